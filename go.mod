@@ -1,0 +1,3 @@
+module dpservice
+
+go 1.25

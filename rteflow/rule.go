@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package rteflow is rte_flow in Go: rules as values, and the calls that put them into a NIC.
+//
+// Field values are in host byte order; addresses and MACs are byte strings in network order. See the DPDK
+// programmer's guide, "Generic flow API (rte_flow)", for the meaning of items and actions.
+package rteflow
+
+import "net/netip"
+
+// Attr says where a rule stands. A lower Priority value is matched first.
+type Attr struct {
+	Group    uint32
+	Priority uint32
+	Ingress  bool
+	Egress   bool
+	Transfer bool
+}
+
+// Rule is one flow rule: a packet that matches every item of Pattern undergoes Actions in order.
+type Rule struct {
+	Attr
+	Pattern []Item
+	Actions []Action
+}
+
+// Item is one protocol layer or meta item of a pattern. The set of items is closed.
+type Item interface{ item() }
+
+// Action is one thing done to a packet that matches. The set of actions is closed.
+type Action interface{ action() }
+
+// Match is a field's condition: (packet & Mask) == (Spec & Mask). A nil Mask is all ones; with Last set the field
+// lies within Spec..Last. A nil *Match does not look at the field.
+type Match[T any] struct {
+	Spec T
+	Last *T
+	Mask *T
+}
+
+// Is matches exactly v.
+func Is[T any](v T) *Match[T] { return &Match[T]{Spec: v} }
+
+// Masked matches v under mask.
+func Masked[T any](v, mask T) *Match[T] { return &Match[T]{Spec: v, Mask: &mask} }
+
+// MAC is an Ethernet address.
+type MAC [6]byte
+
+// The pattern items.
+type (
+	// Eth is an Ethernet header; Type is the EtherType.
+	Eth struct {
+		Src, Dst *Match[MAC]
+		Type     *Match[uint16]
+	}
+	// IPv4 is an IPv4 header; FragmentOffset is the 16-bit word with the fragment flags.
+	IPv4 struct {
+		Src, Dst       *Match[netip.Addr]
+		TOS            *Match[uint8]
+		TTL            *Match[uint8]
+		Proto          *Match[uint8]
+		FragmentOffset *Match[uint16]
+	}
+	// IPv6 is an IPv6 header; Proto is its next-header field.
+	IPv6 struct {
+		Src, Dst *Match[netip.Addr]
+		Proto    *Match[uint8]
+		HopLimit *Match[uint8]
+	}
+	// TCP is a TCP header; Flags is the byte with FIN as its lowest bit (RFC 9293).
+	TCP struct {
+		SrcPort, DstPort *Match[uint16]
+		Flags            *Match[uint8]
+	}
+	// UDP is a UDP header.
+	UDP struct {
+		SrcPort, DstPort *Match[uint16]
+	}
+	// ICMP is an ICMPv4 header.
+	ICMP struct {
+		Type, Code *Match[uint8]
+		Ident      *Match[uint16]
+	}
+	// ICMP6 is an ICMPv6 header.
+	ICMP6 struct {
+		Type, Code *Match[uint8]
+	}
+	// RepresentedPort matches packets that come from behind the ethdev (the guest, the wire).
+	RepresentedPort struct{ Port uint16 }
+	// PortID is RepresentedPort's older name for drivers that refuse it.
+	PortID struct{ Port uint16 }
+)
+
+func (Eth) item()             {}
+func (IPv4) item()            {}
+func (IPv6) item()            {}
+func (TCP) item()             {}
+func (UDP) item()             {}
+func (ICMP) item()            {}
+func (ICMP6) item()           {}
+func (RepresentedPort) item() {}
+func (PortID) item()          {}
+
+// The actions.
+type (
+	// Jump continues matching in Group.
+	Jump struct{ Group uint32 }
+	// Sample duplicates one packet in Ratio and does Actions to the copy.
+	Sample struct {
+		Ratio   uint32
+		Actions []Action
+	}
+	// RawEncap prepends Data to the packet.
+	RawEncap struct{ Data []byte }
+	// RawDecap removes a header of Data's length and layers from the packet.
+	RawDecap struct{ Data []byte }
+	// SetMACSrc and SetMACDst rewrite the Ethernet addresses.
+	SetMACSrc struct{ MAC MAC }
+	SetMACDst struct{ MAC MAC }
+	// DecTTL decrements the TTL or hop limit.
+	DecTTL struct{}
+	// Age reports the rule as aged after Timeout seconds without a packet. Context comes back from Aged.
+	Age struct {
+		Timeout uint32
+		Context uint64
+	}
+	// Count counts packets and bytes; Query reads it.
+	Count struct{}
+	// Drop drops the packet.
+	Drop struct{}
+	// Queue hands the packet to an RX queue of the port (ingress rules).
+	Queue struct{ Index uint16 }
+	// ToRepresentedPort sends the packet to what is behind the ethdev (the guest, the wire).
+	ToRepresentedPort struct{ Port uint16 }
+	// ToPortID is ToRepresentedPort's older name for drivers that refuse it.
+	ToPortID struct{ Port uint16 }
+)
+
+func (Jump) action()              {}
+func (Sample) action()            {}
+func (RawEncap) action()          {}
+func (RawDecap) action()          {}
+func (SetMACSrc) action()         {}
+func (SetMACDst) action()         {}
+func (DecTTL) action()            {}
+func (Age) action()               {}
+func (Count) action()             {}
+func (Drop) action()              {}
+func (Queue) action()             {}
+func (ToRepresentedPort) action() {}
+func (ToPortID) action()          {}
+
+// Counters are what a rule's Count action has seen.
+type Counters struct {
+	Packets uint64
+	Bytes   uint64
+}
