@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# A thin face of the tools underneath: go, meson, golangci-lint, tools/setup.sh. `make help` lists the targets.
+
+export GOFLAGS := -buildvcs=false
+version := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+gobuild := go build -ldflags "-X dpservice/dpservice/version.version=$(version)"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build test demo lint unit cunit e2e clean
+
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: build ## Install what is missing, build, and show a capture of offloaded packets (root)
+	build/demo
+
+test: setup-lint build lint cunit unit e2e ## Install what is missing, build, lint, run every test (root)
+
+setup: ## Install packages and fetch DPDK's driver headers
+	tools/setup.sh
+
+setup-lint:
+	tools/setup.sh lint
+
+build: setup ## Build dpservice, dpctl and the test NIC into build/
+	[ -f build/meson/build.ninja ] || meson setup build/meson
+	ninja -C build/meson
+	cp build/meson/test/net_eswitch/librte_net_eswitch.so build/
+	$(gobuild) -o build/ ./dpservice ./tools/dpctl ./tools/demo
+
+lint: ## Check the Go code's style and the C code with clang's warnings as errors
+	build/bin/golangci-lint run
+	@! grep -rl --include='*.go' '^import "C"' . | grep -vE '^\./(cgo|rteflow|graph)/' || \
+		{ echo 'lint: import "C" outside cgo/, rteflow/ and graph/' >&2; exit 1; }
+	[ -f build/meson-clang/build.ninja ] || CC=clang meson setup build/meson-clang
+	ninja -C build/meson-clang
+
+cunit: ## Test the NIC's C code, also under ASan and UBSan
+	meson test -C build/meson --print-errorlogs
+	[ -f build/meson-asan/build.ninja ] || meson setup build/meson-asan -Db_sanitize=address,undefined -Db_lundef=false
+	meson test -C build/meson-asan --print-errorlogs
+
+unit: ## Run the Go unit tests under the race detector
+	go test -race $$(go list ./... | grep -v /test/e2e)
+
+e2e: ## Run the end-to-end tests on the built binaries (root)
+	go test -count=1 -timeout 20m ./test/e2e/...
+
+clean: ## Remove everything that was built
+	rm -rf build

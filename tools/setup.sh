@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Installs what building and testing dpservice needs on Debian 12, and unpacks the DPDK source of the
+# installed libdpdk into build/dpdk-src: Debian's libdpdk-dev lacks the headers a driver is built with.
+# Idempotent: what is there already is left alone, and then the network is not asked.
+#
+#   tools/setup.sh        what building, the demo and the tests need
+#   tools/setup.sh lint   also the linter
+set -euo pipefail
+
+repo=$(cd "$(dirname "$0")/.." && pwd)
+build=$repo/build
+golangci_version=v2.15.0
+
+packages=(
+  build-essential clang dpkg-dev meson ninja-build pkg-config python3-pyelftools  # building
+  dpdk dpdk-dev libdpdk-dev librte-meta-all libcmocka-dev libpcap-dev             # DPDK, its test programs
+  iproute2 ethtool iputils-ping iperf3 socat tcpdump tshark wireshark-common jq   # the tests' peers
+)
+
+fail() {
+  echo "setup: $1 failed: $2" >&2
+  exit 1
+}
+
+missing_packages() {
+  local name
+  for name in "${packages[@]}"; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || echo "$name"
+  done
+}
+
+install_packages() {
+  local missing
+  mapfile -t missing < <(missing_packages)
+  [ ${#missing[@]} -gt 0 ] || return 0
+  [ "$(id -u)" = 0 ] || fail packages "root is needed to install: ${missing[*]}"
+  echo "setup: installing ${missing[*]}"
+  apt-get update -qq || fail packages "apt-get update (is the network there?)"
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" \
+    >"$build/apt.log" 2>&1 || { tail -n 20 "$build/apt.log" >&2; fail packages "apt-get install, see $build/apt.log"; }
+}
+
+# The repositories, one URI a line, that offer libdpdk-dev.
+dpdk_uris() {
+  apt-cache policy libdpdk-dev | sed -n 's|^ *[0-9-]* \([a-z]*://[^ ]*\) .*|\1|p' | sort -u
+}
+
+# Writes a copy of the machine's package sources that asks for sources instead of binaries, leaving out those
+# that have no DPDK (a third party's repository often has no sources at all).
+write_source_lists() {
+  local into=$1 uris file
+  uris=$(dpdk_uris)
+  if [ -z "$uris" ]; then
+    apt-get update -qq || fail "DPDK source" "apt-get update (is the network there?)"
+    uris=$(dpdk_uris)
+  fi
+  [ -n "$uris" ] || fail "DPDK source" "no package source of this machine offers libdpdk-dev"
+  for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
+    [ -f "$file" ] && grep -qF "$uris" "$file" || continue
+    sed -e 's/^Types:.*/Types: deb-src/' -e 's/^deb /deb-src /' "$file" >"$into/$(basename "$file")"
+  done
+}
+
+unpack_dpdk_source() {
+  local version work apt
+  version=$(dpkg-query -W -f '${source:Version}' libdpdk-dev)
+  [ "$(cat "$build/dpdk-src/.version" 2>/dev/null)" = "$version" ] && return 0
+  echo "setup: fetching the source of dpdk $version"
+  work=$(mktemp -d "$build/source.XXXXXX")
+  chmod 755 "$work"
+  mkdir -p "$work/sources.d" "$work/lists/partial"
+  write_source_lists "$work/sources.d"
+  apt=(apt-get -qq -o APT::Sandbox::User=root -o Dir::Etc::sourcelist=/dev/null
+    -o "Dir::Etc::sourceparts=$work/sources.d" -o "Dir::State::lists=$work/lists")
+  "${apt[@]}" update || fail "DPDK source" "apt-get update for the source lists in $work/sources.d"
+  (cd "$work" && "${apt[@]}" source --download-only "dpdk=$version") ||
+    fail "DPDK source" "no source of dpdk $version; upgrade libdpdk-dev and try again"
+  dpkg-source --no-check -x "$work"/dpdk_*.dsc "$work/dpdk" >"$build/dpkg-source.log" 2>&1 ||
+    fail "DPDK source" "dpkg-source, see $build/dpkg-source.log"
+  rm -rf "$build/dpdk-src"
+  mv "$work/dpdk" "$build/dpdk-src"
+  echo "$version" >"$build/dpdk-src/.version"
+  rm -rf "$work"
+}
+
+install_linter() {
+  local bin=$build/bin/golangci-lint
+  [ -x "$bin" ] && [ "v$("$bin" version --short 2>/dev/null)" = "$golangci_version" ] && return 0
+  echo "setup: building golangci-lint $golangci_version"
+  GOFLAGS=-buildvcs=false GOBIN=$build/bin go install \
+    "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$golangci_version" || fail linter "go install golangci-lint"
+}
+
+command -v go >/dev/null || fail Go "no go command: install Go (see go.mod for the version) and put it on PATH"
+mkdir -p "$build/bin"
+install_packages
+unpack_dpdk_source
+[ "${1:-}" != lint ] || install_linter
