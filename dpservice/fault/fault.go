@@ -7,6 +7,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 // Reason is the machine-readable cause of a refused or failed request.
@@ -32,6 +33,11 @@ type Error struct {
 	Interface string // the interface, port or session that is the culprit; empty if there is none
 	Message   string // for people: what is wrong and what to do
 	Err       error  // the cause; nil if there is none
+
+	// What the NIC said, when it refused a rule (RuleRejected, RollbackFailed).
+	Rule         string        // the rule, in testpmd's flow syntax
+	RTEFlowError string        // rte_flow_error: type and message
+	Errno        syscall.Errno // 0 if there is none
 }
 
 // New returns an Error without a cause.
