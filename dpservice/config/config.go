@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package config is the daemon's configuration: a YAML file, overridden by DPSERVICE_* variables of the
+// environment, overridden by flags.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path"
+	"time"
+
+	"github.com/goccy/go-yaml"
+)
+
+// DefaultPath is the file read when no other is named; it may be absent.
+const DefaultPath = "/etc/dpservice/dpservice.yaml"
+
+// Config is everything the daemon is told at start.
+type Config struct {
+	EAL      []string   `yaml:"eal"`
+	Ports    Ports      `yaml:"ports"`
+	Underlay Underlay   `yaml:"underlay"`
+	Offload  bool       `yaml:"offload"`
+	Socket   string     `yaml:"socket"`
+	Flows    Flows      `yaml:"flows"`
+	Mbufs    int        `yaml:"mbufs"` // packet buffers, shared by all ports
+	LogLevel slog.Level `yaml:"log_level"`
+}
+
+// Ports names the NIC's ports by ethdev name or kernel interface name.
+type Ports struct {
+	PF0 string   `yaml:"pf0"`
+	PF1 string   `yaml:"pf1"` // empty: there is none
+	VFs Patterns `yaml:"vfs"`
+}
+
+// Patterns are names, each possibly with the wildcards of path.Match.
+type Patterns []string
+
+// UnmarshalYAML accepts one pattern as well as a list.
+func (p *Patterns) UnmarshalYAML(unmarshal func(any) error) error {
+	var one string
+	if unmarshal(&one) == nil {
+		*p = Patterns{one}
+		return nil
+	}
+	return unmarshal((*[]string)(p))
+}
+
+// Underlay is the node's place in the network between the hypervisors.
+type Underlay struct {
+	IP        netip.Addr `yaml:"ip"` // its /64 also gives the interfaces their underlay addresses
+	RouterMAC RouterMAC  `yaml:"router_mac"`
+}
+
+// RouterMAC is the underlay router's address; empty means that dpservice finds it out ("auto").
+type RouterMAC net.HardwareAddr
+
+// UnmarshalText parses "auto" or a MAC address.
+func (m *RouterMAC) UnmarshalText(text []byte) error {
+	if string(text) == "auto" {
+		*m = nil
+		return nil
+	}
+	mac, err := net.ParseMAC(string(text))
+	if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
+		return fmt.Errorf("router_mac %q is neither \"auto\" nor a unicast MAC address", text)
+	}
+	*m = RouterMAC(mac)
+	return nil
+}
+
+// Flows bounds the flow table and the offload.
+type Flows struct {
+	Capacity   int           `yaml:"capacity"`    // flows known to the software path
+	MaxOffload int           `yaml:"max_offload"` // flows with a rule in the NIC
+	Timeout    time.Duration `yaml:"timeout"`     // a flow without a packet for so long is forgotten
+}
+
+// Default returns the configuration before file, environment and flags.
+func Default() Config {
+	return Config{
+		Offload: true,
+		Socket:  "/run/dpservice/dpservice.sock",
+		Flows:   Flows{Capacity: 65536, MaxOffload: 32768, Timeout: 30 * time.Second},
+		Mbufs:   16384,
+	}
+}
+
+// load overlays cfg with the YAML file at name.
+func load(name string, cfg *Config) error {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	if err := parse(text, cfg); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// parse overlays cfg with YAML text. A key that is not known is an error that names it.
+func parse(text []byte, cfg *Config) error {
+	if err := yaml.UnmarshalWithOptions(text, cfg, yaml.Strict()); err != nil {
+		return errors.New(yaml.FormatError(err, false, true))
+	}
+	return nil
+}
+
+// maxTimeout is what fits into the timeout of an rte_flow age action, in seconds.
+const maxTimeout = (1<<24 - 1) * time.Second
+
+// validate reports everything that is wrong with cfg at once.
+func (c *Config) validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(c.Ports.PF0 != "", "ports.pf0 is missing: it names the uplink")
+	for _, p := range c.Ports.VFs {
+		_, err := path.Match(p, "")
+		check(err == nil && p != "", "ports.vfs: %q is not a pattern", p)
+	}
+	ip := c.Underlay.IP
+	check(ip.Is6() && !ip.Is4In6() && ip.Zone() == "" && ip.IsGlobalUnicast(),
+		"underlay.ip %q is not a global unicast IPv6 address", ip)
+	check(c.Socket != "", "socket is missing")
+	check(c.Flows.Capacity >= 1 && c.Flows.Capacity <= 1<<24, "flows.capacity %d is not in 1..%d", c.Flows.Capacity, 1<<24)
+	check(c.Flows.MaxOffload >= 0, "flows.max_offload %d is negative", c.Flows.MaxOffload)
+	check(c.Flows.Timeout >= time.Second && c.Flows.Timeout <= maxTimeout && c.Flows.Timeout%time.Second == 0,
+		"flows.timeout %v is not a number of seconds in 1s..%v", c.Flows.Timeout, maxTimeout)
+	check(c.Mbufs >= 1024, "mbufs %d is fewer than 1024", c.Mbufs)
+	return errors.Join(errs...)
+}

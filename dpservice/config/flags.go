@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// A setting is one value of the configuration that a flag and a variable of the environment can override.
+type setting struct {
+	flag  string
+	usage string
+	set   func(*Config, string) error
+}
+
+var settings = []setting{
+	{"eal", "EAL `arguments`, separated by blanks", func(c *Config, v string) error {
+		c.EAL = strings.Fields(v)
+		return nil
+	}},
+	{"pf0", "the uplink's `name`", func(c *Config, v string) error { c.Ports.PF0 = v; return nil }},
+	{"pf1", "`name` of the second PF", func(c *Config, v string) error { c.Ports.PF1 = v; return nil }},
+	{"vfs", "VF representors: `patterns`, separated by commas", func(c *Config, v string) error {
+		c.Ports.VFs = strings.Split(v, ",")
+		return nil
+	}},
+	{"underlay-ip", "this node's underlay `address`", func(c *Config, v string) (err error) {
+		c.Underlay.IP, err = netip.ParseAddr(v)
+		return err
+	}},
+	{"router-mac", "the underlay router's `MAC`, or auto", func(c *Config, v string) error {
+		return c.Underlay.RouterMAC.UnmarshalText([]byte(v))
+	}},
+	{"offload", "put flows into the NIC as rules: `true or false`", func(c *Config, v string) (err error) {
+		c.Offload, err = strconv.ParseBool(v)
+		return err
+	}},
+	{"socket", "`path` of the JSON-RPC socket", func(c *Config, v string) error { c.Socket = v; return nil }},
+	{"flow-capacity", "largest `number` of flows", func(c *Config, v string) (err error) {
+		c.Flows.Capacity, err = strconv.Atoi(v)
+		return err
+	}},
+	{"flow-max-offload", "largest `number` of flows in the NIC", func(c *Config, v string) (err error) {
+		c.Flows.MaxOffload, err = strconv.Atoi(v)
+		return err
+	}},
+	{"flow-timeout", "`time` without a packet after which a flow is forgotten", func(c *Config, v string) (err error) {
+		c.Flows.Timeout, err = time.ParseDuration(v)
+		return err
+	}},
+	{"mbufs", "`number` of packet buffers", func(c *Config, v string) (err error) {
+		c.Mbufs, err = strconv.Atoi(v)
+		return err
+	}},
+	{"log-level", "`level`: debug, info, warn or error", func(c *Config, v string) error {
+		return c.LogLevel.UnmarshalText([]byte(v))
+	}},
+}
+
+// variable is the name of the setting in the environment.
+func (s setting) variable() string { return variable(s.flag) }
+
+func variable(flag string) string {
+	return "DPSERVICE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// AddFlags adds the configuration's flags to flags.
+func AddFlags(flags *pflag.FlagSet) {
+	flags.String("config", DefaultPath, "the configuration `file`")
+	for _, s := range settings {
+		flags.String(s.flag, "", s.usage)
+	}
+	flags.Lookup("offload").NoOptDefVal = "true"
+}
+
+// Load returns the configuration that file, environment and flags give together. The flags are those of
+// AddFlags, parsed; getenv is os.LookupEnv.
+func Load(flags *pflag.FlagSet, getenv func(string) (string, bool)) (Config, error) {
+	cfg := Default()
+	if err := loadFile(flags, getenv, &cfg); err != nil {
+		return Config{}, err
+	}
+	for _, s := range settings {
+		value, source, ok := override(flags, getenv, s)
+		if !ok {
+			continue
+		}
+		if err := s.set(&cfg, value); err != nil {
+			return Config{}, fmt.Errorf("%s: %w", source, err)
+		}
+	}
+	if err := cfg.validate(); err != nil {
+		return Config{}, err
+	}
+	return cfg, nil
+}
+
+// loadFile reads the file that was asked for, or the default one if it is there.
+func loadFile(flags *pflag.FlagSet, getenv func(string) (string, bool), cfg *Config) error {
+	name, explicit := DefaultPath, false
+	if v, ok := getenv(variable("config")); ok {
+		name, explicit = v, true
+	}
+	if f := flags.Lookup("config"); f.Changed {
+		name, explicit = f.Value.String(), true
+	}
+	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) && !explicit {
+		return nil
+	}
+	return load(name, cfg)
+}
+
+// override returns what the command line, or else the environment, says about a setting, and which of them.
+func override(flags *pflag.FlagSet, getenv func(string) (string, bool), s setting) (value, source string, ok bool) {
+	if f := flags.Lookup(s.flag); f.Changed {
+		return f.Value.String(), "--" + s.flag, true
+	}
+	value, ok = getenv(s.variable())
+	return value, s.variable(), ok
+}
