@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import "time"
+
+// SystemInfoResult is the result of system.info.
+type SystemInfoResult struct {
+	APIVersion    string     `json:"api_version"` // filled in by the server
+	Version       string     `json:"version"`     // of dpservice
+	DPDKVersion   string     `json:"dpdk_version"`
+	GoVersion     string     `json:"go_version"`
+	PID           int        `json:"pid"`
+	UptimeSeconds float64    `json:"uptime_seconds"`
+	Offload       bool       `json:"offload"`
+	Lcores        Lcores     `json:"lcores"`
+	NIC           NIC        `json:"nic"`
+	Underlay      Underlay   `json:"underlay"`
+	StartedAt     *time.Time `json:"started_at,omitempty"`
+}
+
+// Lcores says which lcores do what.
+type Lcores struct {
+	Main    int   `json:"main"`
+	Workers []int `json:"workers"`
+}
+
+// NIC describes the card.
+type NIC struct {
+	Driver     string `json:"driver"`
+	PortNaming string `json:"port_naming"` // represented_port or port_id: how rules name ports
+}
+
+// Underlay describes the node's place in the underlay network.
+type Underlay struct {
+	IP        string `json:"ip"`
+	RouterMAC string `json:"router_mac,omitempty"` // empty while it is not known
+}
+
+// Port is one port of port.list.
+type Port struct {
+	ID           uint16  `json:"id"`
+	Name         string  `json:"name"`
+	Role         string  `json:"role"` // pf or vf
+	Index        int     `json:"index"`
+	SwitchDomain *uint16 `json:"switch_domain"` // null for a port that is not in switchdev mode
+	MAC          string  `json:"mac"`
+	MTU          uint16  `json:"mtu"`
+	Link         string  `json:"link"` // up or down
+	Started      bool    `json:"started"`
+}
+
+// PortListResult is the result of port.list.
+type PortListResult struct {
+	Ports []Port `json:"ports"`
+}
+
+// PortStats are the counters of one port: the ethdev's basic ones and all of its extended ones.
+type PortStats struct {
+	ID         uint16            `json:"id"`
+	Name       string            `json:"name"`
+	RxPackets  uint64            `json:"rx_packets"`
+	RxBytes    uint64            `json:"rx_bytes"`
+	RxErrors   uint64            `json:"rx_errors"`
+	RxMissed   uint64            `json:"rx_missed"`
+	RxNoBuffer uint64            `json:"rx_no_buffer"`
+	TxPackets  uint64            `json:"tx_packets"`
+	TxBytes    uint64            `json:"tx_bytes"`
+	TxErrors   uint64            `json:"tx_errors"`
+	Xstats     map[string]uint64 `json:"xstats"`
+}
+
+// PortStatsResult is the result of port.stats.
+type PortStatsResult struct {
+	Ports []PortStats `json:"ports"`
+}
+
+// InterfaceID are the parameters of interface.get and interface.delete.
+type InterfaceID struct {
+	ID string `json:"id" rpc:"required"`
+}
+
+// InterfaceCreateParams are the parameters of interface.create.
+type InterfaceCreateParams struct {
+	ID         string `json:"id" rpc:"required"`
+	Device     string `json:"device" rpc:"required"` // ethdev name of the VF's representor
+	VNI        uint32 `json:"vni" rpc:"required"`
+	IPv4       string `json:"ipv4,omitempty"`
+	IPv6       string `json:"ipv6,omitempty"`
+	UnderlayIP string `json:"underlay_ip,omitempty"` // chosen from the node's prefix if empty
+}
+
+// Interface is a guest's attachment to a virtual network.
+type Interface struct {
+	ID         string `json:"id"`
+	Device     string `json:"device"`
+	VNI        uint32 `json:"vni"`
+	IPv4       string `json:"ipv4,omitempty"`
+	IPv6       string `json:"ipv6,omitempty"`
+	UnderlayIP string `json:"underlay_ip"`
+}
+
+// InterfaceListResult is the result of interface.list.
+type InterfaceListResult struct {
+	Interfaces []Interface `json:"interfaces"`
+}
+
+// Route sends a prefix of a virtual network to a next hop. It is the result of route.add and the parameters
+// of route.add.
+type Route struct {
+	VNI        uint32 `json:"vni" rpc:"required"`
+	Prefix     string `json:"prefix" rpc:"required"`
+	NextHopVNI uint32 `json:"next_hop_vni" rpc:"required"`
+	NextHopIP  string `json:"next_hop_ip" rpc:"required"` // underlay address of the interface behind it
+}
+
+// RouteListParams are the parameters of route.list.
+type RouteListParams struct {
+	VNI *uint32 `json:"vni,omitempty"` // all virtual networks if absent
+}
+
+// RouteListResult is the result of route.list.
+type RouteListResult struct {
+	Routes []Route `json:"routes"`
+}
+
+// RouteDeleteParams are the parameters of route.delete. The next hop need not be named; if it is, the route
+// is only deleted when it has that next hop.
+type RouteDeleteParams struct {
+	VNI        uint32  `json:"vni" rpc:"required"`
+	Prefix     string  `json:"prefix" rpc:"required"`
+	NextHopVNI *uint32 `json:"next_hop_vni,omitempty"`
+	NextHopIP  string  `json:"next_hop_ip,omitempty"`
+}
+
+// Done is the result of a method that has nothing to say: {}.
+type Done struct{}
+
+// FlowFilter selects flows. A flow is listed if it fits every field that is set.
+type FlowFilter struct {
+	Interface string `json:"interface,omitempty"` // interface id: flows from and to it
+	VNI       uint32 `json:"vni,omitempty"`
+	Src       string `json:"src,omitempty"` // address
+	Dst       string `json:"dst,omitempty"` // address
+	Proto     string `json:"proto,omitempty"`
+	SrcPort   uint16 `json:"src_port,omitempty"`
+	DstPort   uint16 `json:"dst_port,omitempty"`
+	Offloaded *bool  `json:"offloaded,omitempty"`
+}
+
+// FlowListParams are the parameters of flow.list.
+type FlowListParams struct {
+	Filter FlowFilter `json:"filter,omitzero"`
+	Limit  int        `json:"limit,omitempty"`  // flows per answer: 1 to MaxFlows, DefaultFlows if absent
+	Cursor string     `json:"cursor,omitempty"` // next_cursor of the answer before
+}
+
+// The bounds of flow.list's limit.
+const (
+	DefaultFlows = 100
+	MaxFlows     = 1000
+)
+
+// Flow is one flow of flow.list.
+type Flow struct {
+	ID         uint64  `json:"id"`
+	Interface  string  `json:"interface"` // the guest's interface that it leaves or enters by
+	Origin     string  `json:"origin"`    // guest or wire
+	VNI        uint32  `json:"vni"`
+	Src        string  `json:"src"`
+	Dst        string  `json:"dst"`
+	Proto      string  `json:"proto"` // tcp, udp, icmp, icmp6 or a number
+	SrcPort    uint16  `json:"src_port,omitempty"`
+	DstPort    uint16  `json:"dst_port,omitempty"`
+	ICMPType   *uint8  `json:"icmp_type,omitempty"`
+	InPort     string  `json:"in_port"`            // ethdev name
+	OutPort    string  `json:"out_port,omitempty"` // ethdev name; empty for a dropped flow
+	Action     string  `json:"action"`             // deliver, encap or drop
+	State      string  `json:"state"`
+	Offloaded  bool    `json:"offloaded"`
+	Packets    uint64  `json:"packets"`
+	Bytes      uint64  `json:"bytes"`
+	AgeSeconds float64 `json:"age_seconds"` // since its last packet
+}
+
+// FlowListResult is the result of flow.list.
+type FlowListResult struct {
+	Flows      []Flow `json:"flows"`
+	NextCursor string `json:"next_cursor,omitempty"` // empty after the last flow
+}
+
+// RuleListParams are the parameters of rule.list.
+type RuleListParams struct {
+	Port  string  `json:"port,omitempty"` // ethdev name; all ports if absent
+	Group *uint32 `json:"group,omitempty"`
+}
+
+// Rule is one rule in the NIC.
+type Rule struct {
+	Name     string  `json:"name"` // what it is for, e.g. base/eth
+	Port     string  `json:"port"` // ethdev name
+	PortID   uint16  `json:"port_id"`
+	Domain   string  `json:"domain"` // transfer, ingress or egress
+	Group    uint32  `json:"group"`
+	Priority uint32  `json:"priority"`
+	Pattern  string  `json:"pattern"` // testpmd's flow syntax
+	Actions  string  `json:"actions"` // testpmd's flow syntax
+	Hits     *uint64 `json:"hits"`    // packets; null for a rule that does not count
+	Bytes    *uint64 `json:"bytes"`
+}
+
+// RuleListResult is the result of rule.list.
+type RuleListResult struct {
+	Rules []Rule `json:"rules"`
+}
+
+// NodeStats are the counters of one node of the packet graph, summed over the workers.
+type NodeStats struct {
+	Name    string `json:"name"`
+	Calls   uint64 `json:"calls"`
+	Packets uint64 `json:"packets"`
+	Cycles  uint64 `json:"cycles"`
+}
+
+// GraphStatsResult is the result of graph.stats.
+type GraphStatsResult struct {
+	Nodes []NodeStats `json:"nodes"`
+}
+
+// GraphDOTResult is the result of graph.dot.
+type GraphDOTResult struct {
+	DOT string `json:"dot"`
+}
+
+// CaptureTarget names one capture point: exactly one field is set.
+type CaptureTarget struct {
+	VF string `json:"vf,omitempty"` // interface id
+	PF *int   `json:"pf,omitempty"` // number of the PF
+}
+
+// CaptureStartParams are the parameters of capture.start.
+type CaptureStartParams struct {
+	SinkNodeIP string          `json:"sink_node_ip" rpc:"required"`
+	UDPSrcPort uint16          `json:"udp_src_port" rpc:"required"`
+	UDPDstPort uint16          `json:"udp_dst_port" rpc:"required"`
+	Interfaces []CaptureTarget `json:"interfaces" rpc:"required"`
+	Name       string          `json:"name,omitempty"`
+	DryRun     bool            `json:"dry_run,omitempty"`
+}
+
+// CaptureInterface is one capture point of a session.
+type CaptureInterface struct {
+	CaptureTarget
+	Port    string `json:"port"` // ethdev name
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+}
+
+// CaptureSession is a capture, as capture.start and capture.status show it.
+type CaptureSession struct {
+	Name       string             `json:"name"`
+	State      string             `json:"state"` // active or dry_run
+	StartedAt  *time.Time         `json:"started_at,omitempty"`
+	SinkNodeIP string             `json:"sink_node_ip"`
+	UDPSrcPort uint16             `json:"udp_src_port"`
+	UDPDstPort uint16             `json:"udp_dst_port"`
+	Interfaces []CaptureInterface `json:"interfaces"`
+	Warnings   []string           `json:"warnings"`
+	Plan       []string           `json:"plan,omitempty"` // of a dry run: testpmd's commands
+}
+
+// CaptureStopParams are the parameters of capture.stop.
+type CaptureStopParams struct {
+	Name string `json:"name,omitempty"` // all sessions if absent
+}
+
+// CaptureStopResult is the result of capture.stop.
+type CaptureStopResult struct {
+	StoppedInterfaces int `json:"stopped_interfaces"`
+}
+
+// CaptureStatusResult is the result of capture.status.
+type CaptureStatusResult struct {
+	Active   bool             `json:"active"`
+	Sessions []CaptureSession `json:"sessions"`
+}
