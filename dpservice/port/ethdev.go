@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package port
+
+import "dpservice/cgo/ethdev"
+
+// Ethdev is the Device of this process.
+type Ethdev struct{}
+
+// Find implements Device.
+func (Ethdev) Find(name string) (uint16, error) { return ethdev.Find(name) }
+
+// List implements Device.
+func (Ethdev) List() []uint16 { return ethdev.List() }
+
+// Info implements Device.
+func (Ethdev) Info(id uint16) (ethdev.Info, error) { return ethdev.GetInfo(id) }
+
+// Configure implements Device.
+func (Ethdev) Configure(id uint16, cfg ethdev.Config) error { return ethdev.Configure(id, cfg) }
+
+// Start implements Device.
+func (Ethdev) Start(id uint16) error { return ethdev.Start(id) }
+
+// Stop implements Device.
+func (Ethdev) Stop(id uint16) error { return ethdev.Stop(id) }
+
+// Close implements Device.
+func (Ethdev) Close(id uint16) error { return ethdev.Close(id) }
+
+// SetPromiscuous implements Device.
+func (Ethdev) SetPromiscuous(id uint16, on bool) error { return ethdev.SetPromiscuous(id, on) }
+
+// Link implements Device.
+func (Ethdev) Link(id uint16) (ethdev.Link, error) { return ethdev.GetLink(id) }
+
+// Stats implements Device.
+func (Ethdev) Stats(id uint16) (ethdev.Stats, error) { return ethdev.GetStats(id) }
+
+// Xstats implements Device.
+func (Ethdev) Xstats(id uint16) ([]ethdev.Xstat, error) { return ethdev.Xstats(id) }

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package port
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"dpservice/cgo/ethdev"
+	"dpservice/cgo/mempool"
+	"dpservice/dpservice/fault"
+)
+
+// Names says which ports to take: ethdev names or kernel interface names, and for the VFs patterns of path.Match
+// over ethdev names too. PF1 may be empty.
+type Names struct {
+	PF0, PF1 string
+	VFs      []string
+}
+
+// Device is the part of package ethdev that a Manager needs. Ethdev is the real one.
+type Device interface {
+	Find(name string) (uint16, error)
+	List() []uint16
+	Info(id uint16) (ethdev.Info, error)
+	Configure(id uint16, cfg ethdev.Config) error
+	Start(id uint16) error
+	Stop(id uint16) error
+	Close(id uint16) error
+	SetPromiscuous(id uint16, on bool) error
+	Link(id uint16) (ethdev.Link, error)
+	Stats(id uint16) (ethdev.Stats, error)
+	Xstats(id uint16) ([]ethdev.Xstat, error)
+}
+
+// Stats are a port's counters.
+type Stats struct {
+	Port Port
+	ethdev.Stats
+	Xstats []ethdev.Xstat
+}
+
+// A Manager holds the ports that dpservice was told to use. The set never changes.
+type Manager struct {
+	dev   Device
+	ports []*entry // PF0 first, then PF1, then the VFs by index
+}
+
+type entry struct {
+	Port
+	info    ethdev.Info
+	started atomic.Bool
+}
+
+// Descriptors in each queue: bursts of 64 packets, several times.
+const descriptors = 512
+
+// Discover finds the ports with these names. Nothing is done to them.
+func Discover(dev Device, names Names) (*Manager, error) {
+	m := &Manager{dev: dev}
+	for i, name := range []string{names.PF0, names.PF1} {
+		if name == "" && i > 0 {
+			continue
+		}
+		id, err := dev.Find(name)
+		if err != nil {
+			return nil, m.notFound(fmt.Sprintf("pf%d", i), name, err)
+		}
+		if err := m.add(id, PF, i); err != nil {
+			return nil, err
+		}
+	}
+	for _, pattern := range names.VFs {
+		if err := m.addVFs(pattern); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortStableFunc(m.ports, func(a, b *entry) int {
+		return strings.Compare(string(a.Role), string(b.Role))*1e6 + a.Index - b.Index
+	})
+	return m, nil
+}
+
+// addVFs adds the ports that match pattern and have no part yet.
+func (m *Manager) addVFs(pattern string) error {
+	ids, err := m.match(pattern)
+	if err != nil {
+		return m.notFound("vf", pattern, err)
+	}
+	for _, id := range ids {
+		if _, taken := m.ByID(id); taken {
+			continue
+		}
+		if err := m.add(id, VF, len(m.ports)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// match returns the ports with this name or, if it has wildcards, those whose ethdev name matches.
+func (m *Manager) match(pattern string) ([]uint16, error) {
+	if !strings.ContainsAny(pattern, `*?[\`) {
+		id, err := m.dev.Find(pattern)
+		return []uint16{id}, err
+	}
+	var ids []uint16
+	for _, id := range m.dev.List() {
+		info, err := m.dev.Info(id)
+		if err != nil {
+			return nil, err
+		}
+		if ok, err := path.Match(pattern, info.Name); err != nil {
+			return nil, err
+		} else if ok {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, ethdev.ErrNotFound
+	}
+	return ids, nil
+}
+
+// add takes a port in. index is its number unless it is a representor that knows its own.
+func (m *Manager) add(id uint16, role Role, index int) error {
+	info, err := m.dev.Info(id)
+	if err != nil {
+		return err
+	}
+	if other, taken := m.ByID(id); taken {
+		return fmt.Errorf("port %s cannot be %s %d as well: it is %s %d", info.Name, role, index, other.Role, other.Index)
+	}
+	if role == VF && info.RepresentorID >= 0 {
+		index = info.RepresentorID
+	}
+	m.ports = append(m.ports, &entry{info: info, Port: Port{
+		ID: id, Name: info.Name, Role: role, Index: index, SwitchDomain: info.SwitchDomain, MAC: info.MAC, MTU: info.MTU,
+	}})
+	return nil
+}
+
+// notFound says which ports there are besides the one that is missing.
+func (m *Manager) notFound(part, name string, err error) error {
+	if !errors.Is(err, ethdev.ErrNotFound) {
+		return err
+	}
+	var there []string
+	for _, id := range m.dev.List() {
+		if info, err := m.dev.Info(id); err == nil {
+			there = append(there, info.Name)
+		}
+	}
+	return fmt.Errorf("%s: no port %q; there are: %s: %w", part, name, strings.Join(there, ", "), err)
+}
+
+// Configure sets up every port with one queue each way. Received packets go to pool.
+func (m *Manager) Configure(pool *mempool.Pool) error {
+	cfg := ethdev.Config{RxQueues: 1, TxQueues: 1, RxDescs: descriptors, TxDescs: descriptors, Pool: pool}
+	for _, p := range m.ports {
+		if err := m.dev.Configure(p.ID, cfg); err != nil {
+			return fmt.Errorf("%s: %w", p.Name, err)
+		}
+	}
+	return nil
+}
+
+// Start starts the configured ports, PF0 first: it may be the one through which the others' rules go. On an error
+// all are stopped again.
+func (m *Manager) Start() error {
+	for _, p := range m.ports {
+		if err := m.start(p); err != nil {
+			return errors.Join(fmt.Errorf("%s: %w", p.Name, err), m.Stop())
+		}
+	}
+	return nil
+}
+
+func (m *Manager) start(p *entry) error {
+	if err := m.dev.Start(p.ID); err != nil {
+		return err
+	}
+	p.started.Store(true)
+	return m.dev.SetPromiscuous(p.ID, true) // for the neighbours' solicitations, which are multicast
+}
+
+// Stop stops the started ports, in the reverse order.
+func (m *Manager) Stop() error {
+	var errs []error
+	for _, p := range slices.Backward(m.ports) {
+		if !p.started.Swap(false) {
+			continue
+		}
+		if err := m.dev.Stop(p.ID); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", p.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Close gives the stopped ports up.
+func (m *Manager) Close() error {
+	var errs []error
+	for _, p := range slices.Backward(m.ports) {
+		if err := m.dev.Close(p.ID); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", p.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// List returns all ports as they are now: PF0, PF1, then the VFs.
+func (m *Manager) List() []Port {
+	ports := make([]Port, len(m.ports))
+	for i, p := range m.ports {
+		ports[i] = m.now(p)
+	}
+	return ports
+}
+
+// now is the port with what changes about it.
+func (m *Manager) now(e *entry) Port {
+	p := e.Port
+	p.Started = e.started.Load()
+	if link, err := m.dev.Link(p.ID); err == nil {
+		p.LinkUp = link.Up
+	}
+	return p
+}
+
+// ByID returns the port with this DPDK port id.
+func (m *Manager) ByID(id uint16) (Port, bool) {
+	return m.find(func(p *entry) bool { return p.ID == id })
+}
+
+// ByName returns the port with this ethdev name.
+func (m *Manager) ByName(name string) (Port, bool) {
+	return m.find(func(p *entry) bool { return p.Name == name })
+}
+
+// PF returns the physical port with this number.
+func (m *Manager) PF(number int) (Port, bool) {
+	return m.find(func(p *entry) bool { return p.Role == PF && p.Index == number })
+}
+
+func (m *Manager) find(match func(*entry) bool) (Port, bool) {
+	i := slices.IndexFunc(m.ports, match)
+	if i < 0 {
+		return Port{}, false
+	}
+	return m.now(m.ports[i]), true
+}
+
+// Uplink returns PF0.
+func (m *Manager) Uplink() Port { return m.now(m.ports[0]) }
+
+// HasKernelTwin reports whether the kernel has an interface beside the port and shares its traffic.
+func (m *Manager) HasKernelTwin(id uint16) bool {
+	i := slices.IndexFunc(m.ports, func(p *entry) bool { return p.ID == id })
+	return i >= 0 && m.ports[i].info.IfIndex != 0
+}
+
+// Driver is the name of the NIC's driver.
+func (m *Manager) Driver() string { return m.ports[0].info.Driver }
+
+// Stats reads the counters of every port, or of the one with this ethdev name.
+func (m *Manager) Stats(name string) ([]Stats, error) {
+	var all []Stats
+	for _, p := range m.List() {
+		if name != "" && name != p.Name {
+			continue
+		}
+		s, err := m.stats(p)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	if name != "" && all == nil {
+		return nil, fault.New(fault.NotFound, name, "no port %q; there are: %s", name, m.names())
+	}
+	return all, nil
+}
+
+func (m *Manager) stats(p Port) (Stats, error) {
+	basic, err := m.dev.Stats(p.ID)
+	if err != nil {
+		return Stats{}, err
+	}
+	xstats, err := m.dev.Xstats(p.ID)
+	if err != nil {
+		return Stats{}, err
+	}
+	return Stats{Port: p, Stats: basic, Xstats: xstats}, nil
+}
+
+func (m *Manager) names() string {
+	var names []string
+	for _, p := range m.ports {
+		names = append(names, p.Name)
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package port
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"dpservice/cgo/ethdev"
+	"dpservice/dpservice/fault"
+)
+
+// fakeNIC is a Device with ports at 1, 2, ... that logs what is done to them.
+type fakeNIC struct {
+	infos []ethdev.Info
+	fail  string // the call that fails
+	calls []string
+}
+
+func (f *fakeNIC) call(name string, id uint16) error {
+	call := fmt.Sprintf("%s %d", name, id)
+	f.calls = append(f.calls, call)
+	if call == f.fail {
+		return errors.New("broken")
+	}
+	return nil
+}
+
+func (f *fakeNIC) Find(name string) (uint16, error) {
+	for i, info := range f.infos {
+		if info.Name == name {
+			return uint16(i + 1), nil
+		}
+	}
+	return 0, ethdev.ErrNotFound
+}
+
+func (f *fakeNIC) List() []uint16 {
+	var ids []uint16
+	for i := range f.infos {
+		ids = append(ids, uint16(i+1))
+	}
+	return ids
+}
+
+func (f *fakeNIC) Info(id uint16) (ethdev.Info, error)        { return f.infos[id-1], nil }
+func (f *fakeNIC) Configure(id uint16, _ ethdev.Config) error { return f.call("configure", id) }
+func (f *fakeNIC) Start(id uint16) error                      { return f.call("start", id) }
+func (f *fakeNIC) Stop(id uint16) error                       { return f.call("stop", id) }
+func (f *fakeNIC) Close(id uint16) error                      { return f.call("close", id) }
+func (f *fakeNIC) SetPromiscuous(id uint16, _ bool) error     { return f.call("promiscuous", id) }
+func (f *fakeNIC) Link(uint16) (ethdev.Link, error)           { return ethdev.Link{Up: true}, nil }
+func (f *fakeNIC) Stats(id uint16) (ethdev.Stats, error) {
+	return ethdev.Stats{RxPackets: uint64(id)}, nil
+}
+func (f *fakeNIC) Xstats(uint16) ([]ethdev.Xstat, error) {
+	return []ethdev.Xstat{{Name: "hits", Value: 7}}, nil
+}
+
+func newNIC() *fakeNIC {
+	domain := uint16(3)
+	return &fakeNIC{infos: []ethdev.Info{
+		{Name: "nic_representor_vf10", Representor: true, RepresentorID: 10, SwitchDomain: &domain},
+		{Name: "nic_representor_vf2", Representor: true, RepresentorID: 2, SwitchDomain: &domain},
+		{Name: "nic", Driver: "net_x", SwitchDomain: &domain, RepresentorID: -1},
+		{Name: "nic_pf1", RepresentorID: -1, IfIndex: 5},
+	}}
+}
+
+var all = Names{PF0: "nic", PF1: "nic_pf1", VFs: []string{"nic_representor_vf*", "nic_representor_vf2"}}
+
+func TestDiscoverOrdersPorts(t *testing.T) {
+	m, err := Discover(newNIC(), all)
+	require.NoError(t, err)
+	type short struct {
+		id    uint16
+		role  Role
+		index int
+	}
+	var got []short
+	for _, p := range m.List() {
+		got = append(got, short{p.ID, p.Role, p.Index})
+		assert.True(t, p.LinkUp)
+		assert.False(t, p.Started)
+	}
+	assert.Equal(t, []short{{3, PF, 0}, {4, PF, 1}, {2, VF, 2}, {1, VF, 10}}, got)
+	assert.Equal(t, "nic", m.Uplink().Name)
+	assert.Equal(t, "net_x", m.Driver())
+	assert.True(t, m.HasKernelTwin(4))
+	assert.False(t, m.HasKernelTwin(3))
+}
+
+func TestDiscoverErrors(t *testing.T) {
+	tests := map[string]struct {
+		names Names
+		want  string
+	}{
+		"no pf0":           {Names{PF0: "x"}, `pf0: no port "x"; there are: nic_representor_vf10, nic_representor_vf2, nic, nic_pf1`},
+		"no pf1":           {Names{PF0: "nic", PF1: "x"}, `pf1: no port "x"`},
+		"no vf":            {Names{PF0: "nic", VFs: []string{"x*"}}, `vf: no port "x*"`},
+		"one port for two": {Names{PF0: "nic", PF1: "nic"}, "port nic cannot be pf 1 as well: it is pf 0"},
+		"bad pattern":      {Names{PF0: "nic", VFs: []string{"["}}, "syntax error in pattern"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, err := Discover(newNIC(), tt.names)
+			assert.ErrorContains(t, err, tt.want)
+		})
+	}
+}
+
+func TestStartStopsWhatItStarted(t *testing.T) {
+	nic := newNIC()
+	m, err := Discover(nic, all)
+	require.NoError(t, err)
+	nic.fail = "start 2"
+	assert.ErrorContains(t, m.Start(), "nic_representor_vf2: broken")
+	assert.Equal(t, []string{"start 3", "promiscuous 3", "start 4", "promiscuous 4", "start 2", "stop 4", "stop 3"}, nic.calls)
+}
+
+func TestLifeCycle(t *testing.T) {
+	nic := newNIC()
+	m, err := Discover(nic, Names{PF0: "nic", VFs: []string{"nic_representor_vf2"}})
+	require.NoError(t, err)
+	require.NoError(t, m.Configure(nil))
+	require.NoError(t, m.Start())
+	vf, ok := m.ByName("nic_representor_vf2")
+	assert.True(t, ok)
+	assert.True(t, vf.Started)
+	require.NoError(t, m.Stop())
+	require.NoError(t, m.Close())
+	assert.Equal(t, []string{
+		"configure 3", "configure 2", "start 3", "promiscuous 3", "start 2", "promiscuous 2", "stop 2", "stop 3", "close 2", "close 3",
+	}, nic.calls)
+}
+
+func TestStats(t *testing.T) {
+	m, err := Discover(newNIC(), all)
+	require.NoError(t, err)
+	stats, err := m.Stats("")
+	require.NoError(t, err)
+	assert.Len(t, stats, 4)
+	stats, err = m.Stats("nic_pf1")
+	require.NoError(t, err)
+	assert.Equal(t, uint64(4), stats[0].RxPackets)
+	assert.Equal(t, "hits", stats[0].Xstats[0].Name)
+	_, err = m.Stats("x")
+	assert.True(t, fault.Is(err, fault.NotFound))
+}
+
+func TestLookups(t *testing.T) {
+	m, err := Discover(newNIC(), all)
+	require.NoError(t, err)
+	p, ok := m.PF(1)
+	assert.True(t, ok)
+	assert.Equal(t, "nic_pf1", p.Name)
+	_, ok = m.PF(2)
+	assert.False(t, ok)
+	_, ok = m.ByID(99)
+	assert.False(t, ok)
+}
