@@ -5,9 +5,16 @@
 package capture
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 )
+
+// DefaultName is the name of a session that was not given one.
+const DefaultName = "default"
+
+// MaxInterfaces is how many interfaces can be captured at once.
+const MaxInterfaces = 16
 
 // Target names one capture point: a guest's interface by its id, or a physical port by its number.
 type Target struct {
@@ -15,9 +22,17 @@ type Target struct {
 	PF int    // PF number; looked at when VF is empty
 }
 
+// String is how a person names the target: the interface's id, or pf0.
+func (t Target) String() string {
+	if t.VF != "" {
+		return t.VF
+	}
+	return fmt.Sprintf("pf%d", t.PF)
+}
+
 // Request is what an operator asks for.
 type Request struct {
-	Name       string     // session name; empty means "default"
+	Name       string     // session name; empty means DefaultName
 	Sink       netip.Addr // IPv6, where the copies go
 	UDPSrcPort uint16     // a NIC may overwrite it with its own entropy
 	UDPDstPort uint16
@@ -32,6 +47,9 @@ type State string
 const (
 	Active State = "active"
 	DryRun State = "dry_run"
+	// Broken is a session whose rules stand only in part, since a failed change could not be undone.
+	// Stopping it removes what stands.
+	Broken State = "broken"
 )
 
 // Session is a capture as status shows it.
