@@ -23,3 +23,13 @@ type Route struct {
 	NextHopVNI uint32
 	NextHopIP  netip.Addr
 }
+
+// CreateRequest is what an interface is created from.
+type CreateRequest struct {
+	ID         string
+	Device     string // ethdev name of the VF's representor
+	VNI        uint32
+	IPv4       netip.Addr
+	IPv6       netip.Addr
+	UnderlayIP netip.Addr // zero: taken from the node's prefix
+}
