@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vnet
+
+import (
+	"cmp"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"dpservice/dpservice/fault"
+	"dpservice/dpservice/port"
+)
+
+// MAC is an Ethernet address; the zero value is "not known".
+type MAC [6]byte
+
+// String writes the address as usual.
+func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
+
+// Dataplane is what forwards the packets. The graph, adapted, is one.
+type Dataplane interface {
+	// SetInterface adds an attachment or replaces the one with its index.
+	SetInterface(a Attachment) error
+	DeleteInterface(index uint16) error
+	AddRoute(r Route) error
+	DeleteRoute(r Route) error
+}
+
+// Ports finds the NIC's ports. A *port.Manager is one.
+type Ports interface {
+	ByName(name string) (port.Port, bool)
+	List() []port.Port
+}
+
+// Observer is told of every change after the dataplane has made it and before its caller hears of it.
+type Observer interface {
+	// InterfaceChanged says that an interface was created, deleted, or that its guest's MAC changed.
+	InterfaceChanged(i Interface)
+	// RouteChanged says that a route was added or deleted.
+	RouteChanged(r Route)
+}
+
+// Attachment is an interface as the dataplane knows it.
+type Attachment struct {
+	Interface
+	Index      uint16
+	GatewayMAC MAC // the VF's own
+	GuestMAC   MAC // zero until it is learned
+}
+
+// Config is what a Manager is made of.
+type Config struct {
+	NodeIP        netip.Addr // the node's own underlay address; its /64 gives the interfaces theirs
+	Ports         Ports
+	Dataplane     Dataplane
+	Observer      Observer
+	MaxInterfaces int
+	MaxRoutes     int
+}
+
+// Manager holds the interfaces and the routes, and keeps the dataplane in step. It is safe for concurrent use.
+type Manager struct {
+	cfg Config
+
+	mu         sync.Mutex
+	interfaces map[string]*Attachment
+	routes     map[routeKey]Route
+}
+
+type routeKey struct {
+	vni    uint32
+	prefix netip.Prefix
+}
+
+// New returns a Manager without interfaces and routes.
+func New(cfg Config) *Manager {
+	return &Manager{cfg: cfg, interfaces: map[string]*Attachment{}, routes: map[routeKey]Route{}}
+}
+
+// CreateInterface attaches a guest to a virtual network.
+func (m *Manager) CreateInterface(req CreateRequest) (Interface, error) {
+	if err := req.validate(); err != nil {
+		return Interface{}, err
+	}
+	p, err := m.device(req)
+	if err != nil {
+		return Interface{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.conflict(req); err != nil {
+		return Interface{}, err
+	}
+	a := &Attachment{
+		Interface: Interface{
+			ID: req.ID, Device: p.Name, Port: p.ID, VNI: req.VNI, IPv4: req.IPv4, IPv6: req.IPv6, UnderlayIP: req.UnderlayIP,
+		},
+		Index:      m.freeIndex(),
+		GatewayMAC: MAC(p.MAC),
+	}
+	if !a.UnderlayIP.IsValid() {
+		a.UnderlayIP = m.freeUnderlay()
+	}
+	if err := m.cfg.Dataplane.SetInterface(*a); err != nil {
+		return Interface{}, err
+	}
+	m.interfaces[a.ID] = a
+	m.cfg.Observer.InterfaceChanged(a.Interface)
+	return a.Interface, nil
+}
+
+// device finds the VF that a request names.
+func (m *Manager) device(req CreateRequest) (port.Port, error) {
+	p, ok := m.cfg.Ports.ByName(req.Device)
+	if !ok {
+		return port.Port{}, fault.New(fault.NotFound, req.ID, "no device %q; there are: %s", req.Device, m.devices())
+	}
+	if p.Role != port.VF {
+		return port.Port{}, fault.New(fault.InvalidParams, req.ID,
+			"device %q is a physical port; a guest's device is one of: %s", req.Device, m.devices())
+	}
+	return p, nil
+}
+
+func (m *Manager) devices() string {
+	var names []string
+	for _, p := range m.cfg.Ports.List() {
+		if p.Role == port.VF {
+			names = append(names, p.Name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// conflict reports what the request has that another interface has already, or that there is no room.
+func (m *Manager) conflict(req CreateRequest) error {
+	taken := func(other *Attachment, format string, args ...any) error {
+		return fault.New(fault.AlreadyExists, other.ID, format, args...)
+	}
+	if req.UnderlayIP == m.cfg.NodeIP {
+		return fault.New(fault.AlreadyExists, req.ID, "underlay_ip %s is the node's own", req.UnderlayIP)
+	}
+	for _, a := range m.interfaces {
+		switch {
+		case a.ID == req.ID:
+			return taken(a, "interface %q exists already", req.ID)
+		case a.Device == req.Device:
+			return taken(a, "device %q is in use by interface %q", req.Device, a.ID)
+		case req.UnderlayIP.IsValid() && a.UnderlayIP == req.UnderlayIP:
+			return taken(a, "underlay_ip %s is in use by interface %q", req.UnderlayIP, a.ID)
+		case a.VNI == req.VNI && req.IPv4.IsValid() && a.IPv4 == req.IPv4:
+			return taken(a, "ipv4 %s is in use in vni %d by interface %q", req.IPv4, req.VNI, a.ID)
+		case a.VNI == req.VNI && req.IPv6.IsValid() && a.IPv6 == req.IPv6:
+			return taken(a, "ipv6 %s is in use in vni %d by interface %q", req.IPv6, req.VNI, a.ID)
+		}
+	}
+	if len(m.interfaces) >= m.cfg.MaxInterfaces {
+		return fault.New(fault.LimitReached, req.ID, "there are %d interfaces already, which is the limit", len(m.interfaces))
+	}
+	return nil
+}
+
+// freeIndex returns the lowest index that no interface has.
+func (m *Manager) freeIndex() uint16 {
+	used := map[uint16]bool{}
+	for _, a := range m.interfaces {
+		used[a.Index] = true
+	}
+	index := uint16(0)
+	for used[index] {
+		index++
+	}
+	return index
+}
+
+// freeUnderlay returns the lowest free address of those which the node's /64 has for interfaces.
+func (m *Manager) freeUnderlay() netip.Addr {
+	used := map[netip.Addr]bool{m.cfg.NodeIP: true}
+	for _, a := range m.interfaces {
+		used[a.UnderlayIP] = true
+	}
+	ip := firstUnderlay(m.cfg.NodeIP)
+	for used[ip] {
+		ip = ip.Next()
+	}
+	return ip
+}
+
+// firstUnderlay is where the interfaces' addresses begin in the node's /64: at ::1:1, behind the low ones, which
+// people give to nodes and routers.
+func firstUnderlay(node netip.Addr) netip.Addr {
+	b := node.As16()
+	copy(b[8:], []byte{0, 0, 0, 0, 0, 1, 0, 1})
+	return netip.AddrFrom16(b)
+}
+
+// DeleteInterface detaches a guest.
+func (m *Manager) DeleteInterface(id string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a, ok := m.interfaces[id]
+	if !ok {
+		return noInterface(id)
+	}
+	if err := m.cfg.Dataplane.DeleteInterface(a.Index); err != nil {
+		return err
+	}
+	delete(m.interfaces, id)
+	m.cfg.Observer.InterfaceChanged(a.Interface)
+	return nil
+}
+
+// Interface returns the interface with this id.
+func (m *Manager) Interface(id string) (Interface, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a, ok := m.interfaces[id]
+	if !ok {
+		return Interface{}, noInterface(id)
+	}
+	return a.Interface, nil
+}
+
+func noInterface(id string) error {
+	return fault.New(fault.NotFound, id, "no interface %q", id)
+}
+
+// Interfaces returns all interfaces, ordered by id.
+func (m *Manager) Interfaces() []Interface {
+	attachments := m.Attachments()
+	interfaces := make([]Interface, len(attachments))
+	for i, a := range attachments {
+		interfaces[i] = a.Interface
+	}
+	return interfaces
+}
+
+// Attachments returns all interfaces as the dataplane knows them, ordered by id.
+func (m *Manager) Attachments() []Attachment {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make([]Attachment, 0, len(m.interfaces))
+	for _, a := range m.interfaces {
+		all = append(all, *a)
+	}
+	slices.SortFunc(all, func(a, b Attachment) int { return cmp.Compare(a.ID, b.ID) })
+	return all
+}
+
+// OnPort returns the interface on a port.
+func (m *Manager) OnPort(id uint16) (Attachment, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if a := m.onPort(id); a != nil {
+		return *a, true
+	}
+	return Attachment{}, false
+}
+
+func (m *Manager) onPort(id uint16) *Attachment {
+	for _, a := range m.interfaces {
+		if a.Port == id {
+			return a
+		}
+	}
+	return nil
+}
+
+// HasUnderlay reports whether an interface has this underlay address.
+func (m *Manager) HasUnderlay(ip netip.Addr) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, a := range m.interfaces {
+		if a.UnderlayIP == ip {
+			return true
+		}
+	}
+	return false
+}
+
+// LearnMAC tells that the guest behind a port has this MAC. Without an interface on the port it does nothing.
+func (m *Manager) LearnMAC(portID uint16, mac MAC) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := m.onPort(portID)
+	if a == nil || a.GuestMAC == mac {
+		return nil
+	}
+	learned := *a
+	learned.GuestMAC = mac
+	if err := m.cfg.Dataplane.SetInterface(learned); err != nil {
+		return err
+	}
+	*a = learned
+	m.cfg.Observer.InterfaceChanged(a.Interface)
+	return nil
+}
+
+// AddRoute adds a route.
+func (m *Manager) AddRoute(r Route) error {
+	if err := r.validate(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key := routeKey{r.VNI, r.Prefix}
+	if old, ok := m.routes[key]; ok {
+		return fault.New(fault.AlreadyExists, "", "vni %d has a route to %s already, by %s", r.VNI, r.Prefix, old.NextHopIP)
+	}
+	if len(m.routes) >= m.cfg.MaxRoutes {
+		return fault.New(fault.LimitReached, "", "there are %d routes already, which is the limit", len(m.routes))
+	}
+	if err := m.cfg.Dataplane.AddRoute(r); err != nil {
+		return err
+	}
+	m.routes[key] = r
+	m.cfg.Observer.RouteChanged(r)
+	return nil
+}
+
+// DeleteRoute deletes the route with this VNI and prefix. The next hop, where r names one, must be the route's.
+func (m *Manager) DeleteRoute(r Route) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key := routeKey{r.VNI, r.Prefix}
+	found, ok := m.routes[key]
+	if !ok {
+		return fault.New(fault.NotFound, "", "vni %d has no route to %s", r.VNI, r.Prefix)
+	}
+	if r.NextHopIP.IsValid() && r.NextHopIP != found.NextHopIP || r.NextHopVNI != 0 && r.NextHopVNI != found.NextHopVNI {
+		return fault.New(fault.NotFound, "", "the route of vni %d to %s is by %s in vni %d",
+			r.VNI, r.Prefix, found.NextHopIP, found.NextHopVNI)
+	}
+	if err := m.cfg.Dataplane.DeleteRoute(found); err != nil {
+		return err
+	}
+	delete(m.routes, key)
+	m.cfg.Observer.RouteChanged(found)
+	return nil
+}
+
+// Routes returns all routes, ordered by VNI and prefix.
+func (m *Manager) Routes() []Route {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make([]Route, 0, len(m.routes))
+	for _, r := range m.routes {
+		all = append(all, r)
+	}
+	slices.SortFunc(all, func(a, b Route) int {
+		return cmp.Or(cmp.Compare(a.VNI, b.VNI), a.Prefix.Addr().Compare(b.Prefix.Addr()), a.Prefix.Bits()-b.Prefix.Bits())
+	})
+	return all
+}
