@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rteflow
+
+/*
+#include "flow.h"
+*/
+import "C"
+
+import (
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// Handle is a rule that stands in a NIC. It is DPDK's own pointer, which means nothing to Go; the zero Handle is
+// no rule.
+type Handle uintptr
+
+// AgeState is what a rule's Age action knows.
+type AgeState struct {
+	Aged      bool
+	Idle      time.Duration // since the last packet, in whole seconds
+	IdleKnown bool
+}
+
+// NIC is the ports' rte_flow interface as a value, for packages that take an interface.
+type NIC struct{}
+
+// Validate is the function of that name.
+func (NIC) Validate(port uint16, r Rule) error { return Validate(port, r) }
+
+// Create is the function of that name.
+func (NIC) Create(port uint16, r Rule) (Handle, error) { return Create(port, r) }
+
+// Destroy is the function of that name.
+func (NIC) Destroy(port uint16, h Handle) error { return Destroy(port, h) }
+
+// Query is the function of that name.
+func (NIC) Query(port uint16, h Handle) (Counters, error) { return Query(port, h) }
+
+// Validate asks the driver whether it would create the rule.
+func Validate(port uint16, r Rule) error {
+	rule, err := encodeFor("validate", port, r)
+	if err != nil {
+		return err
+	}
+	var cerr C.struct_rf_error
+	rc := C.rf_validate(C.uint16_t(port), rule.data, rule.size, &cerr)
+	return ruleError("validate", port, r, rc, &cerr)
+}
+
+// Create puts the rule into the NIC.
+func Create(port uint16, r Rule) (Handle, error) {
+	rule, err := encodeFor("create", port, r)
+	if err != nil {
+		return 0, err
+	}
+	var cerr C.struct_rf_error
+	var flow C.uintptr_t
+	rc := C.rf_create(C.uint16_t(port), rule.data, rule.size, &flow, &cerr)
+	return Handle(flow), ruleError("create", port, r, rc, &cerr)
+}
+
+// Destroy removes the rule. After success h must not be used again; after an error the rule stands.
+func Destroy(port uint16, h Handle) error {
+	if h == 0 {
+		return noRule("destroy", port)
+	}
+	var cerr C.struct_rf_error
+	rc := C.rf_destroy(C.uint16_t(port), C.uintptr_t(h), &cerr)
+	return callError("destroy", port, rc, &cerr)
+}
+
+// Query reads the rule's Count action; without one the driver refuses.
+func Query(port uint16, h Handle) (Counters, error) {
+	if h == 0 {
+		return Counters{}, noRule("query", port)
+	}
+	var cerr C.struct_rf_error
+	var packets, bytes C.uint64_t
+	rc := C.rf_query_count(C.uint16_t(port), C.uintptr_t(h), &packets, &bytes, &cerr)
+	return Counters{uint64(packets), uint64(bytes)}, callError("query", port, rc, &cerr)
+}
+
+// QueryAge reads the rule's Age action; without one the driver refuses.
+func QueryAge(port uint16, h Handle) (AgeState, error) {
+	if h == 0 {
+		return AgeState{}, noRule("query_age", port)
+	}
+	var cerr C.struct_rf_error
+	var aged, known, idle C.uint32_t
+	rc := C.rf_query_age(C.uint16_t(port), C.uintptr_t(h), &aged, &known, &idle, &cerr)
+	state := AgeState{Aged: aged != 0, Idle: time.Duration(idle) * time.Second, IdleKnown: known != 0}
+	return state, callError("query_age", port, rc, &cerr)
+}
+
+// Flush removes all of the port's rules, whoever created them. Their handles must not be used again.
+func Flush(port uint16) error {
+	var cerr C.struct_rf_error
+	return callError("flush", port, C.rf_flush(C.uint16_t(port), &cerr), &cerr)
+}
+
+// Isolate makes the port receive only what rules name, or all again. Some drivers want it before the port's
+// configuration.
+func Isolate(port uint16, on bool) error {
+	var cerr C.struct_rf_error
+	return callError("isolate", port, C.rf_isolate(C.uint16_t(port), C.int(flag(on)), &cerr), &cerr)
+}
+
+// Aged returns the contexts of the port's rules that aged since the last call. The rules stand until destroyed. For a
+// rule with context 0 it is its Handle.
+func Aged(port uint16) ([]uint64, error) {
+	var cerr C.struct_rf_error
+	n := C.rf_aged(C.uint16_t(port), nil, 0, &cerr)
+	if n <= 0 {
+		return nil, callError("get_aged_flows", port, n, &cerr)
+	}
+	contexts := make([]uint64, n)
+	n = C.rf_aged(C.uint16_t(port), (*C.uint64_t)(&contexts[0]), C.uint32_t(len(contexts)), &cerr)
+	if n < 0 {
+		return nil, callError("get_aged_flows", port, n, &cerr)
+	}
+	return contexts[:min(int(n), len(contexts))], nil
+}
+
+// TransferProxy is the port through which the transfer rules of port are to be managed; mostly port itself.
+func TransferProxy(port uint16) (uint16, error) {
+	var cerr C.struct_rf_error
+	var proxy C.uint16_t
+	rc := C.rf_transfer_proxy(C.uint16_t(port), &proxy, &cerr)
+	return uint16(proxy), callError("pick_transfer_proxy", port, rc, &cerr)
+}
+
+// encoded is a rule as C takes it.
+type encoded struct {
+	data *C.uint8_t
+	size C.size_t
+}
+
+func encodeFor(op string, port uint16, r Rule) (encoded, error) {
+	buf, err := encode(r)
+	if err != nil {
+		err.Op, err.Port = op, port
+		return encoded{}, err
+	}
+	return encoded{(*C.uint8_t)(unsafe.SliceData(buf)), C.size_t(len(buf))}, nil
+}
+
+// ruleError is callError with the culprit found in the rule.
+func ruleError(op string, port uint16, r Rule, rc C.int, cerr *C.struct_rf_error) error {
+	if rc >= 0 {
+		return nil
+	}
+	err := newError(op, port, rc, cerr)
+	switch cerr.cause {
+	case C.RF_CAUSE_ITEM:
+		err.Cause = itemCause(r, int(cerr.index))
+	case C.RF_CAUSE_ACTION:
+		err.Cause = actionCause(r, int(cerr.index), int(cerr.sub))
+	}
+	return err
+}
+
+func callError(op string, port uint16, rc C.int, cerr *C.struct_rf_error) error {
+	if rc >= 0 {
+		return nil
+	}
+	return newError(op, port, rc, cerr)
+}
+
+func newError(op string, port uint16, rc C.int, cerr *C.struct_rf_error) *Error {
+	return &Error{
+		Op: op, Port: port, Type: ErrorType(cerr._type), Message: C.GoString(&cerr.message[0]), Errno: syscall.Errno(-rc),
+	}
+}
+
+func noRule(op string, port uint16) *Error {
+	return &Error{Op: op, Port: port, Type: ErrorHandle, Message: "no rule", Errno: syscall.EINVAL}
+}
