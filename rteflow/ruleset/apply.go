@@ -150,6 +150,9 @@ type transaction struct {
 	failures map[key]error     // of the undo
 }
 
+// errLeft is why a step was not reversed although nothing refused it.
+var errLeft = errors.New("left in place, since a later change of this port could not be undone")
+
 // step is a rule that was put in place or taken away.
 type step struct {
 	key     key
@@ -184,10 +187,19 @@ func (t *transaction) do(op Op) error {
 	return nil
 }
 
-// undo reverses the steps, the last first, and returns what is left to do where that failed.
+// undo reverses the steps, the last first, and returns what is left to do where that failed. Where a step cannot be
+// reversed, the earlier ones on its port stay as well: each state on the way was one that packets can pass, while
+// a rule without those that it was built on may send them nowhere.
 func (t *transaction) undo() []UndoError {
+	stuck := map[uint16]bool{}
 	for _, st := range slices.Backward(t.done) {
-		t.reverse(st)
+		if stuck[st.key.port] {
+			if t.failures[st.key] == nil {
+				t.failures[st.key] = errLeft
+			}
+			continue
+		}
+		stuck[st.key.port] = t.reverse(st) != nil
 	}
 	var left []UndoError
 	seen := map[key]bool{}
@@ -200,21 +212,17 @@ func (t *transaction) undo() []UndoError {
 	return left
 }
 
-// reverse undoes one step. Where an earlier failure is in its way it does nothing: a rule that never came back cannot
-// be removed, and a name that is still taken cannot be given back.
-func (t *transaction) reverse(st step) {
-	s := t.set
-	now := s.rules[st.key]
+func (t *transaction) reverse(st step) error {
 	var err error
-	switch {
-	case st.removed && now == nil:
-		err = s.create(st.key, st.rule)
-	case !st.removed && now == st.rule:
-		err = s.destroy(st.key)
+	if st.removed {
+		err = t.set.create(st.key, st.rule)
+	} else {
+		err = t.set.destroy(st.key)
 	}
 	if err != nil {
 		t.failures[st.key] = err
 	}
+	return err
 }
 
 // left is what separates the rule under k from what it was before the transaction.
