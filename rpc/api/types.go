@@ -6,17 +6,16 @@ import "time"
 
 // SystemInfoResult is the result of system.info.
 type SystemInfoResult struct {
-	APIVersion    string     `json:"api_version"` // filled in by the server
-	Version       string     `json:"version"`     // of dpservice
-	DPDKVersion   string     `json:"dpdk_version"`
-	GoVersion     string     `json:"go_version"`
-	PID           int        `json:"pid"`
-	UptimeSeconds float64    `json:"uptime_seconds"`
-	Offload       bool       `json:"offload"`
-	Lcores        Lcores     `json:"lcores"`
-	NIC           NIC        `json:"nic"`
-	Underlay      Underlay   `json:"underlay"`
-	StartedAt     *time.Time `json:"started_at,omitempty"`
+	APIVersion    string   `json:"api_version"` // filled in by the server
+	Version       string   `json:"version"`     // of dpservice
+	DPDKVersion   string   `json:"dpdk_version"`
+	GoVersion     string   `json:"go_version"`
+	PID           int      `json:"pid"`
+	UptimeSeconds float64  `json:"uptime_seconds"`
+	Offload       bool     `json:"offload"`
+	Lcores        Lcores   `json:"lcores"`
+	NIC           NIC      `json:"nic"`
+	Underlay      Underlay `json:"underlay"`
 }
 
 // Lcores says which lcores do what.
@@ -53,6 +52,11 @@ type Port struct {
 // PortListResult is the result of port.list.
 type PortListResult struct {
 	Ports []Port `json:"ports"`
+}
+
+// PortStatsParams are the parameters of port.stats.
+type PortStatsParams struct {
+	Port string `json:"port,omitempty"` // ethdev name; all ports if absent
 }
 
 // PortStats are the counters of one port: the ethdev's basic ones and all of its extended ones.
@@ -105,7 +109,7 @@ type InterfaceListResult struct {
 	Interfaces []Interface `json:"interfaces"`
 }
 
-// Route sends a prefix of a virtual network to a next hop. It is the result of route.add and the parameters
+// Route sends a prefix of a virtual network to a next hop. It is both the parameters and the result
 // of route.add.
 type Route struct {
 	VNI        uint32 `json:"vni" rpc:"required"`
@@ -124,13 +128,13 @@ type RouteListResult struct {
 	Routes []Route `json:"routes"`
 }
 
-// RouteDeleteParams are the parameters of route.delete. The next hop need not be named; if it is, the route
-// is only deleted when it has that next hop.
+// RouteDeleteParams are the parameters of route.delete. The next hop need not be named; if it is, it must be the
+// route's.
 type RouteDeleteParams struct {
-	VNI        uint32  `json:"vni" rpc:"required"`
-	Prefix     string  `json:"prefix" rpc:"required"`
-	NextHopVNI *uint32 `json:"next_hop_vni,omitempty"`
-	NextHopIP  string  `json:"next_hop_ip,omitempty"`
+	VNI        uint32 `json:"vni" rpc:"required"`
+	Prefix     string `json:"prefix" rpc:"required"`
+	NextHopVNI uint32 `json:"next_hop_vni,omitempty"`
+	NextHopIP  string `json:"next_hop_ip,omitempty"`
 }
 
 // Done is the result of a method that has nothing to say: {}.
@@ -138,20 +142,20 @@ type Done struct{}
 
 // FlowFilter selects flows. A flow is listed if it fits every field that is set.
 type FlowFilter struct {
-	Interface string `json:"interface,omitempty"` // interface id: flows from and to it
-	VNI       uint32 `json:"vni,omitempty"`
-	Src       string `json:"src,omitempty"` // address
-	Dst       string `json:"dst,omitempty"` // address
-	Proto     string `json:"proto,omitempty"`
-	SrcPort   uint16 `json:"src_port,omitempty"`
-	DstPort   uint16 `json:"dst_port,omitempty"`
-	Offloaded *bool  `json:"offloaded,omitempty"`
+	Interface string  `json:"interface,omitempty"` // interface id: flows from and to it
+	VNI       *uint32 `json:"vni,omitempty"`
+	Src       string  `json:"src,omitempty"`   // address
+	Dst       string  `json:"dst,omitempty"`   // address
+	Proto     string  `json:"proto,omitempty"` // tcp, udp, icmp, icmp6 or a number
+	SrcPort   *uint16 `json:"src_port,omitempty"`
+	DstPort   *uint16 `json:"dst_port,omitempty"`
+	Offloaded *bool   `json:"offloaded,omitempty"`
 }
 
 // FlowListParams are the parameters of flow.list.
 type FlowListParams struct {
 	Filter FlowFilter `json:"filter,omitzero"`
-	Limit  int        `json:"limit,omitempty"`  // flows per answer: 1 to MaxFlows, DefaultFlows if absent
+	Limit  *int       `json:"limit,omitempty"`  // flows per answer: 1 to MaxFlows, DefaultFlows if absent
 	Cursor string     `json:"cursor,omitempty"` // next_cursor of the answer before
 }
 

@@ -34,7 +34,7 @@ type System interface {
 // Ports knows the NIC's ports.
 type Ports interface {
 	List() []port.Port
-	Stats() ([]api.PortStats, error)
+	Stats(name string) ([]port.Stats, error) // of all ports if name is empty
 }
 
 // Interfaces manages the guests' interfaces.
@@ -49,7 +49,7 @@ type Interfaces interface {
 type Routes interface {
 	AddRoute(vnet.Route) error
 	Routes() []vnet.Route
-	DeleteRoute(vnet.Route) error // a zero next hop fits any
+	DeleteRoute(vnet.Route) error // a next hop, where it names one, must be the route's
 }
 
 // Flows lists the flows that the dataplane knows.

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	socketMode = 0o660
+	dirMode    = 0o755
+
+	// maxPath is what fits into struct sockaddr_un with its final zero.
+	maxPath = 107
+
+	// lockWait is how long another daemon may take to open a socket in the same directory.
+	lockWait = 2 * time.Second
+)
+
+// Listener listens on a unix socket. On Close the socket file goes away.
+type Listener struct {
+	l     *net.UnixListener
+	path  string
+	inode os.FileInfo // of the socket file
+	once  sync.Once
+	err   error // of Close
+}
+
+// Listen opens the unix socket path, which owner and group may connect to. The directory is made if it is missing.
+// The socket file of a dead daemon is replaced; if a daemon listens there, that is an error.
+func Listen(path string) (*Listener, error) {
+	l, err := listen(path)
+	if err != nil {
+		return nil, fmt.Errorf("socket %s: %w", path, err)
+	}
+	return l, nil
+}
+
+func listen(path string) (*Listener, error) {
+	if len(path) > maxPath {
+		return nil, fmt.Errorf("the path is longer than %d bytes", maxPath)
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, dirMode); err != nil {
+		return nil, err
+	}
+	unlock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	return bind(path)
+}
+
+// lockDir makes daemons that start at the same time look at the socket one after the other: both would find it
+// stale, and the second would remove the first one's new socket.
+func lockDir(dir string) (unlock func(), err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	for end := time.Now().Add(lockWait); ; time.Sleep(10 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { _ = f.Close() }, nil // which unlocks
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			_ = f.Close() // nothing was written
+			return nil, fmt.Errorf("lock %s: %w", dir, err)
+		}
+	}
+}
+
+// removeStale removes the socket file of a daemon that is no more.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return errors.New("the file exists and is not a socket")
+	}
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		_ = conn.Close() // nothing was written
+		return errors.New("another daemon is listening there")
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("cannot tell whether another daemon is listening there: %w", err)
+	}
+	return os.Remove(path)
+}
+
+// bind listens on path. At no moment can anybody else than owner and group connect.
+func bind(path string) (*Listener, error) {
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var chmodErr error
+		err := c.Control(func(fd uintptr) { chmodErr = unix.Fchmod(int(fd), socketMode) }) // the file inherits it
+		return errors.Join(err, chmodErr)
+	}}
+	l, err := config.Listen(context.Background(), "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	ul := l.(*net.UnixListener)
+	ul.SetUnlinkOnClose(false) // Close looks first whose file it is
+	err = os.Chmod(path, socketMode)
+	info, statErr := os.Lstat(path)
+	if err = errors.Join(err, statErr); err != nil {
+		return nil, errors.Join(err, ul.Close(), os.Remove(path))
+	}
+	return &Listener{l: ul, path: path, inode: info}, nil
+}
+
+func (l *Listener) accept() (*net.UnixConn, error) { return l.l.AcceptUnix() }
+
+// Close stops listening and removes the socket file, unless it is another daemon's by now.
+func (l *Listener) Close() error {
+	l.once.Do(func() {
+		info, err := os.Lstat(l.path)
+		if err == nil && os.SameFile(info, l.inode) {
+			l.err = os.Remove(l.path)
+		}
+		l.err = errors.Join(l.err, l.l.Close())
+	})
+	return l.err
+}

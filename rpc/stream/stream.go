@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package stream is the server's end of a JSON-RPC 2.0 connection: plain JSON texts, one after another.
+//
+// It is a jsonrpc2.ObjectStream and does what jsonrpc2's own plain stream cannot: jsonrpc2 has no batches, closes
+// the connection on malformed or invalid requests without an answer, knows no id but a string or an integer that
+// fits 64 bits, and bounds nothing. Here every message is checked as the specification says before jsonrpc2 sees
+// it, and what is wrong is answered at once. jsonrpc2 gets one valid request at a time, under an id of the stream.
+//
+// The handler must answer a request before it returns (jsonrpc2 calls it on the read loop), so the requests of
+// one connection are carried out in order, a batch is complete when the next message is read, and a client that
+// half-closes after its last request still gets every answer.
+package stream
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"dpservice/rpc/api"
+)
+
+// Limits bound what a client can make the server hold and how long it can make it wait.
+type Limits struct {
+	Message int           // bytes of one message (a request or a whole batch)
+	Batch   int           // requests of one batch
+	Write   time.Duration // for the client to take an answer
+	Resync  time.Duration // for the client to end the line in which it has sent malformed JSON
+}
+
+// DefaultLimits are wide for any honest client.
+var DefaultLimits = Limits{Message: 1 << 20, Batch: 100, Write: 10 * time.Second, Resync: 5 * time.Second}
+
+// Stream is a connection from a client. Only Close and Shutdown may be called concurrently with other methods.
+type Stream struct {
+	conn   net.Conn
+	limits Limits
+	lines  lineReader
+	dec    *json.Decoder
+
+	queue   []json.RawMessage // requests of the current message that jsonrpc2 has not seen yet
+	batch   bool              // the current message is a batch
+	replies []response        // of the current batch
+	id      json.RawMessage   // of the request that jsonrpc2 handles
+	failed  error             // of the write after which nothing can be answered any more
+
+	mu       sync.Mutex // guards shutdown and the read deadline
+	shutdown bool
+}
+
+// New returns a stream on conn, which it owns.
+func New(conn net.Conn, limits Limits) *Stream {
+	s := &Stream{conn: conn, limits: limits}
+	s.lines.init(conn)
+	s.dec = json.NewDecoder(&s.lines)
+	return s
+}
+
+// ReadObject stores the next valid request in v.
+func (s *Stream) ReadObject(v any) error {
+	for s.failed == nil {
+		if len(s.queue) == 0 {
+			if err := s.nextMessage(); err != nil {
+				return err
+			}
+			continue
+		}
+		raw := s.queue[0]
+		s.queue = s.queue[1:]
+		req, invalid := parseRequest(raw)
+		s.id = req.ID
+		if invalid != nil {
+			s.reply(response{ID: req.ID, Error: invalid})
+			continue
+		}
+		return json.Unmarshal(req.normal(), v)
+	}
+	return s.failed
+}
+
+// WriteObject sends the response obj to the request that was read last, or keeps it for the batch's answer.
+func (s *Stream) WriteObject(obj any) error {
+	data, err := json.Marshal(obj)
+	if err != nil {
+		return err
+	}
+	var r response
+	if err := json.Unmarshal(data, &r); err != nil {
+		return fmt.Errorf("response of the handler: %w", err)
+	}
+	r.ID = s.id
+	s.reply(r)
+	return s.failed
+}
+
+// Refuse sends an error that answers no request. It is for a client that is not served: nothing else is called
+// but Close.
+func (s *Stream) Refuse(code api.Code, reason, message string) {
+	s.reply(failure(code, reason, message))
+}
+
+// Close closes the connection.
+func (s *Stream) Close() error { return s.conn.Close() }
+
+// Shutdown makes ReadObject return io.EOF as soon as the message that is being handled has been answered.
+func (s *Stream) Shutdown() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shutdown = true
+	_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // fails only if the connection is closed
+}
+
+// nextMessage answers the batch that is complete, then reads the next message into the queue.
+func (s *Stream) nextMessage() error {
+	s.endBatch()
+	if s.failed != nil {
+		return s.failed
+	}
+	s.lines.left = s.limits.Message
+	var raw json.RawMessage
+	err := s.dec.Decode(&raw)
+	if err == nil && len(raw) > s.limits.Message {
+		err = errTooLong
+	}
+	if err != nil {
+		return s.readFailed(err)
+	}
+	if raw[0] != '[' {
+		s.queue = append(s.queue, raw)
+		return nil
+	}
+	return s.startBatch(raw)
+}
+
+// startBatch puts the requests of a batch into the queue.
+func (s *Stream) startBatch(raw json.RawMessage) error {
+	var requests []json.RawMessage
+	if err := json.Unmarshal(raw, &requests); err != nil {
+		return fmt.Errorf("batch: %w", err) // cannot be: raw is an array
+	}
+	switch n := len(requests); {
+	case n == 0:
+		s.reply(failure(api.CodeInvalidRequest, api.ReasonInvalidRequest, "invalid request: the batch is empty"))
+	case n > s.limits.Batch:
+		s.reply(failure(api.CodeInvalidRequest, api.ReasonInvalidRequest,
+			fmt.Sprintf("invalid request: a batch of %d, at most %d are allowed", n, s.limits.Batch)))
+	default:
+		s.batch, s.queue = true, requests
+	}
+	return nil
+}
+
+// endBatch answers the current batch. Nothing is sent if all of its requests were notifications.
+func (s *Stream) endBatch() {
+	replies := s.replies
+	s.batch, s.replies = false, nil
+	if len(replies) > 0 {
+		s.write(replies)
+	}
+}
+
+// readFailed answers what can be answered, and returns nil if the stream goes on.
+func (s *Stream) readFailed(err error) error {
+	var syntax *json.SyntaxError
+	switch {
+	case errors.Is(err, errTooLong):
+		s.reply(failure(api.CodeInvalidRequest, api.ReasonInvalidRequest,
+			fmt.Sprintf("invalid request: the message is larger than %d bytes", s.limits.Message)))
+		return io.EOF
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		s.reply(failure(api.CodeParseError, api.ReasonParseError, "parse error: unexpected end of the JSON text"))
+		return io.EOF
+	case errors.As(err, &syntax):
+		s.reply(failure(api.CodeParseError, api.ReasonParseError, "parse error: "+syntax.Error()))
+		return s.resync()
+	default: // the end, of the client or of the server: no error to report
+		return io.EOF
+	}
+}
+
+// resync goes on behind the end of the line in which the malformed JSON was found.
+func (s *Stream) resync() error {
+	if s.failed != nil {
+		return s.failed
+	}
+	s.setReadDeadline(time.Now().Add(s.limits.Resync))
+	if err := s.lines.discardLine(); err != nil {
+		return io.EOF
+	}
+	s.setReadDeadline(time.Time{})
+	s.dec = json.NewDecoder(&s.lines)
+	return nil
+}
+
+func (s *Stream) setReadDeadline(t time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.shutdown {
+		_ = s.conn.SetReadDeadline(t) // fails only if the connection is closed
+	}
+}
+
+// reply sends r, or keeps it until its batch is complete.
+func (s *Stream) reply(r response) {
+	if s.batch {
+		s.replies = append(s.replies, r)
+		return
+	}
+	s.write(r)
+}
+
+// write sends one line of JSON.
+func (s *Stream) write(v any) {
+	data, err := json.Marshal(v)
+	if err == nil {
+		_ = s.conn.SetWriteDeadline(time.Now().Add(s.limits.Write)) // fails only if the connection is closed
+		_, err = s.conn.Write(append(data, '\n'))
+	}
+	if err != nil && s.failed == nil {
+		s.failed = fmt.Errorf("answer: %w", err)
+	}
+}
+
+// response is a JSON-RPC response with any id.
+type response struct {
+	JSONRPC string          `json:"jsonrpc"`
+	ID      json.RawMessage `json:"id"`
+	Result  json.RawMessage `json:"result,omitempty"`
+	Error   json.RawMessage `json:"error,omitempty"`
+}
+
+// failure returns an error response to a message without a usable id.
+func failure(code api.Code, reason, message string) response {
+	return response{JSONRPC: "2.0", ID: null, Error: rpcError(code, reason, message)}
+}
+
+// rpcError returns the error member of a response.
+func rpcError(code api.Code, reason, message string) json.RawMessage {
+	data, err := json.Marshal(struct {
+		Code    api.Code      `json:"code"`
+		Message string        `json:"message"`
+		Data    api.ErrorData `json:"data"`
+	}{code, message, api.ErrorData{Reason: reason}})
+	if err != nil {
+		panic(err) // strings and numbers only
+	}
+	return data
+}
+
+var null = json.RawMessage("null")
+
+// isNull reports whether raw is JSON's null.
+func isNull(raw json.RawMessage) bool { return bytes.Equal(raw, null) }
