@@ -1,6 +1,6 @@
 module dpservice
 
-go 1.26.0
+go 1.25.0
 
 require (
 	github.com/goccy/go-yaml v1.19.2 // indirect
@@ -11,5 +11,6 @@ require (
 	github.com/spf13/pflag v1.0.10 // indirect
 	github.com/stretchr/testify v1.12.1 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
-	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/net v0.0.0-20190620200207-3b0461eec859 // indirect
+	golang.org/x/sys v0.42.0 // indirect
 )
