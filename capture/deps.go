@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package capture
+
+import (
+	"net/netip"
+
+	"dpservice/dpservice/port"
+	"dpservice/rteflow"
+	"dpservice/rteflow/ruleset"
+)
+
+// Deps is what captures are made of.
+type Deps struct {
+	Rules Rules
+	Ports Ports
+	NIC   NIC
+	// Offload is false where all traffic takes the software path and the NIC holds no rules.
+	Offload bool
+}
+
+// Rules are the rules in the NIC. A *ruleset.Set is one.
+type Rules interface {
+	// Apply makes the changes in order: all of them, or none.
+	Apply(ops []ruleset.Op) error
+	// Check asks the NIC whether it would take the rules, and changes nothing.
+	Check(ops []ruleset.Op) error
+	// Counters reads what a rule's count action has seen.
+	Counters(port uint16, name string) (rteflow.Counters, error)
+	// Has reports whether a rule stands.
+	Has(port uint16, name string) bool
+}
+
+// Ports finds the ports that targets stand for.
+type Ports interface {
+	// Interface finds the port of a guest's interface by the interface's id.
+	Interface(id string) (port.Port, bool)
+	// Device finds a VF's port by its device name, whether or not an interface is on it.
+	Device(name string) (port.Port, bool)
+	// PF finds a physical port by its number.
+	PF(number int) (port.Port, bool)
+}
+
+// NIC knows how the base rules of this NIC are written.
+type NIC interface {
+	// BasePatterns are the patterns of the rules which send a port's packets from the default group to the
+	// flow rules. Each names its port.
+	BasePatterns(p port.Port) [][]rteflow.Item
+	// PortItem matches the packets that come from behind a port.
+	PortItem(id uint16) rteflow.Item
+	// PortAction sends a packet to what is behind a port.
+	PortAction(id uint16) rteflow.Action
+}
+
+// Uplink is PF0's place in the underlay network: what the header of a copy is made of.
+type Uplink struct {
+	MAC       rteflow.MAC // PF0's own
+	RouterMAC rteflow.MAC // the next hop's; zero while it is not resolved
+	NodeIP    netip.Addr  // this node's underlay address
+}

@@ -1,0 +1,472 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"dpservice/dpservice/fault"
+	"dpservice/rteflow"
+)
+
+func start(t *testing.T, n *node, targets ...Target) Session {
+	t.Helper()
+	r := validRequest()
+	r.Targets = targets
+	s, err := n.manager.Start(context.Background(), r)
+	require.NoError(t, err)
+	return s
+}
+
+func faultOf(t *testing.T, err error) *fault.Error {
+	t.Helper()
+	var f *fault.Error
+	require.ErrorAs(t, err, &f)
+	return f
+}
+
+func requireFault(t *testing.T, err error, reason fault.Reason, message string) {
+	t.Helper()
+	assert.Equal(t, reason, faultOf(t, err).Reason, err)
+	assert.ErrorContains(t, err, message)
+}
+
+func TestStartStop(t *testing.T) {
+	n := newNode(2)
+	before := n.nic.dump()
+	copied := n.observe(t.Errorf)
+
+	s := start(t, n, Target{VF: "vm-1"}, Target{PF: 0})
+	assert.Equal(t, DefaultName, s.Name)
+	assert.Equal(t, Active, s.State)
+	assert.WithinDuration(t, time.Now(), s.StartedAt, time.Minute)
+	assert.Equal(t, "fc00:2::9", s.Sink.String())
+	assert.EqualValues(t, 3000, s.UDPSrcPort)
+	assert.EqualValues(t, 3010, s.UDPDstPort)
+	assert.Empty(t, s.Plan)
+
+	assert.Equal(t, [][]byte{testHeader.Bytes()}, n.nic.send(packet{port: 2}).copies)
+	assert.Equal(t, [][]byte{testHeader.Bytes()}, n.nic.send(packet{port: 0, proto: 41}).copies)
+	assert.Empty(t, n.nic.send(packet{port: 3}).copies, "not a target")
+	assert.Empty(t, n.nic.send(packet{port: 0, proto: 58}).copies, "not of the overlay")
+
+	status := n.manager.Status()
+	require.Len(t, status, 1)
+	vm, pf := copied[2]+1, copied[0]+1
+	assert.Equal(t, []SessionInterface{
+		{Target: Target{VF: "vm-1"}, Port: "net_eswitch0_representor_vf0", Packets: vm, Bytes: vm * frameLen},
+		{Target: Target{PF: 0}, Port: "net_eswitch0", Packets: pf, Bytes: pf * frameLen},
+	}, status[0].Interfaces)
+
+	stopped, err := n.manager.Stop("")
+	require.NoError(t, err)
+	assert.Equal(t, 2, stopped)
+	assert.Empty(t, n.manager.Status())
+	assert.Equal(t, before, n.nic.dump())
+	assert.Equal(t, before, dumpSet(n.rules))
+}
+
+func TestStartRefuses(t *testing.T) {
+	tests := map[string]struct {
+		prepare func(*node)
+		targets []Target
+		reason  fault.Reason
+		culprit string
+		message string
+	}{
+		"unknown interface": {nil, []Target{{VF: "vm-1"}, {VF: "vm-9"}}, fault.NotFound, "vm-9", "there is no interface vm-9"},
+		"device without interface": {func(n *node) { n.devices["vf9"] = *n.ports[Target{VF: "vm-1"}] },
+			[]Target{{VF: "vf9"}}, fault.NotFound, "vf9", "vf9 is a device, not an interface"},
+		"interface on a stopped port": {func(n *node) { n.ports[Target{VF: "vm-1"}].Started = false },
+			[]Target{{VF: "vm-1"}}, fault.NotFound, "vm-1", "interface vm-1 is not started"},
+		"PF1": {nil, []Target{{PF: 1}}, fault.NotSupported, "pf1", "PF1 is not in switchdev mode"},
+		"PF1, not even there": {func(n *node) { delete(n.ports, Target{PF: 1}) }, []Target{{PF: 1}}, fault.NotSupported, "pf1",
+			"PF1 is not in switchdev mode"},
+		"PF2":         {nil, []Target{{PF: 2}}, fault.NotFound, "pf2", "there is no PF2"},
+		"negative PF": {nil, []Target{{PF: -1}}, fault.NotFound, "pf-1", "there is no PF-1"},
+		"stopped PF0": {func(n *node) { n.ports[Target{PF: 0}].Started = false }, []Target{{PF: 0}}, fault.NotFound, "pf0",
+			"PF0 is not started"},
+		"PF0 in legacy mode": {func(n *node) { n.ports[Target{PF: 0}].SwitchDomain = nil }, []Target{{PF: 0}},
+			fault.NotSupported, "pf0", "not in switchdev mode"},
+		"another NIC": {func(n *node) { other := uint16(8); n.ports[Target{VF: "vm-1"}].SwitchDomain = &other },
+			[]Target{{VF: "vm-1"}}, fault.NotSupported, "vm-1", "another switch domain"},
+		"no PF0": {func(n *node) { delete(n.ports, Target{PF: 0}) }, []Target{{VF: "vm-1"}}, fault.NotFound, "pf0",
+			"there is no PF0"},
+		"offload disabled": {func(n *node) { n.manager.deps.Offload = false }, []Target{{VF: "vm-1"}}, fault.NotActive, "",
+			"offload is disabled"},
+		"router unknown": {func(n *node) { n.manager.uplink.RouterMAC = rteflow.MAC{} }, []Target{{VF: "vm-1"}},
+			fault.NotFound, "net_eswitch0", "router is not resolved yet"},
+		"invalid": {nil, nil, fault.InvalidParams, "", "no interface to capture"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(1)
+			if tt.prepare != nil {
+				tt.prepare(n)
+			}
+			before, calls := n.nic.dump(), n.nic.calls
+			r := validRequest()
+			r.Targets = tt.targets
+			_, err := n.manager.Start(context.Background(), r)
+			requireFault(t, err, tt.reason, tt.message)
+			assert.Equal(t, tt.culprit, faultOf(t, err).Interface)
+			assert.Equal(t, before, n.nic.dump())
+			assert.Equal(t, calls, n.nic.calls, "the NIC is not asked")
+			assert.Empty(t, n.manager.Status())
+		})
+	}
+}
+
+func TestStartLimit(t *testing.T) {
+	n := newNode(MaxInterfaces)
+	start(t, n, append(vfs(MaxInterfaces-1), Target{PF: 0})...)
+	stopped, err := n.manager.Stop("")
+	require.NoError(t, err)
+	assert.Equal(t, MaxInterfaces, stopped)
+}
+
+func TestSecondStart(t *testing.T) {
+	n := newNode(2)
+	start(t, n, Target{VF: "vm-1"})
+	before := n.nic.dump()
+	for _, name := range []string{"", "other"} {
+		r := validRequest()
+		r.Name, r.Targets = name, []Target{{VF: "vm-2"}}
+		_, err := n.manager.Start(context.Background(), r)
+		requireFault(t, err, fault.AlreadyActive, "capture default is active: stop it first")
+	}
+	assert.Equal(t, before, n.nic.dump())
+}
+
+func TestStopRefuses(t *testing.T) {
+	n := newNode(1)
+	_, err := n.manager.Stop("")
+	requireFault(t, err, fault.NotActive, "no capture is active")
+
+	start(t, n, Target{VF: "vm-1"})
+	_, err = n.manager.Stop("other")
+	requireFault(t, err, fault.NotFound, "no session other")
+	assert.Equal(t, "other", faultOf(t, err).Interface)
+
+	stopped, err := n.manager.Stop(DefaultName)
+	require.NoError(t, err)
+	assert.Equal(t, 1, stopped)
+}
+
+func TestStartOfGoneCaller(t *testing.T) {
+	n := newNode(1)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := n.manager.Start(ctx, validRequest())
+	assert.ErrorIs(t, err, context.Canceled)
+	assert.Empty(t, n.manager.Status())
+}
+
+// The copy of a frame is one byte too long for the uplink, or just fits.
+func TestMTUWarning(t *testing.T) {
+	for mtu, warns := range map[uint16]bool{testUplinkMTU - 62: false, testUplinkMTU - 61: true} {
+		t.Run(fmt.Sprint(mtu), func(t *testing.T) {
+			n := newNode(1)
+			n.ports[Target{VF: "vm-1"}].MTU = mtu
+			s := start(t, n, Target{VF: "vm-1"})
+			if !warns {
+				assert.Empty(t, s.Warnings)
+				return
+			}
+			assert.Equal(t, []string{"frames of vm-1 can have 1453 bytes, their copies need an uplink MTU of 1501, and it is " +
+				"1500: frames longer than 1452 bytes are not captured"}, s.Warnings)
+			assert.Equal(t, s.Warnings, n.manager.Status()[0].Warnings)
+		})
+	}
+}
+
+func TestDryRun(t *testing.T) {
+	n := newNode(1)
+	before, calls := n.nic.dump(), n.nic.calls
+	r := validRequest()
+	r.DryRun, r.Targets = true, []Target{{VF: "vm-1"}}
+	s, err := n.manager.Start(context.Background(), r)
+	require.NoError(t, err)
+	assert.Equal(t, DryRun, s.State)
+	assert.NotEmpty(t, s.Plan)
+	assert.Len(t, s.Interfaces, 1)
+	assert.Equal(t, before, n.nic.dump())
+	assert.Equal(t, calls, n.nic.calls)
+	assert.Empty(t, n.manager.Status())
+
+	n.nic.refuse = isSample
+	_, err = n.manager.Start(context.Background(), r)
+	requireFault(t, err, fault.RuleRejected, "no, thanks")
+}
+
+func isSample(r rteflow.Rule) bool { return r.Group == groupCapture }
+
+func TestRuleRejected(t *testing.T) {
+	n := newNode(2)
+	before := n.nic.dump()
+	n.nic.refuse = func(r rteflow.Rule) bool {
+		return isSample(r) && r.Pattern[0] == rteflow.Item(rteflow.RepresentedPort{Port: 3})
+	}
+	r := validRequest()
+	r.Targets = vfs(2)
+	_, err := n.manager.Start(context.Background(), r)
+	requireFault(t, err, fault.RuleRejected, "cannot start the capture: the NIC did not add rule "+
+		"capture/default/sample/15 of vm-2 (port net_eswitch0_representor_vf1)")
+	f := faultOf(t, err)
+	assert.Equal(t, "vm-2", f.Interface)
+	assert.Contains(t, f.Rule, "group 1 priority 15 transfer")
+	assert.Contains(t, f.RTEFlowError, "action: no, thanks")
+	assert.Equal(t, syscall.ENOTSUP, f.Errno)
+	assert.ErrorIs(t, err, syscall.ENOTSUP)
+	assert.Equal(t, before, n.nic.dump())
+	assert.Empty(t, n.manager.Status())
+}
+
+// Copies follow the router, and none is lost, doubled or not counted, however often it changes.
+func TestUplinkChanged(t *testing.T) {
+	n := newNode(1)
+	before := n.nic.dump()
+	copied := n.observe(t.Errorf)
+	start(t, n, Target{VF: "vm-1"}, Target{PF: 0})
+	uplink := testUplink
+	for i := range 2*samplePriorities + 1 {
+		uplink.RouterMAC[0] = byte(2 * i)
+		uplink.RouterMAC[1] = byte(i)
+		require.NoError(t, n.manager.UplinkChanged(uplink))
+		want := validRequest().header(uplink)
+		assert.Equal(t, [][]byte{want}, n.nic.send(packet{port: 2}).copies)
+		assert.Equal(t, [][]byte{want}, n.nic.send(packet{port: 0, proto: 4}).copies)
+		copied[2]++
+		copied[0]++
+		calls := n.nic.calls
+		require.NoError(t, n.manager.UplinkChanged(uplink))
+		assert.Equal(t, calls, n.nic.calls, "nothing has changed")
+	}
+	for _, i := range n.manager.Status()[0].Interfaces {
+		p, _ := n.port(i.Target)
+		// Only where the new rule has to wait behind the old one, what it copies in between is not seen.
+		assert.LessOrEqual(t, i.Packets, copied[p.ID])
+		assert.GreaterOrEqual(t, i.Packets, copied[p.ID]-2*4)
+	}
+	require.NoError(t, n.manager.UplinkChanged(Uplink{}), "the router is unknown: copies go to the last one")
+	assert.Len(t, n.nic.send(packet{port: 2}).copies, 1)
+
+	_, err := n.manager.Stop("")
+	require.NoError(t, err)
+	assert.Equal(t, before, n.nic.dump())
+}
+
+// A failure is in the warnings until a later event sets it right.
+func TestUplinkChangeFails(t *testing.T) {
+	n := newNode(1)
+	start(t, n, Target{VF: "vm-1"})
+	uplink := testUplink
+	uplink.RouterMAC[5]++
+	n.nic.refuse = isSample
+	requireFault(t, n.manager.UplinkChanged(uplink), fault.RuleRejected, "cannot change the header of the copies")
+	s := n.manager.Status()[0]
+	assert.Equal(t, Active, s.State)
+	require.Len(t, s.Warnings, 1)
+	assert.Contains(t, s.Warnings[0], "copies do not follow the change of the uplink yet")
+	assert.Equal(t, [][]byte{testHeader.Bytes()}, n.nic.send(packet{port: 2}).copies)
+
+	n.nic.refuse = func(rteflow.Rule) bool { return false }
+	require.NoError(t, n.manager.UplinkChanged(uplink))
+	assert.Empty(t, n.manager.Status()[0].Warnings)
+	assert.Equal(t, [][]byte{validRequest().header(uplink)}, n.nic.send(packet{port: 2}).copies)
+}
+
+func TestInterfaceDeleted(t *testing.T) {
+	n := newNode(3)
+	before := n.nic.dump()
+	require.NoError(t, n.manager.InterfaceDeleted("vm-1"), "no capture")
+	start(t, n, vfs(2)...)
+	require.NoError(t, n.manager.InterfaceDeleted("vm-3"), "not captured")
+	require.NoError(t, n.manager.InterfaceDeleted("vm-1"))
+	s := n.manager.Status()[0]
+	require.Len(t, s.Interfaces, 1)
+	assert.Equal(t, "vm-2", s.Interfaces[0].VF)
+	assert.Equal(t, []string{"interface vm-1 was deleted: its part of the capture has ended"}, s.Warnings)
+	assert.Empty(t, n.nic.send(packet{port: 2}).copies)
+	assert.Len(t, n.nic.send(packet{port: 3}).copies, 1)
+
+	require.NoError(t, n.manager.InterfaceDeleted("vm-2"))
+	assert.Empty(t, n.manager.Status(), "the last interface ends the session")
+	assert.Equal(t, before, n.nic.dump())
+}
+
+func TestCountersUnread(t *testing.T) {
+	n := newNode(1)
+	start(t, n, Target{VF: "vm-1"})
+	n.nic.send(packet{port: 2})
+	require.EqualValues(t, 1, n.manager.Status()[0].Interfaces[0].Packets)
+	n.nic.deaf = true
+	s := n.manager.Status()[0]
+	assert.EqualValues(t, 1, s.Interfaces[0].Packets, "the last reading")
+	require.Len(t, s.Warnings, 1)
+	assert.Contains(t, s.Warnings[0], "counters of vm-1 are not up to date")
+}
+
+// changes are all that changes rules, and what each starts from.
+var changes = map[string]struct {
+	prepare bool // start a capture first
+	do      func(*node) error
+}{
+	"start": {false, func(n *node) error {
+		r := validRequest()
+		r.Targets = []Target{{VF: "vm-1"}, {VF: "vm-2"}, {PF: 0}}
+		_, err := n.manager.Start(context.Background(), r)
+		return err
+	}},
+	"stop": {true, func(n *node) error {
+		_, err := n.manager.Stop("")
+		return err
+	}},
+	"uplink": {true, func(n *node) error {
+		uplink := testUplink
+		uplink.RouterMAC[5]++
+		return n.manager.UplinkChanged(uplink)
+	}},
+	"delete": {true, func(n *node) error { return n.manager.InterfaceDeleted("vm-2") }},
+}
+
+// outcome runs a change on a NIC that refuses calls, and returns the node's state and the error.
+func outcome(t *testing.T, name string, fail func(call int) bool) (*node, error) {
+	n := newNode(2)
+	c := changes[name]
+	if c.prepare {
+		require.NoError(t, changes["start"].do(n))
+	}
+	n.observe(t.Errorf)
+	base := n.nic.calls
+	n.nic.fail = func(call int) bool { return fail(call - base) }
+	err := c.do(n)
+	n.nic.fail = func(int) bool { return false }
+	return n, err
+}
+
+// Whichever calls the NIC refuses, also of the undo: either the old or the new state stands, or the session is broken,
+// says what stands, and a stop repairs it.
+func TestEveryCallFails(t *testing.T) {
+	never := func(int) bool { return false }
+	for name, c := range changes {
+		t.Run(name, func(t *testing.T) {
+			done, err := outcome(t, name, never)
+			require.NoError(t, err)
+			newState := done.nic.dump()
+			old := newNode(2)
+			idle := old.nic.dump()
+			if c.prepare {
+				require.NoError(t, changes["start"].do(old))
+			}
+			oldState := old.nic.dump()
+
+			refusals := 0
+			check := func(fail func(int) bool) (failed bool) {
+				n, err := outcome(t, name, fail)
+				if err == nil {
+					assert.Equal(t, newState, n.nic.dump())
+					assert.Equal(t, newState, dumpSet(n.rules))
+					return false
+				}
+				refusals++
+				assert.Equal(t, n.nic.dump(), dumpSet(n.rules), "what is believed is what stands")
+				f := faultOf(t, err)
+				assert.NotEmpty(t, f.Interface)
+				assert.NotEmpty(t, f.Rule)
+				assert.NotEmpty(t, f.RTEFlowError)
+				assert.Equal(t, syscall.ENOTSUP, f.Errno)
+				assert.ErrorContains(t, err, "port net_eswitch0")
+				if f.Reason == fault.RollbackFailed {
+					checkBroken(t, n, err, idle)
+					return true
+				}
+				assert.Equal(t, fault.RuleRejected, f.Reason)
+				assert.Equal(t, oldState, n.nic.dump())
+				assert.Equal(t, c.prepare, len(n.manager.Status()) == 1)
+				return true
+			}
+			first := 1
+			for ; check(func(call int) bool { return call == first }); first++ {
+				for second := first + 1; second < first+12; second++ {
+					check(func(call int) bool { return call == first || call == second })
+				}
+				check(func(call int) bool { return call >= first })
+			}
+			t.Logf("%d calls, %d refusals tried", first-1, refusals)
+		})
+	}
+}
+
+// checkBroken finds the session broken, and has it repaired.
+func checkBroken(t *testing.T, n *node, err error, idle []string) {
+	t.Helper()
+	assert.ErrorContains(t, err, "could not be undone")
+	s := n.manager.Status()
+	require.Len(t, s, 1)
+	assert.Equal(t, Broken, s[0].State)
+	assert.Contains(t, s[0].Warnings, err.Error())
+	_, again := n.manager.Start(context.Background(), validRequest())
+	requireFault(t, again, fault.AlreadyActive, "capture default is broken: stop it first")
+	assert.NoError(t, n.manager.UplinkChanged(testUplink))
+
+	_, stopErr := n.manager.Stop("")
+	require.NoError(t, stopErr)
+	assert.Equal(t, idle, n.nic.dump())
+	assert.Empty(t, n.manager.Status())
+}
+
+// A rule that an undo puts back counts from zero again; the session does not.
+func TestCountersSurviveUndo(t *testing.T) {
+	n := newNode(1)
+	start(t, n, Target{VF: "vm-1"}, Target{PF: 0})
+	for range 10 {
+		n.nic.send(packet{port: 2})
+	}
+	require.EqualValues(t, 10, n.manager.Status()[0].Interfaces[0].Packets)
+	last := n.nic.calls + len(stopOps(DefaultName, n.manager.session.points, n.rules.Has))
+	n.nic.fail = func(call int) bool { return call == last }
+	_, err := n.manager.Stop("")
+	requireFault(t, err, fault.RuleRejected, "cannot stop the capture")
+	n.nic.send(packet{port: 2})
+	assert.EqualValues(t, 11, n.manager.Status()[0].Interfaces[0].Packets)
+}
+
+func TestConcurrentUse(t *testing.T) {
+	n := newNode(2)
+	before := n.nic.dump()
+	var wg sync.WaitGroup
+	for worker := range 4 {
+		wg.Go(func() {
+			for i := range 50 {
+				uplink := testUplink
+				uplink.RouterMAC[4], uplink.RouterMAC[5] = byte(worker), byte(i)
+				r := validRequest()
+				r.Targets = vfs(2)
+				_, startErr := n.manager.Start(context.Background(), r)
+				n.manager.Status()
+				assert.NoError(t, n.manager.UplinkChanged(uplink))
+				assert.NoError(t, n.manager.InterfaceDeleted("vm-1"))
+				_, stopErr := n.manager.Stop("")
+				for _, err := range []error{startErr, stopErr} {
+					var f *fault.Error
+					if errors.As(err, &f) {
+						assert.Contains(t, []fault.Reason{fault.AlreadyActive, fault.NotActive}, f.Reason)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	_, _ = n.manager.Stop("")
+	assert.Equal(t, before, n.nic.dump())
+}

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package capture
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"syscall"
+
+	"dpservice/dpservice/port"
+	"dpservice/rteflow"
+	"dpservice/rteflow/ruleset"
+)
+
+// fakeNIC is an E-Switch small enough to be right: each packet tries all rules. It can refuse any call, and shows
+// itself after every change, so that no step goes unobserved.
+type fakeNIC struct {
+	rules  map[rteflow.Handle]*fakeRule
+	last   rteflow.Handle
+	calls  int                     // creates and destroys so far
+	fail   func(call int) bool     // refuses the call-th
+	refuse func(rteflow.Rule) bool // refuses a rule
+	after  func()
+	deaf   bool // answers no query
+}
+
+type fakeRule struct {
+	rteflow.Rule
+	port     uint16
+	counters rteflow.Counters
+}
+
+// packet is what the rules of these tests look at, and proto a packet's outer IPv6 next header.
+type packet struct {
+	port  uint16
+	proto uint8
+}
+
+// frameLen is the length of a packet.
+const frameLen = 100
+
+// fate is what became of a packet.
+type fate struct {
+	copies  [][]byte // the headers of the copies
+	atFlows bool     // it came to the flow rules
+}
+
+func newFakeNIC() *fakeNIC {
+	return &fakeNIC{
+		rules:  map[rteflow.Handle]*fakeRule{},
+		fail:   func(int) bool { return false },
+		refuse: func(rteflow.Rule) bool { return false },
+		after:  func() {},
+	}
+}
+
+func (n *fakeNIC) Validate(port uint16, r rteflow.Rule) error {
+	if n.refuse(r) {
+		return flowError("validate", port)
+	}
+	return nil
+}
+
+func (n *fakeNIC) Create(port uint16, r rteflow.Rule) (rteflow.Handle, error) {
+	n.calls++
+	if n.fail(n.calls) || n.refuse(r) {
+		return 0, flowError("create", port)
+	}
+	n.last++
+	n.rules[n.last] = &fakeRule{Rule: r, port: port}
+	n.after()
+	return n.last, nil
+}
+
+func (n *fakeNIC) Destroy(port uint16, h rteflow.Handle) error {
+	n.calls++
+	if n.fail(n.calls) {
+		return flowError("destroy", port)
+	}
+	if n.rules[h] == nil {
+		panic("a rule is destroyed twice")
+	}
+	delete(n.rules, h)
+	n.after()
+	return nil
+}
+
+func (n *fakeNIC) Query(port uint16, h rteflow.Handle) (rteflow.Counters, error) {
+	if n.deaf {
+		return rteflow.Counters{}, flowError("query", port)
+	}
+	return n.rules[h].counters, nil
+}
+
+func flowError(op string, port uint16) error {
+	return &rteflow.Error{Op: op, Port: port, Type: rteflow.ErrorAction, Message: "no, thanks", Errno: syscall.ENOTSUP}
+}
+
+// send lets a packet through the rules.
+func (n *fakeNIC) send(p packet) (f fate) {
+	for group := uint32(groupDefault); group != groupFlow; {
+		r := n.match(group, p)
+		if r == nil {
+			return f
+		}
+		for _, a := range r.Actions {
+			switch a := a.(type) {
+			case rteflow.Count:
+				r.counters.Packets++
+				r.counters.Bytes += frameLen
+			case rteflow.Sample:
+				f.copies = append(f.copies, a.Actions[0].(rteflow.RawEncap).Data)
+			case rteflow.Jump:
+				group = a.Group
+			}
+		}
+	}
+	f.atFlows = true
+	return f
+}
+
+func (n *fakeNIC) match(group uint32, p packet) *fakeRule {
+	var best *fakeRule
+	for _, r := range n.rules {
+		if r.Group != group || !matches(r.Pattern, p) {
+			continue
+		}
+		if best != nil && best.Priority == r.Priority {
+			panic("two rules match at one priority")
+		}
+		if best == nil || r.Priority < best.Priority {
+			best = r
+		}
+	}
+	return best
+}
+
+func matches(pattern []rteflow.Item, p packet) bool {
+	for _, i := range pattern {
+		switch i := i.(type) {
+		case rteflow.RepresentedPort:
+			if i.Port != p.port {
+				return false
+			}
+		case rteflow.IPv6:
+			if i.Proto.Spec != p.proto {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// dump lists the rules as they stand, without what tells one incarnation from another.
+func (n *fakeNIC) dump() []string {
+	var lines []string
+	for _, r := range n.rules {
+		lines = append(lines, fmt.Sprintf("port %d: %s", r.port, r.Rule))
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+func dumpSet(s *ruleset.Set) []string {
+	var lines []string
+	for _, e := range s.List() {
+		lines = append(lines, fmt.Sprintf("port %d: %s", e.Port, e.Rule))
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// node is a node's ports and base rules: PF0 is port 0, PF1 port 1, vm-1 port 2, and so on.
+type node struct {
+	ports      map[Target]*port.Port
+	devices    map[string]port.Port // by name, whether or not an interface is on them
+	nic        *fakeNIC
+	rules      *ruleset.Set
+	manager    *Manager
+	interfaces int
+}
+
+const (
+	testMTU       = 1400
+	testUplinkMTU = 1500
+)
+
+var testUplink = Uplink{MAC: testHeader.UplinkMAC, RouterMAC: testHeader.RouterMAC, NodeIP: testHeader.NodeIP}
+
+func newNode(vms int) *node {
+	domain := uint16(7)
+	n := &node{ports: map[Target]*port.Port{}, devices: map[string]port.Port{}, nic: newFakeNIC(), interfaces: vms}
+	n.rules = ruleset.New(n.nic)
+	n.ports[Target{PF: 0}] = &port.Port{ID: 0, Name: "net_eswitch0", Role: port.PF, SwitchDomain: &domain,
+		MTU: testUplinkMTU, Started: true}
+	n.ports[Target{PF: 1}] = &port.Port{ID: 1, Name: "net_eswitch0_pf1", Role: port.PF, Index: 1, MTU: testUplinkMTU,
+		Started: true}
+	for i := range vms {
+		n.ports[Target{VF: fmt.Sprintf("vm-%d", i+1)}] = &port.Port{ID: uint16(i + 2),
+			Name: fmt.Sprintf("net_eswitch0_representor_vf%d", i), Role: port.VF, Index: i, SwitchDomain: &domain,
+			MTU: testMTU, Started: true}
+	}
+	for _, p := range n.sorted() {
+		n.addBaseRules(p)
+	}
+	n.manager = New(Deps{Rules: n.rules, Ports: n, NIC: n, Offload: true})
+	if err := n.manager.UplinkChanged(testUplink); err != nil {
+		panic(err)
+	}
+	return n
+}
+
+func (n *node) sorted() []port.Port {
+	var ports []port.Port
+	for _, p := range n.ports {
+		ports = append(ports, *p)
+	}
+	slices.SortFunc(ports, func(a, b port.Port) int { return cmp.Compare(a.ID, b.ID) })
+	return ports
+}
+
+func (n *node) addBaseRules(p port.Port) {
+	if p.SwitchDomain == nil {
+		return
+	}
+	for i, pattern := range n.BasePatterns(p) {
+		err := n.rules.Apply([]ruleset.Op{ruleset.Add(p.ID, fmt.Sprintf("base/%d", i), rteflow.Rule{
+			Attr:    rteflow.Attr{Group: groupDefault, Priority: redirectPriority + 1, Transfer: true},
+			Pattern: pattern,
+			Actions: []rteflow.Action{rteflow.Jump{Group: groupFlow}},
+		})})
+		if err != nil {
+			panic(err)
+		}
+	}
+}
+
+func (n *node) Interface(id string) (port.Port, bool) {
+	return n.port(Target{VF: id})
+}
+
+func (n *node) Device(name string) (port.Port, bool) {
+	p, ok := n.devices[name]
+	return p, ok
+}
+
+func (n *node) PF(number int) (port.Port, bool) {
+	return n.port(Target{PF: number})
+}
+
+func (n *node) port(t Target) (port.Port, bool) {
+	if p := n.ports[t]; p != nil {
+		return *p, true
+	}
+	return port.Port{}, false
+}
+
+func (n *node) BasePatterns(p port.Port) [][]rteflow.Item {
+	from := n.PortItem(p.ID)
+	if p.Role == port.VF {
+		return [][]rteflow.Item{{from, rteflow.Eth{}}}
+	}
+	return [][]rteflow.Item{
+		{from, rteflow.Eth{}, rteflow.IPv6{Proto: rteflow.Is[uint8](4)}},
+		{from, rteflow.Eth{}, rteflow.IPv6{Proto: rteflow.Is[uint8](41)}},
+	}
+}
+
+func (n *node) PortItem(id uint16) rteflow.Item { return rteflow.RepresentedPort{Port: id} }
+
+func (n *node) PortAction(id uint16) rteflow.Action { return rteflow.ToRepresentedPort{Port: id} }
+
+// packets are one packet of each kind that is forwarded by flow rules.
+func (n *node) packets() []packet {
+	all := []packet{{port: 0, proto: 4}, {port: 0, proto: 41}}
+	for i := range n.interfaces {
+		all = append(all, packet{port: uint16(i + 2)})
+	}
+	return all
+}
+
+// observe sends packets after every change of the rules. Each must come to the flow rules and be copied at most once.
+// It returns how many copies each port's packets had.
+func (n *node) observe(fail func(format string, args ...any)) map[uint16]uint64 {
+	copied := map[uint16]uint64{}
+	n.nic.after = func() {
+		for _, p := range n.packets() {
+			f := n.nic.send(p)
+			if !f.atFlows {
+				fail("a packet %+v is lost", p)
+			}
+			if len(f.copies) > 1 {
+				fail("a packet %+v is copied %d times", p, len(f.copies))
+			}
+			copied[p.port] += uint64(len(f.copies))
+		}
+	}
+	return copied
+}
