@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package nic knows how rules are written for the NIC at hand: how they name ports, which port they go through,
+// and what stands in the default group.
+package nic
+
+import (
+	"fmt"
+	"sync"
+
+	"dpservice/dpservice/port"
+	"dpservice/rteflow"
+	"dpservice/rteflow/ruleset"
+)
+
+// The groups of the transfer domain: every packet enters Default; a port's base rules send it on to VNET, where the
+// flows' rules are. In between there is a group for captures.
+const (
+	GroupDefault = 0
+	GroupVNET    = 2
+)
+
+// BasePriority is the priority of the base rules. It leaves room for rules that precede them.
+const BasePriority = 1
+
+// Driver is the part of package rteflow that a NIC needs. RTEFlow is the real one.
+type Driver interface {
+	ruleset.Driver
+	TransferProxy(port uint16) (uint16, error)
+	Aged(port uint16) ([]uint64, error)
+	Isolate(port uint16, on bool) error
+}
+
+// RTEFlow is the Driver of this process's ports.
+type RTEFlow struct{ rteflow.NIC }
+
+// TransferProxy implements Driver.
+func (RTEFlow) TransferProxy(id uint16) (uint16, error) { return rteflow.TransferProxy(id) }
+
+// Aged implements Driver.
+func (RTEFlow) Aged(id uint16) ([]uint64, error) { return rteflow.Aged(id) }
+
+// Isolate implements Driver.
+func (RTEFlow) Isolate(id uint16, on bool) error { return rteflow.Isolate(id, on) }
+
+// A NIC is the E-Switch that PF0 belongs to. It is a ruleset.Driver which sends transfer rules through the port's
+// proxy.
+type NIC struct {
+	driver  Driver
+	ports   []port.Port       // of the E-Switch; PF0 first
+	proxies map[uint16]uint16 // by port id
+	item    bool              // the driver takes the item represented_port
+	action  bool              // and the action
+
+	mu  sync.Mutex
+	via map[created]uint16 // the port a standing transfer rule was created through
+}
+
+type created struct {
+	port   uint16
+	handle rteflow.Handle
+}
+
+// Isolate makes the ports that share their traffic with the kernel receive only what rules name. It comes before the
+// ports are configured.
+func Isolate(driver Driver, ports []port.Port, hasKernelTwin func(id uint16) bool) error {
+	for _, p := range ports {
+		if !hasKernelTwin(p.ID) {
+			continue
+		}
+		if err := driver.Isolate(p.ID, true); err != nil {
+			return fmt.Errorf("%s: %w", p.Name, err)
+		}
+	}
+	return nil
+}
+
+// Probe finds out how the E-Switch of ports[0], the started uplink, wants its rules.
+func Probe(driver Driver, ports []port.Port) (*NIC, error) {
+	n := &NIC{driver: driver, proxies: map[uint16]uint16{}, via: map[created]uint16{}}
+	uplink := ports[0]
+	if uplink.SwitchDomain == nil {
+		return nil, fmt.Errorf("%s is not in switchdev mode: it has no switch domain; switch it over, or turn offload off", uplink.Name)
+	}
+	for _, p := range ports {
+		if p.SwitchDomain == nil || *p.SwitchDomain != *uplink.SwitchDomain {
+			continue
+		}
+		proxy, err := driver.TransferProxy(p.ID)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p.Name, err)
+		}
+		n.ports = append(n.ports, p)
+		n.proxies[p.ID] = proxy
+	}
+	return n, n.probeNames()
+}
+
+// probeNames tries the current names of ports in rules first, and then the older ones.
+func (n *NIC) probeNames() error {
+	uplink := n.ports[0].ID
+	try := func(r rteflow.Rule) error { return n.Validate(uplink, r) }
+	jump := func() rteflow.Rule {
+		return rteflow.Rule{
+			Attr:    rteflow.Attr{Group: GroupDefault, Priority: BasePriority, Transfer: true},
+			Pattern: []rteflow.Item{n.PortItem(uplink), rteflow.Eth{}},
+			Actions: []rteflow.Action{rteflow.Jump{Group: GroupVNET}},
+		}
+	}
+	send := func() rteflow.Rule {
+		to := n.ports[len(n.ports)-1].ID
+		return rteflow.Rule{
+			Attr:    rteflow.Attr{Group: GroupVNET, Transfer: true},
+			Pattern: []rteflow.Item{n.PortItem(uplink), rteflow.Eth{}},
+			Actions: []rteflow.Action{n.PortAction(to)},
+		}
+	}
+	if err := probe(&n.item, jump, try); err != nil {
+		return fmt.Errorf("the NIC takes neither represented_port nor port_id in a pattern: %w", err)
+	}
+	if err := probe(&n.action, send, try); err != nil {
+		return fmt.Errorf("the NIC takes neither represented_port nor port_id as an action: %w", err)
+	}
+	return nil
+}
+
+// probe leaves *current true if a rule with the current name passes, and else false if one with the older name does.
+func probe(current *bool, rule func() rteflow.Rule, try func(rteflow.Rule) error) error {
+	*current = true
+	if try(rule()) == nil {
+		return nil
+	}
+	*current = false
+	return try(rule())
+}
+
+// Names says how rules name ports: "represented_port", "port_id", or what the item and the action are called.
+func (n *NIC) Names() string {
+	name := map[bool]string{true: "represented_port", false: "port_id"}
+	if n.item == n.action {
+		return name[n.item]
+	}
+	return fmt.Sprintf("item %s, action %s", name[n.item], name[n.action])
+}
+
+// Has reports whether the port belongs to the E-Switch, so that transfer rules can stand on it.
+func (n *NIC) Has(id uint16) bool {
+	_, ok := n.proxies[id]
+	return ok
+}
+
+// PortItem matches the packets that come from behind a port.
+func (n *NIC) PortItem(id uint16) rteflow.Item {
+	if n.item {
+		return rteflow.RepresentedPort{Port: id}
+	}
+	return rteflow.PortID{Port: id}
+}
+
+// PortAction sends a packet to what is behind a port.
+func (n *NIC) PortAction(id uint16) rteflow.Action {
+	if n.action {
+		return rteflow.ToRepresentedPort{Port: id}
+	}
+	return rteflow.ToPortID{Port: id}
+}
+
+// Validate implements ruleset.Driver.
+func (n *NIC) Validate(id uint16, r rteflow.Rule) error {
+	return n.driver.Validate(n.through(id, r), r)
+}
+
+// Create implements ruleset.Driver.
+func (n *NIC) Create(id uint16, r rteflow.Rule) (rteflow.Handle, error) {
+	via := n.through(id, r)
+	h, err := n.driver.Create(via, r)
+	if err == nil && via != id {
+		n.mu.Lock()
+		n.via[created{id, h}] = via
+		n.mu.Unlock()
+	}
+	return h, err
+}
+
+// Destroy implements ruleset.Driver.
+func (n *NIC) Destroy(id uint16, h rteflow.Handle) error {
+	err := n.driver.Destroy(n.createdThrough(id, h), h)
+	if err == nil {
+		n.mu.Lock()
+		delete(n.via, created{id, h})
+		n.mu.Unlock()
+	}
+	return err
+}
+
+// Query implements ruleset.Driver.
+func (n *NIC) Query(id uint16, h rteflow.Handle) (rteflow.Counters, error) {
+	return n.driver.Query(n.createdThrough(id, h), h)
+}
+
+// Aged returns the contexts of the rules that have aged, on whatever port.
+func (n *NIC) Aged() ([]uint64, error) {
+	var all []uint64
+	asked := map[uint16]bool{}
+	for _, p := range n.ports {
+		via := n.proxies[p.ID]
+		if asked[via] {
+			continue
+		}
+		asked[via] = true
+		contexts, err := n.driver.Aged(via)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, contexts...)
+	}
+	return all, nil
+}
+
+// through is the port through which a new rule for port id goes.
+func (n *NIC) through(id uint16, r rteflow.Rule) uint16 {
+	if proxy, ok := n.proxies[id]; ok && r.Transfer {
+		return proxy
+	}
+	return id
+}
+
+func (n *NIC) createdThrough(id uint16, h rteflow.Handle) uint16 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if via, ok := n.via[created{id, h}]; ok {
+		return via
+	}
+	return id
+}
