@@ -52,6 +52,7 @@ func (m *Manager) Start(ctx context.Context, req Request) (Session, error) {
 		s.state = DryRun
 		return s.planned(ops), nil
 	}
+	s.startedAt = time.Now()
 	if f := m.apply(s, "cannot start the capture", ops); f != nil {
 		if s.state == Broken {
 			m.session = s
@@ -158,7 +159,7 @@ func (m *Manager) prepare(req Request) (*session, error) {
 	if !ok {
 		return nil, fault.New(fault.NotFound, "pf0", "there is no PF0, through which copies leave")
 	}
-	s := &session{request: req, state: Active, startedAt: time.Now()}
+	s := &session{request: req, state: Active}
 	for _, t := range req.Targets {
 		p, err := m.findPort(t, uplink)
 		if err != nil {

@@ -198,6 +198,7 @@ func TestDryRun(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, DryRun, s.State)
 	assert.NotEmpty(t, s.Plan)
+	assert.Zero(t, s.StartedAt)
 	assert.Len(t, s.Interfaces, 1)
 	assert.Equal(t, before, n.nic.dump())
 	assert.Equal(t, calls, n.nic.calls)
@@ -417,7 +418,11 @@ func checkBroken(t *testing.T, n *node, err error, idle []string) {
 	assert.Contains(t, s[0].Warnings, err.Error())
 	_, again := n.manager.Start(context.Background(), validRequest())
 	requireFault(t, again, fault.AlreadyActive, "capture default is broken: stop it first")
-	assert.NoError(t, n.manager.UplinkChanged(testUplink))
+	stands := n.nic.dump()
+	uplink := testUplink
+	uplink.RouterMAC[4]++
+	assert.NoError(t, n.manager.UplinkChanged(uplink), "left alone until it is stopped")
+	assert.Equal(t, stands, n.nic.dump())
 
 	_, stopErr := n.manager.Stop("")
 	require.NoError(t, stopErr)

@@ -51,7 +51,6 @@ func (m *Manager) replaceHeader(s *session, header []byte) *fault.Error {
 	newPoints, newCopies := next(s.points), s.copies
 	newCopies.header = header
 
-	m.readCounters(s)
 	if f := m.apply(s, what, addSamples(newCopies, newPoints)); f != nil {
 		return f
 	}

@@ -56,7 +56,7 @@ const (
 type Session struct {
 	Name       string
 	State      State
-	StartedAt  time.Time
+	StartedAt  time.Time // zero for a dry run
 	Sink       netip.Addr
 	UDPSrcPort uint16
 	UDPDstPort uint16
