@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package slowpath answers the protocols between neighbours: ARP and neighbour discovery from the guests and on the
+// uplink. It learns the guests' MACs and finds the underlay's router. What it reads comes from guests and from the
+// wire, and may be anything.
+package slowpath
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"dpservice/dpservice/vnet"
+)
+
+// MAC is an Ethernet address; the zero value is "not known".
+type MAC = vnet.MAC
+
+// The guests' gateway has these addresses, and the MAC of the VF that the guest is behind.
+var (
+	gatewayIPv4 = netip.AddrFrom4([4]byte{169, 254, 0, 1})
+	gatewayIPv6 = netip.MustParseAddr("fe80::1")
+)
+
+// Guests knows the interfaces. A *vnet.Manager is one.
+type Guests interface {
+	OnPort(id uint16) (vnet.Attachment, bool)
+	Attachments() []vnet.Attachment
+	HasUnderlay(ip netip.Addr) bool
+	LearnMAC(port uint16, mac MAC) error
+}
+
+// Config is what a SlowPath is made of.
+type Config struct {
+	Guests    Guests
+	Send      func(port uint16, frame []byte) error
+	Uplink    uint16 // PF0's port id
+	UplinkMAC MAC
+	NodeIP    netip.Addr
+	RouterMAC MAC              // zero: to be found out
+	OnRouter  func(router MAC) // told the router's MAC once it is known, and whenever it changes
+	Now       func() time.Time // time.Now
+	Log       *slog.Logger
+}
+
+// SlowPath handles the frames that the packet graph leaves to it. It is safe for concurrent use.
+type SlowPath struct {
+	cfg       Config
+	linkLocal netip.Addr // PF0's
+	nonce     [8]byte    // tells replies to our own echo requests
+
+	mu     sync.Mutex
+	router router
+	moved  map[uint16]time.Time // when the guest's MAC on a port last changed
+}
+
+// The periods: guests whose MAC is not known are asked every second. The router is asked more often, since a change
+// shall be noticed within a second, and takes up to two rounds to be believed.
+const (
+	solicitPeriod = time.Second
+	routerPeriod  = 400 * time.Millisecond
+)
+
+// New returns a SlowPath that has not sent anything yet.
+func New(cfg Config) *SlowPath {
+	s := &SlowPath{cfg: cfg, linkLocal: eui64(cfg.UplinkMAC), moved: map[uint16]time.Time{}}
+	_, _ = rand.Read(s.nonce[:]) // never fails
+	return s
+}
+
+// Run asks for the guests' MACs and the router's until ctx is done.
+func (s *SlowPath) Run(ctx context.Context) {
+	if s.cfg.RouterMAC != (MAC{}) {
+		s.cfg.OnRouter(s.cfg.RouterMAC)
+	}
+	guests := time.NewTicker(solicitPeriod)
+	defer guests.Stop()
+	router := time.NewTicker(routerPeriod)
+	defer router.Stop()
+	s.askForRouter()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-guests.C:
+			s.SolicitGuests()
+		case <-router.C:
+			s.askForRouter()
+		}
+	}
+}
+
+// SolicitGuests asks every guest whose MAC is not known for it.
+func (s *SlowPath) SolicitGuests() {
+	for _, a := range s.cfg.Guests.Attachments() {
+		if a.GuestMAC == (MAC{}) {
+			s.solicit(a)
+		}
+	}
+}
+
+func (s *SlowPath) solicit(a vnet.Attachment) {
+	if a.IPv4.IsValid() {
+		s.send(a.Port, arpRequest(a.GatewayMAC, gatewayIPv4, a.IPv4))
+	}
+	if a.IPv6.IsValid() {
+		s.send(a.Port, neighbourSolicitation(a.GatewayMAC, gatewayIPv6, a.IPv6))
+	}
+}
+
+// Handle reads a frame that came from behind a port, and answers it where due. The frame is not kept.
+func (s *SlowPath) Handle(port uint16, frame []byte) {
+	if port == s.cfg.Uplink {
+		s.fromWire(frame)
+		return
+	}
+	if a, ok := s.cfg.Guests.OnPort(port); ok {
+		s.fromGuest(a, frame)
+	}
+}
+
+func (s *SlowPath) send(port uint16, frame []byte) {
+	if frame == nil {
+		return
+	}
+	if err := s.cfg.Send(port, frame); err != nil {
+		s.cfg.Log.Debug("cannot send a frame of the slow path", "port", port, "err", err)
+	}
+}
+
+// eui64 is the link-local address that RFC 4291 makes of a MAC.
+func eui64(mac MAC) netip.Addr {
+	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
+}

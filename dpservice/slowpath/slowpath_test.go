@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package slowpath
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"dpservice/dpservice/vnet"
+)
+
+const (
+	uplinkPort = 0
+	guestPort  = 5
+)
+
+var (
+	uplinkMAC  = MAC{2, 0, 0, 0, 0, 0xf0}
+	gatewayMAC = MAC{2, 0, 0, 0, 0, 0xa0}
+	guestMAC   = MAC{2, 0, 0, 0, 0, 0xa1}
+	routerMAC  = MAC{2, 0, 0, 0, 0, 0xee}
+	nodeIP     = netip.MustParseAddr("fc00:1::1")
+	guestIPv4  = netip.MustParseAddr("10.0.0.1")
+	guestIPv6  = netip.MustParseAddr("fd00::1")
+	underlay   = netip.MustParseAddr("fc00:1::1:1")
+	routerIP   = netip.MustParseAddr("fe80::ee")
+	peerIPv4   = netip.MustParseAddr("10.0.0.2")
+	peerIPv6   = netip.MustParseAddr("fd00::2")
+)
+
+// world is everything around a SlowPath: one guest, time that stands still, and what was sent and told.
+type world struct {
+	guest   vnet.Attachment
+	sent    []sent
+	routers []MAC
+	now     time.Time
+}
+
+type sent struct {
+	port  uint16
+	frame []byte
+}
+
+func (w *world) OnPort(id uint16) (vnet.Attachment, bool) { return w.guest, id == guestPort }
+func (w *world) Attachments() []vnet.Attachment           { return []vnet.Attachment{w.guest} }
+func (w *world) HasUnderlay(ip netip.Addr) bool           { return ip == underlay }
+func (w *world) LearnMAC(_ uint16, mac MAC) error {
+	w.guest.GuestMAC = mac
+	return nil
+}
+
+func newWorld() (*SlowPath, *world) {
+	w := &world{now: time.Unix(1e9, 0), guest: vnet.Attachment{
+		Interface:  vnet.Interface{ID: "vm-1", Port: guestPort, IPv4: guestIPv4, IPv6: guestIPv6, UnderlayIP: underlay},
+		GatewayMAC: gatewayMAC,
+	}}
+	return New(Config{
+		Guests: w, Uplink: uplinkPort, UplinkMAC: uplinkMAC, NodeIP: nodeIP,
+		Send: func(port uint16, frame []byte) error {
+			w.sent = append(w.sent, sent{port, frame})
+			return nil
+		},
+		OnRouter: func(mac MAC) { w.routers = append(w.routers, mac) },
+		Now:      func() time.Time { return w.now },
+		Log:      slog.New(slog.DiscardHandler),
+	}), w
+}
+
+// reply returns the only frame that was sent, taken apart.
+func (w *world) reply(t *testing.T, port uint16) *parser {
+	t.Helper()
+	require.Len(t, w.sent, 1)
+	assert.Equal(t, port, w.sent[0].port)
+	return decode(t, w.sent[0].frame)
+}
+
+func decode(t *testing.T, frame []byte) *parser {
+	t.Helper()
+	p := newParser()
+	require.NotEqual(t, gopacket.LayerTypeZero, p.parse(frame))
+	return p
+}
+
+func solicit(mac MAC, from, target netip.Addr) []byte {
+	return neighbourSolicitation(mac, from, target)
+}
+
+func TestARP(t *testing.T) {
+	none := netip.IPv4Unspecified()
+	tests := map[string]struct {
+		sender, target netip.Addr
+		answered       bool
+	}{
+		"gateway":            {guestIPv4, gatewayIPv4, true},
+		"neighbour by proxy": {guestIPv4, peerIPv4, true},
+		"own address":        {guestIPv4, guestIPv4, false},
+		"probe of own":       {none, guestIPv4, false},
+		"probe of another's": {none, peerIPv4, true},
+		"announcement":       {peerIPv4, peerIPv4, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s, w := newWorld()
+			s.Handle(guestPort, arpRequest(guestMAC, tt.sender, tt.target))
+			if !tt.answered {
+				assert.Empty(t, w.sent)
+				return
+			}
+			p := w.reply(t, guestPort)
+			assert.Equal(t, uint16(layers.ARPReply), p.arp.Operation)
+			assert.Equal(t, gatewayMAC[:], []byte(p.eth.SrcMAC))
+			assert.Equal(t, guestMAC[:], []byte(p.eth.DstMAC))
+			assert.Equal(t, gatewayMAC[:], p.arp.SourceHwAddress)
+			assert.Equal(t, tt.target.AsSlice(), p.arp.SourceProtAddress)
+			assert.Equal(t, guestMAC[:], p.arp.DstHwAddress)
+			assert.Equal(t, tt.sender.AsSlice(), p.arp.DstProtAddress)
+		})
+	}
+}
+
+func TestGuestSolicitations(t *testing.T) {
+	none := netip.IPv6Unspecified()
+	linkLocal := netip.MustParseAddr("fe80::a1")
+	tests := map[string]struct {
+		from, target netip.Addr
+		flags        uint8 // of the answer; 0: there is none
+		to           netip.Addr
+	}{
+		"gateway":                  {linkLocal, gatewayIPv6, flagRouter | flagSolicited | flagOverride, linkLocal},
+		"neighbour by proxy":       {guestIPv6, peerIPv6, flagRouter | flagSolicited, guestIPv6},
+		"own address":              {linkLocal, guestIPv6, 0, none},
+		"is own free":              {none, guestIPv6, 0, none},
+		"is link-local free":       {none, linkLocal, 0, none},
+		"is the gateway's free":    {none, gatewayIPv6, flagRouter | flagOverride, allNodes},
+		"another's link-local":     {linkLocal, netip.MustParseAddr("fe80::77"), 0, none},
+		"is another global's free": {none, peerIPv6, 0, none},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s, w := newWorld()
+			s.Handle(guestPort, solicit(guestMAC, tt.from, tt.target))
+			if tt.flags == 0 {
+				assert.Empty(t, w.sent)
+				return
+			}
+			p := w.reply(t, guestPort)
+			assert.Equal(t, tt.flags, p.na.Flags)
+			assert.Equal(t, tt.target.AsSlice(), []byte(p.na.TargetAddress))
+			assert.Equal(t, tt.target, addr(p.ip6.SrcIP))
+			assert.Equal(t, tt.to, addr(p.ip6.DstIP))
+			assert.Equal(t, uint8(hopLimit), p.ip6.HopLimit)
+			assert.Equal(t, gatewayMAC[:], p.na.Options[0].Data)
+			assert.Equal(t, layers.ICMPv6OptTargetAddress, p.na.Options[0].Type)
+		})
+	}
+}
+
+func TestGatewayAnswersPings(t *testing.T) {
+	echo4 := func(dst netip.Addr, flags layers.IPv4Flag) []byte {
+		return build(
+			&layers.Ethernet{SrcMAC: guestMAC[:], DstMAC: gatewayMAC[:], EthernetType: layers.EthernetTypeIPv4},
+			&layers.IPv4{
+				Version: 4, TTL: 64, Flags: flags, Protocol: layers.IPProtocolICMPv4, SrcIP: guestIPv4.AsSlice(), DstIP: dst.AsSlice(),
+			},
+			&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(layers.ICMPv4TypeEchoRequest, 0), Id: 7, Seq: 9},
+			gopacket.Payload("abc"))
+	}
+	s, w := newWorld()
+	s.Handle(guestPort, echo4(gatewayIPv4, 0))
+	p := w.reply(t, guestPort)
+	assert.Equal(t, uint8(layers.ICMPv4TypeEchoReply), p.icmp4.TypeCode.Type())
+	assert.Equal(t, []uint16{7, 9}, []uint16{p.icmp4.Id, p.icmp4.Seq})
+	assert.Equal(t, "abc", string(p.icmp4.Payload))
+	assert.Equal(t, guestIPv4, addr(p.ip4.DstIP))
+	assert.Equal(t, guestMAC, w.guest.GuestMAC, "learned from any frame while unknown")
+
+	s, w = newWorld()
+	s.Handle(guestPort, echo4(peerIPv4, 0))
+	s.Handle(guestPort, echo4(gatewayIPv4, layers.IPv4MoreFragments))
+	assert.Empty(t, w.sent)
+
+	ping6 := func(dst netip.Addr) []byte {
+		return icmp6(guestMAC, gatewayMAC, guestIPv6, dst, layers.ICMPv6TypeEchoRequest,
+			&layers.ICMPv6Echo{Identifier: 1, SeqNumber: 2}, gopacket.Payload("xy"))
+	}
+	s.Handle(guestPort, ping6(peerIPv6))
+	assert.Empty(t, w.sent)
+	s.Handle(guestPort, ping6(gatewayIPv6))
+	p = w.reply(t, guestPort)
+	assert.Equal(t, uint8(layers.ICMPv6TypeEchoReply), p.icmp6.TypeCode.Type())
+	assert.Equal(t, "xy", string(p.echoBody6()))
+}
+
+func TestLearning(t *testing.T) {
+	moved := MAC{2, 0, 0, 0, 0, 0xa2}
+	s, w := newWorld()
+	s.Handle(guestPort, arpRequest(guestMAC, guestIPv4, gatewayIPv4))
+	assert.Equal(t, guestMAC, w.guest.GuestMAC)
+
+	s.Handle(guestPort, solicit(moved, guestIPv6, gatewayIPv6))
+	assert.Equal(t, guestMAC, w.guest.GuestMAC, "not twice within a second")
+	w.now = w.now.Add(movePeriod)
+	s.Handle(guestPort, solicit(moved, netip.MustParseAddr("fe80::9"), gatewayIPv6))
+	assert.Equal(t, guestMAC, w.guest.GuestMAC, "only by the guest's own address once it is known")
+	s.Handle(guestPort, solicit(moved, guestIPv6, gatewayIPv6))
+	assert.Equal(t, moved, w.guest.GuestMAC)
+
+	w.now = w.now.Add(movePeriod)
+	s.Handle(guestPort, neighbourAdvertisement(guestMAC, guestIPv6, gatewayMAC, gatewayIPv6, 0))
+	assert.Equal(t, guestMAC, w.guest.GuestMAC)
+}
+
+func TestNothingIsLearnedFromImpossibleSources(t *testing.T) {
+	for _, mac := range []MAC{{}, broadcast, {0x33, 0x33}, gatewayMAC} {
+		s, w := newWorld()
+		s.Handle(guestPort, arpRequest(mac, guestIPv4, gatewayIPv4))
+		s.Handle(guestPort, solicit(mac, guestIPv6, gatewayIPv6))
+		assert.Zero(t, w.guest.GuestMAC)
+		assert.Empty(t, w.sent)
+	}
+}
+
+func TestSolicitGuestsUntilKnown(t *testing.T) {
+	s, w := newWorld()
+	s.SolicitGuests()
+	require.Len(t, w.sent, 2)
+	arp, ns := decode(t, w.sent[0].frame), decode(t, w.sent[1].frame)
+	assert.Equal(t, gatewayIPv4.AsSlice(), arp.arp.SourceProtAddress)
+	assert.Equal(t, guestIPv4.AsSlice(), arp.arp.DstProtAddress)
+	assert.Equal(t, gatewayIPv6, addr(ns.ip6.SrcIP))
+	assert.Equal(t, "ff02::1:ff00:1", addr(ns.ip6.DstIP).String())
+	assert.Equal(t, []byte{0x33, 0x33, 0xff, 0, 0, 1}, []byte(ns.eth.DstMAC))
+
+	w.sent = nil
+	w.guest.GuestMAC = guestMAC
+	s.SolicitGuests()
+	assert.Empty(t, w.sent)
+}
+
+func TestUplinkAnswersForItsAddresses(t *testing.T) {
+	linkLocal := netip.MustParseAddr("fe80::ff:fe00:f0")
+	for target, answered := range map[netip.Addr]bool{
+		nodeIP: true, underlay: true, linkLocal: true,
+		netip.MustParseAddr("fc00:1::99"): false, gatewayIPv6: false, guestIPv6: false,
+	} {
+		s, w := newWorld()
+		s.Handle(uplinkPort, solicit(routerMAC, routerIP, target))
+		if !answered {
+			assert.Empty(t, w.sent, target)
+			continue
+		}
+		p := w.reply(t, uplinkPort)
+		assert.Equal(t, target.AsSlice(), []byte(p.na.TargetAddress))
+		assert.Equal(t, uplinkMAC[:], p.na.Options[0].Data)
+		assert.Equal(t, uint8(flagSolicited|flagOverride), p.na.Flags)
+		assert.Equal(t, routerMAC[:], []byte(p.eth.DstMAC))
+	}
+}
+
+func TestNodeAnswersPings(t *testing.T) {
+	s, w := newWorld()
+	s.Handle(uplinkPort, icmp6(routerMAC, uplinkMAC, routerIP, nodeIP, layers.ICMPv6TypeEchoRequest,
+		&layers.ICMPv6Echo{Identifier: 1, SeqNumber: 2}))
+	assert.Equal(t, nodeIP, addr(w.reply(t, uplinkPort).ip6.SrcIP))
+}
+
+// asked takes the echo request that the SlowPath has sent, and answers it as a router.
+func (w *world) answer(t *testing.T, s *SlowPath, ip netip.Addr, mac MAC) {
+	t.Helper()
+	for _, f := range w.sent {
+		p := decode(t, f.frame)
+		if p.icmp6.TypeCode.Type() != layers.ICMPv6TypeEchoRequest {
+			continue
+		}
+		assert.Equal(t, "ff02::2", addr(p.ip6.DstIP).String())
+		s.Handle(uplinkPort, icmp6(mac, uplinkMAC, ip, addr(p.ip6.SrcIP), layers.ICMPv6TypeEchoReply,
+			&layers.ICMPv6Echo{SeqNumber: p.echo6.SeqNumber}, gopacket.Payload(p.echoBody6())))
+		return
+	}
+	t.Fatal("no echo request was sent")
+}
+
+func advertisement(mac MAC, ip netip.Addr, lifetime uint16) []byte {
+	return icmp6(mac, multicastMAC(allNodes), ip, allNodes, layers.ICMPv6TypeRouterAdvertisement,
+		&layers.ICMPv6RouterAdvertisement{RouterLifetime: lifetime})
+}
+
+func TestRouterIsFoundAndFollowed(t *testing.T) {
+	s, w := newWorld()
+	newMAC := MAC{2, 0, 0, 0, 0, 0xef}
+	s.askForRouter()
+	w.answer(t, s, routerIP, routerMAC)
+	assert.Equal(t, []MAC{routerMAC}, w.routers)
+	assert.Equal(t, routerMAC, s.RouterMAC())
+	s.askForRouter()
+	w.answer(t, s, routerIP, routerMAC)
+	assert.Len(t, w.routers, 1, "no news")
+
+	s.askForRouter()
+	w.answer(t, s, routerIP, newMAC)
+	assert.Equal(t, []MAC{routerMAC, newMAC}, w.routers)
+	s.Handle(uplinkPort, solicit(routerMAC, routerIP, nodeIP))
+	assert.Equal(t, routerMAC, s.RouterMAC(), "a solicitation of the router tells too")
+}
+
+func TestAnotherRouterTakesOverWhenTheFirstIsSilent(t *testing.T) {
+	s, w := newWorld()
+	otherIP, otherMAC := netip.MustParseAddr("fe80::ef"), MAC{2, 0, 0, 0, 0, 0xef}
+	s.askForRouter()
+	w.answer(t, s, routerIP, routerMAC)
+	for range 3 {
+		s.askForRouter()
+		w.answer(t, s, otherIP, otherMAC)
+		w.answer(t, s, routerIP, routerMAC)
+		assert.Equal(t, routerMAC, s.RouterMAC())
+	}
+	s.askForRouter()
+	w.answer(t, s, otherIP, otherMAC)
+	s.askForRouter()
+	assert.Equal(t, []MAC{routerMAC, otherMAC}, w.routers)
+}
+
+func TestRouterByAdvertisement(t *testing.T) {
+	s, w := newWorld()
+	s.Handle(uplinkPort, advertisement(routerMAC, routerIP, 0))
+	assert.Empty(t, w.routers, "a router that is none")
+	s.Handle(uplinkPort, advertisement(routerMAC, nodeIP, 1800))
+	assert.Empty(t, w.routers, "not from a link-local address")
+	s.Handle(uplinkPort, advertisement(routerMAC, routerIP, 1800))
+	assert.Equal(t, []MAC{routerMAC}, w.routers)
+}
+
+func TestRepliesToOthersAreNotBelieved(t *testing.T) {
+	s, w := newWorld()
+	s.askForRouter()
+	s.Handle(uplinkPort, icmp6(routerMAC, uplinkMAC, routerIP, s.linkLocal, layers.ICMPv6TypeEchoReply,
+		&layers.ICMPv6Echo{SeqNumber: 1}, gopacket.Payload("12345678")))
+	assert.Empty(t, w.routers)
+}
+
+func TestNDFromAfarIsNotBelieved(t *testing.T) {
+	far := func(frame []byte) []byte {
+		frame[14+7] = hopLimit - 1
+		return frame
+	}
+	s, w := newWorld()
+	s.Handle(uplinkPort, far(advertisement(routerMAC, routerIP, 1800)))
+	s.Handle(uplinkPort, far(solicit(routerMAC, routerIP, nodeIP)))
+	s.Handle(guestPort, far(solicit(guestMAC, guestIPv6, gatewayIPv6)))
+	assert.Empty(t, w.routers)
+	assert.Empty(t, w.sent)
+}
+
+func TestABrokenChecksumIsNotAnswered(t *testing.T) {
+	s, w := newWorld()
+	frame := solicit(routerMAC, routerIP, nodeIP)
+	frame[len(frame)-1] ^= 1
+	s.Handle(uplinkPort, frame)
+	assert.Empty(t, w.sent)
+}
+
+func TestConfiguredRouter(t *testing.T) {
+	s, w := newWorld()
+	s.cfg.RouterMAC = routerMAC
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	s.Run(ctx)
+	assert.Equal(t, []MAC{routerMAC}, w.routers)
+	s.Handle(uplinkPort, advertisement(MAC{2, 9}, routerIP, 1800))
+	assert.Equal(t, routerMAC, s.RouterMAC())
+	assert.Empty(t, w.sent, "nobody is asked")
+}
+
+// FuzzHandle feeds any bytes from both sides; whatever is answered must be a sound frame, and no more than one.
+func FuzzHandle(f *testing.F) {
+	f.Add(true, arpRequest(guestMAC, guestIPv4, gatewayIPv4))
+	f.Add(true, solicit(guestMAC, guestIPv6, gatewayIPv6))
+	f.Add(false, solicit(routerMAC, routerIP, nodeIP))
+	f.Add(false, advertisement(routerMAC, routerIP, 1800))
+	f.Add(false, icmp6(routerMAC, uplinkMAC, routerIP, nodeIP, layers.ICMPv6TypeEchoRequest, &layers.ICMPv6Echo{}))
+	f.Fuzz(func(t *testing.T, guest bool, frame []byte) {
+		s, w := newWorld()
+		port := uint16(uplinkPort)
+		if guest {
+			port = guestPort
+		}
+		s.Handle(port, frame)
+		if len(w.sent) > 1 {
+			t.Fatalf("%d answers to one frame", len(w.sent))
+		}
+		if mac := w.guest.GuestMAC; mac != (MAC{}) && mac[0]&1 != 0 {
+			t.Fatalf("learned the multicast MAC %s", mac)
+		}
+		for _, answer := range w.sent {
+			if newParser().parse(answer.frame) == gopacket.LayerTypeZero {
+				t.Fatalf("unsound answer %x", answer.frame)
+			}
+		}
+	})
+}
