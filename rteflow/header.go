@@ -2,5 +2,118 @@
 
 package rteflow
 
-// headerText is data in the words of testpmd's "set raw_encap", if it has them.
-func headerText([]byte) (string, bool) { return "", false }
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+	"strings"
+)
+
+// What says which header follows.
+const (
+	etherTypeIPv4 = 0x0800
+	etherTypeIPv6 = 0x86dd
+	protoUDP      = 17
+)
+
+// headerItems reads the headers Ethernet, IPv4 or IPv6, and UDP of which data consists; nil if it consists of
+// anything else. Lengths and checksums are not looked at: in a template they are the NIC's to fill.
+func headerItems(data []byte) []Item {
+	eth, rest := readEth(data)
+	if eth == nil {
+		return nil
+	}
+	items := []Item{*eth}
+	var proto uint8
+	switch {
+	case len(rest) == 0:
+		return items
+	case eth.Type.Spec == etherTypeIPv4 && len(rest) >= 20:
+		ip := readIPv4(rest)
+		items, proto, rest = append(items, ip), ip.Proto.Spec, rest[20:]
+	case eth.Type.Spec == etherTypeIPv6 && len(rest) >= 40:
+		ip := readIPv6(rest)
+		items, proto, rest = append(items, ip), ip.Proto.Spec, rest[40:]
+	default:
+		return nil
+	}
+	switch {
+	case len(rest) == 0:
+		return items
+	case proto == protoUDP && len(rest) == 8:
+		return append(items, UDP{SrcPort: Is(binary.BigEndian.Uint16(rest)), DstPort: Is(binary.BigEndian.Uint16(rest[2:]))})
+	default:
+		return nil
+	}
+}
+
+func readEth(b []byte) (*Eth, []byte) {
+	if len(b) < 14 {
+		return nil, nil
+	}
+	eth := &Eth{Dst: Is(MAC(b[0:6])), Src: Is(MAC(b[6:12])), Type: Is(binary.BigEndian.Uint16(b[12:]))}
+	return eth, b[14:]
+}
+
+func readIPv4(b []byte) IPv4 {
+	ip := IPv4{
+		TTL: Is(b[8]), Proto: Is(b[9]),
+		Src: Is(netip.AddrFrom4([4]byte(b[12:16]))), Dst: Is(netip.AddrFrom4([4]byte(b[16:20]))),
+	}
+	if b[1] != 0 {
+		ip.TOS = Is(b[1])
+	}
+	if fragment := binary.BigEndian.Uint16(b[6:]); fragment != 0 {
+		ip.FragmentOffset = Is(fragment)
+	}
+	return ip
+}
+
+func readIPv6(b []byte) IPv6 {
+	return IPv6{
+		Proto: Is(b[6]), HopLimit: Is(b[7]),
+		Src: Is(netip.AddrFrom16([16]byte(b[8:24]))), Dst: Is(netip.AddrFrom16([16]byte(b[24:40]))),
+	}
+}
+
+// headerBytes is what testpmd makes of the items: their fields, the IP version, and zeros.
+func headerBytes(items []Item) []byte {
+	var data []byte
+	for _, it := range items {
+		l := layoutOf(it)
+		header := make([]byte, l.size)
+		switch it.(type) {
+		case IPv4:
+			header[0] = 0x45
+		case IPv6:
+			header[0] = 0x60
+		}
+		for _, f := range l.fields {
+			copy(header[f.offset:], f.spec)
+		}
+		data = append(data, header...)
+	}
+	return data
+}
+
+// encapText is data in the words of testpmd's "set raw_encap", if these give exactly data.
+func encapText(data []byte) (string, bool) {
+	items := headerItems(data)
+	if items == nil || !bytes.Equal(headerBytes(items), data) {
+		return "", false
+	}
+	return Rule{Pattern: items}.PatternString(), true
+}
+
+// decapText is data in the words of testpmd's "set raw_decap", if it has them. Only the layers count.
+func decapText(data []byte) (string, bool) {
+	items := headerItems(data)
+	if items == nil {
+		return "", false
+	}
+	names := make([]string, len(items))
+	for i, it := range items {
+		names[i] = itemName(it)
+	}
+	return strings.Join(names, " / "), true
+}

@@ -111,9 +111,9 @@ func (p *printer) action(a Action) string {
 	case Sample:
 		return fmt.Sprintf("%s ratio %d %s", name, a.Ratio, p.sample(a))
 	case RawEncap:
-		return name + " " + p.header(name, a.Data, &p.encaps)
+		return name + " " + p.header(name, a.Data, encapText, &p.encaps)
 	case RawDecap:
-		return name + " " + p.header(name, a.Data, &p.decaps)
+		return name + " " + p.header(name, a.Data, decapText, &p.decaps)
 	case SetMACSrc:
 		return name + " mac_addr " + macCodec.text(a.MAC[:])
 	case SetMACDst:
@@ -141,9 +141,10 @@ func (p *printer) sample(s Sample) string {
 	return fmt.Sprintf("index %d", index)
 }
 
-// header is the operand of raw_encap and raw_decap; next counts those of this name.
-func (p *printer) header(name string, data []byte, next *int) string {
-	text, ok := headerText(data)
+// header is the operand of raw_encap and raw_decap: data in testpmd's words, if it has them; next counts those of
+// this name.
+func (p *printer) header(name string, data []byte, words func([]byte) (string, bool), next *int) string {
+	text, ok := words(data)
 	if !p.numbered {
 		if !ok {
 			text = "hex " + hex.EncodeToString(data)
