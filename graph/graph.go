@@ -4,10 +4,14 @@
 package graph
 
 import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
 	"dpservice/cgo/mempool"
 	"dpservice/graph/nodes"
-	"errors"
-	"net/netip"
 )
 
 // The errors that a caller can act on. They come wrapped.
@@ -65,58 +69,221 @@ type Config struct {
 // DefaultFlowCapacity is the number of flows a worker holds unless Config says otherwise.
 const DefaultFlowCapacity = 65536
 
-// Graph is a packet graph on its workers.
-type Graph struct{}
+// The channels hold a few batches; behind them stand the rings, whose fullness is counted.
+const channelSize = 64
 
-var errTODO = errors.New("not there yet")
+// Graph is a packet graph on its workers. Its methods may be called concurrently.
+type Graph struct {
+	mu      sync.RWMutex // Lock: control changes; RLock: reading, and sending frames
+	n       *nodes.Instance
+	running bool
+	punts   *relay[Punt]
+	events  *relay[FlowEvent]
+}
+
+// one is the process's only Graph: DPDK's nodes are global.
+var one atomic.Bool
 
 // New allocates the graph. On error nothing stays allocated. One Graph exists at a time.
-func New(cfg Config) (*Graph, error) { return nil, errTODO }
+func New(cfg Config) (*Graph, error) {
+	if cfg.FlowCapacity == 0 {
+		cfg.FlowCapacity = DefaultFlowCapacity
+	}
+	if cfg.Name == "" {
+		cfg.Name = "dpservice"
+	}
+	if cfg.Pool == nil || cfg.FlowCapacity < 0 {
+		return nil, fmt.Errorf("graph: no pool, or a negative flow capacity: %w", ErrInvalid)
+	}
+	if !one.CompareAndSwap(false, true) {
+		return nil, fmt.Errorf("graph: another graph: %w", ErrExists)
+	}
+	n, err := nodes.Create(nodes.Config{
+		Name:         cfg.Name,
+		Ports:        cfg.Ports,
+		Workers:      cfg.Workers,
+		FlowCapacity: cfg.FlowCapacity,
+		Offload:      cfg.Offload,
+		Pool:         cfg.Pool.Ptr(),
+	})
+	if err != nil {
+		one.Store(false)
+		return nil, fmt.Errorf("graph: create: %w", err)
+	}
+	return &Graph{
+		n:      n,
+		punts:  newRelay(n.PuntFD(), "punts", nodes.NewPuntReader(n).Read),
+		events: newRelay(n.EventFD(), "flow events", nodes.NewEventReader(n).Read),
+	}, nil
+}
 
-// Start launches the workers. The ports must have been started.
-func (g *Graph) Start() error { return errTODO }
+// Start launches the workers. The ports have been started, with an RX and a TX queue for each worker; they are stopped
+// after Stop.
+func (g *Graph) Start() error {
+	return g.change("start", func() error {
+		if g.running {
+			return ErrExists
+		}
+		if err := g.n.Start(); err != nil {
+			return err
+		}
+		g.running = true
+		return nil
+	})
+}
 
-// Stop ends the workers; they may be started again.
-func (g *Graph) Stop() error { return errTODO }
+// Stop ends the workers; they may be started again. Stopping what is not running does nothing.
+func (g *Graph) Stop() error {
+	return g.change("stop", func() error {
+		g.n.Stop()
+		g.running = false
+		return nil
+	})
+}
 
 // Close stops the workers and frees everything. The channels are closed.
-func (g *Graph) Close() error { return errTODO }
+func (g *Graph) Close() error {
+	var n *nodes.Instance
+	err := g.change("close", func() error {
+		n, g.n = g.n, nil
+		n.Stop()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = errors.Join(g.punts.close(), g.events.close())
+	n.Free()
+	one.Store(false)
+	return err
+}
 
-// SetInterface adds the interface, or replaces the one that has its index.
-func (g *Graph) SetInterface(i Interface) error { return errTODO }
+// change does something to the instance that nothing else may do at the same time.
+func (g *Graph) change(what string, do func() error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.n == nil {
+		return fmt.Errorf("graph: %s: %w", what, ErrClosed)
+	}
+	if err := do(); err != nil {
+		return fmt.Errorf("graph: %s: %w", what, err)
+	}
+	return nil
+}
+
+// SetInterface adds the interface, or replaces the one that has its index. ErrExists: its port, underlay address or an
+// address in its VNI is another interface's.
+func (g *Graph) SetInterface(i Interface) error {
+	return g.change(fmt.Sprintf("set interface %d", i.Index), func() error {
+		if !isUnderlay(i.Underlay) || i.IPv4.IsValid() && !i.IPv4.Is4() || i.IPv6.IsValid() && !is6(i.IPv6) {
+			return fmt.Errorf("addresses %v, %v, underlay %v: %w", i.IPv4, i.IPv6, i.Underlay, ErrInvalid)
+		}
+		return g.n.SetInterface(i)
+	})
+}
 
 // DeleteInterface removes an interface; its flows end.
-func (g *Graph) DeleteInterface(index uint16) error { return errTODO }
+func (g *Graph) DeleteInterface(index uint16) error {
+	return g.change(fmt.Sprintf("delete interface %d", index), func() error { return g.n.DeleteInterface(index) })
+}
 
 // AddRoute sends a prefix of a virtual network to a next hop.
-func (g *Graph) AddRoute(vni uint32, p netip.Prefix, hop NextHop) error { return errTODO }
+func (g *Graph) AddRoute(vni uint32, p netip.Prefix, hop NextHop) error {
+	return g.change(fmt.Sprintf("add route %v in VNI %d", p, vni), func() error {
+		if !isRoutable(p) || !isUnderlay(hop.Underlay) {
+			return fmt.Errorf("next hop %v: %w", hop.Underlay, ErrInvalid)
+		}
+		return g.n.AddRoute(vni, p, hop)
+	})
+}
 
 // DeleteRoute removes a route.
-func (g *Graph) DeleteRoute(vni uint32, p netip.Prefix) error { return errTODO }
+func (g *Graph) DeleteRoute(vni uint32, p netip.Prefix) error {
+	return g.change(fmt.Sprintf("delete route %v in VNI %d", p, vni), func() error {
+		if !isRoutable(p) {
+			return ErrInvalid
+		}
+		return g.n.DeleteRoute(vni, p)
+	})
+}
 
-// SetUplink sets or changes the addressing of an uplink.
-func (g *Graph) SetUplink(u Uplink) error { return errTODO }
+// SetUplink sets or changes the addressing of an uplink. Encapsulated packets leave by uplink 0.
+func (g *Graph) SetUplink(u Uplink) error {
+	return g.change(fmt.Sprintf("set uplink, port %d", u.Port), func() error {
+		if !isUnderlay(u.NodeIP) {
+			return fmt.Errorf("node address %v: %w", u.NodeIP, ErrInvalid)
+		}
+		return g.n.SetUplink(u)
+	})
+}
+
+func is6(a netip.Addr) bool { return a.Is6() && !a.Is4In6() }
+
+func isUnderlay(a netip.Addr) bool { return is6(a) && !a.IsUnspecified() && !a.IsMulticast() }
+
+func isRoutable(p netip.Prefix) bool { return p.IsValid() && !p.Addr().Is4In6() }
 
 // Punts delivers the frames left to the slow path. A reader that is slow loses frames, which drop_punt_full counts.
-func (g *Graph) Punts() <-chan Punt { return nil }
-
-// Inject sends a frame out of a port.
-func (g *Graph) Inject(port uint16, frame []byte) error { return errTODO }
+func (g *Graph) Punts() <-chan Punt { return g.punts.ch }
 
 // FlowEvents delivers the flows' beginnings and ends. None is lost if the reader is slow, but they come late.
-func (g *Graph) FlowEvents() <-chan FlowEvent { return nil }
+func (g *Graph) FlowEvents() <-chan FlowEvent { return g.events.ch }
 
-// SetOffloaded says whether hardware forwards a flow. One that it does has no timeout in software.
-func (g *Graph) SetOffloaded(id uint64, on bool) error { return errTODO }
+// Inject sends a frame out of a port. ErrFull: the worker does not keep up.
+func (g *Graph) Inject(port uint16, frame []byte) error {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.n == nil {
+		return fmt.Errorf("graph: inject: %w", ErrClosed)
+	}
+	if err := g.n.Inject(port, frame); err != nil {
+		return fmt.Errorf("graph: inject %d bytes to port %d: %w", len(frame), port, err)
+	}
+	return nil
+}
+
+// SetOffloaded says whether hardware forwards a flow. One that it does has no timeout in software. When its rule has
+// gone and SetOffloaded takes that back, the flow's next packet announces it again.
+func (g *Graph) SetOffloaded(id uint64, on bool) error {
+	return g.change(fmt.Sprintf("set offloaded, flow %#x", id), func() error { return g.n.SetOffloaded(id, on) })
+}
 
 // DeleteFlow removes a flow; no event tells of it.
-func (g *Graph) DeleteFlow(id uint64) error { return errTODO }
+func (g *Graph) DeleteFlow(id uint64) error {
+	return g.change(fmt.Sprintf("delete flow %#x", id), func() error { return g.n.DeleteFlow(id) })
+}
 
-// Flows lists up to limit flows from cursor on; 0 is the beginning. A next of 0 is the end.
-func (g *Graph) Flows(cursor uint64, limit int) (flows []Flow, next uint64) { return nil, 0 }
+// Flows lists up to limit flows from cursor on; 0 is the beginning. A next of 0 is the end. The worker goes on meanwhile:
+// a flow that lives throughout is listed once.
+func (g *Graph) Flows(cursor uint64, limit int) (flows []Flow, next uint64) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.n == nil || limit <= 0 {
+		return nil, 0
+	}
+	return g.n.ReadFlows(cursor, limit)
+}
 
 // Stats returns every node's counters.
-func (g *Graph) Stats() []NodeStats { return nil }
+func (g *Graph) Stats() []NodeStats {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.n == nil {
+		return nil
+	}
+	return g.n.Stats()
+}
 
-// DOT draws the graph in Graphviz' language.
-func (g *Graph) DOT() string { return "" }
+// DOT draws the graph in Graphviz' language; a closed graph is empty.
+func (g *Graph) DOT() string {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.n == nil {
+		return ""
+	}
+	text, err := g.n.DOT()
+	if err != nil {
+		return ""
+	}
+	return text
+}

@@ -2,3 +2,253 @@
 
 // Package nodes is the packet path: the graph's C nodes, and Go wrappers around them that hold no policy.
 package nodes
+
+/*
+#cgo pkg-config: libdpdk
+#cgo CFLAGS: -O2 -D_GNU_SOURCE -DALLOW_EXPERIMENTAL_API -Wall -Wextra -Werror
+#include <stdlib.h>
+#include "control.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"net/netip"
+	"syscall"
+	"unsafe"
+)
+
+// MaxPorts is the number of ports that DPDK, as it was built, can have.
+const MaxPorts = C.RTE_MAX_ETHPORTS
+
+// MaxInterfaces bounds an interface's index.
+const MaxInterfaces = C.MAX_IFACES
+
+const (
+	maxNodes    = 256
+	readBatch   = 64
+	flowBatch   = 256
+	puntBufSize = 256 << 10
+)
+
+// Instance is a dataplane: workers with their graphs and tables. Its methods are not safe for concurrent use, but for
+// Inject, ReadFlows, Stats, DOT, and a PuntReader and an EventReader each.
+type Instance struct{ dp *C.struct_dataplane }
+
+// Create allocates an Instance. On error nothing stays allocated.
+func Create(cfg Config) (*Instance, error) {
+	if len(cfg.Ports) > MaxPorts || len(cfg.Workers) > C.RTE_MAX_LCORE {
+		return nil, fmt.Errorf("%d ports, %d workers: %w", len(cfg.Ports), len(cfg.Workers), ErrInvalid)
+	}
+	name := C.CString(cfg.Name)
+	defer C.free(unsafe.Pointer(name))
+	conf := (*C.struct_dataplane_conf)(C.calloc(1, C.sizeof_struct_dataplane_conf))
+	defer C.free(unsafe.Pointer(conf))
+	conf.pool = (*C.struct_rte_mempool)(cfg.Pool)
+	conf.name = name
+	conf.flow_capacity = C.uint32_t(cfg.FlowCapacity)
+	conf.nb_ports = C.uint16_t(len(cfg.Ports))
+	conf.nb_workers = C.uint16_t(len(cfg.Workers))
+	if cfg.Offload {
+		conf.offload = 1
+	}
+	for i, p := range cfg.Ports {
+		conf.ports[i] = C.struct_port{id: C.uint16_t(p.ID), vf: C.bool(p.VF), pf: C.uint16_t(p.PF)}
+	}
+	for i, lcore := range cfg.Workers {
+		conf.lcores[i] = C.uint32_t(lcore)
+	}
+	var dp *C.struct_dataplane
+	if err := asError(C.dataplane_create(conf, &dp)); err != nil {
+		return nil, err
+	}
+	return &Instance{dp}, nil
+}
+
+// Free gives everything back. The workers have been stopped, and no method is running.
+func (n *Instance) Free() {
+	C.dataplane_free(n.dp)
+	n.dp = nil
+}
+
+// Start launches the workers. The ports have been started, with a queue for each worker.
+func (n *Instance) Start() error { return asError(C.dataplane_start(n.dp)) }
+
+// Stop ends the workers.
+func (n *Instance) Stop() { C.dataplane_stop(n.dp) }
+
+// PuntFD is the eventfd that tells of punted frames. The caller owns it.
+func (n *Instance) PuntFD() int { return int(n.dp.punt_fd) }
+
+// EventFD is the eventfd that tells of flow events. The caller owns it.
+func (n *Instance) EventFD() int { return int(n.dp.event_fd) }
+
+// SetInterface adds or replaces an interface.
+func (n *Instance) SetInterface(i Interface) error {
+	c := C.struct_iface{
+		index:       C.uint16_t(i.Index),
+		port:        C.uint16_t(i.Port),
+		vni:         C.uint32_t(i.VNI),
+		has_ipv4:    C.bool(i.IPv4.IsValid()),
+		has_ipv6:    C.bool(i.IPv6.IsValid()),
+		gateway_mac: asMAC(i.GatewayMAC),
+		guest_mac:   asMAC(i.GuestMAC),
+	}
+	putAddr(c.ipv4[:], i.IPv4)
+	putAddr(c.ipv6[:], i.IPv6)
+	putAddr(c.underlay[:], i.Underlay)
+	return asError(C.dataplane_set_iface(n.dp, &c))
+}
+
+// DeleteInterface removes an interface.
+func (n *Instance) DeleteInterface(index uint16) error {
+	return asError(C.dataplane_delete_iface(n.dp, C.uint16_t(index)))
+}
+
+// AddRoute adds a route; its prefix is masked.
+func (n *Instance) AddRoute(vni uint32, p netip.Prefix, hop NextHop) error {
+	r := asRoute(vni, p)
+	putAddr(r.next_hop[:], hop.Underlay)
+	return asError(C.dataplane_add_route(n.dp, &r))
+}
+
+// DeleteRoute removes a route.
+func (n *Instance) DeleteRoute(vni uint32, p netip.Prefix) error {
+	r := asRoute(vni, p)
+	return asError(C.dataplane_delete_route(n.dp, &r))
+}
+
+// SetUplink sets an uplink's addressing.
+func (n *Instance) SetUplink(u Uplink) error {
+	c := C.struct_uplink{port: C.uint16_t(u.Port), mac: asMAC(u.MAC), router_mac: asMAC(u.RouterMAC)}
+	putAddr(c.node_ip[:], u.NodeIP)
+	return asError(C.dataplane_set_uplink(n.dp, &c))
+}
+
+// SetOffloaded says whether hardware forwards a flow.
+func (n *Instance) SetOffloaded(id uint64, on bool) error {
+	return asError(C.dataplane_set_offloaded(n.dp, C.uint64_t(id), C.bool(on)))
+}
+
+// DeleteFlow removes a flow.
+func (n *Instance) DeleteFlow(id uint64) error {
+	return asError(C.dataplane_delete_flow(n.dp, C.uint64_t(id)))
+}
+
+// Inject sends a frame out of a port.
+func (n *Instance) Inject(port uint16, frame []byte) error {
+	return asError(C.dataplane_inject(n.dp, C.uint16_t(port), unsafe.Pointer(unsafe.SliceData(frame)),
+		C.uint32_t(len(frame))))
+}
+
+// ReadFlows returns up to limit flows from cursor on, and the cursor behind them; 0 is the beginning and the end.
+func (n *Instance) ReadFlows(cursor uint64, limit int) ([]Flow, uint64) {
+	var flows []Flow
+	buf := make([]C.struct_flow_info, min(limit, flowBatch))
+	for len(flows) < limit {
+		c := C.uint64_t(cursor)
+		want := min(limit-len(flows), len(buf))
+		got := C.dataplane_read_flows(n.dp, &c, unsafe.SliceData(buf), C.uint32_t(want))
+		for i := range buf[:got] {
+			flows = append(flows, asFlow(&buf[i]))
+		}
+		if cursor = uint64(c); cursor == 0 {
+			break
+		}
+	}
+	return flows, cursor
+}
+
+// Stats returns every node's counters, summed over the workers.
+func (n *Instance) Stats() []NodeStats {
+	buf := make([]C.struct_node_stats, maxNodes)
+	got := C.dataplane_stats(n.dp, unsafe.SliceData(buf), maxNodes)
+	stats := make([]NodeStats, 0, maxNodes)
+	for i := range buf[:max(got, 0)] {
+		stats = append(stats, NodeStats{
+			Name:    C.GoString(&buf[i].name[0]),
+			Calls:   uint64(buf[i].calls),
+			Packets: uint64(buf[i].objs),
+			Cycles:  uint64(buf[i].cycles),
+		})
+	}
+	return stats
+}
+
+// DOT draws the first worker's graph.
+func (n *Instance) DOT() (string, error) {
+	var text *C.char
+	if err := asError(C.dataplane_dot(n.dp, &text)); err != nil {
+		return "", err
+	}
+	defer C.free(unsafe.Pointer(text))
+	return C.GoString(text), nil
+}
+
+// PuntReader takes punted frames out of the ring, a batch at a time.
+type PuntReader struct {
+	n     *Instance
+	buf   []byte
+	ports [readBatch]C.uint16_t
+	lens  [readBatch]C.uint16_t
+}
+
+// NewPuntReader returns the one reader of an Instance's punts.
+func NewPuntReader(n *Instance) *PuntReader { return &PuntReader{n: n, buf: make([]byte, puntBufSize)} }
+
+// Read returns the next batch; an empty one if there is nothing.
+func (r *PuntReader) Read() []Punt {
+	got := C.dataplane_read_punts(r.n.dp, (*C.uint8_t)(unsafe.SliceData(r.buf)), C.uint32_t(len(r.buf)), &r.ports[0],
+		&r.lens[0], readBatch)
+	punts := make([]Punt, got)
+	rest := r.buf
+	for i := range punts {
+		size := int(r.lens[i])
+		punts[i] = Punt{Port: uint16(r.ports[i]), Frame: append([]byte(nil), rest[:size]...)}
+		rest = rest[size:]
+	}
+	return punts
+}
+
+// EventReader takes flow events out of the ring, a batch at a time.
+type EventReader struct {
+	n   *Instance
+	buf []C.struct_flow_info
+}
+
+// NewEventReader returns the one reader of an Instance's flow events.
+func NewEventReader(n *Instance) *EventReader {
+	return &EventReader{n: n, buf: make([]C.struct_flow_info, readBatch)}
+}
+
+// Read returns the next batch; an empty one if there is nothing.
+func (r *EventReader) Read() []FlowEvent {
+	got := C.dataplane_read_events(r.n.dp, unsafe.SliceData(r.buf), C.uint32_t(len(r.buf)))
+	events := make([]FlowEvent, got)
+	for i := range events {
+		events[i] = FlowEvent{Kind: EventKind(r.buf[i].event), Flow: asFlow(&r.buf[i])}
+	}
+	return events
+}
+
+// asError turns a negative errno into an error that wraps a sentinel where there is one.
+func asError(rc C.int) error {
+	if rc >= 0 {
+		return nil
+	}
+	errno := syscall.Errno(-rc)
+	switch errno {
+	case syscall.EEXIST:
+		return ErrExists
+	case syscall.ENOENT, syscall.ENODEV:
+		return ErrNotFound
+	case syscall.ENOSPC, syscall.ENOBUFS:
+		return ErrFull
+	case syscall.ETIMEDOUT:
+		return ErrTimeout
+	case syscall.EINVAL, syscall.EMSGSIZE:
+		return ErrInvalid
+	default:
+		return errno
+	}
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What differs between DPDK versions, in one place. Written for 22.11. */
+#ifndef NODES_COMPAT_H
+#define NODES_COMPAT_H
+
+#include <rte_version.h>
+
+#if RTE_VERSION < RTE_VERSION_NUM(22, 11, 0, 0)
+#error "DPDK 22.11 or later is needed"
+#endif
+
+#include <rte_graph.h>
+#include <rte_graph_worker.h>
+
+/* Since 23.11 the nodes' counters are allocated apart only for the dispatch model; the fields keep their names. */
+static inline void
+compat_node_counters(const struct rte_node *node, uint64_t *calls, uint64_t *objs, uint64_t *cycles)
+{
+	*calls = __atomic_load_n(&node->total_calls, __ATOMIC_RELAXED);
+	*objs = __atomic_load_n(&node->total_objs, __ATOMIC_RELAXED);
+	*cycles = __atomic_load_n(&node->total_cycles, __ATOMIC_RELAXED);
+}
+
+#endif

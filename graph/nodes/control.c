@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_launch.h>
+#include <rte_malloc.h>
+
+#include "build.h"
+#include "compat.h"
+#include "flow.h"
+#include "tables.h"
+#include "worker.h"
+
+static_assert(sizeof(struct iface) <= REQUEST_ARG_SIZE && sizeof(struct route) <= REQUEST_ARG_SIZE &&
+		      sizeof(struct uplink) <= REQUEST_ARG_SIZE,
+	      "requests hold any argument");
+
+/* ---- life ---- */
+
+static int
+check_conf(const struct dataplane_conf *conf)
+{
+	uint16_t i, j;
+
+	if (conf->pool == NULL || conf->nb_ports == 0 || conf->nb_workers == 0)
+		return -EINVAL;
+	for (i = 0; i < conf->nb_ports; i++) {
+		if (!rte_eth_dev_is_valid_port(conf->ports[i].id))
+			return -ENODEV;
+		for (j = 0; j < i; j++)
+			if (conf->ports[i].id == conf->ports[j].id)
+				return -EEXIST;
+	}
+	for (i = 0; i < conf->nb_workers; i++)
+		if (!rte_lcore_is_enabled(conf->lcores[i]) || conf->lcores[i] == rte_get_main_lcore())
+			return -EINVAL;
+	return 0;
+}
+
+static void
+worker_free(struct worker *w)
+{
+	build_destroy(w);
+	rte_ring_free(w->requests);
+	tables_free(w);
+	flow_table_free(w);
+	rte_free(w);
+}
+
+static void
+init_ports(struct worker *w)
+{
+	const struct dataplane *dp = w->dp;
+	uint16_t i;
+
+	for (i = 0; i < RTE_MAX_ETHPORTS; i++)
+		w->ports[i] = (struct port_state){.slot = NO_SLOT, .iface = NO_IFACE};
+	for (i = 0; i < dp->nb_ports; i++) {
+		w->ports[dp->ports[i].id].slot = i;
+		w->ports[dp->ports[i].id].vf = dp->ports[i].vf;
+	}
+}
+
+static int
+worker_init(struct worker *w, const struct dataplane_conf *conf)
+{
+	char name[RTE_RING_NAMESIZE];
+	/* a walk takes in no more than this, so a spare entry is never used twice in one */
+	uint32_t spare = conf->nb_ports * RX_BURST;
+	int rc;
+
+	init_ports(w);
+	rc = flow_table_create(w, conf->flow_capacity, spare);
+	if (rc == 0)
+		rc = tables_create(w);
+	if (rc < 0)
+		return rc;
+	snprintf(name, sizeof(name), "dp_requests_%u", w->lcore);
+	w->requests = rte_ring_create(name, REQUEST_RING, SOCKET_ID_ANY, RING_F_SC_DEQ);
+	if (w->requests == NULL)
+		return -rte_errno;
+	return build_graph(w, conf->name);
+}
+
+static int
+add_worker(struct dataplane *dp, const struct dataplane_conf *conf)
+{
+	struct worker *w = rte_zmalloc("worker", sizeof(*w), RTE_CACHE_LINE_SIZE);
+	int rc;
+
+	if (w == NULL)
+		return -ENOMEM;
+	w->dp = dp;
+	w->index = dp->nb_workers;
+	w->lcore = conf->lcores[w->index];
+	w->offload = conf->offload;
+	rc = worker_init(w, conf);
+	if (rc < 0) {
+		worker_free(w);
+		return rc;
+	}
+	dp->workers[dp->nb_workers++] = w;
+	return 0;
+}
+
+static int
+create_shared(struct dataplane *dp)
+{
+	dp->punts = rte_ring_create("dp_punts", PUNT_RING, SOCKET_ID_ANY, RING_F_SC_DEQ);
+	if (dp->punts == NULL)
+		return -rte_errno;
+	dp->inject = rte_ring_create("dp_inject", INJECT_RING, SOCKET_ID_ANY, RING_F_SC_DEQ);
+	if (dp->inject == NULL)
+		return -rte_errno;
+	dp->events = rte_ring_create_elem("dp_events", sizeof(struct flow_info), EVENT_RING, SOCKET_ID_ANY, RING_F_SC_DEQ);
+	if (dp->events == NULL)
+		return -rte_errno;
+	dp->punt_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (dp->punt_fd < 0)
+		return -errno;
+	dp->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (dp->event_fd < 0)
+		return -errno;
+	return 0;
+}
+
+static int
+dataplane_init(struct dataplane *dp, const struct dataplane_conf *conf)
+{
+	uint16_t i;
+	int rc;
+
+	rc = create_shared(dp);
+	if (rc == 0)
+		rc = build_nodes(dp);
+	for (i = 0; rc == 0 && i < conf->nb_workers; i++)
+		rc = add_worker(dp, conf);
+	return rc;
+}
+
+int
+dataplane_create(const struct dataplane_conf *conf, struct dataplane **out)
+{
+	struct dataplane *dp;
+	int rc;
+
+	*out = NULL;
+	rc = check_conf(conf);
+	if (rc < 0)
+		return rc;
+	dp = calloc(1, sizeof(*dp));
+	if (dp == NULL)
+		return -ENOMEM;
+	dp->pool = conf->pool;
+	dp->nb_ports = conf->nb_ports;
+	memcpy(dp->ports, conf->ports, sizeof(dp->ports));
+	dp->punt_fd = -1;
+	dp->event_fd = -1;
+	rc = dataplane_init(dp, conf);
+	if (rc < 0) {
+		if (dp->punt_fd >= 0)
+			close(dp->punt_fd);
+		if (dp->event_fd >= 0)
+			close(dp->event_fd);
+		dataplane_free(dp);
+		return rc;
+	}
+	*out = dp;
+	return 0;
+}
+
+static void
+free_packet_ring(struct rte_ring *ring)
+{
+	struct rte_mbuf *m;
+
+	if (ring == NULL)
+		return;
+	while (rte_ring_dequeue(ring, (void **)&m) == 0)
+		rte_pktmbuf_free(m);
+	rte_ring_free(ring);
+}
+
+void
+dataplane_free(struct dataplane *dp)
+{
+	uint16_t i;
+
+	for (i = 0; i < dp->nb_workers; i++)
+		worker_free(dp->workers[i]);
+	free_packet_ring(dp->punts);
+	free_packet_ring(dp->inject);
+	rte_ring_free(dp->events);
+	free(dp);
+}
+
+/* The n-th worker uses queue n of every port. */
+static int
+check_queues(const struct dataplane *dp)
+{
+	struct rte_eth_dev_info info;
+	uint16_t i;
+	int rc;
+
+	for (i = 0; i < dp->nb_ports; i++) {
+		rc = rte_eth_dev_info_get(dp->ports[i].id, &info);
+		if (rc < 0)
+			return rc;
+		if (info.nb_rx_queues < dp->nb_workers || info.nb_tx_queues < dp->nb_workers)
+			return -EINVAL;
+	}
+	return 0;
+}
+
+int
+dataplane_start(struct dataplane *dp)
+{
+	uint16_t i;
+	int rc;
+
+	rc = check_queues(dp);
+	if (rc < 0)
+		return rc;
+	for (i = 0; i < dp->nb_workers; i++) {
+		struct worker *w = dp->workers[i];
+
+		w->stop = false;
+		rc = rte_eal_remote_launch(worker_main, w, w->lcore);
+		if (rc < 0) {
+			dataplane_stop(dp);
+			return rc;
+		}
+		w->running = true;
+	}
+	return 0;
+}
+
+void
+dataplane_stop(struct dataplane *dp)
+{
+	uint16_t i;
+
+	for (i = 0; i < dp->nb_workers; i++)
+		__atomic_store_n(&dp->workers[i]->stop, true, __ATOMIC_RELAXED);
+	for (i = 0; i < dp->nb_workers; i++) {
+		if (!dp->workers[i]->running)
+			continue;
+		rte_eal_wait_lcore(dp->workers[i]->lcore);
+		dp->workers[i]->running = false;
+		worker_drain_requests(dp->workers[i]);
+	}
+}
+
+/* ---- requests: the same to every worker, so that their tables are alike ---- */
+
+static int
+call_all(struct dataplane *dp, request_fn fn, const void *arg, size_t size)
+{
+	uint16_t i;
+	int rc = 0;
+
+	for (i = 0; rc == 0 && i < dp->nb_workers; i++)
+		rc = worker_call(dp->workers[i], fn, arg, size);
+	return rc;
+}
+
+static int
+do_set_iface(struct worker *w, const void *arg)
+{
+	return iface_set(w, arg);
+}
+
+int
+dataplane_set_iface(struct dataplane *dp, const struct iface *conf)
+{
+	return call_all(dp, do_set_iface, conf, sizeof(*conf));
+}
+
+static int
+do_delete_iface(struct worker *w, const void *arg)
+{
+	return iface_delete(w, *(const uint16_t *)arg);
+}
+
+int
+dataplane_delete_iface(struct dataplane *dp, uint16_t index)
+{
+	return call_all(dp, do_delete_iface, &index, sizeof(index));
+}
+
+static int
+do_add_route(struct worker *w, const void *arg)
+{
+	return route_add(w, arg);
+}
+
+int
+dataplane_add_route(struct dataplane *dp, const struct route *r)
+{
+	return call_all(dp, do_add_route, r, sizeof(*r));
+}
+
+static int
+do_delete_route(struct worker *w, const void *arg)
+{
+	return route_delete(w, arg);
+}
+
+int
+dataplane_delete_route(struct dataplane *dp, const struct route *r)
+{
+	return call_all(dp, do_delete_route, r, sizeof(*r));
+}
+
+static int
+do_set_uplink(struct worker *w, const void *arg)
+{
+	return uplink_set(w, arg);
+}
+
+int
+dataplane_set_uplink(struct dataplane *dp, const struct uplink *u)
+{
+	return call_all(dp, do_set_uplink, u, sizeof(*u));
+}
+
+struct flow_request {
+	uint64_t id;
+	bool on;
+};
+
+static int
+call_owner(struct dataplane *dp, request_fn fn, const struct flow_request *r)
+{
+	uint16_t worker = flow_id_worker(r->id);
+
+	if (worker >= dp->nb_workers)
+		return -ENOENT;
+	return worker_call(dp->workers[worker], fn, r, sizeof(*r));
+}
+
+static int
+do_set_offloaded(struct worker *w, const void *arg)
+{
+	const struct flow_request *r = arg;
+
+	return flow_set_offloaded(w, r->id, r->on);
+}
+
+int
+dataplane_set_offloaded(struct dataplane *dp, uint64_t id, bool on)
+{
+	struct flow_request r = {.id = id, .on = on};
+
+	return call_owner(dp, do_set_offloaded, &r);
+}
+
+static int
+do_delete_flow(struct worker *w, const void *arg)
+{
+	return flow_delete(w, ((const struct flow_request *)arg)->id);
+}
+
+int
+dataplane_delete_flow(struct dataplane *dp, uint64_t id)
+{
+	struct flow_request r = {.id = id};
+
+	return call_owner(dp, do_delete_flow, &r);
+}
+
+/* ---- packets and events ---- */
+
+static const struct port *
+find_port(const struct dataplane *dp, uint16_t id)
+{
+	uint16_t i;
+
+	for (i = 0; i < dp->nb_ports; i++)
+		if (dp->ports[i].id == id)
+			return &dp->ports[i];
+	return NULL;
+}
+
+int
+dataplane_inject(struct dataplane *dp, uint16_t port, const void *frame, uint32_t len)
+{
+	struct rte_mbuf *m;
+	uint16_t mtu;
+	char *data;
+
+	if (find_port(dp, port) == NULL || rte_eth_dev_get_mtu(port, &mtu) < 0)
+		return -ENODEV;
+	if (len < ETH_LEN || len > ETH_LEN + (uint32_t)mtu)
+		return -EMSGSIZE;
+	m = rte_pktmbuf_alloc(dp->pool);
+	if (m == NULL)
+		return -ENOBUFS;
+	data = rte_pktmbuf_append(m, len);
+	if (data == NULL) {
+		rte_pktmbuf_free(m);
+		return -EMSGSIZE;
+	}
+	memcpy(data, frame, len);
+	m->port = port;
+	if (rte_ring_mp_enqueue(dp->inject, m) < 0) {
+		rte_pktmbuf_free(m);
+		return -ENOBUFS;
+	}
+	return 0;
+}
+
+uint32_t
+dataplane_read_punts(struct dataplane *dp, uint8_t *buf, uint32_t size, uint16_t *ports, uint16_t *lens, uint32_t max)
+{
+	struct rte_mbuf *m;
+	uint32_t n = 0;
+
+	while (n < max && size >= UINT16_MAX && rte_ring_sc_dequeue(dp->punts, (void **)&m) == 0) {
+		ports[n] = m->port;
+		lens[n] = rte_pktmbuf_data_len(m);
+		memcpy(buf, rte_pktmbuf_mtod(m, void *), lens[n]);
+		buf += lens[n];
+		size -= lens[n];
+		n++;
+		rte_pktmbuf_free(m);
+	}
+	return n;
+}
+
+uint32_t
+dataplane_read_events(struct dataplane *dp, struct flow_info *out, uint32_t max)
+{
+	return rte_ring_sc_dequeue_burst_elem(dp->events, out, sizeof(*out), max, NULL);
+}
+
+/* ---- seeing ---- */
+
+uint32_t
+dataplane_read_flows(const struct dataplane *dp, uint64_t *cursor, struct flow_info *out, uint32_t max)
+{
+	uint32_t worker = *cursor >> 32, pos = *cursor & UINT32_MAX, n = 0;
+
+	while (worker < dp->nb_workers) {
+		n += flow_read(dp->workers[worker], &pos, out + n, max - n);
+		if (n == max)
+			break;
+		worker++;
+		pos = 0;
+	}
+	*cursor = worker < dp->nb_workers ? (uint64_t)worker << 32 | pos : 0;
+	return n;
+}
+
+/* Add one worker's nodes; the first worker's list is the longest, it alone has inject. */
+static int
+add_stats(const struct worker *w, struct node_stats *out, uint32_t *nb, uint32_t max)
+{
+	uint64_t calls, objs, cycles;
+	struct rte_node *node;
+	rte_graph_off_t off;
+	rte_node_t count;
+	uint32_t i;
+
+	rte_graph_foreach_node(count, off, w->graph, node) {
+		for (i = 0; i < *nb && strcmp(out[i].name, node->name) != 0; i++)
+			;
+		if (i == max)
+			return -ENOSPC;
+		if (i == *nb) {
+			(*nb)++;
+			out[i] = (struct node_stats){0};
+			memcpy(out[i].name, node->name, sizeof(out[i].name));
+		}
+		compat_node_counters(node, &calls, &objs, &cycles);
+		out[i].calls += calls;
+		out[i].objs += objs;
+		out[i].cycles += cycles;
+	}
+	return 0;
+}
+
+int
+dataplane_stats(const struct dataplane *dp, struct node_stats *out, uint32_t max)
+{
+	uint32_t nb = 0;
+	uint16_t i;
+	int rc = 0;
+
+	for (i = 0; rc == 0 && i < dp->nb_workers; i++)
+		rc = add_stats(dp->workers[i], out, &nb, max);
+	return rc < 0 ? rc : (int)nb;
+}
+
+int
+dataplane_dot(const struct dataplane *dp, char **text)
+{
+	size_t size;
+	FILE *f;
+	int rc;
+
+	f = open_memstream(text, &size);
+	if (f == NULL)
+		return -errno;
+	rc = rte_graph_export(dp->workers[0]->graph->name, f);
+	if (fclose(f) != 0 && rc == 0)
+		rc = -errno;
+	if (rc < 0) {
+		free(*text);
+		*text = NULL;
+	}
+	return rc;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The control side of the packet path: what Go calls. All return 0 or a negative errno unless stated otherwise. */
+#ifndef NODES_CONTROL_H
+#define NODES_CONTROL_H
+
+#include "dataplane.h"
+
+struct dataplane_conf {
+	struct rte_mempool *pool;
+	const char *name;
+	uint32_t flow_capacity;
+	uint16_t nb_ports;
+	uint16_t nb_workers;
+	uint8_t offload;
+	struct port ports[RTE_MAX_ETHPORTS];
+	uint32_t lcores[RTE_MAX_LCORE];
+};
+
+struct node_stats {
+	char name[64];
+	uint64_t calls;
+	uint64_t objs;
+	uint64_t cycles;
+};
+
+/* On error nothing stays allocated and *out is NULL. */
+int dataplane_create(const struct dataplane_conf *conf, struct dataplane **out);
+/* The workers have been stopped. Closes no eventfd: Go has taken them over. */
+void dataplane_free(struct dataplane *dp);
+int dataplane_start(struct dataplane *dp);
+void dataplane_stop(struct dataplane *dp);
+
+int dataplane_set_iface(struct dataplane *dp, const struct iface *conf);
+int dataplane_delete_iface(struct dataplane *dp, uint16_t index);
+int dataplane_add_route(struct dataplane *dp, const struct route *r);
+int dataplane_delete_route(struct dataplane *dp, const struct route *r);
+int dataplane_set_uplink(struct dataplane *dp, const struct uplink *u);
+int dataplane_set_offloaded(struct dataplane *dp, uint64_t id, bool on);
+int dataplane_delete_flow(struct dataplane *dp, uint64_t id);
+
+int dataplane_inject(struct dataplane *dp, uint16_t port, const void *frame, uint32_t len);
+/* Up to max punted frames, one behind the other in buf; returns their number. */
+uint32_t dataplane_read_punts(struct dataplane *dp, uint8_t *buf, uint32_t size, uint16_t *ports, uint16_t *lens,
+			      uint32_t max);
+uint32_t dataplane_read_events(struct dataplane *dp, struct flow_info *out, uint32_t max);
+/* Up to max flows from *cursor on, which moves; 0 is the beginning and the end. Returns their number. */
+uint32_t dataplane_read_flows(const struct dataplane *dp, uint64_t *cursor, struct flow_info *out, uint32_t max);
+/* Every node's counters, summed over the workers; returns the number of nodes, or -ENOSPC. */
+int dataplane_stats(const struct dataplane *dp, struct node_stats *out, uint32_t max);
+/* The graph in DOT; *text is malloc'ed. */
+int dataplane_dot(const struct dataplane *dp, char **text);
+
+#endif

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodes
+
+/*
+#include "control.h"
+*/
+import "C"
+
+import (
+	"net/netip"
+	"time"
+	"unsafe"
+)
+
+func asMAC(m MAC) C.struct_rte_ether_addr { return *(*C.struct_rte_ether_addr)(unsafe.Pointer(&m)) }
+
+// putAddr writes an address's bytes; an invalid one has none.
+func putAddr(dst []C.uint8_t, a netip.Addr) {
+	for i, b := range a.AsSlice() {
+		dst[i] = C.uint8_t(b)
+	}
+}
+
+func asRoute(vni uint32, p netip.Prefix) C.struct_route {
+	r := C.struct_route{vni: C.uint32_t(vni), len: C.uint8_t(p.Bits())}
+	if p.Addr().Is6() {
+		r.is_ipv6 = 1
+	}
+	putAddr(r.addr[:], p.Masked().Addr())
+	return r
+}
+
+func bytesOf(b []C.uint8_t) []byte {
+	return append([]byte(nil), unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(b))), len(b))...)
+}
+
+func asAddr(b *[16]C.uint8_t, ipv6 bool) netip.Addr {
+	a := *(*[16]byte)(unsafe.Pointer(b))
+	if ipv6 {
+		return netip.AddrFrom16(a)
+	}
+	return netip.AddrFrom4([4]byte(a[:4]))
+}
+
+func asFlow(c *C.struct_flow_info) Flow {
+	ipv6 := c.ipv6 != 0
+	f := Flow{
+		ID: uint64(c.id),
+		Key: FlowKey{
+			Interface: uint16(c.iface),
+			Src:       asAddr(&c.src, ipv6),
+			Dst:       asAddr(&c.dst, ipv6),
+			Proto:     uint8(c.proto),
+			SrcPort:   uint16(c.sport),
+			DstPort:   uint16(c.dport),
+		},
+		VNI: uint32(c.vni),
+		Verdict: Verdict{
+			Kind:   VerdictKind(c.kind),
+			InPort: uint16(c.in_port),
+			TxPort: uint16(c.tx_port),
+			Header: bytesOf(c.header[:min(int(c.header_len), len(c.header))]),
+			DecTTL: c.dec_ttl != 0,
+		},
+		State:     FlowState(c.state),
+		Offloaded: c.offloaded != 0,
+		Packets:   uint64(c.packets),
+		Bytes:     uint64(c.bytes),
+		Idle:      time.Duration(c.idle_ns),
+	}
+	if c.wire != 0 {
+		f.Key.Origin = FromWire
+	}
+	return f
+}

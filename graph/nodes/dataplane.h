@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The data that the nodes, the worker's loop and the control side share. */
+#ifndef NODES_DATAPLANE_H
+#define NODES_DATAPLANE_H
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_config.h>
+#include <rte_ether.h>
+#include <rte_hash.h>
+#include <rte_lcore.h>
+#include <rte_mbuf.h>
+#include <rte_mempool.h>
+#include <rte_ring.h>
+
+#define MAX_IFACES 2048u
+#define MAX_ROUTES 16384u
+#define RX_BURST 64u      /* also the largest bulk that rte_hash looks up */
+#define INJECT_BURST 64u
+#define PUNT_RING 1024u
+#define INJECT_RING 1024u
+#define EVENT_RING 4096u
+#define REQUEST_RING 64u
+
+#define NO_IFACE UINT16_MAX
+#define NO_SLOT UINT16_MAX
+
+#define ETH_LEN 14u
+#define IPV6_LEN 40u
+#define OUTER_LEN (ETH_LEN + IPV6_LEN)
+
+/* What a flow's packets have in common. Unused bytes are zero: it is hashed and compared as a whole. */
+struct flow_key {
+	uint8_t src[16]; /* IPv4 in the first four bytes */
+	uint8_t dst[16];
+	uint8_t outer[16]; /* from the wire: the outer destination */
+	uint16_t sport;    /* network order; ICMP: type and code */
+	uint16_t dport;
+	uint16_t port; /* where the packets come in */
+	uint8_t proto;
+	uint8_t kind; /* KEY_... */
+	uint64_t zero;
+} __rte_aligned(16);
+
+static_assert(sizeof(struct flow_key) == 64, "rte_hash compares keys of 64 bytes with one routine");
+
+#define KEY_IPV6 0x1
+#define KEY_WIRE 0x2   /* decapsulated from the wire, otherwise from a guest */
+#define KEY_OPAQUE 0x4 /* a fragment, or ports that cannot be read */
+
+enum verdict_kind { VERDICT_DELIVER, VERDICT_ENCAP };
+
+/* All that is needed to forward a packet. The header begins a cache line of struct flow. */
+struct verdict {
+	uint16_t next;  /* edge out of the node that has found the flow */
+	uint16_t slot;  /* port to send to: its place in the graph's list */
+	uint16_t iface; /* the guest's side of the flow */
+	uint8_t kind;
+	uint8_t header_len;
+	uint32_t vni;
+	uint8_t dec_ttl;
+	uint8_t zero[3];
+	uint8_t header[OUTER_LEN]; /* takes the place of the packet's outer headers */
+	uint8_t zero2[2];
+};
+
+static_assert(sizeof(struct verdict) == 72, "verdicts are compared as a whole: no padding");
+
+enum flow_state { FLOW_NEW, FLOW_ESTABLISHED, FLOW_CLOSING };
+
+#define FLOW_USED 0x01
+#define FLOW_CANDIDATE 0x02 /* hardware could forward it */
+#define FLOW_PENDING 0x04   /* its verdict is to be announced */
+#define FLOW_KNOWN 0x08     /* it was announced */
+#define FLOW_OFFLOADED 0x10
+
+/* One flow; its place in the table is its key's position in the hash. A packet touches the first line, and the header
+ * in the second. Only the worker writes. */
+struct flow {
+	uint32_t seq;        /* odd while key, id or verdict are being written */
+	uint32_t generation; /* of the configuration that the verdict is from */
+	uint64_t packets;
+	uint64_t bytes;
+	uint64_t last_seen; /* TSC */
+	uint64_t id;
+	uint32_t hash;
+	uint8_t state;
+	uint8_t flags;
+	uint8_t zero[2];
+	struct verdict verdict;
+	uint8_t zero2[8];
+	struct flow_key key;
+} __rte_cache_aligned;
+
+static_assert(offsetof(struct flow, verdict.header) == 64, "the header begins a cache line");
+static_assert(sizeof(struct flow) == 192, "three cache lines");
+
+/* A flow's copy for the control side. */
+struct flow_info {
+	uint64_t id;
+	uint64_t packets;
+	uint64_t bytes;
+	uint64_t idle_ns;
+	uint32_t vni;
+	uint16_t iface;
+	uint16_t in_port;
+	uint16_t tx_port;
+	uint16_t sport; /* host order */
+	uint16_t dport;
+	uint8_t event; /* enum flow_event */
+	uint8_t wire;
+	uint8_t ipv6;
+	uint8_t proto;
+	uint8_t state;
+	uint8_t offloaded;
+	uint8_t kind;
+	uint8_t dec_ttl;
+	uint8_t header_len;
+	uint8_t src[16];
+	uint8_t dst[16];
+	uint8_t header[OUTER_LEN];
+};
+
+enum flow_event { EVENT_NEW, EVENT_GONE };
+
+struct iface {
+	uint16_t index;
+	uint16_t port;
+	uint32_t vni;
+	bool has_ipv4;
+	bool has_ipv6;
+	uint8_t ipv4[4];
+	uint8_t ipv6[16];
+	uint8_t underlay[16];
+	struct rte_ether_addr gateway_mac;
+	struct rte_ether_addr guest_mac; /* zero: unknown */
+};
+
+struct route {
+	uint32_t vni;
+	uint8_t is_ipv6;
+	uint8_t len;
+	uint8_t addr[16];     /* host part zero */
+	uint8_t next_hop[16]; /* underlay address */
+};
+
+struct uplink {
+	uint16_t port;
+	struct rte_ether_addr mac;
+	struct rte_ether_addr router_mac; /* zero: unknown */
+	uint8_t node_ip[16];
+};
+
+/* A DPDK port of the graph. */
+struct port {
+	uint16_t id;
+	bool vf;
+	uint16_t pf; /* number of the uplink */
+};
+
+/* A port as a worker's packet path sees it, by DPDK port id. */
+struct port_state {
+	uint16_t slot;  /* NO_SLOT: not in the graph */
+	uint16_t iface; /* VF: the interface on it, or NO_IFACE */
+	bool vf;
+	struct rte_ether_addr mac; /* what a frame for us is addressed to */
+};
+
+struct dataplane;
+
+/* A worker and its tables. Only the worker's thread uses them while it runs; the control side sends it requests. */
+struct worker {
+	/* packet path */
+	struct flow *flows; /* capacity entries, then the spare ones of packets that found the table full */
+	struct rte_hash *flow_hash;
+	uint64_t now; /* TSC at the walk's beginning */
+	uint32_t generation;
+	uint32_t capacity;
+	uint32_t nb_spare;
+	uint32_t next_spare;
+	uint32_t work; /* packets taken in since the worker last looked */
+	uint16_t index;
+	bool wake_punts;
+	bool wake_events;
+	bool offload;
+	struct port_state ports[RTE_MAX_ETHPORTS];
+
+	/* forwarding tables */
+	struct iface *ifaces; /* by index; vni 0: unused */
+	struct rte_hash *addr_hash;     /* struct addr_key -> interface index */
+	struct rte_hash *underlay_hash; /* underlay address -> interface index */
+	struct rte_hash *route_hash;    /* struct addr_key -> position in next_hops */
+	uint8_t (*next_hops)[16];
+	uint32_t route_lens[2][129]; /* routes of each prefix length, per family */
+	struct uplink uplink;        /* where encapsulated packets leave */
+	bool has_uplink;
+
+	/* flow table's upkeep */
+	uint32_t sweep_at;
+	uint32_t sweep_stale; /* entries to look at soon: the configuration has changed */
+	uint64_t next_sweep;
+	uint64_t timeouts[4]; /* TSC; by enum flow_state for TCP, then any other protocol */
+	uint32_t serial;
+
+	/* control */
+	struct dataplane *dp;
+	struct rte_graph *graph;
+	struct rte_ring *requests;
+	unsigned int lcore;
+	bool running; /* written by the control side */
+	bool stop;
+} __rte_cache_aligned;
+
+/* The whole: workers, and what they share. */
+struct dataplane {
+	struct rte_mempool *pool;
+	struct rte_ring *punts;  /* mbufs to the slow path */
+	struct rte_ring *inject; /* mbufs from the slow path, taken by the first worker */
+	struct rte_ring *events; /* struct flow_info by value */
+	int punt_fd;             /* eventfds: something is in the ring */
+	int event_fd;
+	uint16_t nb_ports;
+	uint16_t nb_workers;
+	struct port ports[RTE_MAX_ETHPORTS];
+	struct worker *workers[RTE_MAX_LCORE];
+};
+
+/* What a node keeps for each worker, in rte_node.ctx. */
+struct node_ctx {
+	struct worker *w;
+	uint16_t port;
+	uint16_t queue;
+	uint16_t next;
+};
+
+/* What travels with a packet. The RX hash is of no use once the packet is in the graph: its place is taken. */
+struct pkt_meta {
+	uint32_t flow;
+	uint8_t tcp_flags;
+	uint8_t l3; /* offset of the IP header that is being forwarded */
+	uint16_t zero;
+};
+
+static_assert(sizeof(struct pkt_meta) <= sizeof(((struct rte_mbuf *)0)->hash), "fits in place of the hash");
+
+static inline struct pkt_meta *
+pkt_meta(struct rte_mbuf *m)
+{
+	return (struct pkt_meta *)&m->hash;
+}
+
+/* The edges that flow_lookup, flow_route and flow_overflow have in common; a verdict's next is one of them. */
+enum { NEXT_DELIVER, NEXT_ENCAP, NEXT_DECAP, NEXT_FORWARDS };
+
+#endif

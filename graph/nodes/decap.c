@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* decap: from the wire to a local guest. The sending hypervisor has counted the hop. */
+#include "node.h"
+
+static __rte_always_inline rte_edge_t
+decap(const struct worker *w, struct rte_mbuf *m)
+{
+	const struct verdict *v = &w->flows[pkt_meta(m)->flow].verdict;
+
+	/* the frame holds OUTER_LEN bytes and an IP header: flow_lookup has checked */
+	memcpy(rte_pktmbuf_adj(m, IPV6_LEN), v->header, ETH_LEN);
+	return v->slot;
+}
+
+static uint16_t
+decap_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs)
+{
+	return node_for_each(graph, node, objs, nb_objs, decap);
+}
+
+/* The edges are the ports' tx nodes, added when a graph is built. */
+static struct rte_node_register decap_node = {
+	.name = "decap",
+	.process = decap_process,
+};
+RTE_NODE_REGISTER(decap_node);

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* drop_*: the end of a packet. One node for each reason, so that each has its own counter. */
+#include "node.h"
+
+static uint16_t
+drop_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs)
+{
+	RTE_SET_USED(graph);
+	RTE_SET_USED(node);
+	rte_pktmbuf_free_bulk((struct rte_mbuf **)objs, nb_objs);
+	return nb_objs;
+}
+
+#define DROP_NODE(reason)                                                                                              \
+	static struct rte_node_register drop_##reason = {.name = "drop_" #reason, .process = drop_process};            \
+	RTE_NODE_REGISTER(drop_##reason)
+
+DROP_NODE(malformed);        /* a header that is cut short or contradicts itself */
+DROP_NODE(no_interface);     /* from a port without an interface */
+DROP_NODE(not_for_us);       /* Ethernet destination is another's */
+DROP_NODE(multicast);        /* group traffic that no slow path answers */
+DROP_NODE(unsupported);      /* on the wire: neither IP in IPv6 nor ICMPv6 */
+DROP_NODE(spoofed);          /* a guest used a source address that is not its own */
+DROP_NODE(no_route);         /* no route, or one that does not lead to this interface */
+DROP_NODE(no_neighbour);     /* the guest's or the router's MAC is not known yet */
+DROP_NODE(unknown_underlay); /* outer destination is no interface's underlay address */
+DROP_NODE(ttl);              /* time to live, or hop limit, is used up */
+DROP_NODE(no_headroom);      /* no place for the outer header in the buffer */
+DROP_NODE(tx);               /* the port did not take it */
+DROP_NODE(punt_full);        /* the slow path does not keep up */

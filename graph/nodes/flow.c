@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "flow.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include <rte_cycles.h>
+#include <rte_errno.h>
+#include <rte_malloc.h>
+
+#include "tables.h"
+
+#define TIMEOUT_NEW 30 /* seconds */
+#define TIMEOUT_ESTABLISHED 120
+#define TIMEOUT_CLOSING 10
+#define TIMEOUT_OTHER 30
+#define TIMEOUT_INDEX_OTHER 3 /* behind those by enum flow_state */
+
+#define SWEEPS_PER_SECOND 1000
+#define SWEEP_MIN 16u     /* entries per sweep; the whole table takes a second at most */
+#define SWEEP_STALE 256u  /* entries per walk after a change of the configuration */
+#define READ_ATTEMPTS 8   /* for an entry that the worker is writing */
+
+static uint32_t
+hash_key(const void *key, uint32_t len, uint32_t init)
+{
+	RTE_SET_USED(len);
+	RTE_SET_USED(init);
+	return flow_key_hash(key);
+}
+
+static void
+set_timeouts(struct worker *w)
+{
+	uint64_t hz = rte_get_tsc_hz();
+
+	w->timeouts[FLOW_NEW] = TIMEOUT_NEW * hz;
+	w->timeouts[FLOW_ESTABLISHED] = TIMEOUT_ESTABLISHED * hz;
+	w->timeouts[FLOW_CLOSING] = TIMEOUT_CLOSING * hz;
+	w->timeouts[TIMEOUT_INDEX_OTHER] = TIMEOUT_OTHER * hz;
+}
+
+int
+flow_table_create(struct worker *w, uint32_t capacity, uint32_t spare)
+{
+	char name[RTE_HASH_NAMESIZE];
+	struct rte_hash_parameters params = {
+		.name = name,
+		.entries = capacity,
+		.key_len = sizeof(struct flow_key),
+		.hash_func = hash_key,
+		.socket_id = SOCKET_ID_ANY,
+	};
+
+	if (capacity == 0 || capacity > 1u << FLOW_ID_POS_BITS)
+		return -EINVAL;
+	snprintf(name, sizeof(name), "dp_flows_%u", w->lcore);
+	w->flow_hash = rte_hash_create(&params);
+	if (w->flow_hash == NULL)
+		return -rte_errno;
+	w->flows = rte_zmalloc("flows", ((size_t)capacity + spare) * sizeof(*w->flows), RTE_CACHE_LINE_SIZE);
+	if (w->flows == NULL)
+		return -ENOMEM;
+	w->capacity = capacity;
+	w->nb_spare = spare;
+	w->generation = 1; /* an unused entry has 0 */
+	set_timeouts(w);
+	return 0;
+}
+
+void
+flow_table_free(struct worker *w)
+{
+	rte_free(w->flows);
+	rte_hash_free(w->flow_hash);
+}
+
+/* Readers copy an entry and look whether seq was even, and the same, before and after. */
+static void
+write_begin(struct flow *f)
+{
+	__atomic_store_n(&f->seq, f->seq + 1, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+}
+
+static void
+write_end(struct flow *f)
+{
+	__atomic_store_n(&f->seq, f->seq + 1, __ATOMIC_RELEASE);
+}
+
+static uint64_t
+next_id(struct worker *w, uint32_t pos)
+{
+	return (uint64_t)w->index << (FLOW_ID_POS_BITS + FLOW_ID_SERIAL_BITS) | (uint64_t)++w->serial << FLOW_ID_POS_BITS | pos;
+}
+
+static void
+flow_init(struct worker *w, uint32_t pos, uint32_t hash, const struct flow_key *key)
+{
+	struct flow *f = &w->flows[pos];
+
+	f->id = next_id(w, pos);
+	f->packets = 0;
+	f->bytes = 0;
+	f->hash = hash;
+	f->key = *key;
+	f->state = key->proto == IPPROTO_TCP ? FLOW_NEW : FLOW_ESTABLISHED;
+	f->flags = FLOW_USED;
+	if (w->offload && key_is_offloadable(key))
+		f->flags |= FLOW_CANDIDATE;
+}
+
+static void
+set_verdict(struct worker *w, struct flow *f, const struct verdict *v)
+{
+	f->verdict = *v;
+	f->generation = w->generation;
+	if (f->flags & FLOW_CANDIDATE)
+		f->flags |= FLOW_PENDING;
+}
+
+/* Take over the verdict of the current configuration. One that is the same as before is no news. */
+static void
+flow_refresh(struct worker *w, struct flow *f, const struct verdict *v)
+{
+	if (memcmp(&f->verdict, v, sizeof(*v)) != 0) {
+		write_begin(f);
+		set_verdict(w, f, v);
+		write_end(f);
+	}
+	f->generation = w->generation;
+}
+
+uint32_t
+flow_put(struct worker *w, const struct flow_key *key, const struct verdict *v)
+{
+	uint32_t hash = flow_key_hash(key);
+	struct flow *f;
+	int32_t pos;
+
+	pos = rte_hash_add_key_with_hash(w->flow_hash, key, hash);
+	if (pos < 0)
+		return FLOW_NONE;
+	f = &w->flows[pos];
+	if (f->flags & FLOW_USED) {
+		flow_refresh(w, f, v);
+		return pos;
+	}
+	write_begin(f);
+	flow_init(w, pos, hash, key);
+	set_verdict(w, f, v);
+	write_end(f);
+	return pos;
+}
+
+uint32_t
+flow_spare(struct worker *w, const struct flow_key *key, const struct verdict *v)
+{
+	uint32_t pos = w->capacity + w->next_spare;
+
+	w->next_spare = w->next_spare + 1 < w->nb_spare ? w->next_spare + 1 : 0;
+	w->flows[pos].key = *key;
+	w->flows[pos].verdict = *v;
+	return pos;
+}
+
+static void
+copy_flow(const struct worker *w, const struct flow *f, struct flow_info *out)
+{
+	uint64_t last_seen = f->last_seen, now = rte_rdtsc();
+
+	memset(out, 0, sizeof(*out));
+	out->id = f->id;
+	out->packets = f->packets;
+	out->bytes = f->bytes;
+	out->idle_ns = now > last_seen ? (double)(now - last_seen) * 1e9 / rte_get_tsc_hz() : 0;
+	out->vni = f->verdict.vni;
+	out->iface = f->verdict.iface;
+	out->in_port = f->key.port;
+	out->tx_port = w->dp->ports[f->verdict.slot % RTE_MAX_ETHPORTS].id;
+	out->sport = rte_be_to_cpu_16(f->key.sport);
+	out->dport = rte_be_to_cpu_16(f->key.dport);
+	out->wire = (f->key.kind & KEY_WIRE) != 0;
+	out->ipv6 = (f->key.kind & KEY_IPV6) != 0;
+	out->proto = f->key.proto;
+	out->state = f->state;
+	out->offloaded = (f->flags & FLOW_OFFLOADED) != 0;
+	out->kind = f->verdict.kind;
+	out->dec_ttl = f->verdict.dec_ttl;
+	out->header_len = f->verdict.header_len;
+	memcpy(out->src, f->key.src, sizeof(out->src));
+	memcpy(out->dst, f->key.dst, sizeof(out->dst));
+	memcpy(out->header, f->verdict.header, sizeof(out->header));
+}
+
+static bool
+send_event(struct worker *w, const struct flow *f, enum flow_event event)
+{
+	struct flow_info info;
+
+	if (rte_ring_full(w->dp->events))
+		return false;
+	copy_flow(w, f, &info);
+	info.event = event;
+	if (rte_ring_mp_enqueue_elem(w->dp->events, &info, sizeof(info)) < 0)
+		return false;
+	w->wake_events = true;
+	return true;
+}
+
+/* If the ring is full the flow stays pending: its next packet tries again. */
+void
+flow_announce(struct worker *w, struct flow *f)
+{
+	if (!send_event(w, f, EVENT_NEW))
+		return;
+	f->flags &= ~FLOW_PENDING;
+	f->flags |= FLOW_KNOWN;
+}
+
+static void
+flow_remove(struct worker *w, struct flow *f)
+{
+	rte_hash_del_key_with_hash(w->flow_hash, &f->key, f->hash);
+	write_begin(f);
+	f->flags = 0;
+	f->generation = 0;
+	write_end(f);
+}
+
+/* A known flow ends only with its event; if the ring is full the next sweep tries again. */
+static void
+flow_end(struct worker *w, struct flow *f)
+{
+	if ((f->flags & FLOW_KNOWN) && !send_event(w, f, EVENT_GONE))
+		return;
+	flow_remove(w, f);
+}
+
+static bool
+flow_is_idle(const struct worker *w, const struct flow *f)
+{
+	uint64_t timeout = w->timeouts[f->key.proto == IPPROTO_TCP ? f->state : TIMEOUT_INDEX_OTHER];
+
+	return !(f->flags & FLOW_OFFLOADED) && w->now > f->last_seen && w->now - f->last_seen > timeout;
+}
+
+static void
+sweep_flow(struct worker *w, struct flow *f)
+{
+	struct verdict v;
+
+	if (f->generation != w->generation) {
+		if (resolve(w, &f->key, &v) != RESOLVED) {
+			flow_end(w, f);
+			return;
+		}
+		flow_refresh(w, f, &v);
+	}
+	if (flow_is_idle(w, f))
+		flow_end(w, f);
+	else if ((f->flags & (FLOW_OFFLOADED | FLOW_PENDING)) == (FLOW_OFFLOADED | FLOW_PENDING))
+		flow_announce(w, f); /* hardware has its packets: none comes to do this */
+}
+
+static void
+sweep_entries(struct worker *w, uint32_t n)
+{
+	struct flow *f;
+
+	while (n-- > 0) {
+		f = &w->flows[w->sweep_at];
+		if (f->flags & FLOW_USED)
+			sweep_flow(w, f);
+		if (++w->sweep_at == w->capacity)
+			w->sweep_at = 0;
+	}
+}
+
+void
+flow_sweep(struct worker *w)
+{
+	uint32_t n;
+
+	if (unlikely(w->sweep_stale > 0)) {
+		n = RTE_MIN(w->sweep_stale, SWEEP_STALE);
+		sweep_entries(w, n);
+		w->sweep_stale -= n;
+		w->work++; /* no sleep until it is done */
+	}
+	if (likely(w->now < w->next_sweep))
+		return;
+	w->next_sweep = w->now + rte_get_tsc_hz() / SWEEPS_PER_SECOND;
+	sweep_entries(w, RTE_MAX(w->capacity / SWEEPS_PER_SECOND, SWEEP_MIN));
+}
+
+void
+flow_invalidate(struct worker *w)
+{
+	if (++w->generation == 0)
+		w->generation = 1;
+	w->sweep_stale = w->capacity;
+}
+
+static struct flow *
+flow_by_id(struct worker *w, uint64_t id)
+{
+	uint32_t pos = id & ((1u << FLOW_ID_POS_BITS) - 1);
+
+	if (pos >= w->capacity || !(w->flows[pos].flags & FLOW_USED) || w->flows[pos].id != id)
+		return NULL;
+	return &w->flows[pos];
+}
+
+int
+flow_set_offloaded(struct worker *w, uint64_t id, bool on)
+{
+	struct flow *f = flow_by_id(w, id);
+
+	if (f == NULL)
+		return -ENOENT;
+	f->last_seen = w->now;
+	if (on) {
+		f->flags |= FLOW_OFFLOADED;
+		return 0;
+	}
+	f->flags &= ~FLOW_OFFLOADED;
+	if (f->flags & FLOW_CANDIDATE)
+		f->flags |= FLOW_PENDING; /* its next packet offers it again */
+	return 0;
+}
+
+int
+flow_delete(struct worker *w, uint64_t id)
+{
+	struct flow *f = flow_by_id(w, id);
+
+	if (f == NULL)
+		return -ENOENT;
+	flow_remove(w, f);
+	return 0;
+}
+
+/* False: nothing there, or the worker does not leave it alone. */
+static bool
+read_entry(const struct worker *w, const struct flow *f, struct flow_info *out)
+{
+	uint32_t seq;
+	bool used;
+	int i;
+
+	for (i = 0; i < READ_ATTEMPTS; i++) {
+		seq = __atomic_load_n(&f->seq, __ATOMIC_ACQUIRE);
+		if (seq & 1)
+			continue;
+		used = f->flags & FLOW_USED;
+		if (used)
+			copy_flow(w, f, out);
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		if (__atomic_load_n(&f->seq, __ATOMIC_RELAXED) == seq)
+			return used;
+	}
+	return false;
+}
+
+uint32_t
+flow_read(const struct worker *w, uint32_t *pos, struct flow_info *out, uint32_t max)
+{
+	uint32_t n = 0;
+
+	while (*pos < w->capacity && n < max) {
+		if (read_entry(w, &w->flows[*pos], &out[n]))
+			n++;
+		(*pos)++;
+	}
+	return n;
+}

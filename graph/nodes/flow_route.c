@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* flow_route: the first packets of a flow, and those after a change of the configuration. Resolve the route and keep
+ * the verdict in the flow table. What is dropped is not kept. */
+#include "flow.h"
+#include "node.h"
+#include "tables.h"
+
+enum {
+	NEXT_OVERFLOW = NEXT_FORWARDS,
+	NEXT_SPOOFED,
+	NEXT_NO_ROUTE,
+	NEXT_NO_NEIGHBOUR,
+	NEXT_UNKNOWN_UNDERLAY,
+};
+
+static const rte_edge_t drop_edges[] = {
+	[RESOLVED_SPOOFED] = NEXT_SPOOFED,
+	[RESOLVED_NO_ROUTE] = NEXT_NO_ROUTE,
+	[RESOLVED_NO_NEIGHBOUR] = NEXT_NO_NEIGHBOUR,
+	[RESOLVED_UNKNOWN_UNDERLAY] = NEXT_UNKNOWN_UNDERLAY,
+};
+
+static rte_edge_t
+route(struct worker *w, struct rte_mbuf *m)
+{
+	struct flow_key key;
+	enum resolution res;
+	struct verdict v;
+	uint32_t pos;
+
+	parse_packet(m, w->ports[m->port].vf, &key); /* flow_lookup has checked the packet */
+	res = resolve(w, &key, &v);
+	if (res != RESOLVED)
+		return drop_edges[res];
+	pos = flow_put(w, &key, &v);
+	if (unlikely(pos == FLOW_NONE)) {
+		pkt_meta(m)->flow = flow_spare(w, &key, &v);
+		return NEXT_OVERFLOW;
+	}
+	pkt_meta(m)->flow = pos;
+	flow_touch(w, &w->flows[pos], m);
+	return v.next;
+}
+
+static uint16_t
+flow_route_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs)
+{
+	struct worker *w = node_ctx(node)->w;
+	uint16_t i;
+
+	for (i = 0; i < nb_objs; i++)
+		rte_node_enqueue_x1(graph, node, route(w, objs[i]), objs[i]);
+	return nb_objs;
+}
+
+static struct rte_node_register flow_route_node = {
+	.name = "flow_route",
+	.process = flow_route_process,
+	.nb_edges = NEXT_FORWARDS + 5,
+	.next_nodes = {
+		[NEXT_DELIVER] = "deliver",
+		[NEXT_ENCAP] = "encap",
+		[NEXT_DECAP] = "decap",
+		[NEXT_OVERFLOW] = "flow_overflow",
+		[NEXT_SPOOFED] = "drop_spoofed",
+		[NEXT_NO_ROUTE] = "drop_no_route",
+		[NEXT_NO_NEIGHBOUR] = "drop_no_neighbour",
+		[NEXT_UNKNOWN_UNDERLAY] = "drop_unknown_underlay",
+	},
+};
+RTE_NODE_REGISTER(flow_route_node);

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Helpers of the nodes' process functions. */
+#ifndef NODES_NODE_H
+#define NODES_NODE_H
+
+#include "compat.h"
+#include "dataplane.h"
+
+static_assert(sizeof(struct node_ctx) <= RTE_NODE_CTX_SZ, "fits in a node");
+
+static inline struct node_ctx *
+node_ctx(struct rte_node *node)
+{
+	return (struct node_ctx *)node->ctx;
+}
+
+#define PREFETCH_AHEAD 4
+
+static __rte_always_inline void
+node_prefetch(struct rte_mbuf *m)
+{
+	rte_prefetch0(rte_pktmbuf_mtod(m, void *));
+}
+
+/* The nodes work on one contiguous frame with a credible Ethernet header. */
+static __rte_always_inline bool
+node_packet_is_whole(struct rte_mbuf *m)
+{
+	if (unlikely(m->nb_segs > 1 && rte_pktmbuf_linearize(m) < 0))
+		return false;
+	return rte_pktmbuf_data_len(m) >= ETH_LEN &&
+	       !rte_is_multicast_ether_addr(&rte_pktmbuf_mtod(m, struct rte_ether_hdr *)->src_addr);
+}
+
+/* Hand objs[i] to edge nexts[i]. Neighbours mostly go the same way, so they move in runs; a burst that is one run
+ * changes hands without a copy. objs is the node's own stream. */
+static __rte_always_inline void
+node_enqueue_runs(struct rte_graph *graph, struct rte_node *node, void **objs, const rte_edge_t *nexts, uint16_t n)
+{
+	uint16_t start = 0, i;
+
+	for (i = 1; i < n; i++) {
+		if (likely(nexts[i] == nexts[start]))
+			continue;
+		rte_node_enqueue(graph, node, nexts[start], &objs[start], i - start);
+		start = i;
+	}
+	if (start == 0 && n == node->idx)
+		rte_node_next_stream_move(graph, node, nexts[0]);
+	else if (start < n)
+		rte_node_enqueue(graph, node, nexts[start], &objs[start], n - start);
+}
+
+/* Decide each packet's edge on its own, and send it there. */
+static __rte_always_inline uint16_t
+node_for_each(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs,
+	      rte_edge_t (*decide)(const struct worker *w, struct rte_mbuf *m))
+{
+	const struct worker *w = node_ctx(node)->w;
+	rte_edge_t nexts[RX_BURST];
+	uint16_t done, n, i;
+
+	for (done = 0; done < nb_objs; done += n) {
+		n = RTE_MIN(nb_objs - done, (int)RX_BURST);
+		for (i = 0; i < n; i++) {
+			if (done + i + PREFETCH_AHEAD < nb_objs)
+				node_prefetch(objs[done + i + PREFETCH_AHEAD]);
+			nexts[i] = decide(w, objs[done + i]);
+		}
+		node_enqueue_runs(graph, node, &objs[done], nexts, n);
+	}
+	return nb_objs;
+}
+
+#endif

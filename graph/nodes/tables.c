@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tables.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <rte_byteorder.h>
+#include <rte_errno.h>
+#include <rte_ip.h>
+#include <rte_malloc.h>
+
+#include "flow.h"
+
+#define HOP_LIMIT 64
+
+/* An address, or a prefix, in a virtual network. */
+struct addr_key {
+	uint32_t vni;
+	uint8_t is_ipv6;
+	uint8_t len;
+	uint8_t zero[2];
+	uint8_t addr[16];
+};
+
+static struct rte_hash *
+table_create(const char *what, unsigned int lcore, uint32_t entries, uint32_t key_len)
+{
+	char name[RTE_HASH_NAMESIZE];
+	struct rte_hash_parameters params = {
+		.name = name,
+		.entries = entries,
+		.key_len = key_len,
+		.socket_id = SOCKET_ID_ANY,
+		/* an insertion fails only when all entries are taken */
+		.extra_flag = RTE_HASH_EXTRA_FLAGS_EXT_TABLE,
+	};
+
+	snprintf(name, sizeof(name), "dp_%s_%u", what, lcore);
+	return rte_hash_create(&params);
+}
+
+int
+tables_create(struct worker *w)
+{
+	w->ifaces = rte_zmalloc("ifaces", MAX_IFACES * sizeof(*w->ifaces), RTE_CACHE_LINE_SIZE);
+	w->next_hops = rte_zmalloc("next_hops", MAX_ROUTES * sizeof(*w->next_hops), RTE_CACHE_LINE_SIZE);
+	if (w->ifaces == NULL || w->next_hops == NULL)
+		return -ENOMEM;
+	w->addr_hash = table_create("addr", w->lcore, 2 * MAX_IFACES, sizeof(struct addr_key));
+	if (w->addr_hash == NULL)
+		return -rte_errno;
+	w->underlay_hash = table_create("underlay", w->lcore, MAX_IFACES, 16);
+	if (w->underlay_hash == NULL)
+		return -rte_errno;
+	w->route_hash = table_create("route", w->lcore, MAX_ROUTES, sizeof(struct addr_key));
+	if (w->route_hash == NULL)
+		return -rte_errno;
+	return 0;
+}
+
+void
+tables_free(struct worker *w)
+{
+	rte_hash_free(w->route_hash);
+	rte_hash_free(w->underlay_hash);
+	rte_hash_free(w->addr_hash);
+	rte_free(w->next_hops);
+	rte_free(w->ifaces);
+}
+
+static struct addr_key
+addr_key(uint32_t vni, bool is_ipv6, uint8_t len, const uint8_t *addr)
+{
+	struct addr_key key = {.vni = vni, .is_ipv6 = is_ipv6, .len = len};
+
+	memcpy(key.addr, addr, is_ipv6 ? 16 : 4);
+	return key;
+}
+
+/* The interface that a hash holds for key, or NULL. */
+static struct iface *
+iface_find(const struct worker *w, const struct rte_hash *hash, const void *key)
+{
+	void *data;
+
+	if (rte_hash_lookup_data(hash, key, &data) < 0)
+		return NULL;
+	return &w->ifaces[(uintptr_t)data];
+}
+
+static struct iface *
+iface_by_addr(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *addr)
+{
+	struct addr_key key = addr_key(vni, is_ipv6, is_ipv6 ? 128 : 32, addr);
+
+	return iface_find(w, w->addr_hash, &key);
+}
+
+static bool
+is_other(const struct iface *found, uint16_t index)
+{
+	return found != NULL && found->index != index;
+}
+
+static int
+iface_check(const struct worker *w, const struct iface *conf)
+{
+	const struct port_state *port;
+
+	if (conf->index >= MAX_IFACES || conf->vni == 0 || conf->port >= RTE_MAX_ETHPORTS)
+		return -EINVAL;
+	port = &w->ports[conf->port];
+	if (port->slot == NO_SLOT || !port->vf)
+		return -EINVAL;
+	if (port->iface != NO_IFACE && port->iface != conf->index)
+		return -EEXIST;
+	if (is_other(iface_find(w, w->underlay_hash, conf->underlay), conf->index))
+		return -EEXIST;
+	if (conf->has_ipv4 && is_other(iface_by_addr(w, conf->vni, false, conf->ipv4), conf->index))
+		return -EEXIST;
+	if (conf->has_ipv6 && is_other(iface_by_addr(w, conf->vni, true, conf->ipv6), conf->index))
+		return -EEXIST;
+	return 0;
+}
+
+static void
+iface_unlink(struct worker *w, struct iface *i)
+{
+	struct addr_key ipv4 = addr_key(i->vni, false, 32, i->ipv4);
+	struct addr_key ipv6 = addr_key(i->vni, true, 128, i->ipv6);
+
+	if (i->has_ipv4)
+		rte_hash_del_key(w->addr_hash, &ipv4);
+	if (i->has_ipv6)
+		rte_hash_del_key(w->addr_hash, &ipv6);
+	rte_hash_del_key(w->underlay_hash, i->underlay);
+	w->ports[i->port].iface = NO_IFACE;
+	memset(i, 0, sizeof(*i));
+}
+
+/* The hashes have a place for every interface's addresses, and grow on collisions: what was checked cannot fail but for
+ * want of memory. */
+static int
+iface_link(struct worker *w, const struct iface *conf)
+{
+	struct addr_key ipv4 = addr_key(conf->vni, false, 32, conf->ipv4);
+	struct addr_key ipv6 = addr_key(conf->vni, true, 128, conf->ipv6);
+	void *index = (void *)(uintptr_t)conf->index;
+	int rc;
+
+	w->ifaces[conf->index] = *conf;
+	w->ports[conf->port].iface = conf->index;
+	w->ports[conf->port].mac = conf->gateway_mac;
+	rc = rte_hash_add_key_data(w->underlay_hash, conf->underlay, index);
+	if (rc == 0 && conf->has_ipv4)
+		rc = rte_hash_add_key_data(w->addr_hash, &ipv4, index);
+	if (rc == 0 && conf->has_ipv6)
+		rc = rte_hash_add_key_data(w->addr_hash, &ipv6, index);
+	if (rc < 0)
+		iface_unlink(w, &w->ifaces[conf->index]);
+	return rc;
+}
+
+int
+iface_set(struct worker *w, const struct iface *conf)
+{
+	struct iface *cur, old;
+	int rc;
+
+	rc = iface_check(w, conf);
+	if (rc < 0)
+		return rc;
+	cur = &w->ifaces[conf->index];
+	old = *cur;
+	if (old.vni != 0)
+		iface_unlink(w, cur);
+	rc = iface_link(w, conf);
+	if (rc < 0 && old.vni != 0)
+		iface_link(w, &old);
+	flow_invalidate(w);
+	return rc;
+}
+
+int
+iface_delete(struct worker *w, uint16_t index)
+{
+	if (index >= MAX_IFACES || w->ifaces[index].vni == 0)
+		return -ENOENT;
+	iface_unlink(w, &w->ifaces[index]);
+	flow_invalidate(w);
+	return 0;
+}
+
+static int
+route_check(const struct route *r)
+{
+	return r->vni == 0 || r->len > (r->is_ipv6 ? 128 : 32) ? -EINVAL : 0;
+}
+
+int
+route_add(struct worker *w, const struct route *r)
+{
+	struct addr_key key = addr_key(r->vni, r->is_ipv6, r->len, r->addr);
+	int32_t pos;
+
+	if (route_check(r) < 0)
+		return -EINVAL;
+	if (rte_hash_lookup(w->route_hash, &key) >= 0)
+		return -EEXIST;
+	pos = rte_hash_add_key(w->route_hash, &key);
+	if (pos < 0)
+		return pos;
+	memcpy(w->next_hops[pos], r->next_hop, 16);
+	w->route_lens[r->is_ipv6][r->len]++;
+	flow_invalidate(w);
+	return 0;
+}
+
+int
+route_delete(struct worker *w, const struct route *r)
+{
+	struct addr_key key = addr_key(r->vni, r->is_ipv6, r->len, r->addr);
+
+	if (route_check(r) < 0)
+		return -EINVAL;
+	if (rte_hash_del_key(w->route_hash, &key) < 0)
+		return -ENOENT;
+	w->route_lens[r->is_ipv6][r->len]--;
+	flow_invalidate(w);
+	return 0;
+}
+
+int
+uplink_set(struct worker *w, const struct uplink *u)
+{
+	struct port_state *port;
+
+	if (u->port >= RTE_MAX_ETHPORTS)
+		return -EINVAL;
+	port = &w->ports[u->port];
+	if (port->slot == NO_SLOT || port->vf)
+		return -EINVAL;
+	port->mac = u->mac;
+	if (w->dp->ports[port->slot].pf == 0) {
+		w->uplink = *u;
+		w->has_uplink = true;
+	}
+	flow_invalidate(w);
+	return 0;
+}
+
+static void
+mask_bits(uint8_t *addr, uint8_t size, uint8_t len)
+{
+	uint8_t i;
+
+	for (i = 0; i < size; i++) {
+		if (len >= (i + 1) * 8)
+			continue;
+		addr[i] &= len > i * 8 ? 0xff << ((i + 1) * 8 - len) : 0;
+	}
+}
+
+/* The longest prefix that holds addr: its next hop's underlay address, or NULL. */
+static const uint8_t *
+route_find(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *addr)
+{
+	const uint32_t *lens = w->route_lens[is_ipv6];
+	const int max = is_ipv6 ? 128 : 32;
+	struct addr_key key;
+	int32_t pos;
+	int len;
+
+	key = addr_key(vni, is_ipv6, 0, addr);
+	for (len = max; len >= 0; len--) {
+		if (lens[len] == 0)
+			continue;
+		key.len = len;
+		mask_bits(key.addr, max / 8, len);
+		pos = rte_hash_lookup(w->route_hash, &key);
+		if (pos >= 0)
+			return w->next_hops[pos];
+	}
+	return NULL;
+}
+
+/* The local interface that has dst, or else the next hop on another hypervisor. Both NULL: no route. */
+static const struct iface *
+find_destination(const struct worker *w, uint32_t vni, const struct flow_key *key, const uint8_t **next_hop)
+{
+	bool is_ipv6 = key->kind & KEY_IPV6;
+	const struct iface *dst;
+
+	*next_hop = NULL;
+	dst = iface_by_addr(w, vni, is_ipv6, key->dst);
+	if (dst != NULL)
+		return dst;
+	*next_hop = route_find(w, vni, is_ipv6, key->dst);
+	if (*next_hop == NULL)
+		return NULL;
+	return iface_find(w, w->underlay_hash, *next_hop);
+}
+
+static uint16_t
+ether_type(const struct flow_key *key)
+{
+	return rte_cpu_to_be_16(key->kind & KEY_IPV6 ? RTE_ETHER_TYPE_IPV6 : RTE_ETHER_TYPE_IPV4);
+}
+
+static enum resolution
+verdict_deliver(const struct worker *w, const struct flow_key *key, const struct iface *dst, struct verdict *v)
+{
+	struct rte_ether_hdr *eth = (struct rte_ether_hdr *)v->header;
+
+	if (rte_is_zero_ether_addr(&dst->guest_mac))
+		return RESOLVED_NO_NEIGHBOUR;
+	v->kind = VERDICT_DELIVER;
+	v->slot = w->ports[dst->port].slot;
+	v->header_len = ETH_LEN;
+	eth->dst_addr = dst->guest_mac;
+	eth->src_addr = dst->gateway_mac;
+	eth->ether_type = ether_type(key);
+	return RESOLVED;
+}
+
+static enum resolution
+verdict_encap(const struct worker *w, const struct flow_key *key, const struct iface *src, const uint8_t *next_hop,
+	      struct verdict *v)
+{
+	struct rte_ether_hdr *eth = (struct rte_ether_hdr *)v->header;
+	struct rte_ipv6_hdr *ip = (struct rte_ipv6_hdr *)(v->header + ETH_LEN);
+
+	if (!w->has_uplink || rte_is_zero_ether_addr(&w->uplink.router_mac))
+		return RESOLVED_NO_NEIGHBOUR;
+	v->kind = VERDICT_ENCAP;
+	v->next = NEXT_ENCAP;
+	v->slot = w->ports[w->uplink.port].slot;
+	v->header_len = OUTER_LEN;
+	eth->dst_addr = w->uplink.router_mac;
+	eth->src_addr = w->uplink.mac;
+	eth->ether_type = rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV6);
+	ip->vtc_flow = rte_cpu_to_be_32(6u << 28);
+	ip->proto = key->kind & KEY_IPV6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
+	ip->hop_limits = HOP_LIMIT;
+	memcpy(ip->src_addr, src->underlay, 16);
+	memcpy(ip->dst_addr, next_hop, 16);
+	return RESOLVED;
+}
+
+static enum resolution
+resolve_from_wire(const struct worker *w, const struct flow_key *key, struct verdict *v)
+{
+	const struct iface *dst = iface_find(w, w->underlay_hash, key->outer);
+	const uint8_t *next_hop;
+
+	if (dst == NULL)
+		return RESOLVED_UNKNOWN_UNDERLAY;
+	if (find_destination(w, dst->vni, key, &next_hop) != dst)
+		return RESOLVED_NO_ROUTE;
+	v->iface = dst->index;
+	v->vni = dst->vni;
+	v->next = NEXT_DECAP;
+	return verdict_deliver(w, key, dst, v);
+}
+
+static bool
+is_own_address(const struct iface *i, const struct flow_key *key)
+{
+	if (key->kind & KEY_IPV6)
+		return i->has_ipv6 && memcmp(key->src, i->ipv6, 16) == 0;
+	return i->has_ipv4 && memcmp(key->src, i->ipv4, 4) == 0;
+}
+
+static enum resolution
+resolve_from_guest(const struct worker *w, const struct flow_key *key, struct verdict *v)
+{
+	const struct iface *src, *dst;
+	const uint8_t *next_hop;
+
+	if (w->ports[key->port].iface == NO_IFACE)
+		return RESOLVED_SPOOFED;
+	src = &w->ifaces[w->ports[key->port].iface];
+	if (!is_own_address(src, key))
+		return RESOLVED_SPOOFED;
+	v->iface = src->index;
+	v->vni = src->vni;
+	v->dec_ttl = 1;
+	dst = find_destination(w, src->vni, key, &next_hop);
+	if (dst != NULL) {
+		v->next = NEXT_DELIVER;
+		return verdict_deliver(w, key, dst, v);
+	}
+	if (next_hop == NULL)
+		return RESOLVED_NO_ROUTE;
+	return verdict_encap(w, key, src, next_hop, v);
+}
+
+enum resolution
+resolve(const struct worker *w, const struct flow_key *key, struct verdict *v)
+{
+	memset(v, 0, sizeof(*v));
+	if (key->kind & KEY_WIRE)
+		return resolve_from_wire(w, key, v);
+	return resolve_from_guest(w, key, v);
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Interfaces, routes and uplinks of a worker, and what they say about a flow. All return 0 or a negative errno; after
+ * an error everything is as before. */
+#ifndef NODES_TABLES_H
+#define NODES_TABLES_H
+
+#include "dataplane.h"
+
+int tables_create(struct worker *w);
+void tables_free(struct worker *w);
+
+int iface_set(struct worker *w, const struct iface *conf);
+int iface_delete(struct worker *w, uint16_t index);
+int route_add(struct worker *w, const struct route *r);
+int route_delete(struct worker *w, const struct route *r);
+int uplink_set(struct worker *w, const struct uplink *u);
+
+enum resolution {
+	RESOLVED,
+	RESOLVED_SPOOFED,
+	RESOLVED_NO_ROUTE,
+	RESOLVED_NO_NEIGHBOUR,
+	RESOLVED_UNKNOWN_UNDERLAY,
+};
+
+/* What is to be done with the flow's packets. */
+enum resolution resolve(const struct worker *w, const struct flow_key *key, struct verdict *v);
+
+#endif
