@@ -30,7 +30,7 @@ type Limits struct {
 	Message int           // bytes of one message (a request or a whole batch)
 	Batch   int           // requests of one batch
 	Write   time.Duration // for the client to take an answer
-	Resync  time.Duration // for the client to end the line in which it has sent malformed JSON
+	Resync  time.Duration // for the client to end the line with malformed JSON, or the message that is too large
 }
 
 // DefaultLimits are wide for any honest client.
@@ -171,6 +171,7 @@ func (s *Stream) readFailed(err error) error {
 	case errors.Is(err, errTooLong):
 		s.reply(failure(api.CodeInvalidRequest, api.ReasonInvalidRequest,
 			fmt.Sprintf("invalid request: the message is larger than %d bytes", s.limits.Message)))
+		s.drain()
 		return io.EOF
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		s.reply(failure(api.CodeParseError, api.ReasonParseError, "parse error: unexpected end of the JSON text"))
@@ -197,6 +198,13 @@ func (s *Stream) resync() error {
 	return nil
 }
 
+// drain reads what the client still sends: a connection that is closed with unread data in it ends with an error on
+// the client's side, which might keep the client from reading the answer.
+func (s *Stream) drain() {
+	s.setReadDeadline(time.Now().Add(s.limits.Resync))
+	_, _ = io.Copy(io.Discard, s.lines.r) // ends with an error only because of the deadline
+}
+
 func (s *Stream) setReadDeadline(t time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -207,6 +215,7 @@ func (s *Stream) setReadDeadline(t time.Time) {
 
 // reply sends r, or keeps it until its batch is complete.
 func (s *Stream) reply(r response) {
+	r.JSONRPC = "2.0"
 	if s.batch {
 		s.replies = append(s.replies, r)
 		return
@@ -236,7 +245,7 @@ type response struct {
 
 // failure returns an error response to a message without a usable id.
 func failure(code api.Code, reason, message string) response {
-	return response{JSONRPC: "2.0", ID: null, Error: rpcError(code, reason, message)}
+	return response{ID: null, Error: rpcError(code, reason, message)}
 }
 
 // rpcError returns the error member of a response.

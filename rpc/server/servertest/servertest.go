@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package servertest runs an RPC server on services that exist in memory only, for the tests of its clients.
+package servertest
+
+import (
+	"context"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dpservice/capture"
+	"dpservice/cgo/ethdev"
+	"dpservice/dpservice/fault"
+	"dpservice/dpservice/port"
+	"dpservice/dpservice/vnet"
+	"dpservice/rpc/api"
+	"dpservice/rpc/server"
+)
+
+// Start serves s until the test ends, and returns the socket's path.
+func Start(t testing.TB, s server.Services) string {
+	t.Helper()
+	path := filepath.Join(SocketDir(t), "dpservice.sock")
+	l, err := server.Listen(path)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error)
+	go func() { served <- server.New(s).Serve(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-served)
+	})
+	return path
+}
+
+// SocketDir returns a temporary directory with a path that is short enough for a socket's, whatever the test's name.
+func SocketDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "rpc")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	return dir
+}
+
+// Fake is every service at once: two uplinks and two VFs, and what a test creates.
+type Fake struct {
+	// Err, if set, is what the methods that can fail return.
+	Err error
+	// Request is the last request of capture.start.
+	Request capture.Request
+	// FlowTable is what flow.list lists, by ascending id.
+	FlowTable []server.Flow
+
+	mu         sync.Mutex
+	interfaces map[string]vnet.Interface
+	routes     []vnet.Route
+	sessions   map[string]capture.Session
+}
+
+// New returns a Fake without interfaces, with two flows.
+func New() *Fake {
+	return &Fake{
+		FlowTable: []server.Flow{
+			{
+				ID: 1, Interface: "vm-1", FromGuest: true, VNI: 100,
+				Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddr("10.0.0.2"),
+				Proto: 6, SrcPort: 40000, DstPort: 5201, InPort: vf(0), OutPort: vf(1),
+				Action: "deliver", State: "established", Offloaded: true,
+				Packets: 1200, Bytes: 1800000, Idle: 250 * time.Millisecond,
+			},
+			{
+				ID: 2, Interface: "vm-2", VNI: 100,
+				Src: netip.MustParseAddr("fd00::9"), Dst: netip.MustParseAddr("fd00::2"),
+				Proto: 58, ICMPType: 128, InPort: pf0, OutPort: vf(1),
+				Action: "deliver", State: "new", Packets: 1, Bytes: 118, Idle: 3 * time.Second,
+			},
+		},
+		interfaces: map[string]vnet.Interface{},
+		sessions:   map[string]capture.Session{},
+	}
+}
+
+// Services returns the Fake as every service.
+func (f *Fake) Services() server.Services {
+	return server.Services{
+		System:     system{},
+		Ports:      ports{},
+		Interfaces: f,
+		Routes:     f,
+		Flows:      flows{f},
+		Rules:      rules{},
+		Graph:      graph{},
+		Capture:    captures{f},
+	}
+}
+
+const pf0 = "net_eswitch0"
+
+func vf(n int) string { return pf0 + "_representor_vf" + string(rune('0'+n)) }
+
+type system struct{}
+
+func (system) Info() api.SystemInfoResult {
+	return api.SystemInfoResult{
+		Version:       "1.2.3",
+		DPDKVersion:   "DPDK 22.11.11",
+		GoVersion:     "go1.26",
+		PID:           4711,
+		UptimeSeconds: 93784.5,
+		Offload:       true,
+		Lcores:        api.Lcores{Main: 0, Workers: []int{1}},
+		NIC:           api.NIC{Driver: pf0, PortNaming: "represented_port"},
+		Underlay:      api.Underlay{IP: "fc00:1::1", RouterMAC: "02:00:00:00:00:01"},
+	}
+}
+
+type ports struct{}
+
+func (ports) List() []port.Port {
+	domain := uint16(0)
+	mac := func(last byte) net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, 1, last} }
+	return []port.Port{
+		{ID: 0, Name: pf0, Role: port.PF, SwitchDomain: &domain, MAC: mac(0), MTU: 1500, LinkUp: true, Started: true},
+		{ID: 1, Name: pf0 + "_pf1", Role: port.PF, Index: 1, MAC: mac(1), MTU: 1500, Started: true},
+		{ID: 2, Name: vf(0), Role: port.VF, SwitchDomain: &domain, MAC: mac(2), MTU: 1500, LinkUp: true, Started: true},
+		{ID: 3, Name: vf(1), Role: port.VF, Index: 1, SwitchDomain: &domain, MAC: mac(3), MTU: 1500, LinkUp: true, Started: true},
+	}
+}
+
+func (p ports) Stats(name string) ([]port.Stats, error) {
+	var all []port.Stats
+	for _, p := range p.List() {
+		if name == "" || name == p.Name {
+			all = append(all, port.Stats{
+				Port:   p,
+				Stats:  ethdev.Stats{RxPackets: 10, RxBytes: 1000, TxPackets: 20, TxBytes: 2000, RxMissed: 1},
+				Xstats: []ethdev.Xstat{{Name: "hw_rx_packets", Value: 7}},
+			})
+		}
+	}
+	if all == nil {
+		return nil, fault.New(fault.NotFound, name, "no port %q", name)
+	}
+	return all, nil
+}
+
+// CreateInterface implements server.Interfaces.
+func (f *Fake) CreateInterface(r vnet.CreateRequest) (vnet.Interface, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.interfaces[r.ID]; ok {
+		return vnet.Interface{}, fault.New(fault.AlreadyExists, r.ID, "interface %q exists already", r.ID)
+	}
+	i := vnet.Interface{ID: r.ID, Device: r.Device, VNI: r.VNI, IPv4: r.IPv4, IPv6: r.IPv6, UnderlayIP: r.UnderlayIP}
+	if !i.UnderlayIP.IsValid() {
+		i.UnderlayIP = netip.MustParseAddr("fc00:1::8000:0:1")
+	}
+	f.interfaces[r.ID] = i
+	return i, f.Err
+}
+
+// Interface implements server.Interfaces.
+func (f *Fake) Interface(id string) (vnet.Interface, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i, ok := f.interfaces[id]
+	if !ok {
+		return i, fault.New(fault.NotFound, id, "no interface %q", id)
+	}
+	return i, nil
+}
+
+// Interfaces implements server.Interfaces.
+func (f *Fake) Interfaces() []vnet.Interface {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []vnet.Interface
+	for _, id := range slices.Sorted(maps.Keys(f.interfaces)) {
+		all = append(all, f.interfaces[id])
+	}
+	return all
+}
+
+// DeleteInterface implements server.Interfaces.
+func (f *Fake) DeleteInterface(id string) error {
+	if _, err := f.Interface(id); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.interfaces, id)
+	return nil
+}
+
+// AddRoute implements server.Routes.
+func (f *Fake) AddRoute(r vnet.Route) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.routes = append(f.routes, r)
+	return f.Err
+}
+
+// Routes implements server.Routes.
+func (f *Fake) Routes() []vnet.Route {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.routes)
+}
+
+// DeleteRoute implements server.Routes.
+func (f *Fake) DeleteRoute(r vnet.Route) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := slices.IndexFunc(f.routes, func(have vnet.Route) bool { return have.VNI == r.VNI && have.Prefix == r.Prefix })
+	if i < 0 {
+		return fault.New(fault.NotFound, "", "vni %d has no route to %s", r.VNI, r.Prefix)
+	}
+	f.routes = slices.Delete(f.routes, i, i+1)
+	return nil
+}
+
+type flows struct{ *Fake }
+
+func (f flows) Flows(cursor uint64, limit int) ([]server.Flow, uint64, error) {
+	first := min(int(cursor), len(f.FlowTable))
+	end := min(first+limit, len(f.FlowTable))
+	next := uint64(end)
+	if end == len(f.FlowTable) {
+		next = 0
+	}
+	return f.FlowTable[first:end], next, f.Err
+}
+
+type rules struct{}
+
+func (rules) Rules(p api.RuleListParams) ([]api.Rule, error) {
+	hits, bytes := uint64(12), uint64(1200)
+	all := []api.Rule{
+		{
+			Name: "base/eth", Port: vf(0), PortID: 2, Domain: "transfer", Priority: 1,
+			Pattern: "represented_port ethdev_port_id is 2 / eth / end", Actions: "jump group 2 / end",
+		},
+		{
+			Name: "flow/1", Port: vf(0), PortID: 2, Domain: "transfer", Group: 2,
+			Pattern: "represented_port ethdev_port_id is 2 / eth / ipv4 / tcp / end",
+			Actions: "count / represented_port ethdev_port_id 3 / end", Hits: &hits, Bytes: &bytes,
+		},
+	}
+	return slices.DeleteFunc(all, func(r api.Rule) bool {
+		return p.Port != "" && p.Port != r.Port || p.Group != nil && *p.Group != r.Group
+	}), nil
+}
+
+type graph struct{}
+
+func (graph) Stats() []api.NodeStats {
+	return []api.NodeStats{
+		{Name: "rx-0", Calls: 100, Packets: 3200, Cycles: 64000},
+		{Name: "drop_no_route", Calls: 1, Packets: 2, Cycles: 300},
+	}
+}
+
+func (graph) DOT() string { return "digraph G {\n\t\"rx-0\" -> \"classify\";\n}\n" }
+
+type captures struct{ *Fake }
+
+func (c captures) Start(_ context.Context, r capture.Request) (capture.Session, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.Request = r
+	if c.Err != nil {
+		return capture.Session{}, c.Err
+	}
+	if r.Name == "" {
+		r.Name = "default"
+	}
+	if _, ok := c.sessions[r.Name]; ok {
+		return capture.Session{}, fault.New(fault.AlreadyActive, r.Name, "capture %q is active already", r.Name)
+	}
+	s := capture.Session{
+		Name: r.Name, State: capture.Active, StartedAt: time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC),
+		Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort,
+		Warnings: []string{"the NIC overwrites the UDP source port"},
+	}
+	for i, target := range r.Targets {
+		name := pf0
+		if target.VF != "" {
+			name = vf(i)
+		}
+		s.Interfaces = append(s.Interfaces, capture.SessionInterface{Target: target, Port: name, Packets: 5, Bytes: 500})
+	}
+	if r.DryRun {
+		s.State, s.StartedAt = capture.DryRun, time.Time{}
+		s.Plan = []string{"flow create 2 group 1 transfer pattern eth / end actions jump group 2 / end"}
+		return s, nil
+	}
+	c.sessions[r.Name] = s
+	return s, nil
+}
+
+func (c captures) Stop(name string) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for id, s := range c.sessions {
+		if name == "" || name == id {
+			n += len(s.Interfaces)
+			delete(c.sessions, id)
+		}
+	}
+	if n == 0 {
+		return 0, fault.New(fault.NotActive, name, "no capture is active")
+	}
+	return n, nil
+}
+
+func (c captures) Status() []capture.Session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []capture.Session
+	for _, name := range slices.Sorted(maps.Keys(c.sessions)) {
+		all = append(all, c.sessions[name])
+	}
+	return all
+}
