@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package record
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"dpservice/test/topology"
+)
+
+// StripArgs is the command that removes the first n bytes of every frame in file, as the capture's users do.
+func StripArgs(n int, file, stripped string) []string {
+	return []string{"editcap", "-C", strconv.Itoa(n), "-F", "pcap", file, stripped}
+}
+
+// Strip removes the first n bytes of every frame in file with editcap and reads the result.
+func Strip(ctx context.Context, lab *topology.Lab, n int, file, stripped string) ([]Frame, error) {
+	if _, err := output(ctx, lab, StripArgs(n, file, stripped)...); err != nil {
+		return nil, err
+	}
+	return readCut(stripped, n) // editcap leaves the stated length as it was
+}
+
+// Fields returns, for every frame of file that passes tshark's display filter, the named fields' values.
+func Fields(ctx context.Context, lab *topology.Lab, file, filter string, fields ...string) ([][]string, error) {
+	argv := []string{"tshark", "-n", "-r", file, "-Y", filter, "-T", "fields", "-E", "separator=|", "-E", "occurrence=f"}
+	for _, f := range fields {
+		argv = append(argv, "-e", f)
+	}
+	out, err := output(ctx, lab, argv...)
+	if err != nil {
+		return nil, err
+	}
+	var rows [][]string
+	for line := range strings.Lines(out) {
+		rows = append(rows, strings.Split(strings.TrimRight(line, "\n"), "|"))
+	}
+	return rows, nil
+}
+
+// Malformed returns tshark's lines about the frames in file that it cannot make sense of.
+func Malformed(ctx context.Context, lab *topology.Lab, file string) (string, error) {
+	return output(ctx, lab, "tshark", "-n", "-r", file, "-Y", "_ws.malformed")
+}
+
+func output(ctx context.Context, lab *topology.Lab, argv ...string) (string, error) {
+	r, err := lab.Run(ctx, "", argv...)
+	if err == nil {
+		err = r.Err()
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", strings.Join(argv, " "), err)
+	}
+	return r.Stdout, nil
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package topology
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	plugin = "librte_net_eswitch.so"
+	// readyTimeout is how long dpservice may take from its start to its first answer.
+	readyTimeout = 20 * time.Second
+)
+
+// Daemon is a dpservice process on a hypervisor.
+type Daemon struct {
+	*Process
+	Socket     string
+	ConfigFile string
+
+	hypervisor *Hypervisor
+	binaries   string
+}
+
+// DaemonConfig is what may differ between one daemon and another.
+type DaemonConfig struct {
+	NoOffload bool
+}
+
+// BuildDir is where `make build` puts the binaries: build/ beside go.mod, or what DPLAB_BUILD says.
+func BuildDir() (string, error) {
+	if dir := os.Getenv("DPLAB_BUILD"); dir != "" {
+		return dir, nil
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("finding the build folder: %w", err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return filepath.Join(dir, "build"), nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", errors.New("finding the build folder: no go.mod here or above; set DPLAB_BUILD")
+		}
+		dir = parent
+	}
+}
+
+// StartDaemon starts dpservice on the hypervisor, with net_eswitch between its wires and guests, and waits until
+// it answers at its socket.
+func (h *Hypervisor) StartDaemon(ctx context.Context, c DaemonConfig) (*Daemon, error) {
+	d, err := h.LaunchDaemon(c)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if err := d.waitReady(ctx); err != nil {
+		return nil, errors.Join(err, d.end())
+	}
+	return d, nil
+}
+
+// LaunchDaemon starts dpservice and does not wait for it.
+func (h *Hypervisor) LaunchDaemon(c DaemonConfig) (*Daemon, error) {
+	build, err := BuildDir()
+	if err != nil {
+		return nil, err
+	}
+	dir := h.lab.Path(h.RouterLink)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making dpservice's folder: %w", err)
+	}
+	if err := copyFile(filepath.Join(build, plugin), filepath.Join(dir, plugin)); err != nil {
+		return nil, err
+	}
+	d := &Daemon{
+		Socket:     filepath.Join(dir, "dpservice.sock"),
+		ConfigFile: filepath.Join(dir, "dpservice.yaml"),
+		hypervisor: h,
+		binaries:   build,
+	}
+	if err := os.WriteFile(d.ConfigFile, []byte(h.config(dir, d.Socket, c)), 0o600); err != nil {
+		return nil, fmt.Errorf("writing the configuration: %w", err)
+	}
+	// RUNTIME_DIRECTORY is where EAL puts its own files; systemd sets it for a service.
+	d.Process, err = h.lab.start(h.Name, []string{"RUNTIME_DIRECTORY=" + dir}, nil,
+		filepath.Join(build, "dpservice"), "--config", d.ConfigFile)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// config is the hypervisor's configuration file.
+func (h *Hypervisor) config(dir, socket string, c DaemonConfig) string {
+	eal := []string{
+		"--no-huge", "-m", "256", "--no-pci", "--no-telemetry", "--lcores", "0@(0-1),1@(0-1)",
+		"--file-prefix", h.Name, "-d", filepath.Join(dir, plugin),
+		"--vdev=net_af_packet0,iface=wire0", "--vdev=net_af_packet1,iface=wire1",
+	}
+	nic := "--vdev=net_eswitch0,pf0=net_af_packet0,pf1=net_af_packet1"
+	for vf := range h.Guests {
+		eal = append(eal, fmt.Sprintf("--vdev=net_af_packet%d,iface=guest%d", vf+2, vf))
+		nic += fmt.Sprintf(",vf%d=net_af_packet%d", vf, vf+2)
+	}
+	var b strings.Builder
+	b.WriteString("eal:\n")
+	for _, arg := range append(eal, nic) {
+		fmt.Fprintf(&b, "  - %q\n", arg)
+	}
+	b.WriteString(`ports: {pf0: net_eswitch0, pf1: net_eswitch0_pf1, vfs: "net_eswitch0_representor_vf*"}` + "\n")
+	fmt.Fprintf(&b, "underlay: {ip: %q, router_mac: auto}\n", h.UnderlayIP)
+	fmt.Fprintf(&b, "offload: %t\n", !c.NoOffload)
+	fmt.Fprintf(&b, "socket: %s\n", socket)
+	return b.String()
+}
+
+func (d *Daemon) waitReady(ctx context.Context) error {
+	return Until(ctx, func() error {
+		select {
+		case <-d.Done():
+			return Permanent(fmt.Errorf("dpservice ended at its start: %s%s", d.Stdout, d.Stderr))
+		default:
+		}
+		conn, err := net.Dial("unix", d.Socket)
+		if err != nil {
+			return fmt.Errorf("dpservice does not listen yet: %w", err)
+		}
+		return conn.Close()
+	})
+}
+
+// DpctlPath is the dpctl binary that belongs to the daemon.
+func (d *Daemon) DpctlPath() string { return filepath.Join(d.binaries, "dpctl") }
+
+// Dpctl runs dpctl on the daemon's socket.
+func (d *Daemon) Dpctl(ctx context.Context, args ...string) (Result, error) {
+	argv := append([]string{d.DpctlPath(), "--socket", d.Socket}, args...)
+	return d.hypervisor.lab.run(ctx, "", nil, argv...)
+}
+
+// Call calls a JSON-RPC method through `dpctl rpc` and puts its result into result, unless that is nil.
+func (d *Daemon) Call(ctx context.Context, method string, params, result any) error {
+	args := []string{"rpc", method}
+	if params != nil {
+		p, err := json.Marshal(params)
+		if err != nil {
+			return fmt.Errorf("%s: %w", method, err)
+		}
+		args = append(args, string(p))
+	}
+	r, err := d.Dpctl(ctx, args...)
+	if err == nil {
+		err = r.Err()
+	}
+	if err == nil && result != nil {
+		err = json.Unmarshal([]byte(r.Stdout), result)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", method, err)
+	}
+	return nil
+}
+
+// CreateInterfaces makes an interface for each of the hypervisor's guests and returns their underlay addresses by
+// the interfaces' ids.
+func (d *Daemon) CreateInterfaces(ctx context.Context) (map[string]netip.Addr, error) {
+	underlay := make(map[string]netip.Addr)
+	for _, g := range d.hypervisor.Guests {
+		var created struct {
+			UnderlayIP netip.Addr `json:"underlay_ip"`
+		}
+		err := d.Call(ctx, "interface.create", map[string]any{
+			"id": g.ID, "device": g.Device, "vni": VNI, "ipv4": g.IPv4, "ipv6": g.IPv6,
+		}, &created)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", g.ID, err)
+		}
+		underlay[g.ID] = created.UnderlayIP
+	}
+	return underlay, nil
+}
+
+// AddRoutes routes the addresses of a guest on another hypervisor to its underlay address.
+func (d *Daemon) AddRoutes(ctx context.Context, g *Guest, nextHop netip.Addr) error {
+	for _, ip := range []netip.Addr{g.IPv4, g.IPv6} {
+		err := d.Call(ctx, "route.add", map[string]any{
+			"vni": VNI, "prefix": netip.PrefixFrom(ip, ip.BitLen()), "next_hop_vni": VNI, "next_hop_ip": nextHop,
+		}, nil)
+		if err != nil {
+			return fmt.Errorf("%s: %w", g.ID, err)
+		}
+	}
+	return nil
+}
+
+// Stop ends the daemon as an operator does, by SIGTERM.
+func (d *Daemon) Stop(ctx context.Context) error {
+	r, err := d.Process.Stop(ctx, syscall.SIGTERM)
+	if err != nil {
+		return err
+	}
+	return r.Err()
+}
+
+func copyFile(from, to string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return fmt.Errorf("copying the NIC's plugin: %w", err)
+	}
+	if err := os.WriteFile(to, data, 0o700); err != nil {
+		return fmt.Errorf("copying the NIC's plugin: %w", err)
+	}
+	return nil
+}

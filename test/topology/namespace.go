@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// commandTimeout bounds the short commands that build the network.
+const commandTimeout = 10 * time.Second
+
+// Namespace is a network namespace of a lab.
+type Namespace struct {
+	// Name is what `ip netns` calls it.
+	Name string
+	lab  *Lab
+}
+
+// quiet keeps a new namespace's kernel from sending what nobody asked for: duplicate address detection, router
+// solicitations, and answers on behalf of addresses of another device.
+var quiet = []string{
+	"net.ipv6.conf.default.accept_dad=0",
+	"net.ipv6.conf.default.dad_transmits=0",
+	"net.ipv6.conf.default.accept_ra=0",
+	"net.ipv6.conf.default.autoconf=0",
+	"net.ipv6.conf.default.router_solicitations=0",
+	"net.ipv4.ip_forward=0",
+}
+
+// Namespace makes a network namespace with only a loopback device. Its sysctls are set before any device is
+// there, so that devices inherit them.
+func (l *Lab) Namespace(name string, sysctls ...string) (*Namespace, error) {
+	ns := &Namespace{Name: l.id + "-" + name, lab: l}
+	if err := l.command("ip", "netns", "add", ns.Name); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	l.namespaces = append(l.namespaces, ns.Name)
+	l.mu.Unlock()
+	if err := ns.command(append([]string{"sysctl", "-qw"}, append(quiet, sysctls...)...)...); err != nil {
+		return nil, err
+	}
+	return ns, ns.IP("link set lo up")
+}
+
+// CommandLine is argv as one would type it on the host to run it in the namespace.
+func (n *Namespace) CommandLine(argv ...string) string {
+	return strings.Join(inNamespace(n.Name, argv), " ")
+}
+
+// Start runs argv in the namespace.
+func (n *Namespace) Start(argv ...string) (*Process, error) {
+	return n.lab.start(n.Name, nil, nil, argv...)
+}
+
+// Run runs argv in the namespace and waits for its end.
+func (n *Namespace) Run(ctx context.Context, argv ...string) (Result, error) {
+	return n.lab.run(ctx, n.Name, nil, argv...)
+}
+
+// IP carries out `ip` commands, one a string, in the namespace.
+func (n *Namespace) IP(commands ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	defer cancel()
+	batch := strings.NewReader(strings.Join(commands, "\n") + "\n")
+	r, err := n.lab.run(ctx, "", batch, "ip", "-n", n.Name, "-batch", "-")
+	if err == nil {
+		err = r.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("ip in %s: %w", n.Name, err)
+	}
+	return nil
+}
+
+// command runs a short command in the namespace.
+func (n *Namespace) command(argv ...string) error {
+	return n.lab.command(append([]string{"ip", "netns", "exec", n.Name}, argv...)...)
+}
+
+// Link joins two namespaces by a veth pair. Neither end computes checksums or segments for the other: what a
+// recording at either end shows is what is on the wire.
+func (l *Lab) Link(a *Namespace, aName string, b *Namespace, bName string, mtu int) error {
+	m := strconv.Itoa(mtu)
+	if err := l.command("ip", "link", "add", "name", aName, "mtu", m, "netns", a.Name,
+		"type", "veth", "peer", "name", bName, "mtu", m, "netns", b.Name); err != nil {
+		return err
+	}
+	for _, end := range []struct {
+		ns  *Namespace
+		dev string
+	}{{a, aName}, {b, bName}} {
+		if err := end.ns.command("ethtool", "-K", end.dev,
+			"rx", "off", "tx", "off", "tso", "off", "gso", "off", "gro", "off", "sg", "off"); err != nil {
+			return err
+		}
+		if err := end.ns.IP("link set " + end.dev + " up"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// command runs a short command on the host that has to succeed.
+func (l *Lab) command(argv ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	defer cancel()
+	r, err := l.run(ctx, "", nil, argv...)
+	if err == nil {
+		err = r.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", strings.Join(argv, " "), err)
+	}
+	return nil
+}
+
+// removeNamespace ends what still runs in the namespace and deletes it. The lab's closing depends on nothing
+// but the ip command.
+func removeNamespace(name string) error {
+	pids, err := exec.Command("ip", "netns", "pids", name).Output()
+	if err != nil {
+		return fmt.Errorf("listing the processes of namespace %s: %w", name, err)
+	}
+	for _, field := range strings.Fields(string(pids)) {
+		pid, err := strconv.Atoi(field)
+		if err != nil {
+			return fmt.Errorf("listing the processes of namespace %s: %w", name, err)
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("ending process %d of namespace %s: %w", pid, name, err)
+		}
+	}
+	if out, err := exec.Command("ip", "netns", "del", name).CombinedOutput(); err != nil {
+		return fmt.Errorf("deleting namespace %s: %w: %s", name, err, out)
+	}
+	return nil
+}

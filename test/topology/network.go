@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package topology
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+const (
+	// VNI is the virtual network that every guest of a Network is in.
+	VNI = 100
+
+	guestMTU = 1500
+	// wireMTU leaves room for a full-size guest frame with 62 bytes of header before it, and fits net_af_packet's
+	// frames of 2048 bytes.
+	wireMTU = 1800
+)
+
+// Network is an underlay with hypervisors, their guests and a sink:
+//
+//	guest eth0 -- guest<n> [hypervisor] wire0 -- hv<n> [router] sink0 -- eth0 [sink]
+//	                                    wire1 -- hv<n>w1
+type Network struct {
+	*Lab
+	Router      *Namespace
+	Sink        *Namespace
+	SinkIP      netip.Addr
+	Hypervisors []*Hypervisor
+}
+
+// Hypervisor is a namespace in which dpservice runs, with the host's ends of its guests' and wires' links.
+type Hypervisor struct {
+	*Namespace
+	UnderlayIP netip.Addr
+	RouterLink string // the router's device towards wire0
+	Guests     []*Guest
+}
+
+// Guest is a VM: a namespace with one device, eth0.
+type Guest struct {
+	*Namespace
+	ID         string // the interface's id in dpservice
+	Device     string // the VF's representor in dpservice
+	IPv4, IPv6 netip.Addr
+}
+
+// NewNetwork builds a Network with so many guests on each hypervisor. On error nothing stays behind.
+//
+// Guests of odd number have host addresses and the gateway routes 169.254.0.1 and fe80::1; those of even number
+// have plain /24 and /64 subnets, so that they look for their neighbours themselves.
+func NewNetwork(guests ...int) (*Network, error) {
+	lab, err := New()
+	if err != nil {
+		return nil, err
+	}
+	n := &Network{Lab: lab, SinkIP: netip.MustParseAddr("fc00:99::1")}
+	if err := n.build(guests); err != nil {
+		if closeErr := lab.Close(); closeErr != nil {
+			err = fmt.Errorf("%w; cleaning up: %w", err, closeErr)
+		}
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Network) build(guests []int) error {
+	if err := n.buildUnderlay(); err != nil {
+		return err
+	}
+	number := 1
+	for i, count := range guests {
+		h, err := n.addHypervisor(i + 1)
+		if err != nil {
+			return err
+		}
+		for vf := range count {
+			if err := n.addGuest(h, vf, number); err != nil {
+				return err
+			}
+			number++
+		}
+		n.Hypervisors = append(n.Hypervisors, h)
+	}
+	return nil
+}
+
+func (n *Network) buildUnderlay() error {
+	var err error
+	if n.Router, err = n.Namespace("router",
+		"net.ipv6.conf.all.forwarding=1", "net.ipv6.conf.default.forwarding=1"); err != nil {
+		return err
+	}
+	if n.Sink, err = n.Namespace("sink"); err != nil {
+		return err
+	}
+	if err := n.Link(n.Router, "sink0", n.Sink, "eth0", wireMTU); err != nil {
+		return err
+	}
+	if err := n.Router.IP("addr add fc00:99::ffff/64 dev sink0 nodad"); err != nil {
+		return err
+	}
+	return n.Sink.IP("addr add "+n.SinkIP.String()+"/64 dev eth0 nodad", "route add default via fc00:99::ffff")
+}
+
+// addHypervisor makes a hypervisor and the router's route to its /64. Its kernel has no addresses: all that is sent
+// on its devices comes from dpservice.
+func (n *Network) addHypervisor(number int) (*Hypervisor, error) {
+	ns, err := n.Namespace(fmt.Sprintf("hv%d", number),
+		"net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
+	if err != nil {
+		return nil, err
+	}
+	h := &Hypervisor{
+		Namespace:  ns,
+		UnderlayIP: netip.MustParseAddr(fmt.Sprintf("fc00:%d::1", number)),
+		RouterLink: fmt.Sprintf("hv%d", number),
+	}
+	if err := n.Link(ns, "wire0", n.Router, h.RouterLink, wireMTU); err != nil {
+		return nil, err
+	}
+	if err := n.Link(ns, "wire1", n.Router, h.RouterLink+"w1", wireMTU); err != nil {
+		return nil, err
+	}
+	return h, n.Router.IP(
+		fmt.Sprintf("addr add fc00:%d::ffff/128 dev %s nodad", number, h.RouterLink),
+		fmt.Sprintf("route add %s/128 dev %s", h.UnderlayIP, h.RouterLink),
+		fmt.Sprintf("route add fc00:%d::/64 via %s dev %s", number, h.UnderlayIP, h.RouterLink))
+}
+
+func (n *Network) addGuest(h *Hypervisor, vf, number int) error {
+	ns, err := n.Namespace(fmt.Sprintf("vm%d", number))
+	if err != nil {
+		return err
+	}
+	g := &Guest{
+		Namespace: ns,
+		ID:        fmt.Sprintf("vm-%d", number),
+		Device:    fmt.Sprintf("net_eswitch0_representor_vf%d", vf),
+		IPv4:      netip.MustParseAddr(fmt.Sprintf("10.100.0.%d", number)),
+		IPv6:      netip.MustParseAddr(fmt.Sprintf("fd00:100::%d", number)),
+	}
+	if err := n.Link(h.Namespace, fmt.Sprintf("guest%d", vf), ns, "eth0", guestMTU); err != nil {
+		return err
+	}
+	h.Guests = append(h.Guests, g)
+	if number%2 == 0 {
+		return ns.IP(
+			fmt.Sprintf("addr add %s/24 dev eth0", g.IPv4),
+			fmt.Sprintf("addr add %s/64 dev eth0 nodad", g.IPv6),
+			"route add default via fe80::1 dev eth0")
+	}
+	return ns.IP(
+		fmt.Sprintf("addr add %s/32 dev eth0", g.IPv4),
+		"route add 169.254.0.1 dev eth0",
+		"route add default via 169.254.0.1 dev eth0",
+		fmt.Sprintf("addr add %s/128 dev eth0 nodad", g.IPv6),
+		"route add default via fe80::1 dev eth0")
+}
+
+// Guests lists the guests of all hypervisors: Guests()[0] is vm-1.
+func (n *Network) Guests() []*Guest {
+	var all []*Guest
+	for _, h := range n.Hypervisors {
+		all = append(all, h.Guests...)
+	}
+	return all
+}
+
+// MAC is the address of a device of the namespace.
+func (n *Namespace) MAC(device string) (net.HardwareAddr, error) {
+	out, err := exec.Command("ip", "-n", n.Name, "-br", "link", "show", "dev", device).Output()
+	if err != nil {
+		return nil, fmt.Errorf("reading the MAC of %s in %s: %w", device, n.Name, err)
+	}
+	fields := strings.Fields(string(out))
+	if len(fields) < 3 {
+		return nil, fmt.Errorf("reading the MAC of %s in %s: unexpected %s", device, n.Name, strconv.Quote(string(out)))
+	}
+	return net.ParseMAC(fields[2])
+}
