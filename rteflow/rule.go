@@ -115,8 +115,9 @@ type (
 	RawEncap struct{ Data []byte }
 	// RawDecap removes a header of Data's length and layers from the packet.
 	RawDecap struct{ Data []byte }
-	// SetMACSrc and SetMACDst rewrite the Ethernet addresses.
+	// SetMACSrc rewrites the Ethernet source address.
 	SetMACSrc struct{ MAC MAC }
+	// SetMACDst rewrites the Ethernet destination address.
 	SetMACDst struct{ MAC MAC }
 	// DecTTL decrements the TTL or hop limit.
 	DecTTL struct{}

@@ -61,7 +61,8 @@ current_mtu(uint16_t port, const struct rte_eth_dev_info *info, uint32_t *mtu)
 }
 
 int
-dps_port_configure(uint16_t port, const struct dps_port_config *cfg)
+dps_port_configure(uint16_t port, const struct dps_port_config *cfg,
+		   struct rte_mempool *pool)
 {
 	struct rte_eth_conf conf = {0};
 	struct rte_eth_dev_info info;
@@ -80,7 +81,7 @@ dps_port_configure(uint16_t port, const struct dps_port_config *cfg)
 
 	socket = rte_eth_dev_socket_id(port);
 	for (q = 0; q < cfg->rxq && rc == 0; q++)
-		rc = rte_eth_rx_queue_setup(port, q, rxd, socket, NULL, cfg->pool);
+		rc = rte_eth_rx_queue_setup(port, q, rxd, socket, NULL, pool);
 	for (q = 0; q < cfg->txq && rc == 0; q++)
 		rc = rte_eth_tx_queue_setup(port, q, txd, socket, NULL);
 	return rc;

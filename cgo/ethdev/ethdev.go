@@ -18,7 +18,6 @@ import (
 	"regexp"
 	"strconv"
 	"syscall"
-	"unsafe"
 
 	"dpservice/cgo/mempool"
 )
@@ -112,7 +111,7 @@ func GetInfo(id uint16) (Info, error) {
 	info := Info{
 		Name:          C.GoString(&c.name[0]),
 		Driver:        C.GoString(&c.driver[0]),
-		MAC:           C.GoBytes(unsafe.Pointer(&c.mac), C.RTE_ETHER_ADDR_LEN),
+		MAC:           macOf(c.mac),
 		MTU:           uint16(c.mtu),
 		IfIndex:       int(c.if_index),
 		Representor:   bool(c.representor),
@@ -138,10 +137,11 @@ func Configure(id uint16, cfg Config) error {
 		rxq: C.uint16_t(cfg.RxQueues), txq: C.uint16_t(cfg.TxQueues),
 		rxd: C.uint16_t(cfg.RxDescs), txd: C.uint16_t(cfg.TxDescs),
 	}
+	var pool *C.struct_rte_mempool
 	if cfg.Pool != nil {
-		c.pool = (*C.struct_rte_mempool)(cfg.Pool.Ptr())
+		pool = (*C.struct_rte_mempool)(cfg.Pool.Ptr())
 	}
-	return portError("configure", id, C.dps_port_configure(C.uint16_t(id), &c))
+	return portError("configure", id, C.dps_port_configure(C.uint16_t(id), &c, pool))
 }
 
 // Start makes a configured port receive and send.
@@ -204,6 +204,14 @@ func Xstats(id uint16) ([]Xstat, error) {
 		xstats[i] = Xstat{C.GoString(&names[values[i].id].name[0]), uint64(values[i].value)}
 	}
 	return xstats, nil
+}
+
+func macOf(c C.struct_rte_ether_addr) net.HardwareAddr {
+	mac := make(net.HardwareAddr, len(c.addr_bytes))
+	for i, b := range c.addr_bytes {
+		mac[i] = byte(b)
+	}
+	return mac
 }
 
 func ifname(index int) string {

@@ -26,7 +26,6 @@ struct dps_port_info {
 struct dps_port_config {
 	uint16_t rxq, txq;
 	uint16_t rxd, txd;
-	struct rte_mempool *pool;
 };
 
 struct dps_port_link {
@@ -36,7 +35,8 @@ struct dps_port_link {
 
 /* All return 0 or a negative errno; dps_port_xstats() the number of values. */
 int dps_port_info(uint16_t port, struct dps_port_info *out);
-int dps_port_configure(uint16_t port, const struct dps_port_config *cfg);
+int dps_port_configure(uint16_t port, const struct dps_port_config *cfg,
+		       struct rte_mempool *pool);
 int dps_port_link(uint16_t port, struct dps_port_link *out);
 int dps_port_xstats(uint16_t port, struct rte_eth_xstat_name *names,
 		    struct rte_eth_xstat *values, unsigned int n);

@@ -11,12 +11,15 @@ package mempool
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
 
-static int
+static struct rte_mempool *
 create(const char *name, unsigned int n, unsigned int cache, uint16_t priv,
-       uint16_t room, struct rte_mempool **pool)
+       uint16_t room, int *err)
 {
-	*pool = rte_pktmbuf_pool_create(name, n, cache, priv, room, SOCKET_ID_ANY);
-	return *pool == NULL ? -rte_errno : 0;
+	struct rte_mempool *pool = rte_pktmbuf_pool_create(name, n, cache, priv,
+							   room, SOCKET_ID_ANY);
+
+	*err = pool == NULL ? rte_errno : 0;
+	return pool;
 }
 */
 import "C"
@@ -42,9 +45,10 @@ func NewPktmbuf(name string, n, cache, privSize, dataRoom int) (*Pool, error) {
 	}
 	cname := C.CString(name)
 	defer C.free(unsafe.Pointer(cname))
-	var p *C.struct_rte_mempool
-	if rc := C.create(cname, C.uint(n), C.uint(cache), C.uint16_t(privSize), C.uint16_t(dataRoom), &p); rc < 0 {
-		return nil, fmt.Errorf("mempool %q: create with %d buffers: %w", name, n, syscall.Errno(-rc))
+	var errno C.int
+	p := C.create(cname, C.uint(n), C.uint(cache), C.uint16_t(privSize), C.uint16_t(dataRoom), &errno)
+	if p == nil {
+		return nil, fmt.Errorf("mempool %q: create with %d buffers: %w", name, n, syscall.Errno(errno))
 	}
 	return &Pool{p}, nil
 }
