@@ -8,12 +8,14 @@ static uint16_t
 rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs)
 {
 	struct node_ctx *ctx = node_ctx(node);
-	uint16_t n;
+	uint16_t n, i;
 
 	RTE_SET_USED(nb_objs);
 	n = rte_eth_rx_burst(ctx->port, ctx->queue, (struct rte_mbuf **)objs, RX_BURST);
 	if (n == 0)
 		return 0;
+	for (i = 0; i < n; i++)
+		((struct rte_mbuf *)objs[i])->port = ctx->port; /* a ring's driver leaves the sender's */
 	node->idx = n;
 	ctx->w->work += n;
 	rte_node_next_stream_move(graph, node, ctx->next);

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "port.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include <rte_errno.h>
+#include <rte_eth_ring.h>
+#include <rte_ethdev.h>
+
+#define RING_SIZE 1024
+
+static int
+start(struct test_port *port, uint16_t queues)
+{
+	struct rte_eth_conf conf = {0};
+	uint16_t q;
+	int rc;
+
+	rc = rte_eth_dev_configure(port->id, queues, queues, &conf);
+	for (q = 0; rc == 0 && q < queues; q++) {
+		rc = rte_eth_rx_queue_setup(port->id, q, 0, SOCKET_ID_ANY, NULL, port->pool);
+		if (rc == 0)
+			rc = rte_eth_tx_queue_setup(port->id, q, 0, SOCKET_ID_ANY, NULL);
+	}
+	return rc < 0 ? rc : rte_eth_dev_start(port->id);
+}
+
+int
+test_port_create(const char *name, uint16_t queues, struct rte_mempool *pool, struct test_port *port)
+{
+	char ring[RTE_RING_NAMESIZE];
+	uint16_t q;
+	int id;
+
+	if (queues > TEST_QUEUES_MAX)
+		return -EINVAL;
+	for (q = 0; q < queues; q++) {
+		snprintf(ring, sizeof(ring), "%s_in%u", name, q);
+		port->to_graph[q] = rte_ring_create(ring, RING_SIZE, SOCKET_ID_ANY, 0);
+		snprintf(ring, sizeof(ring), "%s_out%u", name, q);
+		port->from_graph[q] = rte_ring_create(ring, RING_SIZE, SOCKET_ID_ANY, 0);
+		if (port->to_graph[q] == NULL || port->from_graph[q] == NULL)
+			return -rte_errno;
+	}
+	id = rte_eth_from_rings(name, port->to_graph, queues, port->from_graph, queues, 0);
+	if (id < 0)
+		return -rte_errno;
+	port->id = id;
+	port->pool = pool;
+	return start(port, queues);
+}
+
+/* A chain of buffers with segment bytes each, but for the last. */
+static struct rte_mbuf *
+make_packet(struct rte_mempool *pool, const uint8_t *frame, uint32_t len, uint32_t segment)
+{
+	struct rte_mbuf *head = NULL, *m;
+	uint32_t n;
+	char *data;
+
+	do {
+		n = segment == 0 ? len : RTE_MIN(len, segment);
+		m = rte_pktmbuf_alloc(pool);
+		data = m == NULL ? NULL : rte_pktmbuf_append(m, n);
+		if (data == NULL || (head != NULL && rte_pktmbuf_chain(head, m) < 0)) {
+			rte_pktmbuf_free(m);
+			rte_pktmbuf_free(head);
+			return NULL;
+		}
+		memcpy(data, frame, n);
+		if (head == NULL)
+			head = m;
+		frame += n;
+		len -= n;
+	} while (len > 0);
+	return head;
+}
+
+int
+test_port_send(struct test_port *port, uint16_t queue, const uint8_t *frame, uint32_t len, uint32_t segment)
+{
+	struct rte_mbuf *m = make_packet(port->pool, frame, len, segment);
+
+	if (m == NULL)
+		return -ENOMEM;
+	if (rte_ring_enqueue(port->to_graph[queue], m) < 0) {
+		rte_pktmbuf_free(m);
+		return -ENOBUFS;
+	}
+	return 0;
+}
+
+int
+test_port_receive(struct test_port *port, uint16_t queue, uint8_t *buf, uint32_t size)
+{
+	struct rte_mbuf *m;
+	int len;
+
+	if (rte_ring_dequeue(port->from_graph[queue], (void **)&m) < 0)
+		return -EAGAIN;
+	len = rte_pktmbuf_pkt_len(m);
+	if (m->nb_segs != 1 || (uint32_t)len > size)
+		len = -EMSGSIZE;
+	else
+		memcpy(buf, rte_pktmbuf_mtod(m, void *), len);
+	rte_pktmbuf_free(m);
+	return len;
+}
+
+int
+test_port_fill(struct test_port *port, uint16_t queue)
+{
+	struct rte_mbuf *m;
+	int n = 0;
+
+	for (;;) {
+		m = rte_pktmbuf_alloc(port->pool);
+		if (m == NULL)
+			return -ENOMEM;
+		if (rte_ring_enqueue(port->from_graph[queue], m) < 0)
+			break;
+		n++;
+	}
+	rte_pktmbuf_free(m);
+	return n;
+}

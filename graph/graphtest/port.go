@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package graphtest gives tests ports whose far side is in the test's hands: what it sends the graph receives, and the
+// other way round.
+package graphtest
+
+/*
+#cgo pkg-config: libdpdk
+#cgo CFLAGS: -DALLOW_EXPERIMENTAL_API -Wall -Wextra -Werror
+#cgo LDFLAGS: -lrte_net_ring
+#include <stdlib.h>
+#include "port.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"syscall"
+	"unsafe"
+
+	"dpservice/cgo/mempool"
+)
+
+const maxFrame = 16 << 10
+
+// Port is a DPDK port made of rings, started with one or more queues.
+type Port struct {
+	ID uint16
+	p  C.struct_test_port
+}
+
+// NewPort makes and starts a port. It lasts until EAL's clean-up.
+func NewPort(name string, queues int, pool *mempool.Pool) (*Port, error) {
+	cname := C.CString(name)
+	defer C.free(unsafe.Pointer(cname))
+	p := &Port{}
+	if rc := C.test_port_create(cname, C.uint16_t(queues), (*C.struct_rte_mempool)(pool.Ptr()), &p.p); rc < 0 {
+		return nil, fmt.Errorf("port %s: %w", name, syscall.Errno(-rc))
+	}
+	p.ID = uint16(p.p.id)
+	return p, nil
+}
+
+// Send makes the graph receive a frame by a queue. Its bytes are spread over buffers of segment bytes; 0 is one buffer.
+func (p *Port) Send(queue int, frame []byte, segment int) error {
+	rc := C.test_port_send(&p.p, C.uint16_t(queue), (*C.uint8_t)(unsafe.SliceData(frame)), C.uint32_t(len(frame)),
+		C.uint32_t(segment))
+	if rc < 0 {
+		return fmt.Errorf("send %d bytes: %w", len(frame), syscall.Errno(-rc))
+	}
+	return nil
+}
+
+// Receive returns the next frame that the graph has sent by a queue; nil if there is none.
+func (p *Port) Receive(queue int) []byte {
+	buf := make([]byte, maxFrame)
+	n := C.test_port_receive(&p.p, C.uint16_t(queue), (*C.uint8_t)(unsafe.SliceData(buf)), maxFrame)
+	if n < 0 {
+		return nil
+	}
+	return buf[:n]
+}
+
+// Fill takes all room of a queue towards the test with copies of a frame, so that the port takes nothing more.
+func (p *Port) Fill(queue int) (int, error) {
+	n := C.test_port_fill(&p.p, C.uint16_t(queue))
+	if n < 0 {
+		return 0, fmt.Errorf("fill queue %d: %w", queue, syscall.Errno(-n))
+	}
+	return int(n), nil
+}
+
+// Available is the number of a pool's buffers that nobody holds.
+func Available(pool *mempool.Pool) int {
+	return int(C.rte_mempool_avail_count((*C.struct_rte_mempool)(pool.Ptr())))
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GRAPHTEST_PORT_H
+#define GRAPHTEST_PORT_H
+
+#include <stdint.h>
+
+#include <rte_mbuf.h>
+#include <rte_mempool.h>
+#include <rte_ring.h>
+
+#define TEST_QUEUES_MAX 4
+
+struct test_port {
+	uint16_t id;
+	struct rte_mempool *pool;
+	struct rte_ring *to_graph[TEST_QUEUES_MAX];
+	struct rte_ring *from_graph[TEST_QUEUES_MAX];
+};
+
+int test_port_create(const char *name, uint16_t queues, struct rte_mempool *pool, struct test_port *port);
+int test_port_send(struct test_port *port, uint16_t queue, const uint8_t *frame, uint32_t len, uint32_t segment);
+int test_port_receive(struct test_port *port, uint16_t queue, uint8_t *buf, uint32_t size);
+int test_port_fill(struct test_port *port, uint16_t queue);
+
+#endif

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package graph
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/stretchr/testify/require"
+
+	"dpservice/cgo/eal"
+	"dpservice/cgo/mempool"
+	"dpservice/graph/graphtest"
+)
+
+const (
+	poolSize = 8191
+	workers  = 2 // both on one core: the second shows that a worker has its own queues and tables
+)
+
+var (
+	pool  *mempool.Pool
+	ports struct{ vf0, vf1, vf2, pf0, pf1 *graphtest.Port }
+
+	gatewayMAC = MAC{0x02, 0, 0, 0, 0, 0x01}
+	guest0MAC  = MAC{0x02, 0, 0, 0, 1, 0x00}
+	guest1MAC  = MAC{0x02, 0, 0, 0, 1, 0x01}
+	guest2MAC  = MAC{0x02, 0, 0, 0, 1, 0x02}
+	uplinkMAC  = MAC{0x02, 0, 0, 0, 2, 0x00}
+	uplink1MAC = MAC{0x02, 0, 0, 0, 2, 0x01}
+	routerMAC  = MAC{0x02, 0, 0, 0, 3, 0x00}
+
+	underlay0 = netip.MustParseAddr("fc00:1::100:1")
+	underlay1 = netip.MustParseAddr("fc00:1::100:2")
+	underlay2 = netip.MustParseAddr("fc00:1::200:1")
+	remote    = netip.MustParseAddr("fc00:2::100:1")
+)
+
+func TestMain(m *testing.M) {
+	if err := setUp(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	rc := m.Run()
+	if err := eal.Cleanup(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		rc = 1
+	}
+	os.Exit(rc)
+}
+
+func setUp() error {
+	err := eal.Init([]string{"--no-huge", "-m", "256", "--no-pci", "--lcores", "0@0,1@1,2@1", "--no-telemetry",
+		"--file-prefix", "graph_" + rand.Text()[:8]})
+	if err != nil {
+		return err
+	}
+	if pool, err = mempool.NewPktmbuf("graph_test", poolSize, 0, 0, mempool.DataRoom); err != nil {
+		return err
+	}
+	for name, port := range map[string]**graphtest.Port{
+		"vf0": &ports.vf0, "vf1": &ports.vf1, "vf2": &ports.vf2, "pf0": &ports.pf0, "pf1": &ports.pf1,
+	} {
+		if *port, err = graphtest.NewPort(name, workers, pool); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func testConfig() Config {
+	return Config{
+		Ports: []PortConfig{
+			{ID: ports.vf0.ID, Name: "vf0", VF: true},
+			{ID: ports.vf1.ID, Name: "vf1", VF: true},
+			{ID: ports.vf2.ID, Name: "vf2", VF: true},
+			{ID: ports.pf0.ID, Name: "pf0"},
+			{ID: ports.pf1.ID, Name: "pf1", PF: 1},
+		},
+		Workers:      []int{1},
+		FlowCapacity: 1024,
+		Offload:      true,
+		Pool:         pool,
+	}
+}
+
+func testInterfaces() []Interface {
+	return []Interface{
+		{Index: 1, Port: ports.vf0.ID, VNI: 100, IPv4: addr("10.0.0.1"), IPv6: addr("fd00::1"),
+			Underlay: underlay0, GatewayMAC: gatewayMAC, GuestMAC: guest0MAC},
+		{Index: 2, Port: ports.vf1.ID, VNI: 100, IPv4: addr("10.0.0.2"), IPv6: addr("fd00::2"),
+			Underlay: underlay1, GatewayMAC: gatewayMAC, GuestMAC: guest1MAC},
+		{Index: 3, Port: ports.vf2.ID, VNI: 200, IPv4: addr("10.0.0.1"),
+			Underlay: underlay2, GatewayMAC: gatewayMAC, GuestMAC: guest2MAC},
+	}
+}
+
+// newGraph returns a configured graph that runs; at the test's end it is closed, and every packet must be accounted for
+// and given back.
+func newGraph(t *testing.T, change ...func(*Config)) *Graph {
+	t.Helper()
+	drain(t)
+	sent = 0
+	cfg := testConfig()
+	for _, f := range change {
+		f(&cfg)
+	}
+	g, err := New(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		settle(t, g)
+		require.NoError(t, g.Close())
+		drain(t)
+	})
+	for _, i := range testInterfaces() {
+		require.NoError(t, g.SetInterface(i))
+	}
+	require.NoError(t, g.SetUplink(Uplink{Port: ports.pf0.ID, MAC: uplinkMAC, RouterMAC: routerMAC, NodeIP: addr("fc00:1::1")}))
+	require.NoError(t, g.SetUplink(Uplink{Port: ports.pf1.ID, MAC: uplink1MAC, NodeIP: addr("fc00:1::1")}))
+	for prefix, hop := range map[string]netip.Addr{
+		"10.0.1.0/24": remote, "10.0.1.128/25": addr("fc00:3::1"), "fd00:1::/64": remote, "10.0.2.0/24": underlay1,
+	} {
+		require.NoError(t, g.AddRoute(100, netip.MustParsePrefix(prefix), NextHop{hop}))
+	}
+	require.NoError(t, g.Start())
+	return g
+}
+
+// drain takes what lies in the ports' rings, and then no buffer is missing.
+func drain(t *testing.T) {
+	t.Helper()
+	for _, p := range allPorts() {
+		for q := range workers {
+			for p.Receive(q) != nil {
+			}
+		}
+	}
+	require.Equal(t, poolSize, graphtest.Available(pool), "buffers are missing")
+}
+
+func allPorts() []*graphtest.Port {
+	return []*graphtest.Port{ports.vf0, ports.vf1, ports.vf2, ports.pf0, ports.pf1}
+}
+
+// settle waits until the graph has taken in what was sent and checks that nothing got lost within.
+func settle(t *testing.T, g *Graph) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		c := counters(g)
+		out := c.sum("tx-") - c["drop_tx"] + c["punt"] - c["drop_punt_full"]
+		return c.sum("rx-") == sent && sent+c["inject"] == out+c.sum("drop_")
+	}, 5*time.Second, time.Millisecond, "packets in are not packets out, dropped and punted: %v", g.Stats())
+}
+
+// sent counts what the tests gave to the graph at hand.
+var sent uint64
+
+func send(t *testing.T, p *graphtest.Port, frame []byte) {
+	t.Helper()
+	require.NoError(t, p.Send(0, frame, 0))
+	sent++
+}
+
+type counts map[string]uint64
+
+func counters(g *Graph) counts {
+	c := counts{}
+	for _, s := range g.Stats() {
+		c[s.Name] = s.Packets
+	}
+	return c
+}
+
+func (c counts) sum(prefix string) (n uint64) {
+	for name, v := range c {
+		if strings.HasPrefix(name, prefix) {
+			n += v
+		}
+	}
+	return n
+}
+
+// receive waits for the next frame out of a port.
+func receive(t *testing.T, p *graphtest.Port) []byte {
+	t.Helper()
+	var frame []byte
+	require.Eventually(t, func() bool {
+		frame = p.Receive(0)
+		return frame != nil
+	}, 2*time.Second, 50*time.Microsecond, "no frame out of port %d", p.ID)
+	return frame
+}
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+func eth(src, dst MAC, t layers.EthernetType) *layers.Ethernet {
+	return &layers.Ethernet{SrcMAC: src[:], DstMAC: dst[:], EthernetType: t}
+}
+
+func ip4(src, dst string, ttl uint8, proto layers.IPProtocol) *layers.IPv4 {
+	return &layers.IPv4{Version: 4, TTL: ttl, Protocol: proto, Id: 7, SrcIP: net.ParseIP(src), DstIP: net.ParseIP(dst)}
+}
+
+func ip6(src, dst string, hops uint8, proto layers.IPProtocol) *layers.IPv6 {
+	return &layers.IPv6{Version: 6, HopLimit: hops, NextHeader: proto, SrcIP: net.ParseIP(src), DstIP: net.ParseIP(dst)}
+}
+
+func udp(src, dst uint16) *layers.UDP {
+	return &layers.UDP{SrcPort: layers.UDPPort(src), DstPort: layers.UDPPort(dst)}
+}
+
+// frame serializes layers with right lengths and checksums.
+func frame(t testing.TB, ls ...gopacket.SerializableLayer) []byte {
+	t.Helper()
+	var network gopacket.NetworkLayer
+	for _, l := range ls {
+		if n, ok := l.(gopacket.NetworkLayer); ok {
+			network = n
+		}
+		if c, ok := l.(interface {
+			SetNetworkLayerForChecksum(gopacket.NetworkLayer) error
+		}); ok {
+			require.NoError(t, c.SetNetworkLayerForChecksum(network))
+		}
+	}
+	buf := gopacket.NewSerializeBuffer()
+	require.NoError(t, gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, ls...))
+	return buf.Bytes()
+}
+
+func payload(s string) gopacket.Payload { return gopacket.Payload(s) }
