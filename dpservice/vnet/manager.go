@@ -35,14 +35,6 @@ type Ports interface {
 	List() []port.Port
 }
 
-// Observer is told of every change after the dataplane has made it and before its caller hears of it.
-type Observer interface {
-	// InterfaceChanged says that an interface was created, deleted, or that its guest's MAC changed.
-	InterfaceChanged(i Interface)
-	// RouteChanged says that a route was added or deleted.
-	RouteChanged(r Route)
-}
-
 // Attachment is an interface as the dataplane knows it.
 type Attachment struct {
 	Interface
@@ -56,7 +48,6 @@ type Config struct {
 	NodeIP        netip.Addr // the node's own underlay address; its /64 gives the interfaces theirs
 	Ports         Ports
 	Dataplane     Dataplane
-	Observer      Observer
 	MaxInterfaces int
 	MaxRoutes     int
 }
@@ -108,7 +99,6 @@ func (m *Manager) CreateInterface(req CreateRequest) (Interface, error) {
 		return Interface{}, err
 	}
 	m.interfaces[a.ID] = a
-	m.cfg.Observer.InterfaceChanged(a.Interface)
 	return a.Interface, nil
 }
 
@@ -209,7 +199,6 @@ func (m *Manager) DeleteInterface(id string) error {
 		return err
 	}
 	delete(m.interfaces, id)
-	m.cfg.Observer.InterfaceChanged(a.Interface)
 	return nil
 }
 
@@ -295,7 +284,6 @@ func (m *Manager) LearnMAC(portID uint16, mac MAC) error {
 		return err
 	}
 	*a = learned
-	m.cfg.Observer.InterfaceChanged(a.Interface)
 	return nil
 }
 
@@ -317,7 +305,6 @@ func (m *Manager) AddRoute(r Route) error {
 		return err
 	}
 	m.routes[key] = r
-	m.cfg.Observer.RouteChanged(r)
 	return nil
 }
 
@@ -338,7 +325,6 @@ func (m *Manager) DeleteRoute(r Route) error {
 		return err
 	}
 	delete(m.routes, key)
-	m.cfg.Observer.RouteChanged(found)
 	return nil
 }
 

@@ -30,8 +30,6 @@ func (f *fakes) AddRoute(r Route) error             { return f.call("add %d %s",
 func (f *fakes) DeleteRoute(r Route) error {
 	return f.call("del %d %s %s", r.VNI, r.Prefix, r.NextHopIP)
 }
-func (f *fakes) InterfaceChanged(i Interface) { f.log = append(f.log, "changed "+i.ID) }
-func (f *fakes) RouteChanged(r Route)         { f.log = append(f.log, "changed "+r.Prefix.String()) }
 
 func (f *fakes) call(format string, args ...any) error {
 	f.log = append(f.log, fmt.Sprintf(format, args...))
@@ -60,7 +58,7 @@ func (f *fakes) ByName(name string) (port.Port, bool) {
 func newManager() (*Manager, *fakes) {
 	f := &fakes{}
 	return New(Config{
-		NodeIP: netip.MustParseAddr("fc00:1::1"), Ports: f, Dataplane: f, Observer: f, MaxInterfaces: 3, MaxRoutes: 2,
+		NodeIP: netip.MustParseAddr("fc00:1::1"), Ports: f, Dataplane: f, MaxInterfaces: 3, MaxRoutes: 2,
 	}), f
 }
 
@@ -103,7 +101,7 @@ func TestCreateGetListDelete(t *testing.T) {
 	assertReason(t, m.DeleteInterface("vm-1"), fault.NotFound, "vm-1")
 	zero := MAC{}.String()
 	assert.Equal(t, []string{
-		"set 0 vm-1 fc00:1::1:1 " + zero, "changed vm-1", "set 1 vm-0 fc00:1::1:2 " + zero, "changed vm-0", "delete 0", "changed vm-1",
+		"set 0 vm-1 fc00:1::1:1 " + zero, "set 1 vm-0 fc00:1::1:2 " + zero, "delete 0",
 	}, f.log)
 }
 
@@ -243,7 +241,7 @@ func TestLearnMAC(t *testing.T) {
 	require.NoError(t, m.LearnMAC(1, mac))
 	require.NoError(t, m.LearnMAC(1, mac), "nothing new")
 	require.NoError(t, m.LearnMAC(2, mac), "no interface there")
-	assert.Equal(t, []string{"set 0 vm-0 fc00:1::1:1 02:00:00:00:00:09", "changed vm-0"}, f.log)
+	assert.Equal(t, []string{"set 0 vm-0 fc00:1::1:1 02:00:00:00:00:09"}, f.log)
 	a, ok := m.OnPort(1)
 	assert.True(t, ok)
 	assert.Equal(t, mac, a.GuestMAC)
@@ -266,8 +264,8 @@ func TestRoutes(t *testing.T) {
 	require.NoError(t, m.DeleteRoute(v6))
 	assertReason(t, m.DeleteRoute(v6), fault.NotFound, "no route to ::/0")
 	assert.Equal(t, []string{
-		"add 100 ::/0", "changed ::/0", "add 100 10.1.0.0/16", "changed 10.1.0.0/16",
-		"del 100 10.1.0.0/16 fc00:2::1", "changed 10.1.0.0/16", "del 100 ::/0 fc00:2::1", "changed ::/0",
+		"add 100 ::/0", "add 100 10.1.0.0/16",
+		"del 100 10.1.0.0/16 fc00:2::1", "del 100 ::/0 fc00:2::1",
 	}, f.log)
 }
 

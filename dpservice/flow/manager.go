@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"dpservice/graph"
+	"dpservice/rteflow"
+	"dpservice/rteflow/ruleset"
+)
+
+// Graph is where flows begin and end. A *graph.Graph is one.
+type Graph interface {
+	FlowEvents() <-chan graph.FlowEvent
+	SetOffloaded(id uint64, on bool) error
+	DeleteFlow(id uint64) error
+	Flows(cursor uint64, limit int) (flows []graph.Flow, next uint64)
+}
+
+// NIC is where the rules stand. A *nic.NIC is one.
+type NIC interface {
+	Ports
+	// Has reports whether transfer rules can stand on a port.
+	Has(id uint16) bool
+	// Aged returns the contexts of rules that have seen no packet for their timeout.
+	Aged() ([]uint64, error)
+}
+
+// Rules are the rules in the NIC. A *ruleset.Set is one.
+type Rules interface {
+	Apply(ops []ruleset.Op) error
+	Counters(port uint16, name string) (rteflow.Counters, error)
+}
+
+// Config is what a Manager is made of.
+type Config struct {
+	Graph Graph
+	NIC   NIC
+	Rules Rules
+	// Underlay finds an interface's underlay address by its index.
+	Underlay func(index uint16) (netip.Addr, bool)
+	Max      int           // rules at a time
+	Timeout  time.Duration // whole seconds
+	Log      *slog.Logger
+}
+
+// Stats say how the offload fares.
+type Stats struct {
+	Rules   int    // that stand
+	Created uint64 // ever
+	Aged    uint64
+	Refused uint64 // flows left to the software since the NIC refused their rule
+	Limited uint64 // flows left to the software since there were Max rules
+}
+
+// Manager keeps the NIC's flow rules in step with the graph's flows. It is safe for concurrent use.
+type Manager struct {
+	cfg     Config
+	refused rareLog
+
+	mu    sync.Mutex
+	rules map[uint64]*rule // by flow id
+	stats Stats
+}
+
+// rule is a flow's rule in the NIC.
+type rule struct {
+	id      uint64
+	in, out uint16 // ports
+	doomed  bool   // it should be gone, but the NIC would not remove it
+}
+
+func (r *rule) name() string { return fmt.Sprintf("flow/%x", r.id) }
+
+// New returns a Manager without rules.
+func New(cfg Config) *Manager {
+	return &Manager{cfg: cfg, rules: map[uint64]*rule{}, refused: rareLog{log: cfg.Log, every: 10 * time.Second}}
+}
+
+// agePeriod is how often the NIC is asked which rules have aged.
+const agePeriod = time.Second
+
+// Run follows the graph's flows until ctx is done. The rules that stand then stay.
+func (m *Manager) Run(ctx context.Context) {
+	ticker := time.NewTicker(agePeriod)
+	defer ticker.Stop()
+	events := m.cfg.Graph.FlowEvents()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e, ok := <-events:
+			if !ok {
+				return
+			}
+			m.handle(e)
+		case <-ticker.C:
+			m.age()
+		}
+	}
+}
+
+func (m *Manager) handle(e graph.FlowEvent) {
+	// A look into others' tables, so before the lock.
+	underlay, interfaceExists := m.cfg.Underlay(e.Flow.Key.Interface)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.rules[e.Flow.ID]
+	if old != nil && !m.remove(old) {
+		return
+	}
+	if e.Kind == graph.FlowGone || !interfaceExists {
+		return
+	}
+	// A flow that comes again has another verdict. Until its new rule stands, the software does the right thing.
+	m.offload(e.Flow, underlay)
+	if old != nil && m.rules[e.Flow.ID] == nil {
+		m.forget(e.Flow.ID) // the graph would take it for offloaded
+	}
+}
+
+// offload makes a flow's rule, if the NIC will have it. If not, the flow stays in software, for good: the graph does not
+// offer it again.
+func (m *Manager) offload(f graph.Flow, underlay netip.Addr) {
+	if !m.cfg.NIC.Has(f.Verdict.InPort) || !m.cfg.NIC.Has(f.Verdict.TxPort) {
+		return
+	}
+	if len(m.rules) >= m.cfg.Max {
+		m.stats.Limited++
+		m.refused.warn("a flow stays in software: as many rules as may be stand in the NIC", "rules", len(m.rules))
+		return
+	}
+	if err := m.create(f, underlay); err != nil {
+		m.stats.Refused++
+		m.refused.warn("a flow stays in software: the NIC cannot take its rule", "flow", f.Key, "err", err)
+	}
+}
+
+func (m *Manager) create(f graph.Flow, underlay netip.Addr) error {
+	spec, err := ruleFor(m.cfg.NIC, f, underlay, uint32(m.cfg.Timeout/time.Second))
+	if err != nil {
+		return err
+	}
+	r := &rule{id: f.ID, in: f.Verdict.InPort, out: f.Verdict.TxPort}
+	if err := m.cfg.Rules.Apply([]ruleset.Op{ruleset.Add(r.in, r.name(), spec)}); err != nil {
+		return err
+	}
+	m.rules[r.id] = r
+	m.stats.Created++
+	if err := m.cfg.Graph.SetOffloaded(f.ID, true); err != nil {
+		m.remove(r) // the flow has ended meanwhile
+	}
+	return nil
+}
+
+// remove takes a rule out of the NIC. If that fails it is tried again later.
+func (m *Manager) remove(r *rule) bool {
+	err := m.cfg.Rules.Apply([]ruleset.Op{ruleset.Remove(r.in, r.name())})
+	if err != nil && !errors.Is(err, ruleset.ErrNotFound) {
+		r.doomed = true
+		m.refused.warn("the NIC does not remove a flow's rule", "rule", r.name(), "err", err)
+		return false
+	}
+	delete(m.rules, r.id)
+	return true
+}
+
+// age ends the flows whose rules have seen no packet for the timeout. Should one be on its way, it begins the flow anew.
+func (m *Manager) age() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	aged, err := m.cfg.NIC.Aged()
+	if err != nil {
+		m.refused.warn("the NIC does not tell which rules have aged", "err", err)
+	}
+	for _, id := range aged {
+		if r := m.rules[id]; r != nil && !r.doomed && m.remove(r) {
+			m.stats.Aged++
+			m.forget(id)
+		}
+	}
+	for id, r := range m.rules {
+		if r.doomed && m.remove(r) {
+			m.forget(id)
+		}
+	}
+}
+
+// forget ends a flow in the graph, unless it has ended there.
+func (m *Manager) forget(id uint64) {
+	if err := m.cfg.Graph.DeleteFlow(id); err != nil && !errors.Is(err, graph.ErrNotFound) {
+		m.refused.warn("the graph does not forget a flow", "err", err)
+	}
+}
+
+// ReleasePort removes the rules of all flows that come from or go to a port.
+func (m *Manager) ReleasePort(id uint16) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range m.rules {
+		if (r.in == id || r.out == id) && m.remove(r) {
+			m.forget(r.id)
+		}
+	}
+}
+
+// Flows lists up to limit flows from cursor on, as the graph does, with the packets that the NIC has forwarded.
+func (m *Manager) Flows(cursor uint64, limit int) ([]graph.Flow, uint64) {
+	flows, next := m.cfg.Graph.Flows(cursor, limit)
+	for i := range flows {
+		m.addCounters(&flows[i])
+	}
+	return flows, next
+}
+
+func (m *Manager) addCounters(f *graph.Flow) {
+	m.mu.Lock()
+	r := m.rules[f.ID]
+	m.mu.Unlock()
+	if r == nil {
+		return
+	}
+	c, err := m.cfg.Rules.Counters(r.in, r.name())
+	if err != nil {
+		return // the rule has just gone
+	}
+	f.Packets += c.Packets
+	f.Bytes += c.Bytes
+}
+
+// Stats returns the counters.
+func (m *Manager) Stats() Stats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.stats
+	s.Rules = len(m.rules)
+	return s
+}

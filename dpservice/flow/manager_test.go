@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flow
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"dpservice/graph"
+	"dpservice/rteflow"
+	"dpservice/rteflow/flowtest"
+	"dpservice/rteflow/ruleset"
+)
+
+// fakeGraph has flows that do nothing.
+type fakeGraph struct {
+	events    chan graph.FlowEvent
+	flows     []graph.Flow
+	offloaded map[uint64]bool
+	deleted   []uint64
+	gone      bool // the flows have ended meanwhile
+}
+
+func (g *fakeGraph) FlowEvents() <-chan graph.FlowEvent { return g.events }
+func (g *fakeGraph) SetOffloaded(id uint64, on bool) error {
+	if g.gone {
+		return graph.ErrNotFound
+	}
+	g.offloaded[id] = on
+	return nil
+}
+
+func (g *fakeGraph) DeleteFlow(id uint64) error {
+	g.deleted = append(g.deleted, id)
+	delete(g.offloaded, id)
+	return nil
+}
+
+func (g *fakeGraph) Flows(uint64, int) ([]graph.Flow, uint64) { return g.flows, 9 }
+
+// fakeNIC has ports up to 9, and rules that age when told to.
+type fakeNIC struct {
+	flowtest.NIC
+	aged []uint64
+}
+
+func (n *fakeNIC) Has(id uint16) bool                  { return id < 10 }
+func (n *fakeNIC) PortItem(id uint16) rteflow.Item     { return rteflow.RepresentedPort{Port: id} }
+func (n *fakeNIC) PortAction(id uint16) rteflow.Action { return rteflow.ToRepresentedPort{Port: id} }
+func (n *fakeNIC) Aged() (aged []uint64, err error)    { aged, n.aged = n.aged, nil; return aged, nil }
+func (n *fakeNIC) count(c rteflow.Counters)            { n.Hit(1, func(rteflow.Rule) bool { return true }, c) }
+func (n *fakeNIC) refuse(method string)                { n.OnCall(refuse(method)) }
+func refuse(method string) func(c flowtest.Call) error {
+	return func(c flowtest.Call) error {
+		if c.Method == method {
+			return flowtest.Refusal(c, syscall.ENOTSUP, "no")
+		}
+		return nil
+	}
+}
+
+type bench struct {
+	*Manager
+	graph *fakeGraph
+	nic   *fakeNIC
+	log   bytes.Buffer
+}
+
+func newBench() *bench {
+	b := &bench{graph: &fakeGraph{events: make(chan graph.FlowEvent), offloaded: map[uint64]bool{}}, nic: &fakeNIC{}}
+	b.Manager = New(Config{
+		Graph: b.graph, NIC: b.nic, Rules: ruleset.New(b.nic), Max: 2, Timeout: 30 * time.Second,
+		Underlay: func(index uint16) (netip.Addr, bool) { return underlay, index == 3 },
+		Log:      slog.New(slog.NewTextHandler(&b.log, nil)),
+	})
+	return b
+}
+
+func (b *bench) begin(f graph.Flow) { b.handle(graph.FlowEvent{Kind: graph.FlowNew, Flow: f}) }
+func (b *bench) end(f graph.Flow)   { b.handle(graph.FlowEvent{Kind: graph.FlowGone, Flow: f}) }
+
+func withID(id uint64) graph.Flow {
+	f := deliver()
+	f.ID = id
+	return f
+}
+
+func TestAFlowComesAndGoes(t *testing.T) {
+	b := newBench()
+	b.begin(withID(1))
+	require.Len(t, b.nic.Rules(), 1)
+	assert.Equal(t, uint16(1), b.nic.Rules()[0].Port)
+	assert.True(t, b.graph.offloaded[1])
+	assert.Equal(t, Stats{Rules: 1, Created: 1}, b.Stats())
+	b.end(withID(1))
+	assert.Empty(t, b.nic.Rules())
+	assert.Empty(t, b.graph.deleted)
+	b.end(withID(1))
+	assert.Empty(t, b.nic.Misuse())
+}
+
+func TestANewVerdictReplacesTheRule(t *testing.T) {
+	b := newBench()
+	b.begin(withID(1))
+	changed := withID(1)
+	changed.Verdict.TxPort = 4
+	b.begin(changed)
+	require.Len(t, b.nic.Rules(), 1)
+	assert.Contains(t, b.nic.Rules()[0].Rule.Actions, rteflow.Action(rteflow.ToRepresentedPort{Port: 4}))
+
+	away := withID(1)
+	away.Verdict.TxPort = 10
+	b.begin(away)
+	assert.Empty(t, b.nic.Rules())
+	assert.Equal(t, []uint64{1}, b.graph.deleted, "the graph must not take the flow for offloaded any longer")
+}
+
+func TestOldFlowsAreForgotten(t *testing.T) {
+	b := newBench()
+	b.begin(withID(1))
+	b.begin(withID(2))
+	b.nic.aged = []uint64{1, 77}
+	b.age()
+	assert.Len(t, b.nic.Rules(), 1)
+	assert.Equal(t, []uint64{1}, b.graph.deleted)
+	assert.Equal(t, Stats{Rules: 1, Created: 2, Aged: 1}, b.Stats())
+}
+
+func TestNoMoreRulesThanAllowed(t *testing.T) {
+	b := newBench()
+	for id := range uint64(5) {
+		b.begin(withID(id + 1))
+	}
+	assert.Len(t, b.nic.Rules(), 2)
+	assert.Equal(t, Stats{Rules: 2, Created: 2, Limited: 3}, b.Stats())
+	assert.Equal(t, 1, strings.Count(b.log.String(), "stays in software"), "said once")
+}
+
+func TestRefusedFlowsStayInSoftware(t *testing.T) {
+	b := newBench()
+	b.nic.refuse("create")
+	b.begin(withID(1))
+	assert.Empty(t, b.graph.offloaded)
+	assert.Equal(t, Stats{Refused: 1}, b.Stats())
+	assert.Len(t, b.nic.Calls(), 1, "tried once")
+	assert.Contains(t, b.log.String(), "the NIC cannot take its rule")
+}
+
+func TestPortsWithoutRules(t *testing.T) {
+	b := newBench()
+	legacy := withID(1)
+	legacy.Verdict.InPort = 10
+	b.begin(legacy)
+	unknown := withID(2)
+	unknown.Key.Interface = 99
+	b.begin(unknown)
+	assert.Empty(t, b.nic.Calls())
+	assert.Equal(t, Stats{}, b.Stats())
+}
+
+func TestAFlowThatEndedMeanwhileLeavesNoRule(t *testing.T) {
+	b := newBench()
+	b.graph.gone = true
+	b.begin(withID(1))
+	assert.Empty(t, b.nic.Rules())
+	assert.Zero(t, b.Stats().Rules)
+}
+
+func TestARuleThatStaysIsRemovedLater(t *testing.T) {
+	b := newBench()
+	b.begin(withID(1))
+	b.nic.refuse("destroy")
+	b.end(withID(1))
+	b.nic.aged = []uint64{1}
+	b.age()
+	assert.Len(t, b.nic.Rules(), 1)
+	b.nic.OnCall(nil)
+	b.age()
+	assert.Empty(t, b.nic.Rules())
+	assert.Empty(t, b.nic.Misuse())
+}
+
+func TestReleasePort(t *testing.T) {
+	b := newBench()
+	b.begin(withID(1))
+	elsewhere := withID(2)
+	elsewhere.Verdict.InPort, elsewhere.Verdict.TxPort = 5, 6
+	b.begin(elsewhere)
+	b.ReleasePort(2) // where flow 1 goes to
+	assert.Equal(t, []uint64{1}, b.graph.deleted)
+	b.ReleasePort(5)
+	assert.Empty(t, b.nic.Rules())
+}
+
+func TestFlowsCountWhatTheNICForwards(t *testing.T) {
+	b := newBench()
+	f := withID(1)
+	f.Packets, f.Bytes = 2, 200
+	b.graph.flows = []graph.Flow{f, withID(2)}
+	b.begin(f)
+	b.nic.count(rteflow.Counters{Packets: 10, Bytes: 1000})
+	flows, next := b.Flows(0, 100)
+	assert.Equal(t, uint64(12), flows[0].Packets)
+	assert.Equal(t, uint64(1200), flows[0].Bytes)
+	assert.Zero(t, flows[1].Packets)
+	assert.Equal(t, uint64(9), next)
+}
+
+func TestRun(t *testing.T) {
+	b := newBench()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { b.Run(ctx); close(done) }()
+	b.graph.events <- graph.FlowEvent{Kind: graph.FlowNew, Flow: withID(1)}
+	b.graph.events <- graph.FlowEvent{Kind: graph.FlowNew, Flow: withID(2)}
+	cancel()
+	<-done
+	assert.NotEmpty(t, b.nic.Rules(), "the rules stay: who cleans up removes them all")
+}

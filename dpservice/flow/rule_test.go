@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flow
+
+import (
+	"bytes"
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"dpservice/graph"
+	"dpservice/rteflow"
+)
+
+var (
+	underlay = netip.MustParseAddr("fc00:1::1:1")
+	src4     = netip.MustParseAddr("10.0.0.1")
+	dst4     = netip.MustParseAddr("10.0.0.2")
+	src6     = netip.MustParseAddr("fd00::1")
+	dst6     = netip.MustParseAddr("fd00::2")
+	ethBytes = []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0}
+)
+
+// deliver is a TCP flow from a guest on port 1 to one on port 2.
+func deliver() graph.Flow {
+	return graph.Flow{
+		ID:  5,
+		Key: graph.FlowKey{Origin: graph.FromGuest, Interface: 3, Src: src4, Dst: dst4, Proto: protoTCP, SrcPort: 1000, DstPort: 80},
+		Verdict: graph.Verdict{
+			Kind: graph.Deliver, InPort: 1, TxPort: 2, DecTTL: true, Header: ethBytes,
+		},
+	}
+}
+
+func encap() graph.Flow {
+	f := deliver()
+	f.Verdict.Kind, f.Verdict.TxPort = graph.Encap, 0
+	f.Verdict.Header = bytes.Repeat([]byte{7}, outerLen)
+	return f
+}
+
+func fromWire() graph.Flow {
+	f := deliver()
+	f.Key.Origin = graph.FromWire
+	f.Verdict.InPort, f.Verdict.TxPort, f.Verdict.DecTTL = 0, 2, false
+	return f
+}
+
+// The expected texts are testpmd's syntax.
+func TestRules(t *testing.T) {
+	ipv6 := func(f graph.Flow, proto uint8, srcPort, dstPort uint16) graph.Flow {
+		f.Key.Src, f.Key.Dst, f.Key.Proto, f.Key.SrcPort, f.Key.DstPort = src6, dst6, proto, srcPort, dstPort
+		return f
+	}
+	icmp := func(f graph.Flow, kind uint16) graph.Flow {
+		f.Key.Proto, f.Key.SrcPort, f.Key.DstPort = protoICMP, kind<<8, 0
+		return f
+	}
+	const tcp4 = "ipv4 fragment_offset spec 0x0000 fragment_offset mask 0x3fff proto is 6 src is 10.0.0.1 dst is 10.0.0.2 / " +
+		"tcp src is 1000 dst is 80 flags spec 0x00 flags mask 0x07"
+	tests := map[string]struct {
+		flow    graph.Flow
+		pattern string
+		actions []rteflow.Action
+	}{
+		"guest to guest": {
+			deliver(), "represented_port ethdev_port_id is 1 / eth type is 0x0800 / " + tcp4,
+			[]rteflow.Action{
+				rteflow.SetMACSrc{MAC: rteflow.MAC{2, 0, 0, 0, 0, 1}}, rteflow.SetMACDst{MAC: rteflow.MAC{2, 0, 0, 0, 0, 2}},
+				rteflow.DecTTL{}, rteflow.Age{Timeout: 30, Context: 5}, rteflow.Count{}, rteflow.ToRepresentedPort{Port: 2},
+			},
+		},
+		"guest to wire": {
+			encap(), "represented_port ethdev_port_id is 1 / eth type is 0x0800 / " + tcp4,
+			[]rteflow.Action{
+				rteflow.DecTTL{}, rteflow.RawDecap{Data: ethernet(0x800)}, rteflow.RawEncap{Data: bytes.Repeat([]byte{7}, outerLen)},
+				rteflow.Age{Timeout: 30, Context: 5}, rteflow.Count{}, rteflow.ToRepresentedPort{Port: 0},
+			},
+		},
+		"wire to guest": {
+			fromWire(), "represented_port ethdev_port_id is 0 / eth type is 0x86dd / ipv6 proto is 4 dst is fc00:1::1:1 / " + tcp4,
+			[]rteflow.Action{
+				rteflow.RawDecap{Data: tunnel(protoIPv4)}, rteflow.RawEncap{Data: ethBytes},
+				rteflow.Age{Timeout: 30, Context: 5}, rteflow.Count{}, rteflow.ToRepresentedPort{Port: 2},
+			},
+		},
+		"udp6": {ipv6(deliver(), protoUDP, 53, 5353), "represented_port ethdev_port_id is 1 / eth type is 0x86dd / " +
+			"ipv6 proto is 17 src is fd00::1 dst is fd00::2 / udp src is 53 dst is 5353", nil},
+		"ping6 from the wire": {ipv6(fromWire(), protoICMPv6, 129<<8, 0), "represented_port ethdev_port_id is 0 / eth type is 0x86dd / " +
+			"ipv6 proto is 41 dst is fc00:1::1:1 / ipv6 proto is 58 src is fd00::1 dst is fd00::2 / icmp6 type is 129", nil},
+		"ping": {icmp(deliver(), 8), "represented_port ethdev_port_id is 1 / eth type is 0x0800 / " +
+			"ipv4 fragment_offset spec 0x0000 fragment_offset mask 0x3fff proto is 1 src is 10.0.0.1 dst is 10.0.0.2 / icmp type is 8", nil},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			r, err := ruleFor(&fakeNIC{}, tt.flow, underlay, 30)
+			require.NoError(t, err)
+			assert.Equal(t, rteflow.Attr{Group: 2, Transfer: true}, r.Attr)
+			assert.Equal(t, tt.pattern, r.PatternString())
+			if tt.actions != nil {
+				assert.Equal(t, tt.actions, r.Actions)
+			}
+		})
+	}
+}
+
+func TestHeadersToRemove(t *testing.T) {
+	assert.Equal(t, append(make([]byte, 12), 0x86, 0xdd), ethernet(0x86dd))
+	h := tunnel(41)
+	assert.Len(t, h, 54)
+	assert.Equal(t, byte(0x60), h[14])
+	assert.Equal(t, byte(41), h[20])
+}
+
+func TestNoRuleFor(t *testing.T) {
+	tests := map[string]func(*graph.Flow){
+		"another protocol": func(f *graph.Flow) { f.Key.Proto = 132 },
+		"icmp in ipv6":     func(f *graph.Flow) { f.Key.Src, f.Key.Proto = src6, protoICMP },
+		"icmp6 in ipv4":    func(f *graph.Flow) { f.Key.Proto = protoICMPv6 },
+		"a short header":   func(f *graph.Flow) { f.Verdict.Header = ethBytes[:13] },
+		"wire to wire":     func(f *graph.Flow) { f.Key.Origin = graph.FromWire; f.Verdict.Kind = graph.Encap },
+	}
+	for name, change := range tests {
+		t.Run(name, func(t *testing.T) {
+			f := deliver()
+			change(&f)
+			_, err := ruleFor(&fakeNIC{}, f, underlay, 30)
+			assert.Error(t, err)
+		})
+	}
+}
