@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -73,21 +74,24 @@ func (h *Hypervisor) StartDaemon(ctx context.Context, c DaemonConfig) (*Daemon, 
 	return d, nil
 }
 
-// LaunchDaemon starts dpservice and does not wait for it.
+// LaunchDaemon starts dpservice and does not wait for it. All daemons of a hypervisor want the same socket; EAL's own
+// files are each one's own.
 func (h *Hypervisor) LaunchDaemon(c DaemonConfig) (*Daemon, error) {
 	build, err := BuildDir()
 	if err != nil {
 		return nil, err
 	}
-	dir := h.lab.Path(h.RouterLink)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	h.launches++
+	name := fmt.Sprintf("%s-%d", h.RouterLink, h.launches)
+	dir := h.lab.Path(name)
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making dpservice's folder: %w", err)
 	}
 	if err := copyFile(filepath.Join(build, plugin), filepath.Join(dir, plugin)); err != nil {
 		return nil, err
 	}
 	d := &Daemon{
-		Socket:     filepath.Join(dir, "dpservice.sock"),
+		Socket:     h.lab.Path(h.RouterLink + ".sock"),
 		ConfigFile: filepath.Join(dir, "dpservice.yaml"),
 		hypervisor: h,
 		binaries:   build,
@@ -108,7 +112,7 @@ func (h *Hypervisor) LaunchDaemon(c DaemonConfig) (*Daemon, error) {
 func (h *Hypervisor) config(dir, socket string, c DaemonConfig) string {
 	eal := []string{
 		"--no-huge", "-m", "256", "--no-pci", "--no-telemetry", "--lcores", "0@(0-1),1@(0-1)",
-		"--file-prefix", h.Name, "-d", filepath.Join(dir, plugin),
+		"--file-prefix", filepath.Base(dir), "-d", filepath.Join(dir, plugin),
 		"--vdev=net_af_packet0,iface=wire0", "--vdev=net_af_packet1,iface=wire1",
 	}
 	nic := "--vdev=net_eswitch0,pf0=net_af_packet0,pf1=net_af_packet1"
@@ -223,6 +227,31 @@ func copyFile(from, to string) error {
 	}
 	if err := os.WriteFile(to, data, 0o700); err != nil {
 		return fmt.Errorf("copying the NIC's plugin: %w", err)
+	}
+	return nil
+}
+
+// Connect creates an interface for every guest on its hypervisor's daemon, and routes to the guests of the others.
+func Connect(ctx context.Context, n *Network, daemons []*Daemon) error {
+	underlay := make(map[string]netip.Addr)
+	for _, d := range daemons {
+		created, err := d.CreateInterfaces(ctx)
+		if err != nil {
+			return err
+		}
+		maps.Copy(underlay, created)
+	}
+	for _, d := range daemons {
+		for _, h := range n.Hypervisors {
+			if h == d.hypervisor {
+				continue
+			}
+			for _, g := range h.Guests {
+				if err := d.AddRoutes(ctx, g, underlay[g.ID]); err != nil {
+					return err
+				}
+			}
+		}
 	}
 	return nil
 }

@@ -39,6 +39,7 @@ type Hypervisor struct {
 	UnderlayIP netip.Addr
 	RouterLink string // the router's device towards wire0
 	Guests     []*Guest
+	launches   int
 }
 
 // Guest is a VM: a namespace with one device, eth0.

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"dpservice/rpc/api"
+	"dpservice/test/record"
+	"dpservice/test/topology"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	testTimeout = 90 * time.Second
+	// stateTimeout bounds the wait for something that dpservice does by itself within a second or two.
+	stateTimeout = 15 * time.Second
+)
+
+// bench is a network with a dpservice on every hypervisor, the guests' interfaces and the routes between them.
+type bench struct {
+	t       *testing.T
+	ctx     context.Context
+	net     *topology.Network
+	daemons []*topology.Daemon
+	vms     []*topology.Guest
+}
+
+// newNetwork builds a network that is removed when the test has ended.
+func newNetwork(t *testing.T, guests ...int) (context.Context, *topology.Network) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
+	n, err := topology.NewNetwork(guests...)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, n.Close())
+		cancel()
+	})
+	return ctx, n
+}
+
+// newBench builds a bench with so many guests on each hypervisor and waits until all guests reach each other.
+func newBench(t *testing.T, cfg topology.DaemonConfig, guests ...int) *bench {
+	t.Helper()
+	ctx, n := newNetwork(t, guests...)
+	b := &bench{t: t, ctx: ctx, net: n, vms: n.Guests()}
+	for _, h := range n.Hypervisors {
+		b.daemons = append(b.daemons, startDaemon(ctx, t, h, cfg))
+	}
+	b.connect()
+	return b
+}
+
+func startDaemon(ctx context.Context, t *testing.T, h *topology.Hypervisor, cfg topology.DaemonConfig) *topology.Daemon {
+	t.Helper()
+	d, err := h.StartDaemon(ctx, cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("dpservice on %s said:\n%s%s", h.Name, d.Stdout, d.Stderr)
+		}
+	})
+	return d
+}
+
+// connect creates the guests' interfaces and the routes to those of other hypervisors.
+func (b *bench) connect() {
+	b.t.Helper()
+	require.NoError(b.t, topology.Connect(b.ctx, b.net, b.daemons))
+}
+
+// within waits for cond to become true.
+func (b *bench) within(d time.Duration, cond func() error) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, d)
+	defer cancel()
+	require.NoError(b.t, topology.Until(ctx, cond))
+}
+
+// call calls a method without parameters of the first hypervisor's daemon; it has to succeed.
+func (b *bench) call(method string, result any) {
+	b.t.Helper()
+	require.NoError(b.t, b.daemons[0].Call(b.ctx, method, nil, result))
+}
+
+// dpctl runs dpctl against the first hypervisor's daemon; it has to succeed.
+func (b *bench) dpctl(args ...string) string {
+	b.t.Helper()
+	r, err := b.daemons[0].Dpctl(b.ctx, args...)
+	require.NoError(b.t, err)
+	require.NoError(b.t, r.Err(), "dpctl %v", args)
+	return r.Stdout
+}
+
+// record starts a recording that is stopped at the test's end at the latest.
+func (b *bench) record(ns *topology.Namespace, device string, dir record.Direction, filter string) *record.Recorder {
+	b.t.Helper()
+	file := b.net.Path(fmt.Sprintf("%s-%s-%s-%d.pcap", ns.Name, device, dir, time.Now().UnixNano()))
+	r, err := record.Start(b.ctx, ns, device, file, dir, filter)
+	require.NoError(b.t, err)
+	return r
+}
+
+// stopRecording ends a recording and returns its frames.
+func (b *bench) stopRecording(r *record.Recorder) []record.Frame {
+	b.t.Helper()
+	frames, err := r.Stop(b.ctx)
+	require.NoError(b.t, err)
+	return frames
+}
+
+// softwareLookups is how many packets the first daemon's software path has looked up in its flow table.
+func (b *bench) softwareLookups() uint64 {
+	b.t.Helper()
+	var stats api.GraphStatsResult
+	b.call(api.MethodGraphStats, &stats)
+	for _, n := range stats.Nodes {
+		if n.Name == "flow_lookup" {
+			return n.Packets
+		}
+	}
+	require.Fail(b.t, "graph.stats has no node flow_lookup")
+	return 0
+}
+
+// xstat sums a NIC counter over the first daemon's ports.
+func (b *bench) xstat(name string) uint64 {
+	b.t.Helper()
+	var stats api.PortStatsResult
+	b.call(api.MethodPortStats, &stats)
+	var sum uint64
+	for _, p := range stats.Ports {
+		sum += p.Xstats[name]
+	}
+	return sum
+}
+
+// rules are the rules in the first daemon's NIC, without what counts.
+func (b *bench) rules() []api.Rule {
+	b.t.Helper()
+	var list api.RuleListResult
+	b.call(api.MethodRuleList, &list)
+	for i := range list.Rules {
+		list.Rules[i].Hits, list.Rules[i].Bytes = nil, nil
+	}
+	return list.Rules
+}
+
+// flows are the flows that a daemon knows between two addresses.
+func (b *bench) flows(d *topology.Daemon, proto, src, dst string) ([]api.Flow, error) {
+	var list api.FlowListResult
+	err := d.Call(b.ctx, api.MethodFlowList, map[string]any{
+		"filter": map[string]any{"proto": proto, "src": src, "dst": dst}, "limit": api.MaxFlows,
+	}, &list)
+	return list.Flows, err
+}
+
+var errNotOffloaded = errors.New("not offloaded")
+
+// waitOffloaded waits until the NIC has taken over so many flows of a protocol from src to dst on a daemon.
+func (b *bench) waitOffloaded(d *topology.Daemon, want int, proto, src, dst string) {
+	b.t.Helper()
+	b.within(stateTimeout, func() error {
+		flows, err := b.flows(d, proto, src, dst)
+		if err != nil {
+			return err
+		}
+		got := 0
+		for _, f := range flows {
+			if f.Offloaded {
+				got++
+			}
+		}
+		if got < want {
+			return fmt.Errorf("%d of %d %s flows from %s to %s: %w: %+v", got, want, proto, src, dst, errNotOffloaded, flows)
+		}
+		return nil
+	})
+}
