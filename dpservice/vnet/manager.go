@@ -249,6 +249,18 @@ func (m *Manager) OnPort(id uint16) (Attachment, bool) {
 	return Attachment{}, false
 }
 
+// ByIndex returns the interface with this index.
+func (m *Manager) ByIndex(index uint16) (Attachment, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, a := range m.interfaces {
+		if a.Index == index {
+			return *a, true
+		}
+	}
+	return Attachment{}, false
+}
+
 func (m *Manager) onPort(id uint16) *Attachment {
 	for _, a := range m.interfaces {
 		if a.Port == id {

@@ -245,6 +245,11 @@ func TestLearnMAC(t *testing.T) {
 	a, ok := m.OnPort(1)
 	assert.True(t, ok)
 	assert.Equal(t, mac, a.GuestMAC)
+	byIndex, ok := m.ByIndex(a.Index)
+	assert.True(t, ok)
+	assert.Equal(t, a, byIndex)
+	_, ok = m.ByIndex(a.Index + 1)
+	assert.False(t, ok)
 	assert.True(t, m.HasUnderlay(a.UnderlayIP))
 	assert.False(t, m.HasUnderlay(m.cfg.NodeIP))
 }

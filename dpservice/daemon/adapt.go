@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"errors"
+
+	"dpservice/dpservice/fault"
+	"dpservice/dpservice/port"
+	"dpservice/dpservice/vnet"
+	"dpservice/graph"
+)
+
+// dataplane is the graph as interfaces and routes see it.
+type dataplane struct{ graph *graph.Graph }
+
+func (d dataplane) SetInterface(a vnet.Attachment) error {
+	return refused(a.ID, d.graph.SetInterface(graph.Interface{
+		Index: a.Index, Port: a.Port, VNI: a.VNI, IPv4: a.IPv4, IPv6: a.IPv6, Underlay: a.UnderlayIP,
+		GatewayMAC: graph.MAC(a.GatewayMAC), GuestMAC: graph.MAC(a.GuestMAC),
+	}))
+}
+
+func (d dataplane) DeleteInterface(index uint16) error { return d.graph.DeleteInterface(index) }
+
+func (d dataplane) AddRoute(r vnet.Route) error {
+	return refused("", d.graph.AddRoute(r.VNI, r.Prefix, graph.NextHop{Underlay: r.NextHopIP}))
+}
+
+func (d dataplane) DeleteRoute(r vnet.Route) error { return d.graph.DeleteRoute(r.VNI, r.Prefix) }
+
+// refused gives the graph's refusals their reason.
+func refused(iface string, err error) error {
+	switch {
+	case errors.Is(err, graph.ErrFull):
+		return fault.Wrap(err, fault.LimitReached, iface, "no room in the packet graph")
+	case errors.Is(err, graph.ErrExists):
+		return fault.Wrap(err, fault.AlreadyExists, iface, "taken in the packet graph")
+	default:
+		return err
+	}
+}
+
+// capturePorts finds ports for captures.
+type capturePorts struct {
+	ports *port.Manager
+	vnet  *vnet.Manager
+}
+
+func (c capturePorts) Interface(id string) (port.Port, bool) {
+	i, err := c.vnet.Interface(id)
+	if err != nil {
+		return port.Port{}, false
+	}
+	return c.ports.ByID(i.Port)
+}
+
+func (c capturePorts) Device(name string) (port.Port, bool) {
+	p, ok := c.ports.ByName(name)
+	return p, ok && p.Role == port.VF
+}
+
+func (c capturePorts) PF(number int) (port.Port, bool) { return c.ports.PF(number) }

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package daemon puts dpservice together: it starts its parts in order, and ends them in the reverse order.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"dpservice/capture"
+	"dpservice/cgo/eal"
+	"dpservice/cgo/mempool"
+	"dpservice/dpservice/config"
+	"dpservice/dpservice/flow"
+	"dpservice/dpservice/nic"
+	"dpservice/dpservice/port"
+	"dpservice/dpservice/slowpath"
+	"dpservice/dpservice/vnet"
+	"dpservice/graph"
+	"dpservice/rpc/server"
+	"dpservice/rteflow/ruleset"
+)
+
+// Bounds of the graph's tables.
+const (
+	maxInterfaces = 2048
+	maxRoutes     = 16384
+)
+
+// mbufCache is how many packet buffers each lcore keeps to itself.
+const mbufCache = 256
+
+// frameOverhead is what a packet buffer has room for beside a frame's payload: headroom and the Ethernet header with
+// two VLAN tags.
+const frameOverhead = 128 + 14 + 8
+
+type daemon struct {
+	cfg     config.Config
+	log     *slog.Logger
+	started time.Time
+	ending  unwinder
+
+	listener *server.Listener
+	ports    *port.Manager
+	pool     *mempool.Pool
+	nic      *nic.NIC // nil without offload
+	rules    *ruleset.Set
+	graph    *graph.Graph
+	vnet     *vnet.Manager
+	flows    *flow.Manager // nil without offload
+	capture  *capture.Manager
+	slow     *slowpath.SlowPath
+	router   chan struct{} // holds something when the router may have changed
+}
+
+// Run runs dpservice until ctx is done, and then ends it cleanly. Whatever a Run that fails has started is ended too. EAL
+// starts only once in a process, so Run does.
+func Run(ctx context.Context, cfg config.Config) (err error) {
+	d := &daemon{cfg: cfg, log: slog.Default(), started: time.Now(), router: make(chan struct{}, 1)}
+	defer func() { err = errors.Join(err, d.ending.run()) }()
+	steps := []struct {
+		what string
+		do   func() error
+	}{
+		{"open the socket", d.listen},
+		{"start EAL", d.startEAL},
+		{"find the ports", d.findPorts},
+		{"make the packet buffers", d.makePool},
+		{"start the ports", d.startPorts},
+		{"set the NIC's base rules", d.setBaseRules},
+		{"start the packet graph", d.startGraph},
+		{"start the control of flows and neighbours", d.startControl},
+	}
+	for _, s := range steps {
+		if err := s.do(); err != nil {
+			return fmt.Errorf("cannot %s: %w", s.what, err)
+		}
+		if ctx.Err() != nil {
+			return nil // told to end before it began
+		}
+	}
+	d.log.Info("dpservice is up", "socket", cfg.Socket, "node", cfg.Underlay.IP, "offload", cfg.Offload, "ports", len(d.ports.List()))
+	err = server.New(d.services()).Serve(ctx, d.listener)
+	d.log.Info("dpservice ends")
+	return err
+}
+
+func (d *daemon) listen() (err error) {
+	d.listener, err = server.Listen(d.cfg.Socket)
+	if err == nil {
+		d.ending.add("close the socket", d.listener.Close)
+	}
+	return err
+}
+
+func (d *daemon) startEAL() error {
+	if err := eal.Init(d.cfg.EAL); err != nil {
+		return err
+	}
+	d.ending.add("end EAL", eal.Cleanup)
+	_, workers := eal.Lcores()
+	if len(workers) == 0 {
+		return errors.New("no lcore is left for a worker: name two with -l")
+	}
+	// The worker's CPU is its own.
+	runtime.GOMAXPROCS(max(1, runtime.NumCPU()-1))
+	return nil
+}
+
+func (d *daemon) findPorts() (err error) {
+	names := port.Names{PF0: d.cfg.Ports.PF0, PF1: d.cfg.Ports.PF1, VFs: d.cfg.Ports.VFs}
+	d.ports, err = port.Discover(port.Ethdev{}, names)
+	return err
+}
+
+func (d *daemon) makePool() (err error) {
+	room := mempool.DataRoom
+	for _, p := range d.ports.List() {
+		room = max(room, int(p.MTU)+frameOverhead)
+	}
+	d.pool, err = mempool.NewPktmbuf("dpservice", d.cfg.Mbufs, mbufCache, 0, room)
+	if err == nil {
+		d.ending.add("free the packet buffers", func() error { d.pool.Free(); return nil })
+	}
+	return err
+}
+
+func (d *daemon) startPorts() error {
+	d.ending.add("close the ports", d.ports.Close)
+	if err := nic.Isolate(nic.RTEFlow{}, d.ports.List(), d.ports.HasKernelTwin); err != nil {
+		return err
+	}
+	if err := d.ports.Configure(d.pool); err != nil {
+		return err
+	}
+	if err := d.ports.Start(); err != nil {
+		return err
+	}
+	d.ending.add("stop the ports", d.ports.Stop)
+	return nil
+}
+
+func (d *daemon) setBaseRules() (err error) {
+	if !d.cfg.Offload {
+		d.rules = ruleset.New(nic.RTEFlow{})
+		return nil
+	}
+	d.nic, err = nic.Probe(nic.RTEFlow{}, d.ports.List())
+	if err != nil {
+		return err
+	}
+	d.rules = ruleset.New(d.nic)
+	d.ending.add("remove the rules", d.rules.Clear)
+	return d.rules.Apply(d.nic.BaseRules())
+}
+
+func (d *daemon) startGraph() (err error) {
+	cfg := graph.Config{Workers: d.workers(), FlowCapacity: d.cfg.Flows.Capacity, Offload: d.cfg.Offload, Pool: d.pool}
+	for _, p := range d.ports.List() {
+		cfg.Ports = append(cfg.Ports, graph.PortConfig{ID: p.ID, Name: p.Name, VF: p.Role == port.VF, PF: pfNumber(p)})
+	}
+	d.graph, err = graph.New(cfg)
+	if err != nil {
+		return err
+	}
+	d.ending.add("close the packet graph", d.graph.Close)
+	if err := d.graph.Start(); err != nil {
+		return err
+	}
+	d.ending.add("stop the packet graph", d.graph.Stop)
+	return nil
+}
+
+// workers are the lcores that run the graph: one, as every port has one queue.
+func (d *daemon) workers() []int {
+	_, workers := eal.Lcores()
+	return workers[:1]
+}
+
+func pfNumber(p port.Port) int {
+	if p.Role == port.PF {
+		return p.Index
+	}
+	return 0
+}
+
+func (d *daemon) startControl() error {
+	d.vnet = vnet.New(vnet.Config{
+		NodeIP: d.cfg.Underlay.IP, Ports: d.ports, Dataplane: dataplane{d.graph}, MaxInterfaces: maxInterfaces, MaxRoutes: maxRoutes,
+	})
+	d.capture = capture.New(d.captureDeps())
+	d.slow = slowpath.New(slowpath.Config{
+		Guests: d.vnet, Send: d.graph.Inject, Uplink: d.ports.Uplink().ID, UplinkMAC: slowpath.MAC(d.ports.Uplink().MAC),
+		NodeIP: d.cfg.Underlay.IP, RouterMAC: macOf(d.cfg.Underlay.RouterMAC), OnRouter: d.routerChanged, Now: time.Now, Log: d.log,
+	})
+	if err := d.setUplinks(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var tasks tasks
+	d.ending.add("end the control of flows and neighbours", func() error { cancel(); tasks.wait(); return nil })
+	tasks.start(func() { d.handlePunts(ctx) })
+	tasks.start(func() { d.slow.Run(ctx) })
+	tasks.start(func() { d.followRouter(ctx) })
+	if d.cfg.Offload {
+		d.flows = flow.New(flow.Config{
+			Graph: d.graph, NIC: d.nic, Rules: d.rules, Underlay: d.underlayOf,
+			Max: d.cfg.Flows.MaxOffload, Timeout: d.cfg.Flows.Timeout, Log: d.log,
+		})
+		tasks.start(func() { d.flows.Run(ctx) })
+	}
+	return nil
+}
+
+func (d *daemon) captureDeps() capture.Deps {
+	deps := capture.Deps{Rules: d.rules, Ports: capturePorts{d.ports, d.vnet}, Offload: d.cfg.Offload}
+	if d.nic != nil {
+		deps.NIC = d.nic
+	}
+	return deps
+}
+
+func (d *daemon) underlayOf(index uint16) (netip.Addr, bool) {
+	a, ok := d.vnet.ByIndex(index)
+	return a.UnderlayIP, ok
+}
+
+func (d *daemon) handlePunts(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case p, ok := <-d.graph.Punts():
+			if !ok {
+				return
+			}
+			d.slow.Handle(p.Port, p.Frame)
+		}
+	}
+}

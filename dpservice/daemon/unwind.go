@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// unwinder remembers how to undo what was done.
+type unwinder []undo
+
+type undo struct {
+	what string
+	do   func() error
+}
+
+func (u *unwinder) add(what string, do func() error) { *u = append(*u, undo{what, do}) }
+
+// run undoes everything, the last first, and goes on when something fails.
+func (u *unwinder) run() error {
+	var errs []error
+	for _, step := range slices.Backward(*u) {
+		if err := step.do(); err != nil {
+			errs = append(errs, fmt.Errorf("cannot %s: %w", step.what, err))
+		}
+	}
+	*u = nil
+	return errors.Join(errs...)
+}
+
+// tasks are goroutines that can be waited for.
+type tasks struct{ wg sync.WaitGroup }
+
+func (t *tasks) start(do func()) { t.wg.Go(do) }
+func (t *tasks) wait()           { t.wg.Wait() }

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command dpservice is the daemon: it forwards guests' packets, has the NIC do so by itself, and captures them there.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"dpservice/dpservice/config"
+	"dpservice/dpservice/daemon"
+	"dpservice/dpservice/version"
+)
+
+// Exit codes.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	code := exitUsage // until the command line and the configuration are understood
+	cmd := &cobra.Command{
+		Use:           "dpservice",
+		Short:         "Forward guests' packets in software and in the NIC, and capture them there",
+		Long:          "Forward guests' packets in software and in the NIC, and capture them there.\n\nEach flag but --config overrides a value of the file, and so does the variable\nof the environment with its name: DPSERVICE_SOCKET for --socket.",
+		Example:       "  dpservice --config /etc/dpservice/dpservice.yaml\n  DPSERVICE_OFFLOAD=false dpservice --log-level debug",
+		Version:       version.String(),
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := config.Load(cmd.Flags(), os.LookupEnv)
+			if err != nil {
+				return err
+			}
+			code = exitFailed
+			slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.LogLevel})))
+			return daemon.Run(ctx, cfg)
+		},
+	}
+	config.AddFlags(cmd.Flags())
+	if err := cmd.Execute(); err != nil {
+		fmt.Fprintln(os.Stderr, "dpservice:", err)
+		return code
+	}
+	return 0
+}
