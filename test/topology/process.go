@@ -123,6 +123,9 @@ func (l *Lab) Run(ctx context.Context, stdin string, argv ...string) (Result, er
 	return l.run(ctx, "", strings.NewReader(stdin), argv...)
 }
 
+// CommandLine is the command as one would type it on the host.
+func (p *Process) CommandLine() string { return strings.Join(p.cmd.Args, " ") }
+
 // Pid is the process's id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
