@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Runs a rule's actions on a packet, in the pipeline's thread. */
+
+#include "eswitch.h"
+
+static void
+count(struct rte_flow *flow, const struct esw_packet *packet)
+{
+	__atomic_store_n(&flow->hits, flow->hits + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&flow->bytes, flow->bytes + packet->m->pkt_len, __ATOMIC_RELAXED);
+}
+
+static bool
+encap(struct esw_port *from, struct esw_packet *packet, const struct esw_encap *header, uint32_t hash)
+{
+	if (esw_encap(packet, header, hash) < 0)
+		return false;
+	esw_count(from, ESW_STAT_ENCAPSULATED, 1);
+	return true;
+}
+
+static bool
+decap(struct esw_port *from, struct esw_packet *packet, const struct esw_decap *what)
+{
+	if (esw_decap(packet, what) < 0)
+		return false;
+	esw_count(from, ESW_STAT_DECAPSULATED, 1);
+	return true;
+}
+
+static void
+finish(struct esw_output *out, struct esw_port *from, const struct esw_step *step, struct esw_packet *packet)
+{
+	switch (step->op) {
+	case ESW_OP_PORT:
+		esw_output_send(out, step->port, packet->m);
+		return;
+	case ESW_OP_QUEUE:
+		esw_output_receive(from, step->queue, packet);
+		break;
+	case ESW_OP_DROP:
+	default:
+		esw_count(from, ESW_STAT_DROPPED, 1);
+		break;
+	}
+	rte_pktmbuf_free(packet->m);
+}
+
+static bool
+mirror(struct esw_output *out, struct esw_port *from, const struct esw_program *program,
+       struct esw_packet *copy, uint32_t hash)
+{
+	uint32_t i;
+
+	for (i = 0; i < program->steps; i++) {
+		const struct esw_step *step = &program->step[i];
+
+		switch (step->op) {
+		case ESW_OP_ENCAP:
+			if (!encap(from, copy, step->encap, hash))
+				return false;
+			break;
+		case ESW_OP_MARK:
+			copy->marked = true;
+			copy->mark = step->mark;
+			break;
+		default:
+			finish(out, from, step, copy);
+			return true;
+		}
+	}
+	/* A sample that has no actions goes to the manager of the switch. */
+	esw_output_receive(esw_nic_pf0(from->nic), 0, copy);
+	rte_pktmbuf_free(copy->m);
+	return true;
+}
+
+/* Duplicates the packet as it is at this point. */
+static void
+sample(struct esw_output *out, struct esw_port *from, struct esw_sample *sample,
+       const struct esw_packet *packet, uint32_t hash)
+{
+	struct esw_packet copy = *packet;
+
+	if (++sample->seen < sample->ratio)
+		return;
+	sample->seen = 0;
+	copy.m = rte_pktmbuf_copy(packet->m, from->far.pool, 0, UINT32_MAX);
+	if (copy.m == NULL) {
+		esw_count(from, ESW_STAT_SAMPLE_FAILED, 1);
+		return;
+	}
+	if (!mirror(out, from, sample->program, &copy, hash)) {
+		rte_pktmbuf_free(copy.m);
+		esw_count(from, ESW_STAT_SAMPLE_FAILED, 1);
+		return;
+	}
+	esw_count(from, ESW_STAT_SAMPLED, 1);
+}
+
+/*
+ * Does what the rule says. Returns the group where matching goes on, or NULL when the packet's fate is decided; its
+ * mbuf is then gone.
+ */
+struct esw_group *
+esw_program_run(struct esw_output *out, struct esw_port *from, struct rte_flow *flow, struct esw_packet *packet)
+{
+	struct esw_program *program = flow->rule.program;
+	uint32_t hash = 0;
+	bool hashed = false;
+	uint32_t i;
+
+	for (i = 0; i < program->steps; i++) {
+		struct esw_step *step = &program->step[i];
+
+		/* The flow is what the packet was when the rule was found. */
+		if (!hashed && (step->op == ESW_OP_SAMPLE || step->op == ESW_OP_ENCAP || step->op == ESW_OP_DECAP)) {
+			esw_packet_refresh(packet);
+			hash = esw_flow_hash(&packet->key);
+			hashed = true;
+		}
+		switch (step->op) {
+		case ESW_OP_COUNT:
+			count(flow, packet);
+			break;
+		case ESW_OP_AGE:
+			__atomic_store_n(&flow->last_hit, out->now, __ATOMIC_RELAXED);
+			break;
+		case ESW_OP_SAMPLE:
+			sample(out, from, &step->sample, packet, hash);
+			break;
+		case ESW_OP_ENCAP:
+			if (!encap(from, packet, step->encap, hash))
+				goto malformed;
+			break;
+		case ESW_OP_DECAP:
+			if (!decap(from, packet, &step->decap))
+				goto malformed;
+			break;
+		case ESW_OP_SET_MAC_SRC:
+		case ESW_OP_SET_MAC_DST:
+			esw_set_mac(packet, &step->mac, step->op == ESW_OP_SET_MAC_SRC);
+			break;
+		case ESW_OP_DEC_TTL:
+			esw_dec_ttl(packet);
+			break;
+		case ESW_OP_MARK:
+			packet->marked = true;
+			packet->mark = step->mark;
+			break;
+		case ESW_OP_JUMP:
+			return flow->jump;
+		default:
+			finish(out, from, step, packet);
+			return NULL;
+		}
+	}
+malformed:
+	esw_count(from, ESW_STAT_MALFORMED, 1);
+	rte_pktmbuf_free(packet->m);
+	return NULL;
+}

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef ESW_ESWITCH_H
+#define ESW_ESWITCH_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include <bus_vdev_driver.h>
+#include <ethdev_driver.h>
+#include <rte_flow_driver.h>
+#include <rte_rcu_qsbr.h>
+#include <rte_ring.h>
+
+#include "compat.h"
+#include "log.h"
+#include "match.h"
+#include "rewrite.h"
+
+#define ESW_MAX_VFS 64
+#define ESW_MAX_PORTS (ESW_MAX_VFS + 2)
+#define ESW_MAX_VF_ID 4095
+#define ESW_MAX_QUEUES 8
+#define ESW_BURST 32
+
+#define ESW_MAX_DESCS 4096
+
+struct esw_nic;
+struct esw_port;
+
+enum esw_kind { ESW_PF0, ESW_PF1, ESW_VF };
+
+/* What a port counts, in the order of its xstats. Their names are in stats.c. */
+enum esw_stat {
+	ESW_STAT_FAR_RX_PACKETS,
+	ESW_STAT_FAR_RX_BYTES,
+	ESW_STAT_FAR_TX_PACKETS,
+	ESW_STAT_FAR_TX_BYTES,
+	ESW_STAT_FAR_TX_ERRORS,
+	ESW_STAT_HITS,
+	ESW_STAT_MISSES,
+	ESW_STAT_INGRESS_HITS,
+	ESW_STAT_SAMPLED,
+	ESW_STAT_SAMPLE_FAILED,
+	ESW_STAT_ENCAPSULATED,
+	ESW_STAT_DECAPSULATED,
+	ESW_STAT_OVERSIZE,
+	ESW_STAT_DROPPED,
+	ESW_STAT_MALFORMED,
+	ESW_STAT_ISOLATED,
+	ESW_STAT_RX_NOT_STARTED,
+	ESW_STAT_RX_FULL,
+	ESW_STAT_RX_NO_MBUF,
+	ESW_STAT_RX_TOO_LONG,
+	ESW_STAT_MAX,
+};
+
+/* The steps of a rule's program, in the order of the rule's actions. */
+enum esw_op {
+	ESW_OP_COUNT,
+	ESW_OP_AGE,
+	ESW_OP_SAMPLE,
+	ESW_OP_ENCAP,
+	ESW_OP_DECAP,
+	ESW_OP_SET_MAC_SRC,
+	ESW_OP_SET_MAC_DST,
+	ESW_OP_DEC_TTL,
+	ESW_OP_MARK,
+	/* The fates: a program ends with one of these. */
+	ESW_OP_JUMP,
+	ESW_OP_PORT,
+	ESW_OP_QUEUE,
+	ESW_OP_DROP,
+};
+
+struct esw_program;
+
+struct esw_sample {
+	uint32_t ratio;
+	uint32_t seen;		/* packets since the last sampled one; the pipeline's */
+	struct esw_program *program;
+};
+
+struct esw_step {
+	enum esw_op op;
+	union {
+		struct esw_sample sample;
+		struct esw_encap *encap;
+		struct esw_decap decap;
+		struct rte_ether_addr mac;
+		uint32_t mark;
+		struct esw_port *port;
+		uint16_t queue;
+	};
+};
+
+#define ESW_MAX_STEPS 16
+
+struct esw_program {
+	uint32_t steps;
+	struct esw_step step[ESW_MAX_STEPS];
+};
+
+/* A rule as it was understood, before it stands in the NIC. */
+struct esw_rule {
+	struct rte_flow_attr attr;
+	struct esw_pattern pattern;
+	struct esw_port *source;	/* whose packets it matches */
+	struct esw_program *program;
+	bool has_eth;			/* the pattern has an eth item */
+	bool counted;
+	bool jumps;
+	uint32_t jump;			/* the group's id */
+	uint32_t age_timeout;		/* seconds, 0: does not age */
+	void *age_context;
+};
+
+enum esw_age_state { ESW_AGE_NONE, ESW_AGE_WAITING, ESW_AGE_AGED };
+
+struct rte_flow {
+	struct esw_entry entry;		/* first: a lookup yields the flow */
+	struct esw_rule rule;
+	struct esw_port *owner;		/* the port it was created on */
+	struct esw_group *group;
+	struct esw_group *jump;
+	uint64_t hits;
+	uint64_t bytes;
+	uint64_t counter_base_hits;	/* what query with reset has seen */
+	uint64_t counter_base_bytes;
+	uint64_t last_hit;		/* in TSC cycles */
+	enum esw_age_state age;
+	uint32_t age_slot;		/* while waiting: its place in the wheel */
+	TAILQ_ENTRY(rte_flow) owned;
+	TAILQ_ENTRY(rte_flow) ageing;
+};
+
+TAILQ_HEAD(esw_flow_list, rte_flow);
+
+/* What is beyond a port: the wire, or a guest. */
+struct esw_far {
+	uint16_t ethdev;
+	bool claimed;
+	bool configured;
+	struct rte_mempool *pool;
+	pthread_mutex_t lock;		/* transmission: the pipeline and the application both do */
+};
+
+struct esw_rxq {
+	struct rte_ring *ring;
+	struct rte_mempool *pool;
+	uint16_t port_id;
+	uint64_t packets;		/* the reader's */
+	uint64_t bytes;
+};
+
+struct esw_txq {
+	struct esw_port *port;
+	uint64_t packets;
+	uint64_t bytes;
+	uint64_t errors;
+};
+
+struct esw_port {
+	struct esw_nic *nic;
+	struct rte_eth_dev *dev;	/* NULL once closed */
+	uint16_t ethdev;
+	uint16_t index;			/* in the NIC's ports */
+	enum esw_kind kind;
+	uint16_t vf;
+	char name[RTE_ETH_NAME_MAX_LEN];
+	struct rte_ether_addr mac;
+	uint32_t mtu;
+	bool started;
+	bool isolated;
+	struct esw_far far;
+	struct esw_groups transfer;
+	struct esw_groups ingress;
+	struct esw_group *transfer_root;
+	struct esw_group *ingress_root;
+	struct esw_flow_list flows;
+	struct esw_flow_list aged;
+	bool aged_news;			/* flows have aged since the last event */
+	bool aged_told;			/* an event was sent, and the aged flows not fetched since */
+	struct esw_rxq *rxq[ESW_MAX_QUEUES];
+	struct esw_txq *txq[ESW_MAX_QUEUES];
+	uint64_t stat[ESW_STAT_MAX];
+};
+
+#define ESW_AGE_SLOTS 512
+
+/* A wheel of one second a slot: only what may be due is looked at. */
+struct esw_age_wheel {
+	uint64_t next_second;
+	struct esw_flow_list slot[ESW_AGE_SLOTS];
+};
+
+struct esw_nic {
+	char name[RTE_ETH_NAME_MAX_LEN];
+	struct rte_vdev_device *vdev;
+	struct rte_eth_dev_owner owner;
+	uint16_t domain;
+	bool has_domain;
+	uint32_t ports;
+	uint32_t open_ports;
+	struct esw_port *port[ESW_MAX_PORTS];
+	pthread_mutex_t flow_lock;	/* serialises everything that changes rules; the pipeline never takes it */
+	struct rte_rcu_qsbr *rcu;
+	struct esw_age_wheel ages;
+	bool alarm;
+	bool running;
+	esw_thread thread;
+	TAILQ_ENTRY(esw_nic) next;
+};
+
+/* What the devargs say. */
+struct esw_devargs {
+	uint32_t ports;
+	struct {
+		enum esw_kind kind;
+		uint16_t vf;
+		char far[RTE_ETH_NAME_MAX_LEN];
+	} port[ESW_MAX_PORTS];
+};
+
+/* devargs.c */
+int esw_devargs_parse(const char *args, struct esw_devargs *out);
+
+/* nic.c */
+void esw_nic_port_closed(struct esw_port *port);
+struct esw_port *esw_nic_pf0(const struct esw_nic *nic);
+struct esw_port *esw_nic_port_by_ethdev(const struct esw_nic *nic, uint32_t ethdev);
+
+static inline bool
+esw_port_in_switch(const struct esw_port *port)
+{
+	return port->kind != ESW_PF1;
+}
+
+/* ethdev.c */
+int esw_ethdev_create(struct esw_port *port);
+
+/* stats.c */
+int esw_stats_get(struct rte_eth_dev *dev, struct rte_eth_stats *stats);
+int esw_stats_reset(struct rte_eth_dev *dev);
+int esw_xstats_get(struct rte_eth_dev *dev, struct rte_eth_xstat *xstats, unsigned int n);
+int esw_xstats_get_names(struct rte_eth_dev *dev, struct rte_eth_xstat_name *names, unsigned int n);
+
+static inline void
+esw_count(struct esw_port *port, enum esw_stat stat, uint64_t n)
+{
+	__atomic_fetch_add(&port->stat[stat], n, __ATOMIC_RELAXED);
+}
+
+/* far.c */
+int esw_far_open(struct esw_port *port, const char *name);
+void esw_far_close(struct esw_port *port);
+uint16_t esw_far_receive(struct esw_port *port, struct rte_mbuf **pkts, uint16_t n);
+uint16_t esw_far_send(struct esw_port *port, struct rte_mbuf **pkts, uint16_t n);
+bool esw_far_fits(struct esw_port *port, const struct rte_mbuf *m);
+uint32_t esw_far_mtu(const struct esw_port *port);
+int esw_far_set_mtu(struct esw_port *port, uint16_t mtu);
+int esw_far_set_mac(struct esw_port *port, struct rte_ether_addr *mac);
+void esw_far_link(const struct esw_port *port, struct rte_eth_link *link);
+
+/* pipeline.c */
+int esw_pipeline_start(struct esw_nic *nic);
+void esw_pipeline_stop(struct esw_nic *nic);
+void esw_pipeline_wait(struct esw_nic *nic);
+
+/* action.c */
+struct esw_output;
+struct esw_group *esw_program_run(struct esw_output *out, struct esw_port *from, struct rte_flow *flow,
+				  struct esw_packet *packet);
+
+/* output.c */
+struct esw_output {
+	uint64_t now;			/* TSC, of this burst */
+	struct {
+		uint16_t n;
+		struct rte_mbuf *pkt[ESW_BURST];
+	} tx[ESW_MAX_PORTS];
+	struct esw_nic *nic;
+};
+void esw_output_send(struct esw_output *out, struct esw_port *port, struct rte_mbuf *m);
+void esw_output_flush(struct esw_output *out);
+void esw_output_receive(struct esw_port *port, uint16_t queue, const struct esw_packet *packet);
+
+/* flow_error.c */
+int esw_flow_error(struct rte_flow_error *error, int code, enum rte_flow_error_type type, const void *cause,
+		   const char *format, ...) __rte_format_printf(5, 6);
+
+/* flow_pattern.c, flow_actions.c, flow_validate.c */
+int esw_rule_pattern(struct esw_port *port, const struct rte_flow_item *items, struct esw_rule *rule,
+		     struct rte_flow_error *error);
+int esw_rule_actions(struct esw_port *port, const struct rte_flow_action *actions, struct esw_rule *rule,
+		     struct rte_flow_error *error);
+int esw_rule_compile(struct esw_port *port, const struct rte_flow_attr *attr, const struct rte_flow_item *items,
+		     const struct rte_flow_action *actions, struct esw_rule *rule, struct rte_flow_error *error);
+void esw_program_free(struct esw_program *program);
+
+/* flow.c */
+int esw_flow_ops_get(struct rte_eth_dev *dev, const struct rte_flow_ops **ops);
+void esw_flow_flush_port(struct esw_port *port);
+
+/* age.c */
+int esw_age_start(struct esw_nic *nic);
+void esw_age_stop(struct esw_nic *nic);
+void esw_age_add(struct esw_nic *nic, struct rte_flow *flow);
+void esw_age_remove(struct esw_nic *nic, struct rte_flow *flow);
+uint64_t esw_age_idle_seconds(const struct rte_flow *flow);
+
+#endif

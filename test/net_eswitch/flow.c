@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* rte_flow's operations. All of them take the NIC's lock, so that applications may call them from any thread. */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_ethdev.h>
+
+#include "eswitch.h"
+
+static struct esw_port *
+port_of(const struct rte_eth_dev *dev)
+{
+	return dev->data->dev_private;
+}
+
+static int
+flow_validate(struct rte_eth_dev *dev, const struct rte_flow_attr *attr, const struct rte_flow_item items[],
+	      const struct rte_flow_action actions[], struct rte_flow_error *error)
+{
+	struct esw_port *port = port_of(dev);
+	struct esw_rule rule;
+	int ret;
+
+	pthread_mutex_lock(&port->nic->flow_lock);
+	ret = esw_rule_compile(port, attr, items, actions, &rule, error);
+	pthread_mutex_unlock(&port->nic->flow_lock);
+	if (ret == 0)
+		esw_program_free(rule.program);
+	return ret;
+}
+
+static void
+flow_free(struct rte_flow *flow)
+{
+	esw_program_free(flow->rule.program);
+	free(flow);
+}
+
+/* The groups of the rule's domain: those of its source port. */
+static struct esw_groups *
+groups_of(const struct esw_rule *rule)
+{
+	return rule->attr.transfer ? &rule->source->transfer : &rule->source->ingress;
+}
+
+static int
+insert(struct esw_port *port, struct rte_flow *flow)
+{
+	struct esw_groups *groups = groups_of(&flow->rule);
+	int ret;
+
+	flow->owner = port;
+	flow->group = esw_group_get(groups, flow->rule.attr.group);
+	if (flow->group == NULL)
+		return -ENOMEM;
+	if (flow->rule.jumps) {
+		flow->jump = esw_group_get(groups, flow->rule.jump);
+		if (flow->jump == NULL)
+			return -ENOMEM;
+	}
+	if (flow->rule.age_timeout != 0)
+		esw_age_add(port->nic, flow);
+	ret = esw_match_insert(port->nic->rcu, flow->group, &flow->entry, &flow->rule.pattern);
+	if (ret < 0) {
+		esw_age_remove(port->nic, flow);
+		return ret;
+	}
+	TAILQ_INSERT_TAIL(&port->flows, flow, owned);
+	return 0;
+}
+
+static struct rte_flow *
+flow_create(struct rte_eth_dev *dev, const struct rte_flow_attr *attr, const struct rte_flow_item items[],
+	    const struct rte_flow_action actions[], struct rte_flow_error *error)
+{
+	struct esw_port *port = port_of(dev);
+	struct rte_flow *flow = calloc(1, sizeof(*flow));
+	int ret;
+
+	if (flow == NULL) {
+		esw_flow_error(error, ENOMEM, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL, "no memory");
+		return NULL;
+	}
+	pthread_mutex_lock(&port->nic->flow_lock);
+	ret = esw_rule_compile(port, attr, items, actions, &flow->rule, error);
+	if (ret == 0) {
+		ret = insert(port, flow);
+		if (ret < 0)
+			esw_flow_error(error, -ret, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL, "no memory");
+	}
+	pthread_mutex_unlock(&port->nic->flow_lock);
+	if (ret < 0) {
+		flow_free(flow);
+		return NULL;
+	}
+	return flow;
+}
+
+/* Takes a flow out of everything. The pipeline may still be at it. */
+static void
+detach(struct rte_flow *flow)
+{
+	struct esw_port *port = flow->owner;
+
+	TAILQ_REMOVE(&port->flows, flow, owned);
+	esw_age_remove(port->nic, flow);
+	esw_match_remove(port->nic->rcu, flow->group, &flow->entry);
+}
+
+static bool
+owns(const struct esw_port *port, const struct rte_flow *flow)
+{
+	return flow != NULL && flow->owner == port;
+}
+
+static int
+flow_destroy(struct rte_eth_dev *dev, struct rte_flow *flow, struct rte_flow_error *error)
+{
+	struct esw_port *port = port_of(dev);
+
+	if (!owns(port, flow))
+		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_HANDLE, flow, "no rule of this port");
+	pthread_mutex_lock(&port->nic->flow_lock);
+	detach(flow);
+	esw_pipeline_wait(port->nic);
+	pthread_mutex_unlock(&port->nic->flow_lock);
+	flow_free(flow);
+	return 0;
+}
+
+/* Destroys all rules that were created on the port. */
+void
+esw_flow_flush_port(struct esw_port *port)
+{
+	struct esw_flow_list gone = TAILQ_HEAD_INITIALIZER(gone);
+	struct rte_flow *flow;
+
+	pthread_mutex_lock(&port->nic->flow_lock);
+	while ((flow = TAILQ_FIRST(&port->flows)) != NULL) {
+		detach(flow);
+		TAILQ_INSERT_TAIL(&gone, flow, owned);
+	}
+	esw_pipeline_wait(port->nic);
+	pthread_mutex_unlock(&port->nic->flow_lock);
+	while ((flow = TAILQ_FIRST(&gone)) != NULL) {
+		TAILQ_REMOVE(&gone, flow, owned);
+		flow_free(flow);
+	}
+}
+
+static int
+flow_flush(struct rte_eth_dev *dev, struct rte_flow_error *error __rte_unused)
+{
+	esw_flow_flush_port(port_of(dev));
+	return 0;
+}
+
+static int
+query_count(struct rte_flow *flow, const struct rte_flow_action *action, struct rte_flow_query_count *out,
+	    struct rte_flow_error *error)
+{
+	uint64_t hits = __atomic_load_n(&flow->hits, __ATOMIC_RELAXED);
+	uint64_t bytes = __atomic_load_n(&flow->bytes, __ATOMIC_RELAXED);
+
+	if (!flow->rule.counted)
+		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ACTION, action, "the rule does not count");
+	out->hits_set = 1;
+	out->bytes_set = 1;
+	out->hits = hits - flow->counter_base_hits;
+	out->bytes = bytes - flow->counter_base_bytes;
+	if (out->reset) {
+		flow->counter_base_hits = hits;
+		flow->counter_base_bytes = bytes;
+	}
+	return 0;
+}
+
+static int
+query_age(struct rte_flow *flow, const struct rte_flow_action *action, struct rte_flow_query_age *out,
+	  struct rte_flow_error *error)
+{
+	if (flow->rule.age_timeout == 0)
+		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ACTION, action, "the rule does not age");
+	out->reserved = 0;
+	out->aged = flow->age == ESW_AGE_AGED;
+	out->sec_since_last_hit_valid = !out->aged;
+	out->sec_since_last_hit = out->aged ? 0 : esw_age_idle_seconds(flow);
+	return 0;
+}
+
+static int
+query_action(struct rte_flow *flow, const struct rte_flow_action *action, void *data, struct rte_flow_error *error)
+{
+	switch (action->type) {
+	case RTE_FLOW_ACTION_TYPE_VOID:
+		return 0;
+	case RTE_FLOW_ACTION_TYPE_COUNT:
+		return query_count(flow, action, data, error);
+	case RTE_FLOW_ACTION_TYPE_AGE:
+		return query_age(flow, action, data, error);
+	default:
+		return esw_flow_error(error, ENOTSUP, RTE_FLOW_ERROR_TYPE_ACTION, action,
+				      "only COUNT and AGE can be queried");
+	}
+}
+
+static int
+flow_query(struct rte_eth_dev *dev, struct rte_flow *flow, const struct rte_flow_action *action, void *data,
+	   struct rte_flow_error *error)
+{
+	struct esw_port *port = port_of(dev);
+	int ret = 0;
+
+	if (!owns(port, flow))
+		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_HANDLE, flow, "no rule of this port");
+	pthread_mutex_lock(&port->nic->flow_lock);
+	for (; ret == 0 && action->type != RTE_FLOW_ACTION_TYPE_END; action++)
+		ret = query_action(flow, action, data, error);
+	pthread_mutex_unlock(&port->nic->flow_lock);
+	return ret;
+}
+
+static int
+flow_isolate(struct rte_eth_dev *dev, int set, struct rte_flow_error *error)
+{
+	struct esw_port *port = port_of(dev);
+
+	if (dev->data->dev_started)
+		return esw_flow_error(error, EBUSY, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL,
+				      "the port has to be stopped first");
+	__atomic_store_n(&port->isolated, set != 0, __ATOMIC_RELAXED);
+	return 0;
+}
+
+static int
+flow_aged(struct rte_eth_dev *dev, void **contexts, uint32_t n, struct rte_flow_error *error)
+{
+	struct esw_port *port = port_of(dev);
+	struct rte_flow *flow;
+	uint32_t found = 0;
+
+	if (n > 0 && contexts == NULL)
+		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL, "contexts are missing");
+	pthread_mutex_lock(&port->nic->flow_lock);
+	TAILQ_FOREACH(flow, &port->aged, ageing) {
+		if (n > 0 && found == n)
+			break;
+		if (n > 0)
+			contexts[found] = flow->rule.age_context != NULL ? flow->rule.age_context : flow;
+		found++;
+	}
+	port->aged_told = false;
+	pthread_mutex_unlock(&port->nic->flow_lock);
+	return found;
+}
+
+static void
+dump(FILE *file, const struct rte_flow *flow)
+{
+	const struct esw_rule *rule = &flow->rule;
+
+	fprintf(file, "%p: from %s, %s group %u priority %u depth %u, %u steps", (const void *)flow,
+		rule->source->name, rule->attr.transfer ? "transfer" : "ingress", rule->attr.group,
+		rule->attr.priority, rule->pattern.depth, rule->program->steps);
+	if (rule->jumps)
+		fprintf(file, ", jump %u", rule->jump);
+	if (rule->counted)
+		fprintf(file, ", %" PRIu64 " packets %" PRIu64 " bytes",
+			__atomic_load_n(&flow->hits, __ATOMIC_RELAXED),
+			__atomic_load_n(&flow->bytes, __ATOMIC_RELAXED));
+	if (rule->age_timeout != 0)
+		fprintf(file, ", ages after %u s%s", rule->age_timeout,
+			flow->age == ESW_AGE_AGED ? " (aged)" : "");
+	fputc('\n', file);
+}
+
+static int
+flow_dump(struct rte_eth_dev *dev, struct rte_flow *flow, FILE *file, struct rte_flow_error *error)
+{
+	struct esw_port *port = port_of(dev);
+
+	if (flow != NULL && !owns(port, flow))
+		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_HANDLE, flow, "no rule of this port");
+	pthread_mutex_lock(&port->nic->flow_lock);
+	if (flow != NULL) {
+		dump(file, flow);
+	} else {
+		TAILQ_FOREACH(flow, &port->flows, owned)
+			dump(file, flow);
+	}
+	pthread_mutex_unlock(&port->nic->flow_lock);
+	return 0;
+}
+
+static int
+flow_proxy(struct rte_eth_dev *dev, uint16_t *proxy, struct rte_flow_error *error)
+{
+	struct esw_port *port = port_of(dev);
+	struct esw_port *pf0 = esw_nic_pf0(port->nic);
+
+	if (!esw_port_in_switch(port) || pf0->dev == NULL)
+		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL,
+				      "there is no transfer proxy: %s",
+				      pf0->dev == NULL ? "PF0 is closed" : "PF1 is not in switchdev mode");
+	*proxy = pf0->ethdev;
+	return 0;
+}
+
+static const struct rte_flow_ops flow_ops = {
+	.validate = flow_validate,
+	.create = flow_create,
+	.destroy = flow_destroy,
+	.flush = flow_flush,
+	.query = flow_query,
+	.isolate = flow_isolate,
+	.dev_dump = flow_dump,
+	.get_aged_flows = flow_aged,
+	.pick_transfer_proxy = flow_proxy,
+};
+
+int
+esw_flow_ops_get(struct rte_eth_dev *dev __rte_unused, const struct rte_flow_ops **ops)
+{
+	*ops = &flow_ops;
+	return 0;
+}

@@ -1,0 +1,583 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Turns a rule's list of actions into a program, and refuses what the card refuses. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_ethdev.h>
+
+#include "eswitch.h"
+
+#define BIT(op) (1u << (op))
+#define FATES (BIT(ESW_OP_JUMP) | BIT(ESW_OP_PORT) | BIT(ESW_OP_QUEUE) | BIT(ESW_OP_DROP))
+#define MODIFIES (BIT(ESW_OP_SET_MAC_SRC) | BIT(ESW_OP_SET_MAC_DST) | BIT(ESW_OP_DEC_TTL))
+#define BESIDES_DROP (BIT(ESW_OP_DROP) | BIT(ESW_OP_COUNT) | BIT(ESW_OP_AGE) | BIT(ESW_OP_SAMPLE))
+
+struct compiler {
+	struct esw_port *port;
+	struct esw_rule *rule;
+	struct rte_flow_error *error;
+	struct esw_program *program;
+	const struct rte_flow_action *action;
+	char name[32];
+	struct compiler *outer;		/* of a sample's actions: the rule's */
+	uint32_t seen;			/* steps so far, as bits */
+	uint32_t shape;			/* SHAPE_*: tunnel actions so far */
+	struct esw_step fate;		/* kept until the end, wherever it stands in the list */
+	struct esw_port *target;
+	const struct rte_flow_action *sample;
+	bool mirror_encap;		/* of the sample */
+	struct esw_port *mirror_target;
+};
+
+/* What raw_decap and raw_encap made of the packet. A new link layer alone is neither. */
+enum { SHAPE_ENCAP = 1, SHAPE_DECAP = 2 };
+
+#define REFUSE(c, code, what, ...) \
+	esw_flow_error((c)->error, code, RTE_FLOW_ERROR_TYPE_ACTION, (c)->action, \
+		       "action %s%s: " what, (c)->outer != NULL ? "in a sample, " : "", (c)->name, ##__VA_ARGS__)
+
+static int compile_list(struct compiler *c, const struct rte_flow_action *actions);
+
+static void
+name_action(struct compiler *c)
+{
+	if (rte_flow_conv(RTE_FLOW_CONV_OP_ACTION_NAME, c->name, sizeof(c->name),
+			  (const void *)(uintptr_t)c->action->type, NULL) < 0)
+		snprintf(c->name, sizeof(c->name), "%d", c->action->type);
+}
+
+/* Appends a step; NULL, with the error set, when the list is too long. */
+static struct esw_step *
+append(struct compiler *c, enum esw_op op)
+{
+	struct esw_step *step;
+
+	/* One place is kept for the fate. */
+	if (c->program->steps == ESW_MAX_STEPS - 1) {
+		REFUSE(c, ENOTSUP, "too many actions");
+		return NULL;
+	}
+	step = &c->program->step[c->program->steps++];
+	step->op = op;
+	c->seen |= BIT(op);
+	return step;
+}
+
+static int
+set_fate(struct compiler *c, enum esw_op op)
+{
+	if (c->seen & FATES)
+		return REFUSE(c, EINVAL, "there can be only one fate action");
+	c->seen |= BIT(op);
+	c->fate.op = op;
+	return 0;
+}
+
+static int
+compile_count(struct compiler *c)
+{
+	if (c->seen & BIT(ESW_OP_COUNT))
+		return REFUSE(c, EINVAL, "is given twice");
+	if (append(c, ESW_OP_COUNT) == NULL)
+		return -rte_errno;
+	c->rule->counted = true;
+	return 0;
+}
+
+static int
+compile_age(struct compiler *c)
+{
+	const struct rte_flow_action_age *age = c->action->conf;
+
+	if (age->timeout == 0)
+		return REFUSE(c, EINVAL, "the timeout is 0");
+	if (c->seen & BIT(ESW_OP_AGE))
+		return REFUSE(c, EINVAL, "is given twice");
+	if (c->rule->attr.transfer && (c->seen & BIT(ESW_OP_SAMPLE)))
+		return REFUSE(c, ENOTSUP, "cannot follow a sample");
+	if (append(c, ESW_OP_AGE) == NULL)
+		return -rte_errno;
+	c->rule->age_timeout = age->timeout;
+	c->rule->age_context = age->context;
+	return 0;
+}
+
+static int
+compile_mac(struct compiler *c, enum esw_op op)
+{
+	const struct rte_flow_action_set_mac *mac = c->action->conf;
+	struct esw_step *step;
+
+	if (c->shape & SHAPE_ENCAP)
+		return REFUSE(c, EINVAL, "cannot follow an encapsulation");
+	if (!c->rule->has_eth || (c->shape & SHAPE_DECAP))
+		return REFUSE(c, EINVAL, "no such L2 item in the pattern");
+	step = append(c, op);
+	if (step == NULL)
+		return -rte_errno;
+	memcpy(&step->mac, mac->mac_addr, sizeof(step->mac));
+	return 0;
+}
+
+static int
+compile_ttl(struct compiler *c)
+{
+	int layer = c->shape & SHAPE_DECAP ? ESW_INNER : ESW_OUTER;
+
+	if (c->shape & SHAPE_ENCAP)
+		return REFUSE(c, EINVAL, "cannot follow an encapsulation");
+	if (c->rule->pattern.key.l3[layer].version == 0)
+		return REFUSE(c, EINVAL, "no such IP item in the pattern");
+	return append(c, ESW_OP_DEC_TTL) == NULL ? -rte_errno : 0;
+}
+
+static int
+compile_mark(struct compiler *c)
+{
+	const struct rte_flow_action_mark *mark = c->action->conf;
+	struct esw_step *step;
+
+	if (c->rule->attr.transfer)
+		return REFUSE(c, ENOTSUP, "is not supported in transfer rules");
+	step = append(c, ESW_OP_MARK);
+	if (step == NULL)
+		return -rte_errno;
+	step->mark = mark->id;
+	return 0;
+}
+
+static int
+check_encap(struct compiler *c, const struct rte_flow_action_raw_encap *encap)
+{
+	if (encap->data == NULL || encap->size == 0)
+		return REFUSE(c, EINVAL, "the data is empty");
+	if (encap->size > ESW_ENCAP_MAX)
+		return REFUSE(c, EINVAL, "%zu bytes are more than %u", encap->size, ESW_ENCAP_MAX);
+	if (encap->preserve != NULL)
+		return REFUSE(c, ENOTSUP, "preserve is not supported");
+	return 0;
+}
+
+static int
+append_encap(struct compiler *c, const struct rte_flow_action_raw_encap *encap)
+{
+	struct esw_step *step = append(c, ESW_OP_ENCAP);
+
+	if (step == NULL)
+		return -rte_errno;
+	step->encap = malloc(sizeof(*step->encap));
+	if (step->encap == NULL)
+		return esw_flow_error(c->error, ENOMEM, RTE_FLOW_ERROR_TYPE_ACTION, c->action, "no memory");
+	esw_encap_init(step->encap, encap->data, encap->size);
+	return 0;
+}
+
+/* A tunnel header. The link layer of a decapsulated packet is compile_decap's. */
+static int
+compile_encap(struct compiler *c)
+{
+	const struct rte_flow_action_raw_encap *encap = c->action->conf;
+	int ret = check_encap(c, encap);
+
+	if (ret < 0)
+		return ret;
+	if (c->rule->attr.ingress)
+		return REFUSE(c, ENOTSUP, "is not supported for ingress traffic");
+	if (encap->size <= ESW_L2_MAX)
+		return REFUSE(c, ENOTSUP, "%zu bytes are too small a header, but right after a raw_decap", encap->size);
+	if (c->shape & SHAPE_ENCAP)
+		return REFUSE(c, EINVAL, "there can be only one encapsulation");
+	if (c->shape & SHAPE_DECAP)
+		return REFUSE(c, ENOTSUP, "cannot be combined with a decapsulation");
+	c->shape |= SHAPE_ENCAP;
+	return append_encap(c, encap);
+}
+
+static int
+check_decap(struct compiler *c)
+{
+	if (c->shape & SHAPE_DECAP)
+		return REFUSE(c, ENOTSUP, "there can be only one decapsulation");
+	if (c->shape & SHAPE_ENCAP)
+		return REFUSE(c, ENOTSUP, "cannot follow an encapsulation");
+	if (c->seen & MODIFIES)
+		return REFUSE(c, EINVAL, "cannot follow an action that modifies the packet");
+	if (c->rule->attr.ingress && c->port->kind == ESW_VF)
+		return REFUSE(c, ENOTSUP, "is not supported for ingress traffic of a representor");
+	c->shape |= SHAPE_DECAP;
+	return 0;
+}
+
+/* The raw_encap right behind the current action, or NULL. */
+static const struct rte_flow_action *
+following_encap(const struct compiler *c)
+{
+	const struct rte_flow_action *next = c->action + 1;
+
+	while (next->type == RTE_FLOW_ACTION_TYPE_VOID)
+		next++;
+	return next->type == RTE_FLOW_ACTION_TYPE_RAW_ENCAP ? next : NULL;
+}
+
+static int
+append_decap(struct compiler *c, enum esw_decap_kind kind, size_t size)
+{
+	struct esw_step *step = append(c, ESW_OP_DECAP);
+
+	if (step == NULL)
+		return -rte_errno;
+	step->decap.kind = kind;
+	step->decap.size = size;
+	return 0;
+}
+
+/* The link layer goes and a tunnel header comes: the packet is encapsulated at L3. */
+static int
+compile_l3_encap(struct compiler *c, size_t size)
+{
+	return append_decap(c, ESW_DECAP_LINK, size);
+}
+
+/* The tunnel header goes and a link layer comes; that raw_encap is part of this. */
+static int
+compile_l3_decap(struct compiler *c, size_t size, const struct rte_flow_action *next)
+{
+	const struct rte_flow_action_raw_encap *encap = next->conf;
+	int ret = check_decap(c);
+
+	if (ret == 0)
+		ret = append_decap(c, ESW_DECAP_TUNNEL, size);
+	if (ret < 0)
+		return ret;
+	c->action = next;
+	ret = check_encap(c, encap);
+	return ret < 0 ? ret : append_encap(c, encap);
+}
+
+static int
+compile_decap(struct compiler *c)
+{
+	const struct rte_flow_action_raw_decap *decap = c->action->conf;
+	const struct rte_flow_action *next = following_encap(c);
+	const struct rte_flow_action_raw_encap *encap = next == NULL ? NULL : next->conf;
+	int ret;
+
+	if (decap->size == 0 || decap->size > UINT16_MAX)
+		return REFUSE(c, EINVAL, "the size is %zu", decap->size);
+	if (encap == NULL && decap->size <= ESW_L2_MAX)
+		return REFUSE(c, ENOTSUP, "%zu bytes are too few without a raw_encap right behind", decap->size);
+	if (encap == NULL) {
+		ret = check_decap(c);
+		return ret < 0 ? ret : append_decap(c, ESW_DECAP_BYTES, decap->size);
+	}
+	if (decap->size <= ESW_L2_MAX && encap->size > ESW_L2_MAX)
+		return compile_l3_encap(c, decap->size);
+	if (decap->size > ESW_L2_MAX && encap->size <= ESW_L2_MAX)
+		return compile_l3_decap(c, decap->size, next);
+	return REFUSE(c, ENOTSUP, "%zu bytes cannot be combined with a raw_encap of %zu", decap->size, encap->size);
+}
+
+static int
+compile_jump(struct compiler *c)
+{
+	const struct rte_flow_action_jump *jump = c->action->conf;
+	int ret;
+
+	if (jump->group <= c->rule->attr.group)
+		return REFUSE(c, EINVAL, "from group %u to group %u: only groups above can be jumped to",
+			      c->rule->attr.group, jump->group);
+	if (jump->group > UINT16_MAX - 2)
+		return REFUSE(c, EINVAL, "group %u is out of range", jump->group);
+	ret = set_fate(c, ESW_OP_JUMP);
+	if (ret < 0)
+		return ret;
+	c->rule->jumps = true;
+	c->rule->jump = jump->group;
+	return 0;
+}
+
+static int
+compile_port(struct compiler *c, uint32_t ethdev)
+{
+	struct esw_port *port;
+	int ret;
+
+	if (!c->rule->attr.transfer)
+		return REFUSE(c, ENOTSUP, "is valid in transfer rules only");
+	port = esw_nic_port_by_ethdev(c->port->nic, ethdev);
+	if (port == NULL && !rte_eth_dev_is_valid_port(ethdev))
+		return REFUSE(c, ENODEV, "there is no port %u", ethdev);
+	if (port == NULL || !esw_port_in_switch(port))
+		return REFUSE(c, EINVAL, "port %u is not in this switch domain", ethdev);
+	ret = set_fate(c, ESW_OP_PORT);
+	if (ret < 0)
+		return ret;
+	c->fate.port = port;
+	c->target = port;
+	return 0;
+}
+
+static int
+compile_port_id(struct compiler *c)
+{
+	const struct rte_flow_action_port_id *conf = c->action->conf;
+
+	return compile_port(c, conf->original ? c->port->ethdev : conf->id);
+}
+
+static int
+compile_represented_port(struct compiler *c)
+{
+	const struct rte_flow_action_ethdev *conf = c->action->conf;
+
+	return compile_port(c, conf->port_id);
+}
+
+static int
+compile_queue(struct compiler *c)
+{
+	const struct rte_flow_action_queue *queue = c->action->conf;
+	int ret;
+
+	if (c->rule->attr.transfer)
+		return REFUSE(c, ENOTSUP, "is not supported in transfer rules");
+	if (queue->index >= c->port->dev->data->nb_rx_queues)
+		return REFUSE(c, EINVAL, "the port has no queue %u", queue->index);
+	ret = set_fate(c, ESW_OP_QUEUE);
+	c->fate.queue = queue->index;
+	return ret;
+}
+
+/* The actions that may stand in a sample. */
+static int
+check_nested(struct compiler *c)
+{
+	bool transfer = c->rule->attr.transfer;
+
+	switch (c->action->type) {
+	case RTE_FLOW_ACTION_TYPE_RAW_ENCAP:
+	case RTE_FLOW_ACTION_TYPE_PORT_ID:
+	case RTE_FLOW_ACTION_TYPE_REPRESENTED_PORT:
+		return transfer ? 0 : REFUSE(c, ENOTSUP, "is not supported in a sample of ingress traffic");
+	case RTE_FLOW_ACTION_TYPE_QUEUE:
+	case RTE_FLOW_ACTION_TYPE_MARK:
+		return transfer ? REFUSE(c, ENOTSUP, "is not supported in a sample of a transfer rule") : 0;
+	case RTE_FLOW_ACTION_TYPE_COUNT:
+		return REFUSE(c, ENOTSUP, "is not supported there: count outside of the sample");
+	default:
+		return REFUSE(c, ENOTSUP, "is not supported there");
+	}
+}
+
+static int
+check_sample(struct compiler *c, const struct rte_flow_action_sample *sample)
+{
+	bool empty = sample->actions == NULL || sample->actions->type == RTE_FLOW_ACTION_TYPE_END;
+
+	if (sample->ratio == 0)
+		return REFUSE(c, EINVAL, "the ratio starts from 1");
+	if (c->seen & BIT(ESW_OP_SAMPLE))
+		return REFUSE(c, EINVAL, "multiple samples are not supported");
+	if (c->seen & BIT(ESW_OP_JUMP))
+		return REFUSE(c, EINVAL, "cannot follow a jump");
+	if (c->rule->attr.transfer && sample->ratio > 1 && !empty)
+		return REFUSE(c, ENOTSUP, "with a ratio above 1 a transfer rule takes no actions in the sample");
+	return 0;
+}
+
+/* What is true of a sample's actions as a whole. */
+static int
+check_sample_fate(struct compiler *c, const struct compiler *nested, uint32_t ratio)
+{
+	if (c->rule->attr.ingress && !(nested->seen & BIT(ESW_OP_QUEUE)))
+		return REFUSE(c, EINVAL, "of ingress traffic needs a queue");
+	if (c->rule->attr.transfer && ratio == 1 && nested->target == NULL)
+		return REFUSE(c, EINVAL, "needs a destination port");
+	return 0;
+}
+
+static int
+compile_sample(struct compiler *c)
+{
+	const struct rte_flow_action_sample *sample = c->action->conf;
+	struct compiler nested = { .port = c->port, .rule = c->rule, .error = c->error, .outer = c };
+	struct esw_step *step;
+	int ret = check_sample(c, sample);
+
+	if (ret < 0)
+		return ret;
+	step = append(c, ESW_OP_SAMPLE);
+	if (step == NULL)
+		return -rte_errno;
+	step->sample.ratio = sample->ratio;
+	nested.program = calloc(1, sizeof(*nested.program));
+	if (nested.program == NULL)
+		return esw_flow_error(c->error, ENOMEM, RTE_FLOW_ERROR_TYPE_ACTION, c->action, "no memory");
+	step->sample.program = nested.program;
+	if (sample->actions != NULL)
+		ret = compile_list(&nested, sample->actions);
+	if (ret == 0)
+		ret = check_sample_fate(c, &nested, sample->ratio);
+	c->sample = c->action;
+	c->mirror_encap = nested.shape & SHAPE_ENCAP;
+	c->mirror_target = nested.target;
+	return ret;
+}
+
+static int
+compile_mac_src(struct compiler *c)
+{
+	return compile_mac(c, ESW_OP_SET_MAC_SRC);
+}
+
+static int
+compile_mac_dst(struct compiler *c)
+{
+	return compile_mac(c, ESW_OP_SET_MAC_DST);
+}
+
+static int
+compile_drop(struct compiler *c)
+{
+	return set_fate(c, ESW_OP_DROP);
+}
+
+/* The actions there are. The others that a card has get their line here. */
+static const struct action_type {
+	enum rte_flow_action_type type;
+	bool conf;	/* takes a configuration */
+	int (*compile)(struct compiler *c);
+} action_types[] = {
+	{ RTE_FLOW_ACTION_TYPE_COUNT, false, compile_count },
+	{ RTE_FLOW_ACTION_TYPE_AGE, true, compile_age },
+	{ RTE_FLOW_ACTION_TYPE_SAMPLE, true, compile_sample },
+	{ RTE_FLOW_ACTION_TYPE_RAW_ENCAP, true, compile_encap },
+	{ RTE_FLOW_ACTION_TYPE_RAW_DECAP, true, compile_decap },
+	{ RTE_FLOW_ACTION_TYPE_SET_MAC_SRC, true, compile_mac_src },
+	{ RTE_FLOW_ACTION_TYPE_SET_MAC_DST, true, compile_mac_dst },
+	{ RTE_FLOW_ACTION_TYPE_DEC_TTL, false, compile_ttl },
+	{ RTE_FLOW_ACTION_TYPE_MARK, true, compile_mark },
+	{ RTE_FLOW_ACTION_TYPE_JUMP, true, compile_jump },
+	{ RTE_FLOW_ACTION_TYPE_PORT_ID, true, compile_port_id },
+	{ RTE_FLOW_ACTION_TYPE_REPRESENTED_PORT, true, compile_represented_port },
+	{ RTE_FLOW_ACTION_TYPE_QUEUE, true, compile_queue },
+	{ RTE_FLOW_ACTION_TYPE_DROP, false, compile_drop },
+};
+
+static const struct action_type *
+find_type(enum rte_flow_action_type type)
+{
+	size_t i;
+
+	for (i = 0; i < RTE_DIM(action_types); i++)
+		if (action_types[i].type == type)
+			return &action_types[i];
+	return NULL;
+}
+
+static int
+compile_action(struct compiler *c)
+{
+	const struct action_type *type = find_type(c->action->type);
+	int ret;
+
+	if (c->outer != NULL) {
+		ret = check_nested(c);
+		if (ret < 0)
+			return ret;
+	}
+	if (type == NULL)
+		return REFUSE(c, ENOTSUP, "is not supported");
+	if (type->conf && c->action->conf == NULL)
+		return REFUSE(c, EINVAL, "needs a configuration");
+	return type->compile(c);
+}
+
+/* Compiles a list, without judging the whole. */
+static int
+compile_list(struct compiler *c, const struct rte_flow_action *actions)
+{
+	int ret;
+
+	for (c->action = actions; c->action->type != RTE_FLOW_ACTION_TYPE_END; c->action++) {
+		if (c->action->type == RTE_FLOW_ACTION_TYPE_VOID)
+			continue;
+		name_action(c);
+		ret = compile_action(c);
+		if (ret < 0)
+			return ret;
+	}
+	if (c->seen & FATES)
+		c->program->step[c->program->steps++] = c->fate;
+	return 0;
+}
+
+#define REFUSE_SAMPLE(c, code, what) \
+	esw_flow_error((c)->error, code, RTE_FLOW_ERROR_TYPE_ACTION, (c)->sample, "action SAMPLE: " what)
+
+/* What a mirrored packet and the original may not do together. */
+static int
+check_mirror(const struct compiler *c)
+{
+	if (c->mirror_target->kind == ESW_VF && c->mirror_encap)
+		return REFUSE_SAMPLE(c, ENOTSUP, "an encapsulated copy can go to the uplink only");
+	if (c->mirror_target->kind == ESW_PF0 && !c->mirror_encap && (c->seen & BIT(ESW_OP_JUMP)))
+		return REFUSE_SAMPLE(c, ENOTSUP, "a copy to the uplink before a jump needs an encapsulation");
+	if (c->target != NULL && c->target->kind == ESW_VF && (c->shape & SHAPE_ENCAP))
+		return REFUSE_SAMPLE(c, ENOTSUP, "the packet cannot be encapsulated towards a representor");
+	return 0;
+}
+
+static int
+check_whole(const struct compiler *c)
+{
+	if (!(c->seen & FATES))
+		return esw_flow_error(c->error, EINVAL, RTE_FLOW_ERROR_TYPE_ACTION, c->action, "no fate action");
+	if ((c->seen & BIT(ESW_OP_DROP)) && (c->seen & ~BESIDES_DROP))
+		return esw_flow_error(c->error, EINVAL, RTE_FLOW_ERROR_TYPE_ACTION, c->action,
+				      "action DROP: only COUNT, AGE and SAMPLE may stand beside it");
+	return c->mirror_target != NULL ? check_mirror(c) : 0;
+}
+
+/* Frees what esw_rule_actions has made; NULL is fine. */
+void
+esw_program_free(struct esw_program *program)
+{
+	uint32_t i;
+
+	if (program == NULL)
+		return;
+	for (i = 0; i < program->steps; i++) {
+		if (program->step[i].op == ESW_OP_SAMPLE)
+			esw_program_free(program->step[i].sample.program);
+		else if (program->step[i].op == ESW_OP_ENCAP)
+			free(program->step[i].encap);
+	}
+	free(program);
+}
+
+/* Compiles the actions into rule->program. On error nothing stays allocated. */
+int
+esw_rule_actions(struct esw_port *port, const struct rte_flow_action *actions, struct esw_rule *rule,
+		 struct rte_flow_error *error)
+{
+	struct compiler c = { .port = port, .rule = rule, .error = error };
+	int ret;
+
+	c.program = calloc(1, sizeof(*c.program));
+	if (c.program == NULL)
+		return esw_flow_error(error, ENOMEM, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL, "no memory");
+	ret = compile_list(&c, actions);
+	if (ret == 0)
+		ret = check_whole(&c);
+	if (ret < 0) {
+		esw_program_free(c.program);
+		return ret;
+	}
+	rule->program = c.program;
+	return 0;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef ESW_KEY_H
+#define ESW_KEY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_byteorder.h>
+#include <rte_common.h>
+#include <rte_ether.h>
+
+/* Index into the L3 headers of a key: the outer one, and what an IPinIP packet carries. */
+enum { ESW_OUTER, ESW_INNER, ESW_L3_MAX };
+
+/* An IP header and the L4 header behind it. What is not in the packet is zero. Network byte order. */
+struct esw_l3 {
+	uint8_t src[16];	/* IPv4 uses the first four bytes */
+	uint8_t dst[16];
+	uint8_t version;	/* 4, 6, or 0: no such header */
+	uint8_t proto;		/* the upper layer's protocol, behind IPv6 extension headers */
+	uint8_t ttl;
+	uint8_t tos;
+	uint8_t fragment;	/* 1: a fragment, whose L4 header is never looked at */
+	uint8_t l4;		/* protocol of the L4 header that was parsed, or 0 */
+	uint8_t tcp_flags;
+	uint8_t icmp_type;
+	rte_be16_t src_port;
+	rte_be16_t dst_port;
+	rte_be16_t icmp_ident;
+	uint8_t icmp_code;
+	uint8_t unused;
+};
+
+#define ESW_KEY_WORDS 15
+
+/* What rules look at in a packet. Made of 64-bit words, so that it can be masked and hashed by words. */
+struct esw_key {
+	union {
+		struct {
+			struct rte_ether_addr eth_dst;
+			struct rte_ether_addr eth_src;
+			rte_be16_t eth_type;	/* as on the wire: the TPID of a tagged frame */
+			uint8_t tagged;
+			uint8_t tagged_twice;
+			rte_be16_t vlan_tci;
+			rte_be16_t vlan_type;
+			uint32_t unused;
+			struct esw_l3 l3[ESW_L3_MAX];
+		};
+		uint64_t word[ESW_KEY_WORDS];
+	};
+};
+
+_Static_assert(sizeof(struct esw_key) == ESW_KEY_WORDS * sizeof(uint64_t), "key has padding");
+
+/* Where the headers of a packet lie. An offset of 0 means that there is none. */
+struct esw_offsets {
+	uint16_t l3[ESW_L3_MAX];
+	uint16_t l4[ESW_L3_MAX];
+};
+
+void esw_parse(const uint8_t *data, uint32_t len, struct esw_key *key, struct esw_offsets *off);
+void esw_parse_template(const uint8_t *data, uint32_t len, struct esw_key *key, struct esw_offsets *off);
+uint32_t esw_flow_hash(const struct esw_key *key);
+
+#endif

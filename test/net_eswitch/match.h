@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef ESW_MATCH_H
+#define ESW_MATCH_H
+
+#include <stdint.h>
+
+#include <rte_rcu_qsbr.h>
+
+#include "key.h"
+
+/*
+ * Tuple-space search. A group holds shapes: all rules of one priority that look at the same bits. A shape is a hash
+ * table, so the cost of a lookup is one probe per shape, however many rules a shape holds. One reader (the pipeline)
+ * walks it without locks; writers are serialised by the caller and wait for the reader through RCU before they free.
+ */
+
+/* What a rule matches: the bits of mask equal those of key. */
+struct esw_pattern {
+	struct esw_key key;
+	struct esw_key mask;
+	uint32_t priority;	/* lower is matched first */
+	uint32_t depth;		/* of the deepest header: at equal priority deeper is matched first */
+};
+
+struct esw_shape;
+
+/* A rule's place in its table. Two links, because a table that grows is read while its successor is built. */
+struct esw_entry {
+	struct esw_entry *next[2];
+	struct esw_shape *shape;
+	uint32_t hash;
+	uint64_t key[ESW_KEY_WORDS];	/* masked; only the shape's words are used */
+};
+
+struct esw_group {
+	struct esw_group *next;
+	uint32_t id;
+	uint32_t sequence;
+	struct esw_shapes *shapes;
+};
+
+#define ESW_GROUP_BUCKETS 64
+
+struct esw_groups {
+	struct esw_group *bucket[ESW_GROUP_BUCKETS];
+};
+
+struct esw_group *esw_group_get(struct esw_groups *groups, uint32_t id);
+void esw_groups_free(struct esw_groups *groups);
+
+int esw_match_insert(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_entry *entry,
+		     const struct esw_pattern *pattern);
+void esw_match_remove(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_entry *entry);
+struct esw_entry *esw_match_lookup(const struct esw_group *group, const struct esw_key *key);
+
+#endif

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The parser of packets. It never reads past the end: what is cut short is as if it were not there. */
+
+#include <netinet/in.h>
+#include <string.h>
+
+#include <rte_hash_crc.h>
+#include <rte_icmp.h>
+#include <rte_ip.h>
+#include <rte_tcp.h>
+#include <rte_udp.h>
+
+#include "key.h"
+
+#define MAX_IPV6_EXTENSIONS 8
+
+struct cursor {
+	const uint8_t *data;
+	uint32_t len;
+	uint32_t at;
+	bool any_length;	/* the lengths in IP headers mean nothing yet */
+};
+
+/* Ends the packet n bytes from here: what follows the IP packet in the frame is padding. */
+static void
+limit(struct cursor *c, uint32_t n)
+{
+	if (!c->any_length)
+		c->len = RTE_MIN(c->len, c->at + n);
+}
+
+/* The next n bytes, or NULL when the packet ends before. Does not move. */
+static const void *
+peek(const struct cursor *c, uint32_t n)
+{
+	return c->len - c->at < n ? NULL : c->data + c->at;
+}
+
+static rte_be16_t
+parse_ethernet(struct cursor *c, struct esw_key *key)
+{
+	const struct rte_ether_hdr *eth = peek(c, sizeof(*eth));
+	const struct rte_vlan_hdr *vlan;
+	rte_be16_t type;
+
+	if (eth == NULL)
+		return 0;
+	key->eth_dst = eth->dst_addr;
+	key->eth_src = eth->src_addr;
+	key->eth_type = type = eth->ether_type;
+	c->at += sizeof(*eth);
+	while (type == RTE_BE16(RTE_ETHER_TYPE_VLAN) || type == RTE_BE16(RTE_ETHER_TYPE_QINQ)) {
+		if (key->tagged_twice)
+			return 0;
+		vlan = peek(c, sizeof(*vlan));
+		if (vlan == NULL)
+			return 0;
+		if (!key->tagged) {
+			key->tagged = 1;
+			key->vlan_tci = vlan->vlan_tci;
+			key->vlan_type = vlan->eth_proto;
+		} else {
+			key->tagged_twice = 1;
+		}
+		type = vlan->eth_proto;
+		c->at += sizeof(*vlan);
+	}
+	return type;
+}
+
+static void
+parse_ports(const struct cursor *c, struct esw_l3 *l3)
+{
+	const struct rte_udp_hdr *ports = (const void *)(c->data + c->at);
+
+	l3->src_port = ports->src_port;
+	l3->dst_port = ports->dst_port;
+}
+
+static void
+parse_icmp(const struct cursor *c, struct esw_l3 *l3)
+{
+	const struct rte_icmp_hdr *icmp = (const void *)(c->data + c->at);
+
+	l3->icmp_type = icmp->icmp_type;
+	l3->icmp_code = icmp->icmp_code;
+	l3->icmp_ident = icmp->icmp_ident;
+}
+
+static bool
+parse_l4(const struct cursor *c, struct esw_l3 *l3)
+{
+	const struct rte_tcp_hdr *tcp;
+
+	switch (l3->proto) {
+	case IPPROTO_TCP:
+		tcp = peek(c, sizeof(*tcp));
+		if (tcp == NULL)
+			return false;
+		parse_ports(c, l3);
+		l3->tcp_flags = tcp->tcp_flags;
+		break;
+	case IPPROTO_UDP:
+		if (peek(c, sizeof(struct rte_udp_hdr)) == NULL)
+			return false;
+		parse_ports(c, l3);
+		break;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		if ((l3->proto == IPPROTO_ICMP) != (l3->version == 4))
+			return false;
+		if (peek(c, sizeof(struct rte_icmp_hdr)) == NULL)
+			return false;
+		parse_icmp(c, l3);
+		break;
+	default:
+		return false;
+	}
+	l3->l4 = l3->proto;
+	return true;
+}
+
+static bool
+parse_ipv4(struct cursor *c, struct esw_l3 *l3)
+{
+	const struct rte_ipv4_hdr *ip = peek(c, sizeof(*ip));
+	uint32_t header;
+
+	if (ip == NULL || (ip->version_ihl >> 4) != 4)
+		return false;
+	header = (ip->version_ihl & RTE_IPV4_HDR_IHL_MASK) * RTE_IPV4_IHL_MULTIPLIER;
+	if (header < sizeof(*ip) || peek(c, header) == NULL)
+		return false;
+	l3->version = 4;
+	l3->proto = ip->next_proto_id;
+	l3->ttl = ip->time_to_live;
+	l3->tos = ip->type_of_service;
+	l3->fragment = (ip->fragment_offset &
+			RTE_BE16(RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK)) != 0;
+	memcpy(l3->src, &ip->src_addr, sizeof(ip->src_addr));
+	memcpy(l3->dst, &ip->dst_addr, sizeof(ip->dst_addr));
+	limit(c, RTE_MAX(rte_be_to_cpu_16(ip->total_length), header));
+	c->at += header;
+	return true;
+}
+
+/* Walks the extension headers; false when the upper layer cannot be found. */
+static bool
+skip_ipv6_extensions(struct cursor *c, struct esw_l3 *l3)
+{
+	const uint8_t *ext;
+	uint32_t size;
+	int i;
+
+	for (i = 0; i < MAX_IPV6_EXTENSIONS; i++) {
+		switch (l3->proto) {
+		case IPPROTO_HOPOPTS:
+		case IPPROTO_ROUTING:
+		case IPPROTO_DSTOPTS:
+			ext = peek(c, 8);
+			if (ext == NULL)
+				return false;
+			size = 8 * (ext[1] + 1);
+			break;
+		case IPPROTO_FRAGMENT:
+			ext = peek(c, 8);
+			if (ext == NULL)
+				return false;
+			size = 8;
+			/* An atomic fragment (RFC 6946) is a whole packet. */
+			if (((ext[2] << 8 | ext[3]) & 0xfff9) != 0)
+				l3->fragment = 1;
+			break;
+		default:
+			return true;
+		}
+		if (peek(c, size) == NULL)
+			return false;
+		l3->proto = ext[0];
+		c->at += size;
+		if (l3->fragment)
+			return true;
+	}
+	return false;
+}
+
+static bool
+parse_ipv6(struct cursor *c, struct esw_l3 *l3)
+{
+	const struct rte_ipv6_hdr *ip = peek(c, sizeof(*ip));
+	uint32_t word;
+
+	if (ip == NULL)
+		return false;
+	word = rte_be_to_cpu_32(ip->vtc_flow);
+	if (word >> 28 != 6)
+		return false;
+	l3->version = 6;
+	l3->proto = ip->proto;
+	l3->ttl = ip->hop_limits;
+	l3->tos = word >> 20;
+	memcpy(l3->src, ip->src_addr, sizeof(l3->src));
+	memcpy(l3->dst, ip->dst_addr, sizeof(l3->dst));
+	c->at += sizeof(*ip);
+	limit(c, rte_be_to_cpu_16(ip->payload_len));
+	if (!skip_ipv6_extensions(c, l3)) {
+		/* The upper layer is unknown: no rule that names one may match. */
+		l3->proto = IPPROTO_NONE;
+		return false;
+	}
+	return true;
+}
+
+/* Parses one IP header of the given EtherType and its L4; true when another IP header follows. */
+static bool
+parse_l3(struct cursor *c, rte_be16_t type, int layer, struct esw_key *key, struct esw_offsets *off)
+{
+	struct esw_l3 *l3 = &key->l3[layer];
+	uint32_t start = c->at;
+	bool upper;
+
+	if (type == RTE_BE16(RTE_ETHER_TYPE_IPV4))
+		upper = parse_ipv4(c, l3);
+	else if (type == RTE_BE16(RTE_ETHER_TYPE_IPV6))
+		upper = parse_ipv6(c, l3);
+	else
+		return false;
+	if (l3->version != 0)
+		off->l3[layer] = start;
+	if (!upper || l3->fragment)
+		return false;
+	if (parse_l4(c, l3))
+		off->l4[layer] = c->at;
+	return l3->proto == IPPROTO_IPIP || l3->proto == IPPROTO_IPV6;
+}
+
+static void
+parse(struct cursor *c, struct esw_key *key, struct esw_offsets *off)
+{
+	rte_be16_t type;
+
+	memset(key, 0, sizeof(*key));
+	memset(off, 0, sizeof(*off));
+	type = parse_ethernet(c, key);
+	if (!parse_l3(c, type, ESW_OUTER, key, off))
+		return;
+	type = key->l3[ESW_OUTER].proto == IPPROTO_IPIP ?
+		RTE_BE16(RTE_ETHER_TYPE_IPV4) : RTE_BE16(RTE_ETHER_TYPE_IPV6);
+	parse_l3(c, type, ESW_INNER, key, off);
+}
+
+/* Fills key and off from a frame of any content. */
+void
+esw_parse(const uint8_t *data, uint32_t len, struct esw_key *key, struct esw_offsets *off)
+{
+	/* Offsets are 16 bits wide; no frame is that long, and headers do not lie that deep. */
+	struct cursor c = { .data = data, .len = RTE_MIN(len, (uint32_t)UINT16_MAX) };
+
+	parse(&c, key, off);
+}
+
+/* Fills key and off from headers whose length fields are not filled yet. */
+void
+esw_parse_template(const uint8_t *data, uint32_t len, struct esw_key *key, struct esw_offsets *off)
+{
+	struct cursor c = { .data = data, .len = len, .any_length = true };
+
+	parse(&c, key, off);
+}
+
+/* A hash that all packets of a flow share: addresses, protocols and ports, of the inner headers too. */
+uint32_t
+esw_flow_hash(const struct esw_key *key)
+{
+	uint32_t hash = 0;
+	int layer;
+
+	for (layer = 0; layer < ESW_L3_MAX; layer++) {
+		const struct esw_l3 *l3 = &key->l3[layer];
+
+		hash = rte_hash_crc(l3->src, sizeof(l3->src) + sizeof(l3->dst), hash);
+		hash = rte_hash_crc_1byte(l3->proto, hash);
+		hash = rte_hash_crc_2byte(l3->src_port, hash);
+		hash = rte_hash_crc_2byte(l3->dst_port, hash);
+	}
+	if (key->l3[ESW_OUTER].version == 0)
+		hash = rte_hash_crc(&key->eth_dst, 2 * sizeof(key->eth_dst), hash);
+	return hash;
+}
