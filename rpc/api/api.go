@@ -35,3 +35,12 @@ const (
 	MethodCaptureStop     = "capture.stop"
 	MethodCaptureStatus   = "capture.status"
 )
+
+// Methods are all methods.
+var Methods = []string{
+	MethodSystemInfo, MethodPortList, MethodPortStats,
+	MethodInterfaceCreate, MethodInterfaceGet, MethodInterfaceList, MethodInterfaceDelete,
+	MethodRouteAdd, MethodRouteList, MethodRouteDelete,
+	MethodFlowList, MethodRuleList, MethodGraphStats, MethodGraphDOT,
+	MethodCaptureStart, MethodCaptureStop, MethodCaptureStatus,
+}

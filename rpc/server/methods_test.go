@@ -170,6 +170,14 @@ func TestPanic(t *testing.T) {
 	assert.NoError(t, c.Call(t.Context(), api.MethodCaptureStatus, nil, nil), "the connection must go on")
 }
 
+func TestEveryMethodIsServed(t *testing.T) {
+	socket := servertest.Start(t, servertest.New().Services())
+	for _, method := range api.Methods {
+		_, err := call[json.RawMessage](t, socket, method, `{"no such field":1}`)
+		assert.ErrorContains(t, err, `unknown field "no such field"`, method)
+	}
+}
+
 func TestSystemInfo(t *testing.T) {
 	socket := servertest.Start(t, servertest.New().Services())
 	info := must[api.SystemInfoResult](t, socket, api.MethodSystemInfo, "")

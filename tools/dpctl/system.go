@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"dpservice/rpc/api"
+)
+
+func (a *app) graphCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "graph",
+		Short:   "Look at the packet graph",
+		Long:    "The packet graph is the software path: what the NIC does not forward by itself passes its nodes.",
+		Example: "  dpctl graph stats",
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use:     "stats",
+		Short:   "Show the nodes' counters",
+		Long:    "Show the nodes' counters. Every reason to drop a packet is a node of its own, named drop_<reason>.",
+		Example: "  dpctl graph stats",
+		Args:    cobra.NoArgs,
+		RunE: command(a, api.MethodGraphStats, nil, view[api.GraphStatsResult]{
+			table: func(w io.Writer, r api.GraphStatsResult) {
+				table(w, "NODE CALLS PACKETS PACKETS/CALL CYCLES/PACKET", each(r.Nodes, func(n api.NodeStats) []any {
+					return []any{n.Name, n.Calls, n.Packets, ratio(n.Packets, n.Calls), ratio(n.Cycles, n.Packets)}
+				}))
+			},
+			names: func(r api.GraphStatsResult) []string {
+				return each(r.Nodes, func(n api.NodeStats) string { return n.Name })
+			},
+		}),
+	}, &cobra.Command{
+		Use:     "dot",
+		Short:   "Draw the graph in DOT",
+		Example: "  dpctl graph dot | dot -Tsvg -o graph.svg",
+		Args:    cobra.NoArgs,
+		RunE: command(a, api.MethodGraphDOT, nil, view[api.GraphDOTResult]{
+			table: func(w io.Writer, r api.GraphDOTResult) { fmt.Fprint(w, r.DOT) },
+		}),
+	})
+	return cmd
+}
+
+// ratio formats a/b.
+func ratio(a, b uint64) string {
+	if b == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f", float64(a)/float64(b))
+}
+
+func (a *app) systemCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "system",
+		Short:   "Look at the daemon",
+		Example: "  dpctl system info",
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use:     "info",
+		Short:   "Show versions, uptime and configuration",
+		Example: "  dpctl system info",
+		Args:    cobra.NoArgs,
+		RunE:    command(a, api.MethodSystemInfo, nil, view[api.SystemInfoResult]{table: writeInfo}),
+	})
+	return cmd
+}
+
+func writeInfo(w io.Writer, i api.SystemInfoResult) {
+	offload := "off"
+	if i.Offload {
+		offload = "on"
+	}
+	router := i.Underlay.RouterMAC
+	if router == "" {
+		router = "not known yet"
+	}
+	lines(w, [][2]any{
+		{"Version", i.Version},
+		{"API version", i.APIVersion},
+		{"DPDK", i.DPDKVersion},
+		{"Go", i.GoVersion},
+		{"PID", i.PID},
+		{"Uptime", seconds(i.UptimeSeconds)},
+		{"Offload", offload},
+		{"Main lcore", i.Lcores.Main},
+		{"Worker lcores", strings.Join(each(i.Lcores.Workers, strconv.Itoa), ", ")},
+		{"NIC", fmt.Sprintf("%s, ports in rules named by %s", i.NIC.Driver, i.NIC.PortNaming)},
+		{"Underlay address", i.Underlay.IP},
+		{"Router's MAC", router},
+	})
+}
+
+func (a *app) rpcCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rpc METHOD [JSON]",
+		Short: "Call any method with parameters in JSON",
+		Long:  "Call any method of the JSON-RPC interface with parameters in JSON, and show the result in JSON (or YAML).",
+		Example: `  dpctl rpc capture.status
+  dpctl rpc interface.get '{"id": "vm-1"}'`,
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var params any
+			if len(args) == 2 {
+				if !json.Valid([]byte(args[1])) {
+					return errors.New("the parameters are not valid JSON")
+				}
+				params = json.RawMessage(args[1])
+			}
+			if a.output == "table" {
+				a.output = "json"
+			}
+			return command(a, args[0], func([]string) (any, error) { return params, nil }, view[any]{})(cmd, args)
+		},
+		ValidArgsFunction: first(func(*cobra.Command) []string { return api.Methods }),
+	}
+}
