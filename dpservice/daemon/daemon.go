@@ -132,8 +132,10 @@ func (d *daemon) makePool() (err error) {
 
 func (d *daemon) startPorts() error {
 	d.ending.add("close the ports", d.ports.Close)
-	if err := nic.Isolate(nic.RTEFlow{}, d.ports.List(), d.ports.HasKernelTwin); err != nil {
-		return err
+	if d.cfg.Offload {
+		if err := nic.Isolate(nic.RTEFlow{}, d.ports.List(), d.ports.HasKernelTwin); err != nil {
+			return err
+		}
 	}
 	if err := d.ports.Configure(d.pool); err != nil {
 		return err

@@ -62,7 +62,7 @@ type created struct {
 }
 
 // Isolate makes the ports that share their traffic with the kernel receive only what rules name. It comes before the
-// ports are configured.
+// ports are configured, and only where there will be rules.
 func Isolate(driver Driver, ports []port.Port, hasKernelTwin func(id uint16) bool) error {
 	for _, p := range ports {
 		if !hasKernelTwin(p.ID) {
