@@ -101,8 +101,7 @@ func Flush(port uint16) error {
 	return callError("flush", port, C.rf_flush(C.uint16_t(port), &cerr), &cerr)
 }
 
-// Isolate makes the port receive only what rules name, or all again. Some drivers want it before the port's
-// configuration.
+// Isolate makes a stopped port receive only what rules name, or all again.
 func Isolate(port uint16, on bool) error {
 	var cerr C.struct_rf_error
 	return callError("isolate", port, C.rf_isolate(C.uint16_t(port), C.int(flag(on)), &cerr), &cerr)
