@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"dpservice/cgo/mempool"
 	"dpservice/graph/nodes"
@@ -24,23 +25,40 @@ var (
 	ErrClosed   = nodes.ErrClosed
 )
 
-// The values that cross this API; package nodes defines them.
+// The values that cross this API are package nodes'; it documents their fields.
 type (
-	MAC         = nodes.MAC
-	PortConfig  = nodes.Port
-	Interface   = nodes.Interface
-	NextHop     = nodes.NextHop
-	Uplink      = nodes.Uplink
-	Punt        = nodes.Punt
-	Origin      = nodes.Origin
-	FlowKey     = nodes.FlowKey
+	// MAC is an Ethernet address; all zero is unknown.
+	MAC = nodes.MAC
+	// PortConfig is a DPDK port that the graph receives from and sends to.
+	PortConfig = nodes.Port
+	// Timeouts are how long a flow lasts without a packet.
+	Timeouts = nodes.Timeouts
+	// Interface is a guest's attachment, as the packet path needs it.
+	Interface = nodes.Interface
+	// NextHop is where a route leads.
+	NextHop = nodes.NextHop
+	// Uplink is the addressing of a physical port.
+	Uplink = nodes.Uplink
+	// Punt is a frame that the graph leaves to the slow path.
+	Punt = nodes.Punt
+	// Origin is the side on which a flow's packets enter.
+	Origin = nodes.Origin
+	// FlowKey identifies a flow in one direction.
+	FlowKey = nodes.FlowKey
+	// VerdictKind is what the graph does with a flow's packets.
 	VerdictKind = nodes.VerdictKind
-	Verdict     = nodes.Verdict
-	FlowState   = nodes.FlowState
-	Flow        = nodes.Flow
-	EventKind   = nodes.EventKind
-	FlowEvent   = nodes.FlowEvent
-	NodeStats   = nodes.NodeStats
+	// Verdict is how a flow's packets are forwarded.
+	Verdict = nodes.Verdict
+	// FlowState is the life of a flow as its own direction shows it.
+	FlowState = nodes.FlowState
+	// Flow is one entry of the flow table.
+	Flow = nodes.Flow
+	// EventKind says what happened to a flow.
+	EventKind = nodes.EventKind
+	// FlowEvent tells the control side of a flow's beginning or end.
+	FlowEvent = nodes.FlowEvent
+	// NodeStats is what a graph node has done since the start.
+	NodeStats = nodes.NodeStats
 )
 
 // The named values of these types.
@@ -59,15 +77,24 @@ const (
 // Config is what a Graph is made of.
 type Config struct {
 	Ports        []PortConfig
-	Workers      []int // worker lcores; the n-th serves RX and TX queue n of every port
-	FlowCapacity int   // flows per worker; 0 is DefaultFlowCapacity
-	Offload      bool  // announce flows that hardware could take over
+	Workers      []int    // worker lcores; the n-th serves RX and TX queue n of every port
+	FlowCapacity int      // flows per worker; 0 is DefaultFlowCapacity
+	Timeouts     Timeouts // zero is DefaultTimeouts
+	Offload      bool     // announce flows that hardware could take over
 	Pool         *mempool.Pool
 	Name         string // prefix of the rte_graphs' names; empty is "dpservice"
 }
 
 // DefaultFlowCapacity is the number of flows a worker holds unless Config says otherwise.
 const DefaultFlowCapacity = 65536
+
+// DefaultTimeouts is how long idle flows last unless Config says otherwise.
+var DefaultTimeouts = Timeouts{
+	TCPNew:         30 * time.Second,
+	TCPEstablished: 2 * time.Minute,
+	TCPClosing:     10 * time.Second,
+	Other:          30 * time.Second,
+}
 
 // The channels hold a few batches; behind them stand the rings, whose fullness is counted.
 const channelSize = 64
@@ -89,6 +116,9 @@ func New(cfg Config) (*Graph, error) {
 	if cfg.FlowCapacity == 0 {
 		cfg.FlowCapacity = DefaultFlowCapacity
 	}
+	if cfg.Timeouts == (Timeouts{}) {
+		cfg.Timeouts = DefaultTimeouts
+	}
 	if cfg.Name == "" {
 		cfg.Name = "dpservice"
 	}
@@ -103,6 +133,7 @@ func New(cfg Config) (*Graph, error) {
 		Ports:        cfg.Ports,
 		Workers:      cfg.Workers,
 		FlowCapacity: cfg.FlowCapacity,
+		Timeouts:     cfg.Timeouts,
 		Offload:      cfg.Offload,
 		Pool:         cfg.Pool.Ptr(),
 	})
@@ -281,9 +312,5 @@ func (g *Graph) DOT() string {
 	if g.n == nil {
 		return ""
 	}
-	text, err := g.n.DOT()
-	if err != nil {
-		return ""
-	}
-	return text
+	return g.n.DOT()
 }

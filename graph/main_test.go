@@ -128,7 +128,7 @@ func newGraph(t *testing.T, change ...func(*Config)) *Graph {
 	for prefix, hop := range map[string]netip.Addr{
 		"10.0.1.0/24": remote, "10.0.1.128/25": addr("fc00:3::1"), "fd00:1::/64": remote, "10.0.2.0/24": underlay1,
 	} {
-		require.NoError(t, g.AddRoute(100, netip.MustParsePrefix(prefix), NextHop{hop}))
+		require.NoError(t, g.AddRoute(100, netip.MustParsePrefix(prefix), NextHop{Underlay: hop}))
 	}
 	require.NoError(t, g.Start())
 	return g

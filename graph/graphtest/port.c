@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <rte_errno.h>
 #include <rte_eth_ring.h>
@@ -26,15 +27,12 @@ start(struct test_port *port, uint16_t queues)
 	return rc < 0 ? rc : rte_eth_dev_start(port->id);
 }
 
-int
-test_port_create(const char *name, uint16_t queues, struct rte_mempool *pool, struct test_port *port)
+static int
+make_rings(struct test_port *port, const char *name, uint16_t queues)
 {
 	char ring[RTE_RING_NAMESIZE];
 	uint16_t q;
-	int id;
 
-	if (queues > TEST_QUEUES_MAX)
-		return -EINVAL;
 	for (q = 0; q < queues; q++) {
 		snprintf(ring, sizeof(ring), "%s_in%u", name, q);
 		port->to_graph[q] = rte_ring_create(ring, RING_SIZE, SOCKET_ID_ANY, 0);
@@ -43,12 +41,40 @@ test_port_create(const char *name, uint16_t queues, struct rte_mempool *pool, st
 		if (port->to_graph[q] == NULL || port->from_graph[q] == NULL)
 			return -rte_errno;
 	}
-	id = rte_eth_from_rings(name, port->to_graph, queues, port->from_graph, queues, 0);
-	if (id < 0)
+	return 0;
+}
+
+static int
+make_port(struct test_port *port, const char *name, uint16_t queues)
+{
+	int rc;
+
+	if (queues > TEST_QUEUES_MAX)
+		return -EINVAL;
+	rc = make_rings(port, name, queues);
+	if (rc < 0)
+		return rc;
+	rc = rte_eth_from_rings(name, port->to_graph, queues, port->from_graph, queues, 0);
+	if (rc < 0)
 		return -rte_errno;
-	port->id = id;
-	port->pool = pool;
+	port->id = rc;
 	return start(port, queues);
+}
+
+struct test_port *
+test_port_create(const char *name, uint16_t queues, struct rte_mempool *pool, int *error)
+{
+	struct test_port *port = calloc(1, sizeof(*port));
+
+	*error = -ENOMEM;
+	if (port == NULL)
+		return NULL;
+	port->pool = pool;
+	*error = make_port(port, name, queues);
+	if (*error == 0)
+		return port;
+	free(port);
+	return NULL;
 }
 
 /* A chain of buffers with segment bytes each, but for the last. */

@@ -26,24 +26,24 @@ const maxFrame = 16 << 10
 // Port is a DPDK port made of rings, started with one or more queues.
 type Port struct {
 	ID uint16
-	p  C.struct_test_port
+	p  *C.struct_test_port
 }
 
 // NewPort makes and starts a port. It lasts until EAL's clean-up.
 func NewPort(name string, queues int, pool *mempool.Pool) (*Port, error) {
 	cname := C.CString(name)
 	defer C.free(unsafe.Pointer(cname))
-	p := &Port{}
-	if rc := C.test_port_create(cname, C.uint16_t(queues), (*C.struct_rte_mempool)(pool.Ptr()), &p.p); rc < 0 {
+	var rc C.int
+	p := C.test_port_create(cname, C.uint16_t(queues), (*C.struct_rte_mempool)(pool.Ptr()), &rc)
+	if p == nil {
 		return nil, fmt.Errorf("port %s: %w", name, syscall.Errno(-rc))
 	}
-	p.ID = uint16(p.p.id)
-	return p, nil
+	return &Port{ID: uint16(p.id), p: p}, nil
 }
 
 // Send makes the graph receive a frame by a queue. Its bytes are spread over buffers of segment bytes; 0 is one buffer.
 func (p *Port) Send(queue int, frame []byte, segment int) error {
-	rc := C.test_port_send(&p.p, C.uint16_t(queue), (*C.uint8_t)(unsafe.SliceData(frame)), C.uint32_t(len(frame)),
+	rc := C.test_port_send(p.p, C.uint16_t(queue), (*C.uint8_t)(unsafe.SliceData(frame)), C.uint32_t(len(frame)),
 		C.uint32_t(segment))
 	if rc < 0 {
 		return fmt.Errorf("send %d bytes: %w", len(frame), syscall.Errno(-rc))
@@ -54,7 +54,7 @@ func (p *Port) Send(queue int, frame []byte, segment int) error {
 // Receive returns the next frame that the graph has sent by a queue; nil if there is none.
 func (p *Port) Receive(queue int) []byte {
 	buf := make([]byte, maxFrame)
-	n := C.test_port_receive(&p.p, C.uint16_t(queue), (*C.uint8_t)(unsafe.SliceData(buf)), maxFrame)
+	n := C.test_port_receive(p.p, C.uint16_t(queue), (*C.uint8_t)(unsafe.SliceData(buf)), maxFrame)
 	if n < 0 {
 		return nil
 	}
@@ -63,7 +63,7 @@ func (p *Port) Receive(queue int) []byte {
 
 // Fill takes all room of a queue towards the test with copies of a frame, so that the port takes nothing more.
 func (p *Port) Fill(queue int) (int, error) {
-	n := C.test_port_fill(&p.p, C.uint16_t(queue))
+	n := C.test_port_fill(p.p, C.uint16_t(queue))
 	if n < 0 {
 		return 0, fmt.Errorf("fill queue %d: %w", queue, syscall.Errno(-n))
 	}

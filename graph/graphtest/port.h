@@ -17,7 +17,8 @@ struct test_port {
 	struct rte_ring *from_graph[TEST_QUEUES_MAX];
 };
 
-int test_port_create(const char *name, uint16_t queues, struct rte_mempool *pool, struct test_port *port);
+/* NULL on error: then *error is a negative errno. */
+struct test_port *test_port_create(const char *name, uint16_t queues, struct rte_mempool *pool, int *error);
 int test_port_send(struct test_port *port, uint16_t queue, const uint8_t *frame, uint32_t len, uint32_t segment);
 int test_port_receive(struct test_port *port, uint16_t queue, uint8_t *buf, uint32_t size);
 int test_port_fill(struct test_port *port, uint16_t queue);

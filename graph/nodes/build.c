@@ -21,16 +21,30 @@ node_name(char *name, const char *parent, uint16_t port)
 	snprintf(name, RTE_NODE_NAMESIZE, "%s-%u", parent, port);
 }
 
-static int
+/* The port's own rx or tx node; one left from an earlier graph is as good as new. */
+static rte_node_t
 clone_for_port(const char *parent, uint16_t port)
 {
 	char name[RTE_NODE_NAMESIZE], suffix[8];
+	rte_node_t id;
 
 	node_name(name, parent, port);
-	if (rte_node_from_name(name) != RTE_NODE_ID_INVALID)
-		return 0;
+	id = rte_node_from_name(name);
+	if (id != RTE_NODE_ID_INVALID)
+		return id;
 	snprintf(suffix, sizeof(suffix), "%u", port);
-	return rte_node_clone(rte_node_from_name(parent), suffix) == RTE_NODE_ID_INVALID ? -rte_errno : 0;
+	return rte_node_clone(rte_node_from_name(parent), suffix);
+}
+
+static int
+clone_nodes(const struct port *port)
+{
+	const char *next = port->vf ? "classify_guest" : "classify_wire";
+	rte_node_t rx = clone_for_port("rx", port->id), tx = clone_for_port("tx", port->id);
+
+	if (rx == RTE_NODE_ID_INVALID || tx == RTE_NODE_ID_INVALID)
+		return -rte_errno;
+	return rte_node_edge_update(rx, 0, &next, 1) == 0 ? -rte_errno : 0;
 }
 
 /* Edges left from a graph with other ports are cut first. */
@@ -58,9 +72,7 @@ build_nodes(const struct dataplane *dp)
 	int rc;
 
 	for (i = 0; i < dp->nb_ports; i++) {
-		rc = clone_for_port("rx", dp->ports[i].id);
-		if (rc == 0)
-			rc = clone_for_port("tx", dp->ports[i].id);
+		rc = clone_nodes(&dp->ports[i]);
 		if (rc < 0)
 			return rc;
 	}
@@ -90,10 +102,8 @@ bind_nodes(struct worker *w)
 		for (i = 0; i < dp->nb_ports; i++) {
 			node_name(rx, "rx", dp->ports[i].id);
 			node_name(tx, "tx", dp->ports[i].id);
-			if (strcmp(node->name, rx) != 0 && strcmp(node->name, tx) != 0)
-				continue;
-			ctx->port = dp->ports[i].id;
-			ctx->next = dp->ports[i].vf ? 0 : 1; /* rx: classify_guest or classify_wire */
+			if (strcmp(node->name, rx) == 0 || strcmp(node->name, tx) == 0)
+				ctx->port = dp->ports[i].id;
 		}
 	}
 }

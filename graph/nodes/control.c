@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <rte_cycles.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_launch.h>
@@ -75,9 +76,11 @@ worker_init(struct worker *w, const struct dataplane_conf *conf)
 	char name[RTE_RING_NAMESIZE];
 	/* a walk takes in no more than this, so a spare entry is never used twice in one */
 	uint32_t spare = conf->nb_ports * RX_BURST;
-	int rc;
+	int rc, i;
 
 	init_ports(w);
+	for (i = 0; i < FLOW_TIMEOUTS; i++)
+		w->timeouts[i] = conf->timeouts_ms[i] * rte_get_tsc_hz() / MS_PER_S;
 	rc = flow_table_create(w, conf->flow_capacity, spare);
 	if (rc == 0)
 		rc = tables_create(w);
@@ -146,35 +149,38 @@ dataplane_init(struct dataplane *dp, const struct dataplane_conf *conf)
 	return rc;
 }
 
-int
-dataplane_create(const struct dataplane_conf *conf, struct dataplane **out)
+static void
+close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+struct dataplane *
+dataplane_create(const struct dataplane_conf *conf, int *error)
 {
 	struct dataplane *dp;
-	int rc;
 
-	*out = NULL;
-	rc = check_conf(conf);
-	if (rc < 0)
-		return rc;
+	*error = check_conf(conf);
+	if (*error < 0)
+		return NULL;
 	dp = calloc(1, sizeof(*dp));
-	if (dp == NULL)
-		return -ENOMEM;
+	if (dp == NULL) {
+		*error = -ENOMEM;
+		return NULL;
+	}
 	dp->pool = conf->pool;
 	dp->nb_ports = conf->nb_ports;
 	memcpy(dp->ports, conf->ports, sizeof(dp->ports));
 	dp->punt_fd = -1;
 	dp->event_fd = -1;
-	rc = dataplane_init(dp, conf);
-	if (rc < 0) {
-		if (dp->punt_fd >= 0)
-			close(dp->punt_fd);
-		if (dp->event_fd >= 0)
-			close(dp->event_fd);
-		dataplane_free(dp);
-		return rc;
-	}
-	*out = dp;
-	return 0;
+	*error = dataplane_init(dp, conf);
+	if (*error == 0)
+		return dp;
+	close_fd(dp->punt_fd);
+	close_fd(dp->event_fd);
+	dataplane_free(dp);
+	return NULL;
 }
 
 static void
@@ -500,22 +506,20 @@ dataplane_stats(const struct dataplane *dp, struct node_stats *out, uint32_t max
 	return rc < 0 ? rc : (int)nb;
 }
 
-int
-dataplane_dot(const struct dataplane *dp, char **text)
+char *
+dataplane_dot(const struct dataplane *dp)
 {
+	char *text = NULL;
 	size_t size;
 	FILE *f;
 	int rc;
 
-	f = open_memstream(text, &size);
+	f = open_memstream(&text, &size);
 	if (f == NULL)
-		return -errno;
+		return NULL;
 	rc = rte_graph_export(dp->workers[0]->graph->name, f);
-	if (fclose(f) != 0 && rc == 0)
-		rc = -errno;
-	if (rc < 0) {
-		free(*text);
-		*text = NULL;
-	}
-	return rc;
+	if (fclose(f) == 0 && rc == 0)
+		return text;
+	free(text);
+	return NULL;
 }

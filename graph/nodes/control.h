@@ -12,6 +12,7 @@ struct dataplane_conf {
 	uint16_t nb_ports;
 	uint16_t nb_workers;
 	uint8_t offload;
+	uint32_t timeouts_ms[FLOW_TIMEOUTS]; /* idle flows; by enum flow_state for TCP, then any other protocol */
 	struct port ports[RTE_MAX_ETHPORTS];
 	uint32_t lcores[RTE_MAX_LCORE];
 };
@@ -23,8 +24,8 @@ struct node_stats {
 	uint64_t cycles;
 };
 
-/* On error nothing stays allocated and *out is NULL. */
-int dataplane_create(const struct dataplane_conf *conf, struct dataplane **out);
+/* NULL on error: then *error is a negative errno, and nothing stays allocated. */
+struct dataplane *dataplane_create(const struct dataplane_conf *conf, int *error);
 /* The workers have been stopped. Closes no eventfd: Go has taken them over. */
 void dataplane_free(struct dataplane *dp);
 int dataplane_start(struct dataplane *dp);
@@ -47,7 +48,7 @@ uint32_t dataplane_read_events(struct dataplane *dp, struct flow_info *out, uint
 uint32_t dataplane_read_flows(const struct dataplane *dp, uint64_t *cursor, struct flow_info *out, uint32_t max);
 /* Every node's counters, summed over the workers; returns the number of nodes, or -ENOSPC. */
 int dataplane_stats(const struct dataplane *dp, struct node_stats *out, uint32_t max);
-/* The graph in DOT; *text is malloc'ed. */
-int dataplane_dot(const struct dataplane *dp, char **text);
+/* The graph in DOT, malloc'ed; NULL for want of memory. */
+char *dataplane_dot(const struct dataplane *dp);
 
 #endif

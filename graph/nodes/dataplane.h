@@ -70,6 +70,8 @@ static_assert(sizeof(struct verdict) == 72, "verdicts are compared as a whole: n
 
 enum flow_state { FLOW_NEW, FLOW_ESTABLISHED, FLOW_CLOSING };
 
+#define FLOW_TIMEOUTS 4
+
 #define FLOW_USED 0x01
 #define FLOW_CANDIDATE 0x02 /* hardware could forward it */
 #define FLOW_PENDING 0x04   /* its verdict is to be announced */
@@ -201,7 +203,7 @@ struct worker {
 	uint32_t sweep_at;
 	uint32_t sweep_stale; /* entries to look at soon: the configuration has changed */
 	uint64_t next_sweep;
-	uint64_t timeouts[4]; /* TSC; by enum flow_state for TCP, then any other protocol */
+	uint64_t timeouts[FLOW_TIMEOUTS]; /* TSC; by enum flow_state for TCP, then any other protocol */
 	uint32_t serial;
 
 	/* control */
@@ -232,7 +234,6 @@ struct node_ctx {
 	struct worker *w;
 	uint16_t port;
 	uint16_t queue;
-	uint16_t next;
 };
 
 /* What travels with a packet. The RX hash is of no use once the packet is in the graph: its place is taken. */

@@ -10,11 +10,7 @@
 
 #include "tables.h"
 
-#define TIMEOUT_NEW 30 /* seconds */
-#define TIMEOUT_ESTABLISHED 120
-#define TIMEOUT_CLOSING 10
-#define TIMEOUT_OTHER 30
-#define TIMEOUT_INDEX_OTHER 3 /* behind those by enum flow_state */
+#define TIMEOUT_OTHER 3 /* place behind those by enum flow_state */
 
 #define SWEEPS_PER_SECOND 1000
 #define SWEEP_MIN 16u     /* entries per sweep; the whole table takes a second at most */
@@ -27,17 +23,6 @@ hash_key(const void *key, uint32_t len, uint32_t init)
 	RTE_SET_USED(len);
 	RTE_SET_USED(init);
 	return flow_key_hash(key);
-}
-
-static void
-set_timeouts(struct worker *w)
-{
-	uint64_t hz = rte_get_tsc_hz();
-
-	w->timeouts[FLOW_NEW] = TIMEOUT_NEW * hz;
-	w->timeouts[FLOW_ESTABLISHED] = TIMEOUT_ESTABLISHED * hz;
-	w->timeouts[FLOW_CLOSING] = TIMEOUT_CLOSING * hz;
-	w->timeouts[TIMEOUT_INDEX_OTHER] = TIMEOUT_OTHER * hz;
 }
 
 int
@@ -64,7 +49,6 @@ flow_table_create(struct worker *w, uint32_t capacity, uint32_t spare)
 	w->capacity = capacity;
 	w->nb_spare = spare;
 	w->generation = 1; /* an unused entry has 0 */
-	set_timeouts(w);
 	return 0;
 }
 
@@ -241,7 +225,7 @@ flow_end(struct worker *w, struct flow *f)
 static bool
 flow_is_idle(const struct worker *w, const struct flow *f)
 {
-	uint64_t timeout = w->timeouts[f->key.proto == IPPROTO_TCP ? f->state : TIMEOUT_INDEX_OTHER];
+	uint64_t timeout = w->timeouts[f->key.proto == IPPROTO_TCP ? f->state : TIMEOUT_OTHER];
 
 	return !(f->flags & FLOW_OFFLOADED) && w->now > f->last_seen && w->now - f->last_seen > timeout;
 }

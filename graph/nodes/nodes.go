@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"net/netip"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -52,15 +53,20 @@ func Create(cfg Config) (*Instance, error) {
 	if cfg.Offload {
 		conf.offload = 1
 	}
+	t := cfg.Timeouts
+	for i, d := range []time.Duration{t.TCPNew, t.TCPEstablished, t.TCPClosing, t.Other} {
+		conf.timeouts_ms[i] = C.uint32_t(d.Milliseconds())
+	}
 	for i, p := range cfg.Ports {
 		conf.ports[i] = C.struct_port{id: C.uint16_t(p.ID), vf: C.bool(p.VF), pf: C.uint16_t(p.PF)}
 	}
 	for i, lcore := range cfg.Workers {
 		conf.lcores[i] = C.uint32_t(lcore)
 	}
-	var dp *C.struct_dataplane
-	if err := asError(C.dataplane_create(conf, &dp)); err != nil {
-		return nil, err
+	var rc C.int
+	dp := C.dataplane_create(conf, &rc)
+	if dp == nil {
+		return nil, asError(rc)
 	}
 	return &Instance{dp}, nil
 }
@@ -175,14 +181,11 @@ func (n *Instance) Stats() []NodeStats {
 	return stats
 }
 
-// DOT draws the first worker's graph.
-func (n *Instance) DOT() (string, error) {
-	var text *C.char
-	if err := asError(C.dataplane_dot(n.dp, &text)); err != nil {
-		return "", err
-	}
+// DOT draws the first worker's graph; empty for want of memory.
+func (n *Instance) DOT() string {
+	text := C.dataplane_dot(n.dp)
 	defer C.free(unsafe.Pointer(text))
-	return C.GoString(text), nil
+	return C.GoString(text)
 }
 
 // PuntReader takes punted frames out of the ring, a batch at a time.

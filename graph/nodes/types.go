@@ -37,8 +37,17 @@ type Config struct {
 	Ports        []Port
 	Workers      []int // lcores; the n-th worker serves queue n of every port
 	FlowCapacity int   // flows per worker
-	Offload      bool  // announce flows that hardware could take over
+	Timeouts     Timeouts
+	Offload      bool // announce flows that hardware could take over
 	Pool         unsafe.Pointer
+}
+
+// Timeouts are how long a flow lasts without a packet.
+type Timeouts struct {
+	TCPNew         time.Duration // no more than a SYN was seen
+	TCPEstablished time.Duration
+	TCPClosing     time.Duration // a FIN or RST was seen
+	Other          time.Duration // any protocol but TCP
 }
 
 // Interface is a guest's attachment, as the packet path needs it. A zero GuestMAC is not known yet: what goes to the

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package graph
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dpservice/graph/graphtest"
+)
+
+func TestNewRefuses(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"no pool":          func(c *Config) { c.Pool = nil },
+		"no worker":        func(c *Config) { c.Workers = nil },
+		"main lcore":       func(c *Config) { c.Workers = []int{0} },
+		"no such lcore":    func(c *Config) { c.Workers = []int{77} },
+		"negative lcore":   func(c *Config) { c.Workers = []int{-1} },
+		"no port":          func(c *Config) { c.Ports = nil },
+		"no such port":     func(c *Config) { c.Ports[0].ID = 31 },
+		"port named twice": func(c *Config) { c.Ports[0].ID = c.Ports[1].ID },
+		"no memory":        func(c *Config) { c.FlowCapacity = 1 << 24 },
+		"too many flows":   func(c *Config) { c.FlowCapacity = 1<<24 + 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := testConfig()
+			change(&cfg)
+			_, err := New(cfg)
+			require.Error(t, err)
+		})
+	}
+	g := newGraph(t) // nothing stands in the way
+	_, err := New(testConfig())
+	require.ErrorIs(t, err, ErrExists)
+	require.ErrorIs(t, g.Start(), ErrExists)
+}
+
+func TestStartNeedsQueues(t *testing.T) {
+	cfg := testConfig()
+	cfg.Workers = []int{1, 2, 2}
+	g, err := New(cfg)
+	require.Error(t, err, "an lcore named twice")
+	require.Nil(t, g)
+}
+
+func TestCloseIsFinal(t *testing.T) {
+	g, err := New(testConfig())
+	require.NoError(t, err)
+	require.NoError(t, g.Start())
+	require.NoError(t, g.Stop())
+	require.NoError(t, g.Stop())
+	require.NoError(t, g.Start())
+	require.NoError(t, g.Close())
+	require.ErrorIs(t, g.Close(), ErrClosed)
+	require.ErrorIs(t, g.Start(), ErrClosed)
+	require.ErrorIs(t, g.SetInterface(testInterfaces()[0]), ErrClosed)
+	require.ErrorIs(t, g.Inject(ports.vf0.ID, make([]byte, 60)), ErrClosed)
+	require.Empty(t, g.Stats())
+	require.Empty(t, g.DOT())
+	_, open := <-g.Punts()
+	require.False(t, open)
+	_, open = <-g.FlowEvents()
+	require.False(t, open)
+}
+
+func TestInterfaceConflicts(t *testing.T) {
+	g := newGraph(t)
+	for name, c := range map[string]struct {
+		change func(*Interface)
+		want   error
+	}{
+		"itself":                  {func(*Interface) {}, nil},
+		"other's underlay":        {func(i *Interface) { i.Underlay = underlay1 }, ErrExists},
+		"other's IPv4":            {func(i *Interface) { i.IPv4 = addr("10.0.0.2") }, ErrExists},
+		"other's IPv6":            {func(i *Interface) { i.IPv6 = addr("fd00::2") }, ErrExists},
+		"other's port":            {func(i *Interface) { i.Port = ports.vf1.ID }, ErrExists},
+		"uplink":                  {func(i *Interface) { i.Port = ports.pf0.ID }, ErrInvalid},
+		"no such port":            {func(i *Interface) { i.Port = 1000 }, ErrInvalid},
+		"VNI 0":                   {func(i *Interface) { i.VNI = 0 }, ErrInvalid},
+		"index":                   {func(i *Interface) { i.Index = 65535 }, ErrInvalid},
+		"IPv4 underlay":           {func(i *Interface) { i.Underlay = addr("10.0.0.1") }, ErrInvalid},
+		"multicast underlay":      {func(i *Interface) { i.Underlay = addr("ff02::1") }, ErrInvalid},
+		"families mixed up":       {func(i *Interface) { i.IPv4, i.IPv6 = i.IPv6, i.IPv4 }, ErrInvalid},
+		"same address, other VNI": {func(i *Interface) { i.VNI = 300 }, nil},
+		"back":                    {func(*Interface) {}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := testInterfaces()[0]
+			c.change(&i)
+			require.ErrorIs(t, g.SetInterface(i), c.want)
+			require.NoError(t, g.SetInterface(testInterfaces()[0]))
+			send(t, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello)))
+			receive(t, ports.vf1)
+		})
+	}
+	require.NoError(t, g.DeleteInterface(1))
+	require.ErrorIs(t, g.DeleteInterface(1), ErrNotFound)
+	require.ErrorIs(t, g.DeleteInterface(65535), ErrNotFound)
+	send(t, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello)))
+	settle(t, g)
+	require.EqualValues(t, 1, counters(g)["drop_no_interface"])
+}
+
+func TestNeighbourUnknown(t *testing.T) {
+	g := newGraph(t)
+	i := testInterfaces()[1]
+	i.GuestMAC = MAC{}
+	require.NoError(t, g.SetInterface(i))
+	require.NoError(t, g.SetUplink(Uplink{Port: ports.pf0.ID, MAC: uplinkMAC, NodeIP: addr("fc00:1::1")}))
+	send(t, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello)))
+	send(t, ports.vf0, fromGuest0(t, "10.0.1.5", vUDP, udp(1, 2), payload(hello)))
+	settle(t, g)
+	require.EqualValues(t, 2, counters(g)["drop_no_neighbour"])
+	require.Empty(t, allFlows(g), "what is dropped is not kept")
+}
+
+func TestRoutes(t *testing.T) {
+	g := newGraph(t)
+	hop := NextHop{Underlay: remote}
+	p := netip.MustParsePrefix
+	require.ErrorIs(t, g.AddRoute(100, p("10.0.1.0/24"), hop), ErrExists)
+	require.ErrorIs(t, g.AddRoute(100, p("10.0.1.77/24"), hop), ErrExists, "the host part does not count")
+	require.ErrorIs(t, g.AddRoute(0, p("10.7.0.0/24"), hop), ErrInvalid)
+	require.ErrorIs(t, g.AddRoute(100, netip.Prefix{}, hop), ErrInvalid)
+	require.ErrorIs(t, g.AddRoute(100, p("10.7.0.0/24"), NextHop{}), ErrInvalid)
+	require.ErrorIs(t, g.DeleteRoute(100, p("10.7.0.0/24")), ErrNotFound)
+	require.ErrorIs(t, g.DeleteRoute(101, p("10.0.1.0/24")), ErrNotFound)
+	for _, def := range []string{"0.0.0.0/0", "::/0"} {
+		require.NoError(t, g.AddRoute(100, p(def), hop))
+	}
+	send(t, ports.vf0, fromGuest0(t, "8.8.8.8", vUDP, udp(1, 2), payload(hello)))
+	send(t, ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "2001:db8::1", 64, vUDP), udp(1, 2)))
+	receive(t, ports.pf0)
+	receive(t, ports.pf0)
+}
+
+// Longest-prefix match against the plain definition.
+func TestLongestPrefix(t *testing.T) {
+	g := newGraph(t)
+	r := rand.New(rand.NewPCG(1, 2))
+	hops := map[netip.Prefix]netip.Addr{}
+	for len(hops) < 60 {
+		a := netip.AddrFrom4([4]byte{172, 16, byte(r.Uint32() & 3), byte(r.Uint32())})
+		p := netip.PrefixFrom(a, 8+r.IntN(25)).Masked()
+		if _, ok := hops[p]; ok {
+			continue
+		}
+		hop := addr("fc00:4::")
+		b := hop.As16()
+		b[15] = byte(len(hops) + 1)
+		hops[p] = netip.AddrFrom16(b)
+		require.NoError(t, g.AddRoute(100, p, NextHop{Underlay: hops[p]}))
+	}
+	for range 200 {
+		dst := netip.AddrFrom4([4]byte{172, 16, byte(r.Uint32() & 3), byte(r.Uint32())})
+		best, found := netip.Prefix{}, false
+		for p := range hops {
+			if p.Contains(dst) && (!found || p.Bits() > best.Bits()) {
+				best, found = p, true
+			}
+		}
+		send(t, ports.vf0, fromGuest0(t, dst.String(), vUDP, udp(1, 2), payload(hello)))
+		if !found {
+			settle(t, g)
+			continue
+		}
+		out := receive(t, ports.pf0)
+		require.Equal(t, hops[best].AsSlice(), out[38:54], "next hop of %v", dst)
+	}
+}
+
+func TestDOT(t *testing.T) {
+	g := newGraph(t)
+	text := g.DOT()
+	require.True(t, strings.HasPrefix(strings.ToLower(text), "digraph"))
+	require.NotContains(t, text, fmt.Sprintf(`"rx-%d"->"classify_wire"`, ports.vf0.ID))
+	for _, s := range g.Stats() {
+		require.Contains(t, text, s.Name)
+	}
+}
+
+// Control does not wait for packets, nor packets for control.
+func TestControlUnderLoad(t *testing.T) {
+	g := newGraph(t)
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			p := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, byte(i), 0}), 24)
+			if g.AddRoute(100, p, NextHop{Underlay: remote}) != nil || g.DeleteRoute(100, p) != nil {
+				return
+			}
+		}
+	}()
+	for i := range uint16(2000) {
+		send(t, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(i&15, 2), payload(hello)))
+		receive(t, ports.vf1)
+	}
+	close(stop)
+	<-done
+	require.Zero(t, counters(g).sum("drop_"))
+}
+
+func TestTwoWorkers(t *testing.T) {
+	g := newGraph(t, func(c *Config) { c.Workers = []int{1, 2} })
+	in := fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello))
+	for q := range 2 {
+		require.NoError(t, ports.vf0.Send(q, in, 0))
+		sent++
+		require.Eventually(t, func() bool { return ports.vf1.Receive(q) != nil }, 2*time.Second, time.Millisecond)
+	}
+	flows := allFlows(g)
+	require.Len(t, flows, 2, "each worker has its own table")
+	require.NotEqual(t, flows[0].ID>>56, flows[1].ID>>56)
+	for _, f := range flows {
+		require.NoError(t, g.SetOffloaded(f.ID, true))
+	}
+	require.Equal(t, flows[0].Key, flows[1].Key)
+	require.NoError(t, g.DeleteFlow(flows[1].ID))
+	require.Len(t, allFlows(g), 1)
+}
+
+// Whatever comes in: nothing crashes, and every packet goes somewhere (newGraph's end checks both).
+func TestRandomFrames(t *testing.T) {
+	g := newGraph(t)
+	go func() {
+		for range g.Punts() {
+		}
+	}()
+	r := rand.New(rand.NewPCG(3, 4))
+	seeds := [][]byte{
+		fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello)),
+		fromGuest0(t, "10.0.1.5", 6, tcp(2, "A"), payload(hello)),
+		frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00:1::9", 64, vUDP), udp(3, 4), payload(hello)),
+		frame(t, eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay0.String(), 61, inIP4),
+			ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)),
+		frame(t, eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay0.String(), 61, inIP6),
+			ip6("fd00:1::9", "fd00::1", 63, vUDP), udp(2, 1), payload(hello)),
+	}
+	in := []*graphtest.Port{ports.vf0, ports.vf1, ports.pf0, ports.pf1}
+	for i := range 20000 {
+		f := mutate(r, seeds[r.IntN(len(seeds))])
+		require.NoError(t, in[r.IntN(len(in))].Send(0, f, []int{0, 0, 0, 7}[r.IntN(4)]))
+		sent++
+		if i%100 == 0 {
+			settle(t, g)
+			for _, p := range allPorts() {
+				for p.Receive(0) != nil {
+				}
+			}
+		}
+	}
+	settle(t, g)
+	c := counters(g)
+	for _, node := range []string{"deliver", "encap", "decap", "punt", "drop_malformed", "flow_route"} {
+		require.NotZero(t, c[node], node)
+	}
+}
+
+// mutate cuts a frame short, flips bytes in its headers, or makes noise.
+func mutate(r *rand.Rand, f []byte) []byte {
+	f = append([]byte(nil), f...)
+	if r.IntN(20) == 0 {
+		for i := range f {
+			f[i] = byte(r.Uint32())
+		}
+	}
+	for range r.IntN(4) {
+		f[r.IntN(len(f))] = byte(r.Uint32())
+	}
+	if r.IntN(3) == 0 {
+		f = f[:1+r.IntN(len(f))]
+	}
+	return f
+}

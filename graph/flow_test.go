@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package graph
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/stretchr/testify/require"
+)
+
+func tcp(dst uint16, flags string) *layers.TCP {
+	t := &layers.TCP{SrcPort: 1000, DstPort: layers.TCPPort(dst), Window: 100}
+	for _, f := range flags {
+		switch f {
+		case 'S':
+			t.SYN = true
+		case 'A':
+			t.ACK = true
+		case 'F':
+			t.FIN = true
+		case 'R':
+			t.RST = true
+		}
+	}
+	return t
+}
+
+// fromGuest0 is a packet from the first guest; its last layers are l4.
+func fromGuest0(t *testing.T, dst string, proto layers.IPProtocol, l4 ...gopacket.SerializableLayer) []byte {
+	ls := []gopacket.SerializableLayer{eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", dst, 64, proto)}
+	return frame(t, append(ls, l4...)...)
+}
+
+func allFlows(g *Graph) []Flow {
+	flows, _ := g.Flows(0, 1<<20)
+	return flows
+}
+
+func nextEvent(t *testing.T, g *Graph) FlowEvent {
+	t.Helper()
+	select {
+	case e := <-g.FlowEvents():
+		return e
+	case <-time.After(3 * time.Second):
+		require.FailNow(t, "no flow event")
+		panic("unreachable")
+	}
+}
+
+func requireNoEvent(t *testing.T, g *Graph) {
+	t.Helper()
+	settle(t, g)
+	select {
+	case e := <-g.FlowEvents():
+		require.FailNow(t, "unexpected event", "%+v", e)
+	case <-time.After(50 * time.Millisecond):
+	}
+}
+
+func withTimeouts(d time.Duration) func(*Config) {
+	return func(c *Config) { c.Timeouts = Timeouts{TCPNew: d, TCPEstablished: d, TCPClosing: d, Other: d} }
+}
+
+// What an event says is all that a rule is made of.
+func TestFlowEvent(t *testing.T) {
+	g := newGraph(t)
+	for name, c := range map[string]struct {
+		send func()
+		want Flow
+	}{
+		"VF to VF": {
+			func() { send(t, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(1000, 2000), payload(hello))) },
+			Flow{VNI: 100, Packets: 1,
+				Key: FlowKey{Origin: FromGuest, Interface: 1, Src: addr("10.0.0.1"), Dst: addr("10.0.0.2"), Proto: 17,
+					SrcPort: 1000, DstPort: 2000},
+				Verdict: Verdict{Kind: Deliver, InPort: ports.vf0.ID, TxPort: ports.vf1.ID, DecTTL: true,
+					Header: frame(t, eth(gatewayMAC, guest1MAC, v4))[:14]}},
+		},
+		"VF to PF0": {
+			func() {
+				send(t, ports.vf1, frame(t, eth(guest1MAC, gatewayMAC, v6), ip6("fd00::2", "fd00:1::9", 64, vUDP), udp(3, 4)))
+			},
+			Flow{VNI: 100, Packets: 1,
+				Key: FlowKey{Origin: FromGuest, Interface: 2, Src: addr("fd00::2"), Dst: addr("fd00:1::9"), Proto: 17,
+					SrcPort: 3, DstPort: 4},
+				Verdict: Verdict{Kind: Encap, InPort: ports.vf1.ID, TxPort: ports.pf0.ID, DecTTL: true,
+					Header: frame(t, eth(uplinkMAC, routerMAC, v6), ip6(underlay1.String(), remote.String(), 64, inIP6))[:54]}},
+		},
+		"PF0 to VF": {
+			func() {
+				send(t, ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay0.String(), 61, inIP4),
+					ip4("10.0.1.5", "10.0.0.1", 63, layers.IPProtocolICMPv4),
+					&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(0, 0)}))
+			},
+			Flow{VNI: 100, Packets: 1,
+				Key: FlowKey{Origin: FromWire, Interface: 1, Src: addr("10.0.1.5"), Dst: addr("10.0.0.1"), Proto: 1},
+				Verdict: Verdict{Kind: Deliver, InPort: ports.pf0.ID, TxPort: ports.vf0.ID,
+					Header: frame(t, eth(gatewayMAC, guest0MAC, v4))[:14]}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.send()
+			e := nextEvent(t, g)
+			require.Equal(t, FlowNew, e.Kind)
+			got := e.Flow
+			require.NotZero(t, got.ID)
+			require.NotZero(t, got.Bytes)
+			got.ID, got.Bytes, got.Idle, got.State = 0, 0, 0, 0
+			if c.want.Verdict.Kind == Encap {
+				c.want.Verdict.Header[18], c.want.Verdict.Header[19] = 0, 0 // the payload length is each packet's own
+			}
+			require.Equal(t, c.want, got)
+			c.send()
+			requireNoEvent(t, g)
+		})
+	}
+}
+
+func TestNotOffered(t *testing.T) {
+	g := newGraph(t)
+	more := ip4("10.0.0.1", "10.0.0.2", 64, vUDP)
+	more.Flags = layers.IPv4MoreFragments
+	rest := ip4("10.0.0.1", "10.0.0.2", 64, vUDP)
+	rest.FragOffset = 100
+	for name, in := range map[string][]byte{
+		"first fragment": frame(t, eth(guest0MAC, gatewayMAC, v4), more, udp(1, 2), payload(hello)),
+		"last fragment":  frame(t, eth(guest0MAC, gatewayMAC, v4), rest, payload(hello)),
+		"GRE":            fromGuest0(t, "10.0.0.2", layers.IPProtocolGRE, payload(hello)),
+		"unreachable": fromGuest0(t, "10.0.0.2", layers.IPProtocolICMPv4,
+			&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(3, 1)}, payload(hello)),
+		"extension header": frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 64, layers.IPProtocolIPv6Fragment),
+			payload("\x11\x00\x00\x01....01020304"+hello)),
+		"short TCP": fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, payload("1234567")),
+		"SYN":       fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, "S")),
+		"RST":       fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(3, "RA")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 2 {
+				send(t, ports.vf0, in)
+				require.NotNil(t, receive(t, ports.vf1))
+			}
+			requireNoEvent(t, g)
+		})
+	}
+	require.Len(t, allFlows(g), 7, "both fragments are of one flow, all others have their own")
+}
+
+func TestOffloadDisabled(t *testing.T) {
+	g := newGraph(t, func(c *Config) { c.Offload = false })
+	send(t, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello)))
+	requireNoEvent(t, g)
+	require.Len(t, allFlows(g), 1)
+}
+
+func TestTCPState(t *testing.T) {
+	g := newGraph(t)
+	for _, step := range []struct {
+		flags string
+		want  FlowState
+		event bool
+	}{
+		{"S", StateNew, false}, {"S", StateNew, false}, {"A", StateEstablished, true}, {"A", StateEstablished, false},
+		{"FA", StateClosing, false}, {"A", StateClosing, false}, {"S", StateNew, false}, {"A", StateEstablished, false},
+		{"R", StateClosing, false},
+	} {
+		send(t, ports.vf0, fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, step.flags)))
+		if step.event {
+			require.Equal(t, FlowNew, nextEvent(t, g).Kind)
+		}
+		requireNoEvent(t, g)
+		require.Equal(t, step.want, allFlows(g)[0].State, step.flags)
+	}
+	require.Len(t, allFlows(g), 1)
+	require.EqualValues(t, 9, allFlows(g)[0].Packets)
+}
+
+func TestFlowTimeout(t *testing.T) {
+	g := newGraph(t, withTimeouts(200*time.Millisecond))
+	send(t, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello)))
+	send(t, ports.vf0, fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, "S")))
+	begun := nextEvent(t, g)
+	ended := nextEvent(t, g)
+	require.Equal(t, FlowGone, ended.Kind)
+	require.Equal(t, begun.Flow.ID, ended.Flow.ID)
+	require.Equal(t, begun.Flow.Key, ended.Flow.Key)
+	require.GreaterOrEqual(t, ended.Flow.Idle, 200*time.Millisecond)
+	require.Eventually(t, func() bool { return len(allFlows(g)) == 0 }, 3*time.Second, time.Millisecond)
+	requireNoEvent(t, g) // the SYN was never announced
+}
+
+func TestOffloadedFlowStays(t *testing.T) {
+	g := newGraph(t, withTimeouts(100*time.Millisecond))
+	in := fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello))
+	send(t, ports.vf0, in)
+	id := nextEvent(t, g).Flow.ID
+	require.NoError(t, g.SetOffloaded(id, true))
+	time.Sleep(1200 * time.Millisecond) // a whole sweep
+	require.True(t, allFlows(g)[0].Offloaded)
+
+	require.NoError(t, g.SetOffloaded(id, false))
+	send(t, ports.vf0, in)
+	again := nextEvent(t, g)
+	require.Equal(t, FlowNew, again.Kind, "its rule has gone: it is offered again")
+	require.Equal(t, id, again.Flow.ID)
+	require.Equal(t, FlowGone, nextEvent(t, g).Kind)
+	require.ErrorIs(t, g.SetOffloaded(id, true), ErrNotFound)
+}
+
+func TestDeleteFlow(t *testing.T) {
+	g := newGraph(t)
+	in := fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello))
+	send(t, ports.vf0, in)
+	id := nextEvent(t, g).Flow.ID
+	require.NoError(t, g.DeleteFlow(id))
+	require.Empty(t, allFlows(g))
+	require.ErrorIs(t, g.DeleteFlow(id), ErrNotFound)
+	require.ErrorIs(t, g.DeleteFlow(1<<63), ErrNotFound)
+	requireNoEvent(t, g)
+	send(t, ports.vf0, in)
+	require.NotEqual(t, id, nextEvent(t, g).Flow.ID)
+}
+
+// A change of the configuration reaches flows that no packet touches any more, since hardware has them.
+func TestChangeReachesOffloadedFlows(t *testing.T) {
+	for name, c := range map[string]struct {
+		dst    string
+		change func(*Graph) error
+		check  func(t *testing.T, e FlowEvent)
+	}{
+		"router's MAC": {"10.0.1.5",
+			func(g *Graph) error {
+				return g.SetUplink(Uplink{Port: ports.pf0.ID, MAC: uplinkMAC, RouterMAC: guest2MAC, NodeIP: addr("fc00:1::1")})
+			},
+			func(t *testing.T, e FlowEvent) {
+				require.Equal(t, FlowNew, e.Kind)
+				require.Equal(t, guest2MAC[:], e.Flow.Verdict.Header[:6])
+			}},
+		"guest's MAC": {"10.0.0.2",
+			func(g *Graph) error {
+				i := testInterfaces()[1]
+				i.GuestMAC = guest2MAC
+				return g.SetInterface(i)
+			},
+			func(t *testing.T, e FlowEvent) {
+				require.Equal(t, FlowNew, e.Kind)
+				require.Equal(t, guest2MAC[:], e.Flow.Verdict.Header[:6])
+			}},
+		"longer route": {"10.0.1.5",
+			func(g *Graph) error {
+				return g.AddRoute(100, netip.MustParsePrefix("10.0.1.5/32"), NextHop{Underlay: underlay1})
+			},
+			func(t *testing.T, e FlowEvent) {
+				require.Equal(t, FlowNew, e.Kind)
+				require.Equal(t, Deliver, e.Flow.Verdict.Kind)
+			}},
+		"route deleted": {"10.0.1.5",
+			func(g *Graph) error { return g.DeleteRoute(100, netip.MustParsePrefix("10.0.1.0/24")) },
+			func(t *testing.T, e FlowEvent) { require.Equal(t, FlowGone, e.Kind) }},
+		"sender deleted": {"10.0.0.2",
+			func(g *Graph) error { return g.DeleteInterface(1) },
+			func(t *testing.T, e FlowEvent) { require.Equal(t, FlowGone, e.Kind) }},
+		"receiver deleted": {"10.0.0.2",
+			func(g *Graph) error { return g.DeleteInterface(2) },
+			func(t *testing.T, e FlowEvent) { require.Equal(t, FlowGone, e.Kind) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGraph(t)
+			send(t, ports.vf0, fromGuest0(t, c.dst, vUDP, udp(1, 2), payload(hello)))
+			id := nextEvent(t, g).Flow.ID
+			require.NoError(t, g.SetOffloaded(id, true))
+			require.NoError(t, g.AddRoute(100, netip.MustParsePrefix("192.0.2.0/24"), NextHop{Underlay: remote}))
+			requireNoEvent(t, g) // nothing has changed for this flow
+			start := time.Now()
+			require.NoError(t, c.change(g))
+			e := nextEvent(t, g)
+			require.Less(t, time.Since(start), 500*time.Millisecond)
+			require.Equal(t, id, e.Flow.ID)
+			c.check(t, e)
+		})
+	}
+}
+
+func TestTableFull(t *testing.T) {
+	g := newGraph(t, func(c *Config) { c.FlowCapacity = 16; c.Offload = false })
+	for port := range uint16(100) {
+		send(t, ports.vf0, fromGuest0(t, "10.0.1.5", vUDP, udp(port, 2), payload(hello)))
+		out := receive(t, ports.pf0)
+		require.Equal(t, frame(t, ip4("10.0.0.1", "10.0.1.5", 63, vUDP), udp(port, 2), payload(hello)), out[54:])
+	}
+	require.LessOrEqual(t, len(allFlows(g)), 16)
+	c := counters(g)
+	require.EqualValues(t, 100, c["flow_overflow"]+uint64(len(allFlows(g))))
+	require.Zero(t, c.sum("drop_"))
+}
+
+// A reader that sleeps gets every flow in the end, once.
+func TestSlowEventReader(t *testing.T) {
+	const n = 6000 // more than the ring and the channel hold
+	g := newGraph(t, func(c *Config) { c.FlowCapacity = 16384 })
+	flow := func(i int) []byte {
+		return fromGuest0(t, "10.0.0.2", vUDP, udp(uint16(1+i), 2), payload(hello))
+	}
+	for i := range n {
+		send(t, ports.vf0, flow(i))
+		receive(t, ports.vf1)
+	}
+	seen := map[uint16]bool{}
+	for i := 0; len(seen) < n; i++ {
+		select {
+		case e := <-g.FlowEvents():
+			require.Equal(t, FlowNew, e.Kind)
+			require.False(t, seen[e.Flow.Key.SrcPort], "announced twice")
+			seen[e.Flow.Key.SrcPort] = true
+		case <-time.After(20 * time.Millisecond):
+			require.Less(t, i, 3*n)
+			for i := range n { // the next packet tries again
+				if !seen[uint16(1+i)] {
+					send(t, ports.vf0, flow(i))
+					receive(t, ports.vf1)
+				}
+			}
+		}
+	}
+}
+
+func TestFlowsInPages(t *testing.T) {
+	g := newGraph(t)
+	for port := range uint16(300) {
+		send(t, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(port, 2), payload(hello)))
+		receive(t, ports.vf1)
+	}
+	seen := map[uint64]bool{}
+	flows, next := g.Flows(0, 7)
+	for {
+		require.LessOrEqual(t, len(flows), 7)
+		for _, f := range flows {
+			require.False(t, seen[f.ID])
+			seen[f.ID] = true
+		}
+		if next == 0 {
+			break
+		}
+		flows, next = g.Flows(next, 7)
+	}
+	require.Len(t, seen, 300)
+}
+
+// A configuration that changes all the time must not tear what a reader sees: key and verdict belong together.
+func TestReadWhileChanging(t *testing.T) {
+	g := newGraph(t, func(c *Config) { c.Offload = false })
+	for port := range uint16(50) {
+		send(t, ports.vf0, fromGuest0(t, "10.0.1.5", vUDP, udp(port, 2), payload(hello)))
+		receive(t, ports.pf0)
+	}
+	change := func(i byte) error {
+		return g.SetUplink(Uplink{Port: ports.pf0.ID, MAC: MAC{2, 0, 0, 0, 0, i}, RouterMAC: MAC{2, 0, 0, 0, 1, i},
+			NodeIP: addr("fc00:1::1")})
+	}
+	require.NoError(t, change(0))
+	require.Eventually(t, func() bool { return allFlows(g)[0].Verdict.Header[4] == 1 }, time.Second, time.Millisecond)
+	done := make(chan error)
+	go func() {
+		var err error
+		for i := 1; i < 300 && err == nil; i++ {
+			err = change(byte(i))
+		}
+		done <- err
+	}()
+	for {
+		for _, f := range allFlows(g) {
+			h := f.Verdict.Header
+			require.Equal(t, h[5], h[11], "source and destination are of different times: %x", h)
+		}
+		select {
+		case err := <-done:
+			require.NoError(t, err)
+			return
+		default:
+		}
+	}
+}
