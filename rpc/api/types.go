@@ -263,7 +263,7 @@ type CaptureInterface struct {
 // CaptureSession is a capture, as capture.start and capture.status show it.
 type CaptureSession struct {
 	Name       string             `json:"name"`
-	State      string             `json:"state"` // active or dry_run
+	State      string             `json:"state"` // active, dry_run or broken
 	StartedAt  *time.Time         `json:"started_at,omitempty"`
 	SinkNodeIP string             `json:"sink_node_ip"`
 	UDPSrcPort uint16             `json:"udp_src_port"`

@@ -18,6 +18,9 @@ import (
 	"dpservice/rpc/api"
 )
 
+// dotSize is more than fits into a socket's buffer.
+const dotSize = 1 << 20
+
 // slow is a Graph whose DOT takes until it is released.
 type slow struct {
 	Graph
@@ -28,7 +31,7 @@ type slow struct {
 func (s slow) DOT() string {
 	s.entered <- struct{}{}
 	<-s.released
-	return strings.Repeat("x", 1<<22) // more than a socket's buffer
+	return strings.Repeat("x", dotSize)
 }
 
 type instant struct{ System }
@@ -93,11 +96,11 @@ func answers(t *testing.T, conn *net.UnixConn, what string) string {
 func TestClientsDoNotWaitForEachOther(t *testing.T) {
 	f := serveSlow(t, func(s *Server) { s.limits.Write = 2 * time.Second })
 	busy, stalled, halfSent := f.dial(t), f.dial(t), f.dial(t)
-	send(t, busy, dotCall)
-	<-f.graph.entered
 	send(t, stalled, dotCall) // and will not read its answer
 	<-f.graph.entered
 	f.graph.released <- struct{}{}
+	send(t, busy, dotCall)
+	<-f.graph.entered
 	send(t, halfSent, infoCall[:10])
 
 	assert.Contains(t, answers(t, f.dial(t), infoCall), `"version":"1"`)
@@ -107,7 +110,7 @@ func TestClientsDoNotWaitForEachOther(t *testing.T) {
 	f.graph.released <- struct{}{}
 	data, err := io.ReadAll(busy)
 	require.NoError(t, err)
-	assert.Greater(t, len(data), 1<<22, "a request in flight must be answered when the server ends")
+	assert.Greater(t, len(data), dotSize, "a request in flight must be answered when the server ends")
 	assert.NoError(t, <-f.served)
 }
 

@@ -28,7 +28,7 @@ func (h *handler) Handle(ctx context.Context, conn *jsonrpc2.Conn, req *jsonrpc2
 	result, err := h.call(ctx, req)
 	if req.Notif {
 		if err != nil {
-			h.log.Warn("notification failed", "method", req.Method, "error", err)
+			h.log.Debug("notification failed", "method", req.Method, "error", err)
 		}
 		return
 	}

@@ -3,9 +3,12 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"dpservice/capture"
 	"dpservice/dpservice/port"
@@ -150,6 +153,10 @@ func parseRoute(p api.Route) (vnet.Route, error) {
 
 func (c calls) ruleList(_ context.Context, p api.RuleListParams) (api.RuleListResult, error) {
 	rules, err := c.Rules.Rules(p)
+	slices.SortFunc(rules, func(a, b api.Rule) int {
+		return cmp.Or(cmp.Compare(a.PortID, b.PortID), cmp.Compare(a.Group, b.Group),
+			cmp.Compare(a.Priority, b.Priority), strings.Compare(a.Name, b.Name))
+	})
 	return api.RuleListResult{Rules: list(rules)}, err
 }
 

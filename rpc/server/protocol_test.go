@@ -97,6 +97,7 @@ func TestProtocol(t *testing.T) {
 		"cut off":                    {statusCall[:20], []string{parseError("unexpected end of the JSON text")}},
 		"empty batch":                {"[]", []string{invalidRequest("null", "the batch is empty")}},
 		"batch":                      {"[" + statusCall + "," + notification + "," + call("2") + "]", []string{"[" + statusReply + "," + reply("2") + "]"}},
+		"batch behind white space":   {" \n\t [" + statusCall + "]", []string{"[" + statusReply + "]"}},
 		"batch of one":               {"[" + statusCall + "]", []string{"[" + statusReply + "]"}},
 		"batch of notifications":     {"[" + notification + "," + notification + "]\n" + statusCall, []string{statusReply}},
 		"batch of nonsense":          {"[1,[]]", []string{"[" + invalidRequest("null", "want an object, got number") + "," + invalidRequest("null", "want an object, got array") + "]"}},

@@ -82,7 +82,7 @@ type Flow struct {
 
 // Rules lists the rules that stand in the NIC.
 type Rules interface {
-	// Rules returns the rules that fit p, ordered by port, group, priority and name. An unknown port is NotFound.
+	// Rules returns the rules that fit p, in any order. An unknown port is NotFound.
 	Rules(p api.RuleListParams) ([]api.Rule, error)
 }
 

@@ -246,13 +246,13 @@ func (rules) Rules(p api.RuleListParams) ([]api.Rule, error) {
 	hits, bytes := uint64(12), uint64(1200)
 	all := []api.Rule{
 		{
-			Name: "base/eth", Port: vf(0), PortID: 2, Domain: "transfer", Priority: 1,
-			Pattern: "represented_port ethdev_port_id is 2 / eth / end", Actions: "jump group 2 / end",
-		},
-		{
 			Name: "flow/1", Port: vf(0), PortID: 2, Domain: "transfer", Group: 2,
 			Pattern: "represented_port ethdev_port_id is 2 / eth / ipv4 / tcp / end",
 			Actions: "count / represented_port ethdev_port_id 3 / end", Hits: &hits, Bytes: &bytes,
+		},
+		{
+			Name: "base/eth", Port: vf(0), PortID: 2, Domain: "transfer", Priority: 1,
+			Pattern: "represented_port ethdev_port_id is 2 / eth / end", Actions: "jump group 2 / end",
 		},
 	}
 	return slices.DeleteFunc(all, func(r api.Rule) bool {
