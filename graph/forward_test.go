@@ -3,6 +3,9 @@
 package graph
 
 import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/google/gopacket"
@@ -223,4 +226,42 @@ func TestPortFull(t *testing.T) {
 	send(t, ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2)))
 	settle(t, g)
 	require.EqualValues(t, 1, counters(g)["drop_tx"])
+}
+
+// Bursts in which every packet goes another way, and the first packets of a flow come together. Within a flow order is
+// kept.
+func TestBurst(t *testing.T) {
+	g := newGraph(t)
+	r := rand.New(rand.NewPCG(5, 6))
+	want := map[*graphtest.Port]map[uint16][]string{ports.vf1: {}, ports.pf0: {}}
+	got := map[*graphtest.Port]map[uint16][]string{ports.vf1: {}, ports.pf0: {}}
+	for range 20 {
+		var burst [][]byte
+		for range 200 {
+			out, dst := ports.vf1, "10.0.0.2"
+			switch r.IntN(8) {
+			case 0:
+				out, dst = ports.pf0, "10.0.1.5"
+			case 1:
+				burst = append(burst, fromGuest0(t, "203.0.113.1", vUDP, udp(1, 2), payload(hello)))
+				continue
+			case 2:
+				burst = append(burst, []byte(hello))
+				continue
+			}
+			flow, text := uint16(r.IntN(40)), fmt.Sprintf("%s %d", hello, r.Uint32())
+			burst = append(burst, fromGuest0(t, dst, vUDP, udp(flow, 2), payload(text)))
+			want[out][flow] = append(want[out][flow], text)
+		}
+		require.NoError(t, ports.vf0.SendBurst(0, burst))
+		sent += uint64(len(burst))
+		settle(t, g)
+		for port, l4 := range map[*graphtest.Port]int{ports.vf1: 14 + 20, ports.pf0: 54 + 20} {
+			for f := port.Receive(0); f != nil; f = port.Receive(0) {
+				flow := binary.BigEndian.Uint16(f[l4:])
+				got[port][flow] = append(got[port][flow], string(f[l4+8:]))
+			}
+		}
+	}
+	require.Equal(t, want, got)
 }

@@ -105,7 +105,7 @@ func testInterfaces() []Interface {
 
 // newGraph returns a configured graph that runs; at the test's end it is closed, and every packet must be accounted for
 // and given back.
-func newGraph(t *testing.T, change ...func(*Config)) *Graph {
+func newGraph(t testing.TB, change ...func(*Config)) *Graph {
 	t.Helper()
 	drain(t)
 	sent = 0
@@ -135,7 +135,7 @@ func newGraph(t *testing.T, change ...func(*Config)) *Graph {
 }
 
 // drain takes what lies in the ports' rings, and then no buffer is missing.
-func drain(t *testing.T) {
+func drain(t testing.TB) {
 	t.Helper()
 	for _, p := range allPorts() {
 		for q := range workers {
@@ -151,7 +151,7 @@ func allPorts() []*graphtest.Port {
 }
 
 // settle waits until the graph has taken in what was sent and checks that nothing got lost within.
-func settle(t *testing.T, g *Graph) {
+func settle(t testing.TB, g *Graph) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		c := counters(g)

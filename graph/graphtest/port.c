@@ -118,6 +118,26 @@ test_port_send(struct test_port *port, uint16_t queue, const uint8_t *frame, uin
 }
 
 int
+test_port_send_burst(struct test_port *port, uint16_t queue, const uint8_t *bytes, const uint32_t *lens, uint32_t count)
+{
+	struct rte_mbuf *packets[TEST_BURST_MAX];
+	uint32_t i;
+
+	if (count > TEST_BURST_MAX)
+		return -EINVAL;
+	for (i = 0; i < count; i++) {
+		packets[i] = make_packet(port->pool, bytes, lens[i], 0);
+		if (packets[i] == NULL)
+			break;
+		bytes += lens[i];
+	}
+	if (i == count && rte_ring_enqueue_bulk(port->to_graph[queue], (void **)packets, count, NULL) == count)
+		return 0;
+	rte_pktmbuf_free_bulk(packets, i);
+	return -ENOBUFS;
+}
+
+int
 test_port_receive(struct test_port *port, uint16_t queue, uint8_t *buf, uint32_t size)
 {
 	struct rte_mbuf *m;

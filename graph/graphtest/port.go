@@ -51,6 +51,25 @@ func (p *Port) Send(queue int, frame []byte, segment int) error {
 	return nil
 }
 
+// MaxBurst is the most frames that SendBurst takes.
+const MaxBurst = C.TEST_BURST_MAX
+
+// SendBurst makes the graph find all frames at once.
+func (p *Port) SendBurst(queue int, frames [][]byte) error {
+	var bytes []byte
+	lens := make([]C.uint32_t, len(frames))
+	for i, f := range frames {
+		bytes = append(bytes, f...)
+		lens[i] = C.uint32_t(len(f))
+	}
+	rc := C.test_port_send_burst(p.p, C.uint16_t(queue), (*C.uint8_t)(unsafe.SliceData(bytes)), unsafe.SliceData(lens),
+		C.uint32_t(len(frames)))
+	if rc < 0 {
+		return fmt.Errorf("send %d frames: %w", len(frames), syscall.Errno(-rc))
+	}
+	return nil
+}
+
 // Receive returns the next frame that the graph has sent by a queue; nil if there is none.
 func (p *Port) Receive(queue int) []byte {
 	buf := make([]byte, maxFrame)

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package graph
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"dpservice/graph/graphtest"
+)
+
+// BenchmarkNodes shows the TSC cycles per packet of every node but rx and tx, with full bursts.
+func BenchmarkNodes(b *testing.B) {
+	for name, c := range map[string]struct {
+		in, out *graphtest.Port
+		frame   func(flow int) []byte
+	}{
+		"VF to VF": {ports.vf0, ports.vf1, func(flow int) []byte {
+			return frame(b, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(uint16(flow), 2))
+		}},
+		"VF to PF0": {ports.vf0, ports.pf0, func(flow int) []byte {
+			return frame(b, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.1.5", 64, vUDP), udp(uint16(flow), 2))
+		}},
+		"PF0 to VF": {ports.pf0, ports.vf0, func(flow int) []byte {
+			return frame(b, eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay0.String(), 61, inIP4),
+				ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(uint16(flow), 1))
+		}},
+	} {
+		for _, flows := range []int{1, 1000, 50000} {
+			b.Run(fmt.Sprintf("%s/%d flows", name, flows), func(b *testing.B) {
+				benchmarkNodes(b, c.in, c.out, flows, c.frame)
+			})
+		}
+	}
+}
+
+func benchmarkNodes(b *testing.B, in, out *graphtest.Port, flows int, frameOf func(int) []byte) {
+	g := newGraph(b, func(c *Config) { c.FlowCapacity = 1 << 16; c.Offload = false })
+	const burst = graphtest.MaxBurst
+	next := func(i int) [][]byte {
+		frames := make([][]byte, burst)
+		for j := range frames {
+			frames[j] = frameOf((i*burst + j) % flows)
+		}
+		return frames
+	}
+	send := func(frames [][]byte) {
+		require.NoError(b, in.SendBurst(0, frames))
+		sent += burst
+		for n := 0; n < burst; {
+			if out.Receive(0) != nil {
+				n++
+			}
+		}
+	}
+	bursts := make([][][]byte, max(1, flows/burst))
+	for i := range bursts {
+		bursts[i] = next(i)
+		send(bursts[i])
+	}
+	samples := map[string][]float64{}
+	before := g.Stats()
+	b.ResetTimer()
+	for i := range b.N {
+		send(bursts[i%len(bursts)])
+		after := g.Stats()
+		for j, s := range after {
+			if s.Packets-before[j].Packets == burst && !strings.HasPrefix(s.Name, "rx-") && !strings.HasPrefix(s.Name, "tx-") {
+				samples[s.Name] = append(samples[s.Name], float64(s.Cycles-before[j].Cycles)/burst)
+			}
+		}
+		before = after
+	}
+	b.StopTimer()
+	var total float64
+	for name, s := range samples {
+		slices.Sort(s)
+		median := s[len(s)/2] // whoever else uses the core makes outliers
+		b.ReportMetric(median, name+"-cycles")
+		total += median
+	}
+	b.ReportMetric(total, "cycles/packet")
+}
