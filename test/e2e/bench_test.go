@@ -74,10 +74,10 @@ func (b *bench) connect() {
 	require.NoError(b.t, topology.Connect(b.ctx, b.net, b.daemons))
 }
 
-// within waits for cond to become true.
-func (b *bench) within(d time.Duration, cond func() error) {
+// eventually waits for cond to become true.
+func (b *bench) eventually(cond func() error) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, d)
+	ctx, cancel := context.WithTimeout(b.ctx, stateTimeout)
 	defer cancel()
 	require.NoError(b.t, topology.Until(ctx, cond))
 }
@@ -140,6 +140,17 @@ func (b *bench) xstat(name string) uint64 {
 	return sum
 }
 
+// waitHits waits until the NIC's rules have matched so many packets.
+func (b *bench) waitHits(want uint64) {
+	b.t.Helper()
+	b.eventually(func() error {
+		if got := b.xstat("hits"); got < want {
+			return fmt.Errorf("the NIC's rules have matched %d of %d packets", got, want)
+		}
+		return nil
+	})
+}
+
 // rules are the rules in the first daemon's NIC, without what counts.
 func (b *bench) rules() []api.Rule {
 	b.t.Helper()
@@ -165,7 +176,7 @@ var errNotOffloaded = errors.New("not offloaded")
 // waitOffloaded waits until the NIC has taken over so many flows of a protocol from src to dst on a daemon.
 func (b *bench) waitOffloaded(d *topology.Daemon, want int, proto, src, dst string) {
 	b.t.Helper()
-	b.within(stateTimeout, func() error {
+	b.eventually(func() error {
 		flows, err := b.flows(d, proto, src, dst)
 		if err != nil {
 			return err

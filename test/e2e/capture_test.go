@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,7 +78,7 @@ func (c *capture) stop() {
 // waitCopies waits until the sink has so many copies that are wanted.
 func (c *capture) waitCopies(want int) {
 	c.b.t.Helper()
-	c.b.within(stateTimeout, func() error {
+	c.b.eventually(func() error {
 		frames, err := c.sink.Frames()
 		if err != nil {
 			return err
@@ -212,6 +213,9 @@ func TestCaptureOffloadedTraffic(t *testing.T) {
 	c.stop()
 	require.Equal(t, rules, b.rules(), "the NIC's rules are as before the capture")
 	require.Equal(t, software, b.softwareLookups(), "no packet went to the software path for the capture's sake")
+	sampled, hits := b.xstat("sampled"), b.xstat("hits")
+	b.waitHits(hits + 200)
+	require.Equal(t, sampled, b.xstat("sampled"), "the NIC samples no more")
 
 	for _, p := range pings {
 		p.lossless()
@@ -224,6 +228,11 @@ func TestCaptureOffloadedTraffic(t *testing.T) {
 	e := c.finish()
 	c.check(e, "vm-1", "vm-2", "pf0")
 	c.checkHeaders(sink)
+	for id, r := range c.guests {
+		again, err := record.Fields(b.ctx, b.net.Lab, r.File, "tcp.analysis.retransmission", "frame.number")
+		require.NoError(t, err)
+		require.Empty(t, again, "%s retransmitted: TCP segments were lost", id)
+	}
 }
 
 // checkStatus looks at the running capture through dpctl.
@@ -301,7 +310,7 @@ func TestCaptureOfOneVM(t *testing.T) {
 	b.reach(vm1, vm2.IPv6.String())
 	mac, err := vm1.MAC("eth0")
 	require.NoError(t, err)
-	p := b.startPing(vm1, vm2.IPv6.String(), 4*time.Second)
+	p := b.startPing(vm1, vm2.IPv6.String(), 6*time.Second)
 	for range 2 {
 		c := b.startRecording(b.net.Sink, "eth0")
 		c.start(b.net.SinkIP.String(), "--vf=vm-1")
@@ -314,4 +323,60 @@ func TestCaptureOfOneVM(t *testing.T) {
 		}
 	}
 	p.lossless()
+}
+
+// TestToggleLosesNothing switches the capture on and off many times under traffic in every direction: guests get every
+// packet, once, and none of them takes the software path.
+func TestToggleLosesNothing(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{}, 2, 1)
+	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
+	b.reach(vm1, vm2.IPv4.String())
+	b.reach(vm1, vm3.IPv6.String())
+
+	const run = 6 * time.Second
+	pings := []*ping{b.startPing(vm2, vm1.IPv4.String(), run), b.startPing(vm3, vm1.IPv6.String(), run)}
+	local := b.startIperf(vm1, vm2, vm2.IPv4.String(), 5201, run, "30M", "-u", "-l", "1400")
+	remote := b.startIperf(vm3, vm2, vm2.IPv6.String(), 5202, run, "20M", "-u", "-l", "1400")
+	d := b.daemons[0]
+	b.waitOffloaded(d, 1, "udp", vm1.IPv4.String(), vm2.IPv4.String())
+	b.waitOffloaded(d, 1, "udp", vm3.IPv6.String(), vm2.IPv6.String())
+	b.waitOffloaded(d, 1, "icmp", vm1.IPv4.String(), vm2.IPv4.String())
+	b.waitOffloaded(d, 1, "icmp6", vm1.IPv6.String(), vm3.IPv6.String())
+	b.waitOffloaded(d, 1, "icmp6", vm3.IPv6.String(), vm1.IPv6.String())
+
+	rules, software := b.rules(), b.softwareLookups()
+	for range 20 {
+		b.dpctl(captureStart(b.net.SinkIP.String(), "--vf=vm-1,vm-2", "--pf=0")...)
+		b.dpctl("capture", "stop")
+	}
+	require.Equal(t, software, b.softwareLookups())
+	require.Equal(t, rules, b.rules())
+	for _, p := range pings {
+		p.lossless()
+	}
+	local.lossless()
+	remote.lossless()
+}
+
+// TestCaptureSixteenInterfaces captures as many interfaces as can be, fifteen VFs and PF0; one more is refused.
+func TestCaptureSixteenInterfaces(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{NoPF1: true}, 15)
+	var ids []string
+	for _, vm := range b.vms {
+		ids = append(ids, vm.ID)
+	}
+	sink, all := b.net.SinkIP.String(), "--vf="+strings.Join(ids, ",")
+	r, err := b.daemons[0].Dpctl(b.ctx, captureStart(sink, all+",vm-16", "--pf=0")...)
+	require.NoError(t, err)
+	require.Equal(t, exitRefused, r.Code)
+	require.Contains(t, r.Stderr, "LIMIT_REACHED")
+
+	b.reach(b.vms[0], b.vms[14].IPv4.String())
+	c := b.startRecording(b.net.Sink, "eth0")
+	c.start(sink, all, "--pf=0")
+	for _, vm := range b.vms[1:] {
+		b.startPing(vm, b.vms[0].IPv4.String(), 50*time.Millisecond).lossless()
+	}
+	c.stop()
+	c.check(c.finish(), ids...)
 }

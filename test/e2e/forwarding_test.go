@@ -3,10 +3,12 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"dpservice/rpc/api"
+	"dpservice/test/record"
 	"dpservice/test/topology"
 
 	"github.com/stretchr/testify/require"
@@ -38,13 +40,7 @@ func TestOffloadedFlowsBypassSoftware(t *testing.T) {
 	b.waitOffloaded(d, 1, "tcp", vm1.IPv6.String(), v6)
 
 	software, hits := b.softwareLookups(), b.xstat("hits")
-	const enough = 5000
-	b.within(run, func() error {
-		if got := b.xstat("hits") - hits; got < enough {
-			return errNotOffloaded
-		}
-		return nil
-	})
+	b.waitHits(hits + 5000)
 	require.Equal(t, software, b.softwareLookups(), "packets of offloaded flows on the software path")
 
 	ping4.lossless()
@@ -94,4 +90,86 @@ func TestUnknownDestinationIsDropped(t *testing.T) {
 		dropped[n.Name] = n.Packets
 	}
 	require.GreaterOrEqual(t, dropped["drop_no_route"], uint64(1), "%v", dropped)
+}
+
+// TestPathsRewriteAlike looks at what a guest and the wire get, from a flow's first packets, which software forwards, to
+// its later ones, which the NIC forwards: the headers do not differ.
+func TestPathsRewriteAlike(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{}, 2, 1)
+	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
+	b.reach(vm2, vm1.IPv6.String()) // so that the guests' MACs are known, and no flow of the test is
+	b.reach(vm3, vm2.IPv6.String())
+	h := b.net.Hypervisors[0]
+	mac := func(ns *topology.Namespace, device string) string {
+		m, err := ns.MAC(device)
+		require.NoError(t, err)
+		return m.String()
+	}
+	underlay := map[string]string{}
+	for _, d := range b.daemons {
+		var list api.InterfaceListResult
+		require.NoError(t, d.Call(b.ctx, api.MethodInterfaceList, nil, &list))
+		for _, i := range list.Interfaces {
+			underlay[i.ID] = i.UnderlayIP
+		}
+	}
+
+	local := b.record(vm2.Namespace, "eth0", record.In, "icmp[0] == 8")
+	wire := b.record(b.net.Router, h.RouterLink, record.In, "ip6 proto 4")
+	remote := b.record(vm3.Namespace, "eth0", record.In, "icmp[0] == 8")
+	before := b.softwareLookups()
+	b.startPing(vm1, vm2.IPv4.String(), time.Second).lossless()
+	b.startPing(vm1, vm3.IPv4.String(), time.Second).lossless()
+	require.Greater(t, b.softwareLookups(), before, "the first packets took the software path")
+	b.waitOffloaded(b.daemons[0], 1, "icmp", vm1.IPv4.String(), vm2.IPv4.String())
+	b.waitOffloaded(b.daemons[0], 1, "icmp", vm1.IPv4.String(), vm3.IPv4.String())
+	require.Less(t, b.softwareLookups(), before+100, "the later ones did not")
+
+	b.sameHeaders(local, []string{mac(h.Namespace, "guest1"), mac(vm2.Namespace, "eth0"), "63", "98"},
+		"eth.src", "eth.dst", "ip.ttl", "frame.len")
+	b.sameHeaders(wire, []string{mac(h.Namespace, "wire0"), mac(b.net.Router, h.RouterLink), underlay["vm-1"], underlay["vm-3"],
+		"4", "84", "63", "138"},
+		"eth.src", "eth.dst", "ipv6.src", "ipv6.dst", "ipv6.nxt", "ipv6.plen", "ip.ttl", "frame.len")
+	b.sameHeaders(remote, []string{mac(b.net.Hypervisors[1].Namespace, "guest0"), mac(vm3.Namespace, "eth0"), "63", "98"},
+		"eth.src", "eth.dst", "ip.ttl", "frame.len")
+}
+
+// sameHeaders ends a recording and requires that it has a hundred frames whose fields all are as wanted.
+func (b *bench) sameHeaders(r *record.Recorder, want []string, fields ...string) {
+	b.t.Helper()
+	b.stopRecording(r)
+	rows, err := record.Fields(b.ctx, b.net.Lab, r.File, "icmp", fields...)
+	require.NoError(b.t, err)
+	require.Len(b.t, rows, 100)
+	for i, row := range rows {
+		require.Equal(b.t, want, row, "frame %d", i+1)
+	}
+}
+
+// TestIdleFlowsLeaveTheNIC keeps a flow busy for longer than the time-out, and then silent: its rules stay, then go.
+func TestIdleFlowsLeaveTheNIC(t *testing.T) {
+	const timeout = 2 * time.Second
+	b := newBench(t, topology.DaemonConfig{FlowTimeout: timeout}, 2)
+	vm1, vm2 := b.vms[0], b.vms[1]
+	base := b.rules()
+	b.reach(vm1, vm2.IPv4.String())
+
+	p := b.startPing(vm1, vm2.IPv4.String(), 2*timeout)
+	b.waitOffloaded(b.daemons[0], 1, "icmp", vm1.IPv4.String(), vm2.IPv4.String())
+	b.waitOffloaded(b.daemons[0], 1, "icmp", vm2.IPv4.String(), vm1.IPv4.String())
+	software := b.softwareLookups()
+	p.lossless()
+	require.Equal(t, software, b.softwareLookups(), "a busy flow does not age")
+
+	b.eventually(func() error {
+		var list api.FlowListResult
+		if err := b.daemons[0].Call(b.ctx, api.MethodFlowList, nil, &list); err != nil {
+			return err
+		}
+		if len(list.Flows) > 0 {
+			return fmt.Errorf("idle flows: %+v", list.Flows)
+		}
+		return nil
+	})
+	require.Equal(t, base, b.rules())
 }

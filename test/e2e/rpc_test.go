@@ -73,7 +73,7 @@ func TestJSONRPCThroughSocat(t *testing.T) {
 		"unspecified sink":   {start(`{"sink_node_ip":"::"}`), api.CodeInvalidParams, "::"},
 		"multicast sink":     {start(`{"sink_node_ip":"ff02::1"}`), api.CodeInvalidParams, "ff02::1"},
 		"link-local sink":    {start(`{"sink_node_ip":"fe80::1"}`), api.CodeInvalidParams, "fe80::1"},
-		"no interfaces":      {start(`{"interfaces":[]}`), api.CodeInvalidParams, "interfaces"},
+		"no interfaces":      {start(`{"interfaces":[]}`), api.CodeInvalidParams, "no interface"},
 		"an interface twice": {start(`{"interfaces":[{"vf":"vm-1"},{"vf":"vm-1"}]}`), api.CodeInvalidParams, "vm-1"},
 		"unknown interface":  {start(`{"interfaces":[{"vf":"vm-9"}]}`), api.CodeNotFound, "vm-9"},
 		"PF1":                {start(`{"interfaces":[{"pf":1}]}`), api.CodeNotSupported, "PF1 is not in switchdev mode"},

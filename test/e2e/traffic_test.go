@@ -45,7 +45,7 @@ func (p *ping) lossless() {
 // reach waits until one guest gets answers from an address.
 func (b *bench) reach(from *topology.Guest, to string) {
 	b.t.Helper()
-	b.within(stateTimeout, func() error {
+	b.eventually(func() error {
 		r, err := from.Run(b.ctx, "ping", "-n", "-c", "1", "-W", "1", to)
 		if err != nil {
 			return err

@@ -22,7 +22,7 @@ const (
 	// settled is how long a recording must not have grown to be taken as complete.
 	settled = 200 * time.Millisecond
 	// settleTimeout bounds the wait when traffic goes on: then the recording's end is where it was cut.
-	settleTimeout = 2 * time.Second
+	settleTimeout = 600 * time.Millisecond
 	// bufferKiB is tcpdump's ring in the kernel, large enough that a busy machine loses nothing.
 	bufferKiB = "16384"
 )

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -35,7 +34,9 @@ type Daemon struct {
 
 // DaemonConfig is what may differ between one daemon and another.
 type DaemonConfig struct {
-	NoOffload bool
+	NoOffload   bool
+	NoPF1       bool          // Debian's DPDK has 32 ethdevs, far sides included: without PF1 there can be 15 VFs
+	FlowTimeout time.Duration // zero is dpservice's own default
 }
 
 // BuildDir is where `make build` puts the binaries: build/ beside go.mod, or what DPLAB_BUILD says.
@@ -111,11 +112,16 @@ func (h *Hypervisor) LaunchDaemon(c DaemonConfig) (*Daemon, error) {
 // config is the hypervisor's configuration file.
 func (h *Hypervisor) config(dir, socket string, c DaemonConfig) string {
 	eal := []string{
-		"--no-huge", "-m", "256", "--no-pci", "--no-telemetry", "--lcores", "0@(0-1),1@(0-1)",
+		"--no-huge", "-m", "256", "--no-pci", "--no-telemetry", "-l", "0,1",
 		"--file-prefix", filepath.Base(dir), "-d", filepath.Join(dir, plugin),
-		"--vdev=net_af_packet0,iface=wire0", "--vdev=net_af_packet1,iface=wire1",
+		"--vdev=net_af_packet0,iface=wire0",
 	}
-	nic := "--vdev=net_eswitch0,pf0=net_af_packet0,pf1=net_af_packet1"
+	nic, ports := "--vdev=net_eswitch0,pf0=net_af_packet0", "pf0: net_eswitch0"
+	if !c.NoPF1 {
+		eal = append(eal, "--vdev=net_af_packet1,iface=wire1")
+		nic += ",pf1=net_af_packet1"
+		ports += ", pf1: net_eswitch0_pf1"
+	}
 	for vf := range h.Guests {
 		eal = append(eal, fmt.Sprintf("--vdev=net_af_packet%d,iface=guest%d", vf+2, vf))
 		nic += fmt.Sprintf(",vf%d=net_af_packet%d", vf, vf+2)
@@ -125,9 +131,12 @@ func (h *Hypervisor) config(dir, socket string, c DaemonConfig) string {
 	for _, arg := range append(eal, nic) {
 		fmt.Fprintf(&b, "  - %q\n", arg)
 	}
-	b.WriteString(`ports: {pf0: net_eswitch0, pf1: net_eswitch0_pf1, vfs: "net_eswitch0_representor_vf*"}` + "\n")
+	fmt.Fprintf(&b, "ports: {%s, vfs: \"net_eswitch0_representor_vf*\"}\n", ports)
 	fmt.Fprintf(&b, "underlay: {ip: %q, router_mac: auto}\n", h.UnderlayIP)
 	fmt.Fprintf(&b, "offload: %t\n", !c.NoOffload)
+	if c.FlowTimeout != 0 {
+		fmt.Fprintf(&b, "flows: {timeout: %s}\n", c.FlowTimeout)
+	}
 	fmt.Fprintf(&b, "socket: %s\n", socket)
 	return b.String()
 }
@@ -139,11 +148,10 @@ func (d *Daemon) waitReady(ctx context.Context) error {
 			return Permanent(fmt.Errorf("dpservice ended at its start: %s%s", d.Stdout, d.Stderr))
 		default:
 		}
-		conn, err := net.Dial("unix", d.Socket)
-		if err != nil {
+		if _, err := os.Stat(d.Socket); err != nil {
 			return fmt.Errorf("dpservice does not listen yet: %w", err)
 		}
-		return conn.Close()
+		return d.Call(ctx, "system.info", nil, nil)
 	})
 }
 

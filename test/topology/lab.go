@@ -38,6 +38,7 @@ type Lab struct {
 	id  string
 	dir string
 
+	closing    sync.Mutex // held while Close works: whoever calls it returns after the work is done
 	mu         sync.Mutex
 	closed     bool
 	processes  []*Process
@@ -53,7 +54,7 @@ func New() (*Lab, error) {
 	if _, err := rand.Read(suffix); err != nil {
 		return nil, fmt.Errorf("drawing a random name: %w", err)
 	}
-	id := ownPrefix() + hex.EncodeToString(suffix)
+	id := ownerPrefix(os.Getpid()) + hex.EncodeToString(suffix)
 	l := &Lab{id: id, dir: filepath.Join(runDir, id)}
 	if err := os.Mkdir(l.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the lab's folder: %w", err)
@@ -75,6 +76,8 @@ func (l *Lab) Path(name string) string { return filepath.Join(l.dir, name) }
 
 // Close ends the lab's processes, newest first, and removes its namespaces and files. It can be called twice.
 func (l *Lab) Close() error {
+	l.closing.Lock()
+	defer l.closing.Unlock()
 	l.mu.Lock()
 	l.closed = true
 	processes, namespaces := l.processes, l.namespaces
@@ -113,28 +116,37 @@ func CloseAll() error {
 	return errors.Join(errs...)
 }
 
-// Leaks names what labs of this process have left behind: namespaces, processes, files.
+// Leaks names what this process's labs have left behind: namespaces, files, processes.
 func Leaks() ([]string, error) {
-	var leaks []string
-	namespaces, dirs, err := remains()
+	left, err := Left(os.Getpid())
 	if err != nil {
 		return nil, err
-	}
-	for _, name := range namespaces {
-		if strings.HasPrefix(name, ownPrefix()) {
-			leaks = append(leaks, "namespace "+name)
-		}
-	}
-	for _, name := range dirs {
-		if strings.HasPrefix(name, ownPrefix()) {
-			leaks = append(leaks, "folder "+filepath.Join(runDir, name))
-		}
 	}
 	children, err := childProcesses()
 	if err != nil {
 		return nil, err
 	}
-	return append(leaks, children...), nil
+	return append(left, children...), nil
+}
+
+// Left names the namespaces and folders that the labs of a process, living or dead, have left behind.
+func Left(pid int) ([]string, error) {
+	namespaces, dirs, err := remains()
+	if err != nil {
+		return nil, err
+	}
+	var left []string
+	for _, name := range namespaces {
+		if strings.HasPrefix(name, ownerPrefix(pid)) {
+			left = append(left, "namespace "+name)
+		}
+	}
+	for _, name := range dirs {
+		if strings.HasPrefix(name, ownerPrefix(pid)) {
+			left = append(left, "folder "+filepath.Join(runDir, name))
+		}
+	}
+	return left, nil
 }
 
 // Sweep removes the labs of processes that are no more: killed ones that could not clean up.
@@ -185,7 +197,7 @@ func labNames(dir string) ([]string, error) {
 	return names, nil
 }
 
-func ownPrefix() string { return prefix + strconv.Itoa(os.Getpid()) + "-" }
+func ownerPrefix(pid int) string { return prefix + strconv.Itoa(pid) + "-" }
 
 func ownerGone(name string) bool {
 	pid, _, _ := strings.Cut(strings.TrimPrefix(name, prefix), "-")

@@ -28,7 +28,7 @@ func CloseOnSignal() (stop func()) {
 	}()
 	return func() {
 		signal.Stop(signals)
-		close(done)
+		done <- struct{}{} // after a signal nobody receives: wait here for the end of the process
 	}
 }
 

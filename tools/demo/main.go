@@ -24,7 +24,7 @@ const (
 	headerLen   = 62
 	shownFrames = 12
 	// trafficTime is how long the VMs talk; the demo takes a good part of it.
-	trafficTime = "15"
+	trafficTime = "8"
 )
 
 const picture = `
@@ -132,8 +132,8 @@ func (d *demo) startTraffic() error {
 
 func (d *demo) waitOffloaded() error {
 	heading("Wait until the NIC forwards them by itself")
-	// Both ways of the ping and of iperf3's two connections.
-	const want = 6
+	// Both ways of the first ping, the ping in the background, and iperf3's two connections.
+	const want = 8
 	if err := d.until(func() error {
 		var list api.FlowListResult
 		if err := d.daemon.Call(d.ctx, api.MethodFlowList, map[string]any{"filter": map[string]any{"offloaded": true}}, &list); err != nil {
