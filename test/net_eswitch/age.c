@@ -104,19 +104,19 @@ take_news(struct esw_port *port)
 static void
 alarm(void *arg)
 {
+	struct rte_eth_dev *tell[ESW_MAX_PORTS];
 	struct esw_nic *nic = arg;
-	bool tell[ESW_MAX_PORTS];
 	uint32_t i;
 
 	pthread_mutex_lock(&nic->flow_lock);
 	look_at_wheel(nic);
 	for (i = 0; i < nic->ports; i++)
-		tell[i] = take_news(nic->port[i]);
+		tell[i] = take_news(nic->port[i]) ? nic->port[i]->dev : NULL;
 	pthread_mutex_unlock(&nic->flow_lock);
 	/* Without the lock: the callback may well call rte_flow. */
 	for (i = 0; i < nic->ports; i++)
-		if (tell[i])
-			rte_eth_dev_callback_process(nic->port[i]->dev, RTE_ETH_EVENT_FLOW_AGED, NULL);
+		if (tell[i] != NULL)
+			rte_eth_dev_callback_process(tell[i], RTE_ETH_EVENT_FLOW_AGED, NULL);
 	if (rte_eal_alarm_set(ALARM_US, alarm, nic) < 0)
 		ESW_LOG(ERR, "%s: ageing stops: cannot set an alarm\n", nic->name);
 }

@@ -213,7 +213,10 @@ kernel_mtu(uint16_t ethdev, unsigned long request, struct ifreq *ifr)
 	return ret;
 }
 
-/* The far side's MTU. Drivers over a kernel interface do not know that interface's, so it is asked itself. */
+/*
+ * The far side's MTU. Drivers over a kernel interface do not know that interface's, so it is asked itself. Where the
+ * far side has none, it is what was set last.
+ */
 uint32_t
 esw_far_mtu(const struct esw_port *port)
 {
@@ -222,6 +225,8 @@ esw_far_mtu(const struct esw_port *port)
 
 	if (kernel_mtu(port->far.ethdev, SIOCGIFMTU, &ifr) == 0)
 		return ifr.ifr_mtu;
+	if (port->mtu != 0)
+		return port->mtu;
 	if (rte_eth_dev_get_mtu(port->far.ethdev, &mtu) < 0)
 		return RTE_ETHER_MTU;
 	return mtu;

@@ -228,6 +228,8 @@ read_vlan(struct reader *r)
 	deepen(r, DEPTH_L2);
 	spec = (const void *)v.spec;
 	mask = (const void *)v.mask;
+	if (r->rule->pattern.mask.tagged && !r->rule->pattern.key.tagged)
+		return REFUSE(r, EINVAL, "the L2 item before it says that there is none");
 	require_byte(r, KEY(tagged), 1);
 	COPY(r, KEY(vlan_tci), &v, struct rte_flow_item_vlan, hdr.vlan_tci);
 	COPY(r, KEY(vlan_type), &v, struct rte_flow_item_vlan, hdr.eth_proto);

@@ -26,9 +26,6 @@ check_priority(const struct rte_flow_attr *attr, struct rte_flow_error *error)
 static int
 check_attr(const struct esw_port *port, const struct rte_flow_attr *attr, struct rte_flow_error *error)
 {
-	if (attr->egress && attr->transfer)
-		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ATTR_EGRESS, attr,
-				      "egress and transfer exclude each other");
 	if (attr->ingress + attr->egress + attr->transfer != 1)
 		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ATTR, attr,
 				      "exactly one of ingress, egress and transfer has to be given");

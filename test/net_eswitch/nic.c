@@ -221,7 +221,9 @@ esw_nic_port_closed(struct esw_port *port)
 {
 	struct esw_nic *nic = port->nic;
 
+	pthread_mutex_lock(&nic->flow_lock);
 	port->dev = NULL;
+	pthread_mutex_unlock(&nic->flow_lock);
 	if (--nic->open_ports > 0)
 		return;
 	TAILQ_REMOVE(&nics, nic, next);

@@ -1,0 +1,768 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Packets through the whole NIC. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <netinet/in.h>
+#include <rte_bus_vdev.h>
+#include <rte_ethdev.h>
+#include <rte_ip.h>
+#include <rte_udp.h>
+
+#include "nic.h"
+
+#define ETH ITEM(ETH)
+
+/* UDP to a port. */
+#define UDP_TO(n) ITEM(UDP, .spec = &(const struct rte_flow_item_udp){ .hdr.dst_port = RTE_BE16(n) }, \
+		       .mask = &(const struct rte_flow_item_udp){ .hdr.dst_port = UINT16_MAX })
+
+static void
+shows_its_ports_and_hides_their_far_sides(void **state)
+{
+	struct rte_eth_dev_info pf0, pf1, vf3;
+	uint16_t port, seen = 0;
+
+	(void)state;
+	RTE_ETH_FOREACH_DEV(port)
+		seen++;
+	assert_int_equal(seen, NIC_PORTS);
+	assert_int_equal(rte_eth_dev_info_get(nic.port[PF0], &pf0), 0);
+	assert_int_equal(rte_eth_dev_info_get(nic.port[PF1], &pf1), 0);
+	assert_int_equal(rte_eth_dev_info_get(nic.port[VF3], &vf3), 0);
+	assert_int_equal(pf0.switch_info.domain_id, vf3.switch_info.domain_id);
+	assert_int_equal(pf1.switch_info.domain_id, RTE_ETH_DEV_SWITCH_DOMAIN_ID_INVALID);
+	assert_string_equal(pf0.switch_info.name, vf3.switch_info.name);
+	assert_int_equal(vf3.switch_info.port_id, 3);
+	assert_int_equal(pf0.if_index, 0);
+	assert_true(*vf3.dev_flags & RTE_ETH_DEV_REPRESENTOR);
+	assert_false(*pf0.dev_flags & RTE_ETH_DEV_REPRESENTOR);
+	assert_true(*pf0.dev_flags & RTE_ETH_DEV_FLOW_OPS_THREAD_SAFE);
+	assert_int_equal(nic.esw[VF3]->dev->data->representor_id, 3);
+}
+
+static void
+takes_the_mac_of_the_far_side(void **state)
+{
+	struct rte_ether_addr near, far;
+
+	(void)state;
+	assert_int_equal(rte_eth_macaddr_get(nic.port[VF0], &near), 0);
+	assert_int_equal(rte_eth_macaddr_get(nic.far[VF0], &far), 0);
+	assert_memory_equal(&near, &far, sizeof(near));
+}
+
+static void
+gives_misses_to_the_source_port(void **state)
+{
+	struct frame f = udp4_frame(1, 2);
+	struct rte_eth_stats stats;
+	int port;
+
+	(void)state;
+	for (port = 0; port < NIC_PORTS; port++) {
+		nic_arrive(port, &f);
+		nic_assert_received(port, &f);
+		nic_assert_quiet();
+		assert_int_equal(nic_stat(port, "misses"), port == PF1 ? 0 : 1);
+		assert_int_equal(rte_eth_stats_get(nic.port[port], &stats), 0);
+		assert_int_equal(stats.ipackets, 1);
+		assert_int_equal(stats.ibytes, f.len);
+	}
+}
+
+static void
+sends_what_the_application_sends_past_the_rules(void **state)
+{
+	struct frame f = udp4_frame(1, 2);
+
+	(void)state;
+	nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(ACTION(DROP)));
+	nic_send(VF0, &f);
+	nic_assert_left(VF0, &f);
+	nic_assert_quiet();
+	assert_int_equal(nic_stat(VF0, "far_tx_packets"), 1);
+}
+
+static void
+forwards_hits_unseen(void **state)
+{
+	struct frame f = udp4_frame(1, 2);
+	struct rte_flow *flow;
+
+	(void)state;
+	flow = nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(TO(VF3)));
+	nic_arrive(VF0, &f);
+	nic_assert_left(VF3, &f);
+	nic_assert_quiet();
+	assert_int_equal(nic_stat(VF0, "hits"), 1);
+	/* Other ports' packets are not the rule's. */
+	nic_arrive(VF3, &f);
+	nic_assert_received(VF3, &f);
+	nic_destroy(VF0, flow);
+	nic_arrive(VF0, &f);
+	nic_assert_received(VF0, &f);
+	nic_assert_quiet();
+}
+
+static void
+lets_a_rule_name_another_source_port(void **state)
+{
+	struct frame f = udp4_frame(1, 2);
+	const struct rte_flow_item_ethdev vf0 = { .port_id = nic.port[VF0] };
+	const struct rte_flow_item_port_id vf3 = { .id = nic.port[VF3] };
+
+	(void)state;
+	nic_rule(PF0, transfer, ITEMS(ITEM(REPRESENTED_PORT, .spec = &vf0), ETH), ACTIONS(TO(PF0)));
+	nic_rule(PF0, transfer, ITEMS(ITEM(PORT_ID, .spec = &vf3), ETH), ACTIONS(TO_ID(VF0)));
+	nic_arrive(VF0, &f);
+	nic_assert_left(PF0, &f);
+	nic_arrive(VF3, &f);
+	nic_assert_left(VF0, &f);
+	nic_arrive(PF0, &f);
+	nic_assert_received(PF0, &f);
+	nic_assert_quiet();
+}
+
+static void
+jumps_and_misses_in_any_group(void **state)
+{
+	struct frame hit = udp4_frame(1, 53), miss = udp4_frame(1, 54);
+
+	(void)state;
+	nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(JUMP(2)));
+	nic_rule(VF0, transfer_group(2), ITEMS(ETH, ITEM(IPV4), UDP_TO(53)), ACTIONS(TO(PF0)));
+	nic_arrive(VF0, &hit);
+	nic_assert_left(PF0, &hit);
+	nic_arrive(VF0, &miss);
+	nic_assert_received(VF0, &miss);
+	nic_assert_quiet();
+	assert_int_equal(nic_stat(VF0, "hits"), 1);
+	assert_int_equal(nic_stat(VF0, "misses"), 1);
+}
+
+/* What a header of 62 bytes around f is to look like; the UDP source port is the NIC's to choose. */
+static struct frame
+encapsulated(const struct frame *f, const struct frame *got)
+{
+	struct frame want = { 0 };
+	struct rte_ipv6_hdr *ip;
+	struct rte_udp_hdr *udp;
+
+	frame_bytes(&want, udp_header, sizeof(udp_header));
+	frame_bytes(&want, f->data, f->len);
+	ip = (void *)(want.data + 14);
+	ip->payload_len = rte_cpu_to_be_16(8 + f->len);
+	udp = (void *)(want.data + 54);
+	udp->dgram_len = ip->payload_len;
+	memcpy(&udp->src_port, got->data + 54, 2);
+	return want;
+}
+
+static uint16_t
+assert_left_encapsulated(int port, const struct frame *f)
+{
+	struct frame got = nic_left(port);
+	struct frame want = encapsulated(f, &got);
+	uint16_t source;
+
+	assert_int_equal(got.len, want.len);
+	assert_memory_equal(got.data, want.data, want.len);
+	source = got.data[54] << 8 | got.data[55];
+	assert_true(source >= 49152);
+	return source;
+}
+
+static void
+mirrors_with_encapsulation_before_a_jump(void **state)
+{
+	struct frame f = udp4_frame(1, 2), other = udp4_frame(1, 3);
+	uint16_t first;
+
+	(void)state;
+	nic_rule(VF0, transfer, ITEMS(ETH),
+		 ACTIONS(ACTION(COUNT), SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), JUMP(1)));
+	nic_rule(VF0, transfer_group(1), ITEMS(ETH), ACTIONS(TO(VF3)));
+	nic_arrive(VF0, &f);
+	first = assert_left_encapsulated(PF0, &f);
+	nic_assert_left(VF3, &f);
+	/* The same flow has the same entropy, another one another. */
+	nic_arrive(VF0, &f);
+	assert_int_equal(assert_left_encapsulated(PF0, &f), first);
+	nic_assert_left(VF3, &f);
+	nic_arrive(VF0, &other);
+	assert_int_not_equal(assert_left_encapsulated(PF0, &other), first);
+	nic_assert_left(VF3, &other);
+	nic_assert_quiet();
+	assert_int_equal(nic_stat(VF0, "sampled"), 3);
+	assert_int_equal(nic_stat(VF0, "encapsulated"), 3);
+}
+
+static void
+copies_the_packet_as_it_is_at_that_point(void **state)
+{
+	const struct rte_flow_action_set_mac mac = { .mac_addr = MAC_C };
+	struct frame f = udp4_frame(1, 2), changed = f;
+
+	(void)state;
+	memcpy(changed.data, MAC_C, 6);
+	nic_rule(VF0, transfer, ITEMS(ETH),
+		 ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), ACTION(SET_MAC_DST, .conf = &mac), TO(VF3)));
+	nic_rule(VF3, transfer, ITEMS(ETH),
+		 ACTIONS(ACTION(SET_MAC_DST, .conf = &mac), SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), TO(VF0)));
+	nic_arrive(VF0, &f);
+	assert_left_encapsulated(PF0, &f);
+	nic_assert_left(VF3, &changed);
+	nic_arrive(VF3, &f);
+	assert_left_encapsulated(PF0, &changed);
+	nic_assert_left(VF0, &changed);
+	nic_assert_quiet();
+}
+
+static void
+mirrors_what_the_slow_path_gets_too(void **state)
+{
+	struct frame f = udp4_frame(1, 2);
+
+	(void)state;
+	nic_rule(PF0, transfer, ITEMS(ETH), ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), JUMP(1)));
+	nic_arrive(PF0, &f);
+	assert_left_encapsulated(PF0, &f);
+	nic_assert_received(PF0, &f);
+	nic_assert_quiet();
+}
+
+static void
+samples_one_in_ratio_to_the_manager(void **state)
+{
+	struct frame f = udp4_frame(1, 2);
+	int i;
+
+	(void)state;
+	nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(SAMPLE(3), TO(VF3)));
+	for (i = 0; i < 6; i++)
+		nic_arrive(VF0, &f);
+	assert_int_equal(nic_stat(VF0, "sampled"), 2);
+	nic_assert_received(PF0, &f);
+	nic_assert_received(PF0, &f);
+	for (i = 0; i < 6; i++)
+		nic_assert_left(VF3, &f);
+	nic_assert_quiet();
+}
+
+static void
+rewrites_between_guests(void **state)
+{
+	const struct rte_flow_action_set_mac src = { .mac_addr = MAC_B }, dst = { .mac_addr = MAC_C };
+	struct frame f = udp4_frame(1, 2), want = { 0 };
+
+	(void)state;
+	frame_eth(&want, MAC_C, MAC_B, 0x0800);
+	frame_ipv4(&want, "10.0.0.1", "10.0.0.2", IPPROTO_UDP, 63, 8 + 30);
+	frame_udp(&want, 1, 2, 30);
+	frame_fill(&want, 'x', 30);
+	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4)),
+		 ACTIONS(ACTION(SET_MAC_SRC, .conf = &src), ACTION(SET_MAC_DST, .conf = &dst), ACTION(DEC_TTL),
+			 AGE(10), ACTION(COUNT), TO(VF3)));
+	nic_arrive(VF0, &f);
+	nic_assert_left(VF3, &want);
+	nic_assert_quiet();
+}
+
+/* The decremented TTL's checksum is right for every TTL. */
+static void
+keeps_the_ipv4_checksum(void **state)
+{
+	int ttl;
+
+	(void)state;
+	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4)), ACTIONS(ACTION(DEC_TTL), TO(VF3)));
+	for (ttl = 0; ttl < 256; ttl++) {
+		struct frame f = { 0 }, got;
+		struct rte_ipv4_hdr *ip = (void *)(got.data + 14);
+
+		frame_eth(&f, MAC_B, MAC_A, 0x0800);
+		frame_ipv4(&f, "10.0.0.1", "10.0.0.2", IPPROTO_UDP, ttl, 8);
+		frame_udp(&f, ttl, 2, 0);
+		nic_arrive(VF0, &f);
+		got = nic_left(VF3);
+		assert_int_equal(got.len, f.len);
+		assert_int_equal(ip->time_to_live, (uint8_t)(ttl - 1));
+		assert_int_equal(rte_raw_cksum(ip, 20), 0xffff);
+	}
+}
+
+static void
+encapsulates_to_the_wire(void **state)
+{
+	struct frame f = udp4_frame(1, 2), want = { 0 };
+	struct rte_ipv6_hdr *ip = (void *)(want.data + 14);
+
+	(void)state;
+	frame_bytes(&want, ip_header, sizeof(ip_header));
+	frame_ipv4(&want, "10.0.0.1", "10.0.0.2", IPPROTO_UDP, 63, 8 + 30);
+	frame_udp(&want, 1, 2, 30);
+	frame_fill(&want, 'x', 30);
+	ip->payload_len = rte_cpu_to_be_16(f.len - 14);
+	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4)),
+		 ACTIONS(ACTION(DEC_TTL), DECAP(14), ENCAP(ip_header, 54), AGE(10), ACTION(COUNT), TO(PF0)));
+	nic_arrive(VF0, &f);
+	nic_assert_left(PF0, &want);
+	nic_assert_quiet();
+}
+
+static const struct rte_flow_item *
+ipip_items(void)
+{
+	static const struct rte_flow_item_tcp spec = { .hdr.dst_port = RTE_BE16(80) };
+	static const struct rte_flow_item_tcp mask = { .hdr = { .dst_port = UINT16_MAX, .tcp_flags = 0x07 } };
+	static const struct rte_flow_item items[] = {
+		ETH, ITEM(IPV6), ITEM(IPV4), ITEM(TCP, .spec = &spec, .mask = &mask), ITEM(END),
+	};
+
+	return items;
+}
+
+static void
+decapsulates_from_the_wire(void **state)
+{
+	struct frame f = ipip_frame(), want = { 0 }, fin = ipip_frame();
+
+	(void)state;
+	frame_bytes(&want, eth_header, sizeof(eth_header));
+	frame_bytes(&want, f.data + 54, f.len - 54);
+	nic_rule(PF0, transfer, ipip_items(), ACTIONS(DECAP(54), ENCAP(eth_header, 14), AGE(10), ACTION(COUNT), TO(VF3)));
+	nic_arrive(PF0, &f);
+	nic_assert_left(VF3, &want);
+	assert_int_equal(nic_stat(PF0, "decapsulated"), 1);
+	fin.data[54 + 20 + 13] |= 1;
+	nic_arrive(PF0, &fin);
+	nic_assert_received(PF0, &fin);
+	nic_assert_quiet();
+}
+
+/* As in hardware: where the tunnel's header ends is the parser's to say, not the action's size. */
+static void
+decapsulates_behind_extension_headers(void **state)
+{
+	struct frame f = { 0 }, plain = ipip_frame(), want = { 0 };
+
+	(void)state;
+	frame_eth(&f, MAC_B, MAC_A, 0x86dd);
+	frame_ipv6(&f, "fc00::1", "fc00::2", IPPROTO_DSTOPTS, 64, 8 + plain.len - 54);
+	frame_bytes(&f, "\x04\0\1\4\0\0\0\0", 8);
+	frame_bytes(&f, plain.data + 54, plain.len - 54);
+	frame_bytes(&want, eth_header, sizeof(eth_header));
+	frame_bytes(&want, plain.data + 54, plain.len - 54);
+	nic_rule(PF0, transfer, ipip_items(), ACTIONS(DECAP(54), ENCAP(eth_header, 14), TO(VF3)));
+	nic_arrive(PF0, &f);
+	nic_assert_left(VF3, &want);
+	nic_assert_quiet();
+}
+
+static void
+fills_ipv4_headers(void **state)
+{
+	struct frame header = { 0 }, f = udp4_frame(1, 2), got;
+	struct rte_ipv4_hdr *ip = (void *)(got.data + 14);
+	struct rte_udp_hdr *udp = (void *)(got.data + 34);
+
+	(void)state;
+	frame_eth(&header, MAC_B, MAC_A, 0x0800);
+	frame_ipv4(&header, "192.0.2.1", "192.0.2.2", IPPROTO_UDP, 64, 0);
+	frame_udp(&header, 7, 4789, 0);
+	nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(ENCAP(header.data, header.len), TO(PF0)));
+	nic_arrive(VF0, &f);
+	got = nic_left(PF0);
+	assert_int_equal(got.len, header.len + f.len);
+	assert_int_equal(rte_be_to_cpu_16(ip->total_length), 28 + f.len);
+	assert_int_equal(rte_raw_cksum(ip, 20), 0xffff);
+	assert_int_equal(rte_be_to_cpu_16(udp->dgram_len), 8 + f.len);
+	assert_int_equal(udp->dgram_cksum, 0);
+	assert_true(rte_be_to_cpu_16(udp->src_port) >= 49152);
+	assert_int_equal(rte_be_to_cpu_16(udp->dst_port), 4789);
+	assert_memory_equal(got.data + header.len, f.data, f.len);
+}
+
+static void
+prepends_headers_it_does_not_know(void **state)
+{
+	struct frame f = udp4_frame(1, 2), got;
+	uint8_t header[ESW_ENCAP_MAX];
+
+	(void)state;
+	memset(header, 0xee, sizeof(header));
+	nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(ENCAP(header, sizeof(header)), TO(PF0)));
+	nic_arrive(VF0, &f);
+	got = nic_left(PF0);
+	assert_int_equal(got.len, sizeof(header) + f.len);
+	assert_memory_equal(got.data, header, sizeof(header));
+	assert_memory_equal(got.data + sizeof(header), f.data, f.len);
+}
+
+static struct frame
+frame_of_payload(uint16_t n)
+{
+	struct frame f = { 0 };
+
+	frame_eth(&f, MAC_B, MAC_A, 0x88b5);
+	frame_fill(&f, 1, n);
+	return f;
+}
+
+static void
+drops_what_exceeds_the_mtu(void **state)
+{
+	struct frame fits = frame_of_payload(1500 - 62), exceeds = frame_of_payload(1500 - 61), tagged = { 0 };
+	struct frame full = frame_of_payload(1500), over = frame_of_payload(1501);
+
+	(void)state;
+	nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), JUMP(1)));
+	nic_rule(VF0, transfer_group(1), ITEMS(ETH), ACTIONS(TO(VF3)));
+	/* Of the 62 bytes 14 are the new link layer, which does not count; the old one, 14 as well, now does. */
+	nic_arrive(VF0, &fits);
+	nic_assert_left(VF3, &fits);
+	assert_left_encapsulated(PF0, &fits);
+	assert_int_equal(nic_stat(PF0, "oversize"), 0);
+	nic_arrive(VF0, &exceeds);
+	nic_assert_left(VF3, &exceeds);
+	assert_int_equal(nic_stat(PF0, "oversize"), 1);
+	nic_arrive(VF0, &full);
+	nic_assert_left(VF3, &full);
+	nic_arrive(VF0, &over);
+	assert_int_equal(nic_stat(VF3, "oversize"), 1);
+	/* A tag does not count. */
+	frame_eth(&tagged, MAC_B, MAC_A, 0x8100);
+	frame_vlan(&tagged, 5, 0x88b5);
+	frame_fill(&tagged, 1, 1500);
+	nic_arrive(VF0, &tagged);
+	nic_assert_left(VF3, &tagged);
+	/* The application's frames are measured too. */
+	nic_send(VF3, &over);
+	assert_int_equal(nic_stat(VF3, "oversize"), 2);
+	nic_assert_quiet();
+}
+
+static void
+obeys_a_new_mtu(void **state)
+{
+	struct frame f = frame_of_payload(2000);
+
+	(void)state;
+	nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(TO(VF3)));
+	assert_int_equal(rte_eth_dev_set_mtu(nic.port[VF3], 2000), 0);
+	nic_arrive(VF0, &f);
+	nic_assert_left(VF3, &f);
+	assert_int_equal(rte_eth_dev_set_mtu(nic.port[VF3], 1500), 0);
+	nic_arrive(VF0, &f);
+	nic_assert_quiet();
+}
+
+static void
+counts_and_resets(void **state)
+{
+	struct rte_flow_query_count count = { .reset = 1 };
+	struct frame f = udp4_frame(1, 2);
+	struct rte_flow *flow;
+	const struct rte_flow_action *what = ACTIONS(ACTION(COUNT));
+
+	(void)state;
+	flow = nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(ACTION(COUNT), TO(VF3)));
+	nic_arrive(VF0, &f);
+	nic_arrive(VF0, &f);
+	assert_int_equal(rte_flow_query(nic.port[VF0], flow, what, &count, NULL), 0);
+	assert_int_equal(count.hits, 2);
+	assert_int_equal(count.bytes, 2 * f.len);
+	assert_int_equal(rte_flow_query(nic.port[VF0], flow, what, &count, NULL), 0);
+	assert_int_equal(count.hits, 0);
+	assert_int_equal(rte_flow_query(nic.port[VF3], flow, what, &count, NULL), -EINVAL);
+	assert_int_equal(rte_flow_query(nic.port[VF0], flow, ACTIONS(AGE(1)), &count, NULL), -EINVAL);
+}
+
+static int
+on_aged(uint16_t port, enum rte_eth_event_type event, void *arg, void *ret)
+{
+	(void)port;
+	(void)event;
+	(void)ret;
+	__atomic_fetch_add((int *)arg, 1, __ATOMIC_RELAXED);
+	return 0;
+}
+
+static void
+reports_aged_flows(void **state)
+{
+	const struct rte_flow_action_age age = { .timeout = 1, .context = &nic };
+	struct rte_flow_query_age query = { 0 };
+	struct rte_flow *named, *unnamed;
+	void *contexts[4];
+	int events = 0, waited;
+
+	(void)state;
+	assert_int_equal(rte_eth_dev_callback_register(nic.port[VF0], RTE_ETH_EVENT_FLOW_AGED, on_aged, &events), 0);
+	named = nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4)), ACTIONS(ACTION(AGE, .conf = &age), TO(VF3)));
+	unnamed = nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV6)), ACTIONS(AGE(1), TO(VF3)));
+	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(VLAN)), ACTIONS(AGE(1000), TO(VF3)));
+	assert_int_equal(rte_flow_get_aged_flows(nic.port[VF0], NULL, 0, NULL), 0);
+	for (waited = 0; waited < 50 && rte_flow_get_aged_flows(nic.port[VF0], NULL, 0, NULL) < 2; waited++)
+		usleep(100000);
+	assert_int_equal(rte_flow_get_aged_flows(nic.port[VF0], contexts, 4, NULL), 2);
+	assert_ptr_equal(contexts[0], &nic);
+	assert_ptr_equal(contexts[1], unnamed);
+	for (waited = 0; waited < 50 && __atomic_load_n(&events, __ATOMIC_RELAXED) == 0; waited++)
+		usleep(100000);
+	assert_int_not_equal(__atomic_load_n(&events, __ATOMIC_RELAXED), 0);
+	assert_int_equal(rte_flow_query(nic.port[VF0], named, ACTIONS(AGE(1)), &query, NULL), 0);
+	assert_int_equal(query.aged, 1);
+	nic_destroy(VF0, named);
+	assert_int_equal(rte_flow_get_aged_flows(nic.port[VF0], contexts, 4, NULL), 1);
+	assert_int_equal(rte_eth_dev_callback_unregister(nic.port[VF0], RTE_ETH_EVENT_FLOW_AGED, on_aged, &events), 0);
+}
+
+static void
+keeps_busy_flows_young(void **state)
+{
+	struct rte_flow_query_age query = { 0 };
+	struct frame f = udp4_frame(1, 2);
+	struct rte_flow *flow;
+	int i;
+
+	(void)state;
+	flow = nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(AGE(2), TO(VF3)));
+	for (i = 0; i < 16; i++) {
+		nic_arrive(VF0, &f);
+		usleep(200000);
+	}
+	assert_int_equal(rte_flow_query(nic.port[VF0], flow, ACTIONS(AGE(1)), &query, NULL), 0);
+	assert_int_equal(query.aged, 0);
+	assert_int_equal(query.sec_since_last_hit_valid, 1);
+	assert_int_equal(rte_flow_get_aged_flows(nic.port[VF0], NULL, 0, NULL), 0);
+}
+
+static void
+runs_ingress_rules_on_misses(void **state)
+{
+	struct frame to_one = udp4_frame(9, 1), to_two = udp4_frame(9, 2), to_three = udp4_frame(9, 3);
+	const struct rte_flow_action_mark mark = { .id = 77 };
+	struct rte_mbuf *m;
+
+	(void)state;
+	nic_rule(PF1, ingress, ITEMS(ETH, ITEM(IPV4), UDP_TO(1)),
+		 ACTIONS(ACTION(MARK, .conf = &mark), QUEUE(1)));
+	nic_rule(PF1, ingress, ITEMS(ETH, ITEM(IPV4), UDP_TO(2)), ACTIONS(ACTION(DROP)));
+	nic_arrive(PF1, &to_one);
+	assert_int_equal(rte_eth_rx_burst(nic.port[PF1], 0, &m, 1), 0);
+	assert_int_equal(rte_eth_rx_burst(nic.port[PF1], 1, &m, 1), 1);
+	assert_true(m->ol_flags & RTE_MBUF_F_RX_FDIR_ID);
+	assert_int_equal(m->hash.fdir.hi, 77);
+	rte_pktmbuf_free(m);
+	nic_arrive(PF1, &to_two);
+	assert_int_equal(nic_stat(PF1, "dropped"), 1);
+	nic_arrive(PF1, &to_three);
+	nic_assert_received(PF1, &to_three);
+	nic_assert_quiet();
+	assert_int_equal(nic_stat(PF1, "ingress_hits"), 2);
+}
+
+static void
+isolates_a_port(void **state)
+{
+	struct frame named = udp4_frame(1, 53), unnamed = udp4_frame(1, 54);
+	uint16_t port = nic.port[VF0];
+
+	(void)state;
+	assert_int_equal(rte_flow_isolate(port, 1, NULL), -EBUSY);
+	assert_int_equal(rte_eth_dev_stop(port), 0);
+	assert_int_equal(rte_flow_isolate(port, 1, NULL), 0);
+	assert_int_equal(rte_eth_dev_start(port), 0);
+	nic_rule(VF0, ingress, ITEMS(ETH, ITEM(IPV4), UDP_TO(53)), ACTIONS(QUEUE(0)));
+	nic_arrive(VF0, &named);
+	nic_assert_received(VF0, &named);
+	nic_arrive(VF0, &unnamed);
+	nic_assert_quiet();
+	assert_int_equal(nic_stat(VF0, "isolated_dropped"), 1);
+	assert_int_equal(rte_eth_dev_stop(port), 0);
+	assert_int_equal(rte_flow_isolate(port, 0, NULL), 0);
+	assert_int_equal(rte_eth_dev_start(port), 0);
+}
+
+static void
+forwards_from_ports_that_are_stopped(void **state)
+{
+	struct frame hit = udp4_frame(1, 53), miss = udp4_frame(1, 54);
+
+	(void)state;
+	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), UDP_TO(53)), ACTIONS(TO(VF3)));
+	assert_int_equal(rte_eth_dev_stop(nic.port[VF0]), 0);
+	nic_arrive(VF0, &hit);
+	nic_assert_left(VF3, &hit);
+	nic_arrive(VF0, &miss);
+	assert_int_equal(nic_stat(VF0, "rx_not_started"), 1);
+	assert_int_equal(rte_eth_dev_start(nic.port[VF0]), 0);
+	nic_assert_quiet();
+}
+
+static void
+forwards_although_nobody_receives(void **state)
+{
+	struct frame hit = udp4_frame(1, 53), miss = udp4_frame(1, 54);
+	int i;
+
+	(void)state;
+	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), UDP_TO(53)), ACTIONS(TO(VF3)));
+	for (i = 0; i < 200; i++) {
+		nic_arrive(VF0, &miss);
+		nic_arrive(VF0, &hit);
+		nic_assert_left(VF3, &hit);
+	}
+	assert_int_equal(nic_stat(VF0, "rx_full"), 200 - 64);
+	for (i = 0; i < 64; i++)
+		nic_assert_received(VF0, &miss);
+	nic_assert_quiet();
+}
+
+static void
+survives_hostile_frames(void **state)
+{
+	struct frame seeds[] = { udp4_frame(1, 2), ipip_frame(), tcp4_frame(2) };
+	unsigned int seed = 5;
+	int i, k;
+
+	(void)state;
+	nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), JUMP(1)));
+	nic_rule(VF0, transfer_group(1), ITEMS(ETH, ITEM(IPV6), ITEM(IPV4)),
+		 ACTIONS(DECAP(54), ENCAP(eth_header, 14), TO(VF3)));
+	nic_rule(VF0, transfer_group(1), ITEMS(ETH, ITEM(IPV4)),
+		 ACTIONS(ACTION(DEC_TTL), DECAP(14), ENCAP(ip_header, 54), TO(PF0)));
+	nic_rule(VF0, transfer_group(1), ITEMS(ETH), ACTIONS(DECAP(60), TO(PF0)));
+	for (i = 0; i < 1500; i++) {
+		struct frame f = seeds[i % 3];
+
+		for (k = rand_r(&seed) % 4; k > 0; k--)
+			f.data[rand_r(&seed) % f.len] = rand_r(&seed);
+		if (i % 2)
+			f.len = rand_r(&seed) % (f.len + 1);
+		nic_arrive(VF0, &f);
+		for (k = 0; k < NIC_PORTS; k++)
+			while (nic_left(k).len > 0)
+				;
+		while (nic_received(VF0).len > 0)
+			;
+	}
+	assert_int_equal(nic_stat(VF0, "far_rx_packets"), 1500);
+	assert_int_not_equal(nic_stat(VF0, "malformed"), 0);
+}
+
+static void
+takes_packets_in_segments(void **state)
+{
+	struct frame f = udp4_frame(1, 2);
+	struct rte_mbuf *head = rte_pktmbuf_alloc(nic.pool), *tail = rte_pktmbuf_alloc(nic.pool);
+
+	(void)state;
+	assert_non_null(head);
+	assert_non_null(tail);
+	memcpy(rte_pktmbuf_append(head, 20), f.data, 20);
+	memcpy(rte_pktmbuf_append(tail, f.len - 20), f.data + 20, f.len - 20);
+	assert_int_equal(rte_pktmbuf_chain(head, tail), 0);
+	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(UDP)), ACTIONS(TO(VF3)));
+	assert_int_equal(rte_ring_enqueue(nic.in[VF0], head), 0);
+	nic_arrive(VF0, &f);
+	nic_assert_left(VF3, &f);
+	nic_assert_left(VF3, &f);
+	nic_assert_quiet();
+}
+
+/* 20,000 rules come and go while packets flow; each packet is either forwarded or missed, none is lost. */
+static void
+changes_rules_while_packets_flow(void **state)
+{
+	struct rte_flow_item_ipv4 spec = { .hdr.dst_addr = 0 };
+	struct frame f = udp4_frame(1, 2);
+	struct rte_flow *flow[64] = { 0 };
+	uint64_t n;
+	int i;
+
+	(void)state;
+	memcpy(&spec.hdr.dst_addr, f.data + 30, 4);
+	for (i = 0; i < 20000; i++) {
+		struct rte_mbuf *m;
+
+		if (flow[i % 64] != NULL)
+			nic_destroy(VF0, flow[i % 64]);
+		spec.hdr.src_addr = i % 3 ? (uint32_t)i : *(unaligned_uint32_t *)(f.data + 26);
+		flow[i % 64] = nic_rule(VF0, transfer_group(0), ITEMS(ETH, ITEM(IPV4, .spec = &spec)),
+					ACTIONS(ACTION(COUNT), TO(VF3)));
+		if (i % 64 == 0)
+			nic_arrive(VF0, &f);
+		while (nic_left(VF3).len > 0 || rte_eth_rx_burst(nic.port[VF0], 0, &m, 1) == 1)
+			;
+	}
+	n = nic_stat(VF0, "hits") + nic_stat(VF0, "misses");
+	assert_int_equal(n, nic_stat(VF0, "far_rx_packets"));
+}
+
+static void
+refuses_devargs_that_make_no_sense(void **state)
+{
+	static const char * const bad[] = {
+		"", "pf1=net_null0", "pf0=", "pf0=no_such_ethdev", "pf0=net_ring_far0", "pf2=x", "vf=x", "vf0=x",
+		"pf0=a,pf0=b", "pf0=a,vf4096=b", "pf0=a,vf-1=b", "pf0=a,vf1x=b", "=,", "pf0",
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < RTE_DIM(bad); i++)
+		if (rte_vdev_init("net_eswitch_bad", bad[i]) == 0)
+			fail_msg("accepted: %s", bad[i]);
+	assert_int_equal(rte_eth_dev_count_avail(), NIC_PORTS);
+}
+
+int
+main(void)
+{
+#define TEST(f) cmocka_unit_test_setup(f, nic_clean)
+	const struct CMUnitTest tests[] = {
+		TEST(shows_its_ports_and_hides_their_far_sides),
+		TEST(takes_the_mac_of_the_far_side),
+		TEST(gives_misses_to_the_source_port),
+		TEST(sends_what_the_application_sends_past_the_rules),
+		TEST(forwards_hits_unseen),
+		TEST(lets_a_rule_name_another_source_port),
+		TEST(jumps_and_misses_in_any_group),
+		TEST(mirrors_with_encapsulation_before_a_jump),
+		TEST(copies_the_packet_as_it_is_at_that_point),
+		TEST(mirrors_what_the_slow_path_gets_too),
+		TEST(samples_one_in_ratio_to_the_manager),
+		TEST(rewrites_between_guests),
+		TEST(keeps_the_ipv4_checksum),
+		TEST(encapsulates_to_the_wire),
+		TEST(decapsulates_from_the_wire),
+		TEST(decapsulates_behind_extension_headers),
+		TEST(fills_ipv4_headers),
+		TEST(prepends_headers_it_does_not_know),
+		TEST(drops_what_exceeds_the_mtu),
+		TEST(obeys_a_new_mtu),
+		TEST(counts_and_resets),
+		TEST(reports_aged_flows),
+		TEST(keeps_busy_flows_young),
+		TEST(runs_ingress_rules_on_misses),
+		TEST(isolates_a_port),
+		TEST(forwards_from_ports_that_are_stopped),
+		TEST(forwards_although_nobody_receives),
+		TEST(survives_hostile_frames),
+		TEST(takes_packets_in_segments),
+		TEST(changes_rules_while_packets_flow),
+		TEST(refuses_devargs_that_make_no_sense),
+	};
+
+	return cmocka_run_group_tests(tests, nic_setup, nic_teardown);
+}

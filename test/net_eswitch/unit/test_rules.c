@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What the NIC accepts, and what it refuses: the errno, and what the error names. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <netinet/in.h>
+
+#include "nic.h"
+
+#define ETH ITEM(ETH)
+#define MAC_CONF CONF(set_mac, .mac_addr = MAC_C)
+#define ANY_ETH ITEMS(ETH)
+#define IPV4 ITEMS(ETH, ITEM(IPV4))
+#define IPIP ITEMS(ETH, ITEM(IPV6), ITEM(IPV4))
+#define TO_PF0 ACTIONS(TO(PF0))
+#define MIRROR SAMPLE(1, ENCAP(udp_header, 62), TO(PF0))
+
+struct refusal {
+	int port;
+	struct rte_flow_attr attr;
+	const struct rte_flow_item *items;
+	const struct rte_flow_action *actions;
+	int code;
+	enum rte_flow_error_type type;
+	int cause;		/* index of the item or action; -1: not looked at */
+	const char *message;	/* part of it */
+};
+
+static void
+assert_refused(const struct refusal *r)
+{
+	struct rte_flow_error error = { 0 };
+	int ret = rte_flow_validate(nic.port[r->port], &r->attr, r->items, r->actions, &error);
+
+	if (ret == 0)
+		fail_msg("accepted, wanted: %s", r->message);
+	if (ret != -r->code || strstr(error.message, r->message) == NULL)
+		fail_msg("%d (%s), wanted %d (%s)", ret, error.message, -r->code, r->message);
+	assert_int_equal(error.type, r->type);
+	if (r->cause >= 0 && r->type == RTE_FLOW_ERROR_TYPE_ITEM)
+		assert_ptr_equal(error.cause, &r->items[r->cause]);
+	if (r->cause >= 0 && r->type == RTE_FLOW_ERROR_TYPE_ACTION)
+		assert_ptr_equal(error.cause, &r->actions[r->cause]);
+	/* Create refuses the same. */
+	assert_null(rte_flow_create(nic.port[r->port], &r->attr, r->items, r->actions, NULL));
+}
+
+static void
+assert_accepted(int port, struct rte_flow_attr attr, const struct rte_flow_item *items,
+		const struct rte_flow_action *actions)
+{
+	struct rte_flow_error error = { 0 };
+
+	if (rte_flow_validate(nic.port[port], &attr, items, actions, &error) < 0)
+		fail_msg("refused: %s", error.message);
+}
+
+#define REFUSES(name, ...) \
+	static void name(void **state) \
+	{ \
+		const struct refusal r[] = { __VA_ARGS__ }; \
+		size_t i; \
+		\
+		(void)state; \
+		for (i = 0; i < RTE_DIM(r); i++) \
+			assert_refused(&r[i]); \
+	}
+
+#define ATTR(...) ((struct rte_flow_attr){ __VA_ARGS__ })
+
+REFUSES(refuses_attributes,
+	{ VF0, ATTR(.egress = 1, .transfer = 1), ANY_ETH, TO_PF0, EINVAL,
+	  RTE_FLOW_ERROR_TYPE_ATTR, -1, "transfer" },
+	{ VF0, ATTR(.ingress = 1, .transfer = 1), ANY_ETH, TO_PF0, EINVAL,
+	  RTE_FLOW_ERROR_TYPE_ATTR, -1, "transfer" },
+	{ VF0, ATTR(.group = 0), ANY_ETH, TO_PF0, EINVAL, RTE_FLOW_ERROR_TYPE_ATTR, -1, "exactly one" },
+	{ PF0, ATTR(.egress = 1), ANY_ETH, TO_PF0, ENOTSUP, RTE_FLOW_ERROR_TYPE_ATTR_EGRESS, -1, "egress" },
+	{ PF1, ATTR(.transfer = 1), ANY_ETH, TO_PF0, ENOTSUP,
+	  RTE_FLOW_ERROR_TYPE_ATTR_TRANSFER, -1, "PF1 is not in switchdev mode" },
+	{ VF0, ATTR(.transfer = 1, .group = UINT16_MAX), ANY_ETH, TO_PF0, EINVAL,
+	  RTE_FLOW_ERROR_TYPE_ATTR_GROUP, -1, "group 65535" },
+	{ VF0, ATTR(.transfer = 1, .priority = 21844), ANY_ETH, TO_PF0, ENOTSUP,
+	  RTE_FLOW_ERROR_TYPE_ATTR_PRIORITY, -1, "priority 21844" },
+	{ VF0, ATTR(.ingress = 1, .priority = 4), ANY_ETH, ACTIONS(QUEUE(0)), ENOTSUP,
+	  RTE_FLOW_ERROR_TYPE_ATTR_PRIORITY, -1, "priority 4" })
+
+#define ITEM_ERROR RTE_FLOW_ERROR_TYPE_ITEM
+#define SPEC(t, ...) .spec = &(const struct rte_flow_item_##t){ __VA_ARGS__ }
+#define MASK(t, ...) .mask = &(const struct rte_flow_item_##t){ __VA_ARGS__ }
+#define LAST(t, ...) .last = &(const struct rte_flow_item_##t){ __VA_ARGS__ }
+
+REFUSES(refuses_items,
+	{ VF0, transfer, ITEMS(ETH, ITEM(VXLAN)), TO_PF0, ENOTSUP, ITEM_ERROR, 1, "VXLAN" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(MARK)), TO_PF0, ENOTSUP, ITEM_ERROR, 1, "MARK" },
+	{ VF0, transfer, ITEMS(ETH, ETH), TO_PF0, ENOTSUP, ITEM_ERROR, 1, "multiple L2" },
+	{ VF0, transfer, ITEMS(ITEM(IPV4), ETH), TO_PF0, EINVAL, ITEM_ERROR, 1, "L2 cannot follow L3" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(VLAN), ITEM(VLAN)), TO_PF0, EINVAL, ITEM_ERROR, 2, "multiple VLAN" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(UDP)), TO_PF0, EINVAL, ITEM_ERROR, 1, "L3 is mandatory" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV6), ITEM(ICMP)), TO_PF0, EINVAL, ITEM_ERROR, 2, "IPv4 is mandatory" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(ICMP6)), TO_PF0, EINVAL, ITEM_ERROR, 2, "IPv6 is mandatory" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(UDP), ITEM(TCP)), TO_PF0, EINVAL, ITEM_ERROR, 3, "multiple L4" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(UDP), ITEM(IPV4)), TO_PF0, EINVAL, ITEM_ERROR, 3, "follow L4" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV6), ITEM(IPV6), ITEM(IPV4)), TO_PF0, ENOTSUP, ITEM_ERROR, 3, "more than two" },
+	{ VF0, transfer, ITEMS(ITEM(ETH, SPEC(eth, .hdr.ether_type = RTE_BE16(0x86dd)),
+				    MASK(eth, .hdr.ether_type = UINT16_MAX)), ITEM(IPV4)),
+	  TO_PF0, EINVAL, ITEM_ERROR, 1, "EtherType" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV6, SPEC(ipv6, .hdr.proto = IPPROTO_IPIP), MASK(ipv6, .hdr.proto = UINT8_MAX)),
+			       ITEM(IPV6)), TO_PF0, EINVAL, ITEM_ERROR, 2, "protocol of the outer" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV4, SPEC(ipv4, .hdr.next_proto_id = IPPROTO_TCP),
+					 MASK(ipv4, .hdr.next_proto_id = UINT8_MAX)), ITEM(UDP)),
+	  TO_PF0, EINVAL, ITEM_ERROR, 2, "protocol of the IP header" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV6, SPEC(ipv6, .hdr.proto = IPPROTO_HOPOPTS), MASK(ipv6, .hdr.proto = UINT8_MAX))),
+	  TO_PF0, EINVAL, ITEM_ERROR, 1, "extension header" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV4, MASK(ipv4, .hdr.next_proto_id = UINT8_MAX))),
+	  TO_PF0, EINVAL, ITEM_ERROR, 1, "without a spec" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV4, SPEC(ipv4, .hdr.next_proto_id = 4), MASK(ipv4, .hdr.next_proto_id = 4))),
+	  TO_PF0, EINVAL, ITEM_ERROR, 1, "partial masks" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(UDP, SPEC(udp, .hdr.dst_port = 1), LAST(udp, .hdr.dst_port = 2))),
+	  TO_PF0, EINVAL, ITEM_ERROR, 2, "ranges" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(UDP, SPEC(udp, .hdr.dgram_len = 1), MASK(udp, .hdr.dgram_len = 1))),
+	  TO_PF0, ENOTSUP, ITEM_ERROR, 2, "mask" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV4, SPEC(ipv4, .hdr.fragment_offset = 0), MASK(ipv4, .hdr.fragment_offset = 1))),
+	  TO_PF0, EINVAL, ITEM_ERROR, 1, "full mask" },
+	{ VF0, transfer, ITEMS(ITEM(REPRESENTED_PORT, SPEC(ethdev, .port_id = 31))), TO_PF0, ENODEV, ITEM_ERROR, 0, "no port 31" },
+	{ VF0, transfer, ITEMS(ITEM(REPRESENTED_PORT, SPEC(ethdev, .port_id = nic.port[PF1]))), TO_PF0, EINVAL, ITEM_ERROR, 0,
+	  "switch domain" },
+	{ VF0, transfer, ITEMS(ITEM(PORT_ID, SPEC(port_id, .id = nic.far[VF0]))), TO_PF0, EINVAL, ITEM_ERROR, 0, "switch domain" },
+	{ VF0, transfer, ITEMS(ITEM(PORT_ID, SPEC(port_id, .id = 1), MASK(port_id, .id = 1))), TO_PF0, ENOTSUP, ITEM_ERROR, 0,
+	  "partial masks" },
+	{ VF0, transfer, ITEMS(ITEM(PORT_ID, SPEC(port_id, .id = nic.port[VF0])), ITEM(REPRESENTED_PORT)), TO_PF0, ENOTSUP,
+	  ITEM_ERROR, 1, "source port already" },
+	{ VF0, ingress, ITEMS(ITEM(PORT_ID, SPEC(port_id, .id = nic.port[VF0]))), ACTIONS(QUEUE(0)), EINVAL, ITEM_ERROR, 0,
+	  "transfer rules only" })
+
+#define ACTION_ERROR RTE_FLOW_ERROR_TYPE_ACTION
+
+REFUSES(refuses_actions,
+	{ VF0, transfer, ANY_ETH, ACTIONS(), EINVAL, ACTION_ERROR, 0, "no fate" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(ACTION(COUNT)), EINVAL, ACTION_ERROR, 1, "no fate" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(ACTION(SET_META), TO(PF0)), ENOTSUP, ACTION_ERROR, 0, "SET_META" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(TO(PF0), TO(VF3)), EINVAL, ACTION_ERROR, 1, "one fate" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(TO(PF0), ACTION(DROP)), EINVAL, ACTION_ERROR, 1, "one fate" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(TO(PF1)), EINVAL, ACTION_ERROR, 0, "switch domain" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(ACTION(PORT_ID, CONF(port_id, .id = 31))), ENODEV, ACTION_ERROR, 0, "no port 31" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(ACTION(PORT_ID)), EINVAL, ACTION_ERROR, 0, "configuration" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(QUEUE(0)), ENOTSUP, ACTION_ERROR, 0, "QUEUE" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(ACTION(MARK, CONF(mark, .id = 1)), TO(PF0)), ENOTSUP, ACTION_ERROR, 0, "MARK" },
+	{ VF0, ingress, ANY_ETH, ACTIONS(TO(PF0)), ENOTSUP, ACTION_ERROR, 0, "transfer rules only" },
+	{ VF0, ingress, ANY_ETH, ACTIONS(QUEUE(2)), EINVAL, ACTION_ERROR, 0, "no queue 2" },
+	{ VF0, transfer_group(2), ANY_ETH, ACTIONS(JUMP(2)), EINVAL, ACTION_ERROR, 0, "groups above" },
+	{ VF0, transfer_group(2), ANY_ETH, ACTIONS(JUMP(1)), EINVAL, ACTION_ERROR, 0, "groups above" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(JUMP(UINT32_MAX)), EINVAL, ACTION_ERROR, 0, "out of range" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(ACTION(COUNT), ACTION(COUNT), TO(PF0)), EINVAL, ACTION_ERROR, 1, "twice" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(AGE(0), TO(PF0)), EINVAL, ACTION_ERROR, 0, "timeout" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(AGE(1), AGE(2), TO(PF0)), EINVAL, ACTION_ERROR, 1, "twice" },
+	{ VF0, transfer, IPV4, ACTIONS(ACTION(DEC_TTL), ACTION(DROP)), EINVAL, ACTION_ERROR, -1, "beside it" },
+	{ VF0, transfer, ITEMS(ITEM(IPV4)), ACTIONS(ACTION(SET_MAC_SRC, MAC_CONF), TO(PF0)), EINVAL, ACTION_ERROR, 0, "L2 item" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(ACTION(DEC_TTL), TO(PF0)), EINVAL, ACTION_ERROR, 0, "IP item" })
+
+REFUSES(refuses_tunnels,
+	{ VF0, transfer, IPV4, ACTIONS(ENCAP(NULL, 62), TO(PF0)), EINVAL, ACTION_ERROR, 0, "empty" },
+	{ VF0, transfer, IPV4, ACTIONS(ENCAP(udp_header, 133), TO(PF0)), EINVAL, ACTION_ERROR, 0, "more than 132" },
+	{ VF0, transfer, IPV4, ACTIONS(ENCAP(udp_header, 34), TO(PF0)), ENOTSUP, ACTION_ERROR, 0, "too small" },
+	{ VF0, transfer, IPV4, ACTIONS(ENCAP(udp_header, 62), ENCAP(udp_header, 62), TO(PF0)), EINVAL, ACTION_ERROR, 1,
+	  "only one encapsulation" },
+	{ VF0, transfer, IPV4, ACTIONS(ENCAP(udp_header, 62), ACTION(DEC_TTL), TO(PF0)), EINVAL, ACTION_ERROR, 1,
+	  "cannot follow an encapsulation" },
+	{ VF0, transfer, IPV4, ACTIONS(DECAP(14), TO(PF0)), ENOTSUP, ACTION_ERROR, 0, "too few" },
+	{ VF0, transfer, IPV4, ACTIONS(DECAP(0), TO(PF0)), EINVAL, ACTION_ERROR, 0, "size is 0" },
+	{ PF0, transfer, IPIP, ACTIONS(DECAP(54), ENCAP(udp_header, 62), TO(PF0)), ENOTSUP, ACTION_ERROR, 0, "cannot be combined" },
+	{ PF0, transfer, IPIP, ACTIONS(DECAP(14), ENCAP(eth_header, 14), TO(PF0)), ENOTSUP, ACTION_ERROR, 0, "cannot be combined" },
+	{ PF0, transfer, IPIP, ACTIONS(DECAP(54), DECAP(54), TO(VF0)), ENOTSUP, ACTION_ERROR, 1, "only one decapsulation" },
+	{ PF0, transfer, IPIP, ACTIONS(DECAP(54), ACTION(COUNT), ENCAP(udp_header, 62), TO(PF0)), ENOTSUP, ACTION_ERROR, 2,
+	  "cannot be combined" },
+	{ PF0, transfer, IPIP, ACTIONS(ACTION(DEC_TTL), DECAP(54), ENCAP(eth_header, 14), TO(VF0)), EINVAL, ACTION_ERROR, 1,
+	  "follow an action that modifies" },
+	{ PF0, transfer, IPIP, ACTIONS(ENCAP(udp_header, 62), DECAP(54), TO(PF0)), ENOTSUP, ACTION_ERROR, 1,
+	  "cannot follow an encapsulation" },
+	{ PF0, transfer, ITEMS(ETH, ITEM(IPV6)), ACTIONS(DECAP(54), ENCAP(eth_header, 14), ACTION(DEC_TTL), TO(VF0)), EINVAL,
+	  ACTION_ERROR, 2, "IP item" },
+	{ PF0, ingress, IPV4, ACTIONS(ENCAP(udp_header, 62), QUEUE(0)), ENOTSUP, ACTION_ERROR, 0, "ingress" },
+	{ VF0, ingress, IPIP, ACTIONS(DECAP(54), ENCAP(eth_header, 14), QUEUE(0)), ENOTSUP, ACTION_ERROR, 0, "ingress" })
+
+REFUSES(refuses_samples,
+	{ VF0, transfer, IPV4, ACTIONS(SAMPLE(0, TO(VF3)), TO(PF0)), EINVAL, ACTION_ERROR, 0, "ratio" },
+	{ VF0, transfer, IPV4, ACTIONS(SAMPLE(2, TO(VF3)), TO(PF0)), ENOTSUP, ACTION_ERROR, 0, "ratio above 1" },
+	{ VF0, transfer, IPV4, ACTIONS(SAMPLE(1), TO(PF0)), EINVAL, ACTION_ERROR, 0, "destination port" },
+	{ VF0, transfer, IPV4, ACTIONS(SAMPLE(1, ENCAP(udp_header, 62)), TO(PF0)), EINVAL, ACTION_ERROR, 0, "destination port" },
+	{ VF0, transfer, IPV4, ACTIONS(MIRROR, MIRROR, TO(PF0)), EINVAL, ACTION_ERROR, 1, "multiple samples" },
+	{ VF0, transfer, IPV4, ACTIONS(JUMP(1), MIRROR), EINVAL, ACTION_ERROR, 1, "follow a jump" },
+	{ VF0, transfer, IPV4, ACTIONS(MIRROR, AGE(1), TO(VF3)), ENOTSUP, ACTION_ERROR, 1, "follow a sample" },
+	{ VF0, transfer, IPV4, ACTIONS(SAMPLE(1, TO(PF0)), JUMP(1)), ENOTSUP, ACTION_ERROR, 0, "needs an encapsulation" },
+	{ VF0, transfer, IPV4, ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(VF3)), JUMP(1)), ENOTSUP, ACTION_ERROR, 0, "uplink only" },
+	{ VF0, transfer, IPV4, ACTIONS(SAMPLE(1, TO(VF0)), ENCAP(udp_header, 62), TO(VF3)), ENOTSUP, ACTION_ERROR, 0,
+	  "towards a representor" },
+	{ VF0, transfer, IPV4, ACTIONS(SAMPLE(1, TO(PF1)), TO(VF3)), EINVAL, ACTION_ERROR, -1, "switch domain" },
+	{ VF0, transfer, IPV4, ACTIONS(SAMPLE(1, TO(PF0), TO(VF3)), TO(VF3)), EINVAL, ACTION_ERROR, -1, "one fate" },
+	{ VF0, transfer, IPV4, ACTIONS(SAMPLE(1, ACTION(COUNT), TO(PF0)), TO(VF3)), ENOTSUP, ACTION_ERROR, -1,
+	  "in a sample, COUNT" },
+	{ VF0, transfer, IPV4, ACTIONS(SAMPLE(1, ACTION(DROP)), TO(VF3)), ENOTSUP, ACTION_ERROR, -1, "in a sample, DROP" },
+	{ VF0, transfer, IPV4, ACTIONS(SAMPLE(1, JUMP(1)), TO(VF3)), ENOTSUP, ACTION_ERROR, -1, "in a sample, JUMP" },
+	{ VF0, transfer, IPV4, ACTIONS(SAMPLE(1, DECAP(54), TO(PF0)), TO(VF3)), ENOTSUP, ACTION_ERROR, -1, "in a sample, RAW_DECAP" },
+	{ VF0, transfer, IPV4, ACTIONS(SAMPLE(1, QUEUE(0)), TO(VF3)), ENOTSUP, ACTION_ERROR, -1, "in a sample, QUEUE" },
+	{ VF0, ingress, IPV4, ACTIONS(SAMPLE(1), QUEUE(0)), EINVAL, ACTION_ERROR, 0, "needs a queue" },
+	{ VF0, ingress, IPV4, ACTIONS(SAMPLE(1, TO(PF0)), QUEUE(0)), ENOTSUP, ACTION_ERROR, -1, "ingress" })
+
+static void
+accepts_what_the_card_accepts(void **state)
+{
+	const struct rte_flow_item_tcp spec = { .hdr.dst_port = RTE_BE16(80) };
+	const struct rte_flow_item_tcp mask = { .hdr = { .dst_port = UINT16_MAX, .tcp_flags = 7 } };
+
+	(void)state;
+	assert_accepted(VF0, transfer, ITEMS(), TO_PF0);
+	assert_accepted(VF0, transfer, ITEMS(ETH, ITEM(VOID), ITEM(VLAN), ITEM(IPV6), ITEM(TCP)), TO_PF0);
+	assert_accepted(VF0, transfer, ITEMS(ETH, ITEM(IPV6), ITEM(IPV6), ITEM(ICMP6)), TO_PF0);
+	assert_accepted(VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(TCP, .spec = &spec, .mask = &mask)), TO_PF0);
+	assert_accepted(VF0, transfer, ITEMS(ETH, ITEM(IPV4, SPEC(ipv4, .hdr.fragment_offset = 0),
+						       MASK(ipv4, .hdr.fragment_offset = RTE_BE16(0x3fff)))), TO_PF0);
+	assert_accepted(VF0, transfer, ANY_ETH, ACTIONS(ACTION(COUNT), MIRROR, JUMP(1)));
+	assert_accepted(VF0, transfer, ANY_ETH, ACTIONS(MIRROR, ACTION(DROP)));
+	assert_accepted(VF0, transfer, ANY_ETH, ACTIONS(SAMPLE(1, TO(VF3)), TO(PF0)));
+	assert_accepted(VF0, transfer, ANY_ETH, ACTIONS(SAMPLE(1, TO(PF0)), TO(VF3)));
+	assert_accepted(VF0, transfer, ANY_ETH, ACTIONS(SAMPLE(100), TO(VF3)));
+	/* The fate may stand anywhere. */
+	assert_accepted(VF0, transfer, ANY_ETH, ACTIONS(TO(VF3), ACTION(COUNT)));
+	assert_accepted(VF0, transfer, ANY_ETH, ACTIONS(AGE(60), ACTION(COUNT), ACTION(DROP)));
+	assert_accepted(PF0, transfer, IPIP, ACTIONS(DECAP(54), ENCAP(eth_header, 14), ACTION(DEC_TTL), TO(VF0)));
+	assert_accepted(VF0, ingress, ANY_ETH, ACTIONS(SAMPLE(4, QUEUE(1)), QUEUE(0)));
+	assert_accepted(PF1, ingress, ANY_ETH, ACTIONS(QUEUE(1)));
+}
+
+static void
+knows_whose_rule_it_is(void **state)
+{
+	struct rte_flow *flow;
+
+	(void)state;
+	flow = nic_rule(VF0, transfer, ANY_ETH, TO_PF0);
+	assert_int_equal(rte_flow_destroy(nic.port[VF3], flow, NULL), -EINVAL);
+	assert_int_equal(rte_flow_destroy(nic.port[VF0], NULL, NULL), -EINVAL);
+	nic_destroy(VF0, flow);
+}
+
+static void
+names_the_proxy(void **state)
+{
+	struct rte_flow_error error;
+	uint16_t proxy;
+
+	(void)state;
+	assert_int_equal(rte_flow_pick_transfer_proxy(nic.port[VF3], &proxy, &error), 0);
+	assert_int_equal(proxy, nic.port[PF0]);
+	assert_int_equal(rte_flow_pick_transfer_proxy(nic.port[PF1], &proxy, &error), -EINVAL);
+}
+
+static void
+dumps_rules(void **state)
+{
+	char text[1000] = "";
+	FILE *file = fmemopen(text, sizeof(text), "w");
+
+	(void)state;
+	assert_non_null(file);
+	nic_rule(VF0, transfer_group(3), ANY_ETH, ACTIONS(ACTION(COUNT), AGE(9), JUMP(4)));
+	assert_int_equal(rte_flow_dev_dump(nic.port[VF0], NULL, file, NULL), 0);
+	fclose(file);
+	assert_non_null(strstr(text, "transfer group 3 priority 0"));
+	assert_non_null(strstr(text, "jump 4"));
+	assert_non_null(strstr(text, "0 packets 0 bytes"));
+}
+
+int
+main(void)
+{
+#define TEST(f) cmocka_unit_test_setup(f, nic_clean)
+	const struct CMUnitTest tests[] = {
+		TEST(refuses_attributes),
+		TEST(refuses_items),
+		TEST(refuses_actions),
+		TEST(refuses_tunnels),
+		TEST(refuses_samples),
+		TEST(accepts_what_the_card_accepts),
+		TEST(knows_whose_rule_it_is),
+		TEST(names_the_proxy),
+		TEST(dumps_rules),
+	};
+
+	return cmocka_run_group_tests(tests, nic_setup, nic_teardown);
+}
