@@ -112,7 +112,7 @@ func TestNeighbourUnknown(t *testing.T) {
 	i := testInterfaces()[1]
 	i.GuestMAC = MAC{}
 	require.NoError(t, g.SetInterface(i))
-	require.NoError(t, g.SetUplink(Uplink{Port: ports.pf0.ID, MAC: uplinkMAC, NodeIP: addr("fc00:1::1")}))
+	require.NoError(t, g.SetUplink(Uplink{Port: ports.pf0.ID, MAC: uplinkMAC}))
 	send(t, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello)))
 	send(t, ports.vf0, fromGuest0(t, "10.0.1.5", vUDP, udp(1, 2), payload(hello)))
 	settle(t, g)

@@ -240,12 +240,7 @@ func (g *Graph) DeleteRoute(vni uint32, p netip.Prefix) error {
 
 // SetUplink sets or changes the addressing of an uplink. Encapsulated packets leave by uplink 0.
 func (g *Graph) SetUplink(u Uplink) error {
-	return g.change(fmt.Sprintf("set uplink, port %d", u.Port), func() error {
-		if !isUnderlay(u.NodeIP) {
-			return fmt.Errorf("node address %v: %w", u.NodeIP, ErrInvalid)
-		}
-		return g.n.SetUplink(u)
-	})
+	return g.change(fmt.Sprintf("set uplink, port %d", u.Port), func() error { return g.n.SetUplink(u) })
 }
 
 func is6(a netip.Addr) bool { return a.Is6() && !a.Is4In6() }

@@ -39,7 +39,7 @@ func (d *daemon) setUplinks() error {
 }
 
 func (d *daemon) uplink(p port.Port, router slowpath.MAC) graph.Uplink {
-	return graph.Uplink{Port: p.ID, MAC: macBytes(p.MAC), RouterMAC: graph.MAC(router), NodeIP: d.cfg.Underlay.IP}
+	return graph.Uplink{Port: p.ID, MAC: macBytes(p.MAC), RouterMAC: graph.MAC(router)}
 }
 
 func macBytes(mac net.HardwareAddr) [6]byte { return [6]byte(mac) }

@@ -152,7 +152,6 @@ struct uplink {
 	uint16_t port;
 	struct rte_ether_addr mac;
 	struct rte_ether_addr router_mac; /* zero: unknown */
-	uint8_t node_ip[16];
 };
 
 /* A DPDK port of the graph. */

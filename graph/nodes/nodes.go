@@ -127,7 +127,6 @@ func (n *Instance) DeleteRoute(vni uint32, p netip.Prefix) error {
 // SetUplink sets an uplink's addressing.
 func (n *Instance) SetUplink(u Uplink) error {
 	c := C.struct_uplink{port: C.uint16_t(u.Port), mac: asMAC(u.MAC), router_mac: asMAC(u.RouterMAC)}
-	putAddr(c.node_ip[:], u.NodeIP)
 	return asError(C.dataplane_set_uplink(n.dp, &c))
 }
 

@@ -72,7 +72,6 @@ type Uplink struct {
 	Port      uint16
 	MAC       MAC
 	RouterMAC MAC
-	NodeIP    netip.Addr
 }
 
 // Punt is a frame that the graph leaves to the slow path.

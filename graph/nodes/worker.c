@@ -66,14 +66,13 @@ worker_drain_requests(struct worker *w)
 static int
 wait_for_answer(struct request *r)
 {
-	long waited = 0;
+	uint64_t deadline = rte_rdtsc() + rte_get_tsc_hz() / MS_PER_S * CALL_TIMEOUT_MS;
 	int result;
 
 	while (__atomic_load_n(&r->state, __ATOMIC_ACQUIRE) == REQUEST_SENT) {
-		if (waited > CALL_TIMEOUT_MS * 1000000L && request_leave(r, REQUEST_ABANDONED))
+		if (rte_rdtsc() > deadline && request_leave(r, REQUEST_ABANDONED))
 			return -ETIMEDOUT; /* the worker frees it */
 		nap(CALL_POLL_NS);
-		waited += CALL_POLL_NS;
 	}
 	result = r->result;
 	free(r);
