@@ -688,17 +688,19 @@ changes_rules_while_packets_flow(void **state)
 	struct rte_flow_item_ipv4 spec = { .hdr.dst_addr = 0 };
 	struct frame f = udp4_frame(1, 2);
 	struct rte_flow *flow[64] = { 0 };
+	rte_be32_t source;
 	uint64_t n;
 	int i;
 
 	(void)state;
+	memcpy(&source, f.data + 26, 4);
 	memcpy(&spec.hdr.dst_addr, f.data + 30, 4);
 	for (i = 0; i < 20000; i++) {
 		struct rte_mbuf *m;
 
 		if (flow[i % 64] != NULL)
 			nic_destroy(VF0, flow[i % 64]);
-		spec.hdr.src_addr = i % 3 ? (uint32_t)i : *(unaligned_uint32_t *)(f.data + 26);
+		spec.hdr.src_addr = i % 3 ? (uint32_t)i : source;
 		flow[i % 64] = nic_rule(VF0, transfer_group(0), ITEMS(ETH, ITEM(IPV4, .spec = &spec)),
 					ACTIONS(ACTION(COUNT), TO(VF3)));
 		if (i % 64 == 0)
