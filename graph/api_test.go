@@ -3,9 +3,9 @@
 package graph
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -17,22 +17,28 @@ import (
 
 func TestNewRefuses(t *testing.T) {
 	for name, change := range map[string]func(*Config){
-		"no pool":          func(c *Config) { c.Pool = nil },
-		"no worker":        func(c *Config) { c.Workers = nil },
-		"main lcore":       func(c *Config) { c.Workers = []int{0} },
-		"no such lcore":    func(c *Config) { c.Workers = []int{77} },
-		"negative lcore":   func(c *Config) { c.Workers = []int{-1} },
-		"no port":          func(c *Config) { c.Ports = nil },
-		"no such port":     func(c *Config) { c.Ports[0].ID = 31 },
-		"port named twice": func(c *Config) { c.Ports[0].ID = c.Ports[1].ID },
-		"no memory":        func(c *Config) { c.FlowCapacity = 1 << 24 },
-		"too many flows":   func(c *Config) { c.FlowCapacity = 1<<24 + 1 },
+		"no pool":        func(c *Config) { c.Pool = nil },
+		"no worker":      func(c *Config) { c.Workers = nil },
+		"main lcore":     func(c *Config) { c.Workers = []int{0} },
+		"no such lcore":  func(c *Config) { c.Workers = []int{77} },
+		"lcore twice":    func(c *Config) { c.Workers = []int{1, 1} },
+		"negative lcore": func(c *Config) { c.Workers = []int{-1} },
+		"no port":        func(c *Config) { c.Ports = nil },
+		"no such port":   func(c *Config) { c.Ports[0].ID = 31 },
+		"port twice":     func(c *Config) { c.Ports[0].ID = c.Ports[1].ID },
+		"name twice":     func(c *Config) { c.Ports[0].Name = c.Ports[1].Name },
+		"no name":        func(c *Config) { c.Ports[0].Name = "" },
+		"long name":      func(c *Config) { c.Ports[0].Name = strings.Repeat("n", 61) },
+		"no memory":      func(c *Config) { c.FlowCapacity = 1 << 24 },
+		"too many flows": func(c *Config) { c.FlowCapacity = 1<<24 + 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := testConfig()
 			change(&cfg)
+			before := openFiles(t)
 			_, err := New(cfg)
 			require.Error(t, err)
+			require.Equal(t, before, openFiles(t))
 		})
 	}
 	g := newGraph(t) // nothing stands in the way
@@ -41,12 +47,32 @@ func TestNewRefuses(t *testing.T) {
 	require.ErrorIs(t, g.Start(), ErrExists)
 }
 
+func openFiles(t *testing.T) int {
+	files, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	return len(files)
+}
+
 func TestStartNeedsQueues(t *testing.T) {
 	cfg := testConfig()
-	cfg.Workers = []int{1, 2, 2}
+	cfg.Workers = []int{1, 2, 3}
 	g, err := New(cfg)
-	require.Error(t, err, "an lcore named twice")
-	require.Nil(t, g)
+	require.NoError(t, err)
+	require.ErrorIs(t, g.Start(), ErrInvalid)
+	require.NoError(t, g.Close())
+}
+
+// The tables of all these would not fit into EAL's memory together.
+func TestCloseGivesEverythingBack(t *testing.T) {
+	before := openFiles(t)
+	for range 30 {
+		cfg := testConfig()
+		cfg.FlowCapacity = DefaultFlowCapacity
+		g, err := New(cfg)
+		require.NoError(t, err)
+		require.NoError(t, g.Close())
+	}
+	require.Equal(t, before, openFiles(t))
 }
 
 func TestCloseIsFinal(t *testing.T) {
@@ -179,7 +205,7 @@ func TestDOT(t *testing.T) {
 	g := newGraph(t)
 	text := g.DOT()
 	require.True(t, strings.HasPrefix(strings.ToLower(text), "digraph"))
-	require.NotContains(t, text, fmt.Sprintf(`"rx-%d"->"classify_wire"`, ports.vf0.ID))
+	require.NotContains(t, text, `"rx-vf0"->"classify_wire"`)
 	for _, s := range g.Stats() {
 		require.Contains(t, text, s.Name)
 	}

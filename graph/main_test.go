@@ -23,7 +23,7 @@ import (
 
 const (
 	poolSize = 8191
-	workers  = 2 // both on one core: the second shows that a worker has its own queues and tables
+	queues   = 2 // of every port
 )
 
 var (
@@ -58,7 +58,7 @@ func TestMain(m *testing.M) {
 }
 
 func setUp() error {
-	err := eal.Init([]string{"--no-huge", "-m", "256", "--no-pci", "--lcores", "0@0,1@1,2@1", "--no-telemetry",
+	err := eal.Init([]string{"--no-huge", "-m", "256", "--no-pci", "--lcores", "0@0,(1-3)@1", "--no-telemetry",
 		"--file-prefix", "graph_" + rand.Text()[:8]})
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func setUp() error {
 	for name, port := range map[string]**graphtest.Port{
 		"vf0": &ports.vf0, "vf1": &ports.vf1, "vf2": &ports.vf2, "pf0": &ports.pf0, "pf1": &ports.pf1,
 	} {
-		if *port, err = graphtest.NewPort(name, workers, pool); err != nil {
+		if *port, err = graphtest.NewPort(name, queues, pool); err != nil {
 			return err
 		}
 	}
@@ -138,7 +138,7 @@ func newGraph(t testing.TB, change ...func(*Config)) *Graph {
 func drain(t testing.TB) {
 	t.Helper()
 	for _, p := range allPorts() {
-		for q := range workers {
+		for q := range queues {
 			for p.Receive(q) != nil {
 			}
 		}

@@ -16,31 +16,30 @@ static const struct {
 } to_tx[] = {{"inject", 0}, {"deliver", 1}, {"encap", 2}, {"decap", 0}};
 
 static void
-node_name(char *name, const char *parent, uint16_t port)
+node_name(char *name, const char *parent, const struct port *port)
 {
-	snprintf(name, RTE_NODE_NAMESIZE, "%s-%u", parent, port);
+	snprintf(name, RTE_NODE_NAMESIZE, "%s-%s", parent, port->name);
 }
 
 /* The port's own rx or tx node; one left from an earlier graph is as good as new. */
 static rte_node_t
-clone_for_port(const char *parent, uint16_t port)
+clone_for_port(const char *parent, const struct port *port)
 {
-	char name[RTE_NODE_NAMESIZE], suffix[8];
+	char name[RTE_NODE_NAMESIZE];
 	rte_node_t id;
 
 	node_name(name, parent, port);
 	id = rte_node_from_name(name);
 	if (id != RTE_NODE_ID_INVALID)
 		return id;
-	snprintf(suffix, sizeof(suffix), "%u", port);
-	return rte_node_clone(rte_node_from_name(parent), suffix);
+	return rte_node_clone(rte_node_from_name(parent), port->name);
 }
 
 static int
 clone_nodes(const struct port *port)
 {
 	const char *next = port->vf ? "classify_guest" : "classify_wire";
-	rte_node_t rx = clone_for_port("rx", port->id), tx = clone_for_port("tx", port->id);
+	rte_node_t rx = clone_for_port("rx", port), tx = clone_for_port("tx", port);
 
 	if (rx == RTE_NODE_ID_INVALID || tx == RTE_NODE_ID_INVALID)
 		return -rte_errno;
@@ -57,7 +56,7 @@ lead_to_tx(const struct dataplane *dp, const char *from, uint16_t static_edges)
 	uint16_t i;
 
 	for (i = 0; i < dp->nb_ports; i++) {
-		node_name(names[i], "tx", dp->ports[i].id);
+		node_name(names[i], "tx", &dp->ports[i]);
 		nexts[i] = names[i];
 	}
 	if (rte_node_edge_count(id) > static_edges && rte_node_edge_shrink(id, static_edges) == RTE_EDGE_ID_INVALID)
@@ -100,8 +99,8 @@ bind_nodes(struct worker *w)
 
 		*ctx = (struct node_ctx){.w = w, .queue = w->index};
 		for (i = 0; i < dp->nb_ports; i++) {
-			node_name(rx, "rx", dp->ports[i].id);
-			node_name(tx, "tx", dp->ports[i].id);
+			node_name(rx, "rx", &dp->ports[i]);
+			node_name(tx, "tx", &dp->ports[i]);
 			if (strcmp(node->name, rx) == 0 || strcmp(node->name, tx) == 0)
 				ctx->port = dp->ports[i].id;
 		}
@@ -118,7 +117,7 @@ build_graph(struct worker *w, const char *prefix)
 	uint16_t i;
 
 	for (i = 0; i < dp->nb_ports; i++) {
-		node_name(names[i], "rx", dp->ports[i].id);
+		node_name(names[i], "rx", &dp->ports[i]);
 		patterns[param.nb_node_patterns++] = names[i];
 	}
 	if (w->index == 0)

@@ -37,7 +37,7 @@ check_conf(const struct dataplane_conf *conf)
 		if (!rte_eth_dev_is_valid_port(conf->ports[i].id))
 			return -ENODEV;
 		for (j = 0; j < i; j++)
-			if (conf->ports[i].id == conf->ports[j].id)
+			if (conf->ports[i].id == conf->ports[j].id || strcmp(conf->ports[i].name, conf->ports[j].name) == 0)
 				return -EEXIST;
 	}
 	for (i = 0; i < conf->nb_workers; i++)

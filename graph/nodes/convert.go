@@ -15,6 +15,13 @@ import (
 
 func asMAC(m MAC) C.struct_rte_ether_addr { return *(*C.struct_rte_ether_addr)(unsafe.Pointer(&m)) }
 
+// putString writes a string that leaves room for the terminating zero.
+func putString(dst []C.char, s string) {
+	for i := range len(s) {
+		dst[i] = C.char(s[i])
+	}
+}
+
 // putAddr writes an address's bytes; an invalid one has none.
 func putAddr(dst []C.uint8_t, a netip.Addr) {
 	for i, b := range a.AsSlice() {

@@ -24,6 +24,8 @@
 #define EVENT_RING 4096u
 #define REQUEST_RING 64u
 
+#define PORT_NAME_SIZE 61u /* a node's name less "rx-" */
+
 #define NO_IFACE UINT16_MAX
 #define NO_SLOT UINT16_MAX
 
@@ -159,6 +161,7 @@ struct port {
 	uint16_t id;
 	bool vf;
 	uint16_t pf; /* number of the uplink */
+	char name[PORT_NAME_SIZE];
 };
 
 /* A port as a worker's packet path sees it, by DPDK port id. */

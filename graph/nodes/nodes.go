@@ -5,7 +5,7 @@ package nodes
 
 /*
 #cgo pkg-config: libdpdk
-#cgo CFLAGS: -O2 -D_GNU_SOURCE -DALLOW_EXPERIMENTAL_API -Wall -Wextra -Werror
+#cgo CFLAGS: -D_GNU_SOURCE -DALLOW_EXPERIMENTAL_API -Wall -Wextra -Werror
 #include <stdlib.h>
 #include "control.h"
 */
@@ -58,7 +58,11 @@ func Create(cfg Config) (*Instance, error) {
 		conf.timeouts_ms[i] = C.uint32_t(d.Milliseconds())
 	}
 	for i, p := range cfg.Ports {
+		if p.Name == "" || len(p.Name) >= C.PORT_NAME_SIZE {
+			return nil, fmt.Errorf("port name %q: %w", p.Name, ErrInvalid)
+		}
 		conf.ports[i] = C.struct_port{id: C.uint16_t(p.ID), vf: C.bool(p.VF), pf: C.uint16_t(p.PF)}
+		putString(conf.ports[i].name[:], p.Name)
 	}
 	for i, lcore := range cfg.Workers {
 		conf.lcores[i] = C.uint32_t(lcore)

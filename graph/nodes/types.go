@@ -23,7 +23,7 @@ var (
 type MAC [6]byte
 
 // Port is one DPDK port that the graph receives from and sends to. VF says that a guest is behind it; otherwise it is
-// an uplink, number PF.
+// an uplink, number PF. Its nodes are rx-Name and tx-Name.
 type Port struct {
 	ID   uint16
 	Name string
