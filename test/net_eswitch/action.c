@@ -106,7 +106,7 @@ sample(struct esw_output *out, struct esw_port *from, struct esw_sample *sample,
 struct esw_group *
 esw_program_run(struct esw_output *out, struct esw_port *from, struct rte_flow *flow, struct esw_packet *packet)
 {
-	struct esw_program *program = flow->rule.program;
+	struct esw_program *program = flow->program;
 	uint32_t hash = 0;
 	bool hashed = false;
 	uint32_t i;

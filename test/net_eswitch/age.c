@@ -29,7 +29,7 @@ last_hit(const struct rte_flow *flow)
 static uint64_t
 due(const struct rte_flow *flow)
 {
-	return last_hit(flow) + flow->rule.age_timeout * rte_get_tsc_hz();
+	return last_hit(flow) + flow->info.age_timeout * rte_get_tsc_hz();
 }
 
 static struct esw_flow_list *

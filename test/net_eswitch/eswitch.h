@@ -99,16 +99,13 @@ struct esw_step {
 
 struct esw_program {
 	uint32_t steps;
-	struct esw_step step[ESW_MAX_STEPS];
+	struct esw_step step[];
 };
 
-/* A rule as it was understood, before it stands in the NIC. */
-struct esw_rule {
+/* What is kept of a rule beside its pattern and its actions. */
+struct esw_rule_info {
 	struct rte_flow_attr attr;
-	struct esw_pattern pattern;
 	struct esw_port *source;	/* whose packets it matches */
-	struct esw_program *program;
-	bool has_eth;			/* the pattern has an eth item */
 	bool counted;
 	bool jumps;
 	uint32_t jump;			/* the group's id */
@@ -116,11 +113,20 @@ struct esw_rule {
 	void *age_context;
 };
 
+/* A rule as it was understood, before it stands in the NIC. */
+struct esw_rule {
+	struct esw_rule_info info;
+	struct esw_pattern pattern;
+	struct esw_program *program;
+	bool has_eth;			/* the pattern has an eth item */
+};
+
 enum esw_age_state { ESW_AGE_NONE, ESW_AGE_WAITING, ESW_AGE_AGED };
 
 struct rte_flow {
 	struct esw_entry entry;		/* first: a lookup yields the flow */
-	struct esw_rule rule;
+	struct esw_program *program;
+	struct esw_rule_info info;
 	struct esw_port *owner;		/* the port it was created on */
 	struct esw_group *group;
 	struct esw_group *jump;

@@ -35,35 +35,38 @@ flow_validate(struct rte_eth_dev *dev, const struct rte_flow_attr *attr, const s
 static void
 flow_free(struct rte_flow *flow)
 {
-	esw_program_free(flow->rule.program);
+	esw_program_free(flow->program);
 	free(flow);
 }
 
 /* The groups of the rule's domain: those of its source port. */
 static struct esw_groups *
-groups_of(const struct esw_rule *rule)
+groups_of(const struct esw_rule_info *info)
 {
-	return rule->attr.transfer ? &rule->source->transfer : &rule->source->ingress;
+	return info->attr.transfer ? &info->source->transfer : &info->source->ingress;
 }
 
+/* Lets the rule, whose program becomes the flow's, stand in the NIC. */
 static int
-insert(struct esw_port *port, struct rte_flow *flow)
+insert(struct esw_port *port, struct rte_flow *flow, const struct esw_rule *rule)
 {
-	struct esw_groups *groups = groups_of(&flow->rule);
+	struct esw_groups *groups = groups_of(&rule->info);
 	int ret;
 
 	flow->owner = port;
-	flow->group = esw_group_get(groups, flow->rule.attr.group);
+	flow->info = rule->info;
+	flow->program = rule->program;
+	flow->group = esw_group_get(groups, rule->info.attr.group);
 	if (flow->group == NULL)
 		return -ENOMEM;
-	if (flow->rule.jumps) {
-		flow->jump = esw_group_get(groups, flow->rule.jump);
+	if (flow->info.jumps) {
+		flow->jump = esw_group_get(groups, flow->info.jump);
 		if (flow->jump == NULL)
 			return -ENOMEM;
 	}
-	if (flow->rule.age_timeout != 0)
+	if (flow->info.age_timeout != 0)
 		esw_age_add(port->nic, flow);
-	ret = esw_match_insert(port->nic->rcu, flow->group, &flow->entry, &flow->rule.pattern);
+	ret = esw_match_insert(port->nic->rcu, flow->group, &flow->entry, &rule->pattern);
 	if (ret < 0) {
 		esw_age_remove(port->nic, flow);
 		return ret;
@@ -78,6 +81,7 @@ flow_create(struct rte_eth_dev *dev, const struct rte_flow_attr *attr, const str
 {
 	struct esw_port *port = port_of(dev);
 	struct rte_flow *flow = calloc(1, sizeof(*flow));
+	struct esw_rule rule;
 	int ret;
 
 	if (flow == NULL) {
@@ -85,9 +89,9 @@ flow_create(struct rte_eth_dev *dev, const struct rte_flow_attr *attr, const str
 		return NULL;
 	}
 	pthread_mutex_lock(&port->nic->flow_lock);
-	ret = esw_rule_compile(port, attr, items, actions, &flow->rule, error);
+	ret = esw_rule_compile(port, attr, items, actions, &rule, error);
 	if (ret == 0) {
-		ret = insert(port, flow);
+		ret = insert(port, flow, &rule);
 		if (ret < 0)
 			esw_flow_error(error, -ret, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL, "no memory");
 	}
@@ -165,7 +169,7 @@ query_count(struct rte_flow *flow, const struct rte_flow_action *action, struct 
 	uint64_t hits = __atomic_load_n(&flow->hits, __ATOMIC_RELAXED);
 	uint64_t bytes = __atomic_load_n(&flow->bytes, __ATOMIC_RELAXED);
 
-	if (!flow->rule.counted)
+	if (!flow->info.counted)
 		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ACTION, action, "the rule does not count");
 	out->hits_set = 1;
 	out->bytes_set = 1;
@@ -182,7 +186,7 @@ static int
 query_age(struct rte_flow *flow, const struct rte_flow_action *action, struct rte_flow_query_age *out,
 	  struct rte_flow_error *error)
 {
-	if (flow->rule.age_timeout == 0)
+	if (flow->info.age_timeout == 0)
 		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ACTION, action, "the rule does not age");
 	out->reserved = 0;
 	out->aged = flow->age == ESW_AGE_AGED;
@@ -249,7 +253,7 @@ flow_aged(struct rte_eth_dev *dev, void **contexts, uint32_t n, struct rte_flow_
 		if (n > 0 && found == n)
 			break;
 		if (n > 0)
-			contexts[found] = flow->rule.age_context != NULL ? flow->rule.age_context : flow;
+			contexts[found] = flow->info.age_context != NULL ? flow->info.age_context : flow;
 		found++;
 	}
 	port->aged_told = false;
@@ -260,11 +264,11 @@ flow_aged(struct rte_eth_dev *dev, void **contexts, uint32_t n, struct rte_flow_
 static void
 dump(FILE *file, const struct rte_flow *flow)
 {
-	const struct esw_rule *rule = &flow->rule;
+	const struct esw_rule_info *rule = &flow->info;
 
-	fprintf(file, "%p: from %s, %s group %u priority %u depth %u, %u steps", (const void *)flow,
+	fprintf(file, "%p: from %s, %s group %u priority %u, %u steps", (const void *)flow,
 		rule->source->name, rule->attr.transfer ? "transfer" : "ingress", rule->attr.group,
-		rule->attr.priority, rule->pattern.depth, rule->program->steps);
+		rule->attr.priority, flow->program->steps);
 	if (rule->jumps)
 		fprintf(file, ", jump %u", rule->jump);
 	if (rule->counted)

@@ -50,6 +50,21 @@ name_action(struct compiler *c)
 		snprintf(c->name, sizeof(c->name), "%d", c->action->type);
 }
 
+static struct esw_program *
+program_new(uint32_t steps)
+{
+	return calloc(1, sizeof(struct esw_program) + steps * sizeof(struct esw_step));
+}
+
+/* Makes the program as small as it can be: there may be very many, and the pipeline has to fetch them. */
+static struct esw_program *
+program_trim(struct esw_program *program)
+{
+	struct esw_program *small = realloc(program, sizeof(*program) + program->steps * sizeof(program->step[0]));
+
+	return small == NULL ? program : small;
+}
+
 /* Appends a step; NULL, with the error set, when the list is too long. */
 static struct esw_step *
 append(struct compiler *c, enum esw_op op)
@@ -84,7 +99,7 @@ compile_count(struct compiler *c)
 		return REFUSE(c, EINVAL, "is given twice");
 	if (append(c, ESW_OP_COUNT) == NULL)
 		return -rte_errno;
-	c->rule->counted = true;
+	c->rule->info.counted = true;
 	return 0;
 }
 
@@ -97,12 +112,12 @@ compile_age(struct compiler *c)
 		return REFUSE(c, EINVAL, "the timeout is 0");
 	if (c->seen & BIT(ESW_OP_AGE))
 		return REFUSE(c, EINVAL, "is given twice");
-	if (c->rule->attr.transfer && (c->seen & BIT(ESW_OP_SAMPLE)))
+	if (c->rule->info.attr.transfer && (c->seen & BIT(ESW_OP_SAMPLE)))
 		return REFUSE(c, ENOTSUP, "cannot follow a sample");
 	if (append(c, ESW_OP_AGE) == NULL)
 		return -rte_errno;
-	c->rule->age_timeout = age->timeout;
-	c->rule->age_context = age->context;
+	c->rule->info.age_timeout = age->timeout;
+	c->rule->info.age_context = age->context;
 	return 0;
 }
 
@@ -141,7 +156,7 @@ compile_mark(struct compiler *c)
 	const struct rte_flow_action_mark *mark = c->action->conf;
 	struct esw_step *step;
 
-	if (c->rule->attr.transfer)
+	if (c->rule->info.attr.transfer)
 		return REFUSE(c, ENOTSUP, "is not supported in transfer rules");
 	step = append(c, ESW_OP_MARK);
 	if (step == NULL)
@@ -185,7 +200,7 @@ compile_encap(struct compiler *c)
 
 	if (ret < 0)
 		return ret;
-	if (c->rule->attr.ingress)
+	if (c->rule->info.attr.ingress)
 		return REFUSE(c, ENOTSUP, "is not supported for ingress traffic");
 	if (encap->size <= ESW_L2_MAX)
 		return REFUSE(c, ENOTSUP, "%zu bytes are too small a header, but right after a raw_decap", encap->size);
@@ -206,7 +221,7 @@ check_decap(struct compiler *c)
 		return REFUSE(c, ENOTSUP, "cannot follow an encapsulation");
 	if (c->seen & MODIFIES)
 		return REFUSE(c, EINVAL, "cannot follow an action that modifies the packet");
-	if (c->rule->attr.ingress && c->port->kind == ESW_VF)
+	if (c->rule->info.attr.ingress && c->port->kind == ESW_VF)
 		return REFUSE(c, ENOTSUP, "is not supported for ingress traffic of a representor");
 	c->shape |= SHAPE_DECAP;
 	return 0;
@@ -287,16 +302,16 @@ compile_jump(struct compiler *c)
 	const struct rte_flow_action_jump *jump = c->action->conf;
 	int ret;
 
-	if (jump->group <= c->rule->attr.group)
+	if (jump->group <= c->rule->info.attr.group)
 		return REFUSE(c, EINVAL, "from group %u to group %u: only groups above can be jumped to",
-			      c->rule->attr.group, jump->group);
+			      c->rule->info.attr.group, jump->group);
 	if (jump->group > UINT16_MAX - 2)
 		return REFUSE(c, EINVAL, "group %u is out of range", jump->group);
 	ret = set_fate(c, ESW_OP_JUMP);
 	if (ret < 0)
 		return ret;
-	c->rule->jumps = true;
-	c->rule->jump = jump->group;
+	c->rule->info.jumps = true;
+	c->rule->info.jump = jump->group;
 	return 0;
 }
 
@@ -306,7 +321,7 @@ compile_port(struct compiler *c, uint32_t ethdev)
 	struct esw_port *port;
 	int ret;
 
-	if (!c->rule->attr.transfer)
+	if (!c->rule->info.attr.transfer)
 		return REFUSE(c, ENOTSUP, "is valid in transfer rules only");
 	port = esw_nic_port_by_ethdev(c->port->nic, ethdev);
 	if (port == NULL && !rte_eth_dev_is_valid_port(ethdev))
@@ -343,7 +358,7 @@ compile_queue(struct compiler *c)
 	const struct rte_flow_action_queue *queue = c->action->conf;
 	int ret;
 
-	if (c->rule->attr.transfer)
+	if (c->rule->info.attr.transfer)
 		return REFUSE(c, ENOTSUP, "is not supported in transfer rules");
 	if (queue->index >= c->port->dev->data->nb_rx_queues)
 		return REFUSE(c, EINVAL, "the port has no queue %u", queue->index);
@@ -356,7 +371,7 @@ compile_queue(struct compiler *c)
 static int
 check_nested(struct compiler *c)
 {
-	bool transfer = c->rule->attr.transfer;
+	bool transfer = c->rule->info.attr.transfer;
 
 	switch (c->action->type) {
 	case RTE_FLOW_ACTION_TYPE_RAW_ENCAP:
@@ -384,7 +399,7 @@ check_sample(struct compiler *c, const struct rte_flow_action_sample *sample)
 		return REFUSE(c, EINVAL, "multiple samples are not supported");
 	if (c->seen & BIT(ESW_OP_JUMP))
 		return REFUSE(c, EINVAL, "cannot follow a jump");
-	if (c->rule->attr.transfer && sample->ratio > 1 && !empty)
+	if (c->rule->info.attr.transfer && sample->ratio > 1 && !empty)
 		return REFUSE(c, ENOTSUP, "with a ratio above 1 a transfer rule takes no actions in the sample");
 	return 0;
 }
@@ -393,9 +408,9 @@ check_sample(struct compiler *c, const struct rte_flow_action_sample *sample)
 static int
 check_sample_fate(struct compiler *c, const struct compiler *nested, uint32_t ratio)
 {
-	if (c->rule->attr.ingress && !(nested->seen & BIT(ESW_OP_QUEUE)))
+	if (c->rule->info.attr.ingress && !(nested->seen & BIT(ESW_OP_QUEUE)))
 		return REFUSE(c, EINVAL, "of ingress traffic needs a queue");
-	if (c->rule->attr.transfer && ratio == 1 && nested->target == NULL)
+	if (c->rule->info.attr.transfer && ratio == 1 && nested->target == NULL)
 		return REFUSE(c, EINVAL, "needs a destination port");
 	return 0;
 }
@@ -414,7 +429,7 @@ compile_sample(struct compiler *c)
 	if (step == NULL)
 		return -rte_errno;
 	step->sample.ratio = sample->ratio;
-	nested.program = calloc(1, sizeof(*nested.program));
+	nested.program = program_new(ESW_MAX_STEPS);
 	if (nested.program == NULL)
 		return esw_flow_error(c->error, ENOMEM, RTE_FLOW_ERROR_TYPE_ACTION, c->action, "no memory");
 	step->sample.program = nested.program;
@@ -568,7 +583,7 @@ esw_rule_actions(struct esw_port *port, const struct rte_flow_action *actions, s
 	struct compiler c = { .port = port, .rule = rule, .error = error };
 	int ret;
 
-	c.program = calloc(1, sizeof(*c.program));
+	c.program = program_new(ESW_MAX_STEPS);
 	if (c.program == NULL)
 		return esw_flow_error(error, ENOMEM, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL, "no memory");
 	ret = compile_list(&c, actions);
@@ -578,6 +593,6 @@ esw_rule_actions(struct esw_port *port, const struct rte_flow_action *actions, s
 		esw_program_free(c.program);
 		return ret;
 	}
-	rule->program = c.program;
+	rule->program = program_trim(c.program);
 	return 0;
 }

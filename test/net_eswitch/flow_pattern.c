@@ -116,7 +116,7 @@ read_port(struct reader *r, uint32_t ethdev, bool full_mask, bool any)
 {
 	struct esw_port *port;
 
-	if (!r->rule->attr.transfer)
+	if (!r->rule->info.attr.transfer)
 		return REFUSE(r, EINVAL, "is valid in transfer rules only");
 	if (r->port_item)
 		return REFUSE(r, ENOTSUP, "the pattern names a source port already");
@@ -130,7 +130,7 @@ read_port(struct reader *r, uint32_t ethdev, bool full_mask, bool any)
 		return REFUSE(r, ENODEV, "there is no port %u", ethdev);
 	if (port == NULL || !esw_port_in_switch(port))
 		return REFUSE(r, EINVAL, "port %u is not in this switch domain", ethdev);
-	r->rule->source = port;
+	r->rule->info.source = port;
 	return 0;
 }
 
@@ -534,7 +534,7 @@ name_item(struct reader *r)
 		snprintf(r->name, sizeof(r->name), "%d", r->item->type);
 }
 
-/* Reads the pattern into rule->pattern and rule->source. */
+/* Reads the pattern into rule->pattern and rule->info.source. */
 int
 esw_rule_pattern(struct esw_port *port, const struct rte_flow_item *items, struct esw_rule *rule,
 		 struct rte_flow_error *error)
@@ -542,8 +542,8 @@ esw_rule_pattern(struct esw_port *port, const struct rte_flow_item *items, struc
 	struct reader r = { .port = port, .rule = rule, .error = error };
 	int ret;
 
-	rule->source = port;
-	rule->pattern.priority = rule->attr.priority;
+	rule->info.source = port;
+	rule->pattern.priority = rule->info.attr.priority;
 	for (r.item = items; r.item->type != RTE_FLOW_ITEM_TYPE_END; r.item++) {
 		name_item(&r);
 		ret = read_item(&r);

@@ -58,7 +58,7 @@ esw_rule_compile(struct esw_port *port, const struct rte_flow_attr *attr, const 
 	ret = check_attr(port, attr, error);
 	if (ret < 0)
 		return ret;
-	rule->attr = *attr;
+	rule->info.attr = *attr;
 	ret = esw_rule_pattern(port, items, rule, error);
 	if (ret < 0)
 		return ret;

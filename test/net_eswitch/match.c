@@ -289,7 +289,8 @@ esw_match_insert(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_e
 		shape = shape_new(pattern, group->sequence++);
 	if (shape == NULL)
 		return -ENOMEM;
-	if (shape->entries > shape->buckets->mask) {
+	/* At most half full, so that most lookups look at one entry. */
+	if (shape->entries > shape->buckets->mask / 2) {
 		ret = grow(rcu, shape);
 		if (ret < 0)
 			return ret;
