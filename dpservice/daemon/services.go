@@ -58,10 +58,19 @@ func (s system) Info() api.SystemInfoResult {
 	return info
 }
 
-// interfaces are those of vnet, whose captures and rules end with them.
+// interfaces are those of vnet. A new one's guest is asked for its MAC at once, so that packets for it do not have to
+// wait; captures and rules end with their interface.
 type interfaces struct {
 	*vnet.Manager
 	d *daemon
+}
+
+func (i interfaces) CreateInterface(req vnet.CreateRequest) (vnet.Interface, error) {
+	created, err := i.Manager.CreateInterface(req)
+	if err == nil {
+		i.d.slow.SolicitGuests()
+	}
+	return created, err
 }
 
 func (i interfaces) DeleteInterface(id string) error {
