@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,9 +64,22 @@ func startDaemon(ctx context.Context, t *testing.T, h *topology.Hypervisor, cfg 
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("dpservice on %s said:\n%s%s", h.Name, d.Stdout, d.Stderr)
+			logCounters(t, d)
 		}
 	})
 	return d
+}
+
+// logCounters logs what a daemon's NIC and graph have counted, if it still runs.
+func logCounters(t *testing.T, d *topology.Daemon) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), stateTimeout)
+	defer cancel()
+	for _, args := range [][]string{{"port", "stats"}, {"graph", "stats"}} {
+		if r, err := d.Dpctl(ctx, args...); err == nil && r.Code == 0 {
+			t.Logf("dpctl %s\n%s", strings.Join(args, " "), r.Stdout)
+		}
+	}
 }
 
 // connect creates the guests' interfaces and the routes to those of other hypervisors.

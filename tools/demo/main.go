@@ -22,7 +22,7 @@ const (
 	runTimeout  = 2 * time.Minute
 	waitTimeout = 15 * time.Second
 	headerLen   = 62
-	shownFrames = 12
+	shownFrames = 16
 	// trafficTime is how long the VMs talk; the demo takes a good part of it.
 	trafficTime = "8"
 )
@@ -124,10 +124,10 @@ func (d *demo) startTraffic() error {
 	if err := d.traffic[0].WaitOutput(d.ctx, d.traffic[0].Stdout, "Server listening"); err != nil {
 		return err
 	}
-	if err := d.background(d.vm1, "iperf3", "-c", d.vm2.IPv4.String(), "-b", "10M", "-t", trafficTime); err != nil {
+	if err := d.background(d.vm1, "iperf3", "-c", d.vm2.IPv4.String(), "-b", "1M", "-l", "1200", "-t", trafficTime); err != nil {
 		return err
 	}
-	return d.background(d.vm1, "ping", "-q", "-i", "0.05", "-w", trafficTime, d.vm2.IPv6.String())
+	return d.background(d.vm1, "ping", "-q", "-i", "0.01", "-w", trafficTime, d.vm2.IPv6.String())
 }
 
 func (d *demo) waitOffloaded() error {
