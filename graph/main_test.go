@@ -195,7 +195,7 @@ func receive(t *testing.T, p *graphtest.Port) []byte {
 	require.Eventually(t, func() bool {
 		frame = p.Receive(0)
 		return frame != nil
-	}, 2*time.Second, 50*time.Microsecond, "no frame out of port %d", p.ID)
+	}, 10*time.Second, 50*time.Microsecond, "no frame out of port %d", p.ID)
 	return frame
 }
 
