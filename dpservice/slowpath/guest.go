@@ -23,6 +23,8 @@ func (s *SlowPath) fromGuest(a vnet.Attachment, frame []byte) {
 	if a.GuestMAC == (MAC{}) {
 		s.learn(a, src)
 		a.GuestMAC = src
+	} else if a.GuestMAC != src && s.mayAsk(a.Port, solicitPeriod) {
+		s.solicit(a) // has it moved? Only its answer tells
 	}
 	switch kind {
 	case layers.LayerTypeARP:

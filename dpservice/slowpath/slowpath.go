@@ -55,18 +55,21 @@ type SlowPath struct {
 	mu     sync.Mutex
 	router router
 	moved  map[uint16]time.Time // when the guest's MAC on a port last changed
+	asked  map[uint16]time.Time // when the guest on a port was last asked for its MAC
 }
 
-// The periods: guests whose MAC is not known are asked every second. The router is asked more often, since a change
-// shall be noticed within a second, and takes up to two rounds to be believed.
+// The periods: guests whose MAC is not known are asked every second, the others now and then, as one that got another
+// MAC may be silent. The router is asked more often, since a change shall be noticed within a second, and takes up to
+// two rounds to be believed.
 const (
 	solicitPeriod = time.Second
+	refreshPeriod = 30 * time.Second
 	routerPeriod  = 400 * time.Millisecond
 )
 
 // New returns a SlowPath that has not sent anything yet.
 func New(cfg Config) *SlowPath {
-	s := &SlowPath{cfg: cfg, linkLocal: eui64(cfg.UplinkMAC), moved: map[uint16]time.Time{}}
+	s := &SlowPath{cfg: cfg, linkLocal: eui64(cfg.UplinkMAC), moved: map[uint16]time.Time{}, asked: map[uint16]time.Time{}}
 	_, _ = rand.Read(s.nonce[:]) // never fails
 	return s
 }
@@ -93,13 +96,25 @@ func (s *SlowPath) Run(ctx context.Context) {
 	}
 }
 
-// SolicitGuests asks every guest whose MAC is not known for it.
+// SolicitGuests asks every guest whose MAC is not known for it, and those which have not been asked for long.
 func (s *SlowPath) SolicitGuests() {
 	for _, a := range s.cfg.Guests.Attachments() {
-		if a.GuestMAC == (MAC{}) {
+		if a.GuestMAC == (MAC{}) || s.mayAsk(a.Port, refreshPeriod) {
 			s.solicit(a)
 		}
 	}
+}
+
+// mayAsk reports whether the guest on a port was last asked so long ago, and notes that it is asked now.
+func (s *SlowPath) mayAsk(port uint16, period time.Duration) bool {
+	now := s.cfg.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.asked[port]) < period {
+		return false
+	}
+	s.asked[port] = now
+	return true
 }
 
 func (s *SlowPath) solicit(a vnet.Attachment) {
