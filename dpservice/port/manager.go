@@ -95,11 +95,21 @@ func (m *Manager) addVFs(pattern string) error {
 		if _, taken := m.ByID(id); taken {
 			continue
 		}
-		if err := m.add(id, VF, len(m.ports)); err != nil {
+		if err := m.add(id, VF, m.countVFs()); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (m *Manager) countVFs() int {
+	n := 0
+	for _, p := range m.ports {
+		if p.Role == VF {
+			n++
+		}
+	}
+	return n
 }
 
 // match returns the ports with this name or, if it has wildcards, those whose ethdev name matches.

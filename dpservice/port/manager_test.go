@@ -94,6 +94,13 @@ func TestDiscoverOrdersPorts(t *testing.T) {
 	assert.False(t, m.HasKernelTwin(3))
 }
 
+func TestPortsThatAreNoRepresentorsAreCounted(t *testing.T) {
+	m, err := Discover(newNIC(), Names{PF0: "nic", VFs: []string{"nic_pf1"}})
+	require.NoError(t, err)
+	assert.Equal(t, 0, m.List()[1].Index)
+	assert.Equal(t, VF, m.List()[1].Role)
+}
+
 func TestDiscoverErrors(t *testing.T) {
 	tests := map[string]struct {
 		names Names
