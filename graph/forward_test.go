@@ -164,6 +164,7 @@ func TestPunt(t *testing.T) {
 	group := MAC{0x33, 0x33, 0, 0, 0, 1}
 	ns := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeNeighborSolicitation, 0)}
 	echo := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeEchoReply, 0)}
+	ping := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeEchoRequest, 0)}
 	for name, c := range map[string]struct {
 		in    *graphtest.Port
 		frame []byte
@@ -173,6 +174,10 @@ func TestPunt(t *testing.T) {
 			layers.IPProtocolICMPv6), ns, payload("0000fe80000000000001"))},
 		"DHCP":   {ports.vf0, frame(t, eth(guest0MAC, broadcast, v4), ip4("0.0.0.0", "255.255.255.255", 64, vUDP), udp(68, 67))},
 		"DHCPv6": {ports.vf0, frame(t, eth(guest0MAC, group, v6), ip6("fe80::2", "ff02::1:2", 64, vUDP), udp(546, 547))},
+		"ping of the gateway": {ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "169.254.0.1", 64,
+			layers.IPProtocolICMPv4), payload("00000000"))},
+		"ping of the IPv6 gateway": {ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fe80::1", 64,
+			layers.IPProtocolICMPv6), ping, payload("0000"))},
 		"echo reply on the underlay": {ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6("fe80::9", "fe80::1", 64,
 			layers.IPProtocolICMPv6), echo, payload("0000"))},
 	} {

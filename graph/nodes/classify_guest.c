@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* classify_guest: what a guest sent is forwarded, left to the slow path (ARP, neighbour discovery, DHCP), or dropped. */
+/* classify_guest: what a guest sent is forwarded, left to the slow path (ARP, neighbour discovery, DHCP, pings of its
+ * gateway), or dropped. */
 #include <netinet/in.h>
+#include <string.h>
 
 #include <rte_icmp.h>
 #include <rte_ip.h>
@@ -15,12 +17,18 @@ enum { NEXT_LOOKUP, NEXT_PUNT, NEXT_MALFORMED, NEXT_NO_INTERFACE, NEXT_NOT_FOR_U
 #define DHCP_SERVER 67
 #define DHCPV6_SERVER 547
 
+/* The guests' gateway. */
+#define GATEWAY_IPV4 RTE_IPV4(169, 254, 0, 1)
+static const uint8_t gateway_ipv6[16] = {0xfe, 0x80, [15] = 1};
+
 static inline bool
 is_ipv4_control(const struct rte_ipv4_hdr *ip, uint32_t len)
 {
 	uint32_t ihl = rte_ipv4_hdr_len(ip);
 	const struct rte_udp_hdr *udp = RTE_PTR_ADD(ip, ihl);
 
+	if (ip->next_proto_id == IPPROTO_ICMP)
+		return ip->dst_addr == rte_cpu_to_be_32(GATEWAY_IPV4);
 	return ip->next_proto_id == IPPROTO_UDP && len >= ihl + sizeof(*udp) &&
 	       (ip->fragment_offset & rte_cpu_to_be_16(RTE_IPV4_HDR_OFFSET_MASK)) == 0 &&
 	       udp->dst_port == rte_cpu_to_be_16(DHCP_SERVER);
@@ -35,7 +43,8 @@ is_ipv6_control(const struct rte_ipv6_hdr *ip, uint32_t len)
 	if (len < sizeof(*ip) + sizeof(*udp))
 		return false;
 	if (ip->proto == IPPROTO_ICMPV6)
-		return icmp->icmp_type >= ND_FIRST && icmp->icmp_type <= ND_LAST;
+		return (icmp->icmp_type >= ND_FIRST && icmp->icmp_type <= ND_LAST) ||
+		       memcmp(ip->dst_addr, gateway_ipv6, sizeof(gateway_ipv6)) == 0;
 	return ip->proto == IPPROTO_UDP && udp->dst_port == rte_cpu_to_be_16(DHCPV6_SERVER);
 }
 
