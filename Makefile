@@ -42,7 +42,7 @@ cunit: ## Test the NIC's C code, also under ASan and UBSan
 	meson test -C build/meson-asan --print-errorlogs
 
 unit: ## Run the Go unit tests under the race detector, one package at a time: many start workers on both CPUs
-	go test -race -p 1 $$(go list ./... | grep -v /test/e2e)
+	go test -race -count=1 -p 1 $$(go list ./... | grep -v /test/e2e)
 
 e2e: ## Run the end-to-end tests on the built binaries (root)
 	go test -count=1 -timeout 20m ./test/e2e/...
