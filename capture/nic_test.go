@@ -86,6 +86,10 @@ func (n *fakeNIC) Destroy(port uint16, h rteflow.Handle) error {
 	return nil
 }
 
+func (n *fakeNIC) QueryAge(uint16, rteflow.Handle) (rteflow.AgeState, error) {
+	return rteflow.AgeState{}, syscall.ENOTSUP
+}
+
 func (n *fakeNIC) Query(port uint16, h rteflow.Handle) (rteflow.Counters, error) {
 	if n.deaf {
 		return rteflow.Counters{}, flowError("query", port)

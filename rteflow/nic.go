@@ -39,6 +39,9 @@ func (NIC) Destroy(port uint16, h Handle) error { return Destroy(port, h) }
 // Query is the function of that name.
 func (NIC) Query(port uint16, h Handle) (Counters, error) { return Query(port, h) }
 
+// QueryAge is the function of that name.
+func (NIC) QueryAge(port uint16, h Handle) (AgeState, error) { return QueryAge(port, h) }
+
 // Validate asks the driver whether it would create the rule.
 func Validate(port uint16, r Rule) error {
 	rule, err := encodeFor("validate", port, r)

@@ -37,6 +37,7 @@ type NIC interface {
 type Rules interface {
 	Apply(ops []ruleset.Op) error
 	Counters(port uint16, name string) (rteflow.Counters, error)
+	Age(port uint16, name string) (rteflow.AgeState, error)
 }
 
 // Config is what a Manager is made of.
@@ -211,7 +212,7 @@ func (m *Manager) ReleasePort(id uint16) {
 	}
 }
 
-// Flows lists up to limit flows from cursor on, as the graph does, with the packets that the NIC has forwarded.
+// Flows lists up to limit flows from cursor on, as the graph does, and counts what the NIC has forwarded.
 func (m *Manager) Flows(cursor uint64, limit int) ([]graph.Flow, uint64) {
 	flows, next := m.cfg.Graph.Flows(cursor, limit)
 	for i := range flows {
@@ -233,6 +234,9 @@ func (m *Manager) addCounters(f *graph.Flow) {
 	}
 	f.Packets += c.Packets
 	f.Bytes += c.Bytes
+	if age, err := m.cfg.Rules.Age(r.in, r.name()); err == nil && age.IdleKnown {
+		f.Idle = min(f.Idle, age.Idle)
+	}
 }
 
 // Stats returns the counters.

@@ -204,13 +204,14 @@ func TestReleasePort(t *testing.T) {
 func TestFlowsCountWhatTheNICForwards(t *testing.T) {
 	b := newBench()
 	f := withID(1)
-	f.Packets, f.Bytes = 2, 200
+	f.Packets, f.Bytes, f.Idle = 2, 200, time.Minute
 	b.graph.flows = []graph.Flow{f, withID(2)}
 	b.begin(f)
 	b.nic.count(rteflow.Counters{Packets: 10, Bytes: 1000})
 	flows, next := b.Flows(0, 100)
 	assert.Equal(t, uint64(12), flows[0].Packets)
 	assert.Equal(t, uint64(1200), flows[0].Bytes)
+	assert.Zero(t, flows[0].Idle, "its last packet was in the NIC")
 	assert.Zero(t, flows[1].Packets)
 	assert.Equal(t, uint64(9), next)
 }

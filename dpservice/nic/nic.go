@@ -198,6 +198,11 @@ func (n *NIC) Query(id uint16, h rteflow.Handle) (rteflow.Counters, error) {
 	return n.driver.Query(n.createdThrough(id, h), h)
 }
 
+// QueryAge implements ruleset.Driver.
+func (n *NIC) QueryAge(id uint16, h rteflow.Handle) (rteflow.AgeState, error) {
+	return n.driver.QueryAge(n.createdThrough(id, h), h)
+}
+
 // Aged returns the contexts of the rules that have aged, on whatever port.
 func (n *NIC) Aged() ([]uint64, error) {
 	var all []uint64

@@ -147,10 +147,12 @@ func TestTransferRulesGoThroughTheProxy(t *testing.T) {
 		assert.Equal(t, proxy, r.Port)
 	}
 	counted := ruleset.Add(12, "counted", rteflow.Rule{
-		Attr: rteflow.Attr{Group: 2, Transfer: true}, Pattern: []rteflow.Item{n.PortItem(12)}, Actions: []rteflow.Action{rteflow.Count{}},
+		Attr: rteflow.Attr{Group: 2, Transfer: true}, Pattern: []rteflow.Item{n.PortItem(12)}, Actions: []rteflow.Action{rteflow.Count{}, rteflow.Age{Timeout: 1}},
 	})
 	require.NoError(t, set.Apply([]ruleset.Op{counted}))
 	_, err = set.Counters(12, "counted")
+	assert.NoError(t, err)
+	_, err = set.Age(12, "counted")
 	assert.NoError(t, err)
 	aged, err := n.Aged()
 	require.NoError(t, err)

@@ -154,6 +154,18 @@ func (n *NIC) Query(port uint16, h rteflow.Handle) (rteflow.Counters, error) {
 	return st.Counters, nil
 }
 
+// QueryAge returns the age of a rule that has an Age action: a packet has just hit it.
+func (n *NIC) QueryAge(port uint16, h rteflow.Handle) (rteflow.AgeState, error) {
+	st, err := n.find("query_age", port, h)
+	if err != nil {
+		return rteflow.AgeState{}, err
+	}
+	if !slices.ContainsFunc(st.Rule.Actions, func(a rteflow.Action) bool { _, ok := a.(rteflow.Age); return ok }) {
+		return rteflow.AgeState{}, Refusal(Call{Method: "query_age", Port: port}, syscall.ENOTSUP, "the rule does not age")
+	}
+	return rteflow.AgeState{IdleKnown: true}, nil
+}
+
 // called records a call and asks the hook, which may block, without holding the lock.
 func (n *NIC) called(method string, port uint16, r rteflow.Rule) error {
 	n.mu.Lock()

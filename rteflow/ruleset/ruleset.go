@@ -26,6 +26,7 @@ type Driver interface {
 	Create(port uint16, r rteflow.Rule) (rteflow.Handle, error)
 	Destroy(port uint16, h rteflow.Handle) error
 	Query(port uint16, h rteflow.Handle) (rteflow.Counters, error)
+	QueryAge(port uint16, h rteflow.Handle) (rteflow.AgeState, error)
 }
 
 // Op adds a rule under a name that is unique on its port, or removes it.
@@ -109,4 +110,15 @@ func (s *Set) Counters(port uint16, name string) (rteflow.Counters, error) {
 		return rteflow.Counters{}, fmt.Errorf("port %d: %q: %w", port, name, ErrNotFound)
 	}
 	return s.driver.Query(port, st.handle)
+}
+
+// Age reads the Age action of a rule.
+func (s *Set) Age(port uint16, name string) (rteflow.AgeState, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	st := s.rules[key{port, name}]
+	if st == nil {
+		return rteflow.AgeState{}, fmt.Errorf("port %d: %q: %w", port, name, ErrNotFound)
+	}
+	return s.driver.QueryAge(port, st.handle)
 }

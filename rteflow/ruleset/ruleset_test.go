@@ -71,6 +71,10 @@ func TestCounters(t *testing.T) {
 	assert.Equal(t, rteflow.Counters{Packets: 2, Bytes: 120}, counters)
 	_, err = set.Counters(0, "silent")
 	assert.ErrorIs(t, err, syscall.ENOTSUP)
+	_, err = set.Age(0, "a")
+	assert.ErrorIs(t, err, syscall.ENOTSUP, "the rule does not age")
+	_, err = set.Age(1, "a")
+	assert.ErrorIs(t, err, ruleset.ErrNotFound)
 	_, err = set.Counters(1, "a")
 	assert.ErrorIs(t, err, ruleset.ErrNotFound)
 }
