@@ -30,6 +30,12 @@ static_assert(offsetof(struct rte_flow_item_tcp, hdr) == 0, "tcp");
 static_assert(offsetof(struct rte_flow_item_udp, hdr) == 0, "udp");
 static_assert(offsetof(struct rte_flow_item_icmp, hdr) == 0, "icmp");
 static_assert(offsetof(struct rte_flow_item_icmp6, type) == 0, "icmp6");
+static_assert(offsetof(struct rte_flow_item_vlan, hdr) == 0, "vlan");
+static_assert(offsetof(struct rte_flow_item_vxlan, hdr) == 0, "vxlan");
+static_assert(offsetof(struct rte_flow_item_mark, id) == 0, "mark");
+static_assert(offsetof(struct rte_flow_item_tag, data) == 0, "tag");
+static_assert(offsetof(struct rte_flow_item_tag, index) == 4, "tag");
+static_assert(offsetof(struct rte_flow_item_meta, data) == 0, "meta");
 static_assert(offsetof(struct rte_flow_item_ethdev, port_id) == 0, "ethdev");
 static_assert(offsetof(struct rte_flow_item_port_id, id) == 0, "port_id");
 

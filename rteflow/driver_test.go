@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,6 +39,14 @@ func driver(t *testing.T, lines []string) []string {
 	answers := strings.Split(string(out), "\n.\n")
 	require.Len(t, answers, len(lines)+1)
 	return answers[:len(lines)]
+}
+
+// encode is the rule's bytes for flow.c.
+func encode(r Rule) ([]byte, *Error) {
+	e := newEncoder()
+	defer e.free()
+	err := e.rule(r)
+	return slices.Clone(e.buf), err
 }
 
 func line(t *testing.T, cause string, r Rule) string {

@@ -10,31 +10,47 @@ import "C"
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
+	"sync"
 	"syscall"
 )
 
 // maxAge is what fits into the 24 bits of rte_flow_action_age.timeout.
 const maxAge = 1<<24 - 1
 
-// encoder writes a rule as the flat bytes that flow.c reads; the layout is described in flow.h.
-type encoder struct{ buf []byte }
+// encoder writes rules as the flat bytes that flow.c reads; the layout is described in flow.h.
+type encoder struct {
+	buf    []byte
+	layout layout
+}
 
-// encode turns a rule into bytes for flow.c. The error is as if a driver had refused the rule.
-func encode(r Rule) ([]byte, *Error) {
-	e := encoder{make([]byte, 0, 512)}
+var encoders = sync.Pool{New: func() any { return &encoder{buf: make([]byte, 0, 1024)} }}
+
+// newEncoder returns an empty encoder, to be freed by the caller.
+func newEncoder() *encoder {
+	e := encoders.Get().(*encoder)
+	e.buf = e.buf[:0]
+	return e
+}
+
+// free gives the encoder, and the bytes that it has written, to others.
+func (e *encoder) free() { encoders.Put(e) }
+
+// rule appends a rule's bytes for flow.c. The error is as if a driver had refused the rule.
+func (e *encoder) rule(r Rule) *Error {
 	e.u32(r.Group, r.Priority, flag(r.Ingress), flag(r.Egress), flag(r.Transfer))
 	e.u32(uint32(len(r.Pattern)), uint32(len(r.Actions)))
 	for i, it := range r.Pattern {
 		if err := e.item(it); err != nil {
-			return nil, invalid(ErrorItem, itemCause(r, i), err)
+			return invalid(ErrorItem, itemCause(r, i), err)
 		}
 	}
 	for i, a := range r.Actions {
 		if err := e.action(a); err != nil {
-			return nil, invalid(ErrorAction, actionCause(r, i, -1), err)
+			return invalid(ErrorAction, actionCause(r, i, -1), err)
 		}
 	}
-	return e.buf, nil
+	return nil
 }
 
 func invalid(t ErrorType, cause string, err error) *Error {
@@ -50,98 +66,169 @@ func (e *encoder) u32(values ...uint32) {
 // item writes kind, size, whether there is a range, and the header's spec, mask and last. Without any condition on
 // a field the size is 0: spec, mask and last are NULL, which matches the protocol's presence.
 func (e *encoder) item(it Item) error {
-	l := layoutOf(it)
+	l := &e.layout
+	l.describe(it)
 	if l.name == "" {
 		return fmt.Errorf("%T is not an item of this package", it)
 	}
-	if len(l.fields) == 0 {
+	for i := range l.fields() {
+		if f := &l.room[i]; f.err != nil {
+			return fmt.Errorf("%s: %w", f.name, f.err)
+		}
+	}
+	if l.count == 0 {
 		e.u32(l.kind, 0, 0)
 		return nil
 	}
-	spec, mask, last := make([]byte, l.size), make([]byte, l.size), make([]byte, l.size)
-	ranged := false
-	for _, f := range l.fields {
-		if f.err != nil {
-			return fmt.Errorf("%s: %w", f.name, f.err)
-		}
-		copy(spec[f.offset:], f.spec)
-		copy(mask[f.offset:], f.mask)
-		if f.last == nil {
-			copy(last[f.offset:], f.spec) // a range of one: a last below its spec is undefined
-			continue
-		}
-		copy(last[f.offset:], f.last)
-		ranged = true
-	}
-	e.u32(l.kind, uint32(l.size), flag(ranged))
-	e.buf = append(e.buf, spec...)
-	e.buf = append(e.buf, mask...)
-	if ranged {
-		e.buf = append(e.buf, last...)
+	e.u32(l.kind, uint32(l.size), flag(l.ranged))
+	e.buf = append(e.buf, l.spec[:l.size]...)
+	e.buf = append(e.buf, l.mask[:l.size]...)
+	if l.ranged {
+		e.buf = append(e.buf, l.last[:l.size]...)
 	}
 	return nil
 }
 
 // action writes kind, size and the configuration.
 func (e *encoder) action(a Action) error {
+	kind, known := actionKind(a)
+	if !known {
+		return fmt.Errorf("%T is not an action of this package", a)
+	}
+	e.u32(kind, 0)
+	start := len(e.buf)
+	if err := e.conf(a); err != nil {
+		return err
+	}
+	binary.NativeEndian.PutUint32(e.buf[start-4:], uint32(len(e.buf)-start))
+	return nil
+}
+
+func actionKind(a Action) (kind uint32, known bool) {
+	switch a.(type) {
+	case Jump:
+		return C.RTE_FLOW_ACTION_TYPE_JUMP, true
+	case Sample:
+		return C.RTE_FLOW_ACTION_TYPE_SAMPLE, true
+	case RawEncap:
+		return C.RTE_FLOW_ACTION_TYPE_RAW_ENCAP, true
+	case RawDecap:
+		return C.RTE_FLOW_ACTION_TYPE_RAW_DECAP, true
+	case SetMACSrc:
+		return C.RTE_FLOW_ACTION_TYPE_SET_MAC_SRC, true
+	case SetMACDst:
+		return C.RTE_FLOW_ACTION_TYPE_SET_MAC_DST, true
+	case SetIPv4Src:
+		return C.RTE_FLOW_ACTION_TYPE_SET_IPV4_SRC, true
+	case SetIPv4Dst:
+		return C.RTE_FLOW_ACTION_TYPE_SET_IPV4_DST, true
+	case SetIPv6Src:
+		return C.RTE_FLOW_ACTION_TYPE_SET_IPV6_SRC, true
+	case SetIPv6Dst:
+		return C.RTE_FLOW_ACTION_TYPE_SET_IPV6_DST, true
+	case SetTPSrc:
+		return C.RTE_FLOW_ACTION_TYPE_SET_TP_SRC, true
+	case SetTPDst:
+		return C.RTE_FLOW_ACTION_TYPE_SET_TP_DST, true
+	case PopVLAN:
+		return C.RTE_FLOW_ACTION_TYPE_OF_POP_VLAN, true
+	case PushVLAN:
+		return C.RTE_FLOW_ACTION_TYPE_OF_PUSH_VLAN, true
+	case SetMark:
+		return C.RTE_FLOW_ACTION_TYPE_MARK, true
+	case DecTTL:
+		return C.RTE_FLOW_ACTION_TYPE_DEC_TTL, true
+	case Age:
+		return C.RTE_FLOW_ACTION_TYPE_AGE, true
+	case Count:
+		return C.RTE_FLOW_ACTION_TYPE_COUNT, true
+	case Indirect:
+		return C.RTE_FLOW_ACTION_TYPE_INDIRECT, true
+	case Drop:
+		return C.RTE_FLOW_ACTION_TYPE_DROP, true
+	case Queue:
+		return C.RTE_FLOW_ACTION_TYPE_QUEUE, true
+	case ToRepresentedPort:
+		return C.RTE_FLOW_ACTION_TYPE_REPRESENTED_PORT, true
+	case ToPortID:
+		return C.RTE_FLOW_ACTION_TYPE_PORT_ID, true
+	default:
+		return 0, false
+	}
+}
+
+// conf writes an action's configuration. PopVLAN, DecTTL and Drop have none.
+func (e *encoder) conf(a Action) error {
 	switch a := a.(type) {
 	case Jump:
-		e.conf(C.RTE_FLOW_ACTION_TYPE_JUMP, native32(a.Group))
+		e.u32(a.Group)
 	case Sample:
 		return e.sample(a)
 	case RawEncap:
-		e.conf(C.RTE_FLOW_ACTION_TYPE_RAW_ENCAP, a.Data)
+		e.buf = append(e.buf, a.Data...)
 	case RawDecap:
-		e.conf(C.RTE_FLOW_ACTION_TYPE_RAW_DECAP, a.Data)
+		e.buf = append(e.buf, a.Data...)
 	case SetMACSrc:
-		e.conf(C.RTE_FLOW_ACTION_TYPE_SET_MAC_SRC, a.MAC[:])
+		e.buf = append(e.buf, a.MAC[:]...)
 	case SetMACDst:
-		e.conf(C.RTE_FLOW_ACTION_TYPE_SET_MAC_DST, a.MAC[:])
-	case DecTTL:
-		e.conf(C.RTE_FLOW_ACTION_TYPE_DEC_TTL, nil)
+		e.buf = append(e.buf, a.MAC[:]...)
+	case SetIPv4Src:
+		return e.addr(a.Addr, &ipv4Codec)
+	case SetIPv4Dst:
+		return e.addr(a.Addr, &ipv4Codec)
+	case SetIPv6Src:
+		return e.addr(a.Addr, &ipv6Codec)
+	case SetIPv6Dst:
+		return e.addr(a.Addr, &ipv6Codec)
+	case SetTPSrc:
+		e.buf = binary.BigEndian.AppendUint16(e.buf, a.Port)
+	case SetTPDst:
+		e.buf = binary.BigEndian.AppendUint16(e.buf, a.Port)
+	case PushVLAN:
+		e.buf = binary.BigEndian.AppendUint16(e.buf, a.EtherType)
+	case SetMark:
+		e.u32(a.ID)
 	case Age:
 		if a.Timeout > maxAge {
 			return fmt.Errorf("timeout %d is more than %d seconds", a.Timeout, maxAge)
 		}
-		e.conf(C.RTE_FLOW_ACTION_TYPE_AGE, binary.NativeEndian.AppendUint64(native32(a.Timeout), a.Context))
+		e.u32(a.Timeout)
+		e.buf = binary.NativeEndian.AppendUint64(e.buf, a.Context)
 	case Count:
-		e.conf(C.RTE_FLOW_ACTION_TYPE_COUNT, native32(0))
-	case Drop:
-		e.conf(C.RTE_FLOW_ACTION_TYPE_DROP, nil)
+		e.u32(0) // the counter's ID; every rule has its own
+	case Indirect:
+		e.buf = binary.NativeEndian.AppendUint64(e.buf, uint64(a.Handle))
 	case Queue:
-		e.conf(C.RTE_FLOW_ACTION_TYPE_QUEUE, binary.NativeEndian.AppendUint16(nil, a.Index))
+		e.buf = binary.NativeEndian.AppendUint16(e.buf, a.Index)
 	case ToRepresentedPort:
-		e.conf(C.RTE_FLOW_ACTION_TYPE_REPRESENTED_PORT, binary.NativeEndian.AppendUint16(nil, a.Port))
+		e.buf = binary.NativeEndian.AppendUint16(e.buf, a.Port)
 	case ToPortID:
-		e.conf(C.RTE_FLOW_ACTION_TYPE_PORT_ID, native32(uint32(a.Port)))
-	default:
-		return fmt.Errorf("%T is not an action of this package", a)
+		e.u32(uint32(a.Port))
 	}
 	return nil
 }
 
-func (e *encoder) conf(kind uint32, conf []byte) {
-	e.u32(kind, uint32(len(conf)))
-	e.buf = append(e.buf, conf...)
+func (e *encoder) addr(a netip.Addr, c *codec[netip.Addr]) error {
+	start := len(e.buf)
+	for range c.size {
+		e.buf = append(e.buf, 0)
+	}
+	return c.put(e.buf[start:], a)
 }
 
 // sample writes the ratio, the number of actions for the copy, and these.
 func (e *encoder) sample(s Sample) error {
-	var inner encoder
-	inner.u32(s.Ratio, uint32(len(s.Actions)))
+	e.u32(s.Ratio, uint32(len(s.Actions)))
 	for i, a := range s.Actions {
 		if _, ok := a.(Sample); ok {
 			return fmt.Errorf("action %d: a sample within a sample", i)
 		}
-		if err := inner.action(a); err != nil {
+		if err := e.action(a); err != nil {
 			return fmt.Errorf("action %d: %w", i, err)
 		}
 	}
-	e.conf(C.RTE_FLOW_ACTION_TYPE_SAMPLE, inner.buf)
 	return nil
 }
-
-func native32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
 
 func flag(b bool) uint32 {
 	if b {

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,10 +24,13 @@ static_assert(sizeof(struct rte_flow_item_tcp) <= STRUCT_ROOM, "tcp");
 static_assert(sizeof(uintptr_t) == sizeof(uint64_t), "contexts are 64 bits");
 
 /*
- * All of a rule's C form lies in one allocation. An entry of the flat bytes
- * takes at least 8 bytes there and less than ARENA_FACTOR times that here.
+ * All of a rule's C form lies in one arena. An entry of the flat bytes takes
+ * at least 8 bytes there and less than ARENA_FACTOR times that here.
  */
 #define ARENA_FACTOR 40
+
+/* A rule whose C form needs no more than this does without an allocation. */
+#define SMALL_ARENA 16384
 
 struct arena {
 	uint8_t *next;
@@ -39,14 +43,34 @@ struct reader {
 };
 
 struct rule {
-	void *memory;
+	void *memory;	/* to be freed, or NULL */
 	struct rte_flow_attr attr;
 	struct rte_flow_item *items;
 	struct rte_flow_action *actions;
 	uint32_t n_items;
 	uint32_t n_actions;
+	/* Last, as it is not initialised. */
+	uint8_t small[SMALL_ARENA] __rte_aligned(MAX_ALIGN);
 };
 
+/* Room for the C form of len bytes. */
+static int
+open_arena(struct arena *a, size_t len, struct rule *rule)
+{
+	size_t size = len * ARENA_FACTOR;
+
+	rule->memory = NULL;
+	a->next = rule->small;
+	if (size > sizeof(rule->small)) {
+		a->next = rule->memory = malloc(size);
+		if (rule->memory == NULL)
+			return -ENOMEM;
+	}
+	a->end = a->next + size;
+	return 0;
+}
+
+/* Zeroed, unlike the arena. */
 static void *
 take_room(struct arena *a, size_t size)
 {
@@ -56,6 +80,7 @@ take_room(struct arena *a, size_t size)
 	if (room < size || room > (size_t)(a->end - a->next))
 		return NULL;
 	a->next += room;
+	memset(p, 0, room);
 	return p;
 }
 
@@ -173,6 +198,18 @@ read_age(struct reader *r, void *conf)
 	return 0;
 }
 
+/* The conf of an indirect action is the handle itself. */
+static int
+read_handle(struct reader *r, const void **conf)
+{
+	const uint8_t *handle = take_bytes(r, sizeof(*conf));
+
+	if (handle == NULL)
+		return -EINVAL;
+	memcpy(conf, handle, sizeof(*conf));
+	return 0;
+}
+
 static int
 read_port_id(struct reader *r, void *conf)
 {
@@ -198,8 +235,11 @@ read_conf(struct reader *r, struct arena *a, struct rte_flow_action *action)
 {
 	struct rte_flow_action_raw_encap *encap;
 	struct rte_flow_action_raw_decap *decap;
-	void *conf = take_room(a, STRUCT_ROOM);
+	void *conf;
 
+	if (action->type == RTE_FLOW_ACTION_TYPE_INDIRECT)
+		return read_handle(r, &action->conf);
+	conf = take_room(a, STRUCT_ROOM);
 	if (conf == NULL)
 		return -ENOMEM;
 	action->conf = conf;
@@ -226,7 +266,8 @@ static bool
 has_conf(uint32_t type)
 {
 	return type != RTE_FLOW_ACTION_TYPE_DROP &&
-	       type != RTE_FLOW_ACTION_TYPE_DEC_TTL;
+	       type != RTE_FLOW_ACTION_TYPE_DEC_TTL &&
+	       type != RTE_FLOW_ACTION_TYPE_OF_POP_VLAN;
 }
 
 static int
@@ -272,7 +313,7 @@ read_actions(struct reader *r, struct arena *a, uint32_t n,
 	return 0;
 }
 
-/* On success rule->memory is to be freed. */
+/* On success free_rule() is due. */
 static int
 read_rule(const uint8_t *bytes, size_t len, struct rule *rule)
 {
@@ -283,7 +324,7 @@ read_rule(const uint8_t *bytes, size_t len, struct rule *rule)
 
 	if (rc != 0)
 		return rc;
-	memset(rule, 0, sizeof(*rule));
+	memset(&rule->attr, 0, sizeof(rule->attr));
 	rule->attr.group = head[0];
 	rule->attr.priority = head[1];
 	rule->attr.ingress = head[2];
@@ -292,10 +333,9 @@ read_rule(const uint8_t *bytes, size_t len, struct rule *rule)
 	rule->n_items = head[5];
 	rule->n_actions = head[6];
 
-	a.next = rule->memory = calloc(len, ARENA_FACTOR);
-	if (rule->memory == NULL)
-		return -ENOMEM;
-	a.end = a.next + len * ARENA_FACTOR;
+	rc = open_arena(&a, len, rule);
+	if (rc != 0)
+		return rc;
 	rc = read_items(&r, &a, rule->n_items, &rule->items);
 	if (rc == 0)
 		rc = read_actions(&r, &a, rule->n_actions, &rule->actions);
@@ -304,6 +344,12 @@ read_rule(const uint8_t *bytes, size_t len, struct rule *rule)
 	if (rc != 0)
 		free(rule->memory);
 	return rc;
+}
+
+static void
+free_rule(struct rule *rule)
+{
+	free(rule->memory);
 }
 
 /* Whether cause, unless NULL, points into one of the size bytes at p. */
@@ -421,7 +467,7 @@ rf_validate(uint16_t port, const uint8_t *bytes, size_t len,
 		return report_own(rc, "cannot build the rule", out);
 	rc = rte_flow_validate(port, &rule.attr, rule.items, rule.actions, &err);
 	rc = report(rc, &err, &rule, out);
-	free(rule.memory);
+	free_rule(&rule);
 	return rc;
 }
 
@@ -441,7 +487,24 @@ rf_create(uint16_t port, const uint8_t *bytes, size_t len, uintptr_t *flow,
 	if (*flow == 0)
 		rc = rte_errno != 0 ? -rte_errno : -EIO;
 	rc = report(rc, &err, &rule, out);
-	free(rule.memory);
+	free_rule(&rule);
+	return rc;
+}
+
+int
+rf_create_batch(uint16_t port, const uint8_t *bytes, const uint32_t *lens,
+		uint32_t n, uintptr_t *flows, uint32_t *created,
+		struct rf_error *out)
+{
+	int rc = 0;
+
+	for (*created = 0; *created < n; (*created)++) {
+		rc = rf_create(port, bytes, lens[*created], &flows[*created],
+			       out);
+		if (rc != 0)
+			break;
+		bytes += lens[*created];
+	}
 	return rc;
 }
 
@@ -452,6 +515,27 @@ rf_destroy(uint16_t port, uintptr_t flow, struct rf_error *out)
 	int rc = rte_flow_destroy(port, (struct rte_flow *)flow, &err);
 
 	return report(rc, &err, NULL, out);
+}
+
+static int
+report_count(int rc, const struct rte_flow_error *err,
+	     const struct rte_flow_query_count *count, uint64_t *packets,
+	     uint64_t *bytes, struct rf_error *out)
+{
+	*packets = count->hits_set ? count->hits : 0;
+	*bytes = count->bytes_set ? count->bytes : 0;
+	return report(rc, err, NULL, out);
+}
+
+static int
+report_age(int rc, const struct rte_flow_error *err,
+	   const struct rte_flow_query_age *age, struct rf_age *state,
+	   struct rf_error *out)
+{
+	state->aged = age->aged;
+	state->idle_known = age->sec_since_last_hit_valid;
+	state->idle = age->sec_since_last_hit;
+	return report(rc, err, NULL, out);
 }
 
 int
@@ -468,14 +552,12 @@ rf_query_count(uint16_t port, uintptr_t flow, uint64_t *packets,
 	int rc = rte_flow_query(port, (struct rte_flow *)flow, actions, &count,
 				&err);
 
-	*packets = count.hits_set ? count.hits : 0;
-	*bytes = count.bytes_set ? count.bytes : 0;
-	return report(rc, &err, NULL, out);
+	return report_count(rc, &err, &count, packets, bytes, out);
 }
 
 int
-rf_query_age(uint16_t port, uintptr_t flow, uint32_t *aged,
-	     uint32_t *idle_known, uint32_t *idle, struct rf_error *out)
+rf_query_age(uint16_t port, uintptr_t flow, struct rf_age *state,
+	     struct rf_error *out)
 {
 	const struct rte_flow_action_age conf = {0};
 	const struct rte_flow_action actions[] = {
@@ -487,10 +569,83 @@ rf_query_age(uint16_t port, uintptr_t flow, uint32_t *aged,
 	int rc = rte_flow_query(port, (struct rte_flow *)flow, actions, &age,
 				&err);
 
-	*aged = age.aged;
-	*idle_known = age.sec_since_last_hit_valid;
-	*idle = age.sec_since_last_hit;
+	return report_age(rc, &err, &age, state, out);
+}
+
+/* The indirect action comes as a rule of its domain with this one action. */
+int
+rf_indirect_create(uint16_t port, const uint8_t *bytes, size_t len,
+		   uintptr_t *handle, struct rf_error *out)
+{
+	struct rte_flow_indir_action_conf conf = {0};
+	struct rte_flow_error err = {0};
+	struct rule rule;
+	int rc = read_rule(bytes, len, &rule);
+
+	if (rc != 0)
+		return report_own(rc, "cannot build the action", out);
+	conf.ingress = rule.attr.ingress;
+	conf.egress = rule.attr.egress;
+	conf.transfer = rule.attr.transfer;
+	rte_errno = 0;
+	*handle = (uintptr_t)rte_flow_action_handle_create(port, &conf,
+							   rule.actions, &err);
+	if (*handle == 0)
+		rc = rte_errno != 0 ? -rte_errno : -EIO;
+	rc = report(rc, &err, &rule, out);
+	free_rule(&rule);
+	return rc;
+}
+
+int
+rf_indirect_destroy(uint16_t port, uintptr_t handle, struct rf_error *out)
+{
+	struct rte_flow_error err = {0};
+	int rc = rte_flow_action_handle_destroy(
+		port, (struct rte_flow_action_handle *)handle, &err);
+
 	return report(rc, &err, NULL, out);
+}
+
+int
+rf_indirect_query_count(uint16_t port, uintptr_t handle, uint64_t *packets,
+			uint64_t *bytes, struct rf_error *out)
+{
+	struct rte_flow_query_count count = {0};
+	struct rte_flow_error err = {0};
+	int rc = rte_flow_action_handle_query(
+		port, (struct rte_flow_action_handle *)handle, &count, &err);
+
+	return report_count(rc, &err, &count, packets, bytes, out);
+}
+
+int
+rf_indirect_query_age(uint16_t port, uintptr_t handle, struct rf_age *state,
+		      struct rf_error *out)
+{
+	struct rte_flow_query_age age = {0};
+	struct rte_flow_error err = {0};
+	int rc = rte_flow_action_handle_query(
+		port, (struct rte_flow_action_handle *)handle, &age, &err);
+
+	return report_age(rc, &err, &age, state, out);
+}
+
+int
+rf_dev_dump(uint16_t port, char **text, size_t *len, struct rf_error *out)
+{
+	struct rte_flow_error err = {0};
+	FILE *stream;
+	int rc;
+
+	*text = NULL;
+	stream = open_memstream(text, len);
+	if (stream == NULL)
+		return report_own(-errno, "cannot open a stream", out);
+	rc = report(rte_flow_dev_dump(port, NULL, stream, &err), &err, NULL, out);
+	if (fclose(stream) != 0 && rc >= 0)
+		rc = report_own(-errno, "cannot write to a stream", out);
+	return rc;
 }
 
 int

@@ -19,6 +19,7 @@
  *           raw_encap, raw_decap: the header
  *           age: timeout, then the context in 8 bytes
  *           sample: ratio n_actions action[n_actions]
+ *           indirect: the handle in 8 bytes
  *
  * rte_flow_*() calls copy what they are given, so the C form of a rule lives
  * for one call.
@@ -35,6 +36,13 @@ struct rf_error {
 	char message[256];
 };
 
+/* What an age action knows. */
+struct rf_age {
+	uint32_t aged;
+	uint32_t idle_known;
+	uint32_t idle;
+};
+
 /*
  * Each returns 0 or a negative errno, and rf_aged() the number of contexts;
  * on an error all of err is valid.
@@ -43,11 +51,24 @@ int rf_validate(uint16_t port, const uint8_t *rule, size_t len,
 		struct rf_error *err);
 int rf_create(uint16_t port, const uint8_t *rule, size_t len, uintptr_t *flow,
 	      struct rf_error *err);
+/* n rules in a row, of the given lengths; stops at the first that fails. */
+int rf_create_batch(uint16_t port, const uint8_t *rules, const uint32_t *lens,
+		    uint32_t n, uintptr_t *flows, uint32_t *created,
+		    struct rf_error *err);
 int rf_destroy(uint16_t port, uintptr_t flow, struct rf_error *err);
 int rf_query_count(uint16_t port, uintptr_t flow, uint64_t *packets,
 		   uint64_t *bytes, struct rf_error *err);
-int rf_query_age(uint16_t port, uintptr_t flow, uint32_t *aged,
-		 uint32_t *idle_known, uint32_t *idle, struct rf_error *err);
+int rf_query_age(uint16_t port, uintptr_t flow, struct rf_age *age,
+		 struct rf_error *err);
+int rf_indirect_create(uint16_t port, const uint8_t *rule, size_t len,
+		       uintptr_t *handle, struct rf_error *err);
+int rf_indirect_destroy(uint16_t port, uintptr_t handle, struct rf_error *err);
+int rf_indirect_query_count(uint16_t port, uintptr_t handle, uint64_t *packets,
+			    uint64_t *bytes, struct rf_error *err);
+int rf_indirect_query_age(uint16_t port, uintptr_t handle, struct rf_age *age,
+			  struct rf_error *err);
+/* text is to be freed, also after an error. */
+int rf_dev_dump(uint16_t port, char **text, size_t *len, struct rf_error *err);
 int rf_flush(uint16_t port, struct rf_error *err);
 int rf_isolate(uint16_t port, int on, struct rf_error *err);
 int rf_aged(uint16_t port, uint64_t *contexts, uint32_t n, struct rf_error *err);

@@ -79,19 +79,17 @@ func readIPv6(b []byte) IPv6 {
 // headerBytes is what testpmd makes of the items: their fields, the IP version, and zeros.
 func headerBytes(items []Item) []byte {
 	var data []byte
+	var l layout
 	for _, it := range items {
-		l := layoutOf(it)
-		header := make([]byte, l.size)
+		l.describe(it)
+		start := len(data)
+		data = append(data, l.spec[:l.size]...)
 		switch it.(type) {
 		case IPv4:
-			header[0] = 0x45
+			data[start] = 0x45
 		case IPv6:
-			header[0] = 0x60
+			data[start] = 0x60
 		}
-		for _, f := range l.fields {
-			copy(header[f.offset:], f.spec)
-		}
-		data = append(data, header...)
 	}
 	return data
 }

@@ -10,7 +10,6 @@ package rteflow
 import "C"
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -18,141 +17,230 @@ import (
 	"strconv"
 )
 
+// The largest header (IPv6), and the most fields that a header has here.
+const (
+	maxHeader = 40
+	maxFields = 6
+)
+
 // layout is an item as its protocol's header lies on the wire: what rte_flow's own structs begin with, and what
-// testpmd calls it.
+// testpmd calls it. It is meant to be used for one item after another, so that encoding a rule allocates nothing.
 type layout struct {
-	kind   uint32
-	name   string
-	size   int // of the header in bytes
-	fields []field
+	kind             uint32
+	name             string // empty: not an item of this package
+	size             int    // of the header in bytes
+	spec, last, mask [maxHeader]byte
+	ranged           bool // last means something
+	count            int
+	room             [maxFields]field
 }
 
-// field is a header's field with a condition. last is nil without a range.
+// field is a header's field with a condition.
 type field struct {
-	name             string
-	offset           int
-	spec, last, mask []byte
-	text             func([]byte) string
-	err              error
+	name         string
+	offset, size int
+	ranged       bool
+	text         func([]byte) string
+	err          error
 }
 
 // codec puts a field's value into bytes and these into testpmd's notation.
 type codec[T any] struct {
-	put  func(T) ([]byte, error)
+	size int
+	put  func([]byte, T) error
 	text func([]byte) string
 }
 
 var (
-	macCodec = codec[MAC]{
-		func(m MAC) ([]byte, error) { return m[:], nil },
-		func(b []byte) string { return net.HardwareAddr(b).String() },
-	}
-	byteCodec    = codec[uint8]{func(v uint8) ([]byte, error) { return []byte{v}, nil }, decimal}
-	flagsCodec   = codec[uint8]{byteCodec.put, hexadecimal}
-	numberCodec  = codec[uint16]{func(v uint16) ([]byte, error) { return binary.BigEndian.AppendUint16(nil, v), nil }, decimal}
-	hexCodec     = codec[uint16]{numberCodec.put, hexadecimal}
-	ipv4Codec    = codec[netip.Addr]{putIPv4, addrText}
-	ipv6Codec    = codec[netip.Addr]{putIPv6, addrText}
-	nativeUint16 = codec[uint16]{func(v uint16) ([]byte, error) { return binary.NativeEndian.AppendUint16(nil, v), nil }, nativeText}
-	nativeUint32 = codec[uint32]{func(v uint32) ([]byte, error) { return binary.NativeEndian.AppendUint32(nil, v), nil }, nativeText}
+	macCodec    = codec[MAC]{6, putMAC, func(b []byte) string { return net.HardwareAddr(b).String() }}
+	byteCodec   = codec[uint8]{1, putByte, decimal}
+	flagsCodec  = codec[uint8]{1, putByte, hexadecimal}
+	numberCodec = codec[uint16]{2, putUint16, decimal}
+	hexCodec    = codec[uint16]{2, putUint16, hexadecimal}
+	vniCodec    = codec[uint32]{3, putUint24, decimal}
+	ipv4Codec   = codec[netip.Addr]{4, putIPv4, addrText}
+	ipv6Codec   = codec[netip.Addr]{16, putIPv6, addrText}
+	// What is not from a packet is in the CPU's byte order.
+	nativeUint16 = codec[uint16]{2, putNative16, nativeText}
+	nativeUint32 = codec[uint32]{4, putNative32, nativeText}
 )
 
-// layoutOf says how the item is laid out; unknown items, which a caller can only make of pointers to items, have
-// no name.
-func layoutOf(it Item) layout {
+// describe makes l the item's layout. Unknown items, which a caller can only make of pointers to items, get no name.
+func (l *layout) describe(it Item) {
 	switch it := it.(type) {
 	case Eth:
-		return newLayout(C.RTE_FLOW_ITEM_TYPE_ETH, "eth", 14,
-			fieldOf("dst", 0, it.Dst, macCodec),
-			fieldOf("src", 6, it.Src, macCodec),
-			fieldOf("type", 12, it.Type, hexCodec))
+		l.start(C.RTE_FLOW_ITEM_TYPE_ETH, "eth", 14)
+		add(l, "dst", 0, it.Dst, &macCodec)
+		add(l, "src", 6, it.Src, &macCodec)
+		add(l, "type", 12, it.Type, &hexCodec)
+	case VLAN:
+		l.start(C.RTE_FLOW_ITEM_TYPE_VLAN, "vlan", 4)
+		add(l, "tci", 0, it.TCI, &hexCodec)
+		add(l, "inner_type", 2, it.InnerType, &hexCodec)
 	case IPv4:
-		return newLayout(C.RTE_FLOW_ITEM_TYPE_IPV4, "ipv4", 20,
-			fieldOf("tos", 1, it.TOS, flagsCodec),
-			fieldOf("fragment_offset", 6, it.FragmentOffset, hexCodec),
-			fieldOf("ttl", 8, it.TTL, byteCodec),
-			fieldOf("proto", 9, it.Proto, byteCodec),
-			fieldOf("src", 12, it.Src, ipv4Codec),
-			fieldOf("dst", 16, it.Dst, ipv4Codec))
+		l.start(C.RTE_FLOW_ITEM_TYPE_IPV4, "ipv4", 20)
+		add(l, "tos", 1, it.TOS, &flagsCodec)
+		add(l, "fragment_offset", 6, it.FragmentOffset, &hexCodec)
+		add(l, "ttl", 8, it.TTL, &byteCodec)
+		add(l, "proto", 9, it.Proto, &byteCodec)
+		add(l, "src", 12, it.Src, &ipv4Codec)
+		add(l, "dst", 16, it.Dst, &ipv4Codec)
 	case IPv6:
-		return newLayout(C.RTE_FLOW_ITEM_TYPE_IPV6, "ipv6", 40,
-			fieldOf("proto", 6, it.Proto, byteCodec),
-			fieldOf("hop", 7, it.HopLimit, byteCodec),
-			fieldOf("src", 8, it.Src, ipv6Codec),
-			fieldOf("dst", 24, it.Dst, ipv6Codec))
+		l.start(C.RTE_FLOW_ITEM_TYPE_IPV6, "ipv6", 40)
+		add(l, "proto", 6, it.Proto, &byteCodec)
+		add(l, "hop", 7, it.HopLimit, &byteCodec)
+		add(l, "src", 8, it.Src, &ipv6Codec)
+		add(l, "dst", 24, it.Dst, &ipv6Codec)
 	case TCP:
-		return newLayout(C.RTE_FLOW_ITEM_TYPE_TCP, "tcp", 20,
-			fieldOf("src", 0, it.SrcPort, numberCodec),
-			fieldOf("dst", 2, it.DstPort, numberCodec),
-			fieldOf("flags", 13, it.Flags, flagsCodec))
+		l.start(C.RTE_FLOW_ITEM_TYPE_TCP, "tcp", 20)
+		add(l, "src", 0, it.SrcPort, &numberCodec)
+		add(l, "dst", 2, it.DstPort, &numberCodec)
+		add(l, "flags", 13, it.Flags, &flagsCodec)
 	case UDP:
-		return newLayout(C.RTE_FLOW_ITEM_TYPE_UDP, "udp", 8,
-			fieldOf("src", 0, it.SrcPort, numberCodec),
-			fieldOf("dst", 2, it.DstPort, numberCodec))
+		l.start(C.RTE_FLOW_ITEM_TYPE_UDP, "udp", 8)
+		add(l, "src", 0, it.SrcPort, &numberCodec)
+		add(l, "dst", 2, it.DstPort, &numberCodec)
 	case ICMP:
-		return newLayout(C.RTE_FLOW_ITEM_TYPE_ICMP, "icmp", 8,
-			fieldOf("type", 0, it.Type, byteCodec),
-			fieldOf("code", 1, it.Code, byteCodec),
-			fieldOf("ident", 4, it.Ident, numberCodec))
+		l.start(C.RTE_FLOW_ITEM_TYPE_ICMP, "icmp", 8)
+		add(l, "type", 0, it.Type, &byteCodec)
+		add(l, "code", 1, it.Code, &byteCodec)
+		add(l, "ident", 4, it.Ident, &numberCodec)
 	case ICMP6:
-		return newLayout(C.RTE_FLOW_ITEM_TYPE_ICMP6, "icmp6", 4,
-			fieldOf("type", 0, it.Type, byteCodec),
-			fieldOf("code", 1, it.Code, byteCodec))
+		l.start(C.RTE_FLOW_ITEM_TYPE_ICMP6, "icmp6", 4)
+		add(l, "type", 0, it.Type, &byteCodec)
+		add(l, "code", 1, it.Code, &byteCodec)
+	case VXLAN:
+		l.start(C.RTE_FLOW_ITEM_TYPE_VXLAN, "vxlan", 8)
+		add(l, "vni", 4, it.VNI, &vniCodec)
+	case Mark:
+		l.start(C.RTE_FLOW_ITEM_TYPE_MARK, "mark", 4)
+		add(l, "id", 0, it.ID, &nativeUint32)
+	case Tag:
+		l.start(C.RTE_FLOW_ITEM_TYPE_TAG, "tag", 5)
+		add(l, "data", 0, it.Data, &nativeUint32)
+		add(l, "index", 4, Is(it.Index), &byteCodec)
+	case Meta:
+		l.start(C.RTE_FLOW_ITEM_TYPE_META, "meta", 4)
+		add(l, "data", 0, it.Data, &nativeUint32)
 	case RepresentedPort:
-		return newLayout(C.RTE_FLOW_ITEM_TYPE_REPRESENTED_PORT, "represented_port", 2,
-			fieldOf("ethdev_port_id", 0, Is(it.Port), nativeUint16))
+		l.start(C.RTE_FLOW_ITEM_TYPE_REPRESENTED_PORT, "represented_port", 2)
+		add(l, "ethdev_port_id", 0, Is(it.Port), &nativeUint16)
 	case PortID:
-		return newLayout(C.RTE_FLOW_ITEM_TYPE_PORT_ID, "port_id", 4,
-			fieldOf("id", 0, Is(uint32(it.Port)), nativeUint32))
+		l.start(C.RTE_FLOW_ITEM_TYPE_PORT_ID, "port_id", 4)
+		add(l, "id", 0, Is(uint32(it.Port)), &nativeUint32)
 	default:
-		return layout{}
+		l.start(0, "", 0)
 	}
 }
 
-func newLayout(kind uint32, name string, size int, fields ...*field) layout {
-	l := layout{kind: kind, name: name, size: size}
-	for _, f := range fields {
-		if f != nil {
-			l.fields = append(l.fields, *f)
-		}
-	}
-	return l
+func (l *layout) start(kind uint32, name string, size int) {
+	l.kind, l.name, l.size = kind, name, size
+	l.spec, l.last, l.mask = [maxHeader]byte{}, [maxHeader]byte{}, [maxHeader]byte{}
+	l.ranged, l.count = false, 0
 }
 
-// fieldOf is nil if m does not look at the field.
-func fieldOf[T any](name string, offset int, m *Match[T], c codec[T]) *field {
+// fields are those that the item looks at.
+func (l *layout) fields() []field { return l.room[:l.count] }
+
+// add lets the item look at a field, unless m is nil.
+func add[T any](l *layout, name string, offset int, m *Match[T], c *codec[T]) {
 	if m == nil {
-		return nil
+		return
 	}
-	f := &field{name: name, offset: offset, text: c.text}
-	f.spec, f.err = c.put(m.Spec)
-	f.mask = bytes.Repeat([]byte{0xff}, len(f.spec))
+	f := &l.room[l.count]
+	l.count++
+	*f = field{name: name, offset: offset, size: c.size, ranged: m.Last != nil, text: c.text}
+	end := offset + c.size
+	f.err = c.put(l.spec[offset:end], m.Spec)
+	for i := offset; i < end; i++ {
+		l.mask[i] = 0xff
+	}
 	if m.Mask != nil && f.err == nil {
-		f.mask, f.err = c.put(*m.Mask)
+		f.err = c.put(l.mask[offset:end], *m.Mask)
 	}
+	// Besides a range, a field has a range of one: a last below its spec is undefined.
+	copy(l.last[offset:end], l.spec[offset:end])
 	if m.Last != nil && f.err == nil {
-		f.last, f.err = c.put(*m.Last)
+		l.ranged = true
+		f.err = c.put(l.last[offset:end], *m.Last)
 	}
-	return f
 }
 
 // exact reports whether the field has one value only.
-func (f *field) exact() bool {
-	return f.last == nil && len(bytes.Trim(f.mask, "\xff")) == 0
+func (l *layout) exact(f *field) bool {
+	for _, b := range l.mask[f.offset : f.offset+f.size] {
+		if b != 0xff {
+			return false
+		}
+	}
+	return !f.ranged
 }
 
-func putIPv4(a netip.Addr) ([]byte, error) {
+// words are the field's condition in testpmd's syntax.
+func (l *layout) words(f *field) string {
+	end := f.offset + f.size
+	spec, last, mask := l.spec[f.offset:end], l.last[f.offset:end], l.mask[f.offset:end]
+	switch {
+	case f.err != nil:
+		return fmt.Sprintf("%s is invalid (%v)", f.name, f.err)
+	case l.exact(f):
+		return f.name + " is " + f.text(spec)
+	case !f.ranged:
+		return fmt.Sprintf("%s spec %s %s mask %s", f.name, f.text(spec), f.name, f.text(mask))
+	default:
+		return fmt.Sprintf("%s spec %s %s last %s %s mask %s", f.name, f.text(spec), f.name, f.text(last), f.name, f.text(mask))
+	}
+}
+
+func putMAC(b []byte, m MAC) error {
+	copy(b, m[:])
+	return nil
+}
+
+func putByte(b []byte, v uint8) error {
+	b[0] = v
+	return nil
+}
+
+func putUint16(b []byte, v uint16) error {
+	binary.BigEndian.PutUint16(b, v)
+	return nil
+}
+
+func putUint24(b []byte, v uint32) error {
+	if v >= 1<<24 {
+		return fmt.Errorf("%d is more than 24 bits", v)
+	}
+	b[0], b[1], b[2] = byte(v>>16), byte(v>>8), byte(v)
+	return nil
+}
+
+func putNative16(b []byte, v uint16) error {
+	binary.NativeEndian.PutUint16(b, v)
+	return nil
+}
+
+func putNative32(b []byte, v uint32) error {
+	binary.NativeEndian.PutUint32(b, v)
+	return nil
+}
+
+func putIPv4(b []byte, a netip.Addr) error {
 	if !a.Is4() {
-		return nil, fmt.Errorf("%q is not an IPv4 address", a)
+		return fmt.Errorf("%q is not an IPv4 address", a)
 	}
-	return a.AsSlice(), nil
+	octets := a.As4()
+	copy(b, octets[:])
+	return nil
 }
 
-func putIPv6(a netip.Addr) ([]byte, error) {
+func putIPv6(b []byte, a netip.Addr) error {
 	if !a.Is6() {
-		return nil, fmt.Errorf("%q is not an IPv6 address", a)
+		return fmt.Errorf("%q is not an IPv6 address", a)
 	}
-	return a.AsSlice(), nil
+	octets := a.As16()
+	copy(b, octets[:])
+	return nil
 }
 
 func addrText(b []byte) string {

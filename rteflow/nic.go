@@ -3,7 +3,20 @@
 package rteflow
 
 /*
+#include <stdlib.h>
 #include "flow.h"
+
+// What these are given stays on Go's stack, and no driver calls Go.
+#cgo noescape rf_validate
+#cgo nocallback rf_validate
+#cgo noescape rf_create
+#cgo nocallback rf_create
+#cgo noescape rf_create_batch
+#cgo nocallback rf_create_batch
+#cgo noescape rf_destroy
+#cgo nocallback rf_destroy
+#cgo noescape rf_query_count
+#cgo nocallback rf_query_count
 */
 import "C"
 
@@ -44,24 +57,26 @@ func (NIC) QueryAge(port uint16, h Handle) (AgeState, error) { return QueryAge(p
 
 // Validate asks the driver whether it would create the rule.
 func Validate(port uint16, r Rule) error {
-	rule, err := encodeFor("validate", port, r)
-	if err != nil {
-		return err
+	e := newEncoder()
+	defer e.free()
+	if err := e.rule(r); err != nil {
+		return err.in("validate", port)
 	}
 	var cerr C.struct_rf_error
-	rc := C.rf_validate(C.uint16_t(port), rule.data, rule.size, &cerr)
+	rc := C.rf_validate(C.uint16_t(port), e.data(), C.size_t(len(e.buf)), &cerr)
 	return ruleError("validate", port, r, rc, &cerr)
 }
 
 // Create puts the rule into the NIC.
 func Create(port uint16, r Rule) (Handle, error) {
-	rule, err := encodeFor("create", port, r)
-	if err != nil {
-		return 0, err
+	e := newEncoder()
+	defer e.free()
+	if err := e.rule(r); err != nil {
+		return 0, err.in("create", port)
 	}
 	var cerr C.struct_rf_error
 	var flow C.uintptr_t
-	rc := C.rf_create(C.uint16_t(port), rule.data, rule.size, &flow, &cerr)
+	rc := C.rf_create(C.uint16_t(port), e.data(), C.size_t(len(e.buf)), &flow, &cerr)
 	return Handle(flow), ruleError("create", port, r, rc, &cerr)
 }
 
@@ -92,10 +107,23 @@ func QueryAge(port uint16, h Handle) (AgeState, error) {
 		return AgeState{}, noRule("query_age", port)
 	}
 	var cerr C.struct_rf_error
-	var aged, known, idle C.uint32_t
-	rc := C.rf_query_age(C.uint16_t(port), C.uintptr_t(h), &aged, &known, &idle, &cerr)
-	state := AgeState{Aged: aged != 0, Idle: time.Duration(idle) * time.Second, IdleKnown: known != 0}
-	return state, callError("query_age", port, rc, &cerr)
+	var age C.struct_rf_age
+	rc := C.rf_query_age(C.uint16_t(port), C.uintptr_t(h), &age, &cerr)
+	return ageState(&age), callError("query_age", port, rc, &cerr)
+}
+
+func ageState(age *C.struct_rf_age) AgeState {
+	return AgeState{Aged: age.aged != 0, Idle: time.Duration(age.idle) * time.Second, IdleKnown: age.idle_known != 0}
+}
+
+// DevDump is the driver's own words about the rules of the port, for humans and for tests.
+func DevDump(port uint16) (string, error) {
+	var cerr C.struct_rf_error
+	var text *C.char
+	var size C.size_t
+	rc := C.rf_dev_dump(C.uint16_t(port), &text, &size, &cerr)
+	defer C.free(unsafe.Pointer(text))
+	return C.GoStringN(text, C.int(size)), callError("dev_dump", port, rc, &cerr)
 }
 
 // Flush removes all of the port's rules, whoever created them. Their handles must not be used again.
@@ -134,20 +162,8 @@ func TransferProxy(port uint16) (uint16, error) {
 	return uint16(proxy), callError("pick_transfer_proxy", port, rc, &cerr)
 }
 
-// encoded is a rule as C takes it.
-type encoded struct {
-	data *C.uint8_t
-	size C.size_t
-}
-
-func encodeFor(op string, port uint16, r Rule) (encoded, error) {
-	buf, err := encode(r)
-	if err != nil {
-		err.Op, err.Port = op, port
-		return encoded{}, err
-	}
-	return encoded{(*C.uint8_t)(unsafe.SliceData(buf)), C.size_t(len(buf))}, nil
-}
+// data is what the encoder has written, as C takes it.
+func (e *encoder) data() *C.uint8_t { return (*C.uint8_t)(unsafe.SliceData(e.buf)) }
 
 // ruleError is callError with the culprit found in the rule.
 func ruleError(op string, port uint16, r Rule, rc C.int, cerr *C.struct_rf_error) error {
@@ -175,6 +191,12 @@ func newError(op string, port uint16, rc C.int, cerr *C.struct_rf_error) *Error 
 	return &Error{
 		Op: op, Port: port, Type: ErrorType(cerr._type), Message: C.GoString(&cerr.message[0]), Errno: syscall.Errno(-rc),
 	}
+}
+
+// in completes an error of the encoder.
+func (e *Error) in(op string, port uint16) *Error {
+	e.Op, e.Port = op, port
+	return e
 }
 
 func noRule(op string, port uint16) *Error {

@@ -54,6 +54,10 @@ type (
 		Src, Dst *Match[MAC]
 		Type     *Match[uint16]
 	}
+	// VLAN is an 802.1Q or 802.1ad tag: TCI is priority, DEI and the 12-bit VLAN ID, InnerType the EtherType behind.
+	VLAN struct {
+		TCI, InnerType *Match[uint16]
+	}
 	// IPv4 is an IPv4 header; FragmentOffset is the 16-bit word with the fragment flags.
 	IPv4 struct {
 		Src, Dst       *Match[netip.Addr]
@@ -86,6 +90,23 @@ type (
 	ICMP6 struct {
 		Type, Code *Match[uint8]
 	}
+	// VXLAN is a VXLAN header; VNI has 24 bits.
+	VXLAN struct {
+		VNI *Match[uint32]
+	}
+	// Mark matches the number that a SetMark action gave the packet.
+	Mark struct {
+		ID *Match[uint32]
+	}
+	// Tag matches the packet's tag register of this Index.
+	Tag struct {
+		Data  *Match[uint32]
+		Index uint8
+	}
+	// Meta matches the packet's metadata.
+	Meta struct {
+		Data *Match[uint32]
+	}
 	// RepresentedPort matches packets that come from behind the ethdev (the guest, the wire).
 	RepresentedPort struct{ Port uint16 }
 	// PortID is RepresentedPort's older name for drivers that refuse it.
@@ -93,12 +114,17 @@ type (
 )
 
 func (Eth) item()             {}
+func (VLAN) item()            {}
 func (IPv4) item()            {}
 func (IPv6) item()            {}
 func (TCP) item()             {}
 func (UDP) item()             {}
 func (ICMP) item()            {}
 func (ICMP6) item()           {}
+func (VXLAN) item()           {}
+func (Mark) item()            {}
+func (Tag) item()             {}
+func (Meta) item()            {}
 func (RepresentedPort) item() {}
 func (PortID) item()          {}
 
@@ -119,6 +145,24 @@ type (
 	SetMACSrc struct{ MAC MAC }
 	// SetMACDst rewrites the Ethernet destination address.
 	SetMACDst struct{ MAC MAC }
+	// SetIPv4Src rewrites the source address of the outermost IPv4 header.
+	SetIPv4Src struct{ Addr netip.Addr }
+	// SetIPv4Dst rewrites the destination address of the outermost IPv4 header.
+	SetIPv4Dst struct{ Addr netip.Addr }
+	// SetIPv6Src rewrites the source address of the outermost IPv6 header.
+	SetIPv6Src struct{ Addr netip.Addr }
+	// SetIPv6Dst rewrites the destination address of the outermost IPv6 header.
+	SetIPv6Dst struct{ Addr netip.Addr }
+	// SetTPSrc rewrites the source port of the outermost TCP or UDP header.
+	SetTPSrc struct{ Port uint16 }
+	// SetTPDst rewrites the destination port of the outermost TCP or UDP header.
+	SetTPDst struct{ Port uint16 }
+	// PopVLAN removes the outermost VLAN tag.
+	PopVLAN struct{}
+	// PushVLAN adds an outermost VLAN tag of this type, with VLAN ID and priority 0.
+	PushVLAN struct{ EtherType uint16 }
+	// SetMark gives the packet a number, which Mark matches and the application finds in the mbuf.
+	SetMark struct{ ID uint32 }
 	// DecTTL decrements the TTL or hop limit.
 	DecTTL struct{}
 	// Age reports the rule as aged after Timeout seconds without a packet. Context comes back from Aged.
@@ -128,6 +172,11 @@ type (
 	}
 	// Count counts packets and bytes; Query reads it.
 	Count struct{}
+	// Indirect is an action that CreateIndirect made and that rules share.
+	Indirect struct {
+		ID     uint32 // what testpmd's syntax calls it; nothing to the NIC
+		Handle IndirectHandle
+	}
 	// Drop drops the packet.
 	Drop struct{}
 	// Queue hands the packet to an RX queue of the port (ingress rules).
@@ -144,9 +193,19 @@ func (RawEncap) action()          {}
 func (RawDecap) action()          {}
 func (SetMACSrc) action()         {}
 func (SetMACDst) action()         {}
+func (SetIPv4Src) action()        {}
+func (SetIPv4Dst) action()        {}
+func (SetIPv6Src) action()        {}
+func (SetIPv6Dst) action()        {}
+func (SetTPSrc) action()          {}
+func (SetTPDst) action()          {}
+func (PopVLAN) action()           {}
+func (PushVLAN) action()          {}
+func (SetMark) action()           {}
 func (DecTTL) action()            {}
 func (Age) action()               {}
 func (Count) action()             {}
+func (Indirect) action()          {}
 func (Drop) action()              {}
 func (Queue) action()             {}
 func (ToRepresentedPort) action() {}

@@ -5,6 +5,7 @@ package rteflow
 import (
 	"encoding/hex"
 	"fmt"
+	"reflect"
 	"strings"
 )
 
@@ -37,18 +38,24 @@ func (r Rule) Commands(port uint16) []string {
 }
 
 func (r Rule) text(p *printer) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "group %d priority %d", r.Group, r.Priority)
-	for _, domain := range []struct {
-		on   bool
-		name string
-	}{{r.Ingress, "ingress"}, {r.Egress, "egress"}, {r.Transfer, "transfer"}} {
-		if domain.on {
-			b.WriteString(" " + domain.name)
-		}
+	words := append([]string{fmt.Sprintf("group %d priority %d", r.Group, r.Priority)}, r.domains()...)
+	words = append(words, "pattern", closed(r.PatternString()), "actions", closed(p.list(r.Actions)))
+	return strings.Join(words, " ")
+}
+
+// domains are the words for where the rule stands.
+func (a Attr) domains() []string {
+	var words []string
+	if a.Ingress {
+		words = append(words, "ingress")
 	}
-	fmt.Fprintf(&b, " pattern %s actions %s", closed(r.PatternString()), closed(p.list(r.Actions)))
-	return b.String()
+	if a.Egress {
+		words = append(words, "egress")
+	}
+	if a.Transfer {
+		words = append(words, "transfer")
+	}
+	return words
 }
 
 func closed(list string) string {
@@ -59,32 +66,22 @@ func closed(list string) string {
 }
 
 func itemName(it Item) string {
-	if l := layoutOf(it); l.name != "" {
+	var l layout
+	l.describe(it)
+	if l.name != "" {
 		return l.name
 	}
 	return fmt.Sprintf("unknown %T", it)
 }
 
 func itemText(it Item) string {
+	var l layout
+	l.describe(it)
 	words := []string{itemName(it)}
-	for _, f := range layoutOf(it).fields {
-		words = append(words, f.words())
+	for i := range l.fields() {
+		words = append(words, l.words(&l.room[i]))
 	}
 	return strings.Join(words, " ")
-}
-
-func (f *field) words() string {
-	switch {
-	case f.err != nil:
-		return fmt.Sprintf("%s is invalid (%v)", f.name, f.err)
-	case f.exact():
-		return f.name + " is " + f.text(f.spec)
-	case f.last == nil:
-		return fmt.Sprintf("%s spec %s %s mask %s", f.name, f.text(f.spec), f.name, f.text(f.mask))
-	default:
-		return fmt.Sprintf("%s spec %s %s last %s %s mask %s",
-			f.name, f.text(f.spec), f.name, f.text(f.last), f.name, f.text(f.mask))
-	}
 }
 
 // printer writes actions. Numbered, it puts headers and samples into set-up commands and refers to them by their
@@ -118,6 +115,24 @@ func (p *printer) action(a Action) string {
 		return name + " mac_addr " + macCodec.text(a.MAC[:])
 	case SetMACDst:
 		return name + " mac_addr " + macCodec.text(a.MAC[:])
+	case SetIPv4Src:
+		return fmt.Sprintf("%s ipv4_addr %v", name, a.Addr)
+	case SetIPv4Dst:
+		return fmt.Sprintf("%s ipv4_addr %v", name, a.Addr)
+	case SetIPv6Src:
+		return fmt.Sprintf("%s ipv6_addr %v", name, a.Addr)
+	case SetIPv6Dst:
+		return fmt.Sprintf("%s ipv6_addr %v", name, a.Addr)
+	case SetTPSrc:
+		return fmt.Sprintf("%s port %d", name, a.Port)
+	case SetTPDst:
+		return fmt.Sprintf("%s port %d", name, a.Port)
+	case PushVLAN:
+		return fmt.Sprintf("%s ethertype 0x%04x", name, a.EtherType)
+	case SetMark:
+		return fmt.Sprintf("%s id %d", name, a.ID)
+	case Indirect:
+		return fmt.Sprintf("%s %d", name, a.ID)
 	case Age:
 		return fmt.Sprintf("%s timeout %d", name, a.Timeout)
 	case Queue:
@@ -161,35 +176,36 @@ func (p *printer) header(name string, data []byte, words func([]byte) (string, b
 	return fmt.Sprintf("index %d", index)
 }
 
+// actionNames is what testpmd calls the actions.
+var actionNames = map[reflect.Type]string{
+	reflect.TypeFor[Jump]():              "jump",
+	reflect.TypeFor[Sample]():            "sample",
+	reflect.TypeFor[RawEncap]():          "raw_encap",
+	reflect.TypeFor[RawDecap]():          "raw_decap",
+	reflect.TypeFor[SetMACSrc]():         "set_mac_src",
+	reflect.TypeFor[SetMACDst]():         "set_mac_dst",
+	reflect.TypeFor[SetIPv4Src]():        "set_ipv4_src",
+	reflect.TypeFor[SetIPv4Dst]():        "set_ipv4_dst",
+	reflect.TypeFor[SetIPv6Src]():        "set_ipv6_src",
+	reflect.TypeFor[SetIPv6Dst]():        "set_ipv6_dst",
+	reflect.TypeFor[SetTPSrc]():          "set_tp_src",
+	reflect.TypeFor[SetTPDst]():          "set_tp_dst",
+	reflect.TypeFor[PopVLAN]():           "of_pop_vlan",
+	reflect.TypeFor[PushVLAN]():          "of_push_vlan",
+	reflect.TypeFor[SetMark]():           "mark",
+	reflect.TypeFor[DecTTL]():            "dec_ttl",
+	reflect.TypeFor[Age]():               "age",
+	reflect.TypeFor[Count]():             "count",
+	reflect.TypeFor[Indirect]():          "indirect",
+	reflect.TypeFor[Drop]():              "drop",
+	reflect.TypeFor[Queue]():             "queue",
+	reflect.TypeFor[ToRepresentedPort](): "represented_port",
+	reflect.TypeFor[ToPortID]():          "port_id",
+}
+
 func actionName(a Action) string {
-	switch a.(type) {
-	case Jump:
-		return "jump"
-	case Sample:
-		return "sample"
-	case RawEncap:
-		return "raw_encap"
-	case RawDecap:
-		return "raw_decap"
-	case SetMACSrc:
-		return "set_mac_src"
-	case SetMACDst:
-		return "set_mac_dst"
-	case DecTTL:
-		return "dec_ttl"
-	case Age:
-		return "age"
-	case Count:
-		return "count"
-	case Drop:
-		return "drop"
-	case Queue:
-		return "queue"
-	case ToRepresentedPort:
-		return "represented_port"
-	case ToPortID:
-		return "port_id"
-	default:
-		return fmt.Sprintf("unknown %T", a)
+	if name, ok := actionNames[reflect.TypeOf(a)]; ok {
+		return name
 	}
+	return fmt.Sprintf("unknown %T", a)
 }

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rteflow
+
+/*
+#include "flow.h"
+*/
+import "C"
+
+import "unsafe"
+
+// batchSize is how many rules go to C in one call: enough to make the call's cost vanish, few enough for their bytes to
+// stay in the CPU's cache.
+const batchSize = 64
+
+// CreateBatch puts the rules into the NIC in order, in as few calls of C as is reasonable. It stops at the first rule that
+// fails: then the handles are those of the rules before it, which stand, and the error is about rules[len(handles)].
+// It does not undo; package ruleset does.
+func CreateBatch(port uint16, rules []Rule) ([]Handle, error) {
+	b := batch{port: port, handles: make([]Handle, 0, len(rules)), encoder: newEncoder()}
+	defer b.encoder.free()
+	for len(rules) > 0 {
+		n := min(batchSize, len(rules))
+		if err := b.create(rules[:n]); err != nil {
+			return b.handles, err
+		}
+		rules = rules[n:]
+	}
+	return b.handles, nil
+}
+
+type batch struct {
+	port    uint16
+	encoder *encoder
+	handles []Handle
+	sizes   [batchSize]C.uint32_t
+}
+
+// create puts up to batchSize rules into the NIC. One that cannot be encoded lets those before it be created first.
+func (b *batch) create(rules []Rule) error {
+	b.encoder.buf = b.encoder.buf[:0]
+	n := 0
+	var invalid *Error
+	for _, r := range rules {
+		start := len(b.encoder.buf)
+		if invalid = b.encoder.rule(r); invalid != nil {
+			break
+		}
+		b.sizes[n] = C.uint32_t(len(b.encoder.buf) - start)
+		n++
+	}
+	if err := b.call(rules[:n]); err != nil {
+		return err
+	}
+	if invalid != nil {
+		return invalid.in("create", b.port)
+	}
+	return nil
+}
+
+func (b *batch) call(rules []Rule) error {
+	if len(rules) == 0 {
+		return nil
+	}
+	var cerr C.struct_rf_error
+	var created C.uint32_t
+	have := len(b.handles)
+	room := b.handles[have : have+len(rules)]
+	rc := C.rf_create_batch(C.uint16_t(b.port), b.encoder.data(), &b.sizes[0], C.uint32_t(len(rules)),
+		(*C.uintptr_t)(unsafe.Pointer(&room[0])), &created, &cerr)
+	b.handles = b.handles[:have+int(created)]
+	if rc >= 0 {
+		return nil
+	}
+	return ruleError("create", b.port, rules[created], rc, &cerr)
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rteflow
+
+/*
+#include "flow.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"strings"
+)
+
+// IndirectHandle is an action that stands in a NIC for rules to share by Indirect. It is DPDK's own pointer, which means
+// nothing to Go; the zero IndirectHandle is no action.
+type IndirectHandle uintptr
+
+// CreateIndirect makes an action, mostly Count or Age, that rules of the domain (Ingress, Egress, Transfer) of attr can
+// share.
+func CreateIndirect(port uint16, attr Attr, a Action) (IndirectHandle, error) {
+	const op = "action_handle_create"
+	r := Rule{Attr: attr, Actions: []Action{a}}
+	e := newEncoder()
+	defer e.free()
+	if err := e.rule(r); err != nil {
+		return 0, err.in(op, port)
+	}
+	var cerr C.struct_rf_error
+	var handle C.uintptr_t
+	rc := C.rf_indirect_create(C.uint16_t(port), e.data(), C.size_t(len(e.buf)), &handle, &cerr)
+	return IndirectHandle(handle), ruleError(op, port, r, rc, &cerr)
+}
+
+// DestroyIndirect removes the action. Drivers refuse as long as a rule uses it.
+func DestroyIndirect(port uint16, h IndirectHandle) error {
+	if h == 0 {
+		return noRule("action_handle_destroy", port)
+	}
+	var cerr C.struct_rf_error
+	rc := C.rf_indirect_destroy(C.uint16_t(port), C.uintptr_t(h), &cerr)
+	return callError("action_handle_destroy", port, rc, &cerr)
+}
+
+// QueryIndirect reads an action that was created as a Count. DPDK does not know what a handle is a handle of: for any
+// other action the answer means nothing.
+func QueryIndirect(port uint16, h IndirectHandle) (Counters, error) {
+	if h == 0 {
+		return Counters{}, noRule("action_handle_query", port)
+	}
+	var cerr C.struct_rf_error
+	var packets, bytes C.uint64_t
+	rc := C.rf_indirect_query_count(C.uint16_t(port), C.uintptr_t(h), &packets, &bytes, &cerr)
+	return Counters{uint64(packets), uint64(bytes)}, callError("action_handle_query", port, rc, &cerr)
+}
+
+// QueryIndirectAge reads an action that was created as an Age; see QueryIndirect.
+func QueryIndirectAge(port uint16, h IndirectHandle) (AgeState, error) {
+	if h == 0 {
+		return AgeState{}, noRule("action_handle_query", port)
+	}
+	var cerr C.struct_rf_error
+	var age C.struct_rf_age
+	rc := C.rf_indirect_query_age(C.uint16_t(port), C.uintptr_t(h), &age, &cerr)
+	return ageState(&age), callError("action_handle_query", port, rc, &cerr)
+}
+
+// IndirectCommand is the line for dpdk-testpmd that creates the action under the number that Indirect.ID refers to.
+func IndirectCommand(port uint16, id uint32, attr Attr, a Action) string {
+	words := []string{fmt.Sprintf("flow indirect_action %d create action_id %d", port, id)}
+	words = append(words, attr.domains()...)
+	return strings.Join(append(words, "action", closed((&printer{}).action(a))), " ")
+}
