@@ -3,6 +3,7 @@
 # A thin face of the tools underneath: go, meson, golangci-lint, tools/setup.sh. `make help` lists the targets.
 
 export GOFLAGS := -buildvcs=false
+SHELL := /bin/bash
 version := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 gobuild := go build -ldflags "-X dpservice/dpservice/version.version=$(version)"
 
@@ -42,7 +43,8 @@ cunit: ## Test the NIC's C code, also under ASan and UBSan
 	meson test -C build/meson-asan --print-errorlogs
 
 unit: ## Run the Go unit tests under the race detector, one package at a time: many start workers on both CPUs
-	go test -race -count=1 -p 1 $$(go list ./... | grep -v /test/e2e)
+	@dir=$$(mktemp -d /run/dpservice-unit.XXXXXX); trap "rm -rf $$dir" EXIT; \
+		RUNTIME_DIRECTORY=$$dir go test -race -count=1 -p 1 $$(go list ./... | grep -v /test/e2e)
 
 e2e: ## Run the end-to-end tests on the built binaries (root)
 	go test -count=1 -timeout 20m ./test/e2e/...
