@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package model
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+
+	. "dpservice/rteflow"
+)
+
+// gen makes random rules and frames. Values come from a small universe, so that rules overlap and packets meet them.
+type gen struct {
+	*rand.Rand
+	ports []Port
+	size  int // how many values a field of the universe has
+}
+
+func (g *gen) chance(percent int) bool { return g.IntN(100) < percent }
+
+func pick[T any](g *gen, values ...T) T { return values[g.IntN(len(values))] }
+
+func (g *gen) mac() MAC {
+	m := MAC{2, 0, 0, 0, 0, byte(g.IntN(g.size))}
+	m[1] = byte(g.IntN(2)) << 7
+	return m
+}
+
+func (g *gen) v4() netip.Addr {
+	n := g.IntN(g.size)
+	return netip.AddrFrom4([4]byte{10, byte(n % 3), byte(n >> 8), byte(n)})
+}
+
+func (g *gen) v6() netip.Addr {
+	a := [16]byte{0xfc, 15: byte(g.IntN(g.size))}
+	a[g.IntN(15)+1] |= byte(g.IntN(2)) << g.IntN(8)
+	return netip.AddrFrom16(a)
+}
+
+func (g *gen) l4Port() uint16 { return pick(g, 80, 53, 4789, 0, 0x8000, uint16(1000+g.IntN(g.size))) }
+
+func (g *gen) flags() uint8 {
+	return pick[uint8](g, 0x10, 0x02, 0x12, 0x11, 0x04, 0x18, uint8(g.IntN(256)))
+}
+
+// match looks at a field with some probability, mostly under a full mask. As the documents say, bits of the value that
+// the mask hides do not matter: they are random.
+func match[T any](g *gen, percent int, value func() T, mask func() T) *Match[T] {
+	if !g.chance(percent) {
+		return nil
+	}
+	if g.chance(60) {
+		return Is(value())
+	}
+	return Masked(value(), mask())
+}
+
+// mask fills b with a mask: a prefix, single bytes, or any bits.
+func (g *gen) mask(b []byte) {
+	switch g.IntN(3) {
+	case 0:
+		for bit := range g.IntN(8*len(b) + 1) {
+			b[bit/8] |= 0x80 >> (bit % 8)
+		}
+	case 1:
+		b[g.IntN(len(b))] = 0xff
+		b[g.IntN(len(b))] = 0xff
+	default:
+		for i := range b {
+			b[i] = byte(g.Uint32())
+		}
+	}
+}
+
+func (g *gen) mask8() uint8 { return byte(g.Uint32()) }
+
+func (g *gen) mask16() uint16 {
+	var b [2]byte
+	g.mask(b[:])
+	return binary.BigEndian.Uint16(b[:])
+}
+
+func (g *gen) maskMAC() (m MAC) {
+	g.mask(m[:])
+	return m
+}
+
+func (g *gen) maskV4() netip.Addr {
+	var b [4]byte
+	g.mask(b[:])
+	return netip.AddrFrom4(b)
+}
+
+func (g *gen) maskV6() netip.Addr {
+	var b [16]byte
+	g.mask(b[:])
+	return netip.AddrFrom16(b)
+}
+
+func always[T any](v T) func() T { return func() T { return v } }
+
+// pattern is layers from Ethernet up; ips says how many of them are IP's, v4 whether the last of these is IPv4.
+func (g *gen) pattern() (items []Item, ips int) {
+	layers := g.IntN(10) // 0: Ethernet; to 3: IP; to 6: IP and layer 4; to 9: tunnels
+	e := Eth{Src: match(g, 20, g.mac, g.maskMAC), Dst: match(g, 20, g.mac, g.maskMAC)}
+	if layers == 0 {
+		e.Type = match(g, 40, func() uint16 { return pick[uint16](g, typeIPv4, typeIPv6, 0x0806) }, always[uint16](0xffff))
+		return []Item{e}, 0
+	}
+	tunnel, four := layers > 6, g.chance(50)
+	outerFour := four
+	if tunnel {
+		outerFour = g.chance(20)
+	}
+	if g.chance(30) {
+		e.Type = Is(uint16(typeIPv6))
+		if outerFour {
+			e.Type = Is(uint16(typeIPv4))
+		}
+	}
+	items = []Item{e}
+	if tunnel {
+		items = append(items, g.ipItem(outerFour, pick[uint8](g, protoIPIP, protoIP6IP)))
+		four = true
+		if p := protoOf(items[1]); p != nil {
+			four = p.Spec == protoIPIP
+		}
+	}
+	l4 := layers > 3 && layers <= 6 || tunnel && g.chance(60)
+	if !l4 {
+		return append(items, g.ipItem(four, pick[uint8](g, protoTCP, protoUDP, protoICMP))), len(items)
+	}
+	protos := []uint8{protoTCP, protoTCP, protoUDP, protoICMP6}
+	if four {
+		protos[3] = protoICMP
+	}
+	proto := pick(g, protos...)
+	items = append(items, g.ipItem(four, proto))
+	return append(items, g.l4Item(proto)), len(items) - 1
+}
+
+func protoOf(it Item) *Match[uint8] {
+	switch it := it.(type) {
+	case IPv4:
+		return it.Proto
+	case IPv6:
+		return it.Proto
+	}
+	return nil
+}
+
+func (g *gen) ipItem(four bool, proto uint8) Item {
+	p := match(g, 50, always(proto), always[uint8](0xff))
+	if four {
+		ip := IPv4{
+			Src: match(g, 40, g.v4, g.maskV4), Dst: match(g, 40, g.v4, g.maskV4), Proto: p,
+			TTL: match(g, 5, always[uint8](64), always[uint8](0xff)), TOS: match(g, 5, always[uint8](0), always[uint8](0xff)),
+		}
+		if g.chance(15) {
+			ip.FragmentOffset = Masked[uint16](0, 0x3fff)
+		}
+		return ip
+	}
+	return IPv6{
+		Src: match(g, 40, g.v6, g.maskV6), Dst: match(g, 40, g.v6, g.maskV6), Proto: p,
+		HopLimit: match(g, 5, always[uint8](64), always[uint8](0xff)),
+	}
+}
+
+func (g *gen) l4Item(proto uint8) Item {
+	switch proto {
+	case protoTCP:
+		return TCP{
+			SrcPort: match(g, 40, g.l4Port, g.mask16), DstPort: match(g, 40, g.l4Port, g.mask16),
+			Flags: match(g, 30, g.flags, func() uint8 { return pick[uint8](g, 7, 2, g.mask8()) }),
+		}
+	case protoUDP:
+		return UDP{SrcPort: match(g, 40, g.l4Port, g.mask16), DstPort: match(g, 40, g.l4Port, g.mask16)}
+	case protoICMP:
+		return ICMP{Type: match(g, 60, g.icmpType, g.mask8), Code: match(g, 20, always[uint8](0), g.mask8)}
+	default:
+		return ICMP6{Type: match(g, 60, g.icmpType, g.mask8), Code: match(g, 20, always[uint8](0), g.mask8)}
+	}
+}
+
+func (g *gen) icmpType() uint8 { return pick[uint8](g, 0, 8, 128, 129, 135) }
+
+// switchPort is a port of the switch domain.
+func (g *gen) switchPort() Port {
+	for {
+		if p := pick(g, g.ports...); p.Switch {
+			return p
+		}
+	}
+}
+
+func (g *gen) uplink() Port { return g.ports[0] }
+
+// rule makes a rule that the NIC takes, or in a few cases one that it refuses.
+func (g *gen) rule() (uint16, Rule) {
+	port, r := g.goodRule()
+	if g.chance(8) {
+		g.spoil(&r)
+	}
+	return port, r
+}
+
+func (g *gen) goodRule() (uint16, Rule) {
+	port := pick(g, g.ports...)
+	transfer := port.Switch && g.chance(85)
+	r := Rule{Attr: Attr{Ingress: !transfer, Transfer: transfer, Priority: uint32(g.IntN(4))}}
+	if g.chance(60) {
+		r.Group = uint32(g.IntN(3) + 1)
+	}
+	source := port
+	items, ips := g.pattern()
+	if transfer && g.chance(50) {
+		if g.chance(30) {
+			source = g.switchPort()
+		}
+		items = slices.Insert(items, 0, pick[Item](g, RepresentedPort{source.ID}, PortID{source.ID}))
+	}
+	r.Pattern = items
+	if g.chance(40) {
+		r.Actions = append(r.Actions, Count{})
+	}
+	if g.chance(10) {
+		r.Actions = append(r.Actions, Age{Timeout: 1000})
+	}
+	if !transfer {
+		r.Actions = append(r.Actions, pick[Action](g, Jump{r.Group + 1}, Drop{}, Queue{uint16(g.IntN(2))}, Queue{uint16(g.IntN(2))}))
+		return port.ID, r
+	}
+	r.Actions = append(r.Actions, g.transferActions(r, source, ips)...)
+	return port.ID, r
+}
+
+// transferActions are what the product uses and more, ended by a fate.
+func (g *gen) transferActions(r Rule, source Port, ips int) []Action {
+	var actions []Action
+	kind := g.IntN(100)
+	if kind < 55 && g.chance(40) {
+		actions = append(actions, g.sample(kind < 35))
+	}
+	switch {
+	case kind < 35:
+		return append(actions, Jump{r.Group + uint32(g.IntN(2)) + 1})
+	case kind < 45:
+		return append(actions, Drop{})
+	case kind < 55:
+		return append(actions, g.to(g.switchPort()))
+	case kind < 75:
+		return append(g.rewrite(ips), g.to(g.switchPort()))
+	case kind < 80:
+		return append(g.rewrite(ips), Jump{r.Group + 1})
+	case kind < 90 && !source.Uplink:
+		actions = g.rewrite(ips)
+		if g.chance(50) {
+			actions = append(actions, RawDecap{make([]byte, ethLen)}, RawEncap{g.header(g.chance(30), 0)})
+		} else {
+			actions = append(actions, RawEncap{g.header(true, g.IntN(20))})
+		}
+		return append(actions, g.to(g.uplink()))
+	case source.Uplink && ips == 2:
+		to := g.switchPort()
+		for to.Uplink {
+			to = g.switchPort()
+		}
+		actions = append(actions, RawDecap{make([]byte, 54)}, RawEncap{g.link(pick[uint16](g, typeIPv4, typeIPv6))})
+		if g.chance(30) {
+			actions = append(actions, DecTTL{})
+		}
+		return append(actions, g.to(to))
+	default:
+		return append(actions, g.to(g.switchPort()))
+	}
+}
+
+func (g *gen) to(p Port) Action {
+	return pick[Action](g, ToRepresentedPort{p.ID}, ToPortID{p.ID})
+}
+
+func (g *gen) rewrite(ips int) []Action {
+	all := []Action{SetMACSrc{g.mac()}, SetMACDst{g.mac()}}
+	if ips > 0 {
+		all = append(all, DecTTL{})
+	}
+	g.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:g.IntN(len(all))+1]
+}
+
+func (g *gen) sample(mustEncap bool) Sample {
+	if g.chance(5) {
+		return Sample{Ratio: uint32(2 + g.IntN(100))}
+	}
+	if !mustEncap && g.chance(30) {
+		return Sample{1, []Action{g.to(g.switchPort())}}
+	}
+	return Sample{1, []Action{RawEncap{g.header(true, pick(g, 0, 0, 8, 70))}, g.to(g.uplink())}}
+}
+
+func (g *gen) link(etherType uint16) []byte {
+	dst, src := g.mac(), g.mac()
+	return binary.BigEndian.AppendUint16(slices.Concat(dst[:], src[:]), etherType)
+}
+
+// header is Ethernet and IP, with UDP and more bytes behind if asked for.
+func (g *gen) header(withUDP bool, more int) []byte {
+	proto := uint8(protoIPIP)
+	if withUDP {
+		proto = protoUDP
+	}
+	h := g.link(typeIPv6)
+	if g.chance(25) {
+		h = g.link(typeIPv4)
+		ip := make([]byte, 20)
+		ip[0], ip[8], ip[9] = 0x45, 64, proto
+		copy(ip[12:], g.v4().AsSlice())
+		copy(ip[16:], g.v4().AsSlice())
+		h = append(h, ip...)
+	} else {
+		ip := make([]byte, 40)
+		ip[0], ip[6], ip[7] = 0x60, proto, 64
+		copy(ip[8:], g.v6().AsSlice())
+		copy(ip[24:], g.v6().AsSlice())
+		h = append(h, ip...)
+	}
+	if !withUDP {
+		return h
+	}
+	u := make([]byte, 8+more)
+	put16(u, 0, g.l4Port())
+	put16(u, 2, g.l4Port())
+	return append(h, u...)
+}
+
+// spoil makes a rule one that the documents say is refused.
+func (g *gen) spoil(r *Rule) {
+	spoilers := []func(){
+		func() { r.Egress = true },
+		func() { r.Ingress, r.Transfer = !r.Ingress, !r.Transfer },
+		func() { r.Actions = nil },
+		func() { r.Actions = append(r.Actions, Drop{}) },
+		func() { r.Actions = append(r.Actions, Jump{r.Group}) },
+		func() { r.Actions[len(r.Actions)-1] = Jump{r.Group} },
+		func() { r.Actions[len(r.Actions)-1] = Queue{7} },
+		func() { r.Actions[len(r.Actions)-1] = ToRepresentedPort{g.ports[1].ID} },
+		func() { r.Actions[len(r.Actions)-1] = ToPortID{31} },
+		func() { r.Pattern = slices.Insert(r.Pattern, 0, Item(RepresentedPort{g.ports[1].ID})) },
+		func() { r.Pattern = append(r.Pattern, Eth{}) },
+		func() { r.Pattern = append(r.Pattern, TCP{}, UDP{}) },
+		func() { r.Pattern = []Item{Eth{}, TCP{}} },
+		func() { r.Pattern, r.Actions = []Item{Eth{}}, slices.Insert(r.Actions, 0, Action(DecTTL{})) },
+		func() { r.Actions = slices.Insert(r.Actions, 0, Action(Count{}), Action(Count{})) },
+		func() { r.Actions = slices.Insert(r.Actions, 0, Action(RawEncap{make([]byte, maxHeader+1)})) },
+		func() { r.Actions = slices.Insert(r.Actions, 0, Action(g.badSample())) },
+		func() { r.Actions = append(r.Actions, g.sample(true)) },
+	}
+	spoilers[g.IntN(len(spoilers))]()
+}
+
+func (g *gen) badSample() Sample {
+	good := g.header(true, 0)
+	vf := g.ports[2].ID
+	return pick(g,
+		Sample{0, nil},
+		Sample{1, nil},
+		Sample{2, []Action{Count{}}},
+		Sample{1, []Action{RawEncap{good}}},
+		Sample{1, []Action{RawEncap{good}, ToRepresentedPort{vf}}},
+		Sample{1, []Action{RawEncap{good}, Count{}, ToRepresentedPort{g.uplink().ID}}},
+		Sample{1, []Action{Drop{}}},
+		Sample{1, []Action{Jump{5}}},
+		Sample{1, []Action{Queue{0}}},
+		Sample{1, []Action{ToRepresentedPort{g.ports[1].ID}}},
+	)
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package model is a reference of the test NIC net_eswitch: what becomes of a packet under a set of rte_flow rules, as
+// DPDK's documentation of rte_flow and of net_mlx5 says. It is written to be obviously right: a linear search over all
+// rules, no caches, no shared code with the NIC. Its test compares the two on random rules, packets and orders.
+package model
+
+import (
+	"slices"
+
+	"dpservice/rteflow"
+)
+
+// Port is one of the NIC's ports.
+type Port struct {
+	ID       uint16
+	Name     string
+	Switch   bool // it belongs to the switch domain
+	Uplink   bool // it is the switch's physical port
+	MTU      int
+	Queues   uint16
+	Isolated bool
+}
+
+// FarSide is the Queue of an Output that leaves the NIC at a port's far side.
+const FarSide = -1
+
+// Output is a frame that the NIC gives away: to the application by an RX queue of Port, or to its far side.
+type Output struct {
+	Port  uint16
+	Queue int
+	Frame []byte
+	// Entropy is the offset of a UDP source port that the NIC chose; 0 if there is none. Inner is where the packet
+	// begins from which it is computed.
+	Entropy, Inner int
+}
+
+// Reference is the NIC as the documents have it.
+type Reference struct {
+	Ports []Port
+	rules []*Flow // oldest first
+}
+
+// Flow is a rule that stands.
+type Flow struct {
+	Port     uint16
+	Rule     rteflow.Rule
+	Counters rteflow.Counters
+}
+
+// Create makes a rule stand, whether or not Check likes it.
+func (n *Reference) Create(port uint16, r rteflow.Rule) *Flow {
+	f := &Flow{Port: port, Rule: r}
+	n.rules = append(n.rules, f)
+	return f
+}
+
+// Destroy takes a rule away.
+func (n *Reference) Destroy(f *Flow) {
+	n.rules = slices.DeleteFunc(n.rules, func(other *Flow) bool { return other == f })
+}
+
+// Flush takes all rules away that were created on a port.
+func (n *Reference) Flush(port uint16) {
+	n.rules = slices.DeleteFunc(n.rules, func(f *Flow) bool { return f.Port == port })
+}
+
+// packet is one on its way through the NIC.
+type packet struct {
+	source         uint16
+	frame          []byte
+	entropy, inner int
+}
+
+// Receive is what the NIC does with a frame from the far side of a port.
+func (n *Reference) Receive(port uint16, frame []byte) []Output {
+	if len(frame) < ethLen {
+		return nil
+	}
+	p := &packet{source: port, frame: slices.Clone(frame)}
+	var out []Output
+	if n.port(port).Switch && n.pass(p, true, &out) {
+		return out
+	}
+	if n.pass(p, false, &out) {
+		return out
+	}
+	if !n.port(port).Isolated {
+		n.emit(p, port, 0, &out)
+	}
+	return out
+}
+
+// pass runs the packet through the groups of a domain, transfer or ingress, and tells whether a rule decided its fate.
+func (n *Reference) pass(p *packet, transfer bool, out *[]Output) bool {
+	for group := uint32(0); ; {
+		f := n.lookup(p, transfer, group)
+		if f == nil {
+			return false
+		}
+		f.Counters.Packets++
+		f.Counters.Bytes += uint64(len(p.frame))
+		next, jumped := n.run(p, f.Rule.Actions, out)
+		if !jumped {
+			return true
+		}
+		group = next
+	}
+}
+
+// lookup is the rule that the packet meets in a group.
+func (n *Reference) lookup(p *packet, transfer bool, group uint32) *Flow {
+	var best *Flow
+	headers := parse(p.frame)
+	for _, f := range n.rules {
+		if f.Rule.Transfer != transfer || f.Rule.Group != group || f.source() != p.source {
+			continue
+		}
+		if matches(f.Rule.Pattern, p.frame, headers) && (best == nil || f.before(best)) {
+			best = f
+		}
+	}
+	return best
+}
+
+// before tells whether f, which is younger than g, precedes it: by the lower priority value or, at equal ones, by the
+// deeper headers.
+func (f *Flow) before(g *Flow) bool {
+	if f.Rule.Priority != g.Rule.Priority {
+		return f.Rule.Priority < g.Rule.Priority
+	}
+	return depth(f.Rule.Pattern) > depth(g.Rule.Pattern)
+}
+
+// source is the port of the packets that the rule is for.
+func (f *Flow) source() uint16 {
+	for _, it := range f.Rule.Pattern {
+		switch it := it.(type) {
+		case rteflow.RepresentedPort:
+			return it.Port
+		case rteflow.PortID:
+			return it.Port
+		}
+	}
+	return f.Port
+}
+
+// depth is the number of a pattern's layers; VLAN tags belong to their Ethernet header.
+func depth(pattern []rteflow.Item) int {
+	n := 0
+	for _, it := range pattern {
+		if k, ok := layer(it); ok && k != vlan {
+			n++
+		}
+	}
+	return n
+}
+
+// run does a rule's actions. A jump tells the next group; all other fates end the packet's way.
+func (n *Reference) run(p *packet, actions []rteflow.Action, out *[]Output) (group uint32, jumped bool) {
+	fate := func() {}
+	for i, a := range actions {
+		switch a := a.(type) {
+		case rteflow.Jump:
+			group, jumped = a.Group, true
+		case rteflow.ToRepresentedPort:
+			fate = func() { n.emit(p, a.Port, FarSide, out) }
+		case rteflow.ToPortID:
+			fate = func() { n.emit(p, a.Port, FarSide, out) }
+		case rteflow.Queue:
+			fate = func() { n.emit(p, p.source, int(a.Index), out) }
+		case rteflow.Sample:
+			clone := *p
+			clone.frame = slices.Clone(p.frame)
+			n.run(&clone, a.Actions, out)
+		case rteflow.RawDecap:
+			p.decap(endsTunnel(actions, i))
+		default:
+			p.rewrite(a)
+		}
+	}
+	fate()
+	return group, jumped
+}
+
+// emit gives the packet away unless it is too long for the port.
+func (n *Reference) emit(p *packet, port uint16, queue int, out *[]Output) {
+	if len(p.frame)-ethLen <= n.port(port).MTU {
+		*out = append(*out, Output{port, queue, slices.Clone(p.frame), p.entropy, p.inner})
+	}
+}
+
+func (n *Reference) port(id uint16) *Port {
+	for i := range n.Ports {
+		if n.Ports[i].ID == id {
+			return &n.Ports[i]
+		}
+	}
+	return nil
+}

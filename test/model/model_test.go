@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package model
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dpservice/rteflow"
+)
+
+var (
+	seed     = flag.Uint64("model.seed", 0, "the first case's seed; 0 is a new one each time")
+	duration = flag.Duration("model.duration", 20*time.Second, "how long to compare the NIC with the reference")
+)
+
+// opKind is a kind of operation.
+type opKind int
+
+const (
+	opCreate opKind = iota
+	opDestroy
+	opFlush
+	opQuery
+	opSend
+)
+
+// op is one operation of a case. A rule is known by the number of its creation.
+type op struct {
+	kind  opKind
+	id    int
+	port  uint16
+	rule  rteflow.Rule
+	shots []shot
+}
+
+// testCase is a list of operations on a NIC without rules.
+type testCase struct {
+	isolated map[uint16]bool
+	ops      []op
+}
+
+// counts are what was compared.
+type counts struct {
+	cases, rules, refusals, left, packets, outputs, hits, operations int
+}
+
+// makeCase is determined by its seed.
+func makeCase(seed uint64, ports []Port) testCase {
+	g := &gen{Rand: rand.New(rand.NewPCG(seed, 0)), ports: ports}
+	g.size = pick(g, 2, 3, 5, 40, 200)
+	c := testCase{isolated: map[uint16]bool{}}
+	for _, p := range ports {
+		c.isolated[p.ID] = g.chance(4)
+	}
+	most := pick(g, 10, 40, 150, 400)
+	var standing []op
+	for id := range 100 + 3*most {
+		o := g.op(id, standing, most)
+		switch o.kind {
+		case opCreate:
+			standing = append(standing, o)
+		case opDestroy:
+			standing = slices.DeleteFunc(standing, func(s op) bool { return s.id == o.id })
+		case opFlush:
+			standing = slices.DeleteFunc(standing, func(s op) bool { return s.port == o.port })
+		}
+		c.ops = append(c.ops, o)
+	}
+	return c
+}
+
+// op is the next operation. It knows nothing of what the NIC did: a rule it thinks of may have been refused.
+func (g *gen) op(id int, standing []op, most int) op {
+	dice := g.IntN(1000)
+	switch {
+	case dice < 3:
+		return op{kind: opFlush, port: pick(g, g.ports...).ID}
+	case len(standing) > 0 && dice < 60:
+		o := pick(g, standing...)
+		return op{kind: opQuery, id: o.id, port: o.port}
+	case len(standing) > 0 && (dice < 180 || len(standing) > most):
+		o := pick(g, standing...)
+		return op{kind: opDestroy, id: o.id, port: o.port}
+	case dice < 600:
+		port, r := g.rule()
+		if len(standing) > 0 && g.chance(25) { // of a shape that there is
+			port, r = g.sibling(pick(g, standing...))
+		}
+		return op{kind: opCreate, id: id, port: port, rule: r}
+	}
+	rules := make([]rteflow.Rule, len(standing))
+	for i, o := range standing {
+		rules[i] = o.rule
+	}
+	o := op{kind: opSend}
+	for range 1 + g.IntN(6) {
+		s := shot{port: pick(g, g.ports...).ID, frame: g.frame(rules)}
+		if g.chance(10) {
+			s.segment = 1 + g.IntN(80)
+		}
+		s.transmit = g.chance(3) && len(s.frame) >= ethLen
+		o.shots = append(o.shots, s)
+	}
+	return o
+}
+
+// sibling is a rule that differs from another in its values, its priority or its actions, but hardly in its masks.
+func (g *gen) sibling(o op) (uint16, rteflow.Rule) {
+	r := o.rule
+	r.Priority = uint32(g.IntN(4))
+	r.Pattern = slices.Clone(r.Pattern)
+	for i, it := range r.Pattern {
+		switch it := it.(type) {
+		case rteflow.IPv4:
+			it.Src, it.Dst = again(it.Src, g.v4), again(it.Dst, g.v4)
+			r.Pattern[i] = it
+		case rteflow.IPv6:
+			it.Src, it.Dst = again(it.Src, g.v6), again(it.Dst, g.v6)
+			r.Pattern[i] = it
+		case rteflow.TCP:
+			it.SrcPort, it.DstPort = again(it.SrcPort, g.l4Port), again(it.DstPort, g.l4Port)
+			r.Pattern[i] = it
+		case rteflow.UDP:
+			it.SrcPort, it.DstPort = again(it.SrcPort, g.l4Port), again(it.DstPort, g.l4Port)
+			r.Pattern[i] = it
+		}
+	}
+	return o.port, r
+}
+
+func again[T any](m *rteflow.Match[T], value func() T) *rteflow.Match[T] {
+	if m == nil {
+		return nil
+	}
+	return &rteflow.Match[T]{Spec: value(), Mask: m.Mask}
+}
+
+// player runs a case on the NIC and on the reference.
+type player struct {
+	nic     *realNIC
+	ref     Reference
+	rules   map[int]standing
+	entropy entropies
+	counts  *counts
+}
+
+// standing is a rule that both have taken.
+type standing struct {
+	handle rteflow.Handle
+	flow   *Flow
+}
+
+// play returns how the NIC differs from the reference, "" if it does not; err is the machinery's.
+func play(nic *realNIC, c testCase, n *counts) (difference string, at int, err error) {
+	if err := nic.reset(c.isolated); err != nil {
+		return "", 0, err
+	}
+	if _, err := nic.exchange(nil, 0); err != nil { // what an earlier difference left behind
+		return "", 0, err
+	}
+	p := &player{nic: nic, ref: Reference{Ports: nic.ports}, rules: map[int]standing{}, entropy: entropies{}, counts: n}
+	n.cases++
+	for i, o := range c.ops {
+		n.operations++
+		difference, err := p.do(o)
+		if difference != "" || err != nil {
+			return difference, i, err
+		}
+	}
+	for id := range c.ops {
+		if s, ok := p.rules[id]; ok {
+			if difference := p.query(s); difference != "" {
+				return fmt.Sprintf("at the end, rule %d: %s", id, difference), len(c.ops) - 1, nil
+			}
+		}
+	}
+	return "", 0, nil
+}
+
+func (p *player) do(o op) (difference string, err error) {
+	s, stands := p.rules[o.id]
+	switch o.kind {
+	case opCreate:
+		return p.create(o), nil
+	case opFlush:
+		p.ref.Flush(o.port)
+		for id, s := range p.rules {
+			if s.flow.Port == o.port {
+				delete(p.rules, id)
+			}
+		}
+		return "", rteflow.Flush(o.port)
+	case opQuery:
+		if stands {
+			return p.query(s), nil
+		}
+	case opDestroy:
+		if stands {
+			delete(p.rules, o.id)
+			p.ref.Destroy(s.flow)
+			return "", rteflow.Destroy(o.port, s.handle)
+		}
+	case opSend:
+		return p.send(o.shots)
+	}
+	return "", nil
+}
+
+func (p *player) create(o op) string {
+	verdict, why := p.ref.Check(o.port, o.rule)
+	validated := rteflow.Validate(o.port, o.rule)
+	handle, err := rteflow.Create(o.port, o.rule)
+	p.counts.rules++
+	switch {
+	case (validated == nil) != (err == nil):
+		return fmt.Sprintf("validate says %v, create %v", validated, err)
+	case verdict == Either:
+		p.counts.left++
+	case verdict == Refused && err == nil:
+		return "taken, but has to be refused: " + why
+	case verdict == Accepted && err != nil:
+		return "refused: " + err.Error()
+	}
+	if err != nil {
+		p.counts.refusals++
+		return ""
+	}
+	p.rules[o.id] = standing{handle, p.ref.Create(o.port, o.rule)}
+	return ""
+}
+
+func (p *player) query(s standing) string {
+	got, err := rteflow.Query(s.flow.Port, s.handle)
+	counts := slices.ContainsFunc(s.flow.Rule.Actions, isCount)
+	switch {
+	case counts && err != nil:
+		return "query: " + err.Error()
+	case !counts && err == nil:
+		return "a rule that does not count was queried"
+	case counts && got != s.flow.Counters:
+		return fmt.Sprintf("counters are %+v, want %+v", got, s.flow.Counters)
+	}
+	return ""
+}
+
+func isCount(a rteflow.Action) bool {
+	_, ok := a.(rteflow.Count)
+	return ok
+}
+
+func (p *player) send(shots []shot) (string, error) {
+	var want []Output
+	for _, s := range shots {
+		if s.transmit {
+			want = append(want, Output{Port: s.port, Queue: FarSide, Frame: s.frame})
+			continue
+		}
+		want = append(want, p.ref.Receive(s.port, s.frame)...)
+	}
+	got, err := p.nic.exchange(shots, len(want))
+	p.counts.packets += len(shots)
+	p.counts.outputs += len(got)
+	if err != nil {
+		return "", err
+	}
+	return p.entropy.compare(want, got), nil
+}
+
+// shrink takes operations and frames away while the case still fails.
+func shrink(nic *realNIC, c testCase) testCase {
+	fails := func(ops []op) bool {
+		difference, _, err := play(nic, testCase{c.isolated, ops}, &counts{})
+		return difference != "" || err != nil
+	}
+	for size := len(c.ops) / 2; size > 0; size /= 2 {
+		for at := len(c.ops) - size; at >= 0; at -= size {
+			if fewer := slices.Concat(c.ops[:at], c.ops[at+size:]); fails(fewer) {
+				c.ops = fewer
+			}
+			at = min(at, len(c.ops))
+		}
+	}
+	for i, o := range c.ops {
+		for at := len(o.shots) - 1; at >= 0 && len(o.shots) > 1; at-- {
+			fewer := o
+			fewer.shots = slices.Concat(o.shots[:at], o.shots[at+1:])
+			ops := slices.Clone(c.ops)
+			ops[i] = fewer
+			if fails(ops) {
+				c.ops, o = ops, fewer
+			}
+		}
+	}
+	return c
+}
+
+// String is the case as commands for testpmd; what it has no command for is a comment.
+func (c testCase) String() string {
+	var lines []string
+	for port, on := range c.isolated {
+		if on {
+			lines = append(lines, fmt.Sprintf("flow isolate %d 1", port))
+		}
+	}
+	for _, o := range c.ops {
+		switch o.kind {
+		case opCreate:
+			lines = append(append(lines, fmt.Sprintf("# rule %d:", o.id)), o.rule.Commands(o.port)...)
+		case opDestroy:
+			lines = append(lines, fmt.Sprintf("# destroy rule %d of port %d", o.id, o.port))
+		case opFlush:
+			lines = append(lines, fmt.Sprintf("flow flush %d", o.port))
+		case opQuery:
+			lines = append(lines, fmt.Sprintf("# query rule %d of port %d", o.id, o.port))
+		case opSend:
+			for _, s := range o.shots {
+				from := "far side of"
+				if s.transmit {
+					from = "application to"
+				}
+				lines = append(lines, fmt.Sprintf("# %s port %d, in segments of %d: %x", from, s.port, s.segment, s.frame))
+			}
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestNICAgainstModel(t *testing.T) {
+	first := *seed
+	if first == 0 {
+		first = rand.Uint64N(1 << 40)
+	}
+	var n counts
+	for s, begin := first, time.Now(); time.Since(begin) < *duration; s++ {
+		c := makeCase(s, theNIC.ports)
+		difference, at, err := play(&theNIC, c, &n)
+		require.NoError(t, err, "-model.seed=%d", s)
+		if difference == "" {
+			continue
+		}
+		small := shrink(&theNIC, testCase{c.isolated, c.ops[:at+1]})
+		again, _, err := play(&theNIC, small, &counts{})
+		t.Fatalf("the NIC differs, found after %d operations and %d packets; replay with -model.seed=%d\n%s\n"+
+			"shrunk to %d operations:\n%s\n%s %v", n.operations, n.packets, s, difference, len(small.ops), small, again, err)
+	}
+	fmt.Printf("model: %d rules (%d refused, %d left to the driver), %d packets (%d came out), %d operations compared in %d cases from seed %d\n",
+		n.rules, n.refusals, n.left, n.packets, n.outputs, n.operations, n.cases, first)
+	require.NotZero(t, n.refusals)
+}
