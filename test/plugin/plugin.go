@@ -20,13 +20,23 @@ func Source() (string, error) {
 	if path := os.Getenv("DPSERVICE_PLUGIN"); path != "" {
 		return path, nil
 	}
+	path, err := Built(name)
+	if err != nil {
+		return "", fmt.Errorf("no test NIC: %w, or set DPSERVICE_PLUGIN", err)
+	}
+	return path, nil
+}
+
+// Built is the path of what `make build` has put under this name into the build folder of the checkout around the
+// working directory.
+func Built(name string) (string, error) {
 	root, err := checkout()
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(root, "build", name)
 	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("no test NIC (%w): run `make build`, or set DPSERVICE_PLUGIN", err)
+		return "", fmt.Errorf("%w: run `make build`", err)
 	}
 	return path, nil
 }

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package flowperf runs dpdk-test-flow-perf, DPDK's own measurement of rte_flow, on the test NIC.
+package flowperf
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"dpservice/test/plugin"
+)
+
+// The NIC's ports as dpdk-test-flow-perf numbers them.
+const (
+	PF0 = 0
+	VF0 = 1
+)
+
+// Run is what to measure: so many rules on VF 0, each of the items and actions that the Rule names in the program's own
+// options ("--ether", "--drop").
+type Run struct {
+	Rules  int
+	Rule   []string
+	Delete bool
+}
+
+// Result is what the program said.
+type Result struct {
+	Inserted, Deleted int
+	Insertion         time.Duration
+	Deletion          time.Duration
+	Output            string
+}
+
+//go:embed stage/stage.c
+var stage []byte
+
+// Installed is the program's needs in a private folder: the NIC's plugin, and the stage for its ports (see stage/stage.c).
+type Installed struct {
+	nic, stage string
+	remove     func() error
+}
+
+// Install prepares for any number of Measure. On error nothing stays behind.
+func Install(ctx context.Context) (*Installed, error) {
+	nic, remove, err := plugin.Install()
+	if err != nil {
+		return nil, err
+	}
+	in := &Installed{nic: nic, stage: filepath.Join(filepath.Dir(nic), "librte_stage.so"), remove: remove}
+	if err := in.build(ctx); err != nil {
+		return nil, errors.Join(err, remove())
+	}
+	return in, nil
+}
+
+// Remove takes away what Install has made.
+func (in *Installed) Remove() error { return in.remove() }
+
+// build compiles the stage against the headers of drivers, which `make setup` has unpacked.
+func (in *Installed) build(ctx context.Context) error {
+	dpdk, err := plugin.Built("dpdk-src")
+	if err != nil {
+		return err
+	}
+	cflags, err := exec.CommandContext(ctx, "pkg-config", "--cflags", "libdpdk").Output()
+	if err != nil {
+		return fmt.Errorf("asking pkg-config for libdpdk: %w", err)
+	}
+	source := filepath.Join(filepath.Dir(in.stage), "stage.c")
+	if err := os.WriteFile(source, stage, 0o600); err != nil {
+		return err
+	}
+	args := append([]string{"-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-DALLOW_INTERNAL_API", "-o", in.stage, source},
+		strings.Fields(string(cflags))...)
+	for _, dir := range []string{"lib/eal/include", "lib/ethdev", "drivers/bus/vdev"} {
+		args = append(args, "-idirafter", filepath.Join(dpdk, dir))
+	}
+	args = append(args, "-lrte_ethdev", "-lrte_bus_vdev", "-lrte_eal")
+	if out, err := exec.CommandContext(ctx, "cc", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("building the stage: %w: %s", err, out)
+	}
+	return nil
+}
+
+// EAL is the EAL's options for the NIC with a PF 0 and a VF 0, at the far sides of which nothing arrives. The ports'
+// numbers are PF0 and VF0.
+func (in *Installed) EAL(prefix string) []string {
+	return []string{
+		"--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "--file-prefix", prefix, "-l", "0,1",
+		"-d", in.stage, "-d", in.nic,
+		"--vdev=net_reserve0,ports=2", "--vdev=net_null0,no-rx=1", "--vdev=net_null1,no-rx=1", "--vdev=net_yield0",
+		"--vdev=net_eswitch0,pf0=net_null0,vf0=net_null1", "--vdev=net_rss0",
+	}
+}
+
+// Measure runs the program once.
+func (in *Installed) Measure(ctx context.Context, run Run) (Result, error) {
+	prefix := fmt.Sprintf("flowperf-%d", os.Getpid())
+	defer os.RemoveAll(filepath.Join("/var/run/dpdk", prefix))
+	args := append(in.EAL(prefix), "--",
+		fmt.Sprintf("--portmask=%#x", 1<<VF0), fmt.Sprintf("--rules-count=%d", run.Rules), fmt.Sprintf("--rules-batch=%d", run.Rules))
+	if run.Delete {
+		args = append(args, "--deletion-rate")
+	}
+	cmd := exec.CommandContext(ctx, "dpdk-test-flow-perf", append(args, run.Rule...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return Result{}, fmt.Errorf("dpdk-test-flow-perf: %w: %s", err, out)
+	}
+	return parse(string(out))
+}
+
+var (
+	inserted = regexp.MustCompile(`Core 0 :: The time for creating (\d+) in rules ([0-9.]+) seconds`)
+	deleted  = regexp.MustCompile(`Core 0 :: The time for deleting (\d+) rules is ([0-9.]+) seconds`)
+)
+
+func parse(out string) (Result, error) {
+	r := Result{Output: out}
+	var ok bool
+	if r.Inserted, r.Insertion, ok = figures(inserted, out); !ok {
+		return Result{}, fmt.Errorf("dpdk-test-flow-perf did not say how long insertion took: %s", out)
+	}
+	r.Deleted, r.Deletion, _ = figures(deleted, out)
+	return r, nil
+}
+
+func figures(re *regexp.Regexp, out string) (rules int, took time.Duration, ok bool) {
+	found := re.FindStringSubmatch(out)
+	if found == nil {
+		return 0, 0, false
+	}
+	rules, errRules := strconv.Atoi(found[1])
+	seconds, errSeconds := strconv.ParseFloat(found[2], 64)
+	return rules, time.Duration(seconds * float64(time.Second)), errRules == nil && errSeconds == nil
+}

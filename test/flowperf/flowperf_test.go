@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flowperf_test
+
+import (
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"dpservice/test/flowperf"
+)
+
+const rules = 100_000
+
+// The program ends with an error when a single rule cannot be created or destroyed.
+func TestFlowPerfInsertsAndDeletes(t *testing.T) {
+	in, err := flowperf.Install(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, in.Remove()) })
+	for _, tt := range []struct {
+		name  string
+		group int
+		rule  []string
+	}{
+		{"transfer jump", 1, []string{"--transfer", "--group=1", "--ether", "--ipv4", "--count", "--jump"}},
+		{"transfer drop in the root", 0, []string{"--transfer", "--group=0", "--ether", "--ipv6", "--count", "--drop"}},
+		{"ingress queue", 0, []string{"--ingress", "--group=0", "--ether", "--ipv4", "--udp", "--count", "--queue"}},
+		{
+			"transfer rewrite", 1,
+			[]string{"--transfer", "--group=1", "--ether", "--ipv4", "--tcp", "--set-src-mac", "--set-dst-mac", "--dec-ttl", "--count", "--port-id=0"},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			result, err := in.Measure(t.Context(), flowperf.Run{Rules: rules, Rule: tt.rule, Delete: true})
+			require.NoError(t, err)
+			t.Logf("%d rules inserted in %v, %d deleted in %v", result.Inserted, result.Insertion, result.Deleted, result.Deletion)
+			assert.Equal(t, rules, result.Inserted)
+			assert.Equal(t, rules+tt.group, result.Deleted, "with the jump from group 0")
+			assert.Regexp(t, `Rules Count per port: 100000`, result.Output)
+			assert.NotRegexp(t, `(?i)flow can't be created|error in|error type`, result.Output)
+			for what, took := range map[string]time.Duration{"insertion": result.Insertion, "deletion": result.Deletion} {
+				assert.Positive(t, took, what)
+				rate := regexp.MustCompile(`Core 0 :: Rules ` + what + ` rate -> ([0-9.]+) K`).FindStringSubmatch(result.Output)
+				require.NotNil(t, rate, what)
+				printed, err := strconv.ParseFloat(rate[1], 64)
+				require.NoError(t, err)
+				assert.InEpsilon(t, rules/took.Seconds()/1000, printed, 0.01, "%s rate in thousands per second", what)
+			}
+		})
+	}
+}
