@@ -119,11 +119,11 @@ func ageState(age *C.struct_rf_age) AgeState {
 // DevDump is the driver's own words about the rules of the port, for humans and for tests.
 func DevDump(port uint16) (string, error) {
 	var cerr C.struct_rf_error
-	var text *C.char
+	text := new(*C.char)
 	var size C.size_t
-	rc := C.rf_dev_dump(C.uint16_t(port), &text, &size, &cerr)
-	defer C.free(unsafe.Pointer(text))
-	return C.GoStringN(text, C.int(size)), callError("dev_dump", port, rc, &cerr)
+	rc := C.rf_dev_dump(C.uint16_t(port), text, &size, &cerr)
+	defer C.free(unsafe.Pointer(*text))
+	return C.GoStringN(*text, C.int(size)), callError("dev_dump", port, rc, &cerr)
 }
 
 // Flush removes all of the port's rules, whoever created them. Their handles must not be used again.
