@@ -119,12 +119,21 @@ func (m *Manager) UplinkChanged(u Uplink) error {
 	return nil
 }
 
-// InterfaceDeleted ends an interface's part of its session, and the session if it was the last one. It is to be
-// called before the interface's base rules are removed. If it fails, the interface is captured as before.
-func (m *Manager) InterfaceDeleted(id string) error {
+// DeleteInterface ends an interface's part of its session, and the session if it was the last one, and then has the
+// interface deleted, before another capture of it can begin. If the capture cannot be ended, it goes on, and the interface
+// is not deleted.
+func (m *Manager) DeleteInterface(id string, deleteIt func() error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
+	if err := m.endPoint(id); err != nil {
+		return err
+	}
+	return deleteIt()
+}
+
+// endPoint ends the capture of an interface, if it is captured.
+func (m *Manager) endPoint(id string) error {
 	s := m.session
 	if s == nil {
 		return nil

@@ -286,13 +286,18 @@ func TestUplinkChangeFails(t *testing.T) {
 	assert.Equal(t, [][]byte{validRequest().header(uplink)}, n.nic.send(packet{port: 2}).copies)
 }
 
-func TestInterfaceDeleted(t *testing.T) {
+// delete has an interface deleted by nobody.
+func (n *node) delete(id string) error {
+	return n.manager.DeleteInterface(id, func() error { return nil })
+}
+
+func TestDeleteInterface(t *testing.T) {
 	n := newNode(3)
 	before := n.nic.dump()
-	require.NoError(t, n.manager.InterfaceDeleted("vm-1"), "no capture")
+	require.NoError(t, n.delete("vm-1"), "no capture")
 	start(t, n, vfs(2)...)
-	require.NoError(t, n.manager.InterfaceDeleted("vm-3"), "not captured")
-	require.NoError(t, n.manager.InterfaceDeleted("vm-1"))
+	require.NoError(t, n.delete("vm-3"), "not captured")
+	require.NoError(t, n.delete("vm-1"))
 	s := n.manager.Status()[0]
 	require.Len(t, s.Interfaces, 1)
 	assert.Equal(t, "vm-2", s.Interfaces[0].VF)
@@ -300,9 +305,20 @@ func TestInterfaceDeleted(t *testing.T) {
 	assert.Empty(t, n.nic.send(packet{port: 2}).copies)
 	assert.Len(t, n.nic.send(packet{port: 3}).copies, 1)
 
-	require.NoError(t, n.manager.InterfaceDeleted("vm-2"))
+	require.NoError(t, n.delete("vm-2"))
 	assert.Empty(t, n.manager.Status(), "the last interface ends the session")
 	assert.Equal(t, before, n.nic.dump())
+}
+
+// A capture that cannot be ended keeps its interface.
+func TestDeleteInterfaceIsTheLastStep(t *testing.T) {
+	n := newNode(1)
+	start(t, n, Target{VF: "vm-1"})
+	n.nic.fail = func(int) bool { return true }
+	requireFault(t, n.manager.DeleteInterface("vm-1", func() error { panic("deleted") }), fault.RuleRejected, "cannot end the capture of vm-1")
+	n.nic.fail = func(int) bool { return false }
+	wanted := errors.New("the dataplane is busy")
+	assert.ErrorIs(t, n.manager.DeleteInterface("vm-1", func() error { return wanted }), wanted)
 }
 
 func TestCountersUnread(t *testing.T) {
@@ -337,7 +353,7 @@ var changes = map[string]struct {
 		uplink.RouterMAC[5]++
 		return n.manager.UplinkChanged(uplink)
 	}},
-	"delete": {true, func(n *node) error { return n.manager.InterfaceDeleted("vm-2") }},
+	"delete": {true, func(n *node) error { return n.delete("vm-2") }},
 }
 
 // outcome runs a change on a NIC that refuses calls, and returns the node's state and the error.
@@ -460,7 +476,7 @@ func TestConcurrentUse(t *testing.T) {
 				_, startErr := n.manager.Start(context.Background(), r)
 				n.manager.Status()
 				assert.NoError(t, n.manager.UplinkChanged(uplink))
-				assert.NoError(t, n.manager.InterfaceDeleted("vm-1"))
+				assert.NoError(t, n.delete("vm-1"))
 				_, stopErr := n.manager.Stop("")
 				for _, err := range []error{startErr, stopErr} {
 					var f *fault.Error

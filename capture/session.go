@@ -172,8 +172,7 @@ func (s *session) refused(what string, err error) *fault.Error {
 	}
 	var flow *rteflow.Error
 	if errors.As(err, &flow) {
-		f.RTEFlowError = strings.TrimSuffix(flow.Type.String()+": "+flow.Message, ": ")
-		f.Errno = flow.Errno
+		f.RTEFlowError, f.Errno = flow.Words(), flow.Errno
 	}
 	return f
 }

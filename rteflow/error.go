@@ -72,6 +72,14 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// Words are what the driver said: the error's type and its message, if there was one.
+func (e *Error) Words() string {
+	if e.Message == "" {
+		return e.Type.String()
+	}
+	return e.Type.String() + ": " + e.Message
+}
+
 func (e *Error) Unwrap() error { return e.Errno }
 
 func itemCause(r Rule, i int) string {

@@ -12,7 +12,6 @@ import (
 	"dpservice/dpservice/port"
 	"dpservice/dpservice/slowpath"
 	"dpservice/dpservice/version"
-	"dpservice/dpservice/vnet"
 	"dpservice/graph"
 	"dpservice/rpc/api"
 	"dpservice/rpc/server"
@@ -25,7 +24,7 @@ func (d *daemon) services() server.Services {
 	return server.Services{
 		System:     system{d},
 		Ports:      d.ports,
-		Interfaces: interfaces{d.vnet, d},
+		Interfaces: d.interfaces(),
 		Routes:     d.vnet,
 		Flows:      flows{d},
 		Rules:      rules{d.rules, d.ports},
@@ -58,38 +57,6 @@ func (s system) Info() api.SystemInfoResult {
 	return info
 }
 
-// interfaces are those of vnet. A new one's guest is asked for its MAC at once, so that packets for it do not have to
-// wait; captures and rules end with their interface.
-type interfaces struct {
-	*vnet.Manager
-	d *daemon
-}
-
-func (i interfaces) CreateInterface(req vnet.CreateRequest) (vnet.Interface, error) {
-	created, err := i.Manager.CreateInterface(req)
-	if err == nil {
-		i.d.slow.SolicitGuests()
-	}
-	return created, err
-}
-
-func (i interfaces) DeleteInterface(id string) error {
-	found, err := i.Interface(id)
-	if err != nil {
-		return err
-	}
-	if err := i.d.capture.InterfaceDeleted(id); err != nil {
-		return err
-	}
-	if err := i.Manager.DeleteInterface(id); err != nil {
-		return err
-	}
-	if i.d.flows != nil {
-		i.d.flows.ReleasePort(found.Port)
-	}
-	return i.d.capture.InterfaceDeleted(id) // should a capture have begun meanwhile
-}
-
 type flows struct{ d *daemon }
 
 func (f flows) Flows(cursor uint64, limit int) ([]server.Flow, uint64, error) {
@@ -115,7 +82,7 @@ func (f flows) describe(flow graph.Flow, iface string) server.Flow {
 	s := server.Flow{
 		ID: flow.ID, Interface: iface, FromGuest: flow.Key.Origin == graph.FromGuest, VNI: flow.VNI,
 		Src: flow.Key.Src, Dst: flow.Key.Dst, Proto: flow.Key.Proto, SrcPort: flow.Key.SrcPort, DstPort: flow.Key.DstPort,
-		InPort: f.portName(flow.Verdict.InPort), OutPort: f.portName(flow.Verdict.TxPort), Action: action(flow.Verdict.Kind),
+		InPort: f.d.portName(flow.Verdict.InPort), OutPort: f.d.portName(flow.Verdict.TxPort), Action: action(flow.Verdict.Kind),
 		State: flow.State.String(), Offloaded: flow.Offloaded, Packets: flow.Packets, Bytes: flow.Bytes, Idle: flow.Idle,
 	}
 	if isICMP(flow.Key.Proto) {
@@ -133,8 +100,9 @@ func action(k graph.VerdictKind) string {
 	return "deliver"
 }
 
-func (f flows) portName(id uint16) string {
-	p, _ := f.d.ports.ByID(id)
+// portName is the ethdev name of a port; empty for one that is not there.
+func (d *daemon) portName(id uint16) string {
+	p, _ := d.ports.ByID(id)
 	return p.Name
 }
 

@@ -163,14 +163,22 @@ func (m *Manager) create(f graph.Flow, underlay netip.Addr) error {
 
 // remove takes a rule out of the NIC. If that fails it is tried again later.
 func (m *Manager) remove(r *rule) bool {
+	err := m.destroy(r)
+	if err != nil {
+		r.doomed = true
+		m.refused.warn("the NIC does not remove a flow's rule", "err", err)
+	}
+	return err == nil
+}
+
+// destroy takes a rule out of the NIC, or leaves it as it is.
+func (m *Manager) destroy(r *rule) error {
 	err := m.cfg.Rules.Apply([]ruleset.Op{ruleset.Remove(r.in, r.name())})
 	if err != nil && !errors.Is(err, ruleset.ErrNotFound) {
-		r.doomed = true
-		m.refused.warn("the NIC does not remove a flow's rule", "rule", r.name(), "err", err)
-		return false
+		return err
 	}
 	delete(m.rules, r.id)
-	return true
+	return nil
 }
 
 // age ends the flows whose rules have seen no packet for the timeout. Should one be on its way, it begins the flow anew.
@@ -201,15 +209,22 @@ func (m *Manager) forget(id uint64) {
 	}
 }
 
-// ReleasePort removes the rules of all flows that come from or go to a port.
-func (m *Manager) ReleasePort(id uint16) {
+// ReleasePort removes the rules of all flows that come from or go to a port and, before new ones can come, does what
+// the port is released for. If a rule cannot be removed, that is not done, and the flows that have lost theirs begin anew
+// with their next packet: so they do if it fails.
+func (m *Manager) ReleasePort(id uint16, do func() error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range m.rules {
-		if (r.in == id || r.out == id) && m.remove(r) {
-			m.forget(r.id)
+		if r.in != id && r.out != id {
+			continue
 		}
+		if err := m.destroy(r); err != nil {
+			return err
+		}
+		m.forget(r.id)
 	}
+	return do()
 }
 
 // Flows lists up to limit flows from cursor on, as the graph does, and counts what the NIC has forwarded.

@@ -5,6 +5,7 @@ package flow
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -195,10 +196,22 @@ func TestReleasePort(t *testing.T) {
 	elsewhere := withID(2)
 	elsewhere.Verdict.InPort, elsewhere.Verdict.TxPort = 5, 6
 	b.begin(elsewhere)
-	b.ReleasePort(2) // where flow 1 goes to
+	done := errors.New("done")
+	assert.ErrorIs(t, b.ReleasePort(2, func() error { return done }), done) // where flow 1 goes to
 	assert.Equal(t, []uint64{1}, b.graph.deleted)
-	b.ReleasePort(5)
+	assert.ErrorIs(t, b.ReleasePort(5, func() error { return done }), done)
 	assert.Empty(t, b.nic.Rules())
+}
+
+func TestAPortIsNotReleasedWhileARuleStands(t *testing.T) {
+	b := newBench()
+	b.begin(withID(1))
+	b.nic.refuse("destroy")
+	err := b.ReleasePort(1, func() error { panic("released") })
+	assert.ErrorContains(t, err, "no: operation not supported; the rule: "+b.nic.Rules()[0].Rule.String())
+	assert.ErrorIs(t, err, syscall.ENOTSUP)
+	assert.True(t, b.graph.offloaded[1], "as before")
+	assert.Empty(t, b.graph.deleted)
 }
 
 func TestFlowsCountWhatTheNICForwards(t *testing.T) {

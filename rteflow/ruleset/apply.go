@@ -9,6 +9,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"dpservice/rteflow"
 )
 
 // ApplyError is a list of operations that was not carried out. It wraps Err, so errors.As finds a *rteflow.Error.
@@ -26,9 +28,14 @@ type UndoError struct {
 	Err error
 }
 
+// Error names the port, the rule that the NIC refused, its words, and what could not be undone.
 func (e *ApplyError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%v: %v", e.Op, e.Err)
+	var refusal *rteflow.Error
+	if errors.As(e.Err, &refusal) {
+		fmt.Fprintf(&b, "; the rule: %v", e.Op.Rule)
+	}
 	for _, u := range e.Undo {
 		fmt.Fprintf(&b, "; undo failed: %v: %v", u.Op, u.Err)
 	}

@@ -167,6 +167,7 @@ func TestAFailedUndoSaysWhatIsLeftToDo(t *testing.T) {
 	assert.Equal(t, rule(2), aerr.Undo[1].Op.Rule)
 	assert.ErrorIs(t, aerr.Undo[0].Err, syscall.ENOMEM)
 	assert.EqualError(t, err, `add rule "b" to port 0: rte_flow create on port 0: told to fail: cannot allocate memory; `+
+		`the rule: `+rule(3).String()+`; `+
 		`undo failed: add rule "old" to port 0: rte_flow create on port 0: told to fail: cannot allocate memory; `+
 		`undo failed: remove rule "a" from port 0: left in place, since a later change of this port could not be undone`)
 	assert.Equal(t, []string{"0/a=2"}, names(set), "the other port is as before")

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"dpservice/capture"
+	"dpservice/dpservice/fault"
+	"dpservice/dpservice/flow"
+	"dpservice/dpservice/nic"
+	"dpservice/dpservice/port"
+	"dpservice/dpservice/vnet"
+	"dpservice/graph"
+	"dpservice/rteflow/flowtest"
+	"dpservice/rteflow/ruleset"
+)
+
+// driver is an E-Switch without proxies, in which no rule ages.
+type driver struct{ flowtest.NIC }
+
+func (*driver) TransferProxy(id uint16) (uint16, error) { return id, nil }
+func (*driver) Aged(uint16) ([]uint64, error)           { return nil, nil }
+func (*driver) Isolate(uint16, bool) error              { return nil }
+
+// fakePorts are PF0 (port 0) and VFs (ports 1 to 4).
+type fakePorts struct{ vnet *vnet.Manager }
+
+func (fakePorts) List() []port.Port {
+	domain := uint16(7)
+	ports := []port.Port{{Name: "pf0", Role: port.PF, MTU: 1800}}
+	for i := range 4 {
+		ports = append(ports, port.Port{ID: uint16(i + 1), Name: fmt.Sprintf("vf%d", i), Role: port.VF, Index: i, MTU: 1500})
+	}
+	for i := range ports {
+		ports[i].SwitchDomain, ports[i].Started, ports[i].MAC = &domain, true, net.HardwareAddr{2, 0, 0, 0, 0, byte(i)}
+	}
+	return ports
+}
+
+func (f fakePorts) ByName(name string) (port.Port, bool) {
+	i := slices.IndexFunc(f.List(), func(p port.Port) bool { return p.Name == name })
+	if i < 0 {
+		return port.Port{}, false
+	}
+	return f.List()[i], true
+}
+
+func (f fakePorts) Device(name string) (port.Port, bool) { return f.ByName(name) }
+func (f fakePorts) PF(number int) (port.Port, bool)      { return f.List()[0], number == 0 }
+func (f fakePorts) Interface(id string) (port.Port, bool) {
+	i, err := f.vnet.Interface(id)
+	return f.List()[i.Port], err == nil
+}
+
+// fakeGraph takes all it is told, and announces the flows that traffic makes.
+type fakeGraph struct {
+	events chan graph.FlowEvent
+
+	mu        sync.Mutex
+	offloaded map[uint64]bool
+}
+
+func (*fakeGraph) SetInterface(vnet.Attachment) error               { return nil }
+func (*fakeGraph) DeleteInterface(uint16) error                     { return nil }
+func (*fakeGraph) AddRoute(vnet.Route) error                        { return nil }
+func (*fakeGraph) DeleteRoute(vnet.Route) error                     { return nil }
+func (g *fakeGraph) FlowEvents() <-chan graph.FlowEvent             { return g.events }
+func (*fakeGraph) Flows(uint64, int) (all []graph.Flow, end uint64) { return nil, 0 }
+
+func (g *fakeGraph) SetOffloaded(id uint64, on bool) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.offloaded[id] = on
+	return nil
+}
+
+func (g *fakeGraph) DeleteFlow(id uint64) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.offloaded, id)
+	return nil
+}
+
+func (g *fakeGraph) isOffloaded(id uint64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.offloaded[id]
+}
+
+// node is a node in which everything is real but its ports, its NIC and its graph. vm-1 to vm-3 are on ports 1 to 3.
+type node struct {
+	t *testing.T
+	interfaces
+	driver driver
+	rules  *ruleset.Set
+	graph  *fakeGraph
+}
+
+func newNode(t *testing.T) *node {
+	n := &node{t: t, graph: &fakeGraph{events: make(chan graph.FlowEvent), offloaded: map[uint64]bool{}}}
+	ports := &fakePorts{}
+	eswitch, err := nic.Probe(&n.driver, ports.List())
+	require.NoError(t, err)
+	n.rules = ruleset.New(eswitch)
+	require.NoError(t, n.rules.Apply(eswitch.BaseRules()))
+	nodeIP := netip.MustParseAddr("fc00:1::1")
+	ports.vnet = vnet.New(vnet.Config{NodeIP: nodeIP, Ports: ports, Dataplane: n.graph, MaxInterfaces: 9, MaxRoutes: 9})
+	n.interfaces = interfaces{
+		Manager: ports.vnet,
+		capture: capture.New(capture.Deps{Rules: n.rules, Ports: ports, NIC: eswitch, Offload: true}),
+		flows: flow.New(flow.Config{
+			Graph: n.graph, NIC: eswitch, Rules: n.rules, Max: 100, Timeout: time.Minute, Log: slog.New(slog.DiscardHandler),
+			Underlay: (&daemon{vnet: ports.vnet}).underlayOf,
+		}),
+		solicit:  func() {},
+		portName: func(id uint16) string { return ports.List()[id].Name },
+		changing: &sync.Mutex{},
+	}
+	require.NoError(t, n.capture.UplinkChanged(capture.Uplink{RouterMAC: [6]byte{2, 9}, NodeIP: nodeIP}))
+	for i := range 3 {
+		require.NoError(t, n.create(i+1))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var run tasks
+	run.start(func() { n.flows.Run(ctx) })
+	t.Cleanup(func() { cancel(); run.wait() })
+	return n
+}
+
+func (n *node) create(number int) error {
+	_, err := n.CreateInterface(vnet.CreateRequest{
+		ID: fmt.Sprintf("vm-%d", number), Device: fmt.Sprintf("vf%d", number-1), VNI: 100,
+		IPv4: netip.AddrFrom4([4]byte{10, 0, 0, byte(number)}),
+	})
+	return err
+}
+
+// start captures vm-1, vm-2 and PF0.
+func (n *node) start() error {
+	_, err := n.capture.Start(context.Background(), capture.Request{
+		Sink: netip.MustParseAddr("fc00:9::1"), UDPSrcPort: 3000, UDPDstPort: 3010,
+		Targets: []capture.Target{{VF: "vm-1"}, {VF: "vm-2"}, {PF: 0}},
+	})
+	return err
+}
+
+// talk has every pair of guests exchange packets: flows that have ended begin anew, and are offered to the NIC.
+func (n *node) talk() {
+	n.t.Helper()
+	guests := n.Attachments()
+	for _, from := range guests {
+		for _, to := range guests {
+			f := flowBetween(from, to)
+			if from.ID != to.ID && !n.graph.isOffloaded(f.ID) {
+				n.graph.events <- graph.FlowEvent{Kind: graph.FlowNew, Flow: f}
+			}
+		}
+	}
+	n.graph.events <- graph.FlowEvent{Kind: graph.FlowGone} // of a flow nobody knows: once it is taken, the others are done
+}
+
+func flowBetween(from, to vnet.Attachment) graph.Flow {
+	return graph.Flow{
+		ID: uint64(from.Port)<<8 | uint64(to.Port), VNI: 100,
+		Key: graph.FlowKey{
+			Origin: graph.FromGuest, Interface: from.Index, Src: from.IPv4, Dst: to.IPv4, Proto: 17, SrcPort: 1, DstPort: 2,
+		},
+		Verdict: graph.Verdict{
+			Kind: graph.Deliver, InPort: from.Port, TxPort: to.Port, Header: []byte{2, 0, 0, 0, 1, 2, 2, 0, 0, 0, 0, 2, 8, 0},
+			DecTTL: true,
+		},
+	}
+}
+
+// standing lists what the NIC holds; it must be what dpservice believes that it holds.
+func (n *node) standing() []string {
+	n.t.Helper()
+	var inNIC, believed []string
+	for _, r := range n.driver.Rules() {
+		inNIC = append(inNIC, fmt.Sprintf("port %d: %s", r.Port, r.Rule))
+	}
+	for _, e := range n.rules.List() {
+		believed = append(believed, fmt.Sprintf("port %d: %s", e.Port, e.Rule))
+	}
+	slices.Sort(inNIC)
+	slices.Sort(believed)
+	require.Equal(n.t, inNIC, believed)
+	require.Empty(n.t, n.driver.Misuse())
+	return inNIC
+}
+
+// operations are what changes rules, each from the state in which all guests talk.
+var operations = map[string]struct {
+	captured bool
+	do       func(n *node) error
+	calls    int // of the NIC, at least
+}{
+	"capture.start":                    {false, (*node).start, 7},
+	"capture.stop":                     {true, func(n *node) error { _, err := n.capture.Stop(""); return err }, 7},
+	"interface.create":                 {true, func(n *node) error { return n.create(4) }, 0}, // a port has its base rules already
+	"interface.delete":                 {false, func(n *node) error { return n.DeleteInterface("vm-2") }, 4},
+	"interface.delete, while captured": {true, func(n *node) error { return n.DeleteInterface("vm-2") }, 6},
+}
+
+// talkingNode is a node on which all guests talk.
+func talkingNode(t *testing.T, captured bool) *node {
+	n := newNode(t)
+	n.talk()
+	if captured {
+		require.NoError(t, n.start())
+	}
+	return n
+}
+
+// under runs an operation on a NIC that refuses some of its calls: the first is 1. It returns how many there were.
+func (n *node) under(op func(*node) error, fail func(call int) bool) (calls int, err error) {
+	first := len(n.driver.Calls())
+	n.driver.OnCall(func(c flowtest.Call) error {
+		if fail(c.N - first) {
+			return flowtest.Refusal(c, syscall.EBUSY, "out of luck")
+		}
+		return nil
+	})
+	err = op(n)
+	n.driver.OnCall(nil)
+	return len(n.driver.Calls()) - first, err
+}
+
+// Whichever calls the NIC refuses, also of the undo: either the old or the new state stands, or the capture is broken, says
+// what stands, and a stop repairs it.
+func TestEveryCallFails(t *testing.T) {
+	total := 0
+	for name, op := range operations {
+		t.Run(name, func(t *testing.T) {
+			idle := talkingNode(t, false).standing()
+			n := talkingNode(t, op.captured)
+			oldState := n.standing()
+			calls, err := n.under(op.do, func(int) bool { return false })
+			require.NoError(t, err)
+			require.GreaterOrEqual(t, calls, op.calls)
+			n.talk()
+			newState, interfaces := n.standing(), n.Interfaces()
+
+			points := 0
+			try := func(fail func(call int) bool) {
+				points++
+				n := talkingNode(t, op.captured)
+				before := n.Interfaces()
+				_, err := n.under(op.do, fail)
+				n.standing()
+				n.talk()
+				if err == nil {
+					assert.Equal(t, newState, n.standing())
+					assert.Equal(t, interfaces, n.Interfaces())
+					return
+				}
+				checkRefusal(t, err)
+				assert.Equal(t, before, n.Interfaces())
+				if fault.Is(err, fault.RollbackFailed) {
+					_, err := n.capture.Stop("")
+					require.NoError(t, err)
+					assert.Equal(t, idle, n.standing())
+					return
+				}
+				assert.Equal(t, oldState, n.standing())
+				require.NoError(t, op.do(n), "the next time it works")
+				n.talk()
+				assert.Equal(t, newState, n.standing())
+			}
+			for first := 1; first <= calls; first++ {
+				try(func(call int) bool { return call == first })
+				try(func(call int) bool { return call >= first })
+				for second := first + 1; second <= calls+first; second++ {
+					try(func(call int) bool { return call == first || call == second })
+				}
+			}
+			t.Logf("%d calls of the NIC, fault points tried: %d", calls, points)
+			total += points
+		})
+	}
+	fmt.Printf("interfaces and captures under fire: fault points tried: %d\n", total)
+}
+
+// checkRefusal requires that an error says what the NIC did not do.
+func checkRefusal(t *testing.T, err error) {
+	t.Helper()
+	var f *fault.Error
+	require.True(t, errors.As(err, &f), err)
+	assert.Contains(t, []fault.Reason{fault.RuleRejected, fault.RollbackFailed}, f.Reason)
+	assert.NotEmpty(t, f.Interface)
+	assert.Regexp(t, `^group \d priority \d+ transfer pattern .* / end actions .* / end$`, f.Rule)
+	assert.Equal(t, syscall.EBUSY, f.Errno)
+	assert.Contains(t, f.RTEFlowError, "out of luck")
+	assert.Regexp(t, `port (pf0|vf\d)`, err.Error())
+	assert.Contains(t, err.Error(), f.Rule)
+	assert.Contains(t, err.Error(), "device or resource busy")
+}

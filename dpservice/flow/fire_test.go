@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flow
+
+import (
+	"fmt"
+	"slices"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"dpservice/graph"
+	"dpservice/rteflow/flowtest"
+	"dpservice/rteflow/ruleset"
+)
+
+// lives of flows, as the graph and the NIC tell of them. Flow 2 goes from port 1 to port 3, the others to port 2.
+var lives = map[string]struct {
+	do    func(b *bench)
+	calls int      // of the NIC
+	stand []uint64 // the flows whose rules stand in the end
+}{
+	"begin": {func(b *bench) { b.begin(withID(1)); b.begin(to3(2)) }, 2, []uint64{1, 2}},
+	"end":   {func(b *bench) { b.begin(withID(1)); b.begin(to3(2)); b.endInGraph(1) }, 3, []uint64{2}},
+	"another verdict": {func(b *bench) {
+		b.begin(withID(1))
+		b.begin(to3(1))
+	}, 3, []uint64{1}},
+	"another verdict, without a rule": {func(b *bench) {
+		b.begin(withID(1))
+		elsewhere := withID(1)
+		elsewhere.Verdict.TxPort = 10
+		b.begin(elsewhere)
+	}, 2, nil},
+	"age": {func(b *bench) {
+		b.begin(withID(1))
+		b.begin(to3(2))
+		b.nic.aged = []uint64{1}
+		b.age()
+	}, 3, []uint64{2}},
+	"ended in the meantime": {func(b *bench) {
+		b.graph.gone = true
+		b.begin(withID(1))
+	}, 2, nil},
+}
+
+func to3(id uint64) graph.Flow {
+	f := withID(id)
+	f.Verdict.TxPort = 3
+	return f
+}
+
+func (b *bench) endInGraph(id uint64) {
+	delete(b.graph.offloaded, id)
+	b.end(withID(id))
+}
+
+// live runs a life on a NIC that refuses some calls, and gives the manager the time to repair what was left.
+func live(do func(*bench), fail func(call int) bool) *bench {
+	b := newBench()
+	b.nic.OnCall(func(c flowtest.Call) error {
+		if fail(c.N) {
+			return flowtest.Refusal(c, syscall.EBUSY, "out of luck")
+		}
+		return nil
+	})
+	do(b)
+	b.nic.OnCall(nil)
+	b.age()
+	return b
+}
+
+func standing(b *bench) (ids []uint64) {
+	for id := range b.rules {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Whichever calls the NIC refuses: in the end its rules are those that the manager and the graph believe in, none is of a
+// flow that has ended, and a flow whose rule does not stand is in software.
+func TestEveryCallFails(t *testing.T) {
+	total := 0
+	for name, life := range lives {
+		t.Run(name, func(t *testing.T) {
+			unharmed := live(life.do, func(int) bool { return false })
+			require.Len(t, unharmed.nic.Calls(), life.calls)
+			require.Equal(t, life.stand, standing(unharmed))
+			points := 0
+			try := func(fail func(call int) bool) {
+				points++
+				b := live(life.do, fail)
+				var names []string
+				for _, id := range standing(b) {
+					r := b.rules[id]
+					require.Contains(t, life.stand, id)
+					assert.Equal(t, unharmed.rules[id], r)
+					assert.True(t, b.graph.offloaded[id], "rule of flow %d", id)
+					names = append(names, r.name())
+				}
+				var believed []string
+				for _, e := range b.cfg.Rules.(*ruleset.Set).List() {
+					believed = append(believed, e.Name)
+				}
+				assert.ElementsMatch(t, believed, names)
+				assert.Len(t, b.nic.Rules(), len(names))
+				for id := range b.graph.offloaded {
+					assert.Contains(t, standing(b), id, "the graph leaves it to the NIC")
+				}
+				assert.Empty(t, b.nic.Misuse())
+			}
+			for first := 1; first <= life.calls; first++ {
+				try(func(call int) bool { return call == first })
+				try(func(call int) bool { return call >= first })
+				for second := first + 1; second <= life.calls+2; second++ {
+					try(func(call int) bool { return call == first || call == second })
+				}
+			}
+			t.Logf("%d calls of the NIC, fault points tried: %d", life.calls, points)
+			total += points
+		})
+	}
+	fmt.Printf("flow offload under fire: fault points tried: %d\n", total)
+}
