@@ -22,6 +22,10 @@ const (
 // maxHeader is the most bytes that raw_encap takes.
 const maxHeader = 132
 
+// linkMost is the longest header of raw_decap and raw_encap that net_mlx5 takes for a link layer; longer ones are
+// tunnels.
+const linkMost = 34
+
 // Check says whether the NIC takes a rule, and for a refusal why.
 func (n *Reference) Check(port uint16, r rteflow.Rule) (Verdict, string) {
 	for _, check := range []func(*Reference, uint16, rteflow.Rule) (Verdict, string){
@@ -179,27 +183,49 @@ func (n *Reference) checkFate(port uint16, r rteflow.Rule) (Verdict, string) {
 
 // checkHeaders looks at raw_decap and raw_encap, within a sample too.
 func (n *Reference) checkHeaders(_ uint16, r rteflow.Rule) (Verdict, string) {
-	encaps := 0
-	for _, a := range r.Actions {
-		if _, ok := a.(rteflow.RawEncap); ok {
-			encaps++
-		}
-	}
-	if encaps > 1 {
-		return Refused, "two encapsulations"
-	}
 	for _, a := range flat(r.Actions) {
-		if e, ok := a.(rteflow.RawEncap); ok && (len(e.Data) == 0 || len(e.Data) > maxHeader) {
+		e, isEncap := a.(rteflow.RawEncap)
+		_, isDecap := a.(rteflow.RawDecap)
+		if (isEncap || isDecap) && !r.Transfer {
+			return Refused, "a header outside of the transfer domain"
+		}
+		if isEncap && (len(e.Data) == 0 || len(e.Data) > maxHeader) {
 			return Refused, "the header's size"
 		}
-		if _, ok := a.(rteflow.RawDecap); ok && !r.Transfer {
-			return Refused, "a decapsulation outside of the transfer domain"
-		}
-		if _, ok := a.(rteflow.RawEncap); ok && !r.Transfer {
-			return Refused, "an encapsulation outside of the transfer domain"
+	}
+	if why := checkTunnel(r.Actions); why != "" {
+		return Refused, why
+	}
+	for _, a := range r.Actions {
+		if s, ok := a.(rteflow.Sample); ok {
+			if why := checkTunnel(s.Actions); why != "" {
+				return Refused, why
+			}
 		}
 	}
 	return Accepted, ""
+}
+
+// checkTunnel wants a raw_decap and a raw_encap, of which exactly one is about a tunnel, or only the raw_encap of one.
+func checkTunnel(actions []rteflow.Action) string {
+	var encaps, decaps, encap, decap int
+	for _, a := range actions {
+		switch a := a.(type) {
+		case rteflow.RawEncap:
+			encaps, encap = encaps+1, len(a.Data)
+		case rteflow.RawDecap:
+			decaps, decap = decaps+1, len(a.Data)
+		}
+	}
+	switch {
+	case encaps > 1 || decaps > 1:
+		return "two encapsulations or decapsulations"
+	case encaps == 1 && decaps == 0 && encap <= linkMost:
+		return "an encapsulation with a link layer only"
+	case decaps == 1 && (encap > linkMost) == (decap > linkMost):
+		return "a decapsulation without its encapsulation"
+	}
+	return ""
 }
 
 // checkRewrites wants the layer in the pattern that an action rewrites.
@@ -211,7 +237,7 @@ func (n *Reference) checkRewrites(_ uint16, r rteflow.Rule) (Verdict, string) {
 		}
 	}
 	for _, a := range r.Actions {
-		if d, ok := a.(rteflow.RawDecap); ok && len(d.Data) > 34 {
+		if d, ok := a.(rteflow.RawDecap); ok && len(d.Data) > linkMost {
 			ips--
 		}
 		if _, ok := a.(rteflow.DecTTL); ok && ips <= 0 {
@@ -260,6 +286,9 @@ func (n *Reference) checkMirror(r rteflow.Rule, at int, s rteflow.Sample) (Verdi
 	if s.Ratio == 0 {
 		return Refused, "no ratio"
 	}
+	if r.Ingress {
+		return checkNICSample(s)
+	}
 	if s.Ratio > 1 && len(s.Actions) > 0 {
 		return Refused, "actions in a sample of some packets"
 	}
@@ -268,8 +297,7 @@ func (n *Reference) checkMirror(r rteflow.Rule, at int, s rteflow.Sample) (Verdi
 	}
 	encap, uplink, targets := false, false, 0
 	for _, a := range s.Actions {
-		switch a.(type) {
-		case rteflow.RawEncap:
+		if _, ok := a.(rteflow.RawEncap); ok {
 			encap = true
 			continue
 		}
@@ -291,6 +319,24 @@ func (n *Reference) checkMirror(r rteflow.Rule, at int, s rteflow.Sample) (Verdi
 		return Either, "a sample to the uplink that is not encapsulated"
 	case slices.ContainsFunc(r.Actions[:at], rewrites):
 		return Either, "a sample behind a rewriting action"
+	}
+	return Accepted, ""
+}
+
+// checkNICSample wants a queue, beside which a sample outside of the E-Switch may count.
+func checkNICSample(s rteflow.Sample) (Verdict, string) {
+	queues := 0
+	for _, a := range s.Actions {
+		switch a.(type) {
+		case rteflow.Queue:
+			queues++
+		case rteflow.Count:
+		default:
+			return Refused, "an action that a sample may not have"
+		}
+	}
+	if queues != 1 {
+		return Refused, "a sample without one queue"
 	}
 	return Accepted, ""
 }

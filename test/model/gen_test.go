@@ -230,6 +230,9 @@ func (g *gen) goodRule() (uint16, Rule) {
 		r.Actions = append(r.Actions, Age{Timeout: 1000})
 	}
 	if !transfer {
+		if g.chance(20) {
+			r.Actions = append(r.Actions, Sample{1, []Action{Queue{uint16(g.IntN(2))}}})
+		}
 		r.Actions = append(r.Actions, pick[Action](g, Jump{r.Group + 1}, Drop{}, Queue{uint16(g.IntN(2))}, Queue{uint16(g.IntN(2))}))
 		return port.ID, r
 	}
@@ -313,7 +316,7 @@ func (g *gen) header(withUDP bool, more int) []byte {
 		proto = protoUDP
 	}
 	h := g.link(typeIPv6)
-	if g.chance(25) {
+	if withUDP && g.chance(25) {
 		h = g.link(typeIPv4)
 		ip := make([]byte, 20)
 		ip[0], ip[8], ip[9] = 0x45, 64, proto

@@ -33,6 +33,8 @@ type Output struct {
 	// Entropy is the offset of a UDP source port that the NIC chose; 0 if there is none. Inner is where the packet
 	// begins from which it is computed.
 	Entropy, Inner int
+	// Perhaps: it is a sample of some packets only, and this may be another.
+	Perhaps bool
 }
 
 // Reference is the NIC as the documents have it.
@@ -70,6 +72,7 @@ type packet struct {
 	source         uint16
 	frame          []byte
 	entropy, inner int
+	lost           bool
 }
 
 // Receive is what the NIC does with a frame from the far side of a port.
@@ -101,7 +104,7 @@ func (n *Reference) pass(p *packet, transfer bool, out *[]Output) bool {
 		f.Counters.Packets++
 		f.Counters.Bytes += uint64(len(p.frame))
 		next, jumped := n.run(p, f.Rule.Actions, out)
-		if !jumped {
+		if !jumped || p.lost {
 			return true
 		}
 		group = next
@@ -159,7 +162,10 @@ func depth(pattern []rteflow.Item) int {
 // run does a rule's actions. A jump tells the next group; all other fates end the packet's way.
 func (n *Reference) run(p *packet, actions []rteflow.Action, out *[]Output) (group uint32, jumped bool) {
 	fate := func() {}
-	for i, a := range actions {
+	for _, a := range actions {
+		if p.lost {
+			return 0, false
+		}
 		switch a := a.(type) {
 		case rteflow.Jump:
 			group, jumped = a.Group, true
@@ -170,11 +176,7 @@ func (n *Reference) run(p *packet, actions []rteflow.Action, out *[]Output) (gro
 		case rteflow.Queue:
 			fate = func() { n.emit(p, p.source, int(a.Index), out) }
 		case rteflow.Sample:
-			clone := *p
-			clone.frame = slices.Clone(p.frame)
-			n.run(&clone, a.Actions, out)
-		case rteflow.RawDecap:
-			p.decap(endsTunnel(actions, i))
+			n.sample(*p, a, out)
 		default:
 			p.rewrite(a)
 		}
@@ -183,11 +185,29 @@ func (n *Reference) run(p *packet, actions []rteflow.Action, out *[]Output) (gro
 	return group, jumped
 }
 
+// sample duplicates the packet. One in a few, which in the E-Switch takes no actions, goes to the E-Switch's manager.
+func (n *Reference) sample(p packet, s rteflow.Sample, out *[]Output) {
+	p.frame = slices.Clone(p.frame)
+	begin := len(*out)
+	if len(s.Actions) == 0 {
+		n.emit(&p, n.manager(), 0, out)
+	}
+	n.run(&p, s.Actions, out)
+	for i := range (*out)[begin:] {
+		(*out)[begin+i].Perhaps = s.Ratio > 1
+	}
+}
+
 // emit gives the packet away unless it is too long for the port.
 func (n *Reference) emit(p *packet, port uint16, queue int, out *[]Output) {
 	if len(p.frame)-ethLen <= n.port(port).MTU {
-		*out = append(*out, Output{port, queue, slices.Clone(p.frame), p.entropy, p.inner})
+		*out = append(*out, Output{Port: port, Queue: queue, Frame: slices.Clone(p.frame), Entropy: p.entropy, Inner: p.inner})
 	}
+}
+
+// manager is the E-Switch's manager, which is the uplink.
+func (n *Reference) manager() uint16 {
+	return n.Ports[slices.IndexFunc(n.Ports, func(p Port) bool { return p.Uplink })].ID
 }
 
 func (n *Reference) port(id uint16) *Port {

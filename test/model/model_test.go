@@ -3,6 +3,7 @@
 package model
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -251,6 +252,13 @@ func (p *player) query(s standing) string {
 	return ""
 }
 
+func flag01(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 func isCount(a rteflow.Action) bool {
 	_, ok := a.(rteflow.Count)
 	return ok
@@ -265,6 +273,8 @@ func (p *player) send(shots []shot) (string, error) {
 		}
 		want = append(want, p.ref.Receive(s.port, s.frame)...)
 	}
+	// Those that come for sure first, so that none of these is taken for one that may come.
+	slices.SortStableFunc(want, func(a, b Output) int { return cmp.Compare(flag01(a.Perhaps), flag01(b.Perhaps)) })
 	got, err := p.nic.exchange(shots, len(want))
 	p.counts.packets += len(shots)
 	p.counts.outputs += len(got)

@@ -17,6 +17,8 @@ func (p *packet) rewrite(a rteflow.Action) {
 		copy(p.frame[6:], a.MAC[:])
 	case rteflow.DecTTL:
 		p.decTTL()
+	case rteflow.RawDecap:
+		p.decap(a.Data)
 	case rteflow.RawEncap:
 		p.encap(a.Data)
 	}
@@ -36,20 +38,18 @@ func (p *packet) decTTL() {
 	put16(p.frame, ip.at+10, adjust(be16(p.frame, ip.at+10), old, be16(p.frame, ip.at+8)))
 }
 
-// endsTunnel tells a removal of the tunnel's headers from one of the link layer only: the first leaves room for a new
-// link layer, which the raw_encap behind it adds; the second removes no IP header.
-func endsTunnel(actions []rteflow.Action, decap int) bool {
-	return len(actions[decap].(rteflow.RawDecap).Data) > 34
-}
-
-// decap removes everything before the inner IP header or, if not of a tunnel, before the outer one.
-func (p *packet) decap(ofTunnel bool) {
-	headers := parse(p.frame)
-	first, _ := outerIP(headers)
-	if ofTunnel {
-		_, first, _ = tunnel(headers)
+// decap removes a header of data's length. Where the frame has IP, the parser knows better where that ends: before the
+// inner IP header of a tunnel or before the outer one, behind the VLAN tags.
+func (p *packet) decap(data []byte) {
+	headers, end := parse(p.frame), min(len(data), len(p.frame))
+	if outer, ok := outerIP(headers); ok {
+		end = outer.at
 	}
-	p.frame = p.frame[first.at:]
+	if _, inner, ok := tunnel(headers); ok && len(data) > linkMost {
+		end = inner.at
+	}
+	p.frame = p.frame[end:]
+	p.lost = len(p.frame) == 0 // malformed, says the NIC's README: too short for the rule's actions
 }
 
 // encap puts a header before the packet and fills the lengths, the IPv4 checksum and the UDP source port in.
