@@ -19,7 +19,6 @@ struct buckets {
 struct esw_shape {
 	uint32_t priority;
 	uint32_t depth;
-	uint32_t sequence;	/* order of creation, the last tie-break */
 	uint32_t entries;
 	uint32_t words;
 	uint8_t word[ESW_KEY_WORDS];	/* indices of the words that the mask looks at */
@@ -112,7 +111,7 @@ grow(struct rte_rcu_qsbr *rcu, struct esw_shape *shape)
 }
 
 static struct esw_shape *
-shape_new(const struct esw_pattern *pattern, uint32_t sequence)
+shape_new(const struct esw_pattern *pattern)
 {
 	struct esw_shape *shape = calloc(1, sizeof(*shape));
 	uint32_t i;
@@ -126,7 +125,6 @@ shape_new(const struct esw_pattern *pattern, uint32_t sequence)
 	}
 	shape->priority = pattern->priority;
 	shape->depth = pattern->depth;
-	shape->sequence = sequence;
 	for (i = 0; i < ESW_KEY_WORDS; i++) {
 		if (pattern->mask.word[i] == 0)
 			continue;
@@ -165,9 +163,7 @@ shape_before(const struct esw_shape *a, const struct esw_shape *b)
 {
 	if (a->priority != b->priority)
 		return a->priority < b->priority;
-	if (a->depth != b->depth)
-		return a->depth > b->depth;
-	return a->sequence < b->sequence;
+	return a->depth > b->depth;
 }
 
 static struct esw_shape *
@@ -208,7 +204,7 @@ group_add(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_shape *s
 
 	if (list == NULL)
 		return -ENOMEM;
-	for (; i < n && shape_before(old->shape[i], shape); i++)
+	for (; i < n && !shape_before(shape, old->shape[i]); i++)
 		list->shape[i] = old->shape[i];
 	list->shape[i] = shape;
 	for (; i < n; i++)
@@ -286,7 +282,7 @@ esw_match_insert(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_e
 	int ret;
 
 	if (fresh)
-		shape = shape_new(pattern, group->sequence++);
+		shape = shape_new(pattern);
 	if (shape == NULL)
 		return -ENOMEM;
 	/* At most half full, so that most lookups look at one entry. */
@@ -296,6 +292,7 @@ esw_match_insert(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_e
 			return ret;
 	}
 	entry->shape = shape;
+	entry->sequence = group->sequence++;
 	entry->hash = extract(shape, &pattern->key, entry->key);
 	buckets_add(shape->buckets, entry);
 	shape->entries++;
@@ -318,26 +315,34 @@ esw_match_remove(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_e
 		group_drop(rcu, group, shape);
 }
 
-/* The first entry, in the order of the rules, that matches the packet, or NULL. */
+/* The oldest of a shape's entries that match the packet, or NULL. */
+static struct esw_entry *
+shape_lookup(const struct esw_shape *shape, const struct esw_key *key)
+{
+	const struct buckets *b = __atomic_load_n(&shape->buckets, __ATOMIC_ACQUIRE);
+	uint64_t words[ESW_KEY_WORDS];
+	uint32_t hash = extract(shape, key, words);
+	struct esw_entry *entry = __atomic_load_n(&b->head[hash & b->mask], __ATOMIC_ACQUIRE);
+
+	while (entry != NULL && (entry->hash != hash || !same_key(shape, entry->key, words)))
+		entry = __atomic_load_n(&entry->next[b->link], __ATOMIC_ACQUIRE);
+	return entry;
+}
+
+/* The first entry, in the order of the rules, that matches the packet, or NULL. Shapes of one rank may all have one. */
 struct esw_entry *
 esw_match_lookup(const struct esw_group *group, const struct esw_key *key)
 {
 	const struct esw_shapes *shapes = __atomic_load_n(&group->shapes, __ATOMIC_ACQUIRE);
-	uint64_t words[ESW_KEY_WORDS];
-	uint32_t i, hash;
+	struct esw_entry *best = NULL, *entry;
+	uint32_t i;
 
 	for (i = 0; shapes != NULL && i < shapes->n; i++) {
-		const struct esw_shape *shape = shapes->shape[i];
-		const struct buckets *b = __atomic_load_n(&shape->buckets, __ATOMIC_ACQUIRE);
-		struct esw_entry *entry;
-
-		hash = extract(shape, key, words);
-		entry = __atomic_load_n(&b->head[hash & b->mask], __ATOMIC_ACQUIRE);
-		while (entry != NULL) {
-			if (entry->hash == hash && same_key(shape, entry->key, words))
-				return entry;
-			entry = __atomic_load_n(&entry->next[b->link], __ATOMIC_ACQUIRE);
-		}
+		if (best != NULL && shape_before(best->shape, shapes->shape[i]))
+			break;
+		entry = shape_lookup(shapes->shape[i], key);
+		if (entry != NULL && (best == NULL || entry->sequence < best->sequence))
+			best = entry;
 	}
-	return NULL;
+	return best;
 }

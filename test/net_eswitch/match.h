@@ -29,6 +29,7 @@ struct esw_entry {
 	struct esw_entry *next[2];
 	struct esw_shape *shape;
 	uint32_t hash;
+	uint32_t sequence;	/* order of insertion into the group, the last tie-break */
 	uint64_t key[ESW_KEY_WORDS];	/* masked; only the shape's words are used */
 };
 

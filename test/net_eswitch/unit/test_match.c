@@ -142,6 +142,24 @@ prefers_the_older_of_two_equal_rules(void **state)
 	esw_match_remove(rcu, group, &b);
 }
 
+/* Also when an equally ranked rule of the younger one's shape is older than both. */
+static void
+prefers_the_older_of_two_shapes(void **state)
+{
+	struct esw_entry first, a, b;
+
+	(void)state;
+	insert(&first, by_port(0, 81));
+	insert(&a, by_port(0, 0));
+	insert(&b, by_port(0, 80));
+	assert_ptr_equal(lookup_port(80), &a);
+	assert_ptr_equal(lookup_port(81), &first);
+	esw_match_remove(rcu, group, &a);
+	assert_ptr_equal(lookup_port(80), &b);
+	esw_match_remove(rcu, group, &b);
+	esw_match_remove(rcu, group, &first);
+}
+
 static void
 finds_all_of_many(void **state)
 {
@@ -223,6 +241,7 @@ main(void)
 		cmocka_unit_test(prefers_the_lower_priority_value),
 		cmocka_unit_test(prefers_deeper_headers),
 		cmocka_unit_test(prefers_the_older_of_two_equal_rules),
+		cmocka_unit_test(prefers_the_older_of_two_shapes),
 		cmocka_unit_test(finds_all_of_many),
 		cmocka_unit_test(agrees_with_a_linear_search),
 	};
