@@ -30,6 +30,7 @@ type Daemon struct {
 
 	hypervisor *Hypervisor
 	binaries   string
+	dir        string // its configuration's, the plugin's and EAL's
 }
 
 // DaemonConfig is what may differ between one daemon and another.
@@ -37,6 +38,8 @@ type DaemonConfig struct {
 	NoOffload   bool
 	NoPF1       bool          // Debian's DPDK has 32 ethdevs, far sides included: without PF1 there can be 15 VFs
 	FlowTimeout time.Duration // zero is dpservice's own default
+	Telemetry   bool          // DPDK's: a socket at which the NIC can be asked, and be told to fail
+	NICArgs     string        // devargs of net_eswitch besides its ports
 }
 
 // BuildDir is where `make build` puts the binaries: build/ beside go.mod, or what DPLAB_BUILD says.
@@ -67,12 +70,29 @@ func (h *Hypervisor) StartDaemon(ctx context.Context, c DaemonConfig) (*Daemon, 
 	if err != nil {
 		return nil, err
 	}
+	if err := d.started(ctx); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Restart starts a daemon that has ended once more, with its configuration and in its folder, as a service manager does
+// after a crash.
+func (d *Daemon) Restart(ctx context.Context) error {
+	if err := d.run(); err != nil {
+		return err
+	}
+	return d.started(ctx)
+}
+
+// started waits until the daemon answers, or ends it.
+func (d *Daemon) started(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	if err := d.waitReady(ctx); err != nil {
-		return nil, errors.Join(err, d.end())
+		return errors.Join(err, d.end())
 	}
-	return d, nil
+	return nil
 }
 
 // LaunchDaemon starts dpservice and does not wait for it. All daemons of a hypervisor want the same socket; EAL's own
@@ -96,25 +116,38 @@ func (h *Hypervisor) LaunchDaemon(c DaemonConfig) (*Daemon, error) {
 		ConfigFile: filepath.Join(dir, "dpservice.yaml"),
 		hypervisor: h,
 		binaries:   build,
+		dir:        dir,
 	}
 	if err := os.WriteFile(d.ConfigFile, []byte(h.config(dir, d.Socket, c)), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the configuration: %w", err)
 	}
-	// RUNTIME_DIRECTORY is where EAL puts its own files; systemd sets it for a service.
-	d.Process, err = h.lab.start(h.Name, []string{"RUNTIME_DIRECTORY=" + dir}, nil,
-		filepath.Join(build, "dpservice"), "--config", d.ConfigFile)
-	if err != nil {
+	if err := d.run(); err != nil {
 		return nil, err
 	}
 	return d, nil
 }
 
+func (d *Daemon) run() (err error) {
+	// RUNTIME_DIRECTORY is where EAL puts its own files; systemd sets it for a service.
+	d.Process, err = d.hypervisor.lab.start(d.hypervisor.Name, []string{"RUNTIME_DIRECTORY=" + d.dir}, nil,
+		filepath.Join(d.binaries, "dpservice"), "--config", d.ConfigFile)
+	return err
+}
+
+// TelemetrySocket is where DPDK's telemetry listens, if it was asked to.
+func (d *Daemon) TelemetrySocket() string {
+	return filepath.Join(d.dir, "dpdk", filepath.Base(d.dir), "dpdk_telemetry.v2")
+}
+
 // config is the hypervisor's configuration file.
 func (h *Hypervisor) config(dir, socket string, c DaemonConfig) string {
 	eal := []string{
-		"--no-huge", "-m", "256", "--no-pci", "--no-telemetry", "-l", "0,1",
+		"--no-huge", "-m", "256", "--no-pci", "-l", "0,1",
 		"--file-prefix", filepath.Base(dir), "-d", filepath.Join(dir, plugin),
 		"--vdev=net_af_packet0,iface=wire0",
+	}
+	if !c.Telemetry {
+		eal = append(eal, "--no-telemetry")
 	}
 	nic, ports := "--vdev=net_eswitch0,pf0=net_af_packet0", "pf0: net_eswitch0"
 	if !c.NoPF1 {
@@ -125,6 +158,9 @@ func (h *Hypervisor) config(dir, socket string, c DaemonConfig) string {
 	for vf := range h.Guests {
 		eal = append(eal, fmt.Sprintf("--vdev=net_af_packet%d,iface=guest%d", vf+2, vf))
 		nic += fmt.Sprintf(",vf%d=net_af_packet%d", vf, vf+2)
+	}
+	if c.NICArgs != "" {
+		nic += "," + c.NICArgs
 	}
 	var b strings.Builder
 	b.WriteString("eal:\n")
