@@ -252,7 +252,8 @@ func (n *Reference) checkRewrites(_ uint16, r rteflow.Rule) (Verdict, string) {
 
 func rewrites(a rteflow.Action) bool {
 	switch a.(type) {
-	case rteflow.SetMACSrc, rteflow.SetMACDst, rteflow.DecTTL, rteflow.RawEncap, rteflow.RawDecap:
+	case rteflow.SetMACSrc, rteflow.SetMACDst, rteflow.DecTTL, rteflow.RawEncap, rteflow.RawDecap, rteflow.SetIPv4Src,
+		rteflow.SetIPv4Dst, rteflow.SetIPv6Src, rteflow.SetIPv6Dst, rteflow.SetTPSrc, rteflow.SetTPDst, rteflow.PopVLAN:
 		return true
 	default:
 		return false

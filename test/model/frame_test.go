@@ -85,9 +85,19 @@ func (g *gen) frameFor(r Rule) []byte {
 	}
 	dst, src := valueMAC(e.Dst, g.mac), valueMAC(e.Src, g.mac)
 	b := append(dst[:], src[:]...)
-	if g.chance(10) && e.Type == nil { // the reference and net_mlx5 do not mind a tag
-		b = binary.BigEndian.AppendUint16(b, typeVLAN)
-		b = binary.BigEndian.AppendUint16(b, uint16(g.IntN(1<<16)))
+	if len(items) > 0 {
+		if v, ok := items[0].(VLAN); ok {
+			b = binary.BigEndian.AppendUint16(b, typeVLAN)
+			b = binary.BigEndian.AppendUint16(b, value16(v.TCI, g.tci))
+			items, e.Type = items[1:], nil
+			if v.InnerType != nil {
+				e.Type = v.InnerType
+			}
+		}
+	}
+	for g.chance(10) && e.Type == nil { // the reference and net_mlx5 do not mind tags
+		b = binary.BigEndian.AppendUint16(b, pick[uint16](g, typeVLAN, typeVLAN, typeQinQ))
+		b = binary.BigEndian.AppendUint16(b, g.tci())
 	}
 	rest, etherType := g.above(items)
 	if len(items) == 0 {
@@ -128,9 +138,9 @@ func (g *gen) ip(items []Item) (b []byte, four bool) {
 	h := make([]byte, 20+options)
 	h[0] = byte(0x45 + options/4)
 	h[1] = value8(it.TOS, func() uint8 { return pick[uint8](g, 0, 0, 0xb8) })
-	put16(h, 2, uint16(len(h)+len(inner)))
+	put16(h, 2, g.length(len(h)+len(inner)))
 	put16(h, 4, uint16(g.Uint32()))
-	put16(h, 6, value16(it.FragmentOffset, func() uint16 { return pick[uint16](g, 0, 0, 0, 0, 0, 0, 0x4000, 0x4000, 0x00b9, 0x20b9) }))
+	put16(h, 6, value16(it.FragmentOffset, func() uint16 { return pick[uint16](g, 0, 0, 0, 0, 0, 0, 0x4000, 0x4000, 0x2000, 0x00b9, 0x20b9) }))
 	h[8] = value8(it.TTL, g.ttl)
 	h[9] = value8(it.Proto, always(proto))
 	copy(h[12:], valueAddr(it.Src, g.v4))
@@ -142,16 +152,24 @@ func (g *gen) ip(items []Item) (b []byte, four bool) {
 	return append(h, inner...), true
 }
 
+// length is what an IP header says its length is: n mostly.
+func (g *gen) length(n int) uint16 {
+	if g.chance(5) {
+		return pick(g, 0, uint16(n+1), uint16(g.IntN(n+1)), 0xffff)
+	}
+	return uint16(n)
+}
+
 func (g *gen) ttl() uint8 { return pick[uint8](g, 64, 64, 64, 1, 0, 255) }
 
 func (g *gen) ip6(it IPv6, proto uint8, inner []byte) []byte {
 	if g.chance(5) && it.Proto == nil {
-		inner = append([]byte{proto, 0, 1, 4, 0, 0, 0, 0}, inner...)
-		proto = protoDstOpts
+		inner = append([]byte{proto, 0, 0, pick[uint8](g, 0, 1, 8), 0, 0, 0, 0}, inner...)
+		proto = pick[uint8](g, protoDstOpts, protoHopOpts, protoRouting, protoFragment, protoFragment)
 	}
 	h := make([]byte, 40)
 	h[0] = 0x60
-	put16(h, 4, uint16(len(inner)))
+	put16(h, 4, g.length(len(inner)))
 	h[6], h[7] = proto, value8(it.HopLimit, g.ttl)
 	copy(h[8:], valueAddr(it.Src, g.v6))
 	copy(h[24:], valueAddr(it.Dst, g.v6))

@@ -15,7 +15,9 @@ import (
 type gen struct {
 	*rand.Rand
 	ports []Port
+	can   capabilities
 	size  int // how many values a field of the universe has
+	alike int // how many percent of the rules differ from others in their values only
 }
 
 func (g *gen) chance(percent int) bool { return g.IntN(100) < percent }
@@ -121,16 +123,19 @@ func (g *gen) pattern() (items []Item, ips int) {
 		}
 	}
 	items = []Item{e}
+	if g.chance(10) {
+		items = g.tagged(e)
+	}
 	if tunnel {
 		items = append(items, g.ipItem(outerFour, pick[uint8](g, protoIPIP, protoIP6IP)))
 		four = true
-		if p := protoOf(items[1]); p != nil {
+		if p := protoOf(items[len(items)-1]); p != nil {
 			four = p.Spec == protoIPIP
 		}
 	}
 	l4 := layers > 3 && layers <= 6 || tunnel && g.chance(60)
 	if !l4 {
-		return append(items, g.ipItem(four, pick[uint8](g, protoTCP, protoUDP, protoICMP))), len(items)
+		return append(items, g.ipItem(four, pick[uint8](g, protoTCP, protoUDP, protoICMP))), 1 + flag01(tunnel)
 	}
 	protos := []uint8{protoTCP, protoTCP, protoUDP, protoICMP6}
 	if four {
@@ -138,8 +143,21 @@ func (g *gen) pattern() (items []Item, ips int) {
 	}
 	proto := pick(g, protos...)
 	items = append(items, g.ipItem(four, proto))
-	return append(items, g.l4Item(proto)), len(items) - 1
+	return append(items, g.l4Item(proto)), 1 + flag01(tunnel)
 }
+
+// tagged is the Ethernet item, whose type becomes the tag's, and a VLAN item.
+func (g *gen) tagged(e Eth) []Item {
+	v := VLAN{InnerType: e.Type, TCI: match(g, 60, g.tci, func() uint16 { return pick[uint16](g, 0x0fff, 0xefff) })}
+	if v.TCI != nil && v.TCI.Mask == nil {
+		mask := uint16(0x0fff)
+		v.TCI.Mask = &mask
+	}
+	e.Type = pick(g, nil, nil, Is[uint16](typeVLAN))
+	return []Item{e, v}
+}
+
+func (g *gen) tci() uint16 { return pick[uint16](g, 0, 0x2000, 0x6000) | uint16(g.IntN(g.size)) }
 
 func protoOf(it Item) *Match[uint8] {
 	switch it := it.(type) {
@@ -255,11 +273,11 @@ func (g *gen) transferActions(r Rule, source Port, ips int) []Action {
 	case kind < 55:
 		return append(actions, g.to(g.switchPort()))
 	case kind < 75:
-		return append(g.rewrite(ips), g.to(g.switchPort()))
+		return append(g.rewrite(r.Pattern, ips), g.to(g.switchPort()))
 	case kind < 80:
-		return append(g.rewrite(ips), Jump{r.Group + 1})
+		return append(g.rewrite(r.Pattern, ips), Jump{r.Group + 1})
 	case kind < 90 && !source.Uplink:
-		actions = g.rewrite(ips)
+		actions = g.rewrite(r.Pattern, ips)
 		if g.chance(50) {
 			actions = append(actions, RawDecap{make([]byte, ethLen)}, RawEncap{g.header(g.chance(30), 0)})
 		} else {
@@ -285,13 +303,35 @@ func (g *gen) to(p Port) Action {
 	return pick[Action](g, ToRepresentedPort{p.ID}, ToPortID{p.ID})
 }
 
-func (g *gen) rewrite(ips int) []Action {
-	all := []Action{SetMACSrc{g.mac()}, SetMACDst{g.mac()}}
+func (g *gen) rewrite(items []Item, ips int) []Action {
+	all := append([]Action{SetMACSrc{g.mac()}, SetMACDst{g.mac()}}, g.more(items, ips)...)
 	if ips > 0 {
 		all = append(all, DecTTL{})
 	}
 	g.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return all[:g.IntN(len(all))+1]
+}
+
+// more is what the NIC may be able to rewrite in packets of such a pattern.
+func (g *gen) more(items []Item, ips int) (actions []Action) {
+	for _, it := range items {
+		if _, ok := it.(VLAN); ok && g.can.popVLAN {
+			actions = append(actions, PopVLAN{})
+		}
+	}
+	if ips != 1 || !g.can.setAddress {
+		return actions
+	}
+	switch items[len(items)-1].(type) {
+	case TCP, UDP:
+	default:
+		return actions // not always all there, so that a checksum may be beyond reach
+	}
+	actions = append(actions, SetTPSrc{g.l4Port()}, SetTPDst{g.l4Port()})
+	if _, ok := items[len(items)-2].(IPv4); ok {
+		return append(actions, SetIPv4Src{g.v4()}, SetIPv4Dst{g.v4()})
+	}
+	return append(actions, SetIPv6Src{g.v6()}, SetIPv6Dst{g.v6()})
 }
 
 func (g *gen) sample(mustEncap bool) Sample {
@@ -355,6 +395,7 @@ func (g *gen) spoil(r *Rule) {
 		func() { r.Pattern = append(r.Pattern, Eth{}) },
 		func() { r.Pattern = append(r.Pattern, TCP{}, UDP{}) },
 		func() { r.Pattern = []Item{Eth{}, TCP{}} },
+		func() { r.Pattern = []Item{Eth{}, VLAN{}, VLAN{}} },
 		func() { r.Pattern, r.Actions = []Item{Eth{}}, slices.Insert(r.Actions, 0, Action(DecTTL{})) },
 		func() { r.Actions = slices.Insert(r.Actions, 0, Action(Count{}), Action(Count{})) },
 		func() { r.Actions = slices.Insert(r.Actions, 0, Action(RawEncap{make([]byte, maxHeader+1)})) },

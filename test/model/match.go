@@ -13,6 +13,8 @@ func layer(it rteflow.Item) (kind, bool) {
 	switch it.(type) {
 	case rteflow.Eth:
 		return eth, true
+	case rteflow.VLAN:
+		return vlan, true
 	case rteflow.IPv4:
 		return ipv4, true
 	case rteflow.IPv6:
@@ -55,6 +57,8 @@ func matchesItem(it rteflow.Item, b []byte, proto uint8) bool {
 	switch it := it.(type) {
 	case rteflow.Eth:
 		return isMAC(it.Dst, b) && isMAC(it.Src, b[6:]) && is16(it.Type, b[12:])
+	case rteflow.VLAN:
+		return is16(it.TCI, b) && is16(it.InnerType, b[2:])
 	case rteflow.IPv4:
 		return isAddr(it.Src, b[12:16]) && isAddr(it.Dst, b[16:20]) && is8(it.TOS, b[1]) && is8(it.TTL, b[8]) &&
 			is8(it.Proto, b[9]) && is16(it.FragmentOffset, b[6:])

@@ -30,9 +30,10 @@ type Output struct {
 	Port  uint16
 	Queue int
 	Frame []byte
-	// Entropy is the offset of a UDP source port that the NIC chose; 0 if there is none. Inner is where the packet
-	// begins from which it is computed.
-	Entropy, Inner int
+	// Entropy has the offsets of UDP source ports that the NIC chose; the last is the outermost. Inner is where the
+	// packet begins from which that is computed.
+	Entropy []int
+	Inner   int
 	// Perhaps: it is a sample of some packets only, and this may be another.
 	Perhaps bool
 }
@@ -69,10 +70,11 @@ func (n *Reference) Flush(port uint16) {
 
 // packet is one on its way through the NIC.
 type packet struct {
-	source         uint16
-	frame          []byte
-	entropy, inner int
-	lost           bool
+	source  uint16
+	frame   []byte
+	entropy []int
+	inner   int
+	lost    bool
 }
 
 // Receive is what the NIC does with a frame from the far side of a port.
@@ -200,7 +202,7 @@ func (n *Reference) sample(p packet, s rteflow.Sample, out *[]Output) {
 
 // emit gives the packet away unless it is too long for the port.
 func (n *Reference) emit(p *packet, port uint16, queue int, out *[]Output) {
-	if len(p.frame)-ethLen <= n.port(port).MTU {
+	if len(p.frame)-linkLen(p.frame) <= n.port(port).MTU {
 		*out = append(*out, Output{Port: port, Queue: queue, Frame: slices.Clone(p.frame), Entropy: p.entropy, Inner: p.inner})
 	}
 }

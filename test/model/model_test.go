@@ -22,6 +22,9 @@ var (
 	duration = flag.Duration("model.duration", 20*time.Second, "how long to compare the NIC with the reference")
 )
 
+// shrinkTime bounds the search for a smaller case.
+const shrinkTime = 20 * time.Second
+
 // opKind is a kind of operation.
 type opKind int
 
@@ -54,9 +57,11 @@ type counts struct {
 }
 
 // makeCase is determined by its seed.
-func makeCase(seed uint64, ports []Port) testCase {
-	g := &gen{Rand: rand.New(rand.NewPCG(seed, 0)), ports: ports}
+func makeCase(seed uint64, nic *realNIC) testCase {
+	ports := nic.ports
+	g := &gen{Rand: rand.New(rand.NewPCG(seed, 0)), ports: ports, can: nic.can}
 	g.size = pick(g, 2, 3, 5, 40, 200)
+	g.alike = pick(g, 10, 30, 85, 97)
 	c := testCase{isolated: map[uint16]bool{}}
 	for _, p := range ports {
 		c.isolated[p.ID] = g.chance(4)
@@ -92,7 +97,7 @@ func (g *gen) op(id int, standing []op, most int) op {
 		return op{kind: opDestroy, id: o.id, port: o.port}
 	case dice < 600:
 		port, r := g.rule()
-		if len(standing) > 0 && g.chance(25) { // of a shape that there is
+		if len(standing) > 0 && g.chance(g.alike) { // of a shape that there is
 			port, r = g.sibling(pick(g, standing...))
 		}
 		return op{kind: opCreate, id: id, port: port, rule: r}
@@ -113,13 +118,18 @@ func (g *gen) op(id int, standing []op, most int) op {
 	return o
 }
 
-// sibling is a rule that differs from another in its values, its priority or its actions, but hardly in its masks.
+// sibling is a rule that differs from another in its values, perhaps in its priority, but not in its masks.
 func (g *gen) sibling(o op) (uint16, rteflow.Rule) {
 	r := o.rule
-	r.Priority = uint32(g.IntN(4))
+	if g.chance(15) {
+		r.Priority = uint32(g.IntN(4))
+	}
 	r.Pattern = slices.Clone(r.Pattern)
 	for i, it := range r.Pattern {
 		switch it := it.(type) {
+		case rteflow.Eth:
+			it.Src, it.Dst = again(it.Src, g.mac), again(it.Dst, g.mac)
+			r.Pattern[i] = it
 		case rteflow.IPv4:
 			it.Src, it.Dst = again(it.Src, g.v4), again(it.Dst, g.v4)
 			r.Pattern[i] = it
@@ -284,32 +294,41 @@ func (p *player) send(shots []shot) (string, error) {
 	return p.entropy.compare(want, got), nil
 }
 
-// shrink takes operations and frames away while the case still fails.
+// shrink takes operations and frames away while the case still fails, for a limited time.
 func shrink(nic *realNIC, c testCase) testCase {
+	begin := time.Now()
 	fails := func(ops []op) bool {
+		if time.Since(begin) > shrinkTime {
+			return false
+		}
 		difference, _, err := play(nic, testCase{c.isolated, ops}, &counts{})
 		return difference != "" || err != nil
 	}
 	for size := len(c.ops) / 2; size > 0; size /= 2 {
-		for at := len(c.ops) - size; at >= 0; at -= size {
-			if fewer := slices.Concat(c.ops[:at], c.ops[at+size:]); fails(fewer) {
-				c.ops = fewer
-			}
-			at = min(at, len(c.ops))
+		for progress := true; progress; {
+			before := len(c.ops)
+			c.ops = without(c.ops, size, fails)
+			progress = size == 1 && len(c.ops) < before
 		}
 	}
 	for i, o := range c.ops {
-		for at := len(o.shots) - 1; at >= 0 && len(o.shots) > 1; at-- {
-			fewer := o
-			fewer.shots = slices.Concat(o.shots[:at], o.shots[at+1:])
-			ops := slices.Clone(c.ops)
-			ops[i] = fewer
-			if fails(ops) {
-				c.ops, o = ops, fewer
-			}
-		}
+		ops := slices.Clone(c.ops)
+		c.ops[i].shots = without(o.shots, 1, func(fewer []shot) bool {
+			ops[i].shots = fewer
+			return len(fewer) > 0 && fails(ops)
+		})
 	}
 	return c
+}
+
+// without takes size elements at a time away from list, from its end on, where the rest still fails.
+func without[T any](list []T, size int, fails func([]T) bool) []T {
+	for at := len(list) - size; at >= 0; at -= size {
+		if fewer := slices.Concat(list[:at], list[at+size:]); fails(fewer) {
+			list = fewer
+		}
+	}
+	return list
 }
 
 // String is the case as commands for testpmd; what it has no command for is a comment.
@@ -350,7 +369,7 @@ func TestNICAgainstModel(t *testing.T) {
 	}
 	var n counts
 	for s, begin := first, time.Now(); time.Since(begin) < *duration; s++ {
-		c := makeCase(s, theNIC.ports)
+		c := makeCase(s, &theNIC)
 		difference, at, err := play(&theNIC, c, &n)
 		require.NoError(t, err, "-model.seed=%d", s)
 		if difference == "" {

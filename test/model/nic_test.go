@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -45,6 +46,7 @@ type realNIC struct {
 	far   map[uint16]*ringport.Port
 	pool  *mempool.Pool
 	buf   []byte
+	can   capabilities
 	// undo ends what start began, last first.
 	undo []func() error
 }
@@ -125,7 +127,24 @@ func (n *realNIC) attach() error {
 			ID: id, Name: p.name, Switch: p.domain, Uplink: p.uplink, MTU: int(info.MTU), Queues: rxQueues,
 		})
 	}
+	n.probe()
 	return nil
+}
+
+// capabilities are actions that not every version of the NIC has.
+type capabilities struct{ setAddress, popVLAN bool }
+
+// probe asks the NIC which actions it has.
+func (n *realNIC) probe() {
+	has := func(a rteflow.Action, pattern ...rteflow.Item) bool {
+		return rteflow.Validate(n.ports[0].ID, rteflow.Rule{
+			Attr: rteflow.Attr{Transfer: true}, Pattern: append([]rteflow.Item{rteflow.Eth{}}, pattern...),
+			Actions: []rteflow.Action{a, rteflow.ToRepresentedPort{Port: n.ports[0].ID}},
+		}) == nil
+	}
+	n.can.setAddress = has(rteflow.SetTPSrc{}, rteflow.IPv4{}, rteflow.UDP{}) &&
+		has(rteflow.SetIPv6Src{Addr: netip.IPv6Unspecified()}, rteflow.IPv6{}, rteflow.UDP{})
+	n.can.popVLAN = has(rteflow.PopVLAN{}, rteflow.VLAN{})
 }
 
 // reset takes all rules away and isolates these ports only.
@@ -247,16 +266,21 @@ func (e entropies) same(want, got Output) bool {
 	if want.Port != got.Port || want.Queue != got.Queue || len(want.Frame) != len(got.Frame) {
 		return false
 	}
-	if want.Entropy == 0 {
-		return bytes.Equal(want.Frame, got.Frame)
-	}
-	port := be16(got.Frame, want.Entropy)
 	expected := slices.Clone(want.Frame)
-	put16(expected, want.Entropy, port)
-	if !bytes.Equal(expected, got.Frame) || port < 49152 {
+	for _, at := range want.Entropy {
+		port := be16(got.Frame, at)
+		if port < 49152 {
+			return false
+		}
+		put16(expected, at, port)
+	}
+	if !bytes.Equal(expected, got.Frame) {
 		return false
 	}
-	inner := string(want.Frame[want.Inner:])
+	if len(want.Entropy) == 0 {
+		return true
+	}
+	inner, port := string(got.Frame[want.Inner:]), be16(got.Frame, want.Entropy[len(want.Entropy)-1])
 	if before, ok := e[inner]; ok && before != port {
 		return false
 	}

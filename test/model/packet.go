@@ -27,6 +27,9 @@ type header struct {
 
 const ethLen = 14
 
+// maxTags is the most VLAN tags of a frame behind which a card looks for more.
+const maxTags = 2
+
 // EtherTypes and protocol numbers.
 const (
 	typeIPv4, typeIPv6, typeVLAN, typeQinQ = 0x0800, 0x86dd, 0x8100, 0x88a8
@@ -36,7 +39,8 @@ const (
 	protoHopOpts, protoRouting, protoFragment, protoDstOpts = 0, 43, 44, 60
 )
 
-// parse lists the frame's headers from the outside in. It ends at the first that is incomplete, wrong or unknown.
+// parse lists the frame's headers from the outside in. It ends at the first that is incomplete, wrong or unknown. What is
+// beyond an IP packet's length is padding.
 func parse(frame []byte) []header {
 	if len(frame) < ethLen {
 		return nil
@@ -44,7 +48,7 @@ func parse(frame []byte) []header {
 	headers := []header{{kind: eth, end: ethLen}}
 	at, next := ethLen, int(be16(frame, 12))
 	for next == typeVLAN || next == typeQinQ {
-		if len(frame) < at+4 {
+		if len(frame) < at+4 || len(headers) > maxTags {
 			return headers
 		}
 		headers = append(headers, header{kind: vlan, at: at, end: at + 4})
@@ -64,15 +68,18 @@ func parse(frame []byte) []header {
 func parseIP(frame []byte, at int, k kind, headers []header) []header {
 	var end, proto int
 	var fragment, ok bool
+	length := ipLength(frame, at, k)
 	if k == ipv4 {
 		end, proto, fragment, ok = ipv4At(frame, at)
+		length = max(length, end)
 	} else {
-		end, proto, fragment, ok = ipv6At(frame, at)
+		end, proto, fragment, ok = ipv6At(frame[:length], at)
 	}
 	if !ok {
 		return headers
 	}
 	headers = append(headers, header{k, at, end, uint8(proto)})
+	frame = frame[:length]
 	if fragment {
 		return headers
 	}
@@ -91,7 +98,7 @@ func parseIP(frame []byte, at int, k kind, headers []header) []header {
 		}
 	case protoICMP6:
 		if k == ipv6 {
-			return parseL4(frame, end, icmp6, 4, headers)
+			return parseL4(frame, end, icmp6, 8, headers)
 		}
 	}
 	return headers
@@ -104,7 +111,19 @@ func parseL4(frame []byte, at int, k kind, size int, headers []header) []header 
 	return append(headers, header{kind: k, at: at, end: at + size})
 }
 
-// ipv4At returns where the IPv4 header ends, and what follows it. fragment: the start of that is in another packet.
+// ipLength is the length of the frame without padding.
+func ipLength(frame []byte, at int, k kind) int {
+	switch {
+	case k == ipv4 && len(frame) >= at+20:
+		return min(len(frame), at+int(be16(frame, at+2)))
+	case k == ipv6 && len(frame) >= at+40:
+		return min(len(frame), at+40+int(be16(frame, at+4)))
+	default:
+		return len(frame)
+	}
+}
+
+// ipv4At returns where the IPv4 header ends, and what follows it. fragment: that is not all there, even if it begins here.
 func ipv4At(frame []byte, at int) (end, proto int, fragment, ok bool) {
 	if len(frame) < at+20 || frame[at]>>4 != 4 {
 		return 0, 0, false, false
@@ -113,7 +132,7 @@ func ipv4At(frame []byte, at int) (end, proto int, fragment, ok bool) {
 	if end < at+20 || len(frame) < end {
 		return 0, 0, false, false
 	}
-	return end, int(frame[at+9]), be16(frame, at+6)&0x1fff != 0, true
+	return end, int(frame[at+9]), be16(frame, at+6)&0x3fff != 0, true
 }
 
 // ipv6At is ipv4At for IPv6: it goes over the extension headers. Behind an incomplete one there is nothing to be found.
@@ -134,7 +153,7 @@ func ipv6At(frame []byte, at int) (end, proto int, fragment, ok bool) {
 			if len(frame) < end+8 {
 				return end, proto, true, true
 			}
-			fragment = be16(frame, end+2)&0xfff8 != 0
+			fragment = be16(frame, end+2)&0xfff9 != 0
 		default:
 			return end, proto, fragment, true
 		}
@@ -149,14 +168,25 @@ func ipv6At(frame []byte, at int) (end, proto int, fragment, ok bool) {
 	}
 }
 
-// tunnel is the first of the two IP headers of a tunnel, and the second.
-func tunnel(headers []header) (outer, inner header, ok bool) {
+// tunnelled is the second of a tunnel's two IP headers.
+func tunnelled(headers []header) (header, bool) {
 	for i := 1; i < len(headers); i++ {
 		if isIP(headers[i-1].kind) && isIP(headers[i].kind) {
-			return headers[i-1], headers[i], true
+			return headers[i], true
 		}
 	}
-	return header{}, header{}, false
+	return header{}, false
+}
+
+// linkLen is the length of the Ethernet header with its VLAN tags.
+func linkLen(frame []byte) int {
+	end := ethLen
+	for _, h := range parse(frame) {
+		if h.kind == vlan {
+			end = h.end
+		}
+	}
+	return end
 }
 
 // outerIP is the outermost IP header.
