@@ -8,7 +8,7 @@ version := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 gobuild := go build -ldflags "-X dpservice/dpservice/version.version=$(version)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lint unit cunit e2e clean
+.PHONY: help setup build test demo lint unit cunit e2e model clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -44,10 +44,13 @@ cunit: ## Test the NIC's C code, also under ASan and UBSan
 
 unit: ## Run the Go unit tests under the race detector, one package at a time: many start workers on both CPUs
 	@dir=$$(mktemp -d /run/dpservice-unit.XXXXXX); trap "rm -rf $$dir" EXIT; \
-		RUNTIME_DIRECTORY=$$dir go test -race -count=1 -p 1 $$(go list ./... | grep -v /test/e2e)
+		RUNTIME_DIRECTORY=$$dir go test -race -count=1 -p 1 $$(go list ./... | grep -vE '/test/(e2e|model)$$')
 
 e2e: ## Run the end-to-end tests on the built binaries (root)
 	go test -count=1 -timeout 20m ./test/e2e/...
+
+model: ## Compare the test NIC with a reference on random rules and packets (root; they still differ on ties)
+	go test -race -count=1 ./test/model
 
 clean: ## Remove everything that was built
 	rm -rf build

@@ -5,6 +5,7 @@ package model
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	. "dpservice/rteflow"
 )
@@ -84,7 +85,7 @@ func (g *gen) frameFor(r Rule) []byte {
 		items = items[1:]
 	}
 	dst, src := valueMAC(e.Dst, g.mac), valueMAC(e.Src, g.mac)
-	b := append(dst[:], src[:]...)
+	b := slices.Concat(dst[:], src[:])
 	if len(items) > 0 {
 		if v, ok := items[0].(VLAN); ok {
 			b = binary.BigEndian.AppendUint16(b, typeVLAN)

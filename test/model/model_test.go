@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -53,7 +54,7 @@ type testCase struct {
 
 // counts are what was compared.
 type counts struct {
-	cases, rules, refusals, left, packets, outputs, hits, operations int
+	cases, rules, refusals, left, packets, outputs, operations int
 }
 
 // makeCase is determined by its seed.
@@ -367,6 +368,8 @@ func TestNICAgainstModel(t *testing.T) {
 	if first == 0 {
 		first = rand.Uint64N(1 << 40)
 	}
+	// Not t.Log: it has to be known when the NIC crashes, too.
+	fmt.Fprintf(os.Stderr, "model: first seed %d\n", first)
 	var n counts
 	for s, begin := first, time.Now(); time.Since(begin) < *duration; s++ {
 		c := makeCase(s, &theNIC)
