@@ -62,15 +62,14 @@ func (b *batch) call(rules []Rule) error {
 	if len(rules) == 0 {
 		return nil
 	}
-	var cerr C.struct_rf_error
 	var created C.uint32_t
 	have := len(b.handles)
 	room := b.handles[have : have+len(rules)]
 	rc := C.rf_create_batch(C.uint16_t(b.port), b.encoder.data(), &b.sizes[0], C.uint32_t(len(rules)),
-		(*C.uintptr_t)(unsafe.Pointer(&room[0])), &created, &cerr)
+		(*C.uintptr_t)(unsafe.Pointer(&room[0])), &created, &b.encoder.err)
 	b.handles = b.handles[:have+int(created)]
 	if rc >= 0 {
 		return nil
 	}
-	return ruleError("create", b.port, rules[created], rc, &cerr)
+	return ruleError("create", b.port, rules[created], rc, &b.encoder.err)
 }

@@ -94,6 +94,18 @@ func TestWhatADriverSees(t *testing.T) {
 				Sample{Ratio: 5}, ToRepresentedPort{Port: 259},
 			},
 		},
+		{
+			Attr{Transfer: true},
+			[]Item{
+				VLAN{TCI: Masked[uint16](0x0102, 0x0fff), InnerType: Is[uint16](0x86dd)}, VXLAN{Is[uint32](0x010203)},
+				Mark{Is[uint32](70001)}, Tag{Masked[uint32](70002, 70003), 4}, Meta{Is[uint32](70004)}, VXLAN{},
+			},
+			[]Action{
+				SetIPv4Src{addr("1.2.3.4").Spec}, SetIPv4Dst{addr("1.2.3.5").Spec}, SetIPv6Src{addr("fc00::1").Spec},
+				SetIPv6Dst{addr("fc00::2").Spec}, SetTPSrc{258}, SetTPDst{259}, PopVLAN{}, PushVLAN{0x88a8}, SetMark{70005},
+				Indirect{ID: 9, Handle: 0xfedcba98},
+			},
+		},
 	}
 	var lines []string
 	for _, r := range rules {
@@ -149,6 +161,33 @@ func TestWhatADriverSees(t *testing.T) {
   action PORT_ID port=258 original=0
  action SAMPLE ratio=5
  action REPRESENTED_PORT port=259`+refused, answers[3])
+	assert.Equal(t, `port=7 group=0 priority=0 ingress=0 egress=0 transfer=1
+ item VLAN
+  spec tci=0102 inner=86dd more=0
+  mask tci=0fff inner=ffff more=0
+ item VXLAN
+  spec flags=00 vni=010203 reserved=0
+  mask flags=00 vni=ffffff reserved=0
+ item MARK
+  spec id=70001
+  mask id=4294967295
+ item TAG
+  spec data=70002 index=4
+  mask data=70003 index=255
+ item META
+  spec data=70004
+  mask data=4294967295
+ item VXLAN
+ action SET_IPV4_SRC addr=01020304
+ action SET_IPV4_DST addr=01020305
+ action SET_IPV6_SRC addr=fc000000000000000000000000000001
+ action SET_IPV6_DST addr=fc000000000000000000000000000002
+ action SET_TP_SRC port=258
+ action SET_TP_DST port=259
+ action OF_POP_VLAN conf=0
+ action OF_PUSH_VLAN type=88a8
+ action MARK id=70005
+ action INDIRECT handle=fedcba98`+refused, answers[4])
 }
 
 func TestTheCulpritIsFound(t *testing.T) {
@@ -195,7 +234,7 @@ func TestTheCulpritIsFound(t *testing.T) {
 func TestARuleCutShort(t *testing.T) {
 	whole, err := encode(Rule{
 		Pattern: []Item{Eth{Type: Is[uint16](1)}, UDP{}},
-		Actions: []Action{Age{Timeout: 1}, Sample{Actions: []Action{RawEncap{Data: []byte{1}}, ToPortID{}}}, Count{}},
+		Actions: []Action{Age{Timeout: 1}, Sample{Actions: []Action{RawEncap{Data: []byte{1}}, ToPortID{}}}, Count{}, Indirect{}, PopVLAN{}},
 	})
 	require.Nil(t, err)
 	var lines []string

@@ -34,6 +34,9 @@ func TestRulesThatCannotBeBuilt(t *testing.T) {
 		},
 		{"no action", Rule{Actions: []Action{nil}}, "action 0: unknown <nil>", "<nil> is not an action of this package"},
 		{"timeout", Rule{Actions: []Action{Count{}, Age{Timeout: 1 << 24}}}, "action 1: age", "timeout 16777216 is more than 16777215 seconds"},
+		{"VNI", Rule{Pattern: []Item{VXLAN{VNI: Is[uint32](1 << 24)}}}, "item 0: vxlan", "vni: 16777216 is more than 24 bits"},
+		{"IPv6 address to set", Rule{Actions: []Action{SetIPv4Dst{netip.IPv6Unspecified()}}}, "action 0: set_ipv4_dst", `"::" is not an IPv4 address`},
+		{"IPv4 address to set", Rule{Actions: []Action{Count{}, SetIPv6Src{netip.IPv4Unspecified()}}}, "action 1: set_ipv6_src", `"0.0.0.0" is not an IPv6 address`},
 		{
 			"sample in sample", Rule{Actions: []Action{Sample{Actions: []Action{Count{}, Sample{}}}}},
 			"action 0: sample", "action 1: a sample within a sample",
@@ -63,9 +66,13 @@ func TestCallsForAPortThatDoesNotExist(t *testing.T) {
 	_, queryAge := QueryAge(noPort, 1)
 	_, aged := Aged(noPort)
 	_, proxy := TransferProxy(noPort)
+	_, dump := DevDump(noPort)
+	_, indirect := CreateIndirect(noPort, Attr{Transfer: true}, Count{})
+	_, queryIndirect := QueryIndirect(noPort, 1)
 	for name, err := range map[string]error{
 		"validate": Validate(noPort, Rule{}), "create": create, "destroy": Destroy(noPort, 1), "query": query, "query_age": queryAge,
 		"flush": Flush(noPort), "isolate": Isolate(noPort, true), "get_aged_flows": aged, "pick_transfer_proxy": proxy,
+		"dev_dump": dump, "action_handle_create": indirect, "action_handle_query": queryIndirect, "action_handle_destroy": DestroyIndirect(noPort, 1),
 	} {
 		require.ErrorIs(t, err, syscall.ENODEV, name)
 		assert.True(t, strings.HasPrefix(err.Error(), "rte_flow "+name+" on port 31: "), err.Error())
@@ -77,6 +84,9 @@ func TestTheZeroHandleIsRefused(t *testing.T) {
 		Destroy(noPort, 0),
 		func() error { _, err := Query(noPort, 0); return err }(),
 		func() error { _, err := QueryAge(noPort, 0); return err }(),
+		func() error { _, err := QueryIndirect(noPort, 0); return err }(),
+		func() error { _, err := QueryIndirectAge(noPort, 0); return err }(),
+		DestroyIndirect(noPort, 0),
 	} {
 		var rerr *Error
 		require.ErrorAs(t, err, &rerr)
@@ -107,6 +117,7 @@ func FuzzRule(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d := &dice{data}
 		rule := d.rule()
+		rule.Actions = append(rule.Actions, Indirect{d.u32(), IndirectHandle(d.u32())})
 		if err := Validate(noPort, rule); !errors.Is(err, syscall.ENODEV) {
 			t.Errorf("%v: %v", rule, err)
 		}

@@ -29,6 +29,7 @@ func (d *dice) bytes(n int) []byte {
 
 func (d *dice) u16() uint16    { return binary.BigEndian.Uint16(d.bytes(2)) }
 func (d *dice) u32() uint32    { return binary.BigEndian.Uint32(d.bytes(4)) }
+func (d *dice) u24() uint32    { return d.u32() >> 8 }
 func (d *dice) n(n int) int    { return int(d.byte()) % n }
 func (d *dice) mac() MAC       { return MAC(d.bytes(6)) }
 func (d *dice) v4() netip.Addr { return netip.AddrFrom4([4]byte(d.bytes(4))) }
@@ -50,7 +51,7 @@ func match[T any](d *dice, value func() T) *Match[T] {
 }
 
 func (d *dice) item() Item {
-	switch d.n(9) {
+	switch d.n(14) {
 	case 0:
 		return Eth{match(d, d.mac), match(d, d.mac), match(d, d.u16)}
 	case 1:
@@ -69,8 +70,18 @@ func (d *dice) item() Item {
 		return ICMP6{match(d, d.byte), match(d, d.byte)}
 	case 7:
 		return RepresentedPort{d.u16()}
-	default:
+	case 8:
 		return PortID{d.u16()}
+	case 9:
+		return VLAN{match(d, d.u16), match(d, d.u16)}
+	case 10:
+		return VXLAN{match(d, d.u24)}
+	case 11:
+		return Mark{match(d, d.u32)}
+	case 12:
+		return Tag{match(d, d.u32), d.byte()}
+	default:
+		return Meta{match(d, d.u32)}
 	}
 }
 
@@ -85,7 +96,7 @@ func (d *dice) header() []byte {
 }
 
 func (d *dice) action() Action {
-	switch d.n(13) {
+	switch d.n(22) {
 	case 0:
 		return Sample{d.u32(), []Action{RawEncap{d.header()}, ToPortID{d.u16()}}}
 	case 1:
@@ -110,6 +121,24 @@ func (d *dice) action() Action {
 		return Queue{d.u16()}
 	case 11:
 		return ToRepresentedPort{d.u16()}
+	case 12:
+		return SetIPv4Src{d.v4()}
+	case 13:
+		return SetIPv4Dst{d.v4()}
+	case 14:
+		return SetIPv6Src{d.v6()}
+	case 15:
+		return SetIPv6Dst{d.v6()}
+	case 16:
+		return SetTPSrc{d.u16()}
+	case 17:
+		return SetTPDst{d.u16()}
+	case 18:
+		return PopVLAN{}
+	case 19:
+		return PushVLAN{d.u16()}
+	case 20:
+		return SetMark{d.u32()}
 	default:
 		return ToPortID{d.u16()}
 	}
@@ -136,8 +165,11 @@ func (d *dice) rule() Rule {
 
 // broken puts something into a rule that no rule may contain.
 func (d *dice) broken(r Rule) Rule {
-	items := []Item{nil, &Eth{}, IPv4{Src: Is(d.v6())}, IPv6{Dst: Is(netip.Addr{})}, (*TCP)(nil)}
-	actions := []Action{nil, &Drop{}, Age{Timeout: maxAge + 1}, Sample{Actions: []Action{Sample{}}}, Sample{Actions: []Action{nil}}}
+	items := []Item{nil, &Eth{}, IPv4{Src: Is(d.v6())}, IPv6{Dst: Is(netip.Addr{})}, (*TCP)(nil), VXLAN{Is[uint32](1 << 24)}}
+	actions := []Action{
+		nil, &Drop{}, Age{Timeout: maxAge + 1}, Sample{Actions: []Action{Sample{}}}, Sample{Actions: []Action{nil}},
+		SetIPv4Src{d.v6()}, SetIPv4Dst{}, SetIPv6Src{d.v4()}, SetIPv6Dst{},
+	}
 	if d.n(2) == 0 {
 		r.Pattern = append(r.Pattern, items[d.n(len(items))])
 	} else {

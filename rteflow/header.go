@@ -79,11 +79,9 @@ func readIPv6(b []byte) IPv6 {
 // headerBytes is what testpmd makes of the items: their fields, the IP version, and zeros.
 func headerBytes(items []Item) []byte {
 	var data []byte
-	var l layout
 	for _, it := range items {
-		l.describe(it)
 		start := len(data)
-		data = append(data, l.spec[:l.size]...)
+		data = append(data, newLayout(it).spec()...)
 		switch it.(type) {
 		case IPv4:
 			data[start] = 0x45

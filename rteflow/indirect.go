@@ -26,10 +26,9 @@ func CreateIndirect(port uint16, attr Attr, a Action) (IndirectHandle, error) {
 	if err := e.rule(r); err != nil {
 		return 0, err.in(op, port)
 	}
-	var cerr C.struct_rf_error
 	var handle C.uintptr_t
-	rc := C.rf_indirect_create(C.uint16_t(port), e.data(), C.size_t(len(e.buf)), &handle, &cerr)
-	return IndirectHandle(handle), ruleError(op, port, r, rc, &cerr)
+	rc := C.rf_indirect_create(C.uint16_t(port), e.data(), C.size_t(len(e.buf)), &handle, &e.err)
+	return IndirectHandle(handle), ruleError(op, port, r, rc, &e.err)
 }
 
 // DestroyIndirect removes the action. Drivers refuse as long as a rule uses it.

@@ -10,6 +10,7 @@ package rteflow
 import "C"
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -17,23 +18,33 @@ import (
 	"strconv"
 )
 
-// The largest header (IPv6), and the most fields that a header has here.
-const (
-	maxHeader = 40
-	maxFields = 6
-)
+// maxHeader is the largest header's size, IPv6's.
+const maxHeader = 40
 
 // layout is an item as its protocol's header lies on the wire: what rte_flow's own structs begin with, and what
-// testpmd calls it. It is meant to be used for one item after another, so that encoding a rule allocates nothing.
+// testpmd calls it.
 type layout struct {
-	kind             uint32
-	name             string // empty: not an item of this package
-	size             int    // of the header in bytes
-	spec, last, mask [maxHeader]byte
-	ranged           bool // last means something
-	count            int
-	room             [maxFields]field
+	room       []byte // 3 * maxHeader zeros, given by the owner: spec, mask and last, size each
+	texts      bool   // whether to collect fields, for text; encoding a rule does without, and allocates nothing
+	kind       uint32
+	name       string // empty: not an item of this package
+	size       int    // of the header in bytes
+	conditions int    // the number of fields that the item looks at
+	ranged     bool   // last means something
+	err        error  // of the first field that is invalid
+	fields     []field
 }
+
+// newLayout describes the item with its fields.
+func newLayout(it Item) *layout {
+	l := &layout{room: make([]byte, 3*maxHeader), texts: true}
+	l.describe(it)
+	return l
+}
+
+func (l *layout) spec() []byte { return l.room[:l.size] }
+func (l *layout) mask() []byte { return l.room[l.size : 2*l.size] }
+func (l *layout) last() []byte { return l.room[2*l.size : 3*l.size] }
 
 // field is a header's field with a condition.
 type field struct {
@@ -65,125 +76,113 @@ var (
 	nativeUint32 = codec[uint32]{4, putNative32, nativeText}
 )
 
-// describe makes l the item's layout. Unknown items, which a caller can only make of pointers to items, get no name.
+// describe makes l, which is new, the item's layout. Unknown items, which a caller can only make of pointers to items, get no name.
 func (l *layout) describe(it Item) {
 	switch it := it.(type) {
 	case Eth:
 		l.start(C.RTE_FLOW_ITEM_TYPE_ETH, "eth", 14)
-		add(l, "dst", 0, it.Dst, &macCodec)
-		add(l, "src", 6, it.Src, &macCodec)
-		add(l, "type", 12, it.Type, &hexCodec)
+		look(l, "dst", 0, it.Dst, &macCodec)
+		look(l, "src", 6, it.Src, &macCodec)
+		look(l, "type", 12, it.Type, &hexCodec)
 	case VLAN:
 		l.start(C.RTE_FLOW_ITEM_TYPE_VLAN, "vlan", 4)
-		add(l, "tci", 0, it.TCI, &hexCodec)
-		add(l, "inner_type", 2, it.InnerType, &hexCodec)
+		look(l, "tci", 0, it.TCI, &hexCodec)
+		look(l, "inner_type", 2, it.InnerType, &hexCodec)
 	case IPv4:
 		l.start(C.RTE_FLOW_ITEM_TYPE_IPV4, "ipv4", 20)
-		add(l, "tos", 1, it.TOS, &flagsCodec)
-		add(l, "fragment_offset", 6, it.FragmentOffset, &hexCodec)
-		add(l, "ttl", 8, it.TTL, &byteCodec)
-		add(l, "proto", 9, it.Proto, &byteCodec)
-		add(l, "src", 12, it.Src, &ipv4Codec)
-		add(l, "dst", 16, it.Dst, &ipv4Codec)
+		look(l, "tos", 1, it.TOS, &flagsCodec)
+		look(l, "fragment_offset", 6, it.FragmentOffset, &hexCodec)
+		look(l, "ttl", 8, it.TTL, &byteCodec)
+		look(l, "proto", 9, it.Proto, &byteCodec)
+		look(l, "src", 12, it.Src, &ipv4Codec)
+		look(l, "dst", 16, it.Dst, &ipv4Codec)
 	case IPv6:
 		l.start(C.RTE_FLOW_ITEM_TYPE_IPV6, "ipv6", 40)
-		add(l, "proto", 6, it.Proto, &byteCodec)
-		add(l, "hop", 7, it.HopLimit, &byteCodec)
-		add(l, "src", 8, it.Src, &ipv6Codec)
-		add(l, "dst", 24, it.Dst, &ipv6Codec)
+		look(l, "proto", 6, it.Proto, &byteCodec)
+		look(l, "hop", 7, it.HopLimit, &byteCodec)
+		look(l, "src", 8, it.Src, &ipv6Codec)
+		look(l, "dst", 24, it.Dst, &ipv6Codec)
 	case TCP:
 		l.start(C.RTE_FLOW_ITEM_TYPE_TCP, "tcp", 20)
-		add(l, "src", 0, it.SrcPort, &numberCodec)
-		add(l, "dst", 2, it.DstPort, &numberCodec)
-		add(l, "flags", 13, it.Flags, &flagsCodec)
+		look(l, "src", 0, it.SrcPort, &numberCodec)
+		look(l, "dst", 2, it.DstPort, &numberCodec)
+		look(l, "flags", 13, it.Flags, &flagsCodec)
 	case UDP:
 		l.start(C.RTE_FLOW_ITEM_TYPE_UDP, "udp", 8)
-		add(l, "src", 0, it.SrcPort, &numberCodec)
-		add(l, "dst", 2, it.DstPort, &numberCodec)
+		look(l, "src", 0, it.SrcPort, &numberCodec)
+		look(l, "dst", 2, it.DstPort, &numberCodec)
 	case ICMP:
 		l.start(C.RTE_FLOW_ITEM_TYPE_ICMP, "icmp", 8)
-		add(l, "type", 0, it.Type, &byteCodec)
-		add(l, "code", 1, it.Code, &byteCodec)
-		add(l, "ident", 4, it.Ident, &numberCodec)
+		look(l, "type", 0, it.Type, &byteCodec)
+		look(l, "code", 1, it.Code, &byteCodec)
+		look(l, "ident", 4, it.Ident, &numberCodec)
 	case ICMP6:
 		l.start(C.RTE_FLOW_ITEM_TYPE_ICMP6, "icmp6", 4)
-		add(l, "type", 0, it.Type, &byteCodec)
-		add(l, "code", 1, it.Code, &byteCodec)
+		look(l, "type", 0, it.Type, &byteCodec)
+		look(l, "code", 1, it.Code, &byteCodec)
 	case VXLAN:
 		l.start(C.RTE_FLOW_ITEM_TYPE_VXLAN, "vxlan", 8)
-		add(l, "vni", 4, it.VNI, &vniCodec)
+		look(l, "vni", 4, it.VNI, &vniCodec)
 	case Mark:
 		l.start(C.RTE_FLOW_ITEM_TYPE_MARK, "mark", 4)
-		add(l, "id", 0, it.ID, &nativeUint32)
+		look(l, "id", 0, it.ID, &nativeUint32)
 	case Tag:
 		l.start(C.RTE_FLOW_ITEM_TYPE_TAG, "tag", 5)
-		add(l, "data", 0, it.Data, &nativeUint32)
-		add(l, "index", 4, Is(it.Index), &byteCodec)
+		look(l, "data", 0, it.Data, &nativeUint32)
+		look(l, "index", 4, Is(it.Index), &byteCodec)
 	case Meta:
 		l.start(C.RTE_FLOW_ITEM_TYPE_META, "meta", 4)
-		add(l, "data", 0, it.Data, &nativeUint32)
+		look(l, "data", 0, it.Data, &nativeUint32)
 	case RepresentedPort:
 		l.start(C.RTE_FLOW_ITEM_TYPE_REPRESENTED_PORT, "represented_port", 2)
-		add(l, "ethdev_port_id", 0, Is(it.Port), &nativeUint16)
+		look(l, "ethdev_port_id", 0, Is(it.Port), &nativeUint16)
 	case PortID:
 		l.start(C.RTE_FLOW_ITEM_TYPE_PORT_ID, "port_id", 4)
-		add(l, "id", 0, Is(uint32(it.Port)), &nativeUint32)
-	default:
-		l.start(0, "", 0)
+		look(l, "id", 0, Is(uint32(it.Port)), &nativeUint32)
 	}
 }
 
 func (l *layout) start(kind uint32, name string, size int) {
 	l.kind, l.name, l.size = kind, name, size
-	l.spec, l.last, l.mask = [maxHeader]byte{}, [maxHeader]byte{}, [maxHeader]byte{}
-	l.ranged, l.count = false, 0
 }
 
-// fields are those that the item looks at.
-func (l *layout) fields() []field { return l.room[:l.count] }
-
-// add lets the item look at a field, unless m is nil.
-func add[T any](l *layout, name string, offset int, m *Match[T], c *codec[T]) {
+// look lets the item look at a field, unless m is nil.
+func look[T any](l *layout, name string, offset int, m *Match[T], c *codec[T]) {
 	if m == nil {
 		return
 	}
-	f := &l.room[l.count]
-	l.count++
-	*f = field{name: name, offset: offset, size: c.size, ranged: m.Last != nil, text: c.text}
+	l.conditions++
 	end := offset + c.size
-	f.err = c.put(l.spec[offset:end], m.Spec)
-	for i := offset; i < end; i++ {
-		l.mask[i] = 0xff
+	spec, mask, last := l.spec()[offset:end], l.mask()[offset:end], l.last()[offset:end]
+	err := c.put(spec, m.Spec)
+	for i := range mask {
+		mask[i] = 0xff
 	}
-	if m.Mask != nil && f.err == nil {
-		f.err = c.put(l.mask[offset:end], *m.Mask)
+	if m.Mask != nil && err == nil {
+		err = c.put(mask, *m.Mask)
 	}
 	// Besides a range, a field has a range of one: a last below its spec is undefined.
-	copy(l.last[offset:end], l.spec[offset:end])
-	if m.Last != nil && f.err == nil {
+	copy(last, spec)
+	if m.Last != nil && err == nil {
 		l.ranged = true
-		f.err = c.put(l.last[offset:end], *m.Last)
+		err = c.put(last, *m.Last)
 	}
-}
-
-// exact reports whether the field has one value only.
-func (l *layout) exact(f *field) bool {
-	for _, b := range l.mask[f.offset : f.offset+f.size] {
-		if b != 0xff {
-			return false
-		}
+	if err != nil && l.err == nil {
+		l.err = fmt.Errorf("%s: %w", name, err)
 	}
-	return !f.ranged
+	if l.texts {
+		l.fields = append(l.fields, field{name, offset, c.size, m.Last != nil, c.text, err})
+	}
 }
 
 // words are the field's condition in testpmd's syntax.
 func (l *layout) words(f *field) string {
 	end := f.offset + f.size
-	spec, last, mask := l.spec[f.offset:end], l.last[f.offset:end], l.mask[f.offset:end]
+	spec, mask, last := l.spec()[f.offset:end], l.mask()[f.offset:end], l.last()[f.offset:end]
 	switch {
 	case f.err != nil:
 		return fmt.Sprintf("%s is invalid (%v)", f.name, f.err)
-	case l.exact(f):
+	case !f.ranged && len(bytes.Trim(mask, "\xff")) == 0:
 		return f.name + " is " + f.text(spec)
 	case !f.ranged:
 		return fmt.Sprintf("%s spec %s %s mask %s", f.name, f.text(spec), f.name, f.text(mask))

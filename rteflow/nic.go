@@ -62,9 +62,8 @@ func Validate(port uint16, r Rule) error {
 	if err := e.rule(r); err != nil {
 		return err.in("validate", port)
 	}
-	var cerr C.struct_rf_error
-	rc := C.rf_validate(C.uint16_t(port), e.data(), C.size_t(len(e.buf)), &cerr)
-	return ruleError("validate", port, r, rc, &cerr)
+	rc := C.rf_validate(C.uint16_t(port), e.data(), C.size_t(len(e.buf)), &e.err)
+	return ruleError("validate", port, r, rc, &e.err)
 }
 
 // Create puts the rule into the NIC.
@@ -74,10 +73,9 @@ func Create(port uint16, r Rule) (Handle, error) {
 	if err := e.rule(r); err != nil {
 		return 0, err.in("create", port)
 	}
-	var cerr C.struct_rf_error
 	var flow C.uintptr_t
-	rc := C.rf_create(C.uint16_t(port), e.data(), C.size_t(len(e.buf)), &flow, &cerr)
-	return Handle(flow), ruleError("create", port, r, rc, &cerr)
+	rc := C.rf_create(C.uint16_t(port), e.data(), C.size_t(len(e.buf)), &flow, &e.err)
+	return Handle(flow), ruleError("create", port, r, rc, &e.err)
 }
 
 // Destroy removes the rule. After success h must not be used again; after an error the rule stands.

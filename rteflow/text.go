@@ -66,20 +66,17 @@ func closed(list string) string {
 }
 
 func itemName(it Item) string {
-	var l layout
-	l.describe(it)
-	if l.name != "" {
-		return l.name
+	if name := newLayout(it).name; name != "" {
+		return name
 	}
 	return fmt.Sprintf("unknown %T", it)
 }
 
 func itemText(it Item) string {
-	var l layout
-	l.describe(it)
+	l := newLayout(it)
 	words := []string{itemName(it)}
-	for i := range l.fields() {
-		words = append(words, l.words(&l.room[i]))
+	for i := range l.fields {
+		words = append(words, l.words(&l.fields[i]))
 	}
 	return strings.Join(words, " ")
 }

@@ -97,6 +97,29 @@ func TestRuleString(t *testing.T) {
 				"raw_decap { eth / ipv6 } / raw_encap { eth dst is 02:00:00:00:00:01 src is 02:00:00:00:00:0a type is 0x86dd } / drop / end",
 		},
 		{
+			"tags and marks",
+			Rule{
+				Attr{Transfer: true},
+				[]Item{
+					Mark{Is[uint32](7)}, Tag{Masked[uint32](1, 3), 2}, Meta{Is[uint32](9)}, Eth{},
+					VLAN{TCI: Masked[uint16](100, 0xfff), InnerType: Is[uint16](0x0800)}, IPv4{}, UDP{}, VXLAN{Is[uint32](70000)},
+				},
+				[]Action{PopVLAN{}, PushVLAN{0x88a8}, SetMark{8}, Indirect{ID: 3, Handle: 0xffff}},
+			},
+			"group 0 priority 0 transfer pattern mark id is 7 / tag data spec 1 data mask 3 index is 2 / meta data is 9 / eth / " +
+				"vlan tci spec 0x0064 tci mask 0x0fff inner_type is 0x0800 / ipv4 / udp / vxlan vni is 70000 / end actions " +
+				"of_pop_vlan / of_push_vlan ethertype 0x88a8 / mark id 8 / indirect 3 / end",
+		},
+		{
+			"rewriting",
+			Rule{Actions: []Action{
+				SetIPv4Src{netip.MustParseAddr("1.2.3.4")}, SetIPv4Dst{netip.MustParseAddr("5.6.7.8")},
+				SetIPv6Src{netip.MustParseAddr("fc00::1")}, SetIPv6Dst{netip.MustParseAddr("::ffff:1.2.3.4")}, SetTPSrc{1}, SetTPDst{2},
+			}},
+			"group 0 priority 0 pattern end actions set_ipv4_src ipv4_addr 1.2.3.4 / set_ipv4_dst ipv4_addr 5.6.7.8 / " +
+				"set_ipv6_src ipv6_addr fc00::1 / set_ipv6_dst ipv6_addr ::ffff:1.2.3.4 / set_tp_src port 1 / set_tp_dst port 2 / end",
+		},
+		{
 			"range",
 			Rule{Pattern: []Item{UDP{DstPort: &Match[uint16]{Spec: 80, Last: &last, Mask: &mask}}, ICMP6{Type: Is(uint8(128))}}},
 			"group 0 priority 0 pattern udp dst spec 80 dst last 90 dst mask 65535 / icmp6 type is 128 / end actions end",
@@ -136,6 +159,11 @@ func TestRuleCommands(t *testing.T) {
 		"flow create 7 group 1 priority 0 transfer pattern eth / end actions raw_decap index 0 / raw_encap index 0 / " +
 			"sample ratio 1 index 0 / raw_encap index 2 / jump group 2 / end",
 	}, rule.Commands(7))
+}
+
+func TestIndirectCommand(t *testing.T) {
+	assert.Equal(t, "flow indirect_action 2 create action_id 5 transfer action age timeout 10 / end",
+		IndirectCommand(2, 5, Attr{Transfer: true}, Age{Timeout: 10}))
 }
 
 func TestHeadersThatTestpmdCannotExpress(t *testing.T) {

@@ -86,6 +86,11 @@ show_struct(enum rte_flow_item_type type, const void *p)
 	const struct rte_flow_item_udp *udp = p;
 	const struct rte_flow_item_icmp *icmp = p;
 	const struct rte_flow_item_icmp6 *icmp6 = p;
+	const struct rte_flow_item_vlan *vlan = p;
+	const struct rte_flow_item_vxlan *vxlan = p;
+	const struct rte_flow_item_mark *mark = p;
+	const struct rte_flow_item_tag *tag = p;
+	const struct rte_flow_item_meta *meta = p;
 	const struct rte_flow_item_ethdev *ethdev = p;
 	const struct rte_flow_item_port_id *port = p;
 
@@ -113,6 +118,27 @@ show_struct(enum rte_flow_item_type type, const void *p)
 		break;
 	case RTE_FLOW_ITEM_TYPE_ICMP6:
 		printf(" type=%u code=%u", icmp6->type, icmp6->code);
+		break;
+	case RTE_FLOW_ITEM_TYPE_VLAN:
+		printf(" tci=%04x inner=%04x more=%u",
+		       rte_be_to_cpu_16(vlan->hdr.vlan_tci),
+		       rte_be_to_cpu_16(vlan->hdr.eth_proto),
+		       vlan->has_more_vlan | vlan->reserved);
+		break;
+	case RTE_FLOW_ITEM_TYPE_VXLAN:
+		printf(" flags=%02x", vxlan->flags);
+		show_hex("vni", vxlan->vni, sizeof(vxlan->vni));
+		printf(" reserved=%u", vxlan->rsvd0[0] | vxlan->rsvd0[1] |
+		       vxlan->rsvd0[2] | vxlan->rsvd1);
+		break;
+	case RTE_FLOW_ITEM_TYPE_MARK:
+		printf(" id=%u", mark->id);
+		break;
+	case RTE_FLOW_ITEM_TYPE_TAG:
+		printf(" data=%u index=%u", tag->data, tag->index);
+		break;
+	case RTE_FLOW_ITEM_TYPE_META:
+		printf(" data=%u", meta->data);
 		break;
 	case RTE_FLOW_ITEM_TYPE_REPRESENTED_PORT:
 		printf(" port=%u", ethdev->port_id);
@@ -161,6 +187,9 @@ show_conf(const struct rte_flow_action *action)
 	const struct rte_flow_action_raw_encap *encap = action->conf;
 	const struct rte_flow_action_raw_decap *decap = action->conf;
 	const struct rte_flow_action_sample *sample = action->conf;
+	const struct rte_flow_action_set_tp *tp = action->conf;
+	const struct rte_flow_action_of_push_vlan *vlan = action->conf;
+	const struct rte_flow_action_mark *mark = action->conf;
 
 	switch (action->type) {
 	case RTE_FLOW_ACTION_TYPE_JUMP:
@@ -185,6 +214,27 @@ show_conf(const struct rte_flow_action *action)
 	case RTE_FLOW_ACTION_TYPE_SET_MAC_SRC:
 	case RTE_FLOW_ACTION_TYPE_SET_MAC_DST:
 		show_hex("mac", action->conf, 6);
+		break;
+	case RTE_FLOW_ACTION_TYPE_SET_IPV4_SRC:
+	case RTE_FLOW_ACTION_TYPE_SET_IPV4_DST:
+		show_hex("addr", action->conf, 4);
+		break;
+	case RTE_FLOW_ACTION_TYPE_SET_IPV6_SRC:
+	case RTE_FLOW_ACTION_TYPE_SET_IPV6_DST:
+		show_hex("addr", action->conf, 16);
+		break;
+	case RTE_FLOW_ACTION_TYPE_SET_TP_SRC:
+	case RTE_FLOW_ACTION_TYPE_SET_TP_DST:
+		printf(" port=%u", rte_be_to_cpu_16(tp->port));
+		break;
+	case RTE_FLOW_ACTION_TYPE_OF_PUSH_VLAN:
+		printf(" type=%04x", rte_be_to_cpu_16(vlan->ethertype));
+		break;
+	case RTE_FLOW_ACTION_TYPE_MARK:
+		printf(" id=%u", mark->id);
+		break;
+	case RTE_FLOW_ACTION_TYPE_INDIRECT:
+		printf(" handle=%" PRIxPTR, (uintptr_t)action->conf);
 		break;
 	case RTE_FLOW_ACTION_TYPE_RAW_ENCAP:
 		printf(" preserve=%d", encap->preserve != NULL);
