@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 
@@ -21,6 +22,18 @@ asynchronous_signals(sigset_t *set)
 	sigfillset(set);
 	for (i = 0; i < sizeof(own) / sizeof(own[0]); i++)
 		sigdelset(set, own[i]);
+}
+
+/*
+ * Go calls from changing threads. Were each to get an arena of its own, drivers
+ * that allocate would run into its system calls: such arenas grow by a page at
+ * a time. No thread allocates while it handles packets, so one is enough. This
+ * is said before there are threads, since each keeps the arena that it has.
+ */
+static void __attribute__((constructor))
+use_one_malloc_arena(void)
+{
+	mallopt(M_ARENA_MAX, 1);
 }
 
 int
