@@ -16,7 +16,7 @@ help: ## List the targets
 demo: build ## Install what is missing, build, and show a capture of offloaded packets (root)
 	build/demo
 
-test: setup-lint build lint cunit unit model e2e ## Install what is missing, build, lint, run every test (root)
+test: setup-lint build lint cunit unit e2e ## Install what is missing, build, lint, run every test (root)
 
 setup: ## Install packages and fetch DPDK's driver headers
 	tools/setup.sh
