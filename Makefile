@@ -50,7 +50,7 @@ e2e: ## Run the end-to-end tests on the built binaries (root)
 	go test -count=1 -timeout 20m ./test/e2e/...
 
 model: ## Compare the test NIC with a reference on random rules and packets (root; they still differ on ties)
-	go test -race -count=1 ./test/model
+	go test -race -count=1 -v ./test/model -args $(MODEL)
 
 clean: ## Remove everything that was built
 	rm -rf build
