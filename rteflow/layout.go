@@ -182,7 +182,7 @@ func (l *layout) words(f *field) string {
 	switch {
 	case f.err != nil:
 		return fmt.Sprintf("%s is invalid (%v)", f.name, f.err)
-	case !f.ranged && len(bytes.Trim(mask, "\xff")) == 0:
+	case !f.ranged && bytes.Count(mask, []byte{0xff}) == len(mask):
 		return f.name + " is " + f.text(spec)
 	case !f.ranged:
 		return fmt.Sprintf("%s spec %s %s mask %s", f.name, f.text(spec), f.name, f.text(mask))

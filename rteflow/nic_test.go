@@ -175,6 +175,104 @@ func TestRulesLife(t *testing.T) {
 	}
 }
 
+// flows are n rules that differ in the TCP source port.
+func flows(p ports, n int) []Rule {
+	rules := make([]Rule, n)
+	for i := range rules {
+		rules[i] = flowRule(p)
+		rules[i].Pattern[3] = TCP{SrcPort: Is(uint16(i))}
+	}
+	return rules
+}
+
+func TestCreateBatch(t *testing.T) {
+	p := needNIC(t)
+	bad := captureRule(p)
+	bad.Actions = []Action{Jump{Group: 1}}
+	for _, tt := range []struct {
+		name   string
+		rules  []Rule
+		stand  int
+		errno  syscall.Errno
+		reason string
+	}{
+		{"none", nil, 0, 0, ""},
+		{"one", flows(p, 1), 1, 0, ""},
+		{"many", flows(p, 1000), 1000, 0, ""},
+		{"the first is refused", append([]Rule{bad}, flows(p, 70)...), 0, syscall.EINVAL, "action 0: jump"},
+		{"a later one is refused", append(flows(p, 130), bad, bad), 130, syscall.EINVAL, "action 0: jump"},
+		{"one of a next call is refused", append(flows(p, 64), bad), 64, syscall.EINVAL, "action 0: jump"},
+		{"one cannot be built", append(flows(p, 100), Rule{Actions: []Action{nil}}, bad), 100, syscall.EINVAL, "action 0: unknown <nil>"},
+		{"the first cannot be built", []Rule{{Pattern: []Item{nil}}}, 0, syscall.EINVAL, "item 0: unknown <nil>"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			handles, err := CreateBatch(p.vf0, tt.rules)
+			assert.Len(t, handles, tt.stand)
+			if tt.errno == 0 {
+				require.NoError(t, err)
+			} else {
+				var rerr *Error
+				require.ErrorAs(t, err, &rerr)
+				assert.Equal(t, "create", rerr.Op)
+				assert.Equal(t, p.vf0, rerr.Port)
+				assert.Equal(t, tt.errno, rerr.Errno)
+				assert.Equal(t, tt.reason, rerr.Cause)
+			}
+			dump, err := DevDump(p.vf0)
+			require.NoError(t, err)
+			assert.Equal(t, tt.stand, strings.Count(dump, "\n"), "a line for each rule")
+			for _, h := range handles {
+				require.NotZero(t, h)
+				require.NoError(t, Destroy(p.vf0, h))
+			}
+		})
+	}
+}
+
+func TestDevDump(t *testing.T) {
+	p := needNIC(t)
+	empty, err := DevDump(p.vf0)
+	require.NoError(t, err)
+	assert.Empty(t, empty)
+	_, err = Create(p.vf0, captureRule(p))
+	require.NoError(t, err)
+	dump, err := DevDump(p.vf0)
+	require.NoError(t, err)
+	assert.Contains(t, dump, "group 1 priority 0")
+	assert.Equal(t, 1, strings.Count(dump, "\n"))
+}
+
+func TestIndirectActions(t *testing.T) {
+	p := needNIC(t)
+	attr := Attr{Group: 2, Transfer: true}
+	count, err := CreateIndirect(p.vf0, attr, Count{})
+	if errors.Is(err, syscall.ENOSYS) {
+		t.Skip("the test NIC has no indirect actions yet")
+	}
+	require.NoError(t, err)
+	age, err := CreateIndirect(p.vf0, attr, Age{Timeout: 1, Context: 77})
+	require.NoError(t, err)
+	rule := flowRule(p)
+	rule.Actions = []Action{Indirect{1, count}, Indirect{2, age}, ToRepresentedPort{Port: p.vf7}}
+	other := rule
+	other.Pattern = []Item{RepresentedPort{Port: p.vf0}, Eth{}}
+	handles, err := CreateBatch(p.vf0, []Rule{rule, other})
+	require.NoError(t, err)
+	assert.ErrorIs(t, DestroyIndirect(p.vf0, count), syscall.EBUSY, "rules use it")
+	counters, err := QueryIndirect(p.vf0, count)
+	require.NoError(t, err)
+	assert.Zero(t, counters)
+	assert.Eventually(t, func() bool {
+		state, err := QueryIndirectAge(p.vf0, age)
+		return err == nil && state.Aged
+	}, 5*time.Second, 50*time.Millisecond)
+	for _, h := range handles {
+		require.NoError(t, Destroy(p.vf0, h))
+	}
+	require.NoError(t, DestroyIndirect(p.vf0, count))
+	require.NoError(t, DestroyIndirect(p.vf0, age))
+}
+
 func TestAgeing(t *testing.T) {
 	p := needNIC(t)
 	r := flowRule(p)

@@ -97,6 +97,11 @@ func TestRuleString(t *testing.T) {
 				"raw_decap { eth / ipv6 } / raw_encap { eth dst is 02:00:00:00:00:01 src is 02:00:00:00:00:0a type is 0x86dd } / drop / end",
 		},
 		{
+			"masks",
+			Rule{Pattern: []Item{IPv4{TOS: Masked[uint8](8, 0xfc), Dst: Masked(addr("10.0.0.0").Spec, addr("255.192.0.0").Spec)}}},
+			"group 0 priority 0 pattern ipv4 tos spec 0x08 tos mask 0xfc dst spec 10.0.0.0 dst mask 255.192.0.0 / end actions end",
+		},
+		{
 			"tags and marks",
 			Rule{
 				Attr{Transfer: true},
