@@ -8,7 +8,7 @@ version := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 gobuild := go build -ldflags "-X dpservice/dpservice/version.version=$(version)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lint unit cunit e2e model clean
+.PHONY: help setup build test demo lint unit cunit e2e model bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,10 @@ e2e: ## Run the end-to-end tests on the built binaries (root)
 
 model: ## Compare the test NIC with a reference on random rules and packets (root; they still differ on ties)
 	go test -race -count=1 -v ./test/model -args $(MODEL)
+
+bench: build ## Measure rules per second, rteflow beside dpdk-test-flow-perf, and write build/bench.json (root)
+	go build -o build/ ./tools/bench
+	build/bench
 
 clean: ## Remove everything that was built
 	rm -rf build

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command bench measures how many rules per second rteflow puts into the test NIC, beside dpdk-test-flow-perf, DPDK's own
+// program for that, with the same rules. The two take turns, each time in a new process with a new NIC.
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"dpservice/rteflow"
+	"dpservice/test/flowperf"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// The ways to put rules into the NIC.
+const (
+	flowPerf  = "dpdk-test-flow-perf"
+	create    = "rteflow.Create"
+	createNew = "rteflow.Create, new rules"
+	batch     = "rteflow.CreateBatch"
+)
+
+func run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	rules := flag.Int("rules", 100_000, "rules to insert")
+	repetitions := flag.Int("repetitions", 7, "how often each takes its turn")
+	goal := flag.Float64("goal", 0.9, "the least ratio of rteflow's median rate to dpdk-test-flow-perf's that is good; 0 takes any")
+	output := flag.String("o", "build/bench.json", "where to write the figures")
+	child := flag.String("child", "", "insert rules of this shape, say how long it took, and end (what the program starts itself for)")
+	way := flag.String("way", create, "the child's way to insert rules")
+	flag.Parse()
+	if *child != "" {
+		return insert(*child, *way, *rules, flag.Args())
+	}
+	b := bench{Rules: *rules, Repetitions: *repetitions}
+	if err := b.measure(ctx); err != nil {
+		return err
+	}
+	if err := b.report(os.Stdout, *output); err != nil {
+		return err
+	}
+	return b.check(*goal)
+}
+
+// bench is the figures, as they are written to the file.
+type bench struct {
+	Rules       int      `json:"rules"`
+	Repetitions int      `json:"repetitions"`
+	Shapes      []*shape `json:"shapes"`
+}
+
+// shape is one form of rule, and how fast it goes in.
+type shape struct {
+	Name string   `json:"name"`
+	Rule string   `json:"rule"`
+	Ways []*rates `json:"ways"`
+}
+
+// rates is the rules per second, by repetition.
+type rates struct {
+	Way    string    `json:"way"`
+	Rates  []float64 `json:"rules_per_second"`
+	Median float64   `json:"median"`
+	Ratio  float64   `json:"ratio"` // of the medians, to dpdk-test-flow-perf
+}
+
+func (b *bench) measure(ctx context.Context) error {
+	installed, err := flowperf.Install(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range forms {
+		s := &shape{Name: f.name, Rule: f.rule(rteflow.Is(address(0))).String(), Ways: []*rates{{Way: flowPerf}, {Way: create}, {Way: batch}, {Way: createNew}}}
+		b.Shapes = append(b.Shapes, s)
+		for range b.Repetitions {
+			if err := s.turn(ctx, installed, f, b.Rules); err != nil {
+				return errors.Join(err, installed.Remove())
+			}
+		}
+		s.summarize()
+	}
+	return installed.Remove()
+}
+
+// turn lets each way insert the rules once.
+func (s *shape) turn(ctx context.Context, installed *flowperf.Installed, f form, rules int) error {
+	for _, w := range s.Ways {
+		took, err := w.once(ctx, installed, f, rules)
+		if err != nil {
+			return fmt.Errorf("%s, %s: %w", s.Name, w.Way, err)
+		}
+		w.Rates = append(w.Rates, float64(rules)/took.Seconds())
+	}
+	return nil
+}
+
+func (w *rates) once(ctx context.Context, installed *flowperf.Installed, f form, rules int) (time.Duration, error) {
+	if w.Way == flowPerf {
+		result, err := installed.Measure(ctx, flowperf.Run{Rules: rules, Rule: f.options})
+		return result.Insertion, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
+	args := append([]string{"-child", f.name, "-way", w.Way, "-rules", fmt.Sprint(rules), "--"}, installed.EAL(eal())...)
+	cmd := exec.CommandContext(ctx, self, args...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.Output()
+	if err != nil {
+		return 0, fmt.Errorf("%w: %s", err, stderr.String())
+	}
+	return time.ParseDuration(string(out))
+}
+
+func (s *shape) summarize() {
+	for _, w := range s.Ways {
+		w.Median = median(w.Rates)
+		w.Ratio = w.Median / s.Ways[0].Median
+	}
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	half := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[half]
+	}
+	return (sorted[half-1] + sorted[half]) / 2
+}
+
+func (b *bench) report(w io.Writer, path string) error {
+	fmt.Fprintf(w, "%d rules, %d turns each; thousands of rules per second\n\n", b.Rules, b.Repetitions)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "SHAPE\tWAY\tMEDIAN\tLEAST\tMOST\tRATIO")
+	for _, s := range b.Shapes {
+		for _, r := range s.Ways {
+			fmt.Fprintf(table, "%s\t%s\t%.0f\t%.0f\t%.0f\t%.2f\n", s.Name, r.Way, r.Median/1000,
+				slices.Min(r.Rates)/1000, slices.Max(r.Rates)/1000, r.Ratio)
+		}
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(b, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o644)
+}
+
+// check says whether the slowest of rteflow's ways is good enough.
+func (b *bench) check(goal float64) error {
+	worst := rates{Ratio: 1}
+	for _, s := range b.Shapes {
+		slowest := slices.MinFunc(s.Ways, func(x, y *rates) int { return cmp.Compare(x.Ratio, y.Ratio) })
+		if slowest.Ratio < worst.Ratio {
+			worst = *slowest
+		}
+	}
+	if worst.Ratio < goal {
+		return fmt.Errorf("%s is at %.2f of %s; the goal is %.2f", worst.Way, worst.Ratio, flowPerf, goal)
+	}
+	return nil
+}
