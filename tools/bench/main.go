@@ -5,7 +5,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -172,17 +171,15 @@ func (b *bench) report(w io.Writer, path string) error {
 	return os.WriteFile(path, append(text, '\n'), 0o644)
 }
 
-// check says whether the slowest of rteflow's ways is good enough.
+// check says whether rteflow is good enough, where it does as dpdk-test-flow-perf: with rules that are there already.
 func (b *bench) check(goal float64) error {
-	worst := rates{Ratio: 1}
+	var errs []error
 	for _, s := range b.Shapes {
-		slowest := slices.MinFunc(s.Ways, func(x, y *rates) int { return cmp.Compare(x.Ratio, y.Ratio) })
-		if slowest.Ratio < worst.Ratio {
-			worst = *slowest
+		for _, w := range s.Ways {
+			if w.Way != createNew && w.Ratio < goal {
+				errs = append(errs, fmt.Errorf("%s, %s: at %.2f of %s; the goal is %.2f", s.Name, w.Way, w.Ratio, flowPerf, goal))
+			}
 		}
 	}
-	if worst.Ratio < goal {
-		return fmt.Errorf("%s is at %.2f of %s; the goal is %.2f", worst.Way, worst.Ratio, flowPerf, goal)
-	}
-	return nil
+	return errors.Join(errs...)
 }
