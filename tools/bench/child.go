@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
-	dpdk "dpservice/cgo/eal"
+	"dpservice/cgo/eal"
 	"dpservice/cgo/ethdev"
 	"dpservice/cgo/mempool"
 	"dpservice/rteflow"
@@ -62,20 +60,17 @@ func address(number int) netip.Addr {
 	return netip.AddrFrom4([4]byte{byte(number >> 24), byte(number >> 16), byte(number >> 8), byte(number)})
 }
 
-// eal is the file prefix of a child's EAL.
-func eal() string { return fmt.Sprintf("bench-%d", os.Getpid()) }
-
 // insert starts a NIC, puts rules into it, and prints how long that took.
 func insert(name, way string, rules int, args []string) error {
 	index := slices.IndexFunc(forms, func(f form) bool { return f.name == name })
 	if index < 0 {
 		return fmt.Errorf("no rule shape %q", name)
 	}
-	if err := dpdk.Init(args); err != nil {
+	if err := eal.Init(args); err != nil {
 		return err
 	}
 	took, err := insertInto(forms[index], way, rules)
-	if err := errors.Join(err, closePorts(), dpdk.Cleanup()); err != nil {
+	if err := errors.Join(err, closePorts(), eal.Cleanup()); err != nil {
 		return err
 	}
 	fmt.Print(took)
@@ -159,5 +154,5 @@ func closePorts() error {
 	for _, port := range slices.Backward(ethdev.List()) {
 		errs = append(errs, ethdev.Stop(port), ethdev.Close(port))
 	}
-	return errors.Join(append(errs, os.RemoveAll(filepath.Join("/var/run/dpdk", eal())))...)
+	return errors.Join(errs...)
 }

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -123,7 +124,9 @@ func (w *rates) once(ctx context.Context, installed *flowperf.Installed, f form,
 	if err != nil {
 		return 0, err
 	}
-	args := append([]string{"-child", f.name, "-way", w.Way, "-rules", fmt.Sprint(rules), "--"}, installed.EAL(eal())...)
+	prefix := fmt.Sprintf("bench-%d", os.Getpid())
+	defer os.RemoveAll(filepath.Join("/var/run/dpdk", prefix))
+	args := append([]string{"-child", f.name, "-way", w.Way, "-rules", fmt.Sprint(rules), "--"}, installed.EAL(prefix)...)
 	cmd := exec.CommandContext(ctx, self, args...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
