@@ -107,7 +107,10 @@ func TestEveryCallFails(t *testing.T) {
 				}
 				assert.ElementsMatch(t, believed, names)
 				assert.Len(t, b.nic.Rules(), len(names))
-				for id := range b.graph.offloaded {
+				for id, on := range b.graph.offloaded {
+					if !on {
+						continue // offered again
+					}
 					assert.Contains(t, standing(b), id, "the graph leaves it to the NIC")
 				}
 				assert.Empty(t, b.nic.Misuse())

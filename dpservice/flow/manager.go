@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"dpservice/graph"
@@ -57,8 +58,8 @@ type Stats struct {
 	Rules   int    // that stand
 	Created uint64 // ever
 	Aged    uint64
-	Refused uint64 // flows left to the software since the NIC refused their rule
-	Limited uint64 // flows left to the software since there were Max rules
+	Refused uint64 // times a flow was left to the software since the NIC refused its rule
+	Limited uint64 // and since there were Max rules
 }
 
 // Manager keeps the NIC's flow rules in step with the graph's flows. It is safe for concurrent use.
@@ -66,9 +67,10 @@ type Manager struct {
 	cfg     Config
 	refused rareLog
 
-	mu    sync.Mutex
-	rules map[uint64]*rule // by flow id
-	stats Stats
+	mu      sync.Mutex
+	rules   map[uint64]*rule    // by flow id
+	waiting map[uint64]struct{} // ids of flows in software that the NIC may take later
+	stats   Stats
 }
 
 // rule is a flow's rule in the NIC.
@@ -82,7 +84,7 @@ func (r *rule) name() string { return fmt.Sprintf("flow/%x", r.id) }
 
 // New returns a Manager without rules.
 func New(cfg Config) *Manager {
-	return &Manager{cfg: cfg, rules: map[uint64]*rule{}, refused: rareLog{log: cfg.Log, every: 10 * time.Second}}
+	return &Manager{cfg: cfg, rules: map[uint64]*rule{}, waiting: map[uint64]struct{}{}, refused: rareLog{log: cfg.Log, every: 10 * time.Second}}
 }
 
 // agePeriod is how often the NIC is asked which rules have aged.
@@ -113,6 +115,7 @@ func (m *Manager) handle(e graph.FlowEvent) {
 	underlay, interfaceExists := m.cfg.Underlay(e.Flow.Key.Interface)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	delete(m.waiting, e.Flow.ID)
 	old := m.rules[e.Flow.ID]
 	if old != nil && !m.remove(old) {
 		return
@@ -127,20 +130,48 @@ func (m *Manager) handle(e graph.FlowEvent) {
 	}
 }
 
-// offload makes a flow's rule, if the NIC will have it. If not, the flow stays in software, for good: the graph does not
-// offer it again.
+// offload makes a flow's rule, if the NIC will have it. If not, the flow stays in software: for good if its rule is one that
+// the NIC does not know, else until it is offered again.
 func (m *Manager) offload(f graph.Flow, underlay netip.Addr) {
 	if !m.cfg.NIC.Has(f.Verdict.InPort) || !m.cfg.NIC.Has(f.Verdict.TxPort) {
 		return
 	}
 	if len(m.rules) >= m.cfg.Max {
 		m.stats.Limited++
+		m.waiting[f.ID] = struct{}{}
 		m.refused.warn("a flow stays in software: as many rules as may be stand in the NIC", "rules", len(m.rules))
 		return
 	}
 	if err := m.create(f, underlay); err != nil {
 		m.stats.Refused++
+		if isTransient(err) {
+			m.waiting[f.ID] = struct{}{}
+		}
 		m.refused.warn("a flow stays in software: the NIC cannot take its rule", "flow", f.Key, "err", err)
+	}
+}
+
+// isTransient reports whether the NIC may take the same rule another time.
+func isTransient(err error) bool {
+	var refusal *rteflow.Error
+	return errors.As(err, &refusal) && refusal.Errno != syscall.ENOTSUP && refusal.Errno != syscall.EINVAL
+}
+
+// offersAtOnce bounds what a NIC that refuses everything costs.
+const offersAtOnce = 64
+
+// offerAgain has the graph announce flows that wait, with their next packets.
+func (m *Manager) offerAgain() {
+	offers := min(offersAtOnce, m.cfg.Max-len(m.rules))
+	for id := range m.waiting {
+		if offers <= 0 {
+			return
+		}
+		offers--
+		delete(m.waiting, id)
+		if err := m.cfg.Graph.SetOffloaded(id, false); err != nil && !errors.Is(err, graph.ErrNotFound) {
+			m.refused.warn("the graph does not offer a flow again", "err", err)
+		}
 	}
 }
 
@@ -200,10 +231,12 @@ func (m *Manager) age() {
 			m.forget(id)
 		}
 	}
+	m.offerAgain()
 }
 
 // forget ends a flow in the graph, unless it has ended there.
 func (m *Manager) forget(id uint64) {
+	delete(m.waiting, id)
 	if err := m.cfg.Graph.DeleteFlow(id); err != nil && !errors.Is(err, graph.ErrNotFound) {
 		m.refused.warn("the graph does not forget a flow", "err", err)
 	}

@@ -156,6 +156,44 @@ func TestRefusedFlowsStayInSoftware(t *testing.T) {
 	assert.Contains(t, b.log.String(), "the NIC cannot take its rule")
 }
 
+// The NIC refused for want of something that it may have later, or there was no room.
+func TestFlowsAreOfferedAgain(t *testing.T) {
+	b := newBench()
+	b.nic.FailCalls(1)
+	b.begin(withID(1))
+	b.begin(withID(2))
+	b.begin(withID(3))
+	b.begin(withID(4))
+	require.Equal(t, map[uint64]bool{2: true, 3: true}, b.graph.offloaded)
+	b.age()
+	require.Len(t, b.graph.offloaded, 2, "there is no room")
+	b.end(withID(4))
+	b.end(withID(2))
+	b.age()
+	assert.Equal(t, map[uint64]bool{1: false, 2: true, 3: true}, b.graph.offloaded, "4 has ended")
+	b.begin(withID(1))
+	assert.True(t, b.graph.offloaded[1])
+	assert.Empty(t, b.waiting)
+}
+
+func TestARuleThatTheNICDoesNotKnowIsNotOfferedAgain(t *testing.T) {
+	b := newBench()
+	b.nic.refuse("create") // ENOTSUP
+	b.begin(withID(1))
+	b.age()
+	assert.Empty(t, b.graph.offloaded)
+}
+
+func TestOffersAreFew(t *testing.T) {
+	b := newBench()
+	b.cfg.Max = 10 * offersAtOnce
+	for id := range uint64(2 * offersAtOnce) {
+		b.waiting[id] = struct{}{}
+	}
+	b.age()
+	assert.Len(t, b.graph.offloaded, offersAtOnce)
+}
+
 func TestPortsWithoutRules(t *testing.T) {
 	b := newBench()
 	legacy := withID(1)
