@@ -5,6 +5,7 @@
 /* The one place for what differs between the versions of DPDK this driver is built with. */
 
 #include <rte_lcore.h>
+#include <rte_telemetry.h>
 #include <rte_thread.h>
 #include <rte_version.h>
 
@@ -46,6 +47,12 @@ esw_thread_join(esw_thread thread)
 	pthread_join(thread, NULL);
 }
 
+#endif
+
+#if RTE_VERSION >= RTE_VERSION_NUM(23, 3, 0, 0)
+#define esw_tel_add_number rte_tel_data_add_dict_uint
+#else
+#define esw_tel_add_number rte_tel_data_add_dict_u64
 #endif
 
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* pf0=ETHDEV,pf1=ETHDEV,vf0=ETHDEV,... : the ports of the NIC and what is behind each. */
+/* pf0=ETHDEV,pf1=ETHDEV,vf0=ETHDEV,... : the ports of the NIC and what is behind each. Faults too (see fault.c). */
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,15 +39,29 @@ parse_port_name(const char *key, enum esw_kind *kind, uint16_t *vf)
 }
 
 static int
-add_port(const char *key, const char *value, void *opaque)
+add_fault(struct esw_devargs *out, const char *key, const char *value)
+{
+	size_t at = strlen(out->faults), room = sizeof(out->faults) - at;
+	int len = snprintf(out->faults + at, room, "%s%s=%s", at == 0 ? "" : ",", key, value == NULL ? "" : value);
+
+	if (len >= 0 && (size_t)len < room)
+		return 0;
+	ESW_LOG(ERR, "%s: too many faults\n", key);
+	return -EINVAL;
+}
+
+static int
+add_argument(const char *key, const char *value, void *opaque)
 {
 	struct esw_devargs *out = opaque;
 	enum esw_kind kind;
 	uint16_t vf;
 	uint32_t i;
 
+	if (esw_fault_is_key(key))
+		return add_fault(out, key, value);
 	if (parse_port_name(key, &kind, &vf) < 0) {
-		ESW_LOG(ERR, "unknown argument %s: pf0, pf1 or vf0..vf%u\n", key, ESW_MAX_VF_ID);
+		ESW_LOG(ERR, "unknown argument %s: pf0, pf1, vf0..vf%u or a fault\n", key, ESW_MAX_VF_ID);
 		return -EINVAL;
 	}
 	for (i = 0; i < out->ports; i++) {
@@ -91,7 +106,7 @@ esw_devargs_parse(const char *args, struct esw_devargs *out)
 		ESW_LOG(ERR, "malformed arguments: %s\n", args);
 		return -EINVAL;
 	}
-	ret = rte_kvargs_process(kvargs, NULL, add_port, out);
+	ret = rte_kvargs_process(kvargs, NULL, add_argument, out);
 	rte_kvargs_free(kvargs);
 	if (ret < 0)
 		return -EINVAL;

@@ -14,6 +14,7 @@
 #include <rte_ring.h>
 
 #include "compat.h"
+#include "fault.h"
 #include "log.h"
 #include "match.h"
 #include "rewrite.h"
@@ -25,6 +26,7 @@
 #define ESW_BURST 32
 
 #define ESW_MAX_DESCS 4096
+#define ESW_MAX_FAULT_ARGS 512
 
 struct esw_nic;
 struct esw_port;
@@ -53,6 +55,7 @@ enum esw_stat {
 	ESW_STAT_RX_FULL,
 	ESW_STAT_RX_NO_MBUF,
 	ESW_STAT_RX_TOO_LONG,
+	ESW_STAT_FAULT_DROPPED,
 	ESW_STAT_MAX,
 };
 
@@ -175,10 +178,14 @@ struct esw_port {
 	enum esw_kind kind;
 	uint16_t vf;
 	char name[RTE_ETH_NAME_MAX_LEN];
+	char label[8];			/* as the devargs call it */
 	struct rte_ether_addr mac;
 	uint32_t mtu;
 	bool started;
 	bool isolated;
+	bool far_stopped;		/* these two are faults */
+	bool link_down;
+	bool link_news;			/* the application is to be told of the link */
 	struct esw_far far;
 	struct esw_groups transfer;
 	struct esw_groups ingress;
@@ -213,6 +220,7 @@ struct esw_nic {
 	pthread_mutex_t flow_lock;	/* serialises everything that changes rules; the pipeline never takes it */
 	struct rte_rcu_qsbr *rcu;
 	struct esw_age_wheel ages;
+	struct esw_faults faults;
 	bool alarm;
 	bool running;
 	esw_thread thread;
@@ -227,6 +235,7 @@ struct esw_devargs {
 		uint16_t vf;
 		char far[RTE_ETH_NAME_MAX_LEN];
 	} port[ESW_MAX_PORTS];
+	char faults[ESW_MAX_FAULT_ARGS];	/* KEY=VALUE,... */
 };
 
 /* devargs.c */
@@ -236,6 +245,9 @@ int esw_devargs_parse(const char *args, struct esw_devargs *out);
 void esw_nic_port_closed(struct esw_port *port);
 struct esw_port *esw_nic_pf0(const struct esw_nic *nic);
 struct esw_port *esw_nic_port_by_ethdev(const struct esw_nic *nic, uint32_t ethdev);
+struct esw_port *esw_nic_port_by_name(const struct esw_nic *nic, const char *name);
+struct esw_nic *esw_nic_find_locked(const char *name);
+void esw_nics_unlock(void);
 
 static inline bool
 esw_port_in_switch(const struct esw_port *port)
@@ -245,6 +257,7 @@ esw_port_in_switch(const struct esw_port *port)
 
 /* ethdev.c */
 int esw_ethdev_create(struct esw_port *port);
+void esw_ethdev_link_changed(struct rte_eth_dev *dev);
 
 /* stats.c */
 int esw_stats_get(struct rte_eth_dev *dev, struct rte_eth_stats *stats);

@@ -123,6 +123,28 @@ dev_configure(struct rte_eth_dev *dev)
 }
 
 static int
+link_update(struct rte_eth_dev *dev, int wait __rte_unused)
+{
+	struct esw_port *port = dev->data->dev_private;
+	struct rte_eth_link link = { 0 };
+
+	if (port->started && !port->link_down)
+		esw_far_link(port, &link);
+	return rte_eth_linkstatus_set(dev, &link);
+}
+
+/* Looks at the link again, and tells the application if it has asked for that. */
+void
+esw_ethdev_link_changed(struct rte_eth_dev *dev)
+{
+	if (!dev->data->dev_started)
+		return;
+	link_update(dev, 0);
+	if (dev->data->dev_conf.intr_conf.lsc)
+		rte_eth_dev_callback_process(dev, RTE_ETH_EVENT_INTR_LSC, NULL);
+}
+
+static int
 dev_start(struct rte_eth_dev *dev)
 {
 	struct esw_port *port = dev->data->dev_private;
@@ -135,8 +157,8 @@ dev_start(struct rte_eth_dev *dev)
 	/* The far side's kernel interface may have got another MTU since. */
 	__atomic_store_n(&port->mtu, esw_far_mtu(port), __ATOMIC_RELAXED);
 	dev->data->mtu = port->mtu;
-	esw_far_link(port, &dev->data->dev_link);
 	__atomic_store_n(&port->started, true, __ATOMIC_RELEASE);
+	link_update(dev, 0);
 	return 0;
 }
 
@@ -274,17 +296,6 @@ tx_queue_setup(struct rte_eth_dev *dev, uint16_t queue, uint16_t descs __rte_unu
 	return 0;
 }
 
-static int
-link_update(struct rte_eth_dev *dev, int wait __rte_unused)
-{
-	struct esw_port *port = dev->data->dev_private;
-	struct rte_eth_link link = { 0 };
-
-	if (port->started)
-		esw_far_link(port, &link);
-	return rte_eth_linkstatus_set(dev, &link);
-}
-
 /* Every packet of the far side arrives; there is nothing to switch on or off. */
 static int
 accept_all(struct rte_eth_dev *dev __rte_unused)
@@ -358,7 +369,7 @@ esw_ethdev_create(struct esw_port *port)
 	dev->data->numa_node = port->nic->vdev->device.numa_node;
 	dev->data->promiscuous = 1;
 	dev->data->all_multicast = 1;
-	dev->data->dev_flags |= RTE_ETH_DEV_FLOW_OPS_THREAD_SAFE;
+	dev->data->dev_flags |= RTE_ETH_DEV_FLOW_OPS_THREAD_SAFE | RTE_ETH_DEV_INTR_LSC;
 	if (port->kind == ESW_VF) {
 		dev->data->dev_flags |= RTE_ETH_DEV_REPRESENTOR;
 		dev->data->representor_id = port->vf;

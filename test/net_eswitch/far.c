@@ -140,10 +140,28 @@ esw_far_close(struct esw_port *port)
 	port->far.pool = NULL;
 }
 
+static bool
+is_set(const bool *fault)
+{
+	return __atomic_load_n(fault, __ATOMIC_RELAXED);
+}
+
+static void
+lose(struct esw_port *port, struct rte_mbuf **pkts, uint16_t n)
+{
+	esw_count(port, ESW_STAT_FAULT_DROPPED, n);
+	rte_pktmbuf_free_bulk(pkts, n);
+}
+
 uint16_t
 esw_far_receive(struct esw_port *port, struct rte_mbuf **pkts, uint16_t n)
 {
-	return rte_eth_rx_burst(port->far.ethdev, 0, pkts, n);
+	n = rte_eth_rx_burst(port->far.ethdev, 0, pkts, n);
+	if (n == 0 || (!is_set(&port->link_down) && !is_set(&port->far_stopped)))
+		return n;
+	/* What comes now is lost: it shall not come all at once afterwards. */
+	lose(port, pkts, n);
+	return 0;
 }
 
 /* Sends out of the far side; returns how many it took. */
@@ -154,6 +172,12 @@ esw_far_send(struct esw_port *port, struct rte_mbuf **pkts, uint16_t n)
 	uint16_t i, sent = 0;
 	int tries;
 
+	if (is_set(&port->far_stopped))
+		return 0;
+	if (is_set(&port->link_down)) {
+		lose(port, pkts, n);
+		return n;
+	}
 	/* Sizes first: what is sent is not ours to look at any more. */
 	for (i = 0; i < n; i++)
 		bytes += pkts[i]->pkt_len;

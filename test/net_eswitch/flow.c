@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <rte_ethdev.h>
 
@@ -25,7 +26,9 @@ flow_validate(struct rte_eth_dev *dev, const struct rte_flow_attr *attr, const s
 	int ret;
 
 	pthread_mutex_lock(&port->nic->flow_lock);
-	ret = esw_rule_compile(port, attr, items, actions, &rule, error);
+	ret = esw_fault_call(port->nic, ESW_CALL_VALIDATE, error);
+	if (ret == 0)
+		ret = esw_rule_compile(port, attr, items, actions, &rule, error);
 	pthread_mutex_unlock(&port->nic->flow_lock);
 	if (ret == 0)
 		esw_program_free(rule.program);
@@ -75,6 +78,15 @@ insert(struct esw_port *port, struct rte_flow *flow, const struct esw_rule *rule
 	return 0;
 }
 
+static void
+delay(const struct esw_nic *nic)
+{
+	uint32_t us = esw_fault_create_delay(nic);
+
+	if (us > 0)
+		usleep(us);
+}
+
 static struct rte_flow *
 flow_create(struct rte_eth_dev *dev, const struct rte_flow_attr *attr, const struct rte_flow_item items[],
 	    const struct rte_flow_action actions[], struct rte_flow_error *error)
@@ -88,8 +100,11 @@ flow_create(struct rte_eth_dev *dev, const struct rte_flow_attr *attr, const str
 		esw_flow_error(error, ENOMEM, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL, "no memory");
 		return NULL;
 	}
+	delay(port->nic);
 	pthread_mutex_lock(&port->nic->flow_lock);
-	ret = esw_rule_compile(port, attr, items, actions, &rule, error);
+	ret = esw_fault_call(port->nic, ESW_CALL_CREATE, error);
+	if (ret == 0)
+		ret = esw_rule_compile(port, attr, items, actions, &rule, error);
 	if (ret == 0) {
 		ret = insert(port, flow, &rule);
 		if (ret < 0)
@@ -124,15 +139,20 @@ static int
 flow_destroy(struct rte_eth_dev *dev, struct rte_flow *flow, struct rte_flow_error *error)
 {
 	struct esw_port *port = port_of(dev);
+	int ret;
 
 	if (!owns(port, flow))
 		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_HANDLE, flow, "no rule of this port");
 	pthread_mutex_lock(&port->nic->flow_lock);
-	detach(flow);
-	esw_pipeline_wait(port->nic);
+	ret = esw_fault_call(port->nic, ESW_CALL_DESTROY, error);
+	if (ret == 0) {
+		detach(flow);
+		esw_pipeline_wait(port->nic);
+	}
 	pthread_mutex_unlock(&port->nic->flow_lock);
-	flow_free(flow);
-	return 0;
+	if (ret == 0)
+		flow_free(flow);
+	return ret;
 }
 
 /* Destroys all rules that were created on the port. */
@@ -155,11 +175,27 @@ esw_flow_flush_port(struct esw_port *port)
 	}
 }
 
+/* For the calls that do without the NIC's lock, or take it later. */
 static int
-flow_flush(struct rte_eth_dev *dev, struct rte_flow_error *error __rte_unused)
+count_call(struct esw_port *port, enum esw_call call, struct rte_flow_error *error)
 {
-	esw_flow_flush_port(port_of(dev));
-	return 0;
+	int ret;
+
+	pthread_mutex_lock(&port->nic->flow_lock);
+	ret = esw_fault_call(port->nic, call, error);
+	pthread_mutex_unlock(&port->nic->flow_lock);
+	return ret;
+}
+
+static int
+flow_flush(struct rte_eth_dev *dev, struct rte_flow_error *error)
+{
+	struct esw_port *port = port_of(dev);
+	int ret = count_call(port, ESW_CALL_FLUSH, error);
+
+	if (ret == 0)
+		esw_flow_flush_port(port);
+	return ret;
 }
 
 static int
@@ -216,11 +252,12 @@ flow_query(struct rte_eth_dev *dev, struct rte_flow *flow, const struct rte_flow
 	   struct rte_flow_error *error)
 {
 	struct esw_port *port = port_of(dev);
-	int ret = 0;
+	int ret;
 
 	if (!owns(port, flow))
 		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_HANDLE, flow, "no rule of this port");
 	pthread_mutex_lock(&port->nic->flow_lock);
+	ret = esw_fault_call(port->nic, ESW_CALL_QUERY, error);
 	for (; ret == 0 && action->type != RTE_FLOW_ACTION_TYPE_END; action++)
 		ret = query_action(flow, action, data, error);
 	pthread_mutex_unlock(&port->nic->flow_lock);
@@ -231,7 +268,10 @@ static int
 flow_isolate(struct rte_eth_dev *dev, int set, struct rte_flow_error *error)
 {
 	struct esw_port *port = port_of(dev);
+	int ret = count_call(port, ESW_CALL_ISOLATE, error);
 
+	if (ret < 0)
+		return ret;
 	if (dev->data->dev_started)
 		return esw_flow_error(error, EBUSY, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL,
 				      "the port has to be stopped first");

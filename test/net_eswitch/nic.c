@@ -15,6 +15,9 @@ RTE_LOG_REGISTER(esw_logtype, pmd.net.eswitch, NOTICE);
 
 static TAILQ_HEAD(, esw_nic) nics = TAILQ_HEAD_INITIALIZER(nics);
 
+/* Telemetry's thread looks for NICs too. Taken before a NIC's flow_lock. */
+static pthread_mutex_t nics_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static int
 name_port(struct esw_port *port)
 {
@@ -22,6 +25,8 @@ name_port(struct esw_port *port)
 	size_t size = sizeof(port->name);
 	int len = 0;
 
+	snprintf(port->label, sizeof(port->label), port->kind == ESW_VF ? "vf%u" : "pf%u",
+		 port->kind == ESW_VF ? port->vf : port->kind == ESW_PF1);
 	switch (port->kind) {
 	case ESW_PF0:
 		len = snprintf(port->name, size, "%s", nic);
@@ -79,6 +84,7 @@ free_nic(struct esw_nic *nic)
 	uint32_t i;
 
 	esw_age_stop(nic);
+	esw_fault_stop(nic);
 	esw_pipeline_stop(nic);
 	for (i = 0; i < nic->ports; i++)
 		free_port(nic->port[i]);
@@ -114,6 +120,20 @@ open_ports(struct esw_nic *nic, const struct esw_devargs *args)
 			return ret;
 	}
 	return 0;
+}
+
+/* The faults that are there from the start. */
+static int
+set_faults(struct esw_nic *nic, const struct esw_devargs *args)
+{
+	char message[160];
+	int ret;
+
+	esw_fault_clear(nic);
+	ret = esw_fault_set(nic, args->faults, message, sizeof(message));
+	if (ret < 0)
+		ESW_LOG(ERR, "%s: %s\n", nic->name, message);
+	return ret;
 }
 
 static int
@@ -162,6 +182,22 @@ new_nic(struct rte_vdev_device *vdev)
 	return nic;
 }
 
+static void
+list_nic(struct esw_nic *nic)
+{
+	pthread_mutex_lock(&nics_lock);
+	TAILQ_INSERT_TAIL(&nics, nic, next);
+	pthread_mutex_unlock(&nics_lock);
+}
+
+static void
+unlist_nic(struct esw_nic *nic)
+{
+	pthread_mutex_lock(&nics_lock);
+	TAILQ_REMOVE(&nics, nic, next);
+	pthread_mutex_unlock(&nics_lock);
+}
+
 static int
 probe(struct rte_vdev_device *vdev)
 {
@@ -183,6 +219,8 @@ probe(struct rte_vdev_device *vdev)
 	if (ret == 0)
 		ret = open_ports(nic, &args);
 	if (ret == 0)
+		ret = set_faults(nic, &args);
+	if (ret == 0)
 		ret = esw_pipeline_start(nic);
 	if (ret == 0)
 		ret = esw_age_start(nic);
@@ -190,12 +228,12 @@ probe(struct rte_vdev_device *vdev)
 		free_nic(nic);
 		return ret;
 	}
-	TAILQ_INSERT_TAIL(&nics, nic, next);
+	list_nic(nic);
 	ret = create_ethdevs(nic);
 	if (ret < 0 && nic->open_ports > 0) {
 		close_ports(nic);
 	} else if (ret < 0) {
-		TAILQ_REMOVE(&nics, nic, next);
+		unlist_nic(nic);
 		free_nic(nic);
 	}
 	return ret;
@@ -226,7 +264,7 @@ esw_nic_port_closed(struct esw_port *port)
 	pthread_mutex_unlock(&nic->flow_lock);
 	if (--nic->open_ports > 0)
 		return;
-	TAILQ_REMOVE(&nics, nic, next);
+	unlist_nic(nic);
 	free_nic(nic);
 }
 
@@ -249,10 +287,44 @@ esw_nic_port_by_ethdev(const struct esw_nic *nic, uint32_t ethdev)
 	return NULL;
 }
 
+/* The NIC's port of that name, the ethdev's or the one of the devargs, or NULL. */
+struct esw_port *
+esw_nic_port_by_name(const struct esw_nic *nic, const char *name)
+{
+	uint32_t i;
+
+	for (i = 0; i < nic->ports; i++)
+		if (strcmp(nic->port[i]->label, name) == 0 || strcmp(nic->port[i]->name, name) == 0)
+			return nic->port[i];
+	return NULL;
+}
+
+/* The NIC of that name, which stays until esw_nics_unlock. NULL, and nothing is locked, when there is none. */
+struct esw_nic *
+esw_nic_find_locked(const char *name)
+{
+	struct esw_nic *nic;
+
+	pthread_mutex_lock(&nics_lock);
+	TAILQ_FOREACH(nic, &nics, next)
+		if (strcmp(nic->name, name) == 0)
+			return nic;
+	pthread_mutex_unlock(&nics_lock);
+	return NULL;
+}
+
+void
+esw_nics_unlock(void)
+{
+	pthread_mutex_unlock(&nics_lock);
+}
+
 static struct rte_vdev_driver driver = {
 	.probe = probe,
 	.remove = remove_nic,
 };
 
 RTE_PMD_REGISTER_VDEV(net_eswitch, driver);
-RTE_PMD_REGISTER_PARAM_STRING(net_eswitch, "pf0=<ethdev> pf1=<ethdev> vf<n>=<ethdev>");
+RTE_PMD_REGISTER_PARAM_STRING(net_eswitch, "pf0=<ethdev> pf1=<ethdev> vf<n>=<ethdev> "
+			      "fail_<call>=<n> fail_errno=<errno> create_delay_us=<us> far_stop=<port> "
+			      "link_down=<port>");

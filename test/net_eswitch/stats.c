@@ -26,6 +26,7 @@ static const char * const stat_names[ESW_STAT_MAX] = {
 	[ESW_STAT_RX_FULL] = "rx_full",
 	[ESW_STAT_RX_NO_MBUF] = "rx_no_mbuf",
 	[ESW_STAT_RX_TOO_LONG] = "rx_too_long",
+	[ESW_STAT_FAULT_DROPPED] = "fault_dropped",
 };
 
 static uint64_t

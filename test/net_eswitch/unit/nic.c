@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,6 +22,8 @@
 #define WAIT_US 2000000
 
 struct nic nic;
+bool nic_telemetry;
+const char *nic_faults;
 
 const struct rte_flow_attr ingress = { .ingress = 1 };
 const struct rte_flow_attr transfer = { .transfer = 1 };
@@ -46,6 +49,8 @@ start_eal(void)
 			 "--log-level", "lib.eal:4", "--file-prefix", prefix };
 
 	snprintf(prefix, sizeof(prefix), "eswunit%d", getpid());
+	if (nic_telemetry)
+		args[6] = "--telemetry";
 	return rte_eal_init(RTE_DIM(args), args);
 }
 
@@ -54,8 +59,14 @@ static int
 stop_eal(void)
 {
 	char *dir = strdup(rte_eal_get_runtime_dir());
+	char socket[PATH_MAX];
 	int ret = rte_eal_cleanup();
 
+	/* That of telemetry would go only when the process does. */
+	if (dir != NULL && nic_telemetry) {
+		snprintf(socket, sizeof(socket), "%s/dpdk_telemetry.v2", dir);
+		unlink(socket);
+	}
 	if (dir == NULL || rmdir(dir) < 0)
 		ret = -1;
 	free(dir);
@@ -96,6 +107,7 @@ start_port(uint16_t port)
 int
 nic_setup(void **state)
 {
+	char devargs[256];
 	int i;
 
 	(void)state;
@@ -107,7 +119,9 @@ nic_setup(void **state)
 	for (i = 0; i < NIC_PORTS; i++)
 		if (make_far(i) < 0)
 			return -1;
-	if (rte_vdev_init(NIC, "pf0=net_ring_far0,pf1=net_ring_far1,vf0=net_ring_far2,vf3=net_ring_far3") < 0)
+	snprintf(devargs, sizeof(devargs), "pf0=net_ring_far0,pf1=net_ring_far1,vf0=net_ring_far2,vf3=net_ring_far3%s%s",
+		 nic_faults == NULL ? "" : ",", nic_faults == NULL ? "" : nic_faults);
+	if (rte_vdev_init(NIC, devargs) < 0)
 		return -1;
 	for (i = 0; i < NIC_PORTS; i++) {
 		if (rte_eth_dev_get_port_by_name(port_names[i], &nic.port[i]) < 0 || start_port(nic.port[i]) < 0)

@@ -21,6 +21,12 @@ struct nic {
 
 extern struct nic nic;
 
+/* To be set before nic_setup: EAL has its telemetry. */
+extern bool nic_telemetry;
+
+/* Likewise: devargs besides the ports. */
+extern const char *nic_faults;
+
 /* Group fixtures: EAL and a NIC whose ports are started. */
 int nic_setup(void **state);
 int nic_teardown(void **state);

@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Faults for tests: calls of rte_flow that fail, rules that take their time, far sides that stand still, links that
+ * are down. The README has the words for them.
+ */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_alarm.h>
+#include <rte_kvargs.h>
+#include <rte_string_fns.h>
+
+#include "eswitch.h"
+
+/* What a call fails with unless told otherwise: no refusal of the NIC's own has it. */
+#define DEFAULT_CODE EIO
+
+/* Separates numbers, and names of ports; a comma separates devargs. */
+#define SEPARATOR ":"
+
+static const char * const call_names[ESW_CALLS] = {
+	[ESW_CALL_VALIDATE] = "validate",
+	[ESW_CALL_CREATE] = "create",
+	[ESW_CALL_DESTROY] = "destroy",
+	[ESW_CALL_FLUSH] = "flush",
+	[ESW_CALL_QUERY] = "query",
+	[ESW_CALL_ISOLATE] = "isolate",
+	[ESW_CALL_ANY] = "call",
+};
+
+/* What is being set; it counts once all of it is understood. */
+struct change {
+	const struct esw_nic *nic;
+	struct esw_fault_plan plan[ESW_CALLS];
+	int code;
+	uint32_t create_delay_us;
+	bool far_stopped[ESW_MAX_PORTS];
+	bool link_down[ESW_MAX_PORTS];
+	char *message;		/* of an error */
+	size_t size;
+};
+
+#define REFUSE(c, ...) (snprintf((c)->message, (c)->size, __VA_ARGS__), -EINVAL)
+
+const char *
+esw_call_name(enum esw_call call)
+{
+	return call_names[call];
+}
+
+static int
+parse_number(const char *text, uint64_t max, uint64_t *n, const char **rest)
+{
+	char *end;
+
+	errno = 0;
+	if (text[0] < '0' || text[0] > '9')
+		return -EINVAL;
+	*n = strtoull(text, &end, 10);
+	if (errno != 0 || *n > max)
+		return -EINVAL;
+	*rest = end;
+	return 0;
+}
+
+/* One of a plan's numbers: N, the Nth call, or N+, that and all behind it. */
+static int
+parse_nth(struct change *c, struct esw_fault_plan *plan, const char *text)
+{
+	const char *rest;
+	uint64_t n;
+
+	if (parse_number(text, UINT32_MAX, &n, &rest) < 0 || n == 0)
+		return REFUSE(c, "%s is no number of a call", text);
+	if (strcmp(rest, "+") == 0) {
+		plan->from = n;
+		return 0;
+	}
+	if (rest[0] != '\0')
+		return REFUSE(c, "%s is no number of a call", text);
+	if (plan->n == ESW_FAULT_NTH)
+		return REFUSE(c, "more than %u calls", ESW_FAULT_NTH);
+	plan->nth[plan->n++] = n;
+	return 0;
+}
+
+/* Numbers of calls, counted from now on; 0 for none. */
+static int
+parse_plan(struct change *c, enum esw_call call, char *value)
+{
+	struct esw_fault_plan *plan = &c->plan[call];
+	char *save, *text;
+	int ret = 0;
+
+	memset(plan, 0, sizeof(*plan));
+	plan->base = c->nic->faults.calls[call];
+	if (strcmp(value, "0") == 0)
+		return 0;
+	for (text = strtok_r(value, SEPARATOR, &save); ret == 0 && text != NULL; text = strtok_r(NULL, SEPARATOR, &save))
+		ret = parse_nth(c, plan, text);
+	return ret;
+}
+
+static int
+set_ports(struct change *c, bool *flags, char *value, bool on)
+{
+	const struct esw_port *port;
+	char *save, *text;
+
+	for (text = strtok_r(value, SEPARATOR, &save); text != NULL; text = strtok_r(NULL, SEPARATOR, &save)) {
+		port = esw_nic_port_by_name(c->nic, text);
+		if (port == NULL)
+			return REFUSE(c, "%s has no port %s", c->nic->name, text);
+		flags[port->index] = on;
+	}
+	return 0;
+}
+
+static int
+set_number(struct change *c, uint64_t max, const char *value, uint64_t *n)
+{
+	const char *rest;
+
+	if (parse_number(value, max, n, &rest) < 0 || rest[0] != '\0')
+		return REFUSE(c, "%s is no number up to %" PRIu64, value, max);
+	return 0;
+}
+
+/* The call that a key names behind fail_, or ESW_CALLS. */
+static enum esw_call
+call_of(const char *key)
+{
+	enum esw_call call = 0;
+
+	if (strncmp(key, "fail_", 5) != 0)
+		return ESW_CALLS;
+	while (call < ESW_CALLS && strcmp(call_names[call], key + 5) != 0)
+		call++;
+	return call;
+}
+
+static int
+set_value(struct change *c, const char *key, char *value)
+{
+	enum esw_call call = call_of(key);
+	uint64_t n = 0;
+	int ret;
+
+	if (call < ESW_CALLS)
+		return parse_plan(c, call, value);
+	if (strcmp(key, "fail_errno") == 0) {
+		ret = set_number(c, ESW_FAULT_ERRNO_MAX, value, &n);
+		c->code = n == 0 ? DEFAULT_CODE : (int)n;
+		return ret;
+	}
+	if (strcmp(key, "create_delay_us") == 0) {
+		ret = set_number(c, ESW_FAULT_DELAY_MAX, value, &n);
+		c->create_delay_us = n;
+		return ret;
+	}
+	if (strcmp(key, "far_stop") == 0)
+		return set_ports(c, c->far_stopped, value, true);
+	if (strcmp(key, "far_start") == 0)
+		return set_ports(c, c->far_stopped, value, false);
+	if (strcmp(key, "link_down") == 0)
+		return set_ports(c, c->link_down, value, true);
+	if (strcmp(key, "link_up") == 0)
+		return set_ports(c, c->link_down, value, false);
+	return REFUSE(c, "there is no fault %s", key);
+}
+
+static int
+set_pair(const char *key, const char *value, void *opaque)
+{
+	struct change *c = opaque;
+	char copy[ESW_FAULT_VALUE];
+
+	if (value == NULL || value[0] == '\0')
+		return REFUSE(c, "%s needs a value", key);
+	if (rte_strscpy(copy, value, sizeof(copy)) < 0)
+		return REFUSE(c, "the value of %s is too long", key);
+	return set_value(c, key, copy);
+}
+
+/* Whether a devarg is about a fault, and not about a port. */
+bool
+esw_fault_is_key(const char *key)
+{
+	static const char * const keys[] = {
+		"fail_errno", "create_delay_us", "far_stop", "far_start", "link_down", "link_up",
+	};
+	size_t i;
+
+	for (i = 0; i < RTE_DIM(keys); i++)
+		if (strcmp(key, keys[i]) == 0)
+			return true;
+	return call_of(key) < ESW_CALLS;
+}
+
+/* Tells the applications of links that have changed. */
+static void
+tell_links(void *arg)
+{
+	struct rte_eth_dev *tell[ESW_MAX_PORTS];
+	struct esw_nic *nic = arg;
+	uint32_t i;
+
+	pthread_mutex_lock(&nic->flow_lock);
+	for (i = 0; i < nic->ports; i++) {
+		tell[i] = nic->port[i]->link_news ? nic->port[i]->dev : NULL;
+		nic->port[i]->link_news = false;
+	}
+	pthread_mutex_unlock(&nic->flow_lock);
+	/* Without the lock: the callback may well call rte_flow. */
+	for (i = 0; i < nic->ports; i++)
+		if (tell[i] != NULL)
+			esw_ethdev_link_changed(tell[i]);
+}
+
+/* Waits for tell_links, which may be under way. */
+void
+esw_fault_stop(struct esw_nic *nic)
+{
+	rte_eal_alarm_cancel(tell_links, nic);
+}
+
+static void
+set_link(struct esw_port *port, bool down)
+{
+	if (port->link_down == down)
+		return;
+	__atomic_store_n(&port->link_down, down, __ATOMIC_RELAXED);
+	port->link_news = true;
+	/* As with a card, the news come on the interrupt thread. */
+	if (rte_eal_alarm_set(1, tell_links, port->nic) < 0)
+		ESW_LOG(ERR, "%s: nobody is told of its link: cannot set an alarm\n", port->name);
+}
+
+static void
+take(struct esw_nic *nic, const struct change *c)
+{
+	uint32_t i;
+
+	memcpy(nic->faults.plan, c->plan, sizeof(c->plan));
+	nic->faults.code = c->code;
+	__atomic_store_n(&nic->faults.create_delay_us, c->create_delay_us, __ATOMIC_RELAXED);
+	for (i = 0; i < nic->ports; i++) {
+		__atomic_store_n(&nic->port[i]->far_stopped, c->far_stopped[i], __ATOMIC_RELAXED);
+		set_link(nic->port[i], c->link_down[i]);
+	}
+}
+
+static void
+begin(struct change *c, const struct esw_nic *nic)
+{
+	uint32_t i;
+
+	c->nic = nic;
+	memcpy(c->plan, nic->faults.plan, sizeof(c->plan));
+	c->code = nic->faults.code;
+	c->create_delay_us = nic->faults.create_delay_us;
+	for (i = 0; i < nic->ports; i++) {
+		c->far_stopped[i] = nic->port[i]->far_stopped;
+		c->link_down[i] = nic->port[i]->link_down;
+	}
+}
+
+/* Takes KEY=VALUE,... or nothing of it; on error message says why. */
+int
+esw_fault_set(struct esw_nic *nic, const char *pairs, char *message, size_t size)
+{
+	struct change c = { .message = message, .size = size };
+	struct rte_kvargs *kvargs = rte_kvargs_parse(pairs, NULL);
+	int ret;
+
+	if (kvargs == NULL)
+		return REFUSE(&c, "wanted KEY=VALUE,... instead of %s", pairs);
+	pthread_mutex_lock(&nic->flow_lock);
+	begin(&c, nic);
+	ret = rte_kvargs_process(kvargs, NULL, set_pair, &c);
+	if (ret == 0)
+		take(nic, &c);
+	pthread_mutex_unlock(&nic->flow_lock);
+	rte_kvargs_free(kvargs);
+	return ret;
+}
+
+/* Ends all faults. */
+void
+esw_fault_clear(struct esw_nic *nic)
+{
+	const struct change none = { .nic = nic, .code = DEFAULT_CODE };
+
+	pthread_mutex_lock(&nic->flow_lock);
+	take(nic, &none);
+	pthread_mutex_unlock(&nic->flow_lock);
+}
+
+static bool
+planned(const struct esw_fault_plan *plan, uint64_t calls)
+{
+	uint64_t nth = calls - plan->base;
+	uint32_t i;
+
+	for (i = 0; i < plan->n; i++)
+		if (plan->nth[i] == nth)
+			return true;
+	return plan->from != 0 && nth >= plan->from;
+}
+
+/* Calls that are still to come and to fail; those behind N+ count as one until the Nth has come. */
+uint32_t
+esw_fault_pending(const struct esw_nic *nic)
+{
+	uint32_t i, pending = 0;
+	enum esw_call call;
+
+	for (call = 0; call < ESW_CALLS; call++) {
+		const struct esw_fault_plan *plan = &nic->faults.plan[call];
+		uint64_t nth = nic->faults.calls[call] - plan->base;
+
+		for (i = 0; i < plan->n; i++)
+			pending += plan->nth[i] > nth;
+		pending += plan->from > nth;
+	}
+	return pending;
+}
+
+/* Counts a call of rte_flow, and fails it when that is planned. The caller has the NIC's lock. */
+int
+esw_fault_call(struct esw_nic *nic, enum esw_call call, struct rte_flow_error *error)
+{
+	struct esw_faults *f = &nic->faults;
+	uint64_t nth = ++f->calls[call];
+	uint64_t any = ++f->calls[ESW_CALL_ANY];
+
+	if (!planned(&f->plan[call], nth) && !planned(&f->plan[ESW_CALL_ANY], any))
+		return 0;
+	f->failed[call]++;
+	f->failed[ESW_CALL_ANY]++;
+	return esw_flow_error(error, f->code, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL,
+			      "fault injected into %s %" PRIu64, call_names[call], nth);
+}
+
+/* How long a rule's creation is to take, in microseconds. */
+uint32_t
+esw_fault_create_delay(const struct esw_nic *nic)
+{
+	return __atomic_load_n(&nic->faults.create_delay_us, __ATOMIC_RELAXED);
+}
+
+/* Writes a plan as it was set. */
+void
+esw_fault_plan_text(const struct esw_fault_plan *plan, char *text, size_t size)
+{
+	size_t at = 0;
+	uint32_t i;
+
+	snprintf(text, size, "0");
+	for (i = 0; i < plan->n && at < size; i++)
+		at += snprintf(text + at, size - at, "%s%" PRIu64, i == 0 ? "" : SEPARATOR, plan->nth[i]);
+	if (plan->from != 0 && at < size)
+		snprintf(text + at, size - at, "%s%" PRIu64 "+", at == 0 ? "" : SEPARATOR, plan->from);
+}
