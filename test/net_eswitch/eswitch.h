@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/queue.h>
 
 #include <bus_vdev_driver.h>
@@ -321,6 +322,10 @@ void esw_program_free(struct esw_program *program);
 /* flow.c */
 int esw_flow_ops_get(struct rte_eth_dev *dev, const struct rte_flow_ops **ops);
 void esw_flow_flush_port(struct esw_port *port);
+
+/* dump.c */
+void esw_dump_rule(FILE *file, const struct rte_flow *flow);
+void esw_dump_counters(FILE *file, const struct rte_flow *flow);
 
 /* age.c */
 int esw_age_start(struct esw_nic *nic);

@@ -304,20 +304,8 @@ flow_aged(struct rte_eth_dev *dev, void **contexts, uint32_t n, struct rte_flow_
 static void
 dump(FILE *file, const struct rte_flow *flow)
 {
-	const struct esw_rule_info *rule = &flow->info;
-
-	fprintf(file, "%p: from %s, %s group %u priority %u, %u steps", (const void *)flow,
-		rule->source->name, rule->attr.transfer ? "transfer" : "ingress", rule->attr.group,
-		rule->attr.priority, flow->program->steps);
-	if (rule->jumps)
-		fprintf(file, ", jump %u", rule->jump);
-	if (rule->counted)
-		fprintf(file, ", %" PRIu64 " packets %" PRIu64 " bytes",
-			__atomic_load_n(&flow->hits, __ATOMIC_RELAXED),
-			__atomic_load_n(&flow->bytes, __ATOMIC_RELAXED));
-	if (rule->age_timeout != 0)
-		fprintf(file, ", ages after %u s%s", rule->age_timeout,
-			flow->age == ESW_AGE_AGED ? " (aged)" : "");
+	esw_dump_rule(file, flow);
+	esw_dump_counters(file, flow);
 	fputc('\n', file);
 }
 

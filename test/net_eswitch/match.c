@@ -315,6 +315,21 @@ esw_match_remove(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_e
 		group_drop(rcu, group, shape);
 }
 
+/* What the entry matches, as it was inserted. */
+void
+esw_match_pattern(const struct esw_entry *entry, struct esw_key *key, struct esw_key *mask)
+{
+	const struct esw_shape *shape = entry->shape;
+	uint32_t i;
+
+	memset(key, 0, sizeof(*key));
+	memset(mask, 0, sizeof(*mask));
+	for (i = 0; i < shape->words; i++) {
+		key->word[shape->word[i]] = entry->key[i];
+		mask->word[shape->word[i]] = shape->mask[i];
+	}
+}
+
 /* The oldest of a shape's entries that match the packet, or NULL. */
 static struct esw_entry *
 shape_lookup(const struct esw_shape *shape, const struct esw_key *key)

@@ -52,6 +52,7 @@ void esw_groups_free(struct esw_groups *groups);
 int esw_match_insert(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_entry *entry,
 		     const struct esw_pattern *pattern);
 void esw_match_remove(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_entry *entry);
+void esw_match_pattern(const struct esw_entry *entry, struct esw_key *key, struct esw_key *mask);
 struct esw_entry *esw_match_lookup(const struct esw_group *group, const struct esw_key *key);
 
 #endif

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <rte_string_fns.h>
@@ -147,6 +148,52 @@ answer_counters(struct esw_nic *nic, char *args __rte_unused, struct rte_tel_dat
 	return ret;
 }
 
+/* Adds the rule's line to the text of that size; false when it has no room any more. */
+static bool
+add_rule(char *text, size_t size, const struct rte_flow *flow)
+{
+	size_t len = 0, at = strlen(text);
+	char *line = NULL;
+	FILE *file = open_memstream(&line, &len);
+	bool fits;
+
+	if (file == NULL)
+		return false;
+	esw_dump_rule(file, flow);
+	fputc('\n', file);
+	fits = fclose(file) == 0 && len < size - at;
+	if (fits)
+		memcpy(text + at, line, len + 1);
+	free(line);
+	return fits;
+}
+
+/* Lines for as many rules as an answer holds, from the one of that number on. */
+static void
+list_rules(const struct esw_nic *nic, uint64_t first, char *text, size_t size)
+{
+	const struct rte_flow *flow;
+	uint64_t n = 0;
+	uint32_t i;
+
+	for (i = 0; i < nic->ports; i++)
+		TAILQ_FOREACH(flow, &nic->port[i]->flows, owned)
+			if (n++ >= first && !add_rule(text, size, flow))
+				return;
+}
+
+static int
+answer_rules(struct esw_nic *nic, char *args, struct rte_tel_data *data)
+{
+	uint64_t first = args == NULL ? 0 : strtoull(args, NULL, 10);
+	char text[RTE_TEL_MAX_SINGLE_STRING_LEN] = "";
+
+	pthread_mutex_lock(&nic->flow_lock);
+	list_rules(nic, first, text, sizeof(text));
+	pthread_mutex_unlock(&nic->flow_lock);
+	return rte_tel_data_string(data, text);
+}
+
 static int
 command_fault(const char *command __rte_unused, const char *params, struct rte_tel_data *data)
 {
@@ -159,10 +206,18 @@ command_counters(const char *command __rte_unused, const char *params, struct rt
 	return ask(params, data, answer_counters);
 }
 
+static int
+command_rules(const char *command __rte_unused, const char *params, struct rte_tel_data *data)
+{
+	return ask(params, data, answer_rules);
+}
+
 RTE_INIT(esw_telemetry)
 {
 	rte_telemetry_register_cmd("/net_eswitch/fault", command_fault,
 				   "Shows or sets faults. Parameters: VDEV, VDEV,clear or VDEV,KEY=VALUE,...");
 	rte_telemetry_register_cmd("/net_eswitch/counters", command_counters,
 				   "Calls of rte_flow that a NIC got and failed. Parameter: VDEV");
+	rte_telemetry_register_cmd("/net_eswitch/rules", command_rules,
+				   "Rules that stand in a NIC, a line each. Parameters: VDEV or VDEV,FIRST");
 }

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -306,4 +308,31 @@ void
 nic_destroy(int port, struct rte_flow *flow)
 {
 	assert_int_equal(rte_flow_destroy(nic.port[port], flow, NULL), 0);
+}
+
+static char answer[20000];
+
+static void
+read_answer(int fd)
+{
+	ssize_t n = recv(fd, answer, sizeof(answer) - 1, 0);
+
+	assert_true(n > 0);
+	answer[n] = '\0';
+}
+
+const char *
+nic_ask(const char *command)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+
+	assert_true(fd >= 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/dpdk_telemetry.v2", rte_eal_get_runtime_dir());
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	read_answer(fd);
+	assert_int_equal(send(fd, command, strlen(command), 0), strlen(command));
+	read_answer(fd);
+	close(fd);
+	return answer;
 }

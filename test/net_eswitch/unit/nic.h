@@ -48,6 +48,9 @@ void nic_assert_quiet(void);
 void nic_send(int port, const struct frame *f);
 uint64_t nic_stat(int port, const char *name);
 
+/* Asks DPDK's telemetry, if there is; the answer stays until the next. */
+const char *nic_ask(const char *command);
+
 /* Rules. Arguments in the order a rule is written. */
 extern const struct rte_flow_attr ingress, transfer;
 struct rte_flow_attr transfer_group(uint32_t group);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Faults: set through telemetry's socket and through devargs, and what they do. */
+/* What telemetry's socket offers: faults (devargs set them too), and what they do, and the NIC's rules. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,8 +8,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -23,38 +21,12 @@
 #define FAULT "/net_eswitch/fault," NIC
 #define COUNTERS "/net_eswitch/counters," NIC
 
-static char answer[20000];
-
-static void
-receive(int fd)
-{
-	ssize_t n = recv(fd, answer, sizeof(answer) - 1, 0);
-
-	assert_true(n > 0);
-	answer[n] = '\0';
-}
-
-/* Asks DPDK's telemetry; the answer stays until the next. */
-static const char *
-ask(const char *command)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
-
-	assert_true(fd >= 0);
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s/dpdk_telemetry.v2", rte_eal_get_runtime_dir());
-	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	receive(fd);
-	assert_int_equal(send(fd, command, strlen(command), 0), strlen(command));
-	receive(fd);
-	close(fd);
-	return answer;
-}
-
 static void
 assert_says(const char *command, const char *part)
 {
-	if (strstr(ask(command), part) == NULL)
+	const char *answer = nic_ask(command);
+
+	if (strstr(answer, part) == NULL)
 		fail_msg("%s: %s lacks %s", command, answer, part);
 }
 
@@ -65,7 +37,7 @@ number(const char *command, const char *key)
 	const char *at;
 
 	snprintf(quoted, sizeof(quoted), "\"%s\":", key);
-	at = strstr(ask(command), quoted);
+	at = strstr(nic_ask(command), quoted);
 	assert_non_null(at);
 	return strtoull(at + strlen(quoted), NULL, 10);
 }
@@ -73,7 +45,7 @@ number(const char *command, const char *key)
 static int
 clean(void **state)
 {
-	ask(FAULT ",clear");
+	nic_ask(FAULT ",clear");
 	return nic_clean(state);
 }
 
@@ -109,7 +81,7 @@ fails_the_calls_that_are_named(void **state)
 	}
 	assert_says(FAULT, "\"pending\":0");
 	assert_int_equal(validate(), 0);
-	ask(FAULT ",clear");
+	nic_ask(FAULT ",clear");
 	assert_non_null(create(NULL));
 }
 
@@ -141,7 +113,7 @@ fails_the_other_calls(void **state)
 	struct rte_flow *flow = nic_rule(VF0, transfer, ITEMS(), ACTIONS(ACTION(COUNT), TO(VF3)));
 
 	(void)state;
-	ask(FAULT ",fail_query=1,fail_flush=1,fail_isolate=1");
+	nic_ask(FAULT ",fail_query=1,fail_flush=1,fail_isolate=1");
 	assert_int_equal(rte_flow_query(nic.port[VF0], flow, ACTIONS(ACTION(COUNT)), &count, NULL), -EIO);
 	assert_int_equal(rte_flow_query(nic.port[VF0], flow, ACTIONS(ACTION(COUNT)), &count, NULL), 0);
 	assert_int_equal(rte_flow_flush(nic.port[VF0], NULL), -EIO);
@@ -156,7 +128,7 @@ numbers_calls_of_all_kinds(void **state)
 	struct rte_flow *flow;
 
 	(void)state;
-	ask(FAULT ",fail_call=2:4");
+	nic_ask(FAULT ",fail_call=2:4");
 	assert_int_equal(validate(), 0);
 	assert_null(create(NULL));
 	flow = create(NULL);
@@ -172,7 +144,7 @@ counts_calls(void **state)
 	uint64_t calls = number(COUNTERS, "call");
 
 	(void)state;
-	ask(FAULT ",fail_create=1");
+	nic_ask(FAULT ",fail_create=1");
 	create(NULL);
 	create(NULL);
 	validate();
@@ -185,17 +157,17 @@ static void
 numbers_calls_from_when_it_is_told(void **state)
 {
 	(void)state;
-	ask(FAULT ",fail_create=1:2");
+	nic_ask(FAULT ",fail_create=1:2");
 	assert_null(create(NULL));
 	/* Another fault changes nothing about this one, the same one begins anew. */
-	ask(FAULT ",fail_destroy=9");
+	nic_ask(FAULT ",fail_destroy=9");
 	assert_null(create(NULL));
 	assert_non_null(create(NULL));
-	ask(FAULT ",fail_create=2");
+	nic_ask(FAULT ",fail_create=2");
 	assert_non_null(create(NULL));
 	assert_null(create(NULL));
-	ask(FAULT ",fail_create=1");
-	ask(FAULT ",fail_create=0");
+	nic_ask(FAULT ",fail_create=1");
+	nic_ask(FAULT ",fail_create=0");
 	assert_non_null(create(NULL));
 }
 
@@ -284,7 +256,7 @@ drops_the_link(void **state)
 	nic_send(PF0, &f);
 	nic_assert_quiet();
 	assert_int_equal(nic_stat(PF0, "fault_dropped"), 3);
-	ask(FAULT ",clear");
+	nic_ask(FAULT ",clear");
 	wait_for(&events, 2);
 	assert_int_equal(rte_eth_link_get_nowait(nic.port[PF0], &link), 0);
 	assert_int_equal(link.link_status, RTE_ETH_LINK_UP);
@@ -315,6 +287,50 @@ refuses_faults_that_make_no_sense(void **state)
 	}
 	assert_says("/net_eswitch/fault", "\"error\":");
 	assert_says("/net_eswitch/fault,other", "there is no NIC other");
+}
+
+/* Packs the pages of a list of rules together, and returns how many pages there were. */
+static int
+list_rules(char *text, size_t size)
+{
+	char command[100];
+	int lines = 0, pages = 0;
+
+	for (text[0] = '\0';; pages++) {
+		const char *at;
+
+		snprintf(command, sizeof(command), "/net_eswitch/rules," NIC ",%d", lines);
+		at = strchr(nic_ask(command), ':');
+		assert_non_null(at);
+		assert_true(strlen(text) + strlen(at) < size);
+		strcat(text, at);
+		if (strcmp(at, ":\"\"}") == 0)
+			return pages;
+		while ((at = strstr(at, "\\n")) != NULL) {
+			lines++;
+			at++;
+		}
+	}
+}
+
+static void
+lists_rules(void **state)
+{
+	static char text[200000];
+	char line[200];
+	uint16_t i;
+
+	(void)state;
+	assert_string_equal(nic_ask("/net_eswitch/rules," NIC), "{\"/net_eswitch/rules\":\"\"}");
+	for (i = 0; i < 1000; i++)
+		nic_rule(i % 2 ? PF0 : VF0, transfer_group(i), ITEMS(), ACTIONS(TO(VF3)));
+	assert_true(list_rules(text, sizeof(text)) > 1);
+	for (i = 0; i < 1000; i++) {
+		snprintf(line, sizeof(line), "on %s from %s transfer group %u priority 0 pattern actions port=vf3\\n",
+			 i % 2 ? "pf0" : "vf0", i % 2 ? "pf0" : "vf0", i);
+		if (strstr(text, line) == NULL)
+			fail_msg("%s is not in the list", line);
+	}
 }
 
 static void
@@ -362,6 +378,7 @@ main(void)
 		TEST(drops_the_link),
 		TEST(refuses_faults_that_make_no_sense),
 		TEST(reads_devargs),
+		TEST(lists_rules),
 	};
 
 	nic_telemetry = true;

@@ -260,20 +260,67 @@ names_the_proxy(void **state)
 	assert_int_equal(rte_flow_pick_transfer_proxy(nic.port[PF1], &proxy, &error), -EINVAL);
 }
 
+struct dumped {
+	int port;
+	struct rte_flow_attr attr;
+	const struct rte_flow_item *items;
+	const struct rte_flow_action *actions;
+	const char *line;
+};
+
+#define UDP_HEADER "02000000000202000000000186dd6000000000001140fc000001000000000000000000000001" \
+	"fc0000020000000000000000000000020bb80bc200000000"
+
 static void
 dumps_rules(void **state)
 {
-	char text[1000] = "";
-	FILE *file = fmemopen(text, sizeof(text), "w");
+	const struct rte_flow_item_ethdev vf0 = { .port_id = nic.port[VF0] };
+	const struct dumped rules[] = {
+		{ VF0, ATTR(.transfer = 1, .group = 3, .priority = 2), ITEMS(ETH),
+		  ACTIONS(ACTION(COUNT), AGE(9), JUMP(4)),
+		  "on vf0 from vf0 transfer group 3 priority 2 pattern actions count age=9 jump=4 # 0 packets 0 bytes\n" },
+		{ VF0, transfer, ITEMS(ETH), ACTIONS(MIRROR, JUMP(1)),
+		  "on vf0 from vf0 transfer group 0 priority 0 pattern actions sample=1 { raw_encap=" UDP_HEADER
+		  " port=pf0 } jump=1\n" },
+		{ PF0, transfer, ITEMS(ITEM(REPRESENTED_PORT, .spec = &vf0),
+				       ITEM(ETH, SPEC(eth, .hdr.dst_addr.addr_bytes = MAC_A), MASK(eth, .hdr.dst_addr.addr_bytes = MAC_C)),
+				       ITEM(VLAN, SPEC(vlan, .hdr.vlan_tci = RTE_BE16(0x1005)))),
+		  ACTIONS(ACTION(SET_MAC_SRC, MAC_CONF), ACTION(SET_MAC_DST, MAC_CONF), TO(VF0)),
+		  "on pf0 from vf0 transfer group 0 priority 0 pattern eth.dst=02:00:00:00:00:08/02:00:00:00:00:0C vlan=1 "
+		  "vlan.tci=0x5/0xfff actions set_mac_src=02:00:00:00:00:0C set_mac_dst=02:00:00:00:00:0C port=vf0\n" },
+		{ PF0, transfer, ITEMS(ETH, ITEM(IPV6, SPEC(ipv6, .hdr.dst_addr = "\xfc\0\0\1")), ITEM(IPV4, SPEC(ipv4,
+				       .hdr.src_addr = RTE_BE32(0x0a000001), .hdr.dst_addr = RTE_BE32(0x0a000203)),
+				       MASK(ipv4, .hdr.src_addr = UINT32_MAX, .hdr.dst_addr = RTE_BE32(0xffffff00))),
+				       ITEM(TCP, SPEC(tcp, .hdr = { .dst_port = RTE_BE16(80), .src_port = RTE_BE16(0x1234) }),
+					    MASK(tcp, .hdr = { .dst_port = UINT16_MAX, .src_port = RTE_BE16(0xff00), .tcp_flags = 7 }))),
+		  ACTIONS(DECAP(54), ENCAP(eth_header, 14), ACTION(DEC_TTL), TO(VF3)),
+		  "on pf0 from pf0 transfer group 0 priority 0 pattern ip=6 ip.src=:: ip.dst=fc00:1:: ip.proto=4 inner.ip=4 "
+		  "inner.ip.src=10.0.0.1 inner.ip.dst=10.0.2.0/255.255.255.0 inner.l4=6 inner.l4.src=4608/0xff00 inner.l4.dst=80 "
+		  "inner.tcp.flags=0x0/0x7 actions raw_decap=54 raw_encap=0200000000020200000000010800 dec_ttl port=vf3\n" },
+		{ PF1, ingress, ITEMS(ETH, ITEM(IPV4), ITEM(ICMP, SPEC(icmp, .hdr.icmp_type = 8))),
+		  ACTIONS(ACTION(MARK, CONF(mark, .id = 5)), QUEUE(1)),
+		  "on pf1 from pf1 ingress group 0 priority 0 pattern ip=4 l4=1 icmp.type=8 icmp.code=0 actions mark=5 queue=1\n" },
+		{ VF3, ingress, ITEMS(), ACTIONS(ACTION(DROP)),
+		  "on vf3 from vf3 ingress group 0 priority 0 pattern actions drop\n" },
+	};
+	size_t i;
 
 	(void)state;
-	assert_non_null(file);
-	nic_rule(VF0, transfer_group(3), ANY_ETH, ACTIONS(ACTION(COUNT), AGE(9), JUMP(4)));
-	assert_int_equal(rte_flow_dev_dump(nic.port[VF0], NULL, file, NULL), 0);
-	fclose(file);
-	assert_non_null(strstr(text, "transfer group 3 priority 0"));
-	assert_non_null(strstr(text, "jump 4"));
-	assert_non_null(strstr(text, "0 packets 0 bytes"));
+	for (i = 0; i < RTE_DIM(rules); i++) {
+		const struct dumped *r = &rules[i];
+		struct rte_flow *flow = nic_rule(r->port, r->attr, r->items, r->actions);
+		char one[2000] = "", all[2000] = "";
+		FILE *file = fmemopen(one, sizeof(one), "w");
+
+		assert_int_equal(rte_flow_dev_dump(nic.port[r->port], flow, file, NULL), 0);
+		fclose(file);
+		assert_string_equal(one, r->line);
+		file = fmemopen(all, sizeof(all), "w");
+		assert_int_equal(rte_flow_dev_dump(nic.port[r->port], NULL, file, NULL), 0);
+		fclose(file);
+		assert_string_equal(all, one);
+		nic_destroy(r->port, flow);
+	}
 }
 
 int
