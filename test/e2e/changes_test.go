@@ -271,6 +271,48 @@ func TestLinksGoDownAndUp(t *testing.T) {
 	c.finish()
 }
 
+// TestTheNICsLinkGoesDownAndUp drops PF0's link in the NIC: dpservice says so, the guests of the hypervisor talk on, and the
+// capture comes back with the link.
+func TestTheNICsLinkGoesDownAndUp(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{Telemetry: true}, 2)
+	vm1, vm2 := b.vms[0], b.vms[1]
+	b.reach(vm1, vm2.IPv4.String())
+	noLosses := b.losses()
+	stop := b.pingOn(vm1, vm2.IPv4.String())
+	b.waitOffloaded(b.daemons[0], 1, "icmp", vm1.IPv4.String(), vm2.IPv4.String())
+	c := b.startRecording(b.net.Sink, "eth0")
+	c.start(b.net.SinkIP.String(), "--vf=vm-1,vm-2", "--pf=0")
+	c.moreCopies(100)
+	session, rules := b.session(), b.captureRules()
+
+	b.fault("link_down=pf0")
+	b.waitLink("down")
+	b.waitHits(b.xstat("hits") + 200)
+	b.fault("link_up=pf0")
+	b.waitLink("up")
+	c.moreCopies(100)
+	require.Equal(t, session.Warnings, b.session().Warnings)
+	require.Equal(t, "active", b.session().State)
+	require.Equal(t, rules, b.captureRules())
+	c.stop()
+	stop()
+	noLosses()
+	c.finish()
+}
+
+// waitLink waits until the first daemon's PF0 is up, or down.
+func (b *bench) waitLink(want string) {
+	b.t.Helper()
+	b.eventually(func() error {
+		var list api.PortListResult
+		b.call(api.MethodPortList, &list)
+		if link := list.Ports[0].Link; link != want {
+			return fmt.Errorf("%s is %s", list.Ports[0].Name, link)
+		}
+		return nil
+	})
+}
+
 // flood sends small datagrams without waiting for anything until the returned function is called.
 func (b *bench) flood(from, to *topology.Guest) (stop func()) {
 	b.t.Helper()

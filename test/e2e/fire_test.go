@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dpservice/rpc/api"
+	"dpservice/rpc/client"
+	"dpservice/test/topology"
+)
+
+// fire is a bench whose first daemon's NIC refuses calls, while guests talk.
+type fire struct {
+	*bench
+	points int // tried
+}
+
+// state is what stands.
+type state struct {
+	nic        []string   // what the NIC says
+	rules      []api.Rule // and what dpservice believes of it
+	interfaces []api.Interface
+	targets    []string // of the capture
+}
+
+// get calls a method of the first daemon without dpctl in between: there is much to ask.
+func get[R any](f *fire, method string, params any) R {
+	f.t.Helper()
+	result, err := client.Call[R](f.ctx, f.daemons[0].Socket, method, params)
+	require.NoError(f.t, err)
+	return result
+}
+
+// invoke calls a method of the first daemon. What it refuses is a *client.Error.
+func (f *fire) invoke(method string, params any) error {
+	f.t.Helper()
+	_, err := client.Call[any](f.ctx, f.daemons[0].Socket, method, params)
+	var refused *client.Error
+	if err != nil {
+		require.ErrorAs(f.t, err, &refused)
+	}
+	return err
+}
+
+func (f *fire) startCapture() error {
+	pf0 := 0
+	return f.invoke(api.MethodCaptureStart, api.CaptureStartParams{
+		SinkNodeIP: f.net.SinkIP.String(), UDPSrcPort: 3000, UDPDstPort: 3010,
+		Interfaces: []api.CaptureTarget{{VF: "vm-1"}, {VF: "vm-2"}, {PF: &pf0}},
+	})
+}
+
+func (f *fire) stopCapture() error { return f.invoke(api.MethodCaptureStop, nil) }
+
+func (f *fire) deleteInterface() error {
+	return f.invoke(api.MethodInterfaceDelete, api.InterfaceID{ID: "vm-2"})
+}
+
+func (f *fire) createInterface() error {
+	vm2 := f.vms[1]
+	return f.invoke(api.MethodInterfaceCreate, api.InterfaceCreateParams{
+		ID: vm2.ID, Device: vm2.Device, VNI: topology.VNI, IPv4: vm2.IPv4.String(), IPv6: vm2.IPv6.String(),
+	})
+}
+
+// idle has all interfaces there and nothing captured.
+func (f *fire) idle() {
+	f.t.Helper()
+	if s := f.state(); s.targets != nil {
+		require.NoError(f.t, f.stopCapture())
+	}
+	if s := f.state(); len(s.interfaces) < 2 {
+		require.NoError(f.t, f.createInterface())
+	}
+	f.settle()
+}
+
+// captured has all interfaces there, and captures them.
+func (f *fire) captured() {
+	f.t.Helper()
+	f.idle()
+	require.NoError(f.t, f.startCapture())
+}
+
+// settle waits until the NIC forwards the guests' packets: the flows between vm-1 and vm-2, and vm-1 and vm-3, both ways.
+func (f *fire) settle() {
+	f.t.Helper()
+	const flows = 4
+	f.eventually(func() error {
+		offloaded := 0
+		for _, flow := range get[api.FlowListResult](f, api.MethodFlowList, nil).Flows {
+			if strings.HasPrefix(flow.Proto, "icmp") && flow.Offloaded {
+				offloaded++
+			}
+		}
+		if offloaded < flows {
+			return fmt.Errorf("%d of %d flows: %w", offloaded, flows, errNotOffloaded)
+		}
+		return nil
+	})
+}
+
+// state asks the daemon, and the NIC, which have to agree. A flow may just come or go: then they are asked again.
+func (f *fire) state() (s state) {
+	f.t.Helper()
+	f.eventually(func() error {
+		s = state{
+			rules:      get[api.RuleListResult](f, api.MethodRuleList, nil).Rules,
+			interfaces: get[api.InterfaceListResult](f, api.MethodInterfaceList, nil).Interfaces,
+		}
+		for _, session := range get[api.CaptureStatusResult](f, api.MethodCaptureStatus, nil).Sessions {
+			s.targets = targets(session)
+		}
+		s.nic = f.nicLines()
+		inNIC, err := nicRules(s.nic)
+		if believed := s.simplify(); err == nil && !slices.Equal(inNIC, believed) {
+			err = fmt.Errorf("the NIC holds %v, and rule.list says %v", inNIC, believed)
+		}
+		return err
+	})
+	return s
+}
+
+// simplify removes what differs between two states that are the same. It returns the rules as the NIC describes them.
+func (s *state) simplify() (rules []nicRule) {
+	for i := range s.rules {
+		r := &s.rules[i]
+		r.Hits, r.Bytes = nil, nil
+		rules = append(rules, nicRule{r.Port, r.Domain, r.Group, r.Priority})
+		if strings.HasPrefix(r.Name, "flow/") {
+			r.Name = "flow" // each time a flow begins it has another id
+		}
+	}
+	slices.SortFunc(rules, nicRule.compare)
+	slices.SortFunc(s.rules, func(a, b api.Rule) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+	return rules
+}
+
+// becomes waits until what stands is as wanted: after a change, flows come and go.
+func (f *fire) becomes(want state, why ...any) {
+	f.t.Helper()
+	f.eventually(func() error {
+		if now := f.state(); !reflect.DeepEqual(want, now) {
+			return fmt.Errorf("%v: wanted %+v, got %+v", why, want, now)
+		}
+		return nil
+	})
+}
+
+// operation is a change of rules, from the state that prepare makes.
+type operation struct {
+	name    string
+	prepare func(*fire)
+	do      func(*fire) error
+	call    string // what it is made of
+	undo    string // and what its undo is made of
+	calls   int    // the least number there must be
+
+	harmless bool // guests lose nothing, even if it succeeds
+}
+
+var operations = []operation{
+	{"capture.start", (*fire).idle, (*fire).startCapture, "create", "destroy", 7, true},
+	{"capture.stop", (*fire).captured, (*fire).stopCapture, "destroy", "create", 7, true},
+	{"interface.delete", (*fire).idle, (*fire).deleteInterface, "destroy", "destroy", 2, false},
+	{"interface.delete, while captured", (*fire).captured, (*fire).deleteInterface, "destroy", "create", 4, false},
+}
+
+// TestEveryCallFails refuses every call that an operation makes of the NIC in turn, and with each of them every call of the
+// undo, while guests talk: either the old or the new state stands, or the capture is broken, says what stands, and a stop
+// repairs it. The NIC holds what rule.list says, guests lose nothing, and the error tells all there is to know.
+func TestEveryCallFails(t *testing.T) {
+	f := newFire(t)
+	run := func(name string, test func(t *testing.T)) {
+		t.Run(name, func(t *testing.T) {
+			defer func(outer *testing.T) { f.t = outer }(f.t)
+			f.t = t
+			test(t)
+		})
+	}
+	for _, op := range operations {
+		run(op.name, func(t *testing.T) {
+			noLosses, software := f.losses(), f.softwareLookups()
+			silence := f.talk()
+			f.every(op)
+			if op.harmless {
+				require.Equal(t, software, f.softwareLookups(), "packets of the guests' flows on the software path")
+			}
+			silence()
+			if op.harmless {
+				noLosses()
+			}
+		})
+	}
+	run("interface.create", func(t *testing.T) {
+		defer f.talk()()
+		f.captured()
+		old := f.state()
+		require.NoError(t, f.deleteInterface())
+		f.refuse(refusal{call: "create", nth: 1})
+		require.NoError(t, f.createInterface(), "a port has its base rules from the start on: there is nothing to refuse")
+		f.reach(f.vms[0], f.vms[1].IPv4.String())
+		f.relent()
+		require.Equal(t, old.interfaces, f.state().interfaces)
+		f.settle()
+	})
+	fmt.Printf("end to end under fire: fault points tried: %d\n", f.points)
+}
+
+// newFire starts a daemon that can be told to fail, and guests whose flows are in its NIC.
+func newFire(t *testing.T) *fire {
+	t.Helper()
+	f := &fire{bench: newBench(t, topology.DaemonConfig{Telemetry: true, FlowTimeout: time.Hour}, 2, 1)}
+	vm1, vm2, vm3 := f.vms[0], f.vms[1], f.vms[2]
+	f.reach(vm1, vm2.IPv4.String())
+	f.reach(vm3, vm1.IPv6.String())
+	f.settle()
+	return f
+}
+
+// talk has vm-1 exchange packets with vm-2 on the same hypervisor, and with vm-3 elsewhere.
+func (f *fire) talk() (silence func()) {
+	f.t.Helper()
+	local, remote := f.pingOn(f.vms[0], f.vms[1].IPv4.String()), f.pingOn(f.vms[2], f.vms[0].IPv6.String())
+	return func() { f.t.Helper(); local(); remote() }
+}
+
+// quiet is how long flows may come and go after a change.
+const quiet = 100 * time.Millisecond
+
+// every refuses the calls of one operation in turn.
+func (f *fire) every(op operation) {
+	f.idle()
+	idle := f.state()
+	op.prepare(f)
+	require.NoError(f.t, op.do(f))
+	time.Sleep(quiet)
+	newState := f.state()
+
+	before, nth := f.points, 1
+	for f.refuses(op, idle, newState, refusal{call: op.call, nth: nth}) {
+		undo := refusal{call: op.undo, nth: 1}
+		if op.undo == op.call {
+			undo.nth = nth + 1
+		}
+		all := undo
+		all.all = true
+		f.refuses(op, idle, newState, refusal{call: op.call, nth: nth}, all)
+		for f.refuses(op, idle, newState, refusal{call: op.call, nth: nth}, undo) {
+			undo.nth++
+		}
+		nth++
+	}
+	require.GreaterOrEqual(f.t, nth-1, op.calls)
+	f.t.Logf("%d calls of the NIC, fault points tried: %d", nth-1, f.points-before)
+}
+
+// refuses runs an operation under refusals. It returns whether the NIC has come to the last of them.
+func (f *fire) refuses(op operation, idle, newState state, refusals ...refusal) bool {
+	f.t.Helper()
+	op.prepare(f)
+	old := f.state()
+	f.refuse(refusals...)
+	err := op.do(f)
+	all := f.relent()
+	if err != nil {
+		f.points++
+	}
+	if err == nil {
+		require.False(f.t, all, "%v: a refusal is no success", refusals)
+		f.becomes(newState, refusals)
+		return false
+	}
+	f.checkRefused(err)
+	if refused(err).Code == api.CodeRuleRejected {
+		f.becomes(old, refusals)
+		return all
+	}
+	f.settle()
+	require.Equal(f.t, old.interfaces, f.state().interfaces)
+	f.checkBroken(err)
+	require.NoError(f.t, f.stopCapture())
+	f.becomes(idle, refusals, "what a stop has repaired")
+	return all
+}
+
+func refused(err error) *client.Error {
+	var e *client.Error
+	errors.As(err, &e)
+	return e
+}
+
+// checkRefused requires that an error names the port, the rule, the errno and the driver's words.
+func (f *fire) checkRefused(err error) {
+	f.t.Helper()
+	e := refused(err)
+	require.Contains(f.t, []api.Code{api.CodeRuleRejected, api.CodeRollbackFailed}, e.Code, e.Message)
+	require.Contains(f.t, []string{"vm-1", "vm-2", "pf0"}, e.Data.Interface)
+	require.Regexp(f.t, `^group \d priority \d+ transfer pattern .* / end actions .* / end$`, e.Data.Rule)
+	require.EqualValues(f.t, refusedErrno, e.Data.Errno)
+	require.Contains(f.t, e.Data.RTEFlowError, refusedWords)
+	require.Contains(f.t, e.Message, "port net_eswitch0")
+	require.Contains(f.t, e.Message, e.Data.Rule)
+	require.Contains(f.t, e.Message, refusedErrno.Error())
+}
+
+// checkBroken requires that the capture says for each port what stands.
+func (f *fire) checkBroken(err error) {
+	f.t.Helper()
+	s := f.session()
+	require.Equal(f.t, "broken", s.State)
+	require.Contains(f.t, s.Warnings, err.Error())
+	for _, i := range s.Interfaces {
+		require.Regexp(f.t, `\(port `+i.Port+`\): (as before|no rule of the capture stands|stands: capture/)`, err.Error())
+	}
+}
+
+// TestFlowsUnderFire refuses the calls that put flows into the NIC and take them out: these flows stay in software and are
+// offered again, or are removed a little later; nothing is lost.
+func TestFlowsUnderFire(t *testing.T) {
+	f := newFire(t)
+	d, vm1, vm2, vm3 := f.daemons[0], f.vms[0], f.vms[1], f.vms[2]
+	const flowsOfARun = 4 // iperf3's control and data connections, both ways
+	old, noLosses := f.state(), f.losses()
+	for nth := range flowsOfARun {
+		f.refuse(refusal{call: "create", nth: nth + 1})
+		port := 5201 + nth
+		run := f.startIperf(vm1, vm2, vm2.IPv4.String(), port, 2*time.Second, "5M")
+		f.eventually(f.relented)
+		run.wait()
+		require.True(t, f.relent())
+		f.points++
+		require.Len(t, f.state().rules, len(old.rules)+(nth+1)*flowsOfARun, "the flow was offered again")
+	}
+	noLosses()
+	f.logged("a flow stays in software: the NIC cannot take its rule")
+
+	defer f.talk()()
+	route := map[string]any{"vni": topology.VNI, "prefix": vm3.IPv6.String() + "/128"}
+	routes := get[api.RouteListResult](f, api.MethodRouteList, nil)
+	for nth := range 3 { // the flow's, and the second and third attempt
+		var refusals []refusal
+		for i := range nth + 1 {
+			refusals = append(refusals, refusal{call: "destroy", nth: i + 1})
+		}
+		before := f.state()
+		f.refuse(refusals...)
+		require.NoError(t, f.invoke(api.MethodRouteDelete, route))
+		f.eventually(f.relented)
+		f.eventually(func() error {
+			if now := len(f.state().rules); now != len(before.rules)-1 {
+				return fmt.Errorf("%d rules of %d", now, len(before.rules))
+			}
+			return nil
+		})
+		require.True(t, f.relent())
+		f.points++
+		for _, r := range routes.Routes {
+			if r.Prefix == route["prefix"] {
+				require.NoError(t, d.Call(f.ctx, api.MethodRouteAdd, r, nil))
+			}
+		}
+		f.settle()
+		require.Equal(t, before, f.state())
+	}
+	f.logged("the NIC does not remove a flow's rule")
+	fmt.Printf("flow offload end to end under fire: fault points tried: %d\n", f.points)
+}
+
+// TestTheNICRefusesTheBaseRules refuses each of the rules without which the daemon cannot start: it says which, and leaves
+// nothing.
+func TestTheNICRefusesTheBaseRules(t *testing.T) {
+	ctx, n := newNetwork(t, 2)
+	h := n.Hypervisors[0]
+	const rules = 6
+	for nth := range rules {
+		d, err := h.LaunchDaemon(topology.DaemonConfig{NICArgs: failArgs(refusal{call: "create", nth: nth + 1})})
+		require.NoError(t, err)
+		r, err := d.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, 1, r.Code, r.Stderr)
+		require.Regexp(t, `cannot set the NIC's base rules: add rule "base/.*" to port \d: .*`+refusedErrno.Error()+
+			`.*the rule: group 0 priority 1 .*pattern .* / end actions .* / end`, r.Stderr)
+		require.Contains(t, r.Stderr, refusedWords)
+		require.NoFileExists(t, d.Socket)
+	}
+	d, err := h.StartDaemon(ctx, topology.DaemonConfig{NICArgs: failArgs(refusal{call: "create", nth: rules + 1})})
+	require.NoError(t, err, "there are no more")
+	require.NoError(t, d.Stop(ctx))
+	fmt.Printf("start under fire: fault points tried: %d\n", rules)
+}
+
+// TestTheNICKeepsARuleAtTheEnd refuses the removal of a rule when the daemon ends: it ends all the same, and says so.
+func TestTheNICKeepsARuleAtTheEnd(t *testing.T) {
+	f := newFire(t)
+	f.refuse(refusal{call: "destroy", nth: 3})
+	r, err := f.daemons[0].Process.Stop(f.ctx, syscall.SIGTERM)
+	require.NoError(t, err)
+	require.Equal(t, 1, r.Code, r.Stderr)
+	require.Contains(t, r.Stderr, "cannot remove the rules: remove rule")
+	require.Contains(t, r.Stderr, refusedWords)
+	require.NoFileExists(t, f.daemons[0].Socket)
+}
+
+// logged requires that the daemon has logged a refusal with all there is to know about it.
+func (f *fire) logged(message string) {
+	f.t.Helper()
+	for line := range strings.Lines(f.daemons[0].Stderr.String()) {
+		if strings.Contains(line, message) {
+			require.Regexp(f.t, `port \d`, line)
+			require.Regexp(f.t, `group 2 priority 0 transfer pattern .* / end actions .* / end`, line)
+			require.Contains(f.t, line, refusedErrno.Error())
+			require.Contains(f.t, line, refusedWords)
+			return
+		}
+	}
+	require.Fail(f.t, "the daemon has not logged "+message)
+}

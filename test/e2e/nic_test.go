@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// ask sends a command to DPDK's telemetry in the first daemon and puts the answer into result.
+func (b *bench) ask(command string, result any) {
+	b.t.Helper()
+	conn, err := net.DialTimeout("unixpacket", b.daemons[0].TelemetrySocket(), stateTimeout)
+	require.NoError(b.t, err)
+	defer func() { require.NoError(b.t, conn.Close()) }()
+	require.NoError(b.t, conn.SetDeadline(time.Now().Add(stateTimeout)))
+	answer := make([]byte, 64<<10)
+	n, err := conn.Read(answer) // a greeting
+	require.NoError(b.t, err)
+	require.Contains(b.t, string(answer[:n]), "max_output_len")
+	_, err = conn.Write([]byte(command))
+	require.NoError(b.t, err)
+	n, err = conn.Read(answer)
+	require.NoError(b.t, err)
+	require.NoError(b.t, json.Unmarshal(answer[:n], result), "%s: %s", command, answer[:n])
+}
+
+// refusal is a call of the NIC that is to fail: the nth create or destroy from now on.
+type refusal struct {
+	call string
+	nth  int
+	all  bool // and so are all that follow
+}
+
+// What the NIC says when it refuses.
+const (
+	refusedErrno = syscall.EBUSY
+	refusedWords = "fault injected"
+)
+
+// refuse has the first daemon's NIC fail these calls.
+func (b *bench) refuse(refusals ...refusal) {
+	b.t.Helper()
+	require.Equal(b.t, len(refusals), b.fault(failArgs(refusals...)))
+}
+
+// failArgs are the words by which net_eswitch is told to refuse.
+func failArgs(refusals ...refusal) string {
+	calls := map[string][]string{}
+	for _, r := range refusals {
+		nth := strconv.Itoa(r.nth)
+		if r.all {
+			nth += "+"
+		}
+		calls[r.call] = append(calls[r.call], nth)
+	}
+	args := fmt.Sprintf("fail_errno=%d", refusedErrno)
+	for call, nth := range calls {
+		args += fmt.Sprintf(",fail_%s=%s", call, strings.Join(nth, ":"))
+	}
+	return args
+}
+
+var errPending = errors.New("the NIC has not been asked for all that it is to refuse")
+
+// relented is nil once the NIC has refused all it was to.
+func (b *bench) relented() error {
+	b.t.Helper()
+	if b.fault("") > 0 {
+		return errPending
+	}
+	return nil
+}
+
+// relent has the NIC refuse no more. It returns whether it has refused all it was to.
+func (b *bench) relent() bool {
+	b.t.Helper()
+	pending := b.fault("")
+	b.fault("clear")
+	return pending == 0
+}
+
+// fault tells the first daemon's NIC how to fail, or clear, or nothing. It returns how many calls are still to come and to
+// fail.
+func (b *bench) fault(args string) (pending int) {
+	b.t.Helper()
+	const command = "/net_eswitch/fault"
+	var answer map[string]struct {
+		Error   string
+		Pending int
+	}
+	b.ask(strings.TrimSuffix(command+",net_eswitch0,"+args, ","), &answer)
+	require.Empty(b.t, answer[command].Error)
+	return answer[command].Pending
+}
+
+// nicRule is a rule as the NIC describes it.
+type nicRule struct {
+	Port, Domain    string
+	Group, Priority uint32
+}
+
+func (r nicRule) compare(other nicRule) int {
+	return cmp.Or(cmp.Compare(r.Port, other.Port), cmp.Compare(r.Domain, other.Domain), cmp.Compare(r.Group, other.Group),
+		cmp.Compare(r.Priority, other.Priority))
+}
+
+// nicLines are the rules that stand in the first daemon's NIC, by its own account and in its own words.
+func (b *bench) nicLines() (lines []string) {
+	b.t.Helper()
+	const command = "/net_eswitch/rules"
+	for {
+		var answer map[string]string
+		b.ask(fmt.Sprintf("%s,net_eswitch0,%d", command, len(lines)), &answer)
+		if answer[command] == "" {
+			slices.Sort(lines)
+			return lines
+		}
+		for line := range strings.Lines(answer[command]) {
+			lines = append(lines, strings.TrimSuffix(line, "\n"))
+		}
+	}
+}
+
+// nicRules reads the NIC's lines.
+func nicRules(lines []string) ([]nicRule, error) {
+	rules := make([]nicRule, len(lines))
+	for i, line := range lines {
+		r, owner := &rules[i], ""
+		_, err := fmt.Sscanf(line, "on %s from %s %s group %d priority %d", &owner, &r.Port, &r.Domain, &r.Group, &r.Priority)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %s", err, line)
+		}
+		r.Port = strings.Replace("net_eswitch0_representor_"+r.Port, "_representor_pf0", "", 1)
+	}
+	slices.SortFunc(rules, nicRule.compare)
+	return rules, nil
+}
