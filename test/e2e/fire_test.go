@@ -286,6 +286,7 @@ func (f *fire) refuses(op operation, idle, newState state, refusals ...refusal) 
 		f.becomes(old, refusals)
 		return all
 	}
+	require.Greater(f.t, len(refusals), 1, "%v: there was nothing to hinder the undo: %v", refusals, err)
 	f.settle()
 	require.Equal(f.t, old.interfaces, f.state().interfaces)
 	f.checkBroken(err)
