@@ -5,10 +5,23 @@
 #include "eswitch.h"
 
 static void
-count(struct rte_flow *flow, const struct esw_packet *packet)
+count(struct esw_counter *counter, const struct esw_packet *packet)
 {
-	__atomic_store_n(&flow->hits, flow->hits + 1, __ATOMIC_RELAXED);
-	__atomic_store_n(&flow->bytes, flow->bytes + packet->m->pkt_len, __ATOMIC_RELAXED);
+	__atomic_store_n(&counter->hits, counter->hits + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&counter->bytes, counter->bytes + packet->m->pkt_len, __ATOMIC_RELAXED);
+}
+
+static void
+mark(struct esw_packet *packet, uint32_t id)
+{
+	packet->marked = true;
+	packet->key.metadata.mark = id;
+}
+
+static void
+set_register(uint32_t *at, const struct esw_set_register *set)
+{
+	*at = (*at & ~set->mask) | set->value;
 }
 
 static bool
@@ -62,8 +75,7 @@ mirror(struct esw_output *out, struct esw_port *from, const struct esw_program *
 				return false;
 			break;
 		case ESW_OP_MARK:
-			copy->marked = true;
-			copy->mark = step->mark;
+			mark(copy, step->mark);
 			break;
 		default:
 			finish(out, from, step, copy);
@@ -122,10 +134,10 @@ esw_program_run(struct esw_output *out, struct esw_port *from, struct rte_flow *
 		}
 		switch (step->op) {
 		case ESW_OP_COUNT:
-			count(flow, packet);
+			count(flow->counter, packet);
 			break;
 		case ESW_OP_AGE:
-			__atomic_store_n(&flow->last_hit, out->now, __ATOMIC_RELAXED);
+			__atomic_store_n(&flow->age->last_hit, out->now, __ATOMIC_RELAXED);
 			break;
 		case ESW_OP_SAMPLE:
 			sample(out, from, &step->sample, packet, hash);
@@ -146,8 +158,24 @@ esw_program_run(struct esw_output *out, struct esw_port *from, struct rte_flow *
 			esw_dec_ttl(packet);
 			break;
 		case ESW_OP_MARK:
-			packet->marked = true;
-			packet->mark = step->mark;
+			mark(packet, step->mark);
+			break;
+		case ESW_OP_META:
+			set_register(&packet->key.metadata.meta, &step->set);
+			break;
+		case ESW_OP_TAG:
+			set_register(&packet->key.metadata.tag[step->which], &step->set);
+			break;
+		case ESW_OP_SET_FIELD:
+			esw_set_field(packet, step->which, step->field.value);
+			break;
+		case ESW_OP_POP_VLAN:
+			if (esw_pop_vlan(packet) < 0)
+				goto malformed;
+			break;
+		case ESW_OP_PUSH_VLAN:
+			if (esw_push_vlan(packet, step->push.type, step->push.tci) < 0)
+				goto malformed;
 			break;
 		case ESW_OP_JUMP:
 			return flow->jump;

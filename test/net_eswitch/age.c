@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Ageing. Flows with an age action stand in a wheel of seconds. An alarm looks at the slots whose second has come: a
- * flow that was hit meanwhile moves to its new second, one that was not is reported. Aged flows stay reported until
- * they are destroyed, as with net_mlx5.
+ * Ageing. The ages, of flows and of indirect actions, stand in a wheel of seconds. An alarm looks at the slots whose
+ * second has come: one that was hit meanwhile moves to its new second, one that was not is reported. It stays reported
+ * until it is destroyed, as with net_mlx5.
  */
 
 #include <rte_alarm.h>
@@ -21,58 +21,58 @@ seconds(uint64_t tsc)
 }
 
 static uint64_t
-last_hit(const struct rte_flow *flow)
+last_hit(const struct esw_age *age)
 {
-	return __atomic_load_n(&flow->last_hit, __ATOMIC_RELAXED);
+	return __atomic_load_n(&age->last_hit, __ATOMIC_RELAXED);
 }
 
 static uint64_t
-due(const struct rte_flow *flow)
+due(const struct esw_age *age)
 {
-	return last_hit(flow) + flow->info.age_timeout * rte_get_tsc_hz();
+	return last_hit(age) + age->timeout * rte_get_tsc_hz();
 }
 
-static struct esw_flow_list *
-slot_of(struct esw_age_wheel *wheel, const struct rte_flow *flow)
+static struct esw_age_list *
+slot_of(struct esw_age_wheel *wheel, const struct esw_age *age)
 {
 	/* In the second after it is due, but not in one that has been looked at. */
-	uint64_t second = RTE_MAX(seconds(due(flow)) + 1, wheel->next_second);
+	uint64_t second = RTE_MAX(seconds(due(age)) + 1, wheel->next_second);
 
 	return &wheel->slot[second % ESW_AGE_SLOTS];
 }
 
-static struct esw_flow_list *
-list_of(struct esw_nic *nic, struct rte_flow *flow)
+static struct esw_age_list *
+list_of(struct esw_nic *nic, struct esw_age *age)
 {
-	return flow->age == ESW_AGE_AGED ? &flow->owner->aged : &nic->ages.slot[flow->age_slot];
+	return age->state == ESW_AGE_AGED ? &age->port->aged : &nic->ages.slot[age->slot];
 }
 
 static void
-wait_in_wheel(struct esw_nic *nic, struct rte_flow *flow)
+wait_in_wheel(struct esw_nic *nic, struct esw_age *age)
 {
-	struct esw_flow_list *slot = slot_of(&nic->ages, flow);
+	struct esw_age_list *slot = slot_of(&nic->ages, age);
 
-	flow->age = ESW_AGE_WAITING;
-	flow->age_slot = slot - nic->ages.slot;
-	TAILQ_INSERT_TAIL(slot, flow, ageing);
+	age->state = ESW_AGE_WAITING;
+	age->slot = slot - nic->ages.slot;
+	TAILQ_INSERT_TAIL(slot, age, next);
 }
 
 static void
-look_at_slot(struct esw_nic *nic, struct esw_flow_list *slot, uint64_t now)
+look_at_slot(struct esw_nic *nic, struct esw_age_list *slot, uint64_t now)
 {
-	struct esw_flow_list waiting = TAILQ_HEAD_INITIALIZER(waiting);
-	struct rte_flow *flow;
+	struct esw_age_list waiting = TAILQ_HEAD_INITIALIZER(waiting);
+	struct esw_age *age;
 
-	TAILQ_CONCAT(&waiting, slot, ageing);
-	while ((flow = TAILQ_FIRST(&waiting)) != NULL) {
-		TAILQ_REMOVE(&waiting, flow, ageing);
-		if (due(flow) > now) {
-			wait_in_wheel(nic, flow);
+	TAILQ_CONCAT(&waiting, slot, next);
+	while ((age = TAILQ_FIRST(&waiting)) != NULL) {
+		TAILQ_REMOVE(&waiting, age, next);
+		if (due(age) > now) {
+			wait_in_wheel(nic, age);
 			continue;
 		}
-		flow->age = ESW_AGE_AGED;
-		flow->owner->aged_news = true;
-		TAILQ_INSERT_TAIL(&flow->owner->aged, flow, ageing);
+		age->state = ESW_AGE_AGED;
+		age->port->aged_news = true;
+		TAILQ_INSERT_TAIL(&age->port->aged, age, next);
 	}
 }
 
@@ -145,30 +145,30 @@ esw_age_stop(struct esw_nic *nic)
 	nic->alarm = false;
 }
 
-/* From now on the flow ages. */
+/* From now on it ages. The caller has filled in the timeout, the context and the port. */
 void
-esw_age_add(struct esw_nic *nic, struct rte_flow *flow)
+esw_age_add(struct esw_nic *nic, struct esw_age *age)
 {
-	flow->last_hit = rte_rdtsc();
-	wait_in_wheel(nic, flow);
+	age->last_hit = rte_rdtsc();
+	wait_in_wheel(nic, age);
 }
 
-/* Ends ageing, or reporting, of the flow. */
+/* Ends ageing, or reporting. */
 void
-esw_age_remove(struct esw_nic *nic, struct rte_flow *flow)
+esw_age_remove(struct esw_nic *nic, struct esw_age *age)
 {
-	if (flow->age == ESW_AGE_NONE)
+	if (age->state == ESW_AGE_NONE)
 		return;
-	TAILQ_REMOVE(list_of(nic, flow), flow, ageing);
-	flow->age = ESW_AGE_NONE;
+	TAILQ_REMOVE(list_of(nic, age), age, next);
+	age->state = ESW_AGE_NONE;
 }
 
-/* Seconds since the flow was hit last. */
+/* Seconds since there was a packet. */
 uint64_t
-esw_age_idle_seconds(const struct rte_flow *flow)
+esw_age_idle_seconds(const struct esw_age *age)
 {
 	uint64_t now = rte_rdtsc();
-	uint64_t hit = last_hit(flow);
+	uint64_t hit = last_hit(age);
 
 	return hit < now ? seconds(now - hit) : 0;
 }

@@ -50,6 +50,18 @@ add_fault(struct esw_devargs *out, const char *key, const char *value)
 	return -EINVAL;
 }
 
+/* As net_mlx5's: 1 takes marks and metadata beyond NIC RX. */
+static int
+set_metadata(struct esw_devargs *out, const char *value)
+{
+	if (value == NULL || (strcmp(value, "0") != 0 && strcmp(value, "1") != 0)) {
+		ESW_LOG(ERR, "dv_xmeta_en is 0 or 1\n");
+		return -EINVAL;
+	}
+	out->metadata = value[0] == '1';
+	return 0;
+}
+
 static int
 add_argument(const char *key, const char *value, void *opaque)
 {
@@ -60,6 +72,8 @@ add_argument(const char *key, const char *value, void *opaque)
 
 	if (esw_fault_is_key(key))
 		return add_fault(out, key, value);
+	if (strcmp(key, "dv_xmeta_en") == 0)
+		return set_metadata(out, value);
 	if (parse_port_name(key, &kind, &vf) < 0) {
 		ESW_LOG(ERR, "unknown argument %s: pf0, pf1, vf0..vf%u or a fault\n", key, ESW_MAX_VF_ID);
 		return -EINVAL;

@@ -12,7 +12,8 @@
 
 #include "eswitch.h"
 
-enum format { DECIMAL, HEX, MAC, ADDRESS };
+/* A register is in the byte order of the CPU. */
+enum format { DECIMAL, HEX, MAC, ADDRESS, REGISTER };
 
 struct field {
 	const char *name;
@@ -31,6 +32,17 @@ static const struct field key_fields[] = {
 	FIELD("vlan.more", struct esw_key, tagged_twice, DECIMAL),
 	FIELD("vlan.tci", struct esw_key, vlan_tci, HEX),
 	FIELD("vlan.type", struct esw_key, vlan_type, HEX),
+	FIELD("vxlan", struct esw_key, vxlan, DECIMAL),
+	FIELD("vni", struct esw_key, vni, DECIMAL),
+	FIELD("inner.eth.dst", struct esw_key, inner_eth_dst, MAC),
+	FIELD("inner.eth.src", struct esw_key, inner_eth_src, MAC),
+	FIELD("inner.eth.type", struct esw_key, inner_eth_type, HEX),
+	FIELD("mark", struct esw_key, metadata.mark, REGISTER),
+	FIELD("meta", struct esw_key, metadata.meta, REGISTER),
+	FIELD("tag[0]", struct esw_key, metadata.tag[0], REGISTER),
+	FIELD("tag[1]", struct esw_key, metadata.tag[1], REGISTER),
+	FIELD("tag[2]", struct esw_key, metadata.tag[2], REGISTER),
+	FIELD("tag[3]", struct esw_key, metadata.tag[3], REGISTER),
 };
 
 static const struct field l3_fields[] = {
@@ -59,7 +71,12 @@ static const char * const op_names[] = {
 	[ESW_OP_SET_MAC_SRC] = "set_mac_src",
 	[ESW_OP_SET_MAC_DST] = "set_mac_dst",
 	[ESW_OP_DEC_TTL] = "dec_ttl",
+	[ESW_OP_SET_FIELD] = "set",
+	[ESW_OP_POP_VLAN] = "of_pop_vlan",
+	[ESW_OP_PUSH_VLAN] = "of_push_vlan",
 	[ESW_OP_MARK] = "mark",
+	[ESW_OP_META] = "set_meta",
+	[ESW_OP_TAG] = "set_tag",
 	[ESW_OP_JUMP] = "jump",
 	[ESW_OP_PORT] = "port",
 	[ESW_OP_QUEUE] = "queue",
@@ -119,7 +136,13 @@ print_address(FILE *file, const void *address, uint8_t version)
 static void
 print_value(FILE *file, const struct field *field, const uint8_t *bytes, uint8_t version, bool mask)
 {
+	uint32_t reg;
+
 	switch (field->format) {
+	case REGISTER:
+		memcpy(&reg, bytes, sizeof(reg));
+		fprintf(file, "0x%x", reg);
+		return;
 	case MAC:
 		print_mac(file, bytes);
 		return;
@@ -170,6 +193,25 @@ print_pattern(FILE *file, const struct rte_flow *flow)
 				    key.l3[layer].version);
 }
 
+static void
+print_set_field(FILE *file, const struct esw_step *step)
+{
+	static const char * const names[] = {
+		[ESW_IPV4_SRC] = "ipv4_src",
+		[ESW_IPV4_DST] = "ipv4_dst",
+		[ESW_IPV6_SRC] = "ipv6_src",
+		[ESW_IPV6_DST] = "ipv6_dst",
+		[ESW_TP_SRC] = "tp_src",
+		[ESW_TP_DST] = "tp_dst",
+	};
+
+	fprintf(file, "_%s=", names[step->which]);
+	if (step->which == ESW_TP_SRC || step->which == ESW_TP_DST)
+		fprintf(file, "%" PRIu64, number(step->field.value, sizeof(uint16_t)));
+	else
+		print_address(file, step->field.value, step->which <= ESW_IPV4_DST ? 4 : 6);
+}
+
 static void print_program(FILE *file, const struct rte_flow *flow, const struct esw_program *program);
 
 static void
@@ -177,12 +219,27 @@ print_step(FILE *file, const struct rte_flow *flow, const struct esw_step *step)
 {
 	fprintf(file, " %s", op_names[step->op]);
 	switch (step->op) {
-	case ESW_OP_COUNT:
 	case ESW_OP_DEC_TTL:
+	case ESW_OP_POP_VLAN:
 	case ESW_OP_DROP:
 		return;
+	case ESW_OP_COUNT:
+		fputs(flow->info.shared_count != NULL ? "=shared" : "", file);
+		return;
 	case ESW_OP_AGE:
-		fprintf(file, "=%u", flow->info.age_timeout);
+		fprintf(file, "=%u%s", flow->age->timeout, flow->info.shared_age != NULL ? ",shared" : "");
+		return;
+	case ESW_OP_SET_FIELD:
+		print_set_field(file, step);
+		return;
+	case ESW_OP_PUSH_VLAN:
+		fprintf(file, "=0x%x,tci=0x%x", rte_be_to_cpu_16(step->push.type), step->push.tci);
+		return;
+	case ESW_OP_META:
+		fprintf(file, "=0x%x/0x%x", step->set.value, step->set.mask);
+		return;
+	case ESW_OP_TAG:
+		fprintf(file, "[%u]=0x%x/0x%x", step->which, step->set.value, step->set.mask);
 		return;
 	case ESW_OP_SAMPLE:
 		fprintf(file, "=%u {", step->sample.ratio);
@@ -242,12 +299,15 @@ esw_dump_rule(FILE *file, const struct rte_flow *flow)
 void
 esw_dump_counters(FILE *file, const struct rte_flow *flow)
 {
-	if (!flow->info.counted && flow->age == ESW_AGE_NONE)
+	const struct esw_counter *counter = flow->counter;
+	bool aged = flow->age != NULL && flow->age->state == ESW_AGE_AGED;
+
+	if (counter == NULL && !aged)
 		return;
 	fputs(" #", file);
-	if (flow->info.counted)
-		fprintf(file, " %" PRIu64 " packets %" PRIu64 " bytes", __atomic_load_n(&flow->hits, __ATOMIC_RELAXED),
-			__atomic_load_n(&flow->bytes, __ATOMIC_RELAXED));
-	if (flow->age == ESW_AGE_AGED)
+	if (counter != NULL)
+		fprintf(file, " %" PRIu64 " packets %" PRIu64 " bytes", __atomic_load_n(&counter->hits, __ATOMIC_RELAXED),
+			__atomic_load_n(&counter->bytes, __ATOMIC_RELAXED));
+	if (aged)
 		fputs(" aged", file);
 }

@@ -70,7 +70,12 @@ enum esw_op {
 	ESW_OP_SET_MAC_SRC,
 	ESW_OP_SET_MAC_DST,
 	ESW_OP_DEC_TTL,
+	ESW_OP_SET_FIELD,
+	ESW_OP_POP_VLAN,
+	ESW_OP_PUSH_VLAN,
 	ESW_OP_MARK,
+	ESW_OP_META,
+	ESW_OP_TAG,
 	/* The fates: a program ends with one of these. */
 	ESW_OP_JUMP,
 	ESW_OP_PORT,
@@ -86,13 +91,32 @@ struct esw_sample {
 	struct esw_program *program;
 };
 
+/* An address (IPv4's are four bytes of it) or a port, as on the wire. */
+struct esw_set_field {
+	uint8_t value[16];
+};
+
+struct esw_set_register {
+	uint32_t value;
+	uint32_t mask;
+};
+
+struct esw_push_vlan {
+	rte_be16_t type;
+	uint16_t tci;
+};
+
 struct esw_step {
 	enum esw_op op;
+	uint32_t which;			/* ESW_OP_SET_FIELD: enum esw_field; ESW_OP_TAG: its index */
 	union {
 		struct esw_sample sample;
 		struct esw_encap *encap;
 		struct esw_decap decap;
 		struct rte_ether_addr mac;
+		struct esw_set_field field;
+		struct esw_push_vlan push;
+		struct esw_set_register set;
 		uint32_t mark;
 		struct esw_port *port;
 		uint16_t queue;
@@ -115,6 +139,8 @@ struct esw_rule_info {
 	uint32_t jump;			/* the group's id */
 	uint32_t age_timeout;		/* seconds, 0: does not age */
 	void *age_context;
+	struct rte_flow_action_handle *shared_count;	/* of the indirect action, if it counts by one */
+	struct rte_flow_action_handle *shared_age;	/* likewise */
 };
 
 /* A rule as it was understood, before it stands in the NIC. */
@@ -123,29 +149,60 @@ struct esw_rule {
 	struct esw_pattern pattern;
 	struct esw_program *program;
 	bool has_eth;			/* the pattern has an eth item */
+	bool has_vlan;
+	uint32_t tags;			/* as bits: those that the pattern names */
 };
 
 enum esw_age_state { ESW_AGE_NONE, ESW_AGE_WAITING, ESW_AGE_AGED };
 
+/* Packets and bytes; the pipeline writes the first two only. */
+struct esw_counter {
+	uint64_t hits;
+	uint64_t bytes;
+	uint64_t base_hits;		/* what a query with reset has seen */
+	uint64_t base_bytes;
+};
+
+/* How long ago there was a packet. */
+struct esw_age {
+	uint64_t last_hit;		/* in TSC cycles; the pipeline's */
+	uint32_t timeout;		/* seconds */
+	enum esw_age_state state;
+	uint32_t slot;			/* while waiting: its place in the wheel */
+	void *context;			/* what get_aged_flows says */
+	struct esw_port *port;		/* and of which port */
+	TAILQ_ENTRY(esw_age) next;
+};
+
+TAILQ_HEAD(esw_age_list, esw_age);
+
 struct rte_flow {
 	struct esw_entry entry;		/* first: a lookup yields the flow */
 	struct esw_program *program;
-	struct esw_rule_info info;
-	struct esw_port *owner;		/* the port it was created on */
-	struct esw_group *group;
+	struct esw_counter *counter;	/* its own, or an indirect action's; NULL: does not count */
+	struct esw_age *age;		/* likewise */
 	struct esw_group *jump;
-	uint64_t hits;
-	uint64_t bytes;
-	uint64_t counter_base_hits;	/* what query with reset has seen */
-	uint64_t counter_base_bytes;
-	uint64_t last_hit;		/* in TSC cycles */
-	enum esw_age_state age;
-	uint32_t age_slot;		/* while waiting: its place in the wheel */
+	struct esw_group *group;
+	struct esw_port *owner;		/* the port it was created on */
+	struct esw_rule_info info;
+	struct esw_counter own_counter;
+	struct esw_age own_age;
 	TAILQ_ENTRY(rte_flow) owned;
-	TAILQ_ENTRY(rte_flow) ageing;
 };
 
 TAILQ_HEAD(esw_flow_list, rte_flow);
+
+/* An indirect action: a counter or an age that flows share. */
+struct rte_flow_action_handle {
+	struct esw_port *owner;
+	enum rte_flow_action_type type;
+	uint32_t users;			/* flows that have it */
+	struct esw_counter counter;
+	struct esw_age age;
+	TAILQ_ENTRY(rte_flow_action_handle) owned;
+};
+
+TAILQ_HEAD(esw_handle_list, rte_flow_action_handle);
 
 /* What is beyond a port: the wire, or a guest. */
 struct esw_far {
@@ -193,7 +250,8 @@ struct esw_port {
 	struct esw_group *transfer_root;
 	struct esw_group *ingress_root;
 	struct esw_flow_list flows;
-	struct esw_flow_list aged;
+	struct esw_handle_list handles;
+	struct esw_age_list aged;
 	bool aged_news;			/* flows have aged since the last event */
 	bool aged_told;			/* an event was sent, and the aged flows not fetched since */
 	struct esw_rxq *rxq[ESW_MAX_QUEUES];
@@ -206,7 +264,7 @@ struct esw_port {
 /* A wheel of one second a slot: only what may be due is looked at. */
 struct esw_age_wheel {
 	uint64_t next_second;
-	struct esw_flow_list slot[ESW_AGE_SLOTS];
+	struct esw_age_list slot[ESW_AGE_SLOTS];
 };
 
 struct esw_nic {
@@ -215,6 +273,7 @@ struct esw_nic {
 	struct rte_eth_dev_owner owner;
 	uint16_t domain;
 	bool has_domain;
+	bool metadata;			/* marks and metadata also in the switch, as with dv_xmeta_en=1 */
 	uint32_t ports;
 	uint32_t open_ports;
 	struct esw_port *port[ESW_MAX_PORTS];
@@ -236,6 +295,7 @@ struct esw_devargs {
 		uint16_t vf;
 		char far[RTE_ETH_NAME_MAX_LEN];
 	} port[ESW_MAX_PORTS];
+	bool metadata;
 	char faults[ESW_MAX_FAULT_ARGS];	/* KEY=VALUE,... */
 };
 
@@ -322,6 +382,19 @@ void esw_program_free(struct esw_program *program);
 /* flow.c */
 int esw_flow_ops_get(struct rte_eth_dev *dev, const struct rte_flow_ops **ops);
 void esw_flow_flush_port(struct esw_port *port);
+int esw_flow_query_counter(struct esw_counter *counter, struct rte_flow_query_count *out);
+int esw_flow_query_age(const struct esw_age *age, struct rte_flow_query_age *out);
+
+/* indirect.c */
+struct rte_flow_action_handle *esw_indirect_create(struct rte_eth_dev *dev, const struct rte_flow_indir_action_conf *conf,
+						   const struct rte_flow_action *action,
+						   struct rte_flow_error *error);
+int esw_indirect_destroy(struct rte_eth_dev *dev, struct rte_flow_action_handle *handle, struct rte_flow_error *error);
+int esw_indirect_update(struct rte_eth_dev *dev, struct rte_flow_action_handle *handle, const void *update,
+			struct rte_flow_error *error);
+int esw_indirect_query(struct rte_eth_dev *dev, const struct rte_flow_action_handle *handle, void *data,
+		       struct rte_flow_error *error);
+void esw_indirect_free_port(struct esw_port *port);
 
 /* dump.c */
 void esw_dump_rule(FILE *file, const struct rte_flow *flow);
@@ -330,8 +403,8 @@ void esw_dump_counters(FILE *file, const struct rte_flow *flow);
 /* age.c */
 int esw_age_start(struct esw_nic *nic);
 void esw_age_stop(struct esw_nic *nic);
-void esw_age_add(struct esw_nic *nic, struct rte_flow *flow);
-void esw_age_remove(struct esw_nic *nic, struct rte_flow *flow);
-uint64_t esw_age_idle_seconds(const struct rte_flow *flow);
+void esw_age_add(struct esw_nic *nic, struct esw_age *age);
+void esw_age_remove(struct esw_nic *nic, struct esw_age *age);
+uint64_t esw_age_idle_seconds(const struct esw_age *age);
 
 #endif

@@ -187,6 +187,7 @@ dev_close(struct rte_eth_dev *dev)
 	struct esw_port *port = dev->data->dev_private;
 
 	esw_flow_flush_port(port);
+	esw_indirect_free_port(port);
 	release_queues(port);
 	/* These belong to the port, not to ethdev. */
 	dev->data->mac_addrs = NULL;

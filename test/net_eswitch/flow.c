@@ -49,6 +49,38 @@ groups_of(const struct esw_rule_info *info)
 	return info->attr.transfer ? &info->source->transfer : &info->source->ingress;
 }
 
+static void
+set_counter(struct rte_flow *flow)
+{
+	if (flow->info.shared_count != NULL)
+		flow->counter = &flow->info.shared_count->counter;
+	else if (flow->info.counted)
+		flow->counter = &flow->own_counter;
+}
+
+static void
+set_age(struct rte_flow *flow)
+{
+	if (flow->info.shared_age != NULL) {
+		flow->age = &flow->info.shared_age->age;
+	} else if (flow->info.age_timeout != 0) {
+		flow->age = &flow->own_age;
+		flow->age->timeout = flow->info.age_timeout;
+		flow->age->context = flow->info.age_context != NULL ? flow->info.age_context : flow;
+		flow->age->port = flow->owner;
+	}
+}
+
+/* Counts the flow among the users of its indirect actions, or no longer. */
+static void
+use_handles(struct rte_flow *flow, int by)
+{
+	if (flow->info.shared_count != NULL)
+		flow->info.shared_count->users += by;
+	if (flow->info.shared_age != NULL)
+		flow->info.shared_age->users += by;
+}
+
 /* Lets the rule, whose program becomes the flow's, stand in the NIC. */
 static int
 insert(struct esw_port *port, struct rte_flow *flow, const struct esw_rule *rule)
@@ -59,6 +91,8 @@ insert(struct esw_port *port, struct rte_flow *flow, const struct esw_rule *rule
 	flow->owner = port;
 	flow->info = rule->info;
 	flow->program = rule->program;
+	set_counter(flow);
+	set_age(flow);
 	flow->group = esw_group_get(groups, rule->info.attr.group);
 	if (flow->group == NULL)
 		return -ENOMEM;
@@ -67,13 +101,14 @@ insert(struct esw_port *port, struct rte_flow *flow, const struct esw_rule *rule
 		if (flow->jump == NULL)
 			return -ENOMEM;
 	}
-	if (flow->info.age_timeout != 0)
-		esw_age_add(port->nic, flow);
+	if (flow->age == &flow->own_age)
+		esw_age_add(port->nic, flow->age);
 	ret = esw_match_insert(port->nic->rcu, flow->group, &flow->entry, &rule->pattern);
 	if (ret < 0) {
-		esw_age_remove(port->nic, flow);
+		esw_age_remove(port->nic, &flow->own_age);
 		return ret;
 	}
+	use_handles(flow, 1);
 	TAILQ_INSERT_TAIL(&port->flows, flow, owned);
 	return 0;
 }
@@ -125,7 +160,8 @@ detach(struct rte_flow *flow)
 	struct esw_port *port = flow->owner;
 
 	TAILQ_REMOVE(&port->flows, flow, owned);
-	esw_age_remove(port->nic, flow);
+	esw_age_remove(port->nic, &flow->own_age);
+	use_handles(flow, -1);
 	esw_match_remove(port->nic->rcu, flow->group, &flow->entry);
 }
 
@@ -198,36 +234,31 @@ flow_flush(struct rte_eth_dev *dev, struct rte_flow_error *error)
 	return ret;
 }
 
-static int
-query_count(struct rte_flow *flow, const struct rte_flow_action *action, struct rte_flow_query_count *out,
-	    struct rte_flow_error *error)
+/* What a counter says; with reset it starts anew. */
+int
+esw_flow_query_counter(struct esw_counter *counter, struct rte_flow_query_count *out)
 {
-	uint64_t hits = __atomic_load_n(&flow->hits, __ATOMIC_RELAXED);
-	uint64_t bytes = __atomic_load_n(&flow->bytes, __ATOMIC_RELAXED);
+	uint64_t hits = __atomic_load_n(&counter->hits, __ATOMIC_RELAXED);
+	uint64_t bytes = __atomic_load_n(&counter->bytes, __ATOMIC_RELAXED);
 
-	if (!flow->info.counted)
-		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ACTION, action, "the rule does not count");
 	out->hits_set = 1;
 	out->bytes_set = 1;
-	out->hits = hits - flow->counter_base_hits;
-	out->bytes = bytes - flow->counter_base_bytes;
+	out->hits = hits - counter->base_hits;
+	out->bytes = bytes - counter->base_bytes;
 	if (out->reset) {
-		flow->counter_base_hits = hits;
-		flow->counter_base_bytes = bytes;
+		counter->base_hits = hits;
+		counter->base_bytes = bytes;
 	}
 	return 0;
 }
 
-static int
-query_age(struct rte_flow *flow, const struct rte_flow_action *action, struct rte_flow_query_age *out,
-	  struct rte_flow_error *error)
+int
+esw_flow_query_age(const struct esw_age *age, struct rte_flow_query_age *out)
 {
-	if (flow->info.age_timeout == 0)
-		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ACTION, action, "the rule does not age");
 	out->reserved = 0;
-	out->aged = flow->age == ESW_AGE_AGED;
+	out->aged = age->state == ESW_AGE_AGED;
 	out->sec_since_last_hit_valid = !out->aged;
-	out->sec_since_last_hit = out->aged ? 0 : esw_age_idle_seconds(flow);
+	out->sec_since_last_hit = out->aged ? 0 : esw_age_idle_seconds(age);
 	return 0;
 }
 
@@ -238,9 +269,13 @@ query_action(struct rte_flow *flow, const struct rte_flow_action *action, void *
 	case RTE_FLOW_ACTION_TYPE_VOID:
 		return 0;
 	case RTE_FLOW_ACTION_TYPE_COUNT:
-		return query_count(flow, action, data, error);
+		if (flow->counter != NULL)
+			return esw_flow_query_counter(flow->counter, data);
+		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ACTION, action, "the rule does not count");
 	case RTE_FLOW_ACTION_TYPE_AGE:
-		return query_age(flow, action, data, error);
+		if (flow->age != NULL)
+			return esw_flow_query_age(flow->age, data);
+		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ACTION, action, "the rule does not age");
 	default:
 		return esw_flow_error(error, ENOTSUP, RTE_FLOW_ERROR_TYPE_ACTION, action,
 				      "only COUNT and AGE can be queried");
@@ -283,17 +318,17 @@ static int
 flow_aged(struct rte_eth_dev *dev, void **contexts, uint32_t n, struct rte_flow_error *error)
 {
 	struct esw_port *port = port_of(dev);
-	struct rte_flow *flow;
+	struct esw_age *age;
 	uint32_t found = 0;
 
 	if (n > 0 && contexts == NULL)
 		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL, "contexts are missing");
 	pthread_mutex_lock(&port->nic->flow_lock);
-	TAILQ_FOREACH(flow, &port->aged, ageing) {
+	TAILQ_FOREACH(age, &port->aged, next) {
 		if (n > 0 && found == n)
 			break;
 		if (n > 0)
-			contexts[found] = flow->info.age_context != NULL ? flow->info.age_context : flow;
+			contexts[found] = age->context;
 		found++;
 	}
 	port->aged_told = false;
@@ -351,6 +386,10 @@ static const struct rte_flow_ops flow_ops = {
 	.dev_dump = flow_dump,
 	.get_aged_flows = flow_aged,
 	.pick_transfer_proxy = flow_proxy,
+	.action_handle_create = esw_indirect_create,
+	.action_handle_destroy = esw_indirect_destroy,
+	.action_handle_update = esw_indirect_update,
+	.action_handle_query = esw_indirect_query,
 };
 
 int

@@ -3,6 +3,7 @@
 /* Turns a rule's list of actions into a program, and refuses what the card refuses. */
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,9 @@
 
 #define BIT(op) (1u << (op))
 #define FATES (BIT(ESW_OP_JUMP) | BIT(ESW_OP_PORT) | BIT(ESW_OP_QUEUE) | BIT(ESW_OP_DROP))
-#define MODIFIES (BIT(ESW_OP_SET_MAC_SRC) | BIT(ESW_OP_SET_MAC_DST) | BIT(ESW_OP_DEC_TTL))
+#define MODIFIES (BIT(ESW_OP_SET_MAC_SRC) | BIT(ESW_OP_SET_MAC_DST) | BIT(ESW_OP_DEC_TTL) | BIT(ESW_OP_SET_FIELD) | \
+		  BIT(ESW_OP_META) | BIT(ESW_OP_TAG))
+#define VLAN_OPS (BIT(ESW_OP_POP_VLAN) | BIT(ESW_OP_PUSH_VLAN))
 #define BESIDES_DROP (BIT(ESW_OP_DROP) | BIT(ESW_OP_COUNT) | BIT(ESW_OP_AGE) | BIT(ESW_OP_SAMPLE))
 
 struct compiler {
@@ -23,6 +26,7 @@ struct compiler {
 	struct esw_program *program;
 	const struct rte_flow_action *action;
 	char name[32];
+	uint32_t which;			/* of the action's type: what tells it from its likes */
 	struct compiler *outer;		/* of a sample's actions: the rule's */
 	uint32_t seen;			/* steps so far, as bits */
 	uint32_t shape;			/* SHAPE_*: tunnel actions so far */
@@ -104,16 +108,27 @@ compile_count(struct compiler *c)
 }
 
 static int
-compile_age(struct compiler *c)
+check_age(struct compiler *c)
 {
-	const struct rte_flow_action_age *age = c->action->conf;
-
-	if (age->timeout == 0)
-		return REFUSE(c, EINVAL, "the timeout is 0");
 	if (c->seen & BIT(ESW_OP_AGE))
 		return REFUSE(c, EINVAL, "is given twice");
 	if (c->rule->info.attr.transfer && (c->seen & BIT(ESW_OP_SAMPLE)))
 		return REFUSE(c, ENOTSUP, "cannot follow a sample");
+	return 0;
+}
+
+static int
+compile_age(struct compiler *c)
+{
+	const struct rte_flow_action_age *age = c->action->conf;
+
+	int ret;
+
+	if (age->timeout == 0)
+		return REFUSE(c, EINVAL, "the timeout is 0");
+	ret = check_age(c);
+	if (ret < 0)
+		return ret;
 	if (append(c, ESW_OP_AGE) == NULL)
 		return -rte_errno;
 	c->rule->info.age_timeout = age->timeout;
@@ -122,7 +137,42 @@ compile_age(struct compiler *c)
 }
 
 static int
-compile_mac(struct compiler *c, enum esw_op op)
+compile_indirect_count(struct compiler *c, struct rte_flow_action_handle *handle)
+{
+	int ret = compile_count(c);
+
+	if (ret == 0)
+		c->rule->info.shared_count = handle;
+	return ret;
+}
+
+static int
+compile_indirect_age(struct compiler *c, struct rte_flow_action_handle *handle)
+{
+	int ret = check_age(c);
+
+	if (ret < 0)
+		return ret;
+	if (append(c, ESW_OP_AGE) == NULL)
+		return -rte_errno;
+	c->rule->info.shared_age = handle;
+	return 0;
+}
+
+static int
+compile_indirect(struct compiler *c)
+{
+	/* The API says const; the rule will be one of its users. */
+	struct rte_flow_action_handle *handle = (struct rte_flow_action_handle *)(uintptr_t)c->action->conf;
+
+	if (handle->owner != c->port)
+		return REFUSE(c, EINVAL, "is not of this port");
+	return handle->type == RTE_FLOW_ACTION_TYPE_COUNT ? compile_indirect_count(c, handle) :
+		compile_indirect_age(c, handle);
+}
+
+static int
+compile_mac(struct compiler *c)
 {
 	const struct rte_flow_action_set_mac *mac = c->action->conf;
 	struct esw_step *step;
@@ -131,7 +181,7 @@ compile_mac(struct compiler *c, enum esw_op op)
 		return REFUSE(c, EINVAL, "cannot follow an encapsulation");
 	if (!c->rule->has_eth || (c->shape & SHAPE_DECAP))
 		return REFUSE(c, EINVAL, "no such L2 item in the pattern");
-	step = append(c, op);
+	step = append(c, c->which);
 	if (step == NULL)
 		return -rte_errno;
 	memcpy(&step->mac, mac->mac_addr, sizeof(step->mac));
@@ -156,12 +206,175 @@ compile_mark(struct compiler *c)
 	const struct rte_flow_action_mark *mark = c->action->conf;
 	struct esw_step *step;
 
-	if (c->rule->info.attr.transfer)
-		return REFUSE(c, ENOTSUP, "is not supported in transfer rules");
+	if (c->rule->info.attr.transfer && !c->port->nic->metadata)
+		return REFUSE(c, ENOTSUP, "is not supported in transfer rules without extended metadata (dv_xmeta_en=1)");
+	if (mark->id > ESW_MARK_MAX)
+		return REFUSE(c, EINVAL, "%u is above %u", mark->id, ESW_MARK_MAX);
+	if (c->seen & BIT(ESW_OP_MARK))
+		return REFUSE(c, EINVAL, "is given twice");
 	step = append(c, ESW_OP_MARK);
 	if (step == NULL)
 		return -rte_errno;
 	step->mark = mark->id;
+	return 0;
+}
+
+static int
+append_register(struct compiler *c, enum esw_op op, uint32_t which, uint32_t value, uint32_t mask)
+{
+	struct esw_step *step;
+
+	if (mask == 0)
+		return REFUSE(c, EINVAL, "the mask is 0");
+	step = append(c, op);
+	if (step == NULL)
+		return -rte_errno;
+	step->which = which;
+	step->set.value = value & mask;
+	step->set.mask = mask;
+	return 0;
+}
+
+static int
+compile_meta(struct compiler *c)
+{
+	const struct rte_flow_action_set_meta *meta = c->action->conf;
+	const struct rte_flow_attr *attr = &c->rule->info.attr;
+
+	if (attr->transfer && !c->port->nic->metadata)
+		return REFUSE(c, ENOTSUP, "is not supported in transfer rules without extended metadata (dv_xmeta_en=1)");
+	if (attr->transfer && attr->group == 0)
+		return REFUSE(c, ENOTSUP, "is not supported in group 0 of transfer rules");
+	return append_register(c, ESW_OP_META, 0, meta->data, meta->mask);
+}
+
+static int
+compile_tag(struct compiler *c)
+{
+	const struct rte_flow_action_set_tag *tag = c->action->conf;
+
+	if (tag->index >= ESW_TAGS)
+		return REFUSE(c, ENOTSUP, "there is no tag %u", tag->index);
+	if (c->rule->info.attr.ingress && (c->seen & (BIT(ESW_OP_DROP) | BIT(ESW_OP_QUEUE))))
+		return REFUSE(c, EINVAL, "has no effect behind the fate of an ingress rule");
+	return append_register(c, ESW_OP_TAG, tag->index, tag->data, tag->mask);
+}
+
+/* Whether the pattern has what a field is of, in the header that is the outermost one at this point. */
+static int
+check_field(struct compiler *c)
+{
+	const struct esw_l3 *l3 = &c->rule->pattern.key.l3[c->shape & SHAPE_DECAP ? ESW_INNER : ESW_OUTER];
+
+	switch ((enum esw_field)c->which) {
+	case ESW_IPV4_SRC:
+	case ESW_IPV4_DST:
+		return l3->version == 4 ? 0 : REFUSE(c, EINVAL, "no such IPv4 item in the pattern");
+	case ESW_IPV6_SRC:
+	case ESW_IPV6_DST:
+		return l3->version == 6 ? 0 : REFUSE(c, EINVAL, "no such IPv6 item in the pattern");
+	case ESW_TP_SRC:
+	case ESW_TP_DST:
+		break;
+	}
+	return l3->l4 == IPPROTO_TCP || l3->l4 == IPPROTO_UDP ? 0 :
+		REFUSE(c, EINVAL, "no such TCP or UDP item in the pattern");
+}
+
+static const uint8_t field_sizes[] = {
+	[ESW_IPV4_SRC] = sizeof(struct rte_flow_action_set_ipv4),
+	[ESW_IPV4_DST] = sizeof(struct rte_flow_action_set_ipv4),
+	[ESW_IPV6_SRC] = sizeof(struct rte_flow_action_set_ipv6),
+	[ESW_IPV6_DST] = sizeof(struct rte_flow_action_set_ipv6),
+	[ESW_TP_SRC] = sizeof(struct rte_flow_action_set_tp),
+	[ESW_TP_DST] = sizeof(struct rte_flow_action_set_tp),
+};
+
+/* The configurations are the value and nothing else. */
+static int
+compile_field(struct compiler *c)
+{
+	struct esw_step *step;
+	int ret;
+
+	if (c->shape & SHAPE_ENCAP)
+		return REFUSE(c, EINVAL, "cannot follow an encapsulation");
+	ret = check_field(c);
+	if (ret < 0)
+		return ret;
+	step = append(c, ESW_OP_SET_FIELD);
+	if (step == NULL)
+		return -rte_errno;
+	step->which = c->which;
+	memcpy(step->field.value, c->action->conf, field_sizes[c->which]);
+	return 0;
+}
+
+static int
+check_vlan(struct compiler *c)
+{
+	if (c->seen & BIT(ESW_OP_PORT))
+		return REFUSE(c, EINVAL, "the port comes after it");
+	if (c->rule->info.attr.ingress && c->port->kind == ESW_VF)
+		return REFUSE(c, ENOTSUP, "is not supported for ingress traffic of a representor");
+	return 0;
+}
+
+static int
+compile_pop_vlan(struct compiler *c)
+{
+	int ret;
+
+	if (c->seen & VLAN_OPS)
+		return REFUSE(c, ENOTSUP, "multiple VLAN actions are not supported");
+	if (!c->rule->has_vlan || (c->shape & SHAPE_DECAP))
+		return REFUSE(c, ENOTSUP, "no such VLAN item in the pattern");
+	ret = check_vlan(c);
+	if (ret < 0)
+		return ret;
+	return append(c, ESW_OP_POP_VLAN) == NULL ? -rte_errno : 0;
+}
+
+/* The new tag has the PCP and the VID that the pattern wants of the tag there is; 0 where it does not say. */
+static int
+tci_of_pattern(struct compiler *c, uint16_t *tci)
+{
+	static const uint16_t parts[] = { 0xe000, 0x0fff };
+	uint16_t key = rte_be_to_cpu_16(c->rule->pattern.key.vlan_tci);
+	uint16_t mask = rte_be_to_cpu_16(c->rule->pattern.mask.vlan_tci);
+	size_t i;
+
+	for (i = 0; i < RTE_DIM(parts); i++) {
+		if ((mask & parts[i]) == parts[i])
+			*tci |= key & parts[i];
+		else if ((mask & parts[i]) != 0)
+			return REFUSE(c, EINVAL, "the pattern's mask of PCP or VID is not full: which is the new tag to have?");
+	}
+	return 0;
+}
+
+static int
+compile_push_vlan(struct compiler *c)
+{
+	const struct rte_flow_action_of_push_vlan *push = c->action->conf;
+	struct esw_step *step;
+	uint16_t tci = 0;
+	int ret;
+
+	if (push->ethertype != RTE_BE16(RTE_ETHER_TYPE_VLAN) && push->ethertype != RTE_BE16(RTE_ETHER_TYPE_QINQ))
+		return REFUSE(c, EINVAL, "0x%04x is no EtherType of a VLAN tag", rte_be_to_cpu_16(push->ethertype));
+	if (c->rule->info.attr.ingress)
+		return REFUSE(c, ENOTSUP, "is not supported for ingress traffic");
+	ret = check_vlan(c);
+	if (ret == 0)
+		ret = tci_of_pattern(c, &tci);
+	if (ret < 0)
+		return ret;
+	step = append(c, ESW_OP_PUSH_VLAN);
+	if (step == NULL)
+		return -rte_errno;
+	step->push.type = push->ethertype;
+	step->push.tci = tci;
 	return 0;
 }
 
@@ -444,18 +657,6 @@ compile_sample(struct compiler *c)
 }
 
 static int
-compile_mac_src(struct compiler *c)
-{
-	return compile_mac(c, ESW_OP_SET_MAC_SRC);
-}
-
-static int
-compile_mac_dst(struct compiler *c)
-{
-	return compile_mac(c, ESW_OP_SET_MAC_DST);
-}
-
-static int
 compile_drop(struct compiler *c)
 {
 	return set_fate(c, ESW_OP_DROP);
@@ -466,21 +667,33 @@ static const struct action_type {
 	enum rte_flow_action_type type;
 	bool conf;	/* takes a configuration */
 	int (*compile)(struct compiler *c);
+	uint32_t which;	/* tells it from others of the same function */
 } action_types[] = {
-	{ RTE_FLOW_ACTION_TYPE_COUNT, false, compile_count },
-	{ RTE_FLOW_ACTION_TYPE_AGE, true, compile_age },
-	{ RTE_FLOW_ACTION_TYPE_SAMPLE, true, compile_sample },
-	{ RTE_FLOW_ACTION_TYPE_RAW_ENCAP, true, compile_encap },
-	{ RTE_FLOW_ACTION_TYPE_RAW_DECAP, true, compile_decap },
-	{ RTE_FLOW_ACTION_TYPE_SET_MAC_SRC, true, compile_mac_src },
-	{ RTE_FLOW_ACTION_TYPE_SET_MAC_DST, true, compile_mac_dst },
-	{ RTE_FLOW_ACTION_TYPE_DEC_TTL, false, compile_ttl },
-	{ RTE_FLOW_ACTION_TYPE_MARK, true, compile_mark },
-	{ RTE_FLOW_ACTION_TYPE_JUMP, true, compile_jump },
-	{ RTE_FLOW_ACTION_TYPE_PORT_ID, true, compile_port_id },
-	{ RTE_FLOW_ACTION_TYPE_REPRESENTED_PORT, true, compile_represented_port },
-	{ RTE_FLOW_ACTION_TYPE_QUEUE, true, compile_queue },
-	{ RTE_FLOW_ACTION_TYPE_DROP, false, compile_drop },
+	{ RTE_FLOW_ACTION_TYPE_COUNT, false, compile_count, 0 },
+	{ RTE_FLOW_ACTION_TYPE_AGE, true, compile_age, 0 },
+	{ RTE_FLOW_ACTION_TYPE_SAMPLE, true, compile_sample, 0 },
+	{ RTE_FLOW_ACTION_TYPE_RAW_ENCAP, true, compile_encap, 0 },
+	{ RTE_FLOW_ACTION_TYPE_RAW_DECAP, true, compile_decap, 0 },
+	{ RTE_FLOW_ACTION_TYPE_SET_MAC_SRC, true, compile_mac, ESW_OP_SET_MAC_SRC },
+	{ RTE_FLOW_ACTION_TYPE_SET_MAC_DST, true, compile_mac, ESW_OP_SET_MAC_DST },
+	{ RTE_FLOW_ACTION_TYPE_SET_IPV4_SRC, true, compile_field, ESW_IPV4_SRC },
+	{ RTE_FLOW_ACTION_TYPE_SET_IPV4_DST, true, compile_field, ESW_IPV4_DST },
+	{ RTE_FLOW_ACTION_TYPE_SET_IPV6_SRC, true, compile_field, ESW_IPV6_SRC },
+	{ RTE_FLOW_ACTION_TYPE_SET_IPV6_DST, true, compile_field, ESW_IPV6_DST },
+	{ RTE_FLOW_ACTION_TYPE_SET_TP_SRC, true, compile_field, ESW_TP_SRC },
+	{ RTE_FLOW_ACTION_TYPE_SET_TP_DST, true, compile_field, ESW_TP_DST },
+	{ RTE_FLOW_ACTION_TYPE_OF_POP_VLAN, false, compile_pop_vlan, 0 },
+	{ RTE_FLOW_ACTION_TYPE_OF_PUSH_VLAN, true, compile_push_vlan, 0 },
+	{ RTE_FLOW_ACTION_TYPE_SET_META, true, compile_meta, 0 },
+	{ RTE_FLOW_ACTION_TYPE_SET_TAG, true, compile_tag, 0 },
+	{ RTE_FLOW_ACTION_TYPE_INDIRECT, true, compile_indirect, 0 },
+	{ RTE_FLOW_ACTION_TYPE_DEC_TTL, false, compile_ttl, 0 },
+	{ RTE_FLOW_ACTION_TYPE_MARK, true, compile_mark, 0 },
+	{ RTE_FLOW_ACTION_TYPE_JUMP, true, compile_jump, 0 },
+	{ RTE_FLOW_ACTION_TYPE_PORT_ID, true, compile_port_id, 0 },
+	{ RTE_FLOW_ACTION_TYPE_REPRESENTED_PORT, true, compile_represented_port, 0 },
+	{ RTE_FLOW_ACTION_TYPE_QUEUE, true, compile_queue, 0 },
+	{ RTE_FLOW_ACTION_TYPE_DROP, false, compile_drop, 0 },
 };
 
 static const struct action_type *
@@ -509,6 +722,7 @@ compile_action(struct compiler *c)
 		return REFUSE(c, ENOTSUP, "is not supported");
 	if (type->conf && c->action->conf == NULL)
 		return REFUSE(c, EINVAL, "needs a configuration");
+	c->which = type->which;
 	return type->compile(c);
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <rte_ethdev.h>
+#include <rte_vxlan.h>
 
 #include "eswitch.h"
 
@@ -15,7 +16,7 @@
 #define ITEM_MAX 64
 
 /* How deep a header lies, for the order of rules of equal priority. */
-enum { DEPTH_PORT, DEPTH_L2, DEPTH_L3, DEPTH_L4, DEPTH_INNER_L3, DEPTH_INNER_L4 };
+enum { DEPTH_PORT, DEPTH_L2, DEPTH_L3, DEPTH_L4, DEPTH_TUNNEL, DEPTH_INNER_L3, DEPTH_INNER_L4 };
 
 struct reader {
 	struct esw_port *port;
@@ -24,7 +25,8 @@ struct reader {
 	const struct rte_flow_item *item;
 	char name[32];
 	bool port_item;
-	bool vlan;
+	bool vxlan;
+	bool inner_eth;
 	rte_be16_t l3_type;	/* what the L2 items say follows, 0: anything */
 	int l3;			/* IP headers read so far */
 	bool l4;
@@ -168,6 +170,37 @@ read_port_id(struct reader *r)
 	return read_port(r, spec->id, mask->id == UINT32_MAX, r->item->spec == NULL);
 }
 
+/* Reads the Ethernet header of the frame that VXLAN carries. */
+static int
+read_inner_eth(struct reader *r)
+{
+	struct rte_flow_item_eth all;
+	const struct rte_flow_item_eth *spec, *mask;
+	struct values v;
+	int ret;
+
+	if (r->inner_eth)
+		return REFUSE(r, ENOTSUP, "multiple L2 layers are not supported");
+	if (r->l3 > 1)
+		return REFUSE(r, EINVAL, "L2 cannot follow L3");
+	memset(&all, 0, sizeof(all));
+	memset(&all.hdr, 0xff, sizeof(all.hdr));
+	ret = read_values(r, &all, &rte_flow_item_eth_mask, sizeof(all), &v);
+	if (ret == 0)
+		ret = no_range(r, &v);
+	if (ret < 0)
+		return ret;
+	r->inner_eth = true;
+	COPY(r, KEY(inner_eth_dst), &v, struct rte_flow_item_eth, hdr.dst_addr);
+	COPY(r, KEY(inner_eth_src), &v, struct rte_flow_item_eth, hdr.src_addr);
+	COPY(r, KEY(inner_eth_type), &v, struct rte_flow_item_eth, hdr.ether_type);
+	spec = (const void *)v.spec;
+	mask = (const void *)v.mask;
+	if (mask->hdr.ether_type == UINT16_MAX)
+		r->l3_type = spec->hdr.ether_type;
+	return 0;
+}
+
 static int
 read_eth(struct reader *r)
 {
@@ -176,11 +209,13 @@ read_eth(struct reader *r)
 	struct values v;
 	int ret;
 
+	if (r->vxlan)
+		return read_inner_eth(r);
 	if (r->rule->has_eth)
 		return REFUSE(r, ENOTSUP, "multiple L2 layers are not supported");
 	if (r->l3 > 0)
 		return REFUSE(r, EINVAL, "L2 cannot follow L3");
-	if (r->vlan)
+	if (r->rule->has_vlan)
 		return REFUSE(r, EINVAL, "cannot follow a VLAN");
 	memset(&all, 0, sizeof(all));
 	memset(&all.hdr, 0xff, sizeof(all.hdr));
@@ -212,7 +247,7 @@ read_vlan(struct reader *r)
 	struct values v;
 	int ret;
 
-	if (r->vlan)
+	if (r->rule->has_vlan)
 		return REFUSE(r, EINVAL, "multiple VLAN layers are not supported");
 	if (r->l3 > 0)
 		return REFUSE(r, EINVAL, "cannot follow L3");
@@ -224,7 +259,7 @@ read_vlan(struct reader *r)
 		ret = no_range(r, &v);
 	if (ret < 0)
 		return ret;
-	r->vlan = true;
+	r->rule->has_vlan = true;
 	deepen(r, DEPTH_L2);
 	spec = (const void *)v.spec;
 	mask = (const void *)v.mask;
@@ -249,7 +284,7 @@ begin_l3(struct reader *r, rte_be16_t type, uint8_t carried_as)
 		return REFUSE(r, EINVAL, "L3 cannot follow L4");
 	if (layer == ESW_L3_MAX)
 		return REFUSE(r, ENOTSUP, "more than two L3 layers are not supported");
-	if (layer == ESW_OUTER) {
+	if (layer == ESW_OUTER || r->vxlan) {
 		if (r->l3_type != 0 && r->l3_type != type)
 			return REFUSE(r, EINVAL, "the EtherType before it says something else");
 	} else {
@@ -496,6 +531,109 @@ read_icmp6(struct reader *r)
 }
 
 static int
+begin_vxlan(struct reader *r)
+{
+	const struct esw_l3 *key = &r->rule->pattern.key.l3[ESW_OUTER];
+	const struct esw_l3 *mask = &r->rule->pattern.mask.l3[ESW_OUTER];
+
+	if (r->vxlan || r->l3 == ESW_L3_MAX)
+		return REFUSE(r, ENOTSUP, "multiple tunnel layers are not supported");
+	if (!r->l4 || key->l4 != IPPROTO_UDP)
+		return REFUSE(r, EINVAL, "UDP is mandatory before it");
+	if (mask->dst_port == UINT16_MAX && key->dst_port != RTE_BE16(RTE_VXLAN_DEFAULT_PORT))
+		return REFUSE(r, ENOTSUP, "the UDP destination port is to be %u", RTE_VXLAN_DEFAULT_PORT);
+	r->vxlan = true;
+	r->l4 = false;
+	r->l3_type = 0;
+	require_byte(r, KEY(vxlan), 1);
+	deepen(r, DEPTH_TUNNEL);
+	return 0;
+}
+
+static int
+read_vxlan(struct reader *r)
+{
+	static const uint8_t no_vni[3];
+	struct rte_flow_item_vxlan all;
+	const struct rte_flow_item_vxlan *spec, *mask;
+	struct values v;
+	int ret;
+
+	memset(&all, 0, sizeof(all));
+	memset(all.vni, 0xff, sizeof(all.vni));
+	ret = read_values(r, &all, &rte_flow_item_vxlan_mask, sizeof(all), &v);
+	if (ret == 0)
+		ret = no_range(r, &v);
+	if (ret == 0)
+		ret = begin_vxlan(r);
+	if (ret < 0)
+		return ret;
+	spec = (const void *)v.spec;
+	mask = (const void *)v.mask;
+	if (memcmp(mask->vni, no_vni, sizeof(no_vni)) != 0 && memcmp(spec->vni, no_vni, sizeof(no_vni)) == 0)
+		return REFUSE(r, ENOTSUP, "a VNI of 0 cannot be matched");
+	COPY(r, KEY(vni), &v, struct rte_flow_item_vxlan, vni);
+	return 0;
+}
+
+/* Reads an item that is one register, at that offset of the key; supported has the register's bits. */
+static int
+read_register(struct reader *r, size_t offset, uint32_t supported)
+{
+	uint32_t already, mask;
+	struct values v;
+	int ret;
+
+	if (!r->port->nic->metadata)
+		return REFUSE(r, ENOTSUP, "needs extended metadata (dv_xmeta_en=1)");
+	if (r->item->spec == NULL)
+		return REFUSE(r, EINVAL, "needs a spec");
+	ret = read_values(r, &supported, &supported, sizeof(supported), &v);
+	if (ret == 0)
+		ret = no_range(r, &v);
+	if (ret < 0)
+		return ret;
+	memcpy(&mask, v.mask, sizeof(mask));
+	if (mask == 0)
+		return REFUSE(r, EINVAL, "the mask is 0");
+	memcpy(&already, (uint8_t *)&r->rule->pattern.mask + offset, sizeof(already));
+	if (already != 0)
+		return REFUSE(r, EINVAL, "is given twice");
+	require(r, offset, v.spec, v.mask, sizeof(uint32_t));
+	return 0;
+}
+
+static int
+read_tag(struct reader *r)
+{
+	const struct rte_flow_item_tag all = { .data = UINT32_MAX, .index = UINT8_MAX };
+	const struct rte_flow_item_tag *spec, *mask;
+	struct values v;
+	int ret;
+
+	if (r->item->spec == NULL)
+		return REFUSE(r, EINVAL, "needs a spec");
+	ret = read_values(r, &all, &rte_flow_item_tag_mask, sizeof(all), &v);
+	if (ret == 0)
+		ret = no_range(r, &v);
+	if (ret < 0)
+		return ret;
+	spec = (const void *)v.spec;
+	mask = (const void *)v.mask;
+	if (mask->data == 0)
+		return REFUSE(r, EINVAL, "the mask is 0");
+	if (mask->index != UINT8_MAX)
+		return REFUSE(r, EINVAL, "partial masks of the index are not supported");
+	if (spec->index >= ESW_TAGS)
+		return REFUSE(r, ENOTSUP, "there is no tag %u", spec->index);
+	if (r->rule->tags & 1u << spec->index)
+		return REFUSE(r, EINVAL, "index %u is given twice", spec->index);
+	r->rule->tags |= 1u << spec->index;
+	require(r, KEY(metadata.tag) + spec->index * sizeof(uint32_t), &spec->data, &mask->data, sizeof(uint32_t));
+	return 0;
+}
+
+static int
 read_item(struct reader *r)
 {
 	switch (r->item->type) {
@@ -521,6 +659,14 @@ read_item(struct reader *r)
 		return read_icmp(r);
 	case RTE_FLOW_ITEM_TYPE_ICMP6:
 		return read_icmp6(r);
+	case RTE_FLOW_ITEM_TYPE_VXLAN:
+		return read_vxlan(r);
+	case RTE_FLOW_ITEM_TYPE_MARK:
+		return read_register(r, KEY(metadata.mark), ESW_MARK_MASK);
+	case RTE_FLOW_ITEM_TYPE_META:
+		return read_register(r, KEY(metadata.meta), UINT32_MAX);
+	case RTE_FLOW_ITEM_TYPE_TAG:
+		return read_tag(r);
 	default:
 		return REFUSE(r, ENOTSUP, "is not supported");
 	}

@@ -31,7 +31,20 @@ struct esw_l3 {
 	uint8_t unused;
 };
 
-#define ESW_KEY_WORDS 15
+/* The registers that actions write and items match: they are of the packet, but not in it. */
+#define ESW_TAGS 4
+
+/* A mark has 24 bits; the last 16 values are the driver's own. */
+#define ESW_MARK_MASK 0xffffff
+#define ESW_MARK_MAX 0xffffef
+
+struct esw_metadata {
+	uint32_t mark;
+	uint32_t meta;
+	uint32_t tag[ESW_TAGS];
+};
+
+#define ESW_KEY_WORDS 20
 
 /* What rules look at in a packet. Made of 64-bit words, so that it can be masked and hashed by words. */
 struct esw_key {
@@ -44,8 +57,15 @@ struct esw_key {
 			uint8_t tagged_twice;
 			rte_be16_t vlan_tci;
 			rte_be16_t vlan_type;
-			uint32_t unused;
+			uint8_t vni[3];
+			uint8_t vxlan;		/* 1: VXLAN follows the outer UDP header */
 			struct esw_l3 l3[ESW_L3_MAX];
+			/* Of the frame that VXLAN carries; what follows is in l3[ESW_INNER]. */
+			struct rte_ether_addr inner_eth_dst;
+			struct rte_ether_addr inner_eth_src;
+			rte_be16_t inner_eth_type;
+			uint16_t unused;
+			struct esw_metadata metadata;
 		};
 		uint64_t word[ESW_KEY_WORDS];
 	};

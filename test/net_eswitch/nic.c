@@ -54,6 +54,7 @@ add_port(struct esw_nic *nic, enum esw_kind kind, uint16_t vf, const char *far)
 	port->vf = vf;
 	port->index = nic->ports;
 	TAILQ_INIT(&port->flows);
+	TAILQ_INIT(&port->handles);
 	TAILQ_INIT(&port->aged);
 	pthread_mutex_init(&port->far.lock, NULL);
 	nic->port[nic->ports++] = port;
@@ -215,6 +216,7 @@ probe(struct rte_vdev_device *vdev)
 	nic = new_nic(vdev);
 	if (nic == NULL)
 		return -ENOMEM;
+	nic->metadata = args.metadata;
 	ret = identify(nic);
 	if (ret == 0)
 		ret = open_ports(nic, &args);
@@ -325,6 +327,6 @@ static struct rte_vdev_driver driver = {
 };
 
 RTE_PMD_REGISTER_VDEV(net_eswitch, driver);
-RTE_PMD_REGISTER_PARAM_STRING(net_eswitch, "pf0=<ethdev> pf1=<ethdev> vf<n>=<ethdev> "
+RTE_PMD_REGISTER_PARAM_STRING(net_eswitch, "pf0=<ethdev> pf1=<ethdev> vf<n>=<ethdev> dv_xmeta_en=<0|1> "
 			      "fail_<call>=<n> fail_errno=<errno> create_delay_us=<us> far_stop=<port> "
 			      "link_down=<port>");

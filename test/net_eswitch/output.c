@@ -78,7 +78,12 @@ esw_output_receive(struct esw_port *port, uint16_t queue, const struct esw_packe
 	m->ol_flags = 0;
 	if (packet->marked) {
 		m->ol_flags = RTE_MBUF_F_RX_FDIR | RTE_MBUF_F_RX_FDIR_ID;
-		m->hash.fdir.hi = packet->mark;
+		m->hash.fdir.hi = packet->key.metadata.mark;
+	}
+	/* Metadata of 0 is none, and only an application that has asked for it has a place for it. */
+	if (packet->key.metadata.meta != 0 && rte_flow_dynf_metadata_avail()) {
+		m->ol_flags |= RTE_MBUF_DYNFLAG_RX_METADATA;
+		rte_flow_dynf_metadata_set(m, packet->key.metadata.meta);
 	}
 	/* The pipeline is the only one that enqueues, so there is room still. */
 	rte_ring_sp_enqueue(rxq->ring, m);

@@ -10,10 +10,14 @@
 #include <rte_ip.h>
 #include <rte_tcp.h>
 #include <rte_udp.h>
+#include <rte_vxlan.h>
 
 #include "key.h"
 
 #define MAX_IPV6_EXTENSIONS 8
+
+/* The I flag of VXLAN: there is a VNI. */
+#define VXLAN_HAS_VNI 0x08000000
 
 struct cursor {
 	const uint8_t *data;
@@ -37,6 +41,7 @@ peek(const struct cursor *c, uint32_t n)
 	return c->len - c->at < n ? NULL : c->data + c->at;
 }
 
+/* The Ethernet header and its tags; returns the EtherType behind these, 0 when there is none. */
 static rte_be16_t
 parse_ethernet(struct cursor *c, struct esw_key *key)
 {
@@ -212,8 +217,49 @@ parse_ipv6(struct cursor *c, struct esw_l3 *l3)
 	return true;
 }
 
-/* Parses one IP header of the given EtherType and its L4; true when another IP header follows. */
-static bool
+/* The frame within VXLAN, up to its IP header; returns the EtherType behind its tags, which rules cannot look at. */
+static rte_be16_t
+parse_inner_ethernet(struct cursor *c, struct esw_key *key)
+{
+	const struct rte_ether_hdr *eth = peek(c, sizeof(*eth));
+	const struct rte_vlan_hdr *vlan;
+	rte_be16_t type;
+	int tags;
+
+	if (eth == NULL)
+		return 0;
+	key->inner_eth_dst = eth->dst_addr;
+	key->inner_eth_src = eth->src_addr;
+	key->inner_eth_type = type = eth->ether_type;
+	c->at += sizeof(*eth);
+	for (tags = 0; type == RTE_BE16(RTE_ETHER_TYPE_VLAN) || type == RTE_BE16(RTE_ETHER_TYPE_QINQ); tags++) {
+		vlan = peek(c, sizeof(*vlan));
+		if (vlan == NULL || tags == 2)
+			return 0;
+		type = vlan->eth_proto;
+		c->at += sizeof(*vlan);
+	}
+	return type;
+}
+
+/* What an UDP header to VXLAN's port carries; returns the EtherType of the IP header in it, or 0. */
+static rte_be16_t
+parse_vxlan(struct cursor *c, struct esw_key *key)
+{
+	const struct rte_vxlan_hdr *vxlan;
+
+	c->at += sizeof(struct rte_udp_hdr);
+	vxlan = peek(c, sizeof(*vxlan));
+	if (vxlan == NULL || (vxlan->vx_flags & RTE_BE32(VXLAN_HAS_VNI)) == 0)
+		return 0;
+	key->vxlan = 1;
+	memcpy(key->vni, &vxlan->vx_vni, sizeof(key->vni));
+	c->at += sizeof(*vxlan);
+	return parse_inner_ethernet(c, key);
+}
+
+/* Parses one IP header of the given EtherType and its L4; returns the EtherType of an IP header within, or 0. */
+static rte_be16_t
 parse_l3(struct cursor *c, rte_be16_t type, int layer, struct esw_key *key, struct esw_offsets *off)
 {
 	struct esw_l3 *l3 = &key->l3[layer];
@@ -225,14 +271,20 @@ parse_l3(struct cursor *c, rte_be16_t type, int layer, struct esw_key *key, stru
 	else if (type == RTE_BE16(RTE_ETHER_TYPE_IPV6))
 		upper = parse_ipv6(c, l3);
 	else
-		return false;
+		return 0;
 	if (l3->version != 0)
 		off->l3[layer] = start;
 	if (!upper || l3->fragment)
-		return false;
+		return 0;
 	if (parse_l4(c, l3))
 		off->l4[layer] = c->at;
-	return l3->proto == IPPROTO_IPIP || l3->proto == IPPROTO_IPV6;
+	if (l3->proto == IPPROTO_IPIP)
+		return RTE_BE16(RTE_ETHER_TYPE_IPV4);
+	if (l3->proto == IPPROTO_IPV6)
+		return RTE_BE16(RTE_ETHER_TYPE_IPV6);
+	if (layer == ESW_OUTER && l3->l4 == IPPROTO_UDP && l3->dst_port == RTE_BE16(RTE_VXLAN_DEFAULT_PORT))
+		return parse_vxlan(c, key);
+	return 0;
 }
 
 static void
@@ -243,10 +295,7 @@ parse(struct cursor *c, struct esw_key *key, struct esw_offsets *off)
 	memset(key, 0, sizeof(*key));
 	memset(off, 0, sizeof(*off));
 	type = parse_ethernet(c, key);
-	if (!parse_l3(c, type, ESW_OUTER, key, off))
-		return;
-	type = key->l3[ESW_OUTER].proto == IPPROTO_IPIP ?
-		RTE_BE16(RTE_ETHER_TYPE_IPV4) : RTE_BE16(RTE_ETHER_TYPE_IPV6);
+	type = parse_l3(c, type, ESW_OUTER, key, off);
 	parse_l3(c, type, ESW_INNER, key, off);
 }
 

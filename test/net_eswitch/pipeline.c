@@ -41,6 +41,8 @@ run_rules(struct esw_output *out, struct esw_port *port, struct esw_group *group
 static void
 miss(struct esw_output *out, struct esw_port *port, struct esw_packet *packet)
 {
+	/* Tags end where the switch does. */
+	memset(packet->key.metadata.tag, 0, sizeof(packet->key.metadata.tag));
 	if (run_rules(out, port, port->ingress_root, packet)) {
 		esw_count(port, ESW_STAT_INGRESS_HITS, 1);
 		return;

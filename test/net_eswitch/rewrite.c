@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include <rte_ip.h>
+#include <rte_tcp.h>
 #include <rte_udp.h>
 
 #include "rewrite.h"
@@ -20,6 +21,7 @@ esw_packet_init(struct esw_packet *p, struct rte_mbuf *m)
 {
 	p->m = m;
 	p->marked = false;
+	memset(&p->key.metadata, 0, sizeof(p->key.metadata));
 	p->stale = true;
 	esw_packet_refresh(p);
 }
@@ -28,9 +30,12 @@ esw_packet_init(struct esw_packet *p, struct rte_mbuf *m)
 void
 esw_packet_refresh(struct esw_packet *p)
 {
+	struct esw_metadata metadata = p->key.metadata;
+
 	if (!p->stale)
 		return;
 	esw_parse(rte_pktmbuf_mtod(p->m, const uint8_t *), p->m->data_len, &p->key, &p->off);
+	p->key.metadata = metadata;
 	p->stale = false;
 }
 
@@ -153,11 +158,164 @@ esw_set_mac(struct esw_packet *p, const struct rte_ether_addr *mac, bool source)
 	p->stale = true;
 }
 
+/* RFC 1624, equation 3: the checksum after a word under it has changed. */
+static rte_be16_t
+adjust(rte_be16_t checksum, rte_be16_t old, rte_be16_t now)
+{
+	/* One's complement sums do not care about the byte order. */
+	uint32_t sum = (uint16_t)~checksum + (uint16_t)~old + now;
+
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
+static rte_be16_t
+word_at(const uint8_t *at)
+{
+	rte_be16_t word;
+
+	memcpy(&word, at, sizeof(word));
+	return word;
+}
+
+static void
+set_word(uint8_t *at, rte_be16_t word)
+{
+	memcpy(at, &word, sizeof(word));
+}
+
+/* Where the checksum of a TCP or UDP header lies, or NULL: of others, and where UDP has none, there is nothing to fix. */
+static uint8_t *
+l4_checksum(const struct esw_packet *p)
+{
+	uint8_t *l4 = rte_pktmbuf_mtod_offset(p->m, uint8_t *, p->off.l4[ESW_OUTER]);
+	uint8_t *udp = l4 + offsetof(struct rte_udp_hdr, dgram_cksum);
+
+	switch (p->key.l3[ESW_OUTER].l4) {
+	case IPPROTO_TCP:
+		return l4 + offsetof(struct rte_tcp_hdr, cksum);
+	case IPPROTO_UDP:
+		return word_at(udp) == 0 ? NULL : udp;
+	default:
+		return NULL;
+	}
+}
+
+/* Replaces n words, which the checksums cover that are not NULL. */
+static void
+set_words(struct esw_packet *p, uint8_t *at, const uint8_t *value, uint32_t n, uint8_t *ip_checksum)
+{
+	uint8_t *l4 = l4_checksum(p);
+	rte_be16_t old, now;
+	uint32_t i;
+
+	for (i = 0; i < n; i++) {
+		old = word_at(at + 2 * i);
+		now = word_at(value + 2 * i);
+		set_word(at + 2 * i, now);
+		if (ip_checksum != NULL)
+			set_word(ip_checksum, adjust(word_at(ip_checksum), old, now));
+		if (l4 != NULL)
+			set_word(l4, adjust(word_at(l4), old, now));
+	}
+	/* A UDP checksum of 0 would say that there is none. */
+	if (l4 != NULL && word_at(l4) == 0 && p->key.l3[ESW_OUTER].l4 == IPPROTO_UDP)
+		set_word(l4, UINT16_MAX);
+	p->stale = true;
+}
+
+static void
+set_ipv4(struct esw_packet *p, size_t offset, const void *value)
+{
+	uint8_t *ip = rte_pktmbuf_mtod_offset(p->m, uint8_t *, p->off.l3[ESW_OUTER]);
+
+	if (p->key.l3[ESW_OUTER].version == 4)
+		set_words(p, ip + offset, value, 2, ip + offsetof(struct rte_ipv4_hdr, hdr_checksum));
+}
+
+static void
+set_ipv6(struct esw_packet *p, size_t offset, const void *value)
+{
+	uint8_t *ip = rte_pktmbuf_mtod_offset(p->m, uint8_t *, p->off.l3[ESW_OUTER]);
+
+	if (p->key.l3[ESW_OUTER].version == 6)
+		set_words(p, ip + offset, value, 8, NULL);
+}
+
+static void
+set_port(struct esw_packet *p, size_t offset, const void *value)
+{
+	uint8_t *l4 = rte_pktmbuf_mtod_offset(p->m, uint8_t *, p->off.l4[ESW_OUTER]);
+
+	if (p->key.l3[ESW_OUTER].l4 == IPPROTO_TCP || p->key.l3[ESW_OUTER].l4 == IPPROTO_UDP)
+		set_words(p, l4 + offset, value, 1, NULL);
+}
+
+/* Replaces a field; a packet that does not have it stays as it is. */
+void
+esw_set_field(struct esw_packet *p, enum esw_field field, const void *value)
+{
+	esw_packet_refresh(p);
+	switch (field) {
+	case ESW_IPV4_SRC:
+		set_ipv4(p, offsetof(struct rte_ipv4_hdr, src_addr), value);
+		break;
+	case ESW_IPV4_DST:
+		set_ipv4(p, offsetof(struct rte_ipv4_hdr, dst_addr), value);
+		break;
+	case ESW_IPV6_SRC:
+		set_ipv6(p, offsetof(struct rte_ipv6_hdr, src_addr), value);
+		break;
+	case ESW_IPV6_DST:
+		set_ipv6(p, offsetof(struct rte_ipv6_hdr, dst_addr), value);
+		break;
+	case ESW_TP_SRC:
+		set_port(p, offsetof(struct rte_udp_hdr, src_port), value);
+		break;
+	case ESW_TP_DST:
+		set_port(p, offsetof(struct rte_udp_hdr, dst_port), value);
+		break;
+	}
+}
+
+/* Removes the outermost tag. */
+int
+esw_pop_vlan(struct esw_packet *p)
+{
+	uint8_t *data = rte_pktmbuf_mtod(p->m, uint8_t *);
+
+	esw_packet_refresh(p);
+	if (!p->key.tagged)
+		return -EINVAL;
+	memmove(data + RTE_VLAN_HLEN, data, 2 * RTE_ETHER_ADDR_LEN);
+	rte_pktmbuf_adj(p->m, RTE_VLAN_HLEN);
+	p->stale = true;
+	return 0;
+}
+
+/* Adds an outermost tag of that EtherType. */
+int
+esw_push_vlan(struct esw_packet *p, rte_be16_t type, uint16_t tci)
+{
+	rte_be16_t tag[] = { type, rte_cpu_to_be_16(tci) };
+	uint8_t *data;
+
+	if (make_headroom(p->m, RTE_VLAN_HLEN) < 0)
+		return -ENOSPC;
+	data = (uint8_t *)rte_pktmbuf_prepend(p->m, RTE_VLAN_HLEN);
+	if (data == NULL)
+		return -ENOSPC;
+	memmove(data, data + RTE_VLAN_HLEN, 2 * RTE_ETHER_ADDR_LEN);
+	memcpy(data + 2 * RTE_ETHER_ADDR_LEN, tag, sizeof(tag));
+	p->stale = true;
+	return 0;
+}
+
 /* Decrements as the card does: modulo 256, without an opinion on packets whose time is up. */
 void
 esw_dec_ttl(struct esw_packet *p)
 {
-	uint32_t sum;
 	uint8_t *data;
 
 	esw_packet_refresh(p);
@@ -166,15 +324,10 @@ esw_dec_ttl(struct esw_packet *p)
 	data = rte_pktmbuf_mtod_offset(p->m, uint8_t *, p->off.l3[ESW_OUTER]);
 	if (p->key.l3[ESW_OUTER].version == 4) {
 		struct rte_ipv4_hdr *ip = (void *)data;
+		rte_be16_t old = rte_cpu_to_be_16(ip->time_to_live << 8);
 
-		/* RFC 1624, equation 3, on the word that holds the TTL. */
-		sum = (uint16_t)~rte_be_to_cpu_16(ip->hdr_checksum);
-		sum += (uint16_t)~(ip->time_to_live << 8);
 		ip->time_to_live--;
-		sum += (uint16_t)(ip->time_to_live << 8);
-		sum = (sum & 0xffff) + (sum >> 16);
-		sum = (sum & 0xffff) + (sum >> 16);
-		ip->hdr_checksum = rte_cpu_to_be_16((uint16_t)~sum);
+		ip->hdr_checksum = adjust(ip->hdr_checksum, old, rte_cpu_to_be_16(ip->time_to_live << 8));
 	} else {
 		((struct rte_ipv6_hdr *)data)->hop_limits--;
 	}

@@ -42,8 +42,7 @@ struct esw_packet {
 	struct esw_key key;
 	struct esw_offsets off;
 	bool stale;		/* key and off are older than the packet's bytes */
-	bool marked;
-	uint32_t mark;
+	bool marked;		/* the application is to see key.metadata.mark, whatever it is */
 };
 
 void esw_packet_init(struct esw_packet *p, struct rte_mbuf *m);
@@ -54,5 +53,12 @@ int esw_encap(struct esw_packet *p, const struct esw_encap *encap, uint32_t hash
 int esw_decap(struct esw_packet *p, const struct esw_decap *decap);
 void esw_set_mac(struct esw_packet *p, const struct rte_ether_addr *mac, bool source);
 void esw_dec_ttl(struct esw_packet *p);
+
+/* What rewrites a field in the outermost headers, and fixes the checksums over it. */
+enum esw_field { ESW_IPV4_SRC, ESW_IPV4_DST, ESW_IPV6_SRC, ESW_IPV6_DST, ESW_TP_SRC, ESW_TP_DST };
+
+void esw_set_field(struct esw_packet *p, enum esw_field field, const void *value);
+int esw_pop_vlan(struct esw_packet *p);
+int esw_push_vlan(struct esw_packet *p, rte_be16_t type, uint16_t tci);
 
 #endif

@@ -25,7 +25,7 @@
 
 struct nic nic;
 bool nic_telemetry;
-const char *nic_faults;
+const char *nic_devargs;
 
 const struct rte_flow_attr ingress = { .ingress = 1 };
 const struct rte_flow_attr transfer = { .transfer = 1 };
@@ -122,7 +122,7 @@ nic_setup(void **state)
 		if (make_far(i) < 0)
 			return -1;
 	snprintf(devargs, sizeof(devargs), "pf0=net_ring_far0,pf1=net_ring_far1,vf0=net_ring_far2,vf3=net_ring_far3%s%s",
-		 nic_faults == NULL ? "" : ",", nic_faults == NULL ? "" : nic_faults);
+		 nic_devargs == NULL ? "" : ",", nic_devargs == NULL ? "" : nic_devargs);
 	if (rte_vdev_init(NIC, devargs) < 0)
 		return -1;
 	for (i = 0; i < NIC_PORTS; i++) {

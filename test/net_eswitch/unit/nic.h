@@ -25,7 +25,7 @@ extern struct nic nic;
 extern bool nic_telemetry;
 
 /* Likewise: devargs besides the ports. */
-extern const char *nic_faults;
+extern const char *nic_devargs;
 
 /* Group fixtures: EAL and a NIC whose ports are started. */
 int nic_setup(void **state);

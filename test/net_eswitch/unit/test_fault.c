@@ -382,6 +382,6 @@ main(void)
 	};
 
 	nic_telemetry = true;
-	nic_faults = "fail_create=1:3+,fail_errno=28,link_down=vf0";
+	nic_devargs = "fail_create=1:3+,fail_errno=28,link_down=vf0";
 	return cmocka_run_group_tests(tests, nic_setup, nic_teardown);
 }

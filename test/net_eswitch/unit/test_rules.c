@@ -96,8 +96,7 @@ REFUSES(refuses_attributes,
 #define LAST(t, ...) .last = &(const struct rte_flow_item_##t){ __VA_ARGS__ }
 
 REFUSES(refuses_items,
-	{ VF0, transfer, ITEMS(ETH, ITEM(VXLAN)), TO_PF0, ENOTSUP, ITEM_ERROR, 1, "VXLAN" },
-	{ VF0, transfer, ITEMS(ETH, ITEM(MARK)), TO_PF0, ENOTSUP, ITEM_ERROR, 1, "MARK" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(GENEVE)), TO_PF0, ENOTSUP, ITEM_ERROR, 1, "GENEVE" },
 	{ VF0, transfer, ITEMS(ETH, ETH), TO_PF0, ENOTSUP, ITEM_ERROR, 1, "multiple L2" },
 	{ VF0, transfer, ITEMS(ITEM(IPV4), ETH), TO_PF0, EINVAL, ITEM_ERROR, 1, "L2 cannot follow L3" },
 	{ VF0, transfer, ITEMS(ETH, ITEM(VLAN), ITEM(VLAN)), TO_PF0, EINVAL, ITEM_ERROR, 2, "multiple VLAN" },
@@ -138,12 +137,82 @@ REFUSES(refuses_items,
 	{ VF0, ingress, ITEMS(ITEM(PORT_ID, SPEC(port_id, .id = nic.port[VF0]))), ACTIONS(QUEUE(0)), EINVAL, ITEM_ERROR, 0,
 	  "transfer rules only" })
 
+#define UDP ITEM(UDP)
+
+REFUSES(refuses_vxlan,
+	{ VF0, transfer, ITEMS(ETH, ITEM(VXLAN)), TO_PF0, EINVAL, ITEM_ERROR, 1, "UDP is mandatory" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(TCP), ITEM(VXLAN)), TO_PF0, EINVAL, ITEM_ERROR, 3, "UDP is mandatory" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV6), ITEM(IPV4), UDP, ITEM(VXLAN)), TO_PF0, ENOTSUP, ITEM_ERROR, 4, "multiple tunnel" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV4), UDP, ITEM(VXLAN), ITEM(VXLAN)), TO_PF0, ENOTSUP, ITEM_ERROR, 4, "multiple tunnel" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV4), UDP, ITEM(VXLAN), ETH, ETH), TO_PF0, ENOTSUP, ITEM_ERROR, 5, "multiple L2" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV4), UDP, ITEM(VXLAN), ITEM(IPV4), ETH), TO_PF0, EINVAL, ITEM_ERROR, 5, "L2 cannot follow" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(UDP, SPEC(udp, .hdr.dst_port = RTE_BE16(8472))), ITEM(VXLAN)), TO_PF0, ENOTSUP,
+	  ITEM_ERROR, 3, "is to be 4789" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV4), UDP, ITEM(VXLAN, SPEC(vxlan, .vni = { 0, 0, 0 }))), TO_PF0, ENOTSUP, ITEM_ERROR, 3,
+	  "VNI of 0" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV4), UDP, ITEM(VXLAN, SPEC(vxlan, .flags = 8), MASK(vxlan, .flags = 8))), TO_PF0, ENOTSUP,
+	  ITEM_ERROR, 3, "not supported" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV4), UDP, ITEM(VXLAN), ITEM(ETH, SPEC(eth, .hdr.ether_type = RTE_BE16(0x86dd)),
+				    MASK(eth, .hdr.ether_type = UINT16_MAX)), ITEM(IPV4)), TO_PF0, EINVAL, ITEM_ERROR, 5, "EtherType" })
+
+REFUSES(refuses_metadata,
+	{ VF0, transfer, ITEMS(ITEM(MARK, SPEC(mark, .id = 1)), ETH), TO_PF0, ENOTSUP, ITEM_ERROR, 0, "extended metadata" },
+	{ VF0, ingress, ITEMS(ITEM(META, SPEC(meta, .data = 1)), ETH), ACTIONS(QUEUE(0)), ENOTSUP, ITEM_ERROR, 0, "extended metadata" },
+	{ VF0, transfer, ITEMS(ITEM(TAG), ETH), TO_PF0, EINVAL, ITEM_ERROR, 0, "needs a spec" },
+	{ VF0, transfer, ITEMS(ITEM(TAG, SPEC(tag, .index = 4)), ETH), TO_PF0, ENOTSUP, ITEM_ERROR, 0, "no tag 4" },
+	{ VF0, transfer, ITEMS(ITEM(TAG, SPEC(tag, .index = 1), MASK(tag, .data = 1, .index = 1)), ETH), TO_PF0, EINVAL, ITEM_ERROR, 0,
+	  "index" },
+	{ VF0, transfer, ITEMS(ITEM(TAG, SPEC(tag, .index = 1), MASK(tag, .index = UINT8_MAX)), ETH), TO_PF0, EINVAL, ITEM_ERROR, 0,
+	  "mask is 0" },
+	{ VF0, transfer, ITEMS(ITEM(TAG, SPEC(tag, .index = 1)), ITEM(TAG, SPEC(tag, .index = 1))), TO_PF0, EINVAL, ITEM_ERROR, 1,
+	  "given twice" })
+
 #define ACTION_ERROR RTE_FLOW_ERROR_TYPE_ACTION
+#define IPV4_CONF CONF(set_ipv4, .ipv4_addr = 1)
+#define IPV6_CONF CONF(set_ipv6, .ipv6_addr = { 1 })
+#define TP_CONF CONF(set_tp, .port = 1)
+#define PUSH(type) ACTION(OF_PUSH_VLAN, CONF(of_push_vlan, .ethertype = RTE_BE16(type)))
+#define SET_TAG(i, m) ACTION(SET_TAG, CONF(set_tag, .index = (i), .mask = (m)))
+
+REFUSES(refuses_rewriting,
+	{ VF0, transfer, ANY_ETH, ACTIONS(ACTION(SET_IPV4_SRC, IPV4_CONF), TO(PF0)), EINVAL, ACTION_ERROR, 0, "IPv4 item" },
+	{ VF0, transfer, IPIP, ACTIONS(ACTION(SET_IPV4_DST, IPV4_CONF), TO(PF0)), EINVAL, ACTION_ERROR, 0, "IPv4 item" },
+	{ VF0, transfer, IPV4, ACTIONS(ACTION(SET_IPV6_SRC, IPV6_CONF), TO(PF0)), EINVAL, ACTION_ERROR, 0, "IPv6 item" },
+	{ VF0, transfer, IPV4, ACTIONS(ACTION(SET_IPV6_DST), TO(PF0)), EINVAL, ACTION_ERROR, 0, "configuration" },
+	{ VF0, transfer, IPV4, ACTIONS(ACTION(SET_TP_SRC, TP_CONF), TO(PF0)), EINVAL, ACTION_ERROR, 0, "TCP or UDP item" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(ICMP)), ACTIONS(ACTION(SET_TP_DST, TP_CONF), TO(PF0)), EINVAL, ACTION_ERROR, 0,
+	  "TCP or UDP item" },
+	{ VF0, transfer, IPV4, ACTIONS(ENCAP(udp_header, 62), ACTION(SET_IPV4_SRC, IPV4_CONF), TO(PF0)), EINVAL, ACTION_ERROR, 1,
+	  "cannot follow an encapsulation" },
+	{ PF0, transfer, IPIP, ACTIONS(DECAP(54), ENCAP(eth_header, 14), ACTION(SET_IPV6_SRC, IPV6_CONF), TO(VF0)), EINVAL, ACTION_ERROR, 2,
+	  "IPv6 item" },
+	{ PF0, transfer, ITEMS(ETH, ITEM(IPV6)), ACTIONS(ACTION(SET_IPV6_SRC, IPV6_CONF), DECAP(54), ENCAP(eth_header, 14), TO(VF0)),
+	  EINVAL, ACTION_ERROR, 1, "follow an action that modifies" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(ACTION(OF_POP_VLAN), TO(PF0)), ENOTSUP, ACTION_ERROR, 0, "VLAN item" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(VLAN)), ACTIONS(ACTION(OF_POP_VLAN), ACTION(OF_POP_VLAN), TO(PF0)), ENOTSUP, ACTION_ERROR, 1,
+	  "multiple VLAN" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(VLAN)), ACTIONS(TO(PF0), ACTION(OF_POP_VLAN)), EINVAL, ACTION_ERROR, 1, "port comes after" },
+	{ VF0, ingress, ITEMS(ETH, ITEM(VLAN)), ACTIONS(ACTION(OF_POP_VLAN), QUEUE(0)), ENOTSUP, ACTION_ERROR, 0, "representor" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(PUSH(0x9100), TO(PF0)), EINVAL, ACTION_ERROR, 0, "0x9100" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(TO(PF0), PUSH(0x8100)), EINVAL, ACTION_ERROR, 1, "port comes after" },
+	{ PF0, ingress, ANY_ETH, ACTIONS(PUSH(0x8100), QUEUE(0)), ENOTSUP, ACTION_ERROR, 0, "ingress" },
+	{ VF0, transfer, ITEMS(ETH, ITEM(VLAN, SPEC(vlan, .hdr.vlan_tci = 0), MASK(vlan, .hdr.vlan_tci = RTE_BE16(0x00ff)))),
+	  ACTIONS(PUSH(0x8100), TO(PF0)), EINVAL, ACTION_ERROR, 0, "not full" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(SET_TAG(4, 1), TO(PF0)), ENOTSUP, ACTION_ERROR, 0, "no tag 4" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(SET_TAG(1, 0), TO(PF0)), EINVAL, ACTION_ERROR, 0, "mask is 0" },
+	{ PF0, ingress, ANY_ETH, ACTIONS(QUEUE(0), SET_TAG(1, 1)), EINVAL, ACTION_ERROR, 1, "no effect" },
+	{ PF0, ingress, ANY_ETH, ACTIONS(ACTION(MARK, CONF(mark, .id = 0xfffff0)), QUEUE(0)), EINVAL, ACTION_ERROR, 0, "above" },
+	{ PF0, ingress, ANY_ETH, ACTIONS(ACTION(MARK, CONF(mark, .id = 1)), ACTION(MARK, CONF(mark, .id = 1)), QUEUE(0)), EINVAL,
+	  ACTION_ERROR, 1, "twice" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(ACTION(INDIRECT), TO(PF0)), EINVAL, ACTION_ERROR, 0, "configuration" })
 
 REFUSES(refuses_actions,
 	{ VF0, transfer, ANY_ETH, ACTIONS(), EINVAL, ACTION_ERROR, 0, "no fate" },
 	{ VF0, transfer, ANY_ETH, ACTIONS(ACTION(COUNT)), EINVAL, ACTION_ERROR, 1, "no fate" },
-	{ VF0, transfer, ANY_ETH, ACTIONS(ACTION(SET_META), TO(PF0)), ENOTSUP, ACTION_ERROR, 0, "SET_META" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(ACTION(FLAG), TO(PF0)), ENOTSUP, ACTION_ERROR, 0, "FLAG" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(ACTION(SET_META), TO(PF0)), EINVAL, ACTION_ERROR, 0, "configuration" },
+	{ VF0, transfer_group(1), ANY_ETH, ACTIONS(ACTION(SET_META, CONF(set_meta, .mask = 1)), TO(PF0)), ENOTSUP, ACTION_ERROR, 0,
+	  "extended metadata" },
 	{ VF0, transfer, ANY_ETH, ACTIONS(TO(PF0), TO(VF3)), EINVAL, ACTION_ERROR, 1, "one fate" },
 	{ VF0, transfer, ANY_ETH, ACTIONS(TO(PF0), ACTION(DROP)), EINVAL, ACTION_ERROR, 1, "one fate" },
 	{ VF0, transfer, ANY_ETH, ACTIONS(TO(PF1)), EINVAL, ACTION_ERROR, 0, "switch domain" },
@@ -300,6 +369,19 @@ dumps_rules(void **state)
 		{ PF1, ingress, ITEMS(ETH, ITEM(IPV4), ITEM(ICMP, SPEC(icmp, .hdr.icmp_type = 8))),
 		  ACTIONS(ACTION(MARK, CONF(mark, .id = 5)), QUEUE(1)),
 		  "on pf1 from pf1 ingress group 0 priority 0 pattern ip=4 l4=1 icmp.type=8 icmp.code=0 actions mark=5 queue=1\n" },
+		{ VF0, transfer, ITEMS(ITEM(TAG, SPEC(tag, .index = 2, .data = 5)), ETH, ITEM(IPV4), UDP,
+				       ITEM(VXLAN, SPEC(vxlan, .vni = { 1, 2, 3 })),
+				       ITEM(ETH, SPEC(eth, .hdr.src_addr.addr_bytes = MAC_A)), ITEM(IPV6), ITEM(TCP)),
+		  ACTIONS(SET_TAG(1, 0xff), ACTION(SET_IPV4_SRC, CONF(set_ipv4, .ipv4_addr = RTE_BE32(0x0a000001))),
+			  ACTION(SET_TP_DST, CONF(set_tp, .port = RTE_BE16(443))), TO(PF0)),
+		  "on vf0 from vf0 transfer group 0 priority 0 pattern vxlan=1 vni=66051 inner.eth.dst=00:00:00:00:00:00 "
+		  "inner.eth.src=02:00:00:00:00:0A tag[2]=0x5 ip=4 l4=17 inner.ip=6 inner.l4=6 "
+		  "actions set_tag[1]=0x0/0xff set_ipv4_src=10.0.0.1 set_tp_dst=443 port=pf0\n" },
+		{ VF0, transfer, ITEMS(ETH, ITEM(VLAN, SPEC(vlan, .hdr.vlan_tci = RTE_BE16(0x6005)),
+						 MASK(vlan, .hdr.vlan_tci = RTE_BE16(0xefff))), ITEM(IPV6)),
+		  ACTIONS(PUSH(0x88a8), ACTION(SET_IPV6_DST, CONF(set_ipv6, .ipv6_addr = { 0xfc, [15] = 1 })), TO(PF0)),
+		  "on vf0 from vf0 transfer group 0 priority 0 pattern vlan=1 vlan.tci=0x6005/0xefff ip=6 "
+		  "actions of_push_vlan=0x88a8,tci=0x6005 set_ipv6_dst=fc00::1 port=pf0\n" },
 		{ VF3, ingress, ITEMS(), ACTIONS(ACTION(DROP)),
 		  "on vf3 from vf3 ingress group 0 priority 0 pattern actions drop\n" },
 	};
@@ -330,6 +412,9 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(refuses_attributes),
 		TEST(refuses_items),
+		TEST(refuses_vxlan),
+		TEST(refuses_metadata),
+		TEST(refuses_rewriting),
 		TEST(refuses_actions),
 		TEST(refuses_tunnels),
 		TEST(refuses_samples),
