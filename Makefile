@@ -16,7 +16,7 @@ help: ## List the targets
 demo: build ## Install what is missing, build, and show a capture of offloaded packets (root)
 	build/demo
 
-test: setup-lint build lint cunit unit e2e ## Install what is missing, build, lint, run every test (root)
+test: setup-lint build lint cunit unit model e2e ## Install what is missing, build, lint, run every test (root)
 
 setup: ## Install packages and fetch DPDK's driver headers
 	tools/setup.sh
@@ -49,7 +49,7 @@ unit: ## Run the Go unit tests under the race detector, one package at a time: m
 e2e: ## Run the end-to-end tests on the built binaries (root)
 	go test -count=1 -timeout 20m ./test/e2e/...
 
-model: ## Compare the test NIC with a reference on random rules and packets (root; they still differ on ties)
+model: ## Compare the test NIC with a reference on random rules and packets (root)
 	go test -race -count=1 -v ./test/model -args $(MODEL)
 
 bench: build ## Measure rules per second, rteflow beside dpdk-test-flow-perf, and write build/bench.json (root)

@@ -347,9 +347,10 @@ void esw_far_link(const struct esw_port *port, struct rte_eth_link *link);
 int esw_pipeline_start(struct esw_nic *nic);
 void esw_pipeline_stop(struct esw_nic *nic);
 void esw_pipeline_wait(struct esw_nic *nic);
+struct esw_output;
+void esw_pipeline_burst(struct esw_output *out, struct esw_port *port, struct rte_mbuf **pkts, uint16_t n);
 
 /* action.c */
-struct esw_output;
 struct esw_group *esw_program_run(struct esw_output *out, struct esw_port *from, struct rte_flow *flow,
 				  struct esw_packet *packet);
 

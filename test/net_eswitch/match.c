@@ -3,8 +3,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include <rte_hash_crc.h>
+#include <rte_prefetch.h>
 
 #include "match.h"
 
@@ -19,10 +20,11 @@ struct buckets {
 struct esw_shape {
 	uint32_t priority;
 	uint32_t depth;
-	uint32_t entries;
+	uint32_t keys;		/* different ones: entries of the table */
 	uint32_t words;
 	uint8_t word[ESW_KEY_WORDS];	/* indices of the words that the mask looks at */
 	uint64_t mask[ESW_KEY_WORDS];
+	uint64_t secret[ESW_KEY_WORDS][2];
 	struct buckets *buckets;
 };
 
@@ -50,45 +52,70 @@ wait_for_reader(struct rte_rcu_qsbr *rcu)
 	rte_rcu_qsbr_synchronize(rcu, RTE_QSBR_THRID_INVALID);
 }
 
+/*
+ * Multiplies each half of each word with a random number of the shape's own (multilinear hashing), so that nobody can
+ * make up packets, and thereby rules, that all fall into one bucket. A CRC would not do: its collisions are the same for
+ * every seed.
+ */
 static uint32_t
 extract(const struct esw_shape *shape, const struct esw_key *key, uint64_t out[ESW_KEY_WORDS])
 {
-	uint32_t hash = 0;
+	uint64_t sum = 0;
 	uint32_t i;
 
 	for (i = 0; i < shape->words; i++) {
 		out[i] = key->word[shape->word[i]] & shape->mask[i];
-		hash = rte_hash_crc_8byte(out[i], hash);
+		sum += (uint32_t)out[i] * shape->secret[i][0] + (out[i] >> 32) * shape->secret[i][1];
 	}
-	return hash;
+	return sum >> 32;
 }
 
 static bool
 same_key(const struct esw_shape *shape, const uint64_t *a, const uint64_t *b)
 {
-	return memcmp(a, b, shape->words * sizeof(*a)) == 0;
+	uint64_t difference = 0;
+	uint32_t i;
+
+	for (i = 0; i < shape->words; i++)
+		difference |= a[i] ^ b[i];
+	return difference == 0;
 }
 
-/* Appends to the chain, so that of two rules that match the same the older one wins. */
+/* Puts it first: with others in the bucket it has no key in common. */
 static void
 buckets_add(struct buckets *b, struct esw_entry *entry)
 {
 	struct esw_entry **at = &b->head[entry->hash & b->mask];
 
-	while (*at != NULL)
-		at = &(*at)->next[b->link];
-	entry->next[b->link] = NULL;
+	entry->next[b->link] = *at;
 	__atomic_store_n(at, entry, __ATOMIC_RELEASE);
 }
 
+/* Takes the entry out, or puts another with the same key in its place. */
 static void
-buckets_remove(struct buckets *b, struct esw_entry *entry)
+buckets_replace(struct buckets *b, struct esw_entry *entry, struct esw_entry *by)
 {
 	struct esw_entry **at = &b->head[entry->hash & b->mask];
+	struct esw_entry *next = entry->next[b->link];
 
 	while (*at != entry)
 		at = &(*at)->next[b->link];
-	__atomic_store_n(at, entry->next[b->link], __ATOMIC_RELEASE);
+	if (by != NULL) {
+		by->next[b->link] = next;
+		next = by;
+	}
+	__atomic_store_n(at, next, __ATOMIC_RELEASE);
+}
+
+/* The entry of that key, which is the oldest of those that have it, or NULL. */
+static struct esw_entry *
+buckets_find(const struct esw_shape *shape, const struct buckets *b, uint32_t hash, const uint64_t *key)
+{
+	struct esw_entry *entry = __atomic_load_n(&b->head[hash & b->mask], __ATOMIC_ACQUIRE);
+
+	while (entry != NULL && (entry->hash != hash || !same_key(shape, entry->key, key)))
+		entry = __atomic_load_n(&entry->next[b->link], __ATOMIC_ACQUIRE);
+	return entry;
 }
 
 static int
@@ -110,6 +137,13 @@ grow(struct rte_rcu_qsbr *rcu, struct esw_shape *shape)
 	return 0;
 }
 
+static void
+shape_free(struct esw_shape *shape)
+{
+	free(shape->buckets);
+	free(shape);
+}
+
 static struct esw_shape *
 shape_new(const struct esw_pattern *pattern)
 {
@@ -128,17 +162,14 @@ shape_new(const struct esw_pattern *pattern)
 	for (i = 0; i < ESW_KEY_WORDS; i++) {
 		if (pattern->mask.word[i] == 0)
 			continue;
+		if (getentropy(shape->secret[shape->words], sizeof(shape->secret[0])) < 0) {
+			shape_free(shape);
+			return NULL;
+		}
 		shape->word[shape->words] = i;
 		shape->mask[shape->words++] = pattern->mask.word[i];
 	}
 	return shape;
-}
-
-static void
-shape_free(struct esw_shape *shape)
-{
-	free(shape->buckets);
-	free(shape);
 }
 
 static bool
@@ -272,6 +303,37 @@ esw_groups_free(struct esw_groups *groups)
 	}
 }
 
+/* Makes room for one more key: a table is at most half full, so that most lookups look at one entry. */
+static int
+make_room(struct rte_rcu_qsbr *rcu, struct esw_shape *shape)
+{
+	return shape->keys > shape->buckets->mask / 2 ? grow(rcu, shape) : 0;
+}
+
+/* Puts the entry into the shape's table, or behind those with the same key. */
+static int
+shape_add(struct rte_rcu_qsbr *rcu, struct esw_shape *shape, struct esw_entry *entry)
+{
+	struct esw_entry *oldest = buckets_find(shape, shape->buckets, entry->hash, entry->key);
+	int ret;
+
+	entry->younger = NULL;
+	if (oldest != NULL) {
+		entry->older = oldest->youngest;
+		oldest->youngest->younger = entry;
+		oldest->youngest = entry;
+		return 0;
+	}
+	ret = make_room(rcu, shape);
+	if (ret < 0)
+		return ret;
+	entry->older = NULL;
+	entry->youngest = entry;
+	buckets_add(shape->buckets, entry);
+	shape->keys++;
+	return 0;
+}
+
 /* Puts a rule's entry into the group. From the reader's next lookup on it matches. */
 int
 esw_match_insert(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_entry *entry,
@@ -285,23 +347,41 @@ esw_match_insert(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_e
 		shape = shape_new(pattern);
 	if (shape == NULL)
 		return -ENOMEM;
-	/* At most half full, so that most lookups look at one entry. */
-	if (shape->entries > shape->buckets->mask / 2) {
-		ret = grow(rcu, shape);
-		if (ret < 0)
-			return ret;
-	}
 	entry->shape = shape;
 	entry->sequence = group->sequence++;
 	entry->hash = extract(shape, &pattern->key, entry->key);
-	buckets_add(shape->buckets, entry);
-	shape->entries++;
-	if (!fresh)
-		return 0;
+	ret = shape_add(rcu, shape, entry);
+	if (ret < 0 || !fresh)
+		return ret;
 	ret = group_add(rcu, group, shape);
 	if (ret < 0)
 		shape_free(shape);
 	return ret;
+}
+
+/* Takes out of its shape's table an entry that is the oldest of its key: the next one comes in its place. */
+static void
+shape_remove_oldest(struct esw_shape *shape, struct esw_entry *entry)
+{
+	struct esw_entry *next = entry->younger;
+
+	if (next != NULL) {
+		next->older = NULL;
+		next->youngest = entry->youngest;
+	} else {
+		shape->keys--;
+	}
+	buckets_replace(shape->buckets, entry, next);
+}
+
+static void
+shape_remove_younger(struct esw_shape *shape, struct esw_entry *entry)
+{
+	entry->older->younger = entry->younger;
+	if (entry->younger != NULL)
+		entry->younger->older = entry->older;
+	else
+		buckets_find(shape, shape->buckets, entry->hash, entry->key)->youngest = entry->older;
 }
 
 /* Takes the entry out of the group. The reader may hold it until the caller has waited for it. */
@@ -310,8 +390,11 @@ esw_match_remove(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_e
 {
 	struct esw_shape *shape = entry->shape;
 
-	buckets_remove(shape->buckets, entry);
-	if (--shape->entries == 0)
+	if (entry->older == NULL)
+		shape_remove_oldest(shape, entry);
+	else
+		shape_remove_younger(shape, entry);
+	if (shape->keys == 0)
 		group_drop(rcu, group, shape);
 }
 
@@ -330,34 +413,87 @@ esw_match_pattern(const struct esw_entry *entry, struct esw_key *key, struct esw
 	}
 }
 
-/* The oldest of a shape's entries that match the packet, or NULL. */
-static struct esw_entry *
-shape_lookup(const struct esw_shape *shape, const struct esw_key *key)
-{
-	const struct buckets *b = __atomic_load_n(&shape->buckets, __ATOMIC_ACQUIRE);
+/* A lookup under way. */
+struct walk {
+	struct esw_lookup *lookup;
+	const struct esw_shapes *shapes;
+	const struct esw_shape *shape;		/* the one it is at */
+	const struct esw_shape *found_in;
+	const struct buckets *buckets;
+	uint32_t hash;
 	uint64_t words[ESW_KEY_WORDS];
-	uint32_t hash = extract(shape, key, words);
-	struct esw_entry *entry = __atomic_load_n(&b->head[hash & b->mask], __ATOMIC_ACQUIRE);
+};
 
-	while (entry != NULL && (entry->hash != hash || !same_key(shape, entry->key, words)))
-		entry = __atomic_load_n(&entry->next[b->link], __ATOMIC_ACQUIRE);
-	return entry;
+/* Goes to the nth shape of the group and asks for the bucket; false when there is no need to look any further. */
+static bool
+begin_shape(struct walk *w, uint32_t n)
+{
+	if (w->shapes == NULL || n >= w->shapes->n)
+		return false;
+	w->shape = w->shapes->shape[n];
+	/* Shapes of one rank may all have a match; the oldest of these is the one. */
+	if (w->found_in != NULL && shape_before(w->found_in, w->shape))
+		return false;
+	w->buckets = __atomic_load_n(&w->shape->buckets, __ATOMIC_ACQUIRE);
+	w->hash = extract(w->shape, w->lookup->key, w->words);
+	rte_prefetch0(&w->buckets->head[w->hash & w->buckets->mask]);
+	return true;
 }
 
-/* The first entry, in the order of the rules, that matches the packet, or NULL. Shapes of one rank may all have one. */
+static void
+prefetch_entry(const struct walk *w)
+{
+	const char *entry = (const char *)__atomic_load_n(&w->buckets->head[w->hash & w->buckets->mask], __ATOMIC_RELAXED);
+
+	rte_prefetch0(entry);
+	rte_prefetch0(entry + RTE_CACHE_LINE_SIZE);
+}
+
+static void
+look(struct walk *w)
+{
+	struct esw_entry *entry = buckets_find(w->shape, w->buckets, w->hash, w->words);
+
+	if (entry == NULL || (w->found_in != NULL && w->lookup->found->sequence < entry->sequence))
+		return;
+	w->lookup->found = entry;
+	w->found_in = w->shape;
+}
+
+/*
+ * For each the first entry, in the order of the rules, that matches. All of them do a step before any does the next, so
+ * that the memory that one waits for is fetched while the others are looked at.
+ */
+void
+esw_match_lookup_burst(struct esw_lookup *lookups, uint32_t n)
+{
+	struct walk walks[ESW_MATCH_BURST], *at[ESW_MATCH_BURST];
+	uint32_t i, left, shape;
+
+	for (i = 0; i < n; i++) {
+		at[i] = &walks[i];
+		walks[i].lookup = &lookups[i];
+		walks[i].shapes = __atomic_load_n(&lookups[i].group->shapes, __ATOMIC_ACQUIRE);
+		walks[i].found_in = NULL;
+		lookups[i].found = NULL;
+	}
+	for (shape = 0; n > 0; shape++, n = left) {
+		for (i = 0, left = 0; i < n; i++)
+			if (begin_shape(at[i], shape))
+				at[left++] = at[i];
+		for (i = 0; i < left; i++)
+			prefetch_entry(at[i]);
+		for (i = 0; i < left; i++)
+			look(at[i]);
+	}
+}
+
+/* The first entry, in the order of the rules, that matches the packet, or NULL. */
 struct esw_entry *
 esw_match_lookup(const struct esw_group *group, const struct esw_key *key)
 {
-	const struct esw_shapes *shapes = __atomic_load_n(&group->shapes, __ATOMIC_ACQUIRE);
-	struct esw_entry *best = NULL, *entry;
-	uint32_t i;
+	struct esw_lookup lookup = { .group = group, .key = key };
 
-	for (i = 0; shapes != NULL && i < shapes->n; i++) {
-		if (best != NULL && shape_before(best->shape, shapes->shape[i]))
-			break;
-		entry = shape_lookup(shapes->shape[i], key);
-		if (entry != NULL && (best == NULL || entry->sequence < best->sequence))
-			best = entry;
-	}
-	return best;
+	esw_match_lookup_burst(&lookup, 1);
+	return lookup.found;
 }

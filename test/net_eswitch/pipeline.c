@@ -99,20 +99,29 @@ handle(struct esw_output *out, struct esw_port *port, struct rte_mbuf *m)
 	miss(out, port, &packet);
 }
 
-static uint32_t
-poll_port(struct esw_output *out, struct esw_port *port)
+/* Runs packets that came from the far side of a port through the rules, and sends them. */
+void
+esw_pipeline_burst(struct esw_output *out, struct esw_port *port, struct rte_mbuf **pkts, uint16_t n)
 {
-	struct rte_mbuf *pkts[ESW_BURST];
-	uint16_t i, n;
+	uint16_t i;
 
-	n = esw_far_receive(port, pkts, ESW_BURST);
-	if (n == 0)
-		return 0;
 	esw_count(port, ESW_STAT_FAR_RX_PACKETS, n);
 	out->now = rte_rdtsc();
 	for (i = 0; i < n; i++)
 		handle(out, port, pkts[i]);
 	esw_output_flush(out);
+}
+
+static uint32_t
+poll_port(struct esw_output *out, struct esw_port *port)
+{
+	struct rte_mbuf *pkts[ESW_BURST];
+	uint16_t n;
+
+	n = esw_far_receive(port, pkts, ESW_BURST);
+	if (n == 0)
+		return 0;
+	esw_pipeline_burst(out, port, pkts, n);
 	return n;
 }
 

@@ -138,7 +138,7 @@ func TestRefusalsReachTheOperator(t *testing.T) {
 		actions             string
 		want                string
 	}{
-		{vf0, "transfer", "eth / vxlan", "drop", `specific pattern item.*item VXLAN: is not supported: Operation not supported`},
+		{vf0, "transfer", "eth / ipv4 / gre", "drop", `specific pattern item.*item GRE: is not supported: Operation not supported`},
 		{vf0, "group 1 transfer", "eth", "jump group 1", `specific action.*action JUMP: from group 1 to group 1.*Invalid argument`},
 		{vf0, "transfer", "eth", "queue index 0", `specific action.*action QUEUE: is not supported in transfer rules`},
 		{vf0, "transfer", "eth", "count", `no fate action`},
