@@ -42,15 +42,17 @@ cunit: ## Test the NIC's C code, also under ASan and UBSan
 	[ -f build/meson-asan/build.ninja ] || meson setup build/meson-asan -Db_sanitize=address,undefined -Db_lundef=false
 	meson test -C build/meson-asan --print-errorlogs
 
+# EAL leaves a folder for each of its runs.
+in_runtime_dir = dir=$$(mktemp -d /run/dpservice-test.XXXXXX); trap "rm -rf $$dir" EXIT; RUNTIME_DIRECTORY=$$dir
+
 unit: ## Run the Go unit tests under the race detector, one package at a time: many start workers on both CPUs
-	@dir=$$(mktemp -d /run/dpservice-unit.XXXXXX); trap "rm -rf $$dir" EXIT; \
-		RUNTIME_DIRECTORY=$$dir go test -race -count=1 -p 1 $$(go list ./... | grep -vE '/test/(e2e|model)$$')
+	@$(in_runtime_dir) go test -race -count=1 -p 1 $$(go list ./... | grep -vE '/test/(e2e|model)$$')
 
 e2e: ## Run the end-to-end tests on the built binaries (root)
 	go test -count=1 -timeout 20m ./test/e2e/...
 
 model: ## Compare the test NIC with a reference on random rules and packets (root)
-	go test -race -count=1 -v ./test/model -args $(MODEL)
+	@$(in_runtime_dir) go test -race -count=1 -v ./test/model -args $(MODEL)
 
 bench: build ## Measure rules per second, rteflow beside dpdk-test-flow-perf, and write build/bench.json (root)
 	go build -o build/ ./tools/bench
