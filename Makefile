@@ -16,7 +16,15 @@ help: ## List the targets
 demo: build ## Install what is missing, build, and show a capture of offloaded packets (root)
 	build/demo
 
-test: setup-lint build lint cunit unit model e2e ## Install what is missing, build, lint, run every test (root)
+# go test hides what passing tests print, so they write here what they have tried.
+report := $(CURDIR)/build/test-report.txt
+
+test: export DPSERVICE_TEST_REPORT := $(report)
+test: ## Install what is missing, build, lint, run every test, and say how much these have tried (root)
+	rm -f $(report)
+	$(MAKE) setup-lint build lint cunit unit model e2e
+	@echo 'The tests have tried:'
+	@sed 's/^/  /' $(report)
 
 setup: ## Install packages and fetch DPDK's driver headers
 	tools/setup.sh

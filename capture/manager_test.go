@@ -16,6 +16,7 @@ import (
 
 	"dpservice/dpservice/fault"
 	"dpservice/rteflow"
+	"dpservice/test/report"
 )
 
 func start(t *testing.T, n *node, targets ...Target) Session {
@@ -376,7 +377,7 @@ func outcome(t *testing.T, name string, fail func(call int) bool) (*node, error)
 func TestEveryCallFails(t *testing.T) {
 	never := func(int) bool { return false }
 	total := 0
-	defer func() { fmt.Printf("captures under fire: fault points tried: %d\n", total) }()
+	defer func() { report.Printf(t, "captures under fire: fault points tried: %d", total) }()
 	for name, c := range changes {
 		t.Run(name, func(t *testing.T) {
 			done, err := outcome(t, name, never)

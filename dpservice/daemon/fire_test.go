@@ -27,6 +27,7 @@ import (
 	"dpservice/graph"
 	"dpservice/rteflow/flowtest"
 	"dpservice/rteflow/ruleset"
+	"dpservice/test/report"
 )
 
 // driver is an E-Switch without proxies, in which no rule ages.
@@ -298,7 +299,7 @@ func TestEveryCallFails(t *testing.T) {
 			total += points
 		})
 	}
-	fmt.Printf("interfaces and captures under fire: fault points tried: %d\n", total)
+	report.Printf(t, "interfaces and captures under fire: fault points tried: %d", total)
 }
 
 // checkRefusal requires that an error says what the NIC did not do.

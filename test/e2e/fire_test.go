@@ -16,6 +16,7 @@ import (
 
 	"dpservice/rpc/api"
 	"dpservice/rpc/client"
+	"dpservice/test/report"
 	"dpservice/test/topology"
 )
 
@@ -214,7 +215,7 @@ func TestEveryCallFails(t *testing.T) {
 		require.Equal(t, old.interfaces, f.state().interfaces)
 		f.settle()
 	})
-	fmt.Printf("end to end under fire: fault points tried: %d\n", f.points)
+	report.Printf(t, "end to end under fire: fault points tried: %d", f.points)
 }
 
 // newFire starts a daemon that can be told to fail, and guests whose flows are in its NIC.
@@ -375,7 +376,7 @@ func TestFlowsUnderFire(t *testing.T) {
 		require.Equal(t, before, f.state())
 	}
 	f.logged("the NIC does not remove a flow's rule")
-	fmt.Printf("flow offload end to end under fire: fault points tried: %d\n", f.points)
+	report.Printf(t, "flow offload end to end under fire: fault points tried: %d", f.points)
 }
 
 // TestTheNICRefusesTheBaseRules refuses each of the rules without which the daemon cannot start: it says which, and leaves
@@ -398,7 +399,7 @@ func TestTheNICRefusesTheBaseRules(t *testing.T) {
 	d, err := h.StartDaemon(ctx, topology.DaemonConfig{NICArgs: failArgs(refusal{call: "create", nth: rules + 1})})
 	require.NoError(t, err, "there are no more")
 	require.NoError(t, d.Stop(ctx))
-	fmt.Printf("start under fire: fault points tried: %d\n", rules)
+	report.Printf(t, "start under fire: fault points tried: %d", rules)
 }
 
 // TestTheNICKeepsARuleAtTheEnd refuses the removal of a rule when the daemon ends: it ends all the same, and says so.

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dpservice/rteflow"
+	"dpservice/test/report"
 )
 
 var (
@@ -383,7 +384,7 @@ func TestNICAgainstModel(t *testing.T) {
 		t.Fatalf("the NIC differs, found after %d operations and %d packets; replay with -model.seed=%d\n%s\n"+
 			"shrunk to %d operations:\n%s\n%s %v", n.operations, n.packets, s, difference, len(small.ops), small, again, err)
 	}
-	fmt.Printf("model: %d rules (%d refused, %d left to the driver), %d packets (%d came out), %d operations compared in %d cases from seed %d\n",
+	report.Printf(t, "model: %d rules (%d refused, %d left to the driver), %d packets (%d came out), %d operations compared in %d cases from seed %d",
 		n.rules, n.refusals, n.left, n.packets, n.outputs, n.operations, n.cases, first)
 	require.NotZero(t, n.refusals)
 }
