@@ -9,21 +9,46 @@ import (
 	"dpservice/rteflow"
 )
 
-// HeaderLen is how many bytes stand before the captured frame: Ethernet (14), IPv6 (40) and UDP (8).
-const HeaderLen = ethLen + ipv6Len + udpLen
+// HeaderLen is how many bytes stand before the captured frame: Ethernet (14), IPv6 (40) and UDP (8). VXLANHeaderLen is
+// the same with VXLAN (8). A NIC takes at most 132.
+const (
+	HeaderLen      = ethLen + ipv6Len + udpLen
+	VXLANHeaderLen = HeaderLen + vxlanLen
+)
 
 const (
-	ethLen  = 14
-	ipv6Len = 40
-	udpLen  = 8
+	ethLen   = 14
+	ipv6Len  = 40
+	udpLen   = 8
+	vxlanLen = 8
 
 	etherTypeIPv6 = 0x86dd
 	protoUDP      = 17
 	hopLimit      = 64
+	vxlanHasVNI   = 0x08
 )
 
-// Header says how a copy travels to the sink. The NIC puts the same bytes before every copy, so nothing in it
-// depends on the packet.
+// VXLANPort is the UDP destination port of VXLAN (RFC 7348).
+const VXLANPort = 4789
+
+// Encap is what stands between the UDP header and the captured frame.
+type Encap string
+
+// The encapsulations.
+const (
+	EncapUDP   Encap = "udp" // nothing: the label is the flow label of the IPv6 header
+	EncapVXLAN Encap = "vxlan"
+)
+
+// Label says at the sink who has sent a copy's original. It is not 0 and has at most 20 bits, as a flow label has; a VNI
+// has more. Two ports of a node never have the same, and a port keeps its own.
+type Label uint32
+
+// labelOf returns the label of what is behind a port.
+func labelOf(port uint16) Label { return Label(port) + 1 }
+
+// Header says how a copy travels to the sink. The NIC puts the same bytes before every copy of an interface, so
+// nothing in it depends on the packet.
 type Header struct {
 	RouterMAC  rteflow.MAC // Ethernet destination: the uplink's next hop, whichever node the sink is on
 	UplinkMAC  rteflow.MAC // Ethernet source: PF0, through which copies leave
@@ -31,20 +56,35 @@ type Header struct {
 	Sink       netip.Addr  // IPv6 destination
 	UDPSrcPort uint16      // a NIC may overwrite it with its own entropy
 	UDPDstPort uint16
+	Encap      Encap
+	Label      Label // the flow label, or VXLAN's VNI
+}
+
+// Len is the header's length.
+func (h Header) Len() int {
+	if h.Encap == EncapVXLAN {
+		return VXLANHeaderLen
+	}
+	return HeaderLen
 }
 
 // Bytes is the header as it goes into a raw_encap action. Three fields are zero on purpose: the IPv6 payload
 // length and the UDP length, which the NIC fills in for each packet, and the UDP checksum, which a tunnel over
 // IPv6 may leave out (RFC 6935, RFC 6936) and a NIC could not compute over the whole copy.
 func (h Header) Bytes() []byte {
-	b := make([]byte, 0, HeaderLen)
+	b := make([]byte, 0, VXLANHeaderLen)
 
 	b = append(b, h.RouterMAC[:]...)
 	b = append(b, h.UplinkMAC[:]...)
 	b = binary.BigEndian.AppendUint16(b, etherTypeIPv6)
 
-	b = binary.BigEndian.AppendUint32(b, 6<<28) // version 6; traffic class and flow label 0
-	b = binary.BigEndian.AppendUint16(b, 0)     // payload length
+	const version = 6 << 28 // the traffic class is 0
+	if h.Encap == EncapVXLAN {
+		b = binary.BigEndian.AppendUint32(b, version)
+	} else {
+		b = binary.BigEndian.AppendUint32(b, version|uint32(h.Label))
+	}
+	b = binary.BigEndian.AppendUint16(b, 0) // payload length
 	b = append(b, protoUDP, hopLimit)
 	src, dst := h.NodeIP.As16(), h.Sink.As16()
 	b = append(b, src[:]...)
@@ -53,5 +93,10 @@ func (h Header) Bytes() []byte {
 	b = binary.BigEndian.AppendUint16(b, h.UDPSrcPort)
 	b = binary.BigEndian.AppendUint16(b, h.UDPDstPort)
 	b = binary.BigEndian.AppendUint16(b, 0) // length
-	return binary.BigEndian.AppendUint16(b, 0)
+	b = binary.BigEndian.AppendUint16(b, 0) // checksum
+	if h.Encap == EncapVXLAN {
+		b = append(b, vxlanHasVNI, 0, 0, 0)
+		b = binary.BigEndian.AppendUint32(b, uint32(h.Label)<<8)
+	}
+	return b
 }

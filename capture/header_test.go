@@ -41,6 +41,26 @@ func TestHeaderBytes(t *testing.T) {
 	assert.Equal(t, want, hex.EncodeToString(b))
 }
 
+// The label is where tools look for it, and only there.
+func TestLabel(t *testing.T) {
+	h := testHeader
+	h.Label = 0xabcde
+	assert.Equal(t, "600abcde", hex.EncodeToString(h.Bytes()[14:18]))
+
+	h.Encap = EncapVXLAN
+	b := h.Bytes()
+	assert.Len(t, b, VXLANHeaderLen)
+	assert.Equal(t, h.Len(), len(b))
+	assert.Equal(t, testHeader.Bytes(), b[:HeaderLen])
+	assert.Equal(t, "08000000"+"0abcde00", hex.EncodeToString(b[HeaderLen:]))
+
+	for _, port := range []uint16{0, 1, 65535} {
+		assert.EqualValues(t, port, labelOf(port)-1)
+		assert.NotZero(t, labelOf(port))
+		assert.Less(t, labelOf(port), Label(1<<20))
+	}
+}
+
 // As gopacket reads it, before a captured frame.
 func TestHeaderDecodes(t *testing.T) {
 	frame := []byte("a captured frame")

@@ -3,7 +3,6 @@
 package capture
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -109,7 +108,7 @@ func (m *Manager) UplinkChanged(u Uplink) error {
 	}
 	s.stale = ""
 	header := s.request.header(u)
-	if bytes.Equal(header, s.copies.header) {
+	if header == s.copies.header {
 		return nil
 	}
 	if f := m.replaceHeader(s, header); f != nil {
@@ -169,6 +168,7 @@ func (m *Manager) prepare(req Request) (*session, error) {
 		return nil, fault.New(fault.NotFound, "pf0", "there is no PF0, through which copies leave")
 	}
 	s := &session{request: req, state: Active}
+	s.copies = copies{session: s.name(), header: req.header(m.uplink), out: m.deps.NIC.PortAction(uplink.ID)}
 	for _, t := range req.Targets {
 		p, err := m.findPort(t, uplink)
 		if err != nil {
@@ -181,7 +181,7 @@ func (m *Manager) prepare(req Request) (*session, error) {
 			patterns: m.deps.NIC.BasePatterns(p),
 			priority: samplePriorities - 1,
 		})
-		if w := mtuWarning(t, p.MTU, uplink.MTU); w != "" {
+		if w := mtuWarning(t, p.MTU, uplink.MTU, s.copies.header.Len()); w != "" {
 			s.warnings = append(s.warnings, w)
 		}
 	}
@@ -189,7 +189,6 @@ func (m *Manager) prepare(req Request) (*session, error) {
 		return nil, fault.New(fault.NotFound, uplink.Name, "the underlay's router is not resolved yet, and copies go "+
 			"through it: check PF0's link and that a router answers there, or configure underlay.router_mac")
 	}
-	s.copies = copies{session: s.name(), header: req.header(m.uplink), out: m.deps.NIC.PortAction(uplink.ID)}
 	return s, nil
 }
 
@@ -247,8 +246,8 @@ func (m *Manager) findPF(number int) (port.Port, error) {
 
 // mtuWarning says which frames of a target are too long to be copied: an Ethernet frame in a UDP datagram becomes
 // the payload of the uplink's frame.
-func mtuWarning(t Target, mtu, uplinkMTU uint16) string {
-	const overhead = HeaderLen - ethLen // of the outer header, what counts towards the uplink's MTU
+func mtuWarning(t Target, mtu, uplinkMTU uint16, headerLen int) string {
+	overhead := headerLen - ethLen // of the outer header, what counts towards the uplink's MTU
 	need := int(mtu) + ethLen + overhead
 	if need <= int(uplinkMTU) {
 		return ""
@@ -259,13 +258,15 @@ func mtuWarning(t Target, mtu, uplinkMTU uint16) string {
 
 func (u Uplink) resolved() bool { return u.RouterMAC != rteflow.MAC{} && u.NodeIP.Is6() }
 
-func (r Request) header(u Uplink) []byte {
+// header is the copies' header, but for the label.
+func (r Request) header(u Uplink) Header {
 	return Header{
 		RouterMAC:  u.RouterMAC,
 		UplinkMAC:  u.MAC,
 		NodeIP:     u.NodeIP,
 		Sink:       r.Sink,
 		UDPSrcPort: r.UDPSrcPort,
-		UDPDstPort: r.UDPDstPort,
-	}.Bytes()
+		UDPDstPort: r.udpDstPort(),
+		Encap:      r.encap(),
+	}
 }

@@ -28,6 +28,12 @@ func start(t *testing.T, n *node, targets ...Target) Session {
 	return s
 }
 
+// copiesOf are the headers of one packet's one copy.
+func copiesOf(port uint16, h Header) [][]byte {
+	h.Label = labelOf(port)
+	return [][]byte{h.Bytes()}
+}
+
 func faultOf(t *testing.T, err error) *fault.Error {
 	t.Helper()
 	var f *fault.Error
@@ -55,8 +61,8 @@ func TestStartStop(t *testing.T) {
 	assert.EqualValues(t, 3010, s.UDPDstPort)
 	assert.Empty(t, s.Plan)
 
-	assert.Equal(t, [][]byte{testHeader.Bytes()}, n.nic.send(packet{port: 2}).copies)
-	assert.Equal(t, [][]byte{testHeader.Bytes()}, n.nic.send(packet{port: 0, proto: 41}).copies)
+	assert.Equal(t, copiesOf(2, testHeader), n.nic.send(packet{port: 2}).copies)
+	assert.Equal(t, copiesOf(0, testHeader), n.nic.send(packet{port: 0, proto: 41}).copies)
 	assert.Empty(t, n.nic.send(packet{port: 3}).copies, "not a target")
 	assert.Empty(t, n.nic.send(packet{port: 0, proto: 58}).copies, "not of the overlay")
 
@@ -64,8 +70,8 @@ func TestStartStop(t *testing.T) {
 	require.Len(t, status, 1)
 	vm, pf := copied[2]+1, copied[0]+1
 	assert.Equal(t, []SessionInterface{
-		{Target: Target{VF: "vm-1"}, Port: "net_eswitch0_representor_vf0", Packets: vm, Bytes: vm * frameLen},
-		{Target: Target{PF: 0}, Port: "net_eswitch0", Packets: pf, Bytes: pf * frameLen},
+		{Target: Target{VF: "vm-1"}, Port: "net_eswitch0_representor_vf0", Label: 3, Packets: vm, Bytes: vm * frameLen},
+		{Target: Target{PF: 0}, Port: "net_eswitch0", Label: 1, Packets: pf, Bytes: pf * frameLen},
 	}, status[0].Interfaces)
 
 	stopped, err := n.manager.Stop("")
@@ -245,8 +251,8 @@ func TestUplinkChanged(t *testing.T) {
 		uplink.RouterMAC[1] = byte(i)
 		require.NoError(t, n.manager.UplinkChanged(uplink))
 		want := validRequest().header(uplink)
-		assert.Equal(t, [][]byte{want}, n.nic.send(packet{port: 2}).copies)
-		assert.Equal(t, [][]byte{want}, n.nic.send(packet{port: 0, proto: 4}).copies)
+		assert.Equal(t, copiesOf(2, want), n.nic.send(packet{port: 2}).copies)
+		assert.Equal(t, copiesOf(0, want), n.nic.send(packet{port: 0, proto: 4}).copies)
 		copied[2]++
 		copied[0]++
 		calls := n.nic.calls
@@ -279,12 +285,12 @@ func TestUplinkChangeFails(t *testing.T) {
 	assert.Equal(t, Active, s.State)
 	require.Len(t, s.Warnings, 1)
 	assert.Contains(t, s.Warnings[0], "copies do not follow the change of the uplink yet")
-	assert.Equal(t, [][]byte{testHeader.Bytes()}, n.nic.send(packet{port: 2}).copies)
+	assert.Equal(t, copiesOf(2, testHeader), n.nic.send(packet{port: 2}).copies)
 
 	n.nic.refuse = func(rteflow.Rule) bool { return false }
 	require.NoError(t, n.manager.UplinkChanged(uplink))
 	assert.Empty(t, n.manager.Status()[0].Warnings)
-	assert.Equal(t, [][]byte{validRequest().header(uplink)}, n.nic.send(packet{port: 2}).copies)
+	assert.Equal(t, copiesOf(2, validRequest().header(uplink)), n.nic.send(packet{port: 2}).copies)
 }
 
 // delete has an interface deleted by nobody.

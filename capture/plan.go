@@ -40,10 +40,11 @@ type point struct {
 	before   rteflow.Counters // what the rules in its place before it had counted
 }
 
-// copies says what becomes of a copy: the bytes before it, and the port it leaves through.
+// copies says what becomes of a copy: the header before it, which each point gives its own label, and the port it leaves
+// through.
 type copies struct {
 	session string
-	header  []byte
+	header  Header
 	out     rteflow.Action
 }
 
@@ -111,12 +112,14 @@ func stopOps(session string, points []point, has func(port uint16, name string) 
 }
 
 func sample(p point, c copies) rteflow.Rule {
+	header := c.header
+	header.Label = labelOf(p.port.ID)
 	return rteflow.Rule{
 		Attr:    rteflow.Attr{Group: groupCapture, Priority: p.priority, Transfer: true},
 		Pattern: []rteflow.Item{p.from, rteflow.Eth{}},
 		Actions: []rteflow.Action{
 			rteflow.Count{},
-			rteflow.Sample{Ratio: 1, Actions: []rteflow.Action{rteflow.RawEncap{Data: c.header}, c.out}},
+			rteflow.Sample{Ratio: 1, Actions: []rteflow.Action{rteflow.RawEncap{Data: header.Bytes()}, c.out}},
 			rteflow.Jump{Group: groupFlow},
 		},
 	}

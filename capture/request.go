@@ -3,6 +3,7 @@
 package capture
 
 import (
+	"cmp"
 	"net/netip"
 	"regexp"
 
@@ -24,8 +25,11 @@ func (r Request) Validate() error {
 	if r.UDPSrcPort == 0 {
 		return fault.New(fault.InvalidParams, "", "udp_src_port is 0: want 1 to 65535")
 	}
-	if r.UDPDstPort == 0 {
-		return fault.New(fault.InvalidParams, "", "udp_dst_port is 0: want 1 to 65535")
+	if e := r.encap(); e != EncapUDP && e != EncapVXLAN {
+		return fault.New(fault.InvalidParams, "", "encap %q: want %s or %s", e, EncapUDP, EncapVXLAN)
+	}
+	if r.udpDstPort() == 0 {
+		return fault.New(fault.InvalidParams, "", "udp_dst_port is 0 or missing: want 1 to 65535")
 	}
 	return validateTargets(r.Targets)
 }
@@ -76,6 +80,15 @@ func (t Target) key() Target {
 		t.PF = 0
 	}
 	return t
+}
+
+func (r Request) encap() Encap { return cmp.Or(r.Encap, EncapUDP) }
+
+func (r Request) udpDstPort() uint16 {
+	if r.encap() == EncapVXLAN {
+		return cmp.Or(r.UDPDstPort, VXLANPort)
+	}
+	return r.UDPDstPort
 }
 
 func (r Request) name() string {

@@ -39,6 +39,9 @@ func TestValidateAccepts(t *testing.T) {
 		"as many as possible": func(r *Request) { r.Targets = vfs(MaxInterfaces) },
 		"global sink":         func(r *Request) { r.Sink = netip.MustParseAddr("2001:db8::1") },
 		"highest ports":       func(r *Request) { r.UDPSrcPort, r.UDPDstPort = 65535, 65535 },
+		"udp":                 func(r *Request) { r.Encap = EncapUDP },
+		"vxlan":               func(r *Request) { r.Encap = EncapVXLAN },
+		"vxlan's own port":    func(r *Request) { r.Encap, r.UDPDstPort = EncapVXLAN, 0 },
 		"name":                func(r *Request) { r.Name = "night-shift_2.0" },
 	}
 	for name, change := range tests {
@@ -69,6 +72,7 @@ func TestValidateRefuses(t *testing.T) {
 		"link-local multicast": {sink("ff02::1"), fault.InvalidParams, "multicast"},
 		"sink with a zone":     {sink("fc00::1%eth0"), fault.InvalidParams, "zone"},
 		"source port 0":        {func(r *Request) { r.UDPSrcPort = 0 }, fault.InvalidParams, "udp_src_port is 0"},
+		"encapsulation":        {func(r *Request) { r.Encap = "gre" }, fault.InvalidParams, `encap "gre": want udp or vxlan`},
 		"destination port 0":   {func(r *Request) { r.UDPDstPort = 0 }, fault.InvalidParams, "udp_dst_port is 0"},
 		"no target":            {func(r *Request) { r.Targets = nil }, fault.InvalidParams, "no interface to capture"},
 		"vf twice": {func(r *Request) { r.Targets = []Target{{VF: "vm-1"}, {VF: "vm-2"}, {VF: "vm-1", PF: 3}} },
@@ -120,6 +124,6 @@ func FuzzValidate(f *testing.F) {
 			keys[target.key().VF+"/"+target.String()] = true
 		}
 		assert.Len(t, keys, len(r.Targets))
-		assert.Len(t, r.header(Uplink{NodeIP: testHeader.NodeIP}), HeaderLen)
+		assert.Len(t, r.header(Uplink{NodeIP: testHeader.NodeIP}).Bytes(), HeaderLen)
 	})
 }

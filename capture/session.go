@@ -45,7 +45,7 @@ func (m *Manager) apply(s *session, what string, ops []ruleset.Op) *fault.Error 
 
 // replaceHeader makes the session's copies leave with a new header. It adds and removes in two steps, since the old
 // rules' counters can be read for the last time only when the new rules have taken over.
-func (m *Manager) replaceHeader(s *session, header []byte) *fault.Error {
+func (m *Manager) replaceHeader(s *session, header Header) *fault.Error {
 	const what = "cannot change the header of the copies"
 	before := m.standing(s)
 	newPoints, newCopies := next(s.points), s.copies
@@ -99,7 +99,8 @@ func (s *session) view() Session {
 		StartedAt:  s.startedAt,
 		Sink:       s.request.Sink,
 		UDPSrcPort: s.request.UDPSrcPort,
-		UDPDstPort: s.request.UDPDstPort,
+		UDPDstPort: s.request.udpDstPort(),
+		Encap:      s.request.encap(),
 		Warnings:   slices.Clone(s.warnings),
 	}
 	for _, w := range []string{s.stale, s.broken} {
@@ -110,7 +111,7 @@ func (s *session) view() Session {
 	for _, p := range s.points {
 		c := p.copied()
 		v.Interfaces = append(v.Interfaces,
-			SessionInterface{Target: p.target, Port: p.port.Name, Packets: c.Packets, Bytes: c.Bytes})
+			SessionInterface{Target: p.target, Port: p.port.Name, Label: labelOf(p.port.ID), Packets: c.Packets, Bytes: c.Bytes})
 	}
 	return v
 }

@@ -35,7 +35,8 @@ type Request struct {
 	Name       string     // session name; empty means DefaultName
 	Sink       netip.Addr // IPv6, where the copies go
 	UDPSrcPort uint16     // a NIC may overwrite it with its own entropy
-	UDPDstPort uint16
+	UDPDstPort uint16     // 0 means VXLANPort for EncapVXLAN
+	Encap      Encap      // empty means EncapUDP
 	Targets    []Target
 	DryRun     bool // plan and validate, change nothing
 }
@@ -60,6 +61,7 @@ type Session struct {
 	Sink       netip.Addr
 	UDPSrcPort uint16
 	UDPDstPort uint16
+	Encap      Encap
 	Interfaces []SessionInterface
 	Warnings   []string
 	Plan       []string // testpmd commands; only of a dry run
@@ -69,6 +71,7 @@ type Session struct {
 type SessionInterface struct {
 	Target
 	Port    string // ethdev name
+	Label   Label  // what names it in its copies
 	Packets uint64 // copied so far
 	Bytes   uint64
 }

@@ -28,6 +28,7 @@ func (d *dice) bytes(n int) []byte {
 }
 
 func (d *dice) u16() uint16    { return binary.BigEndian.Uint16(d.bytes(2)) }
+func (d *dice) label() uint32  { return d.u32() & 0xfffff }
 func (d *dice) u32() uint32    { return binary.BigEndian.Uint32(d.bytes(4)) }
 func (d *dice) u24() uint32    { return d.u32() >> 8 }
 func (d *dice) n(n int) int    { return int(d.byte()) % n }
@@ -59,7 +60,7 @@ func (d *dice) item() Item {
 			match(d, d.v4), match(d, d.v4), match(d, d.byte), match(d, d.byte), match(d, d.byte), match(d, d.u16),
 		}
 	case 2:
-		return IPv6{match(d, d.v6), match(d, d.v6), match(d, d.byte), match(d, d.byte)}
+		return IPv6{match(d, d.v6), match(d, d.v6), match(d, d.label), match(d, d.byte), match(d, d.byte)}
 	case 3:
 		return TCP{match(d, d.u16), match(d, d.u16), match(d, d.byte)}
 	case 4:
@@ -90,7 +91,7 @@ func (d *dice) header() []byte {
 	items := []Item{Eth{Is(d.mac()), Is(d.mac()), Is(d.u16() | 0x8000)}}
 	if d.n(2) == 1 {
 		items[0] = Eth{Is(d.mac()), Is(d.mac()), Is[uint16](etherTypeIPv6)}
-		items = append(items, IPv6{Is(d.v6()), Is(d.v6()), Is[uint8](protoUDP), Is(d.byte())}, UDP{Is(d.u16()), Is(d.u16())})
+		items = append(items, IPv6{Is(d.v6()), Is(d.v6()), Is(d.label()), Is[uint8](protoUDP), Is(d.byte())}, UDP{Is(d.u16()), Is(d.u16())})
 	}
 	return headerBytes(items)
 }

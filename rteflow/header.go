@@ -16,7 +16,7 @@ const (
 	protoUDP      = 17
 )
 
-// headerItems reads the headers Ethernet, IPv4 or IPv6, and UDP of which data consists; nil if it consists of
+// headerItems reads the headers Ethernet, IPv4 or IPv6, UDP and VXLAN of which data consists; nil if it consists of
 // anything else. Lengths and checksums are not looked at: in a template they are the NIC's to fill.
 func headerItems(data []byte) []Item {
 	eth, rest := readEth(data)
@@ -41,7 +41,9 @@ func headerItems(data []byte) []Item {
 	case len(rest) == 0:
 		return items
 	case proto == protoUDP && len(rest) == 8:
-		return append(items, UDP{SrcPort: Is(binary.BigEndian.Uint16(rest)), DstPort: Is(binary.BigEndian.Uint16(rest[2:]))})
+		return append(items, readUDP(rest))
+	case proto == protoUDP && len(rest) == 16:
+		return append(items, readUDP(rest), VXLAN{VNI: Is(binary.BigEndian.Uint32(rest[12:]) >> 8)})
 	default:
 		return nil
 	}
@@ -70,13 +72,21 @@ func readIPv4(b []byte) IPv4 {
 }
 
 func readIPv6(b []byte) IPv6 {
-	return IPv6{
+	ip := IPv6{
 		Proto: Is(b[6]), HopLimit: Is(b[7]),
 		Src: Is(netip.AddrFrom16([16]byte(b[8:24]))), Dst: Is(netip.AddrFrom16([16]byte(b[24:40]))),
 	}
+	if label := binary.BigEndian.Uint32(b) & 0xfffff; label != 0 {
+		ip.FlowLabel = Is(label)
+	}
+	return ip
 }
 
-// headerBytes is what testpmd makes of the items: their fields, the IP version, and zeros.
+func readUDP(b []byte) UDP {
+	return UDP{SrcPort: Is(binary.BigEndian.Uint16(b)), DstPort: Is(binary.BigEndian.Uint16(b[2:]))}
+}
+
+// headerBytes is what testpmd makes of the items: their fields, the IP version, VXLAN's flag of a valid VNI, and zeros.
 func headerBytes(items []Item) []byte {
 	var data []byte
 	for _, it := range items {
@@ -87,6 +97,8 @@ func headerBytes(items []Item) []byte {
 			data[start] = 0x45
 		case IPv6:
 			data[start] = 0x60
+		case VXLAN:
+			data[start] = 0x08
 		}
 	}
 	return data

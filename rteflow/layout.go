@@ -51,6 +51,7 @@ type field struct {
 	name         string
 	offset, size int
 	ranged       bool
+	full         []byte // the mask that looks at all of the field
 	text         func([]byte) string
 	err          error
 }
@@ -60,20 +61,22 @@ type codec[T any] struct {
 	size int
 	put  func([]byte, T) error
 	text func([]byte) string
+	full []byte // the mask that looks at all of the field; nil if that is all of its bytes
 }
 
 var (
-	macCodec    = codec[MAC]{6, putMAC, func(b []byte) string { return net.HardwareAddr(b).String() }}
-	byteCodec   = codec[uint8]{1, putByte, decimal}
-	flagsCodec  = codec[uint8]{1, putByte, hexadecimal}
-	numberCodec = codec[uint16]{2, putUint16, decimal}
-	hexCodec    = codec[uint16]{2, putUint16, hexadecimal}
-	vniCodec    = codec[uint32]{3, putUint24, decimal}
-	ipv4Codec   = codec[netip.Addr]{4, putIPv4, addrText}
-	ipv6Codec   = codec[netip.Addr]{16, putIPv6, addrText}
+	macCodec    = codec[MAC]{6, putMAC, func(b []byte) string { return net.HardwareAddr(b).String() }, nil}
+	byteCodec   = codec[uint8]{1, putByte, decimal, nil}
+	flagsCodec  = codec[uint8]{1, putByte, hexadecimal, nil}
+	numberCodec = codec[uint16]{2, putUint16, decimal, nil}
+	hexCodec    = codec[uint16]{2, putUint16, hexadecimal, nil}
+	vniCodec    = codec[uint32]{3, putUint24, decimal, nil}
+	labelCodec  = codec[uint32]{3, putUint20, decimal, []byte{0x0f, 0xff, 0xff}}
+	ipv4Codec   = codec[netip.Addr]{4, putIPv4, addrText, nil}
+	ipv6Codec   = codec[netip.Addr]{16, putIPv6, addrText, nil}
 	// What is not from a packet is in the CPU's byte order.
-	nativeUint16 = codec[uint16]{2, putNative16, nativeText}
-	nativeUint32 = codec[uint32]{4, putNative32, nativeText}
+	nativeUint16 = codec[uint16]{2, putNative16, nativeText, nil}
+	nativeUint32 = codec[uint32]{4, putNative32, nativeText, nil}
 )
 
 // describe makes l, which is new, the item's layout. Unknown items, which a caller can only make of pointers to items, get no name.
@@ -98,6 +101,7 @@ func (l *layout) describe(it Item) {
 		look(l, "dst", 16, it.Dst, &ipv4Codec)
 	case IPv6:
 		l.start(C.RTE_FLOW_ITEM_TYPE_IPV6, "ipv6", 40)
+		look(l, "flow", 1, it.FlowLabel, &labelCodec)
 		look(l, "proto", 6, it.Proto, &byteCodec)
 		look(l, "hop", 7, it.HopLimit, &byteCodec)
 		look(l, "src", 8, it.Src, &ipv6Codec)
@@ -158,6 +162,7 @@ func look[T any](l *layout, name string, offset int, m *Match[T], c *codec[T]) {
 	for i := range mask {
 		mask[i] = 0xff
 	}
+	copy(mask, c.full)
 	if m.Mask != nil && err == nil {
 		err = c.put(mask, *m.Mask)
 	}
@@ -171,7 +176,11 @@ func look[T any](l *layout, name string, offset int, m *Match[T], c *codec[T]) {
 		l.err = fmt.Errorf("%s: %w", name, err)
 	}
 	if l.texts {
-		l.fields = append(l.fields, field{name, offset, c.size, m.Last != nil, c.text, err})
+		full := c.full
+		if full == nil {
+			full = bytes.Repeat([]byte{0xff}, c.size)
+		}
+		l.fields = append(l.fields, field{name, offset, c.size, m.Last != nil, full, c.text, err})
 	}
 }
 
@@ -182,7 +191,7 @@ func (l *layout) words(f *field) string {
 	switch {
 	case f.err != nil:
 		return fmt.Sprintf("%s is invalid (%v)", f.name, f.err)
-	case !f.ranged && bytes.Count(mask, []byte{0xff}) == len(mask):
+	case !f.ranged && bytes.Equal(mask, f.full):
 		return f.name + " is " + f.text(spec)
 	case !f.ranged:
 		return fmt.Sprintf("%s spec %s %s mask %s", f.name, f.text(spec), f.name, f.text(mask))
@@ -212,6 +221,13 @@ func putUint24(b []byte, v uint32) error {
 	}
 	b[0], b[1], b[2] = byte(v>>16), byte(v>>8), byte(v)
 	return nil
+}
+
+func putUint20(b []byte, v uint32) error {
+	if v >= 1<<20 {
+		return fmt.Errorf("%d is more than 20 bits", v)
+	}
+	return putUint24(b, v)
 }
 
 func putNative16(b []byte, v uint16) error {

@@ -66,11 +66,12 @@ type (
 		Proto          *Match[uint8]
 		FragmentOffset *Match[uint16]
 	}
-	// IPv6 is an IPv6 header; Proto is its next-header field.
+	// IPv6 is an IPv6 header; Proto is its next-header field, FlowLabel has 20 bits.
 	IPv6 struct {
-		Src, Dst *Match[netip.Addr]
-		Proto    *Match[uint8]
-		HopLimit *Match[uint8]
+		Src, Dst  *Match[netip.Addr]
+		FlowLabel *Match[uint32]
+		Proto     *Match[uint8]
+		HopLimit  *Match[uint8]
 	}
 	// TCP is a TCP header; Flags is the byte with FIN as its lowest bit (RFC 9293).
 	TCP struct {

@@ -3,6 +3,7 @@
 package rteflow
 
 import (
+	"bytes"
 	"encoding/hex"
 	"net/netip"
 	"testing"
@@ -15,6 +16,16 @@ import (
 var captureHeader = mustHex("020000000001" + "02000000000a" + "86dd" +
 	"60000000" + "0000" + "11" + "40" + "fc000001000000000000000000000001" + "fc000002000000000000000000000009" +
 	"0bb8" + "0bc2" + "0000" + "0000")
+
+// labelledHeader is captureHeader with a flow label, vxlanHeader the same for VXLAN.
+var (
+	labelledHeader = mustHex("020000000001" + "02000000000a" + "86dd" +
+		"600fedcb" + "0000" + "11" + "40" + "fc000001000000000000000000000001" + "fc000002000000000000000000000009" +
+		"0bb8" + "0bc2" + "0000" + "0000")
+	vxlanHeader = mustHex("020000000001" + "02000000000a" + "86dd" +
+		"60000000" + "0000" + "11" + "40" + "fc000001000000000000000000000001" + "fc000002000000000000000000000009" +
+		"0bb8" + "12b5" + "0000" + "0000" + "08000000" + "fedcba00")
+)
 
 // tunnelHeader is what precedes a guest's packet between hypervisors: Ethernet, IPv6.
 var tunnelHeader = mustHex("020000000001" + "02000000000a" + "86dd" +
@@ -178,7 +189,7 @@ func TestHeadersThatTestpmdCannotExpress(t *testing.T) {
 		return data
 	}
 	for name, data := range map[string][]byte{
-		"traffic class":          change(15, 1),
+		"traffic class":          change(15, 0x10),
 		"payload length":         change(19, 8),
 		"IP version":             change(14, 0x40),
 		"UDP checksum":           change(61, 1),
@@ -188,6 +199,8 @@ func TestHeadersThatTestpmdCannotExpress(t *testing.T) {
 		"bytes behind":           append(change(0, 2), 1),
 		"IPv6 header cut":        captureHeader[:40],
 		"shorter than Ethernet ": captureHeader[:13],
+		"VXLAN without a VNI":    append(bytes.Clone(vxlanHeader[:62]), make([]byte, 8)...),
+		"VXLAN's reserved byte":  append(bytes.Clone(vxlanHeader[:69]), 1),
 	} {
 		_, ok := encapText(data)
 		assert.False(t, ok, name)

@@ -246,16 +246,18 @@ type CaptureTarget struct {
 type CaptureStartParams struct {
 	SinkNodeIP string          `json:"sink_node_ip" rpc:"required"`
 	UDPSrcPort uint16          `json:"udp_src_port" rpc:"required"`
-	UDPDstPort uint16          `json:"udp_dst_port" rpc:"required"`
+	UDPDstPort uint16          `json:"udp_dst_port,omitempty"` // VXLAN's own, 4789, if absent and encap is vxlan; else required
 	Interfaces []CaptureTarget `json:"interfaces" rpc:"required"`
 	Name       string          `json:"name,omitempty"`
+	Encap      string          `json:"encap,omitempty"` // udp, the default, or vxlan
 	DryRun     bool            `json:"dry_run,omitempty"`
 }
 
 // CaptureInterface is one capture point of a session.
 type CaptureInterface struct {
 	CaptureTarget
-	Port    string `json:"port"` // ethdev name
+	Port    string `json:"port"`  // ethdev name
+	Label   uint32 `json:"label"` // what names the interface in its copies: the flow label, or VXLAN's VNI
 	Packets uint64 `json:"packets"`
 	Bytes   uint64 `json:"bytes"`
 }
@@ -268,6 +270,7 @@ type CaptureSession struct {
 	SinkNodeIP string             `json:"sink_node_ip"`
 	UDPSrcPort uint16             `json:"udp_src_port"`
 	UDPDstPort uint16             `json:"udp_dst_port"`
+	Encap      string             `json:"encap"` // udp or vxlan
 	Interfaces []CaptureInterface `json:"interfaces"`
 	Warnings   []string           `json:"warnings"`
 	Plan       []string           `json:"plan,omitempty"` // of a dry run: testpmd's commands

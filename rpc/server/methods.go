@@ -178,6 +178,7 @@ func (c calls) captureStart(ctx context.Context, p api.CaptureStartParams) (api.
 		Sink:       sink,
 		UDPSrcPort: p.UDPSrcPort,
 		UDPDstPort: p.UDPDstPort,
+		Encap:      capture.Encap(p.Encap),
 		DryRun:     p.DryRun,
 	}
 	for i, target := range p.Interfaces {
@@ -264,6 +265,7 @@ func toSession(s capture.Session) api.CaptureSession {
 		SinkNodeIP: text(s.Sink),
 		UDPSrcPort: s.UDPSrcPort,
 		UDPDstPort: s.UDPDstPort,
+		Encap:      string(s.Encap),
 		Interfaces: convert(s.Interfaces, toCaptureInterface),
 		Warnings:   list(s.Warnings),
 		Plan:       s.Plan,
@@ -280,5 +282,5 @@ func toCaptureInterface(i capture.SessionInterface) api.CaptureInterface {
 	if i.VF == "" {
 		target.PF = &i.PF
 	}
-	return api.CaptureInterface{CaptureTarget: target, Port: i.Port, Packets: i.Packets, Bytes: i.Bytes}
+	return api.CaptureInterface{CaptureTarget: target, Port: i.Port, Label: uint32(i.Label), Packets: i.Packets, Bytes: i.Bytes}
 }

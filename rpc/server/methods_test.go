@@ -72,7 +72,6 @@ func TestInvalidParams(t *testing.T) {
 		{api.MethodCaptureStart, start(`{"pf":"0"}`), `field "interfaces.pf": want a number, got string`},
 		{api.MethodCaptureStart, `{"sink_node_ip":"x","udp_src_port":1,"udp_dst_port":1,"interfaces":[]}`, `field "sink_node_ip": "x" is not an IP address`},
 		{api.MethodCaptureStart, `{"sink_node_ip":"fc00::1","udp_src_port":1,"udp_dst_port":65536,"interfaces":[]}`, `field "udp_dst_port": want a number from 0 to 65535, got number 65536`},
-		{api.MethodCaptureStart, `{"encap":"vxlan"}`, `unknown field "encap"`},
 		{api.MethodCaptureStart, `{"filter":{}}`, `unknown field "filter"`},
 		{api.MethodCaptureStart, `{"limits":{}}`, `unknown field "limits"`},
 	}
@@ -320,9 +319,9 @@ func TestCapture(t *testing.T) {
 
 	status := must[json.RawMessage](t, socket, api.MethodCaptureStatus, "")
 	assert.JSONEq(t, `{"active":true,"sessions":[{"name":"default","state":"active","started_at":"2026-05-04T03:02:01Z",
-		"sink_node_ip":"fc00:2::1","udp_src_port":3000,"udp_dst_port":3010,
-		"interfaces":[{"vf":"vm-1","port":"net_eswitch0_representor_vf0","packets":5,"bytes":500},
-			{"pf":0,"port":"net_eswitch0","packets":5,"bytes":500}],
+		"sink_node_ip":"fc00:2::1","udp_src_port":3000,"udp_dst_port":3010,"encap":"udp",
+		"interfaces":[{"vf":"vm-1","port":"net_eswitch0_representor_vf0","label":1,"packets":5,"bytes":500},
+			{"pf":0,"port":"net_eswitch0","label":2,"packets":5,"bytes":500}],
 		"warnings":["the NIC overwrites the UDP source port"]}]}`, string(status))
 	assert.Equal(t, session, must[api.CaptureStatusResult](t, socket, api.MethodCaptureStatus, "").Sessions[0])
 

@@ -41,7 +41,7 @@ func TestReadmeFirstFiveMinutes(t *testing.T) {
 		`3 packets transmitted, 3 received, 0% packet loss`,
 		`vm-1 .* icmp/8 +10\.0\.0\.1 +10\.0\.0\.2 .* yes `,
 		`represented_port .* / icmp type is 8 `,
-		`vm-1 +net_eswitch0_representor_vf0 +[1-9]`,
+		`vm-1 +net_eswitch0_representor_vf0 +[0-9]+ +[1-9]`,
 		`stopped capturing on 3 interface`,
 		`10\.0\.0\.1 → 10\.0\.0\.2 +ICMP .* request`,
 		`10\.0\.0\.2 → 10\.0\.0\.1 +ICMP .* reply`,

@@ -4,6 +4,7 @@
 package servertest
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net"
@@ -288,7 +289,7 @@ func (c captures) Start(_ context.Context, r capture.Request) (capture.Session, 
 	}
 	s := capture.Session{
 		Name: r.Name, State: capture.Active, StartedAt: time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC),
-		Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort,
+		Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort, Encap: cmp.Or(r.Encap, capture.EncapUDP),
 		Warnings: []string{"the NIC overwrites the UDP source port"},
 	}
 	for i, target := range r.Targets {
@@ -296,7 +297,7 @@ func (c captures) Start(_ context.Context, r capture.Request) (capture.Session, 
 		if target.VF != "" {
 			name = vf(i)
 		}
-		s.Interfaces = append(s.Interfaces, capture.SessionInterface{Target: target, Port: name, Packets: 5, Bytes: 500})
+		s.Interfaces = append(s.Interfaces, capture.SessionInterface{Target: target, Port: name, Label: capture.Label(i + 1), Packets: 5, Bytes: 500})
 	}
 	if r.DryRun {
 		s.State, s.StartedAt = capture.DryRun, time.Time{}
