@@ -91,6 +91,7 @@ func (m *Manager) CreateInterface(req CreateRequest) (Interface, error) {
 		},
 		Index:      m.freeIndex(),
 		GatewayMAC: MAC(p.MAC),
+		GuestMAC:   req.GuestMAC,
 	}
 	if !a.UnderlayIP.IsValid() {
 		a.UnderlayIP = m.freeUnderlay()

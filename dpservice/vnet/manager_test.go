@@ -99,9 +99,14 @@ func TestCreateGetListDelete(t *testing.T) {
 	_, err = m.Interface("vm-1")
 	assertReason(t, err, fault.NotFound, "vm-1")
 	assertReason(t, m.DeleteInterface("vm-1"), fault.NotFound, "vm-1")
+	known := request(2)
+	known.GuestMAC = MAC{2, 0, 0, 0, 0, 9}
+	_, err = m.CreateInterface(known)
+	require.NoError(t, err)
 	zero := MAC{}.String()
 	assert.Equal(t, []string{
 		"set 0 vm-1 fc00:1::1:1 " + zero, "set 1 vm-0 fc00:1::1:2 " + zero, "delete 0",
+		"set 0 vm-2 fc00:1::1:1 02:00:00:00:00:09",
 	}, f.log)
 }
 
@@ -163,6 +168,7 @@ func TestCreateRefuses(t *testing.T) {
 		"mapped":          {func(r *CreateRequest) { r.IPv6 = ip("::ffff:1.2.3.4") }, fault.InvalidParams, "ipv6"},
 		"zone":            {func(r *CreateRequest) { r.IPv6 = ip("fd00::9%eth0") }, fault.InvalidParams, "ipv6"},
 		"underlay ipv4":   {func(r *CreateRequest) { r.UnderlayIP = ip("10.0.0.9") }, fault.InvalidParams, "underlay_ip"},
+		"group's MAC":     {func(r *CreateRequest) { r.GuestMAC = MAC{1} }, fault.InvalidParams, "mac 01:"},
 		"underlay mcast":  {func(r *CreateRequest) { r.UnderlayIP = ip("ff02::1") }, fault.InvalidParams, "underlay_ip"},
 	}
 	for name, tt := range tests {

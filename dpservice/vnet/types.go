@@ -32,4 +32,5 @@ type CreateRequest struct {
 	IPv4       netip.Addr
 	IPv6       netip.Addr
 	UnderlayIP netip.Addr // zero: taken from the node's prefix
+	GuestMAC   MAC        // zero: learned from the guest
 }

@@ -31,6 +31,8 @@ func (r CreateRequest) validate() error {
 		return invalid("ipv6 %s is not a unicast IPv6 address that a guest can have", r.IPv6)
 	case r.UnderlayIP.IsValid() && !ipv6OK(r.UnderlayIP):
 		return invalid("underlay_ip %s is not a unicast IPv6 address", r.UnderlayIP)
+	case r.GuestMAC[0]&1 != 0:
+		return invalid("mac %s is a group's", r.GuestMAC)
 	}
 	return nil
 }

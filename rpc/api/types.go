@@ -92,6 +92,7 @@ type InterfaceCreateParams struct {
 	IPv4       string `json:"ipv4,omitempty"`
 	IPv6       string `json:"ipv6,omitempty"`
 	UnderlayIP string `json:"underlay_ip,omitempty"` // chosen from the node's prefix if empty
+	MAC        string `json:"mac,omitempty"`         // the guest's, where it is known before the guest speaks
 }
 
 // Interface is a guest's attachment to a virtual network.

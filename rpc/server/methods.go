@@ -98,6 +98,9 @@ func (c calls) interfaceCreate(_ context.Context, p api.InterfaceCreateParams) (
 	if r.UnderlayIP, err = parseAddr("underlay_ip", p.UnderlayIP); err != nil {
 		return api.Interface{}, err
 	}
+	if r.GuestMAC, err = parseMAC("mac", p.MAC); err != nil {
+		return api.Interface{}, err
+	}
 	i, err := c.Interfaces.CreateInterface(r)
 	return toInterface(i), err
 }

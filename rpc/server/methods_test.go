@@ -53,6 +53,7 @@ func TestInvalidParams(t *testing.T) {
 		{api.MethodInterfaceCreate, `{"id":"a","device":"b","vni":1,"ipv4":"10.0.0"}`, `field "ipv4": "10.0.0" is not an IP address`},
 		{api.MethodInterfaceCreate, `{"id":"a","device":"b","vni":1,"ipv6":"x"}`, `field "ipv6": "x" is not an IP address`},
 		{api.MethodInterfaceCreate, `{"id":"a","device":"b","vni":1,"underlay_ip":"fe80::1%eth0"}`, `field "underlay_ip": fe80::1%eth0 has a zone`},
+		{api.MethodInterfaceCreate, `{"id":"a","device":"b","vni":1,"mac":"02:00"}`, `field "mac": "02:00" is not a MAC address`},
 		{api.MethodRouteAdd, `{"vni":1,"prefix":"10.0.0.0","next_hop_vni":1,"next_hop_ip":"fc00::1"}`, `field "prefix": "10.0.0.0" is not an IP prefix, such as 10.0.0.0/24`},
 		{api.MethodRouteAdd, `{"vni":1,"prefix":"10.0.0.0/8","next_hop_vni":1}`, `missing field "next_hop_ip"`},
 		{api.MethodRouteDelete, `{"vni":1,"prefix":"10.0.0.0/8","next_hop_ip":"x"}`, `field "next_hop_ip": "x" is not an IP address`},

@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
 
 	"dpservice/dpservice/fault"
+	"dpservice/dpservice/vnet"
 )
 
 // invalid returns the error of a request whose params are wrong.
@@ -132,4 +134,16 @@ func parseAddr(field, text string) (netip.Addr, error) {
 		return netip.Addr{}, invalid("field %q: %s has a zone", field, text)
 	}
 	return addr, nil
+}
+
+// parseMAC returns the Ethernet address in a field; the zero one for an empty one.
+func parseMAC(field, text string) (vnet.MAC, error) {
+	if text == "" {
+		return vnet.MAC{}, nil
+	}
+	mac, err := net.ParseMAC(text)
+	if err != nil || len(mac) != len(vnet.MAC{}) {
+		return vnet.MAC{}, invalid("field %q: %q is not a MAC address", field, text)
+	}
+	return vnet.MAC(mac), nil
 }

@@ -32,7 +32,7 @@ var oneInterface = view[api.Interface]{
 func (a *app) interfaceCreate() *cobra.Command {
 	var p api.InterfaceCreateParams
 	cmd := &cobra.Command{
-		Use:   "create ID --device=NAME --vni=N [--ipv4=IP] [--ipv6=IP] [--underlay-ip=IP]",
+		Use:   "create ID --device=NAME --vni=N [--ipv4=IP] [--ipv6=IP] [--underlay-ip=IP] [--mac=MAC]",
 		Short: "Create an interface",
 		Long: `Create the interface ID for the guest behind the VF whose representor is the device. The underlay address is the
 outer source of what the guest sends and the outer destination of what it gets.`,
@@ -50,6 +50,7 @@ outer source of what the guest sends and the outer destination of what it gets.`
 	flags.StringVar(&p.IPv4, "ipv4", "", "the guest's IPv4 address")
 	flags.StringVar(&p.IPv6, "ipv6", "", "the guest's IPv6 address")
 	flags.StringVar(&p.UnderlayIP, "underlay-ip", "", "underlay IPv6 address (default: one from the node's prefix)")
+	flags.StringVar(&p.MAC, "mac", "", "the guest's MAC address (default: learned from the guest)")
 	mandatory(cmd, "device")
 	mandatory(cmd, "vni")
 	cmd.MarkFlagsOneRequired("ipv4", "ipv6")
