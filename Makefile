@@ -62,7 +62,7 @@ e2e: ## Run the end-to-end tests on the built binaries (root)
 model: ## Compare the test NIC with a reference on random rules and packets (root)
 	@$(in_runtime_dir) go test -race -count=1 -v ./test/model -args $(MODEL)
 
-bench: build ## Measure rules per second, rteflow beside dpdk-test-flow-perf, and write build/bench.json (root)
+bench: build ## Measure forwarding beside dpdk-testpmd, rules beside dpdk-test-flow-perf; write build/bench.json and .svg (root)
 	go build -o build/ ./tools/bench
 	build/bench
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command bench measures how many rules per second rteflow puts into the test NIC, beside dpdk-test-flow-perf, DPDK's own
-// program for that, with the same rules. The two take turns, each time in a new process with a new NIC.
+// Command bench measures what dpservice can do, beside DPDK's own programs for the same: the two take turns on the same
+// ports. It prints tables, and writes the figures and a picture of them to files.
 package main
 
 import (
@@ -12,17 +12,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
-
-	"dpservice/rteflow"
-	"dpservice/test/flowperf"
 )
 
 func main() {
@@ -32,157 +28,111 @@ func main() {
 	}
 }
 
-// The ways to put rules into the NIC.
-const (
-	flowPerf  = "dpdk-test-flow-perf"
-	create    = "rteflow.Create"
-	createNew = "rteflow.Create, new rules"
-	batch     = "rteflow.CreateBatch"
-)
-
 func run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	rules := flag.Int("rules", 100_000, "rules to insert")
-	repetitions := flag.Int("repetitions", 7, "how often each takes its turn")
+	only := flag.String("only", "", "measure just these `parts`, separated by commas: "+strings.Join(partNames, ", "))
+	number := flag.Int("rules", 100_000, "rules to insert")
+	repetitions := flag.Int("repetitions", 3, "how often each takes its turn")
 	goal := flag.Float64("goal", 0.9, "the least ratio of rteflow's median rate to dpdk-test-flow-perf's that is good; 0 takes any")
-	output := flag.String("o", "build/bench.json", "where to write the figures")
+	seconds := flag.Duration("time", time.Second, "how long forwarding is measured in each turn")
+	sizes := numbers{64, 1400}
+	flag.Var(&sizes, "sizes", "frame sizes, in bytes with FCS")
+	flows := numbers{1, 1000, 100_000}
+	flag.Var(&flows, "flows", "numbers of flows")
+	frames := flag.Int("frames", 100_000, "frames in the file that is played, of however few flows")
+	output := flag.String("o", "build/bench.json", "where to write the figures; the picture goes beside them")
 	child := flag.String("child", "", "insert rules of this shape, say how long it took, and end (what the program starts itself for)")
 	way := flag.String("way", create, "the child's way to insert rules")
 	flag.Parse()
 	if *child != "" {
-		return insert(*child, *way, *rules, flag.Args())
+		return insert(*child, *way, *number, flag.Args())
 	}
-	b := bench{Rules: *rules, Repetitions: *repetitions}
-	if err := b.measure(ctx); err != nil {
-		return err
+	f := figures{
+		Rules:      &rules{Rules: *number, Repetitions: *repetitions, goal: *goal},
+		Forwarding: newForwarding(*repetitions, *seconds, *frames, sizes, flows),
 	}
-	if err := b.report(os.Stdout, *output); err != nil {
-		return err
-	}
-	return b.check(*goal)
+	return f.run(ctx, strings.FieldsFunc(*only, func(r rune) bool { return r == ',' }), os.Stdout, *output)
 }
 
-// bench is the figures, as they are written to the file.
-type bench struct {
-	Rules       int      `json:"rules"`
-	Repetitions int      `json:"repetitions"`
-	Shapes      []*shape `json:"shapes"`
+// numbers is a flag with several numbers.
+type numbers []int
+
+func (n *numbers) String() string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(*n), " ", ","), "[]")
 }
 
-// shape is one form of rule, and how fast it goes in.
-type shape struct {
-	Name string   `json:"name"`
-	Rule string   `json:"rule"`
-	Ways []*rates `json:"ways"`
-}
-
-// rates is the rules per second, by repetition.
-type rates struct {
-	Way    string    `json:"way"`
-	Rates  []float64 `json:"rules_per_second"`
-	Median float64   `json:"median"`
-	Ratio  float64   `json:"ratio"` // of the medians, to dpdk-test-flow-perf
-}
-
-func (b *bench) measure(ctx context.Context) error {
-	installed, err := flowperf.Install(ctx)
-	if err != nil {
-		return err
-	}
-	for _, f := range forms {
-		s := &shape{Name: f.name, Rule: f.rule(rteflow.Is(address(0))).String(), Ways: []*rates{{Way: flowPerf}, {Way: create}, {Way: batch}, {Way: createNew}}}
-		b.Shapes = append(b.Shapes, s)
-		for range b.Repetitions {
-			if err := s.turn(ctx, installed, f, b.Rules); err != nil {
-				return errors.Join(err, installed.Remove())
-			}
-		}
-		s.summarize()
-	}
-	return installed.Remove()
-}
-
-// turn lets each way insert the rules once.
-func (s *shape) turn(ctx context.Context, installed *flowperf.Installed, f form, rules int) error {
-	for _, w := range s.Ways {
-		took, err := w.once(ctx, installed, f, rules)
+func (n *numbers) Set(text string) error {
+	*n = nil
+	for _, field := range strings.Split(text, ",") {
+		number, err := strconv.Atoi(field)
 		if err != nil {
-			return fmt.Errorf("%s, %s: %w", s.Name, w.Way, err)
+			return err
 		}
-		w.Rates = append(w.Rates, float64(rules)/took.Seconds())
+		*n = append(*n, number)
 	}
 	return nil
 }
 
-func (w *rates) once(ctx context.Context, installed *flowperf.Installed, f form, rules int) (time.Duration, error) {
-	if w.Way == flowPerf {
-		result, err := installed.Measure(ctx, flowperf.Run{Rules: rules, Rule: f.options})
-		return result.Insertion, err
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return 0, err
-	}
-	prefix := fmt.Sprintf("bench-%d", os.Getpid())
-	defer os.RemoveAll(filepath.Join("/var/run/dpdk", prefix))
-	args := append([]string{"-child", f.name, "-way", w.Way, "-rules", fmt.Sprint(rules), "--"}, installed.EAL(prefix)...)
-	cmd := exec.CommandContext(ctx, self, args...)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.Output()
-	if err != nil {
-		return 0, fmt.Errorf("%w: %s", err, stderr.String())
-	}
-	return time.ParseDuration(string(out))
+// part is something to measure.
+type part interface {
+	measure(ctx context.Context) error
+	table(w io.Writer) error
+	check() error // against the goals that must be kept
 }
 
-func (s *shape) summarize() {
-	for _, w := range s.Ways {
-		w.Median = median(w.Rates)
-		w.Ratio = w.Median / s.Ways[0].Median
-	}
+var partNames = []string{"rules", "forwarding"}
+
+// figures are all that is measured, as they are written to the file.
+type figures struct {
+	Rules      *rules      `json:"rules,omitempty"`
+	Forwarding *forwarding `json:"forwarding,omitempty"`
 }
 
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	half := len(sorted) / 2
-	if len(sorted)%2 == 1 {
-		return sorted[half]
-	}
-	return (sorted[half-1] + sorted[half]) / 2
+func (f *figures) part(name string) part {
+	return map[string]part{"rules": f.Rules, "forwarding": f.Forwarding}[name]
 }
 
-func (b *bench) report(w io.Writer, path string) error {
-	fmt.Fprintf(w, "%d rules, %d turns each; thousands of rules per second\n\n", b.Rules, b.Repetitions)
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "SHAPE\tWAY\tMEDIAN\tLEAST\tMOST\tRATIO")
-	for _, s := range b.Shapes {
-		for _, r := range s.Ways {
-			fmt.Fprintf(table, "%s\t%s\t%.0f\t%.0f\t%.0f\t%.2f\n", s.Name, r.Way, r.Median/1000,
-				slices.Min(r.Rates)/1000, slices.Max(r.Rates)/1000, r.Ratio)
+// run measures the parts with these names, or all, and tells of each as soon as it is done.
+func (f *figures) run(ctx context.Context, only []string, w io.Writer, output string) error {
+	for _, name := range only {
+		if !slices.Contains(partNames, name) {
+			return fmt.Errorf("no part %q; there are: %s", name, strings.Join(partNames, ", "))
 		}
 	}
-	if err := table.Flush(); err != nil {
-		return err
+	var missed []error
+	for _, name := range partNames {
+		if len(only) > 0 && !slices.Contains(only, name) {
+			continue
+		}
+		p := f.part(name)
+		if err := p.measure(ctx); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if err := p.table(w); err != nil {
+			return err
+		}
+		fmt.Fprintln(w)
+		missed = append(missed, p.check())
 	}
-	text, err := json.MarshalIndent(b, "", "  ")
+	text, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, append(text, '\n'), 0o644)
+	if err := os.WriteFile(output, append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	return errors.Join(append(missed, f.plot(strings.TrimSuffix(output, filepath.Ext(output))+".svg"))...)
 }
 
-// check says whether rteflow is good enough, where it does as dpdk-test-flow-perf: with rules that are there already.
-func (b *bench) check(goal float64) error {
-	var errs []error
-	for _, s := range b.Shapes {
-		for _, w := range s.Ways {
-			if w.Way != createNew && w.Ratio < goal {
-				errs = append(errs, fmt.Errorf("%s, %s: at %.2f of %s; the goal is %.2f", s.Name, w.Way, w.Ratio, flowPerf, goal))
-			}
-		}
+// plot draws how forwarding fares, if that was measured.
+func (f *figures) plot(name string) error {
+	if f.Forwarding.Cases[0].Rates == nil {
+		return nil
 	}
-	return errors.Join(errs...)
+	file, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Forwarding.bars().write(file), file.Close())
 }

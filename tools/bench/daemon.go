@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"dpservice/rpc/api"
+	"dpservice/rpc/client"
+)
+
+const (
+	readyTimeout = 60 * time.Second
+	endTimeout   = 20 * time.Second
+)
+
+// daemon is a dpservice that an operator would start, and a connection to it.
+type daemon struct {
+	*client.Client
+	Startup time.Duration // until it answered
+
+	cmd    *exec.Cmd
+	stderr *bytes.Buffer
+	ended  chan error
+}
+
+// daemonConfig is what differs between the daemons of the measurements.
+type daemonConfig struct {
+	ports    []string // devargs of net_pcap ports: PF0, then the VFs
+	memory   int      // MiB
+	mbufs    int
+	capacity int // of the flow table
+}
+
+// ealArgs is EAL's arguments for net_pcap ports, here and for the reference.
+func ealArgs(prefix string, memory int, ports []string) []string {
+	args := []string{"--no-huge", "-m", fmt.Sprint(memory), "--no-pci", "--no-telemetry", "-l", "0,1", "--file-prefix", prefix}
+	for i, devargs := range ports {
+		args = append(args, fmt.Sprintf("--vdev=%s,%s", portName(i), devargs))
+	}
+	return args
+}
+
+func (c daemonConfig) file(dir string) string {
+	var b strings.Builder
+	b.WriteString("eal:\n")
+	for _, arg := range ealArgs("bench", c.memory, c.ports) {
+		fmt.Fprintf(&b, "  - %q\n", arg)
+	}
+	fmt.Fprintf(&b, "ports:\n  pf0: %s\n  vfs:\n", portName(pf0))
+	for i := range c.ports[1:] {
+		fmt.Fprintf(&b, "    - %s\n", portName(i+1))
+	}
+	fmt.Fprintf(&b, "underlay: {ip: %q, router_mac: %q}\n", nodeIP, routerMAC)
+	fmt.Fprintf(&b, "offload: false\nmbufs: %d\nflows: {capacity: %d}\n", c.mbufs, c.capacity)
+	fmt.Fprintf(&b, "socket: %s\n", filepath.Join(dir, "dpservice.sock"))
+	return b.String()
+}
+
+// startDaemon starts the dpservice beside this program, with its files in dir, and waits until it answers.
+func startDaemon(ctx context.Context, dir string, c daemonConfig) (*daemon, error) {
+	return startWith(ctx, dir, c.file(dir))
+}
+
+// startWith starts dpservice with the text of a configuration whose socket is dpservice.sock in dir.
+func startWith(ctx context.Context, dir, config string) (*daemon, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "dpservice.yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		return nil, err
+	}
+	d := &daemon{stderr: &bytes.Buffer{}, ended: make(chan error, 1)}
+	d.cmd = exec.Command(filepath.Join(filepath.Dir(self), "dpservice"), "--config", file)
+	d.cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+dir)
+	d.cmd.Stderr = d.stderr
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	start := time.Now()
+	if err := d.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { d.ended <- d.cmd.Wait() }()
+	if err := d.connect(ctx, filepath.Join(dir, "dpservice.sock")); err != nil {
+		return nil, errors.Join(err, d.stop())
+	}
+	d.Startup = time.Since(start)
+	return d, nil
+}
+
+// connect waits until the daemon answers at its socket.
+func (d *daemon) connect(ctx context.Context, socket string) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for {
+		var err error
+		if d.Client, err = client.Dial(ctx, socket); err == nil {
+			if err = d.Call(ctx, api.MethodSystemInfo, nil, &api.SystemInfoResult{}); err == nil {
+				return nil
+			}
+		}
+		select {
+		case end := <-d.ended:
+			d.ended <- end
+			return fmt.Errorf("dpservice ended at its start: %w: %s", err, d.stderr)
+		case <-ctx.Done():
+			return fmt.Errorf("dpservice does not answer: %w", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// stop ends the daemon as an operator does.
+func (d *daemon) stop() error {
+	if d.Client != nil {
+		_ = d.Close() // what was called has been answered
+	}
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case err := <-d.ended:
+		return err
+	case <-time.After(endTimeout):
+		return errors.Join(errors.New("dpservice does not end; it was killed"), d.cmd.Process.Kill(), <-d.ended)
+	}
+}
+
+// attach makes the guests of the VFs known, and the way to the one on another hypervisor.
+func (d *daemon) attach(ctx context.Context) error {
+	for _, vf := range []int{vf0, vf1} {
+		err := d.Call(ctx, api.MethodInterfaceCreate, api.InterfaceCreateParams{
+			ID: fmt.Sprintf("vm-%d", vf), Device: portName(vf), VNI: vni, IPv4: guestIP[vf].String(),
+			UnderlayIP: underlay[vf].String(), MAC: guestMAC(vf).String(),
+		}, nil)
+		if err != nil {
+			return err
+		}
+	}
+	return d.Call(ctx, api.MethodRouteAdd, api.Route{
+		VNI: vni, Prefix: "10.0.1.0/24", NextHopVNI: vni, NextHopIP: remoteHop.String(),
+	}, nil)
+}
+
+// nodes reads the counters of the packet graph's nodes.
+func (d *daemon) nodes(ctx context.Context) (map[string]api.NodeStats, error) {
+	var r api.GraphStatsResult
+	if err := d.Call(ctx, api.MethodGraphStats, nil, &r); err != nil {
+		return nil, err
+	}
+	nodes := map[string]api.NodeStats{}
+	for _, n := range r.Nodes {
+		nodes[n.Name] = n
+	}
+	return nodes, nil
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"dpservice/rteflow"
+	"dpservice/test/flowperf"
+)
+
+// The ways to put rules into the NIC.
+const (
+	flowPerf  = "dpdk-test-flow-perf"
+	create    = "rteflow.Create"
+	createNew = "rteflow.Create, new rules"
+	batch     = "rteflow.CreateBatch"
+)
+
+// rules is how many rules per second rteflow puts into the test NIC, beside dpdk-test-flow-perf, with the same rules. The two
+// take turns, each time in a new process with a new NIC.
+type rules struct {
+	Rules       int      `json:"rules"`
+	Repetitions int      `json:"repetitions"`
+	Shapes      []*shape `json:"shapes"`
+	goal        float64  // the least ratio that is good
+}
+
+// shape is one form of rule, and how fast it goes in.
+type shape struct {
+	Name string   `json:"name"`
+	Rule string   `json:"rule"`
+	Ways []*rates `json:"ways"`
+}
+
+// rates is the rules per second, by repetition.
+type rates struct {
+	Way    string    `json:"way"`
+	Rates  []float64 `json:"rules_per_second"`
+	Median float64   `json:"median"`
+	Ratio  float64   `json:"ratio"` // of the medians, to dpdk-test-flow-perf
+}
+
+func (b *rules) measure(ctx context.Context) error {
+	installed, err := flowperf.Install(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range forms {
+		s := &shape{Name: f.name, Rule: f.rule(rteflow.Is(address(0))).String(), Ways: []*rates{{Way: flowPerf}, {Way: create}, {Way: batch}, {Way: createNew}}}
+		b.Shapes = append(b.Shapes, s)
+		for range b.Repetitions {
+			if err := s.turn(ctx, installed, f, b.Rules); err != nil {
+				return errors.Join(err, installed.Remove())
+			}
+		}
+		s.summarize()
+	}
+	return installed.Remove()
+}
+
+// turn lets each way insert the rules once.
+func (s *shape) turn(ctx context.Context, installed *flowperf.Installed, f form, rules int) error {
+	for _, w := range s.Ways {
+		took, err := w.once(ctx, installed, f, rules)
+		if err != nil {
+			return fmt.Errorf("%s, %s: %w", s.Name, w.Way, err)
+		}
+		w.Rates = append(w.Rates, float64(rules)/took.Seconds())
+	}
+	return nil
+}
+
+func (w *rates) once(ctx context.Context, installed *flowperf.Installed, f form, rules int) (time.Duration, error) {
+	if w.Way == flowPerf {
+		result, err := installed.Measure(ctx, flowperf.Run{Rules: rules, Rule: f.options})
+		return result.Insertion, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
+	prefix := fmt.Sprintf("bench-%d", os.Getpid())
+	defer os.RemoveAll(filepath.Join("/var/run/dpdk", prefix))
+	args := append([]string{"-child", f.name, "-way", w.Way, "-rules", fmt.Sprint(rules), "--"}, installed.EAL(prefix)...)
+	cmd := exec.CommandContext(ctx, self, args...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.Output()
+	if err != nil {
+		return 0, fmt.Errorf("%w: %s", err, stderr.String())
+	}
+	return time.ParseDuration(string(out))
+}
+
+func (s *shape) summarize() {
+	for _, w := range s.Ways {
+		w.Median = median(w.Rates)
+		w.Ratio = w.Median / s.Ways[0].Median
+	}
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	half := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[half]
+	}
+	return (sorted[half-1] + sorted[half]) / 2
+}
+
+func (b *rules) table(w io.Writer) error {
+	fmt.Fprintf(w, "Rules put into the NIC: %d rules, %d turns each; thousands of rules per second\n\n", b.Rules, b.Repetitions)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "SHAPE\tWAY\tMEDIAN\tLEAST\tMOST\tRATIO")
+	for _, s := range b.Shapes {
+		for _, r := range s.Ways {
+			fmt.Fprintf(table, "%s\t%s\t%.0f\t%.0f\t%.0f\t%.2f\n", s.Name, r.Way, r.Median/1000,
+				slices.Min(r.Rates)/1000, slices.Max(r.Rates)/1000, r.Ratio)
+		}
+	}
+	return table.Flush()
+}
+
+// check says whether rteflow is good enough, where it does as dpdk-test-flow-perf: with rules that are there already.
+func (b *rules) check() error {
+	var errs []error
+	for _, s := range b.Shapes {
+		for _, w := range s.Ways {
+			if w.Way != createNew && w.Ratio < b.goal {
+				errs = append(errs, fmt.Errorf("%s, %s: at %.2f of %s; the goal is %.2f", s.Name, w.Way, w.Ratio, flowPerf, b.goal))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
