@@ -29,35 +29,55 @@ import (
 const (
 	startTimeout = 30 * time.Second
 	replyTimeout = 10 * time.Second
+	prompt       = "testpmd> "
 )
 
-// The ports as testpmd numbers them: the NIC's come behind their far sides.
+// The ports as testpmd numbers them: the NICs' come behind their far sides. The second NIC has extended metadata.
 const (
-	pf0 = 4
-	pf1 = 5
-	vf0 = 6
-	vf1 = 7
+	farPF0 = iota
+	farPF1
+	farVF0
+	farVF1
+	farXPF0
+	farXVF0
+	pf0
+	pf1
+	vf0
+	vf1
+	xpf0
+	xvf0
 )
 
-// client is a dpdk-testpmd with a NIC of four ports. Frames sent with send arrive at VF 0; what leaves the NIC is
-// written to a pcap at the port's far side.
+// farSides are the names of the far sides' files, and those of them at which frames can arrive.
+var (
+	farSides = []string{"pf0", "pf1", "vf0", "vf1", "xpf0", "xvf0"}
+	wires    = []string{"pf0", "vf0", "xvf0"}
+)
+
+// client is a dpdk-testpmd with two NICs. What leaves a NIC is written to a pcap at the port's far side.
 type client struct {
-	t      *testing.T
-	lab    *topology.Lab
-	stdin  io.Writer
-	output *output
-	socket int
+	t       *testing.T
+	lab     *topology.Lab
+	stdin   io.Writer
+	output  *output
+	sockets map[string]int // by wire
+	seen    map[string]int // by far side: frames that left has returned
 }
 
 // output collects what testpmd prints.
 type output struct {
 	mu   sync.Mutex
 	text strings.Builder
+	news chan struct{} // has room for one: there is more text
 }
 
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	select {
+	case o.news <- struct{}{}:
+	default:
+	}
 	return o.text.Write(p)
 }
 
@@ -65,6 +85,22 @@ func (o *output) since(mark int) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.text.String()[mark:]
+}
+
+// await returns what there is since mark as soon as it is enough, or else when the time is over.
+func (o *output) await(timeout time.Duration, mark int, enough func(string) bool) (text string, ok bool) {
+	deadline := time.NewTimer(timeout)
+	defer deadline.Stop()
+	for {
+		if text = o.since(mark); enough(text) {
+			return text, true
+		}
+		select {
+		case <-o.news:
+		case <-deadline.C:
+			return text, false
+		}
+	}
 }
 
 func newClient(t *testing.T) *client {
@@ -75,11 +111,13 @@ func newClient(t *testing.T) *client {
 	noIPv6 := []string{"net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"}
 	host, err := lab.Namespace("host", noIPv6...)
 	require.NoError(t, err)
-	guest, err := lab.Namespace("guest", noIPv6...)
+	far, err := lab.Namespace("far", noIPv6...)
 	require.NoError(t, err)
-	require.NoError(t, lab.Link(host, "vf0", guest, "eth0", 1500))
-
-	c := &client{t: t, lab: lab, output: &output{}, socket: packetSocket(t, guest, "eth0")}
+	c := &client{t: t, lab: lab, output: &output{news: make(chan struct{}, 1)}, sockets: map[string]int{}, seen: map[string]int{}}
+	for _, wire := range wires {
+		require.NoError(t, lab.Link(host, wire, far, "far-"+wire, 1500))
+		c.sockets[wire] = packetSocket(t, far, "far-"+wire)
+	}
 	c.start(host)
 	return c
 }
@@ -92,21 +130,30 @@ func (c *client) start(host *topology.Namespace) {
 	prefix := filepath.Base(c.lab.Dir())
 	c.t.Cleanup(func() { assert.NoError(c.t, os.RemoveAll("/var/run/dpdk/"+prefix)) })
 
-	cmd := exec.Command("ip", "netns", "exec", host.Name, "stdbuf", "-oL", "dpdk-testpmd",
-		"--no-huge", "-m", "256", "--no-pci", "--no-telemetry", "--file-prefix", prefix, "-l", "0,1", "-d", driver,
-		"--vdev=net_pcap0,tx_pcap="+c.lab.Path("pf0.pcap"),
-		"--vdev=net_pcap1,tx_pcap="+c.lab.Path("pf1.pcap"),
-		"--vdev=net_pcap2,rx_iface=vf0,tx_pcap="+c.lab.Path("vf0.pcap"),
-		"--vdev=net_pcap3,tx_pcap="+c.lab.Path("vf1.pcap"),
+	// Line by line, or else its answers come later than its complaints.
+	args := []string{
+		"netns", "exec", host.Name, "stdbuf", "-oL", "dpdk-testpmd",
+		"--no-huge", "-m", "384", "--no-pci", "--no-telemetry", "--file-prefix", prefix, "-l", "0,1", "-d", driver,
+	}
+	for i, name := range farSides {
+		vdev := fmt.Sprintf("--vdev=net_pcap%d,tx_pcap=%s", i, c.lab.Path(name+".pcap"))
+		if _, ok := c.sockets[name]; ok {
+			vdev += ",rx_iface=" + name
+		}
+		args = append(args, vdev)
+	}
+	cmd := exec.Command("ip", append(args,
 		"--vdev=net_eswitch0,pf0=net_pcap0,pf1=net_pcap1,vf0=net_pcap2,vf1=net_pcap3",
-		"--", "-i", "--total-num-mbufs=2048")
+		"--vdev=net_eswitch1,pf0=net_pcap4,vf0=net_pcap5,dv_xmeta_en=1",
+		"--", "-i", "--total-num-mbufs=4096", "--rxq=2", "--txq=2")...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Stdout, cmd.Stderr = c.output, c.output
 	c.stdin, err = cmd.StdinPipe()
 	require.NoError(c.t, err)
 	require.NoError(c.t, cmd.Start())
 	c.t.Cleanup(func() { c.quit(cmd) })
-	c.wait(startTimeout, 0, `Checking link statuses\.\.\.\n(.*\n)*.*Done`)
+	greeting, ok := c.output.await(startTimeout, 0, func(s string) bool { return strings.HasSuffix(s, prompt) })
+	require.True(c.t, ok, "testpmd has not started: %s", greeting)
 }
 
 func (c *client) quit(cmd *exec.Cmd) {
@@ -120,71 +167,82 @@ func (c *client) quit(cmd *exec.Cmd) {
 	}
 }
 
-// wait returns what the first group of pattern, or else pattern, matches in the output since mark.
-func (c *client) wait(timeout time.Duration, mark int, pattern string) string {
-	c.t.Helper()
-	re := regexp.MustCompile(pattern)
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	var found []string
-	err := topology.Until(ctx, func() error {
-		found = re.FindStringSubmatch(c.output.since(mark))
-		if found == nil {
-			return fmt.Errorf("testpmd did not print %q", pattern)
-		}
-		return nil
-	})
-	require.NoError(c.t, err, "testpmd said: %s", c.output.since(mark))
-	return found[len(found)-1]
-}
-
-// do types a command and waits for output that matches.
-func (c *client) do(command, pattern string) string {
-	c.t.Helper()
+// ask types a command and returns what testpmd answers until it is ready for the next one.
+func (c *client) ask(t *testing.T, command string) string {
+	t.Helper()
+	require.LessOrEqual(t, len(command), 511, "testpmd does not read more of a line")
 	mark := len(c.output.since(0))
 	_, err := io.WriteString(c.stdin, command+"\n")
-	require.NoError(c.t, err)
-	return c.wait(replyTimeout, mark, pattern)
+	require.NoError(t, err)
+	answer, ok := c.output.await(replyTimeout, mark, func(s string) bool { return strings.HasSuffix(s, prompt) })
+	require.True(t, ok, "%s: %s", command, answer)
+	return strings.TrimSuffix(strings.TrimPrefix(answer, command+"\r\n"), prompt)
 }
 
-// tell types commands that print nothing.
-func (c *client) tell(commands ...string) {
-	c.t.Helper()
-	_, err := io.WriteString(c.stdin, strings.Join(commands, "\n")+"\n")
-	require.NoError(c.t, err)
-}
-
-// send lets a frame arrive at VF 0.
-func (c *client) send(frames ...[]byte) {
-	c.t.Helper()
-	for _, f := range frames {
-		_, err := unix.Write(c.socket, f)
-		require.NoError(c.t, err)
+// tell types commands that are to be answered by nothing.
+func (c *client) tell(t *testing.T, commands ...string) {
+	t.Helper()
+	for _, command := range commands {
+		require.Empty(t, c.ask(t, command), command)
 	}
 }
 
-// left waits until n frames have left the NIC through a port ("pf0"), and returns them.
-func (c *client) left(port string, n int) [][]byte {
-	c.t.Helper()
+// says waits until testpmd has said something of its own accord since mark, an earlier length of its output.
+func (c *client) says(t *testing.T, mark int, pattern string) {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	said, ok := c.output.await(replyTimeout, mark, re.MatchString)
+	require.True(t, ok, "testpmd did not say %q but %s", pattern, said)
+}
+
+// send lets frames arrive from a wire.
+func (c *client) send(t *testing.T, wire string, frames ...[]byte) {
+	t.Helper()
+	for _, f := range frames {
+		_, err := unix.Write(c.sockets[wire], f)
+		require.NoError(t, err)
+	}
+}
+
+// left waits until n more frames have left the NIC through a port, and returns them.
+func (c *client) left(t *testing.T, port string, n int) [][]byte {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), replyTimeout)
 	defer cancel()
 	var data [][]byte
-	err := topology.Until(ctx, func() error {
+	require.NoError(t, until(ctx, func() error {
 		frames, err := record.Read(c.lab.Path(port + ".pcap"))
 		if err != nil {
-			return topology.Permanent(err)
-		}
-		if len(frames) < n {
-			return fmt.Errorf("%d of %d frames have left through %s", len(frames), n, port)
+			return err
 		}
 		data = nil
-		for _, f := range frames {
+		for _, f := range frames[c.seen[port]:] {
 			data = append(data, f.Data)
 		}
+		if len(data) < n {
+			return fmt.Errorf("%d of %d frames have left through %s", len(data), n, port)
+		}
 		return nil
-	})
-	require.NoError(c.t, err)
+	}))
+	c.seen[port] += len(data)
 	return data
+}
+
+// until is topology.Until for what takes less than a millisecond.
+func until(ctx context.Context, cond func() error) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := cond()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waited in vain: %w", err)
+		case <-tick.C:
+		}
+	}
 }
 
 // packetSocket opens a socket that sends frames from a device of the namespace.
