@@ -17,6 +17,7 @@ packages=(
   build-essential clang dpkg-dev meson ninja-build pkg-config python3-pyelftools  # building
   dpdk dpdk-dev libdpdk-dev librte-meta-all libcmocka-dev libpcap-dev             # DPDK, its test programs
   iproute2 ethtool iputils-ping iperf3 socat tcpdump tshark wireshark-common jq   # the tests' peers
+  graphviz                                                                        # dpctl's drawings as SVG
 )
 
 fail() {

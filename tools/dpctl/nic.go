@@ -18,9 +18,9 @@ func (a *app) ruleCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "rule",
 		Short:   "Look at the rules in the NIC",
-		Example: "  dpctl rule list",
+		Example: "  dpctl rule list\n  dpctl rule graph --svg > rules.svg",
 	}
-	cmd.AddCommand(a.ruleList())
+	cmd.AddCommand(a.ruleList(), a.ruleGraph())
 	return cmd
 }
 

@@ -65,12 +65,15 @@ func needCommand(cmd *cobra.Command) {
 		return
 	}
 	cmd.Args = cobra.ArbitraryArgs
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return fmt.Errorf("%s has no command %q", cmd.CommandPath(), args[0])
-		}
-		return fmt.Errorf("%s needs a command", cmd.CommandPath())
+	cmd.RunE = noCommand
+}
+
+// noCommand refuses a group of commands that is called without one of them.
+func noCommand(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%s has no command %q", cmd.CommandPath(), args[0])
 	}
+	return fmt.Errorf("%s needs a command", cmd.CommandPath())
 }
 
 // check checks the global flags and fills in what is not given.

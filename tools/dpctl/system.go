@@ -16,12 +16,26 @@ import (
 )
 
 func (a *app) graphCommand() *cobra.Command {
+	dot := command(a, api.MethodGraphDOT, nil, view[api.GraphDOTResult]{
+		table: func(w io.Writer, r api.GraphDOTResult) { fmt.Fprint(w, r.DOT) },
+	})
+	var asDOT, asSVG bool
 	cmd := &cobra.Command{
 		Use:     "graph",
 		Short:   "Look at the packet graph",
 		Long:    "The packet graph is the software path: what the NIC does not forward by itself passes its nodes.",
-		Example: "  dpctl graph stats",
+		Example: "  dpctl graph stats\n  dpctl graph --dot\n  dpctl graph --svg > graph.svg",
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !asDOT && !asSVG || len(args) > 0 {
+				return noCommand(cmd, args)
+			}
+			return a.maybeSVG(cmd, args, asSVG, dot)
+		},
 	}
+	cmd.Flags().BoolVar(&asDOT, "dot", false, "draw the graph in DOT")
+	cmd.Flags().BoolVar(&asSVG, "svg", false, "draw the graph in SVG, with Graphviz' dot")
+	cmd.MarkFlagsMutuallyExclusive("dot", "svg")
 	cmd.AddCommand(&cobra.Command{
 		Use:     "stats",
 		Short:   "Show the nodes' counters",
@@ -43,9 +57,7 @@ func (a *app) graphCommand() *cobra.Command {
 		Short:   "Draw the graph in DOT",
 		Example: "  dpctl graph dot | dot -Tsvg -o graph.svg",
 		Args:    cobra.NoArgs,
-		RunE: command(a, api.MethodGraphDOT, nil, view[api.GraphDOTResult]{
-			table: func(w io.Writer, r api.GraphDOTResult) { fmt.Fprint(w, r.DOT) },
-		}),
+		RunE:    dot,
 	})
 	return cmd
 }
