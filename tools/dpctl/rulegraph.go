@@ -30,8 +30,8 @@ func (a *app) ruleGraph() *cobra.Command {
 		Short: "Draw the groups of rules, and the ways of packets through them",
 		Long: `Draw the groups of rules and the ways of packets through them, in DOT, or in SVG with Graphviz' dot. A packet enters the
 group DEFAULT and goes where the first rule that matches sends it: along a solid line the packet itself, along a dashed one
-a copy of it. What no rule of a group matches goes to the software. A group's rules of one kind that lead to the
-same place are drawn as one if they are more than --fold.`,
+a copy of it. What no rule of a group matches goes to the software, through ingress rules where there are some. A group's
+rules of one kind that lead to the same place are drawn as one if they are more than --fold.`,
 		Example: `  dpctl rule graph --port=net_eswitch0_representor_vf0 --svg > rules.svg
   dpctl rule graph | dot -Tpng -o rules.png`,
 		Args: cobra.NoArgs,
@@ -320,16 +320,35 @@ func (d *ruleDrawing) writeEdges(w io.Writer) {
 				outside[way.to] = true
 			}
 		}
-		fmt.Fprintf(w, "\t%s -> %s [style=dotted, label=\"no match\"];\n", b.id(), software(b.port))
+		if b.domain == "transfer" {
+			fmt.Fprintf(w, "\t%s -> %s [style=dotted, label=\"no match\"];\n", b.id(), d.missed(b.port))
+		}
 	}
 	d.writeOutside(w, outside)
+}
+
+// portName is the name of a port that has rules in the drawing; of another one only its number is known.
+func (d *ruleDrawing) portName(id string) string {
+	number, err := strconv.ParseUint(id, 10, 16)
+	if name, ok := d.names[uint16(number)]; ok && err == nil {
+		return name
+	}
+	return "port " + id
+}
+
+// missed is where a packet goes that no transfer rule matches: to the port's ingress rules, if it has any.
+func (d *ruleDrawing) missed(port uint16) string {
+	if ingress := (ruleBox{port: port, domain: "ingress"}); slices.Contains(d.boxes, ingress) {
+		return ingress.id()
+	}
+	return software(port)
 }
 
 func (d *ruleDrawing) writeOutside(w io.Writer, used map[string]bool) {
 	var nodes []string
 	for node := range used {
 		if id, ok := strings.CutPrefix(node, "out"); ok {
-			nodes = append(nodes, fmt.Sprintf("\t%s [label=\"out of port %s\", shape=cds];\n", node, id))
+			nodes = append(nodes, fmt.Sprintf("\t%s [label=%q, shape=cds];\n", node, "out of "+d.portName(id)))
 		} else if node == "drop" {
 			nodes = append(nodes, "\tdrop [shape=octagon];\n")
 		}

@@ -48,7 +48,7 @@ func TestRuleGraph(t *testing.T) {
 		"p2_transfer2:r0 -> out3;",
 		"p2_transfer2:r1 -> drop;",
 		"p2_ingress0:r0 -> sw2;",
-		`p2_transfer2 -> sw2 [style=dotted, label="no match"];`,
+		`p2_transfer2 -> p2_ingress0 [style=dotted, label="no match"];`,
 		`out0 [label="out of port 0", shape=cds];`,
 		"<B>CAPTURE (group 1)</B>",
 		`<TD ALIGN="LEFT">flow</TD><TD ALIGN="LEFT">20 rules</TD><TD ALIGN="RIGHT" PORT="r0">190 hits</TD>`,
