@@ -112,13 +112,12 @@ sample(struct esw_output *out, struct esw_port *from, struct esw_sample *sample,
 }
 
 /*
- * Does what the rule says. Returns the group where matching goes on, or NULL when the packet's fate is decided; its
+ * Does what a rule says. Returns the group where matching goes on, or NULL when the packet's fate is decided; its
  * mbuf is then gone.
  */
 struct esw_group *
-esw_program_run(struct esw_output *out, struct esw_port *from, struct rte_flow *flow, struct esw_packet *packet)
+esw_program_run(struct esw_output *out, struct esw_port *from, struct esw_program *program, struct esw_packet *packet)
 {
-	struct esw_program *program = flow->program;
 	uint32_t hash = 0;
 	bool hashed = false;
 	uint32_t i;
@@ -134,10 +133,10 @@ esw_program_run(struct esw_output *out, struct esw_port *from, struct rte_flow *
 		}
 		switch (step->op) {
 		case ESW_OP_COUNT:
-			count(flow->counter, packet);
+			count(step->counter, packet);
 			break;
 		case ESW_OP_AGE:
-			__atomic_store_n(&flow->age->last_hit, out->now, __ATOMIC_RELAXED);
+			__atomic_store_n(&step->age->last_hit, out->now, __ATOMIC_RELAXED);
 			break;
 		case ESW_OP_SAMPLE:
 			sample(out, from, &step->sample, packet, hash);
@@ -178,7 +177,7 @@ esw_program_run(struct esw_output *out, struct esw_port *from, struct rte_flow *
 				goto malformed;
 			break;
 		case ESW_OP_JUMP:
-			return flow->jump;
+			return step->jump;
 		default:
 			finish(out, from, step, packet);
 			return NULL;

@@ -292,7 +292,7 @@ esw_dump_rule(FILE *file, const struct rte_flow *flow)
 		attr->transfer ? "transfer" : "ingress", attr->group, attr->priority);
 	print_pattern(file, flow);
 	fputs(" actions", file);
-	print_program(file, flow, flow->program);
+	print_program(file, flow, &flow->program);
 }
 
 /* Writes what changes while the rule stands, for behind the rule. */

@@ -84,6 +84,8 @@ enum esw_op {
 };
 
 struct esw_program;
+struct esw_counter;
+struct esw_age;
 
 struct esw_sample {
 	uint32_t ratio;
@@ -110,6 +112,8 @@ struct esw_step {
 	enum esw_op op;
 	uint32_t which;			/* ESW_OP_SET_FIELD: enum esw_field; ESW_OP_TAG: its index */
 	union {
+		struct esw_counter *counter;
+		struct esw_age *age;
 		struct esw_sample sample;
 		struct esw_encap *encap;
 		struct esw_decap decap;
@@ -118,6 +122,7 @@ struct esw_step {
 		struct esw_push_vlan push;
 		struct esw_set_register set;
 		uint32_t mark;
+		struct esw_group *jump;
 		struct esw_port *port;
 		uint16_t queue;
 	};
@@ -126,6 +131,7 @@ struct esw_step {
 #define ESW_MAX_STEPS 16
 
 struct esw_program {
+	struct esw_group *next;	/* where it jumps to, if it leaves the packet as it is; else NULL */
 	uint32_t steps;
 	struct esw_step step[];
 };
@@ -176,18 +182,21 @@ struct esw_age {
 
 TAILQ_HEAD(esw_age_list, esw_age);
 
+/*
+ * A rule that stands in the NIC. There may be very many, so what the pipeline needs of one lies in few cache lines: the
+ * entry's beginning, the counters behind it, and the program with all that belongs to it.
+ */
 struct rte_flow {
 	struct esw_entry entry;		/* first: a lookup yields the flow */
-	struct esw_program *program;
+	struct esw_counter own_counter;
+	struct esw_age own_age;
 	struct esw_counter *counter;	/* its own, or an indirect action's; NULL: does not count */
 	struct esw_age *age;		/* likewise */
-	struct esw_group *jump;
 	struct esw_group *group;
 	struct esw_port *owner;		/* the port it was created on */
 	struct esw_rule_info info;
-	struct esw_counter own_counter;
-	struct esw_age own_age;
 	TAILQ_ENTRY(rte_flow) owned;
+	struct esw_program program __rte_cache_aligned;	/* last: its steps follow */
 };
 
 TAILQ_HEAD(esw_flow_list, rte_flow);
@@ -351,7 +360,7 @@ struct esw_output;
 void esw_pipeline_burst(struct esw_output *out, struct esw_port *port, struct rte_mbuf **pkts, uint16_t n);
 
 /* action.c */
-struct esw_group *esw_program_run(struct esw_output *out, struct esw_port *from, struct rte_flow *flow,
+struct esw_group *esw_program_run(struct esw_output *out, struct esw_port *from, struct esw_program *program,
 				  struct esw_packet *packet);
 
 /* output.c */
@@ -378,7 +387,12 @@ int esw_rule_actions(struct esw_port *port, const struct rte_flow_action *action
 		     struct rte_flow_error *error);
 int esw_rule_compile(struct esw_port *port, const struct rte_flow_attr *attr, const struct rte_flow_item *items,
 		     const struct rte_flow_action *actions, struct esw_rule *rule, struct rte_flow_error *error);
+
+/* program.c */
+struct esw_program *esw_program_new(void);
 void esw_program_free(struct esw_program *program);
+size_t esw_program_size(const struct esw_program *program);
+void *esw_program_pack(const struct esw_program *from, struct esw_program *to);
 
 /* flow.c */
 int esw_flow_ops_get(struct rte_eth_dev *dev, const struct rte_flow_ops **ops);

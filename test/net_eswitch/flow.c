@@ -35,13 +35,6 @@ flow_validate(struct rte_eth_dev *dev, const struct rte_flow_attr *attr, const s
 	return ret;
 }
 
-static void
-flow_free(struct rte_flow *flow)
-{
-	esw_program_free(flow->program);
-	free(flow);
-}
-
 /* The groups of the rule's domain: those of its source port. */
 static struct esw_groups *
 groups_of(const struct esw_rule_info *info)
@@ -81,36 +74,102 @@ use_handles(struct rte_flow *flow, int by)
 		flow->info.shared_age->users += by;
 }
 
-/* Lets the rule, whose program becomes the flow's, stand in the NIC. */
-static int
-insert(struct esw_port *port, struct rte_flow *flow, const struct esw_rule *rule)
+/* Whether rules would find the packet as it was before. */
+static bool
+leaves_packet(const struct esw_program *program)
 {
-	struct esw_groups *groups = groups_of(&rule->info);
-	int ret;
+	uint32_t i;
 
-	flow->owner = port;
+	for (i = 0; i < program->steps; i++) {
+		switch (program->step[i].op) {
+		case ESW_OP_COUNT:
+		case ESW_OP_AGE:
+		case ESW_OP_SAMPLE:
+		case ESW_OP_JUMP:
+			break;
+		default:
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Tells the program's steps what of the flow they are about. */
+static void
+link_program(struct rte_flow *flow, struct esw_group *jump)
+{
+	struct esw_step *step;
+	uint32_t i;
+
+	flow->program.next = leaves_packet(&flow->program) ? jump : NULL;
+	for (i = 0; i < flow->program.steps; i++) {
+		step = &flow->program.step[i];
+		if (step->op == ESW_OP_COUNT)
+			step->counter = flow->counter;
+		else if (step->op == ESW_OP_AGE)
+			step->age = flow->age;
+		else if (step->op == ESW_OP_JUMP)
+			step->jump = jump;
+	}
+}
+
+static struct rte_flow *
+flow_new(struct esw_port *owner, const struct esw_rule *rule)
+{
+	struct rte_flow *flow = aligned_alloc(RTE_CACHE_LINE_SIZE, RTE_CACHE_LINE_ROUNDUP(
+		offsetof(struct rte_flow, program) + esw_program_size(rule->program)));
+
+	if (flow == NULL)
+		return NULL;
+	memset(flow, 0, sizeof(*flow));
+	flow->owner = owner;
 	flow->info = rule->info;
-	flow->program = rule->program;
 	set_counter(flow);
 	set_age(flow);
-	flow->group = esw_group_get(groups, rule->info.attr.group);
+	esw_program_pack(rule->program, &flow->program);
+	return flow;
+}
+
+/* Puts the flow into the tables: from now on packets meet it. */
+static int
+insert(struct rte_flow *flow, const struct esw_pattern *pattern)
+{
+	struct esw_groups *groups = groups_of(&flow->info);
+	struct esw_nic *nic = flow->owner->nic;
+	struct esw_group *jump = NULL;
+	int ret;
+
+	flow->group = esw_group_get(groups, flow->info.attr.group);
 	if (flow->group == NULL)
 		return -ENOMEM;
 	if (flow->info.jumps) {
-		flow->jump = esw_group_get(groups, flow->info.jump);
-		if (flow->jump == NULL)
+		jump = esw_group_get(groups, flow->info.jump);
+		if (jump == NULL)
 			return -ENOMEM;
 	}
+	link_program(flow, jump);
 	if (flow->age == &flow->own_age)
-		esw_age_add(port->nic, flow->age);
-	ret = esw_match_insert(port->nic->rcu, flow->group, &flow->entry, &rule->pattern);
-	if (ret < 0) {
-		esw_age_remove(port->nic, &flow->own_age);
-		return ret;
+		esw_age_add(nic, flow->age);
+	ret = esw_match_insert(nic->rcu, flow->group, &flow->entry, pattern);
+	if (ret < 0)
+		esw_age_remove(nic, &flow->own_age);
+	return ret;
+}
+
+/* Lets the rule stand in the NIC; NULL without memory. */
+static struct rte_flow *
+add(struct esw_port *port, const struct esw_rule *rule, struct rte_flow_error *error)
+{
+	struct rte_flow *flow = flow_new(port, rule);
+
+	if (flow == NULL || insert(flow, &rule->pattern) < 0) {
+		free(flow);
+		esw_flow_error(error, ENOMEM, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL, "no memory");
+		return NULL;
 	}
 	use_handles(flow, 1);
 	TAILQ_INSERT_TAIL(&port->flows, flow, owned);
-	return 0;
+	return flow;
 }
 
 static void
@@ -127,29 +186,20 @@ flow_create(struct rte_eth_dev *dev, const struct rte_flow_attr *attr, const str
 	    const struct rte_flow_action actions[], struct rte_flow_error *error)
 {
 	struct esw_port *port = port_of(dev);
-	struct rte_flow *flow = calloc(1, sizeof(*flow));
+	struct rte_flow *flow = NULL;
 	struct esw_rule rule;
 	int ret;
 
-	if (flow == NULL) {
-		esw_flow_error(error, ENOMEM, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL, "no memory");
-		return NULL;
-	}
 	delay(port->nic);
 	pthread_mutex_lock(&port->nic->flow_lock);
 	ret = esw_fault_call(port->nic, ESW_CALL_CREATE, error);
 	if (ret == 0)
 		ret = esw_rule_compile(port, attr, items, actions, &rule, error);
 	if (ret == 0) {
-		ret = insert(port, flow, &rule);
-		if (ret < 0)
-			esw_flow_error(error, -ret, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL, "no memory");
+		flow = add(port, &rule, error);
+		esw_program_free(rule.program);
 	}
 	pthread_mutex_unlock(&port->nic->flow_lock);
-	if (ret < 0) {
-		flow_free(flow);
-		return NULL;
-	}
 	return flow;
 }
 
@@ -187,7 +237,7 @@ flow_destroy(struct rte_eth_dev *dev, struct rte_flow *flow, struct rte_flow_err
 	}
 	pthread_mutex_unlock(&port->nic->flow_lock);
 	if (ret == 0)
-		flow_free(flow);
+		free(flow);
 	return ret;
 }
 
@@ -207,7 +257,7 @@ esw_flow_flush_port(struct esw_port *port)
 	pthread_mutex_unlock(&port->nic->flow_lock);
 	while ((flow = TAILQ_FIRST(&gone)) != NULL) {
 		TAILQ_REMOVE(&gone, flow, owned);
-		flow_free(flow);
+		free(flow);
 	}
 }
 

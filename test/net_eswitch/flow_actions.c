@@ -54,21 +54,6 @@ name_action(struct compiler *c)
 		snprintf(c->name, sizeof(c->name), "%d", c->action->type);
 }
 
-static struct esw_program *
-program_new(uint32_t steps)
-{
-	return calloc(1, sizeof(struct esw_program) + steps * sizeof(struct esw_step));
-}
-
-/* Makes the program as small as it can be: there may be very many, and the pipeline has to fetch them. */
-static struct esw_program *
-program_trim(struct esw_program *program)
-{
-	struct esw_program *small = realloc(program, sizeof(*program) + program->steps * sizeof(program->step[0]));
-
-	return small == NULL ? program : small;
-}
-
 /* Appends a step; NULL, with the error set, when the list is too long. */
 static struct esw_step *
 append(struct compiler *c, enum esw_op op)
@@ -397,7 +382,7 @@ append_encap(struct compiler *c, const struct rte_flow_action_raw_encap *encap)
 
 	if (step == NULL)
 		return -rte_errno;
-	step->encap = malloc(sizeof(*step->encap));
+	step->encap = malloc(sizeof(*step->encap) + encap->size);
 	if (step->encap == NULL)
 		return esw_flow_error(c->error, ENOMEM, RTE_FLOW_ERROR_TYPE_ACTION, c->action, "no memory");
 	esw_encap_init(step->encap, encap->data, encap->size);
@@ -642,7 +627,7 @@ compile_sample(struct compiler *c)
 	if (step == NULL)
 		return -rte_errno;
 	step->sample.ratio = sample->ratio;
-	nested.program = program_new(ESW_MAX_STEPS);
+	nested.program = esw_program_new();
 	if (nested.program == NULL)
 		return esw_flow_error(c->error, ENOMEM, RTE_FLOW_ERROR_TYPE_ACTION, c->action, "no memory");
 	step->sample.program = nested.program;
@@ -772,23 +757,6 @@ check_whole(const struct compiler *c)
 	return c->mirror_target != NULL ? check_mirror(c) : 0;
 }
 
-/* Frees what esw_rule_actions has made; NULL is fine. */
-void
-esw_program_free(struct esw_program *program)
-{
-	uint32_t i;
-
-	if (program == NULL)
-		return;
-	for (i = 0; i < program->steps; i++) {
-		if (program->step[i].op == ESW_OP_SAMPLE)
-			esw_program_free(program->step[i].sample.program);
-		else if (program->step[i].op == ESW_OP_ENCAP)
-			free(program->step[i].encap);
-	}
-	free(program);
-}
-
 /* Compiles the actions into rule->program. On error nothing stays allocated. */
 int
 esw_rule_actions(struct esw_port *port, const struct rte_flow_action *actions, struct esw_rule *rule,
@@ -797,7 +765,7 @@ esw_rule_actions(struct esw_port *port, const struct rte_flow_action *actions, s
 	struct compiler c = { .port = port, .rule = rule, .error = error };
 	int ret;
 
-	c.program = program_new(ESW_MAX_STEPS);
+	c.program = esw_program_new();
 	if (c.program == NULL)
 		return esw_flow_error(error, ENOMEM, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL, "no memory");
 	ret = compile_list(&c, actions);
@@ -807,6 +775,6 @@ esw_rule_actions(struct esw_port *port, const struct rte_flow_action *actions, s
 		esw_program_free(c.program);
 		return ret;
 	}
-	rule->program = program_trim(c.program);
+	rule->program = c.program;
 	return 0;
 }

@@ -21,37 +21,116 @@
 
 #define READER 0
 
+/* How many lookups are done ahead for a packet. */
+#define AHEAD 4
+
+/* A packet of a burst, and what was found for it in its first groups before any packet of the burst was touched. */
+struct arrival {
+	struct esw_packet packet;
+	uint32_t looked;
+	uint32_t used;
+	struct esw_entry *found[AHEAD];
+};
+
+static void
+prefetch_flow(const struct esw_entry *entry)
+{
+	const struct rte_flow *flow = (const struct rte_flow *)entry;
+	const uint8_t *program = (const uint8_t *)&flow->program;
+
+	rte_prefetch0(&flow->own_counter);
+	rte_prefetch0(program);
+	rte_prefetch0(program + RTE_CACHE_LINE_SIZE);
+	rte_prefetch0(program + 2 * RTE_CACHE_LINE_SIZE);
+	rte_prefetch0(program + 3 * RTE_CACHE_LINE_SIZE);
+}
+
+/* Keeps what was found; true when it is known already where to look next. */
+static bool
+keep(struct esw_lookup *lookup)
+{
+	struct arrival *a = container_of(lookup->key, struct arrival, packet.key);
+
+	a->found[a->looked++] = lookup->found;
+	if (lookup->found == NULL)
+		return false;
+	lookup->group = ((struct rte_flow *)lookup->found)->program.next;
+	return lookup->group != NULL;
+}
+
+/* Looks up what the packets will meet, all of them at once: the memory of many rules is then fetched at a time. */
+static void
+look_ahead(const struct esw_port *port, struct arrival *arrivals, uint32_t n)
+{
+	struct esw_lookup lookups[ESW_BURST];
+	uint32_t i, level, left;
+
+	for (i = 0; i < n; i++) {
+		lookups[i].group = port->transfer_root;
+		lookups[i].key = &arrivals[i].packet.key;
+	}
+	for (level = 0; level < AHEAD && n > 0; level++, n = left) {
+		esw_match_lookup_burst(lookups, n);
+		for (i = 0; i < n; i++)
+			if (lookups[i].found != NULL)
+				prefetch_flow(lookups[i].found);
+		for (i = 0, left = 0; i < n; i++)
+			if (keep(&lookups[i]))
+				lookups[left++] = lookups[i];
+	}
+}
+
+static struct rte_flow *
+look_up(const struct esw_group *group, struct arrival *a)
+{
+	if (a->used < a->looked)
+		return (struct rte_flow *)a->found[a->used++];
+	esw_packet_refresh(&a->packet);
+	return (struct rte_flow *)esw_match_lookup(group, &a->packet.key);
+}
+
 /* Runs the packet through the groups that start at group; true when a rule decided its fate. */
 static bool
-run_rules(struct esw_output *out, struct esw_port *port, struct esw_group *group, struct esw_packet *packet)
+run_rules(struct esw_output *out, struct esw_port *port, struct esw_group *group, struct arrival *a)
 {
 	struct rte_flow *flow;
 
 	while (group != NULL) {
-		esw_packet_refresh(packet);
-		flow = (struct rte_flow *)esw_match_lookup(group, &packet->key);
+		flow = look_up(group, a);
 		if (flow == NULL)
 			return false;
-		group = esw_program_run(out, port, flow, packet);
+		group = esw_program_run(out, port, &flow->program, &a->packet);
 	}
 	return true;
 }
 
 /* A packet that no transfer rule took: the port's own rules, and then the application. */
 static void
-miss(struct esw_output *out, struct esw_port *port, struct esw_packet *packet)
+miss(struct esw_output *out, struct esw_port *port, struct arrival *a)
 {
 	/* Tags end where the switch does. */
-	memset(packet->key.metadata.tag, 0, sizeof(packet->key.metadata.tag));
-	if (run_rules(out, port, port->ingress_root, packet)) {
+	memset(a->packet.key.metadata.tag, 0, sizeof(a->packet.key.metadata.tag));
+	if (run_rules(out, port, port->ingress_root, a)) {
 		esw_count(port, ESW_STAT_INGRESS_HITS, 1);
 		return;
 	}
 	if (__atomic_load_n(&port->isolated, __ATOMIC_RELAXED))
 		esw_count(port, ESW_STAT_ISOLATED, 1);
 	else
-		esw_output_receive(port, 0, packet);
-	rte_pktmbuf_free(packet->m);
+		esw_output_receive(port, 0, &a->packet);
+	rte_pktmbuf_free(a->packet.m);
+}
+
+static void
+handle(struct esw_output *out, struct esw_port *port, struct arrival *a)
+{
+	if (run_rules(out, port, port->transfer_root, a)) {
+		esw_count(port, ESW_STAT_HITS, 1);
+		return;
+	}
+	if (esw_port_in_switch(port))
+		esw_count(port, ESW_STAT_MISSES, 1);
+	miss(out, port, a);
 }
 
 /* The packet as one segment of our own that may be written to, or NULL (it is freed then). */
@@ -71,11 +150,10 @@ own(struct esw_port *port, struct rte_mbuf *m)
 	return copy;
 }
 
-static void
-handle(struct esw_output *out, struct esw_port *port, struct rte_mbuf *m)
+/* Makes a packet ready for the rules; false when it is none, and gone. */
+static bool
+admit(struct esw_port *port, struct rte_mbuf *m, struct arrival *a)
 {
-	struct esw_packet packet;
-
 	esw_count(port, ESW_STAT_FAR_RX_BYTES, m->pkt_len);
 	m = own(port, m);
 	if (m != NULL && (m->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) && rte_vlan_insert(&m) < 0) {
@@ -85,30 +163,35 @@ handle(struct esw_output *out, struct esw_port *port, struct rte_mbuf *m)
 	if (m == NULL || m->data_len < sizeof(struct rte_ether_hdr)) {
 		esw_count(port, ESW_STAT_MALFORMED, 1);
 		rte_pktmbuf_free(m);
-		return;
+		return false;
 	}
 	m->ol_flags = 0;
 	m->tx_offload = 0;
-	esw_packet_init(&packet, m);
-	if (run_rules(out, port, port->transfer_root, &packet)) {
-		esw_count(port, ESW_STAT_HITS, 1);
-		return;
-	}
-	if (esw_port_in_switch(port))
-		esw_count(port, ESW_STAT_MISSES, 1);
-	miss(out, port, &packet);
+	esw_packet_init(&a->packet, m);
+	a->looked = a->used = 0;
+	return true;
 }
 
-/* Runs packets that came from the far side of a port through the rules, and sends them. */
+/*
+ * Runs packets that came from the far side of a port through the rules, one after the other, so that they stay in
+ * order, and sends them.
+ */
 void
 esw_pipeline_burst(struct esw_output *out, struct esw_port *port, struct rte_mbuf **pkts, uint16_t n)
 {
-	uint16_t i;
+	struct arrival arrivals[ESW_BURST];
+	uint32_t i, admitted = 0;
 
 	esw_count(port, ESW_STAT_FAR_RX_PACKETS, n);
 	out->now = rte_rdtsc();
 	for (i = 0; i < n; i++)
-		handle(out, port, pkts[i]);
+		rte_prefetch0(rte_pktmbuf_mtod(pkts[i], void *));
+	for (i = 0; i < n; i++)
+		if (admit(port, pkts[i], &arrivals[admitted]))
+			admitted++;
+	look_ahead(port, arrivals, admitted);
+	for (i = 0; i < admitted; i++)
+		handle(out, port, &arrivals[i]);
 	esw_output_flush(out);
 }
 

@@ -21,7 +21,7 @@ struct esw_encap {
 	uint16_t l3;		/* offset of the IP header, 0: none */
 	uint16_t udp;		/* offset of the UDP header, 0: none */
 	uint8_t version;	/* of the IP header */
-	uint8_t data[ESW_ENCAP_MAX];
+	uint8_t data[];
 };
 
 /* What a raw_decap removes. As in hardware it is the parser that says where the link layer or the tunnel ends. */

@@ -50,6 +50,7 @@ func run() error {
 	}
 	f := figures{
 		Rules:      &rules{Rules: *number, Repetitions: *repetitions, goal: *goal},
+		NIC:        &nic{},
 		Forwarding: newForwarding(*repetitions, *seconds, *frames, sizes, flows),
 	}
 	return f.run(ctx, strings.FieldsFunc(*only, func(r rune) bool { return r == ',' }), os.Stdout, *output)
@@ -81,16 +82,17 @@ type part interface {
 	check() error // against the goals that must be kept
 }
 
-var partNames = []string{"rules", "forwarding"}
+var partNames = []string{"rules", "nic", "forwarding"}
 
 // figures are all that is measured, as they are written to the file.
 type figures struct {
 	Rules      *rules      `json:"rules,omitempty"`
+	NIC        *nic        `json:"nic,omitempty"`
 	Forwarding *forwarding `json:"forwarding,omitempty"`
 }
 
 func (f *figures) part(name string) part {
-	return map[string]part{"rules": f.Rules, "forwarding": f.Forwarding}[name]
+	return map[string]part{"rules": f.Rules, "nic": f.NIC, "forwarding": f.Forwarding}[name]
 }
 
 // run measures the parts with these names, or all, and tells of each as soon as it is done.

@@ -14,6 +14,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+func TestParseNIC(t *testing.T) {
+	got, err := parseNIC("    10 rules: 425351 creates/s, 165.6 ns a packet,  6.04 million packets/s\n" +
+		"100000 rules:  90000 creates/s, 1305.1 ns a packet, 0.77 million packets/s\n")
+	require.NoError(t, err)
+	assert.Equal(t, []nicCase{{10, 165.6, 6.04}, {100_000, 1305.1, 0.77}}, got)
+	_, err = parseNIC("EAL: no memory")
+	require.Error(t, err)
+}
+
 // A small run of the program, so that it works when it is wanted.
 func TestBench(t *testing.T) {
 	dir := t.TempDir()
@@ -36,6 +45,12 @@ func TestBench(t *testing.T) {
 			assert.Len(t, w.Rates, 1)
 			assert.Positive(t, w.Median, w.Way)
 		}
+	}
+	require.Len(t, f.NIC.Cases, 3)
+	for i, rules := range []int{10, 1000, 100_000} {
+		assert.Equal(t, rules, f.NIC.Cases[i].Rules)
+		assert.Positive(t, f.NIC.Cases[i].Nanoseconds)
+		assert.Positive(t, f.NIC.Cases[i].Millions)
 	}
 	require.Len(t, f.Forwarding.Cases, 2*len(paths))
 	for _, c := range f.Forwarding.Cases {

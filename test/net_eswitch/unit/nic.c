@@ -221,16 +221,34 @@ mbuf_of(const struct frame *f)
 	return m;
 }
 
-void
-nic_arrive(int port, const struct frame *f)
+static void
+wait_for_all(int port)
 {
 	int waited;
 
-	assert_int_equal(rte_ring_enqueue(nic.in[port], mbuf_of(f)), 0);
 	for (waited = 0; !rte_ring_empty(nic.in[port]) && waited < WAIT_US; waited += 50)
 		usleep(50);
 	assert_true(rte_ring_empty(nic.in[port]));
 	esw_pipeline_wait(nic.esw[port]->nic);
+}
+
+void
+nic_arrive(int port, const struct frame *f)
+{
+	assert_int_equal(rte_ring_enqueue(nic.in[port], mbuf_of(f)), 0);
+	wait_for_all(port);
+}
+
+void
+nic_arrive_together(int port, const struct frame *f, uint32_t n)
+{
+	struct rte_mbuf *burst[ESW_BURST];
+	uint32_t i;
+
+	for (i = 0; i < n; i++)
+		burst[i] = mbuf_of(&f[i]);
+	assert_int_equal(rte_ring_enqueue_bulk(nic.in[port], (void **)burst, n, NULL), n);
+	wait_for_all(port);
 }
 
 static void

@@ -37,6 +37,9 @@ int nic_clean(void **state);
 /* Puts a frame into a far side and waits until the NIC has dealt with it. */
 void nic_arrive(int port, const struct frame *f);
 
+/* The same with up to ESW_BURST frames, which the NIC takes in at once. */
+void nic_arrive_together(int port, const struct frame *f, uint32_t n);
+
 /* The next frame that came out of a far side, or that the application received; len is 0 when there is none. */
 struct frame nic_left(int port);
 struct frame nic_received(int port);

@@ -20,6 +20,7 @@
 #include "nic.h"
 
 #define ETH ITEM(ETH)
+#define ATTR_PRIORITY(n) ((struct rte_flow_attr){ .transfer = 1, .priority = (n) })
 
 /* UDP to a port. */
 #define UDP_TO(n) ITEM(UDP, .spec = &(const struct rte_flow_item_udp){ .hdr.dst_port = RTE_BE16(n) }, \
@@ -712,6 +713,37 @@ changes_rules_while_packets_flow(void **state)
 	assert_int_equal(n, nic_stat(VF0, "far_rx_packets"));
 }
 
+/* Frames of a burst that take ways of different length come out in the order they came in, and all are looked at anew. */
+static void
+keeps_the_order_of_a_burst(void **state)
+{
+	const struct rte_flow_action_set_tp port = { .port = RTE_BE16(1000) };
+	struct frame in[ESW_BURST], out;
+	uint32_t i;
+
+	(void)state;
+	/* To port 0 at once, to 1 by one more group, to 2 by rewriting into 1000, to 3 by more groups than are looked at ahead. */
+	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), UDP_TO(0)), ACTIONS(TO(VF3)));
+	nic_rule(VF0, ATTR_PRIORITY(1), ITEMS(ETH), ACTIONS(JUMP(1)));
+	nic_rule(VF0, transfer_group(1), ITEMS(ETH, ITEM(IPV4), UDP_TO(1)), ACTIONS(TO(VF3)));
+	nic_rule(VF0, transfer_group(1), ITEMS(ETH, ITEM(IPV4), UDP_TO(2)), ACTIONS(ACTION(SET_TP_DST, .conf = &port), JUMP(9)));
+	for (i = 1; i < 9; i++)
+		nic_rule(VF0, transfer_group(i), ITEMS(ETH, ITEM(IPV4), UDP_TO(3)), ACTIONS(JUMP(i + 1)));
+	nic_rule(VF0, transfer_group(9), ITEMS(ETH, ITEM(IPV4), UDP_TO(3)), ACTIONS(TO(VF3)));
+	nic_rule(VF0, transfer_group(9), ITEMS(ETH, ITEM(IPV4), UDP_TO(1000)), ACTIONS(TO(VF3)));
+	for (i = 0; i < ESW_BURST; i++)
+		in[i] = udp4_frame(i, (3 * i) % 4);
+	nic_arrive_together(VF0, in, ESW_BURST);
+	for (i = 0; i < ESW_BURST; i++) {
+		out = nic_left(VF3);
+		assert_int_equal(out.len, in[i].len);
+		assert_int_equal(out.data[35], i);
+		assert_int_equal(out.data[36] << 8 | out.data[37], (3 * i) % 4 == 2 ? 1000 : (3 * i) % 4);
+	}
+	nic_assert_quiet();
+	assert_int_equal(nic_stat(VF0, "hits"), ESW_BURST);
+}
+
 static void
 refuses_devargs_that_make_no_sense(void **state)
 {
@@ -762,6 +794,7 @@ main(void)
 		TEST(forwards_although_nobody_receives),
 		TEST(survives_hostile_frames),
 		TEST(takes_packets_in_segments),
+		TEST(keeps_the_order_of_a_burst),
 		TEST(changes_rules_while_packets_flow),
 		TEST(refuses_devargs_that_make_no_sense),
 	};

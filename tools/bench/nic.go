@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"dpservice/test/plugin"
+)
+
+// nic is how fast the test NIC forwards with few and with many rules, as its own benchmark in C says.
+type nic struct {
+	Cases []nicCase `json:"cases"`
+}
+
+// nicCase is a number of rules of one shape; each packet hits a random one of them.
+type nicCase struct {
+	Rules       int     `json:"rules"`
+	Nanoseconds float64 `json:"nanoseconds_per_packet"`
+	Millions    float64 `json:"million_packets_per_second"`
+}
+
+func (n *nic) measure(ctx context.Context) error {
+	program, err := plugin.Built("meson/test/net_eswitch/unit/bench_pipeline")
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, program)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", program, err, stderr.String())
+	}
+	n.Cases, err = parseNIC(string(out))
+	return err
+}
+
+var nicLine = regexp.MustCompile(`(\d+) rules: .* ([\d.]+) ns a packet, +([\d.]+) million packets/s`)
+
+func parseNIC(text string) ([]nicCase, error) {
+	var all []nicCase
+	for _, m := range nicLine.FindAllStringSubmatch(text, -1) {
+		var c nicCase
+		var err error
+		if c.Rules, err = strconv.Atoi(m[1]); err != nil {
+			return nil, err
+		}
+		if c.Nanoseconds, err = strconv.ParseFloat(m[2], 64); err != nil {
+			return nil, err
+		}
+		if c.Millions, err = strconv.ParseFloat(m[3], 64); err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("the pipeline's benchmark says nothing: %s", text)
+	}
+	return all, nil
+}
+
+func (n *nic) table(w io.Writer) error {
+	fmt.Fprint(w, "The test NIC, its rules of one shape\n\n")
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "RULES\tNANOSECONDS A PACKET\tMILLION PACKETS/S")
+	for _, c := range n.Cases {
+		fmt.Fprintf(table, "%d\t%.1f\t%.2f\n", c.Rules, c.Nanoseconds, c.Millions)
+	}
+	return table.Flush()
+}
+
+// check has no goal to look at: what many rules cost is up to the machine's caches.
+func (n *nic) check() error { return nil }
