@@ -28,6 +28,7 @@ type Config struct {
 	Offload  bool       `yaml:"offload"`
 	Socket   string     `yaml:"socket"`
 	Flows    Flows      `yaml:"flows"`
+	Guests   Guests     `yaml:"guests"`
 	Mbufs    int        `yaml:"mbufs"` // packet buffers, shared by all ports
 	LogLevel slog.Level `yaml:"log_level"`
 }
@@ -82,12 +83,20 @@ type Flows struct {
 	Timeout    time.Duration `yaml:"timeout"`     // a flow without a packet for so long is forgotten
 }
 
+// Guests is what the guests are told by DHCP and router advertisements.
+type Guests struct {
+	DNS       []netip.Addr  `yaml:"dns"`        // name servers, IPv4 and IPv6
+	MTU       int           `yaml:"mtu"`        // bytes; 0: what fits
+	LeaseTime time.Duration `yaml:"lease_time"` // whole seconds
+}
+
 // Default returns the configuration before file, environment and flags.
 func Default() Config {
 	return Config{
 		Offload: true,
 		Socket:  "/run/dpservice/dpservice.sock",
 		Flows:   Flows{Capacity: 65536, MaxOffload: 32768, Timeout: 30 * time.Second},
+		Guests:  Guests{LeaseTime: 24 * time.Hour},
 		Mbufs:   16384,
 	}
 }
@@ -136,6 +145,28 @@ func (c *Config) validate() error {
 	check(c.Flows.MaxOffload >= 0, "flows.max_offload %d is negative", c.Flows.MaxOffload)
 	check(c.Flows.Timeout >= time.Second && c.Flows.Timeout <= maxTimeout && c.Flows.Timeout%time.Second == 0,
 		"flows.timeout %v is not a number of seconds in 1s..%v", c.Flows.Timeout, maxTimeout)
+	c.Guests.validate(check)
 	check(c.Mbufs >= 1024, "mbufs %d is fewer than 1024", c.Mbufs)
 	return errors.Join(errs...)
+}
+
+// Bounds of what the guests are told.
+const (
+	minMTU       = 1280 // IPv6 wants that much
+	maxMTU       = 65535
+	minLeaseTime = time.Minute
+	maxLeaseTime = (1<<32 - 2) * time.Second // one more would be for ever
+	maxDNS       = 3                         // name servers of a family: no guest asks more
+)
+
+func (g *Guests) validate(check func(ok bool, format string, args ...any)) {
+	families := map[bool]int{}
+	for _, ip := range g.DNS {
+		check(ip.IsGlobalUnicast() && !ip.Is4In6() && ip.Zone() == "", "guests.dns: %q is not a name server's address", ip)
+		families[ip.Is4()]++
+	}
+	check(max(families[true], families[false]) <= maxDNS, "guests.dns has more than %d addresses of a family", maxDNS)
+	check(g.MTU == 0 || g.MTU >= minMTU && g.MTU <= maxMTU, "guests.mtu %d is not in %d..%d", g.MTU, minMTU, maxMTU)
+	check(g.LeaseTime >= minLeaseTime && g.LeaseTime <= maxLeaseTime && g.LeaseTime%time.Second == 0,
+		"guests.lease_time %v is not a number of seconds in %v..%v", g.LeaseTime, minLeaseTime, maxLeaseTime)
 }

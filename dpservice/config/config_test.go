@@ -74,11 +74,14 @@ func TestWithoutFile(t *testing.T) {
 func TestWholeFile(t *testing.T) {
 	cfg, err := run(t, demo+`
 flows: {capacity: 1000, max_offload: 10, timeout: 2s}
+guests: {dns: ["10.0.0.53", "fd00::53"], mtu: 1400, lease_time: 1h}
 mbufs: 4096
 log_level: warn
 `, nil, nil)
 	require.NoError(t, err)
 	assert.Equal(t, Flows{Capacity: 1000, MaxOffload: 10, Timeout: 2 * time.Second}, cfg.Flows)
+	dns := []netip.Addr{netip.MustParseAddr("10.0.0.53"), netip.MustParseAddr("fd00::53")}
+	assert.Equal(t, Guests{DNS: dns, MTU: 1400, LeaseTime: time.Hour}, cfg.Guests)
 	assert.Equal(t, 4096, cfg.Mbufs)
 	assert.Equal(t, slog.LevelWarn, cfg.LogLevel)
 }
@@ -108,6 +111,11 @@ func TestErrorsNameTheCulprit(t *testing.T) {
 		"bad environment":    {text: demo, env: map[string]string{"DPSERVICE_MBUFS": "x"}, want: "DPSERVICE_MBUFS"},
 		"bad timeout":        {text: demo, args: []string{"--flow-timeout=1500ms"}, want: "flows.timeout"},
 		"bad pattern":        {text: demo, args: []string{"--vfs=["}, want: "ports.vfs"},
+		"no name server":     {text: demo, args: []string{"--guest-dns=x"}, want: "--guest-dns"},
+		"multicast DNS":      {text: demo, args: []string{"--guest-dns=10.0.0.1,224.0.0.1"}, want: "guests.dns"},
+		"too many DNS":       {text: demo, args: []string{"--guest-dns=10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4"}, want: "guests.dns"},
+		"small MTU":          {text: demo, args: []string{"--guest-mtu=1000"}, want: "guests.mtu"},
+		"short lease":        {text: demo, args: []string{"--guest-lease-time=1s"}, want: "guests.lease_time"},
 		"no mbufs":           {text: demo, args: []string{"--mbufs=1"}, want: "mbufs"},
 		"no capacity":        {text: demo, args: []string{"--flow-capacity=0"}, want: "flows.capacity"},
 		"bad offload":        {text: demo, args: []string{"--offload=maybe"}, want: "--offload"},

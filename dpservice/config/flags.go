@@ -57,6 +57,18 @@ var settings = []setting{
 		c.Flows.Timeout, err = time.ParseDuration(v)
 		return err
 	}},
+	{"guest-dns", "the guests' name servers: `addresses`, separated by commas", func(c *Config, v string) (err error) {
+		c.Guests.DNS, err = parseAddrs(v)
+		return err
+	}},
+	{"guest-mtu", "the guests' MTU in `bytes`; 0: as large as fits", func(c *Config, v string) (err error) {
+		c.Guests.MTU, err = strconv.Atoi(v)
+		return err
+	}},
+	{"guest-lease-time", "`time` for which a guest gets its addresses by DHCP", func(c *Config, v string) (err error) {
+		c.Guests.LeaseTime, err = time.ParseDuration(v)
+		return err
+	}},
 	{"mbufs", "`number` of packet buffers", func(c *Config, v string) (err error) {
 		c.Mbufs, err = strconv.Atoi(v)
 		return err
@@ -64,6 +76,18 @@ var settings = []setting{
 	{"log-level", "`level`: debug, info, warn or error", func(c *Config, v string) error {
 		return c.LogLevel.UnmarshalText([]byte(v))
 	}},
+}
+
+func parseAddrs(v string) ([]netip.Addr, error) {
+	var all []netip.Addr
+	for _, text := range strings.Split(v, ",") {
+		ip, err := netip.ParseAddr(strings.TrimSpace(text))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, ip)
+	}
+	return all, nil
 }
 
 // variable is the name of the setting in the environment.

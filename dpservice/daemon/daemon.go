@@ -39,6 +39,9 @@ const mbufCache = 256
 // two VLAN tags.
 const frameOverhead = 128 + 14 + 8
 
+// ipv6Header is the length of the outer header between hypervisors.
+const ipv6Header = 40
+
 type daemon struct {
 	cfg     config.Config
 	log     *slog.Logger
@@ -199,6 +202,7 @@ func (d *daemon) startControl() error {
 	d.slow = slowpath.New(slowpath.Config{
 		Guests: d.vnet, Send: d.graph.Inject, Uplink: d.ports.Uplink().ID, UplinkMAC: slowpath.MAC(d.ports.Uplink().MAC),
 		NodeIP: d.cfg.Underlay.IP, RouterMAC: macOf(d.cfg.Underlay.RouterMAC), OnRouter: d.routerChanged, Now: time.Now, Log: d.log,
+		Network: slowpath.Network{DNS: d.cfg.Guests.DNS, MTU: d.guestMTU(), LeaseTime: d.cfg.Guests.LeaseTime},
 	})
 	if err := d.setUplinks(); err != nil {
 		return err
@@ -217,6 +221,20 @@ func (d *daemon) startControl() error {
 		tasks.start(func() { d.flows.Run(ctx) })
 	}
 	return nil
+}
+
+// guestMTU is what the guests are told: no more than what fits into the VFs, and with an outer header into the uplink.
+func (d *daemon) guestMTU() uint16 {
+	mtu := d.ports.Uplink().MTU - ipv6Header
+	for _, p := range d.ports.List() {
+		if p.Role == port.VF {
+			mtu = min(mtu, p.MTU)
+		}
+	}
+	if d.cfg.Guests.MTU != 0 {
+		mtu = min(mtu, uint16(d.cfg.Guests.MTU))
+	}
+	return mtu
 }
 
 func (d *daemon) captureDeps() capture.Deps {

@@ -127,7 +127,7 @@ func newNode(t *testing.T) *node {
 			Graph: n.graph, NIC: eswitch, Rules: n.rules, Max: 100, Timeout: time.Minute, Log: slog.New(slog.DiscardHandler),
 			Underlay: (&daemon{vnet: ports.vnet}).underlayOf,
 		}),
-		solicit:  func() {},
+		greet:    func(uint16) {},
 		portName: func(id uint16) string { return ports.List()[id].Name },
 		changing: &sync.Mutex{},
 	}

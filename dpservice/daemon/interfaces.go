@@ -14,13 +14,13 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// interfaces are those of vnet. A new one's guest is asked for its MAC at once, so that packets for it do not have to
-// wait; captures and rules end with their interface.
+// interfaces are those of vnet. A new one's guest is greeted at once, so that neither it nor packets for it have to wait;
+// captures and rules end with their interface.
 type interfaces struct {
 	*vnet.Manager
 	capture  *capture.Manager
 	flows    *flow.Manager // nil without offload
-	solicit  func()        // asks the guests for their MACs
+	greet    func(port uint16)
 	portName func(id uint16) string
 
 	changing *sync.Mutex // one change at a time: an id must not come to mean another interface while it is deleted
@@ -28,7 +28,7 @@ type interfaces struct {
 
 func (d *daemon) interfaces() interfaces {
 	return interfaces{
-		Manager: d.vnet, capture: d.capture, flows: d.flows, solicit: d.slow.SolicitGuests, portName: d.portName,
+		Manager: d.vnet, capture: d.capture, flows: d.flows, greet: d.slow.Greet, portName: d.portName,
 		changing: &sync.Mutex{},
 	}
 }
@@ -38,7 +38,7 @@ func (i interfaces) CreateInterface(req vnet.CreateRequest) (vnet.Interface, err
 	defer i.changing.Unlock()
 	created, err := i.Manager.CreateInterface(req)
 	if err == nil {
-		i.solicit()
+		i.greet(created.Port)
 	}
 	return created, err
 }

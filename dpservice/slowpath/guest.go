@@ -35,6 +35,10 @@ func (s *SlowPath) fromGuest(a vnet.Attachment, frame []byte) {
 		if p.ip6.HopLimit == hopLimit && addr(p.na.TargetAddress) == a.IPv6 {
 			s.learn(a, src)
 		}
+	case layers.LayerTypeICMPv6RouterSolicitation:
+		s.guestWantsRouter(a, p, src)
+	case layers.LayerTypeUDP:
+		s.guestDHCP(a, p, src)
 	case layers.LayerTypeICMPv4:
 		s.send(a.Port, p.echoReply4(a.GatewayMAC, src))
 	case layers.LayerTypeICMPv6Echo:

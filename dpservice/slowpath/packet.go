@@ -30,7 +30,9 @@ type parser struct {
 	echo6 layers.ICMPv6Echo
 	ns    layers.ICMPv6NeighborSolicitation
 	na    layers.ICMPv6NeighborAdvertisement
+	rs    layers.ICMPv6RouterSolicitation
 	ra    layers.ICMPv6RouterAdvertisement
+	udp   layers.UDP
 	rest  gopacket.Payload
 
 	layers  *gopacket.DecodingLayerParser
@@ -40,7 +42,7 @@ type parser struct {
 func newParser() *parser {
 	p := &parser{}
 	p.layers = gopacket.NewDecodingLayerParser(layers.LayerTypeEthernet,
-		&p.eth, &p.arp, &p.ip4, &p.ip6, &p.icmp4, &p.icmp6, &p.echo6, &p.ns, &p.na, &p.ra, &p.rest)
+		&p.eth, &p.arp, &p.ip4, &p.ip6, &p.icmp4, &p.icmp6, &p.echo6, &p.ns, &p.na, &p.rs, &p.ra, &p.udp, &p.rest)
 	p.layers.IgnoreUnsupported = true
 	return p
 }
@@ -147,6 +149,19 @@ func icmp6(src, dst MAC, from, to netip.Addr, kind uint8, body ...gopacket.Seria
 
 func linkLayer(t layers.ICMPv6Opt, mac MAC) layers.ICMPv6Options {
 	return layers.ICMPv6Options{{Type: t, Data: mac[:]}}
+}
+
+// datagram is a UDP datagram from the guests' gateway in a frame.
+func datagram(src, dst MAC, ip gopacket.NetworkLayer, from, to layers.UDPPort, payload []byte) []byte {
+	udp := &layers.UDP{SrcPort: from, DstPort: to}
+	if err := udp.SetNetworkLayerForChecksum(ip); err != nil {
+		return nil // not for an IP layer
+	}
+	eth := &layers.Ethernet{SrcMAC: src[:], DstMAC: dst[:], EthernetType: layers.EthernetTypeIPv6}
+	if ip.LayerType() == layers.LayerTypeIPv4 {
+		eth.EthernetType = layers.EthernetTypeIPv4
+	}
+	return build(eth, ip.(gopacket.SerializableLayer), udp, gopacket.Payload(payload))
 }
 
 func neighbourSolicitation(mac MAC, from, target netip.Addr) []byte {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package slowpath answers the protocols between neighbours: ARP and neighbour discovery from the guests and on the
-// uplink. It learns the guests' MACs and finds the underlay's router. What it reads comes from guests and from the
+// uplink, and from the guests also router solicitations and DHCP. It learns the guests' MACs and finds the underlay's
+// router. What it reads comes from guests and from the
 // wire, and may be anything.
 package slowpath
 
@@ -42,8 +43,16 @@ type Config struct {
 	NodeIP    netip.Addr
 	RouterMAC MAC              // zero: to be found out
 	OnRouter  func(router MAC) // told the router's MAC once it is known, and whenever it changes
+	Network   Network
 	Now       func() time.Time // time.Now
 	Log       *slog.Logger
+}
+
+// Network is what all guests are told of theirs.
+type Network struct {
+	DNS       []netip.Addr // IPv4 and IPv6
+	MTU       uint16       // bytes
+	LeaseTime time.Duration
 }
 
 // SlowPath handles the frames that the packet graph leaves to it. It is safe for concurrent use.
@@ -56,6 +65,7 @@ type SlowPath struct {
 	router router
 	moved  map[uint16]time.Time // when the guest's MAC on a port last changed
 	asked  map[uint16]time.Time // when the guest on a port was last asked for its MAC
+	told   map[uint16]time.Time // when the router was last advertised on a port
 }
 
 // The periods: guests whose MAC is not known are asked every second, the others now and then, as one that got another
@@ -69,12 +79,15 @@ const (
 
 // New returns a SlowPath that has not sent anything yet.
 func New(cfg Config) *SlowPath {
-	s := &SlowPath{cfg: cfg, linkLocal: eui64(cfg.UplinkMAC), moved: map[uint16]time.Time{}, asked: map[uint16]time.Time{}}
+	s := &SlowPath{
+		cfg: cfg, linkLocal: eui64(cfg.UplinkMAC),
+		moved: map[uint16]time.Time{}, asked: map[uint16]time.Time{}, told: map[uint16]time.Time{},
+	}
 	_, _ = rand.Read(s.nonce[:]) // never fails
 	return s
 }
 
-// Run asks for the guests' MACs and the router's until ctx is done.
+// Run asks for the guests' MACs and the router's, and advertises the guests' gateway, until ctx is done.
 func (s *SlowPath) Run(ctx context.Context) {
 	if s.cfg.RouterMAC != (MAC{}) {
 		s.cfg.OnRouter(s.cfg.RouterMAC)
@@ -90,9 +103,18 @@ func (s *SlowPath) Run(ctx context.Context) {
 			return
 		case <-guests.C:
 			s.SolicitGuests()
+			s.advertiseToGuests()
 		case <-router.C:
 			s.askForRouter()
 		}
+	}
+}
+
+// Greet asks the guest on a port for its MAC, and tells it of its gateway, without waiting until that is due.
+func (s *SlowPath) Greet(port uint16) {
+	if a, ok := s.cfg.Guests.OnPort(port); ok {
+		s.solicit(a)
+		s.advertise(a)
 	}
 }
 
@@ -107,13 +129,18 @@ func (s *SlowPath) SolicitGuests() {
 
 // mayAsk reports whether the guest on a port was last asked so long ago, and notes that it is asked now.
 func (s *SlowPath) mayAsk(port uint16, period time.Duration) bool {
+	return s.due(s.asked, port, period)
+}
+
+// due reports whether something last happened on a port so long ago, and notes that it happens now.
+func (s *SlowPath) due(last map[uint16]time.Time, port uint16, period time.Duration) bool {
 	now := s.cfg.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now.Sub(s.asked[port]) < period {
+	if now.Sub(last[port]) < period {
 		return false
 	}
-	s.asked[port] = now
+	last[port] = now
 	return true
 }
 

@@ -63,7 +63,7 @@ func newWorld() (*SlowPath, *world) {
 		GatewayMAC: gatewayMAC,
 	}}
 	return New(Config{
-		Guests: w, Uplink: uplinkPort, UplinkMAC: uplinkMAC, NodeIP: nodeIP,
+		Guests: w, Network: testNetwork, Uplink: uplinkPort, UplinkMAC: uplinkMAC, NodeIP: nodeIP,
 		Send: func(port uint16, frame []byte) error {
 			w.sent = append(w.sent, sent{port, frame})
 			return nil
@@ -254,8 +254,8 @@ func TestAGuestWithAnotherMACIsAsked(t *testing.T) {
 	s, w := newWorld()
 	w.guest.GuestMAC = guestMAC
 	moved := MAC{2, 0, 0, 0, 0, 0xa2}
-	hello := icmp6(moved, multicastMAC(allRouters), netip.MustParseAddr("fe80::a2"), allRouters, layers.ICMPv6TypeRouterSolicitation,
-		&layers.ICMPv6RouterSolicitation{})
+	hello := icmp6(moved, multicastMAC(allRouters), netip.MustParseAddr("fe80::a2"), allRouters, layers.ICMPv6TypeEchoRequest,
+		&layers.ICMPv6Echo{})
 	s.Handle(guestPort, hello)
 	s.Handle(guestPort, hello)
 	assert.Len(t, w.sent, 2, "once by ARP and by neighbour discovery, not for each frame")
@@ -402,6 +402,9 @@ func TestConfiguredRouter(t *testing.T) {
 func FuzzHandle(f *testing.F) {
 	f.Add(true, arpRequest(guestMAC, guestIPv4, gatewayIPv4))
 	f.Add(true, solicit(guestMAC, guestIPv6, gatewayIPv6))
+	f.Add(true, routerSolicit(guestLinkLocal))
+	f.Add(true, bootDatagram(netip.IPv4Unspecified(), netip.MustParseAddr("255.255.255.255"), 67, discover()))
+	f.Add(true, bootDatagram(guestLinkLocal, netip.MustParseAddr("ff02::1:2"), 547, informationRequest()))
 	f.Add(false, solicit(routerMAC, routerIP, nodeIP))
 	f.Add(false, advertisement(routerMAC, routerIP, 1800))
 	f.Add(false, icmp6(routerMAC, uplinkMAC, routerIP, nodeIP, layers.ICMPv6TypeEchoRequest, &layers.ICMPv6Echo{}))

@@ -88,6 +88,7 @@ func (m *Manager) CreateInterface(req CreateRequest) (Interface, error) {
 	a := &Attachment{
 		Interface: Interface{
 			ID: req.ID, Device: p.Name, Port: p.ID, VNI: req.VNI, IPv4: req.IPv4, IPv6: req.IPv6, UnderlayIP: req.UnderlayIP,
+			Hostname: req.Hostname, PXE: req.PXE,
 		},
 		Index:      m.freeIndex(),
 		GatewayMAC: MAC(p.MAC),

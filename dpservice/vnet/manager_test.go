@@ -169,6 +169,9 @@ func TestCreateRefuses(t *testing.T) {
 		"zone":            {func(r *CreateRequest) { r.IPv6 = ip("fd00::9%eth0") }, fault.InvalidParams, "ipv6"},
 		"underlay ipv4":   {func(r *CreateRequest) { r.UnderlayIP = ip("10.0.0.9") }, fault.InvalidParams, "underlay_ip"},
 		"group's MAC":     {func(r *CreateRequest) { r.GuestMAC = MAC{1} }, fault.InvalidParams, "mac 01:"},
+		"hostname":        {func(r *CreateRequest) { r.Hostname = "a b" }, fault.InvalidParams, "hostname"},
+		"long hostname":   {func(r *CreateRequest) { r.Hostname = strings.Repeat("a", 64) }, fault.InvalidParams, "hostname"},
+		"pxe":             {func(r *CreateRequest) { r.PXE.Server = "10.0.0.9" }, fault.InvalidParams, "pxe"},
 		"underlay mcast":  {func(r *CreateRequest) { r.UnderlayIP = ip("ff02::1") }, fault.InvalidParams, "underlay_ip"},
 	}
 	for name, tt := range tests {

@@ -14,6 +14,8 @@ type Interface struct {
 	IPv4       netip.Addr
 	IPv6       netip.Addr
 	UnderlayIP netip.Addr // outer source of what the guest sends, outer destination of what it receives
+	Hostname   string     // that the guest is told; empty: none
+	PXE        PXE
 }
 
 // Route sends a prefix of a virtual network to the interface that has NextHopIP as its underlay address.
@@ -33,4 +35,6 @@ type CreateRequest struct {
 	IPv6       netip.Addr
 	UnderlayIP netip.Addr // zero: taken from the node's prefix
 	GuestMAC   MAC        // zero: learned from the guest
+	Hostname   string     // that the guest is told; empty: none
+	PXE        PXE
 }

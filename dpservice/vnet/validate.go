@@ -12,6 +12,8 @@ import (
 // MaxVNI is the largest virtual network identifier.
 const MaxVNI = 1<<24 - 1
 
+const maxHostname = 63
+
 var idSyntax = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 
 func (r CreateRequest) validate() error {
@@ -33,6 +35,11 @@ func (r CreateRequest) validate() error {
 		return invalid("underlay_ip %s is not a unicast IPv6 address", r.UnderlayIP)
 	case r.GuestMAC[0]&1 != 0:
 		return invalid("mac %s is a group's", r.GuestMAC)
+	case r.Hostname != "" && (len(r.Hostname) > maxHostname || !hostName.MatchString(r.Hostname)):
+		return invalid("hostname %.80q is not a host name of at most %d characters", r.Hostname, maxHostname)
+	case !r.PXE.valid():
+		return invalid("pxe wants both a server, an address or a host name of at most %d characters, and a filename, printable "+
+			"and of at most %d characters", maxBootServer, maxBootFile)
 	}
 	return nil
 }

@@ -93,6 +93,14 @@ type InterfaceCreateParams struct {
 	IPv6       string `json:"ipv6,omitempty"`
 	UnderlayIP string `json:"underlay_ip,omitempty"` // chosen from the node's prefix if empty
 	MAC        string `json:"mac,omitempty"`         // the guest's, where it is known before the guest speaks
+	Hostname   string `json:"hostname,omitempty"`    // that the guest is told by DHCP
+	PXE        *PXE   `json:"pxe,omitempty"`         // what the guest is told by DHCP to boot from
+}
+
+// PXE is what a guest boots from over the network.
+type PXE struct {
+	Server   string `json:"server" rpc:"required"`   // TFTP server: an address or a host name
+	Filename string `json:"filename" rpc:"required"` // on the server; or a whole URL
 }
 
 // Interface is a guest's attachment to a virtual network.
@@ -103,6 +111,8 @@ type Interface struct {
 	IPv4       string `json:"ipv4,omitempty"`
 	IPv6       string `json:"ipv6,omitempty"`
 	UnderlayIP string `json:"underlay_ip"`
+	Hostname   string `json:"hostname,omitempty"`
+	PXE        *PXE   `json:"pxe,omitempty"`
 }
 
 // InterfaceListResult is the result of interface.list.

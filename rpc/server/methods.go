@@ -87,7 +87,10 @@ func (c calls) portStats(_ context.Context, p api.PortStatsParams) (api.PortStat
 }
 
 func (c calls) interfaceCreate(_ context.Context, p api.InterfaceCreateParams) (api.Interface, error) {
-	r := vnet.CreateRequest{ID: p.ID, Device: p.Device, VNI: p.VNI}
+	r := vnet.CreateRequest{ID: p.ID, Device: p.Device, VNI: p.VNI, Hostname: p.Hostname}
+	if p.PXE != nil {
+		r.PXE = vnet.PXE(*p.PXE)
+	}
 	var err error
 	if r.IPv4, err = parseAddr("ipv4", p.IPv4); err != nil {
 		return api.Interface{}, err
@@ -247,14 +250,19 @@ func toPortStats(s port.Stats) api.PortStats {
 }
 
 func toInterface(i vnet.Interface) api.Interface {
-	return api.Interface{
+	a := api.Interface{
 		ID:         i.ID,
 		Device:     i.Device,
 		VNI:        i.VNI,
 		IPv4:       text(i.IPv4),
 		IPv6:       text(i.IPv6),
 		UnderlayIP: text(i.UnderlayIP),
+		Hostname:   i.Hostname,
 	}
+	if i.PXE != (vnet.PXE{}) {
+		a.PXE = (*api.PXE)(&i.PXE)
+	}
+	return a
 }
 
 func toRoute(r vnet.Route) api.Route {

@@ -51,6 +51,7 @@ func TestInvalidParams(t *testing.T) {
 		{api.MethodInterfaceCreate, `{"id":"a","device":"b","vni":1.5}`, `field "vni": want a number from 0 to 4294967295, got number 1.5`},
 		{api.MethodInterfaceCreate, `{"id":"a","device":"b","vni":"1"}`, `field "vni": want a number from 0 to 4294967295, got string`},
 		{api.MethodInterfaceCreate, `{"id":"a","device":"b","vni":1,"ipv4":"10.0.0"}`, `field "ipv4": "10.0.0" is not an IP address`},
+		{api.MethodInterfaceCreate, `{"id":"a","device":"b","vni":1,"pxe":{"server":"x"}}`, `missing field "pxe.filename"`},
 		{api.MethodInterfaceCreate, `{"id":"a","device":"b","vni":1,"ipv6":"x"}`, `field "ipv6": "x" is not an IP address`},
 		{api.MethodInterfaceCreate, `{"id":"a","device":"b","vni":1,"underlay_ip":"fe80::1%eth0"}`, `field "underlay_ip": fe80::1%eth0 has a zone`},
 		{api.MethodInterfaceCreate, `{"id":"a","device":"b","vni":1,"mac":"02:00"}`, `field "mac": "02:00" is not a MAC address`},
@@ -211,7 +212,9 @@ func TestInterfaces(t *testing.T) {
 	want := api.Interface{
 		ID: "vm-1", Device: "vf0", VNI: 100, IPv4: "10.0.0.1", IPv6: "fd00::1", UnderlayIP: "fc00:1::8000:0:1",
 	}
-	create := `{"id":"vm-1","device":"vf0","vni":100,"ipv4":"10.0.0.1","ipv6":"fd00::1"}`
+	want.Hostname, want.PXE = "web", &api.PXE{Server: "10.0.0.9", Filename: "pxelinux.0"}
+	create := `{"id":"vm-1","device":"vf0","vni":100,"ipv4":"10.0.0.1","ipv6":"fd00::1",
+		"hostname":"web","pxe":{"server":"10.0.0.9","filename":"pxelinux.0"}}`
 	assert.Equal(t, want, must[api.Interface](t, socket, api.MethodInterfaceCreate, create))
 	assert.Equal(t, want, must[api.Interface](t, socket, api.MethodInterfaceGet, `{"id":"vm-1"}`))
 	list := must[api.InterfaceListResult](t, socket, api.MethodInterfaceList, "")

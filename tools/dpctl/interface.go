@@ -31,15 +31,20 @@ var oneInterface = view[api.Interface]{
 
 func (a *app) interfaceCreate() *cobra.Command {
 	var p api.InterfaceCreateParams
+	var pxe api.PXE
 	cmd := &cobra.Command{
 		Use:   "create ID --device=NAME --vni=N [--ipv4=IP] [--ipv6=IP] [--underlay-ip=IP] [--mac=MAC]",
 		Short: "Create an interface",
 		Long: `Create the interface ID for the guest behind the VF whose representor is the device. The underlay address is the
-outer source of what the guest sends and the outer destination of what it gets.`,
+outer source of what the guest sends and the outer destination of what it gets. The guest learns its addresses by DHCP,
+and what it boots from, if it is to boot over the network.`,
 		Example: `  dpctl interface create vm-1 --device=net_eswitch0_representor_vf0 --vni=100 --ipv4=10.0.0.1 --ipv6=fd00::1`,
 		Args:    cobra.ExactArgs(1),
 		RunE: command(a, api.MethodInterfaceCreate, func(args []string) (any, error) {
 			p.ID = args[0]
+			if pxe != (api.PXE{}) {
+				p.PXE = &pxe
+			}
 			return p, nil
 		}, oneInterface),
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -51,6 +56,10 @@ outer source of what the guest sends and the outer destination of what it gets.`
 	flags.StringVar(&p.IPv6, "ipv6", "", "the guest's IPv6 address")
 	flags.StringVar(&p.UnderlayIP, "underlay-ip", "", "underlay IPv6 address (default: one from the node's prefix)")
 	flags.StringVar(&p.MAC, "mac", "", "the guest's MAC address (default: learned from the guest)")
+	flags.StringVar(&p.Hostname, "hostname", "", "the host name that the guest is told (default: none)")
+	flags.StringVar(&pxe.Server, "pxe-server", "", "TFTP server that the guest boots from, an address or a host name")
+	flags.StringVar(&pxe.Filename, "pxe-filename", "", "what the guest boots: a file of the server's, or a URL")
+	cmd.MarkFlagsRequiredTogether("pxe-server", "pxe-filename")
 	mandatory(cmd, "device")
 	mandatory(cmd, "vni")
 	cmd.MarkFlagsOneRequired("ipv4", "ipv6")

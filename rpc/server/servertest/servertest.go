@@ -161,7 +161,9 @@ func (f *Fake) CreateInterface(r vnet.CreateRequest) (vnet.Interface, error) {
 	if _, ok := f.interfaces[r.ID]; ok {
 		return vnet.Interface{}, fault.New(fault.AlreadyExists, r.ID, "interface %q exists already", r.ID)
 	}
-	i := vnet.Interface{ID: r.ID, Device: r.Device, VNI: r.VNI, IPv4: r.IPv4, IPv6: r.IPv6, UnderlayIP: r.UnderlayIP}
+	i := vnet.Interface{
+		ID: r.ID, Device: r.Device, VNI: r.VNI, IPv4: r.IPv4, IPv6: r.IPv6, UnderlayIP: r.UnderlayIP, Hostname: r.Hostname, PXE: r.PXE,
+	}
 	if !i.UnderlayIP.IsValid() {
 		i.UnderlayIP = netip.MustParseAddr("fc00:1::8000:0:1")
 	}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vnet
+
+import (
+	"net/netip"
+	"regexp"
+	"strings"
+)
+
+// PXE is what a guest boots from over the network; the zero value is nothing.
+type PXE struct {
+	Server   string // TFTP server: an address or a host name
+	Filename string // on the server; or a whole URL, for guests that can boot from one
+}
+
+// Bounds of what fits into a guest's DHCP answers: a message's fields for server and file, with their terminating zero.
+const (
+	maxBootServer = 63
+	maxBootFile   = 127
+)
+
+// hostName is a label or some, as RFC 1123 has them.
+var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`)
+
+// fileName is a path or a URL: printable, without blanks.
+var fileName = regexp.MustCompile(`^[!-~]+$`)
+
+func (p PXE) valid() bool {
+	if p == (PXE{}) {
+		return true
+	}
+	_, err := netip.ParseAddr(p.Server)
+	isHost := err == nil && !strings.Contains(p.Server, "%") || hostName.MatchString(p.Server)
+	return isHost && len(p.Server) <= maxBootServer && fileName.MatchString(p.Filename) && len(p.Filename) <= maxBootFile
+}
+
+// ForIPv4 returns server and file for a guest that boots over IPv4; empty if the server has another kind of address.
+func (p PXE) ForIPv4() (server, filename string) {
+	if ip, err := netip.ParseAddr(p.Server); err == nil && !ip.Is4() {
+		return "", ""
+	}
+	return p.Server, p.Filename
+}
+
+// URL is what a guest boots from over IPv6; empty if the server has another kind of address.
+func (p PXE) URL() string {
+	ip, err := netip.ParseAddr(p.Server)
+	switch {
+	case p == (PXE{}) || err == nil && ip.Is4():
+		return ""
+	case strings.Contains(p.Filename, "://"):
+		return p.Filename
+	case err == nil:
+		return "tftp://[" + p.Server + "]/" + strings.TrimPrefix(p.Filename, "/")
+	default:
+		return "tftp://" + p.Server + "/" + strings.TrimPrefix(p.Filename, "/")
+	}
+}
