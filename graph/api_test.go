@@ -29,7 +29,6 @@ func TestNewRefuses(t *testing.T) {
 		"name twice":     func(c *Config) { c.Ports[0].Name = c.Ports[1].Name },
 		"no name":        func(c *Config) { c.Ports[0].Name = "" },
 		"long name":      func(c *Config) { c.Ports[0].Name = strings.Repeat("n", 61) },
-		"no memory":      func(c *Config) { c.FlowCapacity = 1 << 24 },
 		"too many flows": func(c *Config) { c.FlowCapacity = 1<<24 + 1 },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,7 +17,7 @@
 
 #define MAX_IFACES 2048u
 #define MAX_ROUTES 16384u
-#define RX_BURST 64u      /* also the largest bulk that rte_hash looks up */
+#define RX_BURST 64u
 #define INJECT_BURST 64u
 #define PUNT_RING 1024u
 #define INJECT_RING 1024u
@@ -46,7 +46,7 @@ struct flow_key {
 	uint64_t zero;
 } __rte_aligned(16);
 
-static_assert(sizeof(struct flow_key) == 64, "rte_hash compares keys of 64 bytes with one routine");
+static_assert(sizeof(struct flow_key) == 64, "a cache line");
 
 #define KEY_IPV6 0x1
 #define KEY_WIRE 0x2   /* decapsulated from the wire, otherwise from a guest */
@@ -80,8 +80,7 @@ enum flow_state { FLOW_NEW, FLOW_ESTABLISHED, FLOW_CLOSING };
 #define FLOW_KNOWN 0x08     /* it was announced */
 #define FLOW_OFFLOADED 0x10
 
-/* One flow; its place in the table is its key's position in the hash. A packet touches the first line, and the header
- * in the second. Only the worker writes. */
+/* One flow. A packet touches the first line and the key, and the header in the second line. Only the worker writes. */
 struct flow {
 	uint32_t seq;        /* odd while key, id or verdict are being written */
 	uint32_t generation; /* of the configuration that the verdict is from */
@@ -89,7 +88,7 @@ struct flow {
 	uint64_t bytes;
 	uint64_t last_seen; /* TSC */
 	uint64_t id;
-	uint32_t hash;
+	uint32_t hash; /* of the key; of an unused entry: the next one, see flow.c */
 	uint8_t state;
 	uint8_t flags;
 	uint8_t zero[2];
@@ -100,6 +99,16 @@ struct flow {
 
 static_assert(offsetof(struct flow, verdict.header) == 64, "the header begins a cache line");
 static_assert(sizeof(struct flow) == 192, "three cache lines");
+
+/* Where to look for flows by the hash of their keys: one cache line. Zero: unused. */
+#define BUCKET_SLOTS 8
+
+struct flow_bucket {
+	uint32_t hash[BUCKET_SLOTS];
+	uint32_t ref[BUCKET_SLOTS]; /* place in the table, plus one */
+} __rte_cache_aligned;
+
+#define HASH_SECRETS 8
 
 /* A flow's copy for the control side. */
 struct flow_info {
@@ -178,7 +187,9 @@ struct dataplane;
 struct worker {
 	/* packet path */
 	struct flow *flows; /* capacity entries, then the spare ones of packets that found the table full */
-	struct rte_hash *flow_hash;
+	struct flow_bucket *buckets;
+	uint32_t bucket_mask;
+	uint64_t secrets[HASH_SECRETS]; /* what guests must not guess: they choose most of the keys */
 	uint64_t now; /* TSC at the walk's beginning */
 	uint32_t generation;
 	uint32_t capacity;
@@ -202,6 +213,9 @@ struct worker {
 	bool has_uplink;
 
 	/* flow table's upkeep */
+	uint32_t first_free; /* a list of entries that were used, by their hash fields; plus one */
+	uint32_t nb_touched; /* entries from here on have never been used */
+	uint32_t nb_flows;
 	uint32_t sweep_at;
 	uint32_t sweep_stale; /* entries to look at soon: the configuration has changed */
 	uint64_t next_sweep;

@@ -2,11 +2,10 @@
 #include "flow.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/random.h>
 
 #include <rte_cycles.h>
-#include <rte_errno.h>
-#include <rte_malloc.h>
 
 #include "tables.h"
 
@@ -17,46 +16,58 @@
 #define SWEEP_STALE 256u  /* entries per walk after a change of the configuration */
 #define READ_ATTEMPTS 8   /* for an entry that the worker is writing */
 
-static uint32_t
-hash_key(const void *key, uint32_t len, uint32_t init)
+/* Memory that costs nothing until it is used, in large pages where the kernel has them. NULL for want of memory. */
+static void *
+table_alloc(size_t size)
 {
-	RTE_SET_USED(len);
-	RTE_SET_USED(init);
-	return flow_key_hash(key);
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	madvise(p, size, MADV_HUGEPAGE); /* if it has none, all works the same */
+	return p;
+}
+
+static void
+table_release(void *p, size_t size)
+{
+	if (p != NULL)
+		munmap(p, size);
+}
+
+static size_t
+flows_size(const struct worker *w)
+{
+	return ((size_t)w->capacity + w->nb_spare) * sizeof(*w->flows);
+}
+
+static size_t
+buckets_size(const struct worker *w)
+{
+	return ((size_t)w->bucket_mask + 1) * sizeof(*w->buckets);
 }
 
 int
 flow_table_create(struct worker *w, uint32_t capacity, uint32_t spare)
 {
-	char name[RTE_HASH_NAMESIZE];
-	struct rte_hash_parameters params = {
-		.name = name,
-		.entries = capacity,
-		.key_len = sizeof(struct flow_key),
-		.hash_func = hash_key,
-		.socket_id = SOCKET_ID_ANY,
-	};
-
 	if (capacity == 0 || capacity > 1u << FLOW_ID_POS_BITS)
 		return -EINVAL;
-	snprintf(name, sizeof(name), "dp_flows_%u", w->lcore);
-	w->flow_hash = rte_hash_create(&params);
-	if (w->flow_hash == NULL)
-		return -rte_errno;
-	w->flows = rte_zmalloc("flows", ((size_t)capacity + spare) * sizeof(*w->flows), RTE_CACHE_LINE_SIZE);
-	if (w->flows == NULL)
-		return -ENOMEM;
+	if (getrandom(w->secrets, sizeof(w->secrets), 0) != sizeof(w->secrets))
+		return -EIO;
 	w->capacity = capacity;
 	w->nb_spare = spare;
+	w->bucket_mask = rte_align32pow2(RTE_MAX(2 * capacity / BUCKET_SLOTS, 2u)) - 1;
 	w->generation = 1; /* an unused entry has 0 */
-	return 0;
+	w->flows = table_alloc(flows_size(w));
+	w->buckets = table_alloc(buckets_size(w));
+	return w->flows != NULL && w->buckets != NULL ? 0 : -ENOMEM;
 }
 
 void
 flow_table_free(struct worker *w)
 {
-	rte_free(w->flows);
-	rte_hash_free(w->flow_hash);
+	table_release(w->flows, flows_size(w));
+	table_release(w->buckets, buckets_size(w));
 }
 
 /* Readers copy an entry and look whether seq was even, and the same, before and after. */
@@ -116,21 +127,133 @@ flow_refresh(struct worker *w, struct flow *f, const struct verdict *v)
 	f->generation = w->generation;
 }
 
+static uint32_t
+find_in(const struct worker *w, const struct flow_bucket *b, const struct flow_key *key, uint32_t hash)
+{
+	uint32_t i;
+
+	for (i = 0; i < BUCKET_SLOTS; i++)
+		if (b->ref[i] != 0 && b->hash[i] == hash && flow_key_equal(&w->flows[b->ref[i] - 1].key, key))
+			return b->ref[i] - 1;
+	return FLOW_NONE;
+}
+
+uint32_t
+flow_find(const struct worker *w, const struct flow_key *key, uint32_t hash)
+{
+	const struct flow_bucket *b = flow_bucket(w, hash);
+	uint32_t pos = find_in(w, b, key, hash);
+
+	return pos != FLOW_NONE ? pos : find_in(w, flow_other_bucket(w, b, hash), key, hash);
+}
+
+static bool
+bucket_add(struct flow_bucket *b, uint32_t hash, uint32_t ref)
+{
+	uint32_t i;
+
+	for (i = 0; i < BUCKET_SLOTS; i++) {
+		if (b->ref[i] == 0) {
+			b->hash[i] = hash;
+			b->ref[i] = ref;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool
+bucket_remove(struct flow_bucket *b, uint32_t ref)
+{
+	uint32_t i;
+
+	for (i = 0; i < BUCKET_SLOTS; i++) {
+		if (b->ref[i] == ref) {
+			b->hash[i] = 0;
+			b->ref[i] = 0;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Move one of a full bucket's references to its other bucket. */
+static bool
+bucket_make_room(const struct worker *w, struct flow_bucket *b)
+{
+	uint32_t i;
+
+	for (i = 0; i < BUCKET_SLOTS; i++) {
+		if (bucket_add(flow_other_bucket(w, b, b->hash[i]), b->hash[i], b->ref[i])) {
+			b->ref[i] = 0;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* With twice as many slots as flows this fails only for a table that is next to full. */
+static bool
+index_add(struct worker *w, uint32_t pos, uint32_t hash)
+{
+	struct flow_bucket *b = flow_bucket(w, hash);
+
+	return bucket_add(b, hash, pos + 1) || bucket_add(flow_other_bucket(w, b, hash), hash, pos + 1) ||
+	       (bucket_make_room(w, b) && bucket_add(b, hash, pos + 1));
+}
+
+static void
+index_remove(struct worker *w, uint32_t pos, uint32_t hash)
+{
+	struct flow_bucket *b = flow_bucket(w, hash);
+
+	if (!bucket_remove(b, pos + 1))
+		bucket_remove(flow_other_bucket(w, b, hash), pos + 1);
+}
+
+/* The place that place_take would give, or FLOW_NONE. */
+static uint32_t
+place_peek(const struct worker *w)
+{
+	if (w->first_free != 0)
+		return w->first_free - 1;
+	return w->nb_touched < w->capacity ? w->nb_touched : FLOW_NONE;
+}
+
+static void
+place_take(struct worker *w)
+{
+	if (w->first_free != 0)
+		w->first_free = w->flows[w->first_free - 1].hash;
+	else
+		w->nb_touched++;
+	w->nb_flows++;
+}
+
+static void
+place_give(struct worker *w, uint32_t pos)
+{
+	w->flows[pos].hash = w->first_free;
+	w->first_free = pos + 1;
+	w->nb_flows--;
+}
+
 uint32_t
 flow_put(struct worker *w, const struct flow_key *key, const struct verdict *v)
 {
-	uint32_t hash = flow_key_hash(key);
+	uint32_t hash = flow_key_hash(w, key);
+	uint32_t pos = flow_find(w, key, hash);
 	struct flow *f;
-	int32_t pos;
 
-	pos = rte_hash_add_key_with_hash(w->flow_hash, key, hash);
-	if (pos < 0)
-		return FLOW_NONE;
-	f = &w->flows[pos];
-	if (f->flags & FLOW_USED) {
-		flow_refresh(w, f, v);
+	if (pos != FLOW_NONE) {
+		flow_refresh(w, &w->flows[pos], v);
 		return pos;
 	}
+	pos = place_peek(w);
+	if (pos == FLOW_NONE || !index_add(w, pos, hash))
+		return FLOW_NONE;
+	place_take(w);
+	f = &w->flows[pos];
 	write_begin(f);
 	flow_init(w, pos, hash, key);
 	set_verdict(w, f, v);
@@ -206,11 +329,14 @@ flow_announce(struct worker *w, struct flow *f)
 static void
 flow_remove(struct worker *w, struct flow *f)
 {
-	rte_hash_del_key_with_hash(w->flow_hash, &f->key, f->hash);
+	uint32_t pos = f - w->flows;
+
+	index_remove(w, pos, f->hash);
 	write_begin(f);
 	f->flags = 0;
 	f->generation = 0;
 	write_end(f);
+	place_give(w, pos);
 }
 
 /* A known flow ends only with its event; if the ring is full the next sweep tries again. */

@@ -3,27 +3,72 @@
 #ifndef NODES_FLOW_H
 #define NODES_FLOW_H
 
-#include <rte_hash_crc.h>
+#include <rte_common.h>
 
 #include "parse.h"
 
 #define FLOW_NONE UINT32_MAX
 
-/* Two chains of the CRC run side by side. */
-static __rte_always_inline uint32_t
-flow_key_hash(const struct flow_key *key)
+static __rte_always_inline uint64_t
+flow_mix(uint64_t a, uint64_t b)
 {
-	const uint64_t *q = (const uint64_t *)key;
-	uint32_t a, b;
+	__uint128_t product = (__uint128_t)a * b;
 
-	a = rte_hash_crc_8byte(q[0], 0x9e3779b9);
-	b = rte_hash_crc_8byte(q[1], 0x7f4a7c15);
-	a = rte_hash_crc_8byte(q[2], a);
-	b = rte_hash_crc_8byte(q[3], b);
-	a = rte_hash_crc_8byte(q[4], a);
-	b = rte_hash_crc_8byte(q[5], b);
-	a = rte_hash_crc_8byte(q[6], a);
-	return rte_hash_crc_8byte((uint64_t)a << 32 | b, 0);
+	return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+/* The multiplications run side by side. */
+static __rte_always_inline uint32_t
+flow_key_hash(const struct worker *w, const struct flow_key *key)
+{
+	const uint64_t *q = (const uint64_t *)key, *s = w->secrets;
+	uint64_t sum;
+
+	sum = flow_mix(q[0] ^ s[0], q[1] ^ s[1]) ^ flow_mix(q[2] ^ s[2], q[3] ^ s[3]) ^
+	      flow_mix(q[4] ^ s[4], q[5] ^ s[5]) ^ flow_mix(q[6] ^ s[6], s[7]);
+	return flow_mix(sum, s[7]);
+}
+
+static __rte_always_inline bool
+flow_key_equal(const struct flow_key *a, const struct flow_key *b)
+{
+	const uint64_t *x = (const uint64_t *)a, *y = (const uint64_t *)b;
+
+	return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4]) | (x[5] ^ y[5]) |
+		(x[6] ^ y[6])) == 0;
+}
+
+static __rte_always_inline struct flow_bucket *
+flow_bucket(const struct worker *w, uint32_t hash)
+{
+	return &w->buckets[hash & w->bucket_mask];
+}
+
+/* The only other bucket that a hash may be in; the other's other is the first. */
+static __rte_always_inline struct flow_bucket *
+flow_other_bucket(const struct worker *w, const struct flow_bucket *b, uint32_t hash)
+{
+	return &w->buckets[((b - w->buckets) ^ (hash >> 16 | 1)) & w->bucket_mask];
+}
+
+/* The slots of a bucket that have the hash, as bits. */
+static __rte_always_inline uint32_t
+flow_bucket_match(const struct flow_bucket *b, uint32_t hash)
+{
+	uint32_t bits = 0, i;
+
+	for (i = 0; i < BUCKET_SLOTS; i++)
+		bits |= (uint32_t)(b->hash[i] == hash) << i;
+	return bits;
+}
+
+/* The first entry in a bucket that has the hash, or FLOW_NONE. Its key is still to be compared. */
+static __rte_always_inline uint32_t
+flow_candidate(const struct flow_bucket *b, uint32_t hash)
+{
+	uint32_t bits = flow_bucket_match(b, hash);
+
+	return likely(bits != 0) ? b->ref[rte_bsf32(bits)] - 1 : FLOW_NONE;
 }
 
 static __rte_always_inline void
@@ -57,6 +102,8 @@ flow_touch(struct worker *w, struct flow *f, struct rte_mbuf *m)
 int flow_table_create(struct worker *w, uint32_t capacity, uint32_t spare);
 void flow_table_free(struct worker *w);
 
+/* The flow of key, or FLOW_NONE. */
+uint32_t flow_find(const struct worker *w, const struct flow_key *key, uint32_t hash);
 /* The flow of key with verdict v, made if it is not there. FLOW_NONE: the table is full. */
 uint32_t flow_put(struct worker *w, const struct flow_key *key, const struct verdict *v);
 /* An entry outside the table for one packet of this walk. */

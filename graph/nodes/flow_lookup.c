@@ -3,8 +3,6 @@
 #include "flow.h"
 #include "node.h"
 
-static_assert(RX_BURST == RTE_HASH_LOOKUP_BULK_MAX, "one bulk look-up for a burst");
-
 enum { NEXT_ROUTE = NEXT_FORWARDS, NEXT_MALFORMED };
 
 /* Keys and hashes of the burst; packets without a key are sorted out. Returns the number of keys. */
@@ -21,16 +19,47 @@ make_keys(const struct worker *w, void **objs, uint16_t n, struct flow_key *keys
 			nexts[i] = NEXT_MALFORMED;
 			continue;
 		}
-		hashes[k] = flow_key_hash(&keys[k]);
+		hashes[k] = flow_key_hash(w, &keys[k]);
+		rte_prefetch0(flow_bucket(w, hashes[k]));
 		from[k++] = i;
 	}
 	return k;
 }
 
-static inline rte_edge_t
-apply(struct worker *w, struct flow *f, struct rte_mbuf *m, int32_t pos)
+/* Where the flows may be; the entries are on their way into the cache. */
+static void
+find_candidates(const struct worker *w, const uint32_t *hashes, uint16_t n, uint32_t *positions)
 {
-	if (unlikely(pos < 0 || f->generation != w->generation))
+	const struct flow_bucket *b;
+	const struct flow *f;
+	uint16_t i;
+
+	for (i = 0; i < n; i++) {
+		b = flow_bucket(w, hashes[i]);
+		positions[i] = flow_candidate(b, hashes[i]);
+		if (unlikely(positions[i] == FLOW_NONE))
+			positions[i] = flow_candidate(flow_other_bucket(w, b, hashes[i]), hashes[i]);
+		f = &w->flows[positions[i] != FLOW_NONE ? positions[i] : 0];
+		rte_prefetch0(f);
+		rte_prefetch0(&f->key);
+		rte_prefetch0(f->verdict.header);
+	}
+}
+
+static __rte_always_inline rte_edge_t
+apply(struct worker *w, struct rte_mbuf *m, const struct flow_key *key, uint32_t hash, uint32_t pos)
+{
+	struct flow *f;
+
+	if (unlikely(pos == FLOW_NONE))
+		return NEXT_ROUTE;
+	if (unlikely(!flow_key_equal(&w->flows[pos].key, key))) { /* another one with this hash */
+		pos = flow_find(w, key, hash);
+		if (pos == FLOW_NONE)
+			return NEXT_ROUTE;
+	}
+	f = &w->flows[pos];
+	if (unlikely(f->generation != w->generation))
 		return NEXT_ROUTE;
 	pkt_meta(m)->flow = pos;
 	flow_touch(w, f, m);
@@ -41,26 +70,14 @@ static void
 lookup_burst(struct worker *w, void **objs, uint16_t n, rte_edge_t *nexts)
 {
 	struct flow_key keys[RX_BURST];
-	const void *key_ptrs[RX_BURST];
-	uint32_t hashes[RX_BURST];
-	int32_t positions[RX_BURST];
+	uint32_t hashes[RX_BURST], positions[RX_BURST];
 	uint16_t from[RX_BURST];
 	uint16_t nb_keys, i;
 
 	nb_keys = make_keys(w, objs, n, keys, hashes, from, nexts);
-	if (unlikely(nb_keys == 0))
-		return;
+	find_candidates(w, hashes, nb_keys, positions);
 	for (i = 0; i < nb_keys; i++)
-		key_ptrs[i] = &keys[i];
-	rte_hash_lookup_with_hash_bulk(w->flow_hash, key_ptrs, hashes, nb_keys, positions);
-	for (i = 0; i < nb_keys; i++) {
-		if (likely(positions[i] >= 0)) {
-			rte_prefetch0(&w->flows[positions[i]]);
-			rte_prefetch0(w->flows[positions[i]].verdict.header);
-		}
-	}
-	for (i = 0; i < nb_keys; i++)
-		nexts[from[i]] = apply(w, &w->flows[RTE_MAX(positions[i], 0)], objs[from[i]], positions[i]);
+		nexts[from[i]] = apply(w, objs[from[i]], &keys[i], hashes[i], positions[i]);
 }
 
 static uint16_t
