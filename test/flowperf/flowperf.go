@@ -32,6 +32,9 @@ type Run struct {
 	Rules  int
 	Rule   []string
 	Delete bool
+	// Packets, unless it is 0, lets so many packets arrive once all rules are there, from the source addresses 0.0.0.0 and
+	// up, and asks each rule what it has counted before it is deleted.
+	Packets int
 }
 
 // Result is what the program said.
@@ -39,7 +42,10 @@ type Result struct {
 	Inserted, Deleted int
 	Insertion         time.Duration
 	Deletion          time.Duration
-	Output            string
+	// Of a Run with Packets: the rules that were asked, those of them that do not count, those that have counted packets, and
+	// what these counted together.
+	Asked, Uncounted, Busy, Packets, Bytes int
+	Output                                 string
 }
 
 //go:embed stage/stage.c
@@ -86,7 +92,7 @@ func (in *Installed) build(ctx context.Context) error {
 	for _, dir := range []string{"lib/eal/include", "lib/ethdev", "drivers/bus/vdev"} {
 		args = append(args, "-idirafter", filepath.Join(dpdk, dir))
 	}
-	args = append(args, "-lrte_ethdev", "-lrte_bus_vdev", "-lrte_eal")
+	args = append(args, "-lrte_ethdev", "-lrte_bus_vdev", "-lrte_mbuf", "-lrte_mempool", "-lrte_ring", "-lrte_eal")
 	if out, err := exec.CommandContext(ctx, "cc", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("building the stage: %w: %s", err, out)
 	}
@@ -96,11 +102,17 @@ func (in *Installed) build(ctx context.Context) error {
 // EAL is the EAL's options for the NIC with a PF 0 and a VF 0, at the far sides of which nothing arrives. The ports'
 // numbers are PF0 and VF0.
 func (in *Installed) EAL(prefix string) []string {
+	return in.eal(prefix, "net_null1,no-rx=1")
+}
+
+// eal is EAL with this device at VF 0's far side.
+func (in *Installed) eal(prefix, far string) []string {
+	device, _, _ := strings.Cut(far, ",")
 	return []string{
 		"--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "--file-prefix", prefix, "-l", "0,1",
 		"-d", in.stage, "-d", in.nic,
-		"--vdev=net_reserve0,ports=2", "--vdev=net_null0,no-rx=1", "--vdev=net_null1,no-rx=1", "--vdev=net_yield0",
-		"--vdev=net_eswitch0,pf0=net_null0,vf0=net_null1", "--vdev=net_rss0",
+		"--vdev=net_reserve0,ports=2", "--vdev=net_null0,no-rx=1", "--vdev=" + far, "--vdev=net_yield0",
+		"--vdev=net_eswitch0,pf0=net_null0,vf0=" + device, "--vdev=net_rss0",
 	}
 }
 
@@ -108,7 +120,11 @@ func (in *Installed) EAL(prefix string) []string {
 func (in *Installed) Measure(ctx context.Context, run Run) (Result, error) {
 	prefix := fmt.Sprintf("flowperf-%d", os.Getpid())
 	defer os.RemoveAll(filepath.Join("/var/run/dpdk", prefix))
-	args := append(in.EAL(prefix), "--",
+	args := in.EAL(prefix)
+	if run.Packets > 0 {
+		args = append(in.eal(prefix, "net_ring0"), fmt.Sprintf("--vdev=net_count0,packets=%d", run.Packets))
+	}
+	args = append(args, "--",
 		fmt.Sprintf("--portmask=%#x", 1<<VF0), fmt.Sprintf("--rules-count=%d", run.Rules), fmt.Sprintf("--rules-batch=%d", run.Rules))
 	if run.Delete {
 		args = append(args, "--deletion-rate")
@@ -125,6 +141,7 @@ func (in *Installed) Measure(ctx context.Context, run Run) (Result, error) {
 var (
 	inserted = regexp.MustCompile(`Core 0 :: The time for creating (\d+) in rules ([0-9.]+) seconds`)
 	deleted  = regexp.MustCompile(`Core 0 :: The time for deleting (\d+) rules is ([0-9.]+) seconds`)
+	asked    = regexp.MustCompile(`asked (\d+) rules, (\d+) did not count, (\d+) had packets: (\d+) with (\d+) bytes`)
 )
 
 func parse(out string) (Result, error) {
@@ -134,6 +151,12 @@ func parse(out string) (Result, error) {
 		return Result{}, fmt.Errorf("dpdk-test-flow-perf did not say how long insertion took: %s", out)
 	}
 	r.Deleted, r.Deletion, _ = figures(deleted, out)
+	found := asked.FindStringSubmatch(out)
+	for i, to := range []*int{&r.Asked, &r.Uncounted, &r.Busy, &r.Packets, &r.Bytes} {
+		if found != nil {
+			*to, _ = strconv.Atoi(found[i+1])
+		}
+	}
 	return r, nil
 }
 

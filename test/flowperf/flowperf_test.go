@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dpservice/test/flowperf"
+	"dpservice/test/report"
 )
 
 const rules = 100_000
@@ -37,7 +38,8 @@ func TestFlowPerfInsertsAndDeletes(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			result, err := in.Measure(t.Context(), flowperf.Run{Rules: rules, Rule: tt.rule, Delete: true})
 			require.NoError(t, err)
-			t.Logf("%d rules inserted in %v, %d deleted in %v", result.Inserted, result.Insertion, result.Deleted, result.Deletion)
+			report.Printf(t, "dpdk-test-flow-perf, %s: %d rules inserted in %v, %d deleted in %v", tt.name,
+				result.Inserted, result.Insertion, result.Deleted, result.Deletion)
 			assert.Equal(t, rules, result.Inserted)
 			assert.Equal(t, rules+tt.group, result.Deleted, "with the jump from group 0")
 			assert.Regexp(t, `Rules Count per port: 100000`, result.Output)
@@ -52,4 +54,24 @@ func TestFlowPerfInsertsAndDeletes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The rules differ in their source addresses, 0.0.0.0 and up: those whose packets arrive count them, the others nothing.
+func TestFlowPerfCounts(t *testing.T) {
+	const busy, frameSize = 64, 60
+	in, err := flowperf.Install(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, in.Remove()) })
+	result, err := in.Measure(t.Context(), flowperf.Run{
+		Rules: rules, Rule: []string{"--transfer", "--group=1", "--ether", "--ipv4", "--count", "--drop"}, Delete: true,
+		Packets: busy,
+	})
+	require.NoError(t, err)
+	assert.Equal(t, rules+1, result.Asked)
+	assert.Equal(t, 1, result.Uncounted, "the jump from group 0 does not count")
+	assert.Equal(t, busy, result.Busy)
+	assert.Equal(t, busy, result.Packets)
+	assert.Equal(t, busy*frameSize, result.Bytes)
+	report.Printf(t, "dpdk-test-flow-perf: %d rules asked what they have counted: %d packets, in %d of them",
+		result.Asked-result.Uncounted, result.Packets, result.Busy)
 }
