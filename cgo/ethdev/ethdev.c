@@ -60,13 +60,22 @@ current_mtu(uint16_t port, const struct rte_eth_dev_info *info, uint32_t *mtu)
 	return 0;
 }
 
+/* How many descriptors to ask for: ethdev's own answer to 0 comes too late, after the fit to the device's limits. */
+static uint16_t
+descs_or_default(uint16_t asked, uint16_t device_default, uint16_t fallback)
+{
+	if (asked != 0)
+		return asked;
+	return device_default != 0 ? device_default : fallback;
+}
+
 int
 dps_port_configure(uint16_t port, const struct dps_port_config *cfg,
 		   struct rte_mempool *pool)
 {
 	struct rte_eth_conf conf = {0};
 	struct rte_eth_dev_info info;
-	uint16_t rxd = cfg->rxd, txd = cfg->txd, q;
+	uint16_t rxd, txd, q;
 	int socket, rc;
 
 	rc = rte_eth_dev_info_get(port, &info);
@@ -74,8 +83,11 @@ dps_port_configure(uint16_t port, const struct dps_port_config *cfg,
 		rc = current_mtu(port, &info, &conf.rxmode.mtu);
 	if (rc == 0)
 		rc = rte_eth_dev_configure(port, cfg->rxq, cfg->txq, &conf);
-	if (rc == 0)
-		rc = rte_eth_dev_adjust_nb_rx_tx_desc(port, &rxd, &txd);
+	if (rc != 0)
+		return rc;
+	rxd = descs_or_default(cfg->rxd, info.default_rxportconf.ring_size, RTE_ETH_DEV_FALLBACK_RX_RINGSIZE);
+	txd = descs_or_default(cfg->txd, info.default_txportconf.ring_size, RTE_ETH_DEV_FALLBACK_TX_RINGSIZE);
+	rc = rte_eth_dev_adjust_nb_rx_tx_desc(port, &rxd, &txd);
 	if (rc != 0)
 		return rc;
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -18,6 +19,7 @@ import (
 	"dpservice/cgo/eal"
 	"dpservice/cgo/ethdev"
 	"dpservice/cgo/mempool"
+	"dpservice/test/plugin"
 )
 
 // The test's kernel interfaces: veth is a port's twin, peer is its other end.
@@ -25,6 +27,9 @@ var (
 	veth = fmt.Sprintf("ed%d", os.Getpid())
 	peer = veth + "p"
 )
+
+// nicPort is a port of net_eswitch that is never without packets: they come from net_null1, whose id is before its own.
+const nicPort = 4
 
 func TestMain(m *testing.M) {
 	code, err := run(m)
@@ -44,14 +49,21 @@ func run(m *testing.M) (code int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	driver, remove, err := plugin.Install()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
 	err = eal.Init([]string{
 		"--no-huge", "-m", "128", "--no-pci", "--file-prefix", fmt.Sprintf("ethdev-test-%d", os.Getpid()), "-l", "0",
-		"--vdev=net_null0,no-rx=1", "--vdev=net_ring0", "--vdev=net_af_packet0,iface=" + veth,
+		"-d", driver, "--vdev=net_null0,no-rx=1", "--vdev=net_ring0", "--vdev=net_af_packet0,iface=" + veth,
+		"--vdev=net_null1", "--vdev=net_eswitch0,pf0=net_null1",
 	})
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, eal.Cleanup()) }()
+	// The NIC's ports close before the far side that it owns.
+	defer func() { err = errors.Join(err, ethdev.Close(nicPort), eal.Cleanup()) }()
 	return m.Run(), nil
 }
 
@@ -70,7 +82,7 @@ func find(t *testing.T, name string) uint16 {
 }
 
 func TestListAndFind(t *testing.T) {
-	assert.Equal(t, []uint16{0, 1, 2}, ethdev.List())
+	assert.Equal(t, []uint16{0, 1, 2, nicPort}, ethdev.List())
 	assert.Equal(t, uint16(0), find(t, "net_null0"))
 	assert.Equal(t, find(t, "net_af_packet0"), find(t, veth))
 	for _, name := range []string{"net_null1", peer, "lo", ""} {
@@ -116,6 +128,28 @@ func TestPortsLife(t *testing.T) {
 	require.NoError(t, ethdev.Configure(id, ethdev.Config{RxQueues: 1, TxQueues: 1, Pool: pool}), "once more, with defaults")
 	require.NoError(t, ethdev.Start(id))
 	require.NoError(t, ethdev.Stop(id))
+}
+
+// What nobody fetches fills the queue, which holds as many packets as it has descriptors.
+func TestDescriptors(t *testing.T) {
+	const driverDefault = 512
+	for _, tt := range []struct{ asked, want int }{{0, driverDefault}, {64, 64}, {60_000, 4096}} {
+		pool, err := mempool.NewPktmbuf("descriptors", 8191, 0, 0, mempool.DataRoom)
+		require.NoError(t, err)
+		free := pool.Available()
+		require.NoError(t, ethdev.Configure(nicPort, ethdev.Config{RxQueues: 1, TxQueues: 1, RxDescs: uint16(tt.asked), Pool: pool}))
+		require.NoError(t, ethdev.Start(nicPort))
+		assert.Eventually(t, func() bool { return free-pool.Available() == tt.want }, 10*time.Second, time.Millisecond, "%+v", tt)
+		before, err := ethdev.GetStats(nicPort)
+		require.NoError(t, err)
+		assert.Eventually(t, func() bool {
+			now, err := ethdev.GetStats(nicPort)
+			return err == nil && now.RxMissed > before.RxMissed
+		}, 10*time.Second, time.Millisecond)
+		assert.Equal(t, tt.want, free-pool.Available(), "full")
+		require.NoError(t, ethdev.Stop(nicPort))
+		pool.Free()
+	}
 }
 
 // promiscuous asks the kernel about the twin.
