@@ -8,7 +8,7 @@ version := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 gobuild := go build -ldflags "-X dpservice/dpservice/version.version=$(version)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lint unit cunit e2e model bench clean
+.PHONY: help setup build test demo lint unit cunit e2e model fuzz bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -45,10 +45,14 @@ lint: ## Check the Go code's style and the C code with clang's warnings as error
 	[ -f build/meson-clang/build.ninja ] || CC=clang meson setup build/meson-clang
 	ninja -C build/meson-clang
 
-cunit: ## Test the NIC's C code, also under ASan and UBSan
+cunit: ## Test the NIC's C code, also under ASan and UBSan, and with what the fuzzers have found
 	meson test -C build/meson --print-errorlogs
 	[ -f build/meson-asan/build.ninja ] || meson setup build/meson-asan -Db_sanitize=address,undefined -Db_lundef=false
 	meson test -C build/meson-asan --print-errorlogs
+	tools/fuzz.sh replay
+
+fuzz: build ## Look for new inputs that break a parser, FUZZ_SECONDS=60 for each fuzzer (root)
+	tools/fuzz.sh run
 
 # EAL leaves a folder for each of its runs.
 in_runtime_dir = dir=$$(mktemp -d /run/dpservice-test.XXXXXX); trap "rm -rf $$dir" EXIT; RUNTIME_DIRECTORY=$$dir

@@ -15,6 +15,7 @@ golangci_version=v2.15.0
 
 packages=(
   build-essential clang dpkg-dev meson ninja-build pkg-config python3-pyelftools  # building
+  libclang-rt-14-dev                                                              # clang's sanitizers and fuzzer
   dpdk dpdk-dev libdpdk-dev librte-meta-all libcmocka-dev libpcap-dev             # DPDK, its test programs
   iproute2 ethtool iputils-ping iperf3 socat tcpdump tshark wireshark-common jq   # the tests' peers
   graphviz                                                                        # dpctl's drawings as SVG

@@ -195,11 +195,13 @@ esw_far_send(struct esw_port *port, struct rte_mbuf **pkts, uint16_t n)
 static bool
 is_tagged(const struct rte_mbuf *m, uint32_t offset)
 {
-	rte_be16_t buffer;
-	const rte_be16_t *type = rte_pktmbuf_read(m, offset, sizeof(buffer), &buffer);
+	rte_be16_t buffer, type;
+	const void *at = rte_pktmbuf_read(m, offset, sizeof(buffer), &buffer);
 
-	return type != NULL &&
-		(*type == RTE_BE16(RTE_ETHER_TYPE_VLAN) || *type == RTE_BE16(RTE_ETHER_TYPE_QINQ));
+	if (at == NULL)
+		return false;
+	memcpy(&type, at, sizeof(type));
+	return type == RTE_BE16(RTE_ETHER_TYPE_VLAN) || type == RTE_BE16(RTE_ETHER_TYPE_QINQ);
 }
 
 /* Whether a frame is within the port's MTU, which counts neither the Ethernet header nor VLAN tags. */

@@ -443,10 +443,12 @@ begin_shape(struct walk *w, uint32_t n)
 static void
 prefetch_entry(const struct walk *w)
 {
-	const char *entry = (const char *)__atomic_load_n(&w->buckets->head[w->hash & w->buckets->mask], __ATOMIC_RELAXED);
+	const struct esw_entry *entry = __atomic_load_n(&w->buckets->head[w->hash & w->buckets->mask], __ATOMIC_RELAXED);
 
+	if (entry == NULL)
+		return;
 	rte_prefetch0(entry);
-	rte_prefetch0(entry + RTE_CACHE_LINE_SIZE);
+	rte_prefetch0((const char *)entry + RTE_CACHE_LINE_SIZE);
 }
 
 static void

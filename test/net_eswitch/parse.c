@@ -41,20 +41,32 @@ peek(const struct cursor *c, uint32_t n)
 	return c->len - c->at < n ? NULL : c->data + c->at;
 }
 
+/* Copies the Ethernet header, the one header that is read as if it were aligned: behind an odd tunnel it is not. */
+static bool
+copy_ethernet(const struct cursor *c, struct rte_ether_hdr *eth)
+{
+	const void *at = peek(c, sizeof(*eth));
+
+	if (at == NULL)
+		return false;
+	memcpy(eth, at, sizeof(*eth));
+	return true;
+}
+
 /* The Ethernet header and its tags; returns the EtherType behind these, 0 when there is none. */
 static rte_be16_t
 parse_ethernet(struct cursor *c, struct esw_key *key)
 {
-	const struct rte_ether_hdr *eth = peek(c, sizeof(*eth));
 	const struct rte_vlan_hdr *vlan;
+	struct rte_ether_hdr eth;
 	rte_be16_t type;
 
-	if (eth == NULL)
+	if (!copy_ethernet(c, &eth))
 		return 0;
-	key->eth_dst = eth->dst_addr;
-	key->eth_src = eth->src_addr;
-	key->eth_type = type = eth->ether_type;
-	c->at += sizeof(*eth);
+	key->eth_dst = eth.dst_addr;
+	key->eth_src = eth.src_addr;
+	key->eth_type = type = eth.ether_type;
+	c->at += sizeof(eth);
 	while (type == RTE_BE16(RTE_ETHER_TYPE_VLAN) || type == RTE_BE16(RTE_ETHER_TYPE_QINQ)) {
 		if (key->tagged_twice)
 			return 0;
@@ -221,17 +233,17 @@ parse_ipv6(struct cursor *c, struct esw_l3 *l3)
 static rte_be16_t
 parse_inner_ethernet(struct cursor *c, struct esw_key *key)
 {
-	const struct rte_ether_hdr *eth = peek(c, sizeof(*eth));
 	const struct rte_vlan_hdr *vlan;
+	struct rte_ether_hdr eth;
 	rte_be16_t type;
 	int tags;
 
-	if (eth == NULL)
+	if (!copy_ethernet(c, &eth))
 		return 0;
-	key->inner_eth_dst = eth->dst_addr;
-	key->inner_eth_src = eth->src_addr;
-	key->inner_eth_type = type = eth->ether_type;
-	c->at += sizeof(*eth);
+	key->inner_eth_dst = eth.dst_addr;
+	key->inner_eth_src = eth.src_addr;
+	key->inner_eth_type = type = eth.ether_type;
+	c->at += sizeof(eth);
 	for (tags = 0; type == RTE_BE16(RTE_ETHER_TYPE_VLAN) || type == RTE_BE16(RTE_ETHER_TYPE_QINQ); tags++) {
 		vlan = peek(c, sizeof(*vlan));
 		if (vlan == NULL || tags == 2)

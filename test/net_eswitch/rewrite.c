@@ -147,14 +147,11 @@ esw_decap(struct esw_packet *p, const struct esw_decap *decap)
 void
 esw_set_mac(struct esw_packet *p, const struct rte_ether_addr *mac, bool source)
 {
-	struct rte_ether_hdr *eth = rte_pktmbuf_mtod(p->m, struct rte_ether_hdr *);
+	size_t offset = source ? offsetof(struct rte_ether_hdr, src_addr) : offsetof(struct rte_ether_hdr, dst_addr);
 
-	if (p->m->data_len < sizeof(*eth))
+	if (p->m->data_len < sizeof(struct rte_ether_hdr))
 		return;
-	if (source)
-		eth->src_addr = *mac;
-	else
-		eth->dst_addr = *mac;
+	memcpy(rte_pktmbuf_mtod_offset(p->m, uint8_t *, offset), mac, sizeof(*mac));
 	p->stale = true;
 }
 
