@@ -103,6 +103,7 @@ func TestWhatADriverSees(t *testing.T) {
 			[]Action{
 				SetIPv4Src{addr("1.2.3.4").Spec}, SetIPv4Dst{addr("1.2.3.5").Spec}, SetIPv6Src{addr("fc00::1").Spec},
 				SetIPv6Dst{addr("fc00::2").Spec}, SetTPSrc{258}, SetTPDst{259}, PopVLAN{}, PushVLAN{0x88a8}, SetMark{70005},
+				SetTag{70006, 70007, 3}, SetMeta{70008, 70009},
 				Indirect{ID: 9, Handle: 0xfedcba98},
 			},
 		},
@@ -187,6 +188,8 @@ func TestWhatADriverSees(t *testing.T) {
  action OF_POP_VLAN conf=0
  action OF_PUSH_VLAN type=88a8
  action MARK id=70005
+ action SET_TAG data=70006 mask=70007 index=3
+ action SET_META data=70008 mask=70009
  action INDIRECT handle=fedcba98`+refused, answers[4])
 }
 

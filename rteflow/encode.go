@@ -137,6 +137,15 @@ func (e *encoder) action(a Action) error {
 		binary.BigEndian.PutUint16(e.conf(C.RTE_FLOW_ACTION_TYPE_OF_PUSH_VLAN, 2), a.EtherType)
 	case SetMark:
 		native.PutUint32(e.conf(C.RTE_FLOW_ACTION_TYPE_MARK, 4), a.ID)
+	case SetTag:
+		b := e.conf(C.RTE_FLOW_ACTION_TYPE_SET_TAG, 12)
+		native.PutUint32(b, a.Data)
+		native.PutUint32(b[4:], a.Mask)
+		b[8] = a.Index
+	case SetMeta:
+		b := e.conf(C.RTE_FLOW_ACTION_TYPE_SET_META, 8)
+		native.PutUint32(b, a.Data)
+		native.PutUint32(b[4:], a.Mask)
 	case DecTTL:
 		e.conf(C.RTE_FLOW_ACTION_TYPE_DEC_TTL, 0)
 	case Age:

@@ -97,7 +97,7 @@ func (d *dice) header() []byte {
 }
 
 func (d *dice) action() Action {
-	switch d.n(22) {
+	switch d.n(24) {
 	case 0:
 		return Sample{d.u32(), []Action{RawEncap{d.header()}, ToPortID{d.u16()}}}
 	case 1:
@@ -140,6 +140,10 @@ func (d *dice) action() Action {
 		return PushVLAN{d.u16()}
 	case 20:
 		return SetMark{d.u32()}
+	case 21:
+		return SetTag{d.u32(), d.u32(), d.byte()}
+	case 22:
+		return SetMeta{d.u32(), d.u32()}
 	default:
 		return ToPortID{d.u16()}
 	}

@@ -25,10 +25,10 @@ import (
 	"dpservice/test/plugin"
 )
 
-// The test NIC's devargs: nothing arrives at its far sides.
+// The test NIC's devargs: nothing arrives at its far sides. It has marks and metadata in the switch too.
 var vdevs = []string{
 	"--vdev=net_null0,no-rx=1", "--vdev=net_null1,no-rx=1", "--vdev=net_null2,no-rx=1", "--vdev=net_null3,no-rx=1",
-	"--vdev=net_eswitch0,pf0=net_null0,pf1=net_null1,vf0=net_null2,vf7=net_null3",
+	"--vdev=net_eswitch0,pf0=net_null0,pf1=net_null1,vf0=net_null2,vf7=net_null3,dv_xmeta_en=1",
 }
 
 // ports are the test NIC's.

@@ -20,6 +20,7 @@ import (
 
 	. "dpservice/rteflow"
 	"dpservice/test/plugin"
+	"dpservice/test/report"
 )
 
 const (
@@ -33,6 +34,7 @@ type replayer struct {
 	t        *testing.T
 	commands []string
 	checks   map[int]string // by command: what testpmd has to answer
+	stood    map[string]int // by type of an item or action: how many have stood
 }
 
 // command adds a command, which has to be answered like this.
@@ -52,6 +54,14 @@ func (r *replayer) create(port uint16, rule Rule) bool {
 	_, err := Create(port, rule)
 	r.commands = append(r.commands, commands[:len(commands)-1]...)
 	r.command(commands[len(commands)-1], verdict(err, `Flow rule #\d+ created`))
+	if err == nil {
+		for _, it := range rule.Pattern {
+			r.stood[fmt.Sprintf("%T", it)]++
+		}
+		for _, a := range rule.Actions {
+			r.stood[fmt.Sprintf("%T", a)]++
+		}
+	}
 	return err == nil
 }
 
@@ -91,7 +101,7 @@ func (r *replayer) replay() {
 // and what it says when it refuses them.
 func TestRoundTripThroughTestpmd(t *testing.T) {
 	p := needNIC(t)
-	r := &replayer{t: t, checks: map[int]string{}}
+	r := &replayer{t: t, checks: map[int]string{}, stood: map[string]int{}}
 	g := generator{Rand: rand.New(rand.NewPCG(5, 6)), p: p, shared: shareActions(r, p.vf0)}
 	created, refused := 0, 0
 	for created+refused < roundTrips {
@@ -117,10 +127,22 @@ func TestRoundTripThroughTestpmd(t *testing.T) {
 		assert.Equal(t, comparable(want), comparable(string(got)), "port %d", port)
 		rules += len(comparable(want))
 	}
-	t.Logf("%d rules created and %d refused alike; %d lines of the NIC's dump are the same", created, refused, rules)
+	for _, kind := range kinds {
+		assert.NotZero(t, r.stood[fmt.Sprintf("%T", kind)], "%T has not stood in any rule", kind)
+	}
+	report.Printf(t, "round trip through testpmd: %d rules created and %d refused alike, of %d kinds of items and actions; "+
+		"%d lines of the NIC's dump are the same", created, refused, len(kinds), rules)
 	assert.Greater(t, created, roundTrips/6)
 	assert.Greater(t, refused, roundTrips/20)
 	assert.GreaterOrEqual(t, rules, created)
+}
+
+// kinds are all items and actions.
+var kinds = []any{
+	Eth{}, VLAN{}, IPv4{}, IPv6{}, TCP{}, UDP{}, ICMP{}, ICMP6{}, VXLAN{}, Mark{}, Tag{}, Meta{}, RepresentedPort{}, PortID{},
+	Jump{}, Sample{}, RawEncap{}, RawDecap{}, SetMACSrc{}, SetMACDst{}, SetIPv4Src{}, SetIPv4Dst{}, SetIPv6Src{}, SetIPv6Dst{},
+	SetTPSrc{}, SetTPDst{}, PopVLAN{}, PushVLAN{}, SetMark{}, SetTag{}, SetMeta{}, DecTTL{}, Age{}, Count{}, Indirect{}, Drop{},
+	Queue{}, ToRepresentedPort{}, ToPortID{},
 }
 
 func dumpFile(dir string, port uint16) string { return filepath.Join(dir, fmt.Sprintf("port%d", port)) }
@@ -184,7 +206,7 @@ func (g generator) pattern() []Item {
 	case 5, 6, 7, 8, 9:
 		items = append(items, PortID{g.port()})
 	case 10:
-		items = append(items, Mark{some(g, g.Uint32)})
+		items = append(items, Mark{Masked(g.Uint32(), g.Uint32N(1<<24))}) // a mark has no more bits
 	case 11:
 		items = append(items, Tag{some(g, g.Uint32), uint8(g.IntN(4))})
 	case 12:
@@ -273,7 +295,7 @@ func (g generator) actions(transfer bool) []Action {
 	choices := []Action{
 		Count{}, Age{Timeout: 3600 + g.Uint32N(3600), Context: g.Uint64()}, DecTTL{}, SetMACSrc{g.mac()}, SetMACDst{g.mac()},
 		SetIPv4Src{g.v4()}, SetIPv4Dst{g.v4()}, SetIPv6Src{g.v6()}, SetIPv6Dst{g.v6()}, SetTPSrc{g.u16()}, SetTPDst{g.u16()},
-		PopVLAN{}, PushVLAN{0x8100}, SetMark{g.Uint32N(1 << 24)},
+		PopVLAN{}, PushVLAN{0x8100}, SetMark{g.Uint32N(1 << 24)}, SetTag{g.Uint32(), g.Uint32(), uint8(g.IntN(5))}, SetMeta{g.Uint32(), g.Uint32()},
 		Sample{1, []Action{RawEncap{g.tunnel()}, ToRepresentedPort{g.p.pf0}}},
 		Sample{1 + g.Uint32N(2), []Action{ToPortID{g.port()}}},
 	}

@@ -164,6 +164,13 @@ type (
 	PushVLAN struct{ EtherType uint16 }
 	// SetMark gives the packet a number, which Mark matches and the application finds in the mbuf.
 	SetMark struct{ ID uint32 }
+	// SetTag writes the bits of Data under Mask to the packet's tag register of this Index, which Tag matches.
+	SetTag struct {
+		Data, Mask uint32
+		Index      uint8
+	}
+	// SetMeta writes the bits of Data under Mask to the packet's metadata, which Meta matches.
+	SetMeta struct{ Data, Mask uint32 }
 	// DecTTL decrements the TTL or hop limit.
 	DecTTL struct{}
 	// Age reports the rule as aged after Timeout seconds without a packet. Context comes back from Aged.
@@ -203,6 +210,8 @@ func (SetTPDst) action()          {}
 func (PopVLAN) action()           {}
 func (PushVLAN) action()          {}
 func (SetMark) action()           {}
+func (SetTag) action()            {}
+func (SetMeta) action()           {}
 func (DecTTL) action()            {}
 func (Age) action()               {}
 func (Count) action()             {}

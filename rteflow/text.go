@@ -128,6 +128,10 @@ func (p *printer) action(a Action) string {
 		return fmt.Sprintf("%s ethertype 0x%04x", name, a.EtherType)
 	case SetMark:
 		return fmt.Sprintf("%s id %d", name, a.ID)
+	case SetTag:
+		return fmt.Sprintf("%s data %d index %d mask %d", name, a.Data, a.Index, a.Mask)
+	case SetMeta:
+		return fmt.Sprintf("%s data %d mask %d", name, a.Data, a.Mask)
 	case Indirect:
 		return fmt.Sprintf("%s %d", name, a.ID)
 	case Age:
@@ -190,6 +194,8 @@ var actionNames = map[reflect.Type]string{
 	reflect.TypeFor[PopVLAN]():           "of_pop_vlan",
 	reflect.TypeFor[PushVLAN]():          "of_push_vlan",
 	reflect.TypeFor[SetMark]():           "mark",
+	reflect.TypeFor[SetTag]():            "set_tag",
+	reflect.TypeFor[SetMeta]():           "set_meta",
 	reflect.TypeFor[DecTTL]():            "dec_ttl",
 	reflect.TypeFor[Age]():               "age",
 	reflect.TypeFor[Count]():             "count",

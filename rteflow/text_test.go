@@ -120,11 +120,11 @@ func TestRuleString(t *testing.T) {
 					Mark{Is[uint32](7)}, Tag{Masked[uint32](1, 3), 2}, Meta{Is[uint32](9)}, Eth{},
 					VLAN{TCI: Masked[uint16](100, 0xfff), InnerType: Is[uint16](0x0800)}, IPv4{}, UDP{}, VXLAN{Is[uint32](70000)},
 				},
-				[]Action{PopVLAN{}, PushVLAN{0x88a8}, SetMark{8}, Indirect{ID: 3, Handle: 0xffff}},
+				[]Action{PopVLAN{}, PushVLAN{0x88a8}, SetMark{8}, SetTag{1, 3, 2}, SetMeta{9, 15}, Indirect{ID: 3, Handle: 0xffff}},
 			},
 			"group 0 priority 0 transfer pattern mark id is 7 / tag data spec 1 data mask 3 index is 2 / meta data is 9 / eth / " +
 				"vlan tci spec 0x0064 tci mask 0x0fff inner_type is 0x0800 / ipv4 / udp / vxlan vni is 70000 / end actions " +
-				"of_pop_vlan / of_push_vlan ethertype 0x88a8 / mark id 8 / indirect 3 / end",
+				"of_pop_vlan / of_push_vlan ethertype 0x88a8 / mark id 8 / set_tag data 1 index 2 mask 3 / set_meta data 9 mask 15 / indirect 3 / end",
 		},
 		{
 			"rewriting",

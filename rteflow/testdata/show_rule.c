@@ -190,6 +190,8 @@ show_conf(const struct rte_flow_action *action)
 	const struct rte_flow_action_set_tp *tp = action->conf;
 	const struct rte_flow_action_of_push_vlan *vlan = action->conf;
 	const struct rte_flow_action_mark *mark = action->conf;
+	const struct rte_flow_action_set_tag *tag = action->conf;
+	const struct rte_flow_action_set_meta *meta = action->conf;
 
 	switch (action->type) {
 	case RTE_FLOW_ACTION_TYPE_JUMP:
@@ -232,6 +234,12 @@ show_conf(const struct rte_flow_action *action)
 		break;
 	case RTE_FLOW_ACTION_TYPE_MARK:
 		printf(" id=%u", mark->id);
+		break;
+	case RTE_FLOW_ACTION_TYPE_SET_TAG:
+		printf(" data=%u mask=%u index=%u", tag->data, tag->mask, tag->index);
+		break;
+	case RTE_FLOW_ACTION_TYPE_SET_META:
+		printf(" data=%u mask=%u", meta->data, meta->mask);
 		break;
 	case RTE_FLOW_ACTION_TYPE_INDIRECT:
 		printf(" handle=%" PRIxPTR, (uintptr_t)action->conf);
