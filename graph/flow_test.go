@@ -62,7 +62,9 @@ func requireNoEvent(t *testing.T, g *Graph) {
 }
 
 func withTimeouts(d time.Duration) func(*Config) {
-	return func(c *Config) { c.Timeouts = Timeouts{TCPNew: d, TCPEstablished: d, TCPClosing: d, Other: d} }
+	return func(c *Config) {
+		c.Timeouts = Timeouts{TCPNew: d, TCPEstablished: d, TCPClosing: d, UDP: d, ICMP: d, Other: d}
+	}
 }
 
 // What an event says is all that a rule is made of.
@@ -192,6 +194,73 @@ func TestFlowTimeout(t *testing.T) {
 	requireNoEvent(t, g) // the SYN was never announced
 }
 
+// Each protocol, and each state of TCP, has a timeout of its own.
+func TestTimeoutByProtocol(t *testing.T) {
+	const brief, long = 100 * time.Millisecond, time.Hour
+	all := Timeouts{TCPNew: long, TCPEstablished: long, TCPClosing: long, UDP: long, ICMP: long, Other: long}
+	echo := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(8, 0)}
+	for name, c := range map[string]struct {
+		timeout func(*Timeouts) *time.Duration
+		frames  [][]byte
+	}{
+		"TCP new": {func(t *Timeouts) *time.Duration { return &t.TCPNew }, [][]byte{
+			fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, "S")),
+		}},
+		"TCP established": {func(t *Timeouts) *time.Duration { return &t.TCPEstablished }, [][]byte{
+			fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, "A")),
+		}},
+		"TCP closing": {func(t *Timeouts) *time.Duration { return &t.TCPClosing }, [][]byte{
+			fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, "A")), fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, "R")),
+		}},
+		"UDP":   {func(t *Timeouts) *time.Duration { return &t.UDP }, [][]byte{fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2))}},
+		"ICMP":  {func(t *Timeouts) *time.Duration { return &t.ICMP }, [][]byte{fromGuest0(t, "10.0.0.2", layers.IPProtocolICMPv4, echo)}},
+		"other": {func(t *Timeouts) *time.Duration { return &t.Other }, [][]byte{fromGuest0(t, "10.0.0.2", layers.IPProtocolGRE, payload(hello))}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGraph(t, func(cfg *Config) {
+				cfg.Timeouts, cfg.Offload = all, false
+				*c.timeout(&cfg.Timeouts) = brief
+			})
+			other := fromGuest0(t, "10.0.0.2", vUDP, udp(7, 7))
+			if name == "UDP" {
+				other = fromGuest0(t, "10.0.0.2", layers.IPProtocolICMPv4, echo)
+			}
+			for _, frame := range append(c.frames, other) {
+				send(t, ports.vf0, frame)
+				require.NotNil(t, receive(t, ports.vf1))
+			}
+			require.Len(t, allFlows(g), 2)
+			require.Eventually(t, func() bool { return len(allFlows(g)) == 1 }, 5*time.Second, time.Millisecond)
+			time.Sleep(2 * brief)
+			require.Len(t, allFlows(g), 1, "the other flow has another timeout")
+		})
+	}
+}
+
+// What is removed from a crowded table is not found any more, and its place is used again.
+func TestPlacesAreUsedAgain(t *testing.T) {
+	const capacity = 1000
+	g := newGraph(t, func(c *Config) { c.FlowCapacity = capacity; c.Offload = false })
+	for round := range uint16(3) {
+		for i := range uint16(capacity) {
+			send(t, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(1000+i, 1+round), payload(hello)))
+			require.NotNil(t, receive(t, ports.vf1))
+		}
+		flows := allFlows(g)
+		require.Len(t, flows, capacity)
+		require.EqualValues(t, capacity, g.FlowTable().Flows)
+		seen := map[uint16]bool{}
+		for _, f := range flows {
+			require.Equal(t, 1+round, f.Key.DstPort)
+			seen[f.Key.SrcPort] = true
+			require.NoError(t, g.DeleteFlow(f.ID))
+		}
+		require.Len(t, seen, capacity)
+		require.Empty(t, allFlows(g))
+	}
+	require.Equal(t, FlowTable{Capacity: capacity}, g.FlowTable())
+}
+
 func TestOffloadedFlowStays(t *testing.T) {
 	g := newGraph(t, withTimeouts(100*time.Millisecond))
 	in := fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello))
@@ -294,6 +363,7 @@ func TestTableFull(t *testing.T) {
 	require.LessOrEqual(t, len(allFlows(g)), 16)
 	c := counters(g)
 	require.EqualValues(t, 100, c["flow_overflow"]+uint64(len(allFlows(g))))
+	require.Equal(t, FlowTable{Flows: len(allFlows(g)), Capacity: 16, Overflow: c["flow_overflow"]}, g.FlowTable())
 	require.Zero(t, c.sum("drop_"))
 }
 

@@ -53,6 +53,8 @@ type (
 	FlowState = nodes.FlowState
 	// Flow is one entry of the flow table.
 	Flow = nodes.Flow
+	// FlowTable is how full the flow tables are.
+	FlowTable = nodes.FlowTable
 	// EventKind says what happened to a flow.
 	EventKind = nodes.EventKind
 	// FlowEvent tells the control side of a flow's beginning or end.
@@ -93,6 +95,8 @@ var DefaultTimeouts = Timeouts{
 	TCPNew:         30 * time.Second,
 	TCPEstablished: 2 * time.Minute,
 	TCPClosing:     10 * time.Second,
+	UDP:            30 * time.Second,
+	ICMP:           30 * time.Second,
 	Other:          30 * time.Second,
 }
 
@@ -288,6 +292,16 @@ func (g *Graph) Flows(cursor uint64, limit int) (flows []Flow, next uint64) {
 		return nil, 0
 	}
 	return g.n.ReadFlows(cursor, limit)
+}
+
+// FlowTable returns how full the flow tables are.
+func (g *Graph) FlowTable() FlowTable {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.n == nil {
+		return FlowTable{}
+	}
+	return g.n.FlowTable()
 }
 
 // Stats returns every node's counters.

@@ -466,6 +466,21 @@ dataplane_read_flows(const struct dataplane *dp, uint64_t *cursor, struct flow_i
 	return n;
 }
 
+void
+dataplane_flow_table(const struct dataplane *dp, struct flow_table *out)
+{
+	const struct worker *w;
+	uint16_t i;
+
+	*out = (struct flow_table){0};
+	for (i = 0; i < dp->nb_workers; i++) {
+		w = dp->workers[i];
+		out->flows += __atomic_load_n(&w->nb_flows, __ATOMIC_RELAXED);
+		out->capacity += w->capacity;
+		out->overflow += __atomic_load_n(&w->nb_overflow, __ATOMIC_RELAXED);
+	}
+}
+
 /* Add one worker's nodes; the first worker's list is the longest, it alone has inject. */
 static int
 add_stats(const struct worker *w, struct node_stats *out, uint32_t *nb, uint32_t max)

@@ -12,9 +12,15 @@ struct dataplane_conf {
 	uint16_t nb_ports;
 	uint16_t nb_workers;
 	uint8_t offload;
-	uint32_t timeouts_ms[FLOW_TIMEOUTS]; /* idle flows; by enum flow_state for TCP, then any other protocol */
+	uint32_t timeouts_ms[FLOW_TIMEOUTS]; /* by TIMEOUT_... */
 	struct port ports[RTE_MAX_ETHPORTS];
 	uint32_t lcores[RTE_MAX_LCORE];
+};
+
+struct flow_table {
+	uint64_t flows;
+	uint64_t capacity;
+	uint64_t overflow; /* packets that found it full */
 };
 
 struct node_stats {
@@ -46,6 +52,8 @@ uint32_t dataplane_read_punts(struct dataplane *dp, uint8_t *buf, uint32_t size,
 uint32_t dataplane_read_events(struct dataplane *dp, struct flow_info *out, uint32_t max);
 /* Up to max flows from *cursor on, which moves; 0 is the beginning and the end. Returns their number. */
 uint32_t dataplane_read_flows(const struct dataplane *dp, uint64_t *cursor, struct flow_info *out, uint32_t max);
+/* How full the flow tables are, summed over the workers. */
+void dataplane_flow_table(const struct dataplane *dp, struct flow_table *out);
 /* Every node's counters, summed over the workers; returns the number of nodes, or -ENOSPC. */
 int dataplane_stats(const struct dataplane *dp, struct node_stats *out, uint32_t max);
 /* The graph in DOT, malloc'ed; NULL for want of memory. */

@@ -72,7 +72,8 @@ static_assert(sizeof(struct verdict) == 72, "verdicts are compared as a whole: n
 
 enum flow_state { FLOW_NEW, FLOW_ESTABLISHED, FLOW_CLOSING };
 
-#define FLOW_TIMEOUTS 4
+/* How long an idle flow lasts: those of TCP by enum flow_state, then the other protocols'. */
+enum { TIMEOUT_TCP, TIMEOUT_UDP = TIMEOUT_TCP + 3, TIMEOUT_ICMP, TIMEOUT_OTHER, FLOW_TIMEOUTS };
 
 #define FLOW_USED 0x01
 #define FLOW_CANDIDATE 0x02 /* hardware could forward it */
@@ -216,10 +217,11 @@ struct worker {
 	uint32_t first_free; /* a list of entries that were used, by their hash fields; plus one */
 	uint32_t nb_touched; /* entries from here on have never been used */
 	uint32_t nb_flows;
+	uint64_t nb_overflow; /* packets that found the table full */
 	uint32_t sweep_at;
 	uint32_t sweep_stale; /* entries to look at soon: the configuration has changed */
 	uint64_t next_sweep;
-	uint64_t timeouts[FLOW_TIMEOUTS]; /* TSC; by enum flow_state for TCP, then any other protocol */
+	uint64_t timeouts[FLOW_TIMEOUTS]; /* TSC */
 	uint32_t serial;
 
 	/* control */

@@ -9,8 +9,6 @@
 
 #include "tables.h"
 
-#define TIMEOUT_OTHER 3 /* place behind those by enum flow_state */
-
 #define SWEEPS_PER_SECOND 1000
 #define SWEEP_MIN 16u     /* entries per sweep; the whole table takes a second at most */
 #define SWEEP_STALE 256u  /* entries per walk after a change of the configuration */
@@ -266,6 +264,7 @@ flow_spare(struct worker *w, const struct flow_key *key, const struct verdict *v
 {
 	uint32_t pos = w->capacity + w->next_spare;
 
+	w->nb_overflow++;
 	w->next_spare = w->next_spare + 1 < w->nb_spare ? w->next_spare + 1 : 0;
 	w->flows[pos].key = *key;
 	w->flows[pos].verdict = *v;
@@ -348,10 +347,26 @@ flow_end(struct worker *w, struct flow *f)
 	flow_remove(w, f);
 }
 
+static uint64_t
+flow_timeout(const struct worker *w, const struct flow *f)
+{
+	switch (f->key.proto) {
+	case IPPROTO_TCP:
+		return w->timeouts[TIMEOUT_TCP + f->state];
+	case IPPROTO_UDP:
+		return w->timeouts[TIMEOUT_UDP];
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		return w->timeouts[TIMEOUT_ICMP];
+	default:
+		return w->timeouts[TIMEOUT_OTHER];
+	}
+}
+
 static bool
 flow_is_idle(const struct worker *w, const struct flow *f)
 {
-	uint64_t timeout = w->timeouts[f->key.proto == IPPROTO_TCP ? f->state : TIMEOUT_OTHER];
+	uint64_t timeout = flow_timeout(w, f);
 
 	return !(f->flags & FLOW_OFFLOADED) && w->now > f->last_seen && w->now - f->last_seen > timeout;
 }

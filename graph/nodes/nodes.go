@@ -54,7 +54,7 @@ func Create(cfg Config) (*Instance, error) {
 		conf.offload = 1
 	}
 	t := cfg.Timeouts
-	for i, d := range []time.Duration{t.TCPNew, t.TCPEstablished, t.TCPClosing, t.Other} {
+	for i, d := range []time.Duration{t.TCPNew, t.TCPEstablished, t.TCPClosing, t.UDP, t.ICMP, t.Other} {
 		conf.timeouts_ms[i] = C.uint32_t(d.Milliseconds())
 	}
 	for i, p := range cfg.Ports {
@@ -166,6 +166,13 @@ func (n *Instance) ReadFlows(cursor uint64, limit int) ([]Flow, uint64) {
 		}
 	}
 	return flows, cursor
+}
+
+// FlowTable returns how full the flow tables are.
+func (n *Instance) FlowTable() FlowTable {
+	var t C.struct_flow_table
+	C.dataplane_flow_table(n.dp, &t)
+	return FlowTable{Flows: int(t.flows), Capacity: int(t.capacity), Overflow: uint64(t.overflow)}
 }
 
 // Stats returns every node's counters, summed over the workers.

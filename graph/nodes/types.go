@@ -47,7 +47,9 @@ type Timeouts struct {
 	TCPNew         time.Duration // no more than a SYN was seen
 	TCPEstablished time.Duration
 	TCPClosing     time.Duration // a FIN or RST was seen
-	Other          time.Duration // any protocol but TCP
+	UDP            time.Duration
+	ICMP           time.Duration // ICMPv6 as well
+	Other          time.Duration // any other protocol
 }
 
 // Interface is a guest's attachment, as the packet path needs it. A zero GuestMAC is not known yet: what goes to the
@@ -155,6 +157,13 @@ type Flow struct {
 	Packets   uint64
 	Bytes     uint64
 	Idle      time.Duration
+}
+
+// FlowTable is how full the flow tables are, summed over the workers.
+type FlowTable struct {
+	Flows    int
+	Capacity int
+	Overflow uint64 // packets that found the table full; they were forwarded all the same
 }
 
 // EventKind says what happened to a flow.
