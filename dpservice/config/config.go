@@ -80,7 +80,28 @@ func (m *RouterMAC) UnmarshalText(text []byte) error {
 type Flows struct {
 	Capacity   int           `yaml:"capacity"`    // flows known to the software path
 	MaxOffload int           `yaml:"max_offload"` // flows with a rule in the NIC
-	Timeout    time.Duration `yaml:"timeout"`     // a flow without a packet for so long is forgotten
+	Timeout    time.Duration `yaml:"timeout"`     // a flow in the NIC without a packet for so long is forgotten
+	Timeouts   Timeouts      `yaml:"timeouts"`    // the same, for flows in software
+}
+
+// Timeouts are how long a flow in software lasts without a packet.
+type Timeouts struct {
+	TCPNew         time.Duration `yaml:"tcp_new"` // no more than a SYN was seen
+	TCPEstablished time.Duration `yaml:"tcp_established"`
+	TCPClosing     time.Duration `yaml:"tcp_closing"` // a FIN or RST was seen
+	UDP            time.Duration `yaml:"udp"`
+	ICMP           time.Duration `yaml:"icmp"`
+	Other          time.Duration `yaml:"other"`
+}
+
+// each goes through the timeouts, in the order of the fields.
+func (t *Timeouts) each(do func(key string, timeout *time.Duration)) {
+	do("tcp_new", &t.TCPNew)
+	do("tcp_established", &t.TCPEstablished)
+	do("tcp_closing", &t.TCPClosing)
+	do("udp", &t.UDP)
+	do("icmp", &t.ICMP)
+	do("other", &t.Other)
 }
 
 // Guests is what the guests are told by DHCP and router advertisements.
@@ -95,9 +116,15 @@ func Default() Config {
 	return Config{
 		Offload: true,
 		Socket:  "/run/dpservice/dpservice.sock",
-		Flows:   Flows{Capacity: 65536, MaxOffload: 32768, Timeout: 30 * time.Second},
-		Guests:  Guests{LeaseTime: 24 * time.Hour},
-		Mbufs:   16384,
+		Flows: Flows{
+			Capacity: 65536, MaxOffload: 32768, Timeout: 30 * time.Second,
+			Timeouts: Timeouts{
+				TCPNew: 30 * time.Second, TCPEstablished: 2 * time.Minute, TCPClosing: 10 * time.Second,
+				UDP: 30 * time.Second, ICMP: 30 * time.Second, Other: 30 * time.Second,
+			},
+		},
+		Guests: Guests{LeaseTime: 24 * time.Hour},
+		Mbufs:  16384,
 	}
 }
 
@@ -124,6 +151,9 @@ func parse(text []byte, cfg *Config) error {
 // maxTimeout is what fits into the timeout of an rte_flow age action, in seconds.
 const maxTimeout = (1<<24 - 1) * time.Second
 
+// maxSoftTimeout is the longest timeout of a flow in software.
+const maxSoftTimeout = 24 * time.Hour
+
 // validate reports everything that is wrong with cfg at once.
 func (c *Config) validate() error {
 	var errs []error
@@ -146,6 +176,9 @@ func (c *Config) validate() error {
 	check(c.Flows.Timeout >= time.Second && c.Flows.Timeout <= maxTimeout && c.Flows.Timeout%time.Second == 0,
 		"flows.timeout %v is not a number of seconds in 1s..%v", c.Flows.Timeout, maxTimeout)
 	c.Guests.validate(check)
+	c.Flows.Timeouts.each(func(key string, t *time.Duration) {
+		check(*t >= time.Second && *t <= maxSoftTimeout, "flows.timeouts.%s %v is not in 1s..%v", key, *t, maxSoftTimeout)
+	})
 	check(c.Mbufs >= 1024, "mbufs %d is fewer than 1024", c.Mbufs)
 	return errors.Join(errs...)
 }

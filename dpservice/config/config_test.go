@@ -73,13 +73,19 @@ func TestWithoutFile(t *testing.T) {
 
 func TestWholeFile(t *testing.T) {
 	cfg, err := run(t, demo+`
-flows: {capacity: 1000, max_offload: 10, timeout: 2s}
+flows: {capacity: 1000, max_offload: 10, timeout: 2s, timeouts: {tcp_new: 3s, tcp_established: 4s, tcp_closing: 5s, udp: 6s, icmp: 7s, other: 8s}}
 guests: {dns: ["10.0.0.53", "fd00::53"], mtu: 1400, lease_time: 1h}
 mbufs: 4096
 log_level: warn
 `, nil, nil)
 	require.NoError(t, err)
-	assert.Equal(t, Flows{Capacity: 1000, MaxOffload: 10, Timeout: 2 * time.Second}, cfg.Flows)
+	assert.Equal(t, Flows{
+		Capacity: 1000, MaxOffload: 10, Timeout: 2 * time.Second,
+		Timeouts: Timeouts{
+			TCPNew: 3 * time.Second, TCPEstablished: 4 * time.Second, TCPClosing: 5 * time.Second,
+			UDP: 6 * time.Second, ICMP: 7 * time.Second, Other: 8 * time.Second,
+		},
+	}, cfg.Flows)
 	dns := []netip.Addr{netip.MustParseAddr("10.0.0.53"), netip.MustParseAddr("fd00::53")}
 	assert.Equal(t, Guests{DNS: dns, MTU: 1400, LeaseTime: time.Hour}, cfg.Guests)
 	assert.Equal(t, 4096, cfg.Mbufs)
@@ -110,6 +116,8 @@ func TestErrorsNameTheCulprit(t *testing.T) {
 		"multicast router":   {text: demo, args: []string{"--router-mac=33:33:00:00:00:01"}, want: "--router-mac"},
 		"bad environment":    {text: demo, env: map[string]string{"DPSERVICE_MBUFS": "x"}, want: "DPSERVICE_MBUFS"},
 		"bad timeout":        {text: demo, args: []string{"--flow-timeout=1500ms"}, want: "flows.timeout"},
+		"bad UDP timeout":    {text: demo, args: []string{"--flow-timeout-udp=999ms"}, want: "flows.timeouts.udp"},
+		"long timeout":       {text: demo, args: []string{"--flow-timeout-tcp-established=25h"}, want: "flows.timeouts.tcp_established"},
 		"bad pattern":        {text: demo, args: []string{"--vfs=["}, want: "ports.vfs"},
 		"no name server":     {text: demo, args: []string{"--guest-dns=x"}, want: "--guest-dns"},
 		"multicast DNS":      {text: demo, args: []string{"--guest-dns=10.0.0.1,224.0.0.1"}, want: "guests.dns"},

@@ -53,7 +53,7 @@ var settings = []setting{
 		c.Flows.MaxOffload, err = strconv.Atoi(v)
 		return err
 	}},
-	{"flow-timeout", "`time` without a packet after which a flow is forgotten", func(c *Config, v string) (err error) {
+	{"flow-timeout", "`time` without a packet after which a flow in the NIC is forgotten", func(c *Config, v string) (err error) {
 		c.Flows.Timeout, err = time.ParseDuration(v)
 		return err
 	}},
@@ -69,6 +69,12 @@ var settings = []setting{
 		c.Guests.LeaseTime, err = time.ParseDuration(v)
 		return err
 	}},
+	timeoutSetting("tcp-new", "TCP connection without an answer", func(t *Timeouts) *time.Duration { return &t.TCPNew }),
+	timeoutSetting("tcp-established", "TCP connection", func(t *Timeouts) *time.Duration { return &t.TCPEstablished }),
+	timeoutSetting("tcp-closing", "TCP connection that ends", func(t *Timeouts) *time.Duration { return &t.TCPClosing }),
+	timeoutSetting("udp", "UDP flow", func(t *Timeouts) *time.Duration { return &t.UDP }),
+	timeoutSetting("icmp", "flow of ICMP or ICMPv6", func(t *Timeouts) *time.Duration { return &t.ICMP }),
+	timeoutSetting("other", "flow of another protocol", func(t *Timeouts) *time.Duration { return &t.Other }),
 	{"mbufs", "`number` of packet buffers", func(c *Config, v string) (err error) {
 		c.Mbufs, err = strconv.Atoi(v)
 		return err
@@ -88,6 +94,15 @@ func parseAddrs(v string) ([]netip.Addr, error) {
 		all = append(all, ip)
 	}
 	return all, nil
+}
+
+// timeoutSetting is a timeout of flows in software.
+func timeoutSetting(name, what string, field func(*Timeouts) *time.Duration) setting {
+	usage := fmt.Sprintf("`time` without a packet after which a %s is forgotten in software", what)
+	return setting{"flow-timeout-" + name, usage, func(c *Config, v string) (err error) {
+		*field(&c.Flows.Timeouts), err = time.ParseDuration(v)
+		return err
+	}}
 }
 
 // variable is the name of the setting in the environment.

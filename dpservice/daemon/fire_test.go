@@ -75,12 +75,11 @@ type fakeGraph struct {
 	offloaded map[uint64]bool
 }
 
-func (*fakeGraph) SetInterface(vnet.Attachment) error               { return nil }
-func (*fakeGraph) DeleteInterface(uint16) error                     { return nil }
-func (*fakeGraph) AddRoute(vnet.Route) error                        { return nil }
-func (*fakeGraph) DeleteRoute(vnet.Route) error                     { return nil }
-func (g *fakeGraph) FlowEvents() <-chan graph.FlowEvent             { return g.events }
-func (*fakeGraph) Flows(uint64, int) (all []graph.Flow, end uint64) { return nil, 0 }
+func (*fakeGraph) SetInterface(vnet.Attachment) error   { return nil }
+func (*fakeGraph) DeleteInterface(uint16) error         { return nil }
+func (*fakeGraph) AddRoute(vnet.Route) error            { return nil }
+func (*fakeGraph) DeleteRoute(vnet.Route) error         { return nil }
+func (g *fakeGraph) FlowEvents() <-chan graph.FlowEvent { return g.events }
 
 func (g *fakeGraph) SetOffloaded(id uint64, on bool) error {
 	g.mu.Lock()

@@ -47,6 +47,7 @@ func (s system) Info() api.SystemInfoResult {
 		Lcores:        api.Lcores{Main: mainLcore, Workers: s.d.workers()},
 		NIC:           api.NIC{Driver: s.d.ports.Driver()},
 		Underlay:      api.Underlay{IP: s.d.cfg.Underlay.IP.String()},
+		Flows:         s.flowTable(),
 	}
 	if s.d.nic != nil {
 		info.NIC.PortNaming = s.d.nic.Names()
@@ -57,32 +58,70 @@ func (s system) Info() api.SystemInfoResult {
 	return info
 }
 
-type flows struct{ d *daemon }
-
-func (f flows) Flows(cursor uint64, limit int) ([]server.Flow, uint64, error) {
-	var found []graph.Flow
-	var next uint64
-	if f.d.flows != nil {
-		found, next = f.d.flows.Flows(cursor, limit)
-	} else {
-		found, next = f.d.graph.Flows(cursor, limit)
+func (s system) flowTable() api.FlowTable {
+	t := s.d.graph.FlowTable()
+	table := api.FlowTable{Known: t.Flows, Capacity: t.Capacity, Overflow: t.Overflow}
+	if s.d.flows != nil {
+		o := s.d.flows.Stats()
+		table.Rules, table.MaxRules = o.Rules, s.d.cfg.Flows.MaxOffload
+		table.Created, table.Aged, table.Refused, table.Limited = o.Created, o.Aged, o.Refused, o.Limited
 	}
-	ids := map[uint16]string{}
-	for _, a := range f.d.vnet.Attachments() {
-		ids[a.Index] = a.ID
-	}
-	list := make([]server.Flow, len(found))
-	for i, flow := range found {
-		list[i] = f.describe(flow, ids[flow.Key.Interface])
-	}
-	return list, next, nil
+	return table
 }
 
-func (f flows) describe(flow graph.Flow, iface string) server.Flow {
+type flows struct{ d *daemon }
+
+// maxScan is how many flows are looked at for an answer. A filter that few flows fit must not keep the control CPU busy
+// for long.
+const maxScan = 1 << 16
+
+// Flows implements server.Flows. The worker is not disturbed: its table is read beside it.
+func (f flows) Flows(cursor uint64, limit int, fits func(server.Flow) bool) ([]server.Flow, uint64, error) {
+	names := f.names()
+	var list []server.Flow
+	for scanned := 0; len(list) < limit && scanned < maxScan; {
+		found, next := f.d.graph.Flows(cursor, limit-len(list))
+		for _, flow := range found {
+			described := names.describe(flow)
+			if !fits(described) {
+				continue
+			}
+			if f.d.flows != nil {
+				f.d.flows.Count(&flow)
+				described.Packets, described.Bytes, described.Idle = flow.Packets, flow.Bytes, flow.Idle
+			}
+			list = append(list, described)
+		}
+		if cursor = next; cursor == 0 {
+			break
+		}
+		scanned += len(found)
+	}
+	return list, cursor, nil
+}
+
+// flowNames are what the numbers in flows mean to people.
+type flowNames struct {
+	interfaces map[uint16]string // by index
+	ports      map[uint16]string
+}
+
+func (f flows) names() flowNames {
+	n := flowNames{interfaces: map[uint16]string{}, ports: map[uint16]string{}}
+	for _, a := range f.d.vnet.Attachments() {
+		n.interfaces[a.Index] = a.ID
+	}
+	for _, p := range f.d.ports.List() {
+		n.ports[p.ID] = p.Name
+	}
+	return n
+}
+
+func (n flowNames) describe(flow graph.Flow) server.Flow {
 	s := server.Flow{
-		ID: flow.ID, Interface: iface, FromGuest: flow.Key.Origin == graph.FromGuest, VNI: flow.VNI,
+		ID: flow.ID, Interface: n.interfaces[flow.Key.Interface], FromGuest: flow.Key.Origin == graph.FromGuest, VNI: flow.VNI,
 		Src: flow.Key.Src, Dst: flow.Key.Dst, Proto: flow.Key.Proto, SrcPort: flow.Key.SrcPort, DstPort: flow.Key.DstPort,
-		InPort: f.d.portName(flow.Verdict.InPort), OutPort: f.d.portName(flow.Verdict.TxPort), Action: action(flow.Verdict.Kind),
+		InPort: n.ports[flow.Verdict.InPort], OutPort: n.ports[flow.Verdict.TxPort], Action: action(flow.Verdict.Kind),
 		State: flow.State.String(), Offloaded: flow.Offloaded, Packets: flow.Packets, Bytes: flow.Bytes, Idle: flow.Idle,
 	}
 	if isICMP(flow.Key.Proto) {

@@ -22,7 +22,6 @@ type Graph interface {
 	FlowEvents() <-chan graph.FlowEvent
 	SetOffloaded(id uint64, on bool) error
 	DeleteFlow(id uint64) error
-	Flows(cursor uint64, limit int) (flows []graph.Flow, next uint64)
 }
 
 // NIC is where the rules stand. A *nic.NIC is one.
@@ -260,16 +259,8 @@ func (m *Manager) ReleasePort(id uint16, do func() error) error {
 	return do()
 }
 
-// Flows lists up to limit flows from cursor on, as the graph does, and counts what the NIC has forwarded.
-func (m *Manager) Flows(cursor uint64, limit int) ([]graph.Flow, uint64) {
-	flows, next := m.cfg.Graph.Flows(cursor, limit)
-	for i := range flows {
-		m.addCounters(&flows[i])
-	}
-	return flows, next
-}
-
-func (m *Manager) addCounters(f *graph.Flow) {
+// Count adds to a flow's counters what the NIC has forwarded.
+func (m *Manager) Count(f *graph.Flow) {
 	m.mu.Lock()
 	r := m.rules[f.ID]
 	m.mu.Unlock()

@@ -6,16 +6,30 @@ import "time"
 
 // SystemInfoResult is the result of system.info.
 type SystemInfoResult struct {
-	APIVersion    string   `json:"api_version"` // filled in by the server
-	Version       string   `json:"version"`     // of dpservice
-	DPDKVersion   string   `json:"dpdk_version"`
-	GoVersion     string   `json:"go_version"`
-	PID           int      `json:"pid"`
-	UptimeSeconds float64  `json:"uptime_seconds"`
-	Offload       bool     `json:"offload"`
-	Lcores        Lcores   `json:"lcores"`
-	NIC           NIC      `json:"nic"`
-	Underlay      Underlay `json:"underlay"`
+	APIVersion    string    `json:"api_version"` // filled in by the server
+	Version       string    `json:"version"`     // of dpservice
+	DPDKVersion   string    `json:"dpdk_version"`
+	GoVersion     string    `json:"go_version"`
+	PID           int       `json:"pid"`
+	UptimeSeconds float64   `json:"uptime_seconds"`
+	Offload       bool      `json:"offload"`
+	Lcores        Lcores    `json:"lcores"`
+	NIC           NIC       `json:"nic"`
+	Underlay      Underlay  `json:"underlay"`
+	Flows         FlowTable `json:"flows"`
+}
+
+// FlowTable says how full the flow table is, and how the offload of flows fares.
+type FlowTable struct {
+	Known    int    `json:"known"`     // flows in the table
+	Capacity int    `json:"capacity"`  // of the table
+	Overflow uint64 `json:"overflow"`  // packets that found it full: forwarded, but neither counted by flow nor offloaded
+	Rules    int    `json:"rules"`     // flows with a rule in the NIC
+	MaxRules int    `json:"max_rules"` // as configured
+	Created  uint64 `json:"created"`   // rules, ever
+	Aged     uint64 `json:"aged"`      // rules that saw no packet for their timeout
+	Refused  uint64 `json:"refused"`   // times a flow stayed in software since the NIC refused its rule
+	Limited  uint64 `json:"limited"`   // times a flow stayed in software since there were max_rules
 }
 
 // Lcores says which lcores do what.
@@ -161,6 +175,8 @@ type FlowFilter struct {
 	SrcPort   *uint16 `json:"src_port,omitempty"`
 	DstPort   *uint16 `json:"dst_port,omitempty"`
 	Offloaded *bool   `json:"offloaded,omitempty"`
+	Address   string  `json:"address,omitempty"` // either source or destination
+	State     string  `json:"state,omitempty"`   // new, established or closing
 }
 
 // FlowListParams are the parameters of flow.list.

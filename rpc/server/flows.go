@@ -5,7 +5,9 @@ package server
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 
 	"dpservice/rpc/api"
 )
@@ -13,10 +15,9 @@ import (
 // protocols are the names of the protocols that flows have.
 var protocols = map[uint8]string{1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6"}
 
-// flowList lists the flows that fit the filter. An answer may hold fewer flows than the limit although more follow:
-// the dataplane is asked for no more flows at once than the answer has room for, so when the room gets small, a
-// next answer is cheaper.
-func (c calls) flowList(ctx context.Context, p api.FlowListParams) (api.FlowListResult, error) {
+// flowList lists the flows that fit the filter. An answer may hold fewer flows than the limit, or none, although more
+// follow: so it comes soon, however many flows there are.
+func (c calls) flowList(_ context.Context, p api.FlowListParams) (api.FlowListResult, error) {
 	limit, cursor, err := flowPage(p)
 	if err != nil {
 		return api.FlowListResult{}, err
@@ -25,26 +26,14 @@ func (c calls) flowList(ctx context.Context, p api.FlowListParams) (api.FlowList
 	if err != nil {
 		return api.FlowListResult{}, err
 	}
-	result := api.FlowListResult{Flows: []api.Flow{}}
-	for room := limit; room > limit/2; room = limit - len(result.Flows) {
-		flows, next, err := c.Flows.Flows(cursor, room)
-		if err != nil {
-			return api.FlowListResult{}, err
-		}
-		for _, f := range flows {
-			if fits.match(f) {
-				result.Flows = append(result.Flows, toFlow(f))
-			}
-		}
-		if next == 0 {
-			return result, nil
-		}
-		if err := ctx.Err(); err != nil {
-			return api.FlowListResult{}, err
-		}
-		cursor = next
+	flows, next, err := c.Flows.Flows(cursor, limit, fits.match)
+	if err != nil {
+		return api.FlowListResult{}, err
 	}
-	result.NextCursor = strconv.FormatUint(cursor, 10)
+	result := api.FlowListResult{Flows: convert(flows, toFlow)}
+	if next != 0 {
+		result.NextCursor = strconv.FormatUint(next, 10)
+	}
 	return result, nil
 }
 
@@ -67,11 +56,14 @@ func flowPage(p api.FlowListParams) (limit int, cursor uint64, err error) {
 	return limit, cursor, nil
 }
 
+// flowStates are the states that flows have.
+var flowStates = []string{"new", "established", "closing"}
+
 // flowFilter is an api.FlowFilter, parsed.
 type flowFilter struct {
 	api.FlowFilter
-	src, dst netip.Addr
-	proto    *uint8
+	src, dst, address netip.Addr
+	proto             *uint8
 }
 
 func newFlowFilter(in api.FlowFilter) (flowFilter, error) {
@@ -82,6 +74,12 @@ func newFlowFilter(in api.FlowFilter) (flowFilter, error) {
 	}
 	if f.dst, err = parseAddr("filter.dst", in.Dst); err != nil {
 		return f, err
+	}
+	if f.address, err = parseAddr("filter.address", in.Address); err != nil {
+		return f, err
+	}
+	if in.State != "" && !slices.Contains(flowStates, in.State) {
+		return f, invalid("field %q: %q is not %s", "filter.state", in.State, strings.Join(flowStates, ", "))
 	}
 	f.proto, err = parseProto("filter.proto", in.Proto)
 	return f, err
@@ -111,6 +109,8 @@ func (f flowFilter) match(flow Flow) bool {
 		fits(f.VNI, flow.VNI) &&
 		(!f.src.IsValid() || f.src == flow.Src) &&
 		(!f.dst.IsValid() || f.dst == flow.Dst) &&
+		(!f.address.IsValid() || f.address == flow.Src || f.address == flow.Dst) &&
+		(f.State == "" || f.State == flow.State) &&
 		fits(f.proto, flow.Proto) &&
 		fits(f.SrcPort, flow.SrcPort) &&
 		fits(f.DstPort, flow.DstPort) &&

@@ -60,6 +60,7 @@ func TestInvalidParams(t *testing.T) {
 		{api.MethodRouteDelete, `{"vni":1,"prefix":"10.0.0.0/8","next_hop_ip":"x"}`, `field "next_hop_ip": "x" is not an IP address`},
 		{api.MethodFlowList, `{"limit":0}`, `field "limit": want 1 to 1000`},
 		{api.MethodFlowList, `{"limit":1001}`, `field "limit": want 1 to 1000`},
+		{api.MethodFlowList, `{"filter":{"state":"old"}}`, `field "filter.state": "old" is not new, established, closing`},
 		{api.MethodFlowList, `{"cursor":"x"}`, `field "cursor": "x" is not a next_cursor of flow.list`},
 		{api.MethodFlowList, `{"filter":{"source":"x"}}`, `unknown field "filter.source"`},
 		{api.MethodFlowList, `{"filter":{"src":"x"}}`, `field "filter.src": "x" is not an IP address`},
@@ -262,6 +263,9 @@ func TestFlows(t *testing.T) {
 		`{"proto":"6","src_port":40000}`:             {1},
 		`{"dst_port":5201,"offloaded":true}`:         {1},
 		`{"offloaded":false}`:                        {2},
+		`{"address":"10.0.0.2"}`:                     {1},
+		`{"address":"fd00::9","state":"new"}`:        {2},
+		`{"state":"closing"}`:                        nil,
 		`{"dst":"10.0.0.2","proto":"udp","vni":100}`: nil,
 	}
 	for filter, want := range filters {

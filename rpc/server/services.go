@@ -54,9 +54,10 @@ type Routes interface {
 
 // Flows lists the flows that the dataplane knows.
 type Flows interface {
-	// Flows returns the flows from cursor on (0: the first ones), at most limit, and the cursor of those that
-	// follow; 0 if there are none. Fewer than limit does not mean that there are no more.
-	Flows(cursor uint64, limit int) (flows []Flow, next uint64, err error)
+	// Flows returns the flows from cursor on (0: the first ones) that fit, at most limit, and the cursor of those that
+	// follow; 0 if there are none. Fewer than limit does not mean that there are no more: it looks at a bounded number
+	// of flows. What fits is asked before the NIC's counters are added.
+	Flows(cursor uint64, limit int, fits func(Flow) bool) (flows []Flow, next uint64, err error)
 }
 
 // Flow is one flow as the dataplane knows it.

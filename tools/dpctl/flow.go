@@ -59,12 +59,15 @@ func (a *app) flowList() *cobra.Command {
 	flags.Uint32Var(&vni, "vni", 0, "only those of this virtual network")
 	flags.StringVar(&f.Src, "src", "", "only those from this address")
 	flags.StringVar(&f.Dst, "dst", "", "only those to this address")
+	flags.StringVar(&f.Address, "address", "", "only those from or to this address")
+	flags.StringVar(&f.State, "state", "", "only those in this state: new, established or closing")
 	flags.StringVar(&f.Proto, "proto", "", "only those of this protocol: tcp, udp, icmp, icmp6 or a number")
 	flags.Uint16Var(&srcPort, "src-port", 0, "only those from this TCP or UDP port")
 	flags.Uint16Var(&dstPort, "dst-port", 0, "only those to this TCP or UDP port")
 	flags.BoolVar(&offloaded, "offloaded", false, "only those that the NIC forwards by itself; with =false only the others")
 	flags.IntVar(&limit, "limit", 0, "at most so many (default all)")
 	complete(cmd, "interface", a.interfaceIDs)
+	fixed(cmd, "state", "new", "established", "closing")
 	fixed(cmd, "proto", "tcp", "udp", "icmp", "icmp6")
 	return cmd
 }

@@ -108,6 +108,9 @@ func writeInfo(w io.Writer, i api.SystemInfoResult) {
 		{"NIC", fmt.Sprintf("%s, ports in rules named by %s", i.NIC.Driver, i.NIC.PortNaming)},
 		{"Underlay address", i.Underlay.IP},
 		{"Router's MAC", router},
+		{"Flows", fmt.Sprintf("%d of at most %d; %d packets found the table full", i.Flows.Known, i.Flows.Capacity, i.Flows.Overflow)},
+		{"Flows in the NIC", fmt.Sprintf("%d of at most %d; %d ever, %d aged, %d refused, %d over the limit",
+			i.Flows.Rules, i.Flows.MaxRules, i.Flows.Created, i.Flows.Aged, i.Flows.Refused, i.Flows.Limited)},
 	})
 }
 

@@ -121,6 +121,7 @@ func (system) Info() api.SystemInfoResult {
 		Lcores:        api.Lcores{Main: 0, Workers: []int{1}},
 		NIC:           api.NIC{Driver: pf0, PortNaming: "represented_port"},
 		Underlay:      api.Underlay{IP: "fc00:1::1", RouterMAC: "02:00:00:00:00:01"},
+		Flows:         api.FlowTable{Known: 2, Capacity: 65536, Overflow: 3, Rules: 1, MaxRules: 32768, Created: 4, Aged: 2, Refused: 1},
 	}
 }
 
@@ -233,14 +234,20 @@ func (f *Fake) DeleteRoute(r vnet.Route) error {
 
 type flows struct{ *Fake }
 
-func (f flows) Flows(cursor uint64, limit int) ([]server.Flow, uint64, error) {
+func (f flows) Flows(cursor uint64, limit int, fits func(server.Flow) bool) ([]server.Flow, uint64, error) {
 	first := min(int(cursor), len(f.FlowTable))
 	end := min(first+limit, len(f.FlowTable))
 	next := uint64(end)
 	if end == len(f.FlowTable) {
 		next = 0
 	}
-	return f.FlowTable[first:end], next, f.Err
+	var fit []server.Flow
+	for _, flow := range f.FlowTable[first:end] {
+		if fits(flow) {
+			fit = append(fit, flow)
+		}
+	}
+	return fit, next, f.Err
 }
 
 type rules struct{}
