@@ -24,7 +24,7 @@ in front of the copy and sends it to the sink node. The packets themselves go on
   dpctl capture status
   dpctl capture stop`,
 	}
-	cmd.AddCommand(a.captureStart(), a.captureStop(), a.captureStatus())
+	cmd.AddCommand(a.captureStart(), a.captureStop(), a.captureStatus(), a.captureReceive())
 	return cmd
 }
 

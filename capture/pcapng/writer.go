@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package pcapng writes capture files in the pcapng format: one section, little endian, times in nanoseconds.
+package pcapng
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"time"
+)
+
+// LinkEthernet is the link type of Ethernet frames.
+const LinkEthernet = 1
+
+// MaxPacket is how many bytes of a packet can be written at most, which is what Wireshark reads.
+const MaxPacket = 262144
+
+// maxOption bounds the text of an option, whose length is written in 16 bits.
+const maxOption = 4096
+
+// bufferSize is how much is collected before it is written.
+const bufferSize = 1 << 20
+
+const (
+	blockSection    = 0x0a0d0d0a
+	blockInterface  = 1
+	blockStatistics = 5
+	blockPacket     = 6
+
+	byteOrderMagic = 0x1a2b3c4d
+)
+
+// Options of blocks. Their numbers are each block's own, but for the first two.
+const (
+	optEnd     = 0
+	optComment = 1
+
+	optSectionHardware    = 2
+	optSectionOS          = 3
+	optSectionApplication = 4
+
+	optInterfaceName        = 2
+	optInterfaceDescription = 3
+	optInterfaceResolution  = 9
+
+	optStatisticsStart    = 2
+	optStatisticsEnd      = 3
+	optStatisticsReceived = 4
+	optStatisticsOSDrop   = 7
+)
+
+// Section says where a file comes from. Empty fields are not written.
+type Section struct {
+	Hardware    string
+	OS          string
+	Application string
+	Comment     string
+}
+
+// Interface says whose packets have its number.
+type Interface struct {
+	Name        string
+	Description string
+	Comment     string
+	SnapLen     uint32 // 0 is no limit
+}
+
+// Statistics are the counters of an interface.
+type Statistics struct {
+	Start, End time.Time
+	Received   uint64 // packets
+	Dropped    uint64 // packets that the operating system had no room for
+}
+
+// Writer writes one section. What it has is written when the buffer is full, and by Flush. After an error it writes
+// nothing more, and returns the error again. It is not safe for concurrent use.
+type Writer struct {
+	w          io.Writer
+	buf        []byte
+	written    int64
+	interfaces int
+	err        error
+}
+
+// NewWriter begins a section.
+func NewWriter(w io.Writer, s Section) *Writer {
+	p := &Writer{w: w, buf: make([]byte, 0, bufferSize+MaxPacket)}
+	start := p.begin(blockSection)
+	p.u32(byteOrderMagic)
+	p.u16(1) // version 1.0
+	p.u16(0)
+	p.u64(^uint64(0)) // the section's length is not known
+	p.text(optSectionHardware, s.Hardware)
+	p.text(optSectionOS, s.OS)
+	p.text(optSectionApplication, s.Application)
+	p.text(optComment, s.Comment)
+	p.end(start)
+	return p
+}
+
+// AddInterface describes an interface and returns its number.
+func (p *Writer) AddInterface(i Interface) int {
+	start := p.begin(blockInterface)
+	p.u16(LinkEthernet)
+	p.u16(0)
+	p.u32(i.SnapLen)
+	p.text(optInterfaceName, i.Name)
+	p.text(optInterfaceDescription, i.Description)
+	p.text(optComment, i.Comment)
+	p.option(optInterfaceResolution, []byte{9}) // 10^-9 s
+	p.end(start)
+	p.interfaces++
+	return p.interfaces - 1
+}
+
+// Packet writes a packet of an interface. It had length bytes, of which data are the first. The time is in nanoseconds since
+// 1970.
+func (p *Writer) Packet(number int, at int64, data []byte, length int) error {
+	if number < 0 || number >= p.interfaces {
+		return fmt.Errorf("pcapng: there is no interface %d", number)
+	}
+	if len(data) > MaxPacket || length < len(data) {
+		return fmt.Errorf("pcapng: %d bytes of a packet of %d", len(data), length)
+	}
+	start := p.begin(blockPacket)
+	p.u32(uint32(number))
+	p.time(at)
+	p.u32(uint32(len(data)))
+	p.u32(uint32(length))
+	p.padded(data)
+	p.endBlock(start)
+	if len(p.buf) >= bufferSize {
+		return p.Flush()
+	}
+	return p.err
+}
+
+// Statistics writes the counters of an interface, as of now.
+func (p *Writer) Statistics(number int, s Statistics) {
+	start := p.begin(blockStatistics)
+	p.u32(uint32(number))
+	p.time(s.End.UnixNano())
+	p.option(optStatisticsStart, timestamp(s.Start))
+	p.option(optStatisticsEnd, timestamp(s.End))
+	p.option(optStatisticsReceived, binary.LittleEndian.AppendUint64(nil, s.Received))
+	p.option(optStatisticsOSDrop, binary.LittleEndian.AppendUint64(nil, s.Dropped))
+	p.end(start)
+}
+
+// Flush writes what is in the buffer.
+func (p *Writer) Flush() error {
+	if p.err == nil && len(p.buf) > 0 {
+		_, p.err = p.w.Write(p.buf)
+		p.written += int64(len(p.buf))
+		p.buf = p.buf[:0]
+	}
+	return p.err
+}
+
+// Size is how long the section is by now, the buffer included.
+func (p *Writer) Size() int64 { return p.written + int64(len(p.buf)) }
+
+// begin begins a block and returns where it does.
+func (p *Writer) begin(kind uint32) int {
+	if p.err != nil {
+		p.buf = p.buf[:0] // nobody will read it
+	}
+	start := len(p.buf)
+	p.u32(kind)
+	p.u32(0) // the length, which end fills in
+	return start
+}
+
+// end ends a block that has options.
+func (p *Writer) end(start int) {
+	p.u16(optEnd)
+	p.u16(0)
+	p.endBlock(start)
+}
+
+func (p *Writer) endBlock(start int) {
+	length := uint32(len(p.buf) - start + 4)
+	binary.LittleEndian.PutUint32(p.buf[start+4:], length)
+	p.u32(length)
+}
+
+func (p *Writer) text(code uint16, s string) {
+	if s != "" {
+		p.option(code, []byte(s[:min(len(s), maxOption)]))
+	}
+}
+
+func (p *Writer) option(code uint16, value []byte) {
+	p.u16(code)
+	p.u16(uint16(len(value)))
+	p.padded(value)
+}
+
+// padded writes bytes up to a multiple of 4.
+func (p *Writer) padded(b []byte) {
+	p.buf = append(p.buf, b...)
+	p.buf = append(p.buf, 0, 0, 0)[:len(p.buf)+-len(b)&3]
+}
+
+func (p *Writer) time(ns int64) {
+	p.u32(uint32(ns >> 32))
+	p.u32(uint32(ns))
+}
+
+func timestamp(t time.Time) []byte {
+	ns := t.UnixNano()
+	return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, uint32(ns>>32)), uint32(ns))
+}
+
+func (p *Writer) u16(v uint16) { p.buf = binary.LittleEndian.AppendUint16(p.buf, v) }
+func (p *Writer) u32(v uint32) { p.buf = binary.LittleEndian.AppendUint32(p.buf, v) }
+func (p *Writer) u64(v uint64) { p.buf = binary.LittleEndian.AppendUint64(p.buf, v) }

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pcapng_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket/layers"
+	"github.com/google/gopacket/pcapgo"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"dpservice/capture/pcapng"
+)
+
+// What is written is read back by another implementation, whatever the packets' lengths.
+func TestWriterIsRead(t *testing.T) {
+	var file bytes.Buffer
+	w := pcapng.NewWriter(&file, pcapng.Section{OS: "linux", Hardware: "amd64", Application: "test", Comment: "a session"})
+	first := w.AddInterface(pcapng.Interface{Name: "vm-1", Description: "label 7", Comment: "captured"})
+	second := w.AddInterface(pcapng.Interface{Name: "pf0"})
+	at := time.Date(2026, 11, 24, 12, 0, 0, 123456789, time.UTC)
+	for n := range 10 {
+		require.NoError(t, w.Packet(second, at.UnixNano()+int64(n), bytes.Repeat([]byte{byte(n)}, n), n+1))
+	}
+	w.Statistics(first, pcapng.Statistics{Start: at, End: at.Add(time.Second), Received: 3, Dropped: 2})
+	require.NoError(t, w.Flush())
+	assert.EqualValues(t, file.Len(), w.Size())
+
+	r, err := pcapgo.NewNgReader(&file, pcapgo.NgReaderOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, pcapgo.NgSectionInfo{OS: "linux", Hardware: "amd64", Application: "test", Comment: "a session"}, r.SectionInfo())
+	for n := range 10 {
+		data, info, err := r.ReadPacketData()
+		require.NoError(t, err)
+		assert.Len(t, data, n)
+		assert.Equal(t, n+1, info.Length)
+		assert.Equal(t, second, info.InterfaceIndex)
+		assert.True(t, at.Add(time.Duration(n)).Equal(info.Timestamp), info.Timestamp)
+	}
+	_, _, err = r.ReadPacketData()
+	require.ErrorIs(t, err, io.EOF)
+	require.Equal(t, 2, r.NInterfaces())
+	i, err := r.Interface(first)
+	require.NoError(t, err)
+	assert.Equal(t, "vm-1", i.Name)
+	assert.Equal(t, "label 7", i.Description)
+	assert.Equal(t, "captured", i.Comment)
+	assert.Equal(t, layers.LinkTypeEthernet, i.LinkType)
+	assert.EqualValues(t, 3, i.Statistics.PacketsReceived)
+}
+
+func TestWriterRefuses(t *testing.T) {
+	w := pcapng.NewWriter(io.Discard, pcapng.Section{})
+	require.Error(t, w.Packet(0, 0, nil, 0), "no interface yet")
+	number := w.AddInterface(pcapng.Interface{})
+	require.Error(t, w.Packet(number, 0, []byte{1, 2}, 1), "more data than the packet had")
+	require.Error(t, w.Packet(number, 0, make([]byte, pcapng.MaxPacket+1), pcapng.MaxPacket+1))
+}
+
+var errFull = errors.New("disk full")
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errFull }
+
+// An error stays, and packets after it take no memory.
+func TestWriterFails(t *testing.T) {
+	w := pcapng.NewWriter(full{}, pcapng.Section{})
+	number := w.AddInterface(pcapng.Interface{})
+	data := make([]byte, pcapng.MaxPacket)
+	var err error
+	for range 100 {
+		err = w.Packet(number, 0, data, len(data))
+	}
+	require.ErrorIs(t, err, errFull)
+	require.ErrorIs(t, w.Flush(), errFull)
+}
+
+// Text of any length leaves a file that can be read.
+func FuzzText(f *testing.F) {
+	f.Add("vm-1", "", "comment")
+	f.Add(string(make([]byte, 70000)), "a", "\xff")
+	f.Fuzz(func(t *testing.T, name, description, comment string) {
+		var file bytes.Buffer
+		w := pcapng.NewWriter(&file, pcapng.Section{Comment: comment})
+		number := w.AddInterface(pcapng.Interface{Name: name, Description: description, Comment: comment})
+		require.NoError(t, w.Packet(number, 1, []byte(name)[:min(len(name), pcapng.MaxPacket)], len(name)))
+		require.NoError(t, w.Flush())
+		r, err := pcapgo.NewNgReader(&file, pcapgo.NgReaderOptions{})
+		require.NoError(t, err)
+		data, _, err := r.ReadPacketData()
+		require.NoError(t, err)
+		assert.Equal(t, name[:min(len(name), pcapng.MaxPacket)], string(data))
+	})
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package receive is the sink's side of a capture: it takes copies from a UDP port and writes the frames in them to
+// pcapng files, with an interface for each sender. It needs neither DPDK nor a daemon.
+package receive
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"time"
+)
+
+const (
+	// idle is how long a read waits for a first copy, and so how late an end is noticed at most.
+	idle = 100 * time.Millisecond
+	// gather is how long after a first copy reading begins: so that busy senders do not have to wake the reader for each.
+	gather = time.Millisecond
+	// drainTime bounds how long reading goes on at the end, when senders do not stop.
+	drainTime = time.Second
+
+	vxlanLen    = 8
+	vxlanHasVNI = 0x08
+)
+
+// Sender is what the copies of one interface have in common.
+type Sender struct {
+	Node  netip.Addr // the hypervisor's underlay address
+	Label uint32     // the interface's; 0 if the copy has none
+}
+
+// Config says what to receive and where to put it.
+type Config struct {
+	Listen netip.AddrPort
+	VXLAN  bool // the copies have a VXLAN header
+	Output Output
+	// Packets and Duration end the reception, unless they are 0.
+	Packets  uint64
+	Duration time.Duration
+	// Describe says what is known of a sender. It is called once for each in every file, and may be nil.
+	Describe func(Sender) Description
+	// Ready, unless it is nil, is called once copies are taken, with the bytes that the kernel can hold until they are read.
+	Ready func(buffer int)
+	// Progress, unless it is nil, is called about once a second.
+	Progress func(Counters)
+}
+
+// Description is what is known of a sender.
+type Description struct {
+	Name    string // empty if it is not known
+	Comment string
+}
+
+// Counters count what has been received so far.
+type Counters struct {
+	Packets   uint64
+	Bytes     uint64 // of the frames
+	Dropped   uint64 // copies that the kernel had no room for
+	Malformed uint64 // datagrams that are no copies
+	Senders   int
+}
+
+// Run receives until ctx ends, a limit is reached, the output's reader is gone, or something fails. Then what has arrived is
+// written, and the files are complete. Only the last of these is an error.
+func Run(ctx context.Context, c Config) (Counters, error) {
+	s, err := listen(c.Listen)
+	if err != nil {
+		return Counters{}, err
+	}
+	defer s.close()
+	files, err := openFiles(c)
+	if err != nil {
+		return Counters{}, err
+	}
+	r := &receiver{config: c, socket: s, files: files, left: c.Packets}
+	if r.left == 0 {
+		r.left = math.MaxUint64
+	}
+	if c.Duration > 0 {
+		var cancel func()
+		ctx, cancel = context.WithTimeout(ctx, c.Duration)
+		defer cancel()
+	}
+	if c.Ready != nil {
+		c.Ready(s.buffer)
+	}
+	err = r.run(ctx)
+	r.count()
+	if closeErr := files.close(r.dropped()); err == nil {
+		err = closeErr
+	}
+	if errors.Is(err, errReaderGone) {
+		err = nil
+	}
+	return r.counters, err
+}
+
+// receiver is a reception in progress.
+type receiver struct {
+	config   Config
+	socket   *socket
+	files    *files
+	counters Counters
+	left     uint64 // copies until the limit
+	drops    uint32 // the socket's count when it was last read
+	progress time.Time
+}
+
+func (r *receiver) run(ctx context.Context) error {
+	for r.left > 0 {
+		if ctx.Err() != nil {
+			return r.drain(drainTime)
+		}
+		if err := r.socket.wait(idle); err != nil {
+			return err
+		}
+		time.Sleep(gather)
+		if err := r.drain(idle); err != nil {
+			return err
+		}
+		if err := r.files.tick(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drain takes the copies that have arrived, for this long at most.
+func (r *receiver) drain(most time.Duration) error {
+	for start := time.Now(); time.Since(start) < most && r.left > 0; {
+		r.report()
+		n, err := r.socket.read(int(min(r.left, batchLen)))
+		if err != nil || n == 0 {
+			return err
+		}
+		for i := range n {
+			if err := r.take(r.socket.get(i)); err != nil {
+				return err
+			}
+		}
+		if n < batchLen {
+			return nil
+		}
+	}
+	return nil
+}
+
+// take writes the frame in a datagram.
+func (r *receiver) take(d datagram) error {
+	label, ok := d.flowLabel, true
+	if r.config.VXLAN {
+		label, ok = d.unwrapVXLAN()
+	}
+	if !ok || len(d.data) == 0 {
+		r.counters.Malformed++
+		return nil
+	}
+	r.left--
+	r.counters.Packets++
+	r.counters.Bytes += uint64(d.length)
+	return r.files.write(Sender{d.from, label}, d, r.dropped)
+}
+
+// unwrapVXLAN removes the VXLAN header and returns its VNI. It is false for a datagram without one.
+func (d *datagram) unwrapVXLAN() (uint32, bool) {
+	if len(d.data) < vxlanLen || d.data[0]&vxlanHasVNI == 0 {
+		return 0, false
+	}
+	vni := binary.BigEndian.Uint32(d.data[4:]) >> 8
+	d.data, d.length = d.data[vxlanLen:], d.length-vxlanLen
+	return vni, true
+}
+
+// dropped counts the copies that the kernel had no room for.
+func (r *receiver) dropped() uint64 {
+	now := r.socket.drops()
+	r.counters.Dropped += uint64(now - r.drops)
+	r.drops = now
+	return r.counters.Dropped
+}
+
+func (r *receiver) count() {
+	r.counters.Senders = r.files.senders()
+	r.dropped()
+}
+
+func (r *receiver) report() {
+	if r.config.Progress == nil || time.Since(r.progress) < time.Second {
+		return
+	}
+	r.progress = time.Now()
+	r.count()
+	r.config.Progress(r.counters)
+}
+
+// String is how people read the counters.
+func (c Counters) String() string {
+	text := fmt.Sprintf("%d copies received from %d interface(s), %d bytes; %d dropped by the kernel",
+		c.Packets, c.Senders, c.Bytes, c.Dropped)
+	if c.Malformed > 0 {
+		text += fmt.Sprintf("; %d datagrams that are no copies", c.Malformed)
+	}
+	return text
+}

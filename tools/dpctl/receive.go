@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dpservice/capture/receive"
+)
+
+// receiveFlags are the flags of dpctl capture receive.
+type receiveFlags struct {
+	port                     uint16
+	listen, encap, file      string
+	names                    []string
+	rotateSize               size
+	rotateInterval, duration time.Duration
+	files                    int
+	packets                  uint64
+	stats                    bool
+}
+
+func (a *app) captureReceive() *cobra.Command {
+	var f receiveFlags
+	cmd := &cobra.Command{
+		Use:   "receive --udp-dst-port=N -w FILE|-",
+		Short: "Receive copies at the sink, and write the frames in them to pcapng files",
+		Long: `Receive the copies that arrive on a UDP port of this machine, and write the frames in them to a pcapng file. Every
+interface that copies come from is an interface of the file, with its name if the daemon's socket is at hand or --name
+tells it. It ends on Ctrl-C, on SIGTERM, at a limit, or when nobody reads its output any more; the file is then complete.
+Neither DPDK nor a daemon is needed, and root only for a larger buffer.
+
+With --rotate-size or --rotate-interval a series of files is written: FILE_00001_20261124120000.pcapng and so on.`,
+		Example: `  dpctl capture receive --udp-dst-port=3010 -w test.pcapng
+  dpctl capture receive --udp-dst-port=3010 -w - | tshark -r -
+  dpctl capture receive --udp-dst-port=3010 -w day.pcapng --rotate-size=1G --files=24 --name=7=vm-1`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := f.config(a, cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			counters, err := receive.Run(ctx, c)
+			if err != nil {
+				return failure{err}
+			}
+			fmt.Fprintln(cmd.ErrOrStderr(), counters)
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.Uint16Var(&f.port, "udp-dst-port", 0, "UDP port that the copies are sent to (required; with --encap=vxlan the default is 4789)")
+	flags.StringVar(&f.listen, "listen", "::", "this machine's IPv6 address that they are sent to")
+	flags.StringVarP(&f.file, "write", "w", "", "file to write, - for stdout (required)")
+	flags.StringVar(&f.encap, "encap", "udp", `how copies are wrapped, "udp" or "vxlan"`)
+	flags.StringSliceVar(&f.names, "name", nil, "names of interfaces: LABEL=NAME, or NODE/LABEL=NAME for one node's")
+	flags.Var(&f.rotateSize, "rotate-size", "begin a new file at this size, for example 100M")
+	flags.DurationVar(&f.rotateInterval, "rotate-interval", 0, "begin a new file after this time, for example 1h")
+	flags.IntVar(&f.files, "files", 0, "keep so many files of a series, the newest (default all)")
+	flags.Uint64Var(&f.packets, "packets", 0, "end after so many copies")
+	flags.DurationVar(&f.duration, "duration", 0, "end after this time, for example 30s")
+	flags.BoolVar(&f.stats, "stats", false, "show counters every second also where stderr is no terminal")
+	mandatory(cmd, "write")
+	fixed(cmd, "encap", "udp", "vxlan")
+	return cmd
+}
+
+// config is what the flags say, with messages on stderr.
+func (f *receiveFlags) config(a *app, stderr io.Writer) (receive.Config, error) {
+	c := receive.Config{
+		VXLAN: f.encap == "vxlan", Packets: f.packets, Duration: f.duration,
+		Output: receive.Output{Path: f.file, RotateSize: int64(f.rotateSize), RotateInterval: f.rotateInterval, Files: f.files},
+	}
+	addr, err := netip.ParseAddr(f.listen)
+	switch {
+	case err != nil || !addr.Is6() || addr.Is4In6() || addr.Zone() != "":
+		return c, fmt.Errorf("--listen: %q is not an IPv6 address", f.listen)
+	case f.encap != "udp" && f.encap != "vxlan":
+		return c, fmt.Errorf("--encap: %q is neither udp nor vxlan", f.encap)
+	case f.port == 0 && !c.VXLAN:
+		return c, errors.New("--udp-dst-port is required")
+	case f.rotateInterval < 0 || f.duration < 0 || f.files < 0:
+		return c, errors.New("--rotate-interval, --duration and --files must not be negative")
+	case f.files > 0 && f.rotateSize == 0 && f.rotateInterval == 0:
+		return c, errors.New("--files needs --rotate-size or --rotate-interval")
+	case f.file == "-" && (f.rotateSize > 0 || f.rotateInterval > 0):
+		return c, errors.New("a series of files cannot be written to stdout")
+	}
+	if f.port == 0 {
+		f.port = vxlanPort
+	}
+	c.Listen = netip.AddrPortFrom(addr, f.port)
+	if f.file == "-" {
+		c.Output.Path, c.Output.File = "", os.Stdout
+	}
+	given, err := parseNames(f.names)
+	if err != nil {
+		return c, err
+	}
+	known := &directory{app: a, given: given}
+	c.Describe = known.describe
+	c.Output.Comment = known.comment(context.Background(), c.Listen)
+	f.say(&c, stderr)
+	return c, nil
+}
+
+const vxlanPort = 4789
+
+// say shows people what goes on.
+func (f *receiveFlags) say(c *receive.Config, stderr io.Writer) {
+	listen := c.Listen
+	c.Ready = func(buffer int) {
+		fmt.Fprintf(stderr, "receiving on %s, with a buffer of %d MiB\n", listen, buffer>>20)
+	}
+	terminal := isTerminal(stderr)
+	if !f.stats && !terminal {
+		return
+	}
+	end := "\n"
+	if terminal {
+		end = "\x1b[K\r"
+	}
+	c.Progress = func(n receive.Counters) { fmt.Fprint(stderr, n.String()+end) }
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// size is a number of bytes as people write it: 100M.
+type size int64
+
+func (s *size) String() string { return strconv.FormatInt(int64(*s), 10) }
+func (s *size) Type() string   { return "size" }
+
+func (s *size) Set(text string) error {
+	shift := map[string]uint{"k": 10, "m": 20, "g": 30, "t": 40}
+	digits, by := text, uint(0)
+	if n := len(text); n > 0 {
+		if unit, ok := shift[strings.ToLower(text[n-1:])]; ok {
+			digits, by = text[:n-1], unit
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n <= 0 || n > math.MaxInt64>>by {
+		return errors.New("want a number of bytes, which may end in k, M, G or T")
+	}
+	*s = size(n << by)
+	return nil
+}
