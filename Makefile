@@ -7,11 +7,14 @@ SHELL := /bin/bash
 version := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 gobuild := go build -ldflags "-X dpservice/dpservice/version.version=$(version)"
 
+EXTCAP_DIR ?= $(HOME)/.local/lib/wireshark/extcap
+DPCTL ?= $(CURDIR)/build/dpctl
+
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lint unit cunit e2e model fuzz bench clean
+.PHONY: help setup build test demo lint unit cunit e2e model fuzz bench install-extcap clean
 
 help: ## List the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 demo: build ## Install what is missing, build, and show a capture of offloaded packets (root)
 	build/demo
@@ -69,6 +72,13 @@ model: ## Compare the test NIC with a reference on random rules and packets (roo
 bench: build ## Measure forwarding beside dpdk-testpmd, rules beside dpdk-test-flow-perf; write build/bench.json and .svg (root)
 	go build -o build/ ./tools/bench
 	build/bench
+
+# Wireshark before 4.2 looks into the system's folder only: EXTCAP_DIR=/usr/lib/x86_64-linux-gnu/wireshark/extcap.
+install-extcap: ## Show the daemon's interfaces in Wireshark (EXTCAP_DIR=, DPCTL=, DPSERVICE_SOCKET=)
+	install -d "$(EXTCAP_DIR)"
+	printf '#!/bin/sh\n%sexec "%s" extcap "$$@"\n' '$(if $(DPSERVICE_SOCKET),export DPSERVICE_SOCKET="$(DPSERVICE_SOCKET)"; )' \
+		'$(DPCTL)' >"$(EXTCAP_DIR)/dpservice"
+	chmod 755 "$(EXTCAP_DIR)/dpservice"
 
 clean: ## Remove everything that was built
 	rm -rf build

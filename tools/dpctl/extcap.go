@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dpservice/capture/receive"
+	"dpservice/rpc/api"
+	"dpservice/rpc/client"
+)
+
+const (
+	// extcapVF and extcapPF begin what Wireshark calls our interfaces.
+	extcapVF = "dpservice-vf-"
+	extcapPF = "dpservice-pf"
+	// watchInterval is how often a live capture looks whether its session goes on.
+	watchInterval = time.Second
+)
+
+// extcapFlags are what Wireshark puts on the command line: its own, and those of the form.
+type extcapFlags struct {
+	interfaces, dlts, form, capture     bool
+	version, iface, fifo, captureFilter string
+	sink, encap, filter                 string
+	udpSrcPort, udpDstPort              uint16
+	packets                             uint64
+	duration                            time.Duration
+}
+
+func (a *app) extcapCommand() *cobra.Command {
+	var f extcapFlags
+	cmd := &cobra.Command{
+		Use:   "extcap",
+		Short: "Show the daemon's interfaces in Wireshark, and capture there live",
+		Long: `Be an extcap of Wireshark and tshark: make install-extcap puts it where they look for such programs, which then run it. The
+daemon's interfaces are in their lists. A capture that is started there starts one in the NIC, with this machine as the
+sink, and stops it when it is stopped, or when the program that shows it has ended.`,
+		Example: `  dpctl extcap --extcap-interfaces
+  tshark -i dpservice-vf-vm-1`,
+		Args:               cobra.NoArgs,
+		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true}, // of a later Wireshark
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !f.interfaces && !f.dlts && !f.form && !f.capture && f.captureFilter == "" {
+				return errors.New("this is for Wireshark to run: see make install-extcap")
+			}
+			if err := a.extcap(cmd.Context(), &f, cmd.OutOrStdout()); err != nil {
+				return failure{err}
+			}
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&f.interfaces, "extcap-interfaces", false, "list the interfaces")
+	flags.BoolVar(&f.dlts, "extcap-dlts", false, "list the link types of --extcap-interface")
+	flags.BoolVar(&f.form, "extcap-config", false, "describe the form of --extcap-interface")
+	flags.BoolVar(&f.capture, "capture", false, "capture on --extcap-interface")
+	flags.StringVar(&f.version, "extcap-version", "", "the version of Wireshark")
+	flags.StringVar(&f.iface, "extcap-interface", "", "the interface")
+	flags.StringVar(&f.captureFilter, "extcap-capture-filter", "", "Wireshark's capture filter")
+	flags.StringVar(&f.fifo, "fifo", "", "where the packets go")
+	flags.StringVar(&f.sink, "sink-node-ip", "", "this machine's address in the underlay (default: the one that the node is reached from)")
+	flags.Uint16Var(&f.udpSrcPort, "udp-src-port", extcapSrcPort, "UDP source port of the copies")
+	flags.Uint16Var(&f.udpDstPort, "udp-dst-port", extcapDstPort, "UDP destination port of the copies")
+	flags.StringVar(&f.encap, "encap", "udp", `how copies are wrapped, "udp" or "vxlan"`)
+	flags.StringVar(&f.filter, "filter", "", "what to capture, in the capture filter's language; default the capture filter")
+	flags.Uint64Var(&f.packets, "packets", 0, "end after so many packets")
+	flags.DurationVar(&f.duration, "duration", 0, "end after this time, for example 30s")
+	flags.Lookup("extcap-version").NoOptDefVal = "unknown"
+	return cmd
+}
+
+const (
+	extcapSrcPort = 3000
+	extcapDstPort = 3010
+)
+
+func (a *app) extcap(ctx context.Context, f *extcapFlags, w io.Writer) error {
+	switch {
+	case f.interfaces:
+		return a.extcapInterfaces(ctx, w)
+	case f.dlts:
+		_, err := fmt.Fprintln(w, "dlt {number=1}{name=EN10MB}{display=Ethernet}")
+		return err
+	case f.form:
+		_, err := io.WriteString(w, extcapForm)
+		return err
+	case f.capture:
+		return a.extcapCapture(ctx, f)
+	}
+	return nil // a capture filter to be checked: the NIC is asked when the capture starts
+}
+
+// extcapInterfaces lists what can be captured. Without a daemon that is nothing, which is no error: Wireshark asks at
+// every start.
+func (a *app) extcapInterfaces(ctx context.Context, w io.Writer) error {
+	fmt.Fprintln(w, "extcap {version=1.0}{display=dpservice: packets that the NIC forwards by itself}")
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	interfaces, err := client.Call[api.InterfaceListResult](ctx, a.socket, api.MethodInterfaceList, nil)
+	if err != nil {
+		return nil
+	}
+	for _, i := range interfaces.Interfaces {
+		fmt.Fprintf(w, "interface {value=%s%s}{display=dpservice: what %s sends}\n", extcapVF, i.ID, i.ID)
+	}
+	ports, err := client.Call[api.PortListResult](ctx, a.socket, api.MethodPortList, nil)
+	if err != nil {
+		return nil
+	}
+	for _, p := range ports.Ports {
+		if p.Role == "pf" && p.SwitchDomain != nil {
+			fmt.Fprintf(w, "interface {value=%s%d}{display=dpservice: IPinIP from the wire at PF%d}\n", extcapPF, p.Index, p.Index)
+		}
+	}
+	return nil
+}
+
+// extcapForm is what Wireshark asks its user before a capture.
+var extcapForm = fmt.Sprintf(`arg {number=0}{call=--sink-node-ip}{display=This machine's address}{type=string}{tooltip=The IPv6 address in the underlay at which this machine gets the copies. Empty: the one from which the node is reached}
+arg {number=1}{call=--udp-dst-port}{display=UDP destination port}{type=unsigned}{range=1,65535}{default=%d}{tooltip=Where copies arrive here}
+arg {number=2}{call=--udp-src-port}{display=UDP source port}{type=unsigned}{range=1,65535}{default=%d}{tooltip=A NIC may overwrite it}
+arg {number=3}{call=--encap}{display=Encapsulation}{type=selector}{tooltip=What stands before a copied frame}
+value {arg=3}{value=udp}{display=UDP}{default=true}
+value {arg=3}{value=vxlan}{display=VXLAN}{default=false}
+arg {number=4}{call=--filter}{display=Filter in the NIC}{type=string}{tooltip=What to copy, in the language of capture filters}
+arg {number=5}{call=--packets}{display=Packets at most}{type=unsigned}{default=0}{tooltip=0 is no limit}{group=Limits}
+arg {number=6}{call=--duration}{display=Time at most}{type=string}{tooltip=For example 30s; empty is no limit}{validation=^([0-9]+(ms|s|m|h))*$}{group=Limits}
+`, extcapDstPort, extcapSrcPort)
+
+// extcapCapture captures until Wireshark ends it, is gone, a limit is reached, or the session has ended.
+func (a *app) extcapCapture(ctx context.Context, f *extcapFlags) (err error) {
+	target, err := extcapTarget(f.iface)
+	if err != nil {
+		return err
+	}
+	if f.fifo == "" {
+		return errors.New("--capture needs --fifo")
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	fifo, err := os.OpenFile(f.fifo, os.O_WRONLY, 0) // waits for its reader
+	if err != nil {
+		return err
+	}
+	defer fifo.Close()
+	sink, err := a.extcapSink(ctx, f.sink)
+	if err != nil {
+		return err
+	}
+	s := &extcapSession{app: a, parent: os.Getppid(), params: extcapParams(f, target, sink)}
+	ctx, s.end = context.WithCancelCause(ctx)
+	defer s.end(nil)
+	known := &directory{app: a}
+	_, err = receive.Run(ctx, receive.Config{
+		Listen:   netip.AddrPortFrom(sink, f.udpDstPort),
+		VXLAN:    f.encap == "vxlan",
+		Output:   receive.Output{File: fifo},
+		Packets:  f.packets,
+		Duration: f.duration,
+		Describe: known.describe,
+		Ready:    func(int) { go s.run(ctx) },
+	})
+	if stopErr := s.stop(); err == nil {
+		err = stopErr
+	}
+	var failed failure
+	if cause := context.Cause(ctx); err == nil && errors.As(cause, &failed) {
+		err = cause
+	}
+	return err
+}
+
+func extcapTarget(name string) (api.CaptureTarget, error) {
+	if id, ok := strings.CutPrefix(name, extcapVF); ok && id != "" {
+		return api.CaptureTarget{VF: id}, nil
+	}
+	if text, ok := strings.CutPrefix(name, extcapPF); ok {
+		if number, err := strconv.Atoi(text); err == nil {
+			return api.CaptureTarget{PF: &number}, nil
+		}
+	}
+	return api.CaptureTarget{}, fmt.Errorf("there is no interface %q: --extcap-interfaces lists them", name)
+}
+
+// extcapSink is the address to which copies go: the given one, or the one from which this machine reaches the node.
+func (a *app) extcapSink(ctx context.Context, given string) (netip.Addr, error) {
+	if given != "" {
+		return netip.ParseAddr(given)
+	}
+	_, info, err := a.captures(ctx)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	node, err := netip.ParseAddr(info.Underlay.IP)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	c, err := net.DialUDP("udp6", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(node, extcapDstPort))) // which sends nothing
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("the node %s is not reached from here, say this machine's address in the underlay: %w", node, err)
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr(), nil
+}
+
+// extcapStart are the parameters of the session.
+type extcapStart struct {
+	api.CaptureStartParams
+	Filter string `json:"filter,omitempty"`
+}
+
+func extcapParams(f *extcapFlags, target api.CaptureTarget, sink netip.Addr) extcapStart {
+	filter := f.filter
+	if filter == "" {
+		filter = f.captureFilter
+	}
+	return extcapStart{
+		CaptureStartParams: api.CaptureStartParams{
+			Name: fmt.Sprintf("extcap-%d", os.Getpid()), SinkNodeIP: sink.String(), Encap: f.encap,
+			UDPSrcPort: f.udpSrcPort, UDPDstPort: f.udpDstPort, Interfaces: []api.CaptureTarget{target},
+		},
+		Filter: filter,
+	}
+}
+
+// extcapSession is the capture behind a live one.
+type extcapSession struct {
+	app     *app
+	params  extcapStart
+	end     context.CancelCauseFunc // of the reception
+	mu      sync.Mutex
+	parent  int // who runs us: Wireshark
+	started bool
+	over    bool // nothing is to be started any more
+}
+
+// run starts the session and watches it: without it there is nothing to receive.
+func (s *extcapSession) run(ctx context.Context) {
+	if err := s.start(); err != nil {
+		s.end(err)
+		return
+	}
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if os.Getppid() != s.parent { // killed; whoever reads the fifo for it may live on while nothing arrives
+			s.end(errSessionEnded)
+			return
+		}
+		if err := s.check(ctx); err != nil {
+			s.end(err)
+			return
+		}
+	}
+}
+
+func (s *extcapSession) start() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return nil
+	}
+	// Not bound to the reception's end: whether it has started has to be known.
+	_, err := s.app.call(context.Background(), api.MethodCaptureStart, s.params)
+	s.started = err == nil
+	return err
+}
+
+// check is an error, which ends the reception, if the session is no more.
+func (s *extcapSession) check(ctx context.Context) error {
+	status, err := client.Call[api.CaptureStatusResult](ctx, s.app.socket, api.MethodCaptureStatus, nil)
+	if err != nil {
+		return failure{fmt.Errorf("the capture is lost: %w", err)}
+	}
+	for _, c := range status.Sessions {
+		if c.Name == s.params.Name && c.State == "active" {
+			return nil
+		}
+	}
+	return errSessionEnded
+}
+
+var errSessionEnded = errors.New("the session has ended")
+
+// stop stops the session, if it has started and is still there.
+func (s *extcapSession) stop() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+	if !s.started {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.app.timeout)
+	defer cancel()
+	_, err := client.Call[api.CaptureStopResult](ctx, s.app.socket, api.MethodCaptureStop, api.CaptureStopParams{Name: s.params.Name})
+	var refused *client.Error
+	if errors.As(err, &refused) && (refused.Code == api.CodeNotActive || refused.Code == api.CodeNotFound) {
+		return nil // somebody else has stopped it
+	}
+	return err
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"dpservice/dpservice/fault"
+	"dpservice/rpc/api"
+	"dpservice/rpc/server/servertest"
+)
+
+const extcapWait = 10 * time.Second
+
+// tshark is a command of a tshark that finds our extcap.
+func tshark(t *testing.T, socket string, args ...string) *exec.Cmd {
+	t.Helper()
+	dir := t.TempDir()
+	install := exec.CommandContext(t.Context(), "make", "-s", "-C", "../..", "install-extcap", "EXTCAP_DIR="+dir, "DPCTL="+binary)
+	out, err := install.CombinedOutput()
+	require.NoError(t, err, string(out))
+	// As root, Wireshark looks nowhere but in the system's folder: ours takes its place, for this one process.
+	cmd := exec.CommandContext(t.Context(), "unshare", append([]string{"--mount", "sh", "-c",
+		`mount --bind "$0" "$(tshark -G folders 2>/dev/null | sed -n 's/^Extcap path:[[:space:]]*//p')" && exec tshark "$@"`,
+		dir}, args...)...)
+	cmd.Env = append(os.Environ(), "DPSERVICE_SOCKET="+socket, "HOME="+dir, "LC_ALL=C")
+	cmd.WaitDelay = time.Second
+	return cmd
+}
+
+// output collects what a program writes.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// sessions are the daemon's.
+func sessions(t *testing.T, socket string) []api.CaptureSession {
+	t.Helper()
+	var status api.CaptureStatusResult
+	require.NoError(t, json.Unmarshal([]byte(dpctl(t, socket, "-o", "json", "capture", "status").stdout), &status))
+	return status.Sessions
+}
+
+// extcapDaemon is a daemon with an interface vm-1.
+func extcapDaemon(t *testing.T) (*servertest.Fake, string) {
+	t.Helper()
+	fake := servertest.New()
+	socket := servertest.Start(t, fake.Services())
+	r := dpctl(t, socket, "interface", "create", "vm-1", "--device=x", "--vni=1", "--ipv4=10.0.0.1")
+	require.Zero(t, r.code, r.stderr)
+	return fake, socket
+}
+
+func TestExtcapInterfaces(t *testing.T) {
+	_, socket := extcapDaemon(t)
+	out, err := tshark(t, socket, "-D").CombinedOutput()
+	require.NoError(t, err, string(out))
+	assert.Regexp(t, `\. dpservice-vf-vm-1 \(dpservice: what vm-1 sends\)`, string(out))
+	assert.Regexp(t, `\. dpservice-pf0 \(dpservice: IPinIP from the wire at PF0\)`, string(out))
+
+	out, err = tshark(t, filepath.Join(t.TempDir(), "none"), "-D").CombinedOutput()
+	require.NoError(t, err, string(out))
+	assert.NotContains(t, string(out), "dpservice-")
+
+	out, err = tshark(t, socket, "-i", "dpservice-vf-vm-1", "-L").CombinedOutput()
+	require.NoError(t, err, string(out))
+	assert.Contains(t, string(out), "EN10MB")
+}
+
+// The form has a line for each flag that it promises, and dpctl has the flag.
+func TestExtcapForm(t *testing.T) {
+	r := dpctl(t, "", "extcap", "--extcap-config", "--extcap-interface=dpservice-pf0")
+	require.Zero(t, r.code, r.stderr)
+	cmd, _, err := newRoot().Find([]string{"extcap"})
+	require.NoError(t, err)
+	calls := 0
+	for line := range strings.Lines(r.stdout) {
+		if _, rest, ok := strings.Cut(line, "{call=--"); ok {
+			flag, _, _ := strings.Cut(rest, "}")
+			assert.NotNil(t, cmd.Flags().Lookup(flag), flag)
+			calls++
+		}
+	}
+	assert.Equal(t, 7, calls)
+}
+
+// live is a tshark that captures through the extcap.
+type live struct {
+	*exec.Cmd
+	out    *output
+	frames chan struct{} // closed to end the sender
+}
+
+// startLive starts a capture and sends it frames, until the test ends.
+func startLive(t *testing.T, socket string, port int, args ...string) *live {
+	t.Helper()
+	const prefix = "extcap.dpservice_vf_vm_1."
+	l := &live{Cmd: tshark(t, socket, append([]string{"-nl", "-i", "dpservice-vf-vm-1", "-o", prefix + "sinknodeip:::1",
+		"-o", fmt.Sprintf(prefix+"udpdstport:%d", port)}, args...)...), out: &output{}, frames: make(chan struct{})}
+	l.Stdout, l.Stderr = l.out, l.out
+	require.NoError(t, l.Start())
+	t.Cleanup(func() {
+		close(l.frames)
+		if l.ProcessState == nil {
+			_ = l.Process.Kill()
+			_ = l.Wait()
+		}
+	})
+	require.Eventually(t, func() bool { return len(sessions(t, socket)) == 1 }, extcapWait, 20*time.Millisecond, l.out)
+	go l.send(port)
+	return l
+}
+
+func (l *live) send(port int) {
+	c, err := net.DialUDP("udp6", nil, &net.UDPAddr{IP: net.IPv6loopback, Port: port})
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	frame := append(bytes.Repeat([]byte{0xff}, 12), 0x88, 0xb5, 'f', 'r', 'a', 'm', 'e')
+	for {
+		select {
+		case <-l.frames:
+			return
+		case <-time.After(10 * time.Millisecond):
+			_, _ = c.Write(frame)
+		}
+	}
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	c, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback})
+	require.NoError(t, err)
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).Port
+}
+
+func noSessions(t *testing.T, socket string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return len(sessions(t, socket)) == 0 }, extcapWait, 20*time.Millisecond,
+		"the session goes on without its reader")
+}
+
+// A capture in tshark is one in the NIC, from its start to its end.
+func TestExtcapCapture(t *testing.T) {
+	fake, socket := extcapDaemon(t)
+	port := freePort(t)
+	l := startLive(t, socket, port, "-c", "5")
+	require.NoError(t, l.Wait(), l.out)
+	assert.Equal(t, 5, strings.Count(l.out.String(), "0x88b5"), l.out)
+	noSessions(t, socket)
+	assert.Equal(t, "::1", fake.Request.Sink.String())
+	assert.EqualValues(t, port, fake.Request.UDPDstPort)
+	assert.Equal(t, "vm-1", fake.Request.Targets[0].VF)
+}
+
+// However tshark ends, so does the session.
+func TestExtcapEnds(t *testing.T) {
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
+		t.Run(signal.String(), func(t *testing.T) {
+			_, socket := extcapDaemon(t)
+			l := startLive(t, socket, freePort(t))
+			require.NoError(t, l.Process.Signal(signal))
+			_ = l.Wait()
+			noSessions(t, socket)
+		})
+	}
+}
+
+// A session that somebody else stops ends the capture.
+func TestExtcapSessionEnds(t *testing.T) {
+	_, socket := extcapDaemon(t)
+	l := startLive(t, socket, freePort(t))
+	require.Zero(t, dpctl(t, socket, "capture", "stop").code)
+	require.NoError(t, l.Wait(), l.out)
+}
+
+func TestExtcapRefused(t *testing.T) {
+	fake, socket := extcapDaemon(t)
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
+	reader, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer reader.Close()
+	fake.Err = fault.New(fault.NotFound, "vm-1", "no such interface")
+	capture := func(args ...string) result {
+		return dpctl(t, socket, append([]string{"extcap", "--capture", "--fifo", fifo, "--sink-node-ip=::1",
+			fmt.Sprintf("--udp-dst-port=%d", freePort(t))}, args...)...)
+	}
+	for _, r := range []result{capture("--extcap-interface=dpservice-vf-vm-1"), capture("--extcap-interface=eth0")} {
+		assert.Equal(t, exitRefused, r.code)
+		assert.Contains(t, r.stderr, "no")
+	}
+}
