@@ -18,7 +18,7 @@ enum { NEXT_LOOKUP, NEXT_PUNT, NEXT_MALFORMED, NEXT_NO_INTERFACE, NEXT_NOT_FOR_U
 #define DHCPV6_SERVER 547
 
 /* The guests' gateway. */
-#define GATEWAY_IPV4 RTE_IPV4(169, 254, 0, 1)
+#define GATEWAY_IPV4 RTE_IPV4(169u, 254, 0, 1)
 static const uint8_t gateway_ipv6[16] = {0xfe, 0x80, [15] = 1};
 
 static inline bool
