@@ -18,6 +18,7 @@ packages=(
   libclang-rt-14-dev                                                              # clang's sanitizers and fuzzer
   dpdk dpdk-dev libdpdk-dev librte-meta-all libcmocka-dev libpcap-dev             # DPDK, its test programs
   iproute2 ethtool iputils-ping iperf3 socat tcpdump tshark wireshark-common jq   # the tests' peers
+  isc-dhcp-client udhcpc                                                          # their guests
   graphviz                                                                        # dpctl's drawings as SVG
 )
 

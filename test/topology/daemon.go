@@ -39,6 +39,7 @@ type DaemonConfig struct {
 	NoPF1       bool          // Debian's DPDK has 32 ethdevs, far sides included: without PF1 there can be 15 VFs
 	FlowTimeout time.Duration // zero is dpservice's own default
 	Telemetry   bool          // DPDK's: a socket at which the NIC can be asked, and be told to fail
+	Guests      string        // the configuration's section of this name, in YAML's flow style; empty: none
 	NICArgs     string        // devargs of net_eswitch besides its ports
 }
 
@@ -172,6 +173,9 @@ func (h *Hypervisor) config(dir, socket string, c DaemonConfig) string {
 	fmt.Fprintf(&b, "offload: %t\n", !c.NoOffload)
 	if c.FlowTimeout != 0 {
 		fmt.Fprintf(&b, "flows: {timeout: %s}\n", c.FlowTimeout)
+	}
+	if c.Guests != "" {
+		fmt.Fprintf(&b, "guests: %s\n", c.Guests)
 	}
 	fmt.Fprintf(&b, "socket: %s\n", socket)
 	return b.String()
