@@ -168,7 +168,7 @@ func (d *daemon) startGraph() (err error) {
 	cfg := graph.Config{Workers: d.workers(), FlowCapacity: d.cfg.Flows.Capacity, Offload: d.cfg.Offload, Pool: d.pool,
 		Timeouts: graph.Timeouts(d.cfg.Flows.Timeouts)}
 	for _, p := range d.ports.List() {
-		cfg.Ports = append(cfg.Ports, graph.PortConfig{ID: p.ID, Name: p.Name, VF: p.Role == port.VF, PF: pfNumber(p)})
+		cfg.Ports = append(cfg.Ports, graph.PortConfig{ID: p.ID, Name: p.Name, VF: p.Role == port.VF, PF: pfNumber(p), MTU: p.MTU})
 	}
 	d.graph, err = graph.New(cfg)
 	if err != nil {

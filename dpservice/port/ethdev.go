@@ -2,7 +2,11 @@
 
 package port
 
-import "dpservice/cgo/ethdev"
+import (
+	"net"
+
+	"dpservice/cgo/ethdev"
+)
 
 // Ethdev is the Device of this process.
 type Ethdev struct{}
@@ -13,8 +17,17 @@ func (Ethdev) Find(name string) (uint16, error) { return ethdev.Find(name) }
 // List implements Device.
 func (Ethdev) List() []uint16 { return ethdev.List() }
 
-// Info implements Device.
-func (Ethdev) Info(id uint16) (ethdev.Info, error) { return ethdev.GetInfo(id) }
+// Info implements Device. Drivers over a kernel interface do not know that interface's MTU: the kernel does.
+func (Ethdev) Info(id uint16) (ethdev.Info, error) {
+	info, err := ethdev.GetInfo(id)
+	if err != nil || info.IfIndex == 0 {
+		return info, err
+	}
+	if i, err := net.InterfaceByIndex(info.IfIndex); err == nil && i.MTU <= 0xffff {
+		info.MTU = uint16(i.MTU)
+	}
+	return info, nil
+}
 
 // Configure implements Device.
 func (Ethdev) Configure(id uint16, cfg ethdev.Config) error { return ethdev.Configure(id, cfg) }

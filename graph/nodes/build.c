@@ -13,7 +13,8 @@
 static const struct {
 	const char *name;
 	uint16_t static_edges;
-} to_tx[] = {{"inject", 0}, {"deliver", 1}, {"encap", 2}, {"decap", 0}};
+} to_tx[] = {{"inject", 0}, {"deliver", 2}, {"encap", 3}, {"decap", 1},
+	     {"icmp_time_exceeded", 1}, {"icmp_too_big", 1}, {"icmp_no_route", 1}};
 
 static void
 node_name(char *name, const char *parent, const struct port *port)

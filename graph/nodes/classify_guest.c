@@ -8,6 +8,7 @@
 #include <rte_ip.h>
 #include <rte_udp.h>
 
+#include "gateway.h"
 #include "node.h"
 
 enum { NEXT_LOOKUP, NEXT_PUNT, NEXT_MALFORMED, NEXT_NO_INTERFACE, NEXT_NOT_FOR_US, NEXT_MULTICAST };
@@ -16,10 +17,6 @@ enum { NEXT_LOOKUP, NEXT_PUNT, NEXT_MALFORMED, NEXT_NO_INTERFACE, NEXT_NOT_FOR_U
 #define ND_LAST 137  /* redirect */
 #define DHCP_SERVER 67
 #define DHCPV6_SERVER 547
-
-/* The guests' gateway. */
-#define GATEWAY_IPV4 RTE_IPV4(169u, 254, 0, 1)
-static const uint8_t gateway_ipv6[16] = {0xfe, 0x80, [15] = 1};
 
 static inline bool
 is_ipv4_control(const struct rte_ipv4_hdr *ip, uint32_t len)

@@ -67,6 +67,7 @@ init_ports(struct worker *w)
 	for (i = 0; i < dp->nb_ports; i++) {
 		w->ports[dp->ports[i].id].slot = i;
 		w->ports[dp->ports[i].id].vf = dp->ports[i].vf;
+		w->ports[dp->ports[i].id].mtu = dp->ports[i].mtu;
 	}
 }
 
@@ -136,12 +137,30 @@ create_shared(struct dataplane *dp)
 }
 
 static int
+ask_mtus(struct dataplane *dp)
+{
+	uint16_t i;
+	int rc;
+
+	for (i = 0; i < dp->nb_ports; i++) {
+		if (dp->ports[i].mtu != 0)
+			continue;
+		rc = rte_eth_dev_get_mtu(dp->ports[i].id, &dp->ports[i].mtu);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static int
 dataplane_init(struct dataplane *dp, const struct dataplane_conf *conf)
 {
 	uint16_t i;
 	int rc;
 
-	rc = create_shared(dp);
+	rc = ask_mtus(dp);
+	if (rc == 0)
+		rc = create_shared(dp);
 	if (rc == 0)
 		rc = build_nodes(dp);
 	for (i = 0; rc == 0 && i < conf->nb_workers; i++)
@@ -399,13 +418,13 @@ find_port(const struct dataplane *dp, uint16_t id)
 int
 dataplane_inject(struct dataplane *dp, uint16_t port, const void *frame, uint32_t len)
 {
+	const struct port *p = find_port(dp, port);
 	struct rte_mbuf *m;
-	uint16_t mtu;
 	char *data;
 
-	if (find_port(dp, port) == NULL || rte_eth_dev_get_mtu(port, &mtu) < 0)
+	if (p == NULL)
 		return -ENODEV;
-	if (len < ETH_LEN || len > ETH_LEN + (uint32_t)mtu)
+	if (len < ETH_LEN || len > ETH_LEN + (uint32_t)p->mtu)
 		return -EMSGSIZE;
 	m = rte_pktmbuf_alloc(dp->pool);
 	if (m == NULL)

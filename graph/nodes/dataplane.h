@@ -63,7 +63,8 @@ struct verdict {
 	uint8_t header_len;
 	uint32_t vni;
 	uint8_t dec_ttl;
-	uint8_t zero[3];
+	uint8_t zero;
+	uint16_t mtu; /* the largest IP packet that fits where it is to go */
 	uint8_t header[OUTER_LEN]; /* takes the place of the packet's outer headers */
 	uint8_t zero2[2];
 };
@@ -171,6 +172,7 @@ struct port {
 	uint16_t id;
 	bool vf;
 	uint16_t pf; /* number of the uplink */
+	uint16_t mtu; /* 0: as the device says */
 	char name[PORT_NAME_SIZE];
 };
 
@@ -179,6 +181,7 @@ struct port_state {
 	uint16_t slot;  /* NO_SLOT: not in the graph */
 	uint16_t iface; /* VF: the interface on it, or NO_IFACE */
 	bool vf;
+	uint16_t mtu;
 	struct rte_ether_addr mac; /* what a frame for us is addressed to */
 };
 
@@ -212,6 +215,7 @@ struct worker {
 	uint32_t route_lens[2][129]; /* routes of each prefix length, per family */
 	struct uplink uplink;        /* where encapsulated packets leave */
 	bool has_uplink;
+	uint64_t (*errors_due)[2];   /* for icmp_*: by interface, and whether the packet came from the wire */
 
 	/* flow table's upkeep */
 	uint32_t first_free; /* a list of entries that were used, by their hash fields; plus one */

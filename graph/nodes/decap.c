@@ -2,14 +2,18 @@
 /* decap: from the wire to a local guest. The sending hypervisor has counted the hop. */
 #include "node.h"
 
+enum { NEXT_OVERSIZE, NEXT_TX };
+
 static __rte_always_inline rte_edge_t
 decap(const struct worker *w, struct rte_mbuf *m)
 {
 	const struct verdict *v = &w->flows[pkt_meta(m)->flow].verdict;
 
+	if (unlikely(rte_pktmbuf_data_len(m) > OUTER_LEN + v->mtu))
+		return NEXT_OVERSIZE;
 	/* the frame holds OUTER_LEN bytes and an IP header: flow_lookup has checked */
 	memcpy(rte_pktmbuf_adj(m, IPV6_LEN), v->header, ETH_LEN);
-	return v->slot;
+	return NEXT_TX + v->slot;
 }
 
 static uint16_t
@@ -18,9 +22,11 @@ decap_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint1
 	return node_for_each(graph, node, objs, nb_objs, decap);
 }
 
-/* The edges are the ports' tx nodes, added when a graph is built. */
+/* The ports' tx nodes follow when a graph is built. */
 static struct rte_node_register decap_node = {
 	.name = "decap",
 	.process = decap_process,
+	.nb_edges = NEXT_TX,
+	.next_nodes = {[NEXT_OVERSIZE] = "oversize"},
 };
 RTE_NODE_REGISTER(decap_node);

@@ -3,7 +3,7 @@
 #include "node.h"
 #include "rewrite.h"
 
-enum { NEXT_TTL, NEXT_TX };
+enum { NEXT_TTL, NEXT_OVERSIZE, NEXT_TX };
 
 static __rte_always_inline rte_edge_t
 deliver(const struct worker *w, struct rte_mbuf *m)
@@ -11,6 +11,8 @@ deliver(const struct worker *w, struct rte_mbuf *m)
 	const struct verdict *v = &w->flows[pkt_meta(m)->flow].verdict;
 	uint8_t *eth = rte_pktmbuf_mtod(m, uint8_t *);
 
+	if (unlikely(rte_pktmbuf_data_len(m) > ETH_LEN + v->mtu))
+		return NEXT_OVERSIZE;
 	if (unlikely(!rewrite_dec_ttl(eth + ETH_LEN)))
 		return NEXT_TTL;
 	memcpy(eth, v->header, ETH_LEN);
@@ -28,6 +30,6 @@ static struct rte_node_register deliver_node = {
 	.name = "deliver",
 	.process = deliver_process,
 	.nb_edges = NEXT_TX,
-	.next_nodes = {[NEXT_TTL] = "drop_ttl"},
+	.next_nodes = {[NEXT_TTL] = "icmp_time_exceeded", [NEXT_OVERSIZE] = "oversize"},
 };
 RTE_NODE_REGISTER(deliver_node);

@@ -3,7 +3,7 @@
 #include "node.h"
 #include "rewrite.h"
 
-enum { NEXT_TTL, NEXT_NO_HEADROOM, NEXT_TX };
+enum { NEXT_TTL, NEXT_OVERSIZE, NEXT_NO_HEADROOM, NEXT_TX };
 
 static __rte_always_inline rte_edge_t
 encap(const struct worker *w, struct rte_mbuf *m)
@@ -12,6 +12,8 @@ encap(const struct worker *w, struct rte_mbuf *m)
 	struct rte_ipv6_hdr *outer;
 	uint8_t *eth;
 
+	if (unlikely(rte_pktmbuf_data_len(m) > ETH_LEN + v->mtu))
+		return NEXT_OVERSIZE;
 	if (unlikely(!rewrite_dec_ttl(rte_pktmbuf_mtod_offset(m, uint8_t *, ETH_LEN))))
 		return NEXT_TTL;
 	eth = (uint8_t *)rte_pktmbuf_prepend(m, IPV6_LEN);
@@ -35,7 +37,8 @@ static struct rte_node_register encap_node = {
 	.process = encap_process,
 	.nb_edges = NEXT_TX,
 	.next_nodes = {
-		[NEXT_TTL] = "drop_ttl",
+		[NEXT_TTL] = "icmp_time_exceeded",
+		[NEXT_OVERSIZE] = "oversize",
 		[NEXT_NO_HEADROOM] = "drop_no_headroom",
 	},
 };

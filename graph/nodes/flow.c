@@ -325,6 +325,15 @@ flow_announce(struct worker *w, struct flow *f)
 	f->flags |= FLOW_KNOWN;
 }
 
+/* If the ring is full the flow's next packet of this kind tries again. */
+void
+flow_keep_in_software(struct worker *w, struct flow *f)
+{
+	if ((f->flags & FLOW_KNOWN) && !send_event(w, f, EVENT_GONE))
+		return;
+	f->flags &= ~(FLOW_CANDIDATE | FLOW_PENDING | FLOW_KNOWN | FLOW_OFFLOADED);
+}
+
 static void
 flow_remove(struct worker *w, struct flow *f)
 {
@@ -443,7 +452,7 @@ flow_set_offloaded(struct worker *w, uint64_t id, bool on)
 {
 	struct flow *f = flow_by_id(w, id);
 
-	if (f == NULL)
+	if (f == NULL || !(f->flags & FLOW_CANDIDATE))
 		return -ENOENT;
 	f->last_seen = w->now;
 	if (on) {
@@ -451,8 +460,7 @@ flow_set_offloaded(struct worker *w, uint64_t id, bool on)
 		return 0;
 	}
 	f->flags &= ~FLOW_OFFLOADED;
-	if (f->flags & FLOW_CANDIDATE)
-		f->flags |= FLOW_PENDING; /* its next packet offers it again */
+	f->flags |= FLOW_PENDING; /* its next packet offers it again */
 	return 0;
 }
 

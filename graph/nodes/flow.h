@@ -124,6 +124,9 @@ flow_id_worker(uint64_t id)
 	return id >> (FLOW_ID_POS_BITS + FLOW_ID_SERIAL_BITS);
 }
 
+/* Hardware cannot do this flow justice. It drops without a word what does not fit an MTU. */
+void flow_keep_in_software(struct worker *w, struct flow *f);
+/* -ENOENT: there is no such flow, or hardware is not to have it. */
 int flow_set_offloaded(struct worker *w, uint64_t id, bool on);
 int flow_delete(struct worker *w, uint64_t id);
 

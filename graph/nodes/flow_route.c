@@ -63,7 +63,7 @@ static struct rte_node_register flow_route_node = {
 		[NEXT_DECAP] = "decap",
 		[NEXT_OVERFLOW] = "flow_overflow",
 		[NEXT_SPOOFED] = "drop_spoofed",
-		[NEXT_NO_ROUTE] = "drop_no_route",
+		[NEXT_NO_ROUTE] = "icmp_no_route",
 		[NEXT_NO_NEIGHBOUR] = "drop_no_neighbour",
 		[NEXT_UNKNOWN_UNDERLAY] = "drop_unknown_underlay",
 	},

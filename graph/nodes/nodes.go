@@ -61,7 +61,7 @@ func Create(cfg Config) (*Instance, error) {
 		if p.Name == "" || len(p.Name) >= C.PORT_NAME_SIZE {
 			return nil, fmt.Errorf("port name %q: %w", p.Name, ErrInvalid)
 		}
-		conf.ports[i] = C.struct_port{id: C.uint16_t(p.ID), vf: C.bool(p.VF), pf: C.uint16_t(p.PF)}
+		conf.ports[i] = C.struct_port{id: C.uint16_t(p.ID), vf: C.bool(p.VF), pf: C.uint16_t(p.PF), mtu: C.uint16_t(p.MTU)}
 		putString(conf.ports[i].name[:], p.Name)
 	}
 	for i, lcore := range cfg.Workers {

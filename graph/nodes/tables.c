@@ -46,7 +46,8 @@ tables_create(struct worker *w)
 {
 	w->ifaces = rte_zmalloc("ifaces", MAX_IFACES * sizeof(*w->ifaces), RTE_CACHE_LINE_SIZE);
 	w->next_hops = rte_zmalloc("next_hops", MAX_ROUTES * sizeof(*w->next_hops), RTE_CACHE_LINE_SIZE);
-	if (w->ifaces == NULL || w->next_hops == NULL)
+	w->errors_due = rte_zmalloc("errors_due", MAX_IFACES * sizeof(*w->errors_due), RTE_CACHE_LINE_SIZE);
+	if (w->ifaces == NULL || w->next_hops == NULL || w->errors_due == NULL)
 		return -ENOMEM;
 	w->addr_hash = table_create("addr", w->lcore, 2 * MAX_IFACES, sizeof(struct addr_key));
 	if (w->addr_hash == NULL)
@@ -66,6 +67,7 @@ tables_free(struct worker *w)
 	rte_hash_free(w->route_hash);
 	rte_hash_free(w->underlay_hash);
 	rte_hash_free(w->addr_hash);
+	rte_free(w->errors_due);
 	rte_free(w->next_hops);
 	rte_free(w->ifaces);
 }
@@ -318,6 +320,7 @@ verdict_deliver(const struct worker *w, const struct flow_key *key, const struct
 		return RESOLVED_NO_NEIGHBOUR;
 	v->kind = VERDICT_DELIVER;
 	v->slot = w->ports[dst->port].slot;
+	v->mtu = w->ports[dst->port].mtu;
 	v->header_len = ETH_LEN;
 	eth->dst_addr = dst->guest_mac;
 	eth->src_addr = dst->gateway_mac;
@@ -337,6 +340,7 @@ verdict_encap(const struct worker *w, const struct flow_key *key, const struct i
 	v->kind = VERDICT_ENCAP;
 	v->next = NEXT_ENCAP;
 	v->slot = w->ports[w->uplink.port].slot;
+	v->mtu = w->ports[w->uplink.port].mtu - IPV6_LEN;
 	v->header_len = OUTER_LEN;
 	eth->dst_addr = w->uplink.router_mac;
 	eth->src_addr = w->uplink.mac;
@@ -404,4 +408,26 @@ resolve(const struct worker *w, const struct flow_key *key, struct verdict *v)
 	if (key->kind & KEY_WIRE)
 		return resolve_from_wire(w, key, v);
 	return resolve_from_guest(w, key, v);
+}
+
+bool
+resolve_back(const struct worker *w, const struct flow_key *key, struct verdict *v)
+{
+	const struct iface *local;
+	const uint8_t *next_hop;
+
+	memset(v, 0, sizeof(*v));
+	if (!(key->kind & KEY_WIRE)) {
+		if (w->ports[key->port].iface == NO_IFACE)
+			return false;
+		local = &w->ifaces[w->ports[key->port].iface];
+		v->iface = local->index;
+		return is_own_address(local, key) && verdict_deliver(w, key, local, v) == RESOLVED;
+	}
+	local = iface_find(w, w->underlay_hash, key->outer);
+	if (local == NULL)
+		return false;
+	v->iface = local->index;
+	next_hop = route_find(w, local->vni, key->kind & KEY_IPV6, key->src);
+	return next_hop != NULL && verdict_encap(w, key, local, next_hop, v) == RESOLVED;
 }

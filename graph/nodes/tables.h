@@ -25,5 +25,7 @@ enum resolution {
 
 /* What is to be done with the flow's packets. */
 enum resolution resolve(const struct worker *w, const struct flow_key *key, struct verdict *v);
+/* What leads back to the sender of such a packet, by a tunnel for one from the wire. False: nothing does. */
+bool resolve_back(const struct worker *w, const struct flow_key *key, struct verdict *v);
 
 #endif

@@ -29,6 +29,7 @@ type Port struct {
 	Name string
 	VF   bool
 	PF   int
+	MTU  uint16 // bytes of an IP packet; 0 is what the device says
 }
 
 // Config is what an Instance is made of.

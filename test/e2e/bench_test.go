@@ -49,6 +49,12 @@ func newNetwork(t *testing.T, guests ...int) (context.Context, *topology.Network
 func newBench(t *testing.T, cfg topology.DaemonConfig, guests ...int) *bench {
 	t.Helper()
 	ctx, n := newNetwork(t, guests...)
+	return startBench(ctx, t, n, cfg)
+}
+
+// startBench starts a dpservice on every hypervisor of a network and connects its guests.
+func startBench(ctx context.Context, t *testing.T, n *topology.Network, cfg topology.DaemonConfig) *bench {
+	t.Helper()
 	b := &bench{t: t, ctx: ctx, net: n, vms: n.Guests()}
 	for _, h := range n.Hypervisors {
 		b.daemons = append(b.daemons, startDaemon(ctx, t, h, cfg))

@@ -102,7 +102,7 @@ func TestUnknownDestinationIsDropped(t *testing.T) {
 	for _, n := range stats.Nodes {
 		dropped[n.Name] = n.Packets
 	}
-	require.GreaterOrEqual(t, dropped["drop_no_route"], uint64(1), "%v", dropped)
+	require.GreaterOrEqual(t, dropped["icmp_no_route"], uint64(1), "%v", dropped)
 }
 
 // TestPathsRewriteAlike looks at what a guest and the wire get, from a flow's first packets, which software forwards, to
