@@ -3,6 +3,7 @@
 package model
 
 import (
+	"fmt"
 	"slices"
 
 	"dpservice/rteflow"
@@ -30,7 +31,7 @@ const linkMost = 34
 func (n *Reference) Check(port uint16, r rteflow.Rule) (Verdict, string) {
 	for _, check := range []func(*Reference, uint16, rteflow.Rule) (Verdict, string){
 		(*Reference).checkDomain, (*Reference).checkPorts, (*Reference).checkLayers, (*Reference).checkFields, (*Reference).checkFate, (*Reference).checkHeaders,
-		(*Reference).checkRewrites, (*Reference).checkSample,
+		(*Reference).checkRewrites, (*Reference).checkRegisters, (*Reference).checkVXLAN, (*Reference).checkTags, (*Reference).checkSample,
 	} {
 		if verdict, why := check(n, port, r); verdict != Accepted {
 			return verdict, why
@@ -101,7 +102,9 @@ func (n *Reference) checkLayers(_ uint16, r rteflow.Rule) (Verdict, string) {
 func follows(below, k kind) bool {
 	switch k {
 	case eth:
-		return false
+		return below == vxlan
+	case vxlan:
+		return below == udp
 	case vlan:
 		return below == eth
 	case ipv4, ipv6:
@@ -165,6 +168,12 @@ func (n *Reference) checkFate(port uint16, r rteflow.Rule) (Verdict, string) {
 			fates++
 		case rteflow.Count:
 			counts++
+		case rteflow.Indirect:
+			shared := n.Shared[a.ID]
+			if shared.Port != port {
+				return Refused, "an indirect action of another port"
+			}
+			counts, ages = counts+flag01(shared.Counts), ages+flag01(!shared.Counts)
 		case rteflow.Age:
 			ages++
 			if a.Timeout == 0 {
@@ -253,11 +262,114 @@ func (n *Reference) checkRewrites(_ uint16, r rteflow.Rule) (Verdict, string) {
 func rewrites(a rteflow.Action) bool {
 	switch a.(type) {
 	case rteflow.SetMACSrc, rteflow.SetMACDst, rteflow.DecTTL, rteflow.RawEncap, rteflow.RawDecap, rteflow.SetIPv4Src,
-		rteflow.SetIPv4Dst, rteflow.SetIPv6Src, rteflow.SetIPv6Dst, rteflow.SetTPSrc, rteflow.SetTPDst, rteflow.PopVLAN:
+		rteflow.SetIPv4Dst, rteflow.SetIPv6Src, rteflow.SetIPv6Dst, rteflow.SetTPSrc, rteflow.SetTPDst, rteflow.PopVLAN, rteflow.PushVLAN, rteflow.SetMark, rteflow.SetTag, rteflow.SetMeta:
 		return true
 	default:
 		return false
 	}
+}
+
+// maxMark is the largest mark that net_mlx5 leaves to applications.
+const maxMark = 0xffffef
+
+// checkRegisters looks at marks, metadata and tags: what is written, and that what is matched is there, and named once.
+func (n *Reference) checkRegisters(_ uint16, r rteflow.Rule) (Verdict, string) {
+	seen := map[string]bool{}
+	for _, it := range r.Pattern {
+		var name string
+		var m *rteflow.Match[uint32]
+		bits := uint32(0xffffffff)
+		switch it := it.(type) {
+		case rteflow.Mark:
+			name, m, bits = "mark", it.ID, 0xffffff
+		case rteflow.Meta:
+			name, m = "meta", it.Data
+		case rteflow.Tag:
+			name, m = fmt.Sprint("tag", it.Index), it.Data
+		default:
+			continue
+		}
+		mask := uint32(0xffffffff)
+		switch {
+		case seen[name]:
+			return Refused, "the same register twice"
+		case m == nil:
+			return Refused, "no value of a register"
+		case m.Mask != nil:
+			mask = *m.Mask
+		}
+		if mask == 0 || mask&^bits != 0 {
+			return Refused, "a mask of nothing, or of bits that there are not"
+		}
+		seen[name] = true
+	}
+	marks := 0
+	for _, a := range r.Actions {
+		switch a := a.(type) {
+		case rteflow.SetMark:
+			if marks++; marks > 1 || a.ID > maxMark {
+				return Refused, "a mark"
+			}
+		case rteflow.SetMeta:
+			if a.Mask == 0 || r.Transfer && r.Group == 0 {
+				return Refused, "metadata"
+			}
+		case rteflow.SetTag:
+			if a.Mask == 0 {
+				return Refused, "a tag"
+			}
+		}
+	}
+	return Accepted, ""
+}
+
+// checkVXLAN wants VXLAN's port of the UDP header below, if any, and a VNI that is not 0.
+func (n *Reference) checkVXLAN(_ uint16, r rteflow.Rule) (Verdict, string) {
+	for i, it := range r.Pattern {
+		v, ok := it.(rteflow.VXLAN)
+		if !ok {
+			continue
+		}
+		if below, ok := r.Pattern[i-1].(rteflow.UDP); ok && below.DstPort != nil && below.DstPort.Spec != portVXLAN &&
+			(below.DstPort.Mask == nil || *below.DstPort.Mask == 0xffff) {
+			return Refused, "another port than VXLAN's"
+		}
+		if m := v.VNI; m != nil && (m.Mask == nil && m.Spec == 0 || m.Mask != nil && *m.Mask != 0 && m.Spec&*m.Mask == 0) {
+			return Refused, "a VNI of 0"
+		}
+	}
+	return Accepted, ""
+}
+
+// checkTags looks at the actions on VLAN tags.
+func (n *Reference) checkTags(port uint16, r rteflow.Rule) (Verdict, string) {
+	changes, tagged := 0, false
+	var tci *rteflow.Match[uint16]
+	for _, it := range r.Pattern {
+		if v, ok := it.(rteflow.VLAN); ok {
+			tagged, tci = true, v.TCI
+		}
+	}
+	for _, a := range r.Actions {
+		switch a := a.(type) {
+		case rteflow.PopVLAN:
+			if changes > 0 || !tagged || r.Ingress && n.port(port).Switch && !n.port(port).Uplink {
+				return Refused, "a tag that cannot be removed"
+			}
+			changes++
+		case rteflow.PushVLAN:
+			if r.Ingress || a.EtherType != typeVLAN && a.EtherType != typeQinQ {
+				return Refused, "a tag that cannot be added"
+			}
+			for _, part := range []uint16{0xe000, 0x0fff} {
+				if tci != nil && tci.Mask != nil && *tci.Mask&part != 0 && *tci.Mask&part != part {
+					return Refused, "a tag of which the pattern does not say all"
+				}
+			}
+			changes++
+		}
+	}
+	return Accepted, ""
 }
 
 // checkSample knows the limits of net_mlx5's mirroring.
@@ -340,6 +452,13 @@ func checkNICSample(s rteflow.Sample) (Verdict, string) {
 		return Refused, "a sample without one queue"
 	}
 	return Accepted, ""
+}
+
+func flag01(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // flat is the actions with those within samples.

@@ -205,6 +205,9 @@ func (g *gen) inIP(items []Item, want *Match[uint8]) ([]byte, uint8) {
 	case TCP:
 		return g.l4(items[0]), protoTCP
 	case UDP:
+		if len(items) > 1 {
+			return g.vxlan(items[0].(UDP), items[1:]), protoUDP
+		}
 		return g.l4(items[0]), protoUDP
 	case ICMP:
 		return g.l4(items[0]), protoICMP
@@ -212,6 +215,23 @@ func (g *gen) inIP(items []Item, want *Match[uint8]) ([]byte, uint8) {
 		return g.l4(items[0]), protoICMP6
 	}
 	return g.payload(), 132
+}
+
+// vxlan builds UDP, a VXLAN item's header, and a frame with the rest. Few lack the flag that says that there is a VNI.
+func (g *gen) vxlan(u UDP, items []Item) []byte {
+	h := make([]byte, 16)
+	put16(h, 0, value16(u.SrcPort, g.l4Port))
+	put16(h, 2, portVXLAN)
+	it, _ := items[0].(VXLAN)
+	vni := value(it.VNI, g.vni, func(v uint32) []byte { return []byte{byte(v >> 16), byte(v >> 8), byte(v)} },
+		func(b []byte) uint32 { return uint32(b[0])<<16 | uint32(b[1])<<8 | uint32(b[2]) })
+	h[12], h[13], h[14] = byte(vni>>16), byte(vni>>8), byte(vni)
+	if !g.chance(3) {
+		h[8] = 8
+	}
+	h = append(h, g.frameFor(Rule{Pattern: items[1:]})...)
+	put16(h, 4, uint16(len(h)))
+	return h
 }
 
 func (g *gen) l4(it Item) []byte {

@@ -105,7 +105,10 @@ func always[T any](v T) func() T { return func() T { return v } }
 
 // pattern is layers from Ethernet up; ips says how many of them are IP's, v4 whether the last of these is IPv4.
 func (g *gen) pattern() (items []Item, ips int) {
-	layers := g.IntN(10) // 0: Ethernet; to 3: IP; to 6: IP and layer 4; to 9: tunnels
+	layers := g.IntN(11) // 0: Ethernet; to 3: IP; to 6: IP and layer 4; to 9: tunnels; 10: VXLAN
+	if layers == 10 {
+		return g.overlay()
+	}
 	e := Eth{Src: match(g, 20, g.mac, g.maskMAC), Dst: match(g, 20, g.mac, g.maskMAC)}
 	if layers == 0 {
 		e.Type = match(g, 40, func() uint16 { return pick[uint16](g, typeIPv4, typeIPv6, 0x0806) }, always[uint16](0xffff))
@@ -145,6 +148,31 @@ func (g *gen) pattern() (items []Item, ips int) {
 	items = append(items, g.ipItem(four, proto))
 	return append(items, g.l4Item(proto)), 1 + flag01(tunnel)
 }
+
+// overlay is VXLAN, perhaps with what is in it.
+func (g *gen) overlay() (items []Item, ips int) {
+	items = []Item{Eth{Src: match(g, 20, g.mac, g.maskMAC)}, g.ipItem(g.chance(50), protoUDP), UDP{SrcPort: match(g, 10, g.l4Port, g.mask16)}}
+	if g.chance(30) {
+		items[2] = UDP{DstPort: Is[uint16](portVXLAN)}
+	}
+	items = append(items, VXLAN{match(g, 50, g.vni, func() uint32 { return pick[uint32](g, 0xffffff, 0xff, 1) })})
+	if g.chance(40) {
+		return items, 1
+	}
+	items = append(items, Eth{Src: match(g, 20, g.mac, g.maskMAC), Dst: match(g, 30, g.mac, g.maskMAC)})
+	if g.chance(30) {
+		return items, 1
+	}
+	four := g.chance(60)
+	proto := pick[uint8](g, protoTCP, protoUDP)
+	items = append(items, g.ipItem(four, proto))
+	if g.chance(60) {
+		items = append(items, g.l4Item(proto))
+	}
+	return items, 2
+}
+
+func (g *gen) vni() uint32 { return pick[uint32](g, 1, 2, 0x10001, uint32(1+g.IntN(g.size))) }
 
 // tagged is the Ethernet item, whose type becomes the tag's, and a VLAN item.
 func (g *gen) tagged(e Eth) []Item {
@@ -234,6 +262,9 @@ func (g *gen) goodRule() (uint16, Rule) {
 	}
 	source := port
 	items, ips := g.pattern()
+	if g.chance(25) {
+		items = append(g.registerItems(), items...)
+	}
 	if transfer && g.chance(50) {
 		if g.chance(30) {
 			source = g.switchPort()
@@ -242,12 +273,18 @@ func (g *gen) goodRule() (uint16, Rule) {
 	}
 	r.Pattern = items
 	if g.chance(40) {
-		r.Actions = append(r.Actions, Count{})
+		r.Actions = append(r.Actions, g.counting(port, transfer))
 	}
 	if g.chance(10) {
 		r.Actions = append(r.Actions, Age{Timeout: 1000})
+	} else if g.chance(5) {
+		r.Actions = append(r.Actions, g.sharedAction(port, 1))
 	}
 	if !transfer {
+		if g.chance(20) {
+			r.Actions = append(r.Actions, g.registerAction(r), Jump{r.Group + 1})
+			return port.ID, r
+		}
 		if g.chance(20) {
 			r.Actions = append(r.Actions, Sample{1, []Action{Queue{uint16(g.IntN(2))}}})
 		}
@@ -258,6 +295,52 @@ func (g *gen) goodRule() (uint16, Rule) {
 	return port.ID, r
 }
 
+// counting is a counter of the rule's own, or one that rules of the port share.
+func (g *gen) counting(port Port, transfer bool) Action {
+	if transfer == port.Switch && g.chance(30) {
+		return g.sharedAction(port, 0)
+	}
+	return Count{}
+}
+
+// sharedAction is the port's counter (0) or age (1), as sharedActions numbers them, or in a few cases another port's.
+func (g *gen) sharedAction(port Port, which int) Action {
+	if g.chance(5) {
+		port = pick(g, g.ports...)
+	}
+	at := slices.IndexFunc(g.ports, func(p Port) bool { return p.ID == port.ID })
+	return Indirect{ID: uint32(2*at + which)}
+}
+
+// registerItems look at what other rules may have written.
+func (g *gen) registerItems() (items []Item) {
+	if g.chance(40) {
+		items = append(items, Tag{match(g, 100, g.register, g.mask2), uint8(g.IntN(2))})
+	}
+	if g.chance(40) {
+		items = append(items, Mark{Masked(g.register(), pick[uint32](g, 1, 2, 3, 0xffffff))})
+	}
+	if len(items) == 0 || g.chance(30) {
+		items = append(items, Meta{match(g, 100, g.register, g.mask2)})
+	}
+	return items
+}
+
+func (g *gen) register() uint32 { return uint32(g.IntN(3)) }
+func (g *gen) mask2() uint32    { return 1 + uint32(g.IntN(3)) }
+
+// registerAction writes what these look at.
+func (g *gen) registerAction(r Rule) Action {
+	switch {
+	case g.chance(40):
+		return SetTag{Data: g.register(), Mask: pick[uint32](g, 1, 3, 0xffffffff), Index: uint8(g.IntN(2))}
+	case g.chance(50) && (r.Group > 0 || r.Ingress):
+		return SetMeta{Data: g.register(), Mask: pick[uint32](g, 2, 3, 0xffffffff)}
+	default:
+		return SetMark{ID: g.register()}
+	}
+}
+
 // transferActions are what the product uses and more, ended by a fate.
 func (g *gen) transferActions(r Rule, source Port, ips int) []Action {
 	var actions []Action
@@ -266,6 +349,8 @@ func (g *gen) transferActions(r Rule, source Port, ips int) []Action {
 		actions = append(actions, g.sample(kind < 35))
 	}
 	switch {
+	case kind < 35 && g.chance(30):
+		return append(actions, g.registerAction(r), Jump{r.Group + 1})
 	case kind < 35:
 		return append(actions, Jump{r.Group + uint32(g.IntN(2)) + 1})
 	case kind < 45:
@@ -319,6 +404,7 @@ func (g *gen) more(items []Item, ips int) (actions []Action) {
 			actions = append(actions, PopVLAN{})
 		}
 	}
+	actions = append(actions, PushVLAN{pick[uint16](g, typeVLAN, typeQinQ)}, SetTag{Data: g.register(), Mask: 3, Index: uint8(g.IntN(2))})
 	if ips != 1 || !g.can.setAddress {
 		return actions
 	}
@@ -401,6 +487,17 @@ func (g *gen) spoil(r *Rule) {
 		func() { r.Actions = slices.Insert(r.Actions, 0, Action(RawEncap{make([]byte, maxHeader+1)})) },
 		func() { r.Actions = slices.Insert(r.Actions, 0, Action(g.badSample())) },
 		func() { r.Actions = append(r.Actions, g.sample(true)) },
+		func() { r.Pattern = append([]Item{Meta{}}, r.Pattern...) },
+		func() { r.Pattern = append([]Item{Mark{Is[uint32](1)}}, r.Pattern...) },
+		func() { r.Pattern = append([]Item{Tag{Is[uint32](1), 3}, Tag{Is[uint32](2), 3}}, r.Pattern...) },
+		func() { r.Pattern = []Item{Eth{}, IPv4{}, UDP{DstPort: Is[uint16](8472)}, VXLAN{}} },
+		func() { r.Pattern = []Item{Eth{}, IPv4{}, UDP{}, VXLAN{Is[uint32](0)}} },
+		func() { r.Pattern = []Item{Eth{}, IPv4{}, TCP{}, VXLAN{}} },
+		func() { r.Actions = slices.Insert(r.Actions, 0, Action(SetMark{maxMark + 1})) },
+		func() { r.Actions = slices.Insert(r.Actions, 0, Action(SetTag{Data: 1})) },
+		func() { r.Actions = slices.Insert(r.Actions, 0, Action(PushVLAN{0x9100})) },
+		func() { r.Actions = slices.Insert(r.Actions, 0, Action(PopVLAN{}), Action(PopVLAN{})) },
+		func() { r.Actions = slices.Insert(r.Actions, 0, Action(g.registerAction(Rule{})), Action(Drop{})) },
 	}
 	spoilers[g.IntN(len(spoilers))]()
 }

@@ -8,7 +8,7 @@ import (
 	"dpservice/rteflow"
 )
 
-// layer is the header that an item is about; there is none for the items that name a port.
+// layer is the header that an item is about; there is none for the items that name a port or a register.
 func layer(it rteflow.Item) (kind, bool) {
 	switch it.(type) {
 	case rteflow.Eth:
@@ -27,28 +27,47 @@ func layer(it rteflow.Item) (kind, bool) {
 		return icmp, true
 	case rteflow.ICMP6:
 		return icmp6, true
+	case rteflow.VXLAN:
+		return vxlan, true
 	default:
 		return 0, false
 	}
 }
 
-// matches tells whether the frame begins with the pattern's layers, each with the values asked for. VLAN tags that the
-// pattern does not name do not matter.
-func matches(pattern []rteflow.Item, frame []byte, headers []header) bool {
+// matches tells whether the packet begins with the pattern's layers, each with the values asked for, and whether what
+// other rules wrote to its registers is as asked for. VLAN tags that the pattern does not name do not matter.
+func matches(pattern []rteflow.Item, p *packet, headers []header) bool {
 	for _, it := range pattern {
 		k, ok := layer(it)
 		if !ok {
+			if !matchesRegister(it, p) {
+				return false
+			}
 			continue
 		}
 		for len(headers) > 0 && headers[0].kind == vlan && k != vlan {
 			headers = headers[1:]
 		}
-		if len(headers) == 0 || headers[0].kind != k || !matchesItem(it, frame[headers[0].at:], headers[0].proto) {
+		if len(headers) == 0 || headers[0].kind != k || !matchesItem(it, p.frame[headers[0].at:], headers[0].proto) {
 			return false
 		}
 		headers = headers[1:]
 	}
 	return true
+}
+
+// matchesRegister compares the registers; the items that name a port are satisfied already.
+func matchesRegister(it rteflow.Item, p *packet) bool {
+	switch it := it.(type) {
+	case rteflow.Mark:
+		return is32(it.ID, p.mark)
+	case rteflow.Meta:
+		return is32(it.Data, p.meta)
+	case rteflow.Tag:
+		return is32(it.Data, p.tags[it.Index])
+	default:
+		return true
+	}
 }
 
 // matchesItem compares an item's fields with the header that b begins with. The protocol of an IPv6 header is that
@@ -72,6 +91,8 @@ func matchesItem(it rteflow.Item, b []byte, proto uint8) bool {
 		return is8(it.Type, b[0]) && is8(it.Code, b[1]) && is16(it.Ident, b[4:])
 	case rteflow.ICMP6:
 		return is8(it.Type, b[0]) && is8(it.Code, b[1])
+	case rteflow.VXLAN:
+		return is32(it.VNI, uint32(b[4])<<16|uint32(b[5])<<8|uint32(b[6]))
 	default:
 		return false
 	}
@@ -97,6 +118,17 @@ func is16(m *rteflow.Match[uint16], b []byte) bool {
 		mask = *m.Mask
 	}
 	return be16(b, 0)&mask == m.Spec&mask
+}
+
+func is32(m *rteflow.Match[uint32], v uint32) bool {
+	if m == nil {
+		return true
+	}
+	mask := uint32(0xffffffff)
+	if m.Mask != nil {
+		mask = *m.Mask
+	}
+	return v&mask == m.Spec&mask
 }
 
 func isMAC(m *rteflow.Match[rteflow.MAC], b []byte) bool {

@@ -27,6 +27,7 @@ const FarSide = -1
 
 // Output is a frame that the NIC gives away: to the application by an RX queue of Port, or to its far side.
 type Output struct {
+	From  int // where the packet came from: frames from one place leave in order
 	Port  uint16
 	Queue int
 	Frame []byte
@@ -41,7 +42,16 @@ type Output struct {
 // Reference is the NIC as the documents have it.
 type Reference struct {
 	Ports []Port
-	rules []*Flow // oldest first
+	// Shared are the indirect actions that count or age, by their IDs.
+	Shared map[uint32]*Shared
+	rules  []*Flow // oldest first
+}
+
+// Shared is an indirect action of a port.
+type Shared struct {
+	Port     uint16
+	Counts   bool // else it ages
+	Counters rteflow.Counters
 }
 
 // Flow is a rule that stands.
@@ -75,6 +85,10 @@ type packet struct {
 	entropy []int
 	inner   int
 	lost    bool
+	// What actions write and items match, but is not in the frame. A card has 4 tags, says the NIC's README.
+	mark, meta uint32
+	tags       [4]uint32
+	tci        uint16 // of the tag that the rule adds
 }
 
 // Receive is what the NIC does with a frame from the far side of a port.
@@ -87,6 +101,7 @@ func (n *Reference) Receive(port uint16, frame []byte) []Output {
 	if n.port(port).Switch && n.pass(p, true, &out) {
 		return out
 	}
+	clear(p.tags[:]) // these end where the switch does, says the NIC's README
 	if n.pass(p, false, &out) {
 		return out
 	}
@@ -103,14 +118,57 @@ func (n *Reference) pass(p *packet, transfer bool, out *[]Output) bool {
 		if f == nil {
 			return false
 		}
-		f.Counters.Packets++
-		f.Counters.Bytes += uint64(len(p.frame))
+		n.count(f, len(p.frame))
+		p.tci = tagOf(f.Rule.Pattern)
 		next, jumped := n.run(p, f.Rule.Actions, out)
 		if !jumped || p.lost {
 			return true
 		}
 		group = next
 	}
+}
+
+// Counters tells whether the rule counts, and what a query of it says: what it has counted, or the counter that it shares.
+func (n *Reference) Counters(f *Flow) (bool, rteflow.Counters) {
+	for _, a := range f.Rule.Actions {
+		if _, ok := a.(rteflow.Count); ok {
+			return true, f.Counters
+		}
+		if i, ok := a.(rteflow.Indirect); ok && n.Shared[i.ID].Counts {
+			return true, n.Shared[i.ID].Counters
+		}
+	}
+	return false, rteflow.Counters{}
+}
+
+// count counts for the rule, and for the counter that it shares.
+func (n *Reference) count(f *Flow, size int) {
+	counters := []*rteflow.Counters{&f.Counters}
+	for _, a := range f.Rule.Actions {
+		if i, ok := a.(rteflow.Indirect); ok {
+			counters = append(counters, &n.Shared[i.ID].Counters)
+		}
+	}
+	for _, c := range counters {
+		c.Packets++
+		c.Bytes += uint64(size)
+	}
+}
+
+// tagOf is the PCP and the VID that the pattern wants of a tag in full: those of a new one, says the NIC's README.
+func tagOf(pattern []rteflow.Item) (tci uint16) {
+	for _, it := range pattern {
+		v, ok := it.(rteflow.VLAN)
+		if !ok || v.TCI == nil {
+			continue
+		}
+		for _, part := range []uint16{0xe000, 0x0fff} {
+			if v.TCI.Mask == nil || *v.TCI.Mask&part == part {
+				tci |= v.TCI.Spec & part
+			}
+		}
+	}
+	return tci
 }
 
 // lookup is the rule that the packet meets in a group.
@@ -121,7 +179,7 @@ func (n *Reference) lookup(p *packet, transfer bool, group uint32) *Flow {
 		if f.Rule.Transfer != transfer || f.Rule.Group != group || f.source() != p.source {
 			continue
 		}
-		if matches(f.Rule.Pattern, p.frame, headers) && (best == nil || f.before(best)) {
+		if matches(f.Rule.Pattern, p, headers) && (best == nil || f.before(best)) {
 			best = f
 		}
 	}
@@ -150,15 +208,20 @@ func (f *Flow) source() uint16 {
 	return f.Port
 }
 
-// depth is the number of a pattern's layers; VLAN tags belong to their Ethernet header.
+// depth is the number of a pattern's layers; VLAN tags belong to their Ethernet header, and a frame within VXLAN to that.
 func depth(pattern []rteflow.Item) int {
 	n := 0
-	for _, it := range pattern {
-		if k, ok := layer(it); ok && k != vlan {
+	for i, it := range pattern {
+		_, inner := it.(rteflow.Eth)
+		if k, ok := layer(it); ok && k != vlan && (!inner || !hasVXLAN(pattern[:i])) {
 			n++
 		}
 	}
 	return n
+}
+
+func hasVXLAN(pattern []rteflow.Item) bool {
+	return slices.ContainsFunc(pattern, func(it rteflow.Item) bool { _, ok := it.(rteflow.VXLAN); return ok })
 }
 
 // run does a rule's actions. A jump tells the next group; all other fates end the packet's way.
@@ -203,7 +266,7 @@ func (n *Reference) sample(p packet, s rteflow.Sample, out *[]Output) {
 // emit gives the packet away unless it is too long for the port.
 func (n *Reference) emit(p *packet, port uint16, queue int, out *[]Output) {
 	if len(p.frame)-linkLen(p.frame) <= n.port(port).MTU {
-		*out = append(*out, Output{Port: port, Queue: queue, Frame: slices.Clone(p.frame), Entropy: p.entropy, Inner: p.inner})
+		*out = append(*out, Output{From: int(p.source), Port: port, Queue: queue, Frame: slices.Clone(p.frame), Entropy: p.entropy, Inner: p.inner})
 	}
 }
 

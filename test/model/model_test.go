@@ -4,6 +4,7 @@ package model
 
 import (
 	"cmp"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -108,9 +109,16 @@ func (g *gen) op(id int, standing []op, most int) op {
 	for i, o := range standing {
 		rules[i] = o.rule
 	}
-	o := op{kind: opSend}
-	for range 1 + g.IntN(6) {
+	o := op{kind: opSend, port: pick(g, g.ports...).ID}
+	n := 1 + g.IntN(6)
+	if g.chance(5) {
+		n = 20 + g.IntN(60) // more than the NIC handles at once
+	}
+	for range n {
 		s := shot{port: pick(g, g.ports...).ID, frame: g.frame(rules)}
+		if n > 6 && g.chance(80) {
+			s.port = o.port
+		}
 		if g.chance(10) {
 			s.segment = 1 + g.IntN(80)
 		}
@@ -141,6 +149,9 @@ func (g *gen) sibling(o op) (uint16, rteflow.Rule) {
 		case rteflow.TCP:
 			it.SrcPort, it.DstPort = again(it.SrcPort, g.l4Port), again(it.DstPort, g.l4Port)
 			r.Pattern[i] = it
+		case rteflow.VXLAN:
+			it.VNI = again(it.VNI, g.vni)
+			r.Pattern[i] = it
 		case rteflow.UDP:
 			it.SrcPort, it.DstPort = again(it.SrcPort, g.l4Port), again(it.DstPort, g.l4Port)
 			r.Pattern[i] = it
@@ -161,6 +172,7 @@ type player struct {
 	nic     *realNIC
 	ref     Reference
 	rules   map[int]standing
+	handles map[uint32]rteflow.IndirectHandle
 	entropy entropies
 	counts  *counts
 }
@@ -171,18 +183,103 @@ type standing struct {
 	flow   *Flow
 }
 
+// shareActions makes an indirect counter and an indirect age on each port, on the NIC and for the reference.
+func (p *player) shareActions() error {
+	p.ref.Shared = map[uint32]*Shared{}
+	for id, a := range sharedActions(p.nic.ports) {
+		port := p.nic.ports[id/2]
+		_, counts := a.(rteflow.Count)
+		h, err := rteflow.CreateIndirect(port.ID, rteflow.Attr{Ingress: !port.Switch, Transfer: port.Switch}, a)
+		if err != nil {
+			return err
+		}
+		p.handles[uint32(id)] = h
+		p.ref.Shared[uint32(id)] = &Shared{Port: port.ID, Counts: counts}
+	}
+	return nil
+}
+
+// sharedActions are two for each port; their places are their IDs.
+func sharedActions(ports []Port) (actions []rteflow.Action) {
+	for range ports {
+		actions = append(actions, rteflow.Count{}, rteflow.Age{Timeout: 1000})
+	}
+	return actions
+}
+
+// unshareActions compares the indirect counters, and destroys the indirect actions: those that rules have only with these.
+func (p *player) unshareActions() (difference string, err error) {
+	used := map[uint32]bool{}
+	for _, s := range p.rules {
+		for _, a := range s.flow.Rule.Actions {
+			if i, ok := a.(rteflow.Indirect); ok {
+				used[i.ID] = true
+			}
+		}
+	}
+	for id, h := range p.handles {
+		shared := p.ref.Shared[id]
+		if got, err := rteflow.QueryIndirect(shared.Port, h); shared.Counts && (err != nil || got != shared.Counters) {
+			difference = fmt.Sprintf("indirect counter %d is %+v, want %+v, %v", id, got, shared.Counters, err)
+		}
+		if !used[id] {
+			continue
+		}
+		if err := rteflow.DestroyIndirect(shared.Port, h); err == nil {
+			return fmt.Sprintf("indirect action %d is gone, though rules have it", id), nil
+		}
+	}
+	for _, port := range p.nic.ports {
+		if err := rteflow.Flush(port.ID); err != nil {
+			return "", err
+		}
+	}
+	for id, h := range p.handles {
+		if err := rteflow.DestroyIndirect(p.ref.Shared[id].Port, h); err != nil {
+			return difference, err
+		}
+	}
+	return difference, nil
+}
+
+// resolve is the rule with the NIC's handles.
+func (p *player) resolve(r rteflow.Rule) rteflow.Rule {
+	r.Actions = slices.Clone(r.Actions)
+	for i, a := range r.Actions {
+		if shared, ok := a.(rteflow.Indirect); ok {
+			r.Actions[i] = rteflow.Indirect{ID: shared.ID, Handle: p.handles[shared.ID]}
+		}
+	}
+	return r
+}
+
 // play returns how the NIC differs from the reference, "" if it does not; err is the machinery's.
 func play(nic *realNIC, c testCase, n *counts) (difference string, at int, err error) {
 	if err := nic.reset(c.isolated); err != nil {
 		return "", 0, err
 	}
-	if _, err := nic.exchange(nil, 0); err != nil { // what an earlier difference left behind
+	if _, err := nic.exchange(nil, 0, 0); err != nil { // what an earlier difference left behind
 		return "", 0, err
 	}
-	p := &player{nic: nic, ref: Reference{Ports: nic.ports}, rules: map[int]standing{}, entropy: entropies{}, counts: n}
+	p := &player{
+		nic: nic, ref: Reference{Ports: nic.ports}, rules: map[int]standing{}, handles: map[uint32]rteflow.IndirectHandle{},
+		entropy: entropies{}, counts: n,
+	}
+	if err := p.shareActions(); err != nil {
+		return "", 0, err
+	}
 	n.cases++
+	difference, at, err = p.playAll(c)
+	late, errLate := p.unshareActions()
+	if difference == "" {
+		difference, at = late, max(at, len(c.ops)-1)
+	}
+	return difference, at, errors.Join(err, errLate)
+}
+
+func (p *player) playAll(c testCase) (difference string, at int, err error) {
 	for i, o := range c.ops {
-		n.operations++
+		p.counts.operations++
 		difference, err := p.do(o)
 		if difference != "" || err != nil {
 			return difference, i, err
@@ -229,8 +326,9 @@ func (p *player) do(o op) (difference string, err error) {
 
 func (p *player) create(o op) string {
 	verdict, why := p.ref.Check(o.port, o.rule)
-	validated := rteflow.Validate(o.port, o.rule)
-	handle, err := rteflow.Create(o.port, o.rule)
+	rule := p.resolve(o.rule)
+	validated := rteflow.Validate(o.port, rule)
+	handle, err := rteflow.Create(o.port, rule)
 	p.counts.rules++
 	switch {
 	case (validated == nil) != (err == nil):
@@ -252,48 +350,44 @@ func (p *player) create(o op) string {
 
 func (p *player) query(s standing) string {
 	got, err := rteflow.Query(s.flow.Port, s.handle)
-	counts := slices.ContainsFunc(s.flow.Rule.Actions, isCount)
+	counts, want := p.ref.Counters(s.flow)
 	switch {
 	case counts && err != nil:
 		return "query: " + err.Error()
 	case !counts && err == nil:
 		return "a rule that does not count was queried"
-	case counts && got != s.flow.Counters:
-		return fmt.Sprintf("counters are %+v, want %+v", got, s.flow.Counters)
+	case counts && got != want:
+		return fmt.Sprintf("counters are %+v, want %+v", got, want)
 	}
 	return ""
-}
-
-func flag01(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-func isCount(a rteflow.Action) bool {
-	_, ok := a.(rteflow.Count)
-	return ok
 }
 
 func (p *player) send(shots []shot) (string, error) {
 	var want []Output
 	for _, s := range shots {
 		if s.transmit {
-			want = append(want, Output{Port: s.port, Queue: FarSide, Frame: s.frame})
+			want = append(want, Output{From: -1 - int(s.port), Port: s.port, Queue: FarSide, Frame: s.frame})
 			continue
 		}
 		want = append(want, p.ref.Receive(s.port, s.frame)...)
 	}
+	ordered := slices.Clone(want)
 	// Those that come for sure first, so that none of these is taken for one that may come.
 	slices.SortStableFunc(want, func(a, b Output) int { return cmp.Compare(flag01(a.Perhaps), flag01(b.Perhaps)) })
-	got, err := p.nic.exchange(shots, len(want))
+	perhaps := 0
+	for _, w := range want {
+		perhaps += flag01(w.Perhaps)
+	}
+	got, err := p.nic.exchange(shots, len(want), perhaps)
 	p.counts.packets += len(shots)
 	p.counts.outputs += len(got)
 	if err != nil {
 		return "", err
 	}
-	return p.entropy.compare(want, got), nil
+	if difference := p.entropy.compare(want, got); difference != "" {
+		return difference, nil
+	}
+	return p.entropy.order(ordered, got), nil
 }
 
 // shrink takes operations and frames away while the case still fails, for a limited time.

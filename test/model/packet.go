@@ -16,6 +16,7 @@ const (
 	udp
 	icmp
 	icmp6
+	vxlan
 )
 
 // header is one protocol header of a frame, from offset at to offset end.
@@ -36,19 +37,27 @@ const (
 
 	protoICMP, protoIPIP, protoTCP, protoUDP, protoIP6IP, protoICMP6 = 1, 4, 6, 17, 41, 58
 
+	portVXLAN = 4789
+
 	protoHopOpts, protoRouting, protoFragment, protoDstOpts = 0, 43, 44, 60
 )
 
 // parse lists the frame's headers from the outside in. It ends at the first that is incomplete, wrong or unknown. What is
 // beyond an IP packet's length is padding.
 func parse(frame []byte) []header {
-	if len(frame) < ethLen {
-		return nil
+	return parseEth(frame, 0, nil)
+}
+
+// parseEth appends an Ethernet header, its VLAN tags, and what follows them.
+func parseEth(frame []byte, at int, headers []header) []header {
+	if len(frame) < at+ethLen {
+		return headers
 	}
-	headers := []header{{kind: eth, end: ethLen}}
-	at, next := ethLen, int(be16(frame, 12))
-	for next == typeVLAN || next == typeQinQ {
-		if len(frame) < at+4 || len(headers) > maxTags {
+	headers = append(headers, header{kind: eth, at: at, end: at + ethLen})
+	next := int(be16(frame, at+12))
+	at += ethLen
+	for tags := 0; next == typeVLAN || next == typeQinQ; tags++ {
+		if len(frame) < at+4 || tags == maxTags {
 			return headers
 		}
 		headers = append(headers, header{kind: vlan, at: at, end: at + 4})
@@ -91,7 +100,7 @@ func parseIP(frame []byte, at int, k kind, headers []header) []header {
 	case protoTCP:
 		return parseL4(frame, end, tcp, 20, headers)
 	case protoUDP:
-		return parseL4(frame, end, udp, 8, headers)
+		return parseVXLAN(frame, parseL4(frame, end, udp, 8, headers))
 	case protoICMP:
 		if k == ipv4 {
 			return parseL4(frame, end, icmp, 8, headers)
@@ -102,6 +111,20 @@ func parseIP(frame []byte, at int, k kind, headers []header) []header {
 		}
 	}
 	return headers
+}
+
+// parseVXLAN appends a VXLAN header and the frame within, if the last header is an outermost UDP header that announces one.
+func parseVXLAN(frame []byte, headers []header) []header {
+	last := headers[len(headers)-1]
+	outer, _ := outerIP(headers)
+	if last.kind != udp || outer.end != last.at || be16(frame, last.at+2) != portVXLAN {
+		return headers
+	}
+	if len(frame) < last.end+8 || frame[last.end]&8 == 0 {
+		return headers
+	}
+	headers = append(headers, header{kind: vxlan, at: last.end, end: last.end + 8})
+	return parseEth(frame, last.end+8, headers)
 }
 
 func parseL4(frame []byte, at int, k kind, size int, headers []header) []header {
@@ -170,10 +193,12 @@ func ipv6At(frame []byte, at int) (end, proto int, fragment, ok bool) {
 
 // tunnelled is the second of a tunnel's two IP headers.
 func tunnelled(headers []header) (header, bool) {
-	for i := 1; i < len(headers); i++ {
-		if isIP(headers[i-1].kind) && isIP(headers[i].kind) {
-			return headers[i], true
+	within := false
+	for _, h := range headers {
+		if isIP(h.kind) && within {
+			return h, true
 		}
+		within = within || isIP(h.kind)
 	}
 	return header{}, false
 }
@@ -182,7 +207,7 @@ func tunnelled(headers []header) (header, bool) {
 func linkLen(frame []byte) int {
 	end := ethLen
 	for _, h := range parse(frame) {
-		if h.kind == vlan {
+		if h.kind == vlan && h.at == end {
 			end = h.end
 		}
 	}

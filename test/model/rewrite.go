@@ -3,6 +3,7 @@
 package model
 
 import (
+	"encoding/binary"
 	"slices"
 
 	"dpservice/rteflow"
@@ -31,6 +32,15 @@ func (p *packet) rewrite(a rteflow.Action) {
 		p.setPort(2, a.Port)
 	case rteflow.PopVLAN:
 		p.frame = slices.Concat(p.frame[:12], p.frame[16:])
+	case rteflow.PushVLAN:
+		tag := binary.BigEndian.AppendUint16(nil, a.EtherType)
+		p.frame = slices.Concat(p.frame[:12], binary.BigEndian.AppendUint16(tag, p.tci), p.frame[12:])
+	case rteflow.SetMark:
+		p.mark = a.ID
+	case rteflow.SetMeta:
+		p.meta = p.meta&^a.Mask | a.Data&a.Mask
+	case rteflow.SetTag:
+		p.tags[a.Index] = p.tags[a.Index]&^a.Mask | a.Data&a.Mask
 	case rteflow.RawDecap:
 		p.decap(a.Data)
 	case rteflow.RawEncap:
@@ -74,13 +84,14 @@ func (p *packet) setIP(k kind, offset int, addr []byte) {
 
 // setPort writes a port to the TCP or UDP header behind the outermost IP header.
 func (p *packet) setPort(offset int, port uint16) {
-	for _, h := range parse(p.frame) {
-		if h.kind == tcp || h.kind == udp {
-			old := be16(p.frame, h.at+offset)
-			put16(p.frame, h.at+offset, port)
-			p.adjustL4(h, old, port)
-		}
+	headers := parse(p.frame)
+	i := slices.IndexFunc(headers, func(h header) bool { return isIP(h.kind) }) + 1
+	if i == 0 || i == len(headers) || headers[i].kind != tcp && headers[i].kind != udp {
+		return
 	}
+	old := be16(p.frame, headers[i].at+offset)
+	put16(p.frame, headers[i].at+offset, port)
+	p.adjustL4(headers[i], old, port)
 }
 
 // adjustL4 keeps a TCP or UDP checksum right. A UDP checksum of 0 is none.
