@@ -195,7 +195,7 @@ func (g *gen) inIP(items []Item, want *Match[uint8]) ([]byte, uint8) {
 		}
 		return g.payload(), proto
 	}
-	switch items[0].(type) {
+	switch it := items[0].(type) {
 	case IPv4:
 		b, _ := g.ip(items)
 		return b, protoIPIP
@@ -203,16 +203,16 @@ func (g *gen) inIP(items []Item, want *Match[uint8]) ([]byte, uint8) {
 		b, _ := g.ip(items)
 		return b, protoIP6IP
 	case TCP:
-		return g.l4(items[0]), protoTCP
+		return g.l4(it), protoTCP
 	case UDP:
 		if len(items) > 1 {
-			return g.vxlan(items[0].(UDP), items[1:]), protoUDP
+			return g.vxlan(it, items[1:]), protoUDP
 		}
-		return g.l4(items[0]), protoUDP
+		return g.l4(it), protoUDP
 	case ICMP:
-		return g.l4(items[0]), protoICMP
+		return g.l4(it), protoICMP
 	case ICMP6:
-		return g.l4(items[0]), protoICMP6
+		return g.l4(it), protoICMP6
 	}
 	return g.payload(), 132
 }

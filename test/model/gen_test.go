@@ -497,7 +497,7 @@ func (g *gen) spoil(r *Rule) {
 		func() { r.Actions = slices.Insert(r.Actions, 0, Action(SetTag{Data: 1})) },
 		func() { r.Actions = slices.Insert(r.Actions, 0, Action(PushVLAN{0x9100})) },
 		func() { r.Actions = slices.Insert(r.Actions, 0, Action(PopVLAN{}), Action(PopVLAN{})) },
-		func() { r.Actions = slices.Insert(r.Actions, 0, Action(g.registerAction(Rule{})), Action(Drop{})) },
+		func() { r.Actions = slices.Insert(r.Actions, 0, g.registerAction(Rule{}), Action(Drop{})) },
 	}
 	spoilers[g.IntN(len(spoilers))]()
 }
