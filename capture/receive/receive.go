@@ -12,6 +12,8 @@ import (
 	"math"
 	"net/netip"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -36,6 +38,7 @@ type Sender struct {
 type Config struct {
 	Listen netip.AddrPort
 	VXLAN  bool // the copies have a VXLAN header
+	Socket bool // do without a ring, which is faster and needs CAP_NET_RAW
 	Output Output
 	// Packets and Duration end the reception, unless they are 0.
 	Packets  uint64
@@ -66,7 +69,7 @@ type Counters struct {
 // Run receives until ctx ends, a limit is reached, the output's reader is gone, or something fails. Then what has arrived is
 // written, and the files are complete. Only the last of these is an error.
 func Run(ctx context.Context, c Config) (Counters, error) {
-	s, err := listen(c.Listen)
+	s, err := openSource(c)
 	if err != nil {
 		return Counters{}, err
 	}
@@ -75,7 +78,7 @@ func Run(ctx context.Context, c Config) (Counters, error) {
 	if err != nil {
 		return Counters{}, err
 	}
-	r := &receiver{config: c, socket: s, files: files, left: c.Packets}
+	r := &receiver{config: c, source: s, files: files, left: c.Packets}
 	if r.left == 0 {
 		r.left = math.MaxUint64
 	}
@@ -85,7 +88,7 @@ func Run(ctx context.Context, c Config) (Counters, error) {
 		defer cancel()
 	}
 	if c.Ready != nil {
-		c.Ready(s.buffer)
+		c.Ready(s.buffered())
 	}
 	err = r.run(ctx)
 	r.count()
@@ -98,23 +101,57 @@ func Run(ctx context.Context, c Config) (Counters, error) {
 	return r.counters, err
 }
 
+// source is where datagrams come from.
+type source interface {
+	// wait waits until something can be read, or the time is over.
+	wait(timeout time.Duration) error
+	// read reads up to limit datagrams that are there, and returns how many these are. get returns them, until the next read.
+	read(limit int) (int, error)
+	get(i int) datagram
+	// settle waits until all that has arrived can be read.
+	settle()
+	// drops is how many datagrams were lost for want of room, modulo 2^32.
+	drops() uint32
+	// buffered is how many bytes of them there is room for.
+	buffered() int
+	close()
+}
+
+// openSource opens a ring where that is allowed, or else a socket.
+func openSource(c Config) (source, error) {
+	s, err := listen(c.Listen)
+	if err != nil || c.Socket {
+		return s, err
+	}
+	r, err := openRing(s, c.Listen)
+	if errors.Is(err, unix.EPERM) {
+		return s, nil
+	}
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	return r, nil
+}
+
 // receiver is a reception in progress.
 type receiver struct {
 	config   Config
-	socket   *socket
+	source   source
 	files    *files
 	counters Counters
 	left     uint64 // copies until the limit
-	drops    uint32 // the socket's count when it was last read
+	drops    uint32 // the source's count when it was last read
 	progress time.Time
 }
 
 func (r *receiver) run(ctx context.Context) error {
 	for r.left > 0 {
 		if ctx.Err() != nil {
+			r.source.settle()
 			return r.drain(drainTime)
 		}
-		if err := r.socket.wait(idle); err != nil {
+		if err := r.source.wait(idle); err != nil {
 			return err
 		}
 		time.Sleep(gather)
@@ -132,17 +169,14 @@ func (r *receiver) run(ctx context.Context) error {
 func (r *receiver) drain(most time.Duration) error {
 	for start := time.Now(); time.Since(start) < most && r.left > 0; {
 		r.report()
-		n, err := r.socket.read(int(min(r.left, batchLen)))
+		n, err := r.source.read(int(min(r.left, batchLen)))
 		if err != nil || n == 0 {
 			return err
 		}
 		for i := range n {
-			if err := r.take(r.socket.get(i)); err != nil {
+			if err := r.take(r.source.get(i)); err != nil {
 				return err
 			}
-		}
-		if n < batchLen {
-			return nil
 		}
 	}
 	return nil
@@ -176,7 +210,7 @@ func (d *datagram) unwrapVXLAN() (uint32, bool) {
 
 // dropped counts the copies that the kernel had no room for.
 func (r *receiver) dropped() uint64 {
-	now := r.socket.drops()
+	now := r.source.drops()
 	r.counters.Dropped += uint64(now - r.drops)
 	r.drops = now
 	return r.counters.Dropped

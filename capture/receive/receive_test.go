@@ -292,3 +292,50 @@ func FuzzVXLAN(f *testing.F) {
 		assert.Len(t, d.data, d.length)
 	})
 }
+
+// Where a ring is not allowed, a socket does.
+func TestReceiveFromSocket(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "test.pcapng")
+	r := start(t, Config{Socket: true, Output: Output{Path: file}})
+	for range 1000 {
+		r.sendFrom(7, []byte("frame"))
+	}
+	r.send(nil)
+	assert.Equal(t, Counters{Packets: 1000, Bytes: 5000, Senders: 1, Malformed: 1}, r.stop())
+	packets, _ := read(t, file)
+	require.Len(t, packets, 1000)
+	assert.Equal(t, "label-7", packets[0].from)
+}
+
+// The ring goes round more than once without a frame lost, doubled or out of order.
+func TestRingGoesRound(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("a ring needs root")
+	}
+	r := start(t, Config{Output: Output{Path: "/dev/null"}})
+	c, err := net.DialUDP("udp6", nil, &net.UDPAddr{IP: net.IPv6loopback, Port: int(r.port)})
+	require.NoError(t, err)
+	defer c.Close()
+	frame := make([]byte, 60000)
+	const sent = 3 * blockCount * blockLen / 60000
+	for range sent {
+		_, err := c.Write(frame)
+		require.NoError(t, err)
+	}
+	counters := r.stop()
+	assert.EqualValues(t, sent, counters.Packets+counters.Dropped)
+	assert.Greater(t, counters.Packets, uint64(sent)/2)
+}
+
+// Whatever arrives is read within its bounds.
+func FuzzDatagram(f *testing.F) {
+	b := make([]byte, 60)
+	b[5], b[45] = 20, 20
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d := parseDatagram(data)
+		assert.Len(t, d.data, d.length)
+		assert.LessOrEqual(t, d.length, max(0, len(data)-ipv6Len-udpLen))
+		assert.Less(t, d.flowLabel, uint32(1<<20))
+	})
+}

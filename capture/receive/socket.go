@@ -112,9 +112,15 @@ func (s *socket) setUp(at netip.AddrPort) error {
 
 func (s *socket) close() { _ = unix.Close(s.fd) } // nothing is unsaved in a socket that is read
 
-// wait waits until something has arrived, or the time is over.
-func (s *socket) wait(timeout time.Duration) error {
-	fds := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}
+func (s *socket) buffered() int { return s.buffer }
+
+func (s *socket) settle() {} // what has arrived can be read
+
+func (s *socket) wait(timeout time.Duration) error { return poll(s.fd, timeout) }
+
+// poll waits until something can be read, or the time is over.
+func poll(fd int, timeout time.Duration) error {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	_, err := unix.Poll(fds, int(timeout.Milliseconds()))
 	if err != nil && !errors.Is(err, unix.EINTR) {
 		return fmt.Errorf("waiting for copies: %w", err)

@@ -41,6 +41,8 @@ func run() error {
 	flows := numbers{1, 1000, 100_000}
 	flag.Var(&flows, "flows", "numbers of flows")
 	frames := flag.Int("frames", 100_000, "frames in the file that is played, of however few flows")
+	sinkTime := flag.Duration("sink-time", 2*time.Second, "how long copies are sent to the sink in each try")
+	sinkRate := flag.Int("sink-rate", 0, "the most copies per second that are tried at the sink; 0 is no limit")
 	output := flag.String("o", "build/bench.json", "where to write the figures; the picture goes beside them")
 	child := flag.String("child", "", "insert rules of this shape, say how long it took, and end (what the program starts itself for)")
 	way := flag.String("way", create, "the child's way to insert rules")
@@ -52,6 +54,7 @@ func run() error {
 		Rules:      &rules{Rules: *number, Repetitions: *repetitions, goal: *goal},
 		NIC:        &nic{},
 		Forwarding: newForwarding(*repetitions, *seconds, *frames, sizes, flows),
+		Receive:    newReceiving(*sinkTime, *sinkRate),
 	}
 	return f.run(ctx, strings.FieldsFunc(*only, func(r rune) bool { return r == ',' }), os.Stdout, *output)
 }
@@ -82,17 +85,18 @@ type part interface {
 	check() error // against the goals that must be kept
 }
 
-var partNames = []string{"rules", "nic", "forwarding"}
+var partNames = []string{"rules", "nic", "forwarding", "receive"}
 
 // figures are all that is measured, as they are written to the file.
 type figures struct {
 	Rules      *rules      `json:"rules,omitempty"`
 	NIC        *nic        `json:"nic,omitempty"`
 	Forwarding *forwarding `json:"forwarding,omitempty"`
+	Receive    *receiving  `json:"receive,omitempty"`
 }
 
 func (f *figures) part(name string) part {
-	return map[string]part{"rules": f.Rules, "nic": f.NIC, "forwarding": f.Forwarding}[name]
+	return map[string]part{"rules": f.Rules, "nic": f.NIC, "forwarding": f.Forwarding, "receive": f.Receive}[name]
 }
 
 // run measures the parts with these names, or all, and tells of each as soon as it is done.

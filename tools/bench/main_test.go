@@ -27,12 +27,13 @@ func TestParseNIC(t *testing.T) {
 func TestBench(t *testing.T) {
 	dir := t.TempDir()
 	figuresFile := filepath.Join(dir, "bench.json")
-	for _, program := range []string{"tools/bench", "dpservice"} {
+	for _, program := range []string{"tools/bench", "tools/dpctl", "dpservice"} {
 		out, err := exec.CommandContext(t.Context(), "go", "build", "-o", dir+"/", "dpservice/"+program).CombinedOutput()
 		require.NoError(t, err, string(out))
 	}
 	out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "bench"), "-rules", "1000", "-repetitions", "1", "-goal", "0",
-		"-sizes", "64", "-flows", "10", "-frames", "1000", "-time", "100ms", "-o", figuresFile).CombinedOutput()
+		"-sizes", "64", "-flows", "10", "-frames", "1000", "-time", "100ms",
+		"-sink-time", "100ms", "-sink-rate", "100000", "-o", figuresFile).CombinedOutput()
 	require.NoError(t, err, string(out))
 	text, err := os.ReadFile(figuresFile)
 	require.NoError(t, err)
@@ -58,6 +59,11 @@ func TestBench(t *testing.T) {
 		assert.Positive(t, c.Nodes["flow_lookup"], "%+v", c)
 		assert.InDelta(t, c.Median, c.Cycles[0], 0)
 	}
+	require.Len(t, f.Receive.Receivers, 3)
+	for _, r := range f.Receive.Receivers {
+		assert.Positive(t, r.LossFree, r.Name)
+	}
+	assert.Positive(t, f.Receive.Ratio)
 	picture, err := os.ReadFile(filepath.Join(dir, "bench.svg"))
 	require.NoError(t, err)
 	require.NoError(t, xml.Unmarshal(picture, new(struct {

@@ -41,7 +41,7 @@ func (a *app) captureReceive() *cobra.Command {
 		Long: `Receive the copies that arrive on a UDP port of this machine, and write the frames in them to a pcapng file. Every
 interface that copies come from is an interface of the file, with its name if the daemon's socket is at hand or --name
 tells it. It ends on Ctrl-C, on SIGTERM, at a limit, or when nobody reads its output any more; the file is then complete.
-Neither DPDK nor a daemon is needed, and root only for a larger buffer.
+Neither DPDK nor a daemon is needed. With CAP_NET_RAW, as root, it takes more copies per second.
 
 With --rotate-size or --rotate-interval a series of files is written: FILE_00001_20261124120000.pcapng and so on.`,
 		Example: `  dpctl capture receive --udp-dst-port=3010 -w test.pcapng

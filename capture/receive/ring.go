@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package receive
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	blockLen   = 1 << 20
+	blockCount = 128
+	// retireAfter is how many milliseconds the kernel keeps a block that is not full.
+	retireAfter = 5
+
+	ipv6Len = 40
+	udpLen  = 8
+)
+
+// ring takes copies from a ring that the kernel and this process share (packet(7), TPACKET_V3), before they go through the
+// network stack. Unlike with a socket, a packet is freed on the CPU that made it. It needs CAP_NET_RAW.
+type ring struct {
+	*socket // holds the port, so that nobody is told that it is closed, and discards what arrives there
+	fd      int
+	memory  []byte
+	block   int    // the one that is read
+	left    uint32 // packets in it
+	next    uint32 // where the next one is in it
+	frames  [batchLen][]byte
+	lost    uint32
+}
+
+// openRing opens a ring for the datagrams to a socket's address. The socket is the ring's from then on.
+func openRing(s *socket, at netip.AddrPort) (*ring, error) {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening a packet socket: %w", err)
+	}
+	r := &ring{socket: s, fd: fd}
+	if err := r.setUp(at); err != nil {
+		r.closeRing()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *ring) setUp(at netip.AddrPort) error {
+	if err := attach(r.fd, onlyTo(at)); err != nil {
+		return err
+	}
+	if err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V3); err != nil {
+		return fmt.Errorf("setting PACKET_VERSION: %w", err)
+	}
+	const frameLen = 2048 // of no meaning to this version
+	req := unix.TpacketReq3{
+		Block_size: blockLen, Block_nr: blockCount, Frame_size: frameLen, Frame_nr: blockLen / frameLen * blockCount,
+		Retire_blk_tov: retireAfter,
+	}
+	if err := unix.SetsockoptTpacketReq3(r.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
+		return fmt.Errorf("setting PACKET_RX_RING: %w", err)
+	}
+	var err error
+	r.memory, err = unix.Mmap(r.fd, 0, blockLen*blockCount, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("mapping the ring: %w", err)
+	}
+	var ipv6 [2]byte
+	binary.BigEndian.PutUint16(ipv6[:], unix.ETH_P_IPV6)
+	if err := unix.Bind(r.fd, &unix.SockaddrLinklayer{Protocol: binary.NativeEndian.Uint16(ipv6[:])}); err != nil {
+		return fmt.Errorf("binding the packet socket: %w", err)
+	}
+	// From here on the datagrams are in the ring.
+	return attach(r.socket.fd, []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}})
+}
+
+func attach(fd int, program []unix.SockFilter) error {
+	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
+	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog); err != nil {
+		return fmt.Errorf("attaching a filter: %w", err)
+	}
+	return nil
+}
+
+// onlyTo is the filter for UDP datagrams in IPv6 to an address of this machine, which it sees from the IPv6 header on.
+func onlyTo(at netip.AddrPort) []unix.SockFilter {
+	const (
+		packetType   = 0xfffff000 + 4 // SKF_AD_OFF + SKF_AD_PKTTYPE
+		packetHost   = 0
+		offsetProto  = 6
+		offsetTo     = 24
+		offsetUDP    = ipv6Len + 2
+		acceptAll    = 0xffffffff
+		load4        = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
+		load2        = unix.BPF_LD | unix.BPF_H | unix.BPF_ABS
+		load1        = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
+		jumpIfEquals = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
+	)
+	type condition struct {
+		load         uint16
+		offset, want uint32
+	}
+	conditions := []condition{
+		{load1, packetType, packetHost}, {load1, offsetProto, unix.IPPROTO_UDP}, {load2, offsetUDP, uint32(at.Port())},
+	}
+	if addr := at.Addr(); !addr.IsUnspecified() {
+		b := addr.As16()
+		for i := 0; i < len(b); i += 4 {
+			conditions = append(conditions, condition{load4, uint32(offsetTo + i), binary.BigEndian.Uint32(b[i:])})
+		}
+	}
+	var program []unix.SockFilter
+	for i, c := range conditions {
+		reject := uint8(2*(len(conditions)-i-1) + 1) // behind the conditions that follow and the acceptance
+		program = append(program,
+			unix.SockFilter{Code: c.load, K: c.offset}, unix.SockFilter{Code: jumpIfEquals, Jf: reject, K: c.want})
+	}
+	return append(program,
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: acceptAll}, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K})
+}
+
+func (r *ring) buffered() int { return len(r.memory) }
+
+// settle waits until what has arrived can be read.
+func (r *ring) settle() { time.Sleep(3 * retireAfter * time.Millisecond) }
+
+func (r *ring) close() {
+	r.closeRing()
+	r.socket.close()
+}
+
+func (r *ring) closeRing() {
+	if r.memory != nil {
+		_ = unix.Munmap(r.memory) // the process's end would do the same
+	}
+	_ = unix.Close(r.fd)
+}
+
+func (r *ring) wait(timeout time.Duration) error { return poll(r.fd, timeout) }
+
+// header is the head of the block that is read.
+func (r *ring) header() *unix.TpacketHdrV1 {
+	block := (*unix.TpacketBlockDesc)(unsafe.Pointer(&r.memory[r.block*blockLen]))
+	return (*unix.TpacketHdrV1)(unsafe.Pointer(&block.Hdr))
+}
+
+// read finds up to limit packets that are there. They stay there until the next read.
+func (r *ring) read(limit int) (int, error) {
+	h := r.header()
+	if r.left == 0 && r.next != 0 { // all of the block is read: give it back
+		atomic.StoreUint32(&h.Block_status, 0)
+		r.block, r.next = (r.block+1)%blockCount, 0
+		h = r.header()
+	}
+	if r.next == 0 {
+		if atomic.LoadUint32(&h.Block_status)&unix.TP_STATUS_USER == 0 {
+			return 0, nil
+		}
+		r.left, r.next = h.Num_pkts, h.Offset_to_first_pkt
+	}
+	block := r.memory[r.block*blockLen:][:blockLen]
+	n := 0
+	for ; n < min(limit, batchLen) && r.left > 0; n++ {
+		r.frames[n] = block[r.next:]
+		r.next += (*unix.Tpacket3Hdr)(unsafe.Pointer(&block[r.next])).Next_offset
+		r.left--
+	}
+	return n, nil
+}
+
+// get returns a datagram of the last read. One whose lengths are wrong has no data.
+func (r *ring) get(i int) datagram {
+	h := (*unix.Tpacket3Hdr)(unsafe.Pointer(&r.frames[i][0]))
+	d := parseDatagram(r.frames[i][h.Net:][:h.Snaplen])
+	d.at = int64(h.Sec)*int64(time.Second) + int64(h.Nsec)
+	return d
+}
+
+// parseDatagram reads a packet from its IPv6 header on.
+func parseDatagram(b []byte) datagram {
+	if len(b) < ipv6Len+udpLen {
+		return datagram{}
+	}
+	d := datagram{
+		from:      netip.AddrFrom16([16]byte(b[8:24])),
+		flowLabel: binary.BigEndian.Uint32(b) & 0xfffff,
+	}
+	length := int(binary.BigEndian.Uint16(b[ipv6Len+4:]))
+	if length < udpLen || length > int(binary.BigEndian.Uint16(b[4:])) || length > len(b)-ipv6Len {
+		return d
+	}
+	d.data = b[ipv6Len+udpLen : ipv6Len+length]
+	d.length = len(d.data)
+	return d
+}
+
+// drops is how many packets the ring had no room for.
+func (r *ring) drops() uint32 {
+	if s, err := unix.GetsockoptTpacketStatsV3(r.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
+		r.lost += s.Drops // the kernel forgets what it has told
+	}
+	return r.lost
+}
