@@ -73,7 +73,7 @@ func testConfig(socket string) config.Config {
 func TestStartFailures(t *testing.T) {
 	tests := map[string]struct{ pf0, want string }{
 		"no such port":  {"nosuch", `cannot find the ports: pf0: no port "nosuch"; there are: net_null0, net_null1`},
-		"not switchdev": {"net_null0", "cannot set the NIC's base rules: net_null0 is not in switchdev mode"},
+		"not switchdev": {"net_null0", "cannot start the ports: net_null0 is not in switchdev mode"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

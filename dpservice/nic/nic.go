@@ -62,8 +62,11 @@ type created struct {
 }
 
 // Isolate makes the ports that share their traffic with the kernel receive only what rules name. It comes before the
-// ports are configured, and only where there will be rules.
+// ports are configured, and only where there will be rules: an uplink that takes none is refused here, by name.
 func Isolate(driver Driver, ports []port.Port, hasKernelTwin func(id uint16) bool) error {
+	if err := inSwitchdev(ports[0]); err != nil {
+		return err
+	}
 	for _, p := range ports {
 		if !hasKernelTwin(p.ID) {
 			continue
@@ -79,8 +82,8 @@ func Isolate(driver Driver, ports []port.Port, hasKernelTwin func(id uint16) boo
 func Probe(driver Driver, ports []port.Port) (*NIC, error) {
 	n := &NIC{driver: driver, proxies: map[uint16]uint16{}, via: map[created]uint16{}}
 	uplink := ports[0]
-	if uplink.SwitchDomain == nil {
-		return nil, fmt.Errorf("%s is not in switchdev mode: it has no switch domain; switch it over, or turn offload off", uplink.Name)
+	if err := inSwitchdev(uplink); err != nil {
+		return nil, err
 	}
 	for _, p := range ports {
 		if p.SwitchDomain == nil || *p.SwitchDomain != *uplink.SwitchDomain {
@@ -94,6 +97,13 @@ func Probe(driver Driver, ports []port.Port) (*NIC, error) {
 		n.proxies[p.ID] = proxy
 	}
 	return n, n.probeNames()
+}
+
+func inSwitchdev(uplink port.Port) error {
+	if uplink.SwitchDomain == nil {
+		return fmt.Errorf("%s is not in switchdev mode: it has no switch domain; switch it over, or turn offload off", uplink.Name)
+	}
+	return nil
 }
 
 // probeNames tries the current names of ports in rules first, and then the older ones.

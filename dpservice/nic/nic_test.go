@@ -113,6 +113,10 @@ func TestProbeErrors(t *testing.T) {
 	legacy[0].SwitchDomain = nil
 	_, err = Probe(&fakeDriver{}, legacy)
 	assert.ErrorContains(t, err, "pf0 is not in switchdev mode")
+	driver = &fakeDriver{}
+	err = Isolate(driver, legacy, func(uint16) bool { return true })
+	assert.ErrorContains(t, err, "pf0 is not in switchdev mode")
+	assert.Empty(t, driver.isolated, "a port that takes no rules is asked for none")
 }
 
 func TestBaseRules(t *testing.T) {

@@ -3,12 +3,17 @@
 package port
 
 import (
+	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"path"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"dpservice/cgo/ethdev"
 	"dpservice/cgo/mempool"
@@ -58,6 +63,14 @@ type entry struct {
 
 // Descriptors in each queue: bursts of 64 packets, several times.
 const descriptors = 512
+
+const macLen = 6
+
+// Bits of a MAC's first byte.
+const (
+	multicast = 1
+	local     = 2 // not given by a manufacturer
+)
 
 // Discover finds the ports with these names. Nothing is done to them.
 func Discover(dev Device, names Names) (*Manager, error) {
@@ -148,10 +161,27 @@ func (m *Manager) add(id uint16, role Role, index int) error {
 	if role == VF && info.RepresentorID >= 0 {
 		index = info.RepresentorID
 	}
+	mac, err := macOf(info)
+	if err != nil {
+		return err
+	}
 	m.ports = append(m.ports, &entry{info: info, Port: Port{
-		ID: id, Name: info.Name, Role: role, Index: index, SwitchDomain: info.SwitchDomain, MAC: info.MAC, MTU: info.MTU,
+		ID: id, Name: info.Name, Role: role, Index: index, SwitchDomain: info.SwitchDomain, MAC: mac, MTU: info.MTU,
 	}})
 	return nil
+}
+
+// macOf is the device's MAC, or a random one for a device that has none, such as a net_ring: its peers need some address.
+func macOf(info ethdev.Info) (net.HardwareAddr, error) {
+	if !bytes.Equal(info.MAC, make(net.HardwareAddr, macLen)) {
+		return info.MAC, nil
+	}
+	mac := make(net.HardwareAddr, macLen)
+	if _, err := rand.Read(mac); err != nil {
+		return nil, fmt.Errorf("%s: drawing a MAC: %w", info.Name, err)
+	}
+	mac[0] = mac[0]&^multicast | local
+	return mac, nil
 }
 
 // notFound says which ports there are besides the one that is missing.
@@ -195,7 +225,12 @@ func (m *Manager) start(p *entry) error {
 		return err
 	}
 	p.started.Store(true)
-	return m.dev.SetPromiscuous(p.ID, true) // for the neighbours' solicitations, which are multicast
+	err := m.dev.SetPromiscuous(p.ID, true) // for the neighbours' solicitations, which are multicast
+	if errors.Is(err, syscall.ENOTSUP) {
+		slog.Warn("the port cannot be made promiscuous: it may not receive neighbour solicitations", "port", p.Name)
+		return nil
+	}
+	return err
 }
 
 // Stop stops the started ports, in the reverse order.

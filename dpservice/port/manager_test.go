@@ -3,8 +3,11 @@
 package port
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"net"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -18,6 +21,7 @@ import (
 type fakeNIC struct {
 	infos []ethdev.Info
 	fail  string // the call that fails
+	err   error  // with this, or as something broken
 	calls []string
 }
 
@@ -25,7 +29,7 @@ func (f *fakeNIC) call(name string, id uint16) error {
 	call := fmt.Sprintf("%s %d", name, id)
 	f.calls = append(f.calls, call)
 	if call == f.fail {
-		return errors.New("broken")
+		return cmp.Or(f.err, errors.New("broken"))
 	}
 	return nil
 }
@@ -143,6 +147,34 @@ func TestLifeCycle(t *testing.T) {
 	assert.Equal(t, []string{
 		"configure 3", "configure 2", "start 3", "promiscuous 3", "start 2", "promiscuous 2", "stop 2", "stop 3", "close 2", "close 3",
 	}, nic.calls)
+}
+
+func TestADeviceThatCannotBePromiscuousStarts(t *testing.T) {
+	nic := newNIC()
+	nic.fail, nic.err = "promiscuous 3", fmt.Errorf("ethdev: %w", syscall.ENOTSUP)
+	m, err := Discover(nic, Names{PF0: "nic"})
+	require.NoError(t, err)
+	require.NoError(t, m.Start())
+	assert.True(t, m.Uplink().Started)
+	nic.err = syscall.EIO
+	assert.ErrorIs(t, m.Start(), syscall.EIO)
+}
+
+// A net_ring has the MAC 00:00:00:00:00:00.
+func TestADeviceWithoutMACGetsOne(t *testing.T) {
+	nic := &fakeNIC{infos: []ethdev.Info{
+		{Name: "ring0", RepresentorID: -1, MAC: make(net.HardwareAddr, 6)}, {Name: "ring1", RepresentorID: -1, MAC: make(net.HardwareAddr, 6)},
+		{Name: "real", RepresentorID: -1, MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}},
+	}}
+	m, err := Discover(nic, Names{PF0: "real", VFs: []string{"ring*"}})
+	require.NoError(t, err)
+	ports := m.List()
+	assert.Equal(t, "02:00:00:00:00:01", ports[0].MAC.String())
+	assert.NotEqual(t, ports[1].MAC, ports[2].MAC)
+	for _, p := range ports[1:] {
+		assert.EqualValues(t, 2, p.MAC[0]&3, "unicast, locally administered")
+	}
+	assert.Equal(t, ports, m.List(), "it stays")
 }
 
 func TestStats(t *testing.T) {

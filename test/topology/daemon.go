@@ -41,6 +41,8 @@ type DaemonConfig struct {
 	Telemetry   bool          // DPDK's: a socket at which the NIC can be asked, and be told to fail
 	Guests      string        // the configuration's section of this name, in YAML's flow style; empty: none
 	NICArgs     string        // devargs of net_eswitch besides its ports
+	Plain       *PlainPorts   // instead of net_eswitch; there is no offload then
+	Extra       string        // lines that the configuration file ends with
 }
 
 // BuildDir is where `make build` puts the binaries: build/ beside go.mod, or what DPLAB_BUILD says.
@@ -119,6 +121,11 @@ func (h *Hypervisor) LaunchDaemon(c DaemonConfig) (*Daemon, error) {
 		binaries:   build,
 		dir:        dir,
 	}
+	if c.Plain != nil {
+		for vf, g := range h.Guests {
+			g.Device = c.Plain.Device(vf)
+		}
+	}
 	if err := os.WriteFile(d.ConfigFile, []byte(h.config(dir, d.Socket, c)), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the configuration: %w", err)
 	}
@@ -142,42 +149,29 @@ func (d *Daemon) TelemetrySocket() string {
 
 // config is the hypervisor's configuration file.
 func (h *Hypervisor) config(dir, socket string, c DaemonConfig) string {
-	eal := []string{
-		"--no-huge", "-m", "256", "--no-pci", "-l", "0,1",
-		"--file-prefix", filepath.Base(dir), "-d", filepath.Join(dir, plugin),
-		"--vdev=net_af_packet0,iface=wire0",
+	ports := h.nicPorts(c, filepath.Join(dir, plugin))
+	if c.Plain != nil {
+		ports = *c.Plain
 	}
+	eal := append([]string{"--no-huge", "-m", "256", "--no-pci", "-l", "0,1", "--file-prefix", filepath.Base(dir)}, ports.EAL...)
 	if !c.Telemetry {
 		eal = append(eal, "--no-telemetry")
 	}
-	nic, ports := "--vdev=net_eswitch0,pf0=net_af_packet0", "pf0: net_eswitch0"
-	if !c.NoPF1 {
-		eal = append(eal, "--vdev=net_af_packet1,iface=wire1")
-		nic += ",pf1=net_af_packet1"
-		ports += ", pf1: net_eswitch0_pf1"
-	}
-	for vf := range h.Guests {
-		eal = append(eal, fmt.Sprintf("--vdev=net_af_packet%d,iface=guest%d", vf+2, vf))
-		nic += fmt.Sprintf(",vf%d=net_af_packet%d", vf, vf+2)
-	}
-	if c.NICArgs != "" {
-		nic += "," + c.NICArgs
-	}
 	var b strings.Builder
 	b.WriteString("eal:\n")
-	for _, arg := range append(eal, nic) {
+	for _, arg := range eal {
 		fmt.Fprintf(&b, "  - %q\n", arg)
 	}
-	fmt.Fprintf(&b, "ports: {%s, vfs: \"net_eswitch0_representor_vf*\"}\n", ports)
+	fmt.Fprintf(&b, "ports: {%s}\n", ports.Names)
 	fmt.Fprintf(&b, "underlay: {ip: %q, router_mac: auto}\n", h.UnderlayIP)
-	fmt.Fprintf(&b, "offload: %t\n", !c.NoOffload)
+	fmt.Fprintf(&b, "offload: %t\n", !c.NoOffload && c.Plain == nil)
 	if c.FlowTimeout != 0 {
 		fmt.Fprintf(&b, "flows: {timeout: %s}\n", c.FlowTimeout)
 	}
 	if c.Guests != "" {
 		fmt.Fprintf(&b, "guests: %s\n", c.Guests)
 	}
-	fmt.Fprintf(&b, "socket: %s\n", socket)
+	fmt.Fprintf(&b, "socket: %s\n%s", socket, c.Extra)
 	return b.String()
 }
 
