@@ -17,6 +17,18 @@ type Attr struct {
 	Transfer bool
 }
 
+// Domain names where the rule stands: transfer, egress or ingress.
+func (a Attr) Domain() string {
+	switch {
+	case a.Transfer:
+		return "transfer"
+	case a.Egress:
+		return "egress"
+	default:
+		return "ingress"
+	}
+}
+
 // Rule is one flow rule: a packet that matches every item of Pattern undergoes Actions in order.
 type Rule struct {
 	Attr

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -29,7 +30,8 @@ type Config struct {
 	Socket   string     `yaml:"socket"`
 	Flows    Flows      `yaml:"flows"`
 	Guests   Guests     `yaml:"guests"`
-	Mbufs    int        `yaml:"mbufs"` // packet buffers, shared by all ports
+	Metrics  Listen     `yaml:"metrics"` // where Prometheus finds them; zero: nowhere
+	Mbufs    int        `yaml:"mbufs"`   // packet buffers, shared by all ports
 	LogLevel slog.Level `yaml:"log_level"`
 }
 
@@ -73,6 +75,35 @@ func (m *RouterMAC) UnmarshalText(text []byte) error {
 		return fmt.Errorf("router_mac %q is neither \"auto\" nor a unicast MAC address", text)
 	}
 	*m = RouterMAC(mac)
+	return nil
+}
+
+// Listen is where to listen for those on this host: at a unix socket or a loopback address.
+type Listen struct {
+	Network string // unix or tcp
+	Address string // a path, or an address and a port
+}
+
+// UnmarshalText parses unix:/PATH, or a loopback address with a port. Others are refused: who listens there asks nobody
+// for a password.
+func (l *Listen) UnmarshalText(text []byte) error {
+	if path, ok := strings.CutPrefix(string(text), "unix:"); ok {
+		if !strings.HasPrefix(path, "/") {
+			return fmt.Errorf("metrics: %q: the path of a unix socket begins with a slash", text)
+		}
+		*l = Listen{"unix", path}
+		return nil
+	}
+	addr, err := netip.ParseAddrPort(string(text))
+	switch {
+	case err != nil:
+		return fmt.Errorf("metrics: %q is neither unix:/PATH nor an address with a port, such as 127.0.0.1:9464", text)
+	case !addr.Addr().IsLoopback():
+		return fmt.Errorf("metrics: %q is not a loopback address: other hosts could read the metrics", text)
+	case addr.Port() == 0:
+		return fmt.Errorf("metrics: %q has no port", text)
+	}
+	*l = Listen{"tcp", string(text)}
 	return nil
 }
 

@@ -76,6 +76,7 @@ func TestWholeFile(t *testing.T) {
 flows: {capacity: 1000, max_offload: 10, timeout: 2s, timeouts: {tcp_new: 3s, tcp_established: 4s, tcp_closing: 5s, udp: 6s, icmp: 7s, other: 8s}}
 guests: {dns: ["10.0.0.53", "fd00::53"], mtu: 1400, lease_time: 1h}
 mbufs: 4096
+metrics: "[::1]:9464"
 log_level: warn
 `, nil, nil)
 	require.NoError(t, err)
@@ -89,7 +90,21 @@ log_level: warn
 	dns := []netip.Addr{netip.MustParseAddr("10.0.0.53"), netip.MustParseAddr("fd00::53")}
 	assert.Equal(t, Guests{DNS: dns, MTU: 1400, LeaseTime: time.Hour}, cfg.Guests)
 	assert.Equal(t, 4096, cfg.Mbufs)
+	assert.Equal(t, Listen{"tcp", "[::1]:9464"}, cfg.Metrics)
 	assert.Equal(t, slog.LevelWarn, cfg.LogLevel)
+}
+
+func TestMetricsAddress(t *testing.T) {
+	for text, want := range map[string]Listen{
+		"unix:/run/dpservice/metrics.sock": {"unix", "/run/dpservice/metrics.sock"},
+		"127.0.0.1:9464":                   {"tcp", "127.0.0.1:9464"},
+		"127.8.8.8:1":                      {"tcp", "127.8.8.8:1"},
+		"[::1]:65535":                      {"tcp", "[::1]:65535"},
+	} {
+		cfg, err := run(t, demo, []string{"--metrics=" + text}, nil)
+		require.NoError(t, err)
+		assert.Equal(t, want, cfg.Metrics)
+	}
 }
 
 func TestListOfPatterns(t *testing.T) {
@@ -127,6 +142,11 @@ func TestErrorsNameTheCulprit(t *testing.T) {
 		"no mbufs":           {text: demo, args: []string{"--mbufs=1"}, want: "mbufs"},
 		"no capacity":        {text: demo, args: []string{"--flow-capacity=0"}, want: "flows.capacity"},
 		"bad offload":        {text: demo, args: []string{"--offload=maybe"}, want: "--offload"},
+		"metrics for all":    {text: demo + "metrics: 0.0.0.0:9464\n", want: `"0.0.0.0:9464" is not a loopback address`},
+		"metrics for others": {text: demo, args: []string{"--metrics=192.0.2.1:9464"}, want: "is not a loopback address"},
+		"metrics at a name":  {text: demo, args: []string{"--metrics=localhost:9464"}, want: "neither unix:/PATH nor"},
+		"metrics at no port": {text: demo, args: []string{"--metrics=[::1]:0"}, want: "has no port"},
+		"metrics in no dir":  {text: demo, env: map[string]string{"DPSERVICE_METRICS": "unix:x.sock"}, want: "begins with a slash"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

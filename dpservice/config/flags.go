@@ -45,6 +45,9 @@ var settings = []setting{
 		return err
 	}},
 	{"socket", "`path` of the JSON-RPC socket", func(c *Config, v string) error { c.Socket = v; return nil }},
+	{"metrics", "where Prometheus finds the metrics: `unix:/PATH`, or a loopback address with a port", func(c *Config, v string) error {
+		return c.Metrics.UnmarshalText([]byte(v))
+	}},
 	{"flow-capacity", "largest `number` of flows", func(c *Config, v string) (err error) {
 		c.Flows.Capacity, err = strconv.Atoi(v)
 		return err

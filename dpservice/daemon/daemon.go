@@ -78,6 +78,7 @@ func Run(ctx context.Context, cfg config.Config) (err error) {
 		{"set the NIC's base rules", d.setBaseRules},
 		{"start the packet graph", d.startGraph},
 		{"start the control of flows and neighbours", d.startControl},
+		{"serve the metrics", d.serveMetrics},
 	}
 	for _, s := range steps {
 		if err := s.do(); err != nil {

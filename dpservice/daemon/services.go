@@ -170,19 +170,8 @@ func (r rules) Rules(p api.RuleListParams) ([]api.Rule, error) {
 func (r rules) describe(e ruleset.Entry) api.Rule {
 	p, _ := r.ports.ByID(e.Port)
 	return api.Rule{
-		Name: e.Name, Port: p.Name, PortID: e.Port, Domain: domain(e.Rule.Attr), Group: e.Rule.Group, Priority: e.Rule.Priority,
+		Name: e.Name, Port: p.Name, PortID: e.Port, Domain: e.Rule.Domain(), Group: e.Rule.Group, Priority: e.Rule.Priority,
 		Pattern: e.Rule.PatternString(), Actions: e.Rule.ActionsString(),
-	}
-}
-
-func domain(a rteflow.Attr) string {
-	switch {
-	case a.Transfer:
-		return "transfer"
-	case a.Egress:
-		return "egress"
-	default:
-		return "ingress"
 	}
 }
 

@@ -28,7 +28,7 @@ const (
 	lockWait = 2 * time.Second
 )
 
-// Listener listens on a unix socket. On Close the socket file goes away.
+// Listener listens on a unix socket. On Close the socket file goes away. It is a net.Listener.
 type Listener struct {
 	l     *net.UnixListener
 	path  string
@@ -130,6 +130,12 @@ func bind(path string) (*Listener, error) {
 }
 
 func (l *Listener) accept() (*net.UnixConn, error) { return l.l.AcceptUnix() }
+
+// Accept implements net.Listener.
+func (l *Listener) Accept() (net.Conn, error) { return l.l.Accept() }
+
+// Addr implements net.Listener.
+func (l *Listener) Addr() net.Addr { return l.l.Addr() }
 
 // Close stops listening and removes the socket file, unless it is another daemon's by now.
 func (l *Listener) Close() error {

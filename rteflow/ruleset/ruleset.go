@@ -101,6 +101,24 @@ func (s *Set) List() []Entry {
 	return entries
 }
 
+// Group is a group of rules on a port.
+type Group struct {
+	Port   uint16
+	Domain string // transfer, egress or ingress
+	Number uint32
+}
+
+// Counts returns how many rules stand in each group that has some.
+func (s *Set) Counts() map[Group]int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	counts := map[Group]int{}
+	for k, st := range s.rules {
+		counts[Group{k.port, st.rule.Domain(), st.rule.Group}]++
+	}
+	return counts
+}
+
 // Counters reads the Count action of a rule.
 func (s *Set) Counters(port uint16, name string) (rteflow.Counters, error) {
 	s.mu.RLock()

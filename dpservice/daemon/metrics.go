@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"dpservice/cgo/eal"
+	"dpservice/dpservice/flow"
+	"dpservice/dpservice/metrics"
+	"dpservice/dpservice/port"
+	"dpservice/dpservice/version"
+	"dpservice/rpc/server"
+)
+
+// flowPage is how many flows are counted at a time.
+const flowPage = 4096
+
+// serveMetrics starts to answer Prometheus, if the configuration says where.
+func (d *daemon) serveMetrics() error {
+	at := d.cfg.Metrics
+	if at.Address == "" {
+		return nil
+	}
+	l, err := listenAt(at.Network, at.Address)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	d.ending.add("end the metrics", func() error { cancel(); return <-ended })
+	collector := metrics.NewCollector(d.metricSources(), d.log)
+	go func() { ended <- metrics.Serve(ctx, l, collector, d.log) }()
+	return nil
+}
+
+func listenAt(network, address string) (net.Listener, error) {
+	if network == "unix" {
+		return server.Listen(address)
+	}
+	l, err := net.Listen(network, address)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	return l, nil
+}
+
+func (d *daemon) metricSources() metrics.Sources {
+	return metrics.Sources{
+		Version:     version.String(),
+		DPDKVersion: eal.Version(),
+		Ports:       func() ([]port.Stats, error) { return d.ports.Stats("") },
+		Nodes:       d.graph.Stats,
+		Flows:       d.countFlows,
+		Offload:     d.offloadStats,
+		Rules:       d.rules.Counts,
+		PortName:    d.portName,
+		Interfaces:  func() int { return len(d.vnet.Interfaces()) },
+		Routes:      func() int { return len(d.vnet.Routes()) },
+		Captures:    d.capture.Status,
+	}
+}
+
+func (d *daemon) countFlows() map[metrics.FlowClass]int {
+	counts := map[metrics.FlowClass]int{}
+	for cursor, more := uint64(0), true; more; more = cursor != 0 {
+		flows, next := d.graph.Flows(cursor, flowPage)
+		for _, f := range flows {
+			counts[metrics.FlowClass{State: f.State, Offloaded: f.Offloaded}]++
+		}
+		cursor = next
+	}
+	return counts
+}
+
+func (d *daemon) offloadStats() flow.Stats {
+	if d.flows == nil {
+		return flow.Stats{}
+	}
+	return d.flows.Stats()
+}

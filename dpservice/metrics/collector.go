@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package metrics shows the daemon's counters to Prometheus.
+package metrics
+
+import (
+	"log/slog"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"dpservice/capture"
+	"dpservice/dpservice/flow"
+	"dpservice/dpservice/port"
+	"dpservice/graph"
+	"dpservice/rteflow/ruleset"
+)
+
+// Sources are where the values come from, at each scrape. All must be set, and be safe for concurrent use.
+type Sources struct {
+	Version     string                       // of dpservice
+	DPDKVersion string                       //
+	Ports       func() ([]port.Stats, error) // every port's counters
+	Nodes       func() []graph.NodeStats     // the packet graph's
+	Flows       func() map[FlowClass]int     // numbers of flows
+	Offload     func() flow.Stats            // zero without offload
+	Rules       func() map[ruleset.Group]int // numbers of rules
+	PortName    func(id uint16) string       // of a port that has rules
+	Interfaces  func() int                   // the guests'
+	Routes      func() int                   //
+	Captures    func() []capture.Session     // those that are not over
+}
+
+// FlowClass is what flows are told apart by when they are counted.
+type FlowClass struct {
+	State     graph.FlowState
+	Offloaded bool
+}
+
+// metric is the description of a metric, and whether it counts or tells a state.
+type metric struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+}
+
+func counter(name, help string, labels ...string) metric {
+	return metric{prometheus.NewDesc("dpservice_"+name, help, labels, nil), prometheus.CounterValue}
+}
+
+func gauge(name, help string, labels ...string) metric {
+	return metric{prometheus.NewDesc("dpservice_"+name, help, labels, nil), prometheus.GaugeValue}
+}
+
+var (
+	info = gauge("info", "Always 1; the labels say what runs.", "version", "dpdk_version")
+
+	portUp          = gauge("port_up", "Whether the port's link is up.", "port", "role")
+	portReceived    = counter("port_receive_packets_total", "Packets that the port gave to the software.", "port", "role")
+	portReceivedB   = counter("port_receive_bytes_total", "Bytes that the port gave to the software.", "port", "role")
+	portRxErrors    = counter("port_receive_errors_total", "Packets that arrived damaged.", "port", "role")
+	portRxMissed    = counter("port_receive_missed_total", "Packets dropped by the NIC: no room in the RX queue.", "port", "role")
+	portRxNoBuffer  = counter("port_receive_no_buffer_total", "Packets dropped since there was no packet buffer.", "port", "role")
+	portTransmitted = counter("port_transmit_packets_total", "Packets that the software sent by the port.", "port", "role")
+	portTransmitB   = counter("port_transmit_bytes_total", "Bytes that the software sent by the port.", "port", "role")
+	portTxErrors    = counter("port_transmit_errors_total", "Packets that the port did not send.", "port", "role")
+	portXstat       = metric{prometheus.NewDesc("dpservice_port_xstat", "The driver's own counters, by its own names.",
+		[]string{"port", "role", "name"}, nil), prometheus.UntypedValue}
+
+	nodeCalls   = counter("graph_node_calls_total", "Calls of the graph's node.", "node")
+	nodePackets = counter("graph_node_packets_total", "Packets in the graph's node. A drop_ node names the reason.", "node")
+	nodeCycles  = counter("graph_node_cycles_total", "TSC cycles spent in the graph's node.", "node")
+
+	flows           = gauge("flows", "Flows that the software path knows.", "state", "offloaded")
+	offloadCreated  = counter("offload_rules_created_total", "Rules of flows that were put into the NIC.")
+	offloadAged     = counter("offload_rules_aged_total", "Rules of flows that left the NIC since no packet came.")
+	offloadRefused  = counter("offload_refused_total", "Times a flow stayed in software since the NIC refused its rule.")
+	offloadLimited  = counter("offload_limited_total", "Times a flow stayed in software since flows.max_offload was reached.")
+	rules           = gauge("rules", "Rules that stand in the NIC.", "port", "domain", "group")
+	interfaces      = gauge("interfaces", "The guests' interfaces.")
+	routes          = gauge("routes", "Routes.")
+	captures        = gauge("capture_sessions", "Captures that are on.")
+	captureInterfs  = gauge("capture_interfaces", "Interfaces that a capture copies.", "session")
+	captureCopied   = counter("capture_copied_packets_total", "Packets that were copied.", "session", "interface", "port")
+	captureCopiedBy = counter("capture_copied_bytes_total", "Bytes of the packets that were copied.", "session", "interface", "port")
+)
+
+// Collector reads the sources at each scrape. It is an unchecked prometheus.Collector.
+type Collector struct {
+	sources Sources
+	log     *slog.Logger
+}
+
+// NewCollector returns a Collector of the sources.
+func NewCollector(s Sources, log *slog.Logger) *Collector { return &Collector{s, log} }
+
+// Describe implements prometheus.Collector: it says nothing, as labels come and go with what they name.
+func (*Collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c *Collector) Collect(ch chan<- prometheus.Metric) {
+	out := sink{ch}
+	out.send(info, 1, c.sources.Version, c.sources.DPDKVersion)
+	c.collectPorts(out)
+	for _, n := range c.sources.Nodes() {
+		out.send(nodeCalls, float64(n.Calls), n.Name)
+		out.send(nodePackets, float64(n.Packets), n.Name)
+		out.send(nodeCycles, float64(n.Cycles), n.Name)
+	}
+	c.collectFlows(out)
+	out.send(interfaces, float64(c.sources.Interfaces()))
+	out.send(routes, float64(c.sources.Routes()))
+	c.collectCaptures(out)
+}
+
+// collectPorts leaves the ports out if they cannot be read: the rest is still of use.
+func (c *Collector) collectPorts(out sink) {
+	all, err := c.sources.Ports()
+	if err != nil {
+		c.log.Warn("no metrics of the ports", "err", err)
+		return
+	}
+	for _, s := range all {
+		labels := []string{s.Port.Name, string(s.Port.Role) + strconv.Itoa(s.Port.Index)}
+		up := 0.0
+		if s.Port.LinkUp {
+			up = 1
+		}
+		out.send(portUp, up, labels...)
+		for _, v := range []struct {
+			metric metric
+			value  uint64
+		}{
+			{portReceived, s.RxPackets}, {portReceivedB, s.RxBytes}, {portRxErrors, s.RxErrors}, {portRxMissed, s.RxMissed},
+			{portRxNoBuffer, s.RxNoMbuf}, {portTransmitted, s.TxPackets}, {portTransmitB, s.TxBytes}, {portTxErrors, s.TxErrors},
+		} {
+			out.send(v.metric, float64(v.value), labels...)
+		}
+		for _, x := range s.Xstats {
+			out.send(portXstat, float64(x.Value), append(labels, x.Name)...)
+		}
+	}
+}
+
+func (c *Collector) collectFlows(out sink) {
+	for class, n := range c.sources.Flows() {
+		out.send(flows, float64(n), class.State.String(), strconv.FormatBool(class.Offloaded))
+	}
+	offload := c.sources.Offload()
+	out.send(offloadCreated, float64(offload.Created))
+	out.send(offloadAged, float64(offload.Aged))
+	out.send(offloadRefused, float64(offload.Refused))
+	out.send(offloadLimited, float64(offload.Limited))
+	for g, n := range c.sources.Rules() {
+		out.send(rules, float64(n), c.sources.PortName(g.Port), g.Domain, strconv.FormatUint(uint64(g.Number), 10))
+	}
+}
+
+func (c *Collector) collectCaptures(out sink) {
+	sessions := c.sources.Captures()
+	out.send(captures, float64(len(sessions)))
+	for _, s := range sessions {
+		out.send(captureInterfs, float64(len(s.Interfaces)), s.Name)
+		for _, i := range s.Interfaces {
+			out.send(captureCopied, float64(i.Packets), s.Name, i.String(), i.Port)
+			out.send(captureCopiedBy, float64(i.Bytes), s.Name, i.String(), i.Port)
+		}
+	}
+}
+
+// sink takes the values of a scrape.
+type sink struct{ ch chan<- prometheus.Metric }
+
+func (s sink) send(m metric, value float64, labels ...string) {
+	s.ch <- prometheus.MustNewConstMetric(m.desc, m.kind, value, labels...) // panics if labels are not as many as above
+}

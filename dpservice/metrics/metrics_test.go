@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"testing"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"dpservice/capture"
+	"dpservice/cgo/ethdev"
+	"dpservice/dpservice/flow"
+	"dpservice/dpservice/port"
+	"dpservice/graph"
+	"dpservice/rteflow/ruleset"
+)
+
+func sources() Sources {
+	return Sources{
+		Version: "1.2.3", DPDKVersion: "DPDK 22.11",
+		Ports: func() ([]port.Stats, error) {
+			return []port.Stats{{
+				Port:   port.Port{Name: "nic", Role: port.PF, LinkUp: true},
+				Stats:  ethdev.Stats{RxPackets: 1, RxBytes: 2, RxErrors: 3, RxMissed: 4, RxNoMbuf: 5, TxPackets: 6, TxBytes: 7, TxErrors: 8},
+				Xstats: []ethdev.Xstat{{Name: `odd "name"`, Value: 9}},
+			}, {Port: port.Port{Name: "vf", Role: port.VF, Index: 3}}}, nil
+		},
+		Nodes: func() []graph.NodeStats {
+			return []graph.NodeStats{{Name: "drop_no_route", Calls: 10, Packets: 11, Cycles: 12}}
+		},
+		Flows:   func() map[FlowClass]int { return map[FlowClass]int{{graph.StateEstablished, true}: 13} },
+		Offload: func() flow.Stats { return flow.Stats{Created: 14, Aged: 15, Refused: 16, Limited: 17} },
+		Rules: func() map[ruleset.Group]int {
+			return map[ruleset.Group]int{{Port: 1, Domain: "transfer", Number: 2}: 18}
+		},
+		PortName:   func(uint16) string { return "nic" },
+		Interfaces: func() int { return 19 },
+		Routes:     func() int { return 20 },
+		Captures: func() []capture.Session {
+			point := capture.SessionInterface{Target: capture.Target{VF: "vm-1"}, Port: "vf", Packets: 21, Bytes: 22}
+			return []capture.Session{{Name: "default", Interfaces: []capture.SessionInterface{point}}}
+		},
+	}
+}
+
+// page is what the server has answered.
+type page struct {
+	code int
+	text []byte
+}
+
+// start serves metrics until the test ends, and returns how to get a page.
+func start(t *testing.T, network, address string, s Sources) func(path string) page {
+	t.Helper()
+	l, err := net.Listen(network, address)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error)
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	go func() { served <- Serve(ctx, l, NewCollector(s, log), log) }()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, l.Addr().String())
+	}}}
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-served)
+	})
+	return func(path string) page {
+		r, err := client.Get("http://dpservice" + path)
+		require.NoError(t, err)
+		text, err := io.ReadAll(r.Body)
+		require.NoError(t, err)
+		require.NoError(t, r.Body.Close())
+		return page{r.StatusCode, text}
+	}
+}
+
+// parse reads a page as Prometheus does.
+func parse(t *testing.T, p page) map[string]*dto.MetricFamily {
+	t.Helper()
+	require.Equal(t, http.StatusOK, p.code)
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(p.text))
+	require.NoError(t, err)
+	return families
+}
+
+// value is the value of the only metric of a family that has these labels, given as name, value, name, value...
+func value(t *testing.T, families map[string]*dto.MetricFamily, name string, labels ...string) float64 {
+	t.Helper()
+	require.Contains(t, families, name)
+	var found []float64
+	for _, m := range families[name].Metric {
+		have := []string{}
+		for _, l := range m.Label {
+			have = append(have, l.GetName(), l.GetValue())
+		}
+		if assert.ObjectsAreEqual(append([]string{}, labels...), have) {
+			found = append(found, m.GetCounter().GetValue()+m.GetGauge().GetValue()+m.GetUntyped().GetValue())
+		}
+	}
+	require.Len(t, found, 1, "%s %v among %v", name, labels, families[name])
+	return found[0]
+}
+
+func TestScrape(t *testing.T) {
+	listeners := map[string]string{"unix": filepath.Join(t.TempDir(), "m"), "tcp": "127.0.0.1:0"}
+	for network, address := range listeners {
+		t.Run(network, func(t *testing.T) {
+			get := start(t, network, address, sources())
+			f := parse(t, get("/metrics"))
+			pf, vf := []string{"port", "nic", "role", "pf0"}, []string{"port", "vf", "role", "vf3"}
+			assert.InDelta(t, 1, value(t, f, "dpservice_info", "dpdk_version", "DPDK 22.11", "version", "1.2.3"), 0)
+			assert.InDelta(t, 1, value(t, f, "dpservice_port_up", pf...), 0)
+			assert.InDelta(t, 0, value(t, f, "dpservice_port_up", vf...), 0)
+			for i, name := range []string{
+				"receive_packets", "receive_bytes", "receive_errors", "receive_missed", "receive_no_buffer",
+				"transmit_packets", "transmit_bytes", "transmit_errors",
+			} {
+				assert.InDelta(t, i+1, value(t, f, "dpservice_port_"+name+"_total", pf...), 0)
+			}
+			assert.InDelta(t, 9, value(t, f, "dpservice_port_xstat", "name", `odd "name"`, "port", "nic", "role", "pf0"), 0)
+			for i, name := range []string{"calls", "packets", "cycles"} {
+				assert.InDelta(t, 10+i, value(t, f, "dpservice_graph_node_"+name+"_total", "node", "drop_no_route"), 0)
+			}
+			assert.InDelta(t, 13, value(t, f, "dpservice_flows", "offloaded", "true", "state", "established"), 0)
+			for i, name := range []string{"rules_created", "rules_aged", "refused", "limited"} {
+				assert.InDelta(t, 14+i, value(t, f, "dpservice_offload_"+name+"_total"), 0)
+			}
+			assert.InDelta(t, 18, value(t, f, "dpservice_rules", "domain", "transfer", "group", "2", "port", "nic"), 0)
+			assert.InDelta(t, 19, value(t, f, "dpservice_interfaces"), 0)
+			assert.InDelta(t, 20, value(t, f, "dpservice_routes"), 0)
+			assert.InDelta(t, 1, value(t, f, "dpservice_capture_sessions"), 0)
+			assert.InDelta(t, 1, value(t, f, "dpservice_capture_interfaces", "session", "default"), 0)
+			copied := []string{"interface", "vm-1", "port", "vf", "session", "default"}
+			assert.InDelta(t, 21, value(t, f, "dpservice_capture_copied_packets_total", copied...), 0)
+			assert.InDelta(t, 22, value(t, f, "dpservice_capture_copied_bytes_total", copied...), 0)
+			assert.Positive(t, value(t, f, "process_resident_memory_bytes"))
+			assert.Positive(t, value(t, f, "go_goroutines"))
+			assert.Equal(t, dto.MetricType_COUNTER, f["dpservice_graph_node_packets_total"].GetType())
+			assert.Equal(t, dto.MetricType_GAUGE, f["dpservice_flows"].GetType())
+		})
+	}
+}
+
+// What cannot be read is left out; the rest is there.
+func TestScrapeWithoutPorts(t *testing.T) {
+	s := sources()
+	s.Ports = func() ([]port.Stats, error) { return nil, errors.New("broken") }
+	f := parse(t, start(t, "tcp", "127.0.0.1:0", s)("/metrics"))
+	assert.NotContains(t, f, "dpservice_port_up")
+	assert.InDelta(t, 19, value(t, f, "dpservice_interfaces"), 0)
+}
+
+func TestOtherPages(t *testing.T) {
+	get := start(t, "tcp", "127.0.0.1:0", sources())
+	assert.Equal(t, http.StatusNotFound, get("/").code)
+	assert.Equal(t, http.StatusNotFound, get("/debug/pprof").code)
+}
