@@ -19,7 +19,7 @@ packages=(
   dpdk dpdk-dev libdpdk-dev librte-meta-all libcmocka-dev libpcap-dev             # DPDK, its test programs
   iproute2 ethtool iputils-ping iperf3 socat tcpdump tshark wireshark-common jq   # the tests' peers
   isc-dhcp-client udhcpc                                                          # their guests
-  graphviz                                                                        # dpctl's drawings as SVG
+  graphviz tmux                                                                   # dpctl's drawings and screens
 )
 
 fail() {

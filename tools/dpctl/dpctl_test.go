@@ -124,6 +124,9 @@ func TestExitCodes(t *testing.T) {
 		"port out of range":      {2, start("--pf=0", "--udp-dst-port=65536"), `dpctl: invalid argument "65536" for "--udp-dst-port" flag`},
 		"parameters not in JSON": {2, []string{"rpc", "capture.stop", "{"}, "dpctl: the parameters are not valid JSON\n"},
 		"negative limit":         {2, []string{"flow", "list", "--limit=-1"}, "dpctl: --limit must not be negative\n"},
+		"top in a script":        {2, []string{"top"}, "dpctl: dpctl top needs a terminal: use port stats"},
+		"top as JSON":            {2, []string{"-o", "json", "top"}, "dpctl: dpctl top has one form only"},
+		"top too often":          {2, []string{"top", "--interval=1ms"}, "dpctl: --interval must be at least 100ms\n"},
 		"unknown shell":          {2, []string{"completion", "tcsh"}, `dpctl: invalid argument "tcsh" for "dpctl completion"`},
 	}
 	for name, tt := range tests {

@@ -49,7 +49,8 @@ Exit codes: 0 done; 1 the daemon said no, or did not answer; 2 bad usage; 3 no d
 	fixed(root, "output", formats...)
 	root.AddCommand(
 		a.captureCommand(), a.interfaceCommand(), a.routeCommand(), a.flowCommand(), a.ruleCommand(),
-		a.portCommand(), a.graphCommand(), a.systemCommand(), a.rpcCommand(), a.extcapCommand(), completionCommand(), docsCommand(),
+		a.portCommand(), a.graphCommand(), a.systemCommand(), a.topCommand(), a.rpcCommand(), a.extcapCommand(),
+		completionCommand(), docsCommand(),
 	)
 	needCommand(root)
 	return root
