@@ -4,8 +4,10 @@
 package graph
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -82,6 +84,8 @@ type Config struct {
 	Workers      []int    // worker lcores; the n-th serves RX and TX queue n of every port
 	FlowCapacity int      // flows per worker; 0 is DefaultFlowCapacity
 	Timeouts     Timeouts // zero is DefaultTimeouts
+	PuntRate     int      // frames a second that a port may leave to the slow path; 0 is DefaultPuntRate
+	PuntBurst    int      // such frames at once, and waiting; 0 is DefaultPuntBurst
 	Offload      bool     // announce flows that hardware could take over
 	Pool         *mempool.Pool
 	Name         string // prefix of the rte_graphs' names; empty is "dpservice"
@@ -89,6 +93,15 @@ type Config struct {
 
 // DefaultFlowCapacity is the number of flows a worker holds unless Config says otherwise.
 const DefaultFlowCapacity = 65536
+
+// What each port may leave to the slow path unless Config says otherwise: frames a second, and at once.
+const (
+	DefaultPuntRate  = 1000
+	DefaultPuntBurst = 200
+)
+
+// MaxPuntBurst bounds how many packet buffers may wait for the slow path, for each port.
+const MaxPuntBurst = 1024
 
 // DefaultTimeouts is how long idle flows last unless Config says otherwise.
 var DefaultTimeouts = Timeouts{
@@ -123,6 +136,11 @@ func New(cfg Config) (*Graph, error) {
 	if cfg.Timeouts == (Timeouts{}) {
 		cfg.Timeouts = DefaultTimeouts
 	}
+	cfg.PuntRate = cmp.Or(cfg.PuntRate, DefaultPuntRate)
+	cfg.PuntBurst = cmp.Or(cfg.PuntBurst, DefaultPuntBurst)
+	if cfg.PuntRate < 0 || cfg.PuntRate > math.MaxInt32 || cfg.PuntBurst < 0 || cfg.PuntBurst > MaxPuntBurst {
+		return nil, fmt.Errorf("graph: %d punts a second, %d at once: %w", cfg.PuntRate, cfg.PuntBurst, ErrInvalid)
+	}
 	if cfg.Name == "" {
 		cfg.Name = "dpservice"
 	}
@@ -138,6 +156,8 @@ func New(cfg Config) (*Graph, error) {
 		Workers:      cfg.Workers,
 		FlowCapacity: cfg.FlowCapacity,
 		Timeouts:     cfg.Timeouts,
+		PuntRate:     uint32(cfg.PuntRate),
+		PuntBurst:    uint32(cfg.PuntBurst),
 		Offload:      cfg.Offload,
 		Pool:         cfg.Pool.Ptr(),
 	})
@@ -253,7 +273,8 @@ func isUnderlay(a netip.Addr) bool { return is6(a) && !a.IsUnspecified() && !a.I
 
 func isRoutable(p netip.Prefix) bool { return p.IsValid() && !p.Addr().Is4In6() }
 
-// Punts delivers the frames left to the slow path. A reader that is slow loses frames, which drop_punt_full counts.
+// Punts delivers the frames left to the slow path. A reader that is slow loses frames of those ports that have too many
+// waiting, which drop_punt_full counts; drop_punt_rate counts what a port leaves beyond its rate.
 func (g *Graph) Punts() <-chan Punt { return g.punts.ch }
 
 // FlowEvents delivers the flows' beginnings and ends. None is lost if the reader is slow, but they come late.

@@ -30,6 +30,7 @@ type Config struct {
 	Socket   string     `yaml:"socket"`
 	Flows    Flows      `yaml:"flows"`
 	Guests   Guests     `yaml:"guests"`
+	SlowPath SlowPath   `yaml:"slow_path"`
 	Metrics  Listen     `yaml:"metrics"` // where Prometheus finds them; zero: nowhere
 	Mbufs    int        `yaml:"mbufs"`   // packet buffers, shared by all ports
 	LogLevel slog.Level `yaml:"log_level"`
@@ -142,6 +143,12 @@ type Guests struct {
 	LeaseTime time.Duration `yaml:"lease_time"` // whole seconds
 }
 
+// SlowPath bounds what a port, a guest's or an uplink, makes the slow path do.
+type SlowPath struct {
+	Rate  int `yaml:"rate"`  // frames a second
+	Burst int `yaml:"burst"` // frames at once
+}
+
 // Default returns the configuration before file, environment and flags.
 func Default() Config {
 	return Config{
@@ -154,8 +161,9 @@ func Default() Config {
 				UDP: 30 * time.Second, ICMP: 30 * time.Second, Other: 30 * time.Second,
 			},
 		},
-		Guests: Guests{LeaseTime: 24 * time.Hour},
-		Mbufs:  16384,
+		Guests:   Guests{LeaseTime: 24 * time.Hour},
+		SlowPath: SlowPath{Rate: 1000, Burst: 200},
+		Mbufs:    16384,
 	}
 }
 
@@ -185,6 +193,12 @@ const maxTimeout = (1<<24 - 1) * time.Second
 // maxSoftTimeout is the longest timeout of a flow in software.
 const maxSoftTimeout = 24 * time.Hour
 
+// Bounds of what a port makes the slow path do: a burst lies in packet buffers.
+const (
+	maxRate  = 1000000
+	maxBurst = 1024
+)
+
 // validate reports everything that is wrong with cfg at once.
 func (c *Config) validate() error {
 	var errs []error
@@ -207,6 +221,8 @@ func (c *Config) validate() error {
 	check(c.Flows.Timeout >= time.Second && c.Flows.Timeout <= maxTimeout && c.Flows.Timeout%time.Second == 0,
 		"flows.timeout %v is not a number of seconds in 1s..%v", c.Flows.Timeout, maxTimeout)
 	c.Guests.validate(check)
+	check(c.SlowPath.Rate >= 1 && c.SlowPath.Rate <= maxRate, "slow_path.rate %d is not in 1..%d", c.SlowPath.Rate, maxRate)
+	check(c.SlowPath.Burst >= 1 && c.SlowPath.Burst <= maxBurst, "slow_path.burst %d is not in 1..%d", c.SlowPath.Burst, maxBurst)
 	c.Flows.Timeouts.each(func(key string, t *time.Duration) {
 		check(*t >= time.Second && *t <= maxSoftTimeout, "flows.timeouts.%s %v is not in 1s..%v", key, *t, maxSoftTimeout)
 	})

@@ -75,6 +75,7 @@ func TestWholeFile(t *testing.T) {
 	cfg, err := run(t, demo+`
 flows: {capacity: 1000, max_offload: 10, timeout: 2s, timeouts: {tcp_new: 3s, tcp_established: 4s, tcp_closing: 5s, udp: 6s, icmp: 7s, other: 8s}}
 guests: {dns: ["10.0.0.53", "fd00::53"], mtu: 1400, lease_time: 1h}
+slow_path: {rate: 50, burst: 5}
 mbufs: 4096
 metrics: "[::1]:9464"
 log_level: warn
@@ -89,6 +90,7 @@ log_level: warn
 	}, cfg.Flows)
 	dns := []netip.Addr{netip.MustParseAddr("10.0.0.53"), netip.MustParseAddr("fd00::53")}
 	assert.Equal(t, Guests{DNS: dns, MTU: 1400, LeaseTime: time.Hour}, cfg.Guests)
+	assert.Equal(t, SlowPath{Rate: 50, Burst: 5}, cfg.SlowPath)
 	assert.Equal(t, 4096, cfg.Mbufs)
 	assert.Equal(t, Listen{"tcp", "[::1]:9464"}, cfg.Metrics)
 	assert.Equal(t, slog.LevelWarn, cfg.LogLevel)
@@ -139,6 +141,8 @@ func TestErrorsNameTheCulprit(t *testing.T) {
 		"too many DNS":       {text: demo, args: []string{"--guest-dns=10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4"}, want: "guests.dns"},
 		"small MTU":          {text: demo, args: []string{"--guest-mtu=1000"}, want: "guests.mtu"},
 		"short lease":        {text: demo, args: []string{"--guest-lease-time=1s"}, want: "guests.lease_time"},
+		"no rate":            {text: demo, args: []string{"--slow-path-rate=0"}, want: "slow_path.rate"},
+		"large burst":        {text: demo, args: []string{"--slow-path-burst=1025"}, want: "slow_path.burst"},
 		"no mbufs":           {text: demo, args: []string{"--mbufs=1"}, want: "mbufs"},
 		"no capacity":        {text: demo, args: []string{"--flow-capacity=0"}, want: "flows.capacity"},
 		"bad offload":        {text: demo, args: []string{"--offload=maybe"}, want: "--offload"},

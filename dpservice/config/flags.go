@@ -78,6 +78,14 @@ var settings = []setting{
 	timeoutSetting("udp", "UDP flow", func(t *Timeouts) *time.Duration { return &t.UDP }),
 	timeoutSetting("icmp", "flow of ICMP or ICMPv6", func(t *Timeouts) *time.Duration { return &t.ICMP }),
 	timeoutSetting("other", "flow of another protocol", func(t *Timeouts) *time.Duration { return &t.Other }),
+	{"slow-path-rate", "largest `number` of frames a second that a port leaves to the slow path", func(c *Config, v string) (err error) {
+		c.SlowPath.Rate, err = strconv.Atoi(v)
+		return err
+	}},
+	{"slow-path-burst", "largest `number` of such frames at once", func(c *Config, v string) (err error) {
+		c.SlowPath.Burst, err = strconv.Atoi(v)
+		return err
+	}},
 	{"mbufs", "`number` of packet buffers", func(c *Config, v string) (err error) {
 		c.Mbufs, err = strconv.Atoi(v)
 		return err

@@ -31,7 +31,7 @@ check_conf(const struct dataplane_conf *conf)
 {
 	uint16_t i, j;
 
-	if (conf->pool == NULL || conf->nb_ports == 0 || conf->nb_workers == 0)
+	if (conf->pool == NULL || conf->nb_ports == 0 || conf->nb_workers == 0 || conf->punt_rate == 0 || conf->punt_burst == 0)
 		return -EINVAL;
 	for (i = 0; i < conf->nb_ports; i++) {
 		if (!rte_eth_dev_is_valid_port(conf->ports[i].id))
@@ -118,7 +118,7 @@ add_worker(struct dataplane *dp, const struct dataplane_conf *conf)
 static int
 create_shared(struct dataplane *dp)
 {
-	dp->punts = rte_ring_create("dp_punts", PUNT_RING, SOCKET_ID_ANY, RING_F_SC_DEQ);
+	dp->punts = rte_ring_create("dp_punts", dp->punt_burst * dp->nb_ports, SOCKET_ID_ANY, RING_F_SC_DEQ | RING_F_EXACT_SZ);
 	if (dp->punts == NULL)
 		return -rte_errno;
 	dp->inject = rte_ring_create("dp_inject", INJECT_RING, SOCKET_ID_ANY, RING_F_SC_DEQ);
@@ -189,6 +189,8 @@ dataplane_create(const struct dataplane_conf *conf, int *error)
 		return NULL;
 	}
 	dp->pool = conf->pool;
+	dp->punt_interval = rte_get_tsc_hz() / conf->punt_rate;
+	dp->punt_burst = conf->punt_burst;
 	dp->nb_ports = conf->nb_ports;
 	memcpy(dp->ports, conf->ports, sizeof(dp->ports));
 	dp->punt_fd = -1;
@@ -450,6 +452,7 @@ dataplane_read_punts(struct dataplane *dp, uint8_t *buf, uint32_t size, uint16_t
 	uint32_t n = 0;
 
 	while (n < max && size >= UINT16_MAX && rte_ring_sc_dequeue(dp->punts, (void **)&m) == 0) {
+		__atomic_fetch_sub(&dp->punts_waiting[m->port], 1, __ATOMIC_RELAXED);
 		ports[n] = m->port;
 		lens[n] = rte_pktmbuf_data_len(m);
 		memcpy(buf, rte_pktmbuf_mtod(m, void *), lens[n]);

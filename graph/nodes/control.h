@@ -12,6 +12,8 @@ struct dataplane_conf {
 	uint16_t nb_ports;
 	uint16_t nb_workers;
 	uint8_t offload;
+	uint32_t punt_rate;  /* frames a second of a port, for each worker */
+	uint32_t punt_burst; /* frames */
 	uint32_t timeouts_ms[FLOW_TIMEOUTS]; /* by TIMEOUT_... */
 	struct port ports[RTE_MAX_ETHPORTS];
 	uint32_t lcores[RTE_MAX_LCORE];

@@ -19,7 +19,6 @@
 #define MAX_ROUTES 16384u
 #define RX_BURST 64u
 #define INJECT_BURST 64u
-#define PUNT_RING 1024u
 #define INJECT_RING 1024u
 #define EVENT_RING 4096u
 #define REQUEST_RING 64u
@@ -217,6 +216,8 @@ struct worker {
 	bool has_uplink;
 	uint64_t (*errors_due)[2];   /* for icmp_*: by interface, and whether the packet came from the wire */
 
+	uint64_t punt_full[RTE_MAX_ETHPORTS]; /* TSC when the port's bucket is full, by DPDK port id */
+
 	/* flow table's upkeep */
 	uint32_t first_free; /* a list of entries that were used, by their hash fields; plus one */
 	uint32_t nb_touched; /* entries from here on have never been used */
@@ -240,7 +241,10 @@ struct worker {
 /* The whole: workers, and what they share. */
 struct dataplane {
 	struct rte_mempool *pool;
-	struct rte_ring *punts;  /* mbufs to the slow path */
+	struct rte_ring *punts;  /* mbufs to the slow path, with room for every port's share */
+	uint64_t punt_interval;  /* TSC between the punts of a port at its rate */
+	uint32_t punt_burst;     /* punts of a port at once, and its share of the ring */
+	uint32_t punts_waiting[RTE_MAX_ETHPORTS]; /* in the ring, by DPDK port id */
 	struct rte_ring *inject; /* mbufs from the slow path, taken by the first worker */
 	struct rte_ring *events; /* struct flow_info by value */
 	int punt_fd;             /* eventfds: something is in the ring */

@@ -29,3 +29,4 @@ DROP_NODE(too_big);          /* does not fit the MTU where it is to go */
 DROP_NODE(no_headroom);      /* no place for the outer header in the buffer */
 DROP_NODE(tx);               /* the port did not take it */
 DROP_NODE(punt_full);        /* the slow path does not keep up */
+DROP_NODE(punt_rate);        /* for the slow path, and more than the port may leave to it */

@@ -48,6 +48,8 @@ func Create(cfg Config) (*Instance, error) {
 	conf.pool = (*C.struct_rte_mempool)(cfg.Pool)
 	conf.name = name
 	conf.flow_capacity = C.uint32_t(cfg.FlowCapacity)
+	conf.punt_rate = C.uint32_t(cfg.PuntRate)
+	conf.punt_burst = C.uint32_t(cfg.PuntBurst)
 	conf.nb_ports = C.uint16_t(len(cfg.Ports))
 	conf.nb_workers = C.uint16_t(len(cfg.Workers))
 	if cfg.Offload {

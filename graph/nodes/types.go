@@ -39,7 +39,9 @@ type Config struct {
 	Workers      []int // lcores; the n-th worker serves queue n of every port
 	FlowCapacity int   // flows per worker
 	Timeouts     Timeouts
-	Offload      bool // announce flows that hardware could take over
+	PuntRate     uint32 // frames a second that a port may leave to the slow path, for each worker
+	PuntBurst    uint32 // frames at once, and frames waiting for the slow path
+	Offload      bool   // announce flows that hardware could take over
 	Pool         unsafe.Pointer
 }
 
