@@ -46,6 +46,7 @@ func TestDemo(t *testing.T) {
 	text := []byte(out.String())
 	for _, shown := range []string{
 		"dpctl --socket", "capture status", "State:    active", "Echo (ping) request", "10.100.0.1 → 10.100.0.2", "0% packet loss",
+		"100 copies received from 2 interface(s)", "vm-1\t",
 	} {
 		require.True(t, bytes.Contains(text, []byte(shown)), "the demo does not show %q:\n%s", shown, text)
 	}

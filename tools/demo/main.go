@@ -64,7 +64,7 @@ func run() (err error) {
 	d := &demo{ctx: ctx, net: n, vm1: n.Guests()[0], vm2: n.Guests()[1]}
 	for _, step := range []func() error{
 		d.startDaemon, d.createInterfaces, d.startTraffic, d.waitOffloaded,
-		d.startCapture, d.showStatus, d.stopCapture, d.endTraffic, d.showCopies, d.stopDaemon,
+		d.startCapture, d.showStatus, d.stopCapture, d.receiveVXLAN, d.endTraffic, d.showCopies, d.stopDaemon,
 	} {
 		if err := step(); err != nil {
 			return err
