@@ -56,7 +56,7 @@ build-asan:
 cunit: ## Test the NIC's C code, also under ASan and UBSan, and with what the fuzzers have found
 	meson test -C build/meson --print-errorlogs
 	$(MAKE) build-asan
-	meson test -C build/meson-asan --print-errorlogs
+	env -u DPSERVICE_TEST_REPORT meson test -C build/meson-asan --print-errorlogs
 	tools/fuzz.sh replay
 
 fuzz: build ## Look for new inputs that break a parser, FUZZ_SECONDS=60 for each fuzzer (root)
@@ -71,14 +71,19 @@ unit: ## Run the Go unit tests under the race detector, one package at a time: m
 e2e: ## Run the end-to-end tests on the built binaries (root)
 	go test -count=1 -timeout 20m ./test/e2e/...
 
-# EAL and the drivers leave to the process's end what they have allocated, so leaks are the C unit tests' to find.
+asan_reports := $(CURDIR)/build/asan/reports
+
+# Not every test looks at how a daemon ends, so whatever the sanitizers say, leaks too, goes to files.
 e2e-asan: build-asan ## Run the end-to-end tests, or those that match RUN, on a dpservice and a NIC under ASan and UBSan (root)
-	mkdir -p build/asan
+	rm -rf $(asan_reports)
+	mkdir -p $(asan_reports)
 	CGO_CFLAGS='-O1 -g -fsanitize=undefined -fno-sanitize-recover=all' CGO_LDFLAGS=-fsanitize=undefined \
 		$(gobuild) -asan -o build/asan/ ./dpservice
 	cp build/meson-asan/test/net_eswitch/librte_net_eswitch.so build/dpctl build/demo build/asan/
-	DPLAB_BUILD=$(CURDIR)/build/asan ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		go test -count=1 -timeout 20m ./test/e2e/... -run '$(or $(RUN),.)'
+	DPLAB_BUILD=$(CURDIR)/build/asan ASAN_OPTIONS=log_path=$(asan_reports)/asan \
+		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=$(asan_reports)/ubsan \
+		go test -count=1 -timeout 20m ./test/e2e/... -run '$(or $(RUN),.)'; \
+		status=$$?; ! cat $(asan_reports)/* 2>/dev/null && exit $$status
 
 model: ## Compare the test NIC with a reference on random rules and packets (root)
 	@$(in_runtime_dir) go test -race -count=1 -v ./test/model -args $(MODEL)

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -38,6 +39,7 @@ var eal struct {
 	sync.Mutex
 	state state
 	calls chan func() // to the thread that is EAL's main lcore
+	argv  **C.char    // kept, so that leak checkers see that it is not lost
 }
 
 // Init starts EAL with args, which do not include the program's name. EAL writes its log, and the details of a
@@ -51,8 +53,9 @@ func Init(args []string) error {
 	eal.calls = make(chan func())
 	go serve(eal.calls)
 	var rc C.int
-	argc, argv := newArgv(args)
-	onMainLcore(func() { rc = C.dps_eal_init(argc, argv) })
+	var argc C.int
+	argc, eal.argv = newArgv(args)
+	onMainLcore(func() { rc = C.dps_eal_init(argc, eal.argv) })
 	if rc < 0 {
 		eal.state = failed
 		return fmt.Errorf("eal: init with %q: %w", args, syscall.Errno(-rc))
@@ -105,13 +108,19 @@ func onMainLcore(f func()) {
 	<-done
 }
 
-// newArgv copies args into C memory. EAL permutes argv and keeps pointers into it for as long as it likes: it is
-// never freed, which is bounded as Init runs once.
+// newArgv copies args into C memory, which is one block. EAL permutes argv and keeps pointers into it for as long as it
+// likes: it is never freed, which is bounded as Init runs once.
 func newArgv(args []string) (C.int, **C.char) {
 	args = append([]string{"dpservice"}, args...)
-	argv := (**C.char)(C.calloc(C.size_t(len(args)+1), C.size_t(unsafe.Sizeof((*C.char)(nil)))))
+	text := strings.Join(args, "\x00") + "\x00"
+	pointers := (len(args) + 1) * int(unsafe.Sizeof((*C.char)(nil)))
+	block := C.calloc(1, C.size_t(pointers+len(text)))
+	rest := unsafe.Slice((*byte)(unsafe.Add(block, pointers)), len(text))
+	copy(rest, text)
+	argv := (**C.char)(block)
 	for i, arg := range args {
-		unsafe.Slice(argv, len(args))[i] = C.CString(arg)
+		unsafe.Slice(argv, len(args))[i] = (*C.char)(unsafe.Pointer(&rest[0]))
+		rest = rest[len(arg)+1:]
 	}
 	return C.int(len(args)), argv
 }

@@ -180,7 +180,8 @@ takes_its_time(void **state)
 	assert_says(FAULT ",create_delay_us=50000", "\"create_delay_us\":50000");
 	start = rte_rdtsc();
 	assert_non_null(create(NULL));
-	assert_true(rte_rdtsc() - start >= rte_get_tsc_hz() / 20);
+	/* The kernel's clock and the TSC may differ a little. */
+	assert_true(rte_rdtsc() - start >= rte_get_tsc_hz() / 25);
 }
 
 static void

@@ -12,6 +12,7 @@
 #include <netinet/in.h>
 
 #include "nic.h"
+#include "report.h"
 
 #define ETH ITEM(ETH)
 #define MAC_CONF CONF(set_mac, .mac_addr = MAC_C)
@@ -32,6 +33,8 @@ struct refusal {
 	const char *message;	/* part of it */
 };
 
+static unsigned int refusals;
+
 static void
 assert_refused(const struct refusal *r)
 {
@@ -49,6 +52,7 @@ assert_refused(const struct refusal *r)
 		assert_ptr_equal(error.cause, &r->actions[r->cause]);
 	/* Create refuses the same. */
 	assert_null(rte_flow_create(nic.port[r->port], &r->attr, r->items, r->actions, NULL));
+	refusals++;
 }
 
 static void
@@ -423,6 +427,9 @@ main(void)
 		TEST(names_the_proxy),
 		TEST(dumps_rules),
 	};
+	int failed;
 
-	return cmocka_run_group_tests(tests, nic_setup, nic_teardown);
+	failed = cmocka_run_group_tests(tests, nic_setup, nic_teardown);
+	report("net_eswitch in C: refusals tried: %u", refusals);
+	return failed;
 }
