@@ -57,6 +57,7 @@ enum esw_stat {
 	ESW_STAT_RX_NO_MBUF,
 	ESW_STAT_RX_TOO_LONG,
 	ESW_STAT_FAULT_DROPPED,
+	ESW_STAT_FAR_RX_ERRORS,		/* the far side's own count */
 	ESW_STAT_MAX,
 };
 
@@ -350,6 +351,7 @@ bool esw_far_fits(struct esw_port *port, const struct rte_mbuf *m);
 uint32_t esw_far_mtu(const struct esw_port *port);
 int esw_far_set_mtu(struct esw_port *port, uint16_t mtu);
 int esw_far_set_mac(struct esw_port *port, struct rte_ether_addr *mac);
+uint64_t esw_far_rx_errors(const struct esw_port *port);
 void esw_far_link(const struct esw_port *port, struct rte_eth_link *link);
 
 /* pipeline.c */

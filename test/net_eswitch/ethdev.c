@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <rte_ethdev.h>
 
@@ -235,6 +236,28 @@ dev_infos_get(struct rte_eth_dev *dev, struct rte_eth_dev_info *info)
 	return 0;
 }
 
+/* One range: VF numbers are representors' ids. */
+static int
+representor_info_get(struct rte_eth_dev *dev, struct rte_eth_representor_info *info)
+{
+	const struct esw_port *port = dev->data->dev_private;
+	struct rte_eth_representor_range *range;
+
+	if (!esw_port_in_switch(port))
+		return -ENOTSUP;
+	if (info == NULL || info->nb_ranges_alloc == 0)
+		return 1;
+	info->controller = 0;
+	info->pf = 0;
+	info->nb_ranges = 1;
+	range = &info->ranges[0];
+	memset(range, 0, sizeof(*range));
+	range->type = RTE_ETH_REPRESENTOR_VF;
+	range->id_end = ESW_MAX_VF_ID;
+	snprintf(range->name, sizeof(range->name), "vf");
+	return 1;
+}
+
 static void
 rx_queue_release(struct rte_eth_dev *dev, uint16_t queue)
 {
@@ -327,6 +350,7 @@ static const struct eth_dev_ops ops = {
 	.dev_stop = dev_stop,
 	.dev_close = dev_close,
 	.dev_infos_get = dev_infos_get,
+	.representor_info_get = representor_info_get,
 	.rx_queue_setup = rx_queue_setup,
 	.rx_queue_release = rx_queue_release,
 	.tx_queue_setup = tx_queue_setup,

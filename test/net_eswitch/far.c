@@ -278,6 +278,17 @@ esw_far_set_mac(struct esw_port *port, struct rte_ether_addr *mac)
 	return ret == -ENOTSUP ? 0 : ret;
 }
 
+/* What the far side had to drop, or found broken, before the NIC saw it. */
+uint64_t
+esw_far_rx_errors(const struct esw_port *port)
+{
+	struct rte_eth_stats stats;
+
+	if (rte_eth_stats_get(port->far.ethdev, &stats) < 0)
+		return 0;
+	return stats.imissed + stats.ierrors + stats.rx_nombuf;
+}
+
 void
 esw_far_link(const struct esw_port *port, struct rte_eth_link *link)
 {

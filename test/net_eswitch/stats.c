@@ -27,12 +27,16 @@ static const char * const stat_names[ESW_STAT_MAX] = {
 	[ESW_STAT_RX_NO_MBUF] = "rx_no_mbuf",
 	[ESW_STAT_RX_TOO_LONG] = "rx_too_long",
 	[ESW_STAT_FAULT_DROPPED] = "fault_dropped",
+	[ESW_STAT_FAR_RX_ERRORS] = "far_rx_errors",
 };
 
 static uint64_t
 get(const struct esw_port *port, enum esw_stat stat)
 {
-	return __atomic_load_n(&port->stat[stat], __ATOMIC_RELAXED);
+	uint64_t n = __atomic_load_n(&port->stat[stat], __ATOMIC_RELAXED);
+
+	/* Counted by the far side, since it was opened; a reset notes how many there were. */
+	return stat == ESW_STAT_FAR_RX_ERRORS ? esw_far_rx_errors(port) - n : n;
 }
 
 /* The basic counters are the application's side of the port; what the rules did is in the xstats. */
@@ -72,7 +76,7 @@ esw_stats_reset(struct rte_eth_dev *dev)
 			port->txq[i]->packets = port->txq[i]->bytes = port->txq[i]->errors = 0;
 	}
 	for (i = 0; i < ESW_STAT_MAX; i++)
-		__atomic_store_n(&port->stat[i], 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&port->stat[i], i == ESW_STAT_FAR_RX_ERRORS ? esw_far_rx_errors(port) : 0, __ATOMIC_RELAXED);
 	return 0;
 }
 

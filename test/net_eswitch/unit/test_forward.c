@@ -51,6 +51,25 @@ shows_its_ports_and_hides_their_far_sides(void **state)
 }
 
 static void
+says_how_representors_are_numbered(void **state)
+{
+	struct rte_eth_representor_info *info = calloc(1, sizeof(*info) + sizeof(info->ranges[0]));
+
+	(void)state;
+	assert_non_null(info);
+	assert_int_equal(rte_eth_representor_info_get(nic.port[PF0], NULL), 1);
+	info->nb_ranges_alloc = 1;
+	assert_int_equal(rte_eth_representor_info_get(nic.port[PF0], info), 1);
+	assert_int_equal(info->nb_ranges, 1);
+	assert_int_equal(info->ranges[0].type, RTE_ETH_REPRESENTOR_VF);
+	/* As the representor itself says. */
+	assert_true(info->ranges[0].id_base + 3 - info->ranges[0].vf == nic.esw[VF3]->dev->data->representor_id);
+	assert_true(info->ranges[0].id_end >= 3);
+	assert_int_equal(rte_eth_representor_info_get(nic.port[PF1], info), -ENOTSUP);
+	free(info);
+}
+
+static void
 takes_the_mac_of_the_far_side(void **state)
 {
 	struct rte_ether_addr near, far;
@@ -59,6 +78,22 @@ takes_the_mac_of_the_far_side(void **state)
 	assert_int_equal(rte_eth_macaddr_get(nic.port[VF0], &near), 0);
 	assert_int_equal(rte_eth_macaddr_get(nic.far[VF0], &far), 0);
 	assert_memory_equal(&near, &far, sizeof(near));
+}
+
+static void
+shows_what_the_far_side_has_lost(void **state)
+{
+	struct rte_eth_dev_data *far = rte_eth_devices[nic.far[VF0]].data;
+
+	(void)state;
+	/* As a driver that had no buffer. */
+	far->rx_mbuf_alloc_failed += 3;
+	assert_int_equal(nic_stat(VF0, "far_rx_errors"), 3);
+	assert_int_equal(nic_stat(VF3, "far_rx_errors"), 0);
+	assert_int_equal(rte_eth_xstats_reset(nic.port[VF0]), 0);
+	assert_int_equal(nic_stat(VF0, "far_rx_errors"), 0);
+	far->rx_mbuf_alloc_failed++;
+	assert_int_equal(nic_stat(VF0, "far_rx_errors"), 1);
 }
 
 static void
@@ -766,7 +801,9 @@ main(void)
 #define TEST(f) cmocka_unit_test_setup(f, nic_clean)
 	const struct CMUnitTest tests[] = {
 		TEST(shows_its_ports_and_hides_their_far_sides),
+		TEST(says_how_representors_are_numbered),
 		TEST(takes_the_mac_of_the_far_side),
+		TEST(shows_what_the_far_side_has_lost),
 		TEST(gives_misses_to_the_source_port),
 		TEST(sends_what_the_application_sends_past_the_rules),
 		TEST(forwards_hits_unseen),
