@@ -717,6 +717,44 @@ takes_packets_in_segments(void **state)
 	nic_assert_quiet();
 }
 
+/* A tag that the far side's driver has taken off is of the frame all the same. */
+static void
+puts_stripped_tags_back(void **state)
+{
+	struct frame f = udp4_frame(1, 2), want = { 0 };
+	struct rte_mbuf *m = rte_pktmbuf_alloc(nic.pool);
+
+	(void)state;
+	assert_non_null(m);
+	memcpy(rte_pktmbuf_append(m, f.len), f.data, f.len);
+	m->ol_flags = RTE_MBUF_F_RX_VLAN | RTE_MBUF_F_RX_VLAN_STRIPPED;
+	m->vlan_tci = 0x2005;
+	frame_eth(&want, MAC_B, MAC_A, 0x8100);
+	frame_vlan(&want, 0x2005, 0x0800);
+	frame_bytes(&want, f.data + 14, f.len - 14);
+	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(VLAN)), ACTIONS(TO(VF3)));
+	assert_int_equal(rte_ring_enqueue(nic.in[VF0], m), 0);
+	nic_arrive(VF0, &f);
+	nic_assert_left(VF3, &want);
+	nic_assert_received(VF0, &f);
+	nic_assert_quiet();
+}
+
+static void
+drops_what_is_no_frame(void **state)
+{
+	struct frame f = udp4_frame(1, 2);
+
+	(void)state;
+	nic_rule(VF0, transfer, ITEMS(), ACTIONS(TO(VF3)));
+	for (f.len = 0; f.len < 14; f.len++)
+		nic_arrive(VF0, &f);
+	assert_int_equal(nic_stat(VF0, "malformed"), 14);
+	nic_assert_quiet();
+	nic_arrive(VF0, &f);
+	nic_assert_left(VF3, &f);
+}
+
 /* 20,000 rules come and go while packets flow; each packet is either forwarded or missed, none is lost. */
 static void
 changes_rules_while_packets_flow(void **state)
@@ -831,6 +869,8 @@ main(void)
 		TEST(forwards_although_nobody_receives),
 		TEST(survives_hostile_frames),
 		TEST(takes_packets_in_segments),
+		TEST(puts_stripped_tags_back),
+		TEST(drops_what_is_no_frame),
 		TEST(keeps_the_order_of_a_burst),
 		TEST(changes_rules_while_packets_flow),
 		TEST(refuses_devargs_that_make_no_sense),
