@@ -114,7 +114,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	assert.NoError(t, <-served)
 	assert.NoFileExists(t, path)
 	_, err = idle.Read(make([]byte, 1))
-	assert.ErrorContains(t, err, "EOF")
+	assert.Regexp(t, "EOF|connection reset", err.Error()) // the latter if it was never accepted
 }
 
 // who connects to the socket.

@@ -204,13 +204,14 @@ func TestExtcapSessionEnds(t *testing.T) {
 }
 
 func TestExtcapRefused(t *testing.T) {
-	fake, socket := extcapDaemon(t)
+	fake := servertest.New()
+	fake.Err = fault.New(fault.NotFound, "vm-1", "no such interface")
+	socket := servertest.Start(t, fake.Services())
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
 	reader, err := os.OpenFile(fifo, os.O_RDWR, 0)
 	require.NoError(t, err)
 	defer reader.Close()
-	fake.Err = fault.New(fault.NotFound, "vm-1", "no such interface")
 	capture := func(args ...string) result {
 		return dpctl(t, socket, append([]string{"extcap", "--capture", "--fifo", fifo, "--sink-node-ip=::1",
 			fmt.Sprintf("--udp-dst-port=%d", freePort(t))}, args...)...)
