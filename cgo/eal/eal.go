@@ -5,7 +5,7 @@ package eal
 
 /*
 #cgo pkg-config: libdpdk
-#cgo CFLAGS: -DALLOW_EXPERIMENTAL_API -Wall -Wextra -Werror
+#cgo CFLAGS: -D_GNU_SOURCE -DALLOW_EXPERIMENTAL_API -Wall -Wextra -Werror
 #include <stdlib.h>
 #include <rte_lcore.h>
 #include <rte_version.h>
@@ -91,6 +91,19 @@ func Lcores() (main int, workers []int) {
 		workers = append(workers, int(id))
 	}
 	return int(C.rte_get_main_lcore()), workers
+}
+
+// CPUs returns the CPUs that the lcore's thread runs on.
+func CPUs(lcore int) []int {
+	set := C.rte_lcore_cpuset(C.uint(lcore))
+	bits := (*[unsafe.Sizeof(set)]byte)(unsafe.Pointer(&set))
+	var cpus []int
+	for cpu := range 8 * len(bits) {
+		if bits[cpu/8]>>(cpu%8)&1 != 0 { // little-endian words
+			cpus = append(cpus, cpu)
+		}
+	}
+	return cpus
 }
 
 // serve makes its thread EAL's main lcore. EAL pins it and keeps its identity in thread-local variables, so the

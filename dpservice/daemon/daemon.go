@@ -15,6 +15,7 @@ import (
 	"dpservice/capture"
 	"dpservice/cgo/eal"
 	"dpservice/cgo/mempool"
+	"dpservice/dpservice/affinity"
 	"dpservice/dpservice/config"
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/nic"
@@ -111,8 +112,17 @@ func (d *daemon) startEAL() error {
 	if len(workers) == 0 {
 		return errors.New("no lcore is left for a worker: name two with -l")
 	}
-	// The worker's CPU is its own.
+	return d.leaveWorkersCPU()
+}
+
+// leaveWorkersCPU gives the worker its CPU for itself: what others do there, it does not.
+func (d *daemon) leaveWorkersCPU() error {
 	runtime.GOMAXPROCS(max(1, runtime.NumCPU()-1))
+	for _, lcore := range d.workers() {
+		if err := affinity.Leave(eal.CPUs(lcore)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
