@@ -55,6 +55,7 @@ func run() error {
 		NIC:        &nic{},
 		Forwarding: newForwarding(*repetitions, *seconds, *frames, sizes, flows),
 		Receive:    newReceiving(*sinkTime, *sinkRate),
+		RPC:        newRPC(*repetitions, *seconds),
 	}
 	return f.run(ctx, strings.FieldsFunc(*only, func(r rune) bool { return r == ',' }), os.Stdout, *output)
 }
@@ -85,7 +86,7 @@ type part interface {
 	check() error // against the goals that must be kept
 }
 
-var partNames = []string{"rules", "nic", "forwarding", "receive"}
+var partNames = []string{"rules", "nic", "forwarding", "receive", "rpc"}
 
 // figures are all that is measured, as they are written to the file.
 type figures struct {
@@ -93,10 +94,11 @@ type figures struct {
 	NIC        *nic        `json:"nic,omitempty"`
 	Forwarding *forwarding `json:"forwarding,omitempty"`
 	Receive    *receiving  `json:"receive,omitempty"`
+	RPC        *rpc        `json:"rpc,omitempty"`
 }
 
 func (f *figures) part(name string) part {
-	return map[string]part{"rules": f.Rules, "nic": f.NIC, "forwarding": f.Forwarding, "receive": f.Receive}[name]
+	return map[string]part{"rules": f.Rules, "nic": f.NIC, "forwarding": f.Forwarding, "receive": f.Receive, "rpc": f.RPC}[name]
 }
 
 // run measures the parts with these names, or all, and tells of each as soon as it is done.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -21,6 +22,15 @@ func TestParseNIC(t *testing.T) {
 	assert.Equal(t, []nicCase{{10, 165.6, 6.04}, {100_000, 1305.1, 0.77}}, got)
 	_, err = parseNIC("EAL: no memory")
 	require.Error(t, err)
+}
+
+func TestLatency(t *testing.T) {
+	var times []time.Duration
+	for ms := range 101 {
+		times = append(times, time.Duration(100-ms)*time.Millisecond)
+	}
+	assert.Equal(t, latency{Calls: 101, Median: 50, P99: 99}, latencyOf(times))
+	assert.Equal(t, latency{Calls: 1, Median: 2, P99: 2}, latencyOf([]time.Duration{2 * time.Millisecond}))
 }
 
 // A small run of the program, so that it works when it is wanted.
@@ -64,6 +74,13 @@ func TestBench(t *testing.T) {
 		assert.Positive(t, r.LossFree, r.Name)
 	}
 	assert.Positive(t, f.Receive.Ratio)
+	require.Len(t, f.RPC.Latency, len(rpcMethods)+1)
+	for method, l := range f.RPC.Latency {
+		assert.Positive(t, l.Median, method)
+		assert.GreaterOrEqual(t, l.P99, l.Median, method)
+	}
+	assert.Positive(t, f.RPC.Median)
+	assert.Positive(t, f.RPC.Ratio)
 	picture, err := os.ReadFile(filepath.Join(dir, "bench.svg"))
 	require.NoError(t, err)
 	require.NoError(t, xml.Unmarshal(picture, new(struct {

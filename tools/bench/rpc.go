@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"dpservice/dpservice/affinity"
+	"dpservice/rpc/api"
+	"dpservice/rpc/client"
+)
+
+// rpcClients is how many programs call the daemon at the same time.
+const rpcClients = 4
+
+// workerCPU is where the daemon's worker runs, as ealArgs says.
+const workerCPU = 1
+
+// rpcFlows are in the flow table meanwhile, so that flow.list has something to list.
+const rpcFlows = 1000
+
+// rpcMethods are what the clients call in turn: what monitoring asks for.
+var rpcMethods = []struct {
+	name   string
+	params any
+}{
+	{api.MethodSystemInfo, nil}, {api.MethodPortList, nil}, {api.MethodPortStats, nil}, {api.MethodGraphStats, nil},
+	{api.MethodInterfaceList, nil}, {api.MethodFlowList, api.FlowListParams{}},
+}
+
+// rpc is how the daemon answers while its worker has as many packets as it can take, and what that costs the worker.
+type rpc struct {
+	Clients     int       `json:"clients"`
+	Repetitions int       `json:"repetitions"`
+	CallsRate   []float64 `json:"calls_per_second"`
+	Idle        []float64 `json:"packets_per_second_without_calls"`
+	Loaded      []float64 `json:"packets_per_second_with_calls"`
+	Median      float64   `json:"median_calls_per_second"`
+	Ratio       float64   `json:"ratio"` // the median of the turns' ratios of the worker's rates, with calls to without
+
+	// Latency is the milliseconds that a call takes, by method.
+	Latency map[string]latency `json:"latency_ms"`
+
+	seconds time.Duration
+	took    map[string][]time.Duration
+}
+
+// latency is of the calls of one method.
+type latency struct {
+	Calls  int     `json:"calls"`
+	Median float64 `json:"p50"`
+	P99    float64 `json:"p99"`
+}
+
+func newRPC(repetitions int, seconds time.Duration) *rpc {
+	return &rpc{Clients: rpcClients, Repetitions: repetitions, seconds: seconds, took: map[string][]time.Duration{}}
+}
+
+// measure forwards from VF to VF, and looks at the worker's rate while nobody calls, and while clients do.
+func (r *rpc) measure(ctx context.Context) (err error) {
+	dir, err := os.MkdirTemp("/run", "dpservice-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	c := &flow{Size: 64, Flows: rpcFlows, Frames: fewFrames, path: paths[0]}
+	frames, empty := filepath.Join(dir, "frames.pcap"), filepath.Join(dir, "empty.pcap")
+	if err := errors.Join(c.path.writeFrames(frames, c.Frames, c.Flows, c.Size), c.path.writeFrames(empty, 0, 1, c.Size)); err != nil {
+		return err
+	}
+	ports := slices.Repeat([]string{"rx_pcap=" + empty}, nbPorts)
+	ports[c.path.in] = "rx_pcap=" + frames + ",infinite_rx=1"
+	d, err := startDaemon(ctx, dir, daemonConfig{ports: ports, memory: c.memory(), mbufs: c.mbufs(), capacity: 1 << 18})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.stop()) }()
+	if err := d.attach(ctx); err != nil {
+		return err
+	}
+	if err := affinity.Leave([]int{workerCPU}); err != nil { // the clients take no time from the worker
+		return err
+	}
+	time.Sleep(warmUp)
+	for range r.Repetitions {
+		if err := r.turn(ctx, c, d, filepath.Join(dir, "dpservice.sock")); err != nil {
+			return err
+		}
+	}
+	r.summarize()
+	return nil
+}
+
+// turn measures the worker alone, and then with clients.
+func (r *rpc) turn(ctx context.Context, c *flow, d *daemon, socket string) error {
+	idle, err := r.rate(ctx, c, d)
+	if err != nil {
+		return err
+	}
+	calling, stop := context.WithCancel(ctx)
+	defer stop()
+	callers := r.callers(calling, socket)
+	start := time.Now()
+	loaded, err := r.rate(ctx, c, d)
+	stop()
+	calls, callErr := callers()
+	if err := errors.Join(err, callErr); err != nil {
+		return err
+	}
+	r.Idle, r.Loaded = append(r.Idle, idle), append(r.Loaded, loaded)
+	r.CallsRate = append(r.CallsRate, float64(calls)/time.Since(start).Seconds())
+	return nil
+}
+
+// rate is how many packets the worker forwards in a second.
+func (r *rpc) rate(ctx context.Context, c *flow, d *daemon) (float64, error) {
+	before, err := c.look(ctx, d)
+	if err != nil {
+		return 0, err
+	}
+	time.Sleep(r.seconds)
+	after, err := c.look(ctx, d)
+	if err != nil {
+		return 0, err
+	}
+	if after.sent == before.sent {
+		return 0, fmt.Errorf("no packet took the path: %v", after.nodes)
+	}
+	return float64(after.sent-before.sent) / after.at.Sub(before.at).Seconds(), nil
+}
+
+// callers starts the clients. The returned function waits for their end and tells how often they have called.
+func (r *rpc) callers(ctx context.Context, socket string) func() (int, error) {
+	var wg sync.WaitGroup
+	took := make([]map[string][]time.Duration, rpcClients)
+	errs := make([]error, rpcClients)
+	for i := range rpcClients {
+		wg.Go(func() { took[i], errs[i] = callUntil(ctx, socket) })
+	}
+	return func() (int, error) {
+		wg.Wait()
+		calls := 0
+		for _, one := range took {
+			for method, times := range one {
+				r.took[method] = append(r.took[method], times...)
+				calls += len(times)
+			}
+		}
+		return calls, errors.Join(errs...)
+	}
+}
+
+// callUntil calls one method after the other over one connection, each once at least, until ctx is done, and returns how
+// long each call took.
+func callUntil(ctx context.Context, socket string) (map[string][]time.Duration, error) {
+	conn, err := client.Dial(context.WithoutCancel(ctx), socket)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	took := map[string][]time.Duration{}
+	for i := 0; i < len(rpcMethods) || ctx.Err() == nil; i++ {
+		m := rpcMethods[i%len(rpcMethods)]
+		var result any
+		start := time.Now()
+		if err := conn.Call(context.WithoutCancel(ctx), m.name, m.params, &result); err != nil {
+			return nil, err
+		}
+		took[m.name] = append(took[m.name], time.Since(start))
+	}
+	return took, nil
+}
+
+func (r *rpc) summarize() {
+	ratios := make([]float64, len(r.Idle))
+	for i := range ratios {
+		ratios[i] = r.Loaded[i] / r.Idle[i]
+	}
+	r.Median, r.Ratio = median(r.CallsRate), median(ratios)
+	r.Latency = map[string]latency{}
+	var all []time.Duration
+	for method, times := range r.took {
+		r.Latency[method] = latencyOf(times)
+		all = append(all, times...)
+	}
+	r.Latency["all"] = latencyOf(all)
+}
+
+// latencyOf sums up calls, of which there is one at least.
+func latencyOf(times []time.Duration) latency {
+	times = slices.Sorted(slices.Values(times))
+	at := func(part float64) float64 { return times[int(part*float64(len(times)-1))].Seconds() * 1000 }
+	return latency{Calls: len(times), Median: at(0.5), P99: at(0.99)}
+}
+
+func (r *rpc) table(w io.Writer) error {
+	fmt.Fprintf(w, "JSON-RPC while the worker has more packets than it can take: %d clients, %d turns of %v each\n\n"+
+		"%.0f calls/s; the worker forwards %.2f million packets/s, %.2f without the calls: ratio %.2f\n\n",
+		r.Clients, r.Repetitions, r.seconds, r.Median, median(r.Loaded)/1e6, median(r.Idle)/1e6, r.Ratio)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "METHOD\tCALLS\tP50 MS\tP99 MS")
+	for _, name := range append(rpcNames(), "all") {
+		l := r.Latency[name]
+		fmt.Fprintf(t, "%s\t%d\t%.2f\t%.2f\n", name, l.Calls, l.Median, l.P99)
+	}
+	return t.Flush()
+}
+
+func rpcNames() []string {
+	var names []string
+	for _, m := range rpcMethods {
+		names = append(names, m.name)
+	}
+	return names
+}
+
+// check holds nothing against a machine whose other programs take the CPUs.
+func (r *rpc) check() error { return nil }
