@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package filter
+
+import "slices"
+
+// prefix is the numbers whose first bits are those of value.
+type prefix struct {
+	value  uint32
+	bits   int
+	inside bool // whether they are in the range
+}
+
+// cover returns as few prefixes as are together the range lo to hi, of numbers of width bits.
+func cover(lo, hi uint32, width int) []prefix {
+	return (&ranger{lo: lo, hi: hi, width: width}).cover(0, 0, nil)
+}
+
+// carve returns as few prefixes as tell the range lo to hi from the other numbers, if the longest that a number has
+// counts, and one without any is outside. The longest come first.
+func carve(lo, hi uint32, width int) []prefix {
+	r := &ranger{lo: lo, hi: hi, width: width}
+	out := r.emit(r.tree(0, 0), false, nil)
+	slices.SortStableFunc(out, func(a, b prefix) int { return b.bits - a.bits })
+	return out
+}
+
+type ranger struct {
+	lo, hi uint32
+	width  int
+}
+
+// span is the first and the last number of a prefix.
+func (r *ranger) span(value uint32, bits int) (first, last uint32) {
+	return value, value | (1<<(r.width-bits) - 1)
+}
+
+func (r *ranger) cover(value uint32, bits int, out []prefix) []prefix {
+	first, last := r.span(value, bits)
+	switch {
+	case last < r.lo || first > r.hi:
+		return out
+	case first >= r.lo && last <= r.hi:
+		return append(out, prefix{value, bits, true})
+	}
+	half := uint32(1) << (r.width - bits - 1)
+	return r.cover(value|half, bits+1, r.cover(value, bits+1, out))
+}
+
+// branch is a prefix with what it may stand for so that the prefixes below it are the fewest (Draves et al.,
+// Constructing optimal IP routing tables).
+type branch struct {
+	prefix
+	in, out   bool
+	low, high *branch
+}
+
+func (r *ranger) tree(value uint32, bits int) *branch {
+	first, last := r.span(value, bits)
+	b := &branch{prefix: prefix{value: value, bits: bits}}
+	switch {
+	case last < r.lo || first > r.hi:
+		b.out = true
+		return b
+	case first >= r.lo && last <= r.hi:
+		b.in = true
+		return b
+	}
+	b.low = r.tree(value, bits+1)
+	b.high = r.tree(value|1<<(r.width-bits-1), bits+1)
+	b.in, b.out = b.low.in && b.high.in, b.low.out && b.high.out
+	if !b.in && !b.out {
+		b.in, b.out = b.low.in || b.high.in, b.low.out || b.high.out
+	}
+	return b
+}
+
+// emit appends the prefixes of a branch, in which numbers are inside, or outside, unless it says otherwise.
+func (r *ranger) emit(b *branch, inside bool, out []prefix) []prefix {
+	if b == nil {
+		return out
+	}
+	if inside && !b.in || !inside && !b.out {
+		inside = !inside
+		b.inside = inside
+		out = append(out, b.prefix)
+	}
+	return r.emit(b.high, inside, r.emit(b.low, inside, out))
+}
+
+// inRange decides for each base whether the number of width bits at a place in the field is in lo to hi.
+func (c *compiler) inRange(bases []pattern, f Field, at int, lo, hi uint32, width int) list {
+	prefixes := cover(lo, hi, width)
+	if carved := carve(lo, hi, width); c.exclude && len(carved) < len(prefixes) {
+		prefixes = carved
+	}
+	var l list
+	for _, base := range bases {
+		for _, p := range prefixes {
+			mask := ^uint32(0) << (width - p.bits)
+			value := bytesOf(p.value, width)
+			l = append(l, decision{base.maskedAt(f, at, value, bytesOf(mask, width)), p.inside})
+		}
+	}
+	return append(l, decision{})
+}
+
+// bytesOf is a number of width bits in network order.
+func bytesOf(v uint32, width int) []byte {
+	b := make([]byte, width/8)
+	for i := range b {
+		b[i] = byte(v >> (width - 8*(i+1)))
+	}
+	return b
+}
