@@ -54,7 +54,7 @@ func match[T any](d *dice, value func() T) *Match[T] {
 func (d *dice) item() Item {
 	switch d.n(14) {
 	case 0:
-		return Eth{match(d, d.mac), match(d, d.mac), match(d, d.u16)}
+		return Eth{match(d, d.mac), match(d, d.mac), match(d, d.u16), nil}
 	case 1:
 		return IPv4{
 			match(d, d.v4), match(d, d.v4), match(d, d.byte), match(d, d.byte), match(d, d.byte), match(d, d.u16),
@@ -88,9 +88,9 @@ func (d *dice) item() Item {
 
 // header is one that testpmd has words for.
 func (d *dice) header() []byte {
-	items := []Item{Eth{Is(d.mac()), Is(d.mac()), Is(d.u16() | 0x8000)}}
+	items := []Item{Eth{Is(d.mac()), Is(d.mac()), Is(d.u16() | 0x8000), nil}}
 	if d.n(2) == 1 {
-		items[0] = Eth{Is(d.mac()), Is(d.mac()), Is[uint16](etherTypeIPv6)}
+		items[0] = Eth{Is(d.mac()), Is(d.mac()), Is[uint16](etherTypeIPv6), nil}
 		items = append(items, IPv6{Is(d.v6()), Is(d.v6()), Is(d.label()), Is[uint8](protoUDP), Is(d.byte())}, UDP{Is(d.u16()), Is(d.u16())})
 	}
 	return headerBytes(items)

@@ -18,6 +18,9 @@ import (
 	"strconv"
 )
 
+// hasVLANOffset is where struct rte_flow_item_eth has the bit, which it is the first of 32 to have, in little-endian order.
+const hasVLANOffset = 16
+
 // maxHeader is the largest header's size, IPv6's.
 const maxHeader = 40
 
@@ -67,6 +70,7 @@ type codec[T any] struct {
 var (
 	macCodec    = codec[MAC]{6, putMAC, func(b []byte) string { return net.HardwareAddr(b).String() }, nil}
 	byteCodec   = codec[uint8]{1, putByte, decimal, nil}
+	bitCodec    = codec[uint8]{1, putByte, decimal, []byte{1}}
 	flagsCodec  = codec[uint8]{1, putByte, hexadecimal, nil}
 	numberCodec = codec[uint16]{2, putUint16, decimal, nil}
 	hexCodec    = codec[uint16]{2, putUint16, hexadecimal, nil}
@@ -87,6 +91,10 @@ func (l *layout) describe(it Item) {
 		look(l, "dst", 0, it.Dst, &macCodec)
 		look(l, "src", 6, it.Src, &macCodec)
 		look(l, "type", 12, it.Type, &hexCodec)
+		if it.HasVLAN != nil {
+			l.size = C.sizeof_struct_rte_flow_item_eth
+			look(l, "has_vlan", hasVLANOffset, it.HasVLAN, &bitCodec)
+		}
 	case VLAN:
 		l.start(C.RTE_FLOW_ITEM_TYPE_VLAN, "vlan", 4)
 		look(l, "tci", 0, it.TCI, &hexCodec)

@@ -227,11 +227,12 @@ func (g generator) pattern() []Item {
 }
 
 func (g generator) link() []Item {
-	items := []Item{Eth{Src: some(g, g.mac), Dst: some(g, g.mac)}}
+	eth := Eth{Src: some(g, g.mac), Dst: some(g, g.mac)}
 	if g.IntN(6) == 0 {
-		items = append(items, VLAN{TCI: some(g, g.u16)})
+		return []Item{eth, VLAN{TCI: some(g, g.u16)}}
 	}
-	return items
+	eth.HasVLAN = some(g, func() uint8 { return uint8(g.IntN(2)) })
+	return []Item{eth}
 }
 
 // ip is a header with either of the protocols behind. Few say so wrongly.

@@ -61,10 +61,11 @@ type MAC [6]byte
 
 // The pattern items.
 type (
-	// Eth is an Ethernet header; Type is the EtherType.
+	// Eth is an Ethernet header; Type is the EtherType. HasVLAN is 1 if a VLAN tag follows, and has but this bit.
 	Eth struct {
 		Src, Dst *Match[MAC]
 		Type     *Match[uint16]
+		HasVLAN  *Match[uint8]
 	}
 	// VLAN is an 802.1Q or 802.1ad tag: TCI is priority, DEI and the 12-bit VLAN ID, InnerType the EtherType behind.
 	VLAN struct {
