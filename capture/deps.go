@@ -17,6 +17,8 @@ type Deps struct {
 	NIC   NIC
 	// Offload is false where all traffic takes the software path and the NIC holds no rules.
 	Offload bool
+	// MaxInterfaces and MaxRules (at most the constant of that name) are DefaultMaxInterfaces and DefaultMaxRules if 0.
+	MaxInterfaces, MaxRules int
 }
 
 // Rules are the rules in the NIC. A *ruleset.Set is one.
@@ -39,6 +41,8 @@ type Ports interface {
 	Device(name string) (port.Port, bool)
 	// PF finds a physical port by its number.
 	PF(number int) (port.Port, bool)
+	// All are the NIC's ports.
+	All() []port.Port
 }
 
 // NIC knows how the base rules of this NIC are written.

@@ -3,9 +3,11 @@
 package capture
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,17 +16,25 @@ import (
 	"dpservice/rteflow"
 )
 
-// Manager starts and stops captures, one at a time. It is safe for concurrent use.
+// Manager starts and stops captures. It is safe for concurrent use.
 type Manager struct {
 	deps Deps
 
-	mu      sync.Mutex
-	uplink  Uplink
-	session *session // nil while nothing is captured
+	mu       sync.Mutex
+	uplink   Uplink
+	sessions []*session // in the order of their starts
+	history  []Session  // those that ended, the last one first
 }
 
+// maxHistory is how many sessions that ended are remembered.
+const maxHistory = 16
+
 // New returns a Manager without a session. Captures can start once UplinkChanged has named the router.
-func New(deps Deps) *Manager { return &Manager{deps: deps} }
+func New(deps Deps) *Manager {
+	deps.MaxInterfaces = cmp.Or(deps.MaxInterfaces, DefaultMaxInterfaces)
+	deps.MaxRules = min(cmp.Or(deps.MaxRules, DefaultMaxRules), MaxRules)
+	return &Manager{deps: deps}
+}
 
 // Start begins to copy the packets of the request's targets to its sink. A start that fails changes nothing,
 // unless its error is ROLLBACK_FAILED: then the session is Broken, and stopping it removes what is left. A dry
@@ -33,11 +43,14 @@ func (m *Manager) Start(ctx context.Context, req Request) (Session, error) {
 	if err := req.Validate(); err != nil {
 		return Session{}, err
 	}
+	s := &session{request: req, state: Active}
+	if err := s.compile(m.deps.MaxRules); err != nil {
+		return Session{}, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
-	s, err := m.prepare(req)
-	if err != nil {
+	if err := m.prepare(s); err != nil {
 		return Session{}, err
 	}
 	if err := ctx.Err(); err != nil { // the caller is gone
@@ -52,70 +65,101 @@ func (m *Manager) Start(ctx context.Context, req Request) (Session, error) {
 		return s.planned(ops), nil
 	}
 	s.startedAt = time.Now()
-	if f := m.apply(s, "cannot start the capture", ops); f != nil {
-		if s.state == Broken {
-			m.session = s
-		}
+	f := m.apply(s, "cannot start the capture", ops)
+	if f == nil || s.state == Broken {
+		m.sessions = append(m.sessions, s)
+	}
+	if f != nil {
 		return Session{}, f
 	}
-	m.session = s
 	return m.view(s), nil
 }
 
-// Stop ends a session and removes its rules; without a name it ends whatever session there is. It returns how many
-// interfaces were captured. A stop that fails leaves the session as it is, or Broken if the error is
-// ROLLBACK_FAILED; it can be tried again.
+// Stop ends a session and removes its rules; without a name it ends all sessions. It returns how many
+// interfaces were captured by those that it has ended. A session that cannot be ended stays as it is, or Broken if the
+// error is ROLLBACK_FAILED, and keeps no other from being ended; it can be tried again.
 func (m *Manager) Stop(name string) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
-	s := m.session
-	if s == nil {
+	if len(m.sessions) == 0 {
 		return 0, fault.New(fault.NotActive, name, "no capture is active")
 	}
-	if name != "" && name != s.name() {
-		return 0, fault.New(fault.NotFound, name, "no session %s: the active one is %s", name, s.name())
+	stopped, found := 0, false
+	var failed error
+	for _, s := range slices.Clone(m.sessions) {
+		if name != "" && name != s.name() {
+			continue
+		}
+		found = true
+		points := len(s.points)
+		if f := m.end(s, Stopped, "cannot stop the capture"); f != nil {
+			failed = cmp.Or(failed, error(f))
+			continue
+		}
+		stopped += points
 	}
-	ops := stopOps(s.name(), s.points, m.deps.Rules.Has)
-	if f := m.apply(s, "cannot stop the capture", ops); f != nil {
-		return 0, f
+	if !found {
+		return 0, fault.New(fault.NotFound, name, "no session %s: %s", name, m.names())
 	}
-	m.session = nil
-	return len(s.points), nil
+	return stopped, failed
 }
 
-// Status returns the sessions, with their counters as of now.
-func (m *Manager) Status() []Session {
+// names lists the sessions for a person.
+func (m *Manager) names() string {
+	names := make([]string, len(m.sessions))
+	for i, s := range m.sessions {
+		names[i] = s.name()
+	}
+	return "there is " + strings.Join(names, ", ")
+}
+
+// Status returns the sessions, in the order of their starts and with their counters as of now, and those that have
+// ended, the last one first, as far as they are remembered.
+func (m *Manager) Status() (sessions, ended []Session) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.session == nil {
-		return nil
+	for _, s := range m.sessions {
+		sessions = append(sessions, m.view(s))
 	}
-	return []Session{m.view(m.session)}
+	return sessions, slices.Clone(m.history)
 }
 
-// UplinkChanged tells where copies leave from now on. Running captures follow, without a copy lost or doubled. If
-// that fails they go on as they were and say so in their warnings; the next call tries again. While the router is
+// UplinkChanged tells where copies leave from now on. Running captures follow, without a copy lost or doubled. Those of
+// which that fails go on as they were and say so in their warnings; the next call tries again. While the router is
 // not known, running captures keep their last one.
 func (m *Manager) UplinkChanged(u Uplink) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
 	m.uplink = u
-	s := m.session
-	if s == nil || s.state == Broken || !u.resolved() {
+	if !u.resolved() {
+		return nil
+	}
+	var failed error
+	for _, s := range m.sessions {
+		if f := m.follow(s); f != nil {
+			failed = cmp.Or(failed, error(f))
+		}
+	}
+	return failed
+}
+
+// follow makes a session's copies leave where the uplink says.
+func (m *Manager) follow(s *session) *fault.Error {
+	if s.state == Broken {
 		return nil
 	}
 	s.stale = ""
-	header := s.request.header(u)
+	header := s.request.header(m.uplink)
 	if header == s.copies.header {
 		return nil
 	}
-	if f := m.replaceHeader(s, header); f != nil {
+	f := m.replaceHeader(s, header)
+	if f != nil {
 		s.stale = fmt.Sprintf("copies do not follow the change of the uplink yet: %v", f)
-		return f
 	}
-	return nil
+	return f
 }
 
 // DeleteInterface ends an interface's part of its session, and the session if it was the last one, and then has the
@@ -125,71 +169,107 @@ func (m *Manager) DeleteInterface(id string, deleteIt func() error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
-	if err := m.endPoint(id); err != nil {
-		return err
+	if s, i := m.capturing(Target{VF: id}); s != nil {
+		if f := m.endPoint(s, i); f != nil {
+			return f
+		}
 	}
 	return deleteIt()
 }
 
-// endPoint ends the capture of an interface, if it is captured.
-func (m *Manager) endPoint(id string) error {
-	s := m.session
-	if s == nil {
-		return nil
+// capturing finds the session that captures a target, and the point in it; nil if there is none.
+func (m *Manager) capturing(t Target) (*session, int) {
+	for _, s := range m.sessions {
+		if i := slices.IndexFunc(s.points, func(p point) bool { return p.target == t }); i >= 0 {
+			return s, i
+		}
 	}
-	i := slices.IndexFunc(s.points, func(p point) bool { return p.target.VF == id })
-	if i < 0 {
-		return nil
+	return nil, 0
+}
+
+// endPoint ends the capture of an interface.
+func (m *Manager) endPoint(s *session, i int) *fault.Error {
+	what := "cannot end the capture of " + s.points[i].target.String()
+	if len(s.points) == 1 {
+		return m.end(s, InterfaceDeleted, what)
 	}
-	ops := stopOps(s.name(), s.points[i:i+1], m.deps.Rules.Has)
-	if f := m.apply(s, "cannot end the capture of "+id, ops); f != nil {
+	if f := m.release(s, s.points[i:i+1], what); f != nil {
 		return f
 	}
+	s.gone = sum(s.gone, s.points[i].copied())
+	s.warnings = append(s.warnings, fmt.Sprintf("interface %s was deleted: its part of the capture has ended", s.points[i].target))
 	s.points = slices.Delete(s.points, i, i+1)
-	s.warnings = append(s.warnings, fmt.Sprintf("interface %s was deleted: its part of the capture has ended", id))
-	if len(s.points) == 0 {
-		m.session = nil
-	}
 	return nil
 }
 
-// prepare makes a session of a valid request, as far as that is possible without changing anything.
-func (m *Manager) prepare(req Request) (*session, error) {
+// end ends a session, which becomes history.
+func (m *Manager) end(s *session, reason EndReason, what string) *fault.Error {
+	if f := m.release(s, s.points, what); f != nil {
+		return f
+	}
+	s.state, s.endedAt, s.reason = Ended, time.Now(), reason
+	s.stale, s.broken, s.overdue = "", "", ""
+	m.sessions = slices.DeleteFunc(m.sessions, func(other *session) bool { return other == s })
+	m.history = append([]Session{s.view()}, m.history...)
+	m.history = m.history[:min(len(m.history), maxHistory)]
+	return nil
+}
+
+// prepare completes a session of a valid request, as far as that is possible without changing anything.
+func (m *Manager) prepare(s *session) error {
 	if !m.deps.Offload {
-		return nil, fault.New(fault.NotActive, "", "offload is disabled: no packet bypasses the software path, "+
+		return fault.New(fault.NotActive, "", "offload is disabled: no packet bypasses the software path, "+
 			"and the NIC takes no capture rules; set offload: true")
 	}
-	if m.session != nil {
-		return nil, fault.New(fault.AlreadyActive, m.session.name(), "capture %s is %s: stop it first",
-			m.session.name(), m.session.state)
+	if err := m.checkRoom(s); err != nil {
+		return err
 	}
 	uplink, ok := m.deps.Ports.PF(0)
 	if !ok {
-		return nil, fault.New(fault.NotFound, "pf0", "there is no PF0, through which copies leave")
+		return fault.New(fault.NotFound, "pf0", "there is no PF0, through which copies leave")
 	}
-	s := &session{request: req, state: Active}
-	s.copies = copies{session: s.name(), header: req.header(m.uplink), out: m.deps.NIC.PortAction(uplink.ID)}
-	for _, t := range req.Targets {
+	s.copies = copies{session: s.name(), header: s.request.header(m.uplink), out: m.deps.NIC.PortAction(uplink.ID)}
+	for _, t := range s.request.Targets {
 		p, err := m.findPort(t, uplink)
 		if err != nil {
-			return nil, err
+			return err
+		}
+		if other, _ := m.capturing(t.key()); other != nil {
+			return fault.New(fault.AlreadyActive, t.String(), "%s is captured by session %s: stop that first", t, other.name())
 		}
 		s.points = append(s.points, point{
-			target:   t.key(),
-			port:     p,
-			from:     m.deps.NIC.PortItem(p.ID),
-			patterns: m.deps.NIC.BasePatterns(p),
-			priority: samplePriorities - 1,
+			target:     t.key(),
+			port:       p,
+			from:       m.deps.NIC.PortItem(p.ID),
+			patterns:   m.deps.NIC.BasePatterns(p),
+			rules:      rulesOf(s.programs[linkOf(t)], linkOf(t)),
+			generation: generations - 1,
 		})
 		if w := mtuWarning(t, p.MTU, uplink.MTU, s.copies.header.Len()); w != "" {
 			s.warnings = append(s.warnings, w)
 		}
 	}
 	if !m.uplink.resolved() {
-		return nil, fault.New(fault.NotFound, uplink.Name, "the underlay's router is not resolved yet, and copies go "+
+		return fault.New(fault.NotFound, uplink.Name, "the underlay's router is not resolved yet, and copies go "+
 			"through it: check PF0's link and that a router answers there, or configure underlay.router_mac")
 	}
-	return s, nil
+	return nil
+}
+
+// checkRoom refuses a session whose name is taken, or that would make too many interfaces.
+func (m *Manager) checkRoom(s *session) error {
+	captured := 0
+	for _, other := range m.sessions {
+		if other.name() == s.name() {
+			return fault.New(fault.AlreadyActive, s.name(), "capture %s is %s: stop it first, or give this one another name",
+				s.name(), other.state)
+		}
+		captured += len(other.points)
+	}
+	if n := captured + len(s.request.Targets); n > m.deps.MaxInterfaces {
+		return fault.New(fault.LimitReached, "", "%d interfaces to capture, at most %d are possible at once", n, m.deps.MaxInterfaces)
+	}
+	return nil
 }
 
 // findPort returns the port that a target stands for, if its packets can be captured.

@@ -34,6 +34,12 @@ func copiesOf(port uint16, h Header) [][]byte {
 	return [][]byte{h.Bytes()}
 }
 
+// status are the sessions that have not ended.
+func (n *node) status() []Session {
+	sessions, _ := n.manager.Status()
+	return sessions
+}
+
 func faultOf(t *testing.T, err error) *fault.Error {
 	t.Helper()
 	var f *fault.Error
@@ -66,7 +72,7 @@ func TestStartStop(t *testing.T) {
 	assert.Empty(t, n.nic.send(packet{port: 3}).copies, "not a target")
 	assert.Empty(t, n.nic.send(packet{port: 0, proto: 58}).copies, "not of the overlay")
 
-	status := n.manager.Status()
+	status := n.status()
 	require.Len(t, status, 1)
 	vm, pf := copied[2]+1, copied[0]+1
 	assert.Equal(t, []SessionInterface{
@@ -77,7 +83,7 @@ func TestStartStop(t *testing.T) {
 	stopped, err := n.manager.Stop("")
 	require.NoError(t, err)
 	assert.Equal(t, 2, stopped)
-	assert.Empty(t, n.manager.Status())
+	assert.Empty(t, n.status())
 	assert.Equal(t, before, n.nic.dump())
 	assert.Equal(t, before, dumpSet(n.rules))
 }
@@ -128,30 +134,232 @@ func TestStartRefuses(t *testing.T) {
 			assert.Equal(t, tt.culprit, faultOf(t, err).Interface)
 			assert.Equal(t, before, n.nic.dump())
 			assert.Equal(t, calls, n.nic.calls, "the NIC is not asked")
-			assert.Empty(t, n.manager.Status())
+			assert.Empty(t, n.status())
 		})
 	}
 }
 
 func TestStartLimit(t *testing.T) {
-	n := newNode(MaxInterfaces)
-	start(t, n, append(vfs(MaxInterfaces-1), Target{PF: 0})...)
+	n := newNode(DefaultMaxInterfaces)
+	start(t, n, append(vfs(DefaultMaxInterfaces-1), Target{PF: 0})...)
 	stopped, err := n.manager.Stop("")
 	require.NoError(t, err)
-	assert.Equal(t, MaxInterfaces, stopped)
+	assert.Equal(t, DefaultMaxInterfaces, stopped)
 }
 
-func TestSecondStart(t *testing.T) {
-	n := newNode(2)
-	start(t, n, Target{VF: "vm-1"})
+func startNamed(n *node, name string, targets ...Target) error {
+	r := validRequest()
+	r.Name, r.Targets = name, targets
+	_, err := n.manager.Start(context.Background(), r)
+	return err
+}
+
+func TestSessionsBesideEachOther(t *testing.T) {
+	n := newNode(4)
+	n.manager.deps.MaxInterfaces = 3
 	before := n.nic.dump()
-	for _, name := range []string{"", "other"} {
-		r := validRequest()
-		r.Name, r.Targets = name, []Target{{VF: "vm-2"}}
-		_, err := n.manager.Start(context.Background(), r)
-		requireFault(t, err, fault.AlreadyActive, "capture default is active: stop it first")
-	}
+	copied := n.observe(t.Errorf)
+	start(t, n, Target{VF: "vm-1"})
+	standing := n.nic.dump()
+	requireFault(t, startNamed(n, "", Target{VF: "vm-2"}), fault.AlreadyActive, "capture default is active: stop it first, or")
+	requireFault(t, startNamed(n, "other", Target{VF: "vm-2"}, Target{VF: "vm-1"}), fault.AlreadyActive,
+		"vm-1 is captured by session default: stop that first")
+	requireFault(t, startNamed(n, "other", Target{VF: "vm-2"}, Target{VF: "vm-3"}, Target{PF: 0}), fault.LimitReached,
+		"4 interfaces to capture, at most 3 are possible at once")
+	assert.Equal(t, standing, n.nic.dump())
+
+	sink := validRequest()
+	sink.Name, sink.Sink, sink.Targets = "other", testHeader.NodeIP.Next(), []Target{{VF: "vm-2"}, {PF: 0}}
+	_, err := n.manager.Start(context.Background(), sink)
+	require.NoError(t, err)
+	assert.NotEqual(t, n.nic.send(packet{port: 2}).copies, n.nic.send(packet{port: 3}).copies)
+	sessions := n.status()
+	require.Len(t, sessions, 2)
+	assert.Equal(t, []string{"default", "other"}, []string{sessions[0].Name, sessions[1].Name})
+	assert.Equal(t, copied[2]+1, sessions[0].Packets)
+	assert.Equal(t, copied[3]+1+copied[0], sessions[1].Packets)
+
+	uplink := testUplink
+	uplink.RouterMAC[5]++
+	require.NoError(t, n.manager.UplinkChanged(uplink))
+	requireFault(t, stopError(n, "third"), fault.NotFound, "no session third: there is default, other")
+	require.NoError(t, stopError(n, "default"))
+	ofDefault := copied[2] + 1
+	assert.Empty(t, n.nic.send(packet{port: 2}).copies)
+	assert.Len(t, n.nic.send(packet{port: 3}).copies, 1)
+	require.NoError(t, startNamed(n, "third", Target{VF: "vm-1"}))
+	stopped, err := n.manager.Stop("")
+	require.NoError(t, err)
+	assert.Equal(t, 3, stopped)
 	assert.Equal(t, before, n.nic.dump())
+
+	_, ended := n.manager.Status()
+	require.Len(t, ended, 3)
+	assert.Equal(t, "default", ended[2].Name)
+	assert.Equal(t, Ended, ended[2].State)
+	assert.Equal(t, Stopped, ended[2].EndReason)
+	assert.WithinDuration(t, time.Now(), ended[2].EndedAt, time.Minute)
+	assert.Equal(t, ofDefault, ended[2].Packets, "to the last packet")
+}
+
+func stopError(n *node, name string) error {
+	_, err := n.manager.Stop(name)
+	return err
+}
+
+// A session that cannot be stopped keeps no other from being stopped.
+func TestStopAllGoesOn(t *testing.T) {
+	n := newNode(2)
+	require.NoError(t, startNamed(n, "a", Target{VF: "vm-1"}))
+	require.NoError(t, startNamed(n, "b", Target{VF: "vm-2"}))
+	first := n.nic.calls + 1
+	n.nic.fail = func(call int) bool { return call == first }
+	stopped, err := n.manager.Stop("")
+	requireFault(t, err, fault.RuleRejected, "cannot stop the capture")
+	assert.Equal(t, 1, stopped)
+	require.Len(t, n.status(), 1)
+	assert.Equal(t, "a", n.status()[0].Name)
+}
+
+func TestHistoryIsBounded(t *testing.T) {
+	n := newNode(1)
+	for i := range maxHistory + 2 {
+		require.NoError(t, startNamed(n, fmt.Sprint(i), Target{VF: "vm-1"}))
+		require.NoError(t, stopError(n, ""))
+	}
+	_, ended := n.manager.Status()
+	require.Len(t, ended, maxHistory)
+	assert.Equal(t, fmt.Sprint(maxHistory+1), ended[0].Name)
+}
+
+func TestFilter(t *testing.T) {
+	n := newNode(1)
+	before := n.nic.dump()
+	r := validRequest()
+	r.Filter, r.Targets = "udp", []Target{{VF: "vm-1"}, {PF: 0}}
+	_, err := n.manager.Start(context.Background(), r)
+	require.NoError(t, err)
+	for range 3 {
+		assert.Len(t, n.nic.send(packet{port: 2, udp: true}).copies, 1)
+		assert.Len(t, n.nic.send(packet{port: 0, proto: 4, udp: true}).copies, 1)
+	}
+	assert.Equal(t, fate{atFlows: true}, n.nic.send(packet{port: 2}))
+	assert.Equal(t, fate{atFlows: true}, n.nic.send(packet{port: 0, proto: 4}))
+	s := n.status()[0]
+	assert.Equal(t, "udp", s.Filter)
+	assert.EqualValues(t, 6, s.Packets)
+	assert.EqualValues(t, 6*frameLen, s.Bytes)
+	assert.Equal(t, []SessionRule{
+		{Pattern: "eth has_vlan is 0 / ipv4 proto is 17", Sample: true, Packets: 3, Bytes: 3 * frameLen},
+		{Pattern: "eth has_vlan is 0 / ipv6 proto is 17", Sample: true},
+		{Pattern: "eth", Packets: 1, Bytes: frameLen},
+	}, s.Interfaces[0].Rules)
+	assert.Equal(t, "eth / ipv6 proto is 4 / ipv4 proto is 17", s.Interfaces[1].Rules[0].Pattern)
+	require.NoError(t, stopError(n, ""))
+	assert.Equal(t, before, n.nic.dump())
+}
+
+func TestFilterRefused(t *testing.T) {
+	n := newNode(1)
+	for text, reason := range map[string]fault.Reason{
+		"tcp and":                          fault.InvalidParams,
+		"len > 5":                          fault.NotSupported,
+		"src and dst portrange 3-60001":    fault.LimitReached,
+		"tcp port 80 and greater 100":      fault.NotSupported,
+		"ether host 02:00:00:00:00:01 and": fault.InvalidParams,
+	} {
+		r := validRequest()
+		r.Filter = text
+		_, err := n.manager.Start(context.Background(), r)
+		requireFault(t, err, reason, "filter: ")
+	}
+	r := validRequest()
+	r.Filter, r.Targets = "vlan", []Target{{VF: "vm-1"}, {PF: 0}}
+	_, err := n.manager.Start(context.Background(), r)
+	requireFault(t, err, fault.NotSupported, "packets in the tunnel have no Ethernet header")
+	assert.Equal(t, "pf0", faultOf(t, err).Interface)
+	r.Filter = "port 53"
+	s, err := n.manager.Start(context.Background(), r)
+	require.NoError(t, err)
+	require.NotEmpty(t, s.Warnings)
+	assert.Contains(t, s.Warnings[0], "SCTP")
+}
+
+func TestLimits(t *testing.T) {
+	tests := map[string]struct {
+		limits  Limits
+		packets int
+		after   time.Duration
+		reason  EndReason
+	}{
+		"duration":           {Limits{Duration: time.Minute}, 1, time.Minute, DurationReached},
+		"duration, not yet":  {Limits{Duration: time.Minute}, 100, time.Minute - time.Second, ""},
+		"packets":            {Limits{Packets: 10}, 10, 0, PacketsReached},
+		"packets, not yet":   {Limits{Packets: 10}, 9, time.Hour, ""},
+		"bytes":              {Limits{Bytes: 10*frameLen - 1}, 10, 0, BytesReached},
+		"bytes, not yet":     {Limits{Bytes: 10*frameLen + 1}, 10, 0, ""},
+		"none":               {Limits{}, 100, time.Hour, ""},
+		"whichever is first": {Limits{Duration: time.Hour, Packets: 100, Bytes: frameLen}, 1, 0, BytesReached},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(1)
+			before := n.nic.dump()
+			r := validRequest()
+			r.Limits = tt.limits
+			s, err := n.manager.Start(context.Background(), r)
+			require.NoError(t, err)
+			for range tt.packets {
+				n.nic.send(packet{port: 2})
+			}
+			n.manager.enforceLimits(s.StartedAt.Add(tt.after))
+			sessions, ended := n.manager.Status()
+			if tt.reason == "" {
+				require.Len(t, sessions, 1)
+				return
+			}
+			assert.Empty(t, sessions)
+			require.Len(t, ended, 1)
+			assert.Equal(t, tt.reason, ended[0].EndReason)
+			assert.EqualValues(t, tt.packets, ended[0].Packets)
+			assert.Equal(t, tt.limits, ended[0].Limits)
+			assert.Equal(t, before, n.nic.dump())
+		})
+	}
+}
+
+// A session that cannot be ended at its limit says so, and ends later.
+func TestLimitIsTriedAgain(t *testing.T) {
+	n := newNode(1)
+	r := validRequest()
+	r.Limits.Packets = 1
+	_, err := n.manager.Start(context.Background(), r)
+	require.NoError(t, err)
+	n.nic.send(packet{port: 2})
+	n.nic.fail = func(int) bool { return true }
+	now := time.Now()
+	n.manager.enforceLimits(now)
+	require.Len(t, n.status(), 1)
+	assert.Contains(t, n.status()[0].Warnings[0], "its limit is reached (packets), but it goes on")
+	n.nic.fail = func(int) bool { return false }
+	n.manager.enforceLimits(now.Add(retryPeriod / 2))
+	require.Len(t, n.status(), 1)
+	n.manager.enforceLimits(now.Add(retryPeriod))
+	require.Empty(t, n.status())
+}
+
+func TestRunEndsSessions(t *testing.T) {
+	n := newNode(1)
+	ctx, cancel := context.WithCancel(context.Background())
+	var run sync.WaitGroup
+	run.Go(func() { n.manager.Run(ctx) })
+	r := validRequest()
+	r.Limits.Duration = time.Millisecond
+	_, err := n.manager.Start(context.Background(), r)
+	require.NoError(t, err)
+	assert.Eventually(t, func() bool { return len(n.status()) == 0 }, 10*time.Second, time.Millisecond)
+	cancel()
+	run.Wait()
 }
 
 func TestStopRefuses(t *testing.T) {
@@ -161,7 +369,7 @@ func TestStopRefuses(t *testing.T) {
 
 	start(t, n, Target{VF: "vm-1"})
 	_, err = n.manager.Stop("other")
-	requireFault(t, err, fault.NotFound, "no session other")
+	requireFault(t, err, fault.NotFound, "no session other: there is default")
 	assert.Equal(t, "other", faultOf(t, err).Interface)
 
 	stopped, err := n.manager.Stop(DefaultName)
@@ -175,7 +383,7 @@ func TestStartOfGoneCaller(t *testing.T) {
 	cancel()
 	_, err := n.manager.Start(ctx, validRequest())
 	assert.ErrorIs(t, err, context.Canceled)
-	assert.Empty(t, n.manager.Status())
+	assert.Empty(t, n.status())
 }
 
 // The copy of a frame is one byte too long for the uplink, or just fits.
@@ -191,7 +399,7 @@ func TestMTUWarning(t *testing.T) {
 			}
 			assert.Equal(t, []string{"frames of vm-1 can have 1453 bytes, their copies need an uplink MTU of 1501, and it is " +
 				"1500: frames longer than 1452 bytes are not captured"}, s.Warnings)
-			assert.Equal(t, s.Warnings, n.manager.Status()[0].Warnings)
+			assert.Equal(t, s.Warnings, n.status()[0].Warnings)
 		})
 	}
 }
@@ -209,7 +417,7 @@ func TestDryRun(t *testing.T) {
 	assert.Len(t, s.Interfaces, 1)
 	assert.Equal(t, before, n.nic.dump())
 	assert.Equal(t, calls, n.nic.calls)
-	assert.Empty(t, n.manager.Status())
+	assert.Empty(t, n.status())
 
 	n.nic.refuse = isSample
 	_, err = n.manager.Start(context.Background(), r)
@@ -228,15 +436,15 @@ func TestRuleRejected(t *testing.T) {
 	r.Targets = vfs(2)
 	_, err := n.manager.Start(context.Background(), r)
 	requireFault(t, err, fault.RuleRejected, "cannot start the capture: the NIC did not add rule "+
-		"capture/default/sample/15 of vm-2 (port net_eswitch0_representor_vf1)")
+		"capture/default/rule/15/0 of vm-2 (port net_eswitch0_representor_vf1)")
 	f := faultOf(t, err)
 	assert.Equal(t, "vm-2", f.Interface)
-	assert.Contains(t, f.Rule, "group 1 priority 15 transfer")
+	assert.Contains(t, f.Rule, "group 1 priority 3840 transfer")
 	assert.Contains(t, f.RTEFlowError, "action: no, thanks")
 	assert.Equal(t, syscall.ENOTSUP, f.Errno)
 	assert.ErrorIs(t, err, syscall.ENOTSUP)
 	assert.Equal(t, before, n.nic.dump())
-	assert.Empty(t, n.manager.Status())
+	assert.Empty(t, n.status())
 }
 
 // Copies follow the router, and none is lost, doubled or not counted, however often it changes.
@@ -246,7 +454,7 @@ func TestUplinkChanged(t *testing.T) {
 	copied := n.observe(t.Errorf)
 	start(t, n, Target{VF: "vm-1"}, Target{PF: 0})
 	uplink := testUplink
-	for i := range 2*samplePriorities + 1 {
+	for i := range 2*generations + 1 {
 		uplink.RouterMAC[0] = byte(2 * i)
 		uplink.RouterMAC[1] = byte(i)
 		require.NoError(t, n.manager.UplinkChanged(uplink))
@@ -259,7 +467,7 @@ func TestUplinkChanged(t *testing.T) {
 		require.NoError(t, n.manager.UplinkChanged(uplink))
 		assert.Equal(t, calls, n.nic.calls, "nothing has changed")
 	}
-	for _, i := range n.manager.Status()[0].Interfaces {
+	for _, i := range n.status()[0].Interfaces {
 		p, _ := n.port(i.Target)
 		// Only where the new rule has to wait behind the old one, what it copies in between is not seen.
 		assert.LessOrEqual(t, i.Packets, copied[p.ID])
@@ -281,7 +489,7 @@ func TestUplinkChangeFails(t *testing.T) {
 	uplink.RouterMAC[5]++
 	n.nic.refuse = isSample
 	requireFault(t, n.manager.UplinkChanged(uplink), fault.RuleRejected, "cannot change the header of the copies")
-	s := n.manager.Status()[0]
+	s := n.status()[0]
 	assert.Equal(t, Active, s.State)
 	require.Len(t, s.Warnings, 1)
 	assert.Contains(t, s.Warnings[0], "copies do not follow the change of the uplink yet")
@@ -289,7 +497,7 @@ func TestUplinkChangeFails(t *testing.T) {
 
 	n.nic.refuse = func(rteflow.Rule) bool { return false }
 	require.NoError(t, n.manager.UplinkChanged(uplink))
-	assert.Empty(t, n.manager.Status()[0].Warnings)
+	assert.Empty(t, n.status()[0].Warnings)
 	assert.Equal(t, copiesOf(2, validRequest().header(uplink)), n.nic.send(packet{port: 2}).copies)
 }
 
@@ -305,7 +513,7 @@ func TestDeleteInterface(t *testing.T) {
 	start(t, n, vfs(2)...)
 	require.NoError(t, n.delete("vm-3"), "not captured")
 	require.NoError(t, n.delete("vm-1"))
-	s := n.manager.Status()[0]
+	s := n.status()[0]
 	require.Len(t, s.Interfaces, 1)
 	assert.Equal(t, "vm-2", s.Interfaces[0].VF)
 	assert.Equal(t, []string{"interface vm-1 was deleted: its part of the capture has ended"}, s.Warnings)
@@ -313,7 +521,12 @@ func TestDeleteInterface(t *testing.T) {
 	assert.Len(t, n.nic.send(packet{port: 3}).copies, 1)
 
 	require.NoError(t, n.delete("vm-2"))
-	assert.Empty(t, n.manager.Status(), "the last interface ends the session")
+	sessions, ended := n.manager.Status()
+	assert.Empty(t, sessions, "the last interface ends the session")
+	require.Len(t, ended, 1)
+	assert.Equal(t, InterfaceDeleted, ended[0].EndReason)
+	assert.Equal(t, "vm-2", ended[0].Interfaces[0].VF)
+	assert.EqualValues(t, 1, ended[0].Interfaces[0].Packets)
 	assert.Equal(t, before, n.nic.dump())
 }
 
@@ -332,9 +545,9 @@ func TestCountersUnread(t *testing.T) {
 	n := newNode(1)
 	start(t, n, Target{VF: "vm-1"})
 	n.nic.send(packet{port: 2})
-	require.EqualValues(t, 1, n.manager.Status()[0].Interfaces[0].Packets)
+	require.EqualValues(t, 1, n.status()[0].Interfaces[0].Packets)
 	n.nic.deaf = true
-	s := n.manager.Status()[0]
+	s := n.status()[0]
 	assert.EqualValues(t, 1, s.Interfaces[0].Packets, "the last reading")
 	require.Len(t, s.Warnings, 1)
 	assert.Contains(t, s.Warnings[0], "counters of vm-1 are not up to date")
@@ -347,7 +560,7 @@ var changes = map[string]struct {
 }{
 	"start": {false, func(n *node) error {
 		r := validRequest()
-		r.Targets = []Target{{VF: "vm-1"}, {VF: "vm-2"}, {PF: 0}}
+		r.Filter, r.Targets = "udp", []Target{{VF: "vm-1"}, {VF: "vm-2"}, {PF: 0}}
 		_, err := n.manager.Start(context.Background(), r)
 		return err
 	}},
@@ -370,6 +583,7 @@ func outcome(t *testing.T, name string, fail func(call int) bool) (*node, error)
 	if c.prepare {
 		require.NoError(t, changes["start"].do(n))
 	}
+	n.extra = []packet{{port: 2}, {port: 0, proto: 41}}
 	n.observe(t.Errorf)
 	base := n.nic.calls
 	n.nic.fail = func(call int) bool { return fail(call - base) }
@@ -418,7 +632,7 @@ func TestEveryCallFails(t *testing.T) {
 				}
 				assert.Equal(t, fault.RuleRejected, f.Reason)
 				assert.Equal(t, oldState, n.nic.dump())
-				assert.Equal(t, c.prepare, len(n.manager.Status()) == 1)
+				assert.Equal(t, c.prepare, len(n.status()) == 1)
 				return true
 			}
 			first := 1
@@ -438,7 +652,7 @@ func TestEveryCallFails(t *testing.T) {
 func checkBroken(t *testing.T, n *node, err error, idle []string) {
 	t.Helper()
 	assert.ErrorContains(t, err, "could not be undone")
-	s := n.manager.Status()
+	s := n.status()
 	require.Len(t, s, 1)
 	assert.Equal(t, Broken, s[0].State)
 	assert.Contains(t, s[0].Warnings, err.Error())
@@ -453,7 +667,7 @@ func checkBroken(t *testing.T, n *node, err error, idle []string) {
 	_, stopErr := n.manager.Stop("")
 	require.NoError(t, stopErr)
 	assert.Equal(t, idle, n.nic.dump())
-	assert.Empty(t, n.manager.Status())
+	assert.Empty(t, n.status())
 }
 
 // A rule that an undo puts back counts from zero again; the session does not.
@@ -463,13 +677,15 @@ func TestCountersSurviveUndo(t *testing.T) {
 	for range 10 {
 		n.nic.send(packet{port: 2})
 	}
-	require.EqualValues(t, 10, n.manager.Status()[0].Interfaces[0].Packets)
-	last := n.nic.calls + len(stopOps(DefaultName, n.manager.session.points, n.rules.Has))
+	require.EqualValues(t, 10, n.status()[0].Interfaces[0].Packets)
+	stop := n.manager.sessions[0]
+	redirects, rules := stopOps(stop.copies, stop.points, n.rules.Has)
+	last := n.nic.calls + len(redirects) + len(rules)
 	n.nic.fail = func(call int) bool { return call == last }
 	_, err := n.manager.Stop("")
 	requireFault(t, err, fault.RuleRejected, "cannot stop the capture")
 	n.nic.send(packet{port: 2})
-	assert.EqualValues(t, 11, n.manager.Status()[0].Interfaces[0].Packets)
+	assert.EqualValues(t, 11, n.status()[0].Interfaces[0].Packets)
 }
 
 func TestConcurrentUse(t *testing.T) {
@@ -484,7 +700,7 @@ func TestConcurrentUse(t *testing.T) {
 				r := validRequest()
 				r.Targets = vfs(2)
 				_, startErr := n.manager.Start(context.Background(), r)
-				n.manager.Status()
+				n.status()
 				assert.NoError(t, n.manager.UplinkChanged(uplink))
 				assert.NoError(t, n.delete("vm-1"))
 				_, stopErr := n.manager.Stop("")
@@ -500,4 +716,34 @@ func TestConcurrentUse(t *testing.T) {
 	wg.Wait()
 	_, _ = n.manager.Stop("")
 	assert.Equal(t, before, n.nic.dump())
+}
+
+func TestCapabilities(t *testing.T) {
+	n := newNode(1)
+	before, calls := n.nic.dump(), n.nic.calls
+	n.nic.refuse = func(r rteflow.Rule) bool {
+		for _, i := range r.Pattern {
+			if _, ok := i.(rteflow.VLAN); ok {
+				return true
+			}
+		}
+		return r.Pattern[0] == rteflow.Item(rteflow.RepresentedPort{Port: 1})
+	}
+	all := n.manager.Capabilities()
+	assert.Equal(t, before, n.nic.dump())
+	assert.Equal(t, calls, n.nic.calls)
+	require.Len(t, all, 3)
+	pf0, pf1, vf0 := all[0], all[1], all[2]
+	assert.Equal(t, Capability{Name: "rx", Supported: true}, pf0.RX)
+	assert.Equal(t, Capability{Name: "rx", Reason: "action: no, thanks: operation not supported"}, pf1.RX)
+	assert.Equal(t, []Capability{{Name: "udp", Supported: true}, {Name: "vxlan", Supported: true}}, vf0.Encaps)
+	assert.False(t, vf0.TX.Supported)
+	for i, c := range vf0.Filter {
+		assert.Equal(t, c.Name != "vlan", c.Supported, c)
+		onPF := pf0.Filter[i]
+		assert.Equal(t, c.Name != "vlan" && c.Name != "ether", onPF.Supported, onPF)
+	}
+
+	n.manager.deps.Offload = false
+	assert.Contains(t, n.manager.Capabilities()[0].RX.Reason, "offload is disabled")
 }

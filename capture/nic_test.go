@@ -31,10 +31,11 @@ type fakeRule struct {
 	counters rteflow.Counters
 }
 
-// packet is what the rules of these tests look at, and proto a packet's outer IPv6 next header.
+// packet is what the rules of these tests look at, and proto a packet's outer IPv6 next header. Guests send IPv4.
 type packet struct {
 	port  uint16
 	proto uint8
+	udp   bool
 }
 
 // frameLen is the length of a packet.
@@ -141,6 +142,7 @@ func (n *fakeNIC) match(group uint32, p packet) *fakeRule {
 }
 
 func matches(pattern []rteflow.Item, p packet) bool {
+	outer := p.port == 0
 	for _, i := range pattern {
 		switch i := i.(type) {
 		case rteflow.RepresentedPort:
@@ -148,7 +150,12 @@ func matches(pattern []rteflow.Item, p packet) bool {
 				return false
 			}
 		case rteflow.IPv6:
-			if i.Proto.Spec != p.proto {
+			if outer && i.Proto.Spec != p.proto || !outer && (p.port != 0 || !p.udp) {
+				return false
+			}
+			outer = false
+		case rteflow.IPv4:
+			if i.Proto != nil && (i.Proto.Spec == protoUDP) != p.udp {
 				return false
 			}
 		}
@@ -183,6 +190,7 @@ type node struct {
 	rules      *ruleset.Set
 	manager    *Manager
 	interfaces int
+	extra      []packet // to be observed too
 }
 
 const (
@@ -253,6 +261,8 @@ func (n *node) PF(number int) (port.Port, bool) {
 	return n.port(Target{PF: number})
 }
 
+func (n *node) All() []port.Port { return n.sorted() }
+
 func (n *node) port(t Target) (port.Port, bool) {
 	if p := n.ports[t]; p != nil {
 		return *p, true
@@ -277,14 +287,15 @@ func (n *node) PortAction(id uint16) rteflow.Action { return rteflow.ToRepresent
 
 // packets are one packet of each kind that is forwarded by flow rules.
 func (n *node) packets() []packet {
-	all := []packet{{port: 0, proto: 4}, {port: 0, proto: 41}}
+	all := []packet{{port: 0, proto: 4, udp: true}, {port: 0, proto: 41, udp: true}}
 	for i := range n.interfaces {
-		all = append(all, packet{port: uint16(i + 2)})
+		all = append(all, packet{port: uint16(i + 2), udp: true})
 	}
-	return all
+	return append(all, n.extra...)
 }
 
-// observe sends packets after every change of the rules. Each must come to the flow rules and be copied at most once.
+// observe sends packets after every change of the rules. Each must come to the flow rules and be copied at most once, if
+// it is UDP.
 // It returns how many copies each port's packets had.
 func (n *node) observe(fail func(format string, args ...any)) map[uint16]uint64 {
 	copied := map[uint16]uint64{}
@@ -294,7 +305,7 @@ func (n *node) observe(fail func(format string, args ...any)) map[uint16]uint64 
 			if !f.atFlows {
 				fail("a packet %+v is lost", p)
 			}
-			if len(f.copies) > 1 {
+			if len(f.copies) > 1 || len(f.copies) > 0 && !p.udp {
 				fail("a packet %+v is copied %d times", p, len(f.copies))
 			}
 			copied[p.port] += uint64(len(f.copies))

@@ -31,16 +31,15 @@ func (r Request) Validate() error {
 	if r.udpDstPort() == 0 {
 		return fault.New(fault.InvalidParams, "", "udp_dst_port is 0 or missing: want 1 to 65535")
 	}
+	if r.Limits.Duration < 0 {
+		return fault.New(fault.InvalidParams, "", "limits.duration is negative")
+	}
 	return validateTargets(r.Targets)
 }
 
 func validateTargets(targets []Target) error {
 	if len(targets) == 0 {
 		return fault.New(fault.InvalidParams, "", "no interface to capture: name at least one vf or pf")
-	}
-	if len(targets) > MaxInterfaces {
-		return fault.New(fault.LimitReached, "", "%d interfaces to capture, at most %d are possible at once",
-			len(targets), MaxInterfaces)
 	}
 	seen := make(map[Target]bool, len(targets))
 	for _, t := range targets {

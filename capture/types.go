@@ -13,8 +13,13 @@ import (
 // DefaultName is the name of a session that was not given one.
 const DefaultName = "default"
 
-// MaxInterfaces is how many interfaces can be captured at once.
-const MaxInterfaces = 16
+// How many interfaces can be captured at once, and how many rules a filter may take on each, unless Deps says otherwise;
+// and the most rules that it may say.
+const (
+	DefaultMaxInterfaces = 16
+	DefaultMaxRules      = 64
+	MaxRules             = 256
+)
 
 // Target names one capture point: a guest's interface by its id, or a physical port by its number.
 type Target struct {
@@ -38,7 +43,16 @@ type Request struct {
 	UDPDstPort uint16     // 0 means VXLANPort for EncapVXLAN
 	Encap      Encap      // empty means EncapUDP
 	Targets    []Target
+	Filter     string // pcap-filter(7); empty: everything
+	Limits     Limits
 	DryRun     bool // plan and validate, change nothing
+}
+
+// Limits end a session by themselves. One of 0 is none. What the NIC copies until the rules are gone is over and above.
+type Limits struct {
+	Duration time.Duration
+	Packets  uint64
+	Bytes    uint64 // of the packets, without the copies' headers
 }
 
 // State is where a session stands.
@@ -51,6 +65,20 @@ const (
 	// Broken is a session whose rules stand only in part, since a failed change could not be undone.
 	// Stopping it removes what stands.
 	Broken State = "broken"
+	// Ended is a session of the history.
+	Ended State = "ended"
+)
+
+// EndReason is why a session has ended.
+type EndReason string
+
+// The reasons.
+const (
+	Stopped          EndReason = "stopped"
+	DurationReached  EndReason = "duration"
+	PacketsReached   EndReason = "packets"
+	BytesReached     EndReason = "bytes"
+	InterfaceDeleted EndReason = "interface_deleted" // the last one of the session
 )
 
 // Session is a capture as status shows it.
@@ -58,10 +86,16 @@ type Session struct {
 	Name       string
 	State      State
 	StartedAt  time.Time // zero for a dry run
+	EndedAt    time.Time // zero unless Ended
+	EndReason  EndReason
 	Sink       netip.Addr
 	UDPSrcPort uint16
 	UDPDstPort uint16
 	Encap      Encap
+	Filter     string
+	Limits     Limits
+	Packets    uint64 // copied so far, of deleted interfaces too
+	Bytes      uint64
 	Interfaces []SessionInterface
 	Warnings   []string
 	Plan       []string // testpmd commands; only of a dry run
@@ -73,5 +107,14 @@ type SessionInterface struct {
 	Port    string // ethdev name
 	Label   Label  // what names it in its copies
 	Packets uint64 // copied so far
+	Bytes   uint64
+	Rules   []SessionRule // of the filter, in order: the first that a packet matches counts
+}
+
+// SessionRule is a rule of a filter on an interface.
+type SessionRule struct {
+	Pattern string // testpmd's syntax
+	Sample  bool   // else the packets pass uncopied
+	Packets uint64 // that matched
 	Bytes   uint64
 }

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package capture
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// How often limits are looked at, and how long to wait after a session could not be ended.
+const (
+	limitPeriod = 100 * time.Millisecond
+	retryPeriod = time.Second
+)
+
+// Run ends sessions at their limits, until ctx is done.
+func (m *Manager) Run(ctx context.Context) {
+	ticker := time.NewTicker(limitPeriod)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			m.enforceLimits(now)
+		}
+	}
+}
+
+// enforceLimits ends the sessions that have reached a limit. One that cannot be ended goes on, says so in its warnings,
+// and is tried again.
+func (m *Manager) enforceLimits(now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range slices.Clone(m.sessions) {
+		if s.state == Broken || now.Before(s.retryAt) {
+			continue
+		}
+		reason := m.reached(s, now)
+		if reason == "" {
+			continue
+		}
+		if f := m.end(s, reason, "cannot end the capture at its limit"); f != nil {
+			s.overdue = fmt.Sprintf("its limit is reached (%s), but it goes on: %v", reason, f)
+			s.retryAt = now.Add(retryPeriod)
+		}
+	}
+}
+
+// reached is the limit that a session has reached, if any.
+func (m *Manager) reached(s *session, now time.Time) EndReason {
+	l := s.request.Limits
+	if l.Duration > 0 && now.Sub(s.startedAt) >= l.Duration {
+		return DurationReached
+	}
+	if l.Packets == 0 && l.Bytes == 0 {
+		return ""
+	}
+	m.readCounters(s)
+	switch c := s.copied(); {
+	case l.Packets > 0 && c.Packets >= l.Packets:
+		return PacketsReached
+	case l.Bytes > 0 && c.Bytes >= l.Bytes:
+		return BytesReached
+	}
+	return ""
+}
