@@ -118,6 +118,10 @@ func (m *Manager) inTwoSteps(s *session, what string, first, second []ruleset.Op
 		return f
 	}
 	if err := m.deps.Rules.Apply(inverse(first)); err != nil {
+		var failed *ruleset.ApplyError
+		if errors.As(err, &failed) {
+			err = failed.Err // f is about the change, not about its undo
+		}
 		f.Err = fmt.Errorf("%w; undo: %w", f.Err, err)
 		m.markBroken(s, f, before)
 	}

@@ -29,6 +29,7 @@ type Config struct {
 	Offload  bool       `yaml:"offload"`
 	Socket   string     `yaml:"socket"`
 	Flows    Flows      `yaml:"flows"`
+	Capture  Capture    `yaml:"capture"`
 	Guests   Guests     `yaml:"guests"`
 	SlowPath SlowPath   `yaml:"slow_path"`
 	Metrics  Listen     `yaml:"metrics"` // where Prometheus finds them; zero: nowhere
@@ -149,6 +150,12 @@ type SlowPath struct {
 	Burst int `yaml:"burst"` // frames at once
 }
 
+// Capture bounds the captures.
+type Capture struct {
+	MaxInterfaces int `yaml:"max_interfaces"` // captured at once, over all sessions
+	MaxRules      int `yaml:"max_rules"`      // of a filter on an interface
+}
+
 // Default returns the configuration before file, environment and flags.
 func Default() Config {
 	return Config{
@@ -161,6 +168,7 @@ func Default() Config {
 				UDP: 30 * time.Second, ICMP: 30 * time.Second, Other: 30 * time.Second,
 			},
 		},
+		Capture:  Capture{MaxInterfaces: 16, MaxRules: 64},
 		Guests:   Guests{LeaseTime: 24 * time.Hour},
 		SlowPath: SlowPath{Rate: 1000, Burst: 200},
 		Mbufs:    16384,
@@ -226,6 +234,9 @@ func (c *Config) validate() error {
 	c.Flows.Timeouts.each(func(key string, t *time.Duration) {
 		check(*t >= time.Second && *t <= maxSoftTimeout, "flows.timeouts.%s %v is not in 1s..%v", key, *t, maxSoftTimeout)
 	})
+	check(c.Capture.MaxInterfaces >= 1 && c.Capture.MaxInterfaces <= 4096,
+		"capture.max_interfaces %d is not in 1..4096", c.Capture.MaxInterfaces)
+	check(c.Capture.MaxRules >= 1 && c.Capture.MaxRules <= 256, "capture.max_rules %d is not in 1..256", c.Capture.MaxRules)
 	check(c.Mbufs >= 1024, "mbufs %d is fewer than 1024", c.Mbufs)
 	return errors.Join(errs...)
 }

@@ -86,6 +86,14 @@ var settings = []setting{
 		c.SlowPath.Burst, err = strconv.Atoi(v)
 		return err
 	}},
+	{"capture-max-interfaces", "`number` of interfaces that can be captured at once", func(c *Config, v string) (err error) {
+		c.Capture.MaxInterfaces, err = strconv.Atoi(v)
+		return err
+	}},
+	{"capture-max-rules", "`number` of rules that a capture's filter may take on an interface", func(c *Config, v string) (err error) {
+		c.Capture.MaxRules, err = strconv.Atoi(v)
+		return err
+	}},
 	{"mbufs", "`number` of packet buffers", func(c *Config, v string) (err error) {
 		c.Mbufs, err = strconv.Atoi(v)
 		return err

@@ -60,4 +60,6 @@ func (c capturePorts) Device(name string) (port.Port, bool) {
 	return p, ok && p.Role == port.VF
 }
 
+func (c capturePorts) All() []port.Port { return c.ports.List() }
+
 func (c capturePorts) PF(number int) (port.Port, bool) { return c.ports.PF(number) }

@@ -225,6 +225,7 @@ func (d *daemon) startControl() error {
 	tasks.start(func() { d.handlePunts(ctx) })
 	tasks.start(func() { d.slow.Run(ctx) })
 	tasks.start(func() { d.followRouter(ctx) })
+	tasks.start(func() { d.capture.Run(ctx) })
 	if d.cfg.Offload {
 		d.flows = flow.New(flow.Config{
 			Graph: d.graph, NIC: d.nic, Rules: d.rules, Underlay: d.underlayOf,
@@ -250,7 +251,8 @@ func (d *daemon) guestMTU() uint16 {
 }
 
 func (d *daemon) captureDeps() capture.Deps {
-	deps := capture.Deps{Rules: d.rules, Ports: capturePorts{d.ports, d.vnet}, Offload: d.cfg.Offload}
+	deps := capture.Deps{Rules: d.rules, Ports: capturePorts{d.ports, d.vnet}, Offload: d.cfg.Offload,
+		MaxInterfaces: d.cfg.Capture.MaxInterfaces, MaxRules: d.cfg.Capture.MaxRules}
 	if d.nic != nil {
 		deps.NIC = d.nic
 	}

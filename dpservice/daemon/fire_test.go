@@ -60,6 +60,7 @@ func (f fakePorts) ByName(name string) (port.Port, bool) {
 	return f.List()[i], true
 }
 
+func (f fakePorts) All() []port.Port                     { return f.List() }
 func (f fakePorts) Device(name string) (port.Port, bool) { return f.ByName(name) }
 func (f fakePorts) PF(number int) (port.Port, bool)      { return f.List()[0], number == 0 }
 func (f fakePorts) Interface(id string) (port.Port, bool) {

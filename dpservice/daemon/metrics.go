@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 
+	"dpservice/capture"
 	"dpservice/cgo/eal"
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/metrics"
@@ -59,7 +60,7 @@ func (d *daemon) metricSources() metrics.Sources {
 		PortName:    d.portName,
 		Interfaces:  func() int { return len(d.vnet.Interfaces()) },
 		Routes:      func() int { return len(d.vnet.Routes()) },
-		Captures:    d.capture.Status,
+		Captures:    func() []capture.Session { sessions, _ := d.capture.Status(); return sessions },
 	}
 }
 

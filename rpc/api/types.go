@@ -276,28 +276,52 @@ type CaptureStartParams struct {
 	UDPDstPort uint16          `json:"udp_dst_port,omitempty"` // VXLAN's own, 4789, if absent and encap is vxlan; else required
 	Interfaces []CaptureTarget `json:"interfaces" rpc:"required"`
 	Name       string          `json:"name,omitempty"`
-	Encap      string          `json:"encap,omitempty"` // udp, the default, or vxlan
+	Encap      string          `json:"encap,omitempty"`  // udp, the default, or vxlan
+	Filter     string          `json:"filter,omitempty"` // in pcap-filter's language
+	Limits     *CaptureLimits  `json:"limits,omitempty"`
 	DryRun     bool            `json:"dry_run,omitempty"`
+}
+
+// CaptureLimits end a capture by themselves. Absent ones are none.
+type CaptureLimits struct {
+	Duration string `json:"duration,omitempty"` // as in 30s or 1h30m
+	Packets  uint64 `json:"packets,omitempty"`
+	Bytes    uint64 `json:"bytes,omitempty"` // of the packets, without the copies' headers
+}
+
+// CaptureRule is a rule of a filter: the first that a packet matches counts.
+type CaptureRule struct {
+	Pattern string `json:"pattern"` // testpmd's flow syntax
+	Action  string `json:"action"`  // sample or pass
+	Packets uint64 `json:"packets"` // that matched
+	Bytes   uint64 `json:"bytes"`
 }
 
 // CaptureInterface is one capture point of a session.
 type CaptureInterface struct {
 	CaptureTarget
-	Port    string `json:"port"`  // ethdev name
-	Label   uint32 `json:"label"` // what names the interface in its copies: the flow label, or VXLAN's VNI
-	Packets uint64 `json:"packets"`
-	Bytes   uint64 `json:"bytes"`
+	Port    string        `json:"port"`  // ethdev name
+	Label   uint32        `json:"label"` // what names the interface in its copies: the flow label, or VXLAN's VNI
+	Packets uint64        `json:"packets"`
+	Bytes   uint64        `json:"bytes"`
+	Rules   []CaptureRule `json:"rules,omitempty"` // of the filter, if there is one
 }
 
 // CaptureSession is a capture, as capture.start and capture.status show it.
 type CaptureSession struct {
 	Name       string             `json:"name"`
-	State      string             `json:"state"` // active, dry_run or broken
+	State      string             `json:"state"` // active, dry_run, broken or ended
 	StartedAt  *time.Time         `json:"started_at,omitempty"`
+	EndedAt    *time.Time         `json:"ended_at,omitempty"`
+	EndReason  string             `json:"end_reason,omitempty"` // stopped, duration, packets, bytes or interface_deleted
 	SinkNodeIP string             `json:"sink_node_ip"`
 	UDPSrcPort uint16             `json:"udp_src_port"`
 	UDPDstPort uint16             `json:"udp_dst_port"`
 	Encap      string             `json:"encap"` // udp or vxlan
+	Filter     string             `json:"filter,omitempty"`
+	Limits     *CaptureLimits     `json:"limits,omitempty"`
+	Packets    uint64             `json:"packets"` // copied, on deleted interfaces too
+	Bytes      uint64             `json:"bytes"`
 	Interfaces []CaptureInterface `json:"interfaces"`
 	Warnings   []string           `json:"warnings"`
 	Plan       []string           `json:"plan,omitempty"` // of a dry run: testpmd's commands
@@ -317,4 +341,27 @@ type CaptureStopResult struct {
 type CaptureStatusResult struct {
 	Active   bool             `json:"active"`
 	Sessions []CaptureSession `json:"sessions"`
+	History  []CaptureSession `json:"history,omitempty"` // of those that have ended: the last ones, the youngest first
+}
+
+// Capability is something that a capture may need of a port.
+type Capability struct {
+	Name      string `json:"name"`
+	Supported bool   `json:"supported"`
+	Reason    string `json:"reason,omitempty"` // why not, in the driver's words where it was asked
+}
+
+// CapturePort is what can be captured on a port.
+type CapturePort struct {
+	Port   string       `json:"port"` // ethdev name
+	Role   string       `json:"role"` // pf or vf
+	RX     Capability   `json:"rx"`   // what comes from behind the port
+	TX     Capability   `json:"tx"`   // what goes there
+	Encaps []Capability `json:"encaps"`
+	Filter []Capability `json:"filter"` // what filters may look at
+}
+
+// CaptureCapabilitiesResult is the result of capture.capabilities.
+type CaptureCapabilitiesResult struct {
+	Ports []CapturePort `json:"ports"`
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"dpservice/capture"
 	"dpservice/dpservice/port"
@@ -50,23 +51,24 @@ type calls struct{ Services }
 func methods(services Services) map[string]method {
 	c := calls{services}
 	return map[string]method{
-		api.MethodSystemInfo:      reads(c.systemInfo),
-		api.MethodPortList:        reads(c.portList),
-		api.MethodPortStats:       reads(c.portStats),
-		api.MethodInterfaceCreate: changes(c.interfaceCreate),
-		api.MethodInterfaceGet:    reads(c.interfaceGet),
-		api.MethodInterfaceList:   reads(c.interfaceList),
-		api.MethodInterfaceDelete: changes(c.interfaceDelete),
-		api.MethodRouteAdd:        changes(c.routeAdd),
-		api.MethodRouteList:       reads(c.routeList),
-		api.MethodRouteDelete:     changes(c.routeDelete),
-		api.MethodFlowList:        reads(c.flowList),
-		api.MethodRuleList:        reads(c.ruleList),
-		api.MethodGraphStats:      reads(c.graphStats),
-		api.MethodGraphDOT:        reads(c.graphDOT),
-		api.MethodCaptureStart:    changes(c.captureStart),
-		api.MethodCaptureStop:     changes(c.captureStop),
-		api.MethodCaptureStatus:   reads(c.captureStatus),
+		api.MethodSystemInfo:          reads(c.systemInfo),
+		api.MethodPortList:            reads(c.portList),
+		api.MethodPortStats:           reads(c.portStats),
+		api.MethodInterfaceCreate:     changes(c.interfaceCreate),
+		api.MethodInterfaceGet:        reads(c.interfaceGet),
+		api.MethodInterfaceList:       reads(c.interfaceList),
+		api.MethodInterfaceDelete:     changes(c.interfaceDelete),
+		api.MethodRouteAdd:            changes(c.routeAdd),
+		api.MethodRouteList:           reads(c.routeList),
+		api.MethodRouteDelete:         changes(c.routeDelete),
+		api.MethodFlowList:            reads(c.flowList),
+		api.MethodRuleList:            reads(c.ruleList),
+		api.MethodGraphStats:          reads(c.graphStats),
+		api.MethodGraphDOT:            reads(c.graphDOT),
+		api.MethodCaptureStart:        changes(c.captureStart),
+		api.MethodCaptureStop:         changes(c.captureStop),
+		api.MethodCaptureStatus:       reads(c.captureStatus),
+		api.MethodCaptureCapabilities: reads(c.captureCapabilities),
 	}
 }
 
@@ -185,7 +187,11 @@ func (c calls) captureStart(ctx context.Context, p api.CaptureStartParams) (api.
 		UDPSrcPort: p.UDPSrcPort,
 		UDPDstPort: p.UDPDstPort,
 		Encap:      capture.Encap(p.Encap),
+		Filter:     p.Filter,
 		DryRun:     p.DryRun,
+	}
+	if r.Limits, err = parseLimits(p.Limits); err != nil {
+		return api.CaptureSession{}, err
 	}
 	for i, target := range p.Interfaces {
 		switch {
@@ -207,8 +213,31 @@ func (c calls) captureStop(_ context.Context, p api.CaptureStopParams) (api.Capt
 }
 
 func (c calls) captureStatus(context.Context, none) (api.CaptureStatusResult, error) {
-	sessions := convert(c.Capture.Status(), toSession)
-	return api.CaptureStatusResult{Active: len(sessions) > 0, Sessions: sessions}, nil
+	sessions, ended := c.Capture.Status()
+	return api.CaptureStatusResult{
+		Active: len(sessions) > 0, Sessions: convert(sessions, toSession), History: convert(ended, toSession),
+	}, nil
+}
+
+func (c calls) captureCapabilities(context.Context, none) (api.CaptureCapabilitiesResult, error) {
+	return api.CaptureCapabilitiesResult{Ports: convert(c.Capture.Capabilities(), toCapturePort)}, nil
+}
+
+// parseLimits returns the limits of a request, none if it has none.
+func parseLimits(p *api.CaptureLimits) (capture.Limits, error) {
+	if p == nil {
+		return capture.Limits{}, nil
+	}
+	limits := capture.Limits{Packets: p.Packets, Bytes: p.Bytes}
+	if p.Duration == "" {
+		return limits, nil
+	}
+	d, err := time.ParseDuration(p.Duration)
+	if err != nil || d <= 0 {
+		return limits, invalid("field %q: %q is not a duration, such as 30s", "limits.duration", p.Duration)
+	}
+	limits.Duration = d
+	return limits, nil
 }
 
 func toPort(p port.Port) api.Port {
@@ -277,9 +306,18 @@ func toSession(s capture.Session) api.CaptureSession {
 		UDPSrcPort: s.UDPSrcPort,
 		UDPDstPort: s.UDPDstPort,
 		Encap:      string(s.Encap),
+		EndReason:  string(s.EndReason),
+		Filter:     s.Filter,
+		Limits:     toLimits(s.Limits),
+		Packets:    s.Packets,
+		Bytes:      s.Bytes,
 		Interfaces: convert(s.Interfaces, toCaptureInterface),
 		Warnings:   list(s.Warnings),
 		Plan:       s.Plan,
+	}
+	if !s.EndedAt.IsZero() {
+		at := s.EndedAt.UTC()
+		session.EndedAt = &at
 	}
 	if !s.StartedAt.IsZero() { // a dry run starts nothing
 		at := s.StartedAt.UTC()
@@ -293,5 +331,36 @@ func toCaptureInterface(i capture.SessionInterface) api.CaptureInterface {
 	if i.VF == "" {
 		target.PF = &i.PF
 	}
-	return api.CaptureInterface{CaptureTarget: target, Port: i.Port, Label: uint32(i.Label), Packets: i.Packets, Bytes: i.Bytes}
+	return api.CaptureInterface{
+		CaptureTarget: target, Port: i.Port, Label: uint32(i.Label), Packets: i.Packets, Bytes: i.Bytes, Rules: convert(i.Rules, toCaptureRule),
+	}
 }
+
+func toCaptureRule(r capture.SessionRule) api.CaptureRule {
+	action := "pass"
+	if r.Sample {
+		action = "sample"
+	}
+	return api.CaptureRule{Pattern: r.Pattern, Action: action, Packets: r.Packets, Bytes: r.Bytes}
+}
+
+// toLimits returns nil where there are none.
+func toLimits(l capture.Limits) *api.CaptureLimits {
+	if l == (capture.Limits{}) {
+		return nil
+	}
+	limits := &api.CaptureLimits{Packets: l.Packets, Bytes: l.Bytes}
+	if l.Duration > 0 {
+		limits.Duration = l.Duration.String()
+	}
+	return limits
+}
+
+func toCapturePort(p capture.PortCapabilities) api.CapturePort {
+	return api.CapturePort{
+		Port: p.Port.Name, Role: string(p.Port.Role), RX: api.Capability(p.RX), TX: api.Capability(p.TX),
+		Encaps: convert(p.Encaps, toCapability), Filter: convert(p.Filter, toCapability),
+	}
+}
+
+func toCapability(c capture.Capability) api.Capability { return api.Capability(c) }

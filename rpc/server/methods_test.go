@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -75,8 +76,9 @@ func TestInvalidParams(t *testing.T) {
 		{api.MethodCaptureStart, start(`{"pf":"0"}`), `field "interfaces.pf": want a number, got string`},
 		{api.MethodCaptureStart, `{"sink_node_ip":"x","udp_src_port":1,"udp_dst_port":1,"interfaces":[]}`, `field "sink_node_ip": "x" is not an IP address`},
 		{api.MethodCaptureStart, `{"sink_node_ip":"fc00::1","udp_src_port":1,"udp_dst_port":65536,"interfaces":[]}`, `field "udp_dst_port": want a number from 0 to 65535, got number 65536`},
-		{api.MethodCaptureStart, `{"filter":{}}`, `unknown field "filter"`},
-		{api.MethodCaptureStart, `{"limits":{}}`, `unknown field "limits"`},
+		{api.MethodCaptureStart, `{"sink_node_ip":"fc00::1","udp_src_port":1,"interfaces":[],"filter":{}}`, `field "filter": want a string, got object`},
+		{api.MethodCaptureStart, `{"sink_node_ip":"fc00::1","udp_src_port":1,"interfaces":[],"limits":{"seconds":5}}`, `unknown field "limits.seconds"`},
+		{api.MethodCaptureStart, `{"sink_node_ip":"fc00::1","udp_src_port":1,"interfaces":[],"limits":{"duration":"30"}}`, `field "limits.duration": "30" is not a duration, such as 30s`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.method+" "+tt.params, func(t *testing.T) {
@@ -327,7 +329,7 @@ func TestCapture(t *testing.T) {
 
 	status := must[json.RawMessage](t, socket, api.MethodCaptureStatus, "")
 	assert.JSONEq(t, `{"active":true,"sessions":[{"name":"default","state":"active","started_at":"2026-05-04T03:02:01Z",
-		"sink_node_ip":"fc00:2::1","udp_src_port":3000,"udp_dst_port":3010,"encap":"udp",
+		"sink_node_ip":"fc00:2::1","udp_src_port":3000,"udp_dst_port":3010,"encap":"udp","packets":10,"bytes":1000,
 		"interfaces":[{"vf":"vm-1","port":"net_eswitch0_representor_vf0","label":1,"packets":5,"bytes":500},
 			{"pf":0,"port":"net_eswitch0","label":2,"packets":5,"bytes":500}],
 		"warnings":["the NIC overwrites the UDP source port"]}]}`, string(status))
@@ -337,4 +339,30 @@ func TestCapture(t *testing.T) {
 	assert.Equal(t, 2, stopped.StoppedInterfaces)
 	_, err := call[json.RawMessage](t, socket, api.MethodCaptureStop, "")
 	assert.ErrorContains(t, err, "no capture is active")
+
+	ended := must[api.CaptureStatusResult](t, socket, api.MethodCaptureStatus, "")
+	assert.False(t, ended.Active)
+	require.Len(t, ended.History, 1)
+	assert.Equal(t, "stopped", ended.History[0].EndReason)
+	assert.Equal(t, session.StartedAt.Add(time.Minute), *ended.History[0].EndedAt)
+}
+
+func TestCaptureWithFilterAndLimits(t *testing.T) {
+	fake := servertest.New()
+	socket := servertest.Start(t, fake.Services())
+	session := must[api.CaptureSession](t, socket, api.MethodCaptureStart, `{"sink_node_ip":"fc00:2::1","udp_src_port":3000,
+		"udp_dst_port":3010,"interfaces":[{"vf":"vm-1"}],"filter":"tcp port 443","limits":{"duration":"90s","packets":7,"bytes":8}}`)
+	assert.Equal(t, "tcp port 443", fake.Request.Filter)
+	assert.Equal(t, capture.Limits{Duration: 90 * time.Second, Packets: 7, Bytes: 8}, fake.Request.Limits)
+	assert.Equal(t, &api.CaptureLimits{Duration: "1m30s", Packets: 7, Bytes: 8}, session.Limits)
+	assert.Equal(t, []api.CaptureRule{
+		{Pattern: "eth has_vlan is 0 / ipv4 / tcp dst is 443", Action: "sample", Packets: 5, Bytes: 500},
+		{Pattern: "eth", Action: "pass", Packets: 3, Bytes: 300},
+	}, session.Interfaces[0].Rules)
+
+	ports := must[api.CaptureCapabilitiesResult](t, socket, api.MethodCaptureCapabilities, "").Ports
+	require.Len(t, ports, 2)
+	assert.True(t, ports[0].RX.Supported)
+	assert.Equal(t, "attr_transfer: not in switchdev mode", ports[1].RX.Reason)
+	assert.NotNil(t, ports[1].Filter)
 }

@@ -97,5 +97,6 @@ type Graph interface {
 type Capture interface {
 	Start(ctx context.Context, r capture.Request) (capture.Session, error)
 	Stop(name string) (stopped int, err error)
-	Status() []capture.Session
+	Status() (sessions, ended []capture.Session)
+	Capabilities() []capture.PortCapabilities
 }

@@ -24,19 +24,21 @@ in front of the copy and sends it to the sink node. The packets themselves go on
   dpctl capture status
   dpctl capture stop`,
 	}
-	cmd.AddCommand(a.captureStart(), a.captureStop(), a.captureStatus(), a.captureReceive())
+	cmd.AddCommand(a.captureStart(), a.captureStop(), a.captureStatus(), a.captureCapabilities(), a.captureReceive())
 	return cmd
 }
 
 func (a *app) captureStart() *cobra.Command {
 	var p api.CaptureStartParams
+	var limits limitFlags
 	var vfs []string
 	var pfs []int
 	cmd := &cobra.Command{
-		Use:   "start --sink-node-ip=IP --udp-src-port=N --udp-dst-port=N [--encap=vxlan] [--vf=ID,...] [--pf=0]",
+		Use:   "start --sink-node-ip=IP --udp-src-port=N --udp-dst-port=N [--encap=vxlan] [--filter=EXPRESSION] [--vf=ID,...] [--pf=0]",
 		Short: "Start a capture",
 		Long: `Start to capture what the guests behind the interfaces send (--vf) and what arrives from the wire (--pf=0).
-At most 16 interfaces can be captured at the same time. At the sink:
+Several captures can run at once, each with a name, a sink and interfaces of its own; 16 interfaces in total, unless the
+daemon is configured otherwise. At the sink:
 
     dpctl capture receive --udp-dst-port=3010 -w test.pcapng
 
@@ -46,16 +48,20 @@ or, with nothing but tcpdump and editcap:
     editcap -C 62 -F pcap test.pcap test_no_udp.pcap
 
 Each interface has a label, which status shows. In its copies it is the flow label of the outer IPv6 header; with
---encap=vxlan it is the VNI, and any VXLAN endpoint can be the sink.`,
+--encap=vxlan it is the VNI, and any VXLAN endpoint can be the sink.
+
+A filter is in tcpdump's language, as far as the NIC's rules can express it. On PF0 it is about the packets in the tunnel.`,
 		Example: `  dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --udp-dst-port=3010 --vf=vm-1,vm-2 --pf=0
   dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --encap=vxlan --vf=vm-1
+  dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --udp-dst-port=3010 --vf=vm-1 --name=https \
+      --filter='tcp port 443 and not host 10.0.0.9' --duration=30s --packets=1000 --bytes=10M
   dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --udp-dst-port=3010 --pf=0 --dry-run`,
 		Args: cobra.NoArgs,
 		RunE: command(a, api.MethodCaptureStart, func([]string) (any, error) {
 			if p.UDPDstPort == 0 && p.Encap != "vxlan" {
 				return nil, errors.New("--udp-dst-port is required")
 			}
-			p.Interfaces = targets(vfs, pfs)
+			p.Interfaces, p.Limits = targets(vfs, pfs), limits.params()
 			return p, nil
 		}, view[api.CaptureSession]{
 			table: writeSession,
@@ -70,6 +76,10 @@ Each interface has a label, which status shows. In its copies it is the flow lab
 	flags.StringSliceVar(&vfs, "vf", nil, "ids of the guests' interfaces to capture")
 	flags.IntSliceVar(&pfs, "pf", nil, "numbers of the physical ports to capture; only 0 is in switchdev mode")
 	flags.StringVar(&p.Name, "name", "", `name of the capture (default "default")`)
+	flags.StringVar(&p.Filter, "filter", "", "which packets to capture, in tcpdump's language (default all)")
+	flags.DurationVar(&limits.duration, "duration", 0, "end the capture after this time (default never)")
+	flags.Uint64Var(&limits.packets, "packets", 0, "end the capture after so many packets (default never)")
+	flags.Var(&limits.bytes, "bytes", "end the capture after so many bytes of packets, such as 10M (default never)")
 	flags.BoolVar(&p.DryRun, "dry-run", false, "show the rules that would be put into the NIC, in testpmd's syntax, and change nothing")
 	for _, name := range []string{"sink-node-ip", "udp-src-port"} {
 		mandatory(cmd, name)
@@ -96,37 +106,56 @@ func targets(vfs []string, pfs []int) []api.CaptureTarget {
 func (a *app) captureStop() *cobra.Command {
 	var p api.CaptureStopParams
 	cmd := &cobra.Command{
-		Use:   "stop",
+		Use:   "stop [NAME]",
 		Short: "Stop all captures, or one",
 		Long:  "Stop all captures, or the one with the given name. The NIC's rules are then as they were before.",
 		Example: `  dpctl capture stop
-  dpctl capture stop --name=default`,
-		Args: cobra.NoArgs,
-		RunE: command(a, api.MethodCaptureStop, func([]string) (any, error) { return p, nil }, view[api.CaptureStopResult]{
+  dpctl capture stop default`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: first(a.captureNames),
+		RunE: command(a, api.MethodCaptureStop, func(args []string) (any, error) {
+			if len(args) > 0 {
+				p.Name = args[0]
+			}
+			return p, nil
+		}, view[api.CaptureStopResult]{
 			table: func(w io.Writer, r api.CaptureStopResult) {
 				fmt.Fprintf(w, "stopped capturing on %d interface(s)\n", r.StoppedInterfaces)
 			},
 		}),
 	}
-	cmd.Flags().StringVar(&p.Name, "name", "", "name of the capture (default all)")
+	cmd.Flags().StringVar(&p.Name, "name", "", "name of the capture, as NAME (default all)")
 	return cmd
 }
 
 func (a *app) captureStatus() *cobra.Command {
-	return &cobra.Command{
+	var watch bool
+	var interval time.Duration
+	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show the captures that are active",
-		Long:  "Show the captures that are active, with their configuration and how much has been copied.",
+		Short: "Show the captures that are active, and those that have ended",
+		Long: `Show the captures that are active, with their configuration and how much has been copied, and the last ones that have
+ended, with the reason.`,
 		Example: `  dpctl capture status
+  dpctl capture status --watch
   dpctl -o json capture status`,
 		Args: cobra.NoArgs,
-		RunE: command(a, api.MethodCaptureStatus, nil, view[api.CaptureStatusResult]{
-			table: writeStatus,
-			names: func(r api.CaptureStatusResult) []string {
-				return each(r.Sessions, func(s api.CaptureSession) string { return s.Name })
-			},
-		}),
 	}
+	once := command(a, api.MethodCaptureStatus, nil, view[api.CaptureStatusResult]{
+		table: writeStatus,
+		names: func(r api.CaptureStatusResult) []string {
+			return each(r.Sessions, func(s api.CaptureSession) string { return s.Name })
+		},
+	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if !watch {
+			return once(cmd, args)
+		}
+		return again(cmd, interval, func() error { return once(cmd, args) })
+	}
+	cmd.Flags().BoolVar(&watch, "watch", false, "show them again and again, until interrupted")
+	cmd.Flags().DurationVar(&interval, "interval", time.Second, "how long to wait between two looks of --watch")
+	return cmd
 }
 
 func writeStatus(w io.Writer, r api.CaptureStatusResult) {
@@ -139,6 +168,21 @@ func writeStatus(w io.Writer, r api.CaptureStatusResult) {
 		}
 		writeSession(w, s)
 	}
+	if len(r.History) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nEnded:")
+	table(w, "CAPTURE ENDED REASON PACKETS BYTES", each(r.History, func(s api.CaptureSession) []any {
+		return []any{s.Name, moment(s.EndedAt), s.EndReason, s.Packets, s.Bytes}
+	}))
+}
+
+// moment is a time for people.
+func moment(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02T15:04:05Z")
 }
 
 func writeSession(w io.Writer, s api.CaptureSession) {
@@ -153,6 +197,12 @@ func writeSession(w io.Writer, s api.CaptureSession) {
 	if s.StartedAt != nil {
 		pairs = append(pairs, [2]any{"Started", s.StartedAt.UTC().Format(time.DateTime + " UTC")})
 	}
+	if s.Filter != "" {
+		pairs = append(pairs, [2]any{"Filter", s.Filter})
+	}
+	if s.Limits != nil {
+		pairs = append(pairs, [2]any{"Limits", limitsText(*s.Limits)})
+	}
 	for _, warning := range s.Warnings {
 		pairs = append(pairs, [2]any{"Warning", warning})
 	}
@@ -161,6 +211,9 @@ func writeSession(w io.Writer, s api.CaptureSession) {
 	table(w, "INTERFACE PORT LABEL PACKETS BYTES", each(s.Interfaces, func(i api.CaptureInterface) []any {
 		return []any{targetName(i.CaptureTarget), i.Port, i.Label, i.Packets, i.Bytes}
 	}))
+	if s.Filter != "" && len(s.Plan) == 0 {
+		writeRules(w, s)
+	}
 	if len(s.Plan) > 0 {
 		fmt.Fprintf(w, "\nNothing was changed. The rules, in testpmd's syntax:\n\n%s\n", strings.Join(s.Plan, "\n"))
 	}
@@ -171,4 +224,76 @@ func targetName(t api.CaptureTarget) string {
 		return fmt.Sprintf("pf%d", *t.PF)
 	}
 	return t.VF
+}
+
+// writeRules shows what the filter's rules have seen.
+func writeRules(w io.Writer, s api.CaptureSession) {
+	var rows [][]any
+	for _, i := range s.Interfaces {
+		for _, r := range i.Rules {
+			rows = append(rows, []any{targetName(i.CaptureTarget), r.Action, r.Packets, r.Bytes, r.Pattern})
+		}
+	}
+	fmt.Fprintln(w)
+	table(w, "INTERFACE ACTION PACKETS BYTES RULE", rows)
+}
+
+func limitsText(l api.CaptureLimits) string {
+	var parts []string
+	if l.Duration != "" {
+		parts = append(parts, l.Duration)
+	}
+	if l.Packets > 0 {
+		parts = append(parts, fmt.Sprintf("%d packets", l.Packets))
+	}
+	if l.Bytes > 0 {
+		parts = append(parts, fmt.Sprintf("%d bytes", l.Bytes))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// captureNames asks the daemon for the names of the captures.
+func (a *app) captureNames(cmd *cobra.Command) []string {
+	r := ask[api.CaptureStatusResult](a, cmd, api.MethodCaptureStatus)
+	return each(r.Sessions, func(s api.CaptureSession) string { return s.Name })
+}
+
+func (a *app) captureCapabilities() *cobra.Command {
+	return &cobra.Command{
+		Use:   "capabilities",
+		Short: "Show what can be captured, and why not",
+		Long: `Ask the NIC, port by port, which rules of captures it would take: for what a port receives and sends, for the
+encapsulations, and for what filters look at. Nothing is changed.`,
+		Example: `  dpctl capture capabilities
+  dpctl -o json capture capabilities`,
+		Args: cobra.NoArgs,
+		RunE: command(a, api.MethodCaptureCapabilities, nil, view[api.CaptureCapabilitiesResult]{
+			table: writeCapabilities,
+			names: func(r api.CaptureCapabilitiesResult) []string {
+				return each(r.Ports, func(p api.CapturePort) string { return p.Port })
+			},
+		}),
+	}
+}
+
+func writeCapabilities(w io.Writer, r api.CaptureCapabilitiesResult) {
+	var rows [][]any
+	for _, p := range r.Ports {
+		add := func(kind string, c api.Capability) {
+			supported := "yes"
+			if !c.Supported {
+				supported = "no"
+			}
+			rows = append(rows, []any{p.Port, kind, supported, c.Reason})
+		}
+		add("rx", p.RX)
+		add("tx", p.TX)
+		for _, c := range p.Encaps {
+			add("encap="+c.Name, c)
+		}
+		for _, c := range p.Filter {
+			add("filter="+strings.ReplaceAll(c.Name, " ", "-"), c)
+		}
+	}
+	table(w, "PORT CAPABILITY SUPPORTED REASON", rows)
 }

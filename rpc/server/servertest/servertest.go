@@ -65,6 +65,7 @@ type Fake struct {
 	interfaces map[string]vnet.Interface
 	routes     []vnet.Route
 	sessions   map[string]capture.Session
+	ended      []capture.Session
 }
 
 // New returns a Fake without interfaces, with two flows.
@@ -299,14 +300,21 @@ func (c captures) Start(_ context.Context, r capture.Request) (capture.Session, 
 	s := capture.Session{
 		Name: r.Name, State: capture.Active, StartedAt: time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC),
 		Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort, Encap: cmp.Or(r.Encap, capture.EncapUDP),
-		Warnings: []string{"the NIC overwrites the UDP source port"},
+		Filter: r.Filter, Limits: r.Limits, Warnings: []string{"the NIC overwrites the UDP source port"},
 	}
 	for i, target := range r.Targets {
 		name := pf0
 		if target.VF != "" {
 			name = vf(i)
 		}
-		s.Interfaces = append(s.Interfaces, capture.SessionInterface{Target: target, Port: name, Label: capture.Label(i + 1), Packets: 5, Bytes: 500})
+		on := capture.SessionInterface{Target: target, Port: name, Label: capture.Label(i + 1), Packets: 5, Bytes: 500}
+		if r.Filter != "" {
+			on.Rules = []capture.SessionRule{
+				{Pattern: "eth has_vlan is 0 / ipv4 / tcp dst is 443", Sample: true, Packets: 5, Bytes: 500}, {Pattern: "eth", Packets: 3, Bytes: 300},
+			}
+		}
+		s.Interfaces = append(s.Interfaces, on)
+		s.Packets, s.Bytes = s.Packets+5, s.Bytes+500
 	}
 	if r.DryRun {
 		s.State, s.StartedAt = capture.DryRun, time.Time{}
@@ -325,6 +333,8 @@ func (c captures) Stop(name string) (int, error) {
 		if name == "" || name == id {
 			n += len(s.Interfaces)
 			delete(c.sessions, id)
+			s.State, s.EndReason, s.EndedAt = capture.Ended, capture.Stopped, s.StartedAt.Add(time.Minute)
+			c.ended = append(c.ended, s)
 		}
 	}
 	if n == 0 {
@@ -333,12 +343,22 @@ func (c captures) Stop(name string) (int, error) {
 	return n, nil
 }
 
-func (c captures) Status() []capture.Session {
+func (c captures) Capabilities() []capture.PortCapabilities {
+	yes := capture.Capability{Name: "rx", Supported: true}
+	no := capture.Capability{Name: "rx", Reason: "attr_transfer: not in switchdev mode"}
+	tx := capture.Capability{Name: "tx", Reason: "item: no, thanks"}
+	return []capture.PortCapabilities{
+		{Port: port.Port{Name: pf0, Role: port.PF}, RX: yes, TX: tx, Encaps: []capture.Capability{{Name: "udp", Supported: true}},
+			Filter: []capture.Capability{{Name: "ip", Supported: true}, {Name: "vlan", Reason: "item: vlan"}}},
+		{Port: port.Port{Name: vf(0), Role: port.VF}, RX: no, TX: tx},
+	}
+}
+
+func (c captures) Status() (all, ended []capture.Session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var all []capture.Session
 	for _, name := range slices.Sorted(maps.Keys(c.sessions)) {
 		all = append(all, c.sessions[name])
 	}
-	return all
+	return all, c.ended
 }
