@@ -18,8 +18,9 @@ import (
 	"strconv"
 )
 
-// hasVLANOffset is where struct rte_flow_item_eth has the bit, which it is the first of 32 to have, in little-endian order.
-const hasVLANOffset = 16
+// hasVLANOffset is where struct rte_flow_item_eth has the bit: the compilers of little-endian machines put it right behind
+// the header, into the lowest bit.
+const hasVLANOffset = 14
 
 // maxHeader is the largest header's size, IPv6's.
 const maxHeader = 40
@@ -88,13 +89,13 @@ func (l *layout) describe(it Item) {
 	switch it := it.(type) {
 	case Eth:
 		l.start(C.RTE_FLOW_ITEM_TYPE_ETH, "eth", 14)
+		if it.HasVLAN != nil {
+			l.size = hasVLANOffset + 1
+		}
 		look(l, "dst", 0, it.Dst, &macCodec)
 		look(l, "src", 6, it.Src, &macCodec)
 		look(l, "type", 12, it.Type, &hexCodec)
-		if it.HasVLAN != nil {
-			l.size = C.sizeof_struct_rte_flow_item_eth
-			look(l, "has_vlan", hasVLANOffset, it.HasVLAN, &bitCodec)
-		}
+		look(l, "has_vlan", hasVLANOffset, it.HasVLAN, &bitCodec)
 	case VLAN:
 		l.start(C.RTE_FLOW_ITEM_TYPE_VLAN, "vlan", 4)
 		look(l, "tci", 0, it.TCI, &hexCodec)

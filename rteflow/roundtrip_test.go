@@ -231,7 +231,9 @@ func (g generator) link() []Item {
 	if g.IntN(6) == 0 {
 		return []Item{eth, VLAN{TCI: some(g, g.u16)}}
 	}
-	eth.HasVLAN = some(g, func() uint8 { return uint8(g.IntN(2)) })
+	if g.IntN(4) == 0 {
+		eth.HasVLAN = Is(uint8(g.IntN(2)))
+	}
 	return []Item{eth}
 }
 

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"testing"
+	"time"
+
+	"dpservice/rpc/api"
+	"dpservice/test/record"
+	"dpservice/test/topology"
+
+	"github.com/stretchr/testify/require"
+)
+
+// accepted are the frames of a recording that libpcap's own filter accepts.
+func (b *bench) accepted(r *record.Recorder, filter string) []record.Frame {
+	b.t.Helper()
+	file := fmt.Sprintf("%s.%d", r.File, time.Now().UnixNano())
+	out, err := exec.CommandContext(b.ctx, "tcpdump", "-r", r.File, "-w", file, filter).CombinedOutput()
+	require.NoError(b.t, err, "%s", out)
+	frames, err := record.Read(file)
+	require.NoError(b.t, err)
+	return frames
+}
+
+// copiesOn are the copies of a recording that were sent to a port, without their headers.
+func (b *bench) copiesOn(r *record.Recorder, port int) []record.Frame {
+	b.t.Helper()
+	copies := b.accepted(r, fmt.Sprintf("udp dst port %d", port))
+	for i := range copies {
+		copies[i].Data = copies[i].Data[headerLen:]
+	}
+	return copies
+}
+
+// status is what dpctl says of the captures.
+func (b *bench) status() (status api.CaptureStatusResult) {
+	b.t.Helper()
+	require.NoError(b.t, json.Unmarshal([]byte(b.dpctl("-o", "json", "capture", "status")), &status))
+	return status
+}
+
+// ended is the session of this name that has ended last.
+func (b *bench) ended(name string) api.CaptureSession {
+	b.t.Helper()
+	for _, s := range b.status().History {
+		if s.Name == name {
+			return s
+		}
+	}
+	b.t.Fatalf("no session %s has ended", name)
+	return api.CaptureSession{}
+}
+
+// startOn are dpctl's arguments that start a named capture to a port of the sink.
+func (b *bench) startOn(name string, port int, flags ...string) []string {
+	args := []string{
+		"capture", "start", "--name=" + name, "--sink-node-ip=" + b.net.SinkIP.String(), "--udp-src-port=3000",
+		fmt.Sprintf("--udp-dst-port=%d", port),
+	}
+	return append(args, flags...)
+}
+
+// TestFilteredSessions runs three captures beside each other, to three ports, each with a filter: each gets what
+// libpcap's filter accepts of what its interfaces have sent, and what it has counted is what arrives.
+func TestFilteredSessions(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{}, 2, 1)
+	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
+	for _, to := range []string{vm2.IPv4.String(), vm2.IPv6.String(), vm3.IPv4.String()} {
+		b.reach(vm1, to)
+	}
+	sessions := []struct {
+		name, target, filter string
+		port                 int
+		libpcap              string // as libpcap says it of what is recorded
+	}{
+		{"tcp", "--vf=vm-1", "tcp port 5201 and not host " + vm3.IPv4.String(), 3010, ""},
+		{"icmp", "--vf=vm-2", "icmp[icmptype] = icmp-echoreply or icmp6 or ip6 proto 17", 3011, ""},
+		{"wire", "--pf=0", "icmp or tcp[tcpflags] & (tcp-syn|tcp-fin) != 0", 3012,
+			"ip6 proto 4 and (ip6[49] = 1 or (ip6[49] = 6 and ip6[73] & 3 != 0))"},
+	}
+	c := b.startRecording(b.net.Sink, "eth0")
+	sink := b.record(b.net.Sink, "eth0", record.In, "udp dst portrange 3010-3012")
+	c.window.Starting = time.Now()
+	for _, s := range sessions {
+		b.dpctl(b.startOn(s.name, s.port, s.target, "--filter="+s.filter)...)
+	}
+	c.window.Started = time.Now()
+
+	noLosses := b.losses()
+	const run = 2 * time.Second
+	pings := []*ping{
+		b.startPing(vm1, vm2.IPv4.String(), run), b.startPing(vm1, vm2.IPv6.String(), run), b.startPing(vm3, vm1.IPv4.String(), run),
+	}
+	local := b.startIperf(vm1, vm2, vm2.IPv4.String(), 5201, run, "2M")
+	remote := b.startIperf(vm3, vm1, vm1.IPv4.String(), 5202, run, "2M")
+	for _, p := range pings {
+		p.wait()
+	}
+	local.wait()
+	remote.wait()
+	noLosses()
+
+	r, err := b.daemons[0].Dpctl(b.ctx, b.startOn("fourth", 3013, "--vf=vm-2")...)
+	require.NoError(t, err)
+	require.Equal(t, exitRefused, r.Code)
+	require.Contains(t, r.Stderr, "vm-2 is captured by session icmp")
+	require.Contains(t, b.dpctl("capture", "status"), "sample")
+	c.window.Stopping = time.Now()
+	b.dpctl("capture", "stop", "tcp")
+	require.Len(t, b.status().Sessions, 2)
+	b.dpctl("capture", "stop")
+	c.window.Stopped = time.Now()
+	require.Empty(t, b.captureRules())
+
+	c.finish()
+	b.stopRecording(sink)
+	originals := []*record.Recorder{c.guests["vm-1"], c.guests["vm-2"], c.wire}
+	for i, s := range sessions {
+		t.Run(s.name, func(t *testing.T) {
+			libpcap := s.libpcap
+			if libpcap == "" {
+				libpcap = s.filter
+			}
+			copies := b.copiesOn(sink, s.port)
+			require.NotEmpty(t, copies)
+			require.NoError(t, record.Check(copies, b.accepted(originals[i], libpcap), c.window))
+			require.Less(t, len(copies), len(b.accepted(originals[i], "")), "the filter takes not all")
+			checkCounted(t, b.ended(s.name), copies)
+		})
+	}
+}
+
+// checkCounted requires that a session has counted the packets and the bytes which have arrived.
+func checkCounted(t *testing.T, s api.CaptureSession, copies []record.Frame) {
+	t.Helper()
+	bytes := 0
+	for _, f := range copies {
+		bytes += len(f.Data)
+	}
+	require.EqualValues(t, len(copies), s.Packets)
+	require.EqualValues(t, bytes, s.Bytes)
+	sampled := uint64(0)
+	for _, i := range s.Interfaces {
+		for _, r := range i.Rules {
+			if r.Action == "sample" {
+				sampled += r.Packets
+			}
+		}
+	}
+	if s.Filter != "" {
+		require.Equal(t, s.Packets, sampled)
+	}
+}
+
+// TestCaptureLimits has captures end by themselves, each at another limit, under traffic, and looks at what is left of them.
+func TestCaptureLimits(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{}, 2)
+	vm1, vm2 := b.vms[0], b.vms[1]
+	b.reach(vm1, vm2.IPv4.String())
+	noLosses := b.losses()
+	stop := b.pingOn(vm1, vm2.IPv4.String())
+	b.waitOffloaded(b.daemons[0], 1, "icmp", vm1.IPv4.String(), vm2.IPv4.String())
+	for reason, limit := range map[string]string{"duration": "500ms", "packets": "50", "bytes": "5k"} {
+		t.Run(reason, func(t *testing.T) {
+			sink := b.record(b.net.Sink, "eth0", record.In, sinkFilter)
+			b.dpctl(b.startOn(reason, 3010, "--vf=vm-1", "--"+reason+"="+limit)...)
+			b.eventually(func() error {
+				if n := len(b.status().Sessions); n > 0 {
+					return fmt.Errorf("%d sessions are active", n)
+				}
+				return nil
+			})
+			s := b.ended(reason)
+			require.Equal(t, reason, s.EndReason)
+			require.NotNil(t, s.EndedAt)
+			require.Contains(t, b.dpctl("capture", "status"), "Ended:")
+			b.stopRecording(sink)
+			checkCounted(t, s, b.copiesOn(sink, 3010))
+			switch reason {
+			case "packets":
+				require.GreaterOrEqual(t, s.Packets, uint64(50))
+			case "bytes":
+				require.GreaterOrEqual(t, s.Bytes, uint64(5<<10))
+			case "duration":
+				require.GreaterOrEqual(t, s.EndedAt.Sub(*s.StartedAt), 500*time.Millisecond)
+			}
+		})
+	}
+	stop()
+	noLosses()
+	require.Empty(t, b.captureRules())
+}
+
+// TestCapabilities asks the NIC what it can, and filters for more than that.
+func TestCapabilities(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{}, 1)
+	var result api.CaptureCapabilitiesResult
+	require.NoError(t, json.Unmarshal([]byte(b.dpctl("-o", "json", "capture", "capabilities")), &result))
+	for _, p := range result.Ports {
+		if p.Port == "net_eswitch0_pf1" {
+			require.False(t, p.RX.Supported)
+			require.NotEmpty(t, p.RX.Reason)
+			continue
+		}
+		require.True(t, p.RX.Supported, "%+v", p)
+		require.False(t, p.TX.Supported)
+		for _, c := range append(p.Encaps, p.Filter...) {
+			inTunnel := p.Role == "pf" && (c.Name == "vlan" || c.Name == "ether")
+			require.Equal(t, !inTunnel, c.Supported, "%s: %+v", p.Port, c)
+		}
+	}
+	require.Contains(t, b.dpctl("capture", "capabilities"), "net_eswitch0_pf1")
+	for filter, reason := range map[string]string{
+		"tcp and": "INVALID_PARAMS", "greater 100": "NOT_SUPPORTED", "src and dst portrange 3-60001": "LIMIT_REACHED",
+	} {
+		r, err := b.daemons[0].Dpctl(b.ctx, b.startOn("x", 3010, "--vf=vm-1", "--filter="+filter)...)
+		require.NoError(t, err)
+		require.Equal(t, exitRefused, r.Code)
+		require.Contains(t, r.Stderr, reason)
+	}
+	plan := b.dpctl(b.startOn("x", 3010, "--vf=vm-1", "--filter=udp port 53", "--dry-run")...)
+	require.Contains(t, plan, "/ udp dst is 53 / end")
+	require.Empty(t, b.captureRules())
+}
