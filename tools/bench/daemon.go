@@ -136,11 +136,11 @@ func (d *daemon) stop() error {
 	}
 }
 
-// attach makes the guests of the VFs known, and the way to the one on another hypervisor.
-func (d *daemon) attach(ctx context.Context) error {
+// attach makes the guests behind the devices of the VFs known, and the way to the one on another hypervisor.
+func (d *daemon) attach(ctx context.Context, device func(vf int) string) error {
 	for _, vf := range []int{vf0, vf1} {
 		err := d.Call(ctx, api.MethodInterfaceCreate, api.InterfaceCreateParams{
-			ID: fmt.Sprintf("vm-%d", vf), Device: portName(vf), VNI: vni, IPv4: guestIP[vf].String(),
+			ID: fmt.Sprintf("vm-%d", vf), Device: device(vf), VNI: vni, IPv4: guestIP[vf].String(),
 			UnderlayIP: underlay[vf].String(), MAC: guestMAC(vf).String(),
 		}, nil)
 		if err != nil {

@@ -119,7 +119,7 @@ func (c *flow) turn(ctx context.Context, dir, source, sink string, seconds time.
 
 // forward measures the daemon at work.
 func (c *flow) forward(ctx context.Context, d *daemon, seconds time.Duration) error {
-	if err := d.attach(ctx); err != nil {
+	if err := d.attach(ctx, portName); err != nil {
 		return err
 	}
 	time.Sleep(warmUp)

@@ -43,6 +43,8 @@ func run() error {
 	frames := flag.Int("frames", 100_000, "frames in the file that is played, of however few flows")
 	sinkTime := flag.Duration("sink-time", 2*time.Second, "how long copies are sent to the sink in each try")
 	sinkRate := flag.Int("sink-rate", 0, "the most copies per second that are tried at the sink; 0 is no limit")
+	many := flag.Int("many", 1_000_000, "flows in the table, where there are many")
+	offloads := flag.Int("offloads", 4_000, "flows to put into the NIC: a few times as many packet buffers are what its far side has")
 	output := flag.String("o", "build/bench.json", "where to write the figures; the picture goes beside them")
 	child := flag.String("child", "", "insert rules of this shape, say how long it took, and end (what the program starts itself for)")
 	way := flag.String("way", create, "the child's way to insert rules")
@@ -56,6 +58,7 @@ func run() error {
 		Forwarding: newForwarding(*repetitions, *seconds, *frames, sizes, flows),
 		Receive:    newReceiving(*sinkTime, *sinkRate),
 		RPC:        newRPC(*repetitions, *seconds),
+		Control:    &control{Flows: *many, Offloads: *offloads},
 	}
 	return f.run(ctx, strings.FieldsFunc(*only, func(r rune) bool { return r == ',' }), os.Stdout, *output)
 }
@@ -86,7 +89,7 @@ type part interface {
 	check() error // against the goals that must be kept
 }
 
-var partNames = []string{"rules", "nic", "forwarding", "receive", "rpc"}
+var partNames = []string{"rules", "nic", "forwarding", "receive", "rpc", "control"}
 
 // figures are all that is measured, as they are written to the file.
 type figures struct {
@@ -95,10 +98,13 @@ type figures struct {
 	Forwarding *forwarding `json:"forwarding,omitempty"`
 	Receive    *receiving  `json:"receive,omitempty"`
 	RPC        *rpc        `json:"rpc,omitempty"`
+	Control    *control    `json:"control,omitempty"`
 }
 
 func (f *figures) part(name string) part {
-	return map[string]part{"rules": f.Rules, "nic": f.NIC, "forwarding": f.Forwarding, "receive": f.Receive, "rpc": f.RPC}[name]
+	return map[string]part{
+		"rules": f.Rules, "nic": f.NIC, "forwarding": f.Forwarding, "receive": f.Receive, "rpc": f.RPC, "control": f.Control,
+	}[name]
 }
 
 // run measures the parts with these names, or all, and tells of each as soon as it is done.

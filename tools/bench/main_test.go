@@ -42,7 +42,7 @@ func TestBench(t *testing.T) {
 		require.NoError(t, err, string(out))
 	}
 	out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "bench"), "-rules", "1000", "-repetitions", "1", "-goal", "0",
-		"-sizes", "64", "-flows", "10", "-frames", "1000", "-time", "100ms",
+		"-sizes", "64", "-flows", "10", "-frames", "1000", "-time", "100ms", "-many", "5000", "-offloads", "500",
 		"-sink-time", "100ms", "-sink-rate", "100000", "-o", figuresFile).CombinedOutput()
 	require.NoError(t, err, string(out))
 	text, err := os.ReadFile(figuresFile)
@@ -81,6 +81,12 @@ func TestBench(t *testing.T) {
 	}
 	assert.Positive(t, f.RPC.Median)
 	assert.Positive(t, f.RPC.Ratio)
+	for name, figure := range map[string]float64{
+		"start": f.Control.Startup, "idle": float64(f.Control.Idle), "new flows": f.Control.NewRate, "page": f.Control.Page.Median,
+		"filtered": f.Control.Filtered.Median, "offloads": f.Control.OffloadRate,
+	} {
+		assert.Positive(t, figure, name)
+	}
 	picture, err := os.ReadFile(filepath.Join(dir, "bench.svg"))
 	require.NoError(t, err)
 	require.NoError(t, xml.Unmarshal(picture, new(struct {

@@ -84,7 +84,7 @@ func (r *rpc) measure(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.stop()) }()
-	if err := d.attach(ctx); err != nil {
+	if err := d.attach(ctx, portName); err != nil {
 		return err
 	}
 	if err := affinity.Leave([]int{workerCPU}); err != nil { // the clients take no time from the worker

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"dpservice/rpc/api"
+	"dpservice/test/plugin"
+)
+
+// control is what is not about single packets: starting, memory, many flows, and flows on their way into the NIC.
+type control struct {
+	Startup float64 `json:"startup_seconds"`      // until system.info is answered, with 16 VFs
+	Idle    int     `json:"resident_bytes_idle"`  // with 16 VFs, no flows and the configuration's defaults
+	Flows   int     `json:"flows"`                // of the figures that follow
+	NewRate float64 `json:"new_flows_per_second"` // in software
+	NewCost float64 `json:"cycles_per_new_flow"`  // in flow_route
+	PerFlow float64 `json:"resident_bytes_per_flow"`
+
+	Page        answerTime `json:"flow_list_page_of_1000"`
+	Filtered    answerTime `json:"flow_list_filtered_answer"` // one flow of all fits
+	Walk        float64 `json:"flow_list_filtered_walk_seconds"`
+	Undisturbed float64 `json:"packet_rate_while_listing"` // as a part of that without
+
+	Offloads    int     `json:"offloaded_flows"`
+	OffloadRate float64 `json:"offloaded_flows_per_second"` // first packet to rule in the NIC
+}
+
+// answerTime is how long calls took, in milliseconds.
+type answerTime struct {
+	Median  float64 `json:"p50_ms"`
+	Highest float64 `json:"p99_ms"`
+}
+
+func (c *control) measure(ctx context.Context) error {
+	for _, do := range []func(context.Context, string) error{c.start, c.manyFlows, c.offload} {
+		dir, err := os.MkdirTemp("/run", "dpservice-bench-")
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(do(ctx, dir), os.RemoveAll(dir)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// start measures a daemon with 16 VFs that has nothing to do.
+func (c *control) start(ctx context.Context, dir string) error {
+	empty := filepath.Join(dir, "empty.pcap")
+	if err := paths[0].writeFrames(empty, 0, 1, 64); err != nil {
+		return err
+	}
+	d, err := startDaemon(ctx, dir, daemonConfig{
+		ports: slices.Repeat([]string{"rx_pcap=" + empty}, 17), memory: 256, mbufs: 16384, capacity: 65536,
+	})
+	if err != nil {
+		return err
+	}
+	c.Startup = d.Startup.Seconds()
+	time.Sleep(2 * time.Second) // the table has been swept twice
+	c.Idle, err = d.resident()
+	return errors.Join(err, d.stop())
+}
+
+// resident is how much memory the daemon holds, in bytes.
+func (d *daemon) resident() (int, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, after, _ := strings.Cut(string(text), "VmRSS:")
+	kib, err := strconv.Atoi(strings.Fields(after + " ?")[0])
+	return kib << 10, err
+}
+
+// manyFlows measures a table that fills up, and one that is full, while packets of all its flows come in.
+func (c *control) manyFlows(ctx context.Context, dir string) error {
+	frames, empty := filepath.Join(dir, "frames.pcap"), filepath.Join(dir, "empty.pcap")
+	p := paths[0]
+	if err := errors.Join(p.writeFrames(frames, c.Flows, c.Flows, 64), p.writeFrames(empty, 0, 1, 64)); err != nil {
+		return err
+	}
+	mbufs := c.Flows + 8192
+	d, err := startDaemon(ctx, dir, daemonConfig{
+		ports:  []string{"rx_pcap=" + empty, "rx_pcap=" + frames + ",infinite_rx=1", "rx_pcap=" + empty},
+		memory: 256 + mbufs*2560>>19, mbufs: mbufs, capacity: c.Flows + c.Flows/16,
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.fill(ctx, d), c.list(ctx, d), d.stop())
+}
+
+// fill makes the flows begin all at once.
+func (c *control) fill(ctx context.Context, d *daemon) error {
+	before, err := d.resident()
+	if err != nil {
+		return err
+	}
+	if err := d.attach(ctx, portName); err != nil {
+		return err
+	}
+	start, begun := time.Now(), 0
+	for known := -1; known < c.Flows; {
+		var info api.SystemInfoResult
+		if err := d.Call(ctx, api.MethodSystemInfo, nil, &info); err != nil {
+			return err
+		}
+		if info.Flows.Overflow > 0 {
+			return fmt.Errorf("no room for %d flows: %+v", c.Flows, info.Flows)
+		}
+		if known < 0 {
+			start, begun = time.Now(), info.Flows.Known // some have begun while the guests were attached
+		}
+		known = info.Flows.Known
+		time.Sleep(time.Millisecond)
+	}
+	c.NewRate = float64(c.Flows-begun) / time.Since(start).Seconds()
+	nodes, err := d.nodes(ctx)
+	if err != nil {
+		return err
+	}
+	c.NewCost = float64(nodes["flow_route"].Cycles) / float64(nodes["flow_route"].Packets)
+	after, err := d.resident()
+	c.PerFlow = float64(after-before) / float64(c.Flows)
+	return err
+}
+
+// list lists flows while the worker is busy.
+func (c *control) list(ctx context.Context, d *daemon) error {
+	alone, err := d.forwarded(ctx, func() error { time.Sleep(time.Second); return nil })
+	if err != nil {
+		return err
+	}
+	listing, err := d.forwarded(ctx, func() error {
+		if c.Page, _, err = walk(ctx, d, api.FlowFilter{}, 200); err != nil {
+			return err
+		}
+		port := uint16(1024)
+		var took time.Duration
+		c.Filtered, took, err = walk(ctx, d, api.FlowFilter{SrcPort: &port, DstPort: &port}, 1<<20)
+		c.Walk = took.Seconds()
+		return err
+	})
+	c.Undisturbed = listing / alone
+	return err
+}
+
+// walk lists flows in at most so many answers of 1000.
+func walk(ctx context.Context, d *daemon, filter api.FlowFilter, answers int) (answerTime, time.Duration, error) {
+	var times []float64
+	limit, cursor := api.MaxFlows, ""
+	start := time.Now()
+	for len(times) < answers && (cursor != "" || len(times) == 0) {
+		var page api.FlowListResult
+		before := time.Now()
+		if err := d.Call(ctx, api.MethodFlowList, api.FlowListParams{Filter: filter, Limit: &limit, Cursor: cursor}, &page); err != nil {
+			return answerTime{}, 0, err
+		}
+		times = append(times, time.Since(before).Seconds()*1000)
+		cursor = page.NextCursor
+	}
+	slices.Sort(times)
+	return answerTime{median(times), times[len(times)*99/100]}, time.Since(start), nil
+}
+
+// forwarded is how many packets per second were delivered meanwhile.
+func (d *daemon) forwarded(ctx context.Context, meanwhile func() error) (float64, error) {
+	before, err := d.nodes(ctx)
+	if err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	if err := meanwhile(); err != nil {
+		return 0, err
+	}
+	after, err := d.nodes(ctx)
+	return float64(after["deliver"].Packets-before["deliver"].Packets) / time.Since(start).Seconds(), err
+}
+
+// offload has the test NIC's guest begin many flows at once, and measures how fast they get into the NIC.
+func (c *control) offload(ctx context.Context, dir string) (err error) {
+	nic, remove, err := plugin.Install()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	frames, empty := filepath.Join(dir, "frames.pcap"), filepath.Join(dir, "empty.pcap")
+	p := paths[0]
+	if err := errors.Join(p.writeFrames(frames, c.Offloads, c.Offloads, 64), p.writeFrames(empty, 0, 1, 64)); err != nil {
+		return err
+	}
+	d, err := startWith(ctx, dir, c.eswitch(dir, nic, frames, empty))
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.intoNIC(ctx, d), d.stop())
+}
+
+// eswitch is the configuration of a daemon on the test NIC.
+func (c *control) eswitch(dir, nic, frames, empty string) string {
+	return fmt.Sprintf(`eal: ["--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "-l", "0,1", "--file-prefix", "bench", "-d", %q,
+      "--vdev=net_pcap0,rx_pcap=%s", "--vdev=net_pcap1,rx_pcap=%s,infinite_rx=1", "--vdev=net_pcap2,rx_pcap=%[3]s",
+      "--vdev=net_eswitch0,pf0=net_pcap0,vf0=net_pcap1,vf1=net_pcap2"]
+ports: {pf0: net_eswitch0, vfs: "net_eswitch0_representor_vf*"}
+underlay: {ip: %q, router_mac: %q}
+offload: true
+mbufs: 65536
+flows: {capacity: %d, max_offload: %d}
+socket: %s
+`, nic, empty, frames, nodeIP, routerMAC, 2*c.Offloads, 2*c.Offloads, filepath.Join(dir, "dpservice.sock"))
+}
+
+// intoNIC waits until all flows have their rule.
+func (c *control) intoNIC(ctx context.Context, d *daemon) error {
+	if err := d.attach(ctx, func(vf int) string { return fmt.Sprintf("net_eswitch0_representor_vf%d", vf-vf0) }); err != nil {
+		return err
+	}
+	start, begun := time.Now(), -1
+	deadline := start.Add(readyTimeout)
+	for rules := -1; rules < c.Offloads; {
+		var info api.SystemInfoResult
+		if err := d.Call(ctx, api.MethodSystemInfo, nil, &info); err != nil {
+			return err
+		}
+		if begun < 0 {
+			start, begun = time.Now(), info.Flows.Rules
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("not all flows get into the NIC: %+v", info.Flows)
+		}
+		rules = info.Flows.Rules
+		time.Sleep(time.Millisecond)
+	}
+	c.OffloadRate = float64(c.Offloads-begun) / time.Since(start).Seconds()
+	return nil
+}
+
+func (c *control) table(w io.Writer) error {
+	fmt.Fprintf(w, "Start, memory and many flows\n\n")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "WHAT\tMEASURED\tGOAL")
+	fmt.Fprintf(t, "start until the socket answers, 16 VFs\t%.2f s\t1 s\n", c.Startup)
+	fmt.Fprintf(t, "resident memory, 16 VFs, no flows, no hugepages\t%d MB\t400 MB\n", c.Idle>>20)
+	fmt.Fprintf(t, "new flows in software, until there are %d\t%.0f /s, %.0f cycles each in flow_route\t\n", c.Flows, c.NewRate, c.NewCost)
+	fmt.Fprintf(t, "resident memory of a flow, of %d\t%.0f bytes\t\n", c.Flows, c.PerFlow)
+	fmt.Fprintf(t, "flow.list with %d flows, an answer of %d\tp50 %.1f ms, p99 %.1f ms\t\n", c.Flows, api.MaxFlows, c.Page.Median, c.Page.Highest)
+	fmt.Fprintf(t, "flow.list of one flow of all, an answer\tp50 %.1f ms, p99 %.1f ms; %.2f s until found and all looked at\t\n",
+		c.Filtered.Median, c.Filtered.Highest, c.Walk)
+	fmt.Fprintf(t, "the worker's packet rate meanwhile\t%.2f of that without\t\n", c.Undisturbed)
+	fmt.Fprintf(t, "flows into the NIC, first packet to rule, of %d\t%.0f /s\t\n", c.Offloads, c.OffloadRate)
+	return t.Flush()
+}
+
+// check takes any figure: the goals are in the table.
+func (c *control) check() error { return nil }
