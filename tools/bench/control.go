@@ -44,7 +44,7 @@ type answerTime struct {
 }
 
 func (c *control) measure(ctx context.Context) error {
-	for _, do := range []func(context.Context, string) error{c.start, c.manyFlows, c.offload} {
+	for _, do := range []func(context.Context, string) error{c.start, c.offload, c.manyFlows} {
 		dir, err := os.MkdirTemp("/run", "dpservice-bench-")
 		if err != nil {
 			return err
@@ -223,13 +223,16 @@ socket: %s
 `, nic, empty, frames, nodeIP, routerMAC, 2*c.Offloads, 2*c.Offloads, filepath.Join(dir, "dpservice.sock"))
 }
 
+// offloadTimeout is long enough for any NIC.
+const offloadTimeout = 20 * time.Second
+
 // intoNIC waits until all flows have their rule.
 func (c *control) intoNIC(ctx context.Context, d *daemon) error {
 	if err := d.attach(ctx, func(vf int) string { return fmt.Sprintf("net_eswitch0_representor_vf%d", vf-vf0) }); err != nil {
 		return err
 	}
 	start, begun := time.Now(), -1
-	deadline := start.Add(readyTimeout)
+	deadline := start.Add(offloadTimeout)
 	for rules := -1; rules < c.Offloads; {
 		var info api.SystemInfoResult
 		if err := d.Call(ctx, api.MethodSystemInfo, nil, &info); err != nil {
@@ -239,7 +242,8 @@ func (c *control) intoNIC(ctx context.Context, d *daemon) error {
 			start, begun = time.Now(), info.Flows.Rules
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("not all flows get into the NIC: %+v", info.Flows)
+			nodes, err := d.nodes(ctx)
+			return errors.Join(fmt.Errorf("not all flows get into the NIC: %+v; %v", info.Flows, nodes), err)
 		}
 		rules = info.Flows.Rules
 		time.Sleep(time.Millisecond)

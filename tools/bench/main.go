@@ -44,7 +44,7 @@ func run() error {
 	sinkTime := flag.Duration("sink-time", 2*time.Second, "how long copies are sent to the sink in each try")
 	sinkRate := flag.Int("sink-rate", 0, "the most copies per second that are tried at the sink; 0 is no limit")
 	many := flag.Int("many", 1_000_000, "flows in the table, where there are many")
-	offloads := flag.Int("offloads", 4_000, "flows to put into the NIC: a few times as many packet buffers are what its far side has")
+	offloads := flag.Int("offloads", 2_000, "flows to put into the NIC: a few times as many packet buffers are what its far side has")
 	output := flag.String("o", "build/bench.json", "where to write the figures; the picture goes beside them")
 	child := flag.String("child", "", "insert rules of this shape, say how long it took, and end (what the program starts itself for)")
 	way := flag.String("way", create, "the child's way to insert rules")
