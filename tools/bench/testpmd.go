@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -24,7 +26,7 @@ func macswap(ctx context.Context, args []string, mbufs int, warmUp, time time.Du
 		fmt.Sprintf("--total-num-mbufs=%d", mbufs), fmt.Sprintf("--burst=%d", burst))
 	cmd := exec.CommandContext(ctx, "dpdk-testpmd", args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	var out bytes.Buffer
+	var out output
 	cmd.Stdout, cmd.Stderr = &out, &out
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -33,9 +35,9 @@ func macswap(ctx context.Context, args []string, mbufs int, warmUp, time time.Du
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	script(stdin, warmUp, time)
+	script(stdin, &out, warmUp, time)
 	if err := cmd.Wait(); err != nil {
-		return 0, fmt.Errorf("dpdk-testpmd: %w: %s", err, out.Bytes())
+		return 0, fmt.Errorf("dpdk-testpmd: %w: %s", err, out.String())
 	}
 	var rate float64
 	for _, m := range throughput.FindAllStringSubmatch(out.String(), -1) {
@@ -44,19 +46,53 @@ func macswap(ctx context.Context, args []string, mbufs int, warmUp, time time.Du
 		}
 	}
 	if rate == 0 {
-		return 0, fmt.Errorf("dpdk-testpmd has forwarded nothing: %s", out.Bytes())
+		return 0, fmt.Errorf("dpdk-testpmd has forwarded nothing: %s", out.String())
 	}
 	return rate, nil
 }
 
-// script types the commands. Should testpmd have ended, it says why.
-func script(stdin io.WriteCloser, warmUp, measured time.Duration) {
-	for _, step := range []struct {
+// script types the commands, each when testpmd asks for it. Should testpmd have ended, it says why.
+func script(stdin io.WriteCloser, out *output, warmUp, measured time.Duration) {
+	for i, step := range []struct {
 		command string
 		wait    time.Duration
 	}{{"start", warmUp}, {"show port stats all", measured}, {"show port stats all", 0}, {"quit", 0}} {
+		out.waitFor(prompt, i+1)
 		fmt.Fprintln(stdin, step.command)
 		time.Sleep(step.wait)
 	}
 	stdin.Close()
+}
+
+const (
+	prompt        = "testpmd> "
+	promptTimeout = 20 * time.Second
+)
+
+// output is what a program has written so far.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+// String returns everything.
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// waitFor waits until text was written n times, or for long enough.
+func (o *output) waitFor(text string, n int) {
+	deadline := time.Now().Add(promptTimeout)
+	for strings.Count(o.String(), text) < n && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+	}
 }
