@@ -30,8 +30,8 @@ type control struct {
 
 	Page        answerTime `json:"flow_list_page_of_1000"`
 	Filtered    answerTime `json:"flow_list_filtered_answer"` // one flow of all fits
-	Walk        float64 `json:"flow_list_filtered_walk_seconds"`
-	Undisturbed float64 `json:"packet_rate_while_listing"` // as a part of that without
+	Walk        float64    `json:"flow_list_filtered_walk_seconds"`
+	Undisturbed float64    `json:"packet_rate_while_listing"` // as a part of that without
 
 	Offloads    int     `json:"offloaded_flows"`
 	OffloadRate float64 `json:"offloaded_flows_per_second"` // first packet to rule in the NIC
