@@ -41,7 +41,8 @@ func TestStuckWorker(t *testing.T) {
 	port, err := graphtest.NewPort("stuck", 1, pool)
 	require.NoError(t, err)
 	n, err := Create(Config{
-		Name: "stuck", Ports: []Port{{ID: port.ID, Name: "stuck", VF: true}}, Workers: []int{1}, FlowCapacity: 64, Pool: pool.Ptr(),
+		Name: "stuck", Ports: []Port{{ID: port.ID, Name: "stuck", VF: true}}, Workers: []int{1}, FlowCapacity: 64,
+		PuntRate: 1, PuntBurst: 1, Pool: pool.Ptr(),
 	})
 	require.NoError(t, err)
 	defer n.Free()
