@@ -15,6 +15,7 @@ import (
 	"dpservice/test/topology"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 func needRoot(t *testing.T) {
@@ -155,4 +156,33 @@ func TestUntil(t *testing.T) {
 	err := topology.Until(short, func() error { return gone })
 	require.ErrorIs(t, err, gone)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
+// A socket in a namespace costs no process its life, whichever threads have started them.
+func TestPacketSocketsLeaveProcesses(t *testing.T) {
+	needRoot(t)
+	n, err := topology.NewNetwork(1)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, n.Close()) }()
+	vm := n.Guests()[0]
+	var processes []*topology.Process
+	for range 50 {
+		started := make(chan error)
+		go func() {
+			p, err := n.Sink.Start("sleep", "1000")
+			processes = append(processes, p)
+			started <- err
+		}()
+		require.NoError(t, <-started)
+		fd, err := vm.PacketSocket("eth0")
+		require.NoError(t, err)
+		require.NoError(t, unix.Close(fd))
+	}
+	for _, p := range processes {
+		select {
+		case <-p.Done():
+			require.Fail(t, "a process has ended")
+		default:
+		}
+	}
 }

@@ -33,22 +33,32 @@ func (n *Namespace) PacketSocket(device string) (fd int, err error) {
 	return fd, nil
 }
 
-// inside runs do on a thread that is in the namespace, and ends with it.
+// inside runs do on a thread that is in the namespace meanwhile. The thread must not end: the processes that it has started
+// would be killed with it, by their death signal.
 func (n *Namespace) inside(do func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread is of no use to others
-		done <- func() error {
-			ns, err := os.Open(filepath.Join("/run/netns", n.Name))
-			if err != nil {
-				return err
-			}
-			defer ns.Close()
-			if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-				return err
-			}
-			return do()
-		}()
-	}()
-	return <-done
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer home.Close()
+	err = n.enter(do)
+	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
+		panic(fmt.Sprintf("a thread is lost in %s: %v", n.Name, back))
+	}
+	return err
+}
+
+// enter takes the thread into the namespace, and runs do there.
+func (n *Namespace) enter(do func() error) error {
+	ns, err := os.Open(filepath.Join("/run/netns", n.Name))
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	return do()
 }
