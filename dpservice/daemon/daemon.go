@@ -170,6 +170,9 @@ func (d *daemon) setBaseRules() (err error) {
 	if err != nil {
 		return err
 	}
+	if err := d.nic.LastHop(); err != nil {
+		d.log.Warn("guests are not told that the TTL of an offloaded flow's packet is used up: the NIC takes no rule for it", "err", err)
+	}
 	d.rules = ruleset.New(d.nic)
 	d.ending.add("remove the rules", d.rules.Clear)
 	return d.rules.Apply(d.nic.BaseRules())

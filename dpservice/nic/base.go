@@ -36,7 +36,7 @@ func ipInIP() [][]rteflow.Item {
 	}
 }
 
-// BaseRules are the operations that add the rules of the default group.
+// BaseRules are the operations that add the rules that stand whatever the flows are.
 func (n *NIC) BaseRules() []ruleset.Op {
 	var ops []ruleset.Op
 	for _, p := range n.ports {
@@ -47,8 +47,31 @@ func (n *NIC) BaseRules() []ruleset.Op {
 				Actions: []rteflow.Action{rteflow.Jump{Group: GroupVNET}},
 			}))
 		}
+		if n.lastHop == nil {
+			ops = append(ops, n.lastHopRules(p)...)
+		}
 	}
 	return append(ops, n.receiveRules()...)
+}
+
+// noHopLeft is how a TTL of 0 or 1 is matched.
+var noHopLeft = rteflow.Masked[uint8](0, 0xfe)
+
+// lastHopRules keep a guest's packets that have no hop left from the flows' rules: the software tells the sender. From the
+// wire, the hop was counted by the sending hypervisor.
+func (n *NIC) lastHopRules(p port.Port) []ruleset.Op {
+	if p.Role != port.VF {
+		return nil
+	}
+	var ops []ruleset.Op
+	for i, ip := range []rteflow.Item{rteflow.IPv4{TTL: noHopLeft}, rteflow.IPv6{HopLimit: noHopLeft}} {
+		ops = append(ops, ruleset.Add(p.ID, fmt.Sprintf("base/last_hop/%d", i), rteflow.Rule{
+			Attr:    rteflow.Attr{Group: GroupVNET, Priority: lastHopPriority, Transfer: true},
+			Pattern: []rteflow.Item{n.PortItem(p.ID), rteflow.Eth{}, ip},
+			Actions: []rteflow.Action{rteflow.Jump{Group: GroupSoftware}},
+		}))
+	}
+	return ops
 }
 
 // receiveRules hand what is encapsulated, and found no flow's rule, to the software, also where the kernel shares the

@@ -14,14 +14,22 @@ import (
 )
 
 // The groups of the transfer domain: every packet enters Default; a port's base rules send it on to VNET, where the
-// flows' rules are. In between there is a group for captures.
+// flows' rules are. In between there is a group for captures. Software has no rules: what is sent there matches none, and
+// so comes to the port's RX queue.
 const (
-	GroupDefault = 0
-	GroupVNET    = 2
+	GroupDefault  = 0
+	GroupVNET     = 2
+	GroupSoftware = 3
 )
 
-// BasePriority is the priority of the base rules. It leaves room for rules that precede them.
+// BasePriority is the priority of the base rules in GroupDefault. It leaves room for rules that precede them.
 const BasePriority = 1
+
+// The priorities in GroupVNET: what no flow's rule may take comes first.
+const (
+	lastHopPriority = 0
+	FlowPriority    = 1
+)
 
 // Driver is the part of package rteflow that a NIC needs. RTEFlow is the real one.
 type Driver interface {
@@ -51,6 +59,7 @@ type NIC struct {
 	proxies map[uint16]uint16 // by port id
 	item    bool              // the driver takes the item represented_port
 	action  bool              // and the action
+	lastHop error             // why it does not take lastHopRules
 
 	mu  sync.Mutex
 	via map[created]uint16 // the port a standing transfer rule was created through
@@ -96,7 +105,11 @@ func Probe(driver Driver, ports []port.Port) (*NIC, error) {
 		n.ports = append(n.ports, p)
 		n.proxies[p.ID] = proxy
 	}
-	return n, n.probeNames()
+	if err := n.probeNames(); err != nil {
+		return nil, err
+	}
+	n.lastHop = n.probeLastHop()
+	return n, nil
 }
 
 func inSwitchdev(uplink port.Port) error {
@@ -133,6 +146,21 @@ func (n *NIC) probeNames() error {
 	}
 	return nil
 }
+
+func (n *NIC) probeLastHop() error {
+	for _, p := range n.ports {
+		for _, op := range n.lastHopRules(p) {
+			if err := n.Validate(op.Port, op.Rule); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// LastHop is nil if the NIC leaves to the software the packets of guests that have no hop left, or says why it cannot. Then
+// it forwards those of offloaded flows, with a TTL of 0.
+func (n *NIC) LastHop() error { return n.lastHop }
 
 // probe leaves *current true if a rule with the current name passes, and else false if one with the older name does.
 func probe(current *bool, rule func() rteflow.Rule, try func(rteflow.Rule) error) error {

@@ -124,7 +124,8 @@ func TestBaseRules(t *testing.T) {
 	require.NoError(t, err)
 	transfer := rteflow.Attr{Group: 0, Priority: 1, Transfer: true}
 	ingress := rteflow.Attr{Group: 0, Priority: 1, Ingress: true}
-	jump := []rteflow.Action{rteflow.Jump{Group: 2}}
+	first, used := rteflow.Attr{Group: 2, Priority: 0, Transfer: true}, rteflow.Masked[uint8](0, 0xfe)
+	jump, software := []rteflow.Action{rteflow.Jump{Group: 2}}, []rteflow.Action{rteflow.Jump{Group: 3}}
 	queue := []rteflow.Action{rteflow.Queue{Index: 0}}
 	ipip, ip6ip := rteflow.IPv6{Proto: rteflow.Is[uint8](4)}, rteflow.IPv6{Proto: rteflow.Is[uint8](41)}
 	pf, vf := rteflow.RepresentedPort{Port: 10}, rteflow.RepresentedPort{Port: 12}
@@ -132,12 +133,33 @@ func TestBaseRules(t *testing.T) {
 		ruleset.Add(10, "base/0", rteflow.Rule{Attr: transfer, Pattern: []rteflow.Item{pf, rteflow.Eth{}, ipip}, Actions: jump}),
 		ruleset.Add(10, "base/1", rteflow.Rule{Attr: transfer, Pattern: []rteflow.Item{pf, rteflow.Eth{}, ip6ip}, Actions: jump}),
 		ruleset.Add(12, "base/0", rteflow.Rule{Attr: transfer, Pattern: []rteflow.Item{vf, rteflow.Eth{}}, Actions: jump}),
+		ruleset.Add(12, "base/last_hop/0", rteflow.Rule{Attr: first, Pattern: []rteflow.Item{vf, rteflow.Eth{}, rteflow.IPv4{TTL: used}}, Actions: software}),
+		ruleset.Add(12, "base/last_hop/1", rteflow.Rule{Attr: first, Pattern: []rteflow.Item{vf, rteflow.Eth{}, rteflow.IPv6{HopLimit: used}}, Actions: software}),
 		ruleset.Add(10, "base/receive/0", rteflow.Rule{Attr: ingress, Pattern: []rteflow.Item{rteflow.Eth{}, ipip}, Actions: queue}),
 		ruleset.Add(10, "base/receive/1", rteflow.Rule{Attr: ingress, Pattern: []rteflow.Item{rteflow.Eth{}, ip6ip}, Actions: queue}),
 	}, n.BaseRules(), "no rules for ports of another switch domain, or none")
 	assert.True(t, n.Has(12))
 	assert.False(t, n.Has(11))
 	assert.False(t, n.Has(13))
+}
+
+// Without rules for the TTL, the NIC is used as far as it goes.
+func TestLastHopRulesAreRefused(t *testing.T) {
+	driver := &fakeDriver{}
+	n, err := Probe(driver, testPorts())
+	require.NoError(t, err)
+	require.NoError(t, n.LastHop())
+	all := len(n.BaseRules())
+
+	driver.refuse(func(i rteflow.Item, _ rteflow.Action) bool {
+		ip, ok := i.(rteflow.IPv6)
+		return ok && ip.HopLimit != nil
+	})
+	n, err = Probe(driver, testPorts())
+	require.NoError(t, err)
+	require.ErrorIs(t, n.LastHop(), syscall.ENOTSUP)
+	require.NoError(t, ruleset.New(n).Apply(n.BaseRules()))
+	require.Len(t, n.BaseRules(), all-2)
 }
 
 func TestTransferRulesGoThroughTheProxy(t *testing.T) {

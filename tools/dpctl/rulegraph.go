@@ -98,7 +98,7 @@ func (b ruleBox) id() string { return fmt.Sprintf("p%d_%s%d", b.port, b.domain, 
 
 // title names the group, as dpservice uses it.
 func (b ruleBox) title() string {
-	names := []string{"DEFAULT", "CAPTURE", "VNET"}
+	names := []string{"DEFAULT", "CAPTURE", "VNET", "SOFTWARE"}
 	if b.domain == "transfer" && int(b.group) < len(names) {
 		return fmt.Sprintf("%s (group %d)", names[b.group], b.group)
 	}

@@ -64,9 +64,15 @@ func TestRuleGraph(t *testing.T) {
 
 // A group that rules lead to is drawn also when nothing stands in it.
 func TestRuleGraphOfAnEmptyGroup(t *testing.T) {
-	dot := drawRules(captured(0)[1:2], 8)
+	rules := captured(0)[1:2]
+	rules = append(rules, api.Rule{Name: "base/last_hop/0", Port: "vf0", PortID: 2, Domain: "transfer", Group: 2,
+		Pattern: "represented_port ethdev_port_id is 2 / eth / ipv4 ttl spec 0 ttl mask 254", Actions: "jump group 3 / end"})
+	dot := drawRules(rules, 8)
 	assert.Contains(t, dot, "p2_transfer0:r0 -> p2_transfer2;")
 	assert.Contains(t, dot, "<B>VNET (group 2)</B>")
+	assert.Contains(t, dot, "p2_transfer2:r0 -> p2_transfer3;")
+	assert.Contains(t, dot, "<B>SOFTWARE (group 3)</B>")
+	assert.Contains(t, dot, `p2_transfer3 -> sw2 [style=dotted, label="no match"];`)
 	assert.NotContains(t, dot, "CAPTURE")
 	assert.Equal(t, 3, strings.Count(drawRules(nil, 8), ";"), "no rules, no boxes")
 }
