@@ -32,8 +32,9 @@ type Config struct {
 	Capture  Capture    `yaml:"capture"`
 	Guests   Guests     `yaml:"guests"`
 	SlowPath SlowPath   `yaml:"slow_path"`
-	Metrics  Listen     `yaml:"metrics"` // where Prometheus finds them; zero: nowhere
-	Mbufs    int        `yaml:"mbufs"`   // packet buffers, shared by all ports
+	Metrics  Listen     `yaml:"metrics"`   // where Prometheus finds them; zero: nowhere
+	Mbufs    int        `yaml:"mbufs"`     // packet buffers, shared by all ports
+	MbufSize int        `yaml:"mbuf_size"` // bytes of a frame that a packet buffer holds at least
 	LogLevel slog.Level `yaml:"log_level"`
 }
 
@@ -207,6 +208,9 @@ const (
 	maxBurst = 1024
 )
 
+// maxMbufSize leaves room for a headroom within what DPDK counts in 16 bits.
+const maxMbufSize = 65407
+
 // validate reports everything that is wrong with cfg at once.
 func (c *Config) validate() error {
 	var errs []error
@@ -238,6 +242,7 @@ func (c *Config) validate() error {
 		"capture.max_interfaces %d is not in 1..4096", c.Capture.MaxInterfaces)
 	check(c.Capture.MaxRules >= 1 && c.Capture.MaxRules <= 256, "capture.max_rules %d is not in 1..256", c.Capture.MaxRules)
 	check(c.Mbufs >= 1024, "mbufs %d is fewer than 1024", c.Mbufs)
+	check(c.MbufSize >= 0 && c.MbufSize <= maxMbufSize, "mbuf_size %d is not in 0..%d", c.MbufSize, maxMbufSize)
 	return errors.Join(errs...)
 }
 

@@ -77,6 +77,7 @@ flows: {capacity: 1000, max_offload: 10, timeout: 2s, timeouts: {tcp_new: 3s, tc
 guests: {dns: ["10.0.0.53", "fd00::53"], mtu: 1400, lease_time: 1h}
 slow_path: {rate: 50, burst: 5}
 mbufs: 4096
+mbuf_size: 9000
 metrics: "[::1]:9464"
 log_level: warn
 `, nil, nil)
@@ -92,6 +93,7 @@ log_level: warn
 	assert.Equal(t, Guests{DNS: dns, MTU: 1400, LeaseTime: time.Hour}, cfg.Guests)
 	assert.Equal(t, SlowPath{Rate: 50, Burst: 5}, cfg.SlowPath)
 	assert.Equal(t, 4096, cfg.Mbufs)
+	assert.Equal(t, 9000, cfg.MbufSize)
 	assert.Equal(t, Listen{"tcp", "[::1]:9464"}, cfg.Metrics)
 	assert.Equal(t, slog.LevelWarn, cfg.LogLevel)
 }
@@ -144,6 +146,7 @@ func TestErrorsNameTheCulprit(t *testing.T) {
 		"no rate":            {text: demo, args: []string{"--slow-path-rate=0"}, want: "slow_path.rate"},
 		"large burst":        {text: demo, args: []string{"--slow-path-burst=1025"}, want: "slow_path.burst"},
 		"no mbufs":           {text: demo, args: []string{"--mbufs=1"}, want: "mbufs"},
+		"huge mbufs":         {text: demo, args: []string{"--mbuf-size=65408"}, want: "mbuf_size"},
 		"no capacity":        {text: demo, args: []string{"--flow-capacity=0"}, want: "flows.capacity"},
 		"bad offload":        {text: demo, args: []string{"--offload=maybe"}, want: "--offload"},
 		"metrics for all":    {text: demo + "metrics: 0.0.0.0:9464\n", want: `"0.0.0.0:9464" is not a loopback address`},

@@ -98,6 +98,10 @@ var settings = []setting{
 		c.Mbufs, err = strconv.Atoi(v)
 		return err
 	}},
+	{"mbuf-size", "`bytes` of a frame that a packet buffer holds at least", func(c *Config, v string) (err error) {
+		c.MbufSize, err = strconv.Atoi(v)
+		return err
+	}},
 	{"log-level", "`level`: debug, info, warn or error", func(c *Config, v string) error {
 		return c.LogLevel.UnmarshalText([]byte(v))
 	}},

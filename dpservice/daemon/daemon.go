@@ -36,9 +36,11 @@ const (
 // mbufCache is how many packet buffers each lcore keeps to itself.
 const mbufCache = 256
 
-// frameOverhead is what a packet buffer has room for beside a frame's payload: headroom and the Ethernet header with
-// two VLAN tags.
-const frameOverhead = 128 + 14 + 8
+// What a packet buffer has room for beside a frame's payload: the headroom, and an Ethernet header with two VLAN tags.
+const (
+	headroom      = 128
+	frameOverhead = headroom + 14 + 8
+)
 
 // ipv6Header is the length of the outer header between hypervisors.
 const ipv6Header = 40
@@ -133,7 +135,7 @@ func (d *daemon) findPorts() (err error) {
 }
 
 func (d *daemon) makePool() (err error) {
-	room := mempool.DataRoom
+	room := max(mempool.DataRoom, headroom+d.cfg.MbufSize)
 	for _, p := range d.ports.List() {
 		room = max(room, int(p.MTU)+frameOverhead)
 	}

@@ -27,15 +27,21 @@ func (b *bench) says(from *topology.Guest, words string, args ...string) {
 	})
 }
 
+// setWireMTU changes the MTU of all wires before there is a daemon on them.
+func setWireMTU(t *testing.T, n *topology.Network, mtu int) {
+	t.Helper()
+	for _, h := range n.Hypervisors {
+		require.NoError(t, h.IP(fmt.Sprintf("link set wire0 mtu %d", mtu), fmt.Sprintf("link set wire1 mtu %d", mtu)))
+		require.NoError(t, n.Router.IP(fmt.Sprintf("link set %s mtu %d", h.RouterLink, mtu)))
+	}
+}
+
 // TestRouterErrors looks with ping at what the gateway tells guests about packets that go nowhere, or do not fit: on the
 // way out of this hypervisor, and, through the tunnel, of another.
 func TestRouterErrors(t *testing.T) {
 	const wireMTU, smallMTU, room = 1400, 1320, 1400 - 40
 	ctx, n := newNetwork(t, 2, 1)
-	for _, h := range n.Hypervisors {
-		require.NoError(t, h.IP(fmt.Sprintf("link set wire0 mtu %d", wireMTU), fmt.Sprintf("link set wire1 mtu %d", wireMTU)))
-		require.NoError(t, n.Router.IP(fmt.Sprintf("link set %s mtu %d", h.RouterLink, wireMTU)))
-	}
+	setWireMTU(t, n, wireMTU)
 	require.NoError(t, n.Hypervisors[0].IP(fmt.Sprintf("link set guest1 mtu %d", smallMTU)))
 	require.NoError(t, n.Hypervisors[0].Guests[1].IP(fmt.Sprintf("link set eth0 mtu %d", smallMTU)))
 	b := startBench(ctx, t, n, topology.DaemonConfig{NoOffload: true})

@@ -41,6 +41,7 @@ type DaemonConfig struct {
 	Telemetry   bool          // DPDK's: a socket at which the NIC can be asked, and be told to fail
 	Guests      string        // the configuration's section of this name, in YAML's flow style; empty: none
 	NICArgs     string        // devargs of net_eswitch besides its ports
+	FarSides    string        // the driver of its far sides, net_af_packet or net_pcap; empty: net_af_packet
 	Plain       *PlainPorts   // instead of net_eswitch; there is no offload then
 	Extra       string        // lines that the configuration file ends with
 }

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"testing"
+
+	"dpservice/test/topology"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestGuestsFragments has guests send packets that are larger than their MTU, over a wire with a smaller one: the fragments
+// are cut once more where they have to be, and never forwarded by the NIC.
+//
+// The NIC's far sides are those of net_pcap: net_af_packet puts fragments together, which no card does. That is tried apart, on
+// plain ports that have room for it.
+func TestGuestsFragments(t *testing.T) {
+	tests := map[string]func(h *topology.Hypervisor) topology.DaemonConfig{
+		"offloaded": func(*topology.Hypervisor) topology.DaemonConfig {
+			return topology.DaemonConfig{FarSides: "net_pcap"}
+		},
+		"in software": func(*topology.Hypervisor) topology.DaemonConfig {
+			return topology.DaemonConfig{FarSides: "net_pcap", NoOffload: true}
+		},
+		"put together by the kernel": func(h *topology.Hypervisor) topology.DaemonConfig {
+			p := h.Plain("net_af_packet")
+			for i := range p.EAL {
+				p.EAL[i] += ",framesz=8192,blocksz=8192"
+			}
+			return topology.DaemonConfig{Plain: p, Extra: "mbufs: 4096\nmbuf_size: 8192\n"}
+		},
+	}
+	for name, config := range tests {
+		t.Run(name, func(t *testing.T) {
+			ctx, n := newNetwork(t, 2, 1)
+			setWireMTU(t, n, 1400)
+			b := &bench{t: t, ctx: ctx, net: n, vms: n.Guests()}
+			for _, h := range n.Hypervisors {
+				b.daemons = append(b.daemons, startDaemon(ctx, t, h, config(h)))
+			}
+			b.connect()
+			b.pingInFragments(b.vms[0], b.vms[1])
+			b.pingInFragments(b.vms[0], b.vms[2])
+			b.pingInFragments(b.vms[2], b.vms[1])
+		})
+	}
+}
+
+// pingInFragments sends packets of several fragments, which all are forwarded by software.
+func (b *bench) pingInFragments(from, to *topology.Guest) {
+	b.t.Helper()
+	const size = "4000"
+	for _, address := range []string{to.IPv4.String(), to.IPv6.String()} {
+		b.reach(from, address)
+		before := b.softwareLookups()
+		b.says(from, ", 0% packet loss", "-s", size, address)
+		require.GreaterOrEqual(b.t, b.softwareLookups(), before+4, "the NIC has forwarded fragments")
+	}
+}
