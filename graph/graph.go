@@ -61,6 +61,20 @@ type (
 	EventKind = nodes.EventKind
 	// FlowEvent tells the control side of a flow's beginning or end.
 	FlowEvent = nodes.FlowEvent
+	// Tap copies packets of a port, as the NIC's capture rules do.
+	Tap = nodes.Tap
+	// TapSide says which of a port's packets a tap copies.
+	TapSide = nodes.TapSide
+	// TapRule says whether packets are copied.
+	TapRule = nodes.TapRule
+	// TapCondition is a masked comparison of a field.
+	TapCondition = nodes.TapCondition
+	// TapField is a part of a packet that a tap's rules look at.
+	TapField = nodes.TapField
+	// TapCounters is what a tap has done.
+	TapCounters = nodes.TapCounters
+	// TapCount is packets and bytes.
+	TapCount = nodes.TapCount
 	// NodeStats is what a graph node has done since the start.
 	NodeStats = nodes.NodeStats
 )
@@ -76,6 +90,26 @@ const (
 	StateClosing     = nodes.StateClosing
 	FlowNew          = nodes.FlowNew
 	FlowGone         = nodes.FlowGone
+	TapRX            = nodes.TapRX
+	TapTX            = nodes.TapTX
+	TapEthDst        = nodes.TapEthDst
+	TapEthSrc        = nodes.TapEthSrc
+	TapTagged        = nodes.TapTagged
+	TapEtherType     = nodes.TapEtherType
+	TapVLANTCI       = nodes.TapVLANTCI
+	TapVLANType      = nodes.TapVLANType
+	TapProto         = nodes.TapProto
+	TapTOS           = nodes.TapTOS
+	TapTTL           = nodes.TapTTL
+	TapFragment      = nodes.TapFragment
+	TapSrc           = nodes.TapSrc
+	TapDst           = nodes.TapDst
+	TapL4            = nodes.TapL4
+	TapSrcPort       = nodes.TapSrcPort
+	TapDstPort       = nodes.TapDstPort
+	TapTCPFlags      = nodes.TapTCPFlags
+	TapICMPType      = nodes.TapICMPType
+	TapICMPCode      = nodes.TapICMPCode
 )
 
 // Config is what a Graph is made of.
@@ -265,6 +299,39 @@ func (g *Graph) DeleteRoute(vni uint32, p netip.Prefix) error {
 // SetUplink sets or changes the addressing of an uplink. Encapsulated packets leave by uplink 0.
 func (g *Graph) SetUplink(u Uplink) error {
 	return g.change(fmt.Sprintf("set uplink, port %d", u.Port), func() error { return g.n.SetUplink(u) })
+}
+
+// SetTap begins to copy a port's packets, or goes on by other rules from the next packet on: none is copied by both, or by
+// neither. A tap replaces that of its port and side, and its counters start at 0.
+//
+// ErrNotFound: no such port. ErrInvalid: the tap is not as its documentation says. After ErrTimeout some workers may have
+// the new tap: RemoveTap ends it.
+func (g *Graph) SetTap(t Tap) error {
+	return g.change(fmt.Sprintf("set tap, port %d", t.Port), func() error { return g.n.SetTap(t) })
+}
+
+// RemoveTap ends copying and returns the tap's last counters: nothing is counted or copied afterwards. ErrNotFound: there
+// is no tap.
+func (g *Graph) RemoveTap(port uint16, side TapSide) (c TapCounters, err error) {
+	err = g.change(fmt.Sprintf("remove tap, port %d", port), func() error {
+		c, err = g.n.RemoveTap(port, side)
+		return err
+	})
+	return c, err
+}
+
+// TapCounters returns the counters of a tap. ErrNotFound: there is none.
+func (g *Graph) TapCounters(port uint16, side TapSide) (TapCounters, error) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.n == nil {
+		return TapCounters{}, fmt.Errorf("graph: counters of a tap: %w", ErrClosed)
+	}
+	c, err := g.n.TapCounters(port, side)
+	if err != nil {
+		return TapCounters{}, fmt.Errorf("graph: counters of the tap, port %d: %w", port, err)
+	}
+	return c, nil
 }
 
 func is6(a netip.Addr) bool { return a.Is6() && !a.Is4In6() }

@@ -137,6 +137,15 @@ test_port_send_burst(struct test_port *port, uint16_t queue, const uint8_t *byte
 	return -ENOBUFS;
 }
 
+static void
+gather(const struct rte_mbuf *m, uint8_t *buf)
+{
+	for (; m != NULL; m = m->next) {
+		memcpy(buf, rte_pktmbuf_mtod(m, void *), m->data_len);
+		buf += m->data_len;
+	}
+}
+
 int
 test_port_receive(struct test_port *port, uint16_t queue, uint8_t *buf, uint32_t size)
 {
@@ -146,10 +155,10 @@ test_port_receive(struct test_port *port, uint16_t queue, uint8_t *buf, uint32_t
 	if (rte_ring_dequeue(port->from_graph[queue], (void **)&m) < 0)
 		return -EAGAIN;
 	len = rte_pktmbuf_pkt_len(m);
-	if (m->nb_segs != 1 || (uint32_t)len > size)
+	if ((uint32_t)len > size)
 		len = -EMSGSIZE;
 	else
-		memcpy(buf, rte_pktmbuf_mtod(m, void *), len);
+		gather(m, buf);
 	rte_pktmbuf_free(m);
 	return len;
 }

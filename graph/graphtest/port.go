@@ -9,6 +9,7 @@ package graphtest
 #cgo CFLAGS: -DALLOW_EXPERIMENTAL_API -Wall -Wextra -Werror
 #cgo LDFLAGS: -lrte_net_ring
 #include <stdlib.h>
+#include <rte_malloc.h>
 #include "port.h"
 */
 import "C"
@@ -92,4 +93,13 @@ func (p *Port) Fill(queue int) (int, error) {
 // Available is the number of a pool's buffers that nobody holds.
 func Available(pool *mempool.Pool) int {
 	return int(C.rte_mempool_avail_count((*C.struct_rte_mempool)(pool.Ptr())))
+}
+
+// HeapInUse is the number of bytes that are allocated in DPDK's heap.
+func HeapInUse() int {
+	var stats C.struct_rte_malloc_socket_stats
+	if C.rte_malloc_get_socket_stats(0, &stats) < 0 {
+		return -1
+	}
+	return int(stats.heap_allocsz_bytes)
 }

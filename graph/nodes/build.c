@@ -8,6 +8,7 @@
 #include <rte_errno.h>
 
 #include "node.h"
+#include "tap.h"
 
 /* The nodes that lead to the ports' tx nodes: how many other edges they have before. */
 static const struct {
@@ -22,7 +23,7 @@ node_name(char *name, const char *parent, const struct port *port)
 	snprintf(name, RTE_NODE_NAMESIZE, "%s-%s", parent, port->name);
 }
 
-/* The port's own rx or tx node; one left from an earlier graph is as good as new. */
+/* The port's own node of this kind; one left from an earlier graph is as good as new. */
 static rte_node_t
 clone_for_port(const char *parent, const struct port *port)
 {
@@ -36,33 +37,102 @@ clone_for_port(const char *parent, const struct port *port)
 	return rte_node_clone(rte_node_from_name(parent), port->name);
 }
 
-static int
-clone_nodes(const struct port *port)
-{
-	const char *next = port->vf ? "classify_guest" : "classify_wire";
-	rte_node_t rx = clone_for_port("rx", port), tx = clone_for_port("tx", port);
+/* Names of nodes, for edges. */
+struct names {
+	char text[RTE_MAX_ETHPORTS + TAP_NEXT_OUT][RTE_NODE_NAMESIZE];
+	const char *list[RTE_MAX_ETHPORTS + TAP_NEXT_OUT];
+	uint16_t count;
+};
 
-	if (rx == RTE_NODE_ID_INVALID || tx == RTE_NODE_ID_INVALID)
-		return -rte_errno;
-	return rte_node_edge_update(rx, 0, &next, 1) == 0 ? -rte_errno : 0;
+static void
+add_name(struct names *n, const char *name)
+{
+	snprintf(n->text[n->count], RTE_NODE_NAMESIZE, "%s", name);
+	n->list[n->count] = n->text[n->count];
+	n->count++;
 }
 
-/* Edges left from a graph with other ports are cut first. */
+static void
+add_port_name(struct names *n, const char *parent, const struct port *port)
+{
+	char name[RTE_NODE_NAMESIZE];
+
+	node_name(name, parent, port);
+	add_name(n, name);
+}
+
+/* Give a node edges behind its first ones. Those left from a graph with other ports are cut first. */
+static int
+add_edges(rte_node_t id, uint16_t first, struct names *to)
+{
+	if (rte_node_edge_count(id) > first && rte_node_edge_shrink(id, first) == RTE_EDGE_ID_INVALID)
+		return -rte_errno;
+	return rte_node_edge_update(id, first, to->list, to->count) == 0 ? -rte_errno : 0;
+}
+
+/* A tap's copies leave by an uplink. */
+static int
+clone_tap(const struct dataplane *dp, const char *parent, const struct port *port, const char *on)
+{
+	rte_node_t id = clone_for_port(parent, port);
+	struct names to = {0};
+	uint16_t i;
+
+	if (id == RTE_NODE_ID_INVALID)
+		return -rte_errno;
+	add_name(&to, on);
+	add_name(&to, "drop_copy_too_big");
+	for (i = 0; i < dp->nb_ports; i++)
+		if (!dp->ports[i].vf)
+			add_port_name(&to, "tx", &dp->ports[i]);
+	return add_edges(id, TAP_NEXT_ON, &to);
+}
+
+static int
+clone_rx(const struct dataplane *dp, const struct port *port)
+{
+	const char *classify = port->vf ? "classify_guest" : "classify_wire";
+	rte_node_t rx = clone_for_port("rx", port);
+	struct names to = {0};
+	int rc;
+
+	if (rx == RTE_NODE_ID_INVALID)
+		return -rte_errno;
+	rc = clone_tap(dp, "tap_rx", port, classify);
+	if (rc < 0)
+		return rc;
+	add_name(&to, classify);
+	add_port_name(&to, "tap_rx", port);
+	return add_edges(rx, RX_NEXT_CLASSIFY, &to);
+}
+
+static int
+clone_tx(const struct dataplane *dp, const struct port *port)
+{
+	rte_node_t tx = clone_for_port("tx", port);
+	struct names to = {0};
+	int rc;
+
+	if (tx == RTE_NODE_ID_INVALID)
+		return -rte_errno;
+	if (!port->vf)
+		return 0;
+	rc = clone_tap(dp, "tap_tx", port, "drop_tx");
+	if (rc < 0)
+		return rc;
+	add_port_name(&to, "tap_tx", port);
+	return add_edges(tx, TX_NEXT_TAP, &to);
+}
+
 static int
 lead_to_tx(const struct dataplane *dp, const char *from, uint16_t static_edges)
 {
-	char names[RTE_MAX_ETHPORTS][RTE_NODE_NAMESIZE];
-	rte_node_t id = rte_node_from_name(from);
-	const char *nexts[RTE_MAX_ETHPORTS];
+	struct names to = {0};
 	uint16_t i;
 
-	for (i = 0; i < dp->nb_ports; i++) {
-		node_name(names[i], "tx", &dp->ports[i]);
-		nexts[i] = names[i];
-	}
-	if (rte_node_edge_count(id) > static_edges && rte_node_edge_shrink(id, static_edges) == RTE_EDGE_ID_INVALID)
-		return -rte_errno;
-	return rte_node_edge_update(id, static_edges, nexts, dp->nb_ports) == 0 ? -rte_errno : 0;
+	for (i = 0; i < dp->nb_ports; i++)
+		add_port_name(&to, "tx", &dp->ports[i]);
+	return add_edges(rte_node_from_name(from), static_edges, &to);
 }
 
 int
@@ -72,7 +142,9 @@ build_nodes(const struct dataplane *dp)
 	int rc;
 
 	for (i = 0; i < dp->nb_ports; i++) {
-		rc = clone_nodes(&dp->ports[i]);
+		rc = clone_rx(dp, &dp->ports[i]);
+		if (rc == 0)
+			rc = clone_tx(dp, &dp->ports[i]);
 		if (rc < 0)
 			return rc;
 	}
@@ -84,27 +156,40 @@ build_nodes(const struct dataplane *dp)
 	return 0;
 }
 
+/* The port whose node this is; NULL: all ports'. */
+static const struct port *
+port_of(const struct dataplane *dp, const char *node)
+{
+	const char *name = strchr(node, '-');
+	uint16_t i;
+
+	for (i = 0; name != NULL && i < dp->nb_ports; i++)
+		if (strcmp(name + 1, dp->ports[i].name) == 0)
+			return &dp->ports[i];
+	return NULL;
+}
+
 /* Tell every node of the graph whose it is, and those of a port which. */
 static void
 bind_nodes(struct worker *w)
 {
-	const struct dataplane *dp = w->dp;
-	char rx[RTE_NODE_NAMESIZE], tx[RTE_NODE_NAMESIZE];
+	const struct port *port;
 	struct rte_node *node;
 	rte_graph_off_t off;
 	rte_node_t count;
-	uint16_t i;
 
 	rte_graph_foreach_node(count, off, w->graph, node) {
 		struct node_ctx *ctx = node_ctx(node);
 
 		*ctx = (struct node_ctx){.w = w, .queue = w->index};
-		for (i = 0; i < dp->nb_ports; i++) {
-			node_name(rx, "rx", &dp->ports[i]);
-			node_name(tx, "tx", &dp->ports[i]);
-			if (strcmp(node->name, rx) == 0 || strcmp(node->name, tx) == 0)
-				ctx->port = dp->ports[i].id;
-		}
+		port = port_of(w->dp, node->name);
+		if (port == NULL)
+			continue;
+		ctx->port = port->id;
+		if (strncmp(node->name, "rx-", strlen("rx-")) == 0)
+			w->tap_points[port->id][TAP_RX] = ctx;
+		else if (strncmp(node->name, "tx-", strlen("tx-")) == 0)
+			w->tap_points[port->id][TAP_TX] = ctx;
 	}
 }
 

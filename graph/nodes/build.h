@@ -5,7 +5,7 @@
 
 #include "dataplane.h"
 
-/* Clone rx and tx for the ports, and lead the forwarding nodes to them. What it makes is DPDK's for good; it is used
+/* Clone rx, tx and the taps for the ports, and lead the forwarding nodes to them. What it makes is DPDK's for good; it is used
  * again when a graph with the same ports is built. */
 int build_nodes(const struct dataplane *dp);
 /* Create the worker's graph of these nodes. */

@@ -49,6 +49,7 @@ check_conf(const struct dataplane_conf *conf)
 static void
 worker_free(struct worker *w)
 {
+	taps_free(w);
 	build_destroy(w);
 	rte_ring_free(w->requests);
 	tables_free(w);
@@ -406,21 +407,10 @@ dataplane_delete_flow(struct dataplane *dp, uint64_t id)
 
 /* ---- packets and events ---- */
 
-static const struct port *
-find_port(const struct dataplane *dp, uint16_t id)
-{
-	uint16_t i;
-
-	for (i = 0; i < dp->nb_ports; i++)
-		if (dp->ports[i].id == id)
-			return &dp->ports[i];
-	return NULL;
-}
-
 int
 dataplane_inject(struct dataplane *dp, uint16_t port, const void *frame, uint32_t len)
 {
-	const struct port *p = find_port(dp, port);
+	const struct port *p = port_by_id(dp, port);
 	struct rte_mbuf *m;
 	char *data;
 

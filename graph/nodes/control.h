@@ -47,6 +47,15 @@ int dataplane_set_uplink(struct dataplane *dp, const struct uplink *u);
 int dataplane_set_offloaded(struct dataplane *dp, uint64_t id, bool on);
 int dataplane_delete_flow(struct dataplane *dp, uint64_t id);
 
+/* Copy a port's packets from now on, or by these rules instead. */
+int dataplane_set_tap(struct dataplane *dp, const struct tap_conf *conf, const struct tap_condition *conditions,
+		      uint32_t nb_conditions);
+/* All returned counters are sums over the workers; those of a removed tap are its last. */
+int dataplane_remove_tap(struct dataplane *dp, uint16_t port, uint8_t side, struct tap_counters *out);
+int dataplane_tap_counters(const struct dataplane *dp, uint16_t port, uint8_t side, struct tap_counters *out);
+/* The worker has been stopped. */
+void taps_free(struct worker *w);
+
 int dataplane_inject(struct dataplane *dp, uint16_t port, const void *frame, uint32_t len);
 /* Up to max punted frames, one behind the other in buf; returns their number. */
 uint32_t dataplane_read_punts(struct dataplane *dp, uint8_t *buf, uint32_t size, uint16_t *ports, uint16_t *lens,

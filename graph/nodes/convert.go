@@ -22,12 +22,14 @@ func putString(dst []C.char, s string) {
 	}
 }
 
-// putAddr writes an address's bytes; an invalid one has none.
-func putAddr(dst []C.uint8_t, a netip.Addr) {
-	for i, b := range a.AsSlice() {
+func putBytes(dst []C.uint8_t, src []byte) {
+	for i, b := range src {
 		dst[i] = C.uint8_t(b)
 	}
 }
+
+// putAddr writes an address's bytes; an invalid one has none.
+func putAddr(dst []C.uint8_t, a netip.Addr) { putBytes(dst, a.AsSlice()) }
 
 func asRoute(vni uint32, p netip.Prefix) C.struct_route {
 	r := C.struct_route{vni: C.uint32_t(vni), len: C.uint8_t(p.Bits())}

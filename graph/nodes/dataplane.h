@@ -23,7 +23,10 @@
 #define EVENT_RING 4096u
 #define REQUEST_RING 64u
 
-#define PORT_NAME_SIZE 61u /* a node's name less "rx-" */
+#define PORT_NAME_SIZE 57u /* a node's name less "tap_rx-" */
+
+#define TAP_MAX_RULES 256u
+#define TAP_MAX_HEADER 70u
 
 #define NO_IFACE UINT16_MAX
 #define NO_SLOT UINT16_MAX
@@ -166,6 +169,65 @@ struct uplink {
 	struct rte_ether_addr router_mac; /* zero: unknown */
 };
 
+/* Which of a port's packets a tap copies: those that come in by it, or those that go out. */
+enum tap_side { TAP_RX, TAP_TX, TAP_SIDES };
+
+/* The fields that a tap's rules look at, in the order of Go's. */
+enum tap_field {
+	TAP_ETH_DST,
+	TAP_ETH_SRC,
+	TAP_TAGGED,
+	TAP_ETHER_TYPE,
+	TAP_VLAN_TCI,
+	TAP_VLAN_TYPE,
+	TAP_PROTO,
+	TAP_TOS,
+	TAP_TTL,
+	TAP_FRAGMENT,
+	TAP_SRC,
+	TAP_DST,
+	TAP_L4,
+	TAP_SRC_PORT,
+	TAP_DST_PORT,
+	TAP_TCP_FLAGS,
+	TAP_ICMP_TYPE,
+	TAP_ICMP_CODE,
+	TAP_FIELDS,
+};
+
+/* What a tap is made of. */
+struct tap_conf {
+	uint16_t port;
+	uint16_t out;
+	uint8_t side; /* enum tap_side */
+	bool inner;
+	uint16_t header_len;
+	uint16_t nb_rules;
+	uint8_t header[TAP_MAX_HEADER];
+	bool sample[TAP_MAX_RULES];
+};
+
+/* A field's bytes, which come first, in network order, of the packets that a rule is about. */
+struct tap_condition {
+	uint16_t rule;
+	uint8_t field; /* enum tap_field */
+	uint8_t value[16];
+	uint8_t mask[16];
+};
+
+struct tap_count {
+	uint64_t packets;
+	uint64_t bytes;
+};
+
+/* The first nb_rules of rules count. */
+struct tap_counters {
+	uint16_t nb_rules;
+	uint64_t oversize;
+	uint64_t no_buffer;
+	struct tap_count rules[TAP_MAX_RULES];
+};
+
 /* A DPDK port of the graph. */
 struct port {
 	uint16_t id;
@@ -184,7 +246,19 @@ struct port_state {
 	struct rte_ether_addr mac; /* what a frame for us is addressed to */
 };
 
+struct tap;
+
+/* A tap in the place of another, or either NULL, which the worker has not confirmed in time. */
+struct tap_change {
+	bool pending;
+	uint16_t port;
+	uint8_t side;
+	struct tap *before;
+	struct tap *after;
+};
+
 struct dataplane;
+struct node_ctx;
 
 /* A worker and its tables. Only the worker's thread uses them while it runs; the control side sends it requests. */
 struct worker {
@@ -217,6 +291,10 @@ struct worker {
 	uint64_t (*errors_due)[2];   /* for icmp_*: by interface, and whether the packet came from the wire */
 
 	uint64_t punt_full[RTE_MAX_ETHPORTS]; /* TSC when the port's bucket is full, by DPDK port id */
+
+	struct tap *taps[RTE_MAX_ETHPORTS][TAP_SIDES];            /* by DPDK port id; NULL: nothing is copied */
+	struct node_ctx *tap_points[RTE_MAX_ETHPORTS][TAP_SIDES]; /* of the nodes rx and tx, which lead to the taps */
+	struct tap_change tap_change;                             /* the control side's */
 
 	/* flow table's upkeep */
 	uint32_t first_free; /* a list of entries that were used, by their hash fields; plus one */
@@ -255,11 +333,24 @@ struct dataplane {
 	struct worker *workers[RTE_MAX_LCORE];
 };
 
+/* NULL: it is none of the graph's. */
+static inline const struct port *
+port_by_id(const struct dataplane *dp, uint16_t id)
+{
+	uint16_t i;
+
+	for (i = 0; i < dp->nb_ports; i++)
+		if (dp->ports[i].id == id)
+			return &dp->ports[i];
+	return NULL;
+}
+
 /* What a node keeps for each worker, in rte_node.ctx. */
 struct node_ctx {
 	struct worker *w;
 	uint16_t port;
 	uint16_t queue;
+	bool tapped; /* rx and tx: the packets go through the port's tap */
 };
 
 /* What travels with a packet. The RX hash is of no use once the packet is in the graph: its place is taken. */

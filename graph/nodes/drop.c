@@ -30,3 +30,4 @@ DROP_NODE(no_headroom);      /* no place for the outer header in the buffer */
 DROP_NODE(tx);               /* the port did not take it */
 DROP_NODE(punt_full);        /* the slow path does not keep up */
 DROP_NODE(punt_rate);        /* for the slow path, and more than the port may leave to it */
+DROP_NODE(copy_too_big);     /* a tap's copy that does not fit the uplink; it has no bytes any more */

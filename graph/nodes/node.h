@@ -8,7 +8,7 @@
 
 static_assert(sizeof(struct node_ctx) <= RTE_NODE_CTX_SZ, "fits in a node");
 
-static_assert(sizeof("rx-") - 1 + PORT_NAME_SIZE <= RTE_NODE_NAMESIZE, "names the port's nodes");
+static_assert(sizeof("tap_rx-") - 1 + PORT_NAME_SIZE <= RTE_NODE_NAMESIZE, "names the port's nodes");
 
 static inline struct node_ctx *
 node_ctx(struct rte_node *node)

@@ -3,6 +3,7 @@
 #include <rte_ethdev.h>
 
 #include "node.h"
+#include "tap.h"
 
 static uint16_t
 rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs)
@@ -18,11 +19,11 @@ rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 		((struct rte_mbuf *)objs[i])->port = ctx->port; /* a ring's driver leaves the sender's */
 	node->idx = n;
 	ctx->w->work += n;
-	rte_node_next_stream_move(graph, node, 0);
+	rte_node_next_stream_move(graph, node, ctx->tapped ? RX_NEXT_TAP : RX_NEXT_CLASSIFY);
 	return n;
 }
 
-/* The edge, to classify_guest or classify_wire, is added when a graph is built. */
+/* The edges, to classify_guest or classify_wire and to tap_rx, are added when a graph is built. */
 static struct rte_node_register rx_node = {
 	.name = "rx",
 	.flags = RTE_NODE_SOURCE_F,

@@ -79,6 +79,89 @@ type Uplink struct {
 	RouterMAC MAC
 }
 
+// TapSide says which of a port's packets a tap copies.
+type TapSide uint8
+
+// TapRX is what comes in by the port, from the guest or from the wire; TapTX is what goes out by it.
+const (
+	TapRX TapSide = iota
+	TapTX
+)
+
+// Tap copies packets of a port, as the NIC's capture rules do.
+//
+// A copy is Header and the packet as it has come in or goes out, byte for byte. The IPv6 payload length and the UDP
+// length are filled in. The UDP source port stays as it is in Header, where a NIC would write a hash of the flow. The
+// UDP checksum is 0.
+//
+// TapRX copies whatever comes in, before anything is done to it or it is dropped. TapTX copies what the port takes, from
+// wherever it comes, and only of VFs: copies leave by uplinks and are never copied again.
+type Tap struct {
+	Port   uint16 // DPDK port id, as Out
+	Side   TapSide
+	Out    uint16    // the uplink by which the copies leave
+	Header []byte    // Ethernet, IPv6 and UDP, perhaps VXLAN: 62 or 70 bytes, with lengths of 0
+	Inner  bool      // only packets of IP in IPv6 are looked at, and Rules are about what is in the tunnel
+	Rules  []TapRule // the first that matches decides; the last one has no conditions
+}
+
+// Bounds of a Tap.
+const (
+	MaxTapRules       = 256
+	TapHeaderLen      = 62
+	TapVXLANHeaderLen = 70
+)
+
+// TapRule says of the packets for which all conditions hold, and no rule's before it, whether they are copied. There is
+// at most one condition of a field.
+type TapRule struct {
+	Sample     bool
+	Conditions []TapCondition
+}
+
+// TapCondition is a masked comparison of a field's bytes, which come first in the arrays, in network order.
+type TapCondition struct {
+	Field       TapField
+	Value, Mask [16]byte
+}
+
+// TapField is a part of a packet that rules look at.
+type TapField uint8
+
+// The fields. The IP header is that behind at most one VLAN tag. What is not in the packet is 0. A condition of a whole
+// TapEtherType or TapVLANType that names IPv4 or IPv6 does not hold for a frame whose IP header is cut short.
+const (
+	TapEthDst    TapField = iota // 6 bytes
+	TapEthSrc                    // 6 bytes
+	TapTagged                    // 1 bit in a byte: there is a VLAN tag
+	TapEtherType                 // 2 bytes; of a tagged frame the tag's. Inner: 0x0800 or 0x86dd, by the IP version
+	TapVLANTCI                   // 2 bytes
+	TapVLANType                  // 2 bytes: the EtherType behind the tag
+	TapProto                     // 1 byte: what the IP packet carries, behind IPv6 extension headers
+	TapTOS                       // 1 byte: IPv4 TOS, IPv6 traffic class
+	TapTTL                       // 1 byte: IPv4 TTL, IPv6 hop limit
+	TapFragment                  // 1 bit in a byte: IPv4, a fragment
+	TapSrc                       // 16 bytes; 4 with IPv4
+	TapDst                       // 16 bytes; 4 with IPv4
+	TapL4                        // 1 bit in a byte: there is a header of TapProto, whole and not of a fragment
+	TapSrcPort                   // 2 bytes
+	TapDstPort                   // 2 bytes
+	TapTCPFlags                  // 1 byte
+	TapICMPType                  // 1 byte, ICMP or ICMPv6
+	TapICMPCode                  // 1 byte
+	numTapFields
+)
+
+// TapCounters is what a tap has done, summed over the workers.
+type TapCounters struct {
+	Rules    []TapCount // packets that matched, whether they were copied or not
+	Oversize uint64     // copies that would not have fit Out's MTU: drop_copy_too_big counts those of all taps
+	NoBuffer uint64     // copies for which there was no packet buffer
+}
+
+// TapCount is packets, and their bytes without a copy's header.
+type TapCount struct{ Packets, Bytes uint64 }
+
 // Punt is a frame that the graph leaves to the slow path.
 type Punt struct {
 	Port  uint16
