@@ -71,7 +71,7 @@ mirror(struct esw_output *out, struct esw_port *from, const struct esw_program *
 
 		switch (step->op) {
 		case ESW_OP_ENCAP:
-			if (!encap(from, copy, step->encap, hash))
+			if (!encap(from, copy, esw_program_data(program, step->encap), hash))
 				return false;
 			break;
 		case ESW_OP_MARK:
@@ -90,20 +90,20 @@ mirror(struct esw_output *out, struct esw_port *from, const struct esw_program *
 
 /* Duplicates the packet as it is at this point. */
 static void
-sample(struct esw_output *out, struct esw_port *from, struct esw_sample *sample,
+sample(struct esw_output *out, struct esw_port *from, struct rte_flow *flow, const struct esw_sample *sample,
        const struct esw_packet *packet, uint32_t hash)
 {
 	struct esw_packet copy = *packet;
 
-	if (++sample->seen < sample->ratio)
+	if (++flow->unsampled < sample->ratio)
 		return;
-	sample->seen = 0;
+	flow->unsampled = 0;
 	copy.m = rte_pktmbuf_copy(packet->m, from->far.pool, 0, UINT32_MAX);
 	if (copy.m == NULL) {
 		esw_count(from, ESW_STAT_SAMPLE_FAILED, 1);
 		return;
 	}
-	if (!mirror(out, from, sample->program, &copy, hash)) {
+	if (!mirror(out, from, esw_program_data(flow->program, sample->program), &copy, hash)) {
 		rte_pktmbuf_free(copy.m);
 		esw_count(from, ESW_STAT_SAMPLE_FAILED, 1);
 		return;
@@ -112,18 +112,19 @@ sample(struct esw_output *out, struct esw_port *from, struct esw_sample *sample,
 }
 
 /*
- * Does what a rule says. Returns the group where matching goes on, or NULL when the packet's fate is decided; its
+ * Does what the rule says. Returns the group where matching goes on, or NULL when the packet's fate is decided; its
  * mbuf is then gone.
  */
 struct esw_group *
-esw_program_run(struct esw_output *out, struct esw_port *from, struct esw_program *program, struct esw_packet *packet)
+esw_flow_run(struct esw_output *out, struct esw_port *from, struct rte_flow *flow, struct esw_packet *packet)
 {
+	const struct esw_program *program = flow->program;
 	uint32_t hash = 0;
 	bool hashed = false;
 	uint32_t i;
 
 	for (i = 0; i < program->steps; i++) {
-		struct esw_step *step = &program->step[i];
+		const struct esw_step *step = &program->step[i];
 
 		/* The flow is what the packet was when the rule was found. */
 		if (!hashed && (step->op == ESW_OP_SAMPLE || step->op == ESW_OP_ENCAP || step->op == ESW_OP_DECAP)) {
@@ -133,16 +134,16 @@ esw_program_run(struct esw_output *out, struct esw_port *from, struct esw_progra
 		}
 		switch (step->op) {
 		case ESW_OP_COUNT:
-			count(step->counter, packet);
+			count(flow->counter, packet);
 			break;
 		case ESW_OP_AGE:
-			__atomic_store_n(&step->age->last_hit, out->now, __ATOMIC_RELAXED);
+			__atomic_store_n(flow->last_hit, out->now, __ATOMIC_RELAXED);
 			break;
 		case ESW_OP_SAMPLE:
-			sample(out, from, &step->sample, packet, hash);
+			sample(out, from, flow, &step->sample, packet, hash);
 			break;
 		case ESW_OP_ENCAP:
-			if (!encap(from, packet, step->encap, hash))
+			if (!encap(from, packet, esw_program_data(program, step->encap), hash))
 				goto malformed;
 			break;
 		case ESW_OP_DECAP:

@@ -23,7 +23,7 @@ seconds(uint64_t tsc)
 static uint64_t
 last_hit(const struct esw_age *age)
 {
-	return __atomic_load_n(&age->last_hit, __ATOMIC_RELAXED);
+	return __atomic_load_n(age->last_hit, __ATOMIC_RELAXED);
 }
 
 static uint64_t
@@ -145,11 +145,11 @@ esw_age_stop(struct esw_nic *nic)
 	nic->alarm = false;
 }
 
-/* From now on it ages. The caller has filled in the timeout, the context and the port. */
+/* From now on it ages. The caller has filled in the rest. */
 void
 esw_age_add(struct esw_nic *nic, struct esw_age *age)
 {
-	age->last_hit = rte_rdtsc();
+	*age->last_hit = rte_rdtsc();
 	wait_in_wheel(nic, age);
 }
 

@@ -215,7 +215,14 @@ print_set_field(FILE *file, const struct esw_step *step)
 static void print_program(FILE *file, const struct rte_flow *flow, const struct esw_program *program);
 
 static void
-print_step(FILE *file, const struct rte_flow *flow, const struct esw_step *step)
+print_encap(FILE *file, const struct esw_encap *encap)
+{
+	fputc('=', file);
+	print_hex(file, encap->data, encap->size);
+}
+
+static void
+print_step(FILE *file, const struct rte_flow *flow, const struct esw_program *program, const struct esw_step *step)
 {
 	fprintf(file, " %s", op_names[step->op]);
 	switch (step->op) {
@@ -243,12 +250,11 @@ print_step(FILE *file, const struct rte_flow *flow, const struct esw_step *step)
 		return;
 	case ESW_OP_SAMPLE:
 		fprintf(file, "=%u {", step->sample.ratio);
-		print_program(file, flow, step->sample.program);
+		print_program(file, flow, esw_program_data(program, step->sample.program));
 		fputs(" }", file);
 		return;
 	case ESW_OP_ENCAP:
-		fputc('=', file);
-		print_hex(file, step->encap->data, step->encap->size);
+		print_encap(file, esw_program_data(program, step->encap));
 		return;
 	case ESW_OP_DECAP:
 		fprintf(file, "=%u", step->decap.size);
@@ -279,7 +285,7 @@ print_program(FILE *file, const struct rte_flow *flow, const struct esw_program 
 	uint32_t i;
 
 	for (i = 0; i < program->steps; i++)
-		print_step(file, flow, &program->step[i]);
+		print_step(file, flow, program, &program->step[i]);
 }
 
 /* Writes the rule, without a newline. */
@@ -292,7 +298,7 @@ esw_dump_rule(FILE *file, const struct rte_flow *flow)
 		attr->transfer ? "transfer" : "ingress", attr->group, attr->priority);
 	print_pattern(file, flow);
 	fputs(" actions", file);
-	print_program(file, flow, &flow->program);
+	print_program(file, flow, flow->program);
 }
 
 /* Writes what changes while the rule stands, for behind the rule. */

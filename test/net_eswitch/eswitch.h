@@ -2,6 +2,7 @@
 #ifndef ESW_ESWITCH_H
 #define ESW_ESWITCH_H
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -84,14 +85,10 @@ enum esw_op {
 	ESW_OP_DROP,
 };
 
-struct esw_program;
-struct esw_counter;
-struct esw_age;
-
+/* One packet in ratio is copied, and the copy given to a program of its own. */
 struct esw_sample {
 	uint32_t ratio;
-	uint32_t seen;		/* packets since the last sampled one; the pipeline's */
-	struct esw_program *program;
+	uint32_t program;		/* its offset, for esw_program_data */
 };
 
 /* An address (IPv4's are four bytes of it) or a port, as on the wire. */
@@ -113,10 +110,8 @@ struct esw_step {
 	enum esw_op op;
 	uint32_t which;			/* ESW_OP_SET_FIELD: enum esw_field; ESW_OP_TAG: its index */
 	union {
-		struct esw_counter *counter;
-		struct esw_age *age;
 		struct esw_sample sample;
-		struct esw_encap *encap;
+		uint32_t encap;			/* offset of a struct esw_encap, for esw_program_data */
 		struct esw_decap decap;
 		struct rte_ether_addr mac;
 		struct esw_set_field field;
@@ -131,10 +126,42 @@ struct esw_step {
 
 #define ESW_MAX_STEPS 16
 
+/*
+ * What rules do to a packet. Nothing in it is of one rule alone: rules that do the same share it. What its steps refer to
+ * by offsets lies behind them, so that programs are the same when their bytes are.
+ */
 struct esw_program {
-	struct esw_group *next;	/* where it jumps to, if it leaves the packet as it is; else NULL */
+	struct esw_group *next;		/* where it jumps to, if it leaves the packet as it is; else NULL */
 	uint32_t steps;
+	uint32_t size;			/* of all in bytes */
 	struct esw_step step[];
+};
+
+static inline const void *
+esw_program_data(const struct esw_program *program, uint32_t offset)
+{
+	return (const uint8_t *)&program->step[program->steps] + offset;
+}
+
+/* Room for the headers of a rule, and for its sample's steps and headers. */
+#define ESW_MAX_DATA 1024
+
+/* A program that is being compiled. */
+struct esw_draft {
+	struct esw_group *next;
+	uint32_t steps;
+	uint32_t size;			/* of the data */
+	struct esw_step step[ESW_MAX_STEPS];
+	uint8_t data[ESW_MAX_DATA] __rte_aligned(8);
+};
+
+struct esw_shared;
+
+/* The programs of a NIC's rules, by what is in them. */
+struct esw_programs {
+	uint32_t n;
+	uint32_t buckets;
+	struct esw_shared **bucket;
 };
 
 /* What is kept of a rule beside its pattern and its actions. */
@@ -154,10 +181,10 @@ struct esw_rule_info {
 struct esw_rule {
 	struct esw_rule_info info;
 	struct esw_pattern pattern;
-	struct esw_program *program;
 	bool has_eth;			/* the pattern has an eth item */
 	bool has_vlan;
 	uint32_t tags;			/* as bits: those that the pattern names */
+	struct esw_draft draft;
 };
 
 enum esw_age_state { ESW_AGE_NONE, ESW_AGE_WAITING, ESW_AGE_AGED };
@@ -172,7 +199,7 @@ struct esw_counter {
 
 /* How long ago there was a packet. */
 struct esw_age {
-	uint64_t last_hit;		/* in TSC cycles; the pipeline's */
+	uint64_t *last_hit;		/* in TSC cycles; the pipeline's */
 	uint32_t timeout;		/* seconds */
 	enum esw_age_state state;
 	uint32_t slot;			/* while waiting: its place in the wheel */
@@ -184,21 +211,26 @@ struct esw_age {
 TAILQ_HEAD(esw_age_list, esw_age);
 
 /*
- * A rule that stands in the NIC. There may be very many, so what the pipeline needs of one lies in few cache lines: the
- * entry's beginning, the counters behind it, and the program with all that belongs to it.
+ * A rule that stands in the NIC. There may be very many, so what the pipeline needs of one, beside a program that it
+ * shares with others, lies in two cache lines: the first, and the entry with a key of usual length.
  */
 struct rte_flow {
-	struct esw_entry entry;		/* first: a lookup yields the flow */
-	struct esw_counter own_counter;
-	struct esw_age own_age;
+	const struct esw_program *program;
 	struct esw_counter *counter;	/* its own, or an indirect action's; NULL: does not count */
-	struct esw_age *age;		/* likewise */
+	uint64_t *last_hit;		/* likewise; NULL: does not age */
+	struct esw_counter own_counter;
+	uint64_t own_last_hit;
+	struct esw_entry entry __rte_cache_aligned;
+	uint32_t unsampled;		/* packets since the last sampled one; the pipeline's */
+	struct esw_age own_age;
+	struct esw_age *age;		/* its own, or an indirect action's; NULL: does not age */
 	struct esw_group *group;
 	struct esw_port *owner;		/* the port it was created on */
 	struct esw_rule_info info;
 	TAILQ_ENTRY(rte_flow) owned;
-	struct esw_program program __rte_cache_aligned;	/* last: its steps follow */
 };
+
+static_assert(offsetof(struct rte_flow, entry) == RTE_CACHE_LINE_SIZE, "what a hit needs has outgrown its cache line");
 
 TAILQ_HEAD(esw_flow_list, rte_flow);
 
@@ -209,6 +241,7 @@ struct rte_flow_action_handle {
 	uint32_t users;			/* flows that have it */
 	struct esw_counter counter;
 	struct esw_age age;
+	uint64_t last_hit;		/* the age's */
 	TAILQ_ENTRY(rte_flow_action_handle) owned;
 };
 
@@ -289,6 +322,7 @@ struct esw_nic {
 	struct esw_port *port[ESW_MAX_PORTS];
 	pthread_mutex_t flow_lock;	/* serialises everything that changes rules; the pipeline never takes it */
 	struct rte_rcu_qsbr *rcu;
+	struct esw_programs programs;
 	struct esw_age_wheel ages;
 	struct esw_faults faults;
 	bool alarm;
@@ -362,8 +396,8 @@ struct esw_output;
 void esw_pipeline_burst(struct esw_output *out, struct esw_port *port, struct rte_mbuf **pkts, uint16_t n);
 
 /* action.c */
-struct esw_group *esw_program_run(struct esw_output *out, struct esw_port *from, struct esw_program *program,
-				  struct esw_packet *packet);
+struct esw_group *esw_flow_run(struct esw_output *out, struct esw_port *from, struct rte_flow *flow,
+			       struct esw_packet *packet);
 
 /* output.c */
 struct esw_output {
@@ -391,10 +425,12 @@ int esw_rule_compile(struct esw_port *port, const struct rte_flow_attr *attr, co
 		     const struct rte_flow_action *actions, struct esw_rule *rule, struct rte_flow_error *error);
 
 /* program.c */
-struct esw_program *esw_program_new(void);
-void esw_program_free(struct esw_program *program);
-size_t esw_program_size(const struct esw_program *program);
-void *esw_program_pack(const struct esw_program *from, struct esw_program *to);
+void *esw_draft_room(struct esw_draft *draft, size_t size, uint32_t *at);
+size_t esw_draft_packed(const struct esw_draft *draft);
+void esw_draft_pack(const struct esw_draft *draft, struct esw_program *program);
+const struct esw_program *esw_program_get(struct esw_programs *all, const struct esw_draft *draft);
+void esw_program_put(struct esw_programs *all, const struct esw_program *program);
+void esw_programs_free(struct esw_programs *all);
 
 /* flow.c */
 int esw_flow_ops_get(struct rte_eth_dev *dev, const struct rte_flow_ops **ops);

@@ -30,8 +30,6 @@ flow_validate(struct rte_eth_dev *dev, const struct rte_flow_attr *attr, const s
 	if (ret == 0)
 		ret = esw_rule_compile(port, attr, items, actions, &rule, error);
 	pthread_mutex_unlock(&port->nic->flow_lock);
-	if (ret == 0)
-		esw_program_free(rule.program);
 	return ret;
 }
 
@@ -58,10 +56,13 @@ set_age(struct rte_flow *flow)
 		flow->age = &flow->info.shared_age->age;
 	} else if (flow->info.age_timeout != 0) {
 		flow->age = &flow->own_age;
+		flow->age->last_hit = &flow->own_last_hit;
 		flow->age->timeout = flow->info.age_timeout;
 		flow->age->context = flow->info.age_context != NULL ? flow->info.age_context : flow;
 		flow->age->port = flow->owner;
 	}
+	if (flow->age != NULL)
+		flow->last_hit = flow->age->last_hit;
 }
 
 /* Counts the flow among the users of its indirect actions, or no longer. */
@@ -76,12 +77,12 @@ use_handles(struct rte_flow *flow, int by)
 
 /* Whether rules would find the packet as it was before. */
 static bool
-leaves_packet(const struct esw_program *program)
+leaves_packet(const struct esw_draft *draft)
 {
 	uint32_t i;
 
-	for (i = 0; i < program->steps; i++) {
-		switch (program->step[i].op) {
+	for (i = 0; i < draft->steps; i++) {
+		switch (draft->step[i].op) {
 		case ESW_OP_COUNT:
 		case ESW_OP_AGE:
 		case ESW_OP_SAMPLE:
@@ -94,30 +95,27 @@ leaves_packet(const struct esw_program *program)
 	return true;
 }
 
-/* Tells the program's steps what of the flow they are about. */
-static void
-link_program(struct rte_flow *flow, struct esw_group *jump)
+/* Tells the program where it jumps to, if it does: with its last step. */
+static int
+link_jump(struct esw_rule *rule)
 {
-	struct esw_step *step;
-	uint32_t i;
+	struct esw_draft *draft = &rule->draft;
+	struct esw_group *jump;
 
-	flow->program.next = leaves_packet(&flow->program) ? jump : NULL;
-	for (i = 0; i < flow->program.steps; i++) {
-		step = &flow->program.step[i];
-		if (step->op == ESW_OP_COUNT)
-			step->counter = flow->counter;
-		else if (step->op == ESW_OP_AGE)
-			step->age = flow->age;
-		else if (step->op == ESW_OP_JUMP)
-			step->jump = jump;
-	}
+	if (!rule->info.jumps)
+		return 0;
+	jump = esw_group_get(groups_of(&rule->info), rule->info.jump);
+	if (jump == NULL)
+		return -ENOMEM;
+	draft->step[draft->steps - 1].jump = jump;
+	draft->next = leaves_packet(draft) ? jump : NULL;
+	return 0;
 }
 
 static struct rte_flow *
 flow_new(struct esw_port *owner, const struct esw_rule *rule)
 {
-	struct rte_flow *flow = aligned_alloc(RTE_CACHE_LINE_SIZE, RTE_CACHE_LINE_ROUNDUP(
-		offsetof(struct rte_flow, program) + esw_program_size(rule->program)));
+	struct rte_flow *flow = aligned_alloc(RTE_CACHE_LINE_SIZE, sizeof(*flow));
 
 	if (flow == NULL)
 		return NULL;
@@ -126,28 +124,29 @@ flow_new(struct esw_port *owner, const struct esw_rule *rule)
 	flow->info = rule->info;
 	set_counter(flow);
 	set_age(flow);
-	esw_program_pack(rule->program, &flow->program);
+	flow->group = esw_group_get(groups_of(&flow->info), flow->info.attr.group);
+	flow->program = esw_program_get(&owner->nic->programs, &rule->draft);
 	return flow;
+}
+
+/* The pipeline has left it. */
+static void
+flow_free(struct rte_flow *flow)
+{
+	if (flow == NULL)
+		return;
+	if (flow->program != NULL)
+		esw_program_put(&flow->owner->nic->programs, flow->program);
+	free(flow);
 }
 
 /* Puts the flow into the tables: from now on packets meet it. */
 static int
 insert(struct rte_flow *flow, const struct esw_pattern *pattern)
 {
-	struct esw_groups *groups = groups_of(&flow->info);
 	struct esw_nic *nic = flow->owner->nic;
-	struct esw_group *jump = NULL;
 	int ret;
 
-	flow->group = esw_group_get(groups, flow->info.attr.group);
-	if (flow->group == NULL)
-		return -ENOMEM;
-	if (flow->info.jumps) {
-		jump = esw_group_get(groups, flow->info.jump);
-		if (jump == NULL)
-			return -ENOMEM;
-	}
-	link_program(flow, jump);
 	if (flow->age == &flow->own_age)
 		esw_age_add(nic, flow->age);
 	ret = esw_match_insert(nic->rcu, flow->group, &flow->entry, pattern);
@@ -158,12 +157,12 @@ insert(struct rte_flow *flow, const struct esw_pattern *pattern)
 
 /* Lets the rule stand in the NIC; NULL without memory. */
 static struct rte_flow *
-add(struct esw_port *port, const struct esw_rule *rule, struct rte_flow_error *error)
+add(struct esw_port *port, struct esw_rule *rule, struct rte_flow_error *error)
 {
-	struct rte_flow *flow = flow_new(port, rule);
+	struct rte_flow *flow = link_jump(rule) < 0 ? NULL : flow_new(port, rule);
 
-	if (flow == NULL || insert(flow, &rule->pattern) < 0) {
-		free(flow);
+	if (flow == NULL || flow->group == NULL || flow->program == NULL || insert(flow, &rule->pattern) < 0) {
+		flow_free(flow);
 		esw_flow_error(error, ENOMEM, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL, "no memory");
 		return NULL;
 	}
@@ -195,10 +194,8 @@ flow_create(struct rte_eth_dev *dev, const struct rte_flow_attr *attr, const str
 	ret = esw_fault_call(port->nic, ESW_CALL_CREATE, error);
 	if (ret == 0)
 		ret = esw_rule_compile(port, attr, items, actions, &rule, error);
-	if (ret == 0) {
+	if (ret == 0)
 		flow = add(port, &rule, error);
-		esw_program_free(rule.program);
-	}
 	pthread_mutex_unlock(&port->nic->flow_lock);
 	return flow;
 }
@@ -234,10 +231,9 @@ flow_destroy(struct rte_eth_dev *dev, struct rte_flow *flow, struct rte_flow_err
 	if (ret == 0) {
 		detach(flow);
 		esw_pipeline_wait(port->nic);
+		flow_free(flow);
 	}
 	pthread_mutex_unlock(&port->nic->flow_lock);
-	if (ret == 0)
-		free(flow);
 	return ret;
 }
 
@@ -254,11 +250,11 @@ esw_flow_flush_port(struct esw_port *port)
 		TAILQ_INSERT_TAIL(&gone, flow, owned);
 	}
 	esw_pipeline_wait(port->nic);
-	pthread_mutex_unlock(&port->nic->flow_lock);
 	while ((flow = TAILQ_FIRST(&gone)) != NULL) {
 		TAILQ_REMOVE(&gone, flow, owned);
-		free(flow);
+		flow_free(flow);
 	}
+	pthread_mutex_unlock(&port->nic->flow_lock);
 }
 
 /* For the calls that do without the NIC's lock, or take it later. */

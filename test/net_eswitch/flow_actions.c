@@ -23,7 +23,7 @@ struct compiler {
 	struct esw_port *port;
 	struct esw_rule *rule;
 	struct rte_flow_error *error;
-	struct esw_program *program;
+	struct esw_draft *draft;
 	const struct rte_flow_action *action;
 	char name[32];
 	uint32_t which;			/* of the action's type: what tells it from its likes */
@@ -47,6 +47,15 @@ enum { SHAPE_ENCAP = 1, SHAPE_DECAP = 2 };
 static int compile_list(struct compiler *c, const struct rte_flow_action *actions);
 
 static void
+start_draft(struct compiler *c, struct esw_draft *draft)
+{
+	draft->next = NULL;
+	draft->steps = 0;
+	draft->size = 0;
+	c->draft = draft;
+}
+
+static void
 name_action(struct compiler *c)
 {
 	if (rte_flow_conv(RTE_FLOW_CONV_OP_ACTION_NAME, c->name, sizeof(c->name),
@@ -61,11 +70,11 @@ append(struct compiler *c, enum esw_op op)
 	struct esw_step *step;
 
 	/* One place is kept for the fate. */
-	if (c->program->steps == ESW_MAX_STEPS - 1) {
+	if (c->draft->steps == ESW_MAX_STEPS - 1) {
 		REFUSE(c, ENOTSUP, "too many actions");
 		return NULL;
 	}
-	step = &c->program->step[c->program->steps++];
+	step = memset(&c->draft->step[c->draft->steps++], 0, sizeof(*step));
 	step->op = op;
 	c->seen |= BIT(op);
 	return step;
@@ -379,13 +388,14 @@ static int
 append_encap(struct compiler *c, const struct rte_flow_action_raw_encap *encap)
 {
 	struct esw_step *step = append(c, ESW_OP_ENCAP);
+	struct esw_encap *header;
 
 	if (step == NULL)
 		return -rte_errno;
-	step->encap = malloc(sizeof(*step->encap) + encap->size);
-	if (step->encap == NULL)
-		return esw_flow_error(c->error, ENOMEM, RTE_FLOW_ERROR_TYPE_ACTION, c->action, "no memory");
-	esw_encap_init(step->encap, encap->data, encap->size);
+	header = esw_draft_room(c->draft, sizeof(*header) + encap->size, &step->encap);
+	if (header == NULL)
+		return REFUSE(c, ENOTSUP, "too many headers");
+	esw_encap_init(header, encap->data, encap->size);
 	return 0;
 }
 
@@ -613,32 +623,44 @@ check_sample_fate(struct compiler *c, const struct compiler *nested, uint32_t ra
 	return 0;
 }
 
+/* Appends the step, and the program that is for the copies. */
+static int
+append_sample(struct compiler *c, uint32_t ratio, const struct esw_draft *draft)
+{
+	struct esw_step *step = append(c, ESW_OP_SAMPLE);
+	struct esw_program *program;
+
+	if (step == NULL)
+		return -rte_errno;
+	step->sample.ratio = ratio;
+	program = esw_draft_room(c->draft, esw_draft_packed(draft), &step->sample.program);
+	if (program == NULL)
+		return REFUSE(c, ENOTSUP, "too many actions");
+	esw_draft_pack(draft, program);
+	return 0;
+}
+
 static int
 compile_sample(struct compiler *c)
 {
 	const struct rte_flow_action_sample *sample = c->action->conf;
 	struct compiler nested = { .port = c->port, .rule = c->rule, .error = c->error, .outer = c };
-	struct esw_step *step;
+	struct esw_draft draft;
 	int ret = check_sample(c, sample);
 
 	if (ret < 0)
 		return ret;
-	step = append(c, ESW_OP_SAMPLE);
-	if (step == NULL)
-		return -rte_errno;
-	step->sample.ratio = sample->ratio;
-	nested.program = esw_program_new();
-	if (nested.program == NULL)
-		return esw_flow_error(c->error, ENOMEM, RTE_FLOW_ERROR_TYPE_ACTION, c->action, "no memory");
-	step->sample.program = nested.program;
+	start_draft(&nested, &draft);
 	if (sample->actions != NULL)
 		ret = compile_list(&nested, sample->actions);
 	if (ret == 0)
 		ret = check_sample_fate(c, &nested, sample->ratio);
+	if (ret < 0)
+		return ret;
 	c->sample = c->action;
 	c->mirror_encap = nested.shape & SHAPE_ENCAP;
 	c->mirror_target = nested.target;
-	return ret;
+	return append_sample(c, sample->ratio, &draft);
 }
 
 static int
@@ -726,7 +748,7 @@ compile_list(struct compiler *c, const struct rte_flow_action *actions)
 			return ret;
 	}
 	if (c->seen & FATES)
-		c->program->step[c->program->steps++] = c->fate;
+		c->draft->step[c->draft->steps++] = c->fate;
 	return 0;
 }
 
@@ -757,7 +779,7 @@ check_whole(const struct compiler *c)
 	return c->mirror_target != NULL ? check_mirror(c) : 0;
 }
 
-/* Compiles the actions into rule->program. On error nothing stays allocated. */
+/* Compiles the actions into rule->draft. */
 int
 esw_rule_actions(struct esw_port *port, const struct rte_flow_action *actions, struct esw_rule *rule,
 		 struct rte_flow_error *error)
@@ -765,16 +787,7 @@ esw_rule_actions(struct esw_port *port, const struct rte_flow_action *actions, s
 	struct compiler c = { .port = port, .rule = rule, .error = error };
 	int ret;
 
-	c.program = esw_program_new();
-	if (c.program == NULL)
-		return esw_flow_error(error, ENOMEM, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL, "no memory");
+	start_draft(&c, &rule->draft);
 	ret = compile_list(&c, actions);
-	if (ret == 0)
-		ret = check_whole(&c);
-	if (ret < 0) {
-		esw_program_free(c.program);
-		return ret;
-	}
-	rule->program = c.program;
-	return 0;
+	return ret < 0 ? ret : check_whole(&c);
 }

@@ -41,14 +41,14 @@ check_attr(const struct esw_port *port, const struct rte_flow_attr *attr, struct
 	return check_priority(attr, error);
 }
 
-/* Understands a rule, or refuses it. The rule then owns its program, until esw_program_free. */
+/* Understands a rule, or refuses it. */
 int
 esw_rule_compile(struct esw_port *port, const struct rte_flow_attr *attr, const struct rte_flow_item *items,
 		 const struct rte_flow_action *actions, struct esw_rule *rule, struct rte_flow_error *error)
 {
 	int ret;
 
-	memset(rule, 0, sizeof(*rule));
+	memset(rule, 0, offsetof(struct esw_rule, draft));
 	if (attr == NULL)
 		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ATTR, NULL, "attributes are missing");
 	if (items == NULL)

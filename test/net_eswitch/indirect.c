@@ -50,6 +50,7 @@ check(const struct rte_flow_action *action, struct rte_flow_error *error)
 static void
 start_age(struct rte_flow_action_handle *handle, const struct rte_flow_action_age *conf)
 {
+	handle->age.last_hit = &handle->last_hit;
 	handle->age.timeout = conf->timeout;
 	handle->age.context = conf->context != NULL ? conf->context : handle;
 	handle->age.port = handle->owner;

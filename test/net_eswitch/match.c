@@ -448,7 +448,9 @@ prefetch_entry(const struct walk *w)
 	if (entry == NULL)
 		return;
 	rte_prefetch0(entry);
-	rte_prefetch0((const char *)entry + RTE_CACHE_LINE_SIZE);
+	/* A usual key ends in the entry's first cache line. */
+	if (w->shape->words > (RTE_CACHE_LINE_SIZE - offsetof(struct esw_entry, key)) / sizeof(entry->key[0]))
+		rte_prefetch0((const char *)entry + RTE_CACHE_LINE_SIZE);
 }
 
 static void

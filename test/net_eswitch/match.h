@@ -26,8 +26,8 @@ struct esw_pattern {
 struct esw_shape;
 
 /*
- * A rule's place in its table, what the reader looks at first. Two links, because a table that grows is read while its
- * successor is built.
+ * A rule's place in its table, what the reader looks at first: best at the beginning of a cache line. Two links, because
+ * a table that grows is read while its successor is built.
  */
 struct esw_entry {
 	struct esw_entry *next[2];

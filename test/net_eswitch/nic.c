@@ -89,6 +89,7 @@ free_nic(struct esw_nic *nic)
 	esw_pipeline_stop(nic);
 	for (i = 0; i < nic->ports; i++)
 		free_port(nic->port[i]);
+	esw_programs_free(&nic->programs);
 	if (nic->has_domain)
 		rte_eth_switch_domain_free(nic->domain);
 	pthread_mutex_destroy(&nic->flow_lock);

@@ -29,20 +29,23 @@ struct arrival {
 	struct esw_packet packet;
 	uint32_t looked;
 	uint32_t used;
-	struct esw_entry *found[AHEAD];
+	struct rte_flow *found[AHEAD];
 };
 
-static void
-prefetch_flow(const struct esw_entry *entry)
+static struct rte_flow *
+flow_of(struct esw_entry *entry)
 {
-	const struct rte_flow *flow = (const struct rte_flow *)entry;
-	const uint8_t *program = (const uint8_t *)&flow->program;
+	return entry == NULL ? NULL : container_of(entry, struct rte_flow, entry);
+}
 
-	rte_prefetch0(&flow->own_counter);
-	rte_prefetch0(program);
-	rte_prefetch0(program + RTE_CACHE_LINE_SIZE);
-	rte_prefetch0(program + 2 * RTE_CACHE_LINE_SIZE);
-	rte_prefetch0(program + 3 * RTE_CACHE_LINE_SIZE);
+static void
+prefetch_program(const struct esw_program *program)
+{
+	const uint8_t *line = (const uint8_t *)program;
+	uint32_t i;
+
+	for (i = 0; i < 4; i++)
+		rte_prefetch0(line + i * RTE_CACHE_LINE_SIZE);
 }
 
 /* Keeps what was found; true when it is known already where to look next. */
@@ -50,11 +53,12 @@ static bool
 keep(struct esw_lookup *lookup)
 {
 	struct arrival *a = container_of(lookup->key, struct arrival, packet.key);
+	struct rte_flow *flow = flow_of(lookup->found);
 
-	a->found[a->looked++] = lookup->found;
-	if (lookup->found == NULL)
+	a->found[a->looked++] = flow;
+	if (flow == NULL)
 		return false;
-	lookup->group = ((struct rte_flow *)lookup->found)->program.next;
+	lookup->group = flow->program->next;
 	return lookup->group != NULL;
 }
 
@@ -73,7 +77,10 @@ look_ahead(const struct esw_port *port, struct arrival *arrivals, uint32_t n)
 		esw_match_lookup_burst(lookups, n);
 		for (i = 0; i < n; i++)
 			if (lookups[i].found != NULL)
-				prefetch_flow(lookups[i].found);
+				rte_prefetch0(flow_of(lookups[i].found));
+		for (i = 0; i < n; i++)
+			if (lookups[i].found != NULL)
+				prefetch_program(flow_of(lookups[i].found)->program);
 		for (i = 0, left = 0; i < n; i++)
 			if (keep(&lookups[i]))
 				lookups[left++] = lookups[i];
@@ -84,9 +91,9 @@ static struct rte_flow *
 look_up(const struct esw_group *group, struct arrival *a)
 {
 	if (a->used < a->looked)
-		return (struct rte_flow *)a->found[a->used++];
+		return a->found[a->used++];
 	esw_packet_refresh(&a->packet);
-	return (struct rte_flow *)esw_match_lookup(group, &a->packet.key);
+	return flow_of(esw_match_lookup(group, &a->packet.key));
 }
 
 /* Runs the packet through the groups that start at group; true when a rule decided its fate. */
@@ -99,7 +106,7 @@ run_rules(struct esw_output *out, struct esw_port *port, struct esw_group *group
 		flow = look_up(group, a);
 		if (flow == NULL)
 			return false;
-		group = esw_program_run(out, port, &flow->program, &a->packet);
+		group = esw_flow_run(out, port, flow, &a->packet);
 	}
 	return true;
 }

@@ -16,10 +16,10 @@ import (
 )
 
 func TestParseNIC(t *testing.T) {
-	got, err := parseNIC("    10 rules: 425351 creates/s, 165.6 ns a packet,  6.04 million packets/s\n" +
-		"100000 rules:  90000 creates/s, 1305.1 ns a packet, 0.77 million packets/s\n")
+	got, err := parseNIC("    10 rules,     10 peers: 425351 creates/s, 165.6 ns a packet,  6.04 million packets/s\n" +
+		"100000 rules,    256 peers:  90000 creates/s, 1305.1 ns a packet, 0.77 million packets/s\n")
 	require.NoError(t, err)
-	assert.Equal(t, []nicCase{{10, 165.6, 6.04}, {100_000, 1305.1, 0.77}}, got)
+	assert.Equal(t, []nicCase{{10, 10, 165.6, 6.04}, {100_000, 256, 1305.1, 0.77}}, got)
 	_, err = parseNIC("EAL: no memory")
 	require.Error(t, err)
 }
@@ -57,8 +57,8 @@ func TestBench(t *testing.T) {
 			assert.Positive(t, w.Median, w.Way)
 		}
 	}
-	require.Len(t, f.NIC.Cases, 3)
-	for i, rules := range []int{10, 1000, 100_000} {
+	require.Len(t, f.NIC.Cases, 6)
+	for i, rules := range []int{10, 1000, 100_000, 10, 1000, 100_000} {
 		assert.Equal(t, rules, f.NIC.Cases[i].Rules)
 		assert.Positive(t, f.NIC.Cases[i].Nanoseconds)
 		assert.Positive(t, f.NIC.Cases[i].Millions)

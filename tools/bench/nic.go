@@ -20,9 +20,10 @@ type nic struct {
 	Cases []nicCase `json:"cases"`
 }
 
-// nicCase is a number of rules of one shape; each packet hits a random one of them.
+// nicCase is a number of rules of one shape, which encapsulate for so many peers; each packet hits a random one of them.
 type nicCase struct {
 	Rules       int     `json:"rules"`
+	Peers       int     `json:"peers"`
 	Nanoseconds float64 `json:"nanoseconds_per_packet"`
 	Millions    float64 `json:"million_packets_per_second"`
 }
@@ -43,7 +44,7 @@ func (n *nic) measure(ctx context.Context) error {
 	return err
 }
 
-var nicLine = regexp.MustCompile(`(\d+) rules: .* ([\d.]+) ns a packet, +([\d.]+) million packets/s`)
+var nicLine = regexp.MustCompile(`(\d+) rules, +(\d+) peers: .* ([\d.]+) ns a packet, +([\d.]+) million packets/s`)
 
 func parseNIC(text string) ([]nicCase, error) {
 	var all []nicCase
@@ -53,10 +54,13 @@ func parseNIC(text string) ([]nicCase, error) {
 		if c.Rules, err = strconv.Atoi(m[1]); err != nil {
 			return nil, err
 		}
-		if c.Nanoseconds, err = strconv.ParseFloat(m[2], 64); err != nil {
+		if c.Peers, err = strconv.Atoi(m[2]); err != nil {
 			return nil, err
 		}
-		if c.Millions, err = strconv.ParseFloat(m[3], 64); err != nil {
+		if c.Nanoseconds, err = strconv.ParseFloat(m[3], 64); err != nil {
+			return nil, err
+		}
+		if c.Millions, err = strconv.ParseFloat(m[4], 64); err != nil {
 			return nil, err
 		}
 		all = append(all, c)
@@ -70,9 +74,9 @@ func parseNIC(text string) ([]nicCase, error) {
 func (n *nic) table(w io.Writer) error {
 	fmt.Fprint(w, "The test NIC, its rules of one shape\n\n")
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "RULES\tNANOSECONDS A PACKET\tMILLION PACKETS/S")
+	fmt.Fprintln(table, "RULES\tPEERS\tNANOSECONDS A PACKET\tMILLION PACKETS/S")
 	for _, c := range n.Cases {
-		fmt.Fprintf(table, "%d\t%.1f\t%.2f\n", c.Rules, c.Nanoseconds, c.Millions)
+		fmt.Fprintf(table, "%d\t%d\t%.1f\t%.2f\n", c.Rules, c.Peers, c.Nanoseconds, c.Millions)
 	}
 	return table.Flush()
 }

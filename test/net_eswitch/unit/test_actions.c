@@ -349,6 +349,92 @@ refuses_indirect_actions(void **state)
 	/* What is left is freed with the port. */
 }
 
+static uint64_t
+hits(struct rte_flow *flow)
+{
+	struct rte_flow_query_count count = { 0 };
+
+	assert_int_equal(rte_flow_query(nic.port[VF0], flow, ACTIONS(ACTION(COUNT)), &count, NULL), 0);
+	return count.hits;
+}
+
+/* UDP to the port n leaves for n + 1, and is counted. */
+static struct rte_flow *
+rule_of(uint16_t n)
+{
+	const struct rte_flow_item_udp udp = { .hdr.dst_port = rte_cpu_to_be_16(n) };
+	const struct rte_flow_item_udp mask = { .hdr.dst_port = UINT16_MAX };
+
+	return nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(UDP, .spec = &udp, .mask = &mask)),
+			ACTIONS(ACTION(SET_TP_DST, CONF(set_tp, .port = rte_cpu_to_be_16(n + 1))), ACTION(COUNT), TO(VF3)));
+}
+
+static void
+assert_rewritten(uint16_t n)
+{
+	const rte_be16_t port = rte_cpu_to_be_16(n + 1);
+	struct frame f = udp4_frame(9, n);
+
+	nic_arrive(VF0, &f);
+	f = nic_left(VF3);
+	assert_memory_equal(f.data + L4_IPV4 + 2, &port, sizeof(port));
+}
+
+/* Many programs, made and given up in another order. */
+static void
+keeps_the_actions_of_many_rules_apart(void **state)
+{
+	const struct esw_programs *programs = &nic.esw[VF0]->nic->programs;
+	struct rte_flow *flows[500];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < RTE_DIM(flows); i++)
+		flows[i] = rule_of(1000 + i);
+	assert_int_equal(programs->n, RTE_DIM(flows));
+	for (i = 0; i < RTE_DIM(flows); i += 2)
+		nic_destroy(VF0, flows[i]);
+	assert_int_equal(programs->n, RTE_DIM(flows) / 2);
+	for (i = 1; i < RTE_DIM(flows); i += 2)
+		assert_rewritten(1000 + i);
+	for (i = 1; i < RTE_DIM(flows); i += 2)
+		assert_int_equal(hits(flows[i]), 1);
+	assert_int_equal(rte_flow_flush(nic.port[VF0], NULL), 0);
+	assert_int_equal(programs->n, 0);
+}
+
+/* Rules with the same actions have one program, and yet each its own counter, and its own turn to sample. */
+static void
+shares_the_actions_of_rules_but_not_their_state(void **state)
+{
+	const struct rte_flow_item_ipv4 mask = { .hdr.dst_addr = UINT32_MAX };
+	const struct rte_flow_item_ipv4 first = { .hdr.dst_addr = RTE_BE32(0x0a000002) };
+	const struct rte_flow_item_ipv4 second = { .hdr.dst_addr = RTE_BE32(0x0a000003) };
+	const struct esw_programs *programs = &nic.esw[VF0]->nic->programs;
+	struct frame to_first = udp4_frame(1, 2), to_second = to_first;
+	struct rte_flow *a, *b;
+
+	(void)state;
+	to_second.data[L3 + 19] = 3;
+	a = nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4, .spec = &first, .mask = &mask)),
+		     ACTIONS(SAMPLE(2), ACTION(COUNT), TO(VF3)));
+	b = nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4, .spec = &second, .mask = &mask)),
+		     ACTIONS(SAMPLE(2), ACTION(COUNT), TO(VF3)));
+	nic_rule(VF3, transfer, ITEMS(ETH), ACTIONS(SAMPLE(3), ACTION(COUNT), TO(VF0)));
+	assert_int_equal(programs->n, 2);
+	nic_arrive(VF0, &to_first);
+	nic_arrive(VF0, &to_second);
+	assert_int_equal(nic_stat(VF0, "sampled"), 0);
+	nic_arrive(VF0, &to_first);
+	assert_int_equal(nic_stat(VF0, "sampled"), 1);
+	assert_int_equal(hits(a), 2);
+	assert_int_equal(hits(b), 1);
+	nic_destroy(VF0, a);
+	nic_arrive(VF0, &to_second);
+	assert_int_equal(nic_stat(VF0, "sampled"), 2);
+	assert_int_equal(hits(b), 2);
+}
+
 int
 main(void)
 {
@@ -366,6 +452,8 @@ main(void)
 		TEST(shares_a_counter),
 		TEST(shares_an_age),
 		TEST(refuses_indirect_actions),
+		TEST(keeps_the_actions_of_many_rules_apart),
+		TEST(shares_the_actions_of_rules_but_not_their_state),
 	};
 
 	return cmocka_run_group_tests(tests, nic_setup, nic_teardown);
