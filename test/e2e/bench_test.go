@@ -134,18 +134,22 @@ func (b *bench) stopRecording(r *record.Recorder) []record.Frame {
 	return frames
 }
 
+// waitFrames waits until a recording has so many frames.
+func (b *bench) waitFrames(r *record.Recorder, want int) {
+	b.t.Helper()
+	b.eventually(func() error {
+		frames, err := r.Frames()
+		if err == nil && len(frames) < want {
+			err = fmt.Errorf("%d of %d frames", len(frames), want)
+		}
+		return err
+	})
+}
+
 // softwareLookups is how many packets the first daemon's software path has looked up in its flow table.
 func (b *bench) softwareLookups() uint64 {
 	b.t.Helper()
-	var stats api.GraphStatsResult
-	b.call(api.MethodGraphStats, &stats)
-	for _, n := range stats.Nodes {
-		if n.Name == "flow_lookup" {
-			return n.Packets
-		}
-	}
-	require.Fail(b.t, "graph.stats has no node flow_lookup")
-	return 0
+	return b.nodePackets("flow_lookup")
 }
 
 // xstat sums a NIC counter over the first daemon's ports.

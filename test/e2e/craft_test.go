@@ -21,6 +21,7 @@ type crafter struct {
 	fd      int
 	mac     net.HardwareAddr
 	gateway net.HardwareAddr
+	port    layers.UDPPort // that its datagrams come from
 }
 
 // craft opens a guest's device for crafted frames, until the test's end.
@@ -31,7 +32,7 @@ func (b *bench) craft(vm *topology.Guest) *crafter {
 	b.t.Cleanup(func() { require.NoError(b.t, unix.Close(fd)) })
 	mac, err := vm.MAC("eth0")
 	require.NoError(b.t, err)
-	return &crafter{b, fd, mac, b.gatewayMAC(vm)}
+	return &crafter{b, fd, mac, b.gatewayMAC(vm), craftedSrc}
 }
 
 // gatewayMAC is that of the host's end of a guest's link.
@@ -58,13 +59,13 @@ func (c *crafter) send(kind layers.EthernetType, all ...gopacket.SerializableLay
 	require.NoError(c.b.t, err)
 }
 
-// The ports of all datagrams of a crafter.
+// The ports of a crafter's datagrams, unless it takes another source.
 const craftedSrc, craftedDst = 40001, 40002
 
 // udp sends a datagram with a TTL or hop limit.
 func (c *crafter) udp(src, dst netip.Addr, ttl uint8) {
 	c.b.t.Helper()
-	udp := &layers.UDP{SrcPort: craftedSrc, DstPort: craftedDst}
+	udp := &layers.UDP{SrcPort: c.port, DstPort: craftedDst}
 	payload := gopacket.Payload("crafted")
 	if dst.Is4() {
 		ip := &layers.IPv4{Version: 4, TTL: ttl, Protocol: layers.IPProtocolUDP, SrcIP: src.AsSlice(), DstIP: dst.AsSlice()}

@@ -102,13 +102,23 @@ func (b *bench) serialize(all ...gopacket.SerializableLayer) []byte {
 func (b *bench) dropped(node string, want uint64) {
 	b.t.Helper()
 	b.eventually(func() error {
-		var stats api.GraphStatsResult
-		b.call(api.MethodGraphStats, &stats)
-		for _, n := range stats.Nodes {
-			if n.Name == node && n.Packets >= want {
-				return nil
-			}
+		if got := b.nodePackets(node); got < want {
+			return fmt.Errorf("%s has had %d of %d packets", node, got, want)
 		}
-		return fmt.Errorf("%s has not dropped %d packets yet", node, want)
+		return nil
 	})
+}
+
+// nodePackets is how many packets a node of the first daemon's graph has had.
+func (b *bench) nodePackets(name string) uint64 {
+	b.t.Helper()
+	var stats api.GraphStatsResult
+	b.call(api.MethodGraphStats, &stats)
+	for _, n := range stats.Nodes {
+		if n.Name == name {
+			return n.Packets
+		}
+	}
+	require.Fail(b.t, "graph.stats has no node "+name)
+	return 0
 }

@@ -33,22 +33,10 @@ func TestLastHopOfAnOffloadedFlow(t *testing.T) {
 				for _, ttl := range []uint8{1, 0} {
 					sender.udp(src, dst, ttl)
 				}
-				b.eventually(func() error {
-					frames, err := told.Frames()
-					if err == nil && len(frames) < 2 {
-						err = fmt.Errorf("%d of 2 packets answered", len(frames))
-					}
-					return err
-				})
+				b.waitFrames(told, 2)
 				forwarded := b.ruleHits(src, dst)
 				sender.udp(src, dst, 2)
-				b.eventually(func() error {
-					frames, err := got.Frames()
-					if err == nil && len(frames) == 0 {
-						err = fmt.Errorf("a packet with hops left has not arrived")
-					}
-					return err
-				})
+				b.waitFrames(got, 1)
 				require.Equal(t, forwarded+1, b.ruleHits(src, dst), "the flow has left the NIC")
 				b.waitOffloaded(b.daemons[0], 1, "udp", src.String(), dst.String())
 				for _, f := range b.stopRecording(told) {

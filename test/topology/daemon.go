@@ -231,7 +231,7 @@ func (d *Daemon) CreateInterfaces(ctx context.Context) (map[string]netip.Addr, e
 			UnderlayIP netip.Addr `json:"underlay_ip"`
 		}
 		err := d.Call(ctx, "interface.create", map[string]any{
-			"id": g.ID, "device": g.Device, "vni": VNI, "ipv4": g.IPv4, "ipv6": g.IPv6,
+			"id": g.ID, "device": g.Device, "vni": g.VNI, "ipv4": g.IPv4, "ipv6": g.IPv6,
 		}, &created)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", g.ID, err)
@@ -245,7 +245,7 @@ func (d *Daemon) CreateInterfaces(ctx context.Context) (map[string]netip.Addr, e
 func (d *Daemon) AddRoutes(ctx context.Context, g *Guest, nextHop netip.Addr) error {
 	for _, ip := range []netip.Addr{g.IPv4, g.IPv6} {
 		err := d.Call(ctx, "route.add", map[string]any{
-			"vni": VNI, "prefix": netip.PrefixFrom(ip, ip.BitLen()), "next_hop_vni": VNI, "next_hop_ip": nextHop,
+			"vni": g.VNI, "prefix": netip.PrefixFrom(ip, ip.BitLen()), "next_hop_vni": g.VNI, "next_hop_ip": nextHop,
 		}, nil)
 		if err != nil {
 			return fmt.Errorf("%s: %w", g.ID, err)

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// VNI is the virtual network that every guest of a Network is in.
+	// VNI is the virtual network that every guest of a Network is in, unless it joins another one.
 	VNI = 100
 
 	guestMTU = 1500
@@ -48,6 +48,24 @@ type Guest struct {
 	ID         string // the interface's id in dpservice
 	Device     string // the VF's representor in dpservice
 	IPv4, IPv6 netip.Addr
+	VNI        uint32
+}
+
+// Join puts the guest, which has no interface yet, into a virtual network under addresses of its choice.
+func (g *Guest) Join(vni uint32, ipv4, ipv6 netip.Addr) error {
+	g.VNI, g.IPv4, g.IPv6 = vni, ipv4, ipv6
+	return g.IP(append([]string{"addr flush dev eth0 scope global"}, g.hostAddresses()...)...)
+}
+
+// hostAddresses are the commands that give a guest its addresses and gateways, and no neighbours.
+func (g *Guest) hostAddresses() []string {
+	return []string{
+		fmt.Sprintf("addr add %s/32 dev eth0", g.IPv4),
+		"route replace 169.254.0.1 dev eth0",
+		"route replace default via 169.254.0.1 dev eth0",
+		fmt.Sprintf("addr add %s/128 dev eth0 nodad", g.IPv6),
+		"route replace default via fe80::1 dev eth0",
+	}
 }
 
 // NewNetwork builds a Network with so many guests on each hypervisor. On error nothing stays behind.
@@ -144,6 +162,7 @@ func (n *Network) addGuest(h *Hypervisor, vf, number int) error {
 		Device:    fmt.Sprintf("net_eswitch0_representor_vf%d", vf),
 		IPv4:      netip.MustParseAddr(fmt.Sprintf("10.100.0.%d", number)),
 		IPv6:      netip.MustParseAddr(fmt.Sprintf("fd00:100::%d", number)),
+		VNI:       VNI,
 	}
 	if err := n.Link(h.Namespace, fmt.Sprintf("guest%d", vf), ns, "eth0", guestMTU); err != nil {
 		return err
@@ -155,12 +174,7 @@ func (n *Network) addGuest(h *Hypervisor, vf, number int) error {
 			fmt.Sprintf("addr add %s/64 dev eth0 nodad", g.IPv6),
 			"route add default via fe80::1 dev eth0")
 	}
-	return ns.IP(
-		fmt.Sprintf("addr add %s/32 dev eth0", g.IPv4),
-		"route add 169.254.0.1 dev eth0",
-		"route add default via 169.254.0.1 dev eth0",
-		fmt.Sprintf("addr add %s/128 dev eth0 nodad", g.IPv6),
-		"route add default via fe80::1 dev eth0")
+	return ns.IP(g.hostAddresses()...)
 }
 
 // Guests lists the guests of all hypervisors: Guests()[0] is vm-1.

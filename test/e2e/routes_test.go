@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"dpservice/rpc/api"
+	"dpservice/test/record"
+	"dpservice/test/topology"
+
+	"github.com/stretchr/testify/require"
+)
+
+// hop is the underlay address of the n-th guest on some other hypervisor.
+func hop(n int) string { return fmt.Sprintf("fc00:9::%d", n+1) }
+
+// TestLongestPrefix sends to the nested prefixes of several next hops, takes the routes away one by one, the longest first, and
+// adds one again: each time the flows, and their rules in the NIC, follow at once.
+func TestLongestPrefix(t *testing.T) {
+	tests := map[string]struct {
+		offload  bool
+		prefixes []string // each within the one before it; the n-th leads to the n-th hop
+		dst      string   // within all of them
+		inside   []string // the n-th is within n+1 of them
+	}{
+		"IPv4, offloaded": {true, []string{"0.0.0.0/0", "10.200.0.0/16", "10.200.1.0/24", "10.200.1.7/32"}, "10.200.1.7",
+			[]string{"192.0.2.1", "10.200.2.1", "10.200.1.6", "10.200.1.7"}},
+		"IPv6, offloaded": {true, []string{"::/0", "2001:db8::/32", "2001:db8:1::/57", "2001:db8:1::7/128"}, "2001:db8:1::7",
+			[]string{"2001:db9::1", "2001:db8:2::1", "2001:db8:1::6", "2001:db8:1::7"}},
+		"IPv4, in software": {false, []string{"0.0.0.0/0", "10.200.0.0/15", "10.200.1.4/30"}, "10.200.1.7",
+			[]string{"192.0.2.1", "10.201.2.1", "10.200.1.7"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, topology.DaemonConfig{NoOffload: !tt.offload}, 2)
+			r := &routed{b, b.craft(b.vms[0]), tt.offload}
+			b.reach(b.vms[0], b.vms[1].IPv4.String())
+			for n, prefix := range tt.prefixes {
+				b.route("add", prefix, n)
+			}
+			for n, dst := range tt.inside {
+				r.leadsTo(dst, hop(n))
+			}
+			last := len(tt.prefixes) - 1
+			for n := last; n > 0; n-- {
+				b.route("delete", tt.prefixes[n], n)
+				r.leadsTo(tt.dst, hop(n-1))
+			}
+			b.route("add", tt.prefixes[last], last)
+			r.leadsTo(tt.dst, hop(last))
+			b.route("delete", tt.prefixes[last], last)
+			b.route("delete", tt.prefixes[0], 0)
+			r.leadsNowhere(tt.dst)
+		})
+	}
+}
+
+// TestLocalGuestsComeFirst routes the addresses of a guest here to another hypervisor: its interface is nearer than any prefix.
+func TestLocalGuestsComeFirst(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{}, 2)
+	vm1, vm2 := b.vms[0], b.vms[1]
+	for n, prefix := range []string{"10.100.0.0/24", vm2.IPv4.String() + "/32", "fd00:100::/64", vm2.IPv6.String() + "/128"} {
+		b.route("add", prefix, n)
+	}
+	wire := b.record(b.net.Router, b.net.Hypervisors[0].RouterLink, record.In, "ip6 proto 4 or ip6 proto 41")
+	for _, dst := range []string{vm2.IPv4.String(), vm2.IPv6.String()} {
+		b.reach(vm1, dst)
+		b.startPing(vm1, dst, 300*time.Millisecond).wait()
+	}
+	require.Empty(t, b.stopRecording(wire))
+}
+
+// route adds a route to a hop, or deletes it.
+func (b *bench) route(verb, prefix string, n int) {
+	b.t.Helper()
+	args := []string{"route", verb, prefix, fmt.Sprintf("--vni=%d", topology.VNI)}
+	if verb == "add" {
+		args = append(args, "--next-hop-ip="+hop(n))
+	}
+	b.dpctl(args...)
+}
+
+// atOnce is how long flows and rules may take to follow a change.
+const atOnce = time.Second
+
+// routed is a guest that sends where routes lead.
+type routed struct {
+	b       *bench
+	sender  *crafter
+	offload bool
+}
+
+func (r *routed) send(dst string) {
+	r.b.t.Helper()
+	to, own := netip.MustParseAddr(dst), r.b.vms[0].IPv4
+	if to.Is6() {
+		own = r.b.vms[0].IPv6
+	}
+	r.sender.udp(own, to, 64)
+}
+
+// leadsTo requires that at once all datagrams to dst go to a hop, by the NIC if it can.
+func (r *routed) leadsTo(dst, hop string) {
+	r.b.t.Helper()
+	changed := time.Now()
+	r.b.eventually(func() error {
+		r.send(dst)
+		return r.follows(dst, hop)
+	})
+	require.Less(r.b.t, time.Since(changed), atOnce)
+	wire := r.record()
+	for range 5 {
+		r.send(dst)
+	}
+	r.b.waitFrames(wire, 5)
+	for _, f := range r.b.stopRecording(wire) {
+		require.Equal(r.b.t, hop, outerDst(f), "%s", f)
+	}
+}
+
+// follows is nil once the flow, and its rule, lead to a hop.
+func (r *routed) follows(dst, hop string) error {
+	flows, err := r.b.flows(r.b.daemons[0], "udp", r.b.vms[0].IPv4.String(), dst)
+	if netip.MustParseAddr(dst).Is6() {
+		flows, err = r.b.flows(r.b.daemons[0], "udp", r.b.vms[0].IPv6.String(), dst)
+	}
+	if err != nil {
+		return err
+	}
+	if len(flows) != 1 || flows[0].Offloaded != r.offload {
+		return fmt.Errorf("flows to %s: %+v", dst, flows)
+	}
+	if rules := r.rules(dst); r.offload && (len(rules) != 1 || !strings.Contains(rules[0].Actions, "dst is "+hop+" ")) {
+		return fmt.Errorf("rules to %s, not by %s: %+v", dst, hop, rules)
+	}
+	return nil
+}
+
+// leadsNowhere requires that at once no datagram to dst leaves, and neither flow nor rule is left.
+func (r *routed) leadsNowhere(dst string) {
+	r.b.t.Helper()
+	changed := time.Now()
+	r.b.eventually(func() error {
+		var list api.FlowListResult
+		r.b.call(api.MethodFlowList, &list)
+		gone := !slices.ContainsFunc(list.Flows, func(f api.Flow) bool { return f.Dst == dst })
+		if rules := r.rules(dst); !gone || len(rules) > 0 {
+			return fmt.Errorf("flows %+v, rules %+v", list.Flows, rules)
+		}
+		return nil
+	})
+	require.Less(r.b.t, time.Since(changed), atOnce)
+	wire, unreachable := r.record(), r.b.nodePackets("icmp_no_route")
+	for range 5 {
+		r.send(dst)
+	}
+	r.b.dropped("icmp_no_route", unreachable+5)
+	require.Empty(r.b.t, r.b.stopRecording(wire))
+}
+
+// rules are those of flows to dst.
+func (r *routed) rules(dst string) []api.Rule {
+	return slices.DeleteFunc(r.b.rules(), func(rule api.Rule) bool {
+		return !strings.Contains(rule.Pattern, "dst is "+dst+" ")
+	})
+}
+
+func (r *routed) record() *record.Recorder {
+	r.b.t.Helper()
+	return r.b.record(r.b.net.Router, r.b.net.Hypervisors[0].RouterLink, record.In, "ip6 proto 4 or ip6 proto 41")
+}
+
+func outerDst(f record.Frame) string { return net.IP(f.Data[14+24 : 14+40]).String() }
+
+// TestFlowsEndWithTheirInterface deletes an interface to which flows are in the NIC, from here and from another hypervisor:
+// with the answer its rules are gone, and nothing reaches the guest any more.
+func TestFlowsEndWithTheirInterface(t *testing.T) {
+	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, topology.DaemonConfig{NoOffload: noOffload}, 2, 1)
+			vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
+			b.reach(vm1, vm2.IPv4.String())
+			b.reach(vm3, vm2.IPv6.String())
+			stop := []func(){b.pingOn(vm1, vm2.IPv4.String()), b.pingOn(vm3, vm2.IPv6.String())}
+			if !noOffload {
+				b.waitOffloaded(b.daemons[0], 1, "icmp", vm1.IPv4.String(), vm2.IPv4.String())
+				b.waitOffloaded(b.daemons[0], 1, "icmp", vm2.IPv4.String(), vm1.IPv4.String())
+				b.waitOffloaded(b.daemons[0], 1, "icmp6", vm3.IPv6.String(), vm2.IPv6.String())
+				b.waitOffloaded(b.daemons[0], 1, "icmp6", vm2.IPv6.String(), vm3.IPv6.String())
+			}
+			b.dpctl("interface", "delete", "vm-2")
+			for _, r := range b.rules() {
+				require.False(t, strings.HasPrefix(r.Name, "flow/"), "%+v", r)
+			}
+			late := b.record(vm2.Namespace, "eth0", record.In, "icmp or icmp6[0] == 128")
+			noRoute, unknown := b.nodePackets("icmp_no_route"), b.nodePackets("drop_unknown_underlay")
+			b.dropped("icmp_no_route", noRoute+20)
+			b.dropped("drop_unknown_underlay", unknown+20)
+			require.Empty(t, b.stopRecording(late))
+			b.eventually(func() error {
+				var list api.FlowListResult
+				b.call(api.MethodFlowList, &list)
+				if len(list.Flows) > 0 {
+					return fmt.Errorf("flows that lead nowhere: %+v", list.Flows)
+				}
+				return nil
+			})
+			for _, f := range stop {
+				f()
+			}
+		})
+	}
+}

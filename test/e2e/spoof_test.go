@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"dpservice/test/record"
+	"dpservice/test/topology"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/stretchr/testify/require"
+)
+
+// TestSpoofedPackets has a guest send from addresses that are not its own, on the ports of a flow of its own that is in the NIC:
+// none arrives, all are counted.
+func TestSpoofedPackets(t *testing.T) {
+	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, topology.DaemonConfig{NoOffload: noOffload}, 2, 1)
+			vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
+			sender := b.craft(vm1)
+			b.spoof(sender, !noOffload, vm1.IPv4, vm2.IPv4, "10.100.0.77", "0.0.0.1", "169.254.0.1", vm3.IPv4.String())
+			b.spoof(sender, !noOffload, vm1.IPv4, vm3.IPv4, "10.100.0.77", "0.0.0.1", "169.254.0.1", vm2.IPv4.String())
+			b.spoof(sender, !noOffload, vm1.IPv6, vm2.IPv6, "fd00:100::77", "fe80::1", "fe80::99", "::", vm3.IPv6.String())
+			b.spoof(sender, !noOffload, vm1.IPv6, vm3.IPv6, "fd00:100::77", "fe80::1", "fe80::99", "::", vm2.IPv6.String())
+		})
+	}
+}
+
+// spoof sends some datagrams under each of the false addresses, and one under the true one.
+func (b *bench) spoof(sender *crafter, offloaded bool, own, dst netip.Addr, forged ...string) {
+	b.t.Helper()
+	const each = 3
+	b.reach(b.vms[0], dst.String())
+	if offloaded {
+		b.offloadDatagrams(sender, own, dst)
+	}
+	var to *topology.Guest
+	for _, vm := range b.vms {
+		if vm.IPv4 == dst || vm.IPv6 == dst {
+			to = vm
+		}
+	}
+	got := b.record(to.Namespace, "eth0", record.In, "udp")
+	before := b.nodePackets("drop_spoofed")
+	for _, src := range forged {
+		for range each {
+			sender.udp(netip.MustParseAddr(src), dst, 64)
+		}
+	}
+	b.dropped("drop_spoofed", before+uint64(each*len(forged)))
+	sender.udp(own, dst, 64)
+	b.waitFrames(got, 1)
+	require.Equal(b.t, before+uint64(each*len(forged)), b.nodePackets("drop_spoofed"))
+	require.Len(b.t, b.stopRecording(got), 1, "only what came from the sender's own address")
+}
+
+// TestSpoofedNeighbours has a guest claim another one's addresses by ARP and neighbour discovery: the other's packets go on
+// reaching it.
+func TestSpoofedNeighbours(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{}, 2, 1)
+	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
+	for _, to := range []*topology.Guest{vm1, vm2} {
+		b.reach(vm3, to.IPv4.String())
+		b.reach(vm3, to.IPv6.String())
+	}
+	learned := func() int { return strings.Count(b.daemons[0].Stderr.String(), "learned a guest's MAC") }
+	before := learned()
+	stolen := b.record(vm1.Namespace, "eth0", record.In, "src host "+vm3.IPv4.String()+" or src host "+vm3.IPv6.String())
+	punted := b.nodePackets("punt")
+
+	liar := b.craft(vm1)
+	claims := liar.claims(vm2.IPv4, vm2.IPv6)
+	require.NotEmpty(t, claims)
+	for _, claim := range claims {
+		claim()
+	}
+	b.dropped("punt", punted+uint64(len(claims)))
+	for _, address := range []string{vm2.IPv4.String(), vm2.IPv6.String()} {
+		b.reach(vm3, address)
+		b.reach(vm3, address)
+	}
+	require.Equal(t, before, learned())
+	require.Empty(t, b.stopRecording(stolen), "packets to another guest")
+}
+
+// claims are what a guest can send to take an address for itself: ARP requests and replies about itself, neighbour
+// solicitations and advertisements.
+func (c *crafter) claims(ipv4, ipv6 netip.Addr) (all []func()) {
+	for _, operation := range []uint16{layers.ARPRequest, layers.ARPReply} {
+		all = append(all, func() {
+			c.b.t.Helper()
+			c.send(layers.EthernetTypeARP, &layers.ARP{
+				AddrType: layers.LinkTypeEthernet, Protocol: layers.EthernetTypeIPv4, HwAddressSize: 6, ProtAddressSize: 4,
+				Operation: operation, SourceHwAddress: c.mac, SourceProtAddress: ipv4.AsSlice(), DstHwAddress: c.mac,
+				DstProtAddress: ipv4.AsSlice(),
+			})
+		})
+	}
+	gateway := netip.MustParseAddr("fe80::1").AsSlice()
+	neighbour := func(icmpType uint8, message gopacket.SerializableLayer) func() {
+		return func() {
+			c.b.t.Helper()
+			ip := &layers.IPv6{Version: 6, HopLimit: 255, NextHeader: layers.IPProtocolICMPv6, SrcIP: ipv6.AsSlice(), DstIP: gateway}
+			icmp := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(icmpType, 0)}
+			require.NoError(c.b.t, icmp.SetNetworkLayerForChecksum(ip))
+			c.send(layers.EthernetTypeIPv6, ip, icmp, message)
+		}
+	}
+	option := func(kind layers.ICMPv6Opt) layers.ICMPv6Options {
+		return layers.ICMPv6Options{{Type: kind, Data: c.mac}}
+	}
+	return append(all,
+		neighbour(layers.ICMPv6TypeNeighborSolicitation, &layers.ICMPv6NeighborSolicitation{
+			TargetAddress: gateway, Options: option(layers.ICMPv6OptSourceAddress),
+		}),
+		neighbour(layers.ICMPv6TypeNeighborAdvertisement, &layers.ICMPv6NeighborAdvertisement{
+			Flags: 0x20, TargetAddress: ipv6.AsSlice(), Options: option(layers.ICMPv6OptTargetAddress),
+		}))
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+	"testing"
+
+	"dpservice/rpc/api"
+	"dpservice/test/record"
+	"dpservice/test/topology"
+
+	"github.com/google/gopacket/layers"
+	"github.com/stretchr/testify/require"
+)
+
+// TestFullTables sends on more flows than the tables of the software and the NIC hold: all packets arrive, the tables keep to
+// their bounds, and say what they had no place for. When the flows have ended there is place for new ones.
+func TestFullTables(t *testing.T) {
+	const capacity, rules, flows = 16, 4, 60
+	b := newBench(t, topology.DaemonConfig{
+		Extra: fmt.Sprintf("flows: {capacity: %d, max_offload: %d, timeout: 2s, timeouts: {udp: 2s, icmp: 1s}}\n", capacity, rules),
+	}, 2)
+	vm1, vm2 := b.vms[0], b.vms[1]
+	b.reach(vm1, vm2.IPv4.String())
+	got := b.record(vm2.Namespace, "eth0", record.In, fmt.Sprintf("udp dst port %d", craftedDst))
+	sender := b.craft(vm1)
+	send := func() {
+		for i := range layers.UDPPort(flows) {
+			sender.port = craftedSrc + i
+			sender.udp(vm1.IPv4, vm2.IPv4, 64)
+		}
+	}
+	send()
+	b.waitFrames(got, flows)
+	b.eventually(func() error {
+		send()
+		if table := b.flowTable(); table.Known != capacity || table.Rules != rules || table.Limited == 0 {
+			return fmt.Errorf("the tables are not full: %+v", table)
+		}
+		return nil
+	})
+	table := b.flowTable()
+	require.GreaterOrEqual(t, table.Overflow, uint64(flows-capacity))
+	require.Equal(t, []int{capacity, rules}, []int{table.Capacity, table.MaxRules})
+	seen := map[string]bool{}
+	for _, f := range b.stopRecording(got) {
+		seen[f.String()[len("15:04:05.000000"):]] = true
+	}
+	require.Len(t, seen, flows, "packets without a place in a table are lost")
+
+	b.eventually(func() error {
+		if table := b.flowTable(); table.Known != 0 || table.Rules != 0 {
+			return fmt.Errorf("idle flows have not ended: %+v", table)
+		}
+		return nil
+	})
+	sender.port = craftedSrc + flows
+	b.offloadDatagrams(sender, vm1.IPv4, vm2.IPv4)
+}
+
+func (b *bench) flowTable() api.FlowTable {
+	b.t.Helper()
+	var info api.SystemInfoResult
+	b.call(api.MethodSystemInfo, &info)
+	return info.Flows
+}
