@@ -279,6 +279,24 @@ func TestOffloadedFlowStays(t *testing.T) {
 	require.ErrorIs(t, g.SetOffloaded(id, true), ErrNotFound)
 }
 
+// The end of a connection that hardware forwards takes the flow out of it.
+func TestOffloadedConnectionEnds(t *testing.T) {
+	for _, end := range []string{"FA", "R"} {
+		t.Run(end, func(t *testing.T) {
+			g := newGraph(t, withTimeouts(100*time.Millisecond))
+			send(t, ports.vf0, fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, "A")))
+			id := nextEvent(t, g).Flow.ID
+			require.NoError(t, g.SetOffloaded(id, true))
+			time.Sleep(1200 * time.Millisecond) // a whole sweep
+			require.Len(t, allFlows(g), 1)
+			send(t, ports.vf0, fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, end)))
+			gone := nextEvent(t, g)
+			require.Equal(t, FlowGone, gone.Kind)
+			require.Equal(t, id, gone.Flow.ID)
+		})
+	}
+}
+
 func TestDeleteFlow(t *testing.T) {
 	g := newGraph(t)
 	in := fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello))

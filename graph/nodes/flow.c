@@ -372,12 +372,15 @@ flow_timeout(const struct worker *w, const struct flow *f)
 	}
 }
 
+/* Hardware has the packets of an offloaded flow, and ages it; but a connection's end is seen here. */
 static bool
 flow_is_idle(const struct worker *w, const struct flow *f)
 {
 	uint64_t timeout = flow_timeout(w, f);
 
-	return !(f->flags & FLOW_OFFLOADED) && w->now > f->last_seen && w->now - f->last_seen > timeout;
+	if ((f->flags & FLOW_OFFLOADED) && f->state != FLOW_CLOSING)
+		return false;
+	return w->now > f->last_seen && w->now - f->last_seen > timeout;
 }
 
 static void

@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"dpservice/rpc/api"
 	"dpservice/test/record"
@@ -57,6 +58,30 @@ func TestFullTables(t *testing.T) {
 	})
 	sender.port = craftedSrc + flows
 	b.offloadDatagrams(sender, vm1.IPv4, vm2.IPv4)
+}
+
+// TestEndedConnectionsLeaveTheNIC ends TCP connections that are in the NIC: they are gone long before an idle one would be.
+func TestEndedConnectionsLeaveTheNIC(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{Extra: "flows: {timeout: 60s, timeouts: {tcp_closing: 1s, tcp_established: 60s}}\n"}, 2)
+	vm1, vm2 := b.vms[0], b.vms[1]
+	b.reach(vm1, vm2.IPv4.String())
+	run := b.startIperf(vm1, vm2, vm2.IPv4.String(), 5201, 2*time.Second, "5M")
+	b.waitOffloaded(b.daemons[0], 2, "tcp", vm1.IPv4.String(), vm2.IPv4.String())
+	b.waitOffloaded(b.daemons[0], 2, "tcp", vm2.IPv4.String(), vm1.IPv4.String())
+	run.wait()
+	b.eventually(func() error {
+		var list api.FlowListResult
+		b.call(api.MethodFlowList, &list)
+		for _, f := range list.Flows {
+			if f.Proto == "tcp" {
+				return fmt.Errorf("%+v", list.Flows)
+			}
+		}
+		return nil
+	})
+	for _, r := range b.rules() {
+		require.NotContains(t, r.Pattern, "tcp")
+	}
 }
 
 func (b *bench) flowTable() api.FlowTable {
