@@ -4,15 +4,12 @@ package filter
 
 import (
 	"errors"
-	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-func addr(s string) []byte { return netip.MustParseAddr(s).AsSlice() }
 
 // How many rules typical filters take, the last one, for all other packets, included.
 func TestNumberOfRules(t *testing.T) {

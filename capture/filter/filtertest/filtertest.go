@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package filtertest gives tests random filters and packets, and libpcap's judgement of them.
+package filtertest
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/bpf"
+
+	"dpservice/capture/filter"
+)
+
+const (
+	typeIPv4, typeARP, typeRARP, typeVLAN, typeIPv6, typeQinQ = 0x0800, 0x0806, 0x8035, 0x8100, 0x86dd, 0x88a8
+
+	protoICMP, protoTCP, protoUDP, protoICMP6, protoSCTP = 1, 6, 17, 58, 132
+)
+
+// Oracle is a filter as libpcap compiles it.
+type Oracle struct{ vm *bpf.VM }
+
+// NewOracle has tcpdump compile a filter; an error is libpcap's. Not optimized: libpcap 1.10's optimizer makes of
+// `tcp[13] & 2 = 2 || ! (! port 80 or tcp[13] & 2 = 2) || port 79` a program that refuses UDP from port 79.
+func NewOracle(t *testing.T, text string, link filter.Link) (*Oracle, error) {
+	t.Helper()
+	linkName := map[filter.Link]string{filter.Ethernet: "EN10MB", filter.IP: "RAW"}[link]
+	out, err := exec.CommandContext(context.Background(), "tcpdump", "-O", "-y", linkName, "-ddd", text).CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("tcpdump: %s", out)
+	}
+	var raw []bpf.RawInstruction
+	for line := range strings.Lines(string(out)) {
+		var i bpf.RawInstruction
+		if n, _ := fmt.Sscan(line, &i.Op, &i.Jt, &i.Jf, &i.K); n == 4 {
+			raw = append(raw, i)
+		}
+	}
+	program, ok := bpf.Disassemble(raw)
+	require.True(t, ok, "%s", out)
+	vm, err := bpf.NewVM(program)
+	require.NoError(t, err, "%s: %s", text, out)
+	return &Oracle{vm}, nil
+}
+
+// Accepts reports whether the filter matches the packet.
+func (o *Oracle) Accepts(t *testing.T, packet []byte) bool {
+	t.Helper()
+	n, err := o.vm.Run(packet)
+	require.NoError(t, err)
+	return n > 0
+}
+
+// Packet is a packet with what a NIC knows of it.
+type Packet struct {
+	Data   []byte
+	Unlike bool           // libpcap and NICs are known to look at it differently, as the documentation says
+	values filter.Pattern // the fields' values
+}
+
+// Decide runs a packet through a program, as a NIC does.
+func (p *Packet) Decide(program filter.Program) bool {
+	for _, r := range program.Rules {
+		if p.matches(r.Pattern) {
+			return r.Sample
+		}
+	}
+	panic("a packet that no rule matches")
+}
+
+func (p *Packet) matches(pattern filter.Pattern) bool {
+	for f, c := range pattern {
+		for i := range c.Mask {
+			if p.values[f].Value[i]&c.Mask[i] != c.Value[i] {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (p *Packet) set(f filter.Field, value ...byte) { copy(p.values[f].Value[:], value) }
+
+// Values that are close together, so that filters and packets meet.
+var (
+	somePorts = []int{0, 1, 79, 80, 81, 443, 1023, 1024, 3128, 5004, 8079, 8080, 49152, 65535}
+	someV4    = []string{"10.0.0.9", "10.0.0.8", "10.0.1.9", "192.168.7.1", "224.0.0.251"}
+	someV6    = []string{"2001:db8::9", "2001:db8::8", "fe80::1", "ff02::fb", "2001:db8:1::9"}
+	someMACs  = []string{"02:00:00:00:00:01", "02:00:00:00:00:02", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:fb"}
+	someFlags = []byte{0x02, 0x12, 0x10, 0x18, 0x11, 0x04, 0x00, 0xc2}
+)
+
+func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
+
+// RandomPacket makes a packet and, beside it, says what is in it.
+func RandomPacket(r *rand.Rand, link filter.Link) *Packet {
+	p := &Packet{}
+	if link == filter.IP {
+		p.randomIP(r, pick(r, typeIPv4, typeIPv6), link)
+		return p
+	}
+	dst, src := macOf(pick(r, someMACs...)), macOf(pick(r, someMACs[:2]...))
+	p.Data = append(append(p.Data, dst...), src...)
+	p.set(filter.EthDst, dst...)
+	p.set(filter.EthSrc, src...)
+	kind := pick(r, typeIPv4, typeIPv4, typeIPv4, typeIPv6, typeIPv6, typeARP, typeRARP, 0x88cc)
+	typeBytes := binary.BigEndian.AppendUint16(nil, uint16(kind))
+	if r.IntN(4) > 0 {
+		p.set(filter.EtherType, typeBytes...)
+	} else {
+		tpid := pick(r, typeVLAN, typeQinQ)
+		tci := binary.BigEndian.AppendUint16(nil, pick[uint16](r, 5, 6, 0x2005))
+		p.Data = append(binary.BigEndian.AppendUint16(p.Data, uint16(tpid)), tci...)
+		p.set(filter.Tagged, 1)
+		p.set(filter.VLANTCI, tci...)
+		p.set(filter.VLANType, typeBytes...)
+		p.set(filter.EtherType, byte(tpid>>8), byte(tpid))
+	}
+	p.Data = append(p.Data, typeBytes...)
+	switch kind {
+	case typeARP, typeRARP:
+		p.randomARP(r)
+	case typeIPv4, typeIPv6:
+		p.randomIP(r, kind, link)
+	default:
+		p.Data = append(p.Data, make([]byte, 60)...)
+	}
+	return p
+}
+
+func (p *Packet) randomARP(r *rand.Rand) {
+	arp := []byte{0, 1, 8, 0, 6, 4, 0, 1}
+	arp = append(append(arp, make([]byte, 6)...), addr(pick(r, someV4...))...)
+	arp = append(append(arp, make([]byte, 6)...), addr(pick(r, someV4...))...)
+	p.Data = append(append(p.Data, arp...), make([]byte, 30)...)
+}
+
+func (p *Packet) randomIP(r *rand.Rand, kind int, link filter.Link) {
+	if link == filter.IP {
+		p.set(filter.EtherType, byte(kind>>8), byte(kind))
+	}
+	proto := pick[byte](r, protoTCP, protoTCP, protoUDP, protoUDP, protoICMP, protoICMP6, protoSCTP, 2, 50)
+	tos, ttl := pick[byte](r, 0, 0xb8), pick[byte](r, 1, 64, 255)
+	p.set(filter.Proto, proto)
+	p.set(filter.TOS, tos)
+	p.set(filter.TTL, ttl)
+	var whole bool
+	if kind == typeIPv4 {
+		whole = p.randomIPv4(r, proto, tos, ttl)
+	} else {
+		whole = p.randomIPv6(r, proto, tos, ttl)
+	}
+	p.randomL4(r, proto, kind, whole)
+}
+
+func (p *Packet) randomIPv4(r *rand.Rand, proto, tos, ttl byte) (whole bool) {
+	fragment := uint16(0)
+	if r.IntN(6) == 0 {
+		fragment = pick[uint16](r, 0x2000, 0x0010, 0x2010, 0x4000)
+	}
+	options := 4 * r.IntN(3)
+	src, dst := addr(pick(r, someV4...)), addr(pick(r, someV4...))
+	h := []byte{0x45 + byte(options/4), tos, 0, byte(60 + options), 1, 2, byte(fragment >> 8), byte(fragment), ttl, proto, 0, 0}
+	h = append(append(append(h, src...), dst...), make([]byte, options)...)
+	p.Data = append(p.Data, h...)
+	p.set(filter.Src, src...)
+	p.set(filter.Dst, dst...)
+	whole = fragment&0x3fff == 0
+	if !whole {
+		p.set(filter.Fragment, 1)
+	}
+	p.Unlike = fragment&0x3fff == 0x2000 // a first fragment, in which libpcap finds the ports
+	return whole
+}
+
+func (p *Packet) randomIPv6(r *rand.Rand, proto, tos, ttl byte) (whole bool) {
+	src, dst := addr(pick(r, someV6...)), addr(pick(r, someV6...))
+	h := []byte{0x60 | tos>>4, tos << 4, 0, 0, 0, 48, proto, ttl}
+	p.Data = append(append(append(p.Data, h...), src...), dst...)
+	p.set(filter.Src, src...)
+	p.set(filter.Dst, dst...)
+	next := len(p.Data) - 34
+	switch r.IntN(8) {
+	case 0: // a fragment, libpcap knows its protocol
+		p.Data[next] = 44
+		p.Data = append(p.Data, proto, 0, 0, 0x11, 0, 0, 0, 1)
+		return false
+	case 1: // an extension header, behind which libpcap does not look
+		p.Data[next] = 60
+		p.Data = append(p.Data, proto, 0, 1, 4, 0, 0, 0, 0)
+		p.Unlike = true
+	}
+	return true
+}
+
+func (p *Packet) randomL4(r *rand.Rand, proto byte, kind int, whole bool) {
+	ports := binary.BigEndian.AppendUint16(nil, uint16(pick(r, somePorts...)))
+	ports = binary.BigEndian.AppendUint16(ports, uint16(pick(r, somePorts...)))
+	body := make([]byte, 40)
+	copy(body, ports)
+	switch proto {
+	case protoTCP:
+		body[13] = pick(r, someFlags...)
+		body[12] = 0x50
+	case protoICMP, protoICMP6:
+		body[0], body[1] = pick[byte](r, 0, 3, 8, 128, 135), pick[byte](r, 0, 1)
+	}
+	p.Data = append(p.Data, body...)
+	if !whole {
+		return
+	}
+	switch {
+	case proto == protoTCP || proto == protoUDP:
+		p.set(filter.SrcPort, body[:2]...)
+		p.set(filter.DstPort, body[2:4]...)
+		p.set(filter.L4, 1)
+		if proto == protoTCP {
+			p.set(filter.TCPFlags, body[13])
+		}
+	case proto == protoICMP && kind == typeIPv4, proto == protoICMP6 && kind == typeIPv6:
+		p.set(filter.ICMPType, body[0])
+		p.set(filter.ICMPCode, body[1])
+		p.set(filter.L4, 1)
+	}
+}
+
+// Hidden reports whether the packet has what only libpcap looks at.
+func (p *Packet) Hidden() bool {
+	t := p.values[filter.EtherType].Value
+	if p.values[filter.Tagged].Value[0] == 1 {
+		t = p.values[filter.VLANType].Value
+	}
+	kind := binary.BigEndian.Uint16(t[:])
+	return kind == typeARP || kind == typeRARP || p.values[filter.Proto].Value[0] == protoSCTP
+}
+
+// randomPrimitive is a primitive of any kind.
+func randomPrimitive(r *rand.Rand, link filter.Link) string {
+	dir := pick(r, "", "", "src ", "dst ", "src or dst ", "src and dst ")
+	port := func() int { return pick(r, somePorts...) }
+	all := []func() string{
+		func() string {
+			return pick(r, "ip", "ip6", "tcp", "udp", "icmp", "icmp6", "sctp", "igmp", "esp", "arp")
+		},
+		func() string { return fmt.Sprintf("%s%sport %d", pick(r, "", "tcp ", "udp "), dir, port()) },
+		func() string {
+			return fmt.Sprintf("%s%sportrange %d-%d", pick(r, "", "tcp ", "udp "), dir, port(), port())
+		},
+		func() string { return fmt.Sprintf("%s%shost %s", pick(r, "", "ip "), dir, pick(r, someV4...)) },
+		func() string { return fmt.Sprintf("%s%shost %s", pick(r, "", "ip6 "), dir, pick(r, someV6...)) },
+		func() string {
+			return dir + "net " + pick(r, "10.0.0.0/24", "10.0.0.8/30", "10.0", "10", "192.168.0.0 mask 255.255.0.0")
+		},
+		func() string { return dir + "net " + pick(r, "2001:db8::/32", "fe80::/10", "2001:db8::8/126") },
+		func() string { return pick(r, "proto 17", "ip proto 6", "ip6 proto 58", `ip proto \udp`, "proto 50") },
+		func() string { return pick(r, "ip multicast", "ip6 multicast") },
+		func() string {
+			return fmt.Sprintf("tcp[%s] & (tcp-syn|tcp-ack) %s %s", pick(r, "tcpflags", "13"), pick(r, "=", "!=", "=="), pick(r, "0", "tcp-syn", "18"))
+		},
+		func() string {
+			return fmt.Sprintf("icmp[icmptype] %s %s", pick(r, "=", "!="), pick(r, "icmp-echo", "3"))
+		},
+		func() string { return fmt.Sprintf("icmp6[icmp6type] %s 135", pick(r, "=", "<", ">=")) },
+		func() string {
+			return fmt.Sprintf("%s[2:2] %s %d", pick(r, "tcp", "udp"), pick(r, "<", ">", "<=", ">=", "="), port())
+		},
+		func() string {
+			return pick(r, "ip[8] < 64", "ip[1] & 0xfc = 0xb8", "ip[12] = 10", "ip[9] != 6", "ip[6:2] & 0x3fff != 0")
+		},
+		func() string { return fmt.Sprintf("port (%d or %d)", port(), port()) },
+	}
+	if link == filter.Ethernet {
+		all = append(all, func() string { return fmt.Sprintf("ether %shost %s", dir, pick(r, someMACs...)) },
+			func() string {
+				return pick(r, "ether proto 0x88cc", `ether proto \ip`, "broadcast", "ether multicast", "rarp")
+			})
+	}
+	return pick(r, all...)()
+}
+
+// RandomFilter makes a filter of primitives in brackets of up to depth.
+func RandomFilter(r *rand.Rand, link filter.Link, depth int) string {
+	not := pick(r, "", "", "not ", "! ")
+	if depth == 0 || r.IntN(3) == 0 {
+		return not + randomPrimitive(r, link)
+	}
+	text := RandomFilter(r, link, depth-1)
+	for range 1 + r.IntN(2) {
+		text += pick(r, " and ", " or ", " && ", " || ") + RandomFilter(r, link, depth-1)
+	}
+	if r.IntN(2) == 0 {
+		text = not + "(" + text + ")"
+	}
+	if link == filter.Ethernet && depth == 2 && r.IntN(8) == 0 {
+		text = "(" + text + ") " + pick(r, "or", "and") + " (vlan " + pick(r, "", "5 ") + "and " + RandomFilter(r, link, 1) + ")"
+	}
+	return text
+}
+
+func macOf(s string) []byte {
+	b := make([]byte, 0, 6)
+	for octet := range bytes.SplitSeq([]byte(s), []byte(":")) {
+		var v byte
+		_, _ = fmt.Sscanf(string(octet), "%02x", &v)
+		b = append(b, v)
+	}
+	return b
+}
+
+func addr(s string) []byte { return netip.MustParseAddr(s).AsSlice() }
