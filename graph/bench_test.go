@@ -38,8 +38,45 @@ func BenchmarkNodes(b *testing.B) {
 	}
 }
 
-func benchmarkNodes(b *testing.B, in, out *graphtest.Port, flows int, frameOf func(int) []byte) {
-	g := newGraph(b, func(c *Config) { c.FlowCapacity = 1 << 16; c.Offload = false })
+// BenchmarkTaps shows what a copy costs, and what it costs to look at a packet, with rules that it does not match.
+func BenchmarkTaps(b *testing.B) {
+	port := TapCondition{Field: TapDstPort, Value: [16]byte{0, 3}, Mask: [16]byte{0xff, 0xff}}
+	rules := func(n int) []TapRule {
+		rules := make([]TapRule, n)
+		for i := range n - 1 {
+			rules[i] = TapRule{Sample: true, Conditions: []TapCondition{port}}
+		}
+		return rules
+	}
+	everything := []TapRule{{Sample: true}}
+	for _, size := range []int{18, 1400} {
+		frameOf := func(int) []byte {
+			return frame(b, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2), text(size))
+		}
+		for _, c := range []struct {
+			name  string
+			port  *graphtest.Port
+			side  TapSide
+			rules []TapRule
+		}{
+			{"RX", ports.vf0, TapRX, everything},
+			{"TX", ports.vf1, TapTX, everything},
+			{"RX, 2 rules, no copy", ports.vf0, TapRX, rules(2)},
+			{"RX, 64 rules, no copy", ports.vf0, TapRX, rules(64)},
+		} {
+			b.Run(fmt.Sprintf("%s, %d bytes", c.name, len(frameOf(0))), func(b *testing.B) {
+				tap := Tap{Port: c.port.ID, Side: c.side, Out: ports.pf0.ID, Header: udpEncap().header(b), Rules: c.rules}
+				benchmarkNodes(b, ports.vf0, ports.vf1, 1, frameOf, tap)
+			})
+		}
+	}
+}
+
+func benchmarkNodes(b *testing.B, in, out *graphtest.Port, flows int, frameOf func(int) []byte, taps ...Tap) {
+	g := newGraph(b, roomy, func(c *Config) { c.FlowCapacity = 1 << 16; c.Offload = false })
+	for _, t := range taps {
+		require.NoError(b, g.SetTap(t))
+	}
 	const burst = graphtest.MaxBurst
 	next := func(i int) [][]byte {
 		frames := make([][]byte, burst)
@@ -48,12 +85,21 @@ func benchmarkNodes(b *testing.B, in, out *graphtest.Port, flows int, frameOf fu
 		}
 		return frames
 	}
+	receive := func(p *graphtest.Port) {
+		for n := 0; n < burst; {
+			if p.Receive(0) != nil {
+				n++
+			}
+		}
+	}
 	send := func(frames [][]byte) {
 		require.NoError(b, in.SendBurst(0, frames))
 		sent += burst
-		for n := 0; n < burst; {
-			if out.Receive(0) != nil {
-				n++
+		receive(out)
+		for _, t := range taps {
+			if t.Rules[len(t.Rules)-1].Sample {
+				made += burst
+				receive(ports.pf0)
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -352,6 +353,58 @@ func TestTapSegments(t *testing.T) {
 			receiveAll(ports.vf0)
 		}
 	}
+}
+
+// Whatever comes in, with taps at every place: every buffer comes back, and every packet and copy is accounted for.
+func TestTapRandomFrames(t *testing.T) {
+	g := newGraph(t)
+	unbalanced = true
+	go func() {
+		for range g.Punts() {
+		}
+	}()
+	var taps []Tap
+	for _, p := range allPorts() {
+		taps = append(taps, everything(t, p, TapRX))
+		if p != ports.pf0 && p != ports.pf1 {
+			taps = append(taps, everything(t, p, TapTX))
+		}
+	}
+	for i := range taps {
+		taps[i].Inner = taps[i].Port == ports.pf0.ID
+		if i%2 == 0 {
+			taps[i].Rules = slices.Concat(port80()[:3], taps[i].Rules)
+		}
+		require.NoError(t, g.SetTap(taps[i]))
+	}
+	r := rand.New(rand.NewPCG(7, 8))
+	seeds := [][]byte{
+		fromGuest0(t, "10.0.0.2", vUDP, udp(1, 80), payload(hello)),
+		fromGuest0(t, "10.0.0.2", 6, tcp(80, "A"), text(1446)), // its copy is too long
+		frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 64, vUDP), udp(3, 4), payload(hello)),
+		frame(t, eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay0.String(), 61, inIP4),
+			ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)),
+	}
+	in := []*graphtest.Port{ports.vf0, ports.vf1, ports.pf0, ports.pf1}
+	for i := range 10000 {
+		require.NoError(t, in[r.IntN(len(in))].Send(0, mutate(r, seeds[r.IntN(len(seeds))]), []int{0, 0, 29}[r.IntN(3)]))
+		sent++
+		if i%100 == 99 {
+			settle(t, g)
+			for _, p := range allPorts() {
+				receiveAll(p)
+			}
+		}
+	}
+	for _, tap := range taps {
+		c, err := g.RemoveTap(tap.Port, tap.Side)
+		require.NoError(t, err)
+		_, copied := sums(tap, c)
+		made += copied - c.NoBuffer
+	}
+	unbalanced = false
+	settle(t, g)
+	require.NotZero(t, counters(g)["drop_copy_too_big"])
 }
 
 func TestTapRefuses(t *testing.T) {
