@@ -86,7 +86,7 @@ func TestCloseIsFinal(t *testing.T) {
 	require.ErrorIs(t, g.Start(), ErrClosed)
 	require.ErrorIs(t, g.SetInterface(testInterfaces()[0]), ErrClosed)
 	require.ErrorIs(t, g.Inject(ports.vf0.ID, make([]byte, 60)), ErrClosed)
-	require.ErrorIs(t, g.SetTap(everything(t, ports.vf0, TapRX)), ErrClosed)
+	require.ErrorIs(t, setTap(g, everything(t, ports.vf0, TapRX)), ErrClosed)
 	_, err = g.RemoveTap(ports.vf0.ID, TapRX)
 	require.ErrorIs(t, err, ErrClosed)
 	_, err = g.TapCounters(ports.vf0.ID, TapRX)

@@ -302,12 +302,16 @@ func (g *Graph) SetUplink(u Uplink) error {
 }
 
 // SetTap begins to copy a port's packets, or goes on by other rules from the next packet on: none is copied by both, or by
-// neither. A tap replaces that of its port and side, and its counters start at 0.
+// neither. A tap replaces that of its port and side, whose last counters are returned, and its own start at 0.
 //
 // ErrNotFound: no such port. ErrInvalid: the tap is not as its documentation says. After ErrTimeout some workers may have
 // the new tap: RemoveTap ends it.
-func (g *Graph) SetTap(t Tap) error {
-	return g.change(fmt.Sprintf("set tap, port %d", t.Port), func() error { return g.n.SetTap(t) })
+func (g *Graph) SetTap(t Tap) (replaced TapCounters, err error) {
+	err = g.change(fmt.Sprintf("set tap, port %d", t.Port), func() error {
+		replaced, err = g.n.SetTap(t)
+		return err
+	})
+	return replaced, err
 }
 
 // RemoveTap ends copying and returns the tap's last counters: nothing is counted or copied afterwards. ErrNotFound: there

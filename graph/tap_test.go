@@ -58,6 +58,12 @@ func (e encap) copyOf(t testing.TB, frame []byte) []byte {
 	return e.serialize(t, true, frame)
 }
 
+// setTap sets a tap in the place of none, or of one whose counters do not matter.
+func setTap(g *Graph, tap Tap) error {
+	_, err := g.SetTap(tap)
+	return err
+}
+
 // everything is a tap without a filter.
 func everything(t testing.TB, port *graphtest.Port, side TapSide) Tap {
 	t.Helper()
@@ -136,7 +142,7 @@ func TestTapCopies(t *testing.T) {
 					settle(t, g)
 				}
 				tap := Tap{Port: c.port.ID, Side: c.side, Out: ports.pf0.ID, Header: e.header(t), Inner: c.inner, Rules: []TapRule{{Sample: true}}}
-				require.NoError(t, g.SetTap(tap))
+				require.NoError(t, setTap(g, tap))
 				made++
 				pass()
 				require.Equal(t, [][]byte{e.copyOf(t, c.copied)}, receiveAll(ports.pf0))
@@ -159,7 +165,7 @@ func TestTapInnerOnly(t *testing.T) {
 	g := newGraph(t, roomy)
 	tap := everything(t, ports.pf0, TapRX)
 	tap.Inner = true
-	require.NoError(t, g.SetTap(tap))
+	require.NoError(t, setTap(g, tap))
 	for _, f := range [][]byte{
 		frame(t, eth(routerMAC, uplinkMAC, v6), ip6("fc00:2::1", "fc00:1::1", 64, vUDP), udp(2, 1)),
 		frame(t, eth(routerMAC, uplinkMAC, v4), ip4("1.2.3.4", "10.0.0.1", 64, inIP4), ip4("1.2.3.4", "10.0.0.1", 64, vUDP)),
@@ -179,7 +185,7 @@ func TestTapInnerOnly(t *testing.T) {
 func TestTapWithoutInterface(t *testing.T) {
 	g := newGraph(t, roomy)
 	require.NoError(t, g.DeleteInterface(1))
-	require.NoError(t, g.SetTap(everything(t, ports.vf0, TapRX)))
+	require.NoError(t, setTap(g, everything(t, ports.vf0, TapRX)))
 	in := fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello))
 	made++
 	send(t, ports.vf0, in)
@@ -191,7 +197,7 @@ func TestTapWithoutInterface(t *testing.T) {
 // Fragments that the graph makes are copied as the guest receives them.
 func TestTapFragments(t *testing.T) {
 	g := newGraph(t, roomy)
-	require.NoError(t, g.SetTap(everything(t, ports.vf0, TapTX)))
+	require.NoError(t, setTap(g, everything(t, ports.vf0, TapTX)))
 	send(t, ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay0.String(), 61, inIP4),
 		ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), text(1473)))
 	made += 1 + 2
@@ -225,7 +231,7 @@ func TestTapRulesInOrder(t *testing.T) {
 	g := newGraph(t, roomy)
 	tap := everything(t, ports.vf0, TapRX)
 	tap.Rules = port80()
-	require.NoError(t, g.SetTap(tap))
+	require.NoError(t, setTap(g, tap))
 	from := func(src string, proto layers.IPProtocol, ls ...gopacket.SerializableLayer) []byte {
 		return frame(t, append(stack{eth(guest0MAC, gatewayMAC, v4), ip4(src, "10.0.0.2", 64, proto)}, ls...)...)
 	}
@@ -259,7 +265,7 @@ func TestTapRulesInOrder(t *testing.T) {
 func TestTapOversize(t *testing.T) {
 	const longest = 14 + 1500 - 62
 	g := newGraph(t)
-	require.NoError(t, g.SetTap(everything(t, ports.vf0, TapRX)))
+	require.NoError(t, setTap(g, everything(t, ports.vf0, TapRX)))
 	fits := fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), text(longest-42))
 	made += 2
 	send(t, ports.vf0, fits)
@@ -280,8 +286,8 @@ func TestTapWithoutBuffers(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(small.Free)
 	g := newGraph(t, roomy, func(c *Config) { c.Pool = small })
-	require.NoError(t, g.SetTap(everything(t, ports.vf0, TapRX)))
-	require.NoError(t, g.SetTap(everything(t, ports.vf1, TapTX)))
+	require.NoError(t, setTap(g, everything(t, ports.vf0, TapRX)))
+	require.NoError(t, setTap(g, everything(t, ports.vf1, TapTX)))
 	in := fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello))
 	made += buffers
 	for range packets {
@@ -305,7 +311,7 @@ func TestTapWithoutBuffers(t *testing.T) {
 func TestTapPortFull(t *testing.T) {
 	const room, packets = 5, 100
 	g := newGraph(t, roomy)
-	require.NoError(t, g.SetTap(everything(t, ports.vf1, TapTX)))
+	require.NoError(t, setTap(g, everything(t, ports.vf1, TapTX)))
 	_, err := ports.vf1.Fill(0)
 	require.NoError(t, err)
 	for range room {
@@ -337,7 +343,7 @@ func TestTapSegments(t *testing.T) {
 	g := newGraph(t, roomy)
 	tap := everything(t, ports.vf0, TapRX)
 	tap.Rules = port80()
-	require.NoError(t, g.SetTap(tap))
+	require.NoError(t, setTap(g, tap))
 	for _, size := range []int{30, 1400, 5000} {
 		for _, segment := range []int{0, 1, 13, 1000} {
 			if size/max(segment, 1900) > 0 && segment == 0 || segment > 0 && size/segment > 200 {
@@ -441,7 +447,7 @@ func TestTapRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tap := everything(t, ports.vf0, TapRX)
 			c.change(&tap)
-			require.ErrorIs(t, g.SetTap(tap), c.want)
+			require.ErrorIs(t, setTap(g, tap), c.want)
 			_, err := g.RemoveTap(ports.vf0.ID, TapRX)
 			if c.want == nil {
 				require.NoError(t, err)
@@ -465,9 +471,9 @@ func TestTapAndStop(t *testing.T) {
 	in := fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello))
 	t.Run("one graph", func(t *testing.T) {
 		g := newGraph(t, roomy)
-		require.NoError(t, g.SetTap(everything(t, ports.vf0, TapRX)))
+		require.NoError(t, setTap(g, everything(t, ports.vf0, TapRX)))
 		require.NoError(t, g.Stop())
-		require.NoError(t, g.SetTap(everything(t, ports.vf1, TapTX)))
+		require.NoError(t, setTap(g, everything(t, ports.vf1, TapTX)))
 		require.NoError(t, g.Start())
 		made += 2
 		send(t, ports.vf0, in)
@@ -486,7 +492,7 @@ func TestTapAndStop(t *testing.T) {
 // Every worker counts for itself, and all count.
 func TestTapTwoWorkers(t *testing.T) {
 	g := newGraph(t, roomy, func(c *Config) { c.Workers = []int{1, 2} })
-	require.NoError(t, g.SetTap(everything(t, ports.vf0, TapRX)))
+	require.NoError(t, setTap(g, everything(t, ports.vf0, TapRX)))
 	in := fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello))
 	for i := range 2 * 30 {
 		require.NoError(t, ports.vf0.Send(i%2, in, 0))
@@ -548,17 +554,25 @@ func numbered(t *testing.T, rounds int, change func(round int) error) (n uint32,
 	return n, copied
 }
 
-// Whichever tap is at work while it is replaced, every packet is copied once.
+// Whichever tap is at work while it is replaced, every packet is copied once, and counted by one of the taps.
 func TestTapReplacedUnderTraffic(t *testing.T) {
 	g := newGraph(t, roomy)
 	taps := []Tap{everything(t, ports.vf0, TapRX), everything(t, ports.vf0, TapRX)}
 	taps[1].Header = slices.Clone(taps[1].Header)
 	binary.BigEndian.PutUint16(taps[1].Header[56:], 3011)
-	require.NoError(t, g.SetTap(taps[0]))
-	n, copied := numbered(t, 500, func(round int) error { return g.SetTap(taps[(round+1)%2]) })
+	require.NoError(t, setTap(g, taps[0]))
+	var seen uint64
+	n, copied := numbered(t, 500, func(round int) error {
+		replaced, err := g.SetTap(taps[(round+1)%2])
+		seen += replaced.Rules[0].Packets
+		return err
+	})
 	made += uint64(n)
 	settle(t, g)
 	copied.gather()
+	last, err := g.RemoveTap(ports.vf0.ID, TapRX)
+	require.NoError(t, err)
+	require.EqualValues(t, n, seen+last.Rules[0].Packets)
 	require.NotEmpty(t, copied[3010])
 	require.NotEmpty(t, copied[3011])
 	all := slices.Concat(copied[3010], copied[3011])
@@ -574,7 +588,7 @@ func TestTapRemovedUnderTraffic(t *testing.T) {
 			g := newGraph(t, roomy)
 			var sum uint64
 			_, copied := numbered(t, 500, func(int) error {
-				if err := g.SetTap(tap); err != nil {
+				if err := setTap(g, tap); err != nil {
 					return err
 				}
 				c, err := g.RemoveTap(tap.Port, tap.Side)

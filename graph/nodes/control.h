@@ -47,10 +47,10 @@ int dataplane_set_uplink(struct dataplane *dp, const struct uplink *u);
 int dataplane_set_offloaded(struct dataplane *dp, uint64_t id, bool on);
 int dataplane_delete_flow(struct dataplane *dp, uint64_t id);
 
-/* Copy a port's packets from now on, or by these rules instead. */
+/* Copy a port's packets from now on, or by these rules instead. All returned counters are sums over the workers; those of
+ * a replaced or removed tap are its last. */
 int dataplane_set_tap(struct dataplane *dp, const struct tap_conf *conf, const struct tap_condition *conditions,
-		      uint32_t nb_conditions);
-/* All returned counters are sums over the workers; those of a removed tap are its last. */
+		      uint32_t nb_conditions, struct tap_counters *replaced);
 int dataplane_remove_tap(struct dataplane *dp, uint16_t port, uint8_t side, struct tap_counters *out);
 int dataplane_tap_counters(const struct dataplane *dp, uint16_t port, uint8_t side, struct tap_counters *out);
 /* The worker has been stopped. */

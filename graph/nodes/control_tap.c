@@ -79,17 +79,20 @@ exchange(struct worker *w, uint16_t port, uint8_t side, struct tap *after, struc
 
 int
 dataplane_set_tap(struct dataplane *dp, const struct tap_conf *conf, const struct tap_condition *conditions,
-		  uint32_t nb_conditions)
+		  uint32_t nb_conditions, struct tap_counters *replaced)
 {
 	struct tap *taps[RTE_MAX_LCORE], *old;
 	uint16_t i;
 	int rc;
 
+	*replaced = (struct tap_counters){0};
 	rc = tap_create(dp, conf, conditions, nb_conditions, taps, dp->nb_workers);
 	if (rc < 0)
 		return rc;
 	for (i = 0; rc == 0 && i < dp->nb_workers; i++) {
 		rc = exchange(dp->workers[i], conf->port, conf->side, taps[i], &old);
+		if (old != NULL)
+			tap_add_counters(old, replaced);
 		rte_free(old);
 	}
 	for (; i < dp->nb_workers; i++)

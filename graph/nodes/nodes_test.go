@@ -72,7 +72,8 @@ func TestStuckWorker(t *testing.T) {
 func TestStuckWorkerAndTaps(t *testing.T) {
 	n, port := newInstance(t, "stuck_tap", false)
 	set := func(rules int) error {
-		return n.SetTap(Tap{Port: port, Out: port, Header: make([]byte, TapHeaderLen), Rules: make([]TapRule, rules)})
+		_, err := n.SetTap(Tap{Port: port, Out: port, Header: make([]byte, TapHeaderLen), Rules: make([]TapRule, rules)})
+		return err
 	}
 	rules := func() int {
 		c, err := n.TapCounters(port, TapRX)

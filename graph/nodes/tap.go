@@ -19,13 +19,13 @@ var (
 	_ [C.TAP_FIELDS]struct{}     = [numTapFields]struct{}{}
 )
 
-// SetTap adds a tap, or replaces that of its port and side.
-func (n *Instance) SetTap(t Tap) error {
+// SetTap adds a tap, or replaces that of its port and side, and returns that one's last counters.
+func (n *Instance) SetTap(t Tap) (TapCounters, error) {
 	if len(t.Header) != TapHeaderLen && len(t.Header) != TapVXLANHeaderLen {
-		return fmt.Errorf("a header of %d bytes: %w", len(t.Header), ErrInvalid)
+		return TapCounters{}, fmt.Errorf("a header of %d bytes: %w", len(t.Header), ErrInvalid)
 	}
 	if len(t.Rules) == 0 || len(t.Rules) > MaxTapRules {
-		return fmt.Errorf("%d rules, want 1 to %d: %w", len(t.Rules), MaxTapRules, ErrInvalid)
+		return TapCounters{}, fmt.Errorf("%d rules, want 1 to %d: %w", len(t.Rules), MaxTapRules, ErrInvalid)
 	}
 	conf := C.struct_tap_conf{
 		port:       C.uint16_t(t.Port),
@@ -43,7 +43,9 @@ func (n *Instance) SetTap(t Tap) error {
 			conditions = append(conditions, asCondition(i, c))
 		}
 	}
-	return asError(C.dataplane_set_tap(n.dp, &conf, unsafe.SliceData(conditions), C.uint32_t(len(conditions))))
+	var replaced C.struct_tap_counters
+	rc := C.dataplane_set_tap(n.dp, &conf, unsafe.SliceData(conditions), C.uint32_t(len(conditions)), &replaced)
+	return asTapCounters(&replaced), asError(rc)
 }
 
 // RemoveTap removes a tap and returns its last counters.
