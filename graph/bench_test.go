@@ -75,7 +75,7 @@ func BenchmarkTaps(b *testing.B) {
 func benchmarkNodes(b *testing.B, in, out *graphtest.Port, flows int, frameOf func(int) []byte, taps ...Tap) {
 	g := newGraph(b, roomy, func(c *Config) { c.FlowCapacity = 1 << 16; c.Offload = false })
 	for _, t := range taps {
-		require.NoError(b, g.SetTap(t))
+		require.NoError(b, setTap(g, t))
 	}
 	const burst = graphtest.MaxBurst
 	next := func(i int) [][]byte {

@@ -304,8 +304,8 @@ func (g *Graph) SetUplink(u Uplink) error {
 // SetTap begins to copy a port's packets, or goes on by other rules from the next packet on: none is copied by both, or by
 // neither. A tap replaces that of its port and side, whose last counters are returned, and its own start at 0.
 //
-// ErrNotFound: no such port. ErrInvalid: the tap is not as its documentation says. After ErrTimeout some workers may have
-// the new tap: RemoveTap ends it.
+// ErrNotFound: no such port. ErrInvalid: the tap is not as its documentation says. ErrFull: no memory for it. After
+// ErrTimeout some workers may have the new tap: RemoveTap ends it.
 func (g *Graph) SetTap(t Tap) (replaced TapCounters, err error) {
 	err = g.change(fmt.Sprintf("set tap, port %d", t.Port), func() error {
 		replaced, err = g.n.SetTap(t)

@@ -96,7 +96,7 @@ func TestTapFiltersDecideLikeLibpcap(t *testing.T) {
 		tap := everything(t, p.port, p.side)
 		tap.Inner = p.link == filter.IP
 		tap.Rules = tapRules(program)
-		require.NoError(t, g.SetTap(tap), text)
+		require.NoError(t, setTap(g, tap), text)
 		var want [][]byte
 		var passed uint64
 		for range packets {

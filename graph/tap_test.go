@@ -381,7 +381,7 @@ func TestTapRandomFrames(t *testing.T) {
 		if i%2 == 0 {
 			taps[i].Rules = slices.Concat(port80()[:3], taps[i].Rules)
 		}
-		require.NoError(t, g.SetTap(taps[i]))
+		require.NoError(t, setTap(g, taps[i]))
 	}
 	r := rand.New(rand.NewPCG(7, 8))
 	seeds := [][]byte{

@@ -103,3 +103,18 @@ func HeapInUse() int {
 	}
 	return int(stats.heap_allocsz_bytes)
 }
+
+// FillHeap takes all of DPDK's heap, but for scraps, until it is given back.
+func FillHeap() (giveBack func()) {
+	var blocks []unsafe.Pointer
+	for size := C.size_t(1 << 30); size >= 64; size /= 2 {
+		for block := C.rte_malloc(nil, size, 0); block != nil; block = C.rte_malloc(nil, size, 0) {
+			blocks = append(blocks, block)
+		}
+	}
+	return func() {
+		for _, block := range blocks {
+			C.rte_free(block)
+		}
+	}
+}

@@ -107,3 +107,20 @@ func TestStuckWorkerAndTaps(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, empty, graphtest.HeapInUse())
 }
+
+// Without memory for another tap the one that is there goes on.
+func TestTapWithoutMemory(t *testing.T) {
+	n, port := newInstance(t, "no_memory", false)
+	set := func(rules int) error {
+		_, err := n.SetTap(Tap{Port: port, Out: port, Header: make([]byte, TapHeaderLen), Rules: make([]TapRule, rules)})
+		return err
+	}
+	require.NoError(t, set(1))
+	giveBack := graphtest.FillHeap()
+	require.ErrorIs(t, set(MaxTapRules), ErrFull)
+	giveBack()
+	c, err := n.TapCounters(port, TapRX)
+	require.NoError(t, err)
+	require.Len(t, c.Rules, 1)
+	require.NoError(t, set(MaxTapRules))
+}

@@ -75,7 +75,7 @@ alloc_taps(struct tap **taps, uint16_t count, size_t size)
 		taps[i] = rte_zmalloc("tap", size, RTE_CACHE_LINE_SIZE);
 		if (taps[i] == NULL) {
 			free_taps(taps, i);
-			return -ENOMEM;
+			return -ENOSPC;
 		}
 	}
 	return 0;
