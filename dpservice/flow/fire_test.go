@@ -99,7 +99,9 @@ func TestEveryCallFails(t *testing.T) {
 					require.Contains(t, life.stand, id)
 					assert.Equal(t, unharmed.rules[id], r)
 					assert.True(t, b.graph.offloaded[id], "rule of flow %d", id)
-					names = append(names, r.name())
+					for _, way := range r.ways {
+						names = append(names, r.name(way))
+					}
 				}
 				var believed []string
 				for _, e := range b.cfg.Rules.(*ruleset.Set).List() {

@@ -5,7 +5,6 @@ package flow
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -36,6 +35,7 @@ type NIC interface {
 // Rules are the rules in the NIC. A *ruleset.Set is one.
 type Rules interface {
 	Apply(ops []ruleset.Op) error
+	Has(port uint16, name string) bool
 	Counters(port uint16, name string) (rteflow.Counters, error)
 	Age(port uint16, name string) (rteflow.AgeState, error)
 }
@@ -69,21 +69,16 @@ type Manager struct {
 	mu      sync.Mutex
 	rules   map[uint64]*rule    // by flow id
 	waiting map[uint64]struct{} // ids of flows in software that the NIC may take later
+	diverts map[uint16]uint32   // the groups that packets to ports pass on their way
 	stats   Stats
 }
 
-// rule is a flow's rule in the NIC.
-type rule struct {
-	id      uint64
-	in, out uint16 // ports
-	doomed  bool   // it should be gone, but the NIC would not remove it
-}
-
-func (r *rule) name() string { return fmt.Sprintf("flow/%x", r.id) }
-
 // New returns a Manager without rules.
 func New(cfg Config) *Manager {
-	return &Manager{cfg: cfg, rules: map[uint64]*rule{}, waiting: map[uint64]struct{}{}, refused: rareLog{log: cfg.Log, every: 10 * time.Second}}
+	return &Manager{
+		cfg: cfg, rules: map[uint64]*rule{}, waiting: map[uint64]struct{}{}, diverts: map[uint16]uint32{},
+		refused: rareLog{log: cfg.Log, every: 10 * time.Second},
+	}
 }
 
 // agePeriod is how often the NIC is asked which rules have aged.
@@ -179,10 +174,12 @@ func (m *Manager) create(f graph.Flow, underlay netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	r := &rule{id: f.ID, in: f.Verdict.InPort, out: f.Verdict.TxPort}
-	if err := m.cfg.Rules.Apply([]ruleset.Op{ruleset.Add(r.in, r.name(), spec)}); err != nil {
+	r := &rule{id: f.ID, in: f.Verdict.InPort, out: f.Verdict.TxPort, straight: spec}
+	group := m.diverts[r.out]
+	if err := m.cfg.Rules.Apply([]ruleset.Op{r.add(group)}); err != nil {
 		return err
 	}
+	r.ways = []uint32{group}
 	m.rules[r.id] = r
 	m.stats.Created++
 	if err := m.cfg.Graph.SetOffloaded(f.ID, true); err != nil {
@@ -203,9 +200,10 @@ func (m *Manager) remove(r *rule) bool {
 
 // destroy takes a rule out of the NIC, or leaves it as it is.
 func (m *Manager) destroy(r *rule) error {
-	err := m.cfg.Rules.Apply([]ruleset.Op{ruleset.Remove(r.in, r.name())})
-	if err != nil && !errors.Is(err, ruleset.ErrNotFound) {
-		return err
+	if err := m.cfg.Rules.Apply(r.removeBut(none)); err != nil {
+		if r.ways = m.standing(r, r.ways); len(r.ways) > 0 {
+			return err
+		}
 	}
 	delete(m.rules, r.id)
 	return nil
@@ -242,8 +240,8 @@ func (m *Manager) forget(id uint64) {
 }
 
 // ReleasePort removes the rules of all flows that come from or go to a port and, before new ones can come, does what
-// the port is released for. If a rule cannot be removed, that is not done, and the flows that have lost theirs begin anew
-// with their next packet: so they do if it fails.
+// the port is released for. Flows that then go there go straight. If a rule cannot be removed, that is not done, and the flows
+// that have lost theirs begin anew with their next packet: so they do if it fails.
 func (m *Manager) ReleasePort(id uint16, do func() error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -256,25 +254,28 @@ func (m *Manager) ReleasePort(id uint16, do func() error) error {
 		}
 		m.forget(r.id)
 	}
-	return do()
+	err := do()
+	if err == nil {
+		delete(m.diverts, id)
+	}
+	return err
 }
 
 // Count adds to a flow's counters what the NIC has forwarded.
 func (m *Manager) Count(f *graph.Flow) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	r := m.rules[f.ID]
-	m.mu.Unlock()
 	if r == nil {
 		return
 	}
-	c, err := m.cfg.Rules.Counters(r.in, r.name())
-	if err != nil {
-		return // the rule has just gone
-	}
+	c := m.counted(r)
 	f.Packets += c.Packets
 	f.Bytes += c.Bytes
-	if age, err := m.cfg.Rules.Age(r.in, r.name()); err == nil && age.IdleKnown {
-		f.Idle = min(f.Idle, age.Idle)
+	for _, group := range r.ways {
+		if age, err := m.cfg.Rules.Age(r.in, r.name(group)); err == nil && age.IdleKnown {
+			f.Idle = min(f.Idle, age.Idle)
+		}
 	}
 }
 

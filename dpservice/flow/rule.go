@@ -65,7 +65,7 @@ func ruleFor(ports Ports, f graph.Flow, underlay netip.Addr, timeout uint32) (rt
 		return rteflow.Rule{}, err
 	}
 	return rteflow.Rule{
-		Attr:    rteflow.Attr{Group: nic.GroupVNET, Priority: nic.FlowPriority, Transfer: true},
+		Attr:    rteflow.Attr{Group: nic.GroupVNET, Priority: straightPriority, Transfer: true},
 		Pattern: append(pattern, layers...),
 		Actions: append(rewrite,
 			rteflow.Age{Timeout: timeout, Context: f.ID}, rteflow.Count{}, ports.PortAction(f.Verdict.TxPort)),

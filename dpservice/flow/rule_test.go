@@ -97,7 +97,7 @@ func TestRules(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r, err := ruleFor(&fakeNIC{}, tt.flow, underlay, 30)
 			require.NoError(t, err)
-			assert.Equal(t, rteflow.Attr{Group: 2, Priority: 1, Transfer: true}, r.Attr)
+			assert.Equal(t, rteflow.Attr{Group: 2, Priority: straightPriority, Transfer: true}, r.Attr)
 			assert.Equal(t, tt.pattern, r.PatternString())
 			if tt.actions != nil {
 				assert.Equal(t, tt.actions, r.Actions)
