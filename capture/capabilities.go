@@ -5,6 +5,7 @@ package capture
 import (
 	"errors"
 	"net/netip"
+	"slices"
 
 	"dpservice/capture/filter"
 	"dpservice/dpservice/port"
@@ -22,6 +23,7 @@ type Capability struct {
 // PortCapabilities are what can be captured on a port.
 type PortCapabilities struct {
 	Port   port.Port
+	Mode   Mode       // where the copies are made
 	RX, TX Capability // what comes from behind the port, what goes there
 	Encaps []Capability
 	Filter []Capability // what filters may look at
@@ -34,8 +36,6 @@ var filterParts = []struct{ name, filter string }{
 	{"fragments", "ip[6:2] & 0x3fff != 0"}, {"tcp port", "tcp port 443"}, {"tcp flags", "tcp[tcpflags] & tcp-syn != 0"},
 	{"udp portrange", "udp portrange 5000-5999"}, {"icmp", "icmp[icmptype] = icmp-echo"}, {"icmp6", "icmp6[icmp6type] = icmp6-echo"},
 }
-
-const noOffload = "offload is disabled: the NIC takes no rules"
 
 // Capabilities finds out what can be captured, by asking the NIC whether it would take the rules.
 func (m *Manager) Capabilities() []PortCapabilities {
@@ -50,72 +50,74 @@ func (m *Manager) Capabilities() []PortCapabilities {
 }
 
 func (m *Manager) capabilities(p, uplink port.Port) PortCapabilities {
-	c := PortCapabilities{Port: p, RX: Capability{Name: "rx"}, TX: Capability{Name: "tx", Reason: noOffload}}
-	if !m.deps.Offload {
-		c.RX.Reason = noOffload
-		return c
-	}
 	target := Target{VF: p.Name}
 	if p.Role == port.PF {
 		target = Target{PF: p.Index}
 	}
 	// Which addresses a copy has does not matter to the NIC, and the router may not be known yet.
 	header := Header{NodeIP: netip.IPv6Loopback(), Sink: netip.IPv6Loopback()}
-	a := asker{m, target, p, copies{header: header, out: m.deps.NIC.PortAction(uplink.ID)}}
-	c.RX = a.filter("rx", "")
-	c.TX = a.tx()
+	a := asker{m, target, p, uplink, copies{header: header, out: uplink.ID}}
+	c := PortCapabilities{Port: p, Mode: Software, RX: a.about("rx", RX, ""), TX: a.tx()}
+	if m.offloads(p, uplink) {
+		c.Mode = Hardware
+	}
 	for _, encap := range []Encap{EncapUDP, EncapVXLAN} {
 		with := a
 		with.copies.header.Encap = encap
-		c.Encaps = append(c.Encaps, with.filter(string(encap), ""))
+		c.Encaps = append(c.Encaps, with.about(string(encap), RX, ""))
 	}
 	for _, part := range filterParts {
-		c.Filter = append(c.Filter, a.filter(part.name, part.filter))
+		c.Filter = append(c.Filter, a.about(part.name, RX, part.filter))
 	}
 	return c
 }
 
 // asker asks the NIC about rules on a port.
 type asker struct {
-	m      *Manager
-	target Target
-	port   port.Port
-	copies copies
+	m            *Manager
+	target       Target
+	port, uplink port.Port
+	copies       copies
 }
 
-// filter asks for the rules of a capture with a filter.
-func (a asker) filter(name, text string) Capability {
+// about asks for the rules of a capture with a filter. Where no rules are needed the packet graph does it all.
+func (a asker) about(name string, d Direction, text string) Capability {
 	link := linkOf(a.target)
 	program, err := filter.Compile(text, link, MaxRules)
 	if err != nil {
 		return Capability{Name: name, Reason: err.Error()}
 	}
-	p := point{
-		port: a.port, from: a.m.deps.NIC.PortItem(a.port.ID), patterns: a.m.deps.NIC.BasePatterns(a.port), rules: rulesOf(program, link),
-		generation: generations, // where no capture has its rules
+	points := a.m.pointsOf(a.target, d, a.port, a.uplink, func() []filterRule { return rulesOf(program, link) })
+	for i := range points {
+		points[i].generation = generations // where no capture has its rules
 	}
-	return a.ask(name, addRules(a.copies, []point{p}))
+	ops := addRules(a.copies, points)
+	if slices.ContainsFunc(points, point.isDelivery) {
+		ops = append(ops, a.diverted())
+	}
+	return a.ask(name, ops)
 }
 
-// tx asks for a rule that copies what it delivers.
 func (a asker) tx() Capability {
-	header := a.copies.header
-	header.Label = labelOf(a.port.ID)
-	c := a.ask("tx", []ruleset.Op{ruleset.Add(a.port.ID, "capability", rteflow.Rule{
-		Attr:    rteflow.Attr{Group: groupFlow, Transfer: true},
-		Pattern: []rteflow.Item{rteflow.Eth{}},
-		Actions: []rteflow.Action{
-			rteflow.Sample{Ratio: 1, Actions: []rteflow.Action{rteflow.RawEncap{Data: header.Bytes()}, a.copies.out}},
-			a.m.deps.NIC.PortAction(a.port.ID),
-		},
-	})})
-	if c.Supported {
-		c.Supported, c.Reason = false, "the NIC takes the rules, but captures are of what comes from behind a port only"
+	if _, err := (Request{Direction: TX}).directionsOf(a.target); err != nil {
+		return Capability{Name: "tx", Reason: err.Error()}
 	}
-	return c
+	return a.about("tx", TX, "")
+}
+
+// diverted is a rule as a flow's whose packets go to where those to a guest are copied.
+func (a asker) diverted() ruleset.Op {
+	return ruleset.Add(a.uplink.ID, "capability", rteflow.Rule{
+		Attr:    rteflow.Attr{Group: groupFlow, Priority: 1, Transfer: true},
+		Pattern: []rteflow.Item{a.m.deps.NIC.PortItem(a.uplink.ID), rteflow.Eth{}, rteflow.IPv4{}},
+		Actions: []rteflow.Action{rteflow.SetMACDst{}, rteflow.DecTTL{}, rteflow.Jump{Group: deliveryGroup(a.port.ID)}},
+	})
 }
 
 func (a asker) ask(name string, ops []ruleset.Op) Capability {
+	if len(ops) == 0 {
+		return Capability{Name: name, Supported: true}
+	}
 	err := a.m.deps.Rules.Check(ops)
 	if err == nil {
 		return Capability{Name: name, Supported: true}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"dpservice/dpservice/port"
+	"dpservice/graph"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
 )
@@ -14,9 +15,10 @@ import (
 type Deps struct {
 	Rules Rules
 	Ports Ports
+	Taps  Taps
+	// NIC and Flows are nil where all traffic takes the software path and the NIC holds no rules.
 	NIC   NIC
-	// Offload is false where all traffic takes the software path and the NIC holds no rules.
-	Offload bool
+	Flows Flows
 	// MaxInterfaces and MaxRules (at most the constant of that name) are DefaultMaxInterfaces and DefaultMaxRules if 0.
 	MaxInterfaces, MaxRules int
 }
@@ -31,6 +33,23 @@ type Rules interface {
 	Counters(port uint16, name string) (rteflow.Counters, error)
 	// Has reports whether a rule stands.
 	Has(port uint16, name string) bool
+}
+
+// Taps copy packets in the packet graph. A *graph.Graph is one.
+type Taps interface {
+	// SetTap adds a tap, or replaces the one that is there and returns what that one has counted.
+	SetTap(t graph.Tap) (graph.TapCounters, error)
+	// RemoveTap removes a tap and returns what it has counted.
+	RemoveTap(port uint16, side graph.TapSide) (graph.TapCounters, error)
+	TapCounters(port uint16, side graph.TapSide) (graph.TapCounters, error)
+}
+
+// Flows are those that the NIC forwards. A *flow.Manager is one.
+type Flows interface {
+	// Divert has the packets that the NIC delivers to ports, as the guests there receive them, pass a group each on their
+	// way; group 0 is none. apply makes the changes that bring the standing flows there, in order and all of them
+	// or none. New flows follow once it has succeeded.
+	Divert(groups map[uint16]uint32, apply func(moves []ruleset.Op) error) error
 }
 
 // Ports finds the ports that targets stand for.

@@ -40,12 +40,20 @@ const (
 	EncapVXLAN Encap = "vxlan"
 )
 
-// Label says at the sink who has sent a copy's original. It is not 0 and has at most 20 bits, as a flow label has; a VNI
-// has more. Two ports of a node never have the same, and a port keeps its own.
+// Label says at the sink whose packet a copy is, and in which direction. It is not 0 and has at most 20 bits, as a flow
+// label has; a VNI has more. Two ports of a node never have the same, and a port keeps its own.
 type Label uint32
 
-// labelOf returns the label of what is behind a port.
-func labelOf(port uint16) Label { return Label(port) + 1 }
+// labelTX tells what a guest receives from what it sends.
+const labelTX = 1 << 19
+
+// labelOf returns the label of what comes from behind a port, or goes there.
+func labelOf(port uint16, d Direction) Label {
+	if d == TX {
+		return labelTX | (Label(port) + 1)
+	}
+	return Label(port) + 1
+}
 
 // Header says how a copy travels to the sink. The NIC puts the same bytes before every copy of an interface, so
 // nothing in it depends on the packet.

@@ -55,9 +55,9 @@ func TestLabel(t *testing.T) {
 	assert.Equal(t, "08000000"+"0abcde00", hex.EncodeToString(b[HeaderLen:]))
 
 	for _, port := range []uint16{0, 1, 65535} {
-		assert.EqualValues(t, port, labelOf(port)-1)
-		assert.NotZero(t, labelOf(port))
-		assert.Less(t, labelOf(port), Label(1<<20))
+		assert.EqualValues(t, port, labelOf(port, RX)-1)
+		assert.NotZero(t, labelOf(port, RX))
+		assert.Less(t, labelOf(port, RX), Label(1<<20))
 	}
 }
 

@@ -56,21 +56,21 @@ func (m *Manager) Start(ctx context.Context, req Request) (Session, error) {
 	if err := ctx.Err(); err != nil { // the caller is gone
 		return Session{}, err
 	}
-	ops := startOps(s.copies, s.points)
+	start := startChange(s.copies, s.points)
 	if req.DryRun {
-		if err := m.deps.Rules.Check(ops); err != nil {
-			return Session{}, s.refused("cannot start the capture", err)
+		if err := m.deps.Rules.Check(start.ops); err != nil {
+			return Session{}, m.refused(s, "cannot start the capture", err)
 		}
 		s.state = DryRun
-		return s.planned(ops), nil
+		return s.planned(start.ops), nil
 	}
 	s.startedAt = time.Now()
-	f := m.apply(s, "cannot start the capture", ops)
-	if f == nil || s.state == Broken {
+	err := m.begin(s, start)
+	if err == nil || s.state == Broken {
 		m.sessions = append(m.sessions, s)
 	}
-	if f != nil {
-		return Session{}, f
+	if err != nil {
+		return Session{}, err
 	}
 	return m.view(s), nil
 }
@@ -92,12 +92,12 @@ func (m *Manager) Stop(name string) (int, error) {
 			continue
 		}
 		found = true
-		points := len(s.points)
-		if f := m.end(s, Stopped, "cannot stop the capture"); f != nil {
-			failed = cmp.Or(failed, error(f))
+		interfaces := targetCount(s.points)
+		if err := m.end(s, Stopped, "cannot stop the capture"); err != nil {
+			failed = cmp.Or(failed, err)
 			continue
 		}
-		stopped += points
+		stopped += interfaces
 	}
 	if !found {
 		return 0, fault.New(fault.NotFound, name, "no session %s: %s", name, m.names())
@@ -138,15 +138,13 @@ func (m *Manager) UplinkChanged(u Uplink) error {
 	}
 	var failed error
 	for _, s := range m.sessions {
-		if f := m.follow(s); f != nil {
-			failed = cmp.Or(failed, error(f))
-		}
+		failed = cmp.Or(failed, m.follow(s))
 	}
 	return failed
 }
 
 // follow makes a session's copies leave where the uplink says.
-func (m *Manager) follow(s *session) *fault.Error {
+func (m *Manager) follow(s *session) error {
 	if s.state == Broken {
 		return nil
 	}
@@ -155,72 +153,79 @@ func (m *Manager) follow(s *session) *fault.Error {
 	if header == s.copies.header {
 		return nil
 	}
-	f := m.replaceHeader(s, header)
-	if f != nil {
-		s.stale = fmt.Sprintf("copies do not follow the change of the uplink yet: %v", f)
+	err := m.replaceHeader(s, header)
+	if err != nil {
+		s.stale = fmt.Sprintf("copies do not follow the change of the uplink yet: %v", err)
 	}
-	return f
+	return err
 }
 
-// DeleteInterface ends an interface's part of its session, and the session if it was the last one, and then has the
-// interface deleted, before another capture of it can begin. If the capture cannot be ended, it goes on, and the interface
-// is not deleted.
-func (m *Manager) DeleteInterface(id string, deleteIt func() error) error {
+// DeleteInterface has an interface deleted by deleteIt, before another capture of it can begin. endCapture, which deleteIt
+// calls first, ends the interface's part of its session, and the session if it was the last one. By then no flow goes to the
+// interface's port in the NIC. If the capture cannot be ended it goes on, and the interface must not be deleted.
+func (m *Manager) DeleteInterface(id string, deleteIt func(endCapture func() error) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-
-	if s, i := m.capturing(Target{VF: id}); s != nil {
-		if f := m.endPoint(s, i); f != nil {
-			return f
+	return deleteIt(func() error {
+		if s := m.capturing(Target{VF: id}); s != nil {
+			return m.endTarget(s, Target{VF: id})
 		}
-	}
-	return deleteIt()
+		return nil
+	})
 }
 
-// capturing finds the session that captures a target, and the point in it; nil if there is none.
-func (m *Manager) capturing(t Target) (*session, int) {
+// capturing finds the session that captures a target; nil if there is none.
+func (m *Manager) capturing(t Target) *session {
 	for _, s := range m.sessions {
-		if i := slices.IndexFunc(s.points, func(p point) bool { return p.target == t }); i >= 0 {
-			return s, i
+		if slices.ContainsFunc(s.points, func(p point) bool { return p.target == t }) {
+			return s
 		}
 	}
-	return nil, 0
-}
-
-// endPoint ends the capture of an interface.
-func (m *Manager) endPoint(s *session, i int) *fault.Error {
-	what := "cannot end the capture of " + s.points[i].target.String()
-	if len(s.points) == 1 {
-		return m.end(s, InterfaceDeleted, what)
-	}
-	if f := m.release(s, s.points[i:i+1], what); f != nil {
-		return f
-	}
-	s.gone = sum(s.gone, s.points[i].copied())
-	s.warnings = append(s.warnings, fmt.Sprintf("interface %s was deleted: its part of the capture has ended", s.points[i].target))
-	s.points = slices.Delete(s.points, i, i+1)
 	return nil
 }
 
-// end ends a session, which becomes history.
-func (m *Manager) end(s *session, reason EndReason, what string) *fault.Error {
-	if f := m.release(s, s.points, what); f != nil {
-		return f
+// endTarget ends the capture of an interface to whose port no flow goes in the NIC.
+func (m *Manager) endTarget(s *session, t Target) error {
+	first := slices.IndexFunc(s.points, func(p point) bool { return p.target == t })
+	behind := first
+	for behind < len(s.points) && s.points[behind].target == t {
+		behind++
 	}
+	if err := m.release(s, s.points[first:behind], true, "cannot end the capture of "+t.String()); err != nil {
+		return err
+	}
+	if behind-first == len(s.points) {
+		m.ended(s, InterfaceDeleted)
+		return nil
+	}
+	for _, p := range s.points[first:behind] {
+		s.gone = sum(s.gone, p.copied())
+	}
+	s.warnings = append(s.warnings, fmt.Sprintf("interface %s was deleted: its part of the capture has ended", t))
+	s.points = slices.Delete(s.points, first, behind)
+	return nil
+}
+
+// end ends a session.
+func (m *Manager) end(s *session, reason EndReason, what string) error {
+	if err := m.release(s, s.points, false, what); err != nil {
+		return err
+	}
+	m.ended(s, reason)
+	return nil
+}
+
+// ended makes a session history.
+func (m *Manager) ended(s *session, reason EndReason) {
 	s.state, s.endedAt, s.reason = Ended, time.Now(), reason
 	s.stale, s.broken, s.overdue = "", "", ""
 	m.sessions = slices.DeleteFunc(m.sessions, func(other *session) bool { return other == s })
 	m.history = append([]Session{s.view()}, m.history...)
 	m.history = m.history[:min(len(m.history), maxHistory)]
-	return nil
 }
 
 // prepare completes a session of a valid request, as far as that is possible without changing anything.
 func (m *Manager) prepare(s *session) error {
-	if !m.deps.Offload {
-		return fault.New(fault.NotActive, "", "offload is disabled: no packet bypasses the software path, "+
-			"and the NIC takes no capture rules; set offload: true")
-	}
 	if err := m.checkRoom(s); err != nil {
 		return err
 	}
@@ -228,25 +233,10 @@ func (m *Manager) prepare(s *session) error {
 	if !ok {
 		return fault.New(fault.NotFound, "pf0", "there is no PF0, through which copies leave")
 	}
-	s.copies = copies{session: s.name(), header: s.request.header(m.uplink), out: m.deps.NIC.PortAction(uplink.ID)}
+	s.copies = copies{session: s.name(), header: s.request.header(m.uplink), out: uplink.ID}
 	for _, t := range s.request.Targets {
-		p, err := m.findPort(t, uplink)
-		if err != nil {
+		if err := m.prepareTarget(s, t.key(), uplink); err != nil {
 			return err
-		}
-		if other, _ := m.capturing(t.key()); other != nil {
-			return fault.New(fault.AlreadyActive, t.String(), "%s is captured by session %s: stop that first", t, other.name())
-		}
-		s.points = append(s.points, point{
-			target:     t.key(),
-			port:       p,
-			from:       m.deps.NIC.PortItem(p.ID),
-			patterns:   m.deps.NIC.BasePatterns(p),
-			rules:      rulesOf(s.programs[linkOf(t)], linkOf(t)),
-			generation: generations - 1,
-		})
-		if w := mtuWarning(t, p.MTU, uplink.MTU, s.copies.header.Len()); w != "" {
-			s.warnings = append(s.warnings, w)
 		}
 	}
 	if !m.uplink.resolved() {
@@ -254,6 +244,43 @@ func (m *Manager) prepare(s *session) error {
 			"through it: check PF0's link and that a router answers there, or configure underlay.router_mac")
 	}
 	return nil
+}
+
+// prepareTarget adds the points of an interface.
+func (m *Manager) prepareTarget(s *session, t Target, uplink port.Port) error {
+	p, err := m.findPort(t)
+	if err != nil {
+		return err
+	}
+	if other := m.capturing(t); other != nil {
+		return fault.New(fault.AlreadyActive, t.String(), "%s is captured by session %s: stop that first", t, other.name())
+	}
+	directions, err := s.request.directionsOf(t)
+	if err != nil {
+		return err
+	}
+	program := s.programs[linkOf(t)]
+	for _, d := range directions {
+		s.points = append(s.points, m.pointsOf(t, d, p, uplink, func() []filterRule { return rulesOf(program, linkOf(t)) })...)
+	}
+	if w := mtuWarning(t, p.MTU, uplink.MTU, s.copies.header.Len()); w != "" {
+		s.warnings = append(s.warnings, w)
+	}
+	return nil
+}
+
+// directionsOf are the directions in which a target is captured.
+func (r Request) directionsOf(t Target) ([]Direction, error) {
+	switch d := r.direction(); {
+	case t.VF != "" && d == Both:
+		return []Direction{RX, TX}, nil
+	case t.VF != "":
+		return []Direction{d}, nil
+	case d == TX:
+		return nil, fault.New(fault.NotSupported, t.String(), "what leaves by %s cannot be captured: capture what the guests send, "+
+			"with direction rx", t)
+	}
+	return []Direction{RX}, nil
 }
 
 // checkRoom refuses a session whose name is taken, or that would make too many interfaces.
@@ -264,7 +291,7 @@ func (m *Manager) checkRoom(s *session) error {
 			return fault.New(fault.AlreadyActive, s.name(), "capture %s is %s: stop it first, or give this one another name",
 				s.name(), other.state)
 		}
-		captured += len(other.points)
+		captured += targetCount(other.points)
 	}
 	if n := captured + len(s.request.Targets); n > m.deps.MaxInterfaces {
 		return fault.New(fault.LimitReached, "", "%d interfaces to capture, at most %d are possible at once", n, m.deps.MaxInterfaces)
@@ -272,26 +299,12 @@ func (m *Manager) checkRoom(s *session) error {
 	return nil
 }
 
-// findPort returns the port that a target stands for, if its packets can be captured.
-func (m *Manager) findPort(t Target, uplink port.Port) (port.Port, error) {
-	var p port.Port
-	var err error
+// findPort returns the port that a target stands for.
+func (m *Manager) findPort(t Target) (port.Port, error) {
 	if t.VF != "" {
-		p, err = m.findInterface(t.VF)
-	} else {
-		p, err = m.findPF(t.PF)
+		return m.findInterface(t.VF)
 	}
-	if err != nil {
-		return port.Port{}, err
-	}
-	if p.SwitchDomain == nil {
-		return port.Port{}, fault.New(fault.NotSupported, t.String(), "port %s of %s is not in switchdev mode", p.Name, t)
-	}
-	if uplink.SwitchDomain == nil || *p.SwitchDomain != *uplink.SwitchDomain {
-		return port.Port{}, fault.New(fault.NotSupported, t.String(), "port %s of %s is in another switch domain than "+
-			"PF0, through which copies leave", p.Name, t)
-	}
-	return p, nil
+	return m.findPF(t.PF)
 }
 
 func (m *Manager) findInterface(id string) (port.Port, error) {
@@ -311,15 +324,12 @@ func (m *Manager) findInterface(id string) (port.Port, error) {
 
 func (m *Manager) findPF(number int) (port.Port, error) {
 	name := Target{PF: number}.String()
-	if number == 1 {
-		return port.Port{}, fault.New(fault.NotSupported, name, "PF1 is not in switchdev mode: no rule can copy its packets")
-	}
 	p, ok := m.deps.Ports.PF(number)
-	if number != 0 || !ok {
-		return port.Port{}, fault.New(fault.NotFound, name, "there is no PF%d to capture on: only PF0 is possible", number)
+	if !ok {
+		return port.Port{}, fault.New(fault.NotFound, name, "there is no PF%d to capture on", number)
 	}
 	if !p.Started {
-		return port.Port{}, fault.New(fault.NotFound, name, "PF0 is not started: its port %s is stopped", p.Name)
+		return port.Port{}, fault.New(fault.NotFound, name, "PF%d is not started: its port %s is stopped", number, p.Name)
 	}
 	return p, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dpservice/dpservice/fault"
+	"dpservice/dpservice/port"
 	"dpservice/rteflow"
 	"dpservice/test/report"
 )
@@ -30,7 +31,7 @@ func start(t *testing.T, n *node, targets ...Target) Session {
 
 // copiesOf are the headers of one packet's one copy.
 func copiesOf(port uint16, h Header) [][]byte {
-	h.Label = labelOf(port)
+	h.Label = labelOf(port, RX)
 	return [][]byte{h.Bytes()}
 }
 
@@ -74,10 +75,10 @@ func TestStartStop(t *testing.T) {
 
 	status := n.status()
 	require.Len(t, status, 1)
-	vm, pf := copied[2]+1, copied[0]+1
+	vm, pf := copied[point2{2, RX}]+1, copied[point2{0, RX}]+1
 	assert.Equal(t, []SessionInterface{
-		{Target: Target{VF: "vm-1"}, Port: "net_eswitch0_representor_vf0", Label: 3, Packets: vm, Bytes: vm * frameLen},
-		{Target: Target{PF: 0}, Port: "net_eswitch0", Label: 1, Packets: pf, Bytes: pf * frameLen},
+		{Target: Target{VF: "vm-1"}, Direction: RX, Mode: Hardware, Port: "net_eswitch0_representor_vf0", Label: 3, Packets: vm, Bytes: vm * frameLen},
+		{Target: Target{PF: 0}, Direction: RX, Mode: Hardware, Port: "net_eswitch0", Label: 1, Packets: pf, Bytes: pf * frameLen},
 	}, status[0].Interfaces)
 
 	stopped, err := n.manager.Stop("")
@@ -101,21 +102,13 @@ func TestStartRefuses(t *testing.T) {
 			[]Target{{VF: "vf9"}}, fault.NotFound, "vf9", "vf9 is a device, not an interface"},
 		"interface on a stopped port": {func(n *node) { n.ports[Target{VF: "vm-1"}].Started = false },
 			[]Target{{VF: "vm-1"}}, fault.NotFound, "vm-1", "interface vm-1 is not started"},
-		"PF1": {nil, []Target{{PF: 1}}, fault.NotSupported, "pf1", "PF1 is not in switchdev mode"},
-		"PF1, not even there": {func(n *node) { delete(n.ports, Target{PF: 1}) }, []Target{{PF: 1}}, fault.NotSupported, "pf1",
-			"PF1 is not in switchdev mode"},
+		"no PF1":      {func(n *node) { delete(n.ports, Target{PF: 1}) }, []Target{{PF: 1}}, fault.NotFound, "pf1", "there is no PF1"},
 		"PF2":         {nil, []Target{{PF: 2}}, fault.NotFound, "pf2", "there is no PF2"},
 		"negative PF": {nil, []Target{{PF: -1}}, fault.NotFound, "pf-1", "there is no PF-1"},
 		"stopped PF0": {func(n *node) { n.ports[Target{PF: 0}].Started = false }, []Target{{PF: 0}}, fault.NotFound, "pf0",
 			"PF0 is not started"},
-		"PF0 in legacy mode": {func(n *node) { n.ports[Target{PF: 0}].SwitchDomain = nil }, []Target{{PF: 0}},
-			fault.NotSupported, "pf0", "not in switchdev mode"},
-		"another NIC": {func(n *node) { other := uint16(8); n.ports[Target{VF: "vm-1"}].SwitchDomain = &other },
-			[]Target{{VF: "vm-1"}}, fault.NotSupported, "vm-1", "another switch domain"},
 		"no PF0": {func(n *node) { delete(n.ports, Target{PF: 0}) }, []Target{{VF: "vm-1"}}, fault.NotFound, "pf0",
 			"there is no PF0"},
-		"offload disabled": {func(n *node) { n.manager.deps.Offload = false }, []Target{{VF: "vm-1"}}, fault.NotActive, "",
-			"offload is disabled"},
 		"router unknown": {func(n *node) { n.manager.uplink.RouterMAC = rteflow.MAC{} }, []Target{{VF: "vm-1"}},
 			fault.NotFound, "net_eswitch0", "router is not resolved yet"},
 		"invalid": {nil, nil, fault.InvalidParams, "", "no interface to capture"},
@@ -176,15 +169,15 @@ func TestSessionsBesideEachOther(t *testing.T) {
 	sessions := n.status()
 	require.Len(t, sessions, 2)
 	assert.Equal(t, []string{"default", "other"}, []string{sessions[0].Name, sessions[1].Name})
-	assert.Equal(t, copied[2]+1, sessions[0].Packets)
-	assert.Equal(t, copied[3]+1+copied[0], sessions[1].Packets)
+	assert.Equal(t, copied[point2{2, RX}]+1, sessions[0].Packets)
+	assert.Equal(t, copied[point2{3, RX}]+1+copied[point2{0, RX}], sessions[1].Packets)
 
 	uplink := testUplink
 	uplink.RouterMAC[5]++
 	require.NoError(t, n.manager.UplinkChanged(uplink))
 	requireFault(t, stopError(n, "third"), fault.NotFound, "no session third: there is default, other")
 	require.NoError(t, stopError(n, "default"))
-	ofDefault := copied[2] + 1
+	ofDefault := copied[point2{2, RX}] + 1
 	assert.Empty(t, n.nic.send(packet{port: 2}).copies)
 	assert.Len(t, n.nic.send(packet{port: 3}).copies, 1)
 	require.NoError(t, startNamed(n, "third", Target{VF: "vm-1"}))
@@ -461,8 +454,8 @@ func TestUplinkChanged(t *testing.T) {
 		want := validRequest().header(uplink)
 		assert.Equal(t, copiesOf(2, want), n.nic.send(packet{port: 2}).copies)
 		assert.Equal(t, copiesOf(0, want), n.nic.send(packet{port: 0, proto: 4}).copies)
-		copied[2]++
-		copied[0]++
+		copied[point2{2, RX}]++
+		copied[point2{0, RX}]++
 		calls := n.nic.calls
 		require.NoError(t, n.manager.UplinkChanged(uplink))
 		assert.Equal(t, calls, n.nic.calls, "nothing has changed")
@@ -470,8 +463,8 @@ func TestUplinkChanged(t *testing.T) {
 	for _, i := range n.status()[0].Interfaces {
 		p, _ := n.port(i.Target)
 		// Only where the new rule has to wait behind the old one, what it copies in between is not seen.
-		assert.LessOrEqual(t, i.Packets, copied[p.ID])
-		assert.GreaterOrEqual(t, i.Packets, copied[p.ID]-2*4)
+		assert.LessOrEqual(t, i.Packets, copied[point2{p.ID, RX}])
+		assert.GreaterOrEqual(t, i.Packets, copied[point2{p.ID, RX}]-2*4)
 	}
 	require.NoError(t, n.manager.UplinkChanged(Uplink{}), "the router is unknown: copies go to the last one")
 	assert.Len(t, n.nic.send(packet{port: 2}).copies, 1)
@@ -503,7 +496,7 @@ func TestUplinkChangeFails(t *testing.T) {
 
 // delete has an interface deleted by nobody.
 func (n *node) delete(id string) error {
-	return n.manager.DeleteInterface(id, func() error { return nil })
+	return n.manager.DeleteInterface(id, func(endCapture func() error) error { return endCapture() })
 }
 
 func TestDeleteInterface(t *testing.T) {
@@ -535,10 +528,11 @@ func TestDeleteInterfaceIsTheLastStep(t *testing.T) {
 	n := newNode(1)
 	start(t, n, Target{VF: "vm-1"})
 	n.nic.fail = func(int) bool { return true }
-	requireFault(t, n.manager.DeleteInterface("vm-1", func() error { panic("deleted") }), fault.RuleRejected, "cannot end the capture of vm-1")
+	requireFault(t, n.delete("vm-1"), fault.RuleRejected, "cannot end the capture of vm-1")
 	n.nic.fail = func(int) bool { return false }
 	wanted := errors.New("the dataplane is busy")
-	assert.ErrorIs(t, n.manager.DeleteInterface("vm-1", func() error { return wanted }), wanted)
+	assert.ErrorIs(t, n.manager.DeleteInterface("vm-1", func(func() error) error { return wanted }), wanted)
+	assert.Len(t, n.status(), 1, "it was not asked to end")
 }
 
 func TestCountersUnread(t *testing.T) {
@@ -555,33 +549,51 @@ func TestCountersUnread(t *testing.T) {
 
 // changes are all that changes rules, and what each starts from.
 var changes = map[string]struct {
-	prepare bool // start a capture first
+	prepare string // the change that comes first
 	do      func(*node) error
 }{
-	"start": {false, func(n *node) error {
+	"start": {"", func(n *node) error {
 		r := validRequest()
 		r.Filter, r.Targets = "udp", []Target{{VF: "vm-1"}, {VF: "vm-2"}, {PF: 0}}
 		_, err := n.manager.Start(context.Background(), r)
 		return err
 	}},
-	"stop": {true, func(n *node) error {
-		_, err := n.manager.Stop("")
-		return err
-	}},
-	"uplink": {true, func(n *node) error {
-		uplink := testUplink
-		uplink.RouterMAC[5]++
-		return n.manager.UplinkChanged(uplink)
-	}},
-	"delete": {true, func(n *node) error { return n.delete("vm-2") }},
+	"stop":   {"start", stopAll},
+	"uplink": {"start", moveRouter},
+	"delete": {"start", func(n *node) error { return n.delete("vm-2") }},
+
+	"start, both directions":  {"", startBoth},
+	"stop, both directions":   {"start, both directions", stopAll},
+	"uplink, both directions": {"start, both directions", moveRouter},
 }
+
+func startBoth(n *node) error {
+	r := validRequest()
+	r.Filter, r.Targets, r.Direction = "udp", []Target{{VF: "vm-1"}, {PF: 0}}, Both
+	_, err := n.manager.Start(context.Background(), r)
+	return err
+}
+
+func stopAll(n *node) error {
+	_, err := n.manager.Stop("")
+	return err
+}
+
+func moveRouter(n *node) error {
+	uplink := testUplink
+	uplink.RouterMAC[5]++
+	return n.manager.UplinkChanged(uplink)
+}
+
+// withoutOffload leaves all packets to the graph.
+func (n *node) withoutOffload() { n.manager.deps.NIC, n.manager.deps.Flows = nil, nil }
 
 // outcome runs a change on a NIC that refuses calls, and returns the node's state and the error.
 func outcome(t *testing.T, name string, fail func(call int) bool) (*node, error) {
 	n := newNode(2)
 	c := changes[name]
-	if c.prepare {
-		require.NoError(t, changes["start"].do(n))
+	if c.prepare != "" {
+		require.NoError(t, changes[c.prepare].do(n))
 	}
 	n.extra = []packet{{port: 2}, {port: 0, proto: 41}}
 	n.observe(t.Errorf)
@@ -605,8 +617,8 @@ func TestEveryCallFails(t *testing.T) {
 			newState := done.nic.dump()
 			old := newNode(2)
 			idle := old.nic.dump()
-			if c.prepare {
-				require.NoError(t, changes["start"].do(old))
+			if c.prepare != "" {
+				require.NoError(t, changes[c.prepare].do(old))
 			}
 			oldState := old.nic.dump()
 
@@ -614,6 +626,7 @@ func TestEveryCallFails(t *testing.T) {
 			check := func(fail func(int) bool) (failed bool) {
 				n, err := outcome(t, name, fail)
 				if err == nil {
+					assert.Equal(t, done.taps.set(), n.taps.set())
 					assert.Equal(t, newState, n.nic.dump())
 					assert.Equal(t, newState, dumpSet(n.rules))
 					return false
@@ -632,7 +645,8 @@ func TestEveryCallFails(t *testing.T) {
 				}
 				assert.Equal(t, fault.RuleRejected, f.Reason)
 				assert.Equal(t, oldState, n.nic.dump())
-				assert.Equal(t, c.prepare, len(n.status()) == 1)
+				assert.Equal(t, c.prepare != "", len(n.status()) == 1)
+				assert.Equal(t, old.taps.set(), n.taps.set())
 				return true
 			}
 			first := 1
@@ -668,6 +682,7 @@ func checkBroken(t *testing.T, n *node, err error, idle []string) {
 	require.NoError(t, stopErr)
 	assert.Equal(t, idle, n.nic.dump())
 	assert.Empty(t, n.status())
+	assert.Empty(t, n.taps.set())
 }
 
 // A rule that an undo puts back counts from zero again; the session does not.
@@ -679,8 +694,7 @@ func TestCountersSurviveUndo(t *testing.T) {
 	}
 	require.EqualValues(t, 10, n.status()[0].Interfaces[0].Packets)
 	stop := n.manager.sessions[0]
-	redirects, rules := stopOps(stop.copies, stop.points, n.rules.Has)
-	last := n.nic.calls + len(redirects) + len(rules)
+	last := n.nic.calls + len(stopChange(stop.copies, stop.points, n.rules.Has).ops) + len(removal(stop.copies, stop.points, n.rules.Has).ops)
 	n.nic.fail = func(call int) bool { return call == last }
 	_, err := n.manager.Stop("")
 	requireFault(t, err, fault.RuleRejected, "cannot stop the capture")
@@ -727,23 +741,31 @@ func TestCapabilities(t *testing.T) {
 				return true
 			}
 		}
-		return r.Pattern[0] == rteflow.Item(rteflow.RepresentedPort{Port: 1})
+		return r.Group == deliveryGroup(2)
 	}
 	all := n.manager.Capabilities()
 	assert.Equal(t, before, n.nic.dump())
 	assert.Equal(t, calls, n.nic.calls)
 	require.Len(t, all, 3)
 	pf0, pf1, vf0 := all[0], all[1], all[2]
+	assert.Equal(t, []Mode{Hardware, Software, Hardware}, []Mode{pf0.Mode, pf1.Mode, vf0.Mode})
 	assert.Equal(t, Capability{Name: "rx", Supported: true}, pf0.RX)
-	assert.Equal(t, Capability{Name: "rx", Reason: "action: no, thanks: operation not supported"}, pf1.RX)
+	assert.Contains(t, pf0.TX.Reason, "what leaves by pf0 cannot be captured")
+	assert.Equal(t, Capability{Name: "rx", Supported: true}, pf1.RX)
 	assert.Equal(t, []Capability{{Name: "udp", Supported: true}, {Name: "vxlan", Supported: true}}, vf0.Encaps)
-	assert.False(t, vf0.TX.Supported)
+	assert.Equal(t, Capability{Name: "tx", Reason: "action: no, thanks: operation not supported"}, vf0.TX)
 	for i, c := range vf0.Filter {
 		assert.Equal(t, c.Name != "vlan", c.Supported, c)
 		onPF := pf0.Filter[i]
 		assert.Equal(t, c.Name != "vlan" && c.Name != "ether", onPF.Supported, onPF)
 	}
+	n.nic.refuse = func(rteflow.Rule) bool { return false }
+	assert.Equal(t, Capability{Name: "tx", Supported: true}, n.manager.Capabilities()[2].TX)
 
-	n.manager.deps.Offload = false
-	assert.Contains(t, n.manager.Capabilities()[0].RX.Reason, "offload is disabled")
+	n.withoutOffload()
+	for _, c := range n.manager.Capabilities() {
+		assert.Equal(t, Software, c.Mode)
+		assert.True(t, c.RX.Supported)
+		assert.Equal(t, c.Port.Role == port.VF, c.TX.Supported)
+	}
 }

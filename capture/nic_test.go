@@ -36,6 +36,7 @@ type packet struct {
 	port  uint16
 	proto uint8
 	udp   bool
+	to    uint16 // the guest's port that an offloaded flow takes it to; 0: it has no flow
 }
 
 // frameLen is the length of a packet.
@@ -43,8 +44,9 @@ const frameLen = 100
 
 // fate is what became of a packet.
 type fate struct {
-	copies  [][]byte // the headers of the copies
-	atFlows bool     // it came to the flow rules
+	copies    [][]byte // the headers of the copies
+	atFlows   bool     // it came to the flow rules
+	delivered uint16   // the port it came to in the end; 0: none
 }
 
 func newFakeNIC() *fakeNIC {
@@ -104,7 +106,8 @@ func flowError(op string, port uint16) error {
 
 // send lets a packet through the rules.
 func (n *fakeNIC) send(p packet) (f fate) {
-	for group := uint32(groupDefault); group != groupFlow; {
+	for group := uint32(groupDefault); f.delivered == 0; {
+		f.atFlows = f.atFlows || group == groupFlow
 		r := n.match(group, p)
 		if r == nil {
 			return f
@@ -118,10 +121,11 @@ func (n *fakeNIC) send(p packet) (f fate) {
 				f.copies = append(f.copies, a.Actions[0].(rteflow.RawEncap).Data)
 			case rteflow.Jump:
 				group = a.Group
+			case rteflow.ToRepresentedPort:
+				f.delivered = a.Port
 			}
 		}
 	}
-	f.atFlows = true
 	return f
 }
 
@@ -145,6 +149,10 @@ func matches(pattern []rteflow.Item, p packet) bool {
 	outer := p.port == 0
 	for _, i := range pattern {
 		switch i := i.(type) {
+		case rteflow.Eth:
+			if i.Dst != nil && i.Dst.Spec != macBehind(p.to) {
+				return false
+			}
 		case rteflow.RepresentedPort:
 			if i.Port != p.port {
 				return false
@@ -162,6 +170,9 @@ func matches(pattern []rteflow.Item, p packet) bool {
 	}
 	return true
 }
+
+// macBehind is by what these tests' flow rules tell where packets go.
+func macBehind(port uint16) rteflow.MAC { return rteflow.MAC{2, 5: byte(port)} }
 
 // dump lists the rules as they stand, without what tells one incarnation from another.
 func (n *fakeNIC) dump() []string {
@@ -188,6 +199,8 @@ type node struct {
 	devices    map[string]port.Port // by name, whether or not an interface is on them
 	nic        *fakeNIC
 	rules      *ruleset.Set
+	flows      *fakeFlows
+	taps       *fakeTaps
 	manager    *Manager
 	interfaces int
 	extra      []packet // to be observed too
@@ -216,7 +229,9 @@ func newNode(vms int) *node {
 	for _, p := range n.sorted() {
 		n.addBaseRules(p)
 	}
-	n.manager = New(Deps{Rules: n.rules, Ports: n, NIC: n, Offload: true})
+	n.flows = newFakeFlows(n)
+	n.taps = &fakeTaps{taps: map[tapKey]*fakeTap{}}
+	n.manager = New(Deps{Rules: n.rules, Ports: n, NIC: n, Flows: n.flows, Taps: n.taps})
 	if err := n.manager.UplinkChanged(testUplink); err != nil {
 		panic(err)
 	}
@@ -285,31 +300,54 @@ func (n *node) PortItem(id uint16) rteflow.Item { return rteflow.RepresentedPort
 
 func (n *node) PortAction(id uint16) rteflow.Action { return rteflow.ToRepresentedPort{Port: id} }
 
-// packets are one packet of each kind that is forwarded by flow rules.
+// packets are one packet of each kind that is forwarded by flow rules, and one of each offloaded flow.
 func (n *node) packets() []packet {
 	all := []packet{{port: 0, proto: 4, udp: true}, {port: 0, proto: 41, udp: true}}
 	for i := range n.interfaces {
 		all = append(all, packet{port: uint16(i + 2), udp: true})
 	}
+	for f := range n.flows.ways {
+		all = append(all, packet{port: f.in, to: f.out, udp: true, proto: 4})
+	}
 	return append(all, n.extra...)
 }
 
-// observe sends packets after every change of the rules. Each must come to the flow rules and be copied at most once, if
-// it is UDP.
-// It returns how many copies each port's packets had.
-func (n *node) observe(fail func(format string, args ...any)) map[uint16]uint64 {
-	copied := map[uint16]uint64{}
+// observe sends packets after every change of the rules. Each must come to the flow rules, be delivered if it has a flow, and
+// be copied at most once in each direction, if it is UDP. It returns how many copies had each port's packets, or in TX those
+// to it.
+func (n *node) observe(fail func(format string, args ...any)) map[point2]uint64 {
+	copied := map[point2]uint64{}
 	n.nic.after = func() {
 		for _, p := range n.packets() {
 			f := n.nic.send(p)
-			if !f.atFlows {
-				fail("a packet %+v is lost", p)
+			if !f.atFlows || f.delivered != p.to {
+				fail("a packet %+v is lost: %+v", p, f)
 			}
-			if len(f.copies) > 1 || len(f.copies) > 0 && !p.udp {
-				fail("a packet %+v is copied %d times", p, len(f.copies))
+			seen := map[point2]bool{}
+			for _, c := range f.copies {
+				at := n.pointOf(c)
+				if seen[at] || !p.udp {
+					fail("a packet %+v is copied at %+v as well", p, at)
+				}
+				seen[at] = true
+				copied[at]++
 			}
-			copied[p.port] += uint64(len(f.copies))
 		}
 	}
 	return copied
+}
+
+// point2 is a direction of a port.
+type point2 struct {
+	port uint16
+	d    Direction
+}
+
+// pointOf reads from a copy's header where it was made.
+func (n *node) pointOf(header []byte) point2 {
+	label := Label(header[15]&0xf)<<16 | Label(header[16])<<8 | Label(header[17])
+	if label&labelTX != 0 {
+		return point2{uint16(label&^labelTX) - 1, TX}
+	}
+	return point2{uint16(label) - 1, RX}
 }

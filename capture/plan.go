@@ -6,66 +6,77 @@ import (
 	"fmt"
 	"slices"
 
-	"dpservice/capture/filter"
-	"dpservice/dpservice/port"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
 )
 
 // The groups of the transfer domain that captures use. A packet enters the default group, and its flow's rule
-// is in the flow group; a captured packet visits the capture group in between.
+// is in the flow group. Captured packets visit the capture group in between, and those to a guest that is captured on TX its
+// port's delivery group behind the flow group, once they are as the guest receives them.
 const (
-	groupDefault = 0
-	groupCapture = 1
-	groupFlow    = 2
+	groupDefault  = 0
+	groupCapture  = 1
+	groupFlow     = 2
+	groupDelivery = 16 // plus the port's id
 )
 
 // redirectPriority precedes the base rules in the default group. These stay where they are beneath, so a packet
 // finds its way before, during and after any change.
 const redirectPriority = 0
 
-// generations is how many places the capture group has for the rules of a point, which go through them from the last to the
+// generations is how many places a group has for the rules of a point, which go through them from the last to the
 // first. New rules take the next place, ahead of the rules that they replace: from then on packets hit the new rules
 // only, and the old ones' counters stand still until they are read and the rules removed. At the first place they start
 // again from the last, where new rules wait behind the old ones.
 const generations = 16
-
-// point is a place at which packets are copied.
-type point struct {
-	target     Target
-	port       port.Port
-	from       rteflow.Item     // what names the port in a pattern
-	patterns   [][]rteflow.Item // of the port's base rules
-	rules      []filterRule     // in the capture group, in order; the last one takes all packets
-	generation uint32
-}
-
-// filterRule is a rule of the capture group: it copies packets, or lets them pass by the rules behind it.
-type filterRule struct {
-	pattern []rteflow.Item
-	sample  bool
-	seen    rteflow.Counters // the rule's counter when it was last read
-	before  rteflow.Counters // what the rules in its place before it had counted
-}
 
 // copies says what becomes of a copy: the header before it, which each point gives its own label, and the port it leaves
 // through.
 type copies struct {
 	session string
 	header  Header
-	out     rteflow.Action
+	out     uint16
 }
 
-// startOps copies the packets of the points. The redirects come last, so no packet reaches a capture group that
-// would not send it on.
-func startOps(c copies, points []point) []ruleset.Op {
-	ops := addRules(c, points)
-	for _, p := range points {
-		for i, pattern := range p.patterns {
-			ops = append(ops, ruleset.Add(p.port.ID, redirectName(c.session, i), redirect(pattern)))
+// change is what is done to the NIC at once: rules are added and removed, and what it delivers to ports passes a group on its
+// way, or none if that is 0.
+type change struct {
+	ops     []ruleset.Op
+	diverts map[uint16]uint32
+}
+
+// inverse undoes a change whose operations have their rules.
+func (c change) inverse() change {
+	undo := change{ops: slices.Clone(c.ops), diverts: map[uint16]uint32{}}
+	slices.Reverse(undo.ops)
+	for i := range undo.ops {
+		undo.ops[i].Remove = !undo.ops[i].Remove
+	}
+	for port, group := range c.diverts {
+		if group == 0 {
+			undo.diverts[port] = deliveryGroup(port)
+		} else {
+			undo.diverts[port] = 0
 		}
 	}
-	return ops
+	return undo
+}
+
+func deliveryGroup(port uint16) uint32 { return groupDelivery + uint32(port) }
+
+// startChange copies the packets of the points. What leads packets to the rules comes last, so none reaches a group
+// that would not send it on.
+func startChange(c copies, points []point) change {
+	start := change{ops: addRules(c, points), diverts: map[uint16]uint32{}}
+	for _, p := range points {
+		for i, pattern := range p.redirects() {
+			start.ops = append(start.ops, ruleset.Add(p.port.ID, redirectName(c.session, i), redirect(pattern)))
+		}
+		if p.isDelivery() {
+			start.diverts[p.port.ID] = deliveryGroup(p.port.ID)
+		}
+	}
+	return start
 }
 
 // addRules adds the points' rules, the first of each first: ahead of rules that decide the same, any number of the first
@@ -73,8 +84,8 @@ func startOps(c copies, points []point) []ruleset.Op {
 func addRules(c copies, points []point) []ruleset.Op {
 	var ops []ruleset.Op
 	for _, p := range points {
-		for i := range p.rules {
-			ops = append(ops, ruleset.Add(p.port.ID, ruleName(c.session, p.generation, i), captureRule(p, i, c)))
+		for i := range p.ruleCount() {
+			ops = append(ops, ruleset.Add(p.place.on.ID, p.ruleName(c.session, p.generation, i), captureRule(p, i, c)))
 		}
 	}
 	return ops
@@ -84,8 +95,8 @@ func addRules(c copies, points []point) []ruleset.Op {
 func removeRules(session string, points []point) []ruleset.Op {
 	var ops []ruleset.Op
 	for _, p := range points {
-		for i := range p.rules {
-			ops = append(ops, ruleset.Remove(p.port.ID, ruleName(session, p.generation, len(p.rules)-1-i)))
+		for i := range p.ruleCount() {
+			ops = append(ops, ruleset.Remove(p.place.on.ID, p.ruleName(session, p.generation, p.ruleCount()-1-i)))
 		}
 	}
 	return ops
@@ -97,63 +108,70 @@ func next(points []point) []point {
 	points = slices.Clone(points)
 	for i := range points {
 		p := &points[i]
-		p.generation = (p.generation + generations - 1) % generations
 		p.rules = slices.Clone(p.rules)
+		if p.place == nil {
+			continue
+		}
+		p.generation = (p.generation + generations - 1) % generations
 		for k := range p.rules {
-			r := &p.rules[k]
-			r.before, r.seen = r.counted(), rteflow.Counters{}
+			p.rules[k].startAgain()
 		}
 	}
 	return points
 }
 
-// stopOps removes what stands of the session at these points: after a change that could not be undone this may be
-// any part of the rules. The redirects go first, so that packets are back on the base rules before the rules that
-// they would have been sent to are gone.
-func stopOps(c copies, points []point, has func(port uint16, name string) bool) (redirects, rules []ruleset.Op) {
+// stopChange takes the packets away from the points' rules, and removal then removes these: what stands of them, as after
+// a change that could not be undone this may be any part.
+func stopChange(c copies, points []point, has func(port uint16, name string) bool) change {
+	stop := change{diverts: map[uint16]uint32{}}
 	for _, p := range points {
-		for i, pattern := range p.patterns {
+		for i, pattern := range p.redirects() {
 			if name := redirectName(c.session, i); has(p.port.ID, name) {
 				op := ruleset.Remove(p.port.ID, name)
 				op.Rule = redirect(pattern)
-				redirects = append(redirects, op)
+				stop.ops = append(stop.ops, op)
 			}
 		}
+		if p.isDelivery() {
+			stop.diverts[p.port.ID] = 0
+		}
+	}
+	return stop
+}
+
+func removal(c copies, points []point, has func(port uint16, name string) bool) change {
+	var ops []ruleset.Op
+	for _, p := range points {
 		for generation := range uint32(generations) {
-			for i := range p.rules {
-				if name := ruleName(c.session, generation, len(p.rules)-1-i); has(p.port.ID, name) {
-					rules = append(rules, ruleset.Remove(p.port.ID, name))
+			for i := range p.ruleCount() {
+				if name := p.ruleName(c.session, generation, p.ruleCount()-1-i); has(p.place.on.ID, name) {
+					ops = append(ops, ruleset.Remove(p.place.on.ID, name))
 				}
 			}
 		}
 	}
-	return redirects, rules
-}
-
-// inverse undoes operations that have their rules.
-func inverse(ops []ruleset.Op) []ruleset.Op {
-	undo := slices.Clone(ops)
-	slices.Reverse(undo)
-	for i := range undo {
-		undo[i].Remove = !undo[i].Remove
-	}
-	return undo
+	return change{ops: ops}
 }
 
 func captureRule(p point, i int, c copies) rteflow.Rule {
-	header := c.header
-	header.Label = labelOf(p.port.ID)
 	r := rteflow.Rule{
-		Attr:    rteflow.Attr{Group: groupCapture, Priority: p.generation*MaxRules + uint32(i), Transfer: true},
-		Pattern: append([]rteflow.Item{p.from}, p.rules[i].pattern...),
+		Attr:    rteflow.Attr{Group: p.place.group, Priority: p.generation*MaxRules + uint32(i), Transfer: true},
+		Pattern: append([]rteflow.Item{p.place.from}, p.rules[i].pattern...),
 		Actions: []rteflow.Action{rteflow.Count{}},
 	}
 	if p.rules[i].sample {
 		r.Actions = append(r.Actions,
-			rteflow.Sample{Ratio: 1, Actions: []rteflow.Action{rteflow.RawEncap{Data: header.Bytes()}, c.out}})
+			rteflow.Sample{Ratio: 1, Actions: []rteflow.Action{rteflow.RawEncap{Data: c.headerOf(p).Bytes()}, p.place.out}})
 	}
-	r.Actions = append(r.Actions, rteflow.Jump{Group: groupFlow})
+	r.Actions = append(r.Actions, p.place.then)
 	return r
+}
+
+// headerOf is the header of a point's copies.
+func (c copies) headerOf(p point) Header {
+	h := c.header
+	h.Label = labelOf(p.port.ID, p.direction)
+	return h
 }
 
 func redirect(pattern []rteflow.Item) rteflow.Rule {
@@ -164,45 +182,6 @@ func redirect(pattern []rteflow.Item) rteflow.Rule {
 	}
 }
 
-func ruleName(session string, generation uint32, i int) string {
-	return fmt.Sprintf("capture/%s/rule/%d/%d", session, generation, i)
-}
-
 func redirectName(session string, i int) string {
 	return fmt.Sprintf("capture/%s/redirect/%d", session, i)
-}
-
-// rulesOf are the rules of a program on a port.
-func rulesOf(p filter.Program, link filter.Link) []filterRule {
-	rules := make([]filterRule, len(p.Rules))
-	for i, r := range p.Rules {
-		rules[i] = filterRule{pattern: itemsOf(r.Pattern, link), sample: r.Sample}
-	}
-	return rules
-}
-
-// counted is what the rule and those in its place before have counted.
-func (r *filterRule) counted() rteflow.Counters { return sum(r.before, r.seen) }
-
-// count takes a reading of the rule's counter. One that went backwards is that of a rule which was removed and
-// put back by an undone change.
-func (r *filterRule) count(c rteflow.Counters) {
-	if c.Packets < r.seen.Packets {
-		r.before = r.counted()
-	}
-	r.seen = c
-}
-
-// copied is what the point's rules have copied.
-func (p point) copied() (c rteflow.Counters) {
-	for i := range p.rules {
-		if p.rules[i].sample {
-			c = sum(c, p.rules[i].counted())
-		}
-	}
-	return c
-}
-
-func sum(a, b rteflow.Counters) rteflow.Counters {
-	return rteflow.Counters{Packets: a.Packets + b.Packets, Bytes: a.Bytes + b.Bytes}
 }

@@ -28,6 +28,9 @@ func (r Request) Validate() error {
 	if e := r.encap(); e != EncapUDP && e != EncapVXLAN {
 		return fault.New(fault.InvalidParams, "", "encap %q: want %s or %s", e, EncapUDP, EncapVXLAN)
 	}
+	if d := r.direction(); d != RX && d != TX && d != Both {
+		return fault.New(fault.InvalidParams, "", "direction %q: want %s, %s or %s", d, RX, TX, Both)
+	}
 	if r.udpDstPort() == 0 {
 		return fault.New(fault.InvalidParams, "", "udp_dst_port is 0 or missing: want 1 to 65535")
 	}
@@ -82,6 +85,8 @@ func (t Target) key() Target {
 }
 
 func (r Request) encap() Encap { return cmp.Or(r.Encap, EncapUDP) }
+
+func (r Request) direction() Direction { return cmp.Or(r.Direction, RX) }
 
 func (r Request) udpDstPort() uint16 {
 	if r.encap() == EncapVXLAN {

@@ -24,7 +24,7 @@ type session struct {
 	reason    EndReason
 	programs  map[filter.Link]filter.Program
 	copies    copies
-	points    []point
+	points    []point          // those of a direction of an interface side by side
 	gone      rteflow.Counters // what was copied of interfaces that are no longer there
 	warnings  []string
 	stale     string    // why copies do not follow the uplink; empty if they do
@@ -72,14 +72,24 @@ func filterFault(t Target, err error) *fault.Error {
 	return fault.New(reason, culprit, "%v", err)
 }
 
-// apply changes the session's rules: all of them, or none. If neither can be had, the session is Broken.
-func (m *Manager) apply(s *session, what string, ops []ruleset.Op) *fault.Error {
+// carryOut changes the NIC: all of it, or nothing.
+func (m *Manager) carryOut(c change) error {
+	if len(c.diverts) == 0 {
+		return m.deps.Rules.Apply(c.ops)
+	}
+	return m.deps.Flows.Divert(c.diverts, func(moves []ruleset.Op) error {
+		return m.deps.Rules.Apply(slices.Concat(c.ops, moves))
+	})
+}
+
+// apply changes what the NIC does for the session: all of it, or nothing. If neither can be had, the session is Broken.
+func (m *Manager) apply(s *session, what string, c change) *fault.Error {
 	before := m.standing(s)
-	err := m.deps.Rules.Apply(ops)
+	err := m.carryOut(c)
 	if err == nil {
 		return nil
 	}
-	f := s.refused(what, err)
+	f := m.refused(s, what, err)
 	var failed *ruleset.ApplyError
 	if errors.As(err, &failed) && len(failed.Undo) > 0 {
 		m.markBroken(s, f, before)
@@ -87,27 +97,9 @@ func (m *Manager) apply(s *session, what string, ops []ruleset.Op) *fault.Error 
 	return f
 }
 
-// replaceHeader makes the session's copies leave with a new header.
-func (m *Manager) replaceHeader(s *session, header Header) *fault.Error {
-	newCopies, newPoints := s.copies, next(s.points)
-	newCopies.header = header
-	added := addRules(newCopies, newPoints)
-	f := m.inTwoSteps(s, "cannot change the header of the copies", added, removeRules(s.name(), s.points))
-	if f == nil {
-		s.copies, s.points = newCopies, next(s.points)
-	}
-	return f
-}
-
-// release removes the rules of some of the session's points.
-func (m *Manager) release(s *session, points []point, what string) *fault.Error {
-	redirects, rules := stopOps(s.copies, points, m.deps.Rules.Has)
-	return m.inTwoSteps(s, what, redirects, rules)
-}
-
-// inTwoSteps changes the session's rules: all of them, or none. The counters are read between the steps: only once the
-// first has taken the packets away from the rules that the second removes, have these counted all that they will.
-func (m *Manager) inTwoSteps(s *session, what string, first, second []ruleset.Op) *fault.Error {
+// inTwoSteps changes what the NIC does for the session: all of it, or nothing. The counters are read between the steps: only
+// once the first has taken the packets away from the rules that the second removes, have these counted all that they will.
+func (m *Manager) inTwoSteps(s *session, what string, first, second change) *fault.Error {
 	before, wasBroken := m.standing(s), s.state == Broken
 	if f := m.apply(s, what, first); f != nil {
 		return f
@@ -117,7 +109,7 @@ func (m *Manager) inTwoSteps(s *session, what string, first, second []ruleset.Op
 	if f == nil || s.state == Broken && !wasBroken {
 		return f
 	}
-	if err := m.deps.Rules.Apply(inverse(first)); err != nil {
+	if err := m.carryOut(first.inverse()); err != nil {
 		var failed *ruleset.ApplyError
 		if errors.As(err, &failed) {
 			err = failed.Err // f is about the change, not about its undo
@@ -128,22 +120,80 @@ func (m *Manager) inTwoSteps(s *session, what string, first, second []ruleset.Op
 	return f
 }
 
+// begin makes the session's copies: all of them, or none. If neither can be had, the session is Broken.
+func (m *Manager) begin(s *session, start change) error {
+	const what = "cannot start the capture"
+	if err := m.addTaps(s, what); err != nil {
+		return err
+	}
+	f := m.apply(s, what, start)
+	if f == nil {
+		return nil
+	}
+	if err := m.removeTaps(s, s.points, what); err != nil {
+		return fmt.Errorf("%w; undo: %w", f, err)
+	}
+	return f
+}
+
+// replaceHeader makes the session's copies leave with a new header.
+func (m *Manager) replaceHeader(s *session, header Header) error {
+	const what = "cannot change the header of the copies"
+	newCopies := s.copies
+	newCopies.header = header
+	if err := m.replaceTaps(s, what, newCopies); err != nil {
+		return err
+	}
+	added := addRules(newCopies, next(s.points))
+	if f := m.inTwoSteps(s, what, change{ops: added}, change{ops: removeRules(s.name(), s.points)}); f != nil {
+		if err := m.replaceTaps(s, what, s.copies); err != nil {
+			return fmt.Errorf("%w; undo: %w", f, err)
+		}
+		return f
+	}
+	s.copies, s.points = newCopies, next(s.points)
+	return nil
+}
+
+// release ends the copies of some of the session's points: all of them, or none. flowsGone says that no flow goes to their
+// ports in the NIC. If neither can be had, the session is Broken.
+func (m *Manager) release(s *session, points []point, flowsGone bool, what string) error {
+	stop := stopChange(s.copies, points, m.deps.Rules.Has)
+	if flowsGone {
+		stop.diverts = nil
+	}
+	if f := m.inTwoSteps(s, what, stop, removal(s.copies, points, m.deps.Rules.Has)); f != nil {
+		return f
+	}
+	return m.removeTaps(s, points, what)
+}
+
 // readCounters brings the points' counters up to date, and says which could not be read.
 func (m *Manager) readCounters(s *session) (warnings []string) {
 	for i := range s.points {
 		p := &s.points[i]
-		for k := range p.rules {
-			name := ruleName(s.name(), p.generation, k)
-			c, err := m.deps.Rules.Counters(p.port.ID, name)
-			switch {
-			case err == nil:
-				p.rules[k].count(c)
-			case s.state != Broken || m.deps.Rules.Has(p.port.ID, name):
-				warnings = append(warnings, fmt.Sprintf("counters of %s are not up to date: %v", p.target, err))
-			}
+		if err := m.readPoint(s, p); err != nil {
+			warnings = append(warnings, fmt.Sprintf("counters of %s are not up to date: %v", p.target, err))
 		}
 	}
-	return warnings
+	return slices.Compact(warnings)
+}
+
+func (m *Manager) readPoint(s *session, p *point) error {
+	if p.place == nil {
+		return m.readTap(s, p)
+	}
+	for k := range p.rules {
+		name := p.ruleName(s.name(), p.generation, k)
+		c, err := m.deps.Rules.Counters(p.place.on.ID, name)
+		switch {
+		case err == nil:
+			p.rules[k].count(c)
+		case s.state != Broken || m.deps.Rules.Has(p.place.on.ID, name):
+			return err
+		}
+	}
+	return nil
 }
 
 // view is the session as status shows it.
@@ -165,6 +215,7 @@ func (s *session) view() Session {
 		UDPSrcPort: s.request.UDPSrcPort,
 		UDPDstPort: s.request.udpDstPort(),
 		Encap:      s.request.encap(),
+		Direction:  s.request.direction(),
 		Filter:     s.request.Filter,
 		Limits:     s.request.Limits,
 		Warnings:   slices.Clone(s.warnings),
@@ -174,12 +225,35 @@ func (s *session) view() Session {
 			v.Warnings = append(v.Warnings, w)
 		}
 	}
-	for _, p := range s.points {
-		v.Interfaces = append(v.Interfaces, s.viewPoint(p))
+	for _, points := range s.interfaces() {
+		v.Interfaces = append(v.Interfaces, s.viewInterface(points))
+		v.Warnings = append(v.Warnings, missedWarnings(points)...)
 	}
 	total := s.copied()
 	v.Packets, v.Bytes = total.Packets, total.Bytes
 	return v
+}
+
+// interfaces are the points of each direction of an interface.
+func (s *session) interfaces() [][]point {
+	var all [][]point
+	for i, p := range s.points {
+		if i == 0 || p.target != s.points[i-1].target || p.direction != s.points[i-1].direction {
+			all = append(all, nil)
+		}
+		last := &all[len(all)-1]
+		*last = append(*last, p)
+	}
+	return all
+}
+
+// targetCount is how many interfaces points are of.
+func targetCount(points []point) int {
+	targets := map[Target]bool{}
+	for _, p := range points {
+		targets[p.target] = true
+	}
+	return len(targets)
 }
 
 // copied is what the session has copied in all.
@@ -191,20 +265,36 @@ func (s *session) copied() rteflow.Counters {
 	return total
 }
 
-func (s *session) viewPoint(p point) SessionInterface {
-	c := p.copied()
-	v := SessionInterface{Target: p.target, Port: p.port.Name, Label: labelOf(p.port.ID), Packets: c.Packets, Bytes: c.Bytes}
+// viewInterface shows the points of a direction of an interface.
+func (s *session) viewInterface(points []point) SessionInterface {
+	first := points[0]
+	v := SessionInterface{Target: first.target, Direction: first.direction, Mode: modeOf(points), Port: first.port.Name,
+		Label: labelOf(first.port.ID, first.direction)}
+	for _, p := range points {
+		c := p.copied()
+		v.Packets, v.Bytes = v.Packets+c.Packets, v.Bytes+c.Bytes
+	}
 	if s.request.Filter == "" {
 		return v
 	}
-	for i := range p.rules {
-		r := &p.rules[i]
-		matched := r.counted()
+	for i, r := range first.rules {
+		var matched rteflow.Counters
+		for _, p := range points {
+			matched = sum(matched, p.rules[i].counted())
+		}
 		v.Rules = append(v.Rules, SessionRule{
 			Pattern: rteflow.Rule{Pattern: r.pattern}.PatternString(), Sample: r.sample, Packets: matched.Packets, Bytes: matched.Bytes,
 		})
 	}
 	return v
+}
+
+// modeOf is where the copies of a direction of an interface are made.
+func modeOf(points []point) Mode {
+	if slices.ContainsFunc(points, func(p point) bool { return p.place != nil }) {
+		return Hardware
+	}
+	return Software
 }
 
 // planned is the view of a session that was not started.
@@ -219,9 +309,9 @@ func (s *session) planned(ops []ruleset.Op) Session {
 // markBroken turns f into a ROLLBACK_FAILED that says for each port what stands.
 func (m *Manager) markBroken(s *session, f *fault.Error, before [][]string) {
 	after := m.standing(s)
-	lines := make([]string, len(s.points))
-	for i, p := range s.points {
-		lines[i] = fmt.Sprintf("%s (port %s): %s", p.target, p.port.Name, difference(before[i], after[i]))
+	var lines []string
+	for i, points := range s.interfaces() {
+		lines = append(lines, fmt.Sprintf("%s (port %s): %s", points[0].target, points[0].port.Name, difference(before[i], after[i])))
 	}
 	f.Reason = fault.RollbackFailed
 	f.Message = fmt.Sprintf("%s; the change could not be undone, stop the capture to remove what stands; %s",
@@ -240,24 +330,26 @@ func difference(before, after []string) string {
 	return "stands: " + strings.Join(after, ", ")
 }
 
-// standing lists for each point the names of the session's rules that stand.
+// standing lists for each direction of an interface the names of the session's rules that stand.
 func (m *Manager) standing(s *session) [][]string {
-	names := make([][]string, len(s.points))
-	for i := range s.points {
-		redirects, rules := stopOps(s.copies, s.points[i:i+1], m.deps.Rules.Has)
-		for _, op := range append(redirects, rules...) {
-			names[i] = append(names[i], op.Name)
+	var all [][]string
+	for _, points := range s.interfaces() {
+		var names []string
+		stop, rest := stopChange(s.copies, points, m.deps.Rules.Has), removal(s.copies, points, m.deps.Rules.Has)
+		for _, op := range slices.Concat(stop.ops, rest.ops) {
+			names = append(names, op.Name)
 		}
+		all = append(all, names)
 	}
-	return names
+	return all
 }
 
 // refused is the fault of a change that the NIC did not take.
-func (s *session) refused(what string, err error) *fault.Error {
+func (m *Manager) refused(s *session, what string, err error) *fault.Error {
 	f := fault.Wrap(err, fault.RuleRejected, "", "%s", what)
 	var failed *ruleset.ApplyError
 	if errors.As(err, &failed) {
-		s.blame(f, failed.Op)
+		m.blame(s, f, failed.Op)
 		f.Err = failed.Err
 		if len(failed.Undo) > 0 {
 			f.Err = fmt.Errorf("%w; undo: %w", failed.Err, failed.Undo[0].Err)
@@ -271,18 +363,34 @@ func (s *session) refused(what string, err error) *fault.Error {
 }
 
 // blame adds to f which rule of which port was not taken.
-func (s *session) blame(f *fault.Error, op ruleset.Op) {
-	name := fmt.Sprintf("port %d", op.Port)
-	for _, p := range s.points {
-		if p.port.ID == op.Port {
-			f.Interface = p.target.String()
-			name = fmt.Sprintf("%s (port %s)", p.target, p.port.Name)
-		}
-	}
+func (m *Manager) blame(s *session, f *fault.Error, op ruleset.Op) {
+	var name string
+	f.Interface, name = m.ownerOf(s, op)
 	f.Rule = op.Rule.String()
 	verb := "add"
 	if op.Remove {
 		verb = "remove"
 	}
 	f.Message = fmt.Sprintf("%s: the NIC did not %s rule %s of %s: %s", f.Message, verb, op.Name, name, f.Rule)
+}
+
+// ownerOf is whose rule an operation is about, and what a person calls that: a flow's may stand on the port of one that is not
+// captured.
+func (m *Manager) ownerOf(s *session, op ruleset.Op) (culprit, name string) {
+	for _, p := range s.points {
+		if p.place != nil && p.place.on.ID == op.Port && strings.HasPrefix(op.Name, p.ruleNames(s.name())) {
+			return p.target.String(), fmt.Sprintf("%s (port %s)", p.target, p.place.on.Name)
+		}
+	}
+	for _, p := range s.points {
+		if p.port.ID == op.Port {
+			return p.target.String(), fmt.Sprintf("%s (port %s)", p.target, p.port.Name)
+		}
+	}
+	for _, p := range m.deps.Ports.All() {
+		if p.ID == op.Port {
+			return p.Name, "port " + p.Name
+		}
+	}
+	return "", fmt.Sprintf("port %d", op.Port)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package capture makes the NIC duplicate the packets of chosen interfaces and send the copies,
-// encapsulated, to a sink node.
+// Package capture makes the NIC, and where no rule reaches the packet graph, duplicate the packets of chosen interfaces and
+// send the copies, encapsulated, to a sink node.
 package capture
 
 import (
@@ -21,7 +21,7 @@ const (
 	MaxRules             = 256
 )
 
-// Target names one capture point: a guest's interface by its id, or a physical port by its number.
+// Target names what is captured: a guest's interface by its id, or a physical port by its number.
 type Target struct {
 	VF string // interface id; empty for a PF
 	PF int    // PF number; looked at when VF is empty
@@ -35,6 +35,27 @@ func (t Target) String() string {
 	return fmt.Sprintf("pf%d", t.PF)
 }
 
+// Direction is which of an interface's packets are copied.
+type Direction string
+
+// The directions, as the node sees them. RX is what comes from behind a port: what a guest sends, or what arrives from
+// the wire. TX is what goes there: what a guest receives. A physical port is captured on RX only.
+const (
+	RX   Direction = "rx"
+	TX   Direction = "tx"
+	Both Direction = "both"
+)
+
+// Mode is where copies are made.
+type Mode string
+
+// The modes. Where the NIC copies what it forwards by itself, the packet graph copies what else a guest receives: that is
+// Hardware too. In Software the NIC forwards nothing past the graph, so that nothing is missed.
+const (
+	Hardware Mode = "hardware"
+	Software Mode = "software"
+)
+
 // Request is what an operator asks for.
 type Request struct {
 	Name       string     // session name; empty means DefaultName
@@ -43,7 +64,8 @@ type Request struct {
 	UDPDstPort uint16     // 0 means VXLANPort for EncapVXLAN
 	Encap      Encap      // empty means EncapUDP
 	Targets    []Target
-	Filter     string // pcap-filter(7); empty: everything
+	Direction  Direction // of the guests' interfaces; empty means RX
+	Filter     string    // pcap-filter(7); empty: everything
 	Limits     Limits
 	DryRun     bool // plan and validate, change nothing
 }
@@ -92,6 +114,7 @@ type Session struct {
 	UDPSrcPort uint16
 	UDPDstPort uint16
 	Encap      Encap
+	Direction  Direction
 	Filter     string
 	Limits     Limits
 	Packets    uint64 // copied so far, of deleted interfaces too
@@ -101,14 +124,16 @@ type Session struct {
 	Plan       []string // testpmd commands; only of a dry run
 }
 
-// SessionInterface is one capture point of a session.
+// SessionInterface is one direction of an interface that is captured.
 type SessionInterface struct {
 	Target
-	Port    string // ethdev name
-	Label   Label  // what names it in its copies
-	Packets uint64 // copied so far
-	Bytes   uint64
-	Rules   []SessionRule // of the filter, in order: the first that a packet matches counts
+	Direction Direction // RX or TX
+	Mode      Mode
+	Port      string // ethdev name
+	Label     Label  // what names it in its copies
+	Packets   uint64 // copied so far
+	Bytes     uint64
+	Rules     []SessionRule // of the filter, in order: the first that a packet matches counts
 }
 
 // SessionRule is a rule of a filter on an interface.

@@ -215,6 +215,12 @@ func (d *daemon) startControl() error {
 	d.vnet = vnet.New(vnet.Config{
 		NodeIP: d.cfg.Underlay.IP, Ports: d.ports, Dataplane: dataplane{d.graph}, MaxInterfaces: maxInterfaces, MaxRoutes: maxRoutes,
 	})
+	if d.cfg.Offload {
+		d.flows = flow.New(flow.Config{
+			Graph: d.graph, NIC: d.nic, Rules: d.rules, Underlay: d.underlayOf,
+			Max: d.cfg.Flows.MaxOffload, Timeout: d.cfg.Flows.Timeout, Log: d.log,
+		})
+	}
 	d.capture = capture.New(d.captureDeps())
 	d.slow = slowpath.New(slowpath.Config{
 		Guests: d.vnet, Send: d.graph.Inject, Uplink: d.ports.Uplink().ID, UplinkMAC: slowpath.MAC(d.ports.Uplink().MAC),
@@ -231,11 +237,7 @@ func (d *daemon) startControl() error {
 	tasks.start(func() { d.slow.Run(ctx) })
 	tasks.start(func() { d.followRouter(ctx) })
 	tasks.start(func() { d.capture.Run(ctx) })
-	if d.cfg.Offload {
-		d.flows = flow.New(flow.Config{
-			Graph: d.graph, NIC: d.nic, Rules: d.rules, Underlay: d.underlayOf,
-			Max: d.cfg.Flows.MaxOffload, Timeout: d.cfg.Flows.Timeout, Log: d.log,
-		})
+	if d.flows != nil {
 		tasks.start(func() { d.flows.Run(ctx) })
 	}
 	return nil
@@ -256,10 +258,10 @@ func (d *daemon) guestMTU() uint16 {
 }
 
 func (d *daemon) captureDeps() capture.Deps {
-	deps := capture.Deps{Rules: d.rules, Ports: capturePorts{d.ports, d.vnet}, Offload: d.cfg.Offload,
+	deps := capture.Deps{Rules: d.rules, Ports: capturePorts{d.ports, d.vnet}, Taps: d.graph,
 		MaxInterfaces: d.cfg.Capture.MaxInterfaces, MaxRules: d.cfg.Capture.MaxRules}
 	if d.nic != nil {
-		deps.NIC = d.nic
+		deps.NIC, deps.Flows = d.nic, d.flows
 	}
 	return deps
 }

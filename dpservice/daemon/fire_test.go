@@ -74,6 +74,7 @@ type fakeGraph struct {
 
 	mu        sync.Mutex
 	offloaded map[uint64]bool
+	taps      map[uint16]graph.Tap // by port: there are such of what guests receive only
 }
 
 func (*fakeGraph) SetInterface(vnet.Attachment) error   { return nil }
@@ -96,6 +97,23 @@ func (g *fakeGraph) DeleteFlow(id uint64) error {
 	return nil
 }
 
+func (g *fakeGraph) SetTap(t graph.Tap) (graph.TapCounters, error) {
+	g.taps[t.Port] = t
+	return graph.TapCounters{}, nil
+}
+
+func (g *fakeGraph) RemoveTap(port uint16, _ graph.TapSide) (graph.TapCounters, error) {
+	if _, ok := g.taps[port]; !ok {
+		return graph.TapCounters{}, graph.ErrNotFound
+	}
+	delete(g.taps, port)
+	return graph.TapCounters{}, nil
+}
+
+func (g *fakeGraph) TapCounters(port uint16, _ graph.TapSide) (graph.TapCounters, error) {
+	return graph.TapCounters{}, nil
+}
+
 func (g *fakeGraph) isOffloaded(id uint64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -112,7 +130,7 @@ type node struct {
 }
 
 func newNode(t *testing.T) *node {
-	n := &node{t: t, graph: &fakeGraph{events: make(chan graph.FlowEvent), offloaded: map[uint64]bool{}}}
+	n := &node{t: t, graph: &fakeGraph{events: make(chan graph.FlowEvent), offloaded: map[uint64]bool{}, taps: map[uint16]graph.Tap{}}}
 	ports := &fakePorts{}
 	eswitch, err := nic.Probe(&n.driver, ports.List())
 	require.NoError(t, err)
@@ -120,13 +138,14 @@ func newNode(t *testing.T) *node {
 	require.NoError(t, n.rules.Apply(eswitch.BaseRules()))
 	nodeIP := netip.MustParseAddr("fc00:1::1")
 	ports.vnet = vnet.New(vnet.Config{NodeIP: nodeIP, Ports: ports, Dataplane: n.graph, MaxInterfaces: 9, MaxRoutes: 9})
+	flows := flow.New(flow.Config{
+		Graph: n.graph, NIC: eswitch, Rules: n.rules, Max: 100, Timeout: time.Minute, Log: slog.New(slog.DiscardHandler),
+		Underlay: (&daemon{vnet: ports.vnet}).underlayOf,
+	})
 	n.interfaces = interfaces{
-		Manager: ports.vnet,
-		capture: capture.New(capture.Deps{Rules: n.rules, Ports: ports, NIC: eswitch, Offload: true}),
-		flows: flow.New(flow.Config{
-			Graph: n.graph, NIC: eswitch, Rules: n.rules, Max: 100, Timeout: time.Minute, Log: slog.New(slog.DiscardHandler),
-			Underlay: (&daemon{vnet: ports.vnet}).underlayOf,
-		}),
+		Manager:  ports.vnet,
+		capture:  capture.New(capture.Deps{Rules: n.rules, Ports: ports, Taps: n.graph, NIC: eswitch, Flows: flows}),
+		flows:    flows,
 		greet:    func(uint16) {},
 		portName: func(id uint16) string { return ports.List()[id].Name },
 		changing: &sync.Mutex{},
@@ -150,14 +169,23 @@ func (n *node) create(number int) error {
 	return err
 }
 
-// start captures vm-1, vm-2 and PF0.
-func (n *node) start() error {
-	_, err := n.capture.Start(context.Background(), capture.Request{
-		Sink: netip.MustParseAddr("fc00:9::1"), UDPSrcPort: 3000, UDPDstPort: 3010,
-		Targets: []capture.Target{{VF: "vm-1"}, {VF: "vm-2"}, {PF: 0}},
-	})
+// startIn captures vm-1, vm-2 and PF0.
+func startIn(d capture.Direction) func(n *node) error {
+	return func(n *node) error {
+		_, err := n.capture.Start(context.Background(), capture.Request{
+			Sink: netip.MustParseAddr("fc00:9::1"), UDPSrcPort: 3000, UDPDstPort: 3010, Direction: d,
+			Targets: []capture.Target{{VF: "vm-1"}, {VF: "vm-2"}, {PF: 0}},
+		})
+		return err
+	}
+}
+
+func stopAll(n *node) error {
+	_, err := n.capture.Stop("")
 	return err
 }
+
+func deleteOne(n *node) error { return n.DeleteInterface("vm-2") }
 
 // talk has every pair of guests exchange packets: flows that have ended begin anew, and are offered to the NIC.
 func (n *node) talk() {
@@ -206,23 +234,27 @@ func (n *node) standing() []string {
 
 // operations are what changes rules, each from the state in which all guests talk.
 var operations = map[string]struct {
-	captured bool
+	captured capture.Direction // empty: nothing is captured
 	do       func(n *node) error
 	calls    int // of the NIC, at least
 }{
-	"capture.start":                    {false, (*node).start, 7},
-	"capture.stop":                     {true, func(n *node) error { _, err := n.capture.Stop(""); return err }, 7},
-	"interface.create":                 {true, func(n *node) error { return n.create(4) }, 0}, // a port has its base rules already
-	"interface.delete":                 {false, func(n *node) error { return n.DeleteInterface("vm-2") }, 4},
-	"interface.delete, while captured": {true, func(n *node) error { return n.DeleteInterface("vm-2") }, 6},
+	"capture.start":                    {"", startIn(capture.RX), 7},
+	"capture.stop":                     {capture.RX, stopAll, 7},
+	"interface.create":                 {"", func(n *node) error { return n.create(4) }, 0}, // a port has its base rules already
+	"interface.delete":                 {"", deleteOne, 4},
+	"interface.delete, while captured": {capture.RX, deleteOne, 6},
+
+	"capture.start, both directions":                      {"", startIn(capture.Both), 20},
+	"capture.stop, both directions":                       {capture.Both, stopAll, 20},
+	"interface.delete, while captured in both directions": {capture.Both, deleteOne, 10},
 }
 
 // talkingNode is a node on which all guests talk.
-func talkingNode(t *testing.T, captured bool) *node {
+func talkingNode(t *testing.T, captured capture.Direction) *node {
 	n := newNode(t)
 	n.talk()
-	if captured {
-		require.NoError(t, n.start())
+	if captured != "" {
+		require.NoError(t, startIn(captured)(n))
 	}
 	return n
 }
@@ -253,7 +285,7 @@ func TestEveryCallFails(t *testing.T) {
 	total := 0
 	for name, op := range operations {
 		t.Run(name, func(t *testing.T) {
-			idle := talkingNode(t, false).standing()
+			idle := talkingNode(t, "").standing()
 			n := talkingNode(t, op.captured)
 			oldState := n.standing()
 			calls, err := n.under(op.do, func(int) bool { return false })
@@ -309,7 +341,7 @@ func checkRefusal(t *testing.T, err error, reasons []fault.Reason) {
 	require.True(t, errors.As(err, &f), err)
 	assert.Contains(t, reasons, f.Reason)
 	assert.NotEmpty(t, f.Interface)
-	assert.Regexp(t, `^group \d priority \d+ transfer pattern .* / end actions .* / end$`, f.Rule)
+	assert.Regexp(t, `^group \d+ priority \d+ transfer pattern .* / end actions .* / end$`, f.Rule)
 	assert.Equal(t, syscall.EBUSY, f.Errno)
 	assert.Contains(t, f.RTEFlowError, "out of luck")
 	assert.Regexp(t, `port (pf0|vf\d)`, err.Error())

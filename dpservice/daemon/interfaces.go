@@ -52,13 +52,18 @@ func (i interfaces) DeleteInterface(id string) error {
 	if err != nil {
 		return err
 	}
-	deleteIt := func() error {
-		return i.capture.DeleteInterface(id, func() error { return i.Manager.DeleteInterface(id) })
-	}
-	if i.flows == nil {
-		return deleteIt()
-	}
-	return i.refused(id, i.flows.ReleasePort(found.Port, deleteIt))
+	return i.capture.DeleteInterface(id, func(endCapture func() error) error {
+		deleteIt := func() error {
+			if err := endCapture(); err != nil {
+				return err
+			}
+			return i.Manager.DeleteInterface(id)
+		}
+		if i.flows == nil {
+			return deleteIt()
+		}
+		return i.refused(id, i.flows.ReleasePort(found.Port, deleteIt))
+	})
 }
 
 // refused gives an error of the NIC's its reason; others have theirs.

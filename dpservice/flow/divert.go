@@ -63,15 +63,6 @@ func (r *rule) removeBut(group int64) []ruleset.Op {
 	return ops
 }
 
-// moveTo makes the flow's packets pass a group on their way, or none if it is 0: no packet finds no rule.
-func (r *rule) moveTo(group uint32) []ruleset.Op {
-	ops := r.removeBut(int64(group))
-	if !slices.Contains(r.ways, group) {
-		ops = slices.Insert(ops, 0, r.add(group))
-	}
-	return ops
-}
-
 // move is a flow whose packets are to pass a group on their way, or none if it is 0.
 type move struct {
 	*rule

@@ -80,8 +80,8 @@ var (
 	routes          = gauge("routes", "Routes.")
 	captures        = gauge("capture_sessions", "Captures that are on.")
 	captureInterfs  = gauge("capture_interfaces", "Interfaces that a capture copies.", "session")
-	captureCopied   = counter("capture_copied_packets_total", "Packets that were copied.", "session", "interface", "port")
-	captureCopiedBy = counter("capture_copied_bytes_total", "Bytes of the packets that were copied.", "session", "interface", "port")
+	captureCopied   = counter("capture_copied_packets_total", "Packets that were copied.", "session", "interface", "direction", "port")
+	captureCopiedBy = counter("capture_copied_bytes_total", "Bytes of the packets that were copied.", "session", "interface", "direction", "port")
 )
 
 // Collector reads the sources at each scrape. It is an unchecked prometheus.Collector.
@@ -161,8 +161,8 @@ func (c *Collector) collectCaptures(out sink) {
 	for _, s := range sessions {
 		out.send(captureInterfs, float64(len(s.Interfaces)), s.Name)
 		for _, i := range s.Interfaces {
-			out.send(captureCopied, float64(i.Packets), s.Name, i.String(), i.Port)
-			out.send(captureCopiedBy, float64(i.Bytes), s.Name, i.String(), i.Port)
+			out.send(captureCopied, float64(i.Packets), s.Name, i.String(), string(i.Direction), i.Port)
+			out.send(captureCopiedBy, float64(i.Bytes), s.Name, i.String(), string(i.Direction), i.Port)
 		}
 	}
 }

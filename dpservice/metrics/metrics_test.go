@@ -49,7 +49,7 @@ func sources() Sources {
 		Interfaces: func() int { return 19 },
 		Routes:     func() int { return 20 },
 		Captures: func() []capture.Session {
-			point := capture.SessionInterface{Target: capture.Target{VF: "vm-1"}, Port: "vf", Packets: 21, Bytes: 22}
+			point := capture.SessionInterface{Target: capture.Target{VF: "vm-1"}, Direction: capture.RX, Port: "vf", Packets: 21, Bytes: 22}
 			return []capture.Session{{Name: "default", Interfaces: []capture.SessionInterface{point}}}
 		},
 	}
@@ -145,7 +145,7 @@ func TestScrape(t *testing.T) {
 			assert.InDelta(t, 20, value(t, f, "dpservice_routes"), 0)
 			assert.InDelta(t, 1, value(t, f, "dpservice_capture_sessions"), 0)
 			assert.InDelta(t, 1, value(t, f, "dpservice_capture_interfaces", "session", "default"), 0)
-			copied := []string{"interface", "vm-1", "port", "vf", "session", "default"}
+			copied := []string{"direction", "rx", "interface", "vm-1", "port", "vf", "session", "default"}
 			assert.InDelta(t, 21, value(t, f, "dpservice_capture_copied_packets_total", copied...), 0)
 			assert.InDelta(t, 22, value(t, f, "dpservice_capture_copied_bytes_total", copied...), 0)
 			assert.Positive(t, value(t, f, "process_resident_memory_bytes"))

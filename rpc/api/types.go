@@ -276,8 +276,9 @@ type CaptureStartParams struct {
 	UDPDstPort uint16          `json:"udp_dst_port,omitempty"` // VXLAN's own, 4789, if absent and encap is vxlan; else required
 	Interfaces []CaptureTarget `json:"interfaces" rpc:"required"`
 	Name       string          `json:"name,omitempty"`
-	Encap      string          `json:"encap,omitempty"`  // udp, the default, or vxlan
-	Filter     string          `json:"filter,omitempty"` // in pcap-filter's language
+	Encap      string          `json:"encap,omitempty"`     // udp, the default, or vxlan
+	Direction  string          `json:"direction,omitempty"` // of the guests' interfaces: rx, what they send and the default, tx or both
+	Filter     string          `json:"filter,omitempty"`    // in pcap-filter's language
 	Limits     *CaptureLimits  `json:"limits,omitempty"`
 	DryRun     bool            `json:"dry_run,omitempty"`
 }
@@ -297,14 +298,16 @@ type CaptureRule struct {
 	Bytes   uint64 `json:"bytes"`
 }
 
-// CaptureInterface is one capture point of a session.
+// CaptureInterface is one direction of an interface that a session captures.
 type CaptureInterface struct {
 	CaptureTarget
-	Port    string        `json:"port"`  // ethdev name
-	Label   uint32        `json:"label"` // what names the interface in its copies: the flow label, or VXLAN's VNI
-	Packets uint64        `json:"packets"`
-	Bytes   uint64        `json:"bytes"`
-	Rules   []CaptureRule `json:"rules,omitempty"` // of the filter, if there is one
+	Direction string        `json:"direction"` // rx: what comes from behind the port; tx: what goes there
+	Mode      string        `json:"mode"`      // hardware: the NIC makes the copies; software: the packet graph, past which the NIC forwards nothing
+	Port      string        `json:"port"`      // ethdev name
+	Label     uint32        `json:"label"`     // what names interface and direction in the copies: the flow label, or VXLAN's VNI
+	Packets   uint64        `json:"packets"`
+	Bytes     uint64        `json:"bytes"`
+	Rules     []CaptureRule `json:"rules,omitempty"` // of the filter, if there is one
 }
 
 // CaptureSession is a capture, as capture.start and capture.status show it.
@@ -317,7 +320,8 @@ type CaptureSession struct {
 	SinkNodeIP string             `json:"sink_node_ip"`
 	UDPSrcPort uint16             `json:"udp_src_port"`
 	UDPDstPort uint16             `json:"udp_dst_port"`
-	Encap      string             `json:"encap"` // udp or vxlan
+	Encap      string             `json:"encap"`     // udp or vxlan
+	Direction  string             `json:"direction"` // rx, tx or both
 	Filter     string             `json:"filter,omitempty"`
 	Limits     *CaptureLimits     `json:"limits,omitempty"`
 	Packets    uint64             `json:"packets"` // copied, on deleted interfaces too
@@ -355,6 +359,7 @@ type Capability struct {
 type CapturePort struct {
 	Port   string       `json:"port"` // ethdev name
 	Role   string       `json:"role"` // pf or vf
+	Mode   string       `json:"mode"` // where the copies are made: hardware or software
 	RX     Capability   `json:"rx"`   // what comes from behind the port
 	TX     Capability   `json:"tx"`   // what goes there
 	Encaps []Capability `json:"encaps"`

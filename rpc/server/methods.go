@@ -187,6 +187,7 @@ func (c calls) captureStart(ctx context.Context, p api.CaptureStartParams) (api.
 		UDPSrcPort: p.UDPSrcPort,
 		UDPDstPort: p.UDPDstPort,
 		Encap:      capture.Encap(p.Encap),
+		Direction:  capture.Direction(p.Direction),
 		Filter:     p.Filter,
 		DryRun:     p.DryRun,
 	}
@@ -306,6 +307,7 @@ func toSession(s capture.Session) api.CaptureSession {
 		UDPSrcPort: s.UDPSrcPort,
 		UDPDstPort: s.UDPDstPort,
 		Encap:      string(s.Encap),
+		Direction:  string(s.Direction),
 		EndReason:  string(s.EndReason),
 		Filter:     s.Filter,
 		Limits:     toLimits(s.Limits),
@@ -332,7 +334,7 @@ func toCaptureInterface(i capture.SessionInterface) api.CaptureInterface {
 		target.PF = &i.PF
 	}
 	return api.CaptureInterface{
-		CaptureTarget: target, Port: i.Port, Label: uint32(i.Label), Packets: i.Packets, Bytes: i.Bytes, Rules: convert(i.Rules, toCaptureRule),
+		CaptureTarget: target, Direction: string(i.Direction), Mode: string(i.Mode), Port: i.Port, Label: uint32(i.Label), Packets: i.Packets, Bytes: i.Bytes, Rules: convert(i.Rules, toCaptureRule),
 	}
 }
 
@@ -358,7 +360,7 @@ func toLimits(l capture.Limits) *api.CaptureLimits {
 
 func toCapturePort(p capture.PortCapabilities) api.CapturePort {
 	return api.CapturePort{
-		Port: p.Port.Name, Role: string(p.Port.Role), RX: api.Capability(p.RX), TX: api.Capability(p.TX),
+		Port: p.Port.Name, Role: string(p.Port.Role), Mode: string(p.Mode), RX: api.Capability(p.RX), TX: api.Capability(p.TX),
 		Encaps: convert(p.Encaps, toCapability), Filter: convert(p.Filter, toCapability),
 	}
 }

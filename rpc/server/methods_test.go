@@ -329,9 +329,9 @@ func TestCapture(t *testing.T) {
 
 	status := must[json.RawMessage](t, socket, api.MethodCaptureStatus, "")
 	assert.JSONEq(t, `{"active":true,"sessions":[{"name":"default","state":"active","started_at":"2026-05-04T03:02:01Z",
-		"sink_node_ip":"fc00:2::1","udp_src_port":3000,"udp_dst_port":3010,"encap":"udp","packets":10,"bytes":1000,
-		"interfaces":[{"vf":"vm-1","port":"net_eswitch0_representor_vf0","label":1,"packets":5,"bytes":500},
-			{"pf":0,"port":"net_eswitch0","label":2,"packets":5,"bytes":500}],
+		"sink_node_ip":"fc00:2::1","udp_src_port":3000,"udp_dst_port":3010,"encap":"udp","direction":"rx","packets":10,"bytes":1000,
+		"interfaces":[{"vf":"vm-1","direction":"rx","mode":"hardware","port":"net_eswitch0_representor_vf0","label":1,"packets":5,"bytes":500},
+			{"pf":0,"direction":"rx","mode":"hardware","port":"net_eswitch0","label":2,"packets":5,"bytes":500}],
 		"warnings":["the NIC overwrites the UDP source port"]}]}`, string(status))
 	assert.Equal(t, session, must[api.CaptureStatusResult](t, socket, api.MethodCaptureStatus, "").Sessions[0])
 
@@ -351,8 +351,11 @@ func TestCaptureWithFilterAndLimits(t *testing.T) {
 	fake := servertest.New()
 	socket := servertest.Start(t, fake.Services())
 	session := must[api.CaptureSession](t, socket, api.MethodCaptureStart, `{"sink_node_ip":"fc00:2::1","udp_src_port":3000,
-		"udp_dst_port":3010,"interfaces":[{"vf":"vm-1"}],"filter":"tcp port 443","limits":{"duration":"90s","packets":7,"bytes":8}}`)
+		"udp_dst_port":3010,"interfaces":[{"vf":"vm-1"}],"filter":"tcp port 443","direction":"tx","limits":{"duration":"90s","packets":7,"bytes":8}}`)
 	assert.Equal(t, "tcp port 443", fake.Request.Filter)
+	assert.Equal(t, capture.TX, fake.Request.Direction)
+	assert.Equal(t, "tx", session.Direction)
+	assert.Equal(t, "tx", session.Interfaces[0].Direction)
 	assert.Equal(t, capture.Limits{Duration: 90 * time.Second, Packets: 7, Bytes: 8}, fake.Request.Limits)
 	assert.Equal(t, &api.CaptureLimits{Duration: "1m30s", Packets: 7, Bytes: 8}, session.Limits)
 	assert.Equal(t, []api.CaptureRule{

@@ -326,7 +326,7 @@ func TestCaptureOfOneVM(t *testing.T) {
 	noLosses()
 }
 
-// TestToggleLosesNothing switches the capture on and off many times under traffic in every direction: guests get every
+// TestToggleLosesNothing switches captures of every direction on and off many times under traffic: guests get every
 // packet, once, and none of them takes the software path.
 func TestToggleLosesNothing(t *testing.T) {
 	b := newBench(t, topology.DaemonConfig{}, 2, 1)
@@ -347,8 +347,13 @@ func TestToggleLosesNothing(t *testing.T) {
 	b.waitOffloaded(d, 1, "icmp6", vm3.IPv6.String(), vm1.IPv6.String())
 
 	rules, software := b.rules(), b.softwareLookups()
-	for range 20 {
-		b.dpctl(captureStart(b.net.SinkIP.String(), "--vf=vm-1,vm-2", "--pf=0")...)
+	for i := range 20 {
+		direction := []string{"rx", "tx", "both"}[i%3]
+		targets := []string{"--vf=vm-1,vm-2", "--direction=" + direction}
+		if direction != "tx" {
+			targets = append(targets, "--pf=0")
+		}
+		b.dpctl(captureStart(b.net.SinkIP.String(), targets...)...)
 		b.dpctl("capture", "stop")
 	}
 	require.Equal(t, software, b.softwareLookups())

@@ -196,19 +196,23 @@ func TestCaptureLimits(t *testing.T) {
 	require.Empty(t, b.captureRules())
 }
 
+// capabilities are what dpctl says can be captured.
+func (b *bench) capabilities() []api.CapturePort {
+	b.t.Helper()
+	var result api.CaptureCapabilitiesResult
+	require.NoError(b.t, json.Unmarshal([]byte(b.dpctl("-o", "json", "capture", "capabilities")), &result))
+	return result.Ports
+}
+
 // TestCapabilities asks the NIC what it can, and filters for more than that.
 func TestCapabilities(t *testing.T) {
 	b := newBench(t, topology.DaemonConfig{}, 1)
-	var result api.CaptureCapabilitiesResult
-	require.NoError(t, json.Unmarshal([]byte(b.dpctl("-o", "json", "capture", "capabilities")), &result))
-	for _, p := range result.Ports {
-		if p.Port == "net_eswitch0_pf1" {
-			require.False(t, p.RX.Supported)
-			require.NotEmpty(t, p.RX.Reason)
-			continue
-		}
+	for _, p := range b.capabilities() {
+		mode := map[bool]string{true: "software", false: "hardware"}[p.Port == "net_eswitch0_pf1"]
+		require.Equal(t, mode, p.Mode)
 		require.True(t, p.RX.Supported, "%+v", p)
-		require.False(t, p.TX.Supported)
+		require.Equal(t, p.Role == "vf", p.TX.Supported, "%+v", p)
+		require.Equal(t, p.TX.Supported, p.TX.Reason == "")
 		for _, c := range append(p.Encaps, p.Filter...) {
 			inTunnel := p.Role == "pf" && (c.Name == "vlan" || c.Name == "ether")
 			require.Equal(t, !inTunnel, c.Supported, "%s: %+v", p.Port, c)

@@ -87,7 +87,11 @@ func (b *bench) checkPlainPorts(driver string) {
 		require.False(t, f.Offloaded)
 		require.Positive(t, f.Packets)
 	}
-	b.refusedDpctl(captureStart(b.net.SinkIP.String(), "--vf=vm-1"), "NOT_ACTIVE", "offload")
+	for _, p := range b.capabilities() {
+		require.Equal(t, "software", p.Mode)
+		require.True(t, p.RX.Supported)
+		require.Equal(t, p.Role == "vf", p.TX.Supported)
+	}
 	b.refusedDpctl([]string{"interface", "create", "x", "--device=" + driver + "0", "--vni=1", "--ipv4=10.0.0.1"},
 		"is a physical port; a guest's device is one of: "+driver+"2, "+driver+"3")
 }

@@ -76,7 +76,7 @@ func TestJSONRPCThroughSocat(t *testing.T) {
 		"no interfaces":      {start(`{"interfaces":[]}`), api.CodeInvalidParams, "no interface"},
 		"an interface twice": {start(`{"interfaces":[{"vf":"vm-1"},{"vf":"vm-1"}]}`), api.CodeInvalidParams, "vm-1"},
 		"unknown interface":  {start(`{"interfaces":[{"vf":"vm-9"}]}`), api.CodeNotFound, "vm-9"},
-		"PF1":                {start(`{"interfaces":[{"pf":1}]}`), api.CodeNotSupported, "PF1 is not in switchdev mode"},
+		"TX of an uplink":    {start(`{"interfaces":[{"pf":1}],"direction":"tx"}`), api.CodeNotSupported, "what leaves by pf1 cannot be captured"},
 		"nothing to stop":    {`{"jsonrpc":"2.0","id":7,"method":"capture.stop"}`, api.CodeNotActive, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -19,7 +19,8 @@ func (a *app) captureCommand() *cobra.Command {
 		Use:   "capture",
 		Short: "See the packets that the NIC forwards by itself",
 		Long: `The NIC duplicates every packet that arrives on the chosen interfaces, puts Ethernet, IPv6 and UDP headers (62 bytes)
-in front of the copy and sends it to the sink node. The packets themselves go on undisturbed.`,
+in front of the copy and sends it to the sink node. The packets themselves go on undisturbed. Where the NIC forwards nothing
+by itself, dpservice does the same in software.`,
 		Example: `  dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --udp-dst-port=3010 --vf=vm-1,vm-2 --pf=0
   dpctl capture status
   dpctl capture stop`,
@@ -34,9 +35,10 @@ func (a *app) captureStart() *cobra.Command {
 	var vfs []string
 	var pfs []int
 	cmd := &cobra.Command{
-		Use:   "start --sink-node-ip=IP --udp-src-port=N --udp-dst-port=N [--encap=vxlan] [--filter=EXPRESSION] [--vf=ID,...] [--pf=0]",
+		Use:   "start --sink-node-ip=IP --udp-src-port=N --udp-dst-port=N [--encap=vxlan] [--direction=both] [--filter=EXPRESSION] [--vf=ID,...] [--pf=0]",
 		Short: "Start a capture",
 		Long: `Start to capture what the guests behind the interfaces send (--vf) and what arrives from the wire (--pf=0).
+With --direction=tx it is what the guests receive, byte for byte, and with --direction=both what they send as well.
 Several captures can run at once, each with a name, a sink and interfaces of its own; 16 interfaces in total, unless the
 daemon is configured otherwise. At the sink:
 
@@ -47,7 +49,7 @@ or, with nothing but tcpdump and editcap:
     tcpdump -ni eth0 udp dst port 3010 -w test.pcap
     editcap -C 62 -F pcap test.pcap test_no_udp.pcap
 
-Each interface has a label, which status shows. In its copies it is the flow label of the outer IPv6 header; with
+Each interface has a label for each direction, which status shows. In its copies it is the flow label of the outer IPv6 header; with
 --encap=vxlan it is the VNI, and any VXLAN endpoint can be the sink.
 
 A filter is in tcpdump's language, as far as the NIC's rules can express it. On PF0 it is about the packets in the tunnel.`,
@@ -55,6 +57,7 @@ A filter is in tcpdump's language, as far as the NIC's rules can express it. On 
   dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --encap=vxlan --vf=vm-1
   dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --udp-dst-port=3010 --vf=vm-1 --name=https \
       --filter='tcp port 443 and not host 10.0.0.9' --duration=30s --packets=1000 --bytes=10M
+  dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --udp-dst-port=3010 --vf=vm-1 --direction=both
   dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --udp-dst-port=3010 --pf=0 --dry-run`,
 		Args: cobra.NoArgs,
 		RunE: command(a, api.MethodCaptureStart, func([]string) (any, error) {
@@ -73,8 +76,9 @@ A filter is in tcpdump's language, as far as the NIC's rules can express it. On 
 	flags.Uint16Var(&p.UDPSrcPort, "udp-src-port", 0, "UDP source port of the copies; a NIC may overwrite it (required)")
 	flags.Uint16Var(&p.UDPDstPort, "udp-dst-port", 0, "UDP destination port of the copies (required; with --encap=vxlan the default is 4789)")
 	flags.StringVar(&p.Encap, "encap", "", `how copies are wrapped, "udp" or "vxlan" (default "udp")`)
+	flags.StringVar(&p.Direction, "direction", "", `what of the guests to capture: "rx" what they send, "tx" what they receive, or "both" (default "rx")`)
 	flags.StringSliceVar(&vfs, "vf", nil, "ids of the guests' interfaces to capture")
-	flags.IntSliceVar(&pfs, "pf", nil, "numbers of the physical ports to capture; only 0 is in switchdev mode")
+	flags.IntSliceVar(&pfs, "pf", nil, "numbers of the physical ports to capture: what arrives there from the wire")
 	flags.StringVar(&p.Name, "name", "", `name of the capture (default "default")`)
 	flags.StringVar(&p.Filter, "filter", "", "which packets to capture, in tcpdump's language (default all)")
 	flags.DurationVar(&limits.duration, "duration", 0, "end the capture after this time (default never)")
@@ -87,7 +91,8 @@ A filter is in tcpdump's language, as far as the NIC's rules can express it. On 
 	cmd.MarkFlagsOneRequired("vf", "pf")
 	complete(cmd, "vf", a.interfaceIDs)
 	fixed(cmd, "encap", "udp", "vxlan")
-	fixed(cmd, "pf", "0")
+	fixed(cmd, "direction", "rx", "tx", "both")
+	fixed(cmd, "pf", "0", "1")
 	return cmd
 }
 
@@ -208,11 +213,14 @@ func writeSession(w io.Writer, s api.CaptureSession) {
 	}
 	lines(w, pairs)
 	fmt.Fprintln(w)
-	table(w, "INTERFACE PORT LABEL PACKETS BYTES", each(s.Interfaces, func(i api.CaptureInterface) []any {
-		return []any{targetName(i.CaptureTarget), i.Port, i.Label, i.Packets, i.Bytes}
+	table(w, "INTERFACE DIRECTION MODE PORT LABEL PACKETS BYTES", each(s.Interfaces, func(i api.CaptureInterface) []any {
+		return []any{targetName(i.CaptureTarget), i.Direction, i.Mode, i.Port, i.Label, i.Packets, i.Bytes}
 	}))
 	if s.Filter != "" && len(s.Plan) == 0 {
 		writeRules(w, s)
+	}
+	if s.State == "dry_run" && len(s.Plan) == 0 {
+		fmt.Fprintln(w, "\nNothing was changed. It takes no rules: the packet graph makes the copies.")
 	}
 	if len(s.Plan) > 0 {
 		fmt.Fprintf(w, "\nNothing was changed. The rules, in testpmd's syntax:\n\n%s\n", strings.Join(s.Plan, "\n"))
@@ -226,16 +234,24 @@ func targetName(t api.CaptureTarget) string {
 	return t.VF
 }
 
+// pointName is an interface's name at the sink; what it receives has one of its own.
+func pointName(i api.CaptureInterface) string {
+	if i.Direction == "tx" {
+		return targetName(i.CaptureTarget) + "-tx"
+	}
+	return targetName(i.CaptureTarget)
+}
+
 // writeRules shows what the filter's rules have seen.
 func writeRules(w io.Writer, s api.CaptureSession) {
 	var rows [][]any
 	for _, i := range s.Interfaces {
 		for _, r := range i.Rules {
-			rows = append(rows, []any{targetName(i.CaptureTarget), r.Action, r.Packets, r.Bytes, r.Pattern})
+			rows = append(rows, []any{targetName(i.CaptureTarget), i.Direction, r.Action, r.Packets, r.Bytes, r.Pattern})
 		}
 	}
 	fmt.Fprintln(w)
-	table(w, "INTERFACE ACTION PACKETS BYTES RULE", rows)
+	table(w, "INTERFACE DIRECTION ACTION PACKETS BYTES RULE", rows)
 }
 
 func limitsText(l api.CaptureLimits) string {
@@ -263,7 +279,8 @@ func (a *app) captureCapabilities() *cobra.Command {
 		Use:   "capabilities",
 		Short: "Show what can be captured, and why not",
 		Long: `Ask the NIC, port by port, which rules of captures it would take: for what a port receives and sends, for the
-encapsulations, and for what filters look at. Nothing is changed.`,
+encapsulations, and for what filters look at. Nothing is changed. Where the mode is software, no rules are needed: the
+NIC forwards nothing by itself there, and the packet graph makes the copies.`,
 		Example: `  dpctl capture capabilities
   dpctl -o json capture capabilities`,
 		Args: cobra.NoArgs,
@@ -284,7 +301,7 @@ func writeCapabilities(w io.Writer, r api.CaptureCapabilitiesResult) {
 			if !c.Supported {
 				supported = "no"
 			}
-			rows = append(rows, []any{p.Port, kind, supported, c.Reason})
+			rows = append(rows, []any{p.Port, p.Mode, kind, supported, c.Reason})
 		}
 		add("rx", p.RX)
 		add("tx", p.TX)
@@ -295,5 +312,5 @@ func writeCapabilities(w io.Writer, r api.CaptureCapabilitiesResult) {
 			add("filter="+strings.ReplaceAll(c.Name, " ", "-"), c)
 		}
 	}
-	table(w, "PORT CAPABILITY SUPPORTED REASON", rows)
+	table(w, "PORT MODE CAPABILITY SUPPORTED REASON", rows)
 }

@@ -88,8 +88,8 @@ func (d *directory) ask() {
 	for _, s := range status.Sessions {
 		for _, i := range s.Interfaces {
 			d.known[receive.Sender{Node: node, Label: i.Label}] = receive.Description{
-				Name:    targetName(i.CaptureTarget),
-				Comment: fmt.Sprintf("capture %s of %s on port %s", s.Name, targetName(i.CaptureTarget), i.Port),
+				Name:    pointName(i),
+				Comment: fmt.Sprintf("capture %s of %s on port %s, %s", s.Name, targetName(i.CaptureTarget), i.Port, i.Direction),
 			}
 		}
 	}
@@ -129,7 +129,7 @@ func (d *directory) comment(ctx context.Context, listen netip.AddrPort) string {
 			text += ", started " + s.StartedAt.UTC().Format(time.RFC3339)
 		}
 		for _, i := range s.Interfaces {
-			text += fmt.Sprintf("\n%s: label %d, port %s", targetName(i.CaptureTarget), i.Label, i.Port)
+			text += fmt.Sprintf("\n%s: label %d, port %s, %s", pointName(i), i.Label, i.Port, i.Direction)
 		}
 	}
 	return text

@@ -299,7 +299,7 @@ func (c captures) Start(_ context.Context, r capture.Request) (capture.Session, 
 	}
 	s := capture.Session{
 		Name: r.Name, State: capture.Active, StartedAt: time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC),
-		Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort, Encap: cmp.Or(r.Encap, capture.EncapUDP),
+		Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort, Encap: cmp.Or(r.Encap, capture.EncapUDP), Direction: cmp.Or(r.Direction, capture.RX),
 		Filter: r.Filter, Limits: r.Limits, Warnings: []string{"the NIC overwrites the UDP source port"},
 	}
 	for i, target := range r.Targets {
@@ -307,7 +307,7 @@ func (c captures) Start(_ context.Context, r capture.Request) (capture.Session, 
 		if target.VF != "" {
 			name = vf(i)
 		}
-		on := capture.SessionInterface{Target: target, Port: name, Label: capture.Label(i + 1), Packets: 5, Bytes: 500}
+		on := capture.SessionInterface{Target: target, Direction: s.Direction, Mode: capture.Hardware, Port: name, Label: capture.Label(i + 1), Packets: 5, Bytes: 500}
 		if r.Filter != "" {
 			on.Rules = []capture.SessionRule{
 				{Pattern: "eth has_vlan is 0 / ipv4 / tcp dst is 443", Sample: true, Packets: 5, Bytes: 500}, {Pattern: "eth", Packets: 3, Bytes: 300},
@@ -348,9 +348,9 @@ func (c captures) Capabilities() []capture.PortCapabilities {
 	no := capture.Capability{Name: "rx", Reason: "attr_transfer: not in switchdev mode"}
 	tx := capture.Capability{Name: "tx", Reason: "item: no, thanks"}
 	return []capture.PortCapabilities{
-		{Port: port.Port{Name: pf0, Role: port.PF}, RX: yes, TX: tx, Encaps: []capture.Capability{{Name: "udp", Supported: true}},
+		{Port: port.Port{Name: pf0, Role: port.PF}, Mode: capture.Hardware, RX: yes, TX: tx, Encaps: []capture.Capability{{Name: "udp", Supported: true}},
 			Filter: []capture.Capability{{Name: "ip", Supported: true}, {Name: "vlan", Reason: "item: vlan"}}},
-		{Port: port.Port{Name: vf(0), Role: port.VF}, RX: no, TX: tx},
+		{Port: port.Port{Name: vf(0), Role: port.VF}, Mode: capture.Hardware, RX: no, TX: tx},
 	}
 }
 

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package capture
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"dpservice/dpservice/port"
+	"dpservice/graph"
+	"dpservice/rteflow"
+	"dpservice/rteflow/ruleset"
+)
+
+// fakeFlows are offloaded flows between ports: from PF0 and each guest to each other guest.
+type fakeFlows struct {
+	rules   *ruleset.Set
+	ways    map[fakeFlow][]uint32 // the groups by way of which rules of the flow stand
+	diverts map[uint16]uint32
+}
+
+type fakeFlow struct{ in, out uint16 }
+
+func newFakeFlows(n *node) *fakeFlows {
+	f := &fakeFlows{rules: n.rules, ways: map[fakeFlow][]uint32{}, diverts: map[uint16]uint32{}}
+	for _, in := range n.sorted() {
+		for _, out := range n.sorted() {
+			if in.ID == out.ID || in.SwitchDomain == nil || out.Role != port.VF {
+				continue
+			}
+			flow := fakeFlow{in.ID, out.ID}
+			if err := n.rules.Apply([]ruleset.Op{flow.add(0)}); err != nil {
+				panic(err)
+			}
+			f.ways[flow] = []uint32{0}
+		}
+	}
+	return f
+}
+
+func (f fakeFlow) name(group uint32) string { return fmt.Sprintf("flow/%d-%d/%d", f.in, f.out, group) }
+
+func (f fakeFlow) add(group uint32) ruleset.Op {
+	r := rteflow.Rule{
+		Attr:    rteflow.Attr{Group: groupFlow, Priority: 2, Transfer: true},
+		Pattern: []rteflow.Item{rteflow.RepresentedPort{Port: f.in}, rteflow.Eth{Dst: rteflow.Is(macBehind(f.out))}},
+		Actions: []rteflow.Action{rteflow.ToRepresentedPort{Port: f.out}},
+	}
+	if group != 0 {
+		r.Priority, r.Actions = 1, []rteflow.Action{rteflow.Jump{Group: group}}
+	}
+	return ruleset.Add(f.in, f.name(group), r)
+}
+
+// Divert moves the flows by adding the new rule and removing the others.
+func (f *fakeFlows) Divert(groups map[uint16]uint32, apply func([]ruleset.Op) error) error {
+	var moves []ruleset.Op
+	for _, flow := range slices.SortedFunc(maps.Keys(f.ways), func(a, b fakeFlow) int { return int(a.in)*100 + int(a.out) - int(b.in)*100 - int(b.out) }) {
+		group, ok := groups[flow.out]
+		if !ok {
+			continue
+		}
+		if !slices.Contains(f.ways[flow], group) {
+			moves = append(moves, flow.add(group))
+		}
+		for _, way := range f.ways[flow] {
+			if way != group {
+				moves = append(moves, ruleset.Remove(flow.in, flow.name(way)))
+			}
+		}
+	}
+	err := apply(moves)
+	for flow := range f.ways {
+		group := groups[flow.out]
+		f.ways[flow] = slices.DeleteFunc([]uint32{0, groupDelivery + uint32(flow.out)},
+			func(way uint32) bool { return !f.rules.Has(flow.in, flow.name(way)) })
+		if err == nil && groups[flow.out] == group {
+			f.diverts[flow.out] = group
+		}
+	}
+	return err
+}
+
+// fakeTaps are those of a graph that copies when told to, and may refuse.
+type fakeTaps struct {
+	taps map[tapKey]*fakeTap
+	fail func(call string) error
+}
+
+type tapKey struct {
+	port uint16
+	side graph.TapSide
+}
+
+type fakeTap struct {
+	graph.Tap
+	graph.TapCounters
+}
+
+func (f *fakeTaps) call(what string) error {
+	if f.fail == nil {
+		return nil
+	}
+	return f.fail(what)
+}
+
+func (f *fakeTaps) SetTap(t graph.Tap) (graph.TapCounters, error) {
+	if err := f.call("set"); err != nil {
+		return graph.TapCounters{}, err
+	}
+	key := tapKey{t.Port, t.Side}
+	var replaced graph.TapCounters
+	if old := f.taps[key]; old != nil {
+		replaced = old.TapCounters
+	}
+	f.taps[key] = &fakeTap{t, graph.TapCounters{Rules: make([]graph.TapCount, len(t.Rules))}}
+	return replaced, nil
+}
+
+func (f *fakeTaps) RemoveTap(port uint16, side graph.TapSide) (graph.TapCounters, error) {
+	if err := f.call("remove"); err != nil {
+		return graph.TapCounters{}, err
+	}
+	t := f.taps[tapKey{port, side}]
+	if t == nil {
+		return graph.TapCounters{}, graph.ErrNotFound
+	}
+	delete(f.taps, tapKey{port, side})
+	return t.TapCounters, nil
+}
+
+func (f *fakeTaps) TapCounters(port uint16, side graph.TapSide) (graph.TapCounters, error) {
+	if err := f.call("read"); err != nil {
+		return graph.TapCounters{}, err
+	}
+	t := f.taps[tapKey{port, side}]
+	if t == nil {
+		return graph.TapCounters{}, graph.ErrNotFound
+	}
+	return t.TapCounters, nil
+}
+
+// send lets a packet pass a port in the graph that the rule-th rule of its tap matches, and returns its copies' headers.
+func (f *fakeTaps) send(port uint16, side graph.TapSide, rule int) [][]byte {
+	t := f.taps[tapKey{port, side}]
+	if t == nil {
+		return nil
+	}
+	t.TapCounters.Rules[rule].Packets++
+	t.TapCounters.Rules[rule].Bytes += frameLen
+	if !t.Tap.Rules[rule].Sample {
+		return nil
+	}
+	return [][]byte{t.Header}
+}
+
+// set lists the taps there are.
+func (f *fakeTaps) set() []tapKey {
+	return slices.SortedFunc(maps.Keys(f.taps), func(a, b tapKey) int { return int(a.port)*2 + int(a.side) - int(b.port)*2 - int(b.side) })
+}
