@@ -33,8 +33,9 @@ func run() error {
 	defer stop()
 	only := flag.String("only", "", "measure just these `parts`, separated by commas: "+strings.Join(partNames, ", "))
 	number := flag.Int("rules", 100_000, "rules to insert")
-	repetitions := flag.Int("repetitions", 3, "how often each takes its turn")
-	goal := flag.Float64("goal", 0.9, "the least ratio of rteflow's median rate to dpdk-test-flow-perf's that is good; 0 takes any")
+	turns := flag.Int("turns", 9, "how often each takes its turn to insert rules")
+	repetitions := flag.Int("repetitions", 3, "how often each takes its turn to do anything else")
+	goal := flag.Float64("goal", 0.9, "the least ratio of rteflow's best turn to dpdk-test-flow-perf's that is good; 0 takes any")
 	seconds := flag.Duration("time", time.Second, "how long forwarding is measured in each turn")
 	sizes := numbers{64, 1400}
 	flag.Var(&sizes, "sizes", "frame sizes, in bytes with FCS")
@@ -53,7 +54,7 @@ func run() error {
 		return insert(*child, *way, *number, flag.Args())
 	}
 	f := figures{
-		Rules:      &rules{Rules: *number, Repetitions: *repetitions, goal: *goal},
+		Rules:      &rules{Rules: *number, Turns: *turns, goal: *goal},
 		NIC:        &nic{},
 		Forwarding: newForwarding(*repetitions, *seconds, *frames, sizes, flows),
 		Receive:    newReceiving(*sinkTime, *sinkRate),
