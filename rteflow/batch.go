@@ -33,7 +33,6 @@ type batch struct {
 	port    uint16
 	encoder *encoder
 	handles []Handle
-	sizes   [batchSize]C.uint32_t
 }
 
 // create puts up to batchSize rules into the NIC. One that cannot be encoded lets those before it be created first.
@@ -42,11 +41,9 @@ func (b *batch) create(rules []Rule) error {
 	n := 0
 	var invalid *Error
 	for _, r := range rules {
-		start := len(b.encoder.buf)
 		if invalid = b.encoder.rule(r); invalid != nil {
 			break
 		}
-		b.sizes[n] = C.uint32_t(len(b.encoder.buf) - start)
 		n++
 	}
 	if err := b.call(rules[:n]); err != nil {
@@ -65,7 +62,7 @@ func (b *batch) call(rules []Rule) error {
 	var created C.uint32_t
 	have := len(b.handles)
 	room := b.handles[have : have+len(rules)]
-	rc := C.rf_create_batch(C.uint16_t(b.port), b.encoder.data(), &b.sizes[0], C.uint32_t(len(rules)),
+	rc := C.rf_create(C.uint16_t(b.port), b.encoder.memory(), C.size_t(len(b.encoder.buf)), C.uint32_t(len(rules)),
 		(*C.uintptr_t)(unsafe.Pointer(&room[0])), &created, &b.encoder.err)
 	b.handles = b.handles[:have+int(created)]
 	if rc >= 0 {

@@ -13,343 +13,112 @@
 #include "compat.h"
 #include "flow.h"
 
-/* Room for an item's spec, mask or last and for an action's conf. */
-#define STRUCT_ROOM 64
-#define MAX_ALIGN 16
-
-static_assert(sizeof(struct rte_flow_item_eth) <= STRUCT_ROOM, "eth");
-static_assert(sizeof(struct rte_flow_item_ipv4) <= STRUCT_ROOM, "ipv4");
-static_assert(sizeof(struct rte_flow_item_ipv6) <= STRUCT_ROOM, "ipv6");
-static_assert(sizeof(struct rte_flow_item_tcp) <= STRUCT_ROOM, "tcp");
-static_assert(sizeof(uintptr_t) == sizeof(uint64_t), "contexts are 64 bits");
-
-/*
- * All of a rule's C form lies in one arena. An entry of the flat bytes takes
- * at least 8 bytes there and less than ARENA_FACTOR times that here.
- */
-#define ARENA_FACTOR 40
-
-/* A rule whose C form needs no more than this does without an allocation. */
-#define SMALL_ARENA 16384
-
-struct arena {
-	uint8_t *next;
-	uint8_t *end;
-};
-
-struct reader {
-	const uint8_t *next;
-	const uint8_t *end;
-};
-
+/* A rule as rte_flow takes it, in the memory that Go has written. */
 struct rule {
-	void *memory;	/* to be freed, or NULL */
+	uint8_t *memory;
+	size_t size;
 	struct rte_flow_attr attr;
 	struct rte_flow_item *items;
 	struct rte_flow_action *actions;
-	uint32_t n_items;
-	uint32_t n_actions;
-	/* Last, as it is not initialised. */
-	uint8_t small[SMALL_ARENA] __rte_aligned(MAX_ALIGN);
 };
 
-/* Room for the C form of len bytes. */
-static int
-open_arena(struct arena *a, size_t len, struct rule *rule)
-{
-	size_t size = len * ARENA_FACTOR;
-
-	rule->memory = NULL;
-	a->next = rule->small;
-	if (size > sizeof(rule->small)) {
-		a->next = rule->memory = malloc(size);
-		if (rule->memory == NULL)
-			return -ENOMEM;
-	}
-	a->end = a->next + size;
-	return 0;
-}
-
-/* Zeroed, unlike the arena. */
-static void *
-take_room(struct arena *a, size_t size)
-{
-	size_t room = RTE_ALIGN_CEIL(size, (size_t)MAX_ALIGN);
-	void *p = a->next;
-
-	if (room < size || room > (size_t)(a->end - a->next))
-		return NULL;
-	a->next += room;
-	memset(p, 0, room);
-	return p;
-}
-
-static const uint8_t *
-take_bytes(struct reader *r, size_t size)
-{
-	const uint8_t *p = r->next;
-
-	if (size > (size_t)(r->end - r->next))
-		return NULL;
-	r->next += size;
-	return p;
-}
-
-static int
-take_u32(struct reader *r, uint32_t *values, size_t n)
-{
-	const uint8_t *p = take_bytes(r, n * sizeof(*values));
-
-	if (p == NULL)
-		return -EINVAL;
-	memcpy(values, p, n * sizeof(*values));
-	return 0;
-}
-
-/* A struct that begins with the next size bytes and is zero behind them. */
-static int
-read_struct(struct reader *r, struct arena *a, size_t size, const void **out)
-{
-	const uint8_t *p = take_bytes(r, size);
-	void *room;
-
-	if (p == NULL || size > STRUCT_ROOM)
-		return -EINVAL;
-	room = take_room(a, STRUCT_ROOM);
-	if (room == NULL)
-		return -ENOMEM;
-	memcpy(room, p, size);
-	*out = room;
-	return 0;
-}
-
-static int
-read_item(struct reader *r, struct arena *a, struct rte_flow_item *item)
-{
-	uint32_t head[3]; /* type, size, ranged */
-	int rc = take_u32(r, head, RTE_DIM(head));
-
-	if (rc != 0)
-		return rc;
-	item->type = head[0];
-	if (head[1] == 0)
-		return 0;
-	rc = read_struct(r, a, head[1], &item->spec);
-	if (rc == 0)
-		rc = read_struct(r, a, head[1], &item->mask);
-	if (rc == 0 && head[2] != 0)
-		rc = read_struct(r, a, head[1], &item->last);
-	return rc;
-}
-
-static int
-read_items(struct reader *r, struct arena *a, uint32_t n,
-	   struct rte_flow_item **out)
-{
-	struct rte_flow_item *items;
-	uint32_t i;
-	int rc;
-
-	items = take_room(a, ((size_t)n + 1) * sizeof(*items));
-	if (items == NULL)
-		return -ENOMEM;
-	for (i = 0; i < n; i++) {
-		rc = read_item(r, a, &items[i]);
-		if (rc != 0)
-			return rc;
-	}
-	items[n].type = RTE_FLOW_ITEM_TYPE_END;
-	*out = items;
-	return 0;
-}
-
-static int read_actions(struct reader *r, struct arena *a, uint32_t n,
-			struct rte_flow_action **out);
-
-static int
-read_sample(struct reader *r, struct arena *a, void *conf)
-{
-	struct rte_flow_action_sample *sample = conf;
-	struct rte_flow_action *actions = NULL;
-	uint32_t head[2]; /* ratio, n_actions */
-	int rc = take_u32(r, head, RTE_DIM(head));
-
-	if (rc != 0)
-		return rc;
-	rc = read_actions(r, a, head[1], &actions);
-	sample->ratio = head[0];
-	sample->actions = actions;
-	return rc;
-}
-
-static int
-read_age(struct reader *r, void *conf)
-{
-	struct rte_flow_action_age *age = conf;
-	const uint8_t *context;
-	uint32_t timeout;
-	int rc = take_u32(r, &timeout, 1);
-
-	context = take_bytes(r, sizeof(age->context));
-	if (rc != 0 || context == NULL)
-		return -EINVAL;
-	age->timeout = timeout;
-	memcpy(&age->context, context, sizeof(age->context));
-	return 0;
-}
-
-/* The conf of an indirect action is the handle itself. */
-static int
-read_handle(struct reader *r, const void **conf)
-{
-	const uint8_t *handle = take_bytes(r, sizeof(*conf));
-
-	if (handle == NULL)
-		return -EINVAL;
-	memcpy(conf, handle, sizeof(*conf));
-	return 0;
-}
-
-static int
-read_port_id(struct reader *r, void *conf)
-{
-	struct rte_flow_action_port_id *port = conf;
-
-	return take_u32(r, &port->id, 1);
-}
-
-/* The whole of r, copied: what a raw_encap or raw_decap points at. */
-static int
-read_header(struct reader *r, struct arena *a, uint8_t **data, size_t *size)
-{
-	*size = (size_t)(r->end - r->next);
-	*data = take_room(a, *size);
-	if (*data == NULL)
-		return -ENOMEM;
-	memcpy(*data, take_bytes(r, *size), *size);
-	return 0;
-}
-
-static int
-read_conf(struct reader *r, struct arena *a, struct rte_flow_action *action)
-{
-	struct rte_flow_action_raw_encap *encap;
-	struct rte_flow_action_raw_decap *decap;
-	void *conf;
-
-	if (action->type == RTE_FLOW_ACTION_TYPE_INDIRECT)
-		return read_handle(r, &action->conf);
-	conf = take_room(a, STRUCT_ROOM);
-	if (conf == NULL)
-		return -ENOMEM;
-	action->conf = conf;
-	switch (action->type) {
-	case RTE_FLOW_ACTION_TYPE_RAW_ENCAP:
-		encap = conf;
-		return read_header(r, a, &encap->data, &encap->size);
-	case RTE_FLOW_ACTION_TYPE_RAW_DECAP:
-		decap = conf;
-		return read_header(r, a, &decap->data, &decap->size);
-	case RTE_FLOW_ACTION_TYPE_SAMPLE:
-		return read_sample(r, a, conf);
-	case RTE_FLOW_ACTION_TYPE_AGE:
-		return read_age(r, conf);
-	case RTE_FLOW_ACTION_TYPE_PORT_ID:
-		return read_port_id(r, conf);
-	default:
-		return read_struct(r, a, (size_t)(r->end - r->next),
-				   &action->conf);
-	}
-}
-
 static bool
-has_conf(uint32_t type)
+inside(const struct rule *rule, const void *p, size_t size)
 {
-	return type != RTE_FLOW_ACTION_TYPE_DROP &&
-	       type != RTE_FLOW_ACTION_TYPE_DEC_TTL &&
-	       type != RTE_FLOW_ACTION_TYPE_OF_POP_VLAN;
+	size_t offset = (uintptr_t)p - (uintptr_t)rule->memory;
+
+	return offset <= rule->size && size <= rule->size - offset;
 }
 
-static int
-read_action(struct reader *r, struct arena *a, struct rte_flow_action *action)
-{
-	uint32_t head[2]; /* type, size */
-	struct reader conf;
-	int rc = take_u32(r, head, RTE_DIM(head));
+/* Makes an offset, unless it is 0, the address of size bytes. */
+#define REBASE(rule, pointer, size) \
+	((pointer) == NULL || \
+	 ((pointer) = (void *)((rule)->memory + (uintptr_t)(pointer)), \
+	  inside(rule, pointer, size)))
 
-	if (rc != 0)
-		return rc;
-	action->type = head[0];
-	conf.next = take_bytes(r, head[1]);
-	if (conf.next == NULL)
-		return -EINVAL;
-	conf.end = conf.next + head[1];
-	if (!has_conf(head[0]))
+static int
+rebase_items(const struct rule *rule)
+{
+	struct rte_flow_item *item = rule->items;
+
+	for (; inside(rule, item, sizeof(*item)); item++) {
+		if (item->type == RTE_FLOW_ITEM_TYPE_END)
+			return 0;
+		if (!REBASE(rule, item->spec, RF_ROOM) ||
+		    !REBASE(rule, item->mask, RF_ROOM) ||
+		    !REBASE(rule, item->last, RF_ROOM))
+			break;
+	}
+	return -EINVAL;
+}
+
+static int rebase_actions(const struct rule *rule, const struct rte_flow_action *list);
+
+/* What a conf points at in turn. */
+static int
+rebase_conf(const struct rule *rule, enum rte_flow_action_type type, void *conf)
+{
+	struct rte_flow_action_raw_encap *encap = conf;
+	struct rte_flow_action_raw_decap *decap = conf;
+	struct rte_flow_action_sample *sample = conf;
+
+	switch (type) {
+	case RTE_FLOW_ACTION_TYPE_RAW_ENCAP:
+		return REBASE(rule, encap->data, encap->size) ? 0 : -EINVAL;
+	case RTE_FLOW_ACTION_TYPE_RAW_DECAP:
+		return REBASE(rule, decap->data, decap->size) ? 0 : -EINVAL;
+	case RTE_FLOW_ACTION_TYPE_SAMPLE:
+		return REBASE(rule, sample->actions, 0) ?
+			rebase_actions(rule, sample->actions) : -EINVAL;
+	default:
 		return 0;
-	rc = read_conf(&conf, a, action);
-	if (rc != 0)
-		return rc;
-	return conf.next == conf.end ? 0 : -EINVAL;
+	}
 }
 
 static int
-read_actions(struct reader *r, struct arena *a, uint32_t n,
-	     struct rte_flow_action **out)
+rebase_actions(const struct rule *rule, const struct rte_flow_action *list)
 {
-	struct rte_flow_action *actions;
-	uint32_t i;
+	/* It is const only to rte_flow. */
+	struct rte_flow_action *action = (void *)(uintptr_t)list;
 	int rc;
 
-	actions = take_room(a, ((size_t)n + 1) * sizeof(*actions));
-	if (actions == NULL)
-		return -ENOMEM;
-	for (i = 0; i < n; i++) {
-		rc = read_action(r, a, &actions[i]);
+	for (; inside(rule, action, sizeof(*action)); action++) {
+		if (action->type == RTE_FLOW_ACTION_TYPE_END)
+			return 0;
+		/* The conf of an indirect action is the handle itself. */
+		if (action->type == RTE_FLOW_ACTION_TYPE_INDIRECT ||
+		    action->conf == NULL)
+			continue;
+		if (!REBASE(rule, action->conf, RF_ROOM))
+			break;
+		rc = rebase_conf(rule, action->type, (void *)(uintptr_t)action->conf);
 		if (rc != 0)
 			return rc;
 	}
-	actions[n].type = RTE_FLOW_ACTION_TYPE_END;
-	*out = actions;
-	return 0;
+	return -EINVAL;
 }
 
-/* On success free_rule() is due. */
+/* Makes the rule of the memory, which has len bytes and may have more rules. */
 static int
-read_rule(const uint8_t *bytes, size_t len, struct rule *rule)
+open_rule(uint8_t *memory, size_t len, struct rule *rule)
 {
-	struct reader r = { bytes, bytes + len };
-	struct arena a;
-	uint32_t head[7];
-	int rc = take_u32(&r, head, RTE_DIM(head));
+	const struct rf_rule *head = (const struct rf_rule *)memory;
+	int rc;
 
-	if (rc != 0)
-		return rc;
+	if (len < sizeof(*head) || head->size < sizeof(*head) || head->size > len)
+		return -EINVAL;
 	memset(&rule->attr, 0, sizeof(rule->attr));
-	rule->attr.group = head[0];
-	rule->attr.priority = head[1];
-	rule->attr.ingress = head[2];
-	rule->attr.egress = head[3];
-	rule->attr.transfer = head[4];
-	rule->n_items = head[5];
-	rule->n_actions = head[6];
-
-	rc = open_arena(&a, len, rule);
-	if (rc != 0)
-		return rc;
-	rc = read_items(&r, &a, rule->n_items, &rule->items);
-	if (rc == 0)
-		rc = read_actions(&r, &a, rule->n_actions, &rule->actions);
-	if (rc == 0 && r.next != r.end)
-		rc = -EINVAL;
-	if (rc != 0)
-		free(rule->memory);
-	return rc;
-}
-
-static void
-free_rule(struct rule *rule)
-{
-	free(rule->memory);
+	rule->attr.group = head->group;
+	rule->attr.priority = head->priority;
+	rule->attr.ingress = head->ingress;
+	rule->attr.egress = head->egress;
+	rule->attr.transfer = head->transfer;
+	rule->memory = memory;
+	rule->size = head->size;
+	rule->items = (struct rte_flow_item *)(memory + head->items);
+	rule->actions = (struct rte_flow_action *)(memory + head->actions);
+	rc = rebase_items(rule);
+	return rc == 0 ? rebase_actions(rule, rule->actions) : rc;
 }
 
 /* Whether cause, unless NULL, points into one of the size bytes at p. */
@@ -364,16 +133,16 @@ points_into(const void *cause, const void *p, size_t size)
 static int32_t
 find_item(const struct rule *rule, const void *cause)
 {
-	uint32_t i;
+	int32_t i;
 
-	for (i = 0; i < rule->n_items; i++) {
+	for (i = 0; rule->items[i].type != RTE_FLOW_ITEM_TYPE_END; i++) {
 		const struct rte_flow_item *item = &rule->items[i];
 
 		if (points_into(cause, item, sizeof(*item)) ||
-		    points_into(cause, item->spec, STRUCT_ROOM) ||
-		    points_into(cause, item->mask, STRUCT_ROOM) ||
-		    points_into(cause, item->last, STRUCT_ROOM))
-			return (int32_t)i;
+		    points_into(cause, item->spec, RF_ROOM) ||
+		    points_into(cause, item->mask, RF_ROOM) ||
+		    points_into(cause, item->last, RF_ROOM))
+			return i;
 	}
 	return -1;
 }
@@ -385,7 +154,7 @@ find_action(const struct rte_flow_action *actions, const void *cause)
 
 	for (i = 0; actions[i].type != RTE_FLOW_ACTION_TYPE_END; i++)
 		if (points_into(cause, &actions[i], sizeof(actions[i])) ||
-		    points_into(cause, actions[i].conf, STRUCT_ROOM))
+		    points_into(cause, actions[i].conf, RF_ROOM))
 			return i;
 	return -1;
 }
@@ -395,15 +164,15 @@ static int32_t
 find_sample(const struct rule *rule, const void *cause, int32_t *sub)
 {
 	const struct rte_flow_action_sample *sample;
-	uint32_t i;
+	int32_t i;
 
-	for (i = 0; i < rule->n_actions; i++) {
+	for (i = 0; rule->actions[i].type != RTE_FLOW_ACTION_TYPE_END; i++) {
 		if (rule->actions[i].type != RTE_FLOW_ACTION_TYPE_SAMPLE)
 			continue;
 		sample = rule->actions[i].conf;
 		*sub = find_action(sample->actions, cause);
 		if (*sub >= 0)
-			return (int32_t)i;
+			return i;
 	}
 	return -1;
 }
@@ -456,54 +225,49 @@ report_own(int rc, const char *message, struct rf_error *out)
 }
 
 int
-rf_validate(uint16_t port, const uint8_t *bytes, size_t len,
-	    struct rf_error *out)
+rf_validate(uint16_t port, uint8_t *memory, size_t len, struct rf_error *out)
 {
 	struct rte_flow_error err = {0};
 	struct rule rule;
-	int rc = read_rule(bytes, len, &rule);
+	int rc = open_rule(memory, len, &rule);
 
 	if (rc != 0)
 		return report_own(rc, "cannot build the rule", out);
 	rc = rte_flow_validate(port, &rule.attr, rule.items, rule.actions, &err);
-	rc = report(rc, &err, &rule, out);
-	free_rule(&rule);
-	return rc;
+	return report(rc, &err, &rule, out);
 }
 
-int
-rf_create(uint16_t port, const uint8_t *bytes, size_t len, uintptr_t *flow,
-	  struct rf_error *out)
+static int
+create(uint16_t port, const struct rule *rule, uintptr_t *flow,
+       struct rf_error *out)
 {
 	struct rte_flow_error err = {0};
-	struct rule rule;
-	int rc = read_rule(bytes, len, &rule);
+	int rc = 0;
 
-	if (rc != 0)
-		return report_own(rc, "cannot build the rule", out);
 	rte_errno = 0;
-	*flow = (uintptr_t)rte_flow_create(port, &rule.attr, rule.items,
-					   rule.actions, &err);
+	*flow = (uintptr_t)rte_flow_create(port, &rule->attr, rule->items,
+					   rule->actions, &err);
 	if (*flow == 0)
 		rc = rte_errno != 0 ? -rte_errno : -EIO;
-	rc = report(rc, &err, &rule, out);
-	free_rule(&rule);
-	return rc;
+	return report(rc, &err, rule, out);
 }
 
 int
-rf_create_batch(uint16_t port, const uint8_t *bytes, const uint32_t *lens,
-		uint32_t n, uintptr_t *flows, uint32_t *created,
-		struct rf_error *out)
+rf_create(uint16_t port, uint8_t *memory, size_t len, uint32_t n,
+	  uintptr_t *flows, uint32_t *created, struct rf_error *out)
 {
+	struct rule rule;
 	int rc = 0;
 
 	for (*created = 0; *created < n; (*created)++) {
-		rc = rf_create(port, bytes, lens[*created], &flows[*created],
-			       out);
+		rc = open_rule(memory, len, &rule);
+		if (rc != 0)
+			return report_own(rc, "cannot build the rule", out);
+		rc = create(port, &rule, &flows[*created], out);
 		if (rc != 0)
 			break;
-		bytes += lens[*created];
+		memory += rule.size;
+		len -= rule.size;
 	}
 	return rc;
 }
@@ -574,13 +338,13 @@ rf_query_age(uint16_t port, uintptr_t flow, struct rf_age *state,
 
 /* The indirect action comes as a rule of its domain with this one action. */
 int
-rf_indirect_create(uint16_t port, const uint8_t *bytes, size_t len,
+rf_indirect_create(uint16_t port, uint8_t *memory, size_t len,
 		   uintptr_t *handle, struct rf_error *out)
 {
 	struct rte_flow_indir_action_conf conf = {0};
 	struct rte_flow_error err = {0};
 	struct rule rule;
-	int rc = read_rule(bytes, len, &rule);
+	int rc = open_rule(memory, len, &rule);
 
 	if (rc != 0)
 		return report_own(rc, "cannot build the action", out);
@@ -592,9 +356,7 @@ rf_indirect_create(uint16_t port, const uint8_t *bytes, size_t len,
 							   rule.actions, &err);
 	if (*handle == 0)
 		rc = rte_errno != 0 ? -rte_errno : -EIO;
-	rc = report(rc, &err, &rule, out);
-	free_rule(&rule);
-	return rc;
+	return report(rc, &err, &rule, out);
 }
 
 int

@@ -7,23 +7,58 @@
 #include <stdint.h>
 
 /*
- * A rule comes from Go as flat bytes, every number a uint32_t in host order:
+ * A rule comes from Go as rte_flow takes it, in one piece of memory: a struct
+ * rf_rule, then in any order the list of items, the list of actions, each with
+ * its END, and what these point at. Each spec, mask, last and conf has RF_ROOM
+ * bytes, zeros behind the struct. Pointers are offsets from the struct rf_rule,
+ * until flow.c makes them pointers; NULL is 0, and an indirect action's handle
+ * is what it is.
  *
- *   rule:   group priority ingress egress transfer n_items n_actions
- *           item[n_items] action[n_actions]
- *   item:   type size ranged, then spec[size] mask[size], and last[size] if
- *           ranged; the bytes are what the type's struct begins with. Of size
- *           0: no spec, mask and last.
- *   action: type size conf[size]
- *   conf:   the type's struct, but for
- *           raw_encap, raw_decap: the header
- *           age: timeout, then the context in 8 bytes
- *           sample: ratio n_actions action[n_actions]
- *           indirect: the handle in 8 bytes
- *
- * rte_flow_*() calls copy what they are given, so the C form of a rule lives
- * for one call.
+ * rte_flow_*() calls copy what they are given, so the memory is Go's again
+ * after the call.
  */
+
+#define RF_ROOM 64
+
+struct rf_rule {
+	uint32_t size;		/* of the memory; the next rule follows */
+	uint32_t group;
+	uint32_t priority;
+	uint32_t ingress;
+	uint32_t egress;
+	uint32_t transfer;
+	uint32_t items;		/* offset of the list */
+	uint32_t actions;	/* likewise */
+};
+
+/* struct rte_flow_item and so on, with offsets. */
+struct rf_item {
+	uint32_t type;
+	uint64_t spec;
+	uint64_t last;
+	uint64_t mask;
+};
+
+struct rf_action {
+	uint32_t type;
+	uint64_t conf;
+};
+
+struct rf_sample {
+	uint32_t ratio;
+	uint64_t actions;
+};
+
+struct rf_raw_encap {
+	uint64_t data;
+	uint64_t preserve;
+	uint64_t size;
+};
+
+struct rf_raw_decap {
+	uint64_t data;
+	uint64_t size;
+};
 
 enum rf_cause { RF_CAUSE_UNKNOWN, RF_CAUSE_ITEM, RF_CAUSE_ACTION };
 
@@ -47,20 +82,16 @@ struct rf_age {
  * Each returns 0 or a negative errno, and rf_aged() the number of contexts;
  * on an error all of err is valid.
  */
-int rf_validate(uint16_t port, const uint8_t *rule, size_t len,
-		struct rf_error *err);
-int rf_create(uint16_t port, const uint8_t *rule, size_t len, uintptr_t *flow,
-	      struct rf_error *err);
-/* n rules in a row, of the given lengths; stops at the first that fails. */
-int rf_create_batch(uint16_t port, const uint8_t *rules, const uint32_t *lens,
-		    uint32_t n, uintptr_t *flows, uint32_t *created,
-		    struct rf_error *err);
+int rf_validate(uint16_t port, uint8_t *rule, size_t len, struct rf_error *err);
+/* n rules; stops at the first that fails. */
+int rf_create(uint16_t port, uint8_t *rules, size_t len, uint32_t n,
+	      uintptr_t *flows, uint32_t *created, struct rf_error *err);
 int rf_destroy(uint16_t port, uintptr_t flow, struct rf_error *err);
 int rf_query_count(uint16_t port, uintptr_t flow, uint64_t *packets,
 		   uint64_t *bytes, struct rf_error *err);
 int rf_query_age(uint16_t port, uintptr_t flow, struct rf_age *age,
 		 struct rf_error *err);
-int rf_indirect_create(uint16_t port, const uint8_t *rule, size_t len,
+int rf_indirect_create(uint16_t port, uint8_t *rule, size_t len,
 		       uintptr_t *handle, struct rf_error *err);
 int rf_indirect_destroy(uint16_t port, uintptr_t handle, struct rf_error *err);
 int rf_indirect_query_count(uint16_t port, uintptr_t handle, uint64_t *packets,

@@ -27,7 +27,7 @@ func CreateIndirect(port uint16, attr Attr, a Action) (IndirectHandle, error) {
 		return 0, err.in(op, port)
 	}
 	var handle C.uintptr_t
-	rc := C.rf_indirect_create(C.uint16_t(port), e.data(), C.size_t(len(e.buf)), &handle, &e.err)
+	rc := C.rf_indirect_create(C.uint16_t(port), e.memory(), C.size_t(len(e.buf)), &handle, &e.err)
 	return IndirectHandle(handle), ruleError(op, port, r, rc, &e.err)
 }
 

@@ -6,6 +6,7 @@ package rteflow
 #cgo pkg-config: libdpdk
 #cgo CFLAGS: -DALLOW_EXPERIMENTAL_API -Wall -Wextra -Werror
 #include <rte_flow.h>
+#include "flow.h"
 */
 import "C"
 
@@ -22,33 +23,36 @@ import (
 // the header, into the lowest bit.
 const hasVLANOffset = 14
 
-// maxHeader is the largest header's size, IPv6's.
-const maxHeader = 40
+// headerRoom is what each of an item's spec, mask and last has in an encoder.
+const headerRoom = C.RF_ROOM
 
 // layout is an item as its protocol's header lies on the wire: what rte_flow's own structs begin with, and what
 // testpmd calls it.
 type layout struct {
-	room       []byte // 3 * maxHeader zeros, given by the owner: spec, mask and last, size each
+	room       []byte // 3 * headerRoom zeros, given by the owner: for spec, mask and last
 	texts      bool   // whether to collect fields, for text; encoding a rule does without, and allocates nothing
 	kind       uint32
 	name       string // empty: not an item of this package
 	size       int    // of the header in bytes
 	conditions int    // the number of fields that the item looks at
-	ranged     bool   // last means something
+	lasts      uint64 // the bytes of the fields that have a last, as bits
 	err        error  // of the first field that is invalid
 	fields     []field
 }
 
 // newLayout describes the item with its fields.
 func newLayout(it Item) *layout {
-	l := &layout{room: make([]byte, 3*maxHeader), texts: true}
+	l := &layout{room: make([]byte, 3*headerRoom), texts: true}
 	l.describe(it)
 	return l
 }
 
+// ranged says whether last means something.
+func (l *layout) ranged() bool { return l.lasts != 0 }
+
 func (l *layout) spec() []byte { return l.room[:l.size] }
-func (l *layout) mask() []byte { return l.room[l.size : 2*l.size] }
-func (l *layout) last() []byte { return l.room[2*l.size : 3*l.size] }
+func (l *layout) mask() []byte { return l.room[headerRoom:][:l.size] }
+func (l *layout) last() []byte { return l.room[2*headerRoom:][:l.size] }
 
 // field is a header's field with a condition.
 type field struct {
@@ -62,26 +66,28 @@ type field struct {
 
 // codec puts a field's value into bytes and these into testpmd's notation.
 type codec[T any] struct {
-	size int
+	full []byte // the mask that looks at all of the field, of its size
 	put  func([]byte, T) error
 	text func([]byte) string
-	full []byte // the mask that looks at all of the field; nil if that is all of its bytes
 }
 
+// ones are a mask of n bytes.
+func ones(n int) []byte { return bytes.Repeat([]byte{0xff}, n) }
+
 var (
-	macCodec    = codec[MAC]{6, putMAC, func(b []byte) string { return net.HardwareAddr(b).String() }, nil}
-	byteCodec   = codec[uint8]{1, putByte, decimal, nil}
-	bitCodec    = codec[uint8]{1, putByte, decimal, []byte{1}}
-	flagsCodec  = codec[uint8]{1, putByte, hexadecimal, nil}
-	numberCodec = codec[uint16]{2, putUint16, decimal, nil}
-	hexCodec    = codec[uint16]{2, putUint16, hexadecimal, nil}
-	vniCodec    = codec[uint32]{3, putUint24, decimal, nil}
-	labelCodec  = codec[uint32]{3, putUint20, decimal, []byte{0x0f, 0xff, 0xff}}
-	ipv4Codec   = codec[netip.Addr]{4, putIPv4, addrText, nil}
-	ipv6Codec   = codec[netip.Addr]{16, putIPv6, addrText, nil}
+	macCodec    = codec[MAC]{ones(6), putMAC, func(b []byte) string { return net.HardwareAddr(b).String() }}
+	byteCodec   = codec[uint8]{ones(1), putByte, decimal}
+	bitCodec    = codec[uint8]{[]byte{1}, putByte, decimal}
+	flagsCodec  = codec[uint8]{ones(1), putByte, hexadecimal}
+	numberCodec = codec[uint16]{ones(2), putUint16, decimal}
+	hexCodec    = codec[uint16]{ones(2), putUint16, hexadecimal}
+	vniCodec    = codec[uint32]{ones(3), putUint24, decimal}
+	labelCodec  = codec[uint32]{[]byte{0x0f, 0xff, 0xff}, putUint20, decimal}
+	ipv4Codec   = codec[netip.Addr]{ones(4), putIPv4, addrText}
+	ipv6Codec   = codec[netip.Addr]{ones(16), putIPv6, addrText}
 	// What is not from a packet is in the CPU's byte order.
-	nativeUint16 = codec[uint16]{2, putNative16, nativeText, nil}
-	nativeUint32 = codec[uint32]{4, putNative32, nativeText, nil}
+	nativeUint16 = codec[uint16]{ones(2), putNative16, nativeText}
+	nativeUint32 = codec[uint32]{ones(4), putNative32, nativeText}
 )
 
 // describe makes l, which is new, the item's layout. Unknown items, which a caller can only make of pointers to items, get no name.
@@ -161,35 +167,42 @@ func (l *layout) start(kind uint32, name string, size int) {
 
 // look lets the item look at a field, unless m is nil.
 func look[T any](l *layout, name string, offset int, m *Match[T], c *codec[T]) {
-	if m == nil {
-		return
+	if m != nil {
+		lookAt(l, name, offset, m, c)
 	}
+}
+
+func lookAt[T any](l *layout, name string, offset int, m *Match[T], c *codec[T]) {
 	l.conditions++
-	end := offset + c.size
-	spec, mask, last := l.spec()[offset:end], l.mask()[offset:end], l.last()[offset:end]
+	spec, mask := l.spec()[offset:], l.mask()[offset:]
 	err := c.put(spec, m.Spec)
-	for i := range mask {
-		mask[i] = 0xff
-	}
-	copy(mask, c.full)
-	if m.Mask != nil && err == nil {
+	if m.Mask == nil {
+		copy(mask, c.full)
+	} else if err == nil {
 		err = c.put(mask, *m.Mask)
 	}
-	// Besides a range, a field has a range of one: a last below its spec is undefined.
-	copy(last, spec)
-	if m.Last != nil && err == nil {
-		l.ranged = true
-		err = c.put(last, *m.Last)
+	if m.Last != nil {
+		l.lasts |= (1<<len(c.full) - 1) << offset
+		if err == nil {
+			err = c.put(l.last()[offset:], *m.Last)
+		}
 	}
 	if err != nil && l.err == nil {
 		l.err = fmt.Errorf("%s: %w", name, err)
 	}
 	if l.texts {
-		full := c.full
-		if full == nil {
-			full = bytes.Repeat([]byte{0xff}, c.size)
+		l.fields = append(l.fields, field{name, offset, len(c.full), m.Last != nil, c.full, c.text, err})
+	}
+}
+
+// closeRanges gives the fields without a range, if others have one, the range of their spec alone: below its spec a last is
+// undefined.
+func (l *layout) closeRanges() {
+	spec, last := l.spec(), l.last()
+	for i := range last {
+		if l.lasts&(1<<i) == 0 {
+			last[i] = spec[i]
 		}
-		l.fields = append(l.fields, field{name, offset, c.size, m.Last != nil, full, c.text, err})
 	}
 }
 

@@ -11,8 +11,6 @@ package rteflow
 #cgo nocallback rf_validate
 #cgo noescape rf_create
 #cgo nocallback rf_create
-#cgo noescape rf_create_batch
-#cgo nocallback rf_create_batch
 #cgo noescape rf_destroy
 #cgo nocallback rf_destroy
 #cgo noescape rf_query_count
@@ -62,7 +60,7 @@ func Validate(port uint16, r Rule) error {
 	if err := e.rule(r); err != nil {
 		return err.in("validate", port)
 	}
-	rc := C.rf_validate(C.uint16_t(port), e.data(), C.size_t(len(e.buf)), &e.err)
+	rc := C.rf_validate(C.uint16_t(port), e.memory(), C.size_t(len(e.buf)), &e.err)
 	return ruleError("validate", port, r, rc, &e.err)
 }
 
@@ -74,7 +72,8 @@ func Create(port uint16, r Rule) (Handle, error) {
 		return 0, err.in("create", port)
 	}
 	var flow C.uintptr_t
-	rc := C.rf_create(C.uint16_t(port), e.data(), C.size_t(len(e.buf)), &flow, &e.err)
+	var created C.uint32_t
+	rc := C.rf_create(C.uint16_t(port), e.memory(), C.size_t(len(e.buf)), 1, &flow, &created, &e.err)
 	return Handle(flow), ruleError("create", port, r, rc, &e.err)
 }
 
@@ -160,8 +159,8 @@ func TransferProxy(port uint16) (uint16, error) {
 	return uint16(proxy), callError("pick_transfer_proxy", port, rc, &cerr)
 }
 
-// data is what the encoder has written, as C takes it.
-func (e *encoder) data() *C.uint8_t { return (*C.uint8_t)(unsafe.SliceData(e.buf)) }
+// memory is what the encoder has written, for one call of C, which changes it.
+func (e *encoder) memory() *C.uint8_t { return (*C.uint8_t)(unsafe.SliceData(e.buf)) }
 
 // ruleError is callError with the culprit found in the rule.
 func ruleError(op string, port uint16, r Rule, rc C.int, cerr *C.struct_rf_error) error {

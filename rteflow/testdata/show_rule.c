@@ -5,7 +5,7 @@
  * so that rf_validate() calls the function below, which prints the rule field
  * by field and refuses it for a cause of the test's choice.
  *
- * Each line of the input is "CAUSE HEX": the rule's flat bytes, and the culprit:
+ * Each line of the input is "CAUSE HEX": the rule's memory, and the culprit:
  *   -     none       i1 item 1       s1 its spec     m1 its mask    l1 its last
  *   a2    action 2   c2 its conf     n2 the second action of sample 2
  */
