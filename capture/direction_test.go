@@ -5,6 +5,7 @@ package capture
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -13,6 +14,7 @@ import (
 	"dpservice/capture/filter"
 	"dpservice/dpservice/fault"
 	"dpservice/graph"
+	"dpservice/rteflow"
 )
 
 // begin starts a capture in some direction.
@@ -263,5 +265,24 @@ func TestTapThatStays(t *testing.T) {
 	n.taps.fail = nil
 	require.NoError(t, stopError(n, ""))
 	assert.Equal(t, before, n.nic.dump())
+	assert.Empty(t, n.taps.set())
+}
+
+// A dry run asks the NIC also about the rules that the flows would get, and changes nothing.
+func TestDryRunOfDelivery(t *testing.T) {
+	n := newNode(2)
+	before, calls := n.nic.dump(), n.nic.calls
+	r := validRequest()
+	r.DryRun, r.Targets, r.Direction = true, []Target{{VF: "vm-1"}}, TX
+	s, err := n.manager.Start(context.Background(), r)
+	require.NoError(t, err)
+	assert.Contains(t, strings.Join(s.Plan, "\n"), "flow create 0 group 18 priority 3840 transfer pattern represented_port ethdev_port_id is 0 / eth / end "+
+		"actions count / sample ratio 1 index 0 / represented_port ethdev_port_id 2 / end")
+
+	n.nic.refuse = func(r rteflow.Rule) bool { return r.Group == groupFlow && r.Priority == 1 }
+	_, err = n.manager.Start(context.Background(), r)
+	requireFault(t, err, fault.RuleRejected, "the NIC did not add rule flow/0-2/18 of port net_eswitch0")
+	assert.Equal(t, before, n.nic.dump())
+	assert.Equal(t, calls, n.nic.calls)
 	assert.Empty(t, n.taps.set())
 }

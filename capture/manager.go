@@ -58,7 +58,7 @@ func (m *Manager) Start(ctx context.Context, req Request) (Session, error) {
 	}
 	start := startChange(s.copies, s.points)
 	if req.DryRun {
-		if err := m.deps.Rules.Check(start.ops); err != nil {
+		if err := m.check(start); err != nil {
 			return Session{}, m.refused(s, "cannot start the capture", err)
 		}
 		s.state = DryRun

@@ -82,6 +82,25 @@ func (m *Manager) carryOut(c change) error {
 	})
 }
 
+// errOnlyAsked ends what was not meant to be done.
+var errOnlyAsked = errors.New("only asked")
+
+// check asks the NIC whether it would take a change, and changes nothing.
+func (m *Manager) check(c change) error {
+	if len(c.diverts) == 0 {
+		return m.deps.Rules.Check(c.ops)
+	}
+	var refusal error
+	err := m.deps.Flows.Divert(c.diverts, func(moves []ruleset.Op) error {
+		refusal = m.deps.Rules.Check(slices.Concat(c.ops, moves))
+		return errOnlyAsked
+	})
+	if !errors.Is(err, errOnlyAsked) {
+		return err
+	}
+	return refusal
+}
+
 // apply changes what the NIC does for the session: all of it, or nothing. If neither can be had, the session is Broken.
 func (m *Manager) apply(s *session, what string, c change) *fault.Error {
 	before := m.standing(s)
