@@ -234,7 +234,7 @@ func targetName(t api.CaptureTarget) string {
 	return t.VF
 }
 
-// pointName is an interface's name at the sink; what it receives has one of its own.
+// pointName is the name of a direction of an interface.
 func pointName(i api.CaptureInterface) string {
 	if i.Direction == "tx" {
 		return targetName(i.CaptureTarget) + "-tx"

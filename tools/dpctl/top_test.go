@@ -32,7 +32,8 @@ func counted(at time.Time, packets uint64) *sample {
 		interfaces: []api.Interface{{ID: "vm-1", Device: "vf0", VNI: 100}, {ID: "vm-2", Device: "vf1", VNI: 100}},
 		flows:      []api.Flow{flow, {ID: 2, Proto: "tcp", Packets: 5}},
 		captures: []api.CaptureSession{{Name: "default", Interfaces: []api.CaptureInterface{
-			{CaptureTarget: api.CaptureTarget{VF: "vm-1"}, Port: "vf0", Packets: packets, Bytes: 100 * packets},
+			{CaptureTarget: api.CaptureTarget{VF: "vm-1"}, Direction: "rx", Port: "vf0", Packets: packets, Bytes: 100 * packets},
+			{CaptureTarget: api.CaptureTarget{VF: "vm-1"}, Direction: "tx", Port: "vf0", Packets: 7, Bytes: 700},
 		}}},
 	}
 }
@@ -51,6 +52,7 @@ func TestRates(t *testing.T) {
 	require.Len(t, r.flows, 1, "a silent flow is not shown")
 	assert.Equal(t, want, r.flows[0].rate)
 	assert.Equal(t, want, r.captures[0].rate)
+	assert.Equal(t, rate{}, r.captures[1].rate, "the other direction")
 }
 
 func TestRatesOfWhatIsNew(t *testing.T) {

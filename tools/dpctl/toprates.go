@@ -129,13 +129,13 @@ func captureRatesOf(p period, a, b *sample) []captureRate {
 	before := map[key]api.CaptureInterface{}
 	for _, s := range a.captures {
 		for _, i := range s.Interfaces {
-			before[key{s.Name, targetName(i.CaptureTarget)}] = i
+			before[key{s.Name, pointName(i)}] = i
 		}
 	}
 	var all []captureRate
 	for _, s := range b.captures {
 		for _, i := range s.Interfaces {
-			i0 := before[key{s.Name, targetName(i.CaptureTarget)}]
+			i0 := before[key{s.Name, pointName(i)}]
 			all = append(all, captureRate{s.Name, i, p.rate(i0.Packets, i.Packets, i0.Bytes, i.Bytes)})
 		}
 	}

@@ -104,7 +104,7 @@ func interfaceRow(i interfaceRates) []any {
 }
 
 func captureRow(c captureRate) []any {
-	return []any{c.session, targetName(c.point.CaptureTarget), c.point.Port, si(c.packets), si(c.bits), c.point.Packets}
+	return []any{c.session, pointName(c.point), c.point.Port, si(c.packets), si(c.bits), c.point.Packets}
 }
 
 func flowRow(f flowRate) []any {
