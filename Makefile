@@ -43,7 +43,7 @@ build: setup ## Build dpservice, dpctl and the test NIC into build/
 	$(gobuild) -o build/ ./dpservice ./tools/dpctl ./tools/demo
 
 lint: ## Check the Go code's style and the C code with clang's warnings as errors
-	build/bin/golangci-lint run
+	build/bin/golangci-lint run --allow-parallel-runners
 	@! grep -rl --include='*.go' '^import "C"' . | grep -vE '^\./(cgo|rteflow|graph)/' || \
 		{ echo 'lint: import "C" outside cgo/, rteflow/ and graph/' >&2; exit 1; }
 	[ -f build/meson-clang/build.ninja ] || CC=clang meson setup build/meson-clang
