@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -19,8 +20,8 @@ const MaxPacket = 262144
 // maxOption bounds the text of an option, whose length is written in 16 bits.
 const maxOption = 4096
 
-// bufferSize is how much is collected before it is written.
-const bufferSize = 1 << 20
+// bufferSize is how much is collected before it is written: it should not drive all else out of a CPU's cache.
+const bufferSize = 1 << 18
 
 const (
 	blockSection    = 0x0a0d0d0a
@@ -123,13 +124,18 @@ func (p *Writer) Packet(number int, at int64, data []byte, length int) error {
 	if len(data) > MaxPacket || length < len(data) {
 		return fmt.Errorf("pcapng: %d bytes of a packet of %d", len(data), length)
 	}
-	start := p.begin(blockPacket)
-	p.u32(uint32(number))
-	p.time(at)
-	p.u32(uint32(len(data)))
-	p.u32(uint32(length))
-	p.padded(data)
-	p.endBlock(start)
+	const headLen, tailLen = 28, 4
+	block := headLen + (len(data)+3)&^3 + tailLen
+	b := p.extend(block)
+	binary.LittleEndian.PutUint32(b, blockPacket)
+	binary.LittleEndian.PutUint32(b[4:], uint32(block))
+	binary.LittleEndian.PutUint32(b[8:], uint32(number))
+	binary.LittleEndian.PutUint32(b[12:], uint32(at>>32))
+	binary.LittleEndian.PutUint32(b[16:], uint32(at))
+	binary.LittleEndian.PutUint32(b[20:], uint32(len(data)))
+	binary.LittleEndian.PutUint32(b[24:], uint32(length))
+	clear(b[headLen+copy(b[headLen:], data):])
+	binary.LittleEndian.PutUint32(b[block-tailLen:], uint32(block))
 	if len(p.buf) >= bufferSize {
 		return p.Flush()
 	}
@@ -161,11 +167,19 @@ func (p *Writer) Flush() error {
 // Size is how long the section is by now, the buffer included.
 func (p *Writer) Size() int64 { return p.written + int64(len(p.buf)) }
 
-// begin begins a block and returns where it does.
-func (p *Writer) begin(kind uint32) int {
+// extend makes room for the next bytes, and returns them. What they were is not said.
+func (p *Writer) extend(length int) []byte {
 	if p.err != nil {
 		p.buf = p.buf[:0] // nobody will read it
 	}
+	start := len(p.buf)
+	p.buf = slices.Grow(p.buf, length)[:start+length]
+	return p.buf[start:]
+}
+
+// begin begins a block and returns where it does.
+func (p *Writer) begin(kind uint32) int {
+	p.extend(0)
 	start := len(p.buf)
 	p.u32(kind)
 	p.u32(0) // the length, which end fills in

@@ -53,11 +53,15 @@ func (o Output) name(number int, now time.Time) string {
 	return fmt.Sprintf("%s_%05d_%s%s", strings.TrimSuffix(o.Path, ext), number, now.Format("20060102150405"), ext)
 }
 
+// recentLen is how many interfaces are found again without a look into a map: a power of 2.
+const recentLen = 64
+
 // files writes frames to the files of an output.
 type files struct {
 	config  Config
-	number  int      // of the current file
-	names   []string // of those that are there, the oldest first
+	drops   func() uint64 // how many copies the kernel has had no room for
+	number  int           // of the current file
+	names   []string      // of those that are there, the oldest first
 	seen    map[Sender]struct{}
 	dropped uint64 // when the current file began
 
@@ -66,7 +70,14 @@ type files struct {
 	began      time.Time
 	flushed    time.Time
 	interfaces map[Sender]*traffic
+	recent     [recentLen]recent // by the label's last bits
 	others     *traffic
+}
+
+// recent is a sender, and the interface that it has in the current file, which is nil if it is not known.
+type recent struct {
+	sender  Sender
+	traffic *traffic
 }
 
 // traffic is what has been received of an interface in the current file.
@@ -75,8 +86,8 @@ type traffic struct {
 	received uint64
 }
 
-func openFiles(c Config) (*files, error) {
-	f := &files{config: c, seen: make(map[Sender]struct{})}
+func openFiles(c Config, drops func() uint64) (*files, error) {
+	f := &files{config: c, drops: drops, seen: make(map[Sender]struct{})}
 	return f, f.open()
 }
 
@@ -103,30 +114,38 @@ func (f *files) open() error {
 		Description: fmt.Sprintf("copies on UDP port %d that name no interface", port),
 		Comment:     "its drops are those of all interfaces: the kernel had no room for these copies",
 	})}
-	f.interfaces = make(map[Sender]*traffic)
+	f.interfaces, f.recent = make(map[Sender]*traffic), [recentLen]recent{}
 	return f.flush()
 }
 
 // write writes a frame, into a new file if it is time for one.
-func (f *files) write(s Sender, d datagram, dropped func() uint64) error {
+func (f *files) write(d *datagram) error {
 	if f.full() {
-		if err := f.close(dropped()); err != nil {
-			return err
-		}
-		if err := f.removeOldest(); err != nil {
-			return err
-		}
-		if err := f.open(); err != nil {
+		if err := f.next(); err != nil {
 			return err
 		}
 	}
-	t := f.traffic(s)
-	t.received++
-	return f.checked(f.writer.Packet(t.number, d.at, d.data, d.length))
+	r := &f.recent[d.sender.Label%recentLen]
+	if r.traffic == nil || r.sender != d.sender {
+		*r = recent{d.sender, f.traffic(d.sender)}
+	}
+	r.traffic.received++
+	return f.checked(f.writer.Packet(r.traffic.number, d.at, d.data, d.length))
+}
+
+// next begins the next file of a series.
+func (f *files) next() error {
+	if err := f.close(); err != nil {
+		return err
+	}
+	if err := f.removeOldest(); err != nil {
+		return err
+	}
+	return f.open()
 }
 
 func (f *files) full() bool {
-	o := f.config.Output
+	o := &f.config.Output
 	return o.RotateSize > 0 && f.writer.Size() >= o.RotateSize ||
 		o.RotateInterval > 0 && time.Since(f.began) >= o.RotateInterval
 }
@@ -206,8 +225,8 @@ func (f *files) checked(err error) error {
 }
 
 // close completes the current file. The drops are those of all files so far.
-func (f *files) close(dropped uint64) error {
-	end := time.Now()
+func (f *files) close() error {
+	end, dropped := time.Now(), f.drops()
 	f.statistics(f.others, end, dropped-f.dropped)
 	for _, t := range f.interfaces {
 		f.statistics(t, end, 0)

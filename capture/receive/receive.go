@@ -16,11 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// DefaultBuffer is how many bytes the kernel may hold: a second and more of what one CPU can take in.
+const DefaultBuffer = 128 << 20
+
 const (
 	// idle is how long a read waits for a first copy, and so how late an end is noticed at most.
 	idle = 100 * time.Millisecond
-	// gather is how long after a first copy reading begins: so that busy senders do not have to wake the reader for each.
-	gather = time.Millisecond
+	// gather is how long after a first copy reading begins: to be woken up costs as much as to take a thousand copies.
+	gather = 25 * time.Millisecond
 	// drainTime bounds how long reading goes on at the end, when senders do not stop.
 	drainTime = time.Second
 
@@ -39,6 +42,7 @@ type Config struct {
 	Listen netip.AddrPort
 	VXLAN  bool // the copies have a VXLAN header
 	Socket bool // do without a ring, which is faster and needs CAP_NET_RAW
+	Buffer int  // bytes that the kernel may hold until they are read; 0 is DefaultBuffer
 	Output Output
 	// Packets and Duration end the reception, unless they are 0.
 	Packets  uint64
@@ -74,11 +78,10 @@ func Run(ctx context.Context, c Config) (Counters, error) {
 		return Counters{}, err
 	}
 	defer s.close()
-	files, err := openFiles(c)
-	if err != nil {
+	r := &receiver{config: c, source: s, left: c.Packets}
+	if r.files, err = openFiles(c, r.dropped); err != nil {
 		return Counters{}, err
 	}
-	r := &receiver{config: c, source: s, files: files, left: c.Packets}
 	if r.left == 0 {
 		r.left = math.MaxUint64
 	}
@@ -92,7 +95,7 @@ func Run(ctx context.Context, c Config) (Counters, error) {
 	}
 	err = r.run(ctx)
 	r.count()
-	if closeErr := files.close(r.dropped()); err == nil {
+	if closeErr := r.files.close(); err == nil {
 		err = closeErr
 	}
 	if errors.Is(err, errReaderGone) {
@@ -105,9 +108,8 @@ func Run(ctx context.Context, c Config) (Counters, error) {
 type source interface {
 	// wait waits until something can be read, or the time is over.
 	wait(timeout time.Duration) error
-	// read reads up to limit datagrams that are there, and returns how many these are. get returns them, until the next read.
-	read(limit int) (int, error)
-	get(i int) datagram
+	// next gets a datagram, which stays until the next call. It is false if none is there.
+	next(d *datagram) (bool, error)
 	// settle waits until all that has arrived can be read.
 	settle()
 	// drops is how many datagrams were lost for want of room, modulo 2^32.
@@ -119,11 +121,15 @@ type source interface {
 
 // openSource opens a ring where that is allowed, or else a socket.
 func openSource(c Config) (source, error) {
-	s, err := listen(c.Listen)
+	buffer := c.Buffer
+	if buffer == 0 {
+		buffer = DefaultBuffer
+	}
+	s, err := listen(c.Listen, buffer)
 	if err != nil || c.Socket {
 		return s, err
 	}
-	r, err := openRing(s, c.Listen)
+	r, err := openRing(s, c.Listen, buffer)
 	if errors.Is(err, unix.EPERM) {
 		return s, nil
 	}
@@ -167,14 +173,17 @@ func (r *receiver) run(ctx context.Context) error {
 
 // drain takes the copies that have arrived, for this long at most.
 func (r *receiver) drain(most time.Duration) error {
-	for start := time.Now(); time.Since(start) < most && r.left > 0; {
+	var d datagram
+	for start := time.Now(); time.Since(start) < most; {
 		r.report()
-		n, err := r.source.read(int(min(r.left, batchLen)))
-		if err != nil || n == 0 {
-			return err
-		}
-		for i := range n {
-			if err := r.take(r.source.get(i)); err != nil {
+		for range batchLen {
+			if r.left == 0 {
+				return nil
+			}
+			if some, err := r.source.next(&d); err != nil || !some {
+				return err
+			}
+			if err := r.take(&d); err != nil {
 				return err
 			}
 		}
@@ -183,29 +192,25 @@ func (r *receiver) drain(most time.Duration) error {
 }
 
 // take writes the frame in a datagram.
-func (r *receiver) take(d datagram) error {
-	label, ok := d.flowLabel, true
-	if r.config.VXLAN {
-		label, ok = d.unwrapVXLAN()
-	}
-	if !ok || len(d.data) == 0 {
+func (r *receiver) take(d *datagram) error {
+	if r.config.VXLAN && !d.unwrapVXLAN() || len(d.data) == 0 {
 		r.counters.Malformed++
 		return nil
 	}
 	r.left--
 	r.counters.Packets++
 	r.counters.Bytes += uint64(d.length)
-	return r.files.write(Sender{d.from, label}, d, r.dropped)
+	return r.files.write(d)
 }
 
-// unwrapVXLAN removes the VXLAN header and returns its VNI. It is false for a datagram without one.
-func (d *datagram) unwrapVXLAN() (uint32, bool) {
+// unwrapVXLAN removes the VXLAN header, whose VNI is the label. It is false for a datagram without one.
+func (d *datagram) unwrapVXLAN() bool {
 	if len(d.data) < vxlanLen || d.data[0]&vxlanHasVNI == 0 {
-		return 0, false
+		return false
 	}
-	vni := binary.BigEndian.Uint32(d.data[4:]) >> 8
+	d.sender.Label = binary.BigEndian.Uint32(d.data[4:]) >> 8
 	d.data, d.length = d.data[vxlanLen:], d.length-vxlanLen
-	return vni, true
+	return true
 }
 
 // dropped counts the copies that the kernel had no room for.

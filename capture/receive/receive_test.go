@@ -5,6 +5,7 @@ package receive
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -286,8 +287,8 @@ func FuzzVXLAN(f *testing.F) {
 	f.Add([]byte{8, 0, 0, 0, 0, 0, 1, 0, 1})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d := datagram{data: data, length: len(data)}
-		vni, ok := d.unwrapVXLAN()
-		assert.Less(t, vni, uint32(1<<24))
+		ok := d.unwrapVXLAN()
+		assert.Less(t, d.sender.Label, uint32(1<<24))
 		assert.Equal(t, ok, len(d.data) == len(data)-vxlanLen)
 		assert.Len(t, d.data, d.length)
 	})
@@ -312,19 +313,29 @@ func TestRingGoesRound(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("a ring needs root")
 	}
-	r := start(t, Config{Output: Output{Path: "/dev/null"}})
+	const buffer, length, sent = 4 << 20, 20_000, 1000
+	file := filepath.Join(t.TempDir(), "test.pcapng")
+	r := start(t, Config{Buffer: buffer, Output: Output{Path: file}})
 	c, err := net.DialUDP("udp6", nil, &net.UDPAddr{IP: net.IPv6loopback, Port: int(r.port)})
 	require.NoError(t, err)
 	defer c.Close()
-	frame := make([]byte, 60000)
-	const sent = 3 * blockCount * blockLen / 60000
-	for range sent {
+	frame := make([]byte, length)
+	for n := range uint32(sent) {
+		binary.BigEndian.PutUint32(frame, n)
 		_, err := c.Write(frame)
 		require.NoError(t, err)
 	}
 	counters := r.stop()
 	assert.EqualValues(t, sent, counters.Packets+counters.Dropped)
-	assert.Greater(t, counters.Packets, uint64(sent)/2)
+	assert.Greater(t, counters.Packets, uint64(buffer/length/2))
+	packets, _ := read(t, file)
+	require.Len(t, packets, int(counters.Packets))
+	last := int64(-1)
+	for _, p := range packets {
+		n := int64(binary.BigEndian.Uint32([]byte(p.data)))
+		require.Greater(t, n, last)
+		last = n
+	}
 }
 
 // Whatever arrives is read within its bounds.
@@ -333,9 +344,10 @@ func FuzzDatagram(f *testing.F) {
 	b[5], b[45] = 20, 20
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		d := parseDatagram(data)
+		var d datagram
+		d.parse(data)
 		assert.Len(t, d.data, d.length)
 		assert.LessOrEqual(t, d.length, max(0, len(data)-ipv6Len-udpLen))
-		assert.Less(t, d.flowLabel, uint32(1<<20))
+		assert.Less(t, d.sender.Label, uint32(1<<20))
 	})
 }

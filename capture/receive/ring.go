@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	blockLen   = 1 << 20
-	blockCount = 128
+	// blockLen is how much is read at a time: more than the longest datagram, and less than a CPU's cache.
+	blockLen = 1 << 18
 	// retireAfter is how many milliseconds the kernel keeps a block that is not full.
 	retireAfter = 5
 
@@ -29,20 +29,21 @@ type ring struct {
 	*socket // holds the port, so that nobody is told that it is closed, and discards what arrives there
 	fd      int
 	memory  []byte
+	blocks  int
 	block   int    // the one that is read
+	ours    bool   // and not the kernel's
 	left    uint32 // packets in it
-	next    uint32 // where the next one is in it
-	frames  [batchLen][]byte
+	rest    []byte // of it, from the next one on
 	lost    uint32
 }
 
 // openRing opens a ring for the datagrams to a socket's address. The socket is the ring's from then on.
-func openRing(s *socket, at netip.AddrPort) (*ring, error) {
+func openRing(s *socket, at netip.AddrPort, buffer int) (*ring, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("opening a packet socket: %w", err)
 	}
-	r := &ring{socket: s, fd: fd}
+	r := &ring{socket: s, fd: fd, blocks: max(2, buffer/blockLen)}
 	if err := r.setUp(at); err != nil {
 		r.closeRing()
 		return nil, err
@@ -59,14 +60,14 @@ func (r *ring) setUp(at netip.AddrPort) error {
 	}
 	const frameLen = 2048 // of no meaning to this version
 	req := unix.TpacketReq3{
-		Block_size: blockLen, Block_nr: blockCount, Frame_size: frameLen, Frame_nr: blockLen / frameLen * blockCount,
-		Retire_blk_tov: retireAfter,
+		Block_size: blockLen, Block_nr: uint32(r.blocks), Frame_size: frameLen,
+		Frame_nr: blockLen / frameLen * uint32(r.blocks), Retire_blk_tov: retireAfter,
 	}
 	if err := unix.SetsockoptTpacketReq3(r.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
 		return fmt.Errorf("setting PACKET_RX_RING: %w", err)
 	}
 	var err error
-	r.memory, err = unix.Mmap(r.fd, 0, blockLen*blockCount, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	r.memory, err = unix.Mmap(r.fd, 0, blockLen*r.blocks, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return fmt.Errorf("mapping the ring: %w", err)
 	}
@@ -149,54 +150,48 @@ func (r *ring) header() *unix.TpacketHdrV1 {
 	return (*unix.TpacketHdrV1)(unsafe.Pointer(&block.Hdr))
 }
 
-// read finds up to limit packets that are there. They stay there until the next read.
-func (r *ring) read(limit int) (int, error) {
+// next gets a packet. One whose lengths are wrong has no data.
+func (r *ring) next(d *datagram) (bool, error) {
+	if r.left == 0 && !r.turn() {
+		return false, nil
+	}
+	h := (*unix.Tpacket3Hdr)(unsafe.Pointer(&r.rest[0]))
+	d.parse(r.rest[h.Net:][:h.Snaplen])
+	d.at = int64(h.Sec)*int64(time.Second) + int64(h.Nsec)
+	r.rest = r.rest[h.Next_offset:]
+	r.left--
+	return true, nil
+}
+
+// turn gives back the block that has been read, and takes the next one if the kernel has filled it.
+func (r *ring) turn() bool {
 	h := r.header()
-	if r.left == 0 && r.next != 0 { // all of the block is read: give it back
+	if r.ours {
 		atomic.StoreUint32(&h.Block_status, 0)
-		r.block, r.next = (r.block+1)%blockCount, 0
+		r.block, r.ours = (r.block+1)%r.blocks, false
 		h = r.header()
 	}
-	if r.next == 0 {
-		if atomic.LoadUint32(&h.Block_status)&unix.TP_STATUS_USER == 0 {
-			return 0, nil
-		}
-		r.left, r.next = h.Num_pkts, h.Offset_to_first_pkt
+	if atomic.LoadUint32(&h.Block_status)&unix.TP_STATUS_USER == 0 {
+		return false
 	}
-	block := r.memory[r.block*blockLen:][:blockLen]
-	n := 0
-	for ; n < min(limit, batchLen) && r.left > 0; n++ {
-		r.frames[n] = block[r.next:]
-		r.next += (*unix.Tpacket3Hdr)(unsafe.Pointer(&block[r.next])).Next_offset
-		r.left--
-	}
-	return n, nil
+	r.ours, r.left = true, h.Num_pkts
+	r.rest = r.memory[r.block*blockLen:][:blockLen][h.Offset_to_first_pkt:]
+	return r.left > 0
 }
 
-// get returns a datagram of the last read. One whose lengths are wrong has no data.
-func (r *ring) get(i int) datagram {
-	h := (*unix.Tpacket3Hdr)(unsafe.Pointer(&r.frames[i][0]))
-	d := parseDatagram(r.frames[i][h.Net:][:h.Snaplen])
-	d.at = int64(h.Sec)*int64(time.Second) + int64(h.Nsec)
-	return d
-}
-
-// parseDatagram reads a packet from its IPv6 header on.
-func parseDatagram(b []byte) datagram {
+// parse reads a packet from its IPv6 header on.
+func (d *datagram) parse(b []byte) {
+	d.data, d.length = nil, 0
 	if len(b) < ipv6Len+udpLen {
-		return datagram{}
+		return
 	}
-	d := datagram{
-		from:      netip.AddrFrom16([16]byte(b[8:24])),
-		flowLabel: binary.BigEndian.Uint32(b) & 0xfffff,
-	}
+	d.sender = Sender{netip.AddrFrom16([16]byte(b[8:24])), binary.BigEndian.Uint32(b) & 0xfffff}
 	length := int(binary.BigEndian.Uint16(b[ipv6Len+4:]))
 	if length < udpLen || length > int(binary.BigEndian.Uint16(b[4:])) || length > len(b)-ipv6Len {
-		return d
+		return
 	}
 	d.data = b[ipv6Len+udpLen : ipv6Len+length]
 	d.length = len(d.data)
-	return d
 }
 
 // drops is how many packets the ring had no room for.

@@ -5,6 +5,7 @@ package receive
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"runtime"
@@ -20,9 +21,8 @@ const (
 	// slotLen is how much of a datagram is kept. It is no multiple of a page, so that not all of a batch falls into the same
 	// lines of the CPU's cache.
 	slotLen = 16384 + 192
-	// bufferLen is what the kernel may hold for the socket, in its own accounting of about 1 KiB for a small packet: half a
-	// second and more of what one CPU can take in.
-	bufferLen = 512 << 20
+	// accounted is how much more the kernel reckons for what it holds than the datagrams are long: about 1 KiB for a small one.
+	accounted = 4
 
 	ipv6FlowInfo = 11 // IPV6_FLOWINFO
 	soMemInfo    = 55 // SO_MEMINFO
@@ -41,31 +41,32 @@ type message struct {
 // socket is a UDP socket for copies, with the room for a batch of them.
 type socket struct {
 	fd       int
-	buffer   int // what the kernel granted of bufferLen
+	buffer   int // what the kernel has granted
 	messages [batchLen]message
 	vectors  [batchLen]unix.Iovec
 	names    [batchLen]unix.RawSockaddrInet6
 	controls [batchLen][controlLen]byte
 	room     []byte
+	read     int // datagrams of the last call
+	taken    int // of them
 }
 
 // datagram is what has arrived, until the next read.
 type datagram struct {
-	at        int64 // when, in nanoseconds since 1970
-	from      netip.Addr
-	flowLabel uint32
-	data      []byte
-	length    int // of the datagram; more than data has if that was cut
+	at     int64 // when, in nanoseconds since 1970
+	sender Sender
+	data   []byte
+	length int // of the datagram; more than data has if that was cut
 }
 
 // listen opens a socket.
-func listen(at netip.AddrPort) (s *socket, err error) {
+func listen(at netip.AddrPort, buffer int) (s *socket, err error) {
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("opening a UDP socket: %w", err)
 	}
 	s = &socket{fd: fd, room: make([]byte, batchLen*slotLen)}
-	if err := s.setUp(at); err != nil {
+	if err := s.setUp(at, min(buffer, math.MaxInt32/accounted)*accounted); err != nil {
 		_ = unix.Close(fd)
 		return nil, err
 	}
@@ -81,7 +82,7 @@ func listen(at netip.AddrPort) (s *socket, err error) {
 	return s, nil
 }
 
-func (s *socket) setUp(at netip.AddrPort) error {
+func (s *socket) setUp(at netip.AddrPort, buffer int) error {
 	for _, o := range []struct {
 		level, option int
 		what          string
@@ -95,8 +96,8 @@ func (s *socket) setUp(at netip.AddrPort) error {
 			return fmt.Errorf("setting %s of the socket: %w", o.what, err)
 		}
 	}
-	if unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bufferLen) != nil { // for root only
-		if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, bufferLen); err != nil {
+	if unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) != nil { // for root only
+		if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer); err != nil {
 			return fmt.Errorf("setting SO_RCVBUF of the socket: %w", err)
 		}
 	}
@@ -128,15 +129,28 @@ func poll(fd int, timeout time.Duration) error {
 	return nil
 }
 
-// read reads up to max datagrams that are there, and returns how many these are.
-func (s *socket) read(limit int) (int, error) {
-	limit = min(limit, batchLen)
-	for i := range limit {
+// next gets a datagram. Those that are there are read in batches.
+func (s *socket) next(d *datagram) (bool, error) {
+	if s.taken == s.read {
+		s.taken = 0
+		var err error
+		if s.read, err = s.receive(); err != nil || s.read == 0 {
+			return false, err
+		}
+	}
+	s.get(s.taken, d)
+	s.taken++
+	return true, nil
+}
+
+// receive reads a batch, and returns how many datagrams these are.
+func (s *socket) receive() (int, error) {
+	for i := range s.messages {
 		m := &s.messages[i]
 		m.Namelen = unix.SizeofSockaddrInet6
 		m.SetControllen(controlLen)
 	}
-	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.messages[0])), uintptr(limit),
+	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.messages[0])), batchLen,
 		unix.MSG_DONTWAIT|unix.MSG_TRUNC, 0, 0)
 	runtime.KeepAlive(s)
 	switch errno {
@@ -148,19 +162,15 @@ func (s *socket) read(limit int) (int, error) {
 	return 0, os.NewSyscallError("recvmmsg", errno)
 }
 
-// get returns a datagram of the last read.
-func (s *socket) get(i int) datagram {
+// get gets a datagram of the batch.
+func (s *socket) get(i int, d *datagram) {
 	m := &s.messages[i]
-	d := datagram{
-		from:   netip.AddrFrom16(s.names[i].Addr),
-		data:   s.room[i*slotLen:][:min(int(m.length), slotLen)],
-		length: int(m.length),
-	}
-	d.at, d.flowLabel = ancillary(s.controls[i][:min(int(m.Controllen), controlLen)])
+	d.data, d.length = s.room[i*slotLen:][:min(int(m.length), slotLen)], int(m.length)
+	d.sender.Node = netip.AddrFrom16(s.names[i].Addr)
+	d.at, d.sender.Label = ancillary(s.controls[i][:min(int(m.Controllen), controlLen)])
 	if d.at == 0 {
 		d.at = time.Now().UnixNano()
 	}
-	return d
 }
 
 // ancillary reads what the kernel says about a datagram: when it arrived, and its flow label.

@@ -26,7 +26,7 @@ type receiveFlags struct {
 	port                     uint16
 	listen, encap, file      string
 	names                    []string
-	rotateSize               size
+	rotateSize, buffer       size
 	rotateInterval, duration time.Duration
 	files                    int
 	packets                  uint64
@@ -74,6 +74,8 @@ With --rotate-size or --rotate-interval a series of files is written: FILE_00001
 	flags.IntVar(&f.files, "files", 0, "keep so many files of a series, the newest (default all)")
 	flags.Uint64Var(&f.packets, "packets", 0, "end after so many copies")
 	flags.DurationVar(&f.duration, "duration", 0, "end after this time, for example 30s")
+	f.buffer = receive.DefaultBuffer
+	flags.Var(&f.buffer, "buffer", "what the kernel may hold until it is written, for example 512M")
 	flags.BoolVar(&f.stats, "stats", false, "show counters every second also where stderr is no terminal")
 	mandatory(cmd, "write")
 	fixed(cmd, "encap", "udp", "vxlan")
@@ -83,7 +85,7 @@ With --rotate-size or --rotate-interval a series of files is written: FILE_00001
 // config is what the flags say, with messages on stderr.
 func (f *receiveFlags) config(a *app, stderr io.Writer) (receive.Config, error) {
 	c := receive.Config{
-		VXLAN: f.encap == "vxlan", Packets: f.packets, Duration: f.duration,
+		VXLAN: f.encap == "vxlan", Buffer: int(f.buffer), Packets: f.packets, Duration: f.duration,
 		Output: receive.Output{Path: f.file, RotateSize: int64(f.rotateSize), RotateInterval: f.rotateInterval, Files: f.files},
 	}
 	addr, err := netip.ParseAddr(f.listen)
@@ -150,8 +152,15 @@ func isTerminal(w io.Writer) bool {
 // size is a number of bytes as people write it: 100M.
 type size int64
 
-func (s *size) String() string { return strconv.FormatInt(int64(*s), 10) }
-func (s *size) Type() string   { return "size" }
+func (s *size) String() string {
+	const mib = 20
+	if *s > 0 && *s%(1<<mib) == 0 {
+		return strconv.FormatInt(int64(*s>>mib), 10) + "M"
+	}
+	return strconv.FormatInt(int64(*s), 10)
+}
+
+func (s *size) Type() string { return "size" }
 
 func (s *size) Set(text string) error {
 	shift := map[string]uint{"k": 10, "m": 20, "g": 30, "t": 40}
