@@ -43,7 +43,7 @@ func TestBench(t *testing.T) {
 	}
 	out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "bench"), "-rules", "1000", "-turns", "1", "-repetitions", "1", "-goal", "0",
 		"-sizes", "64", "-flows", "10", "-frames", "1000", "-time", "100ms", "-many", "5000", "-offloads", "500",
-		"-sink-time", "100ms", "-sink-rate", "100000", "-o", figuresFile).CombinedOutput()
+		"-sink-time", "50ms", "-sink-share", "0.5", "-o", figuresFile).CombinedOutput()
 	require.NoError(t, err, string(out))
 	text, err := os.ReadFile(figuresFile)
 	require.NoError(t, err)
@@ -69,11 +69,17 @@ func TestBench(t *testing.T) {
 		assert.Positive(t, c.Nodes["flow_lookup"], "%+v", c)
 		assert.InDelta(t, c.Median, c.Cycles[0], 0)
 	}
-	require.Len(t, f.Receive.Receivers, 3)
-	for _, r := range f.Receive.Receivers {
-		assert.Positive(t, r.LossFree, r.Name)
+	require.Len(t, f.Receive.Cases, 1)
+	for _, c := range f.Receive.Cases {
+		assert.Equal(t, 60, c.FrameSize)
+		require.Len(t, c.Receivers, 3)
+		for _, r := range c.Receivers {
+			assert.Positive(t, r.Median, r.Name)
+			assert.Positive(t, r.MedianCPU, r.Name)
+		}
+		assert.Positive(t, c.Ratio)
+		assert.Positive(t, c.CPURatio)
 	}
-	assert.Positive(t, f.Receive.Ratio)
 	require.Len(t, f.RPC.Latency, len(rpcMethods)+1)
 	for method, l := range f.RPC.Latency {
 		assert.Positive(t, l.Median, method)

@@ -7,204 +7,360 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"dpservice/capture"
 	"dpservice/test/topology"
 )
 
 const (
 	receiveGoal = 1.5
-	// copyLen is a copy's length.
-	guestFrameLen = 64
-	copyLen       = 62 + guestFrameLen
-	// behind is how far a program may be behind the sender at its end.
-	behind = time.Second
-	// firstRate is where the search for the highest rate begins, and rateStep what it goes up by.
-	firstRate, rateStep = 100_000, 1.2
+	sinkPort    = 3010
+	// sendCPU is the sender's, and the receiver's kernel's; receiveCPU is the receiving program's.
+	sendCPU, receiveCPU = 0, 1
+	// leastRate is where the search for the highest rate begins, and precision the ratio of two rates at which it ends.
+	leastRate = 20_000
+	precision = 1.1
 	// enough is how near to a rate the sender has to come.
-	enough       = 0.9
-	receiveTries = 3 // how often a rate may be tried
+	enough = 0.9
+	// receiveTries is how often a rate may be tried: a machine does other things as well.
+	receiveTries = 2
+	// costRate is the rate at which the programs' CPU time for each copy is compared.
+	costRate = 200_000
 )
 
 // receiving is how many copies per second the sink's programs take without a loss, on a veth pair between two namespaces.
 type receiving struct {
-	FrameSize int          `json:"frame_size"`
-	Receivers []*sinkRates `json:"receivers"`
-	Ratio     float64      `json:"ratio"` // of dpctl to the better of the others
+	Share  float64     `json:"cpu_share"`
+	Buffer int         `json:"buffer_mib"`
+	Cases  []*sinkCase `json:"cases"`
 
-	sendTime time.Duration // how long a rate has to be kept
-	mostRate float64       // where the search ends at the latest, unless it is 0
+	repetitions int
+	sendTime    time.Duration // how long a rate has to be kept
 }
 
-// sinkRates is the highest loss-free rate of a program. Limit tells that the sender could not send faster.
+// sinkCase is one size of frames.
+type sinkCase struct {
+	FrameSize int          `json:"frame_size"` // of the guest's, without FCS
+	SendRate  float64      `json:"send_packets_per_second"`
+	Receivers []*sinkRates `json:"receivers"`
+	Ratio     float64      `json:"ratio"`     // of dpctl's loss-free rate to the better of the others
+	CPURatio  float64      `json:"cpu_ratio"` // of the better of the others' CPU time to dpctl's
+}
+
+// sinkRates are the figures of a program.
 type sinkRates struct {
-	Name     string  `json:"name"`
-	LossFree float64 `json:"loss_free_packets_per_second"`
-	Limit    bool    `json:"limited_by_sender"`
+	Name string `json:"name"`
+	// LossFree is the highest rate without a loss in each round, with a share of a CPU, and Median of these.
+	LossFree []float64 `json:"loss_free_packets_per_second"`
+	Median   float64   `json:"median"`
+	// Limit tells that the sender could not send faster.
+	Limit bool `json:"limited_by_sender"`
+	// CPU is the program's own time for each copy in each round, in nanoseconds, and MedianCPU of these.
+	CPU       []float64 `json:"nanoseconds_per_packet"`
+	MedianCPU float64   `json:"median_nanoseconds"`
+	// Lost is the share of copies that it loses with a CPU of its own, when the sender sends as fast as it can.
+	Lost float64 `json:"lost_of_all_that_can_be_sent"`
 
 	argv     []string
 	ready    string         // what it says on stderr when it receives
 	received *regexp.Regexp // how many packets, in what it says at its end
+	late     time.Duration  // how long it may have packets before it counts them
+	own      bool           // it has the port itself, so that nobody else need
 }
 
-func newReceiving(sendTime time.Duration, mostRate int) *receiving {
+func newReceiving(repetitions int, sendTime time.Duration, share float64, buffer int, sizes []int) *receiving {
+	r := &receiving{Share: share, Buffer: buffer, repetitions: repetitions, sendTime: sendTime}
+	for _, size := range sizes {
+		const fcs = 4
+		r.Cases = append(r.Cases, &sinkCase{FrameSize: size - fcs, Receivers: sinkPrograms(buffer)})
+	}
+	return r
+}
+
+func sinkPrograms(buffer int) []*sinkRates {
 	const filter = "udp dst port 3010"
-	file := func(name string) string { return "FILE." + name }
-	return &receiving{FrameSize: copyLen, sendTime: sendTime, mostRate: float64(mostRate), Receivers: []*sinkRates{
-		{Name: "dpctl", argv: []string{"DPCTL", "capture", "receive", "--udp-dst-port=3010", "-w", file("pcapng")},
-			ready: "receiving on", received: regexp.MustCompile(`(\d+) copies received`)},
-		{Name: "tcpdump", argv: []string{"tcpdump", "-ni", "eth0", "-Z", "root", "-w", file("pcap"), filter},
-			ready: "listening on", received: regexp.MustCompile(`(\d+) packets captured`)},
-		{Name: "dumpcap", argv: []string{"dumpcap", "-q", "-i", "eth0", "-w", file("pcapng"), "-f", filter},
-			ready: "File:", received: regexp.MustCompile(`Packets captured: (\d+)`)},
-	}}
+	mib, kib := strconv.Itoa(buffer), strconv.Itoa(buffer<<10)
+	return []*sinkRates{
+		{Name: "dpctl", argv: []string{"DPCTL", "capture", "receive", "--udp-dst-port=3010", "--buffer=" + mib + "M", "-w", "FILE"},
+			ready: "receiving on", received: regexp.MustCompile(`(\d+) copies received`), late: 100 * time.Millisecond, own: true},
+		{Name: "tcpdump", argv: []string{"tcpdump", "-ni", "eth0", "-B", kib, "-Z", "root", "-w", "FILE", filter},
+			ready: "listening on", received: regexp.MustCompile(`(\d+) packets captured`), late: 1100 * time.Millisecond},
+		{Name: "dumpcap", argv: []string{"dumpcap", "-q", "-i", "eth0", "-B", mib, "-w", "FILE", "-f", filter},
+			ready: "File:", received: regexp.MustCompile(`Packets captured: (\d+)`), late: 400 * time.Millisecond},
+	}
 }
 
-// sinkBench is the two namespaces and the sender in one of them.
+// sinkBench is the two namespaces, and the sender in one of them.
 type sinkBench struct {
 	lab    *topology.Lab
+	from   *topology.Namespace
 	sink   *topology.Namespace
+	dir    string // of what is received
 	sender *sender
 }
 
 func (r *receiving) measure(ctx context.Context) (err error) {
+	if runtime.NumCPU() <= receiveCPU {
+		return errors.New("it takes two CPUs: one for the sender, one for the programs")
+	}
 	lab, err := topology.New()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, lab.Close()) }()
 	b := &sinkBench{lab: lab}
+	defer func() { err = errors.Join(err, lab.Close()) }()
 	if err := b.build(); err != nil {
 		return err
 	}
-	defer b.sender.close()
-	others := 0.0
-	for _, s := range r.Receivers {
-		if err := r.search(ctx, b, s); err != nil {
-			return fmt.Errorf("%s: %w", s.Name, err)
+	defer os.RemoveAll(b.dir)
+	for _, c := range r.Cases {
+		if err := r.compare(ctx, b, c); err != nil {
+			return fmt.Errorf("frames of %d bytes: %w", c.FrameSize, err)
 		}
-		if s != r.Receivers[0] {
-			others = max(others, s.LossFree)
-		}
-	}
-	if others > 0 {
-		r.Ratio = r.Receivers[0].LossFree / others
 	}
 	return nil
 }
 
-func (b *sinkBench) build() error {
-	from, err := b.lab.Namespace("from")
-	if err != nil {
+func (b *sinkBench) build() (err error) {
+	if b.dir, err = os.MkdirTemp("/dev/shm", "dpservice-bench"); err != nil {
+		return err
+	}
+	if b.from, err = b.lab.Namespace("from"); err != nil {
 		return err
 	}
 	if b.sink, err = b.lab.Namespace("sink"); err != nil {
 		return err
 	}
-	if err := b.lab.Link(from, "eth0", b.sink, "eth0", 1800); err != nil {
+	if err := b.lab.Link(b.from, "eth0", b.sink, "eth0", 1800); err != nil {
 		return err
 	}
 	if err := b.sink.IP("addr add fc00:99::1/64 dev eth0 nodad"); err != nil {
 		return err
 	}
-	if err := from.IP("addr add fc00:99::2/64 dev eth0 nodad"); err != nil {
-		return err
-	}
-	b.sender, err = newSender(from.Name, netip.MustParseAddrPort("[fc00:99::1]:3010"))
-	return err
+	return b.from.IP("addr add fc00:99::2/64 dev eth0 nodad")
 }
 
-// search finds a program's highest rate, step by step.
-func (r *receiving) search(ctx context.Context, b *sinkBench, s *sinkRates) error {
-	for rate := float64(firstRate); r.mostRate == 0 || rate <= r.mostRate; rate *= rateStep {
-		var sent float64
-		complete := false
-		for range receiveTries {
-			var err error
-			if sent, complete, err = s.try(ctx, b, rate, r.sendTime); err != nil {
-				return err
-			}
-			if complete && sent >= rate*enough {
-				break
-			}
+// compare lets the programs take turns at frames of one size.
+func (r *receiving) compare(ctx context.Context, b *sinkBench, c *sinkCase) error {
+	err := inNamespace(b.from.Name, func() (err error) {
+		b.sender, err = newSender(netip.AddrPortFrom(netip.MustParseAddr("fc00:99::1"), sinkPort), c.FrameSize)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer b.sender.close()
+	for _, s := range c.Receivers {
+		t, err := s.try(ctx, b, math.Inf(1), r.sendTime)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.Name, err)
 		}
-		if !complete {
-			return nil
-		}
-		s.LossFree = max(s.LossFree, sent)
-		if s.Limit = sent < rate*enough; s.Limit {
-			return nil
+		s.Lost = 1 - float64(t.received)/float64(t.copies)
+		c.SendRate = max(c.SendRate, t.rate)
+	}
+	for range r.repetitions {
+		for _, s := range c.Receivers {
+			if err := r.round(ctx, b, c, s); err != nil {
+				return fmt.Errorf("%s: %w", s.Name, err)
+			}
 		}
 	}
+	c.rate()
 	return nil
 }
 
-// try sends at a rate to the program. It returns the rate that was reached, and whether all was received.
-func (s *sinkRates) try(ctx context.Context, b *sinkBench, rate float64, long time.Duration) (float64, bool, error) {
-	p, err := b.sink.Start(s.command(b.lab.Path("received"))...)
+// round takes the figures of a program once.
+func (r *receiving) round(ctx context.Context, b *sinkBench, c *sinkCase, s *sinkRates) error {
+	t, err := s.try(ctx, b, costRate, r.sendTime)
 	if err != nil {
-		return 0, false, err
+		return err
+	}
+	s.CPU = append(s.CPU, float64(t.program.Nanoseconds())/float64(max(t.received, 1)))
+	best, err := r.search(ctx, b, s, c.SendRate)
+	s.LossFree = append(s.LossFree, best)
+	return err
+}
+
+// search finds a program's highest rate, with a share of a CPU.
+func (r *receiving) search(ctx context.Context, b *sinkBench, s *sinkRates, most float64) (best float64, err error) {
+	thief, err := steal(receiveCPU, r.Share)
+	if err != nil {
+		return 0, err
+	}
+	defer thief.end()
+	low, high := float64(leastRate), most
+	if len(s.LossFree) > 0 { // it will be near what it was
+		const near = 1.3
+		last := max(leastRate, s.LossFree[len(s.LossFree)-1])
+		low, high = last/near, min(most, last*near)
+	}
+	if best, err = r.between(ctx, b, s, low, high); best > 0 || err != nil || low <= leastRate {
+		return best, err
+	}
+	return r.between(ctx, b, s, leastRate, low)
+}
+
+// between finds a program's highest rate between two, whose ratio it halves again and again. It is 0 if it keeps none.
+func (r *receiving) between(ctx context.Context, b *sinkBench, s *sinkRates, low, high float64) (best float64, err error) {
+	for high/low > precision {
+		rate := math.Sqrt(low * high)
+		reached, err := r.keeps(ctx, b, s, rate)
+		if err != nil {
+			return 0, err
+		}
+		if reached == 0 {
+			high = rate
+			continue
+		}
+		best, low = max(best, reached), rate
+		if s.Limit = reached < rate*enough; s.Limit {
+			break
+		}
+	}
+	return best, nil
+}
+
+// keeps returns the rate that the sender reached when it tried one, or 0 if the program lost copies at every try.
+func (r *receiving) keeps(ctx context.Context, b *sinkBench, s *sinkRates, rate float64) (float64, error) {
+	for range receiveTries {
+		t, err := s.try(ctx, b, rate, r.sendTime)
+		if err != nil {
+			return 0, err
+		}
+		if t.received == t.copies {
+			return t.rate, nil
+		}
+	}
+	return 0, nil
+}
+
+// trial is what came of sending to a program.
+type trial struct {
+	sending
+	received int
+	program  time.Duration // the CPU time that it took
+}
+
+// try sends at a rate to the program.
+func (s *sinkRates) try(ctx context.Context, b *sinkBench, rate float64, long time.Duration) (t trial, err error) {
+	if !s.own {
+		port, err := holdPort(b.sink.Name)
+		if err != nil {
+			return t, err
+		}
+		defer unix.Close(port)
+	}
+	p, err := b.sink.Start(s.command(filepath.Join(b.dir, "received"))...)
+	if err != nil {
+		return t, err
 	}
 	start, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if err := p.WaitOutput(start, p.Stderr, s.ready); err != nil {
-		return 0, false, err
+		return t, err
 	}
-	sent, reached, err := b.sender.send(rate, long)
-	if err != nil {
-		return 0, false, err
+	before := processTime(p.Pid())
+	if t.sending, err = b.sender.send(rate, long); err != nil {
+		return t, err
 	}
-	time.Sleep(behind)
+	time.Sleep(s.late)
+	t.program = processTime(p.Pid()) - before
 	result, err := p.Stop(ctx, syscall.SIGINT)
 	if err == nil {
 		err = result.Err()
 	}
 	if err != nil {
-		return 0, false, err
+		return t, err
 	}
 	m := s.received.FindStringSubmatch(result.Stderr + result.Stdout)
 	if m == nil {
-		return 0, false, fmt.Errorf("it does not say what it received: %s", result.Stderr)
+		return t, fmt.Errorf("it does not say what it received: %s", result.Stderr)
 	}
-	got, err := strconv.Atoi(m[1])
-	return reached, got == sent, err
+	t.received, err = strconv.Atoi(m[1])
+	return t, err
 }
 
+// holdPort takes the port for a program that does not, with a socket that discards all, as dpctl's own does: or else the kernel
+// would answer each copy with an error.
+func holdPort(namespace string) (fd int, err error) {
+	err = inNamespace(namespace, func() error {
+		if fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
+			return os.NewSyscallError("socket", err)
+		}
+		none := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}}
+		program := unix.SockFprog{Len: uint16(len(none)), Filter: &none[0]}
+		return errors.Join(
+			os.NewSyscallError("setsockopt", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program)),
+			os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrInet6{Port: sinkPort})))
+	})
+	return fd, err
+}
+
+// command starts the program on its CPU.
 func (s *sinkRates) command(file string) []string {
-	argv := make([]string, len(s.argv))
+	argv := []string{"taskset", "-c", strconv.Itoa(receiveCPU)}
 	self, _ := os.Executable() // in the folder of the built programs
-	for i, arg := range s.argv {
+	for _, arg := range s.argv {
 		arg = strings.Replace(arg, "FILE", file, 1)
-		argv[i] = strings.Replace(arg, "DPCTL", filepath.Join(filepath.Dir(self), "dpctl"), 1)
+		argv = append(argv, strings.Replace(arg, "DPCTL", filepath.Join(filepath.Dir(self), "dpctl"), 1))
 	}
 	return argv
 }
 
-func (r *receiving) table(w io.Writer) error {
-	fmt.Fprintf(w, "the most copies of %d bytes that a sink's program takes without a loss; thousands per second\n\n", r.FrameSize)
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "PROGRAM\tLOSS-FREE\tLIMITED BY")
-	for _, s := range r.Receivers {
-		limit := "loss"
-		if s.Limit {
-			limit = "sender"
+// rate makes the ratios of what was measured.
+func (c *sinkCase) rate() {
+	rate, cost := 0.0, math.Inf(1)
+	for i, s := range c.Receivers {
+		s.Median, s.MedianCPU = median(s.LossFree), median(s.CPU)
+		if i > 0 {
+			rate, cost = max(rate, s.Median), min(cost, s.MedianCPU)
 		}
-		fmt.Fprintf(table, "%s\t%.0f\t%s\n", s.Name, s.LossFree/1000, limit)
 	}
-	if err := table.Flush(); err != nil {
-		return err
+	dpctl := c.Receivers[0]
+	if rate > 0 {
+		c.Ratio = dpctl.Median / rate
 	}
-	_, err := fmt.Fprintf(w, "\ndpctl: %.2f of the better one; the goal is %.1f\n", r.Ratio, receiveGoal)
-	return err
+	if dpctl.MedianCPU > 0 {
+		c.CPURatio = cost / dpctl.MedianCPU
+	}
 }
 
-// check does not hold the ratio against its goal: where the programs and the sender share few CPUs, the sender is the limit.
+func (r *receiving) table(w io.Writer) error {
+	fmt.Fprintf(w, "copies at the sink: the most per second without a loss, by programs that have %.0f%% of a CPU and buffers of %d MiB;\n"+
+		"the CPU time of the program for each; and what is lost with a whole CPU when all is sent that can be\n", 100*r.Share, r.Buffer)
+	for _, c := range r.Cases {
+		fmt.Fprintf(w, "\nframes of %d bytes, copies of %d; %.0f thousand per second can be sent\n\n", c.FrameSize,
+			c.FrameSize+capture.HeaderLen, c.SendRate/1000)
+		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(table, "PROGRAM\tTHOUSANDS/S\tLIMITED BY\tNS A COPY\tLOST")
+		for _, s := range c.Receivers {
+			limit := "loss"
+			if s.Limit {
+				limit = "sender"
+			}
+			fmt.Fprintf(table, "%s\t%.0f\t%s\t%.0f\t%.1f%%\n", s.Name, s.Median/1000, limit, s.MedianCPU, 100*s.Lost)
+		}
+		if err := table.Flush(); err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "\ndpctl: %.2f of the better one's rate, which takes %.2f of its CPU time; the goal is %.1f\n", c.Ratio, c.CPURatio,
+			receiveGoal)
+	}
+	return nil
+}
+
+// check does not hold the ratios against their goal: other things that run on the machine move them.
 func (r *receiving) check() error { return nil }

@@ -13,50 +13,62 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// segments is how many copies one system call sends: the kernel cuts a long datagram into them (UDP_SEGMENT), which takes
-// it a fraction of the time that as many calls do.
-const segments = 64
+const (
+	// segments is how many copies one system call sends at most: the kernel cuts a long datagram into them (UDP_SEGMENT),
+	// which takes it a fraction of the time that as many calls do.
+	segments = 64
+	// maxDatagram is the longest datagram that it cuts.
+	maxDatagram = 65000
+	// senders is how many interfaces the copies seem to be from: the kernel gives each socket a flow label.
+	senders = 4
+)
 
 // sender sends copies from a namespace.
 type sender struct {
-	fd      int
+	fds     [senders]int
+	next    int // whose turn it is
 	data    []byte
 	control []byte
+	batch   int
 }
 
-// newSender opens a UDP socket in a namespace, towards an address. It stays there, wherever it is used.
-func newSender(namespace string, to netip.AddrPort) (*sender, error) {
+// inNamespace does something on a thread that is in a namespace. Sockets that are opened there stay there.
+func inNamespace(namespace string, do func() error) error {
 	runtime.LockOSThread() // and never unlocked if the way back fails: the thread then ends with its goroutine
 	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer unix.Close(home)
 	there, err := unix.Open("/run/netns/"+namespace, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer unix.Close(there)
 	if err := unix.Setns(there, unix.CLONE_NEWNET); err != nil {
-		return nil, err
+		return err
 	}
-	s, err := openSender(to)
+	err = do()
 	if back := unix.Setns(home, unix.CLONE_NEWNET); back != nil {
-		return nil, errors.Join(err, back)
+		return errors.Join(err, back)
 	}
 	runtime.UnlockOSThread()
-	return s, err
+	return err
 }
 
-func openSender(to netip.AddrPort) (*sender, error) {
-	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
-	}
-	s := &sender{fd: fd, data: make([]byte, segments*guestFrameLen), control: segmentation(guestFrameLen)}
-	if err := unix.Connect(fd, &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}); err != nil {
-		s.close()
-		return nil, os.NewSyscallError("connect", err)
+// newSender opens sockets for copies of frames of this size, towards an address.
+func newSender(to netip.AddrPort, frameSize int) (*sender, error) {
+	s := &sender{batch: min(segments, maxDatagram/frameSize), control: segmentation(uint16(frameSize))}
+	s.data = make([]byte, s.batch*frameSize)
+	for i := range s.fds {
+		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return nil, os.NewSyscallError("socket", err)
+		}
+		s.fds[i] = fd
+		if err := unix.Connect(fd, &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}); err != nil {
+			return nil, os.NewSyscallError("connect", err)
+		}
 	}
 	return s, nil
 }
@@ -71,22 +83,43 @@ func segmentation(size uint16) []byte {
 	return b
 }
 
-// send sends at a rate, or as fast as it can if that is less. It returns how many copies it sent, and the rate it reached.
-func (s *sender) send(rate float64, long time.Duration) (sent int, reached float64, err error) {
+// sending is what a sender has done.
+type sending struct {
+	copies int
+	rate   float64       // per second
+	cpu    time.Duration // what it took, the way through the receiver's kernel included
+}
+
+// send sends at a rate, or as fast as it can if that is less, on the first CPU.
+func (s *sender) send(rate float64, long time.Duration) (sending, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	back, err := pin(sendCPU)
+	if err != nil {
+		return sending{}, err
+	}
+	defer back()
+	cpu := threadTime()
 	start := time.Now()
+	sent := 0
 	for time.Since(start) < long {
 		if float64(sent) > rate*time.Since(start).Seconds() {
 			continue // a sleep would be too long
 		}
-		_, err := unix.SendmsgN(s.fd, s.data, s.control, nil, 0)
+		s.next = (s.next + 1) % senders
+		_, err := unix.SendmsgN(s.fds[s.next], s.data, s.control, nil, 0)
 		switch {
 		case err == nil:
-			sent += segments
+			sent += s.batch
 		case !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNREFUSED):
-			return sent, 0, os.NewSyscallError("sendmsg", err)
+			return sending{}, os.NewSyscallError("sendmsg", err)
 		}
 	}
-	return sent, float64(sent) / time.Since(start).Seconds(), nil
+	return sending{copies: sent, rate: float64(sent) / time.Since(start).Seconds(), cpu: threadTime() - cpu}, nil
 }
 
-func (s *sender) close() { _ = unix.Close(s.fd) } // nothing is unsaved in it
+func (s *sender) close() {
+	for _, fd := range s.fds {
+		_ = unix.Close(fd) // nothing is unsaved in it
+	}
+}
