@@ -82,6 +82,8 @@ var (
 	captureInterfs  = gauge("capture_interfaces", "Interfaces that a capture copies.", "session")
 	captureCopied   = counter("capture_copied_packets_total", "Packets that were copied.", "session", "interface", "direction", "port")
 	captureCopiedBy = counter("capture_copied_bytes_total", "Bytes of the packets that were copied.", "session", "interface", "direction", "port")
+	captureRule     = counter("capture_rule_packets_total", "Packets that a rule of a filter has matched.", ruleLabels...)
+	captureRuleBy   = counter("capture_rule_bytes_total", "Bytes of the packets that a rule of a filter has matched.", ruleLabels...)
 )
 
 // Collector reads the sources at each scrape. It is an unchecked prometheus.Collector.
@@ -155,6 +157,9 @@ func (c *Collector) collectFlows(out sink) {
 	}
 }
 
+// ruleLabels tell a filter's rules apart: each has a number, and either samples packets or lets them pass.
+var ruleLabels = []string{"session", "interface", "direction", "port", "rule", "action", "pattern"}
+
 func (c *Collector) collectCaptures(out sink) {
 	sessions := c.sources.Captures()
 	out.send(captures, float64(len(sessions)))
@@ -163,6 +168,15 @@ func (c *Collector) collectCaptures(out sink) {
 		for _, i := range s.Interfaces {
 			out.send(captureCopied, float64(i.Packets), s.Name, i.String(), string(i.Direction), i.Port)
 			out.send(captureCopiedBy, float64(i.Bytes), s.Name, i.String(), string(i.Direction), i.Port)
+			for n, r := range i.Rules {
+				action := "pass"
+				if r.Sample {
+					action = "sample"
+				}
+				labels := []string{s.Name, i.String(), string(i.Direction), i.Port, strconv.Itoa(n + 1), action, r.Pattern}
+				out.send(captureRule, float64(r.Packets), labels...)
+				out.send(captureRuleBy, float64(r.Bytes), labels...)
+			}
 		}
 	}
 }

@@ -49,7 +49,8 @@ func sources() Sources {
 		Interfaces: func() int { return 19 },
 		Routes:     func() int { return 20 },
 		Captures: func() []capture.Session {
-			point := capture.SessionInterface{Target: capture.Target{VF: "vm-1"}, Direction: capture.RX, Port: "vf", Packets: 21, Bytes: 22}
+			point := capture.SessionInterface{Target: capture.Target{VF: "vm-1"}, Direction: capture.RX, Port: "vf", Packets: 21, Bytes: 22,
+				Rules: []capture.SessionRule{{Pattern: "eth / end", Packets: 23, Bytes: 24}, {Pattern: "eth / end", Sample: true, Packets: 25}}}
 			return []capture.Session{{Name: "default", Interfaces: []capture.SessionInterface{point}}}
 		},
 	}
@@ -148,6 +149,11 @@ func TestScrape(t *testing.T) {
 			copied := []string{"direction", "rx", "interface", "vm-1", "port", "vf", "session", "default"}
 			assert.InDelta(t, 21, value(t, f, "dpservice_capture_copied_packets_total", copied...), 0)
 			assert.InDelta(t, 22, value(t, f, "dpservice_capture_copied_bytes_total", copied...), 0)
+			rule := []string{"action", "pass", "direction", "rx", "interface", "vm-1", "pattern", "eth / end", "port", "vf", "rule", "1", "session", "default"}
+			assert.InDelta(t, 23, value(t, f, "dpservice_capture_rule_packets_total", rule...), 0)
+			assert.InDelta(t, 24, value(t, f, "dpservice_capture_rule_bytes_total", rule...), 0)
+			rule[1], rule[11] = "sample", "2"
+			assert.InDelta(t, 25, value(t, f, "dpservice_capture_rule_packets_total", rule...), 0)
 			assert.Positive(t, value(t, f, "process_resident_memory_bytes"))
 			assert.Positive(t, value(t, f, "go_goroutines"))
 			assert.Equal(t, dto.MetricType_COUNTER, f["dpservice_graph_node_packets_total"].GetType())
