@@ -22,8 +22,6 @@ const DefaultBuffer = 128 << 20
 const (
 	// idle is how long a read waits for a first copy, and so how late an end is noticed at most.
 	idle = 100 * time.Millisecond
-	// gather is how long after a first copy reading begins: to be woken up costs as much as to take a thousand copies.
-	gather = 25 * time.Millisecond
 	// drainTime bounds how long reading goes on at the end, when senders do not stop.
 	drainTime = time.Second
 
@@ -106,7 +104,7 @@ func Run(ctx context.Context, c Config) (Counters, error) {
 
 // source is where datagrams come from.
 type source interface {
-	// wait waits until something can be read, or the time is over.
+	// wait waits until something can be read, and then for more, or until the time is over.
 	wait(timeout time.Duration) error
 	// next gets a datagram, which stays until the next call. It is false if none is there.
 	next(d *datagram) (bool, error)
@@ -160,7 +158,6 @@ func (r *receiver) run(ctx context.Context) error {
 		if err := r.source.wait(idle); err != nil {
 			return err
 		}
-		time.Sleep(gather)
 		if err := r.drain(idle); err != nil {
 			return err
 		}

@@ -17,7 +17,10 @@ const (
 	// blockLen is how much is read at a time: more than the longest datagram, and less than a CPU's cache.
 	blockLen = 1 << 18
 	// retireAfter is how many milliseconds the kernel keeps a block that is not full.
-	retireAfter = 5
+	retireAfter = 10
+	// leastGather and mostGather bound how long after a first copy reading begins: to be woken up costs as much as to take a
+	// thousand copies. How long that may be depends on how fast the ring fills: from one 64th to one 16th of it is good.
+	leastGather, mostGather = time.Millisecond, 25 * time.Millisecond
 
 	ipv6Len = 40
 	udpLen  = 8
@@ -35,6 +38,8 @@ type ring struct {
 	left    uint32 // packets in it
 	rest    []byte // of it, from the next one on
 	lost    uint32
+	turned  int // blocks that were read since the last wait
+	gather  time.Duration
 }
 
 // openRing opens a ring for the datagrams to a socket's address. The socket is the ring's from then on.
@@ -43,7 +48,7 @@ func openRing(s *socket, at netip.AddrPort, buffer int) (*ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening a packet socket: %w", err)
 	}
-	r := &ring{socket: s, fd: fd, blocks: max(2, buffer/blockLen)}
+	r := &ring{socket: s, fd: fd, blocks: max(2, buffer/blockLen), gather: leastGather}
 	if err := r.setUp(at); err != nil {
 		r.closeRing()
 		return nil, err
@@ -142,7 +147,18 @@ func (r *ring) closeRing() {
 	_ = unix.Close(r.fd)
 }
 
-func (r *ring) wait(timeout time.Duration) error { return poll(r.fd, timeout) }
+func (r *ring) wait(timeout time.Duration) error {
+	switch {
+	case r.turned > r.blocks/16:
+		r.gather = max(r.gather/2, leastGather)
+	case r.turned <= r.blocks/64:
+		r.gather = min(r.gather*2, mostGather)
+	}
+	r.turned = 0
+	err := poll(r.fd, timeout)
+	time.Sleep(r.gather)
+	return err
+}
 
 // header is the head of the block that is read.
 func (r *ring) header() *unix.TpacketHdrV1 {
@@ -175,6 +191,7 @@ func (r *ring) turn() bool {
 		return false
 	}
 	r.ours, r.left = true, h.Num_pkts
+	r.turned++
 	r.rest = r.memory[r.block*blockLen:][:blockLen][h.Offset_to_first_pkt:]
 	return r.left > 0
 }

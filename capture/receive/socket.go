@@ -23,6 +23,8 @@ const (
 	slotLen = 16384 + 192
 	// accounted is how much more the kernel reckons for what it holds than the datagrams are long: about 1 KiB for a small one.
 	accounted = 4
+	// gather is how long after a first copy reading begins: so that busy senders do not have to wake the reader for each.
+	gather = time.Millisecond
 
 	ipv6FlowInfo = 11 // IPV6_FLOWINFO
 	soMemInfo    = 55 // SO_MEMINFO
@@ -117,7 +119,11 @@ func (s *socket) buffered() int { return s.buffer }
 
 func (s *socket) settle() {} // what has arrived can be read
 
-func (s *socket) wait(timeout time.Duration) error { return poll(s.fd, timeout) }
+func (s *socket) wait(timeout time.Duration) error {
+	err := poll(s.fd, timeout)
+	time.Sleep(gather)
+	return err
+}
 
 // poll waits until something can be read, or the time is over.
 func poll(fd int, timeout time.Duration) error {

@@ -47,7 +47,7 @@ type thief struct {
 }
 
 // thiefPeriod is short, so that what waits for the CPU needs little room.
-const thiefPeriod = 5 * time.Millisecond
+const thiefPeriod = 10 * time.Millisecond
 
 // steal begins to take a CPU's time.
 func steal(cpu int, leave float64) (*thief, error) {

@@ -47,6 +47,7 @@ type receiving struct {
 	Buffer int         `json:"buffer_mib"`
 	Cases  []*sinkCase `json:"cases"`
 
+	dir         string // where files are written
 	repetitions int
 	sendTime    time.Duration // how long a rate has to be kept
 }
@@ -81,8 +82,8 @@ type sinkRates struct {
 	own      bool           // it has the port itself, so that nobody else need
 }
 
-func newReceiving(repetitions int, sendTime time.Duration, share float64, buffer int, sizes []int) *receiving {
-	r := &receiving{Share: share, Buffer: buffer, repetitions: repetitions, sendTime: sendTime}
+func newReceiving(dir string, repetitions int, sendTime time.Duration, share float64, buffer int, sizes []int) *receiving {
+	r := &receiving{Share: share, Buffer: buffer, dir: dir, repetitions: repetitions, sendTime: sendTime}
 	for _, size := range sizes {
 		const fcs = 4
 		r.Cases = append(r.Cases, &sinkCase{FrameSize: size - fcs, Receivers: sinkPrograms(buffer)})
@@ -122,7 +123,7 @@ func (r *receiving) measure(ctx context.Context) (err error) {
 	}
 	b := &sinkBench{lab: lab}
 	defer func() { err = errors.Join(err, lab.Close()) }()
-	if err := b.build(); err != nil {
+	if err := b.build(r.dir); err != nil {
 		return err
 	}
 	defer os.RemoveAll(b.dir)
@@ -134,8 +135,9 @@ func (r *receiving) measure(ctx context.Context) (err error) {
 	return nil
 }
 
-func (b *sinkBench) build() (err error) {
-	if b.dir, err = os.MkdirTemp("/dev/shm", "dpservice-bench"); err != nil {
+// build makes the namespaces, and a folder below dir.
+func (b *sinkBench) build(dir string) (err error) {
+	if b.dir, err = os.MkdirTemp(dir, "dpservice-bench"); err != nil {
 		return err
 	}
 	if b.from, err = b.lab.Namespace("from"); err != nil {
