@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strconv"
 	"strings"
@@ -36,6 +37,7 @@ const (
 type extcapFlags struct {
 	interfaces, dlts, form, capture     bool
 	version, iface, fifo, captureFilter string
+	guard                               string // ours: what a guardian guards
 	sink, encap, filter                 string
 	udpSrcPort, udpDstPort              uint16
 	packets                             uint64
@@ -55,7 +57,7 @@ sink, and stops it when it is stopped, or when the program that shows it has end
 		Args:               cobra.NoArgs,
 		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true}, // of a later Wireshark
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !f.interfaces && !f.dlts && !f.form && !f.capture && f.captureFilter == "" {
+			if !f.interfaces && !f.dlts && !f.form && !f.capture && f.captureFilter == "" && f.guard == "" {
 				return errors.New("this is for Wireshark to run: see make install-extcap")
 			}
 			if err := a.extcap(cmd.Context(), &f, cmd.OutOrStdout()); err != nil {
@@ -81,6 +83,8 @@ sink, and stops it when it is stopped, or when the program that shows it has end
 	flags.Uint64Var(&f.packets, "packets", 0, "end after so many packets")
 	flags.DurationVar(&f.duration, "duration", 0, "end after this time, for example 30s")
 	flags.Lookup("extcap-version").NoOptDefVal = "unknown"
+	flags.StringVar(&f.guard, "guard", "", "stop this capture when stdin ends")
+	_ = flags.MarkHidden("guard") // which is there
 	return cmd
 }
 
@@ -101,6 +105,8 @@ func (a *app) extcap(ctx context.Context, f *extcapFlags, w io.Writer) error {
 		return err
 	case f.capture:
 		return a.extcapCapture(ctx, f)
+	case f.guard != "":
+		return a.guardCapture(f.guard, os.Stdin)
 	}
 	return nil // a capture filter to be checked: the NIC is asked when the capture starts
 }
@@ -165,6 +171,11 @@ func (a *app) extcapCapture(ctx context.Context, f *extcapFlags) (err error) {
 	s := &extcapSession{app: a, parent: os.Getppid(), params: extcapParams(f, target, sink)}
 	ctx, s.end = context.WithCancelCause(ctx)
 	defer s.end(nil)
+	guarded, err := a.startGuardian(s.params.Name)
+	if err != nil {
+		return err
+	}
+	defer guarded.Close()
 	known := &directory{app: a}
 	_, err = receive.Run(ctx, receive.Config{
 		Listen:   netip.AddrPortFrom(sink, f.udpDstPort),
@@ -310,12 +321,45 @@ func (s *extcapSession) stop() error {
 	if !s.started {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.app.timeout)
+	return s.app.stopIfThere(s.params.Name)
+}
+
+// stopIfThere stops a capture, unless somebody else has done so.
+func (a *app) stopIfThere(name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), a.timeout)
 	defer cancel()
-	_, err := client.Call[api.CaptureStopResult](ctx, s.app.socket, api.MethodCaptureStop, api.CaptureStopParams{Name: s.params.Name})
+	_, err := client.Call[api.CaptureStopResult](ctx, a.socket, api.MethodCaptureStop, api.CaptureStopParams{Name: name})
 	var refused *client.Error
 	if errors.As(err, &refused) && (refused.Code == api.CodeNotActive || refused.Code == api.CodeNotFound) {
-		return nil // somebody else has stopped it
+		return nil
 	}
 	return err
+}
+
+// startGuardian starts a process that stops a capture when this one has ended, however it did. The end is what closes the
+// returned pipe.
+func (a *app) startGuardian(name string) (io.Closer, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	guardian := exec.Command(self, "--socket", a.socket, "extcap", "--guard", name)
+	guardian.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a signal to all of our group does not reach it
+	pipe, err := guardian.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := guardian.Start(); err != nil {
+		return nil, fmt.Errorf("starting the guardian of the capture: %w", err)
+	}
+	return pipe, nil
+}
+
+// guardCapture waits until whoever captures has ended.
+func (a *app) guardCapture(name string, end io.Reader) error {
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	if _, err := io.Copy(io.Discard, end); err != nil {
+		return err
+	}
+	return a.stopIfThere(name)
 }
