@@ -275,7 +275,7 @@ func (d *demo) stopDaemon() error {
 
 // dpctl runs dpctl and shows what it prints.
 func (d *demo) dpctl(args ...string) error {
-	command("dpctl --socket %s %s", d.daemon.Socket, strings.Join(args, " "))
+	command("dpctl --socket %s %s", d.daemon.Socket, strings.Join(quoted(args), " "))
 	r, err := d.daemon.Dpctl(d.ctx, args...)
 	if err != nil {
 		return err

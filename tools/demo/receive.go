@@ -2,9 +2,12 @@
 
 package main
 
-// receiveVXLAN captures once more, with dpctl at the sink and in VXLAN: the file has the VMs' names and frames at once.
+import "fmt"
+
+// receiveVXLAN captures once more, with a filter in the NIC, dpctl at the sink, and in VXLAN: the file has the VMs' names and frames
+// at once.
 func (d *demo) receiveVXLAN() error {
-	heading("The same in VXLAN, with dpctl at the sink: a pcapng file with the VMs' names, and no headers to strip")
+	heading("Only the pings, in VXLAN, with dpctl at the sink: a pcapng file with the VMs' names, and no headers to strip")
 	file := d.net.Path("vxlan.pcapng")
 	argv := []string{d.daemon.DpctlPath(), "--socket", d.daemon.Socket, "capture", "receive", "--encap=vxlan", "-w", file, "--packets=100"}
 	command("%s &", d.net.Sink.CommandLine(argv...))
@@ -16,7 +19,7 @@ func (d *demo) receiveVXLAN() error {
 		return err
 	}
 	if err := d.dpctl("capture", "start", "--sink-node-ip="+d.net.SinkIP.String(), "--udp-src-port=3000", "--encap=vxlan",
-		"--vf="+d.vm1.ID+","+d.vm2.ID); err != nil {
+		"--vf="+d.vm1.ID+","+d.vm2.ID, fmt.Sprintf("--filter=icmp6 and host %s", d.vm2.IPv6)); err != nil {
 		return err
 	}
 	r, err := p.Wait(d.ctx)
@@ -27,9 +30,15 @@ func (d *demo) receiveVXLAN() error {
 	if err := r.Err(); err != nil {
 		return err
 	}
+	if err := d.dpctl("capture", "status"); err != nil {
+		return err
+	}
 	if err := d.dpctl("capture", "stop"); err != nil {
 		return err
 	}
-	return d.show("tshark", "-n", "-r", file, "-c", "8", "-T", "fields", "-E", "header=y", "-E", "occurrence=f",
-		"-e", "frame.interface_name", "-e", "frame.time_relative", "-e", "frame.len", "-e", "_ws.col.Info")
+	if err := d.show("tshark", "-n", "-r", file, "-c", "8", "-T", "fields", "-E", "header=y", "-E", "occurrence=f",
+		"-e", "frame.interface_name", "-e", "frame.time_relative", "-e", "frame.len", "-e", "_ws.col.Info"); err != nil {
+		return err
+	}
+	return d.show("capinfos", "-c", "-E", "-I", file)
 }
