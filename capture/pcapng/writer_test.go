@@ -5,7 +5,11 @@ package pcapng_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -96,5 +100,31 @@ func FuzzText(f *testing.F) {
 		data, _, err := r.ReadPacketData()
 		require.NoError(t, err)
 		assert.Equal(t, name[:min(len(name), pcapng.MaxPacket)], string(data))
+	})
+}
+
+// Whatever packets and counters are written, Wireshark's capinfos reads as many.
+func FuzzCapinfos(f *testing.F) {
+	f.Add("vm-1", int64(1_700_000_000_123_456_789), []byte("\x03abc\x00\x05hello"), uint64(3), uint16(7))
+	f.Add("\x00\xff", int64(-1), []byte("\xff\x01"), ^uint64(0), uint16(0xffff))
+	f.Fuzz(func(t *testing.T, name string, at int64, packets []byte, counter uint64, cut uint16) {
+		file := filepath.Join(t.TempDir(), "test.pcapng")
+		out, err := os.Create(file)
+		require.NoError(t, err)
+		defer out.Close()
+		w := pcapng.NewWriter(out, pcapng.Section{Comment: name})
+		numbers := []int{w.AddInterface(pcapng.Interface{Name: name}), w.AddInterface(pcapng.Interface{Description: name})}
+		written := 0
+		for rest := packets; len(rest) > 0; written++ { // each one after its length
+			length := min(int(rest[0]), len(rest)-1)
+			require.NoError(t, w.Packet(numbers[written%2], at, rest[1:1+length], length+int(cut)))
+			rest = rest[1+length:]
+		}
+		w.Statistics(numbers[0], pcapng.Statistics{Start: time.Unix(0, at), End: time.Unix(0, at), Received: counter, Dropped: counter})
+		require.NoError(t, w.Flush())
+		info, err := exec.CommandContext(t.Context(), "capinfos", "-M", "-c", "-I", file).CombinedOutput()
+		require.NoError(t, err, string(info))
+		assert.Regexp(t, fmt.Sprintf(`Number of packets: +%d\n`, written), string(info))
+		assert.Regexp(t, `Number of interfaces in file: 2\n`, string(info))
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -349,5 +350,57 @@ func FuzzDatagram(f *testing.F) {
 		assert.Len(t, d.data, d.length)
 		assert.LessOrEqual(t, d.length, max(0, len(data)-ipv6Len-udpLen))
 		assert.Less(t, d.sender.Label, uint32(1<<20))
+	})
+}
+
+// wire is a source of packets as they are on the wire, from their IPv6 headers on.
+type wire struct {
+	source
+	packets [][]byte
+}
+
+func (w *wire) drops() uint32 { return 0 }
+
+func (w *wire) next(d *datagram) (bool, error) {
+	if len(w.packets) == 0 {
+		return false, nil
+	}
+	d.parse(w.packets[0])
+	w.packets = w.packets[1:]
+	return true, nil
+}
+
+// Anybody can send to the port: every packet is written or counted as malformed, and the file can be read.
+func FuzzHostileWire(f *testing.F) {
+	copyOf := func(label byte, data string) []byte {
+		b := make([]byte, ipv6Len+udpLen, ipv6Len+udpLen+len(data))
+		b[3], b[5], b[ipv6Len+5] = label, byte(udpLen+len(data)), byte(udpLen+len(data))
+		return append(b, data...)
+	}
+	f.Add(copyOf(7, "frame"), copyOf(0, "another"), false, uint16(3))
+	f.Add(copyOf(7, "\x08\x00\x00\x00\x00\x01\x00\x00frame"), copyOf(1, "\x00"), true, uint16(300))
+	f.Fuzz(func(t *testing.T, first, second []byte, vxlan bool, times uint16) {
+		var packets [][]byte
+		for n := range times % 1000 {
+			p := bytes.Clone(first)
+			if len(p) > 9 { // another sender each time
+				binary.BigEndian.PutUint16(p[8:], n)
+			}
+			packets = append(packets, p, second)
+		}
+		file := filepath.Join(t.TempDir(), "test.pcapng")
+		c := Config{VXLAN: vxlan, Output: Output{Path: file, RotateSize: 1 << 30}}
+		r := &receiver{config: c, source: &wire{packets: packets}, left: math.MaxUint64}
+		var err error
+		r.files, err = openFiles(c, r.dropped)
+		require.NoError(t, err)
+		require.NoError(t, r.drain(timeout))
+		require.NoError(t, r.files.close())
+		r.count()
+		require.EqualValues(t, len(packets), r.counters.Packets+r.counters.Malformed)
+		assert.LessOrEqual(t, r.counters.Senders, MaxSenders)
+		written, interfaces := read(t, r.files.names[0])
+		require.Len(t, written, int(r.counters.Packets))
+		assert.LessOrEqual(t, len(interfaces), MaxSenders+1)
 	})
 }

@@ -40,7 +40,7 @@ func parseNames(texts []string) (map[receive.Sender]string, error) {
 		label := key
 		if node, rest, found := strings.Cut(key, "/"); found {
 			addr, err := netip.ParseAddr(node)
-			if err != nil {
+			if err != nil || !addr.Is6() || addr.Is4In6() {
 				return nil, fmt.Errorf("--name: %q is not an IPv6 address", node)
 			}
 			s.Node, label = addr, rest

@@ -221,3 +221,65 @@ func TestExtcapRefused(t *testing.T) {
 		assert.Contains(t, r.stderr, "no")
 	}
 }
+
+// Whatever Wireshark of whatever version puts on the command line, an extcap that does not capture answers or says what is wrong.
+func FuzzExtcapArguments(f *testing.F) {
+	f.Add("--extcap-interfaces\x00--extcap-version=4.2")
+	f.Add("--extcap-config\x00--extcap-interface\x00dpservice-vf-vm-1\x00--extcap-reload-option\x00filter")
+	f.Add("--extcap-capture-filter\x00tcp port 443\x00--extcap-interface=dpservice-pf0\x00--udp-dst-port=70000")
+	f.Fuzz(func(t *testing.T, line string) {
+		args := strings.Split(line, "\x00")
+		for _, arg := range args {
+			if strings.HasPrefix(arg, "--capture") || strings.HasPrefix(arg, "--socket") || strings.HasPrefix(arg, "--guard") {
+				return // these reach beyond this process
+			}
+		}
+		var out bytes.Buffer
+		root := newRoot()
+		root.SetArgs(append([]string{"extcap"}, args...))
+		root.SetOut(&out)
+		root.SetErr(&out)
+		if err := root.ExecuteContext(t.Context()); err != nil {
+			assert.NotEmpty(t, err.Error())
+		}
+	})
+}
+
+// An interface's name is one that is listed, or an error that has it.
+func FuzzExtcapTarget(f *testing.F) {
+	f.Add("dpservice-vf-vm-1")
+	f.Add("dpservice-pf0")
+	f.Add("dpservice-pf-1")
+	f.Fuzz(func(t *testing.T, name string) {
+		target, err := extcapTarget(name)
+		switch {
+		case err != nil:
+			assert.Contains(t, err.Error(), fmt.Sprintf("%q", name))
+		case target.PF != nil:
+			assert.Contains(t, name, extcapPF)
+		default:
+			assert.Equal(t, name, extcapVF+target.VF)
+		}
+	})
+}
+
+// A name for a label is taken as it is given, or refused.
+func FuzzNames(f *testing.F) {
+	f.Add("7=vm-1")
+	f.Add("fc00:1::1/7=vm-1")
+	f.Add("/=")
+	f.Add("10.0.0.1/7=vm-1")
+	f.Fuzz(func(t *testing.T, text string) {
+		names, err := parseNames([]string{text})
+		if err != nil {
+			return
+		}
+		require.Len(t, names, 1)
+		for sender, name := range names {
+			assert.NotEmpty(t, name)
+			assert.True(t, strings.HasSuffix(text, "="+name))
+			assert.NotZero(t, sender.Label)
+			assert.True(t, !sender.Node.IsValid() || sender.Node.Is6())
+		}
+	})
+}
