@@ -19,7 +19,7 @@ const (
 	// retireAfter is how many milliseconds the kernel keeps a block that is not full.
 	retireAfter = 10
 	// leastGather and mostGather bound how long after a first copy reading begins: to be woken up costs as much as to take a
-	// thousand copies. How long that may be depends on how fast the ring fills: from one 64th to one 16th of it is good.
+	// thousand copies. How long that may be depends on how fast the ring fills: from an eighth to a quarter of it is good.
 	leastGather, mostGather = time.Millisecond, 25 * time.Millisecond
 
 	ipv6Len = 40
@@ -149,9 +149,9 @@ func (r *ring) closeRing() {
 
 func (r *ring) wait(timeout time.Duration) error {
 	switch {
-	case r.turned > r.blocks/16:
+	case r.turned > r.blocks/4:
 		r.gather = max(r.gather/2, leastGather)
-	case r.turned <= r.blocks/64:
+	case r.turned < r.blocks/8:
 		r.gather = min(r.gather*2, mostGather)
 	}
 	r.turned = 0
