@@ -69,6 +69,15 @@ func (f *fire) startReceived() error {
 	})
 }
 
+// startFiltered starts a capture with a filter, of which some rules let packets pass.
+func (f *fire) startFiltered() error {
+	pf0 := 0
+	return f.invoke(api.MethodCaptureStart, api.CaptureStartParams{
+		SinkNodeIP: f.net.SinkIP.String(), UDPSrcPort: 3000, UDPDstPort: 3010, Filter: "icmp6 and not ip6 host fd00::9 or tcp",
+		Interfaces: []api.CaptureTarget{{VF: "vm-1"}, {PF: &pf0}},
+	})
+}
+
 func (f *fire) stopCapture() error { return f.invoke(api.MethodCaptureStop, nil) }
 
 func (f *fire) deleteInterface() error {
@@ -106,6 +115,13 @@ func (f *fire) received() {
 	f.t.Helper()
 	f.idle()
 	require.NoError(f.t, f.startReceived())
+}
+
+// filtered has all interfaces there, and captures two with a filter.
+func (f *fire) filtered() {
+	f.t.Helper()
+	f.idle()
+	require.NoError(f.t, f.startFiltered())
 }
 
 // settle waits until the NIC forwards the guests' packets: the flows between vm-1 and vm-2, and vm-1 and vm-3, both ways.
@@ -192,6 +208,8 @@ var operations = []operation{
 	{"capture.start, tx, old rules of flows", (*fire).idle, (*fire).startReceived, "destroy", "create", 2, true},
 	{"capture.stop, tx", (*fire).received, (*fire).stopCapture, "destroy", "create", 5, true},
 	{"capture.stop, tx, new rules of flows", (*fire).received, (*fire).stopCapture, "create", "destroy", 2, true},
+	{"capture.start, filtered", (*fire).idle, (*fire).startFiltered, "create", "destroy", 12, true},
+	{"capture.stop, filtered", (*fire).filtered, (*fire).stopCapture, "destroy", "create", 12, true},
 	{"interface.delete", (*fire).idle, (*fire).deleteInterface, "destroy", "destroy", 2, false},
 	{"interface.delete, while captured", (*fire).captured, (*fire).deleteInterface, "destroy", "create", 4, false},
 }
@@ -208,6 +226,14 @@ func TestEveryCallFails(t *testing.T) {
 			test(t)
 		})
 	}
+	run("limit", func(t *testing.T) {
+		noLosses, software := f.losses(), f.softwareLookups()
+		silence := f.talk()
+		f.limitUnderFire()
+		require.Equal(t, software, f.softwareLookups(), "packets of the guests' flows on the software path")
+		silence()
+		noLosses()
+	})
 	for _, op := range operations {
 		run(op.name, func(t *testing.T) {
 			noLosses, software := f.losses(), f.softwareLookups()
@@ -235,6 +261,43 @@ func TestEveryCallFails(t *testing.T) {
 		f.settle()
 	})
 	report.Printf(t, "end to end under fire: fault points tried: %d", f.points)
+}
+
+// limitUnderFire refuses each call that the end of a filtered capture at its limit is made of: the capture goes on and says so,
+// and ends when the NIC agrees.
+func (f *fire) limitUnderFire() {
+	idle, pf0 := f.state(), 0
+	nth := 1
+	for ; ; nth++ {
+		f.refuse(refusal{call: "destroy", nth: nth})
+		require.NoError(f.t, f.invoke(api.MethodCaptureStart, api.CaptureStartParams{
+			Name: "limited", SinkNodeIP: f.net.SinkIP.String(), UDPSrcPort: 3000, UDPDstPort: 3010, Filter: "icmp6 or icmp",
+			Limits:     &api.CaptureLimits{Packets: 20},
+			Interfaces: []api.CaptureTarget{{VF: "vm-1"}, {PF: &pf0}},
+		}))
+		warned := false
+		f.eventually(func() error {
+			status := get[api.CaptureStatusResult](f, api.MethodCaptureStatus, nil)
+			for _, s := range status.Sessions {
+				warned = warned || strings.Contains(strings.Join(s.Warnings, "\n"), "its limit is reached (packets), but it goes on: ")
+			}
+			if status.Active {
+				return errors.New("the capture goes on")
+			}
+			return nil
+		})
+		ended := f.ended("limited")
+		require.Equal(f.t, "packets", ended.EndReason)
+		require.GreaterOrEqual(f.t, ended.Packets, uint64(20))
+		f.becomes(idle, nth)
+		if !f.relent() {
+			break
+		}
+		f.points++
+		require.True(f.t, warned, "refusal %d was not said", nth)
+	}
+	const rules = 6 // at least: two redirects, and two rules of each port
+	require.Greater(f.t, nth, rules)
 }
 
 // newFire starts a daemon that can be told to fail, and guests whose flows are in its NIC.

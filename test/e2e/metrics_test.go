@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"dpservice/test/record"
 	"dpservice/test/topology"
 
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
@@ -54,8 +56,78 @@ func TestMetrics(t *testing.T) {
 	require.NoFileExists(t, socket)
 }
 
+// TestCaptureMetrics compares what Prometheus sees of a filtered capture with what arrives.
+func TestCaptureMetrics(t *testing.T) {
+	ctx, n := newNetwork(t, 2)
+	socket := n.Path("metrics.sock")
+	b := &bench{t: t, ctx: ctx, net: n, vms: n.Guests()}
+	b.daemons = []*topology.Daemon{startDaemon(ctx, t, n.Hypervisors[0], topology.DaemonConfig{Extra: fmt.Sprintf("metrics: \"unix:%s\"\n", socket)})}
+	b.connect()
+	vm1, vm2 := b.vms[0], b.vms[1]
+	b.reach(vm1, vm2.IPv4.String())
+	sink := b.record(n.Sink, "eth0", record.In, sinkFilter)
+	b.dpctl(b.startOn("pings", 3010, "--vf=vm-1", "--filter=icmp and not src host "+vm2.IPv4.String())...)
+	b.startPing(vm1, vm2.IPv4.String(), time.Second).wait()
+	b.startPing(vm1, vm2.IPv6.String(), time.Second).wait()
+
+	families, err := scrapeFamilies(ctx, socket)
+	require.NoError(t, err)
+	s := b.session()
+	copies := b.stopRecording(sink)
+	bytes := 0
+	for _, f := range copies {
+		bytes += len(f.Data) - headerLen
+	}
+	require.Greater(t, len(copies), 50)
+	port := s.Interfaces[0].Port
+	of := map[string]string{"session": "pings", "interface": "vm-1", "port": port}
+	require.InDelta(t, len(copies), metricSum(families["dpservice_capture_copied_packets_total"], of), 0)
+	require.InDelta(t, bytes, metricSum(families["dpservice_capture_copied_bytes_total"], of), 0)
+	for i, r := range s.Interfaces[0].Rules {
+		rule := map[string]string{
+			"session": "pings", "interface": "vm-1", "port": port, "rule": fmt.Sprint(i + 1), "action": r.Action, "pattern": r.Pattern,
+		}
+		if r.Action == "sample" {
+			require.InDelta(t, r.Packets, metricSum(families["dpservice_capture_rule_packets_total"], rule), 0)
+		} // guests' other packets go on passing
+	}
+	of["action"] = "sample"
+	require.InDelta(t, len(copies), metricSum(families["dpservice_capture_rule_packets_total"], of), 0)
+	require.InDelta(t, bytes, metricSum(families["dpservice_capture_rule_bytes_total"], of), 0)
+	of["action"] = "pass"
+	require.Positive(t, metricSum(families["dpservice_capture_rule_packets_total"], of))
+}
+
+// metricSum is the sum of a family's values with these labels.
+func metricSum(f *dto.MetricFamily, labels map[string]string) (sum float64) {
+	for _, m := range f.GetMetric() {
+		matching := 0
+		for _, l := range m.GetLabel() {
+			if want, ok := labels[l.GetName()]; ok && want == l.GetValue() {
+				matching++
+			}
+		}
+		if matching == len(labels) {
+			sum += m.GetCounter().GetValue()
+		}
+	}
+	return sum
+}
+
 // scrape returns the sums of the metrics by their names.
 func scrape(ctx context.Context, socket string) (map[string]float64, error) {
+	families, err := scrapeFamilies(ctx, socket)
+	sums := map[string]float64{}
+	for name, f := range families {
+		for _, m := range f.GetMetric() {
+			sums[name] += m.GetCounter().GetValue() + m.GetGauge().GetValue() + m.GetUntyped().GetValue()
+		}
+	}
+	return sums, err
+}
+
+// scrapeFamilies returns the metrics by their names.
+func scrapeFamilies(ctx context.Context, socket string) (map[string]*dto.MetricFamily, error) {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", socket)
@@ -70,15 +142,5 @@ func scrape(ctx context.Context, socket string) (map[string]float64, error) {
 	}
 	defer r.Body.Close()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(r.Body)
-	if err != nil {
-		return nil, err
-	}
-	sums := map[string]float64{}
-	for name, f := range families {
-		for _, m := range f.Metric {
-			sums[name] += m.GetCounter().GetValue() + m.GetGauge().GetValue() + m.GetUntyped().GetValue()
-		}
-	}
-	return sums, nil
+	return parser.TextToMetricFamilies(r.Body)
 }

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -59,20 +61,34 @@ type received struct {
 
 func (b *bench) readReceived(file string) []received {
 	b.t.Helper()
-	f, err := os.Open(file)
+	frames, err := readReceived(file)
 	require.NoError(b.t, err)
+	return frames
+}
+
+// readReceived reads a file, which may still grow: then the error is about its end.
+func readReceived(file string) (frames []received, err error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
 	defer f.Close()
 	r, err := pcapgo.NewNgReader(f, pcapgo.DefaultNgReaderOptions)
-	require.NoError(b.t, err)
-	var frames []received
+	if err != nil {
+		return nil, err
+	}
 	for {
 		data, info, err := r.ReadPacketData()
 		if errors.Is(err, io.EOF) {
-			return frames
+			return frames, nil
 		}
-		require.NoError(b.t, err)
+		if err != nil {
+			return frames, err
+		}
 		i, err := r.Interface(info.InterfaceIndex)
-		require.NoError(b.t, err)
+		if err != nil {
+			return frames, err
+		}
 		frames = append(frames, received{record.Frame{Time: info.Timestamp, Data: data}, i.Name})
 	}
 }
@@ -168,4 +184,122 @@ func TestReceiveLive(t *testing.T) {
 	require.NoError(t, result.Err())
 	require.Equal(t, 5, bytes.Count([]byte(result.Stdout), []byte("\n")), result.Stdout)
 	require.Contains(t, result.Stdout, vm1.IPv4.String())
+}
+
+// TestReceiveSeries writes a series of small files, of which the newest stay, and ends by Ctrl-C: each file is complete, and
+// together they have the last frames without a gap.
+func TestReceiveSeries(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{}, 2)
+	vm1, vm2 := b.vms[0], b.vms[1]
+	b.reach(vm1, vm2.IPv4.String())
+	const files = 4
+	sent := b.record(vm1.Namespace, "eth0", record.Out, "icmp")
+	r := b.receive(b.net.Path("series.pcapng"), "--udp-dst-port=3010", "--rotate-size=5k", "--rotate-interval=1s", "--files="+strconv.Itoa(files))
+	b.dpctl(b.startOn("series", 3010, "--vf=vm-1", "--filter=icmp")...)
+	b.startPing(vm1, vm2.IPv4.String(), 2*time.Second).wait() // 5k are reached before the time is
+	time.Sleep(time.Second)
+	b.startPing(vm1, vm2.IPv4.String(), 100*time.Millisecond).wait() // and here it is the time
+	b.dpctl("capture", "stop")
+	result, err := r.process.Stop(b.ctx, syscall.SIGINT)
+	require.NoError(t, err)
+	require.NoError(t, result.Err())
+
+	names, err := filepath.Glob(b.net.Path("series_*.pcapng"))
+	require.NoError(t, err)
+	require.Len(t, names, files)
+	var frames []record.Frame
+	for i, name := range names {
+		require.Regexp(t, `series_\d{5}_\d{14}\.pcapng$`, name)
+		part := b.readReceived(name)
+		blocks := b.blocks(name)
+		require.Equal(t, len(part), blocks.received)
+		require.Zero(t, blocks.dropped)
+		frames = append(frames, of(part, "vm-1")...)
+		info, err := os.Stat(name)
+		require.NoError(t, err)
+		require.Less(t, info.Size(), int64(6<<10))
+		if i == files-1 {
+			require.Less(t, info.Size(), int64(5<<10), "the last file began since the one before was old")
+		}
+	}
+	originals := b.stopRecording(sent)
+	require.Greater(t, len(originals), len(frames), "old files have gone")
+	require.Empty(t, record.Missing(originals[len(originals)-len(frames):], frames))
+}
+
+// blocks are the counters in a file, as tshark reads them.
+type blocks struct{ received, dropped int }
+
+func (b *bench) blocks(file string) (sum blocks) {
+	b.t.Helper()
+	r, err := b.net.Run(b.ctx, "", "tshark", "-r", file, "-X", "read_format:MIME Files Format", "-V")
+	require.NoError(b.t, err)
+	require.NoError(b.t, r.Err())
+	add := func(to *int, name string) {
+		all := regexp.MustCompile(name+` = (\d+)`).FindAllStringSubmatch(r.Stdout, -1)
+		require.NotEmpty(b.t, all, "no %s in %s", name, r.Stdout)
+		for _, m := range all {
+			n, err := strconv.Atoi(m[1])
+			require.NoError(b.t, err)
+			*to += n
+		}
+	}
+	add(&sum.received, "Number of Received Packets")
+	add(&sum.dropped, "Number of Packets Dropped by OS")
+	return sum
+}
+
+// TestReceiveSaysWhatIsLost stops the receiving program for a while, until the kernel has no room for copies: what it has written
+// and what it says was dropped, on stderr and in the file, is what the NIC has sampled.
+func TestReceiveSaysWhatIsLost(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{}, 2)
+	vm1, vm2 := b.vms[0], b.vms[1]
+	b.reach(vm1, vm2.IPv4.String())
+	r := b.receive(b.net.Path("lossy.pcapng"), "--udp-dst-port=3010", "--buffer=512k")
+	b.dpctl(captureStart(b.net.SinkIP.String(), "--vf=vm-1")...)
+	require.NoError(t, r.process.Signal(syscall.SIGSTOP))
+	b.startIperf(vm1, vm2, vm2.IPv4.String(), 5201, time.Second, "10M", "-u", "-l", "1200").wait()
+	require.NoError(t, r.process.Signal(syscall.SIGCONT))
+	b.dpctl("capture", "stop")
+	sampled := int(b.ended("default").Packets)
+	result, err := r.process.Stop(b.ctx, syscall.SIGTERM)
+	require.NoError(t, err)
+	require.NoError(t, result.Err())
+
+	written := b.readReceived(r.file)
+	lost := sampled - len(written)
+	require.Positive(t, lost)
+	require.NotEmpty(t, written)
+	require.Contains(t, result.Stderr, fmt.Sprintf("%d copies received from 1 interface(s)", len(written)))
+	require.Contains(t, result.Stderr, fmt.Sprintf("; %d dropped by the kernel", lost))
+	require.Equal(t, blocks{len(written), lost}, b.blocks(r.file))
+}
+
+// TestReceiveWithoutADaemon has no socket at hand: names come from the command line, the counters are shown as they grow, and the
+// time is up by itself.
+func TestReceiveWithoutADaemon(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{}, 2)
+	vm1, vm2 := b.vms[0], b.vms[1]
+	b.reach(vm1, vm2.IPv4.String())
+	b.dpctl(captureStart(b.net.SinkIP.String(), "--vf=vm-1,vm-2")...)
+	labels := b.labels() // which stay
+	b.dpctl("capture", "stop")
+	file := b.net.Path("named.pcapng")
+	p, err := b.net.Sink.Start(b.daemons[0].DpctlPath(), "--socket", b.net.Path("none"), "capture", "receive", "--udp-dst-port=3010",
+		"-w", file, "--stats", "--duration=5s", fmt.Sprintf("--name=%d=web", labels["vm-1"]))
+	require.NoError(t, err)
+	require.NoError(t, p.WaitOutput(b.ctx, p.Stderr, "receiving on"))
+	b.dpctl(captureStart(b.net.SinkIP.String(), "--vf=vm-1,vm-2")...)
+	b.startPing(vm1, vm2.IPv4.String(), 2*time.Second).wait()
+	b.dpctl("capture", "stop")
+	result, err := p.Wait(b.ctx)
+	require.NoError(t, err)
+	require.NoError(t, result.Err())
+	require.GreaterOrEqual(t, strings.Count(result.Stderr, " copies received from "), 3)
+	frames := b.readReceived(file)
+	require.NotEmpty(t, of(frames, "web"))
+	other := of(frames, fmt.Sprintf("label-%d", labels["vm-2"]))
+	require.NotEmpty(t, other)
+	require.Len(t, frames, len(of(frames, "web"))+len(other))
+	require.EqualValues(t, b.ended("default").Packets, len(frames))
 }

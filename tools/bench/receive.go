@@ -32,7 +32,7 @@ const (
 	sendCPU, receiveCPU = 0, 1
 	// leastRate is where the search for the highest rate begins, and precision the ratio of two rates at which it ends.
 	leastRate = 20_000
-	precision = 1.1
+	precision = 1.12
 	// enough is how near to a rate the sender has to come.
 	enough = 0.9
 	// receiveTries is how often a rate may be tried: a machine does other things as well.

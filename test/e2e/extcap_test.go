@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dpservice/test/record"
+	"dpservice/test/topology"
+)
+
+// startTshark starts a tshark at the sink, where our extcap is installed.
+func (b *bench) startTshark(args ...string) *topology.Process {
+	b.t.Helper()
+	d, dir := b.daemons[0], b.net.Path("extcap")
+	require.NoError(b.t, os.MkdirAll(dir, 0o755))
+	r, err := b.net.Run(b.ctx, "", "make", "-s", "-C", "../..", "install-extcap", "EXTCAP_DIR="+dir, "DPCTL="+d.DpctlPath(),
+		"DPSERVICE_SOCKET="+d.Socket)
+	require.NoError(b.t, err)
+	require.NoError(b.t, r.Err())
+	require.FileExists(b.t, filepath.Join(dir, "dpservice"))
+	// As root, tshark looks nowhere but in the system's folder: ours takes its place, for this one process.
+	p, err := b.net.Sink.Start(append([]string{"unshare", "--mount", "sh", "-c",
+		`mount --bind "$0" "$(tshark -G folders 2>/dev/null | sed -n 's/^Extcap path:[[:space:]]*//p')" && exec tshark "$@"`, dir}, args...)...)
+	require.NoError(b.t, err)
+	return p
+}
+
+// active waits until there are so many captures.
+func (b *bench) active(want int) {
+	b.t.Helper()
+	b.eventually(func() error {
+		if len(b.status().Sessions) != want {
+			return errors.New("not as many captures as wanted")
+		}
+		return nil
+	})
+}
+
+// TestTsharkCaptures has tshark at the sink capture a VM through the NIC, with a filter: it gets what it would get in the VM.
+// When it ends, so does the capture, even if both tshark and our extcap are killed.
+func TestTsharkCaptures(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{}, 2)
+	vm1, vm2 := b.vms[0], b.vms[1]
+	b.reach(vm1, vm2.IPv4.String())
+	for name, signal := range map[string]syscall.Signal{"ends": syscall.SIGINT, "killed": syscall.SIGKILL} {
+		t.Run(name, func(t *testing.T) {
+			file := b.net.Path(name + ".pcapng")
+			sent := b.record(vm1.Namespace, "eth0", record.Out, "")
+			w := record.Window{Starting: time.Now()}
+			p := b.startTshark("-i", "dpservice-vf-vm-1", "-f", "icmp6", "-w", file, "-o", "extcap.dpservice_vf_vm_1.udpdstport:4010")
+			b.active(1)
+			w.Started = time.Now()
+			s := b.session()
+			require.Equal(t, "icmp6", s.Filter)
+			require.Equal(t, b.net.SinkIP.String(), s.SinkNodeIP)
+			require.EqualValues(t, 4010, s.UDPDstPort)
+			b.startPing(vm1, vm2.IPv4.String(), time.Second).wait()
+			b.startPing(vm1, vm2.IPv6.String(), time.Second).wait()
+			b.eventually(func() error { // Wireshark's tools do not read on once they are to end
+				all, err := sent.Frames()
+				want := len(record.Filter(all, isICMPv6))
+				written, _ := readReceived(file) // it may end within a frame
+				if err == nil && (want == 0 || len(written) < want) {
+					err = fmt.Errorf("tshark has written %d of %d frames", len(written), want)
+				}
+				return err
+			})
+			w.Stopping = time.Now()
+			_, err := p.Stop(b.ctx, signal) // sent to our extcap as well
+			require.NoError(t, err)
+			b.active(0)
+			w.Stopped = time.Now()
+			b.stopRecording(sent)
+			require.Empty(t, b.captureRules())
+			if signal == syscall.SIGKILL {
+				return // its file may lack what came last
+			}
+			frames := b.readReceived(file)
+			copies := make([]record.Frame, len(frames))
+			for i, f := range frames {
+				copies[i] = f.Frame
+			}
+			require.NoError(t, record.Check(copies, b.accepted(sent, "icmp6"), w))
+			require.Equal(t, "stopped", b.ended(s.Name).EndReason)
+		})
+	}
+}
+
+func isICMPv6(f record.Frame) bool {
+	const nextHeader = 14 + 6
+	return len(f.Data) > nextHeader && f.Data[12] == 0x86 && f.Data[13] == 0xdd && f.Data[nextHeader] == 58
+}
