@@ -191,11 +191,18 @@ func (p *Process) end() error {
 		return nil
 	case <-time.After(endTimeout):
 	}
-	if err := p.Signal(syscall.SIGKILL); err != nil {
-		return err
+	// A Go program says now what each of its goroutines does.
+	for _, sig := range []syscall.Signal{syscall.SIGABRT, syscall.SIGKILL} {
+		if err := p.Signal(sig); err != nil {
+			return err
+		}
+		select {
+		case <-p.done:
+		case <-time.After(time.Second):
+		}
 	}
 	<-p.done
-	return fmt.Errorf("%s (pid %d) ignored SIGTERM and was killed", p.argv[0], p.Pid())
+	return fmt.Errorf("%s (pid %d) ignored SIGTERM and was killed; it said: %s", p.argv[0], p.Pid(), p.Stderr)
 }
 
 func (p *Process) result() (Result, error) {
