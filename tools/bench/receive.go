@@ -313,7 +313,7 @@ func holdPort(namespace string) (fd int, err error) {
 
 // command starts the program on its CPU.
 func (s *sinkRates) command(file string) []string {
-	argv := []string{"taskset", "-c", strconv.Itoa(receiveCPU)}
+	argv := []string{"chrt", "-f", strconv.Itoa(receivePriority), "taskset", "-c", strconv.Itoa(receiveCPU)}
 	self, _ := os.Executable() // in the folder of the built programs
 	for _, arg := range s.argv {
 		arg = strings.Replace(arg, "FILE", file, 1)

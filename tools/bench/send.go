@@ -91,7 +91,7 @@ type sending struct {
 }
 
 // send sends at a rate, or as fast as it can if that is less, on the first CPU.
-func (s *sender) send(rate float64, long time.Duration) (sending, error) {
+func (s *sender) send(rate float64, long time.Duration) (done sending, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	back, err := pin(sendCPU)
@@ -99,6 +99,10 @@ func (s *sender) send(rate float64, long time.Duration) (sending, error) {
 		return sending{}, err
 	}
 	defer back()
+	if err := goFirst(sendPriority); err != nil {
+		return sending{}, err
+	}
+	defer func() { err = errors.Join(err, goFirst(0)) }()
 	cpu := threadTime()
 	start := time.Now()
 	sent := 0
