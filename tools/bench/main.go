@@ -42,9 +42,9 @@ func run() error {
 	flows := numbers{1, 1000, 100_000}
 	flag.Var(&flows, "flows", "numbers of flows")
 	frames := flag.Int("frames", 100_000, "frames in the file that is played, of however few flows")
-	sinkTime := flag.Duration("sink-time", 400*time.Millisecond, "how long copies are sent to the sink in each try")
+	sinkTime := flag.Duration("sink-time", 500*time.Millisecond, "how long copies are sent to the sink in each try")
 	sinkShare := flag.Float64("sink-share", 0.05, "the share of a CPU that the sink's programs have when their highest rate is searched")
-	sinkBuffer := flag.Int("sink-buffer", 16, "the size of their buffers, in MiB")
+	sinkBuffer := flag.Int("sink-buffer", 4, "the size of their buffers, in MiB")
 	sinkDir := flag.String("sink-dir", "", "the `folder` on whose file system they write; default the one for temporary files")
 	many := flag.Int("many", 1_000_000, "flows in the table, where there are many")
 	offloads := flag.Int("offloads", 2_000, "flows to put into the NIC: a few times as many packet buffers are what its far side has")

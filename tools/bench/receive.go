@@ -203,6 +203,8 @@ func (r *receiving) search(ctx context.Context, b *sinkBench, s *sinkRates, most
 		return 0, err
 	}
 	defer thief.end()
+	s.Limit = false
+	defer func() { s.Limit = s.Limit || best*precision >= most }()
 	low, high := float64(leastRate), most
 	if len(s.LossFree) > 0 { // it will be near what it was
 		const near = 1.3
