@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -69,13 +70,14 @@ type sinkRates struct {
 	Median   float64   `json:"median"`
 	// Limit tells that the sender could not send faster.
 	Limit bool `json:"limited_by_sender"`
-	// CPU is the program's own time for each copy in each round, in nanoseconds, and MedianCPU of these.
+	// CPU is the program's own time for each copy in each round, in nanoseconds, and MedianCPU of these. It has its own buffer then.
 	CPU       []float64 `json:"nanoseconds_per_packet"`
 	MedianCPU float64   `json:"median_nanoseconds"`
 	// Lost is the share of copies that it loses with a CPU of its own, when the sender sends as fast as it can.
 	Lost float64 `json:"lost_of_all_that_can_be_sent"`
 
 	argv     []string
+	buffer   []string       // its flags for the size of its buffer
 	ready    string         // what it says on stderr when it receives
 	received *regexp.Regexp // how many packets, in what it says at its end
 	late     time.Duration  // how long it may have packets before it counts them
@@ -95,11 +97,11 @@ func sinkPrograms(buffer int) []*sinkRates {
 	const filter = "udp dst port 3010"
 	mib, kib := strconv.Itoa(buffer), strconv.Itoa(buffer<<10)
 	return []*sinkRates{
-		{Name: "dpctl", argv: []string{"DPCTL", "capture", "receive", "--udp-dst-port=3010", "--buffer=" + mib + "M", "-w", "FILE"},
+		{Name: "dpctl", argv: []string{"DPCTL", "capture", "receive", "--udp-dst-port=3010", "-w", "FILE"}, buffer: []string{"--buffer=" + mib + "M"},
 			ready: "receiving on", received: regexp.MustCompile(`(\d+) copies received`), late: 100 * time.Millisecond, own: true},
-		{Name: "tcpdump", argv: []string{"tcpdump", "-ni", "eth0", "-B", kib, "-Z", "root", "-w", "FILE", filter},
+		{Name: "tcpdump", argv: []string{"tcpdump", filter, "-ni", "eth0", "-Z", "root", "-w", "FILE"}, buffer: []string{"-B", kib},
 			ready: "listening on", received: regexp.MustCompile(`(\d+) packets captured`), late: 1100 * time.Millisecond},
-		{Name: "dumpcap", argv: []string{"dumpcap", "-q", "-i", "eth0", "-B", mib, "-w", "FILE", "-f", filter},
+		{Name: "dumpcap", argv: []string{"dumpcap", "-q", "-i", "eth0", "-w", "FILE", "-f", filter}, buffer: []string{"-B", mib},
 			ready: "File:", received: regexp.MustCompile(`Packets captured: (\d+)`), late: 400 * time.Millisecond},
 	}
 }
@@ -166,7 +168,7 @@ func (r *receiving) compare(ctx context.Context, b *sinkBench, c *sinkCase) erro
 	}
 	defer b.sender.close()
 	for _, s := range c.Receivers {
-		t, err := s.try(ctx, b, math.Inf(1), r.sendTime)
+		t, err := s.try(ctx, b, math.Inf(1), r.sendTime, nil)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.Name, err)
 		}
@@ -186,7 +188,7 @@ func (r *receiving) compare(ctx context.Context, b *sinkBench, c *sinkCase) erro
 
 // round takes the figures of a program once.
 func (r *receiving) round(ctx context.Context, b *sinkBench, c *sinkCase, s *sinkRates) error {
-	t, err := s.try(ctx, b, costRate, r.sendTime)
+	t, err := s.try(ctx, b, costRate, r.sendTime, nil)
 	if err != nil {
 		return err
 	}
@@ -240,7 +242,7 @@ func (r *receiving) between(ctx context.Context, b *sinkBench, s *sinkRates, low
 // keeps returns the rate that the sender reached when it tried one, or 0 if the program lost copies at every try.
 func (r *receiving) keeps(ctx context.Context, b *sinkBench, s *sinkRates, rate float64) (float64, error) {
 	for range receiveTries {
-		t, err := s.try(ctx, b, rate, r.sendTime)
+		t, err := s.try(ctx, b, rate, r.sendTime, s.buffer)
 		if err != nil {
 			return 0, err
 		}
@@ -258,8 +260,8 @@ type trial struct {
 	program  time.Duration // the CPU time that it took
 }
 
-// try sends at a rate to the program.
-func (s *sinkRates) try(ctx context.Context, b *sinkBench, rate float64, long time.Duration) (t trial, err error) {
+// try sends at a rate to the program, which gets further flags.
+func (s *sinkRates) try(ctx context.Context, b *sinkBench, rate float64, long time.Duration, flags []string) (t trial, err error) {
 	if !s.own {
 		port, err := holdPort(b.sink.Name)
 		if err != nil {
@@ -267,7 +269,7 @@ func (s *sinkRates) try(ctx context.Context, b *sinkBench, rate float64, long ti
 		}
 		defer unix.Close(port)
 	}
-	p, err := b.sink.Start(s.command(filepath.Join(b.dir, "received"))...)
+	p, err := b.sink.Start(s.command(filepath.Join(b.dir, "received"), flags)...)
 	if err != nil {
 		return t, err
 	}
@@ -314,10 +316,10 @@ func holdPort(namespace string) (fd int, err error) {
 }
 
 // command starts the program on its CPU.
-func (s *sinkRates) command(file string) []string {
+func (s *sinkRates) command(file string, flags []string) []string {
 	argv := []string{"chrt", "-f", strconv.Itoa(receivePriority), "taskset", "-c", strconv.Itoa(receiveCPU)}
 	self, _ := os.Executable() // in the folder of the built programs
-	for _, arg := range s.argv {
+	for _, arg := range slices.Concat(s.argv, flags) {
 		arg = strings.Replace(arg, "FILE", file, 1)
 		argv = append(argv, strings.Replace(arg, "DPCTL", filepath.Join(filepath.Dir(self), "dpctl"), 1))
 	}
@@ -344,7 +346,8 @@ func (c *sinkCase) rate() {
 
 func (r *receiving) table(w io.Writer) error {
 	fmt.Fprintf(w, "copies at the sink: the most per second without a loss, by programs that have %.0f%% of a CPU and buffers of %d MiB;\n"+
-		"the CPU time of the program for each; and what is lost with a whole CPU when all is sent that can be\n", 100*r.Share, r.Buffer)
+		"the CPU time of the program for each at %d thousand; and what is lost when all is sent that can be: both with buffers as they\n"+
+		"are by default (dpctl 128 MiB, the others 2 MiB) and a whole CPU\n", 100*r.Share, r.Buffer, costRate/1000)
 	for _, c := range r.Cases {
 		fmt.Fprintf(w, "\nframes of %d bytes, copies of %d; %.0f thousand per second can be sent\n\n", c.FrameSize,
 			c.FrameSize+capture.HeaderLen, c.SendRate/1000)
