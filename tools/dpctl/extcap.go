@@ -229,30 +229,21 @@ func (a *app) extcapSink(ctx context.Context, given string) (netip.Addr, error) 
 	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr(), nil
 }
 
-// extcapStart are the parameters of the session.
-type extcapStart struct {
-	api.CaptureStartParams
-	Filter string `json:"filter,omitempty"`
-}
-
-func extcapParams(f *extcapFlags, target api.CaptureTarget, sink netip.Addr) extcapStart {
+func extcapParams(f *extcapFlags, target api.CaptureTarget, sink netip.Addr) api.CaptureStartParams {
 	filter := f.filter
 	if filter == "" {
 		filter = f.captureFilter
 	}
-	return extcapStart{
-		CaptureStartParams: api.CaptureStartParams{
-			Name: fmt.Sprintf("extcap-%d", os.Getpid()), SinkNodeIP: sink.String(), Encap: f.encap,
-			UDPSrcPort: f.udpSrcPort, UDPDstPort: f.udpDstPort, Interfaces: []api.CaptureTarget{target},
-		},
-		Filter: filter,
+	return api.CaptureStartParams{
+		Name: fmt.Sprintf("extcap-%d", os.Getpid()), SinkNodeIP: sink.String(), Encap: f.encap, Filter: filter,
+		UDPSrcPort: f.udpSrcPort, UDPDstPort: f.udpDstPort, Interfaces: []api.CaptureTarget{target},
 	}
 }
 
 // extcapSession is the capture behind a live one.
 type extcapSession struct {
 	app     *app
-	params  extcapStart
+	params  api.CaptureStartParams
 	end     context.CancelCauseFunc // of the reception
 	mu      sync.Mutex
 	parent  int // who runs us: Wireshark
