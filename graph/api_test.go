@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/gopacket/layers"
 	"github.com/stretchr/testify/require"
 
 	"dpservice/graph/graphtest"
@@ -260,6 +261,26 @@ func TestTwoWorkers(t *testing.T) {
 	require.Equal(t, flows[0].Key, flows[1].Key)
 	require.NoError(t, g.DeleteFlow(flows[1].ID))
 	require.Len(t, allFlows(g), 1)
+}
+
+// What a port may leave to the slow path, and the errors about an interface's packets, are not more by several workers.
+func TestWorkersShareRates(t *testing.T) {
+	const burst = 8
+	g := newGraph(t, func(c *Config) { c.Workers, c.PuntRate, c.PuntBurst = []int{1, 2}, 1, burst })
+	punted := frame(t, eth(guest0MAC, gatewayMAC, layers.EthernetTypeARP), payload("flood"))
+	astray := fromGuest0(t, "203.0.113.1", vUDP, udp(1, 2), payload(hello))
+	const flood = 100
+	for range flood {
+		for q := range 2 {
+			require.NoError(t, ports.vf0.Send(q, punted, 0))
+			require.NoError(t, ports.vf0.Send(q, astray, 0))
+			sent += 2
+		}
+	}
+	settle(t, g)
+	c := counters(g)
+	require.InDelta(t, 2*flood-burst, c["drop_punt_rate"], burst/2)
+	require.InDelta(t, 2*flood-50, c["drop_no_route"], 25, "50 at once, and some for the time that it took")
 }
 
 // Whatever comes in: nothing crashes, and every packet goes somewhere (newGraph's end checks both).

@@ -288,9 +288,6 @@ struct worker {
 	uint32_t route_lens[2][129]; /* routes of each prefix length, per family */
 	struct uplink uplink;        /* where encapsulated packets leave */
 	bool has_uplink;
-	uint64_t (*errors_due)[2];   /* for icmp_*: by interface, and whether the packet came from the wire */
-
-	uint64_t punt_full[RTE_MAX_ETHPORTS]; /* TSC when the port's bucket is full, by DPDK port id */
 
 	struct tap *taps[RTE_MAX_ETHPORTS][TAP_SIDES];            /* by DPDK port id; NULL: nothing is copied */
 	struct node_ctx *tap_points[RTE_MAX_ETHPORTS][TAP_SIDES]; /* of the nodes rx and tx, which lead to the taps */
@@ -323,6 +320,8 @@ struct dataplane {
 	uint64_t punt_interval;  /* TSC between the punts of a port at its rate */
 	uint32_t punt_burst;     /* punts of a port at once, and its share of the ring */
 	uint32_t punts_waiting[RTE_MAX_ETHPORTS]; /* in the ring, by DPDK port id */
+	uint64_t punt_full[RTE_MAX_ETHPORTS];     /* buckets, by DPDK port id: see bucket.h */
+	uint64_t errors_full[MAX_IFACES][2];      /* for icmp_*: by interface, and whether the packet came from the wire */
 	struct rte_ring *inject; /* mbufs from the slow path, taken by the first worker */
 	struct rte_ring *events; /* struct flow_info by value */
 	int punt_fd;             /* eventfds: something is in the ring */

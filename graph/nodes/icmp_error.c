@@ -3,6 +3,7 @@
  * that must not be answered, or would be one too many, is dropped. */
 #include <rte_cycles.h>
 
+#include "bucket.h"
 #include "icmp.h"
 #include "node.h"
 #include "parse.h"
@@ -18,16 +19,11 @@ static const struct icmp_error time_exceeded = {.type4 = 11, .code4 = 0, .type6 
 static const struct icmp_error too_big = {.type4 = 3, .code4 = 4, .type6 = 2, .code6 = 0};
 static const struct icmp_error no_route = {.type4 = 3, .code4 = 0, .type6 = 1, .code6 = 0};
 
-/* A bucket that holds ERRORS_AT_ONCE tokens, as the time at which it would be full. */
 static bool
-take_token(struct worker *w, uint64_t *full_at)
+take_token(struct worker *w, const struct verdict *back, const struct flow_key *key)
 {
-	uint64_t token = rte_get_tsc_hz() / ERRORS_PER_SECOND;
-
-	if (*full_at > w->now + (ERRORS_AT_ONCE - 1) * token)
-		return false;
-	*full_at = RTE_MAX(*full_at, w->now) + token;
-	return true;
+	return bucket_take(&w->dp->errors_full[back->iface][(key->kind & KEY_WIRE) != 0], w->now,
+			   rte_get_tsc_hz() / ERRORS_PER_SECOND, ERRORS_AT_ONCE);
 }
 
 static rte_edge_t
@@ -41,7 +37,7 @@ answer(struct worker *w, struct rte_mbuf *m, const struct icmp_error *e)
 		return NEXT_DROP;
 	l3 = pkt_meta(m)->l3;
 	if (!icmp_may_answer(rte_pktmbuf_mtod_offset(m, const uint8_t *, l3)) || !resolve_back(w, &key, &back) ||
-	    !take_token(w, &w->errors_due[back.iface][(key.kind & KEY_WIRE) != 0]) || !icmp_make_error(m, l3, e, &back))
+	    !take_token(w, &back, &key) || !icmp_make_error(m, l3, e, &back))
 		return NEXT_DROP;
 	return NEXT_TX + back.slot;
 }

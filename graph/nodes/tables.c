@@ -46,8 +46,7 @@ tables_create(struct worker *w)
 {
 	w->ifaces = rte_zmalloc("ifaces", MAX_IFACES * sizeof(*w->ifaces), RTE_CACHE_LINE_SIZE);
 	w->next_hops = rte_zmalloc("next_hops", MAX_ROUTES * sizeof(*w->next_hops), RTE_CACHE_LINE_SIZE);
-	w->errors_due = rte_zmalloc("errors_due", MAX_IFACES * sizeof(*w->errors_due), RTE_CACHE_LINE_SIZE);
-	if (w->ifaces == NULL || w->next_hops == NULL || w->errors_due == NULL)
+	if (w->ifaces == NULL || w->next_hops == NULL)
 		return -ENOMEM;
 	w->addr_hash = table_create("addr", w->lcore, 2 * MAX_IFACES, sizeof(struct addr_key));
 	if (w->addr_hash == NULL)
@@ -67,7 +66,6 @@ tables_free(struct worker *w)
 	rte_hash_free(w->route_hash);
 	rte_hash_free(w->underlay_hash);
 	rte_hash_free(w->addr_hash);
-	rte_free(w->errors_due);
 	rte_free(w->next_hops);
 	rte_free(w->ifaces);
 }
