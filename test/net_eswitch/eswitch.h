@@ -282,6 +282,7 @@ struct esw_port {
 	char label[8];			/* as the devargs call it */
 	struct rte_ether_addr mac;
 	uint32_t mtu;
+	uint16_t spread;		/* RX queues that misses are spread over */
 	bool started;
 	bool isolated;
 	bool far_stopped;		/* these two are faults */

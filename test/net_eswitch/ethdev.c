@@ -120,6 +120,9 @@ dev_configure(struct rte_eth_dev *dev)
 		__atomic_store_n(&port->mtu, asked, __ATOMIC_RELAXED);
 	}
 	dev->data->mtu = port->mtu;
+	__atomic_store_n(&port->spread,
+			 dev->data->dev_conf.rxmode.mq_mode & RTE_ETH_MQ_RX_RSS_FLAG ? dev->data->nb_rx_queues : 1,
+			 __ATOMIC_RELAXED);
 	return 0;
 }
 
@@ -225,6 +228,7 @@ dev_infos_get(struct rte_eth_dev *dev, struct rte_eth_dev_info *info)
 	info->rx_desc_lim.nb_min = 1;
 	info->rx_desc_lim.nb_align = 1;
 	info->tx_desc_lim = info->rx_desc_lim;
+	info->flow_type_rss_offloads = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP;
 	info->tx_offload_capa = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 	info->default_rxportconf.ring_size = 512;
 	info->default_txportconf.ring_size = 512;

@@ -111,6 +111,15 @@ run_rules(struct esw_output *out, struct esw_port *port, struct esw_group *group
 	return true;
 }
 
+/* Where the application gets a miss: a flow keeps to one queue. */
+static uint16_t
+miss_queue(const struct esw_port *port, const struct arrival *a)
+{
+	uint16_t queues = __atomic_load_n(&port->spread, __ATOMIC_RELAXED);
+
+	return queues > 1 ? esw_flow_hash(&a->packet.key) % queues : 0;
+}
+
 /* A packet that no transfer rule took: the port's own rules, and then the application. */
 static void
 miss(struct esw_output *out, struct esw_port *port, struct arrival *a)
@@ -124,7 +133,7 @@ miss(struct esw_output *out, struct esw_port *port, struct arrival *a)
 	if (__atomic_load_n(&port->isolated, __ATOMIC_RELAXED))
 		esw_count(port, ESW_STAT_ISOLATED, 1);
 	else
-		esw_output_receive(port, 0, &a->packet);
+		esw_output_receive(port, miss_queue(port, a), &a->packet);
 	rte_pktmbuf_free(a->packet.m);
 }
 

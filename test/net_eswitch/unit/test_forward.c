@@ -826,6 +826,65 @@ keeps_the_order_of_a_burst(void **state)
 }
 
 static void
+configure_queues(int port, uint16_t queues, uint32_t mq_mode)
+{
+	struct rte_eth_conf conf = { .rxmode.mq_mode = mq_mode };
+	uint16_t id = nic.port[port], q;
+
+	if (mq_mode == RTE_ETH_MQ_RX_RSS)
+		conf.rx_adv_conf.rss_conf.rss_hf = RTE_ETH_RSS_UDP;
+	assert_int_equal(rte_eth_dev_stop(id), 0);
+	assert_int_equal(rte_eth_dev_configure(id, queues, 1, &conf), 0);
+	for (q = 0; q < queues; q++)
+		assert_int_equal(rte_eth_rx_queue_setup(id, q, 64, 0, NULL, nic.pool), 0);
+	assert_int_equal(rte_eth_tx_queue_setup(id, 0, 64, 0, NULL), 0);
+	assert_int_equal(rte_eth_dev_start(id), 0);
+}
+
+/* The queue that a frame without a rule comes by. */
+static int
+queue_of(const struct frame *f)
+{
+	struct rte_mbuf *m;
+	uint16_t q;
+
+	nic_arrive(VF0, f);
+	for (q = 0; q < 2; q++) {
+		if (rte_eth_rx_burst(nic.port[VF0], q, &m, 1) == 0)
+			continue;
+		rte_pktmbuf_free(m);
+		return q;
+	}
+	fail_msg("no frame");
+	return -1;
+}
+
+static void
+spreads_misses_if_told_to(void **state)
+{
+	int used[2] = { 0 }, first;
+	uint16_t port;
+	struct frame f;
+
+	(void)state;
+	for (port = 1; port <= 32; port++) {
+		f = udp4_frame(port, 2);
+		assert_int_equal(queue_of(&f), 0);
+	}
+	configure_queues(VF0, 2, RTE_ETH_MQ_RX_RSS);
+	for (port = 1; port <= 32; port++) {
+		f = udp4_frame(port, 2);
+		first = queue_of(&f);
+		assert_int_equal(queue_of(&f), first);
+		used[first]++;
+	}
+	assert_true(used[0] > 4 && used[1] > 4);
+	configure_queues(VF0, 2, RTE_ETH_MQ_RX_NONE);
+	assert_int_equal(queue_of(&f), 0);
+	nic_assert_quiet();
+}
+
+static void
 refuses_devargs_that_make_no_sense(void **state)
 {
 	static const char * const bad[] = {
@@ -881,6 +940,7 @@ main(void)
 		TEST(drops_what_is_no_frame),
 		TEST(keeps_the_order_of_a_burst),
 		TEST(changes_rules_while_packets_flow),
+		TEST(spreads_misses_if_told_to),
 		TEST(refuses_devargs_that_make_no_sense),
 	};
 
