@@ -34,6 +34,8 @@ dps_port_info(uint16_t port, struct dps_port_info *out)
 	copy_name(out->switch_name, sizeof(out->switch_name),
 		  info.switch_info.name);
 	out->if_index = info.if_index;
+	out->max_rxq = info.max_rx_queues;
+	out->max_txq = info.max_tx_queues;
 	out->domain = info.switch_info.domain_id;
 	out->switch_port = info.switch_info.port_id;
 	out->has_domain = info.switch_info.domain_id !=
@@ -69,6 +71,18 @@ descs_or_default(uint16_t asked, uint16_t device_default, uint16_t fallback)
 	return device_default != 0 ? device_default : fallback;
 }
 
+/* Several queues: the packets of a flow come by one, as far as the device can tell flows apart. */
+static void
+spread(const struct rte_eth_dev_info *info, struct rte_eth_conf *conf)
+{
+	uint64_t by = info->flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP);
+
+	if (by == 0)
+		return;
+	conf->rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+	conf->rx_adv_conf.rss_conf.rss_hf = by;
+}
+
 int
 dps_port_configure(uint16_t port, const struct dps_port_config *cfg,
 		   struct rte_mempool *pool)
@@ -81,6 +95,8 @@ dps_port_configure(uint16_t port, const struct dps_port_config *cfg,
 	rc = rte_eth_dev_info_get(port, &info);
 	if (rc == 0)
 		rc = current_mtu(port, &info, &conf.rxmode.mtu);
+	if (rc == 0 && cfg->rxq > 1)
+		spread(&info, &conf);
 	if (rc == 0)
 		rc = rte_eth_dev_configure(port, cfg->rxq, cfg->txq, &conf);
 	if (rc != 0)

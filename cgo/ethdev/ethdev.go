@@ -32,6 +32,8 @@ type Info struct {
 	MAC     net.HardwareAddr
 	MTU     uint16
 	IfIndex int // the kernel's interface beside the port, 0 if there is none
+	// The most queues that the device can have.
+	MaxRxQueues, MaxTxQueues uint16
 	// Representor tells a representor from a physical port. RepresentorID is the number that ends its name
 	// (DPDK's public API does not tell it), -1 if there is none.
 	Representor   bool
@@ -43,7 +45,8 @@ type Info struct {
 	SwitchPort   uint16
 }
 
-// Config is how a port shall be set up. Descriptor counts are fitted to the device's limits; 0 is its default.
+// Config is how a port shall be set up. Descriptor counts are fitted to the device's limits; 0 is its default. Over several RX
+// queues a device spreads flows by their addresses and ports, if it can.
 type Config struct {
 	RxQueues, TxQueues uint16
 	RxDescs, TxDescs   uint16
@@ -114,6 +117,8 @@ func GetInfo(id uint16) (Info, error) {
 		MAC:           macOf(c.mac),
 		MTU:           uint16(c.mtu),
 		IfIndex:       int(c.if_index),
+		MaxRxQueues:   uint16(c.max_rxq),
+		MaxTxQueues:   uint16(c.max_txq),
 		Representor:   bool(c.representor),
 		RepresentorID: -1,
 		SwitchName:    C.GoString(&c.switch_name[0]),

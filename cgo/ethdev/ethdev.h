@@ -17,6 +17,7 @@ struct dps_port_info {
 	struct rte_ether_addr mac;
 	uint32_t if_index;
 	uint16_t mtu;
+	uint16_t max_rxq, max_txq;
 	uint16_t domain;
 	uint16_t switch_port;
 	bool has_domain;

@@ -98,6 +98,7 @@ func TestInfo(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, ethdev.Info{
 		Name: "net_af_packet0", Driver: "net_af_packet", MAC: twin.HardwareAddr, MTU: 1500, IfIndex: twin.Index, RepresentorID: -1,
+		MaxRxQueues: 1, MaxTxQueues: 1,
 	}, info)
 
 	_, err = ethdev.GetInfo(17)
@@ -128,6 +129,22 @@ func TestPortsLife(t *testing.T) {
 	require.NoError(t, ethdev.Configure(id, ethdev.Config{RxQueues: 1, TxQueues: 1, Pool: pool}), "once more, with defaults")
 	require.NoError(t, ethdev.Start(id))
 	require.NoError(t, ethdev.Stop(id))
+}
+
+// Devices with several queues take them, whether they can tell flows apart (net_null, net_eswitch) or not (net_ring).
+func TestSeveralQueues(t *testing.T) {
+	pool, err := mempool.NewPktmbuf("queues", 4095, 0, 0, mempool.DataRoom)
+	require.NoError(t, err)
+	defer pool.Free()
+	for _, name := range []string{"net_null0", "net_eswitch0", "net_ring0"} {
+		id := find(t, name)
+		info, err := ethdev.GetInfo(id)
+		require.NoError(t, err)
+		n := min(info.MaxRxQueues, info.MaxTxQueues, 2)
+		require.NoError(t, ethdev.Configure(id, ethdev.Config{RxQueues: n, TxQueues: n, RxDescs: 64, Pool: pool}), name)
+		require.NoError(t, ethdev.Start(id), name)
+		require.NoError(t, ethdev.Stop(id), name)
+	}
 }
 
 // What nobody fetches fills the queue, which holds as many packets as it has descriptors.

@@ -53,6 +53,7 @@ type daemon struct {
 
 	listener *server.Listener
 	ports    *port.Manager
+	workers  []int // lcores that run the graph
 	pool     *mempool.Pool
 	nic      *nic.NIC // nil without offload
 	rules    *ruleset.Set
@@ -76,6 +77,7 @@ func Run(ctx context.Context, cfg config.Config) (err error) {
 		{"open the socket", d.listen},
 		{"start EAL", d.startEAL},
 		{"find the ports", d.findPorts},
+		{"give the workers their CPUs", d.placeWorkers},
 		{"make the packet buffers", d.makePool},
 		{"start the ports", d.startPorts},
 		{"set the NIC's base rules", d.setBaseRules},
@@ -114,18 +116,24 @@ func (d *daemon) startEAL() error {
 	if len(workers) == 0 {
 		return errors.New("no lcore is left for a worker: name two with -l")
 	}
-	return d.leaveWorkersCPU()
+	return nil
 }
 
-// leaveWorkersCPU gives the worker its CPU for itself: what others do there, it does not.
-func (d *daemon) leaveWorkersCPU() error {
-	runtime.GOMAXPROCS(max(1, runtime.NumCPU()-1))
-	for _, lcore := range d.workers() {
-		if err := affinity.Leave(eal.CPUs(lcore)); err != nil {
-			return err
-		}
+// placeWorkers takes as many lcores for workers as every port has queues: the n-th uses queue n of each. They get their CPUs
+// for themselves: what others do there, they do not.
+func (d *daemon) placeWorkers() error {
+	_, lcores := eal.Lcores()
+	queues, least := d.ports.Queues(len(lcores))
+	if queues < len(lcores) {
+		d.log.Info("lcores stay idle: a port has too few queues for them", "lcores", lcores[queues:], "port", least.Name, "queues", queues)
 	}
-	return nil
+	d.workers = lcores[:queues]
+	runtime.GOMAXPROCS(max(1, runtime.NumCPU()-queues))
+	var cpus []int
+	for _, lcore := range d.workers {
+		cpus = append(cpus, eal.CPUs(lcore)...)
+	}
+	return affinity.Leave(cpus)
 }
 
 func (d *daemon) findPorts() (err error) {
@@ -153,7 +161,7 @@ func (d *daemon) startPorts() error {
 			return err
 		}
 	}
-	if err := d.ports.Configure(d.pool); err != nil {
+	if err := d.ports.Configure(d.pool, len(d.workers)); err != nil {
 		return err
 	}
 	if err := d.ports.Start(); err != nil {
@@ -181,7 +189,7 @@ func (d *daemon) setBaseRules() (err error) {
 }
 
 func (d *daemon) startGraph() (err error) {
-	cfg := graph.Config{Workers: d.workers(), FlowCapacity: d.cfg.Flows.Capacity, Offload: d.cfg.Offload, Pool: d.pool,
+	cfg := graph.Config{Workers: d.workers, FlowCapacity: d.cfg.Flows.Capacity, Offload: d.cfg.Offload, Pool: d.pool,
 		Timeouts: graph.Timeouts(d.cfg.Flows.Timeouts), PuntRate: d.cfg.SlowPath.Rate, PuntBurst: d.cfg.SlowPath.Burst}
 	for _, p := range d.ports.List() {
 		cfg.Ports = append(cfg.Ports, graph.PortConfig{ID: p.ID, Name: p.Name, VF: p.Role == port.VF, PF: pfNumber(p), MTU: p.MTU})
@@ -196,12 +204,6 @@ func (d *daemon) startGraph() (err error) {
 	}
 	d.ending.add("stop the packet graph", d.graph.Stop)
 	return nil
-}
-
-// workers are the lcores that run the graph: one, as every port has one queue.
-func (d *daemon) workers() []int {
-	_, workers := eal.Lcores()
-	return workers[:1]
 }
 
 func pfNumber(p port.Port) int {

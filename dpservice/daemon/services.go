@@ -44,7 +44,7 @@ func (s system) Info() api.SystemInfoResult {
 		PID:           os.Getpid(),
 		UptimeSeconds: time.Since(s.d.started).Seconds(),
 		Offload:       s.d.cfg.Offload,
-		Lcores:        api.Lcores{Main: mainLcore, Workers: s.d.workers()},
+		Lcores:        api.Lcores{Main: mainLcore, Workers: s.d.workers},
 		NIC:           api.NIC{Driver: s.d.ports.Driver()},
 		Underlay:      api.Underlay{IP: s.d.cfg.Underlay.IP.String()},
 		Flows:         s.flowTable(),

@@ -198,9 +198,20 @@ func (m *Manager) notFound(part, name string, err error) error {
 	return fmt.Errorf("%s: no port %q; there are: %s: %w", part, name, strings.Join(there, ", "), err)
 }
 
-// Configure sets up every port with one queue each way. Received packets go to pool.
-func (m *Manager) Configure(pool *mempool.Pool) error {
-	cfg := ethdev.Config{RxQueues: 1, TxQueues: 1, RxDescs: descriptors, TxDescs: descriptors, Pool: pool}
+// Queues returns how many queues each way every port can have, up to most, and the port that has no more.
+func (m *Manager) Queues(most int) (queues int, least Port) {
+	queues = most
+	for _, p := range m.ports {
+		if n := int(min(p.info.MaxRxQueues, p.info.MaxTxQueues)); n < queues {
+			queues, least = n, p.Port
+		}
+	}
+	return queues, least
+}
+
+// Configure sets up every port with so many queues each way. Received packets go to pool.
+func (m *Manager) Configure(pool *mempool.Pool, queues int) error {
+	cfg := ethdev.Config{RxQueues: uint16(queues), TxQueues: uint16(queues), RxDescs: descriptors, TxDescs: descriptors, Pool: pool}
 	for _, p := range m.ports {
 		if err := m.dev.Configure(p.ID, cfg); err != nil {
 			return fmt.Errorf("%s: %w", p.Name, err)

@@ -23,6 +23,7 @@ type fakeNIC struct {
 	fail  string // the call that fails
 	err   error  // with this, or as something broken
 	calls []string
+	cfg   ethdev.Config // of the last port that was configured
 }
 
 func (f *fakeNIC) call(name string, id uint16) error {
@@ -51,13 +52,16 @@ func (f *fakeNIC) List() []uint16 {
 	return ids
 }
 
-func (f *fakeNIC) Info(id uint16) (ethdev.Info, error)        { return f.infos[id-1], nil }
-func (f *fakeNIC) Configure(id uint16, _ ethdev.Config) error { return f.call("configure", id) }
-func (f *fakeNIC) Start(id uint16) error                      { return f.call("start", id) }
-func (f *fakeNIC) Stop(id uint16) error                       { return f.call("stop", id) }
-func (f *fakeNIC) Close(id uint16) error                      { return f.call("close", id) }
-func (f *fakeNIC) SetPromiscuous(id uint16, _ bool) error     { return f.call("promiscuous", id) }
-func (f *fakeNIC) Link(uint16) (ethdev.Link, error)           { return ethdev.Link{Up: true}, nil }
+func (f *fakeNIC) Info(id uint16) (ethdev.Info, error) { return f.infos[id-1], nil }
+func (f *fakeNIC) Configure(id uint16, cfg ethdev.Config) error {
+	f.cfg = cfg
+	return f.call("configure", id)
+}
+func (f *fakeNIC) Start(id uint16) error                  { return f.call("start", id) }
+func (f *fakeNIC) Stop(id uint16) error                   { return f.call("stop", id) }
+func (f *fakeNIC) Close(id uint16) error                  { return f.call("close", id) }
+func (f *fakeNIC) SetPromiscuous(id uint16, _ bool) error { return f.call("promiscuous", id) }
+func (f *fakeNIC) Link(uint16) (ethdev.Link, error)       { return ethdev.Link{Up: true}, nil }
 func (f *fakeNIC) Stats(id uint16) (ethdev.Stats, error) {
 	return ethdev.Stats{RxPackets: uint64(id)}, nil
 }
@@ -96,6 +100,25 @@ func TestDiscoverOrdersPorts(t *testing.T) {
 	assert.Equal(t, "net_x", m.Driver())
 	assert.True(t, m.HasKernelTwin(4))
 	assert.False(t, m.HasKernelTwin(3))
+}
+
+func TestQueuesOfEveryPort(t *testing.T) {
+	nic := newNIC()
+	for i := range nic.infos {
+		nic.infos[i].MaxRxQueues, nic.infos[i].MaxTxQueues = 8, 8
+	}
+	nic.infos[1].MaxRxQueues, nic.infos[3].MaxTxQueues = 4, 3
+	m, err := Discover(nic, all)
+	require.NoError(t, err)
+	queues, least := m.Queues(16)
+	assert.Equal(t, 3, queues)
+	assert.Equal(t, "nic_pf1", least.Name)
+	queues, least = m.Queues(2)
+	assert.Equal(t, 2, queues)
+	assert.Empty(t, least.Name, "every port has enough")
+	require.NoError(t, m.Configure(nil, 2))
+	assert.EqualValues(t, 2, nic.cfg.RxQueues)
+	assert.EqualValues(t, 2, nic.cfg.TxQueues)
 }
 
 func TestPortsThatAreNoRepresentorsAreCounted(t *testing.T) {
@@ -137,7 +160,7 @@ func TestLifeCycle(t *testing.T) {
 	nic := newNIC()
 	m, err := Discover(nic, Names{PF0: "nic", VFs: []string{"nic_representor_vf2"}})
 	require.NoError(t, err)
-	require.NoError(t, m.Configure(nil))
+	require.NoError(t, m.Configure(nil, 2))
 	require.NoError(t, m.Start())
 	vf, ok := m.ByName("nic_representor_vf2")
 	assert.True(t, ok)

@@ -3,6 +3,7 @@
 package topology
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,6 +43,7 @@ type DaemonConfig struct {
 	Guests      string        // the configuration's section of this name, in YAML's flow style; empty: none
 	NICArgs     string        // devargs of net_eswitch besides its ports
 	FarSides    string        // the driver of its far sides, net_af_packet or net_pcap; empty: net_af_packet
+	Lcores      string        // EAL's; empty: "0,1", control and one worker
 	Plain       *PlainPorts   // instead of net_eswitch; there is no offload then
 	Extra       string        // lines that the configuration file ends with
 }
@@ -154,7 +156,7 @@ func (h *Hypervisor) config(dir, socket string, c DaemonConfig) string {
 	if c.Plain != nil {
 		ports = *c.Plain
 	}
-	eal := append([]string{"--no-huge", "-m", "256", "--no-pci", "-l", "0,1", "--file-prefix", filepath.Base(dir)}, ports.EAL...)
+	eal := append([]string{"--no-huge", "-m", "256", "--no-pci", "--lcores", cmp.Or(c.Lcores, "0,1"), "--file-prefix", filepath.Base(dir)}, ports.EAL...)
 	if !c.Telemetry {
 		eal = append(eal, "--no-telemetry")
 	}
