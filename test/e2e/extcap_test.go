@@ -99,3 +99,27 @@ func isICMPv6(f record.Frame) bool {
 	const nextHeader = 14 + 6
 	return len(f.Data) > nextHeader && f.Data[12] == 0x86 && f.Data[13] == 0xdd && f.Data[nextHeader] == 58
 }
+
+// TestTsharkEndsAtALimit gives the session a limit in Wireshark's form, and has VXLAN for the copies: tshark ends by itself.
+func TestTsharkEndsAtALimit(t *testing.T) {
+	const limit = 7
+	b := newBench(t, topology.DaemonConfig{}, 2)
+	vm1, vm2 := b.vms[0], b.vms[1]
+	b.reach(vm1, vm2.IPv4.String())
+	file, form := b.net.Path("limit.pcapng"), "extcap.dpservice_vf_vm_1."
+	p := b.startTshark("-i", "dpservice-vf-vm-1", "-w", file, "-o", fmt.Sprint(form, "packets:", limit), "-o", form+"encap:vxlan",
+		"-o", form+"filter:icmp")
+	b.active(1)
+	require.Equal(t, "vxlan", b.session().Encap)
+	stop := b.pingOn(vm1, vm2.IPv4.String())
+	result, err := p.Wait(b.ctx)
+	stop()
+	require.NoError(t, err)
+	require.NoError(t, result.Err())
+	b.active(0)
+	frames := b.readReceived(file)
+	require.Len(t, frames, limit)
+	for _, f := range frames {
+		require.EqualValues(t, 1, f.Data[14+9], "the protocol of %s", f)
+	}
+}

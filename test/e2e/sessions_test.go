@@ -115,6 +115,35 @@ func payloads(frames []record.Frame) []record.Frame {
 	return frames
 }
 
+// TestSessionsToDifferentSinks sends what vm-1 sends to one node, and what vm-2 sends to another in VXLAN, at the same time.
+func TestSessionsToDifferentSinks(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{}, 2)
+	vm1, vm2, h := b.vms[0], b.vms[1], b.net.Hypervisors[0]
+	b.reach(vm1, vm2.IPv4.String())
+	c := b.startRecording(b.net.Sink, "eth0")
+	local := b.record(h.Namespace, "wire0", record.In, "udp dst port 4789")
+	c.window.Starting = time.Now()
+	b.dpctl(b.startOn("remote", 3010, "--vf=vm-1")...)
+	b.dpctl("capture", "start", "--name=local", "--sink-node-ip="+h.UnderlayIP.String(), "--udp-src-port=3000", "--encap=vxlan", "--vf=vm-2")
+	c.window.Started = time.Now()
+	b.startPing(vm1, vm2.IPv4.String(), time.Second).wait()
+	b.startPing(vm2, vm1.IPv6.String(), time.Second).wait()
+	c.window.Stopping = time.Now()
+	b.dpctl("capture", "stop")
+	c.window.Stopped = time.Now()
+
+	e := c.finish()
+	copies := b.stopRecording(local)
+	for i := range copies {
+		copies[i].Data = copies[i].Data[vxlanHeaderLen:]
+	}
+	c.check(e, "vm-1")
+	require.NoError(t, record.Check(copies, e.guests["vm-2"], c.window))
+	require.NotEmpty(t, copies)
+	checkCounted(t, b.ended("local"), copies)
+	checkCounted(t, b.ended("remote"), e.copies)
+}
+
 // TestHistoryIsBounded has more captures than are remembered: the last 16 are, each with its reason.
 func TestHistoryIsBounded(t *testing.T) {
 	const most, captures = 16, 20
