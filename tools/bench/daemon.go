@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,15 +36,19 @@ type daemon struct {
 
 // daemonConfig is what differs between the daemons of the measurements.
 type daemonConfig struct {
+	lcores   string   // EAL's; empty: the control's and one worker's
 	ports    []string // devargs of net_pcap ports: PF0, then the VFs
 	memory   int      // MiB
 	mbufs    int
 	capacity int // of the flow table
 }
 
+// twoLcores are those of the control and one worker.
+const twoLcores = "0,1"
+
 // ealArgs is EAL's arguments for net_pcap ports, here and for the reference.
-func ealArgs(prefix string, memory int, ports []string) []string {
-	args := []string{"--no-huge", "-m", fmt.Sprint(memory), "--no-pci", "--no-telemetry", "-l", "0,1", "--file-prefix", prefix}
+func ealArgs(prefix, lcores string, memory int, ports []string) []string {
+	args := []string{"--no-huge", "-m", fmt.Sprint(memory), "--no-pci", "--no-telemetry", "--lcores", lcores, "--file-prefix", prefix}
 	for i, devargs := range ports {
 		args = append(args, fmt.Sprintf("--vdev=%s,%s", portName(i), devargs))
 	}
@@ -53,7 +58,7 @@ func ealArgs(prefix string, memory int, ports []string) []string {
 func (c daemonConfig) file(dir string) string {
 	var b strings.Builder
 	b.WriteString("eal:\n")
-	for _, arg := range ealArgs("bench", c.memory, c.ports) {
+	for _, arg := range ealArgs("bench", cmp.Or(c.lcores, twoLcores), c.memory, c.ports) {
 		fmt.Fprintf(&b, "  - %q\n", arg)
 	}
 	fmt.Fprintf(&b, "ports:\n  pf0: %s\n  vfs:\n", portName(pf0))

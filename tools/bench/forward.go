@@ -112,7 +112,7 @@ func (c *flow) turn(ctx context.Context, dir, source, sink string, seconds time.
 		return err
 	}
 	defer os.RemoveAll(filepath.Join("/var/run/dpdk", filepath.Base(dir)))
-	rate, err := macswap(ctx, ealArgs(filepath.Base(dir), c.memory(), []string{source, sink}), c.mbufs(), warmUp, seconds)
+	rate, err := macswap(ctx, ealArgs(filepath.Base(dir), twoLcores, c.memory(), []string{source, sink}), c.mbufs(), warmUp, seconds)
 	c.Reference = append(c.Reference, rate)
 	return err
 }

@@ -59,6 +59,7 @@ func run() error {
 		Rules:      &rules{Rules: *number, Turns: *turns, goal: *goal},
 		NIC:        &nic{},
 		Forwarding: newForwarding(*repetitions, *seconds, *frames, sizes, flows),
+		Workers:    newScaling(*repetitions, *seconds),
 		Receive:    newReceiving(*sinkDir, *repetitions, *sinkTime, *sinkShare, *sinkBuffer, sizes),
 		RPC:        newRPC(*repetitions, *seconds),
 		Control:    &control{Flows: *many, Offloads: *offloads},
@@ -92,13 +93,14 @@ type part interface {
 	check() error // against the goals that must be kept
 }
 
-var partNames = []string{"rules", "nic", "forwarding", "receive", "rpc", "control"}
+var partNames = []string{"rules", "nic", "forwarding", "workers", "receive", "rpc", "control"}
 
 // figures are all that is measured, as they are written to the file.
 type figures struct {
 	Rules      *rules      `json:"rules,omitempty"`
 	NIC        *nic        `json:"nic,omitempty"`
 	Forwarding *forwarding `json:"forwarding,omitempty"`
+	Workers    *scaling    `json:"workers,omitempty"`
 	Receive    *receiving  `json:"receive,omitempty"`
 	RPC        *rpc        `json:"rpc,omitempty"`
 	Control    *control    `json:"control,omitempty"`
@@ -106,7 +108,7 @@ type figures struct {
 
 func (f *figures) part(name string) part {
 	return map[string]part{
-		"rules": f.Rules, "nic": f.NIC, "forwarding": f.Forwarding, "receive": f.Receive, "rpc": f.RPC, "control": f.Control,
+		"rules": f.Rules, "nic": f.NIC, "forwarding": f.Forwarding, "workers": f.Workers, "receive": f.Receive, "rpc": f.RPC, "control": f.Control,
 	}[name]
 }
 

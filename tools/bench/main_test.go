@@ -24,6 +24,12 @@ func TestParseNIC(t *testing.T) {
 	require.Error(t, err)
 }
 
+func TestLcores(t *testing.T) {
+	assert.Equal(t, "0-2", (&scaling{CPUs: 3}).lcores(2), "a CPU for each")
+	assert.Equal(t, "0@0,1@0,2@1", (&scaling{CPUs: 2}).lcores(2), "the control shares one")
+	assert.Equal(t, "0-1", (&scaling{CPUs: 2}).lcores(1))
+}
+
 func TestLatency(t *testing.T) {
 	var times []time.Duration
 	for ms := range 101 {
@@ -58,6 +64,10 @@ func TestBench(t *testing.T) {
 		}
 	}
 	require.Len(t, f.NIC.Cases, 6)
+	require.Len(t, f.Workers.Cases, len(paths))
+	for _, c := range f.Workers.Cases {
+		assert.Positive(t, c.Ratio, c.Path)
+	}
 	for i, rules := range []int{10, 1000, 100_000, 10, 1000, 100_000} {
 		assert.Equal(t, rules, f.NIC.Cases[i].Rules)
 		assert.Positive(t, f.NIC.Cases[i].Nanoseconds)
