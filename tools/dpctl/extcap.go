@@ -38,7 +38,7 @@ type extcapFlags struct {
 	interfaces, dlts, form, capture     bool
 	version, iface, fifo, captureFilter string
 	guard                               string // ours: what a guardian guards
-	sink, encap, filter                 string
+	sink, encap, direction, filter      string
 	udpSrcPort, udpDstPort              uint16
 	packets                             uint64
 	duration                            time.Duration
@@ -79,6 +79,7 @@ sink, and stops it when it is stopped, or when the program that shows it has end
 	flags.Uint16Var(&f.udpSrcPort, "udp-src-port", extcapSrcPort, "UDP source port of the copies")
 	flags.Uint16Var(&f.udpDstPort, "udp-dst-port", extcapDstPort, "UDP destination port of the copies")
 	flags.StringVar(&f.encap, "encap", "udp", `how copies are wrapped, "udp" or "vxlan"`)
+	flags.StringVar(&f.direction, "direction", "rx", `of a VM, "rx" what it sends, "tx" what it receives, or "both"`)
 	flags.StringVar(&f.filter, "filter", "", "what to capture, in the capture filter's language; default the capture filter")
 	flags.Uint64Var(&f.packets, "packets", 0, "end after so many packets")
 	flags.DurationVar(&f.duration, "duration", 0, "end after this time, for example 30s")
@@ -101,7 +102,7 @@ func (a *app) extcap(ctx context.Context, f *extcapFlags, w io.Writer) error {
 		_, err := fmt.Fprintln(w, "dlt {number=1}{name=EN10MB}{display=Ethernet}")
 		return err
 	case f.form:
-		_, err := io.WriteString(w, extcapForm)
+		_, err := io.WriteString(w, extcapForm(f.iface))
 		return err
 	case f.capture:
 		return a.extcapCapture(ctx, f)
@@ -122,22 +123,35 @@ func (a *app) extcapInterfaces(ctx context.Context, w io.Writer) error {
 		return nil
 	}
 	for _, i := range interfaces.Interfaces {
-		fmt.Fprintf(w, "interface {value=%s%s}{display=dpservice: what %s sends}\n", extcapVF, i.ID, i.ID)
+		fmt.Fprintf(w, "interface {value=%s%s}{display=dpservice: %s}\n", extcapVF, i.ID, i.ID)
 	}
 	ports, err := client.Call[api.PortListResult](ctx, a.socket, api.MethodPortList, nil)
 	if err != nil {
 		return nil
 	}
 	for _, p := range ports.Ports {
-		if p.Role == "pf" && p.SwitchDomain != nil {
+		if p.Role == "pf" {
 			fmt.Fprintf(w, "interface {value=%s%d}{display=dpservice: IPinIP from the wire at PF%d}\n", extcapPF, p.Index, p.Index)
 		}
 	}
 	return nil
 }
 
-// extcapForm is what Wireshark asks its user before a capture.
-var extcapForm = fmt.Sprintf(`arg {number=0}{call=--sink-node-ip}{display=This machine's address}{type=string}{tooltip=The IPv6 address in the underlay at which this machine gets the copies. Empty: the one from which the node is reached}
+// extcapForm is what Wireshark asks its user before a capture. On an uplink there is only one direction.
+func extcapForm(iface string) string {
+	if strings.HasPrefix(iface, extcapVF) {
+		return extcapFields + extcapDirections
+	}
+	return extcapFields
+}
+
+const extcapDirections = `arg {number=7}{call=--direction}{display=Direction}{type=selector}{tooltip=Which of the VM's frames to copy}
+value {arg=7}{value=rx}{display=what the VM sends}{default=true}
+value {arg=7}{value=tx}{display=what the VM receives}{default=false}
+value {arg=7}{value=both}{display=both}{default=false}
+`
+
+var extcapFields = fmt.Sprintf(`arg {number=0}{call=--sink-node-ip}{display=This machine's address}{type=string}{tooltip=The IPv6 address in the underlay at which this machine gets the copies. Empty: the one from which the node is reached}
 arg {number=1}{call=--udp-dst-port}{display=UDP destination port}{type=unsigned}{range=1,65535}{default=%d}{tooltip=Where copies arrive here}
 arg {number=2}{call=--udp-src-port}{display=UDP source port}{type=unsigned}{range=1,65535}{default=%d}{tooltip=A NIC may overwrite it}
 arg {number=3}{call=--encap}{display=Encapsulation}{type=selector}{tooltip=What stands before a copied frame}
@@ -235,7 +249,7 @@ func extcapParams(f *extcapFlags, target api.CaptureTarget, sink netip.Addr) api
 		filter = f.captureFilter
 	}
 	return api.CaptureStartParams{
-		Name: fmt.Sprintf("extcap-%d", os.Getpid()), SinkNodeIP: sink.String(), Encap: f.encap, Filter: filter,
+		Name: fmt.Sprintf("extcap-%d", os.Getpid()), SinkNodeIP: sink.String(), Encap: f.encap, Direction: f.direction, Filter: filter,
 		UDPSrcPort: f.udpSrcPort, UDPDstPort: f.udpDstPort, Interfaces: []api.CaptureTarget{target},
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"dpservice/capture"
 	"dpservice/dpservice/fault"
 	"dpservice/rpc/api"
 	"dpservice/rpc/server/servertest"
@@ -82,7 +83,7 @@ func TestExtcapInterfaces(t *testing.T) {
 	_, socket := extcapDaemon(t)
 	out, err := tshark(t, socket, "-D").CombinedOutput()
 	require.NoError(t, err, string(out))
-	assert.Regexp(t, `\. dpservice-vf-vm-1 \(dpservice: what vm-1 sends\)`, string(out))
+	assert.Regexp(t, `\. dpservice-vf-vm-1 \(dpservice: vm-1\)`, string(out))
 	assert.Regexp(t, `\. dpservice-pf0 \(dpservice: IPinIP from the wire at PF0\)`, string(out))
 
 	out, err = tshark(t, filepath.Join(t.TempDir(), "none"), "-D").CombinedOutput()
@@ -96,19 +97,21 @@ func TestExtcapInterfaces(t *testing.T) {
 
 // The form has a line for each flag that it promises, and dpctl has the flag.
 func TestExtcapForm(t *testing.T) {
-	r := dpctl(t, "", "extcap", "--extcap-config", "--extcap-interface=dpservice-pf0")
-	require.Zero(t, r.code, r.stderr)
 	cmd, _, err := newRoot().Find([]string{"extcap"})
 	require.NoError(t, err)
-	calls := 0
-	for line := range strings.Lines(r.stdout) {
-		if _, rest, ok := strings.Cut(line, "{call=--"); ok {
-			flag, _, _ := strings.Cut(rest, "}")
-			assert.NotNil(t, cmd.Flags().Lookup(flag), flag)
-			calls++
+	for iface, want := range map[string]int{"dpservice-pf0": 7, "dpservice-vf-vm-1": 8} {
+		r := dpctl(t, "", "extcap", "--extcap-config", "--extcap-interface="+iface)
+		require.Zero(t, r.code, r.stderr)
+		calls := 0
+		for line := range strings.Lines(r.stdout) {
+			if _, rest, ok := strings.Cut(line, "{call=--"); ok {
+				flag, _, _ := strings.Cut(rest, "}")
+				assert.NotNil(t, cmd.Flags().Lookup(flag), flag)
+				calls++
+			}
 		}
+		assert.Equal(t, want, calls, iface)
 	}
-	assert.Equal(t, 7, calls)
 }
 
 // live is a tshark that captures through the extcap.
@@ -173,13 +176,14 @@ func noSessions(t *testing.T, socket string) {
 func TestExtcapCapture(t *testing.T) {
 	fake, socket := extcapDaemon(t)
 	port := freePort(t)
-	l := startLive(t, socket, port, "-c", "5")
+	l := startLive(t, socket, port, "-c", "5", "-o", "extcap.dpservice_vf_vm_1.direction:both")
 	require.NoError(t, l.Wait(), l.out)
 	assert.Equal(t, 5, strings.Count(l.out.String(), "0x88b5"), l.out)
 	noSessions(t, socket)
 	assert.Equal(t, "::1", fake.Request.Sink.String())
 	assert.EqualValues(t, port, fake.Request.UDPDstPort)
 	assert.Equal(t, "vm-1", fake.Request.Targets[0].VF)
+	assert.Equal(t, capture.Both, fake.Request.Direction)
 }
 
 // However tshark ends, so does the session.
@@ -212,11 +216,11 @@ func TestExtcapRefused(t *testing.T) {
 	reader, err := os.OpenFile(fifo, os.O_RDWR, 0)
 	require.NoError(t, err)
 	defer reader.Close()
-	capture := func(args ...string) result {
+	live := func(args ...string) result {
 		return dpctl(t, socket, append([]string{"extcap", "--capture", "--fifo", fifo, "--sink-node-ip=::1",
 			fmt.Sprintf("--udp-dst-port=%d", freePort(t))}, args...)...)
 	}
-	for _, r := range []result{capture("--extcap-interface=dpservice-vf-vm-1"), capture("--extcap-interface=eth0")} {
+	for _, r := range []result{live("--extcap-interface=dpservice-vf-vm-1"), live("--extcap-interface=eth0")} {
 		assert.Equal(t, exitRefused, r.code)
 		assert.Contains(t, r.stderr, "no")
 	}
