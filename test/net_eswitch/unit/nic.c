@@ -233,10 +233,16 @@ wait_for_all(int port)
 }
 
 void
+nic_arrive_mbuf(int port, struct rte_mbuf *m)
+{
+	assert_int_equal(rte_ring_enqueue(nic.in[port], m), 0);
+	wait_for_all(port);
+}
+
+void
 nic_arrive(int port, const struct frame *f)
 {
-	assert_int_equal(rte_ring_enqueue(nic.in[port], mbuf_of(f)), 0);
-	wait_for_all(port);
+	nic_arrive_mbuf(port, mbuf_of(f));
 }
 
 void

@@ -37,6 +37,9 @@ int nic_clean(void **state);
 /* Puts a frame into a far side and waits until the NIC has dealt with it. */
 void nic_arrive(int port, const struct frame *f);
 
+/* The same with an mbuf that the test has made, which is the NIC's from then on. */
+void nic_arrive_mbuf(int port, struct rte_mbuf *m);
+
 /* The same with up to ESW_BURST frames, which the NIC takes in at once. */
 void nic_arrive_together(int port, const struct frame *f, uint32_t n);
 

@@ -337,15 +337,22 @@ lists_rules(void **state)
 static void
 has_faults_from_the_start(void **state)
 {
+	struct frame f = udp4_frame(1, 2);
 	struct rte_eth_link link;
+	uint64_t start;
 
 	(void)state;
 	assert_says(FAULT, "\"fail_create\":\"1:3+\"");
 	assert_says(FAULT, "\"fail_errno\":28");
 	assert_int_equal(rte_eth_link_get_nowait(nic.port[VF0], &link), 0);
 	assert_int_equal(link.link_status, RTE_ETH_LINK_DOWN);
+	nic_arrive(VF3, &f);
+	assert_int_equal(nic_stat(VF3, "fault_dropped"), 1);
+	start = rte_rdtsc();
 	assert_null(create(NULL));
 	assert_int_equal(rte_errno, ENOSPC);
+	/* The kernel's clock and the TSC may differ a little. */
+	assert_true(rte_rdtsc() - start >= rte_get_tsc_hz() / 25);
 	assert_non_null(create(NULL));
 	assert_null(create(NULL));
 }
@@ -383,6 +390,6 @@ main(void)
 	};
 
 	nic_telemetry = true;
-	nic_devargs = "fail_create=1:3+,fail_errno=28,link_down=vf0";
+	nic_devargs = "fail_create=1:3+,fail_errno=28,link_down=vf0,far_stop=vf3,create_delay_us=50000";
 	return cmocka_run_group_tests(tests, nic_setup, nic_teardown);
 }

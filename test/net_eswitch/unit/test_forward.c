@@ -705,23 +705,147 @@ survives_hostile_frames(void **state)
 	assert_int_not_equal(nic_stat(VF0, "malformed"), 0);
 }
 
+#define OUT_MAX 4
+
+/* What comes out of the NIC for the first len bytes of f, behind which the mbuf is filled with some byte. */
+static void
+run_cut(const struct frame *f, uint16_t len, uint8_t behind, struct frame out[OUT_MAX])
+{
+	struct rte_mbuf *m = rte_pktmbuf_alloc(nic.pool);
+	int port, n = 0;
+
+	assert_non_null(m);
+	memset(rte_pktmbuf_mtod(m, void *), behind, rte_pktmbuf_tailroom(m));
+	memcpy(rte_pktmbuf_append(m, len), f->data, len);
+	nic_arrive_mbuf(VF0, m);
+	for (port = 0; port < NIC_PORTS; port++)
+		while ((out[n] = nic_left(port)).len > 0)
+			assert_true(++n < OUT_MAX);
+	out[n] = nic_received(VF0);
+}
+
+/* Frames that are cut short, at any byte, are what they are, whatever memory has behind them. */
+static void
+looks_at_nothing_behind_a_packet(void **state)
+{
+	const struct rte_flow_action_of_push_vlan push = { .ethertype = RTE_BE16(0x88a8) };
+	struct frame tagged = { 0 }, seeds[] = { udp4_frame(1, 4789), ipip_frame(), tcp4_frame(2), tagged };
+	static struct frame zeros[OUT_MAX], ones[OUT_MAX];
+	uint16_t len;
+	size_t i, k;
+
+	(void)state;
+	frame_eth(&tagged, MAC_B, MAC_A, 0x8100);
+	frame_vlan(&tagged, 5, 0x0800);
+	frame_bytes(&tagged, seeds[0].data + 14, seeds[0].len - 14);
+	seeds[3] = tagged;
+	nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), JUMP(1)));
+	nic_rule(VF0, transfer_group(1), ipip_items(), ACTIONS(DECAP(54), ENCAP(eth_header, 14), TO(VF3)));
+	nic_rule(VF0, transfer_group(1), ITEMS(ETH, ITEM(VLAN), ITEM(IPV4)), ACTIONS(ACTION(OF_POP_VLAN), TO(VF3)));
+	nic_rule(VF0, transfer_group(1), ITEMS(ETH, ITEM(IPV4), UDP_TO(4789)),
+		 ACTIONS(ACTION(OF_PUSH_VLAN, .conf = &push), ACTION(DEC_TTL), TO(VF3)));
+	nic_rule(VF0, transfer_group(1), ITEMS(ETH, ITEM(IPV4)),
+		 ACTIONS(ACTION(DEC_TTL), DECAP(14), ENCAP(ip_header, 54), TO(PF0)));
+	for (i = 0; i < RTE_DIM(seeds); i++) {
+		for (len = 14; len <= seeds[i].len; len++) {
+			run_cut(&seeds[i], len, 0, zeros);
+			run_cut(&seeds[i], len, UINT8_MAX, ones);
+			for (k = 0; k < OUT_MAX; k++) {
+				assert_int_equal(zeros[k].len, ones[k].len);
+				assert_memory_equal(zeros[k].data, ones[k].data, zeros[k].len);
+			}
+		}
+	}
+	assert_int_not_equal(nic_stat(VF0, "sampled"), 0);
+	assert_int_not_equal(nic_stat(VF0, "decapsulated"), 0);
+	assert_int_not_equal(nic_stat(VF3, "far_tx_packets"), 0);
+}
+
+/* An IPv4 header and nothing else goes out by a tunnel, and comes from one. */
+static void
+takes_the_smallest_frames(void **state)
+{
+	struct frame f = { 0 }, tunnelled = { 0 }, want = { 0 }, bare = { 0 };
+
+	(void)state;
+	frame_eth(&bare, MAC_B, MAC_A, 0x88b5);
+	frame_eth(&f, MAC_B, MAC_A, 0x0800);
+	frame_ipv4(&f, "10.0.0.1", "10.0.0.2", 253, 64, 0);
+	frame_bytes(&tunnelled, ip_header, sizeof(ip_header));
+	frame_bytes(&tunnelled, f.data + 14, 20);
+	tunnelled.data[14 + 5] = 20;
+	frame_bytes(&want, eth_header, sizeof(eth_header));
+	frame_bytes(&want, f.data + 14, 20);
+	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4)), ACTIONS(DECAP(14), ENCAP(ip_header, 54), TO(PF0)));
+	nic_rule(PF0, transfer, ITEMS(ETH, ITEM(IPV6), ITEM(IPV4)), ACTIONS(DECAP(54), ENCAP(eth_header, 14), TO(VF3)));
+	nic_rule(VF3, transfer, ITEMS(ETH), ACTIONS(TO(VF0)));
+	nic_arrive(VF0, &f);
+	nic_assert_left(PF0, &tunnelled);
+	nic_arrive(PF0, &tunnelled);
+	nic_assert_left(VF3, &want);
+	nic_arrive(VF3, &bare);
+	nic_assert_left(VF0, &bare);
+	nic_assert_quiet();
+}
+
+/* The frame in three mbufs: the first ends at the offset, the second has one byte. */
+static struct rte_mbuf *
+in_segments(const struct frame *f, uint16_t at)
+{
+	struct rte_mbuf *head = NULL, *segment;
+	uint16_t begin[] = { 0, at, at + 1, f->len };
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		segment = rte_pktmbuf_alloc(nic.pool);
+		assert_non_null(segment);
+		memcpy(rte_pktmbuf_append(segment, begin[i + 1] - begin[i]), f->data + begin[i], begin[i + 1] - begin[i]);
+		if (head == NULL)
+			head = segment;
+		else
+			assert_int_equal(rte_pktmbuf_chain(head, segment), 0);
+	}
+	return head;
+}
+
 static void
 takes_packets_in_segments(void **state)
 {
 	struct frame f = udp4_frame(1, 2);
-	struct rte_mbuf *head = rte_pktmbuf_alloc(nic.pool), *tail = rte_pktmbuf_alloc(nic.pool);
+	uint16_t at;
 
 	(void)state;
-	assert_non_null(head);
-	assert_non_null(tail);
-	memcpy(rte_pktmbuf_append(head, 20), f.data, 20);
-	memcpy(rte_pktmbuf_append(tail, f.len - 20), f.data + 20, f.len - 20);
-	assert_int_equal(rte_pktmbuf_chain(head, tail), 0);
-	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(UDP)), ACTIONS(TO(VF3)));
-	assert_int_equal(rte_ring_enqueue(nic.in[VF0], head), 0);
-	nic_arrive(VF0, &f);
-	nic_assert_left(VF3, &f);
-	nic_assert_left(VF3, &f);
+	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(UDP)),
+		 ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), TO(VF3)));
+	for (at = 1; at < f.len; at++) {
+		nic_arrive_mbuf(VF0, in_segments(&f, at));
+		assert_left_encapsulated(PF0, &f);
+		nic_assert_left(VF3, &f);
+	}
+	nic_assert_quiet();
+	assert_int_equal(nic_stat(VF0, "hits"), f.len - 1);
+}
+
+/* Others may look at a packet, too: what a rule rewrites is a copy. */
+static void
+leaves_shared_packets_alone(void **state)
+{
+	struct frame f = udp4_frame(1, 2);
+	struct rte_mbuf *m = in_segments(&f, 20), *clone;
+
+	(void)state;
+	assert_int_equal(rte_pktmbuf_linearize(m), 0);
+	clone = rte_pktmbuf_clone(m, nic.pool);
+	assert_non_null(clone);
+	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4)), ACTIONS(ACTION(DEC_TTL), TO(VF3)));
+	nic_arrive_mbuf(VF0, clone);
+	rte_mbuf_refcnt_update(m, 1);
+	nic_arrive_mbuf(VF0, m);
+	assert_int_equal(nic_left(VF3).data[14 + 8], 63);
+	assert_int_equal(nic_left(VF3).data[14 + 8], 63);
+	assert_memory_equal(rte_pktmbuf_mtod(m, void *), f.data, f.len);
+	assert_int_equal(rte_mbuf_refcnt_read(m), 1);
+	rte_pktmbuf_free(m);
 	nic_assert_quiet();
 }
 
@@ -935,7 +1059,10 @@ main(void)
 		TEST(forwards_from_ports_that_are_stopped),
 		TEST(forwards_although_nobody_receives),
 		TEST(survives_hostile_frames),
+		TEST(looks_at_nothing_behind_a_packet),
+		TEST(takes_the_smallest_frames),
 		TEST(takes_packets_in_segments),
+		TEST(leaves_shared_packets_alone),
 		TEST(puts_stripped_tags_back),
 		TEST(drops_what_is_no_frame),
 		TEST(keeps_the_order_of_a_burst),
