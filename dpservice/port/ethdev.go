@@ -44,8 +44,18 @@ func (Ethdev) Close(id uint16) error { return ethdev.Close(id) }
 // SetPromiscuous implements Device.
 func (Ethdev) SetPromiscuous(id uint16, on bool) error { return ethdev.SetPromiscuous(id, on) }
 
-// Link implements Device.
-func (Ethdev) Link(id uint16) (ethdev.Link, error) { return ethdev.GetLink(id) }
+// Link implements Device. Drivers over a kernel interface do not all know whether that has a carrier: the kernel does.
+func (Ethdev) Link(id uint16) (ethdev.Link, error) {
+	link, err := ethdev.GetLink(id)
+	if err != nil || !link.Up {
+		return link, err
+	}
+	info, err := ethdev.GetInfo(id)
+	if err == nil && info.IfIndex != 0 {
+		link.Up, err = hasCarrier(info.IfIndex)
+	}
+	return link, err
+}
 
 // Stats implements Device.
 func (Ethdev) Stats(id uint16) (ethdev.Stats, error) { return ethdev.GetStats(id) }

@@ -12,8 +12,10 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"dpservice/cgo/ethdev"
 	"dpservice/cgo/mempool"
@@ -59,7 +61,14 @@ type entry struct {
 	Port
 	info    ethdev.Info
 	started atomic.Bool
+
+	linkMu sync.Mutex
+	linkUp bool
+	readAt time.Time // when the link was last read
 }
+
+// linkAge is how old the state of a link may be that is told: ports are looked up often, and to ask the driver takes time.
+const linkAge = 50 * time.Millisecond
 
 // Descriptors in each queue: bursts of 64 packets, several times.
 const descriptors = 512
@@ -236,6 +245,7 @@ func (m *Manager) start(p *entry) error {
 		return err
 	}
 	p.started.Store(true)
+	p.forgetLink()
 	err := m.dev.SetPromiscuous(p.ID, true) // for the neighbours' solicitations, which are multicast
 	if errors.Is(err, syscall.ENOTSUP) {
 		slog.Warn("the port cannot be made promiscuous: it may not receive neighbour solicitations", "port", p.Name)
@@ -282,10 +292,25 @@ func (m *Manager) List() []Port {
 func (m *Manager) now(e *entry) Port {
 	p := e.Port
 	p.Started = e.started.Load()
-	if link, err := m.dev.Link(p.ID); err == nil {
-		p.LinkUp = link.Up
-	}
+	p.LinkUp = m.link(e)
 	return p
+}
+
+// forgetLink has the link be read anew.
+func (e *entry) forgetLink() {
+	e.linkMu.Lock()
+	defer e.linkMu.Unlock()
+	e.readAt = time.Time{}
+}
+
+func (m *Manager) link(e *entry) bool {
+	e.linkMu.Lock()
+	defer e.linkMu.Unlock()
+	if time.Since(e.readAt) >= linkAge {
+		link, err := m.dev.Link(e.ID)
+		e.linkUp, e.readAt = err == nil && link.Up, time.Now()
+	}
+	return e.linkUp
 }
 
 // ByID returns the port with this DPDK port id.
@@ -315,9 +340,20 @@ func (m *Manager) find(match func(*entry) bool) (Port, bool) {
 func (m *Manager) Uplink() Port { return m.now(m.ports[0]) }
 
 // HasKernelTwin reports whether the kernel has an interface beside the port and shares its traffic.
-func (m *Manager) HasKernelTwin(id uint16) bool {
+func (m *Manager) HasKernelTwin(id uint16) bool { return m.KernelTwin(id) != 0 }
+
+// KernelTwin is the index of the kernel's interface beside the port, which shares its traffic; 0 if there is none.
+func (m *Manager) KernelTwin(id uint16) int {
 	i := slices.IndexFunc(m.ports, func(p *entry) bool { return p.ID == id })
-	return i >= 0 && m.ports[i].info.IfIndex != 0
+	if i < 0 {
+		return 0
+	}
+	return m.ports[i].info.IfIndex
+}
+
+// PFs are the physical ports, by number.
+func (m *Manager) PFs() []Port {
+	return slices.DeleteFunc(m.List(), func(p Port) bool { return p.Role != PF })
 }
 
 // Driver is the name of the NIC's driver.

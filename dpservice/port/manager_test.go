@@ -24,6 +24,8 @@ type fakeNIC struct {
 	err   error  // with this, or as something broken
 	calls []string
 	cfg   ethdev.Config // of the last port that was configured
+	down  bool          // all links
+	links int           // times that a link was read
 }
 
 func (f *fakeNIC) call(name string, id uint16) error {
@@ -61,7 +63,10 @@ func (f *fakeNIC) Start(id uint16) error                  { return f.call("start
 func (f *fakeNIC) Stop(id uint16) error                   { return f.call("stop", id) }
 func (f *fakeNIC) Close(id uint16) error                  { return f.call("close", id) }
 func (f *fakeNIC) SetPromiscuous(id uint16, _ bool) error { return f.call("promiscuous", id) }
-func (f *fakeNIC) Link(uint16) (ethdev.Link, error)       { return ethdev.Link{Up: true}, nil }
+func (f *fakeNIC) Link(uint16) (ethdev.Link, error) {
+	f.links++
+	return ethdev.Link{Up: !f.down}, nil
+}
 func (f *fakeNIC) Stats(id uint16) (ethdev.Stats, error) {
 	return ethdev.Stats{RxPackets: uint64(id)}, nil
 }
@@ -170,6 +175,18 @@ func TestLifeCycle(t *testing.T) {
 	assert.Equal(t, []string{
 		"configure 3", "configure 2", "start 3", "promiscuous 3", "start 2", "promiscuous 2", "stop 2", "stop 3", "close 2", "close 3",
 	}, nic.calls)
+}
+
+// A start brings the link up.
+func TestAStartedPortHasItsLinkAtOnce(t *testing.T) {
+	nic := newNIC()
+	nic.down = true
+	m, err := Discover(nic, all)
+	require.NoError(t, err)
+	assert.False(t, m.Uplink().LinkUp)
+	nic.down = false
+	require.NoError(t, m.Start())
+	assert.True(t, m.Uplink().LinkUp)
 }
 
 func TestADeviceThatCannotBePromiscuousStarts(t *testing.T) {

@@ -3,6 +3,8 @@
 /* The far sides: ethdevs that the NIC owns, so that applications do not see them. */
 
 #include <errno.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
@@ -221,9 +223,9 @@ esw_far_fits(struct esw_port *port, const struct rte_mbuf *m)
 	return true;
 }
 
-/* Asks or sets the MTU of the kernel interface behind the far side; -ENODEV when there is none. */
+/* Asks or sets something of the kernel interface behind the far side; -ENODEV when there is none. */
 static int
-kernel_mtu(uint16_t ethdev, unsigned long request, struct ifreq *ifr)
+kernel_request(uint16_t ethdev, unsigned long request, struct ifreq *ifr)
 {
 	struct rte_eth_dev_info info;
 	int fd, ret;
@@ -249,7 +251,7 @@ esw_far_mtu(const struct esw_port *port)
 	struct ifreq ifr = { 0 };
 	uint16_t mtu;
 
-	if (kernel_mtu(port->far.ethdev, SIOCGIFMTU, &ifr) == 0)
+	if (kernel_request(port->far.ethdev, SIOCGIFMTU, &ifr) == 0)
 		return ifr.ifr_mtu;
 	if (port->mtu != 0)
 		return port->mtu;
@@ -263,7 +265,7 @@ int
 esw_far_set_mtu(struct esw_port *port, uint16_t mtu)
 {
 	struct ifreq ifr = { .ifr_mtu = mtu };
-	int ret = kernel_mtu(port->far.ethdev, SIOCSIFMTU, &ifr);
+	int ret = kernel_request(port->far.ethdev, SIOCSIFMTU, &ifr);
 
 	if (ret == -ENODEV)
 		ret = rte_eth_dev_set_mtu(port->far.ethdev, mtu);
@@ -289,9 +291,15 @@ esw_far_rx_errors(const struct esw_port *port)
 	return stats.imissed + stats.ierrors + stats.rx_nombuf;
 }
 
+/* Drivers over a kernel interface do not know whether that has a carrier, so it is asked itself. */
 void
 esw_far_link(const struct esw_port *port, struct rte_eth_link *link)
 {
+	struct ethtool_value carrier = { .cmd = ETHTOOL_GLINK };
+	struct ifreq ifr = { .ifr_data = (void *)&carrier };
+
 	if (rte_eth_link_get_nowait(port->far.ethdev, link) < 0)
 		memset(link, 0, sizeof(*link));
+	else if (kernel_request(port->far.ethdev, SIOCETHTOOL, &ifr) == 0 && carrier.data == 0)
+		link->link_status = RTE_ETH_LINK_DOWN;
 }
