@@ -30,6 +30,8 @@ func TestNewRefuses(t *testing.T) {
 		"name twice":     func(c *Config) { c.Ports[0].Name = c.Ports[1].Name },
 		"no name":        func(c *Config) { c.Ports[0].Name = "" },
 		"long name":      func(c *Config) { c.Ports[0].Name = strings.Repeat("n", 61) },
+		"third uplink":   func(c *Config) { c.Ports[4].PF = 2 },
+		"uplink twice":   func(c *Config) { c.Ports[4].PF = 0 },
 		"too many flows": func(c *Config) { c.FlowCapacity = 1<<24 + 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -143,7 +145,7 @@ func TestNeighbourUnknown(t *testing.T) {
 	i := testInterfaces()[1]
 	i.GuestMAC = MAC{}
 	require.NoError(t, g.SetInterface(i))
-	require.NoError(t, g.SetUplink(Uplink{Port: ports.pf0.ID, MAC: uplinkMAC}))
+	require.NoError(t, g.SetUplink(Uplink{Port: ports.pf0.ID, MAC: uplinkMAC, LinkUp: true}))
 	send(t, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello)))
 	send(t, ports.vf0, fromGuest0(t, "10.0.1.5", vUDP, udp(1, 2), payload(hello)))
 	settle(t, g)

@@ -320,7 +320,7 @@ func TestChangeReachesOffloadedFlows(t *testing.T) {
 	}{
 		"router's MAC": {"10.0.1.5",
 			func(g *Graph) error {
-				return g.SetUplink(Uplink{Port: ports.pf0.ID, MAC: uplinkMAC, RouterMAC: guest2MAC})
+				return g.SetUplink(Uplink{Port: ports.pf0.ID, MAC: uplinkMAC, RouterMAC: guest2MAC, LinkUp: true})
 			},
 			func(t *testing.T, e FlowEvent) {
 				require.Equal(t, FlowNew, e.Kind)
@@ -445,7 +445,7 @@ func TestReadWhileChanging(t *testing.T) {
 		receive(t, ports.pf0)
 	}
 	change := func(i byte) error {
-		return g.SetUplink(Uplink{Port: ports.pf0.ID, MAC: MAC{2, 0, 0, 0, 0, i}, RouterMAC: MAC{2, 0, 0, 0, 1, i}})
+		return g.SetUplink(Uplink{Port: ports.pf0.ID, MAC: MAC{2, 0, 0, 0, 0, i}, RouterMAC: MAC{2, 0, 0, 0, 1, i}, LinkUp: true})
 	}
 	require.NoError(t, change(0))
 	require.Eventually(t, func() bool { return allFlows(g)[0].Verdict.Header[4] == 1 }, time.Second, time.Millisecond)

@@ -39,7 +39,7 @@ type (
 	Interface = nodes.Interface
 	// NextHop is where a route leads.
 	NextHop = nodes.NextHop
-	// Uplink is the addressing of a physical port.
+	// Uplink is the state of a physical port.
 	Uplink = nodes.Uplink
 	// Punt is a frame that the graph leaves to the slow path.
 	Punt = nodes.Punt
@@ -296,7 +296,10 @@ func (g *Graph) DeleteRoute(vni uint32, p netip.Prefix) error {
 	})
 }
 
-// SetUplink sets or changes the addressing of an uplink. Encapsulated packets leave by uplink 0.
+// SetUplink sets or changes the state of an uplink. Flows of encapsulated packets are spread over the uplinks that are usable:
+// whose router is known and whose link is up. A change moves only the flows of the uplink that has become unusable, or those
+// that one which is usable again takes its share of; the verdicts of all that leave by it follow its router. Without a usable
+// uplink such packets are dropped.
 func (g *Graph) SetUplink(u Uplink) error {
 	return g.change(fmt.Sprintf("set uplink, port %d", u.Port), func() error { return g.n.SetUplink(u) })
 }

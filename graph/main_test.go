@@ -123,8 +123,8 @@ func newGraph(t testing.TB, change ...func(*Config)) *Graph {
 	for _, i := range testInterfaces() {
 		require.NoError(t, g.SetInterface(i))
 	}
-	require.NoError(t, g.SetUplink(Uplink{Port: ports.pf0.ID, MAC: uplinkMAC, RouterMAC: routerMAC}))
-	require.NoError(t, g.SetUplink(Uplink{Port: ports.pf1.ID, MAC: uplink1MAC}))
+	require.NoError(t, g.SetUplink(Uplink{Port: ports.pf0.ID, MAC: uplinkMAC, RouterMAC: routerMAC, LinkUp: true}))
+	require.NoError(t, g.SetUplink(Uplink{Port: ports.pf1.ID, MAC: uplink1MAC, LinkUp: true}))
 	for prefix, hop := range map[string]netip.Addr{
 		"10.0.1.0/24": remote, "10.0.1.128/25": addr("fc00:3::1"), "fd00:1::/64": remote, "10.0.2.0/24": underlay1,
 	} {

@@ -26,6 +26,12 @@ static_assert(sizeof(struct iface) <= REQUEST_ARG_SIZE && sizeof(struct route) <
 
 /* ---- life ---- */
 
+static bool
+is_same_uplink(const struct port *a, const struct port *b)
+{
+	return !a->vf && !b->vf && a->pf == b->pf;
+}
+
 static int
 check_conf(const struct dataplane_conf *conf)
 {
@@ -36,8 +42,11 @@ check_conf(const struct dataplane_conf *conf)
 	for (i = 0; i < conf->nb_ports; i++) {
 		if (!rte_eth_dev_is_valid_port(conf->ports[i].id))
 			return -ENODEV;
+		if (!conf->ports[i].vf && conf->ports[i].pf >= MAX_UPLINKS)
+			return -EINVAL;
 		for (j = 0; j < i; j++)
-			if (conf->ports[i].id == conf->ports[j].id || strcmp(conf->ports[i].name, conf->ports[j].name) == 0)
+			if (conf->ports[i].id == conf->ports[j].id || strcmp(conf->ports[i].name, conf->ports[j].name) == 0 ||
+			    is_same_uplink(&conf->ports[i], &conf->ports[j]))
 				return -EEXIST;
 	}
 	for (i = 0; i < conf->nb_workers; i++)

@@ -17,6 +17,7 @@
 
 #define MAX_IFACES 2048u
 #define MAX_ROUTES 16384u
+#define MAX_UPLINKS 2u
 #define RX_BURST 64u
 #define INJECT_BURST 64u
 #define INJECT_RING 1024u
@@ -167,6 +168,7 @@ struct uplink {
 	uint16_t port;
 	struct rte_ether_addr mac;
 	struct rte_ether_addr router_mac; /* zero: unknown */
+	bool link_up;
 };
 
 /* Which of a port's packets a tap copies: those that come in by it, or those that go out. */
@@ -286,8 +288,7 @@ struct worker {
 	struct rte_hash *route_hash;    /* struct addr_key -> position in next_hops */
 	uint8_t (*next_hops)[16];
 	uint32_t route_lens[2][129]; /* routes of each prefix length, per family */
-	struct uplink uplink;        /* where encapsulated packets leave */
-	bool has_uplink;
+	struct uplink uplinks[MAX_UPLINKS]; /* where encapsulated packets leave, by number; all zero: not there */
 
 	struct tap *taps[RTE_MAX_ETHPORTS][TAP_SIDES];            /* by DPDK port id; NULL: nothing is copied */
 	struct node_ctx *tap_points[RTE_MAX_ETHPORTS][TAP_SIDES]; /* of the nodes rx and tx, which lead to the taps */

@@ -25,6 +25,9 @@ const MaxPorts = C.RTE_MAX_ETHPORTS
 // MaxInterfaces bounds an interface's index.
 const MaxInterfaces = C.MAX_IFACES
 
+// MaxUplinks bounds an uplink's number.
+const MaxUplinks = C.MAX_UPLINKS
+
 const (
 	maxNodes    = 256
 	readBatch   = 64
@@ -132,7 +135,7 @@ func (n *Instance) DeleteRoute(vni uint32, p netip.Prefix) error {
 
 // SetUplink sets an uplink's addressing.
 func (n *Instance) SetUplink(u Uplink) error {
-	c := C.struct_uplink{port: C.uint16_t(u.Port), mac: asMAC(u.MAC), router_mac: asMAC(u.RouterMAC)}
+	c := C.struct_uplink{port: C.uint16_t(u.Port), mac: asMAC(u.MAC), router_mac: asMAC(u.RouterMAC), link_up: C.bool(u.LinkUp)}
 	return asError(C.dataplane_set_uplink(n.dp, &c))
 }
 

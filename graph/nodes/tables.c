@@ -243,10 +243,7 @@ uplink_set(struct worker *w, const struct uplink *u)
 	if (port->slot == NO_SLOT || port->vf)
 		return -EINVAL;
 	port->mac = u->mac;
-	if (w->dp->ports[port->slot].pf == 0) {
-		w->uplink = *u;
-		w->has_uplink = true;
-	}
+	w->uplinks[w->dp->ports[port->slot].pf] = *u;
 	flow_invalidate(w);
 	return 0;
 }
@@ -326,22 +323,50 @@ verdict_deliver(const struct worker *w, const struct flow_key *key, const struct
 	return RESOLVED;
 }
 
+static bool
+uplink_is_usable(const struct uplink *u)
+{
+	return u->link_up && !rte_is_zero_ether_addr(&u->router_mac);
+}
+
+/* The usable uplink that the flow's hash ranks highest, or NULL. By this choice (rendezvous hashing) an uplink that goes or
+ * comes moves only the flows that leave or join it. */
+static const struct uplink *
+uplink_of(const struct worker *w, const struct flow_key *key)
+{
+	uint64_t hash = flow_key_hash(w, key), rank, highest = 0;
+	const struct uplink *best = NULL;
+	uint32_t i;
+
+	for (i = 0; i < MAX_UPLINKS; i++) {
+		if (!uplink_is_usable(&w->uplinks[i]))
+			continue;
+		rank = flow_mix(hash ^ w->secrets[i], w->secrets[MAX_UPLINKS + i]);
+		if (best == NULL || rank > highest) {
+			best = &w->uplinks[i];
+			highest = rank;
+		}
+	}
+	return best;
+}
+
 static enum resolution
 verdict_encap(const struct worker *w, const struct flow_key *key, const struct iface *src, const uint8_t *next_hop,
 	      struct verdict *v)
 {
 	struct rte_ether_hdr *eth = (struct rte_ether_hdr *)v->header;
 	struct rte_ipv6_hdr *ip = (struct rte_ipv6_hdr *)(v->header + ETH_LEN);
+	const struct uplink *u = uplink_of(w, key);
 
-	if (!w->has_uplink || rte_is_zero_ether_addr(&w->uplink.router_mac))
+	if (u == NULL)
 		return RESOLVED_NO_NEIGHBOUR;
 	v->kind = VERDICT_ENCAP;
 	v->next = NEXT_ENCAP;
-	v->slot = w->ports[w->uplink.port].slot;
-	v->mtu = w->ports[w->uplink.port].mtu - IPV6_LEN;
+	v->slot = w->ports[u->port].slot;
+	v->mtu = w->ports[u->port].mtu - IPV6_LEN;
 	v->header_len = OUTER_LEN;
-	eth->dst_addr = w->uplink.router_mac;
-	eth->src_addr = w->uplink.mac;
+	eth->dst_addr = u->router_mac;
+	eth->src_addr = u->mac;
 	eth->ether_type = rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV6);
 	ip->vtc_flow = rte_cpu_to_be_32(6u << 28);
 	ip->proto = key->kind & KEY_IPV6 ? IPPROTO_IPV6 : IPPROTO_IPIP;

@@ -23,7 +23,7 @@ var (
 type MAC [6]byte
 
 // Port is one DPDK port that the graph receives from and sends to. VF says that a guest is behind it; otherwise it is
-// an uplink, number PF. Its nodes are rx-Name and tx-Name.
+// an uplink, number PF, below MaxUplinks. Its nodes are rx-Name and tx-Name.
 type Port struct {
 	ID   uint16
 	Name string
@@ -72,11 +72,13 @@ type Interface struct {
 // destination behind it.
 type NextHop struct{ Underlay netip.Addr }
 
-// Uplink is the addressing of a physical port. A zero RouterMAC is not known yet.
+// Uplink is the state of a physical port. A zero RouterMAC is not known. Encapsulated packets leave only by an uplink whose
+// router is known and whose link is up.
 type Uplink struct {
 	Port      uint16
 	MAC       MAC
 	RouterMAC MAC
+	LinkUp    bool
 }
 
 // TapSide says which of a port's packets a tap copies.
