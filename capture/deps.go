@@ -80,4 +80,5 @@ type Uplink struct {
 	MAC       rteflow.MAC // PF0's own
 	RouterMAC rteflow.MAC // the next hop's; zero while it is not resolved
 	NodeIP    netip.Addr  // this node's underlay address
+	LinkDown  bool        // copies are lost meanwhile
 }

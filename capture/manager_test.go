@@ -474,6 +474,28 @@ func TestUplinkChanged(t *testing.T) {
 	assert.Equal(t, before, n.nic.dump())
 }
 
+// Copies leave by PF0 alone, whatever other uplink there is: a status says when they are lost there.
+func TestUplinkIsLost(t *testing.T) {
+	n := newNode(1)
+	start(t, n, Target{VF: "vm-1"})
+	lost := testUplink
+	lost.LinkDown = true
+	require.NoError(t, n.manager.UplinkChanged(lost))
+	assert.Equal(t, []string{"the link of PF0 is down: copies leave by it alone, and are lost"}, n.status()[0].Warnings)
+	lost.RouterMAC = rteflow.MAC{}
+	require.NoError(t, n.manager.UplinkChanged(lost))
+	assert.Len(t, n.status()[0].Warnings, 2)
+	assert.Contains(t, n.status()[0].Warnings[1], "the router behind PF0 is not known any more")
+	assert.Equal(t, Active, n.status()[0].State)
+	require.NoError(t, n.manager.UplinkChanged(testUplink))
+	assert.Empty(t, n.status()[0].Warnings)
+	require.NoError(t, n.manager.UplinkChanged(lost))
+	_, err := n.manager.Stop("")
+	require.NoError(t, err)
+	_, ended := n.manager.Status()
+	assert.Empty(t, ended[0].Warnings, "history knows of no uplink")
+}
+
 // A failure is in the warnings until a later event sets it right.
 func TestUplinkChangeFails(t *testing.T) {
 	n := newNode(1)

@@ -220,7 +220,21 @@ func (m *Manager) view(s *session) Session {
 	unread := m.readCounters(s)
 	v := s.view()
 	v.Warnings = append(v.Warnings, unread...)
+	if s.state == Active {
+		v.Warnings = append(v.Warnings, m.uplink.warnings()...)
+	}
 	return v
+}
+
+// warnings say why copies that leave now do not reach the sink.
+func (u Uplink) warnings() (warnings []string) {
+	if u.LinkDown {
+		warnings = append(warnings, "the link of PF0 is down: copies leave by it alone, and are lost")
+	}
+	if !u.resolved() {
+		warnings = append(warnings, "the router behind PF0 is not known any more: copies go to its last MAC")
+	}
+	return warnings
 }
 
 func (s *session) view() Session {

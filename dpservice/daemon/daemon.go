@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"runtime"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"dpservice/dpservice/nic"
 	"dpservice/dpservice/port"
 	"dpservice/dpservice/slowpath"
+	"dpservice/dpservice/uplink"
 	"dpservice/dpservice/vnet"
 	"dpservice/graph"
 	"dpservice/rpc/server"
@@ -62,13 +64,13 @@ type daemon struct {
 	flows    *flow.Manager // nil without offload
 	capture  *capture.Manager
 	slow     *slowpath.SlowPath
-	router   chan struct{} // holds something when the router may have changed
+	uplinks  *uplink.Manager
 }
 
 // Run runs dpservice until ctx is done, and then ends it cleanly. Whatever a Run that fails has started is ended too. EAL
 // starts only once in a process, so Run does.
 func Run(ctx context.Context, cfg config.Config) (err error) {
-	d := &daemon{cfg: cfg, log: slog.Default(), started: time.Now(), router: make(chan struct{}, 1)}
+	d := &daemon{cfg: cfg, log: slog.Default(), started: time.Now()}
 	defer func() { err = errors.Join(err, d.ending.run()) }()
 	steps := []struct {
 		what string
@@ -224,9 +226,10 @@ func (d *daemon) startControl() error {
 		})
 	}
 	d.capture = capture.New(d.captureDeps())
+	d.uplinks = d.newUplinks()
 	d.slow = slowpath.New(slowpath.Config{
-		Guests: d.vnet, Send: d.graph.Inject, Uplink: d.ports.Uplink().ID, UplinkMAC: slowpath.MAC(d.ports.Uplink().MAC),
-		NodeIP: d.cfg.Underlay.IP, RouterMAC: macOf(d.cfg.Underlay.RouterMAC), OnRouter: d.routerChanged, Now: time.Now, Log: d.log,
+		Guests: d.vnet, Send: d.graph.Inject, Uplinks: d.slowPathUplinks(), NodeIP: d.cfg.Underlay.IP,
+		FindsRouter: d.uplinks.FindsRouter, OnRouter: d.uplinks.Discovered, Now: time.Now, Log: d.log,
 		Network: slowpath.Network{DNS: d.cfg.Guests.DNS, MTU: d.guestMTU(), LeaseTime: d.cfg.Guests.LeaseTime},
 	})
 	if err := d.setUplinks(); err != nil {
@@ -237,7 +240,8 @@ func (d *daemon) startControl() error {
 	d.ending.add("end the control of flows and neighbours", func() error { cancel(); tasks.wait(); return nil })
 	tasks.start(func() { d.handlePunts(ctx) })
 	tasks.start(func() { d.slow.Run(ctx) })
-	tasks.start(func() { d.followRouter(ctx) })
+	tasks.start(func() { d.uplinks.Run(ctx) })
+	tasks.start(func() { d.newKernelWatcher().Run(ctx) })
 	tasks.start(func() { d.capture.Run(ctx) })
 	if d.flows != nil {
 		tasks.start(func() { d.flows.Run(ctx) })
@@ -245,13 +249,14 @@ func (d *daemon) startControl() error {
 	return nil
 }
 
-// guestMTU is what the guests are told: no more than what fits into the VFs, and with an outer header into the uplink.
+// guestMTU is what the guests are told: no more than what fits into the VFs, and with an outer header into each uplink.
 func (d *daemon) guestMTU() uint16 {
-	mtu := d.ports.Uplink().MTU - ipv6Header
+	mtu := uint16(math.MaxUint16)
 	for _, p := range d.ports.List() {
-		if p.Role == port.VF {
-			mtu = min(mtu, p.MTU)
+		if p.Role == port.PF {
+			p.MTU -= ipv6Header
 		}
+		mtu = min(mtu, p.MTU)
 	}
 	if d.cfg.Guests.MTU != 0 {
 		mtu = min(mtu, uint16(d.cfg.Guests.MTU))

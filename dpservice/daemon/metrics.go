@@ -53,6 +53,7 @@ func (d *daemon) metricSources() metrics.Sources {
 		Version:     version.String(),
 		DPDKVersion: eal.Version(),
 		Ports:       func() ([]port.Stats, error) { return d.ports.Stats("") },
+		Uplinks:     d.uplinks.List,
 		Nodes:       d.graph.Stats,
 		Flows:       d.countFlows,
 		Offload:     d.offloadStats,

@@ -10,7 +10,7 @@ import (
 	"dpservice/cgo/eal"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/port"
-	"dpservice/dpservice/slowpath"
+	"dpservice/dpservice/uplink"
 	"dpservice/dpservice/version"
 	"dpservice/graph"
 	"dpservice/rpc/api"
@@ -46,16 +46,28 @@ func (s system) Info() api.SystemInfoResult {
 		Offload:       s.d.cfg.Offload,
 		Lcores:        api.Lcores{Main: mainLcore, Workers: s.d.workers},
 		NIC:           api.NIC{Driver: s.d.ports.Driver()},
-		Underlay:      api.Underlay{IP: s.d.cfg.Underlay.IP.String()},
+		Underlay:      s.underlay(),
 		Flows:         s.flowTable(),
 	}
 	if s.d.nic != nil {
 		info.NIC.PortNaming = s.d.nic.Names()
 	}
-	if mac := s.d.slow.RouterMAC(); mac != (slowpath.MAC{}) {
-		info.Underlay.RouterMAC = mac.String()
-	}
 	return info
+}
+
+func (s system) underlay() api.Underlay {
+	underlay := api.Underlay{IP: s.d.cfg.Underlay.IP.String()}
+	for _, u := range s.d.uplinks.List() {
+		shown := api.Uplink{PF: u.Number, Port: u.Name, Link: api.LinkState(u.LinkUp), RouterFrom: string(u.Source), Usable: u.Usable()}
+		if u.RouterMAC != (uplink.MAC{}) {
+			shown.RouterMAC = u.RouterMAC.String()
+		}
+		if u.Number == 0 {
+			underlay.RouterMAC = shown.RouterMAC
+		}
+		underlay.Uplinks = append(underlay.Uplinks, shown)
+	}
+	return underlay
 }
 
 func (s system) flowTable() api.FlowTable {

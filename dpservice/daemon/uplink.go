@@ -3,79 +3,71 @@
 package daemon
 
 import (
-	"context"
-	"net"
-	"time"
-
 	"dpservice/capture"
 	"dpservice/dpservice/config"
-	"dpservice/dpservice/port"
+	"dpservice/dpservice/neighbour"
 	"dpservice/dpservice/slowpath"
+	"dpservice/dpservice/uplink"
 	"dpservice/graph"
 	"dpservice/rteflow"
 )
 
-// retryPeriod is how long to wait after a change of the router could not be followed.
-const retryPeriod = time.Second
-
-func macOf(mac config.RouterMAC) slowpath.MAC {
-	if len(mac) != len(slowpath.MAC{}) {
-		return slowpath.MAC{}
+func macOf(mac config.RouterMAC) uplink.MAC {
+	if len(mac) != len(uplink.MAC{}) {
+		return uplink.MAC{}
 	}
-	return slowpath.MAC(mac)
+	return uplink.MAC(mac)
 }
 
-// setUplinks tells the graph who the PFs are.
-func (d *daemon) setUplinks() error {
-	for _, p := range d.ports.List() {
-		if p.Role != port.PF {
-			continue
+func (d *daemon) newUplinks() *uplink.Manager {
+	return uplink.New(uplink.Config{
+		Ports: d.ports, RouterMAC: macOf(d.cfg.Underlay.RouterMAC), Use: d.useUplink, Log: d.log,
+		LinkChanged: func(port uint16, up bool) { d.slow.LinkChanged(port, up) },
+	})
+}
+
+// slowPathUplinks are the uplinks as the slow path needs them.
+func (d *daemon) slowPathUplinks() (uplinks []slowpath.Uplink) {
+	for _, u := range d.uplinks.List() {
+		uplinks = append(uplinks, slowpath.Uplink{Port: u.Port, MAC: u.MAC})
+	}
+	return uplinks
+}
+
+// newKernelWatcher follows the kernel's interfaces beside the uplinks.
+func (d *daemon) newKernelWatcher() *neighbour.Watcher {
+	ports := map[int]uint16{}
+	var interfaces []int
+	for _, p := range d.ports.PFs() {
+		if index := d.ports.KernelTwin(p.ID); index != 0 {
+			ports[index] = p.ID
+			interfaces = append(interfaces, index)
 		}
-		if err := d.graph.SetUplink(d.uplink(p, slowpath.MAC{})); err != nil {
+	}
+	return neighbour.New(interfaces, func(index int, r neighbour.Router) {
+		d.uplinks.KernelRouter(ports[index], r.NextHop.IsValid(), r.MAC)
+	}, d.log)
+}
+
+// setUplinks tells the graph who the PFs are; all else follows when their routers are known.
+func (d *daemon) setUplinks() error {
+	for _, u := range d.uplinks.List() {
+		if err := d.graph.SetUplink(graph.Uplink{Port: u.Port, MAC: graph.MAC(u.MAC)}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d *daemon) uplink(p port.Port, router slowpath.MAC) graph.Uplink {
-	return graph.Uplink{Port: p.ID, MAC: macBytes(p.MAC), RouterMAC: graph.MAC(router)}
-}
-
-func macBytes(mac net.HardwareAddr) [6]byte { return [6]byte(mac) }
-
-// routerChanged notes that there is something to follow. It does not wait: it is called from the slow path.
-func (d *daemon) routerChanged(slowpath.MAC) {
-	select {
-	case d.router <- struct{}{}:
-	default: // noted already
-	}
-}
-
-// followRouter has the graph and the captures use the router's MAC, whenever it changes.
-func (d *daemon) followRouter(ctx context.Context) {
-	var retry <-chan time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-d.router:
-		case <-retry:
-		}
-		retry = nil
-		if err := d.useRouter(d.slow.RouterMAC()); err != nil {
-			d.log.Error("cannot follow the underlay's router", "err", err)
-			retry = time.After(retryPeriod)
-		}
-	}
-}
-
-func (d *daemon) useRouter(router slowpath.MAC) error {
-	pf0 := d.ports.Uplink()
-	if err := d.graph.SetUplink(d.uplink(pf0, router)); err != nil {
+// useUplink has the graph and the captures, whose copies leave by PF0, follow an uplink.
+func (d *daemon) useUplink(u uplink.Uplink) error {
+	err := d.graph.SetUplink(graph.Uplink{
+		Port: u.Port, MAC: graph.MAC(u.MAC), RouterMAC: graph.MAC(u.RouterMAC), LinkUp: u.LinkUp,
+	})
+	if err != nil || u.Number != 0 {
 		return err
 	}
 	return d.capture.UplinkChanged(capture.Uplink{
-		MAC: macBytes(pf0.MAC), RouterMAC: rteflow.MAC(router), NodeIP: d.cfg.Underlay.IP,
+		MAC: rteflow.MAC(u.MAC), RouterMAC: rteflow.MAC(u.RouterMAC), NodeIP: d.cfg.Underlay.IP, LinkDown: !u.LinkUp,
 	})
 }

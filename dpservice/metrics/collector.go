@@ -12,6 +12,7 @@ import (
 	"dpservice/capture"
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/port"
+	"dpservice/dpservice/uplink"
 	"dpservice/graph"
 	"dpservice/rteflow/ruleset"
 )
@@ -21,6 +22,7 @@ type Sources struct {
 	Version     string                       // of dpservice
 	DPDKVersion string                       //
 	Ports       func() ([]port.Stats, error) // every port's counters
+	Uplinks     func() []uplink.Uplink       //
 	Nodes       func() []graph.NodeStats     // the packet graph's
 	Flows       func() map[FlowClass]int     // numbers of flows
 	Offload     func() flow.Stats            // zero without offload
@@ -66,6 +68,9 @@ var (
 	portXstat       = metric{prometheus.NewDesc("dpservice_port_xstat", "The driver's own counters, by its own names.",
 		[]string{"port", "role", "name"}, nil), prometheus.UntypedValue}
 
+	uplinkUsable      = gauge("uplink_usable", "Whether packets to other hypervisors leave by the uplink.", "port", "role")
+	uplinkRouterKnown = gauge("uplink_router_known", "Whether the MAC of the uplink's router is known.", "port", "role", "from")
+
 	nodeCalls   = counter("graph_node_calls_total", "Calls of the graph's node.", "node")
 	nodePackets = counter("graph_node_packets_total", "Packets in the graph's node. A drop_ node names the reason.", "node")
 	nodeCycles  = counter("graph_node_cycles_total", "TSC cycles spent in the graph's node.", "node")
@@ -103,6 +108,11 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	out := sink{ch}
 	out.send(info, 1, c.sources.Version, c.sources.DPDKVersion)
 	c.collectPorts(out)
+	for _, u := range c.sources.Uplinks() {
+		role := string(port.PF) + strconv.Itoa(u.Number)
+		out.send(uplinkUsable, number(u.Usable()), u.Name, role)
+		out.send(uplinkRouterKnown, number(u.RouterMAC != uplink.MAC{}), u.Name, role, string(u.Source))
+	}
 	for _, n := range c.sources.Nodes() {
 		out.send(nodeCalls, float64(n.Calls), n.Name)
 		out.send(nodePackets, float64(n.Packets), n.Name)
@@ -123,11 +133,7 @@ func (c *Collector) collectPorts(out sink) {
 	}
 	for _, s := range all {
 		labels := []string{s.Port.Name, string(s.Port.Role) + strconv.Itoa(s.Port.Index)}
-		up := 0.0
-		if s.Port.LinkUp {
-			up = 1
-		}
-		out.send(portUp, up, labels...)
+		out.send(portUp, number(s.Port.LinkUp), labels...)
 		for _, v := range []struct {
 			metric metric
 			value  uint64
@@ -179,6 +185,14 @@ func (c *Collector) collectCaptures(out sink) {
 			}
 		}
 	}
+}
+
+// number is how Prometheus has it whether something is so.
+func number(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // sink takes the values of a scrape.

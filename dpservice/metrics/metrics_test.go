@@ -23,6 +23,7 @@ import (
 	"dpservice/cgo/ethdev"
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/port"
+	"dpservice/dpservice/uplink"
 	"dpservice/graph"
 	"dpservice/rteflow/ruleset"
 )
@@ -36,6 +37,12 @@ func sources() Sources {
 				Stats:  ethdev.Stats{RxPackets: 1, RxBytes: 2, RxErrors: 3, RxMissed: 4, RxNoMbuf: 5, TxPackets: 6, TxBytes: 7, TxErrors: 8},
 				Xstats: []ethdev.Xstat{{Name: `odd "name"`, Value: 9}},
 			}, {Port: port.Port{Name: "vf", Role: port.VF, Index: 3}}}, nil
+		},
+		Uplinks: func() []uplink.Uplink {
+			return []uplink.Uplink{
+				{Name: "nic", LinkUp: true, RouterMAC: uplink.MAC{2}, Source: uplink.Kernel},
+				{Name: "nic1", Number: 1, LinkUp: true, Source: uplink.Discovery},
+			}
 		},
 		Nodes: func() []graph.NodeStats {
 			return []graph.NodeStats{{Name: "drop_no_route", Calls: 10, Packets: 11, Cycles: 12}}
@@ -127,6 +134,12 @@ func TestScrape(t *testing.T) {
 			assert.InDelta(t, 1, value(t, f, "dpservice_info", "dpdk_version", "DPDK 22.11", "version", "1.2.3"), 0)
 			assert.InDelta(t, 1, value(t, f, "dpservice_port_up", pf...), 0)
 			assert.InDelta(t, 0, value(t, f, "dpservice_port_up", vf...), 0)
+			for i, want := range []float64{1, 0} {
+				labels := []string{"port", []string{"nic", "nic1"}[i], "role", []string{"pf0", "pf1"}[i]}
+				assert.InDelta(t, want, value(t, f, "dpservice_uplink_usable", labels...), 0)
+				from := []string{"from", []string{"kernel", "neighbour discovery"}[i]}
+				assert.InDelta(t, want, value(t, f, "dpservice_uplink_router_known", append(from, labels...)...), 0)
+			}
 			for i, name := range []string{
 				"receive_packets", "receive_bytes", "receive_errors", "receive_missed", "receive_no_buffer",
 				"transmit_packets", "transmit_bytes", "transmit_errors",

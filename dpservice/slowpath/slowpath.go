@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package slowpath answers the protocols between neighbours: ARP and neighbour discovery from the guests and on the
-// uplink, and from the guests also router solicitations and DHCP. It learns the guests' MACs and finds the underlay's
-// router. What it reads comes from guests and from the
-// wire, and may be anything.
+// uplinks, and from the guests also router solicitations and DHCP. It learns the guests' MACs and finds the routers of the
+// underlay. What it reads comes from guests and from the wire, and may be anything.
 package slowpath
 
 import (
@@ -36,16 +35,16 @@ type Guests interface {
 
 // Config is what a SlowPath is made of.
 type Config struct {
-	Guests    Guests
-	Send      func(port uint16, frame []byte) error
-	Uplink    uint16 // PF0's port id
-	UplinkMAC MAC
-	NodeIP    netip.Addr
-	RouterMAC MAC              // zero: to be found out
-	OnRouter  func(router MAC) // told the router's MAC once it is known, and whenever it changes
-	Network   Network
-	Now       func() time.Time // time.Now
-	Log       *slog.Logger
+	Guests  Guests
+	Send    func(port uint16, frame []byte) error
+	Uplinks []Uplink
+	NodeIP  netip.Addr
+	// FindsRouter reports whether an uplink's router is to be found out, now: otherwise somebody else knows it.
+	FindsRouter func(port uint16) bool
+	OnRouter    func(port uint16, router MAC) // told a router's MAC once it is known, and whenever it changes or is forgotten
+	Network     Network
+	Now         func() time.Time // time.Now
+	Log         *slog.Logger
 }
 
 // Network is what all guests are told of theirs.
@@ -57,19 +56,18 @@ type Network struct {
 
 // SlowPath handles the frames that the packet graph leaves to it. It is safe for concurrent use.
 type SlowPath struct {
-	cfg       Config
-	linkLocal netip.Addr // PF0's
-	nonce     [8]byte    // tells replies to our own echo requests
+	cfg     Config
+	uplinks map[uint16]*uplink // by port
+	nonce   [8]byte            // tells replies to our own echo requests
 
-	mu     sync.Mutex
-	router router
-	moved  map[uint16]time.Time // when the guest's MAC on a port last changed
-	asked  map[uint16]time.Time // when the guest on a port was last asked for its MAC
-	told   map[uint16]time.Time // when the router was last advertised on a port
+	mu    sync.Mutex
+	moved map[uint16]time.Time // when the guest's MAC on a port last changed
+	asked map[uint16]time.Time // when the guest on a port was last asked for its MAC
+	told  map[uint16]time.Time // when the router was last advertised on a port
 }
 
 // The periods: guests whose MAC is not known are asked every second, the others now and then, as one that got another
-// MAC may be silent. The router is asked more often, since a change shall be noticed within a second, and takes up to
+// MAC may be silent. The routers are asked more often, since a change shall be noticed within a second, and takes up to
 // two rounds to be believed.
 const (
 	solicitPeriod = time.Second
@@ -80,23 +78,20 @@ const (
 // New returns a SlowPath that has not sent anything yet.
 func New(cfg Config) *SlowPath {
 	s := &SlowPath{
-		cfg: cfg, linkLocal: eui64(cfg.UplinkMAC),
+		cfg: cfg, uplinks: newUplinks(cfg.Uplinks),
 		moved: map[uint16]time.Time{}, asked: map[uint16]time.Time{}, told: map[uint16]time.Time{},
 	}
 	_, _ = rand.Read(s.nonce[:]) // never fails
 	return s
 }
 
-// Run asks for the guests' MACs and the router's, and advertises the guests' gateway, until ctx is done.
+// Run asks for the guests' MACs and the routers', and advertises the guests' gateway, until ctx is done.
 func (s *SlowPath) Run(ctx context.Context) {
-	if s.cfg.RouterMAC != (MAC{}) {
-		s.cfg.OnRouter(s.cfg.RouterMAC)
-	}
 	guests := time.NewTicker(solicitPeriod)
 	defer guests.Stop()
 	router := time.NewTicker(routerPeriod)
 	defer router.Stop()
-	s.askForRouter()
+	s.askForRouters()
 	for {
 		select {
 		case <-ctx.Done():
@@ -105,7 +100,7 @@ func (s *SlowPath) Run(ctx context.Context) {
 			s.SolicitGuests()
 			s.advertiseToGuests()
 		case <-router.C:
-			s.askForRouter()
+			s.askForRouters()
 		}
 	}
 }
@@ -155,8 +150,8 @@ func (s *SlowPath) solicit(a vnet.Attachment) {
 
 // Handle reads a frame that came from behind a port, and answers it where due. The frame is not kept.
 func (s *SlowPath) Handle(port uint16, frame []byte) {
-	if port == s.cfg.Uplink {
-		s.fromWire(frame)
+	if u := s.uplinks[port]; u != nil {
+		s.fromWire(u, frame)
 		return
 	}
 	if a, ok := s.cfg.Guests.OnPort(port); ok {

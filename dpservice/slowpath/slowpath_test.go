@@ -18,12 +18,14 @@ import (
 )
 
 const (
-	uplinkPort = 0
-	guestPort  = 5
+	uplinkPort  = 0
+	uplink1Port = 1
+	guestPort   = 5
 )
 
 var (
 	uplinkMAC  = MAC{2, 0, 0, 0, 0, 0xf0}
+	uplink1MAC = MAC{2, 0, 0, 0, 0, 0xf1}
 	gatewayMAC = MAC{2, 0, 0, 0, 0, 0xa0}
 	guestMAC   = MAC{2, 0, 0, 0, 0, 0xa1}
 	routerMAC  = MAC{2, 0, 0, 0, 0, 0xee}
@@ -40,7 +42,9 @@ var (
 type world struct {
 	guest   vnet.Attachment
 	sent    []sent
-	routers []MAC
+	routers []MAC // PF0's
+	on1     []MAC // PF1's
+	known   bool  // the routers, by somebody else
 	now     time.Time
 }
 
@@ -63,14 +67,21 @@ func newWorld() (*SlowPath, *world) {
 		GatewayMAC: gatewayMAC,
 	}}
 	return New(Config{
-		Guests: w, Network: testNetwork, Uplink: uplinkPort, UplinkMAC: uplinkMAC, NodeIP: nodeIP,
+		Guests: w, Network: testNetwork, Uplinks: []Uplink{{uplinkPort, uplinkMAC}, {uplink1Port, uplink1MAC}}, NodeIP: nodeIP,
 		Send: func(port uint16, frame []byte) error {
 			w.sent = append(w.sent, sent{port, frame})
 			return nil
 		},
-		OnRouter: func(mac MAC) { w.routers = append(w.routers, mac) },
-		Now:      func() time.Time { return w.now },
-		Log:      slog.New(slog.DiscardHandler),
+		FindsRouter: func(uint16) bool { return !w.known },
+		OnRouter: func(port uint16, mac MAC) {
+			if port == uplinkPort {
+				w.routers = append(w.routers, mac)
+			} else {
+				w.on1 = append(w.on1, mac)
+			}
+		},
+		Now: func() time.Time { return w.now },
+		Log: slog.New(slog.DiscardHandler),
 	}), w
 }
 
@@ -291,16 +302,25 @@ func TestNodeAnswersPings(t *testing.T) {
 	assert.Equal(t, nodeIP, addr(w.reply(t, uplinkPort).ip6.SrcIP))
 }
 
-// asked takes the echo request that the SlowPath has sent, and answers it as a router.
+// router is the MAC that was told last of PF0's.
+func (w *world) router() MAC { return w.routers[len(w.routers)-1] }
+
+// answer takes an echo request that the SlowPath has sent on PF0, and answers it as a router.
 func (w *world) answer(t *testing.T, s *SlowPath, ip netip.Addr, mac MAC) {
+	t.Helper()
+	w.answerOn(t, s, Uplink{uplinkPort, uplinkMAC}, ip, mac)
+}
+
+func (w *world) answerOn(t *testing.T, s *SlowPath, u Uplink, ip netip.Addr, mac MAC) {
 	t.Helper()
 	for _, f := range w.sent {
 		p := decode(t, f.frame)
-		if p.icmp6.TypeCode.Type() != layers.ICMPv6TypeEchoRequest {
+		if f.port != u.Port || p.icmp6.TypeCode.Type() != layers.ICMPv6TypeEchoRequest {
 			continue
 		}
 		assert.Equal(t, "ff02::2", addr(p.ip6.DstIP).String())
-		s.Handle(uplinkPort, icmp6(mac, uplinkMAC, ip, addr(p.ip6.SrcIP), layers.ICMPv6TypeEchoReply,
+		assert.Equal(t, u.MAC[:], []byte(p.eth.SrcMAC))
+		s.Handle(u.Port, icmp6(mac, u.MAC, ip, addr(p.ip6.SrcIP), layers.ICMPv6TypeEchoReply,
 			&layers.ICMPv6Echo{SeqNumber: p.echo6.SeqNumber}, gopacket.Payload(p.echoBody6())))
 		return
 	}
@@ -315,35 +335,35 @@ func advertisement(mac MAC, ip netip.Addr, lifetime uint16) []byte {
 func TestRouterIsFoundAndFollowed(t *testing.T) {
 	s, w := newWorld()
 	newMAC := MAC{2, 0, 0, 0, 0, 0xef}
-	s.askForRouter()
+	s.askForRouters()
 	w.answer(t, s, routerIP, routerMAC)
 	assert.Equal(t, []MAC{routerMAC}, w.routers)
-	assert.Equal(t, routerMAC, s.RouterMAC())
-	s.askForRouter()
+	assert.Equal(t, routerMAC, w.router())
+	s.askForRouters()
 	w.answer(t, s, routerIP, routerMAC)
 	assert.Len(t, w.routers, 1, "no news")
 
-	s.askForRouter()
+	s.askForRouters()
 	w.answer(t, s, routerIP, newMAC)
 	assert.Equal(t, []MAC{routerMAC, newMAC}, w.routers)
 	s.Handle(uplinkPort, solicit(routerMAC, routerIP, nodeIP))
-	assert.Equal(t, routerMAC, s.RouterMAC(), "a solicitation of the router tells too")
+	assert.Equal(t, routerMAC, w.router(), "a solicitation of the router tells too")
 }
 
 func TestAnotherRouterTakesOverWhenTheFirstIsSilent(t *testing.T) {
 	s, w := newWorld()
 	otherIP, otherMAC := netip.MustParseAddr("fe80::ef"), MAC{2, 0, 0, 0, 0, 0xef}
-	s.askForRouter()
+	s.askForRouters()
 	w.answer(t, s, routerIP, routerMAC)
 	for range 3 {
-		s.askForRouter()
+		s.askForRouters()
 		w.answer(t, s, otherIP, otherMAC)
 		w.answer(t, s, routerIP, routerMAC)
-		assert.Equal(t, routerMAC, s.RouterMAC())
+		assert.Equal(t, routerMAC, w.router())
 	}
-	s.askForRouter()
+	s.askForRouters()
 	w.answer(t, s, otherIP, otherMAC)
-	s.askForRouter()
+	s.askForRouters()
 	assert.Equal(t, []MAC{routerMAC, otherMAC}, w.routers)
 }
 
@@ -359,8 +379,8 @@ func TestRouterByAdvertisement(t *testing.T) {
 
 func TestRepliesToOthersAreNotBelieved(t *testing.T) {
 	s, w := newWorld()
-	s.askForRouter()
-	s.Handle(uplinkPort, icmp6(routerMAC, uplinkMAC, routerIP, s.linkLocal, layers.ICMPv6TypeEchoReply,
+	s.askForRouters()
+	s.Handle(uplinkPort, icmp6(routerMAC, uplinkMAC, routerIP, eui64(uplinkMAC), layers.ICMPv6TypeEchoReply,
 		&layers.ICMPv6Echo{SeqNumber: 1}, gopacket.Payload("12345678")))
 	assert.Empty(t, w.routers)
 }
@@ -386,16 +406,60 @@ func TestABrokenChecksumIsNotAnswered(t *testing.T) {
 	assert.Empty(t, w.sent)
 }
 
-func TestConfiguredRouter(t *testing.T) {
+// Where somebody else knows the routers, nobody is asked and nobody is believed.
+func TestRoutersKnownOtherwise(t *testing.T) {
 	s, w := newWorld()
-	s.cfg.RouterMAC = routerMAC
+	w.known = true
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	s.Run(ctx)
-	assert.Equal(t, []MAC{routerMAC}, w.routers)
 	s.Handle(uplinkPort, advertisement(MAC{2, 9}, routerIP, 1800))
-	assert.Equal(t, routerMAC, s.RouterMAC())
+	s.LinkChanged(uplinkPort, true)
+	assert.Empty(t, w.routers)
 	assert.Empty(t, w.sent, "nobody is asked")
+	s.Handle(uplinkPort, solicit(routerMAC, routerIP, nodeIP))
+	assert.Len(t, w.sent, 1, "but the neighbours are answered")
+}
+
+// Each uplink has its router, even if these have the same address, as link-local ones may.
+func TestEachUplinkHasItsRouter(t *testing.T) {
+	s, w := newWorld()
+	router1MAC := MAC{2, 0, 0, 0, 1, 0xee}
+	s.askForRouters()
+	w.answerOn(t, s, Uplink{uplink1Port, uplink1MAC}, routerIP, router1MAC)
+	assert.Empty(t, w.routers)
+	assert.Equal(t, []MAC{router1MAC}, w.on1)
+	w.answer(t, s, routerIP, routerMAC)
+	assert.Equal(t, []MAC{routerMAC}, w.routers)
+	assert.Equal(t, []MAC{router1MAC}, w.on1)
+
+	w.sent = nil
+	s.Handle(uplink1Port, solicit(router1MAC, routerIP, underlay))
+	p := w.reply(t, uplink1Port)
+	assert.Equal(t, uplink1MAC[:], p.na.Options[0].Data)
+	assert.Equal(t, uplink1MAC[:], []byte(p.eth.SrcMAC))
+	w.sent = nil
+	s.Handle(uplink1Port, solicit(router1MAC, routerIP, eui64(uplinkMAC)))
+	assert.Empty(t, w.sent, "the other uplink's own")
+	s.Handle(uplink1Port, icmp6(router1MAC, uplink1MAC, routerIP, nodeIP, layers.ICMPv6TypeEchoRequest, &layers.ICMPv6Echo{Identifier: 1}))
+	assert.Equal(t, nodeIP, addr(w.reply(t, uplink1Port).ip6.SrcIP))
+}
+
+// A router is forgotten with its link; behind the new one it is found at once, or another one.
+func TestRouterIsForgottenWithItsLink(t *testing.T) {
+	s, w := newWorld()
+	s.askForRouters()
+	w.answer(t, s, routerIP, routerMAC)
+	s.LinkChanged(uplinkPort, false)
+	assert.Equal(t, []MAC{routerMAC, {}}, w.routers)
+	assert.Empty(t, w.on1)
+	s.LinkChanged(uplinkPort, false)
+	assert.Len(t, w.routers, 2, "no news")
+	w.sent = nil
+	s.LinkChanged(uplinkPort, true)
+	otherIP, otherMAC := netip.MustParseAddr("fe80::ef"), MAC{2, 0, 0, 0, 0, 0xef}
+	w.answer(t, s, otherIP, otherMAC)
+	assert.Equal(t, []MAC{routerMAC, {}, otherMAC}, w.routers)
 }
 
 // FuzzHandle feeds any bytes from both sides; whatever is answered must be sound frames, and few.

@@ -10,7 +10,20 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// router is what is known of the underlay's router.
+// Uplink is a physical port, behind which a router of the underlay is.
+type Uplink struct {
+	Port uint16
+	MAC  MAC
+}
+
+// uplink is one with its router.
+type uplink struct {
+	Uplink
+	linkLocal netip.Addr
+	router    router // guarded by the SlowPath's mutex
+}
+
+// router is what is known of the router behind an uplink.
 type router struct {
 	addr netip.Addr // link-local
 	mac  MAC
@@ -21,93 +34,104 @@ type router struct {
 	rounds    uint16 // how often it was asked
 }
 
-func (s *SlowPath) fromWire(frame []byte) {
+func newUplinks(all []Uplink) map[uint16]*uplink {
+	uplinks := map[uint16]*uplink{}
+	for _, u := range all {
+		uplinks[u.Port] = &uplink{Uplink: u, linkLocal: eui64(u.MAC)}
+	}
+	return uplinks
+}
+
+func (s *SlowPath) fromWire(u *uplink, frame []byte) {
 	p := newParser()
 	kind := p.parse(frame)
 	src, ok := p.source()
-	if !ok || src == s.cfg.UplinkMAC {
+	if !ok || src == u.MAC {
 		return
 	}
 	switch kind {
 	case layers.LayerTypeICMPv6NeighborSolicitation:
-		s.wireSolicits(p, src)
+		s.wireSolicits(u, p, src)
 	case layers.LayerTypeICMPv6RouterAdvertisement:
 		if p.ip6.HopLimit == hopLimit && p.ra.RouterLifetime > 0 {
-			s.heardRouter(addr(p.ip6.SrcIP), src)
+			s.heardRouter(u, addr(p.ip6.SrcIP), src)
 		}
 	case layers.LayerTypeICMPv6Echo:
-		s.wireEcho(p, src)
+		s.wireEcho(u, p, src)
 	}
 }
 
-// wireSolicits answers for PF0's own addresses and those of the interfaces.
-func (s *SlowPath) wireSolicits(p *parser, src MAC) {
+// wireSolicits answers for the node's addresses, those of the interfaces, and the uplink's own.
+func (s *SlowPath) wireSolicits(u *uplink, p *parser, src MAC) {
 	if p.ip6.HopLimit != hopLimit {
 		return
 	}
 	from, target := addr(p.ip6.SrcIP), addr(p.ns.TargetAddress)
 	s.mu.Lock()
-	fromRouter := from == s.router.addr
+	fromRouter := from == u.router.addr
 	s.mu.Unlock()
 	if fromRouter {
-		s.heardRouter(from, src)
+		s.heardRouter(u, from, src)
 	}
-	if s.owns(target) {
-		s.send(s.cfg.Uplink, neighbourAdvertisement(s.cfg.UplinkMAC, target, src, from, flagOverride))
+	if target == u.linkLocal || target == s.cfg.NodeIP || s.cfg.Guests.HasUnderlay(target) {
+		s.send(u.Port, neighbourAdvertisement(u.MAC, target, src, from, flagOverride))
 	}
-}
-
-func (s *SlowPath) owns(ip netip.Addr) bool {
-	return ip == s.linkLocal || ip == s.cfg.NodeIP || s.cfg.Guests.HasUnderlay(ip)
 }
 
 // wireEcho answers pings of the node, and takes answers to our own.
-func (s *SlowPath) wireEcho(p *parser, src MAC) {
+func (s *SlowPath) wireEcho(u *uplink, p *parser, src MAC) {
 	to := addr(p.ip6.DstIP)
-	if to != s.linkLocal && to != s.cfg.NodeIP {
+	if to != u.linkLocal && to != s.cfg.NodeIP {
 		return
 	}
-	if reply := p.echoReply6(s.cfg.UplinkMAC, src); reply != nil {
-		s.send(s.cfg.Uplink, reply)
+	if reply := p.echoReply6(u.MAC, src); reply != nil {
+		s.send(u.Port, reply)
 		return
 	}
 	if p.icmp6.TypeCode == layers.CreateICMPv6TypeCode(layers.ICMPv6TypeEchoReply, 0) && bytes.Equal(p.echoBody6(), s.nonce[:]) {
-		s.heardRouter(addr(p.ip6.SrcIP), src)
+		s.heardRouter(u, addr(p.ip6.SrcIP), src)
 	}
 }
 
-// askForRouter ends a round of asking for the router and begins the next.
-func (s *SlowPath) askForRouter() {
-	if s.cfg.RouterMAC != (MAC{}) {
+// askForRouters asks on all uplinks where it is for the SlowPath to know.
+func (s *SlowPath) askForRouters() {
+	for _, u := range s.uplinks {
+		s.askForRouter(u)
+	}
+}
+
+// askForRouter ends a round of asking for an uplink's router and begins the next.
+func (s *SlowPath) askForRouter(u *uplink) {
+	if !s.cfg.FindsRouter(u.Port) {
 		return
 	}
 	s.mu.Lock()
-	r := &s.router
+	r := &u.router
 	if !r.heard && r.otherAddr.IsValid() {
-		s.setRouter(r.otherAddr, r.otherMAC)
+		s.setRouter(u, r.otherAddr, r.otherMAC)
 	}
 	r.heard, r.otherAddr = false, netip.Addr{}
 	r.rounds++
 	round := r.rounds
 	s.mu.Unlock()
 
-	s.send(s.cfg.Uplink, icmp6(s.cfg.UplinkMAC, multicastMAC(allRouters), s.linkLocal, allRouters, layers.ICMPv6TypeEchoRequest,
+	s.send(u.Port, icmp6(u.MAC, multicastMAC(allRouters), u.linkLocal, allRouters, layers.ICMPv6TypeEchoRequest,
 		&layers.ICMPv6Echo{SeqNumber: round}, gopacket.Payload(s.nonce[:])))
 	if round%2 == 1 { // for routers that do not answer pings
-		s.send(s.cfg.Uplink, routerSolicitation(s.cfg.UplinkMAC, s.linkLocal))
+		s.send(u.Port, routerSolicitation(u.MAC, u.linkLocal))
 	}
 }
 
 // heardRouter takes a router's sign of life. The router in use is followed at once; another one replaces it when it
 // does not answer.
-func (s *SlowPath) heardRouter(ip netip.Addr, mac MAC) {
-	if s.cfg.RouterMAC != (MAC{}) || !ip.IsLinkLocalUnicast() {
+func (s *SlowPath) heardRouter(u *uplink, ip netip.Addr, mac MAC) {
+	if !s.cfg.FindsRouter(u.Port) || !ip.IsLinkLocalUnicast() {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r := &s.router; !r.addr.IsValid() || r.addr == ip {
-		s.setRouter(ip, mac)
+	if r := &u.router; !r.addr.IsValid() || r.addr == ip {
+		s.setRouter(u, ip, mac)
 		r.heard = true
 	} else {
 		r.otherAddr, r.otherMAC = ip, mac
@@ -115,21 +139,28 @@ func (s *SlowPath) heardRouter(ip netip.Addr, mac MAC) {
 }
 
 // setRouter tells of the router if its MAC is news. The lock is held, so that news come in order.
-func (s *SlowPath) setRouter(ip netip.Addr, mac MAC) {
-	news := s.router.mac != mac
-	s.router.addr, s.router.mac = ip, mac
-	if news {
-		s.cfg.Log.Info("found the underlay's router", "address", ip, "mac", mac)
-		s.cfg.OnRouter(mac)
+func (s *SlowPath) setRouter(u *uplink, ip netip.Addr, mac MAC) {
+	news := u.router.mac != mac
+	u.router.addr, u.router.mac = ip, mac
+	if !news {
+		return
 	}
+	if ip.IsValid() {
+		s.cfg.Log.Info("found an uplink's router", "port", u.Port, "address", ip, "mac", mac)
+	}
+	s.cfg.OnRouter(u.Port, mac)
 }
 
-// RouterMAC is the MAC of the underlay's router; zero if it is not known.
-func (s *SlowPath) RouterMAC() MAC {
-	if s.cfg.RouterMAC != (MAC{}) {
-		return s.cfg.RouterMAC
+// LinkChanged takes note of an uplink's link. Without it the router is forgotten; a new link may lead to another, or to
+// one that is not ready yet, so it is asked for at once.
+func (s *SlowPath) LinkChanged(port uint16, up bool) {
+	u := s.uplinks[port]
+	if up {
+		s.askForRouter(u)
+		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.router.mac
+	s.setRouter(u, netip.Addr{}, MAC{})
+	u.router = router{rounds: u.router.rounds}
 }

@@ -46,8 +46,19 @@ type NIC struct {
 
 // Underlay describes the node's place in the underlay network.
 type Underlay struct {
-	IP        string `json:"ip"`
-	RouterMAC string `json:"router_mac,omitempty"` // empty while it is not known
+	IP        string   `json:"ip"`
+	RouterMAC string   `json:"router_mac,omitempty"` // behind PF0; empty while it is not known
+	Uplinks   []Uplink `json:"uplinks"`
+}
+
+// Uplink describes a physical port on the way to the other hypervisors.
+type Uplink struct {
+	PF         int    `json:"pf"`
+	Port       string `json:"port"`
+	Link       string `json:"link"`                 // up or down
+	RouterMAC  string `json:"router_mac,omitempty"` // empty while it is not known
+	RouterFrom string `json:"router_from"`          // configuration, kernel or neighbour discovery
+	Usable     bool   `json:"usable"`               // whether packets leave by it: the link is up and the router is known
 }
 
 // Port is one port of port.list.
@@ -61,6 +72,14 @@ type Port struct {
 	MTU          uint16  `json:"mtu"`
 	Link         string  `json:"link"` // up or down
 	Started      bool    `json:"started"`
+}
+
+// LinkState is the word for a link's state.
+func LinkState(up bool) string {
+	if up {
+		return "up"
+	}
+	return "down"
 }
 
 // PortListResult is the result of port.list.

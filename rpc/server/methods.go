@@ -242,10 +242,6 @@ func parseLimits(p *api.CaptureLimits) (capture.Limits, error) {
 }
 
 func toPort(p port.Port) api.Port {
-	link := "down"
-	if p.LinkUp {
-		link = "up"
-	}
 	return api.Port{
 		ID:           p.ID,
 		Name:         p.Name,
@@ -254,7 +250,7 @@ func toPort(p port.Port) api.Port {
 		SwitchDomain: p.SwitchDomain,
 		MAC:          p.MAC.String(),
 		MTU:          p.MTU,
-		Link:         link,
+		Link:         api.LinkState(p.LinkUp),
 		Started:      p.Started,
 	}
 }

@@ -91,11 +91,7 @@ func writeInfo(w io.Writer, i api.SystemInfoResult) {
 	if i.Offload {
 		offload = "on"
 	}
-	router := i.Underlay.RouterMAC
-	if router == "" {
-		router = "not known yet"
-	}
-	lines(w, [][2]any{
+	facts := [][2]any{
 		{"Version", i.Version},
 		{"API version", i.APIVersion},
 		{"DPDK", i.DPDKVersion},
@@ -107,11 +103,27 @@ func writeInfo(w io.Writer, i api.SystemInfoResult) {
 		{"Worker lcores", strings.Join(each(i.Lcores.Workers, strconv.Itoa), ", ")},
 		{"NIC", fmt.Sprintf("%s, ports in rules named by %s", i.NIC.Driver, i.NIC.PortNaming)},
 		{"Underlay address", i.Underlay.IP},
-		{"Router's MAC", router},
+	}
+	for _, u := range i.Underlay.Uplinks {
+		facts = append(facts, [2]any{fmt.Sprintf("Uplink pf%d", u.PF), describeUplink(u)})
+	}
+	lines(w, append(facts, [][2]any{
 		{"Flows", fmt.Sprintf("%d of at most %d; %d packets found the table full", i.Flows.Known, i.Flows.Capacity, i.Flows.Overflow)},
 		{"Flows in the NIC", fmt.Sprintf("%d of at most %d; %d ever, %d aged, %d refused, %d over the limit",
 			i.Flows.Rules, i.Flows.MaxRules, i.Flows.Created, i.Flows.Aged, i.Flows.Refused, i.Flows.Limited)},
-	})
+	}...))
+}
+
+func describeUplink(u api.Uplink) string {
+	usable := "usable"
+	if !u.Usable {
+		usable = "not usable"
+	}
+	router := "router not known to"
+	if u.RouterMAC != "" {
+		router = "router " + u.RouterMAC + " from"
+	}
+	return fmt.Sprintf("%s: %s, link %s, %s %s", usable, u.Port, u.Link, router, u.RouterFrom)
 }
 
 func (a *app) rpcCommand() *cobra.Command {

@@ -121,8 +121,11 @@ func (system) Info() api.SystemInfoResult {
 		Offload:       true,
 		Lcores:        api.Lcores{Main: 0, Workers: []int{1}},
 		NIC:           api.NIC{Driver: pf0, PortNaming: "represented_port"},
-		Underlay:      api.Underlay{IP: "fc00:1::1", RouterMAC: "02:00:00:00:00:01"},
-		Flows:         api.FlowTable{Known: 2, Capacity: 65536, Overflow: 3, Rules: 1, MaxRules: 32768, Created: 4, Aged: 2, Refused: 1},
+		Underlay: api.Underlay{IP: "fc00:1::1", RouterMAC: "02:00:00:00:00:01", Uplinks: []api.Uplink{
+			{PF: 0, Port: pf0, Link: "up", RouterMAC: "02:00:00:00:00:01", RouterFrom: "neighbour discovery", Usable: true},
+			{PF: 1, Port: pf0 + "_pf1", Link: "down", RouterFrom: "kernel"},
+		}},
+		Flows: api.FlowTable{Known: 2, Capacity: 65536, Overflow: 3, Rules: 1, MaxRules: 32768, Created: 4, Aged: 2, Refused: 1},
 	}
 }
 

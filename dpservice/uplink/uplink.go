@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package uplink knows by which uplinks packets can leave: it watches their links, and is told of their routers.
+package uplink
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"dpservice/dpservice/port"
+	"dpservice/dpservice/vnet"
+)
+
+// MAC is an Ethernet address; the zero value is "not known".
+type MAC = vnet.MAC
+
+// Source is where a router's MAC is from.
+type Source string
+
+// The sources, the one that counts most first. The kernel's counts where it has a route out of the interface beside the port.
+const (
+	Configuration Source = "configuration"
+	Kernel        Source = "kernel"
+	Discovery     Source = "neighbour discovery"
+)
+
+// Uplink is the state of one.
+type Uplink struct {
+	Number    int // the PF's
+	Port      uint16
+	Name      string // the port's
+	MAC       MAC
+	LinkUp    bool
+	RouterMAC MAC
+	Source    Source // who tells the router's MAC
+}
+
+// Usable reports whether packets can leave by the uplink.
+func (u Uplink) Usable() bool { return u.LinkUp && u.RouterMAC != (MAC{}) }
+
+// Ports are where the uplinks are. A *port.Manager is one.
+type Ports interface {
+	// PFs are the physical ports as they are now.
+	PFs() []port.Port
+}
+
+// Config is what a Manager is made of.
+type Config struct {
+	Ports     Ports
+	RouterMAC MAC // of all uplinks; zero: to be found out
+	// Use has the packets leave as the uplink's state says. It is called by Run, for every uplink at first and then whenever one
+	// has changed; if it fails, again after a while.
+	Use func(u Uplink) error
+	// LinkChanged is told, by Run, that a link was lost or has come back.
+	LinkChanged func(port uint16, up bool)
+	Log         *slog.Logger
+}
+
+// Manager knows the uplinks. It is safe for concurrent use.
+type Manager struct {
+	cfg  Config
+	news chan struct{} // holds something when a router may have changed
+
+	mu      sync.Mutex
+	uplinks []*uplink // by number
+}
+
+// uplink is one with what is known of its router, and what was made of that.
+type uplink struct {
+	Uplink
+	discovered MAC
+	kernel     MAC
+	hasKernel  bool // whether the kernel's counts
+
+	used    bool
+	last    Uplink    // that was used
+	retryAt time.Time // not before, after a failure
+}
+
+const (
+	// linkPeriod is how often the links are looked at: what failed shall be left within a second.
+	linkPeriod = 100 * time.Millisecond
+	// retryPeriod is how long to wait after a change could not be followed.
+	retryPeriod = time.Second
+)
+
+// New returns a Manager of the ports' PFs.
+func New(cfg Config) *Manager {
+	m := &Manager{cfg: cfg, news: make(chan struct{}, 1)}
+	for _, p := range cfg.Ports.PFs() {
+		m.uplinks = append(m.uplinks, &uplink{Uplink: Uplink{Number: p.Index, Port: p.ID, Name: p.Name, MAC: MAC(p.MAC), LinkUp: p.LinkUp}})
+	}
+	return m
+}
+
+// Run watches the uplinks until ctx is done.
+func (m *Manager) Run(ctx context.Context) {
+	ticker := time.NewTicker(linkPeriod)
+	defer ticker.Stop()
+	for {
+		m.useAll()
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			m.readLinks()
+		case <-m.news:
+		}
+	}
+}
+
+func (m *Manager) readLinks() {
+	for i, p := range m.cfg.Ports.PFs() {
+		m.mu.Lock()
+		changed := m.uplinks[i].LinkUp != p.LinkUp
+		m.uplinks[i].LinkUp = p.LinkUp
+		m.mu.Unlock()
+		if changed {
+			m.cfg.LinkChanged(p.ID, p.LinkUp)
+		}
+	}
+}
+
+// useAll has every change followed.
+func (m *Manager) useAll() {
+	for i, now := range m.List() {
+		u := m.uplinks[i]
+		if u.used && u.last == now || time.Now().Before(u.retryAt) {
+			continue
+		}
+		if err := m.cfg.Use(now); err != nil {
+			m.cfg.Log.Error("cannot follow the change of an uplink", "uplink", now.Name, "err", err)
+			u.used, u.retryAt = false, time.Now().Add(retryPeriod)
+			continue
+		}
+		if was := u.used && u.last.Usable(); was != now.Usable() {
+			m.cfg.Log.Info("an uplink has changed", "uplink", now.Name, "usable", now.Usable(), "link_up", now.LinkUp, "router", now.RouterMAC, "from", now.Source)
+		}
+		u.used, u.last = true, now
+	}
+}
+
+// List returns the uplinks as they are now, by number.
+func (m *Manager) List() []Uplink {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := make([]Uplink, len(m.uplinks))
+	for i, u := range m.uplinks {
+		list[i] = u.Uplink
+		list[i].RouterMAC, list[i].Source = m.router(u)
+	}
+	return list
+}
+
+// router is the MAC that counts. The lock is held.
+func (m *Manager) router(u *uplink) (MAC, Source) {
+	switch {
+	case m.cfg.RouterMAC != (MAC{}):
+		return m.cfg.RouterMAC, Configuration
+	case u.hasKernel:
+		return u.kernel, Kernel
+	default:
+		return u.discovered, Discovery
+	}
+}
+
+// FindsRouter reports whether neighbour discovery is to find the router of an uplink.
+func (m *Manager) FindsRouter(port uint16) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	u := m.find(port)
+	if u == nil {
+		return false
+	}
+	_, source := m.router(u)
+	return source == Discovery
+}
+
+// Discovered takes what neighbour discovery has found; a zero MAC is none. It does not wait.
+func (m *Manager) Discovered(port uint16, router MAC) {
+	m.change(port, func(u *uplink) { u.discovered = router })
+}
+
+// KernelRouter takes what the kernel knows of the router behind the interface beside a port, if it has a route there: a zero MAC is
+// not resolved. It does not wait.
+func (m *Manager) KernelRouter(port uint16, hasRoute bool, router MAC) {
+	m.change(port, func(u *uplink) { u.hasKernel, u.kernel = hasRoute, router })
+}
+
+func (m *Manager) change(port uint16, do func(u *uplink)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if u := m.find(port); u != nil {
+		do(u)
+	}
+	select {
+	case m.news <- struct{}{}:
+	default: // noted already
+	}
+}
+
+// find returns an uplink; nil if the port is none. The lock is held.
+func (m *Manager) find(port uint16) *uplink {
+	for _, u := range m.uplinks {
+		if u.Port == port {
+			return u
+		}
+	}
+	return nil
+}
