@@ -25,6 +25,8 @@ const (
 //
 //	guest eth0 -- guest<n> [hypervisor] wire0 -- hv<n> [router] sink0 -- eth0 [sink]
 //	                                    wire1 -- hv<n>w1
+//
+// The router has no IPv6 on hv<n>w1, so that all goes by wire0, unless ConnectSecondWire has given it some.
 type Network struct {
 	*Lab
 	Router      *Namespace
@@ -40,6 +42,7 @@ type Hypervisor struct {
 	RouterLink string // the router's device towards wire0
 	Guests     []*Guest
 	launches   int
+	router     *Namespace
 }
 
 // Guest is a VM: a namespace with one device, eth0.
@@ -138,17 +141,82 @@ func (n *Network) addHypervisor(number int) (*Hypervisor, error) {
 		Namespace:  ns,
 		UnderlayIP: netip.MustParseAddr(fmt.Sprintf("fc00:%d::1", number)),
 		RouterLink: fmt.Sprintf("hv%d", number),
+		router:     n.Router,
 	}
 	if err := n.Link(ns, "wire0", n.Router, h.RouterLink, wireMTU); err != nil {
 		return nil, err
 	}
-	if err := n.Link(ns, "wire1", n.Router, h.RouterLink+"w1", wireMTU); err != nil {
+	if err := n.Link(ns, "wire1", n.Router, h.SecondRouterLink(), wireMTU); err != nil {
+		return nil, err
+	}
+	if err := n.Router.enableIPv6(h.SecondRouterLink(), false); err != nil {
 		return nil, err
 	}
 	return h, n.Router.IP(
 		fmt.Sprintf("addr add fc00:%d::ffff/128 dev %s nodad", number, h.RouterLink),
 		fmt.Sprintf("route add %s/128 dev %s", h.UnderlayIP, h.RouterLink),
 		fmt.Sprintf("route add fc00:%d::/64 via %s dev %s", number, h.UnderlayIP, h.RouterLink))
+}
+
+// SecondRouterLink is the router's device towards wire1.
+func (h *Hypervisor) SecondRouterLink() string { return h.RouterLink + "w1" }
+
+// ConnectSecondWire has the router answer on wire1 too, and use both wires towards the hypervisor.
+func (h *Hypervisor) ConnectSecondWire() error {
+	if err := h.router.enableIPv6(h.SecondRouterLink(), true); err != nil {
+		return err
+	}
+	return h.UseBothWires()
+}
+
+// UseBothWires gives the router its address and its routes over both wires, which it loses with either link. dpservice answers
+// for the wires' link-local addresses.
+func (h *Hypervisor) UseBothWires() error {
+	via := make([]netip.Addr, 2)
+	for i := range via {
+		mac, err := h.MAC(fmt.Sprintf("wire%d", i))
+		if err != nil {
+			return err
+		}
+		via[i] = LinkLocal(mac)
+	}
+	prefix := netip.PrefixFrom(h.UnderlayIP, 64).Masked()
+	routerIP := prefix.Addr().As16()
+	routerIP[14], routerIP[15] = 0xff, 0xff
+	return h.router.IP(
+		fmt.Sprintf("addr replace %s/128 dev %s nodad", netip.AddrFrom16(routerIP), h.RouterLink),
+		fmt.Sprintf("route replace %s nexthop via %s dev %s nexthop via %s dev %s", prefix, via[0], h.RouterLink, via[1], h.SecondRouterLink()))
+}
+
+// LinkLocal is the address that a kernel, and dpservice, make of a MAC.
+func LinkLocal(mac net.HardwareAddr) netip.Addr {
+	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
+}
+
+// UseKernelRoutes gives the hypervisor's kernel IPv6 on both wires and a default route over both: it finds the router's MACs then.
+func (h *Hypervisor) UseKernelRoutes() error {
+	hops := ""
+	for i, link := range []string{h.RouterLink, h.SecondRouterLink()} {
+		wire := fmt.Sprintf("wire%d", i)
+		if err := h.enableIPv6(wire, true); err != nil {
+			return err
+		}
+		mac, err := h.router.MAC(link)
+		if err != nil {
+			return err
+		}
+		hops += fmt.Sprintf(" nexthop via %s dev %s", LinkLocal(mac), wire)
+	}
+	return h.IP("route add default" + hops)
+}
+
+// enableIPv6 gives a device IPv6, with a link-local address, or takes it away.
+func (n *Namespace) enableIPv6(device string, on bool) error {
+	disable := 1
+	if on {
+		disable = 0
+	}
+	return n.command("sysctl", "-qw", fmt.Sprintf("net.ipv6.conf.%s.disable_ipv6=%d", device, disable))
 }
 
 func (n *Network) addGuest(h *Hypervisor, vf, number int) error {

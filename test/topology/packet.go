@@ -33,6 +33,18 @@ func (n *Namespace) PacketSocket(device string) (fd int, err error) {
 	return fd, nil
 }
 
+// ListenUDP opens a UDP socket at an address of the namespace, such as "[fd00::1]:0". The caller closes it.
+func (n *Namespace) ListenUDP(address string) (conn net.PacketConn, err error) {
+	err = n.inside(func() error {
+		conn, err = net.ListenPacket("udp", address)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("UDP socket in %s: %w", n.Name, err)
+	}
+	return conn, nil
+}
+
 // inside runs do on a thread that is in the namespace meanwhile. The thread must not end: the processes that it has started
 // would be killed with it, by their death signal.
 func (n *Namespace) inside(do func() error) error {

@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dpservice/rpc/api"
+	"dpservice/test/record"
+	"dpservice/test/topology"
+)
+
+// failoverTime is how long packets may be lost after a link was lost.
+const failoverTime = time.Second
+
+const pf0, pf1 = 0, 1
+
+// uplinkBench is two hypervisors with two uplinks each, and a VM on each.
+type uplinkBench struct {
+	*bench
+	h     *topology.Hypervisor
+	ports []string // the first hypervisor's PFs
+}
+
+func newUplinkBench(t *testing.T, prepare func(h *topology.Hypervisor) topology.DaemonConfig) *uplinkBench {
+	t.Helper()
+	ctx, n := newNetwork(t, 1, 1)
+	b := &uplinkBench{bench: &bench{t: t, ctx: ctx, net: n, vms: n.Guests()}, h: n.Hypervisors[0]}
+	for _, h := range n.Hypervisors {
+		require.NoError(t, h.ConnectSecondWire())
+		b.daemons = append(b.daemons, startDaemon(ctx, t, h, prepare(h)))
+	}
+	b.connect()
+	for _, u := range b.uplinks() {
+		b.ports = append(b.ports, u.Port)
+	}
+	b.waitUsable(true, true)
+	b.reach(b.vms[0], b.vms[1].IPv4.String())
+	b.reach(b.vms[1], b.vms[0].IPv6.String())
+	return b
+}
+
+func (b *uplinkBench) uplinks() []api.Uplink {
+	b.t.Helper()
+	var info api.SystemInfoResult
+	b.call(api.MethodSystemInfo, &info)
+	return info.Underlay.Uplinks
+}
+
+// waitUsable waits until the first hypervisor's uplinks are usable, or not.
+func (b *uplinkBench) waitUsable(want ...bool) {
+	b.t.Helper()
+	b.eventually(func() error {
+		var got []bool
+		uplinks := b.uplinks()
+		for _, u := range uplinks {
+			got = append(got, u.Usable)
+		}
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("uplinks %+v", uplinks)
+		}
+		return nil
+	})
+}
+
+// routerLink is the router's device towards an uplink of the first hypervisor.
+func (b *uplinkBench) routerLink(pf int) string {
+	return []string{b.h.RouterLink, b.h.SecondRouterLink()}[pf]
+}
+
+// lose and bringBack take an uplink's far end down and up.
+func (b *uplinkBench) lose(pf int) {
+	b.t.Helper()
+	require.NoError(b.t, b.net.Router.IP("link set "+b.routerLink(pf)+" down"))
+}
+
+func (b *uplinkBench) bringBack(pf int) {
+	b.t.Helper()
+	require.NoError(b.t, b.net.Router.IP("link set "+b.routerLink(pf)+" up"))
+	require.NoError(b.t, b.h.UseBothWires())
+}
+
+// received is how many packets the router has received by its device towards an uplink.
+func (b *uplinkBench) received(pf int) int {
+	b.t.Helper()
+	r, err := b.net.Router.Run(b.ctx, "cat", "/sys/class/net/"+b.routerLink(pf)+"/statistics/rx_packets")
+	require.NoError(b.t, err)
+	n, err := strconv.Atoi(strings.TrimSpace(r.Stdout))
+	require.NoError(b.t, err)
+	return n
+}
+
+// flowsOn are the stream's flows by the ports they leave by, each as its source port.
+func (b *uplinkBench) flowsOn(s *stream) (byPort map[string][]int, offloaded map[string]int) {
+	b.t.Helper()
+	flows, err := b.flows(b.daemons[0], "udp", b.vms[0].IPv4.String(), b.vms[1].IPv4.String())
+	require.NoError(b.t, err)
+	byPort, offloaded = map[string][]int{}, map[string]int{}
+	for _, f := range flows {
+		if int(f.DstPort) != s.port {
+			continue
+		}
+		byPort[f.OutPort] = append(byPort[f.OutPort], int(f.SrcPort))
+		if f.Offloaded {
+			offloaded[f.OutPort]++
+		}
+	}
+	for _, ports := range byPort {
+		slices.Sort(ports)
+	}
+	return byPort, offloaded
+}
+
+// waitFlows waits until the stream's flows leave as they should.
+func (b *uplinkBench) waitFlows(s *stream, want map[string][]int) {
+	b.t.Helper()
+	b.eventually(func() error {
+		if got, _ := b.flowsOn(s); !maps.EqualFunc(got, want, slices.Equal) {
+			return fmt.Errorf("flows on %v, not on %v", got, want)
+		}
+		return nil
+	})
+}
+
+// stream is many UDP flows from vm-1 to vm-2 of the other hypervisor, each packet with a number.
+type stream struct {
+	b        *uplinkBench
+	port     int
+	stop     chan struct{}
+	done     chan struct{}
+	receiver net.PacketConn
+	sent     []time.Time // by number
+	received chan map[int]time.Time
+}
+
+const (
+	streamFlows  = 40
+	streamPeriod = time.Millisecond // between packets, of one flow after the other
+	// tooLate is what was held up at a link that was down: some of its packets come when it is up again.
+	tooLate = failoverTime
+)
+
+func (b *uplinkBench) startStream() *stream {
+	b.t.Helper()
+	vm1, vm2 := b.vms[0], b.vms[1]
+	receiver, err := vm2.ListenUDP(net.JoinHostPort(vm2.IPv4.String(), "0"))
+	require.NoError(b.t, err)
+	s := &stream{
+		b: b, port: receiver.LocalAddr().(*net.UDPAddr).Port, receiver: receiver,
+		stop: make(chan struct{}), done: make(chan struct{}), received: make(chan map[int]time.Time, 1),
+	}
+	var senders []net.PacketConn
+	for range streamFlows {
+		c, err := vm1.ListenUDP(net.JoinHostPort(vm1.IPv4.String(), "0"))
+		require.NoError(b.t, err)
+		senders = append(senders, c)
+	}
+	go s.receive()
+	go s.send(senders)
+	b.t.Cleanup(func() { s.end() })
+	return s
+}
+
+func (s *stream) send(senders []net.PacketConn) {
+	defer close(s.done)
+	tick := time.NewTicker(streamPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stop:
+			for _, c := range senders {
+				_ = c.Close() // nothing is lost by it
+			}
+			return
+		case now := <-tick.C:
+			number := len(s.sent)
+			s.sent = append(s.sent, now)
+			_, _ = senders[number%len(senders)].WriteTo([]byte(strconv.Itoa(number)), s.receiver.LocalAddr()) // a loss is seen
+		}
+	}
+}
+
+func (s *stream) receive() {
+	got := map[int]time.Time{}
+	buf := make([]byte, 64)
+	for {
+		n, _, err := s.receiver.ReadFrom(buf)
+		if err != nil {
+			s.received <- got
+			return
+		}
+		if number, err := strconv.Atoi(string(buf[:n])); err == nil {
+			got[number] = time.Now()
+		}
+	}
+}
+
+// end stops the stream; it can be called twice. Packets that are on their way have a moment to arrive.
+func (s *stream) end() {
+	select {
+	case <-s.stop:
+		return
+	default:
+	}
+	close(s.stop)
+	<-s.done
+	time.Sleep(200 * time.Millisecond)
+	_ = s.receiver.Close() // wakes the reader
+}
+
+// onlyLostAfter ends the stream and requires that, from its beginning on, packets were lost only within the failover time after
+// some moments. It returns how long after the last of these losses were seen, at most.
+func (s *stream) onlyLostAfter(begin time.Time, moments ...time.Time) {
+	s.b.t.Helper()
+	s.end()
+	got := <-s.received
+	lost, longest := 0, time.Duration(0)
+	var wrong []string
+	for number, at := range s.sent {
+		arrived, ok := got[number]
+		if ok && arrived.Sub(at) < tooLate || at.Before(begin) {
+			continue
+		}
+		lost++
+		after := time.Duration(-1)
+		for _, m := range moments {
+			if !at.Before(m) {
+				after = at.Sub(m)
+			}
+		}
+		if after < 0 || after > failoverTime {
+			wrong = append(wrong, fmt.Sprintf("packet %d, %v after a link, arrived: %t, after %v", number, after, ok, arrived.Sub(at)))
+		}
+		longest = max(longest, after)
+	}
+	require.Empty(s.b.t, wrong)
+	s.b.t.Logf("%d packets of %d flows, %d lost, the last one %v after its link", len(s.sent), streamFlows, lost, longest)
+}
+
+// checkFailover has many flows under way while one uplink after the other is lost and comes back: they are spread over both,
+// only those of the lost one move, and within a second; back they come to where they were. check looks at more, with the
+// uplink that is left.
+func (b *uplinkBench) checkFailover(check func(s *stream, left int)) {
+	b.t.Helper()
+	s := b.startStream()
+	var spread map[string][]int
+	b.eventually(func() error {
+		spread, _ = b.flowsOn(s)
+		if n := len(spread[b.ports[pf0]]) + len(spread[b.ports[pf1]]); n != streamFlows {
+			return fmt.Errorf("%d flows", n)
+		}
+		return nil
+	})
+	for pf, port := range b.ports {
+		require.Greater(b.t, len(spread[port]), streamFlows/5, "flows on %s: %v", port, spread)
+		before := b.received(pf)
+		b.eventually(func() error {
+			if n := b.received(pf) - before; n < 100 {
+				return fmt.Errorf("%d packets by %s", n, port)
+			}
+			return nil
+		})
+	}
+	check(s, -1)
+
+	begin := time.Now()
+	var losses []time.Time
+	for _, lost := range []int{pf0, pf1} {
+		left := 1 - lost
+		losses = append(losses, time.Now())
+		b.lose(lost)
+		time.Sleep(failoverTime)
+		b.waitUsable(lost != pf0, lost != pf1)
+		got, _ := b.flowsOn(s)
+		require.Len(b.t, got[b.ports[left]], streamFlows, "all flows are on what is left: %v", got)
+		check(s, left)
+		b.reach(b.vms[1], b.vms[0].IPv4.String())
+		b.reach(b.vms[0], b.vms[1].IPv6.String())
+		b.bringBack(lost)
+		b.waitUsable(true, true)
+		b.waitFlows(s, spread)
+		check(s, -1)
+	}
+	s.onlyLostAfter(begin, losses...)
+}
+
+// TestUplinkFailover spreads the flows of a VM over both uplinks of a NIC and loses each uplink's link. Flows by PF0 are in the
+// NIC, and no others; a capture says when its copies are lost.
+func TestUplinkFailover(t *testing.T) {
+	b := newUplinkBench(t, func(*topology.Hypervisor) topology.DaemonConfig { return topology.DaemonConfig{Telemetry: true} })
+	for i, u := range b.uplinks() {
+		mac, err := b.net.Router.MAC(b.routerLink(i))
+		require.NoError(t, err)
+		require.Equal(t, api.Uplink{PF: i, Port: b.ports[i], Link: "up", RouterMAC: mac.String(), RouterFrom: "neighbour discovery", Usable: true}, u)
+	}
+	require.Contains(t, b.dpctl("system", "info"), "usable: "+b.ports[pf1]+", link up, router ")
+	b.dpctl(captureStart(b.net.SinkIP.String(), "--vf=vm-1", "--pf=0")...)
+	require.NotContains(t, strings.Join(b.session().Warnings, "\n"), "the link of PF0")
+
+	b.checkFailover(func(s *stream, left int) {
+		b.t.Helper()
+		b.waitOffloadedOn(s)
+		warnings := strings.Join(b.session().Warnings, "\n")
+		require.Equal(t, left == pf1, strings.Contains(warnings, "the link of PF0 is down"), warnings)
+	})
+	b.dpctl("capture", "stop")
+
+	// What the NIC says of its link counts, whatever the far end sees.
+	s := b.startStream()
+	begin := time.Now()
+	b.eventually(func() error { return b.allFlowsOn(s, pf0, pf1) })
+	lost := time.Now()
+	b.fault("link_down=pf0")
+	time.Sleep(failoverTime)
+	require.NoError(t, b.allFlowsOn(s, pf1))
+	b.fault("link_up=pf0")
+	b.waitUsable(true, true)
+	b.eventually(func() error { return b.allFlowsOn(s, pf0, pf1) })
+	b.waitOffloadedOn(s)
+	s.onlyLostAfter(begin, lost)
+}
+
+// waitOffloadedOn waits until all the stream's flows by PF0 are in the NIC, and no rule leads elsewhere.
+func (b *uplinkBench) waitOffloadedOn(s *stream) {
+	b.t.Helper()
+	b.eventually(func() error {
+		flows, offloaded := b.flowsOn(s)
+		if offloaded[b.ports[pf0]] != len(flows[b.ports[pf0]]) || offloaded[b.ports[pf1]] != 0 {
+			return fmt.Errorf("%w: %v of %v", errNotOffloaded, offloaded, flows)
+		}
+		rules := 0
+		for _, r := range b.rules() {
+			if strings.HasPrefix(r.Name, "flow/") && strings.Contains(r.Pattern, fmt.Sprintf("dst is %d", s.port)) {
+				rules++
+			}
+		}
+		if rules != offloaded[b.ports[pf0]] {
+			return fmt.Errorf("%d rules for %d flows in the NIC", rules, offloaded[b.ports[pf0]])
+		}
+		return nil
+	})
+}
+
+// allFlowsOn checks that all the stream's flows leave by these uplinks, and some by each.
+func (b *uplinkBench) allFlowsOn(s *stream, pfs ...int) error {
+	b.t.Helper()
+	flows, _ := b.flowsOn(s)
+	n := 0
+	for _, pf := range pfs {
+		on := len(flows[b.ports[pf]])
+		n += on
+		if on == 0 {
+			n = -streamFlows
+		}
+	}
+	if n != streamFlows {
+		return fmt.Errorf("flows on %v", flows)
+	}
+	return nil
+}
+
+// TestUplinkFailoverInSoftware does the same without a NIC that takes rules. The ports share their wires with the kernel, which
+// knows the routers: what it learns of them is followed within a second.
+func TestUplinkFailoverInSoftware(t *testing.T) {
+	const newMAC = "02:00:00:00:be:ef"
+	b := newUplinkBench(t, func(h *topology.Hypervisor) topology.DaemonConfig {
+		require.NoError(t, h.UseKernelRoutes())
+		return topology.DaemonConfig{Plain: h.Plain("net_af_packet")}
+	})
+	var routers []string
+	for i, u := range b.uplinks() {
+		mac, err := b.net.Router.MAC(b.routerLink(i))
+		require.NoError(t, err)
+		routers = append(routers, mac.String())
+		require.Equal(t, api.Uplink{PF: i, Port: b.ports[i], Link: "up", RouterMAC: mac.String(), RouterFrom: "kernel", Usable: true}, u)
+	}
+	b.checkFailover(func(s *stream, _ int) {
+		_, offloaded := b.flowsOn(s)
+		require.Empty(t, offloaded)
+	})
+
+	s := b.startStream()
+	b.eventually(func() error { return b.allFlowsOn(s, pf0, pf1) })
+	mac, err := b.net.Router.MAC(b.routerLink(pf1))
+	require.NoError(t, err)
+	setRouter := func(mac, state string) {
+		require.NoError(t, b.h.IP(fmt.Sprintf("neigh replace %s lladdr %s dev wire1 nud %s", topology.LinkLocal(parseMAC(t, routers[pf1])), mac, state)))
+	}
+	seen := b.record(b.net.Router, b.routerLink(pf1), record.In, "ip6 proto 4")
+	setRouter(newMAC, "permanent")
+	time.Sleep(time.Second)
+	changed := time.Now()
+	require.Equal(t, newMAC, b.uplinks()[pf1].RouterMAC)
+	require.Equal(t, routers[pf0], b.uplinks()[pf0].RouterMAC)
+	time.Sleep(200 * time.Millisecond)
+	until := time.Now()
+	setRouter(mac.String(), "reachable")
+	s.end()
+	settled := record.Between(b.stopRecording(seen), changed, until)
+	require.NotEmpty(t, settled)
+	for _, f := range settled {
+		require.Equal(t, newMAC, net.HardwareAddr(f.Data[:6]).String())
+	}
+	b.eventually(func() error {
+		if got := b.uplinks()[pf1].RouterMAC; got != mac.String() {
+			return fmt.Errorf("the router is %s", got)
+		}
+		return nil
+	})
+
+	// Without the kernel's route dpservice looks for the router itself.
+	r, err := b.h.Run(b.ctx, "ip", "-6", "route", "flush", "default")
+	require.NoError(t, err)
+	require.NoError(t, r.Err())
+	b.waitUsable(true, true)
+	b.eventually(func() error {
+		for i, u := range b.uplinks() {
+			if u.RouterFrom != "neighbour discovery" || u.RouterMAC != routers[i] {
+				return fmt.Errorf("%+v", u)
+			}
+		}
+		return nil
+	})
+	b.reach(b.vms[0], b.vms[1].IPv4.String())
+}
+
+func parseMAC(t *testing.T, text string) net.HardwareAddr {
+	t.Helper()
+	mac, err := net.ParseMAC(text)
+	require.NoError(t, err)
+	return mac
+}
