@@ -15,6 +15,7 @@ import (
 
 	"dpservice/capture"
 	"dpservice/cgo/eal"
+	"dpservice/cgo/ethdev"
 	"dpservice/cgo/mempool"
 	"dpservice/dpservice/affinity"
 	"dpservice/dpservice/config"
@@ -114,11 +115,21 @@ func (d *daemon) startEAL() error {
 		return err
 	}
 	d.ending.add("end EAL", eal.Cleanup)
+	d.ending.add("close the ports that are not in use", closePorts)
 	_, workers := eal.Lcores()
 	if len(workers) == 0 {
 		return errors.New("no lcore is left for a worker: name two with -l")
 	}
 	return nil
+}
+
+// closePorts closes what ports there are: EAL does not end well under an open one that stands on others.
+func closePorts() error {
+	var errs []error
+	for _, id := range ethdev.List() {
+		errs = append(errs, ethdev.Close(id))
+	}
+	return errors.Join(errs...)
 }
 
 // placeWorkers takes as many lcores for workers as every port has queues: the n-th uses queue n of each. They get their CPUs

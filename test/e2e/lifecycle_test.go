@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"dpservice/rpc/api"
+	"dpservice/test/plugin"
 	"dpservice/test/topology"
 
 	"github.com/stretchr/testify/require"
@@ -94,4 +95,26 @@ func TestPorts(t *testing.T) {
 	var dot api.GraphDOTResult
 	b.call(api.MethodGraphDOT, &dot)
 	require.Contains(t, dot.DOT, "flow_lookup")
+}
+
+// TestAStartThatFailsEndsWell names a port that is not there beside a NIC whose far sides are: the daemon says so, and closes
+// the NIC before the far sides go.
+func TestAStartThatFailsEndsWell(t *testing.T) {
+	ctx, n := newNetwork(t, 1)
+	path, remove, err := plugin.Install()
+	require.NoError(t, err)
+	defer func() { require.NoError(t, remove()) }()
+	for range 5 { // it was a race
+		d, err := n.Hypervisors[0].LaunchDaemon(topology.DaemonConfig{Plain: &topology.PlainPorts{
+			EAL: []string{"-d", path, "--vdev=net_af_packet0,iface=wire0", "--vdev=net_af_packet1,iface=guest0",
+				"--vdev=net_eswitch0,pf0=net_af_packet0,vf0=net_af_packet1"},
+			Names:  "pf0: nosuch, vfs: net_eswitch0_representor_vf0",
+			Device: func(int) string { return "net_eswitch0_representor_vf0" },
+		}})
+		require.NoError(t, err)
+		r, err := d.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, 1, r.Code, r.Stderr)
+		require.Contains(t, r.Stderr, `cannot find the ports: pf0: no port "nosuch"`)
+	}
 }
