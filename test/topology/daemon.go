@@ -38,7 +38,7 @@ type Daemon struct {
 type DaemonConfig struct {
 	NoOffload   bool
 	NoPF1       bool          // Debian's DPDK has 32 ethdevs, far sides included: without PF1 there can be 15 VFs
-	FlowTimeout time.Duration // zero is dpservice's own default
+	FlowTimeout time.Duration // of flows in the NIC, idle ones and ended connections; zero is dpservice's own defaults
 	Telemetry   bool          // DPDK's: a socket at which the NIC can be asked, and be told to fail
 	Guests      string        // the configuration's section of this name, in YAML's flow style; empty: none
 	NICArgs     string        // devargs of net_eswitch besides its ports
@@ -169,7 +169,7 @@ func (h *Hypervisor) config(dir, socket string, c DaemonConfig) string {
 	fmt.Fprintf(&b, "underlay: {ip: %q, router_mac: auto}\n", h.UnderlayIP)
 	fmt.Fprintf(&b, "offload: %t\n", !c.NoOffload && c.Plain == nil)
 	if c.FlowTimeout != 0 {
-		fmt.Fprintf(&b, "flows: {timeout: %s}\n", c.FlowTimeout)
+		fmt.Fprintf(&b, "flows: {timeout: %[1]s, timeouts: {tcp_closing: %[1]s}}\n", c.FlowTimeout)
 	}
 	if c.Guests != "" {
 		fmt.Fprintf(&b, "guests: %s\n", c.Guests)
