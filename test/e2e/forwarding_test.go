@@ -4,6 +4,8 @@ package e2e
 
 import (
 	"fmt"
+	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -50,6 +52,37 @@ func TestOffloadedFlowsBypassSoftware(t *testing.T) {
 	udp.wait()
 	noLosses()
 	require.Greater(t, b.softwareLookups(), software, "the TCP connections' ends are seen by the software path")
+}
+
+// TestBurst sends as much at once as a few TCP streams do, while the NIC gets no CPU: all of it waits in front of the NIC.
+func TestBurst(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{}, 2)
+	vm1, vm2, d := b.vms[0], b.vms[1], b.daemons[0]
+	flow := []string{"-e", "77"} // each ping would have another id, and so another flow
+	b.startPing(vm1, vm2.IPv4.String(), 500*time.Millisecond, flow...).wait()
+	b.waitOffloaded(d, 1, "icmp", vm1.IPv4.String(), vm2.IPv4.String())
+	b.waitOffloaded(d, 1, "icmp", vm2.IPv4.String(), vm1.IPv4.String())
+	noLosses, software := b.losses(), b.softwareLookups()
+	before, err := b.counters(vm1)
+	require.NoError(t, err)
+
+	const burst = 1500
+	require.NoError(t, d.Signal(syscall.SIGSTOP))
+	n := strconv.Itoa(burst)
+	p, err := vm1.Start(append([]string{"ping", "-n", "-q", "-c", n, "-l", n, "-W", "2", vm2.IPv4.String()}, flow...)...)
+	require.NoError(t, err)
+	b.eventually(func() error {
+		now, err := b.counters(vm1)
+		if sent := now["IcmpMsgOutType8"] - before["IcmpMsgOutType8"]; err == nil && sent < burst {
+			err = fmt.Errorf("%d of %d sent", sent, burst)
+		}
+		return err
+	})
+	require.NoError(t, d.Signal(syscall.SIGCONT))
+	noLosses()
+	require.Equal(t, software, b.softwareLookups())
+	_, err = p.Wait(b.ctx) // it loses replies itself, for want of room in its socket
+	require.NoError(t, err)
 }
 
 // TestSoftwareForwarding switches offload off: the same network works, and no flow has a rule.
