@@ -114,6 +114,25 @@ func TestClientsDoNotWaitForEachOther(t *testing.T) {
 	assert.NoError(t, <-f.served)
 }
 
+// TestTheEndDoesNotWaitForAStalledClient has clients that do not read an answer when the server ends, or not the one that it
+// gives then.
+func TestTheEndDoesNotWaitForAStalledClient(t *testing.T) {
+	f := serveSlow(t, func(*Server) {})
+	stalled, late := f.dial(t), f.dial(t)
+	send(t, stalled, dotCall)
+	<-f.graph.entered
+	f.graph.released <- struct{}{}
+	send(t, late, dotCall)
+	<-f.graph.entered
+
+	begun := time.Now()
+	f.cancel()
+	assert.NoFileExists(t, waitGone(f.path))
+	f.graph.released <- struct{}{}
+	assert.NoError(t, <-f.served)
+	assert.Less(t, time.Since(begun), grace)
+}
+
 // waitGone returns path when it is gone, or after a second.
 func waitGone(path string) string {
 	for range 100 {

@@ -30,11 +30,12 @@ type Limits struct {
 	Message int           // bytes of one message (a request or a whole batch)
 	Batch   int           // requests of one batch
 	Write   time.Duration // for the client to take an answer
+	Last    time.Duration // the same once the server ends
 	Resync  time.Duration // for the client to end the line with malformed JSON, or the message that is too large
 }
 
 // DefaultLimits are wide for any honest client.
-var DefaultLimits = Limits{Message: 1 << 20, Batch: 100, Write: 10 * time.Second, Resync: 5 * time.Second}
+var DefaultLimits = Limits{Message: 1 << 20, Batch: 100, Write: 10 * time.Second, Last: time.Second, Resync: 5 * time.Second}
 
 // Stream is a connection from a client. Only Close and Shutdown may be called concurrently with other methods.
 type Stream struct {
@@ -49,7 +50,7 @@ type Stream struct {
 	id      json.RawMessage   // of the request that jsonrpc2 handles
 	failed  error             // of the write after which nothing can be answered any more
 
-	mu       sync.Mutex // guards shutdown and the read deadline
+	mu       sync.Mutex // guards shutdown and the deadlines
 	shutdown bool
 }
 
@@ -107,12 +108,15 @@ func (s *Stream) Refuse(code api.Code, reason, message string) {
 // Close closes the connection.
 func (s *Stream) Close() error { return s.conn.Close() }
 
-// Shutdown makes ReadObject return io.EOF as soon as the message that is being handled has been answered.
+// Shutdown makes ReadObject return io.EOF as soon as the message that is being handled has been answered. A client that
+// does not take its answer soon loses it.
 func (s *Stream) Shutdown() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.shutdown = true
-	_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // fails only if the connection is closed
+	// They fail only if the connection is closed.
+	_ = s.conn.SetReadDeadline(time.Unix(1, 0))
+	_ = s.conn.SetWriteDeadline(time.Now().Add(s.limits.Last))
 }
 
 // nextMessage answers the batch that is complete, then reads the next message into the queue.
@@ -213,6 +217,17 @@ func (s *Stream) setReadDeadline(t time.Time) {
 	}
 }
 
+// limitWrite gives the client time to take an answer.
+func (s *Stream) limitWrite() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	limit := s.limits.Write
+	if s.shutdown {
+		limit = min(limit, s.limits.Last)
+	}
+	_ = s.conn.SetWriteDeadline(time.Now().Add(limit)) // fails only if the connection is closed
+}
+
 // reply sends r, or keeps it until its batch is complete.
 func (s *Stream) reply(r response) {
 	r.JSONRPC = "2.0"
@@ -227,7 +242,7 @@ func (s *Stream) reply(r response) {
 func (s *Stream) write(v any) {
 	data, err := json.Marshal(v)
 	if err == nil {
-		_ = s.conn.SetWriteDeadline(time.Now().Add(s.limits.Write)) // fails only if the connection is closed
+		s.limitWrite()
 		_, err = s.conn.Write(append(data, '\n'))
 	}
 	if err != nil && s.failed == nil {
