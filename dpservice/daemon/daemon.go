@@ -72,7 +72,7 @@ type daemon struct {
 // starts only once in a process, so Run does.
 func Run(ctx context.Context, cfg config.Config) (err error) {
 	d := &daemon{cfg: cfg, log: slog.Default(), started: time.Now()}
-	defer func() { err = errors.Join(err, d.ending.run()) }()
+	defer func() { err = errors.Join(err, d.ending.run(d.log)) }()
 	steps := []struct {
 		what string
 		do   func() error

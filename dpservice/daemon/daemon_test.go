@@ -3,10 +3,13 @@
 package daemon
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -213,9 +216,16 @@ func TestUnwinding(t *testing.T) {
 	u.add("do one", func() error { order = append(order, 1); return nil })
 	u.add("do two", func() error { order = append(order, 2); return broken })
 	u.add("do three", func() error { order = append(order, 3); return nil })
-	err := u.run()
+	quiet := slog.New(slog.DiscardHandler)
+	err := u.run(quiet)
 	assert.ErrorIs(t, err, broken)
 	assert.EqualError(t, err, "cannot do two: broken")
 	assert.Equal(t, []int{3, 2, 1}, order)
-	assert.NoError(t, u.run(), "once is enough")
+	assert.NoError(t, u.run(quiet), "once is enough")
+
+	log, logged := io.Pipe()
+	said := ""
+	u.add("wait until it is said", func() (err error) { said, err = bufio.NewReader(log).ReadString('\n'); return err })
+	assert.NoError(t, u.run(slog.New(slog.NewTextHandler(logged, nil))))
+	assert.Contains(t, said, `step="wait until it is said"`)
 }

@@ -5,9 +5,14 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
+	"time"
 )
+
+// patience is how long a step may take before the log says what the end waits for.
+const patience = time.Second
 
 // unwinder remembers how to undo what was done.
 type unwinder []undo
@@ -20,12 +25,14 @@ type undo struct {
 func (u *unwinder) add(what string, do func() error) { *u = append(*u, undo{what, do}) }
 
 // run undoes everything, the last first, and goes on when something fails.
-func (u *unwinder) run() error {
+func (u *unwinder) run(log *slog.Logger) error {
 	var errs []error
 	for _, step := range slices.Backward(*u) {
+		late := time.AfterFunc(patience, func() { log.Warn("the end takes its time", "step", step.what) })
 		if err := step.do(); err != nil {
 			errs = append(errs, fmt.Errorf("cannot %s: %w", step.what, err))
 		}
+		late.Stop()
 	}
 	*u = nil
 	return errors.Join(errs...)
