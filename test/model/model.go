@@ -22,8 +22,12 @@ type Port struct {
 	Isolated bool
 }
 
-// FarSide is the Queue of an Output that leaves the NIC at a port's far side.
-const FarSide = -1
+// The Queue of an Output that leaves the NIC at a port's far side, and of one that the application receives by whatever queue
+// the NIC chooses: it spreads flows.
+const (
+	FarSide  = -1
+	AnyQueue = -2
+)
 
 // Output is a frame that the NIC gives away: to the application by an RX queue of Port, or to its far side.
 type Output struct {
@@ -106,7 +110,7 @@ func (n *Reference) Receive(port uint16, frame []byte) []Output {
 		return out
 	}
 	if !n.port(port).Isolated {
-		n.emit(p, port, 0, &out)
+		n.emit(p, port, AnyQueue, &out)
 	}
 	return out
 }
