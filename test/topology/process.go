@@ -88,10 +88,10 @@ func (l *Lab) start(namespace string, env []string, stdin io.Reader, argv ...str
 }
 
 // cleanEnviron is this process's environment without what would configure dpservice behind the lab's back, and
-// with messages in English.
+// with messages in English. Go programs that crash tell of all threads, of those that run, too.
 func cleanEnviron() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "DPSERVICE_") })
-	return append(env, "LC_ALL=C")
+	return append(env, "LC_ALL=C", "GOTRACEBACK=crash")
 }
 
 func inNamespace(namespace string, argv []string) []string {
