@@ -132,6 +132,10 @@ func closePorts() error {
 	return errors.Join(errs...)
 }
 
+// leastProcs is how many goroutines may run at once however few CPUs are left to them: with one, all would wait, the handler of
+// signals too, for a thread that the kernel lets wait.
+const leastProcs = 2
+
 // placeWorkers takes as many lcores for workers as every port has queues: the n-th uses queue n of each. They get their CPUs
 // for themselves: what others do there, they do not.
 func (d *daemon) placeWorkers() error {
@@ -141,7 +145,7 @@ func (d *daemon) placeWorkers() error {
 		d.log.Info("lcores stay idle: a port has too few queues for them", "lcores", lcores[queues:], "port", least.Name, "queues", queues)
 	}
 	d.workers = lcores[:queues]
-	runtime.GOMAXPROCS(max(1, runtime.NumCPU()-queues))
+	runtime.GOMAXPROCS(max(leastProcs, runtime.NumCPU()-queues))
 	var cpus []int
 	for _, lcore := range d.workers {
 		cpus = append(cpus, eal.CPUs(lcore)...)
