@@ -216,7 +216,8 @@ func TestCaptureOnPF1(t *testing.T) {
 	require.NoError(t, b.daemons[0].Call(b.ctx, api.MethodInterfaceGet, api.InterfaceID{ID: vm1.ID}, &created))
 	pf1, err := h.MAC("wire1")
 	require.NoError(t, err)
-	wire := h.RouterLink + "w1"
+	require.NoError(t, h.ConnectSecondWire())
+	wire := h.SecondRouterLink()
 	require.NoError(t, b.net.Router.IP("neigh replace "+created.UnderlayIP+" lladdr "+pf1.String()+" dev "+wire,
 		"route replace "+created.UnderlayIP+"/128 dev "+wire))
 
