@@ -87,7 +87,7 @@ func (a asker) about(name string, d Direction, text string) Capability {
 	if err != nil {
 		return Capability{Name: name, Reason: err.Error()}
 	}
-	points := a.m.pointsOf(a.target, d, a.port, a.uplink, func() []filterRule { return rulesOf(program, link) })
+	points := a.m.pointsOf(a.target, d, a.port, a.uplink, rulesOf(program, link))
 	for i := range points {
 		points[i].generation = generations // where no capture has its rules
 	}

@@ -259,9 +259,9 @@ func (m *Manager) prepareTarget(s *session, t Target, uplink port.Port) error {
 	if err != nil {
 		return err
 	}
-	program := s.programs[linkOf(t)]
+	rules := rulesOf(s.programs[linkOf(t)], linkOf(t))
 	for _, d := range directions {
-		s.points = append(s.points, m.pointsOf(t, d, p, uplink, func() []filterRule { return rulesOf(program, linkOf(t)) })...)
+		s.points = append(s.points, m.pointsOf(t, d, p, uplink, rules)...)
 	}
 	if w := mtuWarning(t, p.MTU, uplink.MTU, s.copies.header.Len()); w != "" {
 		s.warnings = append(s.warnings, w)

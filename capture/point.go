@@ -4,6 +4,7 @@ package capture
 
 import (
 	"fmt"
+	"slices"
 
 	"dpservice/capture/filter"
 	"dpservice/dpservice/port"
@@ -49,20 +50,20 @@ type filterRule struct {
 type dropped struct{ oversize, noBuffer uint64 }
 
 // pointsOf are the points of a direction of an interface: where the NIC may forward its packets past the graph, there.
-func (m *Manager) pointsOf(t Target, d Direction, p, uplink port.Port, rules func() []filterRule) []point {
+func (m *Manager) pointsOf(t Target, d Direction, p, uplink port.Port, rules []filterRule) []point {
 	base := point{target: t, direction: d, port: p, link: linkOf(t), generation: generations - 1}
 	var points []point
 	if m.offloads(p, uplink) {
 		for _, at := range m.places(p, d, uplink) {
 			inNIC := base
-			inNIC.rules, inNIC.place = rules(), &at
+			inNIC.rules, inNIC.place = slices.Clone(rules), &at
 			points = append(points, inNIC)
 		}
 		if d == RX {
 			return points // the NIC has them all before the graph
 		}
 	}
-	base.rules = rules()
+	base.rules = slices.Clone(rules)
 	return append(points, base)
 }
 

@@ -72,27 +72,25 @@ func filterFault(t Target, err error) *fault.Error {
 	return fault.New(reason, culprit, "%v", err)
 }
 
-// carryOut changes the NIC: all of it, or nothing.
-func (m *Manager) carryOut(c change) error {
+// withMoves does something with a change's operations and those that move flows for it.
+func (m *Manager) withMoves(c change, do func(ops []ruleset.Op) error) error {
 	if len(c.diverts) == 0 {
-		return m.deps.Rules.Apply(c.ops)
+		return do(c.ops)
 	}
-	return m.deps.Flows.Divert(c.diverts, func(moves []ruleset.Op) error {
-		return m.deps.Rules.Apply(slices.Concat(c.ops, moves))
-	})
+	return m.deps.Flows.Divert(c.diverts, func(moves []ruleset.Op) error { return do(slices.Concat(c.ops, moves)) })
 }
+
+// carryOut changes the NIC: all of it, or nothing.
+func (m *Manager) carryOut(c change) error { return m.withMoves(c, m.deps.Rules.Apply) }
 
 // errOnlyAsked ends what was not meant to be done.
 var errOnlyAsked = errors.New("only asked")
 
 // check asks the NIC whether it would take a change, and changes nothing.
 func (m *Manager) check(c change) error {
-	if len(c.diverts) == 0 {
-		return m.deps.Rules.Check(c.ops)
-	}
 	var refusal error
-	err := m.deps.Flows.Divert(c.diverts, func(moves []ruleset.Op) error {
-		refusal = m.deps.Rules.Check(slices.Concat(c.ops, moves))
+	err := m.withMoves(c, func(ops []ruleset.Op) error {
+		refusal = m.deps.Rules.Check(ops)
 		return errOnlyAsked
 	})
 	if !errors.Is(err, errOnlyAsked) {
