@@ -199,7 +199,7 @@ func (m *Manager) endTarget(s *session, t Target) error {
 		return nil
 	}
 	for _, p := range s.points[first:behind] {
-		s.gone = sum(s.gone, p.copied())
+		s.gone = s.gone.Plus(p.copied())
 	}
 	s.warnings = append(s.warnings, fmt.Sprintf("interface %s was deleted: its part of the capture has ended", t))
 	s.points = slices.Delete(s.points, first, behind)

@@ -131,7 +131,7 @@ func rulesOf(p filter.Program, link filter.Link) []filterRule {
 }
 
 // counted is what the rule and those in its place before have counted.
-func (r *filterRule) counted() rteflow.Counters { return sum(r.before, r.seen) }
+func (r *filterRule) counted() rteflow.Counters { return r.before.Plus(r.seen) }
 
 // count takes a reading of the rule's counter. One that went backwards is that of a rule which was removed and
 // put back by an undone change.
@@ -170,12 +170,8 @@ func (p point) allMissed() dropped {
 func (p point) copied() (c rteflow.Counters) {
 	for i := range p.rules {
 		if p.rules[i].sample {
-			c = sum(c, p.rules[i].counted())
+			c = c.Plus(p.rules[i].counted())
 		}
 	}
 	return c
-}
-
-func sum(a, b rteflow.Counters) rteflow.Counters {
-	return rteflow.Counters{Packets: a.Packets + b.Packets, Bytes: a.Bytes + b.Bytes}
 }

@@ -291,7 +291,7 @@ func targetCount(points []point) int {
 func (s *session) copied() rteflow.Counters {
 	total := s.gone
 	for _, p := range s.points {
-		total = sum(total, p.copied())
+		total = total.Plus(p.copied())
 	}
 	return total
 }
@@ -311,7 +311,7 @@ func (s *session) viewInterface(points []point) SessionInterface {
 	for i, r := range first.rules {
 		var matched rteflow.Counters
 		for _, p := range points {
-			matched = sum(matched, p.rules[i].counted())
+			matched = matched.Plus(p.rules[i].counted())
 		}
 		v.Rules = append(v.Rules, SessionRule{
 			Pattern: rteflow.Rule{Pattern: r.pattern}.PatternString(), Sample: r.sample, Packets: matched.Packets, Bytes: matched.Bytes,

@@ -239,3 +239,8 @@ type Counters struct {
 	Packets uint64
 	Bytes   uint64
 }
+
+// Plus is the sum of both.
+func (c Counters) Plus(d Counters) Counters {
+	return Counters{Packets: c.Packets + d.Packets, Bytes: c.Bytes + d.Bytes}
+}

@@ -118,7 +118,7 @@ func (m *Manager) Divert(groups map[uint16]uint32, apply func(moves []ruleset.Op
 func (m *Manager) settle(v move, moved bool) {
 	v.ways = m.standing(v.rule, append([]uint32{v.group}, slices.DeleteFunc(v.ways, func(way uint32) bool { return way == v.group })...))
 	if moved || m.countersBut(v.rule, int64(v.group)).Packets < v.seen.Packets {
-		v.before = sum(v.before, v.seen)
+		v.before = v.before.Plus(v.seen)
 	}
 }
 
@@ -128,7 +128,7 @@ func (m *Manager) standing(r *rule, ways []uint32) []uint32 {
 }
 
 // counted is what the NIC has forwarded of a flow.
-func (m *Manager) counted(r *rule) rteflow.Counters { return sum(r.before, m.countersBut(r, none)) }
+func (m *Manager) counted(r *rule) rteflow.Counters { return r.before.Plus(m.countersBut(r, none)) }
 
 // countersBut reads the flow's rules but the one by way of a group.
 func (m *Manager) countersBut(r *rule, group int64) (c rteflow.Counters) {
@@ -137,12 +137,8 @@ func (m *Manager) countersBut(r *rule, group int64) (c rteflow.Counters) {
 			continue
 		}
 		if more, err := m.cfg.Rules.Counters(r.in, r.name(way)); err == nil {
-			c = sum(c, more)
+			c = c.Plus(more)
 		}
 	}
 	return c
-}
-
-func sum(a, b rteflow.Counters) rteflow.Counters {
-	return rteflow.Counters{Packets: a.Packets + b.Packets, Bytes: a.Bytes + b.Bytes}
 }
