@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -116,7 +115,10 @@ func newClient(t *testing.T) *client {
 	c := &client{t: t, lab: lab, output: &output{news: make(chan struct{}, 1)}, sockets: map[string]int{}, seen: map[string]int{}}
 	for _, wire := range wires {
 		require.NoError(t, lab.Link(host, wire, far, "far-"+wire, 1500))
-		c.sockets[wire] = packetSocket(t, far, "far-"+wire)
+		socket, err := far.PacketSocket("far-" + wire)
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, unix.Close(socket)) })
+		c.sockets[wire] = socket
 	}
 	c.start(host)
 	return c
@@ -243,55 +245,4 @@ func until(ctx context.Context, cond func() error) error {
 		case <-tick.C:
 		}
 	}
-}
-
-// packetSocket opens a socket that sends frames from a device of the namespace.
-func packetSocket(t *testing.T, ns *topology.Namespace, device string) int {
-	t.Helper()
-	type result struct {
-		fd  int
-		err error
-	}
-	opened := make(chan result)
-	go func() {
-		// The thread is in the namespace from here on, and ends with the goroutine.
-		runtime.LockOSThread()
-		fd, err := openPacketSocket(ns.Name, device)
-		opened <- result{fd, err}
-	}()
-	r := <-opened
-	require.NoError(t, r.err)
-	t.Cleanup(func() { assert.NoError(t, unix.Close(r.fd)) })
-	return r.fd
-}
-
-func openPacketSocket(namespace, device string) (int, error) {
-	ns, err := os.Open("/run/netns/" + namespace)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = ns.Close() }()
-	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-		return 0, fmt.Errorf("entering namespace %s: %w", namespace, err)
-	}
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return 0, fmt.Errorf("opening a packet socket: %w", err)
-	}
-	if err := bindToDevice(fd, device); err != nil {
-		_ = unix.Close(fd)
-		return 0, err
-	}
-	return fd, nil
-}
-
-func bindToDevice(fd int, device string) error {
-	ifr, err := unix.NewIfreq(device)
-	if err != nil {
-		return err
-	}
-	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, ifr); err != nil {
-		return fmt.Errorf("looking for device %s: %w", device, err)
-	}
-	return unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: int(ifr.Uint32())})
 }

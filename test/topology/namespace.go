@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -122,8 +123,8 @@ func (l *Lab) command(argv ...string) error {
 	return nil
 }
 
-// removeNamespace ends what still runs in the namespace and deletes it. The lab's closing depends on nothing
-// but the ip command.
+// removeNamespace ends what still runs in the namespace, but for this process itself, and deletes it. The lab's closing depends
+// on nothing but the ip command.
 func removeNamespace(name string) error {
 	pids, err := exec.Command("ip", "netns", "pids", name).Output()
 	if err != nil {
@@ -133,6 +134,9 @@ func removeNamespace(name string) error {
 		pid, err := strconv.Atoi(field)
 		if err != nil {
 			return fmt.Errorf("listing the processes of namespace %s: %w", name, err)
+		}
+		if pid == os.Getpid() {
+			return fmt.Errorf("namespace %s stays: this process's main thread is in it", name)
 		}
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("ending process %d of namespace %s: %w", pid, name, err)

@@ -186,3 +186,21 @@ func TestPacketSocketsLeaveProcesses(t *testing.T) {
 		}
 	}
 }
+
+// TestNamespaceOfThisProcess has a process, this test again, remove the namespace that it is in.
+func TestNamespaceOfThisProcess(t *testing.T) {
+	const variable = "TOPOLOGY_TEST_NAMESPACE"
+	if name := os.Getenv(variable); name != "" {
+		require.EqualError(t, topology.RemoveNamespace(name), "namespace "+name+" stays: this process's main thread is in it")
+		return
+	}
+	needRoot(t)
+	lab, err := topology.New()
+	require.NoError(t, err)
+	defer func() { require.NoError(t, lab.Close()) }()
+	ns, err := lab.Namespace("own")
+	require.NoError(t, err)
+	r, err := ns.Run(testContext(t), "env", variable+"="+ns.Name, os.Args[0], "-test.run=^TestNamespaceOfThisProcess$")
+	require.NoError(t, err)
+	require.NoError(t, r.Err(), r.Stdout)
+}

@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package topology
+
+// RemoveNamespace is what a lab does to each of its namespaces when it closes.
+var RemoveNamespace = removeNamespace
