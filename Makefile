@@ -19,14 +19,15 @@ help: ## List the targets
 demo: build ## Install what is missing, build, and show a capture of offloaded packets (root)
 	build/demo
 
-# go test hides what passing tests print, so they write here what they have tried.
+# go test hides what passing tests print, so they write here what they have tried. The end-to-end tests mostly wait for
+# packets: meanwhile all others run, one after the other.
 report := $(CURDIR)/build/test-report.txt
 
 test: export DPSERVICE_TEST_REPORT := $(report)
 test: ## Install what is missing, build, lint, run every test, and say how much these have tried (root)
 	rm -f $(report)
-	$(MAKE) setup-lint build lint cunit unit model e2e
-	$(MAKE) e2e-asan RUN='^Test(CaptureOffloadedTraffic|PathsRewriteAlike|EveryCallFails)$$'
+	$(MAKE) setup-lint build
+	$(MAKE) -j2 e2e lint cunit unit model e2e-asan RUN='^Test(CaptureOffloadedTraffic|PathsRewriteAlike|EveryCallFails)$$'
 	@echo 'The tests have tried:'
 	@sed 's/^/  /' $(report)
 
@@ -53,9 +54,8 @@ build-asan:
 	[ -f build/meson-asan/build.ninja ] || meson setup build/meson-asan -Db_sanitize=address,undefined -Db_lundef=false
 	ninja -C build/meson-asan
 
-cunit: ## Test the NIC's C code, also under ASan and UBSan, and with what the fuzzers have found
+cunit: build-asan ## Test the NIC's C code, also under ASan and UBSan, and with what the fuzzers have found
 	meson test -C build/meson --print-errorlogs
-	$(MAKE) build-asan
 	env -u DPSERVICE_TEST_REPORT meson test -C build/meson-asan --print-errorlogs
 	tools/fuzz.sh replay
 

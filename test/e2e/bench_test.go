@@ -15,6 +15,7 @@ import (
 	"dpservice/test/topology"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -55,9 +56,17 @@ func newBench(t *testing.T, cfg topology.DaemonConfig, guests ...int) *bench {
 // startBench starts a dpservice on every hypervisor of a network and connects its guests.
 func startBench(ctx context.Context, t *testing.T, n *topology.Network, cfg topology.DaemonConfig) *bench {
 	t.Helper()
-	b := &bench{t: t, ctx: ctx, net: n, vms: n.Guests()}
-	for _, h := range n.Hypervisors {
-		b.daemons = append(b.daemons, startDaemon(ctx, t, h, cfg))
+	b := &bench{t: t, ctx: ctx, net: n, vms: n.Guests(), daemons: make([]*topology.Daemon, len(n.Hypervisors))}
+	var g errgroup.Group
+	for i, h := range n.Hypervisors {
+		g.Go(func() (err error) {
+			b.daemons[i], err = h.StartDaemon(ctx, cfg)
+			return err
+		})
+	}
+	require.NoError(t, g.Wait())
+	for i, h := range n.Hypervisors {
+		logFailure(t, h, b.daemons[i])
 	}
 	b.connect()
 	return b
@@ -67,13 +76,19 @@ func startDaemon(ctx context.Context, t *testing.T, h *topology.Hypervisor, cfg 
 	t.Helper()
 	d, err := h.StartDaemon(ctx, cfg)
 	require.NoError(t, err)
+	logFailure(t, h, d)
+	return d
+}
+
+// logFailure logs what a daemon has said and counted if the test fails.
+func logFailure(t *testing.T, h *topology.Hypervisor, d *topology.Daemon) {
+	t.Helper()
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("dpservice on %s said:\n%s%s", h.Name, d.Stdout, d.Stderr)
 			logCounters(t, d)
 		}
 	})
-	return d
 }
 
 // logCounters logs what a daemon's NIC and graph have counted, if it still runs.
@@ -129,8 +144,21 @@ func (b *bench) record(ns *topology.Namespace, device string, dir record.Directi
 // stopRecording ends a recording and returns its frames.
 func (b *bench) stopRecording(r *record.Recorder) []record.Frame {
 	b.t.Helper()
-	frames, err := r.Stop(b.ctx)
-	require.NoError(b.t, err)
+	return b.stopRecordings(r)[0]
+}
+
+// stopRecordings ends recordings at the same time, for each of them takes a while, and returns the frames of each.
+func (b *bench) stopRecordings(recorders ...*record.Recorder) [][]record.Frame {
+	b.t.Helper()
+	frames := make([][]record.Frame, len(recorders))
+	var g errgroup.Group
+	for i, r := range recorders {
+		g.Go(func() (err error) {
+			frames[i], err = r.Stop(b.ctx)
+			return err
+		})
+	}
+	require.NoError(b.t, g.Wait())
 	return frames
 }
 

@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -100,13 +102,17 @@ type evidence struct {
 // finish ends the recordings: the sink's last, so that no copy is missed.
 func (c *capture) finish() evidence {
 	c.b.t.Helper()
-	e := evidence{guests: make(map[string][]record.Frame)}
-	for id, r := range c.guests {
-		e.guests[id] = c.b.stopRecording(r)
+	ids := slices.Collect(maps.Keys(c.guests))
+	originals := []*record.Recorder{c.wire}
+	for _, id := range ids {
+		originals = append(originals, c.guests[id])
 	}
-	e.wire = c.b.stopRecording(c.wire)
-	c.b.stopRecording(c.uplink)
-	c.b.stopRecording(c.sink)
+	recorded := c.b.stopRecordings(originals...)
+	e := evidence{wire: recorded[0], guests: make(map[string][]record.Frame)}
+	for i, id := range ids {
+		e.guests[id] = recorded[1+i]
+	}
+	c.b.stopRecordings(c.uplink, c.sink)
 	var err error
 	e.copies, err = record.Strip(c.b.ctx, c.b.net.Lab, headerLen, c.sink.File, c.sink.File+".stripped")
 	require.NoError(c.b.t, err)

@@ -42,7 +42,7 @@ func targets(s api.CaptureSession) (names []string) {
 	return names
 }
 
-// pingOn pings every 10 ms until the returned function is called.
+// pingOn pings each pingInterval until the returned function is called.
 func (b *bench) pingOn(from *topology.Guest, to string) (stop func()) {
 	b.t.Helper()
 	p, err := from.Start("ping", "-n", "-q", "-i", "0.01", to)

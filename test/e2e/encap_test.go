@@ -110,9 +110,10 @@ func TestCaptureToKernelVXLAN(t *testing.T) {
 	w.Stopped = time.Now()
 
 	for _, vm := range b.vms {
-		originals := b.stopRecording(sent[vm.ID])
+		recorded := b.stopRecordings(sent[vm.ID], received[vm.ID])
+		originals, copies := recorded[0], recorded[1]
 		require.NotEmpty(t, record.Between(originals, w.Started, w.Stopping))
-		require.NoError(t, record.Check(b.stopRecording(received[vm.ID]), originals, w), vm.ID)
+		require.NoError(t, record.Check(copies, originals, w), vm.ID)
 	}
 	b.stopRecording(outer)
 	b.checkLabels(outer.File, "vxlan.vni", labels)

@@ -55,8 +55,8 @@ func (b *bench) talkApart(talkers, others []*topology.Guest, offloaded bool) {
 		ping6.wait()
 		noLosses()
 	}
-	for _, r := range heard {
-		require.Empty(b.t, b.stopRecording(r), "packets of another network")
+	for _, frames := range b.stopRecordings(heard...) {
+		require.Empty(b.t, frames, "packets of another network")
 	}
 }
 
