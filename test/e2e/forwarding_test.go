@@ -158,29 +158,30 @@ func TestPathsRewriteAlike(t *testing.T) {
 	wire := b.record(b.net.Router, h.RouterLink, record.In, "ip6 proto 4")
 	remote := b.record(vm3.Namespace, "eth0", record.In, "icmp[0] == 8")
 	before := b.softwareLookups()
-	b.startPing(vm1, vm2.IPv4.String(), time.Second).wait()
-	b.startPing(vm1, vm3.IPv4.String(), time.Second).wait()
+	const run = time.Second
+	b.startPing(vm1, vm2.IPv4.String(), run).wait()
+	b.startPing(vm1, vm3.IPv4.String(), run).wait()
 	require.Greater(t, b.softwareLookups(), before, "the first packets took the software path")
 	b.waitOffloaded(b.daemons[0], 1, "icmp", vm1.IPv4.String(), vm2.IPv4.String())
 	b.waitOffloaded(b.daemons[0], 1, "icmp", vm1.IPv4.String(), vm3.IPv4.String())
-	require.Less(t, b.softwareLookups(), before+100, "the later ones did not")
+	require.Less(t, b.softwareLookups(), before+uint64(pingCount(run)), "the later ones did not")
 
-	b.sameHeaders(local, []string{mac(h.Namespace, "guest1"), mac(vm2.Namespace, "eth0"), "63", "98"},
+	b.sameHeaders(local, pingCount(run), []string{mac(h.Namespace, "guest1"), mac(vm2.Namespace, "eth0"), "63", "98"},
 		"eth.src", "eth.dst", "ip.ttl", "frame.len")
-	b.sameHeaders(wire, []string{mac(h.Namespace, "wire0"), mac(b.net.Router, h.RouterLink), underlay["vm-1"], underlay["vm-3"],
+	b.sameHeaders(wire, pingCount(run), []string{mac(h.Namespace, "wire0"), mac(b.net.Router, h.RouterLink), underlay["vm-1"], underlay["vm-3"],
 		"4", "84", "63", "138"},
 		"eth.src", "eth.dst", "ipv6.src", "ipv6.dst", "ipv6.nxt", "ipv6.plen", "ip.ttl", "frame.len")
-	b.sameHeaders(remote, []string{mac(b.net.Hypervisors[1].Namespace, "guest0"), mac(vm3.Namespace, "eth0"), "63", "98"},
+	b.sameHeaders(remote, pingCount(run), []string{mac(b.net.Hypervisors[1].Namespace, "guest0"), mac(vm3.Namespace, "eth0"), "63", "98"},
 		"eth.src", "eth.dst", "ip.ttl", "frame.len")
 }
 
-// sameHeaders ends a recording and requires that it has a hundred frames whose fields all are as wanted.
-func (b *bench) sameHeaders(r *record.Recorder, want []string, fields ...string) {
+// sameHeaders ends a recording and requires that it has n frames whose fields all are as wanted.
+func (b *bench) sameHeaders(r *record.Recorder, n int, want []string, fields ...string) {
 	b.t.Helper()
 	b.stopRecording(r)
 	rows, err := record.Fields(b.ctx, b.net.Lab, r.File, "icmp", fields...)
 	require.NoError(b.t, err)
-	require.Len(b.t, rows, 100)
+	require.Len(b.t, rows, n)
 	for i, row := range rows {
 		require.Equal(b.t, want, row, "frame %d", i+1)
 	}

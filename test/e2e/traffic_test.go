@@ -23,10 +23,12 @@ type ping struct {
 	process *topology.Process
 }
 
+// pingCount is how many packets a ping sends in d.
+func pingCount(d time.Duration) int { return int(d / pingInterval) }
+
 func (b *bench) startPing(from *topology.Guest, to string, d time.Duration, args ...string) *ping {
 	b.t.Helper()
-	count := strconv.Itoa(int(d / pingInterval))
-	argv := append([]string{"ping", "-n", "-q", "-i", "0.01", "-c", count, "-W", "2"}, args...)
+	argv := append([]string{"ping", "-n", "-q", "-i", "0.01", "-c", strconv.Itoa(pingCount(d)), "-W", "2"}, args...)
 	p, err := from.Start(append(argv, to)...)
 	require.NoError(b.t, err)
 	return &ping{b, p}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -191,6 +192,7 @@ func (p *Process) end() error {
 		return nil
 	case <-time.After(endTimeout):
 	}
+	stuck := p.threads()
 	// A Go program says now what each of its goroutines does.
 	for _, sig := range []syscall.Signal{syscall.SIGABRT, syscall.SIGKILL} {
 		if err := p.Signal(sig); err != nil {
@@ -202,7 +204,27 @@ func (p *Process) end() error {
 		}
 	}
 	<-p.done
-	return fmt.Errorf("%s (pid %d) ignored SIGTERM and was killed; it said: %s", p.argv[0], p.Pid(), p.Stderr)
+	return fmt.Errorf("%s (pid %d) ignored SIGTERM and was killed; its threads were:\n%sit said: %s", p.argv[0], p.Pid(), stuck, p.Stderr)
+}
+
+// threads says of each of the process's threads what the kernel knows: name and state, the system call with its arguments or
+// "running", and where in the kernel it is.
+func (p *Process) threads() string {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", p.Pid()))
+	if err != nil {
+		return err.Error()
+	}
+	var text strings.Builder
+	for _, task := range tasks {
+		for _, file := range []string{"stat", "syscall", "stack"} {
+			content, err := os.ReadFile(filepath.Join(task, file))
+			if err != nil {
+				content = []byte(err.Error() + "\n")
+			}
+			text.Write(content)
+		}
+	}
+	return text.String()
 }
 
 func (p *Process) result() (Result, error) {
