@@ -18,8 +18,9 @@ import (
 	"time"
 )
 
-// endTimeout is how long a process may take to end after SIGTERM before it is killed.
-const endTimeout = 5 * time.Second
+// endTimeout is how long a process may take to end after SIGTERM before it is killed. On a busy machine the kernel takes
+// seconds to close a packet socket, and a daemon has many: each waits for RCU's grace period.
+const endTimeout = 20 * time.Second
 
 // Process is a command that the lab started.
 type Process struct {
