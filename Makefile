@@ -11,7 +11,7 @@ EXTCAP_DIR ?= $(HOME)/.local/lib/wireshark/extcap
 DPCTL ?= $(CURDIR)/build/dpctl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-asan test demo lint unit cunit e2e e2e-asan model fuzz bench install-extcap clean
+.PHONY: help setup build build-asan test demo lint unit cunit e2e e2e-asan model fuzz bench try-bench install-extcap clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -20,14 +20,15 @@ demo: build ## Install what is missing, build, and show a capture of offloaded p
 	build/demo
 
 # go test hides what passing tests print, so they write here what they have tried. The end-to-end tests mostly wait for
-# packets: meanwhile all others run, one after the other.
+# packets: meanwhile all others run, one after the other, but for the one that takes the CPUs from all.
 report := $(CURDIR)/build/test-report.txt
 
 test: export DPSERVICE_TEST_REPORT := $(report)
 test: ## Install what is missing, build, lint, run every test, and say how much these have tried (root)
 	rm -f $(report)
 	$(MAKE) setup-lint build
-	$(MAKE) -j2 e2e lint cunit unit model e2e-asan RUN='^Test(CaptureOffloadedTraffic|PathsRewriteAlike|EveryCallFails)$$'
+	$(MAKE) -j2 e2e lint cunit unit model e2e-asan RUN='^Test(CaptureOffloadedTraffic|PathsRewriteAlike|EveryCallFails)/filtered|tx|interface'
+	$(MAKE) try-bench
 	@echo 'The tests have tried:'
 	@sed 's/^/  /' $(report)
 
@@ -66,7 +67,10 @@ fuzz: build ## Look for new inputs that break a parser, FUZZ_SECONDS=60 for each
 in_runtime_dir = dir=$$(mktemp -d /run/dpservice-test.XXXXXX); trap "rm -rf $$dir" EXIT; RUNTIME_DIRECTORY=$$dir
 
 unit: ## Run the Go unit tests under the race detector, one package at a time: many start workers on both CPUs
-	@$(in_runtime_dir) go test -race -count=1 -p 1 $$(go list ./... | grep -vE '/test/(e2e|model)$$')
+	@$(in_runtime_dir) go test -race -count=1 -p 1 $$(go list ./... | grep -vE '/test/(e2e|model)$$|/tools/bench$$')
+
+try-bench: ## Have the bench measure a little, to see that it can
+	@$(in_runtime_dir) go test -race -count=1 ./tools/bench
 
 e2e: ## Run the end-to-end tests on the built binaries (root)
 	go test -count=1 -timeout 20m ./test/e2e/...

@@ -193,6 +193,10 @@ func (p *Process) end() error {
 		return nil
 	case <-time.After(endTimeout):
 	}
+	if errors.Is(syscall.Kill(-p.Pid(), 0), syscall.ESRCH) {
+		<-p.done // it has ended, and this has not been noticed yet
+		return nil
+	}
 	stuck := p.threads()
 	// A Go program says now what each of its goroutines does.
 	for _, sig := range []syscall.Signal{syscall.SIGABRT, syscall.SIGKILL} {

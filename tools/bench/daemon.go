@@ -137,7 +137,12 @@ func (d *daemon) stop() error {
 	case err := <-d.ended:
 		return err
 	case <-time.After(endTimeout):
-		return errors.Join(errors.New("dpservice does not end; it was killed"), d.cmd.Process.Kill(), <-d.ended)
+		killed := d.cmd.Process.Kill()
+		ended := <-d.ended
+		if errors.Is(killed, os.ErrProcessDone) {
+			return ended
+		}
+		return errors.Join(errors.New("dpservice does not end; it was killed"), killed, ended)
 	}
 }
 
