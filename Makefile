@@ -27,7 +27,7 @@ test: export DPSERVICE_TEST_REPORT := $(report)
 test: ## Install what is missing, build, lint, run every test, and say how much these have tried (root)
 	rm -f $(report)
 	$(MAKE) setup-lint build
-	$(MAKE) -j2 e2e lint cunit unit model e2e-asan RUN='^Test(CaptureOffloadedTraffic|PathsRewriteAlike|EveryCallFails)/filtered|tx|interface'
+	$(MAKE) -j2 e2e lint unit e2e-asan model cunit RUN='^Test(CaptureOffloadedTraffic|PathsRewriteAlike|EveryCallFails)/filtered|tx|interface'
 	$(MAKE) try-bench
 	@echo 'The tests have tried:'
 	@sed 's/^/  /' $(report)

@@ -15,7 +15,7 @@ import (
 
 // Whatever the filter and the packet, rules decide like libpcap, but for what the documentation names.
 func TestFiltersDecideLikeLibpcap(t *testing.T) {
-	const filters, packets, maxRules = 150, 600, 256
+	const filters, packets, maxRules = 100, 900, 256
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
