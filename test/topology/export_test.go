@@ -4,3 +4,6 @@ package topology
 
 // RemoveNamespace is what a lab does to each of its namespaces when it closes.
 var RemoveNamespace = removeNamespace
+
+// Threads is what a lab says of a process that does not end.
+var Threads = (*Process).threads

@@ -5,6 +5,7 @@ package topology_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -122,6 +123,7 @@ func TestProcess(t *testing.T) {
 	p, err := ns.Start("sh", "-c", "echo ready; sleep 1000")
 	require.NoError(t, err)
 	require.NoError(t, p.WaitOutput(testContext(t), p.Stdout, "ready"))
+	require.Contains(t, topology.Threads(p), fmt.Sprintf("%d (sh) ", p.Pid()))
 	_, err = p.Stop(testContext(t), syscall.SIGTERM)
 	require.NoError(t, err)
 
