@@ -182,7 +182,7 @@ func TestVirtioPort(t *testing.T) {
 	ctx, n := newNetwork(t, 2)
 	h := n.Hypervisors[0]
 	socket := n.Path("vhost.sock")
-	vhost, err := h.Start("dpdk-testpmd", "--no-huge", "-m", "128", "--no-pci", "--no-telemetry", "-l", "0,1", "--file-prefix", filepath.Base(n.Dir()),
+	vhost, err := h.Start("env", "RUNTIME_DIRECTORY="+n.Dir(), "dpdk-testpmd", "--no-huge", "-m", "128", "--no-pci", "--no-telemetry", "-l", "0,1", "--file-prefix", filepath.Base(n.Dir()),
 		"--vdev=net_vhost0,iface="+socket, "--vdev=net_af_packet0,iface=guest0",
 		"--", "--auto-start", "--stats-period=5", "--total-num-mbufs=4096", "--no-mlockall")
 	require.NoError(t, err)

@@ -25,6 +25,9 @@ const prefix = "dpslab-"
 // demands of the place it loads a plugin from.
 const runDir = "/run"
 
+// ealDir is where EAL makes a folder for each program that has no RUNTIME_DIRECTORY. It stays.
+const ealDir = "/run/dpdk"
+
 var errClosed = errors.New("the lab is closed")
 
 // open holds the labs that CloseAll has to close.
@@ -141,9 +144,9 @@ func Left(pid int) ([]string, error) {
 			left = append(left, "namespace "+name)
 		}
 	}
-	for _, name := range dirs {
-		if strings.HasPrefix(name, ownerPrefix(pid)) {
-			left = append(left, "folder "+filepath.Join(runDir, name))
+	for _, dir := range dirs {
+		if strings.HasPrefix(filepath.Base(dir), ownerPrefix(pid)) {
+			left = append(left, "folder "+dir)
 		}
 	}
 	return left, nil
@@ -161,21 +164,27 @@ func Sweep() error {
 			errs = append(errs, removeNamespace(name))
 		}
 	}
-	for _, name := range dirs {
-		if ownerGone(name) {
-			errs = append(errs, os.RemoveAll(filepath.Join(runDir, name)))
+	for _, dir := range dirs {
+		if ownerGone(filepath.Base(dir)) {
+			errs = append(errs, os.RemoveAll(dir))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// remains lists the namespaces and folders of all labs, whoever made them.
+// remains lists the namespaces by name and the folders by path of all labs, whoever made them.
 func remains() (namespaces, dirs []string, err error) {
 	if namespaces, err = labNames("/run/netns"); err != nil {
 		return nil, nil, err
 	}
-	if dirs, err = labNames(runDir); err != nil {
-		return nil, nil, err
+	for _, parent := range []string{runDir, ealDir} {
+		names, err := labNames(parent)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, name := range names {
+			dirs = append(dirs, filepath.Join(parent, name))
+		}
 	}
 	return namespaces, dirs, nil
 }
