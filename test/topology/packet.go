@@ -14,7 +14,7 @@ import (
 
 // PacketSocket opens a socket that sends whole frames out of a device of the namespace. The caller closes it.
 func (n *Namespace) PacketSocket(device string) (fd int, err error) {
-	err = n.inside(func() error {
+	err = n.Inside(func() error {
 		dev, err := net.InterfaceByName(device)
 		if err != nil {
 			return err
@@ -35,7 +35,7 @@ func (n *Namespace) PacketSocket(device string) (fd int, err error) {
 
 // ListenUDP opens a UDP socket at an address of the namespace, such as "[fd00::1]:0". The caller closes it.
 func (n *Namespace) ListenUDP(address string) (conn net.PacketConn, err error) {
-	err = n.inside(func() error {
+	err = n.Inside(func() error {
 		conn, err = net.ListenPacket("udp", address)
 		return err
 	})
@@ -45,9 +45,9 @@ func (n *Namespace) ListenUDP(address string) (conn net.PacketConn, err error) {
 	return conn, nil
 }
 
-// inside runs do on a thread that is in the namespace meanwhile. The thread must not end: the processes that it has started
-// would be killed with it, by their death signal.
-func (n *Namespace) inside(do func() error) error {
+// Inside runs do on a thread that is in the namespace meanwhile: sockets that are opened there stay there. The thread must not
+// end: the processes that it has started would be killed with it, by their death signal.
+func (n *Namespace) Inside(do func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	home, err := os.Open("/proc/thread-self/ns/net")

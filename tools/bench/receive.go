@@ -159,7 +159,7 @@ func (b *sinkBench) build(dir string) (err error) {
 
 // compare lets the programs take turns at frames of one size.
 func (r *receiving) compare(ctx context.Context, b *sinkBench, c *sinkCase) error {
-	err := inNamespace(b.from.Name, func() (err error) {
+	err := b.from.Inside(func() (err error) {
 		b.sender, err = newSender(netip.AddrPortFrom(netip.MustParseAddr("fc00:99::1"), sinkPort), c.FrameSize)
 		return err
 	})
@@ -263,7 +263,7 @@ type trial struct {
 // try sends at a rate to the program, which gets further flags.
 func (s *sinkRates) try(ctx context.Context, b *sinkBench, rate float64, long time.Duration, flags []string) (t trial, err error) {
 	if !s.own {
-		port, err := holdPort(b.sink.Name)
+		port, err := holdPort(b.sink)
 		if err != nil {
 			return t, err
 		}
@@ -301,8 +301,8 @@ func (s *sinkRates) try(ctx context.Context, b *sinkBench, rate float64, long ti
 
 // holdPort takes the port for a program that does not, with a socket that discards all, as dpctl's own does: or else the kernel
 // would answer each copy with an error.
-func holdPort(namespace string) (fd int, err error) {
-	err = inNamespace(namespace, func() error {
+func holdPort(ns *topology.Namespace) (fd int, err error) {
+	err = ns.Inside(func() error {
 		if fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
 			return os.NewSyscallError("socket", err)
 		}

@@ -32,30 +32,6 @@ type sender struct {
 	batch   int
 }
 
-// inNamespace does something on a thread that is in a namespace. Sockets that are opened there stay there.
-func inNamespace(namespace string, do func() error) error {
-	runtime.LockOSThread() // and never unlocked if the way back fails: the thread then ends with its goroutine
-	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(home)
-	there, err := unix.Open("/run/netns/"+namespace, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(there)
-	if err := unix.Setns(there, unix.CLONE_NEWNET); err != nil {
-		return err
-	}
-	err = do()
-	if back := unix.Setns(home, unix.CLONE_NEWNET); back != nil {
-		return errors.Join(err, back)
-	}
-	runtime.UnlockOSThread()
-	return err
-}
-
 // newSender opens sockets for copies of frames of this size, towards an address.
 func newSender(to netip.AddrPort, frameSize int) (*sender, error) {
 	s := &sender{batch: min(segments, maxDatagram/frameSize), control: segmentation(uint16(frameSize))}
