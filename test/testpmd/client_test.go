@@ -130,7 +130,6 @@ func (c *client) start(host *topology.Namespace) {
 	require.NoError(c.t, err)
 	c.t.Cleanup(func() { assert.NoError(c.t, remove()) })
 	prefix := filepath.Base(c.lab.Dir())
-	c.t.Cleanup(func() { assert.NoError(c.t, os.RemoveAll("/var/run/dpdk/"+prefix)) })
 
 	// Line by line, or else its answers come later than its complaints.
 	args := []string{
@@ -149,6 +148,7 @@ func (c *client) start(host *topology.Namespace) {
 		"--vdev=net_eswitch1,pf0=net_pcap4,vf0=net_pcap5,dv_xmeta_en=1",
 		"--", "-i", "--total-num-mbufs=4096", "--rxq=2", "--txq=2")...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+c.lab.Dir()) // where EAL puts its files
 	cmd.Stdout, cmd.Stderr = c.output, c.output
 	c.stdin, err = cmd.StdinPipe()
 	require.NoError(c.t, err)

@@ -31,7 +31,7 @@ type Daemon struct {
 
 	hypervisor *Hypervisor
 	binaries   string
-	dir        string // its configuration's, the plugin's and EAL's
+	dir        string // its configuration's and the plugin's
 }
 
 // DaemonConfig is what may differ between one daemon and another.
@@ -139,15 +139,13 @@ func (h *Hypervisor) LaunchDaemon(c DaemonConfig) (*Daemon, error) {
 }
 
 func (d *Daemon) run() (err error) {
-	// RUNTIME_DIRECTORY is where EAL puts its own files; systemd sets it for a service.
-	d.Process, err = d.hypervisor.lab.start(d.hypervisor.Name, []string{"RUNTIME_DIRECTORY=" + d.dir}, nil,
-		filepath.Join(d.binaries, "dpservice"), "--config", d.ConfigFile)
+	d.Process, err = d.hypervisor.Start(filepath.Join(d.binaries, "dpservice"), "--config", d.ConfigFile)
 	return err
 }
 
 // TelemetrySocket is where DPDK's telemetry listens, if it was asked to.
 func (d *Daemon) TelemetrySocket() string {
-	return filepath.Join(d.dir, "dpdk", filepath.Base(d.dir), "dpdk_telemetry.v2")
+	return d.hypervisor.lab.Path("dpdk/" + filepath.Base(d.dir) + "/dpdk_telemetry.v2")
 }
 
 // config is the hypervisor's configuration file.

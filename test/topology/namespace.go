@@ -58,7 +58,7 @@ func (n *Namespace) CommandLine(argv ...string) string {
 
 // Start runs argv in the namespace.
 func (n *Namespace) Start(argv ...string) (*Process, error) {
-	return n.lab.start(n.Name, nil, nil, argv...)
+	return n.lab.start(n.Name, nil, argv...)
 }
 
 // Run runs argv in the namespace and waits for its end.

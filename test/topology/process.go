@@ -58,7 +58,7 @@ func (o *Output) String() string {
 }
 
 // start runs argv in a namespace ("" is the host's own).
-func (l *Lab) start(namespace string, env []string, stdin io.Reader, argv ...string) (*Process, error) {
+func (l *Lab) start(namespace string, stdin io.Reader, argv ...string) (*Process, error) {
 	full := inNamespace(namespace, argv)
 	p := &Process{
 		Stdout: &Output{}, Stderr: &Output{}, lab: l, argv: argv,
@@ -66,7 +66,7 @@ func (l *Lab) start(namespace string, env []string, stdin io.Reader, argv ...str
 		done: make(chan struct{}),
 	}
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = stdin, p.Stdout, p.Stderr
-	p.cmd.Env = append(cleanEnviron(), env...)
+	p.cmd.Env = append(cleanEnviron(), "RUNTIME_DIRECTORY="+l.dir) // where EAL puts its files
 	// A group of its own keeps a terminal's Ctrl-C from ending it before the lab does; the death signal ends it
 	// when this process is killed and cannot.
 	p.cmd.WaitDelay = time.Second // for descendants that keep the output open
@@ -113,7 +113,7 @@ func (l *Lab) forget(p *Process) {
 // run starts argv and waits for its end. The error tells of a command that could not be run or did not end in
 // time; its own failure is in the Result.
 func (l *Lab) run(ctx context.Context, namespace string, stdin io.Reader, argv ...string) (Result, error) {
-	p, err := l.start(namespace, nil, stdin, argv...)
+	p, err := l.start(namespace, stdin, argv...)
 	if err != nil {
 		return Result{}, err
 	}

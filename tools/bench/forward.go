@@ -111,7 +111,6 @@ func (c *flow) turn(ctx context.Context, dir, source, sink string, seconds time.
 	if err := errors.Join(c.forward(ctx, d, seconds), d.stop()); err != nil {
 		return err
 	}
-	defer os.RemoveAll(filepath.Join("/var/run/dpdk", filepath.Base(dir)))
 	rate, err := macswap(ctx, ealArgs(filepath.Base(dir), twoLcores, c.memory(), []string{source, sink}), c.mbufs(), warmUp, seconds)
 	c.Reference = append(c.Reference, rate)
 	return err

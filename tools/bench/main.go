@@ -55,6 +55,14 @@ func run() error {
 	if *child != "" {
 		return insert(*child, *way, *number, flag.Args())
 	}
+	dir, err := os.MkdirTemp("", "bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Setenv("RUNTIME_DIRECTORY", dir); err != nil { // where EAL puts its files, in all that is started here
+		return err
+	}
 	f := figures{
 		Rules:      &rules{Rules: *number, Turns: *turns, goal: *goal},
 		NIC:        &nic{},

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -34,13 +33,7 @@ func (n *nic) measure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "bench-nic-") // for what EAL leaves
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
 	cmd := exec.CommandContext(ctx, program)
-	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+dir)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

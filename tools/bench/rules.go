@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -95,7 +94,6 @@ func (w *rates) once(ctx context.Context, installed *flowperf.Installed, f form,
 		return 0, err
 	}
 	prefix := fmt.Sprintf("bench-%d", os.Getpid())
-	defer os.RemoveAll(filepath.Join("/var/run/dpdk", prefix))
 	args := append([]string{"-child", f.name, "-way", w.Way, "-rules", fmt.Sprint(rules), "--"}, installed.EAL(prefix)...)
 	cmd := exec.CommandContext(ctx, self, args...)
 	var stderr strings.Builder
