@@ -33,6 +33,18 @@ func testContext(t *testing.T) context.Context {
 	return ctx
 }
 
+// newNamespace is a lab with a namespace, for the test's time.
+func newNamespace(t *testing.T) (*topology.Lab, *topology.Namespace) {
+	t.Helper()
+	needRoot(t)
+	lab, err := topology.New()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, lab.Close()) })
+	ns, err := lab.Namespace("a")
+	require.NoError(t, err)
+	return lab, ns
+}
+
 // TestUnderlayForwards plays dpservice with the hypervisor's kernel: what the topology provides (addresses, the
 // router, its routes) must be enough for a ping from a hypervisor to the sink and to another hypervisor.
 func TestUnderlayForwards(t *testing.T) {
@@ -103,12 +115,7 @@ func TestFailedBuildLeavesNothing(t *testing.T) {
 }
 
 func TestProcess(t *testing.T) {
-	needRoot(t)
-	lab, err := topology.New()
-	require.NoError(t, err)
-	defer func() { require.NoError(t, lab.Close()) }()
-	ns, err := lab.Namespace("a")
-	require.NoError(t, err)
+	lab, ns := newNamespace(t)
 
 	r, err := ns.Run(testContext(t), "sh", "-c", "echo out; echo err >&2; exit 3")
 	require.NoError(t, err)
@@ -196,12 +203,7 @@ func TestNamespaceOfThisProcess(t *testing.T) {
 		require.EqualError(t, topology.RemoveNamespace(name), "namespace "+name+" stays: this process's main thread is in it")
 		return
 	}
-	needRoot(t)
-	lab, err := topology.New()
-	require.NoError(t, err)
-	defer func() { require.NoError(t, lab.Close()) }()
-	ns, err := lab.Namespace("own")
-	require.NoError(t, err)
+	_, ns := newNamespace(t)
 	r, err := ns.Run(testContext(t), "env", variable+"="+ns.Name, os.Args[0], "-test.run=^TestNamespaceOfThisProcess$")
 	require.NoError(t, err)
 	require.NoError(t, r.Err(), r.Stdout)
