@@ -255,8 +255,23 @@ func (n *Reference) checkRewrites(_ uint16, r rteflow.Rule) (Verdict, string) {
 		if _, ok := a.(rteflow.Drop); ok && slices.ContainsFunc(r.Actions, rewrites) {
 			return Refused, "a drop of what was rewritten"
 		}
+		if !addressed(r.Pattern, a) {
+			return Refused, "an address of a header that the pattern does not have"
+		}
 	}
 	return Accepted, ""
+}
+
+// addressed says whether the pattern has an item of the header whose address the action rewrites, if it is such an action.
+func addressed(pattern []rteflow.Item, a rteflow.Action) bool {
+	switch a.(type) {
+	case rteflow.SetIPv4Src, rteflow.SetIPv4Dst:
+		return slices.ContainsFunc(pattern, func(it rteflow.Item) bool { _, ok := it.(rteflow.IPv4); return ok })
+	case rteflow.SetIPv6Src, rteflow.SetIPv6Dst:
+		return slices.ContainsFunc(pattern, func(it rteflow.Item) bool { _, ok := it.(rteflow.IPv6); return ok })
+	default:
+		return true
+	}
 }
 
 func rewrites(a rteflow.Action) bool {
