@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"dpservice/capture/filter"
+	"dpservice/dpservice/nic"
 	"dpservice/dpservice/port"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
@@ -108,9 +109,9 @@ func (a asker) tx() Capability {
 // diverted is a rule as a flow's whose packets go to where those to a guest are copied.
 func (a asker) diverted() ruleset.Op {
 	return ruleset.Add(a.uplink.ID, "capability", rteflow.Rule{
-		Attr:    rteflow.Attr{Group: groupFlow, Priority: 1, Transfer: true},
+		Attr:    rteflow.Attr{Group: nic.GroupDecapsulated, Priority: nic.FlowPriority, Transfer: true},
 		Pattern: []rteflow.Item{a.m.deps.NIC.PortItem(a.uplink.ID), rteflow.Eth{}, rteflow.IPv4{}},
-		Actions: []rteflow.Action{rteflow.SetMACDst{}, rteflow.DecTTL{}, rteflow.Jump{Group: deliveryGroup(a.port.ID)}},
+		Actions: []rteflow.Action{rteflow.SetMACDst{}, rteflow.DecTTL{}, rteflow.Jump{Group: nic.GroupDelivery(a.port.ID)}},
 	})
 }
 

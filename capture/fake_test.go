@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"dpservice/dpservice/nic"
 	"dpservice/dpservice/port"
 	"dpservice/graph"
 	"dpservice/rteflow"
@@ -43,7 +44,7 @@ func (f fakeFlow) name(group uint32) string { return fmt.Sprintf("flow/%d-%d/%d"
 
 func (f fakeFlow) add(group uint32) ruleset.Op {
 	r := rteflow.Rule{
-		Attr:    rteflow.Attr{Group: groupFlow, Priority: 2, Transfer: true},
+		Attr:    rteflow.Attr{Group: nic.GroupVNET, Priority: 2, Transfer: true},
 		Pattern: []rteflow.Item{rteflow.RepresentedPort{Port: f.in}, rteflow.Eth{Dst: rteflow.Is(macBehind(f.out))}},
 		Actions: []rteflow.Action{rteflow.ToRepresentedPort{Port: f.out}},
 	}
@@ -73,7 +74,7 @@ func (f *fakeFlows) Divert(groups map[uint16]uint32, apply func([]ruleset.Op) er
 	err := apply(moves)
 	for flow := range f.ways {
 		group := groups[flow.out]
-		f.ways[flow] = slices.DeleteFunc([]uint32{0, groupDelivery + uint32(flow.out)},
+		f.ways[flow] = slices.DeleteFunc([]uint32{0, nic.GroupDelivery(flow.out)},
 			func(way uint32) bool { return !f.rules.Has(flow.in, flow.name(way)) })
 		if err == nil && groups[flow.out] == group {
 			f.diverts[flow.out] = group

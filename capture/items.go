@@ -7,15 +7,11 @@ import (
 	"net/netip"
 
 	"dpservice/capture/filter"
+	"dpservice/dpservice/nic"
 	"dpservice/rteflow"
 )
 
-// What follows IPv6 in a tunnel.
-const (
-	protoIPIP, protoIPv6 = 4, 41
-
-	typeIPv4, typeIPv6 = 0x0800, 0x86dd
-)
+const typeIPv4, typeIPv6 = 0x0800, 0x86dd
 
 // anyFragment are the flag of more fragments and the offset.
 const anyFragment = 0x3fff
@@ -30,13 +26,20 @@ func linkOf(t Target) filter.Link {
 
 // itemsOf are the items that match a filter's pattern, from Ethernet on.
 func itemsOf(p filter.Pattern, link filter.Link) []rteflow.Item {
-	items, ipVersion := frameItems(p), number(p[filter.EtherType])
 	if link == filter.IP {
-		items = tunnelItems(ipVersion)
-	} else if !p[filter.VLANType].Any() {
+		return tunnelItems(p)
+	}
+	ipVersion := number(p[filter.EtherType])
+	if !p[filter.VLANType].Any() {
 		ipVersion = number(p[filter.VLANType])
 	}
-	switch ipVersion {
+	return append(frameItems(p), ipItems(p, ipVersion)...)
+}
+
+// ipItems are an IP header and what follows it.
+func ipItems(p filter.Pattern, version uint16) []rteflow.Item {
+	var items []rteflow.Item
+	switch version {
 	case typeIPv4:
 		items = append(items, ipv4Item(p))
 	case typeIPv6:
@@ -48,16 +51,18 @@ func itemsOf(p filter.Pattern, link filter.Link) []rteflow.Item {
 	return items
 }
 
-// tunnelItems are the outer headers of a packet with this IP version inside.
-func tunnelItems(version uint16) []rteflow.Item {
-	switch version {
-	case typeIPv4:
-		return []rteflow.Item{rteflow.Eth{}, rteflow.IPv6{Proto: rteflow.Is[uint8](protoIPIP)}}
-	case typeIPv6:
-		return []rteflow.Item{rteflow.Eth{}, rteflow.IPv6{Proto: rteflow.Is[uint8](protoIPv6)}}
-	default:
+// tunnelItems are the outer headers of a packet, and those within where more is asked of these than the version of IP: the outer
+// one tells that, and a NIC may take no pattern that looks into a tunnel.
+func tunnelItems(p filter.Pattern) []rteflow.Item {
+	version := p[filter.EtherType]
+	if version.Any() {
 		return []rteflow.Item{rteflow.Eth{}}
 	}
+	items := []rteflow.Item{rteflow.Eth{}, rteflow.IPv6{Proto: nic.ProtoOf(number(version))}}
+	if p[filter.EtherType] = (filter.Condition{}); p == (filter.Pattern{}) {
+		return items
+	}
+	return append(items, ipItems(p, number(version))...)
 }
 
 // frameItems are Ethernet and a tag. That there is none is said in words of its own, as a NIC's EtherType may be that

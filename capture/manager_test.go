@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dpservice/dpservice/fault"
+	"dpservice/dpservice/nic"
 	"dpservice/dpservice/port"
 	"dpservice/rteflow"
 	"dpservice/test/report"
@@ -417,7 +418,7 @@ func TestDryRun(t *testing.T) {
 	requireFault(t, err, fault.RuleRejected, "no, thanks")
 }
 
-func isSample(r rteflow.Rule) bool { return r.Group == groupCapture }
+func isSample(r rteflow.Rule) bool { return r.Group == nic.GroupCapture }
 
 func TestRuleRejected(t *testing.T) {
 	n := newNode(2)
@@ -763,7 +764,7 @@ func TestCapabilities(t *testing.T) {
 				return true
 			}
 		}
-		return r.Group == deliveryGroup(2)
+		return r.Group == nic.GroupDelivery(2)
 	}
 	all := n.manager.Capabilities()
 	assert.Equal(t, before, n.nic.dump())

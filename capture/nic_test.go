@@ -8,6 +8,7 @@ import (
 	"slices"
 	"syscall"
 
+	"dpservice/dpservice/nic"
 	"dpservice/dpservice/port"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
@@ -106,8 +107,8 @@ func flowError(op string, port uint16) error {
 
 // send lets a packet through the rules.
 func (n *fakeNIC) send(p packet) (f fate) {
-	for group := uint32(groupDefault); f.delivered == 0; {
-		f.atFlows = f.atFlows || group == groupFlow
+	for group := uint32(nic.GroupDefault); f.delivered == 0; {
+		f.atFlows = f.atFlows || group == nic.GroupVNET
 		r := n.match(group, p)
 		if r == nil {
 			return f
@@ -253,9 +254,9 @@ func (n *node) addBaseRules(p port.Port) {
 	}
 	for i, pattern := range n.BasePatterns(p) {
 		err := n.rules.Apply([]ruleset.Op{ruleset.Add(p.ID, fmt.Sprintf("base/%d", i), rteflow.Rule{
-			Attr:    rteflow.Attr{Group: groupDefault, Priority: redirectPriority + 1, Transfer: true},
+			Attr:    rteflow.Attr{Group: nic.GroupDefault, Priority: nic.BasePriority, Transfer: true},
 			Pattern: pattern,
-			Actions: []rteflow.Action{rteflow.Jump{Group: groupFlow}},
+			Actions: []rteflow.Action{rteflow.Jump{Group: nic.GroupVNET}},
 		})})
 		if err != nil {
 			panic(err)

@@ -6,23 +6,10 @@ import (
 	"fmt"
 	"slices"
 
+	"dpservice/dpservice/nic"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
 )
-
-// The groups of the transfer domain that captures use. A packet enters the default group, and its flow's rule
-// is in the flow group. Captured packets visit the capture group in between, and those to a guest that is captured on TX its
-// port's delivery group behind the flow group, once they are as the guest receives them.
-const (
-	groupDefault  = 0
-	groupCapture  = 1
-	groupFlow     = 2
-	groupDelivery = 16 // plus the port's id
-)
-
-// redirectPriority precedes the base rules in the default group. These stay where they are beneath, so a packet
-// finds its way before, during and after any change.
-const redirectPriority = 0
 
 // generations is how many places a group has for the rules of a point, which go through them from the last to the
 // first. New rules take the next place, ahead of the rules that they replace: from then on packets hit the new rules
@@ -54,15 +41,13 @@ func (c change) inverse() change {
 	}
 	for port, group := range c.diverts {
 		if group == 0 {
-			undo.diverts[port] = deliveryGroup(port)
+			undo.diverts[port] = nic.GroupDelivery(port)
 		} else {
 			undo.diverts[port] = 0
 		}
 	}
 	return undo
 }
-
-func deliveryGroup(port uint16) uint32 { return groupDelivery + uint32(port) }
 
 // startChange copies the packets of the points. What leads packets to the rules comes last, so none reaches a group
 // that would not send it on.
@@ -73,7 +58,7 @@ func startChange(c copies, points []point) change {
 			start.ops = append(start.ops, ruleset.Add(p.port.ID, redirectName(c.session, i), redirect(pattern)))
 		}
 		if p.isDelivery() {
-			start.diverts[p.port.ID] = deliveryGroup(p.port.ID)
+			start.diverts[p.port.ID] = nic.GroupDelivery(p.port.ID)
 		}
 	}
 	return start
@@ -174,11 +159,13 @@ func (c copies) headerOf(p point) Header {
 	return h
 }
 
+// redirect has a port's packets visit the captures' rules. The base rules stay where they are beneath, so a packet finds its
+// way before, during and after any change.
 func redirect(pattern []rteflow.Item) rteflow.Rule {
 	return rteflow.Rule{
-		Attr:    rteflow.Attr{Group: groupDefault, Priority: redirectPriority, Transfer: true},
+		Attr:    rteflow.Attr{Group: nic.GroupDefault, Priority: nic.RedirectPriority, Transfer: true},
 		Pattern: pattern,
-		Actions: []rteflow.Action{rteflow.Jump{Group: groupCapture}},
+		Actions: []rteflow.Action{rteflow.Jump{Group: nic.GroupCapture}},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"dpservice/capture/filter"
+	"dpservice/dpservice/nic"
 	"dpservice/dpservice/port"
 	"dpservice/graph"
 	"dpservice/rteflow"
@@ -78,17 +79,17 @@ func sameSwitch(a, b port.Port) bool {
 
 // places are where the NIC copies the packets of a direction of a port.
 func (m *Manager) places(p port.Port, d Direction, uplink port.Port) []place {
-	nic := m.deps.NIC
-	out := nic.PortAction(uplink.ID)
+	names := m.deps.NIC
+	out := names.PortAction(uplink.ID)
 	if d == RX {
-		return []place{{on: p, name: "rule", group: groupCapture, from: nic.PortItem(p.ID), redirects: nic.BasePatterns(p), out: out,
-			then: rteflow.Jump{Group: groupFlow}}}
+		return []place{{on: p, name: "rule", group: nic.GroupCapture, from: names.PortItem(p.ID), redirects: names.BasePatterns(p), out: out,
+			then: rteflow.Jump{Group: nic.GroupVNET}}}
 	}
 	var all []place
 	for _, source := range m.deps.Ports.All() {
 		if sameSwitch(source, uplink) {
-			all = append(all, place{on: source, name: fmt.Sprintf("delivery/%d", p.ID), group: deliveryGroup(p.ID),
-				from: nic.PortItem(source.ID), out: out, then: nic.PortAction(p.ID)})
+			all = append(all, place{on: source, name: fmt.Sprintf("delivery/%d", p.ID), group: nic.GroupDelivery(p.ID),
+				from: names.PortItem(source.ID), out: out, then: names.PortAction(p.ID)})
 		}
 	}
 	return all

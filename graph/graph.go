@@ -112,6 +112,12 @@ const (
 	TapICMPCode      = nodes.TapICMPCode
 )
 
+// MarkMask are the bits that all marks have in common.
+var MarkMask = nodes.MarkMask
+
+// Mark is the source MAC by which the graph knows that the NIC has decapsulated a frame for an interface. See package nodes.
+func Mark(index uint16) MAC { return nodes.Mark(index) }
+
 // Config is what a Graph is made of.
 type Config struct {
 	Ports        []PortConfig

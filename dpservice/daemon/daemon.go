@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"net/netip"
 	"runtime"
 	"time"
 
@@ -193,7 +192,7 @@ func (d *daemon) setBaseRules() (err error) {
 		d.rules = ruleset.New(nic.RTEFlow{})
 		return nil
 	}
-	d.nic, err = nic.Probe(nic.RTEFlow{}, d.ports.List())
+	d.nic, err = nic.Probe(nic.RTEFlow{}, d.ports.List(), d.cfg.Underlay.IP)
 	if err != nil {
 		return err
 	}
@@ -236,7 +235,7 @@ func (d *daemon) startControl() error {
 	})
 	if d.cfg.Offload {
 		d.flows = flow.New(flow.Config{
-			Graph: d.graph, NIC: d.nic, Rules: d.rules, Underlay: d.underlayOf,
+			Graph: d.graph, NIC: d.nic, Rules: d.rules, HasInterface: d.hasInterface,
 			Max: d.cfg.Flows.MaxOffload, Timeout: d.cfg.Flows.Timeout, Log: d.log,
 		})
 	}
@@ -288,9 +287,9 @@ func (d *daemon) captureDeps() capture.Deps {
 	return deps
 }
 
-func (d *daemon) underlayOf(index uint16) (netip.Addr, bool) {
-	a, ok := d.vnet.ByIndex(index)
-	return a.UnderlayIP, ok
+func (d *daemon) hasInterface(index uint16) bool {
+	_, ok := d.vnet.ByIndex(index)
+	return ok
 }
 
 func (d *daemon) handlePunts(ctx context.Context) {

@@ -4,11 +4,13 @@ package daemon
 
 import (
 	"errors"
+	"slices"
 	"sync"
 
 	"dpservice/capture"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/flow"
+	"dpservice/dpservice/nic"
 	"dpservice/dpservice/vnet"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
@@ -20,6 +22,8 @@ type interfaces struct {
 	*vnet.Manager
 	capture  *capture.Manager
 	flows    *flow.Manager // nil without offload
+	nic      *nic.NIC      // nil without offload
+	rules    *ruleset.Set
 	greet    func(port uint16)
 	portName func(id uint16) string
 
@@ -28,23 +32,33 @@ type interfaces struct {
 
 func (d *daemon) interfaces() interfaces {
 	return interfaces{
-		Manager: d.vnet, capture: d.capture, flows: d.flows, greet: d.slow.Greet, portName: d.portName,
+		Manager: d.vnet, capture: d.capture, flows: d.flows, nic: d.nic, rules: d.rules, greet: d.slow.Greet, portName: d.portName,
 		changing: &sync.Mutex{},
 	}
 }
 
+// CreateInterface creates an interface and then, as its packets find their way without them, its rules in the NIC. If the NIC
+// refuses them there is no interface, unless the error is ROLLBACK_FAILED: then it is to be deleted.
 func (i interfaces) CreateInterface(req vnet.CreateRequest) (vnet.Interface, error) {
 	i.changing.Lock()
 	defer i.changing.Unlock()
 	created, err := i.Manager.CreateInterface(req)
-	if err == nil {
-		i.greet(created.Port)
+	if err != nil {
+		return vnet.Interface{}, err
 	}
-	return created, err
+	if err := i.addRules(created); err != nil {
+		if undo := i.deleteInterface(created); undo != nil {
+			err = fault.Wrap(errors.Join(err, undo), fault.RollbackFailed, created.ID, "interface %s stays, without all of its rules: delete it", created.ID)
+		}
+		return vnet.Interface{}, i.refused(created.ID, "cannot create interface "+created.ID, err)
+	}
+	i.greet(created.Port)
+	return created, nil
 }
 
-// DeleteInterface takes the rules of the interface's flows out of the NIC, then those that capture it, and then deletes
-// it. If the NIC keeps a rule, so does dpservice the interface; the flows come back with their next packets.
+// DeleteInterface takes the rules of the interface's flows out of the NIC, then its own and those that capture it, and then
+// deletes it. If the NIC keeps a rule, so does dpservice the interface; the flows come back with their next packets. After a
+// ROLLBACK_FAILED the interface lacks rules, and goes on in software.
 func (i interfaces) DeleteInterface(id string) error {
 	i.changing.Lock()
 	defer i.changing.Unlock()
@@ -52,28 +66,61 @@ func (i interfaces) DeleteInterface(id string) error {
 	if err != nil {
 		return err
 	}
-	return i.capture.DeleteInterface(id, func(endCapture func() error) error {
+	return i.refused(id, "cannot delete interface "+id, i.deleteInterface(found))
+}
+
+func (i interfaces) deleteInterface(found vnet.Interface) error {
+	return i.capture.DeleteInterface(found.ID, func(endCapture func() error) error {
 		deleteIt := func() error {
 			if err := endCapture(); err != nil {
 				return err
 			}
-			return i.Manager.DeleteInterface(id)
+			return i.Manager.DeleteInterface(found.ID)
 		}
 		if i.flows == nil {
 			return deleteIt()
 		}
-		return i.refused(id, i.flows.ReleasePort(found.Port, deleteIt))
+		return i.flows.ReleasePort(found.Port, func() error { return i.withoutRules(found, deleteIt) })
 	})
 }
 
-// refused gives an error of the NIC's its reason; others have theirs.
-func (i interfaces) refused(id string, err error) error {
+// addRules adds those of an interface's own rules that do not stand.
+func (i interfaces) addRules(of vnet.Interface) error {
+	a, ok := i.OnPort(of.Port)
+	if i.nic == nil || !ok {
+		return nil
+	}
+	ops := i.nic.InterfaceRules(a.Index, a.UnderlayIP)
+	return i.rules.Apply(slices.DeleteFunc(ops, func(op ruleset.Op) bool { return i.rules.Has(op.Port, op.Name) }))
+}
+
+// withoutRules does something while an interface's own rules do not stand. If it fails they do again.
+func (i interfaces) withoutRules(of vnet.Interface, do func() error) error {
+	a, _ := i.OnPort(of.Port)
+	if err := i.rules.Apply(i.nic.RemoveInterfaceRules(a.Index, i.rules.Has)); err != nil {
+		return err
+	}
+	err := do()
+	if err == nil {
+		return nil
+	}
+	if undo := i.addRules(of); undo != nil {
+		return fault.Wrap(errors.Join(err, undo), fault.RollbackFailed, of.ID, "interface %s goes on without all of its rules", of.ID)
+	}
+	return err
+}
+
+// refused gives an error of the NIC's its reason and words; others have theirs.
+func (i interfaces) refused(id, what string, err error) error {
 	var failed *ruleset.ApplyError
 	if !errors.As(err, &failed) {
 		return err
 	}
-	f := fault.Wrap(err, fault.RuleRejected, id, "cannot remove the rules of the flows of %s: the NIC keeps one of port %s",
-		id, i.portName(failed.Op.Port))
+	reason := fault.RuleRejected
+	if len(failed.Undo) > 0 || fault.Is(err, fault.RollbackFailed) {
+		reason = fault.RollbackFailed
+	}
+	f := fault.Wrap(err, reason, id, "%s: the NIC refuses a change of port %s", what, i.portName(failed.Op.Port))
 	f.Rule = failed.Op.Rule.String()
 	var flow *rteflow.Error
 	if errors.As(err, &flow) {

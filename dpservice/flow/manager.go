@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/netip"
 	"sync"
 	"syscall"
 	"time"
@@ -45,11 +44,11 @@ type Config struct {
 	Graph Graph
 	NIC   NIC
 	Rules Rules
-	// Underlay finds an interface's underlay address by its index.
-	Underlay func(index uint16) (netip.Addr, bool)
-	Max      int           // rules at a time
-	Timeout  time.Duration // whole seconds
-	Log      *slog.Logger
+	// HasInterface reports whether there is an interface with this index.
+	HasInterface func(index uint16) bool
+	Max          int           // rules at a time
+	Timeout      time.Duration // whole seconds
+	Log          *slog.Logger
 }
 
 // Stats say how the offload fares.
@@ -106,7 +105,7 @@ func (m *Manager) Run(ctx context.Context) {
 
 func (m *Manager) handle(e graph.FlowEvent) {
 	// A look into others' tables, so before the lock.
-	underlay, interfaceExists := m.cfg.Underlay(e.Flow.Key.Interface)
+	interfaceExists := m.cfg.HasInterface(e.Flow.Key.Interface)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.waiting, e.Flow.ID)
@@ -118,7 +117,7 @@ func (m *Manager) handle(e graph.FlowEvent) {
 		return
 	}
 	// A flow that comes again has another verdict. Until its new rule stands, the software does the right thing.
-	m.offload(e.Flow, underlay)
+	m.offload(e.Flow)
 	if old != nil && m.rules[e.Flow.ID] == nil {
 		m.forget(e.Flow.ID) // the graph would take it for offloaded
 	}
@@ -126,7 +125,7 @@ func (m *Manager) handle(e graph.FlowEvent) {
 
 // offload makes a flow's rule, if the NIC will have it. If not, the flow stays in software: for good if its rule is one that
 // the NIC does not know, else until it is offered again.
-func (m *Manager) offload(f graph.Flow, underlay netip.Addr) {
+func (m *Manager) offload(f graph.Flow) {
 	if !m.cfg.NIC.Has(f.Verdict.InPort) || !m.cfg.NIC.Has(f.Verdict.TxPort) {
 		return
 	}
@@ -136,7 +135,7 @@ func (m *Manager) offload(f graph.Flow, underlay netip.Addr) {
 		m.refused.warn("a flow stays in software: as many rules as may be stand in the NIC", "rules", len(m.rules))
 		return
 	}
-	if err := m.create(f, underlay); err != nil {
+	if err := m.create(f); err != nil {
 		m.stats.Refused++
 		if isTransient(err) {
 			m.waiting[f.ID] = struct{}{}
@@ -169,8 +168,8 @@ func (m *Manager) offerAgain() {
 	}
 }
 
-func (m *Manager) create(f graph.Flow, underlay netip.Addr) error {
-	spec, err := ruleFor(m.cfg.NIC, f, underlay, uint32(m.cfg.Timeout/time.Second))
+func (m *Manager) create(f graph.Flow) error {
+	spec, err := ruleFor(m.cfg.NIC, f, uint32(m.cfg.Timeout/time.Second))
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ package flow
 import (
 	"encoding/binary"
 	"fmt"
-	"net/netip"
 
 	"dpservice/dpservice/nic"
 	"dpservice/graph"
@@ -17,10 +16,8 @@ import (
 // Protocol numbers.
 const (
 	protoICMP     = 1
-	protoIPv4     = 4
 	protoTCP      = 6
 	protoUDP      = 17
-	protoIPv6     = 41
 	protoICMPv6   = 58
 	etherTypeIPv4 = 0x0800
 	etherTypeIPv6 = 0x86dd
@@ -46,27 +43,23 @@ type Ports interface {
 	PortAction(id uint16) rteflow.Action
 }
 
-// ruleFor makes the rule that does to a flow's packets what the graph would. underlay is the outer destination of a
-// flow from the wire.
-func ruleFor(ports Ports, f graph.Flow, underlay netip.Addr, timeout uint32) (rteflow.Rule, error) {
+// ruleFor makes the rule that does to a flow's packets what the graph would. What comes from the wire has been decapsulated.
+func ruleFor(ports Ports, f graph.Flow, timeout uint32) (rteflow.Rule, error) {
 	layers, err := match(f.Key)
 	if err != nil {
 		return rteflow.Rule{}, err
 	}
-	pattern := []rteflow.Item{ports.PortItem(f.Verdict.InPort)}
+	group, eth := uint32(nic.GroupVNET), rteflow.Item(rteflow.Eth{Type: rteflow.Is(etherType(f.Key))})
 	if f.Key.Origin == graph.FromWire {
-		outer := rteflow.IPv6{Dst: rteflow.Is(underlay), Proto: rteflow.Is(innerProto(f.Key))}
-		pattern = append(pattern, rteflow.Eth{Type: rteflow.Is[uint16](etherTypeIPv6)}, outer)
-	} else {
-		pattern = append(pattern, rteflow.Eth{Type: rteflow.Is(etherType(f.Key))})
+		group, eth = nic.GroupDecapsulated, nic.Decapsulated(f.Key.Interface, etherType(f.Key))
 	}
 	rewrite, err := rewrite(f)
 	if err != nil {
 		return rteflow.Rule{}, err
 	}
 	return rteflow.Rule{
-		Attr:    rteflow.Attr{Group: nic.GroupVNET, Priority: straightPriority, Transfer: true},
-		Pattern: append(pattern, layers...),
+		Attr:    rteflow.Attr{Group: group, Priority: straightPriority, Transfer: true},
+		Pattern: append([]rteflow.Item{ports.PortItem(f.Verdict.InPort), eth}, layers...),
 		Actions: append(rewrite,
 			rteflow.Age{Timeout: timeout, Context: f.ID}, rteflow.Count{}, ports.PortAction(f.Verdict.TxPort)),
 	}, nil
@@ -112,16 +105,13 @@ func rewrite(f graph.Flow) ([]rteflow.Action, error) {
 	if v.DecTTL {
 		actions = append(actions, rteflow.DecTTL{})
 	}
-	fromWire := f.Key.Origin == graph.FromWire
 	switch {
-	case v.Kind == graph.Deliver && len(v.Header) == ethLen && !fromWire:
+	case v.Kind == graph.Deliver && len(v.Header) == ethLen:
 		macs := []rteflow.Action{
 			rteflow.SetMACSrc{MAC: rteflow.MAC(v.Header[6:12])}, rteflow.SetMACDst{MAC: rteflow.MAC(v.Header[:6])},
 		}
 		return append(macs, actions...), nil
-	case v.Kind == graph.Deliver && len(v.Header) == ethLen && fromWire:
-		return append(actions, rteflow.RawDecap{Data: tunnel(innerProto(f.Key))}, rteflow.RawEncap{Data: v.Header}), nil
-	case v.Kind == graph.Encap && len(v.Header) == outerLen && !fromWire:
+	case v.Kind == graph.Encap && len(v.Header) == outerLen && f.Key.Origin == graph.FromGuest:
 		return append(actions, rteflow.RawDecap{Data: ethernet(etherType(f.Key))}, rteflow.RawEncap{Data: v.Header}), nil
 	default:
 		return nil, fmt.Errorf("no rule does verdict %d with a header of %d bytes", v.Kind, len(v.Header))
@@ -133,13 +123,6 @@ func ethernet(etherType uint16) []byte {
 	return binary.BigEndian.AppendUint16(make([]byte, ethLen-2, outerLen), etherType)
 }
 
-// tunnel is an Ethernet and an IPv6 header as raw_decap removes them.
-func tunnel(proto uint8) []byte {
-	ip := make([]byte, ipv6Len)
-	ip[0], ip[6] = 6<<4, proto
-	return append(ethernet(etherTypeIPv6), ip...)
-}
-
 func isIPv6(k graph.FlowKey) bool { return k.Src.Is6() }
 
 func etherType(k graph.FlowKey) uint16 {
@@ -147,12 +130,4 @@ func etherType(k graph.FlowKey) uint16 {
 		return etherTypeIPv6
 	}
 	return etherTypeIPv4
-}
-
-// innerProto is the protocol by which the flow's packets are in an IPv6 tunnel.
-func innerProto(k graph.FlowKey) uint8 {
-	if isIPv6(k) {
-		return protoIPv6
-	}
-	return protoIPv4
 }

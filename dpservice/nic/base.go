@@ -4,41 +4,43 @@ package nic
 
 import (
 	"fmt"
+	"net/netip"
 
 	"dpservice/dpservice/port"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
 )
 
-// Protocol numbers of IPv4 and IPv6 within IPv6.
-const (
-	protoIPv4 = 4
-	protoIPv6 = 41
-)
-
 // BasePatterns are the patterns of the rules which send a port's packets from the default group to the flows' rules:
-// everything from a guest, and from the wire what is encapsulated. Each names its port.
+// everything from a guest, and from the wire what is encapsulated and for this node. Each names its port.
 func (n *NIC) BasePatterns(p port.Port) [][]rteflow.Item {
 	if p.Role == port.VF {
 		return [][]rteflow.Item{{n.PortItem(p.ID), rteflow.Eth{}}}
 	}
 	var patterns [][]rteflow.Item
-	for _, pattern := range ipInIP() {
+	for _, pattern := range n.encapsulated() {
 		patterns = append(patterns, append([]rteflow.Item{n.PortItem(p.ID)}, pattern...))
 	}
 	return patterns
 }
 
-func ipInIP() [][]rteflow.Item {
-	return [][]rteflow.Item{
-		{rteflow.Eth{}, rteflow.IPv6{Proto: rteflow.Is[uint8](protoIPv4)}},
-		{rteflow.Eth{}, rteflow.IPv6{Proto: rteflow.Is[uint8](protoIPv6)}},
+// encapsulated are the patterns of what is encapsulated and for this node. By the prefix alone they would take more: the kernel's
+// share of what is for the node's own address, and copies that a capture sends to a sink on this node, which would be copied
+// again, without an end.
+func (n *NIC) encapsulated() [][]rteflow.Item {
+	mask, _ := netip.MustParseAddr("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff").Prefix(n.prefix.Bits())
+	var patterns [][]rteflow.Item
+	for _, inner := range innerTypes {
+		dst := rteflow.Masked(n.prefix.Addr(), mask.Addr())
+		patterns = append(patterns, []rteflow.Item{rteflow.Eth{}, rteflow.IPv6{Dst: dst, Proto: ProtoOf(inner)}})
 	}
+	return patterns
 }
 
-// BaseRules are the operations that add the rules that stand whatever the flows are.
+// BaseRules are the operations that add the rules that stand whatever the interfaces and the flows are. They are to be the first
+// ones of all, and the last to go: before the guard stands, a frame from the wire could pass for one that was decapsulated.
 func (n *NIC) BaseRules() []ruleset.Op {
-	var ops []ruleset.Op
+	ops := []ruleset.Op{n.guard()}
 	for _, p := range n.ports {
 		for i, pattern := range n.BasePatterns(p) {
 			ops = append(ops, ruleset.Add(p.ID, fmt.Sprintf("base/%d", i), rteflow.Rule{
@@ -52,6 +54,16 @@ func (n *NIC) BaseRules() []ruleset.Op {
 		}
 	}
 	return append(ops, n.receiveRules()...)
+}
+
+// guard drops what comes from the wire with a mark.
+func (n *NIC) guard() ruleset.Op {
+	uplink := n.ports[0].ID
+	return ruleset.Add(uplink, "base/guard", rteflow.Rule{
+		Attr:    rteflow.Attr{Group: GroupDefault, Priority: guardPriority, Transfer: true},
+		Pattern: []rteflow.Item{n.PortItem(uplink), marked},
+		Actions: []rteflow.Action{rteflow.Count{}, rteflow.Drop{}},
+	})
 }
 
 // noHopLeft is how a TTL of 0 or 1 is matched.
@@ -74,11 +86,11 @@ func (n *NIC) lastHopRules(p port.Port) []ruleset.Op {
 	return ops
 }
 
-// receiveRules hand what is encapsulated, and found no flow's rule, to the software, also where the kernel shares the
-// uplink.
+// receiveRules hand what is for this node, and found no flow's rule, to the software, also where the kernel shares the uplink: what
+// is for no interface as it came in, the rest decapsulated.
 func (n *NIC) receiveRules() []ruleset.Op {
 	var ops []ruleset.Op
-	for i, pattern := range ipInIP() {
+	for i, pattern := range append(n.encapsulated(), []rteflow.Item{marked}) {
 		ops = append(ops, ruleset.Add(n.ports[0].ID, fmt.Sprintf("base/receive/%d", i), rteflow.Rule{
 			Attr:    rteflow.Attr{Priority: BasePriority, Ingress: true},
 			Pattern: pattern,

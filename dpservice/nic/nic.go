@@ -6,6 +6,7 @@ package nic
 
 import (
 	"fmt"
+	"net/netip"
 	"sync"
 
 	"dpservice/dpservice/port"
@@ -13,22 +14,31 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// The groups of the transfer domain: every packet enters Default; a port's base rules send it on to VNET, where the
-// flows' rules are. In between there is a group for captures. Software has no rules: what is sent there matches none, and
-// so comes to the port's RX queue.
+// The groups of the transfer domain. Packets enter Default, and only ever go on to a higher group.
 const (
-	GroupDefault  = 0
-	GroupVNET     = 2
-	GroupSoftware = 3
+	GroupDefault      = 0
+	GroupCapture      = 1  // what is copied as it comes in
+	GroupVNET         = 2  // flows of guests, and decapsulation of what comes from the wire
+	GroupSoftware     = 3  // has no rules: what is sent there comes to its port's RX queue
+	GroupDecapsulated = 4  // flows from the wire, by their own headers
+	groupDelivery     = 16 // and more, by port: what is copied as a guest receives it
 )
 
-// BasePriority is the priority of the base rules in GroupDefault. It leaves room for rules that precede them.
-const BasePriority = 1
+// GroupDelivery is that of what goes to a port.
+func GroupDelivery(port uint16) uint32 { return groupDelivery + uint32(port) }
 
-// The priorities in GroupVNET: what no flow's rule may take comes first.
+// The priorities in GroupDefault: nothing precedes the guard, and captures take their packets from the base rules.
 const (
-	lastHopPriority = 0
-	FlowPriority    = 1
+	guardPriority    = 0
+	RedirectPriority = 1
+	BasePriority     = 2
+)
+
+// The priorities in GroupVNET and GroupDecapsulated: what no flow's rule may take comes first.
+const (
+	lastHopPriority     = 0
+	decapsulatePriority = 1
+	FlowPriority        = 1
 )
 
 // Driver is the part of package rteflow that a NIC needs. RTEFlow is the real one.
@@ -57,6 +67,7 @@ type NIC struct {
 	driver  Driver
 	ports   []port.Port       // of the E-Switch; PF0 first
 	proxies map[uint16]uint16 // by port id
+	prefix  netip.Prefix      // the node's underlay addresses
 	item    bool              // the driver takes the item represented_port
 	action  bool              // and the action
 	lastHop error             // why it does not take lastHopRules
@@ -70,14 +81,15 @@ type created struct {
 	handle rteflow.Handle
 }
 
-// Isolate makes the ports that share their traffic with the kernel receive only what rules name. It comes before the
-// ports are configured, and only where there will be rules: an uplink that takes none is refused here, by name.
+// Isolate makes the uplinks that share their traffic with the kernel receive only what rules name. It comes before the
+// ports are configured, and only where there will be rules: an uplink that takes none is refused here, by name. Representors
+// have a kernel twin too, but what no rule takes is to come here: an isolated one would leave its guest's packets to the kernel.
 func Isolate(driver Driver, ports []port.Port, hasKernelTwin func(id uint16) bool) error {
 	if err := inSwitchdev(ports[0]); err != nil {
 		return err
 	}
 	for _, p := range ports {
-		if !hasKernelTwin(p.ID) {
+		if p.Role != port.PF || !hasKernelTwin(p.ID) {
 			continue
 		}
 		if err := driver.Isolate(p.ID, true); err != nil {
@@ -87,9 +99,14 @@ func Isolate(driver Driver, ports []port.Port, hasKernelTwin func(id uint16) boo
 	return nil
 }
 
-// Probe finds out how the E-Switch of ports[0], the started uplink, wants its rules.
-func Probe(driver Driver, ports []port.Port) (*NIC, error) {
-	n := &NIC{driver: driver, proxies: map[uint16]uint16{}, via: map[created]uint16{}}
+// Probe finds out how the E-Switch of ports[0], the started uplink, wants its rules. What comes from the wire to the /64 of node,
+// an underlay address, is this node's.
+func Probe(driver Driver, ports []port.Port, node netip.Addr) (*NIC, error) {
+	prefix, err := node.Prefix(64)
+	if err != nil {
+		return nil, fmt.Errorf("underlay address %s: %w", node, err)
+	}
+	n := &NIC{driver: driver, prefix: prefix, proxies: map[uint16]uint16{}, via: map[created]uint16{}}
 	uplink := ports[0]
 	if err := inSwitchdev(uplink); err != nil {
 		return nil, err
@@ -122,7 +139,7 @@ func inSwitchdev(uplink port.Port) error {
 // probeNames tries the current names of ports in rules first, and then the older ones.
 func (n *NIC) probeNames() error {
 	uplink := n.ports[0].ID
-	try := func(r rteflow.Rule) error { return n.Validate(uplink, r) }
+	try := func(r rteflow.Rule) error { return ruleset.Try(n, uplink, r) }
 	jump := func() rteflow.Rule {
 		return rteflow.Rule{
 			Attr:    rteflow.Attr{Group: GroupDefault, Priority: BasePriority, Transfer: true},
@@ -150,7 +167,7 @@ func (n *NIC) probeNames() error {
 func (n *NIC) probeLastHop() error {
 	for _, p := range n.ports {
 		for _, op := range n.lastHopRules(p) {
-			if err := n.Validate(op.Port, op.Rule); err != nil {
+			if err := ruleset.Try(n, op.Port, op.Rule); err != nil {
 				return err
 			}
 		}
@@ -201,11 +218,6 @@ func (n *NIC) PortAction(id uint16) rteflow.Action {
 		return rteflow.ToRepresentedPort{Port: id}
 	}
 	return rteflow.ToPortID{Port: id}
-}
-
-// Validate implements ruleset.Driver.
-func (n *NIC) Validate(id uint16, r rteflow.Rule) error {
-	return n.driver.Validate(n.through(id, r), r)
 }
 
 // Create implements ruleset.Driver.

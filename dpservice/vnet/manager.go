@@ -127,10 +127,14 @@ func (m *Manager) devices() string {
 	return strings.Join(names, ", ")
 }
 
-// conflict reports what the request has that another interface has already, or that there is no room.
+// conflict reports what the request has that another interface has already, or that there is no room for.
 func (m *Manager) conflict(req CreateRequest) error {
 	taken := func(other *Attachment, format string, args ...any) error {
 		return fault.New(fault.AlreadyExists, other.ID, format, args...)
+	}
+	if req.UnderlayIP.IsValid() && !underlayPrefix(m.cfg.NodeIP).Contains(req.UnderlayIP) {
+		return fault.New(fault.InvalidParams, req.ID, "underlay_ip %s is not in %s, the node's prefix", req.UnderlayIP,
+			underlayPrefix(m.cfg.NodeIP))
 	}
 	if req.UnderlayIP == m.cfg.NodeIP {
 		return fault.New(fault.AlreadyExists, req.ID, "underlay_ip %s is the node's own", req.UnderlayIP)
@@ -180,6 +184,9 @@ func (m *Manager) freeUnderlay() netip.Addr {
 	}
 	return ip
 }
+
+// underlayPrefix is the node's /64: what the underlay sends to the node, and the NIC's rules take from it.
+func underlayPrefix(node netip.Addr) netip.Prefix { return netip.PrefixFrom(node, 64).Masked() }
 
 // firstUnderlay is where the interfaces' addresses begin in the node's /64: at ::1:1, behind the low ones, which
 // people give to nodes and routers.

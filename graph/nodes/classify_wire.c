@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* classify_wire: what came in by an uplink is encapsulated guest traffic, underlay control (ICMPv6), or dropped. */
+/* classify_wire: what came in by an uplink is guest traffic, encapsulated or decapsulated by the NIC, underlay control
+ * (ICMPv6), or dropped. */
 #include <netinet/in.h>
 
 #include <rte_ip.h>
 
+#include "mark.h"
 #include "node.h"
 
-enum { NEXT_LOOKUP, NEXT_PUNT, NEXT_MALFORMED, NEXT_NOT_FOR_US, NEXT_UNSUPPORTED };
+enum { NEXT_LOOKUP, NEXT_PUNT, NEXT_MALFORMED, NEXT_NOT_FOR_US, NEXT_UNSUPPORTED, NEXT_UNKNOWN_MARK };
+
+static inline bool
+is_interface(const struct worker *w, uint16_t index)
+{
+	return index < MAX_IFACES && w->ifaces[index].vni != 0;
+}
 
 static __rte_always_inline rte_edge_t
 classify(const struct worker *w, struct rte_mbuf *m)
@@ -20,6 +28,8 @@ classify(const struct worker *w, struct rte_mbuf *m)
 	eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
 	if (unlikely(!rte_is_same_ether_addr(&eth->dst_addr, &port->mac) && !rte_is_multicast_ether_addr(&eth->dst_addr)))
 		return NEXT_NOT_FOR_US;
+	if (port->marks && is_mark(&eth->src_addr))
+		return likely(is_interface(w, mark_index(&eth->src_addr))) ? NEXT_LOOKUP : NEXT_UNKNOWN_MARK;
 	if (unlikely(eth->ether_type != rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV6)))
 		return NEXT_UNSUPPORTED;
 	if (unlikely(rte_pktmbuf_data_len(m) < OUTER_LEN))
@@ -42,13 +52,14 @@ classify_wire_process(struct rte_graph *graph, struct rte_node *node, void **obj
 static struct rte_node_register classify_wire_node = {
 	.name = "classify_wire",
 	.process = classify_wire_process,
-	.nb_edges = 5,
+	.nb_edges = 6,
 	.next_nodes = {
 		[NEXT_LOOKUP] = "flow_lookup",
 		[NEXT_PUNT] = "punt",
 		[NEXT_MALFORMED] = "drop_malformed",
 		[NEXT_NOT_FOR_US] = "drop_not_for_us",
 		[NEXT_UNSUPPORTED] = "drop_unsupported",
+		[NEXT_UNKNOWN_MARK] = "drop_unknown_mark",
 	},
 };
 RTE_NODE_REGISTER(classify_wire_node);

@@ -66,6 +66,7 @@ worker_free(struct worker *w)
 	rte_free(w);
 }
 
+/* The NIC decapsulates on the uplink of its E-Switch, and only in rules that stand for the offload. */
 static void
 init_ports(struct worker *w)
 {
@@ -77,6 +78,7 @@ init_ports(struct worker *w)
 	for (i = 0; i < dp->nb_ports; i++) {
 		w->ports[dp->ports[i].id].slot = i;
 		w->ports[dp->ports[i].id].vf = dp->ports[i].vf;
+		w->ports[dp->ports[i].id].marks = w->offload && !dp->ports[i].vf && dp->ports[i].pf == 0;
 		w->ports[dp->ports[i].id].mtu = dp->ports[i].mtu;
 	}
 }

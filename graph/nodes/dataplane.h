@@ -40,7 +40,7 @@
 struct flow_key {
 	uint8_t src[16]; /* IPv4 in the first four bytes */
 	uint8_t dst[16];
-	uint8_t outer[16]; /* from the wire: the outer destination */
+	uint8_t outer[16]; /* from the wire: the outer destination, also where the NIC has removed it */
 	uint16_t sport;    /* network order; ICMP: type and code */
 	uint16_t dport;
 	uint16_t port; /* where the packets come in */
@@ -244,6 +244,7 @@ struct port_state {
 	uint16_t slot;  /* NO_SLOT: not in the graph */
 	uint16_t iface; /* VF: the interface on it, or NO_IFACE */
 	bool vf;
+	bool marks; /* the NIC may have decapsulated what comes in, and then marks it: see mark.h */
 	uint16_t mtu;
 	struct rte_ether_addr mac; /* what a frame for us is addressed to */
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* decap: from the wire to a local guest. The sending hypervisor has counted the hop. */
+/* decap: from the wire to a local guest. The sending hypervisor has counted the hop. Where the NIC has decapsulated, only the
+ * Ethernet header is left to be replaced. */
 #include "node.h"
 
 enum { NEXT_OVERSIZE, NEXT_TX };
@@ -8,11 +9,12 @@ static __rte_always_inline rte_edge_t
 decap(const struct worker *w, struct rte_mbuf *m)
 {
 	const struct verdict *v = &w->flows[pkt_meta(m)->flow].verdict;
+	uint16_t l3 = pkt_meta(m)->l3;
 
-	if (unlikely(rte_pktmbuf_data_len(m) > OUTER_LEN + v->mtu))
+	if (unlikely(rte_pktmbuf_data_len(m) > l3 + v->mtu))
 		return NEXT_OVERSIZE;
-	/* the frame holds OUTER_LEN bytes and an IP header: flow_lookup has checked */
-	memcpy(rte_pktmbuf_adj(m, IPV6_LEN), v->header, ETH_LEN);
+	/* an IP header is behind l3: flow_lookup has checked */
+	memcpy(rte_pktmbuf_adj(m, l3 - ETH_LEN), v->header, ETH_LEN);
 	return NEXT_TX + v->slot;
 }
 

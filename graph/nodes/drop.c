@@ -24,6 +24,7 @@ DROP_NODE(spoofed);          /* a guest used a source address that is not its ow
 DROP_NODE(no_route);         /* no route, or one that does not lead to this interface */
 DROP_NODE(no_neighbour);     /* the guest's or the router's MAC is not known yet */
 DROP_NODE(unknown_underlay); /* outer destination is no interface's underlay address */
+DROP_NODE(unknown_mark);     /* decapsulated by the NIC for an interface that is not there any more */
 DROP_NODE(ttl);              /* time to live, or hop limit, is used up */
 DROP_NODE(too_big);          /* does not fit the MTU where it is to go */
 DROP_NODE(no_headroom);      /* no place for the outer header in the buffer */

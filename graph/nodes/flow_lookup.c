@@ -15,7 +15,7 @@ make_keys(const struct worker *w, void **objs, uint16_t n, struct flow_key *keys
 
 	for (i = 0; i < n; i++) {
 		m = objs[i];
-		if (unlikely(!parse_packet(m, w->ports[m->port].vf, &keys[k]))) {
+		if (unlikely(!parse_packet(w, m, &keys[k]))) {
 			nexts[i] = NEXT_MALFORMED;
 			continue;
 		}

@@ -28,7 +28,7 @@ route(struct worker *w, struct rte_mbuf *m)
 	struct verdict v;
 	uint32_t pos;
 
-	parse_packet(m, w->ports[m->port].vf, &key); /* flow_lookup has checked the packet */
+	parse_packet(w, m, &key); /* flow_lookup has checked the packet */
 	res = resolve(w, &key, &v);
 	if (res != RESOLVED)
 		return drop_edges[res];

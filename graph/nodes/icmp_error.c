@@ -33,7 +33,7 @@ answer(struct worker *w, struct rte_mbuf *m, const struct icmp_error *e)
 	struct verdict back;
 	uint16_t l3;
 
-	if (!parse_packet(m, w->ports[m->port].vf, &key))
+	if (!parse_packet(w, m, &key))
 		return NEXT_DROP;
 	l3 = pkt_meta(m)->l3;
 	if (!icmp_may_answer(rte_pktmbuf_mtod_offset(m, const uint8_t *, l3)) || !resolve_back(w, &key, &back) ||

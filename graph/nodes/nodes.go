@@ -8,6 +8,7 @@ package nodes
 #cgo CFLAGS: -D_GNU_SOURCE -DALLOW_EXPERIMENTAL_API -Wall -Wextra -Werror
 #include <stdlib.h>
 #include "control.h"
+#include "mark.h"
 */
 import "C"
 
@@ -29,6 +30,8 @@ const MaxInterfaces = C.MAX_IFACES
 const MaxUplinks = C.MAX_UPLINKS
 
 const (
+	markPrefix uint32 = C.MARK_PREFIX
+
 	maxNodes    = 256
 	readBatch   = 64
 	flowBatch   = 256

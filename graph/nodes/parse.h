@@ -12,6 +12,7 @@
 #include <rte_udp.h>
 
 #include "dataplane.h"
+#include "mark.h"
 
 #define TCP_NO_OFFLOAD (RTE_TCP_SYN_FLAG | RTE_TCP_FIN_FLAG | RTE_TCP_RST_FLAG)
 
@@ -90,12 +91,31 @@ parse_ipv6(const uint8_t *l3, uint32_t len, struct flow_key *key, uint8_t *tcp_f
 	return true;
 }
 
-/* Fill key and the packet's meta data. The frame has been classified: its outer headers are there. */
+/* Where the packet comes from, and its IP header begins. Returns whether that is IPv6. */
 static __rte_always_inline bool
-parse_packet(struct rte_mbuf *m, bool vf, struct flow_key *key)
+parse_outer(const struct worker *w, const struct rte_mbuf *m, struct flow_key *key, uint8_t *l3)
 {
 	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
 	const struct rte_ipv6_hdr *outer = (const struct rte_ipv6_hdr *)(eth + 1);
+	const struct port_state *port = &w->ports[m->port];
+
+	*l3 = ETH_LEN;
+	if (port->vf)
+		return eth->ether_type == RTE_BE16(RTE_ETHER_TYPE_IPV6);
+	key->kind = KEY_WIRE;
+	if (port->marks && is_mark(&eth->src_addr)) {
+		memcpy(key->outer, w->ifaces[mark_index(&eth->src_addr)].underlay, 16);
+		return eth->ether_type == RTE_BE16(RTE_ETHER_TYPE_IPV6);
+	}
+	*l3 = OUTER_LEN;
+	memcpy(key->outer, outer->dst_addr, 16);
+	return outer->proto == IPPROTO_IPV6;
+}
+
+/* Fill key and the packet's meta data. The frame has been classified: what its IP header comes behind is there. */
+static __rte_always_inline bool
+parse_packet(const struct worker *w, struct rte_mbuf *m, struct flow_key *key)
+{
 	struct pkt_meta *meta = pkt_meta(m);
 	const uint8_t *l3;
 	uint32_t len;
@@ -104,15 +124,7 @@ parse_packet(struct rte_mbuf *m, bool vf, struct flow_key *key)
 	memset(key, 0, sizeof(*key));
 	key->port = m->port;
 	*meta = (struct pkt_meta){0};
-	if (vf) {
-		ipv6 = eth->ether_type == rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV6);
-		meta->l3 = ETH_LEN;
-	} else {
-		memcpy(key->outer, outer->dst_addr, 16);
-		key->kind = KEY_WIRE;
-		ipv6 = outer->proto == IPPROTO_IPV6;
-		meta->l3 = OUTER_LEN;
-	}
+	ipv6 = parse_outer(w, m, key, &meta->l3);
 	l3 = rte_pktmbuf_mtod_offset(m, const uint8_t *, meta->l3);
 	len = rte_pktmbuf_data_len(m) - meta->l3;
 	if (ipv6)

@@ -3,6 +3,7 @@
 package nodes
 
 import (
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"time"
@@ -21,6 +22,18 @@ var (
 
 // MAC is an Ethernet address; all zero is "unknown".
 type MAC [6]byte
+
+// Mark is the source MAC by which the graph knows that the NIC has decapsulated a frame for the interface with this index.
+// Only on PF0, and with Config.Offload, is it such. All marks have the bits of MarkMask in common.
+func Mark(index uint16) MAC {
+	var m MAC
+	binary.BigEndian.PutUint32(m[:], markPrefix)
+	binary.BigEndian.PutUint16(m[4:], index)
+	return m
+}
+
+// MarkMask are the bits of a mark that do not depend on the interface.
+var MarkMask = MAC{0xff, 0xff, 0xff, 0xff}
 
 // Port is one DPDK port that the graph receives from and sends to. VF says that a guest is behind it; otherwise it is
 // an uplink, number PF, below MaxUplinks. Its nodes are rx-Name and tx-Name.

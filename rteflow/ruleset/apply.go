@@ -69,8 +69,8 @@ func (s *Set) Apply(ops []Op) error {
 	return nil
 }
 
-// Check asks the driver about every rule that Apply would add, and whether the names fit. Nothing changes. The error is
-// an *ApplyError without Undo.
+// Check finds out whether the driver takes the rules that Apply would add, and whether the names fit. Each is tried on its own, as
+// by Try. The error is an *ApplyError without Undo.
 func (s *Set) Check(ops []Op) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -97,8 +97,31 @@ func (s *Set) check(op Op, stands bool) error {
 	case stands:
 		return ErrExists
 	default:
-		return s.driver.Validate(op.Port, op.Rule)
+		return Try(s.driver, op.Port, op.Rule)
 	}
+}
+
+// outOfReach is how far above its own group a rule is tried: no rule that packets reach leads there.
+const outOfReach = 1024
+
+// Try finds out whether the driver takes a rule, by creating it in a group that no packet reaches, and destroying it at once.
+// To validate it would be no answer: drivers refuse to create what they have found valid.
+func Try(d Driver, port uint16, r rteflow.Rule) error {
+	r.Group += outOfReach
+	r.Actions = slices.Clone(r.Actions)
+	for i, a := range r.Actions {
+		if jump, ok := a.(rteflow.Jump); ok {
+			r.Actions[i] = rteflow.Jump{Group: jump.Group + outOfReach}
+		}
+	}
+	h, err := d.Create(port, r)
+	if err != nil {
+		return err
+	}
+	if err := d.Destroy(port, h); err != nil {
+		return fmt.Errorf("the rule was taken to try it, and now stands in group %d, where no packet comes: %w", r.Group, err)
+	}
+	return nil
 }
 
 // Clear removes all rules, the youngest first, and goes on when one cannot be removed: that one stays in the Set. The

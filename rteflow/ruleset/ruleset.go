@@ -22,7 +22,6 @@ var (
 
 // Driver is what puts rules into a NIC. A Destroy that fails leaves the rule standing.
 type Driver interface {
-	Validate(port uint16, r rteflow.Rule) error
 	Create(port uint16, r rteflow.Rule) (rteflow.Handle, error)
 	Destroy(port uint16, h rteflow.Handle) error
 	Query(port uint16, h rteflow.Handle) (rteflow.Counters, error)

@@ -361,7 +361,7 @@ check_ipv6_proto(struct reader *r, const struct rte_flow_item_ipv6 *spec, const 
 	if (mask->hdr.proto == 0)
 		return 0;
 	if (mask->hdr.proto != UINT8_MAX)
-		return REFUSE(r, EINVAL, "partial masks of the next header are not supported");
+		return 0;
 	switch (spec->hdr.proto) {
 	case IPPROTO_HOPOPTS:
 	case IPPROTO_ROUTING:

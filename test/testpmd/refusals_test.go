@@ -185,10 +185,6 @@ var refusals = []refusal{
 		"specific pattern item: item IPV4: partial masks of the protocol are not supported: Invalid argument", "",
 	},
 	{
-		vf0, "transfer pattern eth / ipv6 proto spec 4 proto mask 4 / end actions port_id id 6 / end",
-		"specific pattern item: item IPV6: partial masks of the next header are not supported: Invalid argument", "",
-	},
-	{
 		vf0, "transfer pattern eth / ipv4 / udp dst spec 1 dst last 2 / end actions port_id id 6 / end",
 		"specific pattern item: item UDP: ranges (last) are not supported: Invalid argument", "",
 	},
