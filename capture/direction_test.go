@@ -71,12 +71,12 @@ func TestBothDirections(t *testing.T) {
 	n := newNode(2)
 	before := n.nic.dump()
 	copied := n.observe(t.Errorf)
-	s := begin(t, n, Both, "udp", Target{VF: "vm-1"}, Target{PF: 0}, Target{VF: "vm-2"})
+	s := begin(t, n, Both, "ip", Target{VF: "vm-1"}, Target{PF: 0}, Target{VF: "vm-2"})
 	var points []point2
 	for _, i := range s.Interfaces {
 		p, _ := n.port(i.Target)
 		points = append(points, point2{p.ID, i.Direction})
-		assert.Len(t, i.Rules, 3, "those of all sources are one")
+		assert.Len(t, i.Rules, 2, "those of all sources are one")
 	}
 	assert.Equal(t, []point2{{2, RX}, {2, TX}, {0, RX}, {3, RX}, {3, TX}}, points)
 	assert.Equal(t, Both, s.Direction)
@@ -87,7 +87,7 @@ func TestBothDirections(t *testing.T) {
 	assert.Equal(t, point2{3, TX}, n.pointOf(f.copies[1]))
 	copied[point2{2, RX}]++
 	copied[point2{3, TX}]++
-	assert.Empty(t, n.nic.send(packet{port: 2, to: 3}).copies, "not UDP")
+	assert.Empty(t, n.nic.send(packet{port: 2, to: 3, ip6: true}).copies, "not IPv4")
 
 	for i := range 2*generations + 1 {
 		uplink := testUplink
@@ -272,7 +272,7 @@ func TestTapThatStays(t *testing.T) {
 // A dry run asks the NIC also about the rules that the flows would get, and changes nothing.
 func TestDryRunOfDelivery(t *testing.T) {
 	n := newNode(2)
-	before, calls := n.nic.dump(), n.nic.calls
+	before := n.nic.dump()
 	r := validRequest()
 	r.DryRun, r.Targets, r.Direction = true, []Target{{VF: "vm-1"}}, TX
 	s, err := n.manager.Start(context.Background(), r)
@@ -284,6 +284,5 @@ func TestDryRunOfDelivery(t *testing.T) {
 	_, err = n.manager.Start(context.Background(), r)
 	requireFault(t, err, fault.RuleRejected, "the NIC did not add rule flow/0-2/18 of port net_eswitch0")
 	assert.Equal(t, before, n.nic.dump())
-	assert.Equal(t, calls, n.nic.calls)
 	assert.Empty(t, n.taps.set())
 }

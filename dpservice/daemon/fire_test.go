@@ -132,20 +132,22 @@ type node struct {
 func newNode(t *testing.T) *node {
 	n := &node{t: t, graph: &fakeGraph{events: make(chan graph.FlowEvent), offloaded: map[uint64]bool{}, taps: map[uint16]graph.Tap{}}}
 	ports := &fakePorts{}
-	eswitch, err := nic.Probe(&n.driver, ports.List())
+	nodeIP := netip.MustParseAddr("fc00:1::1")
+	eswitch, err := nic.Probe(&n.driver, ports.List(), nodeIP)
 	require.NoError(t, err)
 	n.rules = ruleset.New(eswitch)
 	require.NoError(t, n.rules.Apply(eswitch.BaseRules()))
-	nodeIP := netip.MustParseAddr("fc00:1::1")
 	ports.vnet = vnet.New(vnet.Config{NodeIP: nodeIP, Ports: ports, Dataplane: n.graph, MaxInterfaces: 9, MaxRoutes: 9})
 	flows := flow.New(flow.Config{
 		Graph: n.graph, NIC: eswitch, Rules: n.rules, Max: 100, Timeout: time.Minute, Log: slog.New(slog.DiscardHandler),
-		Underlay: (&daemon{vnet: ports.vnet}).underlayOf,
+		HasInterface: (&daemon{vnet: ports.vnet}).hasInterface,
 	})
 	n.interfaces = interfaces{
 		Manager:  ports.vnet,
 		capture:  capture.New(capture.Deps{Rules: n.rules, Ports: ports, Taps: n.graph, NIC: eswitch, Flows: flows}),
 		flows:    flows,
+		nic:      eswitch,
+		rules:    n.rules,
 		greet:    func(uint16) {},
 		portName: func(id uint16) string { return ports.List()[id].Name },
 		changing: &sync.Mutex{},
@@ -240,13 +242,13 @@ var operations = map[string]struct {
 }{
 	"capture.start":                    {"", startIn(capture.RX), 7},
 	"capture.stop":                     {capture.RX, stopAll, 7},
-	"interface.create":                 {"", func(n *node) error { return n.create(4) }, 0}, // a port has its base rules already
-	"interface.delete":                 {"", deleteOne, 4},
-	"interface.delete, while captured": {capture.RX, deleteOne, 6},
+	"interface.create":                 {"", func(n *node) error { return n.create(4) }, 2},
+	"interface.delete":                 {"", deleteOne, 6},
+	"interface.delete, while captured": {capture.RX, deleteOne, 8},
 
 	"capture.start, both directions":                      {"", startIn(capture.Both), 20},
 	"capture.stop, both directions":                       {capture.Both, stopAll, 20},
-	"interface.delete, while captured in both directions": {capture.Both, deleteOne, 10},
+	"interface.delete, while captured in both directions": {capture.Both, deleteOne, 12},
 }
 
 // talkingNode is a node on which all guests talk.

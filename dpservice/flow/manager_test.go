@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/netip"
 	"strings"
 	"syscall"
 	"testing"
@@ -77,8 +76,8 @@ func newBench() *bench {
 	b := &bench{graph: &fakeGraph{events: make(chan graph.FlowEvent), offloaded: map[uint64]bool{}}, nic: &fakeNIC{}}
 	b.Manager = New(Config{
 		Graph: b.graph, NIC: b.nic, Rules: ruleset.New(b.nic), Max: 2, Timeout: 30 * time.Second,
-		Underlay: func(index uint16) (netip.Addr, bool) { return underlay, index == 3 },
-		Log:      slog.New(slog.NewTextHandler(&b.log, nil)),
+		HasInterface: func(index uint16) bool { return index == 3 },
+		Log:          slog.New(slog.NewTextHandler(&b.log, nil)),
 	})
 	return b
 }

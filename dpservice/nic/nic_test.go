@@ -3,7 +3,11 @@
 package nic
 
 import (
+	"fmt"
+	"net"
+	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -55,10 +59,12 @@ func (f *fakeDriver) refuse(unwanted func(item rteflow.Item, action rteflow.Acti
 	})
 }
 
+var testNode = netip.MustParseAddr("fc00:1::1")
+
 func testPorts() []port.Port {
 	domain, other := uint16(7), uint16(8)
 	return []port.Port{
-		{ID: 10, Name: "pf0", Role: port.PF, SwitchDomain: &domain},
+		{ID: 10, Name: "pf0", Role: port.PF, SwitchDomain: &domain, MAC: net.HardwareAddr{2, 0, 0, 0, 0, 10}},
 		{ID: 11, Name: "pf1", Role: port.PF, Index: 1},
 		{ID: 12, Name: "vf0", Role: port.VF, SwitchDomain: &domain},
 		{ID: 13, Name: "elsewhere", Role: port.VF, SwitchDomain: &other},
@@ -84,11 +90,11 @@ func TestProbeFindsTheNamesThatTheDriverTakes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			driver := &fakeDriver{}
 			driver.refuse(tt.unwanted)
-			n, err := Probe(driver, testPorts())
+			n, err := Probe(driver, testPorts(), testNode)
 			require.NoError(t, err)
 			assert.Equal(t, tt.want, n.Names())
-			for _, op := range n.BaseRules() {
-				assert.NoError(t, n.Validate(op.Port, op.Rule))
+			for _, op := range append(n.BaseRules(), n.InterfaceRules(0, testNode)...) {
+				assert.NoError(t, ruleset.Try(n, op.Port, op.Rule))
 			}
 			assert.Empty(t, driver.Rules(), "a probe leaves nothing")
 		})
@@ -100,18 +106,18 @@ func TestProbeErrors(t *testing.T) {
 	driver.refuse(func(i rteflow.Item, _ rteflow.Action) bool {
 		return isItem[rteflow.RepresentedPort](i) || isItem[rteflow.PortID](i)
 	})
-	_, err := Probe(driver, testPorts())
+	_, err := Probe(driver, testPorts(), testNode)
 	assert.ErrorContains(t, err, "in a pattern")
 
 	driver.refuse(func(_ rteflow.Item, a rteflow.Action) bool {
 		return isAction[rteflow.ToRepresentedPort](a) || isAction[rteflow.ToPortID](a)
 	})
-	_, err = Probe(driver, testPorts())
+	_, err = Probe(driver, testPorts(), testNode)
 	assert.ErrorContains(t, err, "as an action")
 
 	legacy := testPorts()
 	legacy[0].SwitchDomain = nil
-	_, err = Probe(&fakeDriver{}, legacy)
+	_, err = Probe(&fakeDriver{}, legacy, testNode)
 	assert.ErrorContains(t, err, "pf0 is not in switchdev mode")
 	driver = &fakeDriver{}
 	err = Isolate(driver, legacy, func(uint16) bool { return true })
@@ -120,24 +126,27 @@ func TestProbeErrors(t *testing.T) {
 }
 
 func TestBaseRules(t *testing.T) {
-	n, err := Probe(&fakeDriver{}, testPorts())
+	n, err := Probe(&fakeDriver{}, testPorts(), testNode)
 	require.NoError(t, err)
-	transfer := rteflow.Attr{Group: 0, Priority: 1, Transfer: true}
-	ingress := rteflow.Attr{Group: 0, Priority: 1, Ingress: true}
-	first, used := rteflow.Attr{Group: 2, Priority: 0, Transfer: true}, rteflow.Masked[uint8](0, 0xfe)
-	jump, software := []rteflow.Action{rteflow.Jump{Group: 2}}, []rteflow.Action{rteflow.Jump{Group: 3}}
-	queue := []rteflow.Action{rteflow.Queue{Index: 0}}
-	ipip, ip6ip := rteflow.IPv6{Proto: rteflow.Is[uint8](4)}, rteflow.IPv6{Proto: rteflow.Is[uint8](41)}
-	pf, vf := rteflow.RepresentedPort{Port: 10}, rteflow.RepresentedPort{Port: 12}
-	assert.Equal(t, []ruleset.Op{
-		ruleset.Add(10, "base/0", rteflow.Rule{Attr: transfer, Pattern: []rteflow.Item{pf, rteflow.Eth{}, ipip}, Actions: jump}),
-		ruleset.Add(10, "base/1", rteflow.Rule{Attr: transfer, Pattern: []rteflow.Item{pf, rteflow.Eth{}, ip6ip}, Actions: jump}),
-		ruleset.Add(12, "base/0", rteflow.Rule{Attr: transfer, Pattern: []rteflow.Item{vf, rteflow.Eth{}}, Actions: jump}),
-		ruleset.Add(12, "base/last_hop/0", rteflow.Rule{Attr: first, Pattern: []rteflow.Item{vf, rteflow.Eth{}, rteflow.IPv4{TTL: used}}, Actions: software}),
-		ruleset.Add(12, "base/last_hop/1", rteflow.Rule{Attr: first, Pattern: []rteflow.Item{vf, rteflow.Eth{}, rteflow.IPv6{HopLimit: used}}, Actions: software}),
-		ruleset.Add(10, "base/receive/0", rteflow.Rule{Attr: ingress, Pattern: []rteflow.Item{rteflow.Eth{}, ipip}, Actions: queue}),
-		ruleset.Add(10, "base/receive/1", rteflow.Rule{Attr: ingress, Pattern: []rteflow.Item{rteflow.Eth{}, ip6ip}, Actions: queue}),
-	}, n.BaseRules(), "no rules for ports of another switch domain, or none")
+	var said []string
+	for _, op := range n.BaseRules() {
+		require.False(t, op.Remove)
+		said = append(said, fmt.Sprintf("%d %s: %s", op.Port, op.Name, op.Rule))
+	}
+	const from, overlay, marked = "represented_port ethdev_port_id is ", "eth / ipv6 proto spec 0 proto mask 251 dst spec fc00:1:: dst mask ffff:ffff:ffff:ffff::",
+		"eth src spec 02:64:70:73:00:00 src mask ff:ff:ff:ff:00:00"
+	overlay6 := strings.Replace(overlay, "proto spec 0 proto mask 251", "proto is 41", 1)
+	assert.Equal(t, []string{
+		"10 base/guard: group 0 priority 0 transfer pattern " + from + "10 / " + marked + " / end actions count / drop / end",
+		"10 base/0: group 0 priority 2 transfer pattern " + from + "10 / " + overlay + " / end actions jump group 2 / end",
+		"10 base/1: group 0 priority 2 transfer pattern " + from + "10 / " + overlay6 + " / end actions jump group 2 / end",
+		"12 base/0: group 0 priority 2 transfer pattern " + from + "12 / eth / end actions jump group 2 / end",
+		"12 base/last_hop/0: group 2 priority 0 transfer pattern " + from + "12 / eth / ipv4 ttl spec 0 ttl mask 254 / end actions jump group 3 / end",
+		"12 base/last_hop/1: group 2 priority 0 transfer pattern " + from + "12 / eth / ipv6 hop spec 0 hop mask 254 / end actions jump group 3 / end",
+		"10 base/receive/0: group 0 priority 2 ingress pattern " + overlay + " / end actions queue index 0 / end",
+		"10 base/receive/1: group 0 priority 2 ingress pattern " + overlay6 + " / end actions queue index 0 / end",
+		"10 base/receive/2: group 0 priority 2 ingress pattern " + marked + " / end actions queue index 0 / end",
+	}, said, "no rules for ports of another switch domain, or none")
 	assert.True(t, n.Has(12))
 	assert.False(t, n.Has(11))
 	assert.False(t, n.Has(13))
@@ -146,7 +155,7 @@ func TestBaseRules(t *testing.T) {
 // Without rules for the TTL, the NIC is used as far as it goes.
 func TestLastHopRulesAreRefused(t *testing.T) {
 	driver := &fakeDriver{}
-	n, err := Probe(driver, testPorts())
+	n, err := Probe(driver, testPorts(), testNode)
 	require.NoError(t, err)
 	require.NoError(t, n.LastHop())
 	all := len(n.BaseRules())
@@ -155,7 +164,7 @@ func TestLastHopRulesAreRefused(t *testing.T) {
 		ip, ok := i.(rteflow.IPv6)
 		return ok && ip.HopLimit != nil
 	})
-	n, err = Probe(driver, testPorts())
+	n, err = Probe(driver, testPorts(), testNode)
 	require.NoError(t, err)
 	require.ErrorIs(t, n.LastHop(), syscall.ENOTSUP)
 	require.NoError(t, ruleset.New(n).Apply(n.BaseRules()))
@@ -165,7 +174,7 @@ func TestLastHopRulesAreRefused(t *testing.T) {
 func TestTransferRulesGoThroughTheProxy(t *testing.T) {
 	proxy := uint16(10)
 	driver := &fakeDriver{proxy: &proxy, aged: map[uint16][]uint64{10: {1, 2}, 12: {3}}}
-	n, err := Probe(driver, testPorts())
+	n, err := Probe(driver, testPorts(), testNode)
 	require.NoError(t, err)
 	set := ruleset.New(n)
 	require.NoError(t, set.Apply(n.BaseRules()))
@@ -194,6 +203,50 @@ func TestTransferRulesGoThroughTheProxy(t *testing.T) {
 
 func TestIsolateOnlyBesideTheKernel(t *testing.T) {
 	driver := &fakeDriver{}
-	require.NoError(t, Isolate(driver, testPorts(), func(id uint16) bool { return id == 10 }))
-	assert.Equal(t, []uint16{10}, driver.isolated)
+	require.NoError(t, Isolate(driver, testPorts(), func(id uint16) bool { return id != 11 }))
+	assert.Equal(t, []uint16{10}, driver.isolated, "no representor, though it has a twin too")
+}
+
+// An interface has a rule for each version of IP, which say by the mark whose a frame is.
+func TestInterfaceRules(t *testing.T) {
+	driver := &fakeDriver{}
+	n, err := Probe(driver, testPorts(), testNode)
+	require.NoError(t, err)
+	set := ruleset.New(n)
+	require.NoError(t, set.Apply(n.InterfaceRules(0x102, netip.MustParseAddr("fc00:1::1:1"))))
+	var said []string
+	for _, e := range set.List() {
+		said = append(said, fmt.Sprintf("%d %s: %s", e.Port, e.Name, e.Rule))
+	}
+	const form = "10 interface/258/%d: group 2 priority 1 transfer pattern represented_port ethdev_port_id is 10 / eth / ipv6 %s dst is fc00:1::1:1 / end actions " +
+		"count / raw_decap { eth / ipv6 } / raw_encap { eth dst is 02:00:00:00:00:0a src is 02:64:70:73:01:02 type is %s } / jump group 4 / end"
+	assert.Equal(t, []string{
+		fmt.Sprintf(form, 0, "proto spec 0 proto mask 251", "0x0800"), fmt.Sprintf(form, 1, "proto is 41", "0x86dd"),
+	}, said)
+	for _, e := range set.List() {
+		decap := e.Rule.Actions[1].(rteflow.RawDecap)
+		assert.Len(t, decap.Data, 54)
+	}
+	require.NoError(t, set.Apply([]ruleset.Op{ruleset.Remove(10, "interface/258/0")}))
+	assert.Equal(t, []ruleset.Op{ruleset.Remove(10, "interface/258/1")}, n.RemoveInterfaceRules(0x102, set.Has), "what stands")
+	require.NoError(t, set.Apply(n.RemoveInterfaceRules(0x102, set.Has)))
+	assert.Empty(t, driver.Rules())
+}
+
+// The match of a next header takes the packets that it is for. net_mlx5 takes a spec of 4 with any mask that has its bit for a tunnel.
+func TestProtoOf(t *testing.T) {
+	for inner, proto := range map[uint16]uint8{typeIPv4: 4, typeIPv6: 41} {
+		m := ProtoOf(inner)
+		mask := uint8(0xff)
+		if m.Mask != nil {
+			mask = *m.Mask
+		}
+		assert.Zero(t, (m.Spec^proto)&mask)
+		assert.NotEqual(t, uint8(4), m.Spec&mask)
+		for other := range 256 {
+			if o := uint8(other); o != proto && o != 0 {
+				assert.NotZero(t, (m.Spec^o)&mask, other)
+			}
+		}
+	}
 }

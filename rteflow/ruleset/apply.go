@@ -101,17 +101,17 @@ func (s *Set) check(op Op, stands bool) error {
 	}
 }
 
-// outOfReach is how far above its own group a rule is tried: no rule that packets reach leads there.
-const outOfReach = 1024
+// OutOfReach is how far above its own group a rule is tried: no rule that packets reach leads there.
+const OutOfReach = 1024
 
 // Try finds out whether the driver takes a rule, by creating it in a group that no packet reaches, and destroying it at once.
 // To validate it would be no answer: drivers refuse to create what they have found valid.
 func Try(d Driver, port uint16, r rteflow.Rule) error {
-	r.Group += outOfReach
+	r.Group += OutOfReach
 	r.Actions = slices.Clone(r.Actions)
 	for i, a := range r.Actions {
 		if jump, ok := a.(rteflow.Jump); ok {
-			r.Actions[i] = rteflow.Jump{Group: jump.Group + outOfReach}
+			r.Actions[i] = rteflow.Jump{Group: jump.Group + OutOfReach}
 		}
 	}
 	h, err := d.Create(port, r)

@@ -117,7 +117,7 @@ func TestCheckChangesNothing(t *testing.T) {
 	assert.Equal(t, []string{"0/old=1"}, names(set))
 
 	nic.OnCall(func(c flowtest.Call) error {
-		if c.Rule.Group == 3 {
+		if c.Rule.Group == 3+ruleset.OutOfReach {
 			return flowtest.Refusal(c, syscall.ENOTSUP, "no such group")
 		}
 		return nil
@@ -128,6 +128,29 @@ func TestCheckChangesNothing(t *testing.T) {
 	assert.Equal(t, "y", aerr.Op.Name)
 	assert.Empty(t, aerr.Undo)
 	assert.Len(t, nic.Rules(), 1)
+}
+
+// A rule is tried where no packet comes, and all that it leads to is as far away.
+func TestTry(t *testing.T) {
+	var nic flowtest.NIC
+	r := rule(2)
+	r.Actions = []rteflow.Action{rteflow.Count{}, rteflow.Jump{Group: 7}}
+	require.NoError(t, ruleset.Try(&nic, 4, r))
+	assert.Equal(t, rteflow.Jump{Group: 7}, r.Actions[1], "it is the caller's")
+	calls := nic.Calls()
+	require.Len(t, calls, 2)
+	assert.Equal(t, []string{"create", "destroy"}, []string{calls[0].Method, calls[1].Method})
+	for _, c := range calls {
+		assert.EqualValues(t, 4, c.Port)
+		assert.EqualValues(t, 2+ruleset.OutOfReach, c.Rule.Group)
+		assert.Equal(t, []rteflow.Action{rteflow.Count{}, rteflow.Jump{Group: 7 + ruleset.OutOfReach}}, c.Rule.Actions)
+	}
+	assert.Empty(t, nic.Rules())
+
+	nic.FailCalls(2)
+	err := ruleset.Try(&nic, 4, r)
+	assert.ErrorContains(t, err, "now stands in group 1026, where no packet comes")
+	assert.ErrorIs(t, err, syscall.ENOMEM)
 }
 
 func TestAFailedApplyIsUndoneInReverse(t *testing.T) {

@@ -502,7 +502,7 @@ func (f *fire) logged(message string) {
 	for line := range strings.Lines(f.daemons[0].Stderr.String()) {
 		if strings.Contains(line, message) {
 			require.Regexp(f.t, `port \d`, line)
-			require.Regexp(f.t, `group 2 priority 2 transfer pattern .* / end actions .* / end`, line)
+			require.Regexp(f.t, `group [24] priority 2 transfer pattern .* / end actions .* / end`, line)
 			require.Contains(f.t, line, refusedErrno.Error())
 			require.Contains(f.t, line, refusedWords)
 			return
