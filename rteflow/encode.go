@@ -23,6 +23,9 @@ var native = binary.NativeEndian
 // maxAge is what fits into the 24 bits of rte_flow_action_age.timeout.
 const maxAge = 1<<24 - 1
 
+// MaxRawEncap is the longest header that RawEncap takes, in bytes. net_mlx5 copies a longer one beyond its own buffer.
+const MaxRawEncap = 132
+
 // encoder writes rules into memory as C takes them, see flow.h. It has room for all that a call of C needs, so that a call
 // allocates nothing.
 type encoder struct {
@@ -122,6 +125,9 @@ func (e *encoder) action(at int, a Action) error {
 	case Sample:
 		return e.sample(at, a)
 	case RawEncap:
+		if len(a.Data) > MaxRawEncap {
+			return fmt.Errorf("a header of %d bytes is longer than the %d that a NIC takes", len(a.Data), MaxRawEncap)
+		}
 		data := e.data(a.Data)
 		*confAs[C.struct_rf_raw_encap](e, at, C.RTE_FLOW_ACTION_TYPE_RAW_ENCAP) = C.struct_rf_raw_encap{
 			data: data, size: C.uint64_t(len(a.Data)),

@@ -42,6 +42,14 @@ func TestRulesThatCannotBeBuilt(t *testing.T) {
 			"action 0: sample", "action 1: a sample within a sample",
 		},
 		{
+			"header too long", Rule{Actions: []Action{RawEncap{Data: make([]byte, MaxRawEncap+1)}}},
+			"action 0: raw_encap", "a header of 133 bytes is longer than the 132 that a NIC takes",
+		},
+		{
+			"header of copies too long", Rule{Actions: []Action{Sample{Actions: []Action{RawEncap{Data: make([]byte, 140)}}}}},
+			"action 0: sample", "action 0: a header of 140 bytes is longer than the 132 that a NIC takes",
+		},
+		{
 			"no action in sample", Rule{Actions: []Action{Sample{Actions: []Action{nil}}}},
 			"action 0: sample", "action 0: <nil> is not an action of this package",
 		},
@@ -58,6 +66,12 @@ func TestRulesThatCannotBeBuilt(t *testing.T) {
 			assert.Error(t, Validate(noPort, tt.rule))
 		})
 	}
+}
+
+// The longest header reaches the driver.
+func TestTheLongestHeader(t *testing.T) {
+	_, err := Create(noPort, Rule{Actions: []Action{RawEncap{Data: make([]byte, MaxRawEncap)}}})
+	assert.ErrorIs(t, err, syscall.ENODEV)
 }
 
 func TestCallsForAPortThatDoesNotExist(t *testing.T) {

@@ -151,7 +151,7 @@ type (
 		Ratio   uint32
 		Actions []Action
 	}
-	// RawEncap prepends Data to the packet.
+	// RawEncap prepends Data, at most MaxRawEncap bytes, to the packet.
 	RawEncap struct{ Data []byte }
 	// RawDecap removes a header of Data's length and layers from the packet.
 	RawDecap struct{ Data []byte }
