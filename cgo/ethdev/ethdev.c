@@ -83,6 +83,36 @@ spread(const struct rte_eth_dev_info *info, struct rte_eth_conf *conf)
 	conf->rx_adv_conf.rss_conf.rss_hf = by;
 }
 
+static bool removed[RTE_MAX_ETHPORTS];
+
+/* On EAL's interrupt thread. */
+static int
+note_removal(uint16_t port, enum rte_eth_event_type event, void *arg, void *ret)
+{
+	RTE_SET_USED(event);
+	RTE_SET_USED(arg);
+	RTE_SET_USED(ret);
+	__atomic_store_n(&removed[port], true, __ATOMIC_RELAXED);
+	return 0;
+}
+
+bool
+dps_port_removed(uint16_t port)
+{
+	return port < RTE_MAX_ETHPORTS && __atomic_load_n(&removed[port], __ATOMIC_RELAXED);
+}
+
+/* Ask for the event, if the device has it. */
+static int
+watch_removal(uint16_t port, const struct rte_eth_dev_info *info, struct rte_eth_conf *conf)
+{
+	__atomic_store_n(&removed[port], false, __ATOMIC_RELAXED);
+	if (info->dev_flags == NULL || !(*info->dev_flags & RTE_ETH_DEV_INTR_RMV))
+		return 0;
+	conf->intr_conf.rmv = 1;
+	return rte_eth_dev_callback_register(port, RTE_ETH_EVENT_INTR_RMV, note_removal, NULL);
+}
+
 int
 dps_port_configure(uint16_t port, const struct dps_port_config *cfg,
 		   struct rte_mempool *pool)
@@ -97,6 +127,8 @@ dps_port_configure(uint16_t port, const struct dps_port_config *cfg,
 		rc = current_mtu(port, &info, &conf.rxmode.mtu);
 	if (rc == 0 && cfg->rxq > 1)
 		spread(&info, &conf);
+	if (rc == 0)
+		rc = watch_removal(port, &info, &conf);
 	if (rc == 0)
 		rc = rte_eth_dev_configure(port, cfg->rxq, cfg->txq, &conf);
 	if (rc != 0)

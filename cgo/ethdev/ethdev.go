@@ -166,6 +166,9 @@ func SetPromiscuous(id uint16, on bool) error {
 	return portError("disable promiscuous mode of", id, C.rte_eth_promiscuous_disable(C.uint16_t(id)))
 }
 
+// Removed reports whether a configured port was removed, or has reported that nothing can be done with it any more. That is for good.
+func Removed(id uint16) bool { return bool(C.dps_port_removed(C.uint16_t(id))) }
+
 // GetLink reads the link's state without waiting for it to settle.
 func GetLink(id uint16) (Link, error) {
 	var l C.struct_dps_port_link

@@ -57,6 +57,7 @@ var (
 	info = gauge("info", "Always 1; the labels say what runs.", "version", "dpdk_version")
 
 	portUp          = gauge("port_up", "Whether the port's link is up.", "port", "role")
+	portRemoved     = gauge("port_removed", "Whether the port was removed, or has reported a fatal error.", "port", "role")
 	portReceived    = counter("port_receive_packets_total", "Packets that the port gave to the software.", "port", "role")
 	portReceivedB   = counter("port_receive_bytes_total", "Bytes that the port gave to the software.", "port", "role")
 	portRxErrors    = counter("port_receive_errors_total", "Packets that arrived damaged.", "port", "role")
@@ -134,6 +135,7 @@ func (c *Collector) collectPorts(out sink) {
 	for _, s := range all {
 		labels := []string{s.Port.Name, string(s.Port.Role) + strconv.Itoa(s.Port.Index)}
 		out.send(portUp, number(s.Port.LinkUp), labels...)
+		out.send(portRemoved, number(s.Port.Removed), labels...)
 		for _, v := range []struct {
 			metric metric
 			value  uint64

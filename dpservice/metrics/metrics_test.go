@@ -36,7 +36,7 @@ func sources() Sources {
 				Port:   port.Port{Name: "nic", Role: port.PF, LinkUp: true},
 				Stats:  ethdev.Stats{RxPackets: 1, RxBytes: 2, RxErrors: 3, RxMissed: 4, RxNoMbuf: 5, TxPackets: 6, TxBytes: 7, TxErrors: 8},
 				Xstats: []ethdev.Xstat{{Name: `odd "name"`, Value: 9}},
-			}, {Port: port.Port{Name: "vf", Role: port.VF, Index: 3}}}, nil
+			}, {Port: port.Port{Name: "vf", Role: port.VF, Index: 3, Removed: true}}}, nil
 		},
 		Uplinks: func() []uplink.Uplink {
 			return []uplink.Uplink{
@@ -133,6 +133,8 @@ func TestScrape(t *testing.T) {
 			pf, vf := []string{"port", "nic", "role", "pf0"}, []string{"port", "vf", "role", "vf3"}
 			assert.InDelta(t, 1, value(t, f, "dpservice_info", "dpdk_version", "DPDK 22.11", "version", "1.2.3"), 0)
 			assert.InDelta(t, 1, value(t, f, "dpservice_port_up", pf...), 0)
+			assert.InDelta(t, 0, value(t, f, "dpservice_port_removed", pf...), 0)
+			assert.InDelta(t, 1, value(t, f, "dpservice_port_removed", vf...), 0)
 			assert.InDelta(t, 0, value(t, f, "dpservice_port_up", vf...), 0)
 			for i, want := range []float64{1, 0} {
 				labels := []string{"port", []string{"nic", "nic1"}[i], "role", []string{"pf0", "pf1"}[i]}

@@ -44,6 +44,9 @@ func (Ethdev) Close(id uint16) error { return ethdev.Close(id) }
 // SetPromiscuous implements Device.
 func (Ethdev) SetPromiscuous(id uint16, on bool) error { return ethdev.SetPromiscuous(id, on) }
 
+// Removed implements Device.
+func (Ethdev) Removed(id uint16) bool { return ethdev.Removed(id) }
+
 // Link implements Device. Drivers over a kernel interface do not all know whether that has a carrier: the kernel does.
 func (Ethdev) Link(id uint16) (ethdev.Link, error) {
 	link, err := ethdev.GetLink(id)

@@ -39,6 +39,7 @@ type Device interface {
 	Stop(id uint16) error
 	Close(id uint16) error
 	SetPromiscuous(id uint16, on bool) error
+	Removed(id uint16) bool
 	Link(id uint16) (ethdev.Link, error)
 	Stats(id uint16) (ethdev.Stats, error)
 	Xstats(id uint16) ([]ethdev.Xstat, error)
@@ -61,6 +62,7 @@ type entry struct {
 	Port
 	info    ethdev.Info
 	started atomic.Bool
+	removed atomic.Bool // and it was logged
 
 	linkMu sync.Mutex
 	linkUp bool
@@ -292,8 +294,18 @@ func (m *Manager) List() []Port {
 func (m *Manager) now(e *entry) Port {
 	p := e.Port
 	p.Started = e.started.Load()
-	p.LinkUp = m.link(e)
+	p.Removed = m.isRemoved(e)
+	p.LinkUp = !p.Removed && m.link(e)
 	return p
+}
+
+// isRemoved asks the device. A port that is removed is logged once: the uplinks' links are read all the time, and all ports with
+// them.
+func (m *Manager) isRemoved(e *entry) bool {
+	if m.dev.Removed(e.ID) && !e.removed.Swap(true) {
+		slog.Error("a port was removed, or has reported a fatal error: it is not used any more", "port", e.Name)
+	}
+	return e.removed.Load()
 }
 
 // forgetLink has the link be read anew.
@@ -378,7 +390,11 @@ func (m *Manager) Stats(name string) ([]Stats, error) {
 	return all, nil
 }
 
+// stats of a removed port, which answers nothing, are zero.
 func (m *Manager) stats(p Port) (Stats, error) {
+	if p.Removed {
+		return Stats{Port: p}, nil
+	}
 	basic, err := m.dev.Stats(p.ID)
 	if err != nil {
 		return Stats{}, err

@@ -25,6 +25,7 @@ type fakeNIC struct {
 	calls []string
 	cfg   ethdev.Config // of the last port that was configured
 	down  bool          // all links
+	gone  uint16        // a port that was removed
 	links int           // times that a link was read
 }
 
@@ -63,6 +64,7 @@ func (f *fakeNIC) Start(id uint16) error                  { return f.call("start
 func (f *fakeNIC) Stop(id uint16) error                   { return f.call("stop", id) }
 func (f *fakeNIC) Close(id uint16) error                  { return f.call("close", id) }
 func (f *fakeNIC) SetPromiscuous(id uint16, _ bool) error { return f.call("promiscuous", id) }
+func (f *fakeNIC) Removed(id uint16) bool                 { return id == f.gone }
 func (f *fakeNIC) Link(uint16) (ethdev.Link, error) {
 	f.links++
 	return ethdev.Link{Up: !f.down}, nil
@@ -241,4 +243,27 @@ func TestLookups(t *testing.T) {
 	assert.False(t, ok)
 	_, ok = m.ByID(99)
 	assert.False(t, ok)
+}
+
+// A port that is removed stays so, and asks for nothing more; the others go on.
+func TestARemovedPort(t *testing.T) {
+	nic := newNIC()
+	m, err := Discover(nic, all)
+	require.NoError(t, err)
+	require.True(t, m.Uplink().LinkUp)
+	nic.gone = 3
+	for range 2 {
+		p := m.Uplink()
+		assert.True(t, p.Removed)
+		assert.False(t, p.LinkUp)
+		nic.gone = 0
+	}
+	pf1, _ := m.PF(1)
+	assert.False(t, pf1.Removed)
+	assert.True(t, pf1.LinkUp)
+	stats, err := m.Stats("")
+	require.NoError(t, err)
+	assert.Zero(t, stats[0].RxPackets)
+	assert.Nil(t, stats[0].Xstats)
+	assert.NotZero(t, stats[1].RxPackets)
 }

@@ -27,4 +27,5 @@ type Port struct {
 	MTU          uint16 // bytes, Ethernet payload
 	LinkUp       bool
 	Started      bool
+	Removed      bool // or has reported a fatal error: of no use any more, and its link is down
 }

@@ -70,7 +70,7 @@ type Port struct {
 	SwitchDomain *uint16 `json:"switch_domain"` // null for a port that is not in switchdev mode
 	MAC          string  `json:"mac"`
 	MTU          uint16  `json:"mtu"`
-	Link         string  `json:"link"` // up or down
+	Link         string  `json:"link"` // up, down, or removed: the port was removed, or has reported a fatal error
 	Started      bool    `json:"started"`
 }
 

@@ -241,6 +241,13 @@ func parseLimits(p *api.CaptureLimits) (capture.Limits, error) {
 	return limits, nil
 }
 
+func linkOf(p port.Port) string {
+	if p.Removed {
+		return "removed"
+	}
+	return api.LinkState(p.LinkUp)
+}
+
 func toPort(p port.Port) api.Port {
 	return api.Port{
 		ID:           p.ID,
@@ -250,7 +257,7 @@ func toPort(p port.Port) api.Port {
 		SwitchDomain: p.SwitchDomain,
 		MAC:          p.MAC.String(),
 		MTU:          p.MTU,
-		Link:         api.LinkState(p.LinkUp),
+		Link:         linkOf(p),
 		Started:      p.Started,
 	}
 }

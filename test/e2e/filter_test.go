@@ -74,7 +74,7 @@ func (b *bench) startOn(name string, port int, flags ...string) []string {
 func TestFilteredSessions(t *testing.T) {
 	b := newBench(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
-	for _, to := range []string{vm2.IPv4.String(), vm2.IPv6.String(), vm3.IPv4.String()} {
+	for _, to := range []string{vm2.IPv4.String(), vm2.IPv6.String(), vm3.IPv4.String(), vm3.IPv6.String()} {
 		b.reach(vm1, to)
 	}
 	sessions := []struct {
@@ -99,6 +99,7 @@ func TestFilteredSessions(t *testing.T) {
 	const run = 2 * time.Second
 	pings := []*ping{
 		b.startPing(vm1, vm2.IPv4.String(), run), b.startPing(vm1, vm2.IPv6.String(), run), b.startPing(vm3, vm1.IPv4.String(), run),
+		b.startPing(vm3, vm1.IPv6.String(), run),
 	}
 	local := b.startIperf(vm1, vm2, vm2.IPv4.String(), 5201, run, "2M")
 	remote := b.startIperf(vm3, vm1, vm1.IPv4.String(), 5202, run, "2M")

@@ -210,7 +210,7 @@ func TestCapabilitiesOfARefusingNIC(t *testing.T) {
 		return c
 	}
 	able := ask()
-	b.refuse(refusal{call: "validate", nth: 1, all: true})
+	b.refuse(refusal{call: "create", nth: 1, all: true})
 	refusing := ask()
 	b.relent()
 	for i, p := range able.Ports {

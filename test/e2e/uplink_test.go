@@ -327,6 +327,15 @@ func TestUplinkFailover(t *testing.T) {
 	b.eventually(func() error { return b.allFlowsOn(s, pf0, pf1) })
 	b.waitOffloadedOn(s)
 	s.onlyLostAfter(begin, lost)
+
+	// A port that is gone is not used again.
+	b.fault("remove=pf0")
+	b.waitUsable(false, true)
+	b.fault("link_up=pf0")
+	time.Sleep(failoverTime)
+	b.waitUsable(false, true)
+	require.Regexp(t, `(?m)^\d+ +`+b.ports[pf0]+` +pf0 +removed`, b.dpctl("port", "list"))
+	require.Contains(t, b.daemons[0].Stderr.String(), "a port was removed, or has reported a fatal error: it is not used any more")
 }
 
 // waitOffloadedOn waits until all the stream's flows by PF0 are in the NIC, and no rule leads elsewhere.

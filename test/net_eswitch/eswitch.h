@@ -288,6 +288,8 @@ struct esw_port {
 	bool far_stopped;		/* these two are faults */
 	bool link_down;
 	bool link_news;			/* the application is to be told of the link */
+	bool removed;			/* its link is down, for good */
+	bool removal_news;		/* the application is to be told */
 	struct esw_far far;
 	struct esw_groups transfer;
 	struct esw_groups ingress;
@@ -364,6 +366,7 @@ esw_port_in_switch(const struct esw_port *port)
 /* ethdev.c */
 int esw_ethdev_create(struct esw_port *port);
 void esw_ethdev_link_changed(struct rte_eth_dev *dev);
+void esw_ethdev_removed(struct rte_eth_dev *dev);
 
 /* stats.c */
 int esw_stats_get(struct rte_eth_dev *dev, struct rte_eth_stats *stats);

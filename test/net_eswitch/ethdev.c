@@ -148,6 +148,14 @@ esw_ethdev_link_changed(struct rte_eth_dev *dev)
 		rte_eth_dev_callback_process(dev, RTE_ETH_EVENT_INTR_LSC, NULL);
 }
 
+/* Tells the application, if it has asked for that, that the port is gone. */
+void
+esw_ethdev_removed(struct rte_eth_dev *dev)
+{
+	if (dev->data->dev_conf.intr_conf.rmv)
+		rte_eth_dev_callback_process(dev, RTE_ETH_EVENT_INTR_RMV, NULL);
+}
+
 static int
 dev_start(struct rte_eth_dev *dev)
 {
@@ -398,7 +406,7 @@ esw_ethdev_create(struct esw_port *port)
 	dev->data->numa_node = port->nic->vdev->device.numa_node;
 	dev->data->promiscuous = 1;
 	dev->data->all_multicast = 1;
-	dev->data->dev_flags |= RTE_ETH_DEV_FLOW_OPS_THREAD_SAFE | RTE_ETH_DEV_INTR_LSC;
+	dev->data->dev_flags |= RTE_ETH_DEV_FLOW_OPS_THREAD_SAFE | RTE_ETH_DEV_INTR_LSC | RTE_ETH_DEV_INTR_RMV;
 	if (port->kind == ESW_VF) {
 		dev->data->dev_flags |= RTE_ETH_DEV_REPRESENTOR;
 		dev->data->representor_id = port->vf;

@@ -2,7 +2,7 @@
 
 /*
  * Faults for tests: calls of rte_flow that fail, rules that take their time, far sides that stand still, links that
- * are down. The README has the words for them.
+ * are down, ports that are removed. The README has the words for them.
  */
 
 #include <errno.h>
@@ -41,6 +41,7 @@ struct change {
 	uint32_t create_delay_us;
 	bool far_stopped[ESW_MAX_PORTS];
 	bool link_down[ESW_MAX_PORTS];
+	bool removed[ESW_MAX_PORTS];
 	char *message;		/* of an error */
 	size_t size;
 };
@@ -171,6 +172,8 @@ set_value(struct change *c, const char *key, char *value)
 		return set_ports(c, c->link_down, value, true);
 	if (strcmp(key, "link_up") == 0)
 		return set_ports(c, c->link_down, value, false);
+	if (strcmp(key, "remove") == 0)
+		return set_ports(c, c->removed, value, true);
 	return REFUSE(c, "there is no fault %s", key);
 }
 
@@ -192,7 +195,7 @@ bool
 esw_fault_is_key(const char *key)
 {
 	static const char * const keys[] = {
-		"fail_errno", "create_delay_us", "far_stop", "far_start", "link_down", "link_up",
+		"fail_errno", "create_delay_us", "far_stop", "far_start", "link_down", "link_up", "remove",
 	};
 	size_t i;
 
@@ -202,11 +205,11 @@ esw_fault_is_key(const char *key)
 	return call_of(key) < ESW_CALLS;
 }
 
-/* Tells the applications of links that have changed. */
+/* Tells the applications of links that have changed, and of ports that are gone. */
 static void
-tell_links(void *arg)
+tell_news(void *arg)
 {
-	struct rte_eth_dev *tell[ESW_MAX_PORTS];
+	struct rte_eth_dev *tell[ESW_MAX_PORTS], *gone[ESW_MAX_PORTS];
 	struct esw_nic *nic = arg;
 	uint32_t i;
 
@@ -214,31 +217,52 @@ tell_links(void *arg)
 	for (i = 0; i < nic->ports; i++) {
 		tell[i] = nic->port[i]->link_news ? nic->port[i]->dev : NULL;
 		nic->port[i]->link_news = false;
+		gone[i] = nic->port[i]->removal_news ? nic->port[i]->dev : NULL;
+		nic->port[i]->removal_news = false;
 	}
 	pthread_mutex_unlock(&nic->flow_lock);
 	/* Without the lock: the callback may well call rte_flow. */
-	for (i = 0; i < nic->ports; i++)
+	for (i = 0; i < nic->ports; i++) {
 		if (tell[i] != NULL)
 			esw_ethdev_link_changed(tell[i]);
+		if (gone[i] != NULL)
+			esw_ethdev_removed(gone[i]);
+	}
 }
 
-/* Waits for tell_links, which may be under way. */
+/* Waits for tell_news, which may be under way. */
 void
 esw_fault_stop(struct esw_nic *nic)
 {
-	rte_eal_alarm_cancel(tell_links, nic);
+	rte_eal_alarm_cancel(tell_news, nic);
+}
+
+/* As with a card, the news come on the interrupt thread. */
+static void
+tell_soon(const struct esw_port *port)
+{
+	if (rte_eal_alarm_set(1, tell_news, port->nic) < 0)
+		ESW_LOG(ERR, "%s: nobody is told what happens to it: cannot set an alarm\n", port->name);
 }
 
 static void
 set_link(struct esw_port *port, bool down)
 {
-	if (port->link_down == down)
+	if (port->link_down == (down || port->removed))
 		return;
-	__atomic_store_n(&port->link_down, down, __ATOMIC_RELAXED);
+	__atomic_store_n(&port->link_down, down || port->removed, __ATOMIC_RELAXED);
 	port->link_news = true;
-	/* As with a card, the news come on the interrupt thread. */
-	if (rte_eal_alarm_set(1, tell_links, port->nic) < 0)
-		ESW_LOG(ERR, "%s: nobody is told of its link: cannot set an alarm\n", port->name);
+	tell_soon(port);
+}
+
+static void
+set_removed(struct esw_port *port, bool removed)
+{
+	if (!removed || port->removed)
+		return;
+	port->removed = true;
+	port->removal_news = true;
+	tell_soon(port);
 }
 
 static void
@@ -251,6 +275,7 @@ take(struct esw_nic *nic, const struct change *c)
 	__atomic_store_n(&nic->faults.create_delay_us, c->create_delay_us, __ATOMIC_RELAXED);
 	for (i = 0; i < nic->ports; i++) {
 		__atomic_store_n(&nic->port[i]->far_stopped, c->far_stopped[i], __ATOMIC_RELAXED);
+		set_removed(nic->port[i], c->removed[i]);
 		set_link(nic->port[i], c->link_down[i]);
 	}
 }
