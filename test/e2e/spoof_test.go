@@ -3,16 +3,20 @@
 package e2e
 
 import (
+	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
 
+	"dpservice/rpc/api"
 	"dpservice/test/record"
 	"dpservice/test/topology"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // TestSpoofedPackets has a guest send from addresses that are not its own, on the ports of a flow of its own that is in the NIC:
@@ -57,6 +61,56 @@ func (b *bench) spoof(sender *crafter, offloaded bool, own, dst netip.Addr, forg
 	b.waitFrames(got, 1)
 	require.Equal(b.t, before+uint64(each*len(forged)), b.nodePackets("drop_spoofed"))
 	require.Len(b.t, b.stopRecording(got), 1, "only what came from the sender's own address")
+}
+
+// TestForgedMarks has the wire send frames as the NIC makes them where it decapsulates for an interface, also of a flow that is in the
+// NIC: none arrives, and the guard counts them. On a guest's port such a source says nothing.
+func TestForgedMarks(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{}, 2, 1)
+	vm1, vm2, vm3, h := b.vms[0], b.vms[1], b.vms[2], b.net.Hypervisors[0]
+	b.reach(vm3, vm1.IPv4.String())
+	b.offloadDatagrams(b.craft(vm3), vm3.IPv4, vm1.IPv4)
+
+	fd, err := b.net.Router.PacketSocket(h.RouterLink)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, unix.Close(fd)) })
+	to, err := h.MAC("wire0")
+	require.NoError(t, err)
+	forger := &crafter{b, fd, nil, to, craftedSrc}
+	got := b.record(vm1.Namespace, "eth0", record.In, "udp")
+	before, received := b.hits("base/guard"), b.nodePackets("classify_wire")
+	const marks = 4
+	for index := range byte(marks) {
+		forger.mac = net.HardwareAddr{0x02, 'd', 'p', 's', 0, index}
+		forger.udp(vm3.IPv4, vm1.IPv4, 64)
+		forger.udp(vm3.IPv6, vm1.IPv6, 64)
+	}
+	b.eventually(func() error {
+		if n := b.hits("base/guard") - before; n != 2*marks {
+			return fmt.Errorf("the guard has dropped %d of %d frames", n, 2*marks)
+		}
+		return nil
+	})
+	require.Equal(t, received, b.nodePackets("classify_wire"))
+	require.Empty(t, b.stopRecording(got))
+
+	guest := b.craft(vm1)
+	guest.mac = forger.mac
+	b.spoof(guest, false, vm1.IPv4, vm2.IPv4, vm3.IPv4.String(), "10.100.0.77")
+}
+
+// hits is how many packets the first daemon's rule of this name has had.
+func (b *bench) hits(name string) uint64 {
+	b.t.Helper()
+	var list api.RuleListResult
+	b.call(api.MethodRuleList, &list)
+	for _, r := range list.Rules {
+		if r.Name == name && r.Hits != nil {
+			return *r.Hits
+		}
+	}
+	require.Fail(b.t, "no rule counts under this name", name)
+	return 0
 }
 
 // TestSpoofedNeighbours has a guest claim another one's addresses by ARP and neighbour discovery: the other's packets go on
