@@ -192,7 +192,7 @@ func (d *daemon) setBaseRules() (err error) {
 		d.rules = ruleset.New(nic.RTEFlow{})
 		return nil
 	}
-	d.nic, err = nic.Probe(nic.RTEFlow{}, d.ports.List(), d.cfg.Underlay.IP)
+	d.nic, err = nic.Probe(nic.RTEFlow{}, d.ports.List(), d.cfg.Underlay.IP, d.ports.HasKernelTwin)
 	if err != nil {
 		return err
 	}

@@ -133,7 +133,7 @@ func newNode(t *testing.T) *node {
 	n := &node{t: t, graph: &fakeGraph{events: make(chan graph.FlowEvent), offloaded: map[uint64]bool{}, taps: map[uint16]graph.Tap{}}}
 	ports := &fakePorts{}
 	nodeIP := netip.MustParseAddr("fc00:1::1")
-	eswitch, err := nic.Probe(&n.driver, ports.List(), nodeIP)
+	eswitch, err := nic.Probe(&n.driver, ports.List(), nodeIP, func(uint16) bool { return false })
 	require.NoError(t, err)
 	n.rules = ruleset.New(eswitch)
 	require.NoError(t, n.rules.Apply(eswitch.BaseRules()))

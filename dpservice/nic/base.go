@@ -87,11 +87,19 @@ func (n *NIC) lastHopRules(p port.Port) []ruleset.Op {
 }
 
 // receiveRules hand what is for this node, and found no flow's rule, to the software, also where the kernel shares the uplink: what
-// is for no interface as it came in, the rest decapsulated.
+// is for no interface as it came in, the rest decapsulated. On an uplink outside of the E-Switch nothing is.
 func (n *NIC) receiveRules() []ruleset.Op {
+	ops := receive(n.ports[0].ID, append(n.encapsulated(), []rteflow.Item{marked}))
+	for _, id := range n.sharing {
+		ops = append(ops, receive(id, n.encapsulated())...)
+	}
+	return ops
+}
+
+func receive(id uint16, patterns [][]rteflow.Item) []ruleset.Op {
 	var ops []ruleset.Op
-	for i, pattern := range append(n.encapsulated(), []rteflow.Item{marked}) {
-		ops = append(ops, ruleset.Add(n.ports[0].ID, fmt.Sprintf("base/receive/%d", i), rteflow.Rule{
+	for i, pattern := range patterns {
+		ops = append(ops, ruleset.Add(id, fmt.Sprintf("base/receive/%d", i), rteflow.Rule{
 			Attr:    rteflow.Attr{Priority: BasePriority, Ingress: true},
 			Pattern: pattern,
 			Actions: []rteflow.Action{rteflow.Queue{Index: 0}},

@@ -67,6 +67,7 @@ type NIC struct {
 	driver  Driver
 	ports   []port.Port       // of the E-Switch; PF0 first
 	proxies map[uint16]uint16 // by port id
+	sharing []uint16          // other uplinks, whose packets the kernel would get
 	prefix  netip.Prefix      // the node's underlay addresses
 	item    bool              // the driver takes the item represented_port
 	action  bool              // and the action
@@ -89,7 +90,7 @@ func Isolate(driver Driver, ports []port.Port, hasKernelTwin func(id uint16) boo
 		return err
 	}
 	for _, p := range ports {
-		if p.Role != port.PF || !hasKernelTwin(p.ID) {
+		if !isShared(p, hasKernelTwin) {
 			continue
 		}
 		if err := driver.Isolate(p.ID, true); err != nil {
@@ -99,9 +100,13 @@ func Isolate(driver Driver, ports []port.Port, hasKernelTwin func(id uint16) boo
 	return nil
 }
 
+func isShared(p port.Port, hasKernelTwin func(id uint16) bool) bool {
+	return p.Role == port.PF && hasKernelTwin(p.ID)
+}
+
 // Probe finds out how the E-Switch of ports[0], the started uplink, wants its rules. What comes from the wire to the /64 of node,
 // an underlay address, is this node's.
-func Probe(driver Driver, ports []port.Port, node netip.Addr) (*NIC, error) {
+func Probe(driver Driver, ports []port.Port, node netip.Addr, hasKernelTwin func(id uint16) bool) (*NIC, error) {
 	prefix, err := node.Prefix(64)
 	if err != nil {
 		return nil, fmt.Errorf("underlay address %s: %w", node, err)
@@ -112,6 +117,9 @@ func Probe(driver Driver, ports []port.Port, node netip.Addr) (*NIC, error) {
 		return nil, err
 	}
 	for _, p := range ports {
+		if p.ID != uplink.ID && isShared(p, hasKernelTwin) {
+			n.sharing = append(n.sharing, p.ID)
+		}
 		if p.SwitchDomain == nil || *p.SwitchDomain != *uplink.SwitchDomain {
 			continue
 		}

@@ -59,6 +59,8 @@ func (f *fakeDriver) refuse(unwanted func(item rteflow.Item, action rteflow.Acti
 	})
 }
 
+func noTwin(uint16) bool { return false }
+
 var testNode = netip.MustParseAddr("fc00:1::1")
 
 func testPorts() []port.Port {
@@ -90,7 +92,7 @@ func TestProbeFindsTheNamesThatTheDriverTakes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			driver := &fakeDriver{}
 			driver.refuse(tt.unwanted)
-			n, err := Probe(driver, testPorts(), testNode)
+			n, err := Probe(driver, testPorts(), testNode, noTwin)
 			require.NoError(t, err)
 			assert.Equal(t, tt.want, n.Names())
 			for _, op := range append(n.BaseRules(), n.InterfaceRules(0, testNode)...) {
@@ -106,18 +108,18 @@ func TestProbeErrors(t *testing.T) {
 	driver.refuse(func(i rteflow.Item, _ rteflow.Action) bool {
 		return isItem[rteflow.RepresentedPort](i) || isItem[rteflow.PortID](i)
 	})
-	_, err := Probe(driver, testPorts(), testNode)
+	_, err := Probe(driver, testPorts(), testNode, noTwin)
 	assert.ErrorContains(t, err, "in a pattern")
 
 	driver.refuse(func(_ rteflow.Item, a rteflow.Action) bool {
 		return isAction[rteflow.ToRepresentedPort](a) || isAction[rteflow.ToPortID](a)
 	})
-	_, err = Probe(driver, testPorts(), testNode)
+	_, err = Probe(driver, testPorts(), testNode, noTwin)
 	assert.ErrorContains(t, err, "as an action")
 
 	legacy := testPorts()
 	legacy[0].SwitchDomain = nil
-	_, err = Probe(&fakeDriver{}, legacy, testNode)
+	_, err = Probe(&fakeDriver{}, legacy, testNode, noTwin)
 	assert.ErrorContains(t, err, "pf0 is not in switchdev mode")
 	driver = &fakeDriver{}
 	err = Isolate(driver, legacy, func(uint16) bool { return true })
@@ -126,7 +128,7 @@ func TestProbeErrors(t *testing.T) {
 }
 
 func TestBaseRules(t *testing.T) {
-	n, err := Probe(&fakeDriver{}, testPorts(), testNode)
+	n, err := Probe(&fakeDriver{}, testPorts(), testNode, noTwin)
 	require.NoError(t, err)
 	var said []string
 	for _, op := range n.BaseRules() {
@@ -152,10 +154,26 @@ func TestBaseRules(t *testing.T) {
 	assert.False(t, n.Has(13))
 }
 
+// Where the kernel shares another uplink, too, what is for this node is received there.
+func TestReceiveRulesOfAnotherUplink(t *testing.T) {
+	n, err := Probe(&fakeDriver{}, testPorts(), testNode, func(uint16) bool { return true })
+	require.NoError(t, err)
+	var onPF0, onPF1 []rteflow.Rule
+	for _, op := range n.BaseRules() {
+		switch {
+		case op.Port == 10 && op.Rule.Ingress:
+			onPF0 = append(onPF0, op.Rule)
+		case op.Port == 11:
+			onPF1 = append(onPF1, op.Rule)
+		}
+	}
+	assert.Equal(t, onPF0[:2], onPF1, "but nothing is decapsulated there")
+}
+
 // Without rules for the TTL, the NIC is used as far as it goes.
 func TestLastHopRulesAreRefused(t *testing.T) {
 	driver := &fakeDriver{}
-	n, err := Probe(driver, testPorts(), testNode)
+	n, err := Probe(driver, testPorts(), testNode, noTwin)
 	require.NoError(t, err)
 	require.NoError(t, n.LastHop())
 	all := len(n.BaseRules())
@@ -164,7 +182,7 @@ func TestLastHopRulesAreRefused(t *testing.T) {
 		ip, ok := i.(rteflow.IPv6)
 		return ok && ip.HopLimit != nil
 	})
-	n, err = Probe(driver, testPorts(), testNode)
+	n, err = Probe(driver, testPorts(), testNode, noTwin)
 	require.NoError(t, err)
 	require.ErrorIs(t, n.LastHop(), syscall.ENOTSUP)
 	require.NoError(t, ruleset.New(n).Apply(n.BaseRules()))
@@ -174,7 +192,7 @@ func TestLastHopRulesAreRefused(t *testing.T) {
 func TestTransferRulesGoThroughTheProxy(t *testing.T) {
 	proxy := uint16(10)
 	driver := &fakeDriver{proxy: &proxy, aged: map[uint16][]uint64{10: {1, 2}, 12: {3}}}
-	n, err := Probe(driver, testPorts(), testNode)
+	n, err := Probe(driver, testPorts(), testNode, noTwin)
 	require.NoError(t, err)
 	set := ruleset.New(n)
 	require.NoError(t, set.Apply(n.BaseRules()))
@@ -210,7 +228,7 @@ func TestIsolateOnlyBesideTheKernel(t *testing.T) {
 // An interface has a rule for each version of IP, which say by the mark whose a frame is.
 func TestInterfaceRules(t *testing.T) {
 	driver := &fakeDriver{}
-	n, err := Probe(driver, testPorts(), testNode)
+	n, err := Probe(driver, testPorts(), testNode, noTwin)
 	require.NoError(t, err)
 	set := ruleset.New(n)
 	require.NoError(t, set.Apply(n.InterfaceRules(0x102, netip.MustParseAddr("fc00:1::1:1"))))
