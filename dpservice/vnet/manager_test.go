@@ -172,6 +172,7 @@ func TestCreateRefuses(t *testing.T) {
 		"hostname":        {func(r *CreateRequest) { r.Hostname = "a b" }, fault.InvalidParams, "hostname"},
 		"long hostname":   {func(r *CreateRequest) { r.Hostname = strings.Repeat("a", 64) }, fault.InvalidParams, "hostname"},
 		"pxe":             {func(r *CreateRequest) { r.PXE.Server = "10.0.0.9" }, fault.InvalidParams, "pxe"},
+		"underlay away":   {func(r *CreateRequest) { r.UnderlayIP = ip("fc00:2::1:1") }, fault.InvalidParams, "is not in fc00:1::/64, the node's prefix"},
 		"underlay mcast":  {func(r *CreateRequest) { r.UnderlayIP = ip("ff02::1") }, fault.InvalidParams, "underlay_ip"},
 	}
 	for name, tt := range tests {

@@ -52,7 +52,8 @@ or, with nothing but tcpdump and editcap:
 Each interface has a label for each direction, which status shows. In its copies it is the flow label of the outer IPv6 header; with
 --encap=vxlan it is the VNI, and any VXLAN endpoint can be the sink.
 
-A filter is in tcpdump's language, as far as the NIC's rules can express it. On PF0 it is about the packets in the tunnel.`,
+A filter is in tcpdump's language, as far as the NIC's rules can express it. On PF0 it is about the packets in the tunnel,
+of which a NIC may tell only ip from ip6: capture capabilities says.`,
 		Example: `  dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --udp-dst-port=3010 --vf=vm-1,vm-2 --pf=0
   dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --encap=vxlan --vf=vm-1
   dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --udp-dst-port=3010 --vf=vm-1 --name=https \

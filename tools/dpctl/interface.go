@@ -54,7 +54,7 @@ and what it boots from, if it is to boot over the network.`,
 	flags.Uint32Var(&p.VNI, "vni", 0, "virtual network, 1 to 16777215 (required)")
 	flags.StringVar(&p.IPv4, "ipv4", "", "the guest's IPv4 address")
 	flags.StringVar(&p.IPv6, "ipv6", "", "the guest's IPv6 address")
-	flags.StringVar(&p.UnderlayIP, "underlay-ip", "", "underlay IPv6 address (default: one from the node's prefix)")
+	flags.StringVar(&p.UnderlayIP, "underlay-ip", "", "underlay IPv6 address of the node's prefix (default: a free one)")
 	flags.StringVar(&p.MAC, "mac", "", "the guest's MAC address (default: learned from the guest)")
 	flags.StringVar(&p.Hostname, "hostname", "", "the host name that the guest is told (default: none)")
 	flags.StringVar(&pxe.Server, "pxe-server", "", "TFTP server that the guest boots from, an address or a host name")

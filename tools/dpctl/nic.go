@@ -31,7 +31,7 @@ func (a *app) ruleList() *cobra.Command {
 		Use:   "list",
 		Short: "List the rules in the NIC",
 		Long: `List the rules in the NIC, with pattern and actions in testpmd's syntax. Groups: 0 is where packets start, 1 has the
-captures' rules, 2 the flows'. A dash for HITS is a rule that does not count.`,
+captures' rules, 2 those of guests' flows and of decapsulation, 4 those of flows from the wire. A dash for HITS is a rule that does not count.`,
 		Example: `  dpctl rule list
   dpctl rule list --port=net_eswitch0 --group=2`,
 		Args: cobra.NoArgs,
@@ -71,7 +71,8 @@ func (a *app) portList() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the ports",
-		Long:  "List the ports. One without a switch DOMAIN is not in switchdev mode: its packets are forwarded in software.",
+		Long: "List the ports. One without a switch DOMAIN is not in switchdev mode: its packets are forwarded in software.\n" +
+			"A port whose LINK is removed was removed, or has reported a fatal error: it is not used until dpservice is started again.",
 		Example: `  dpctl port list
   dpctl -o name port list`,
 		Args: cobra.NoArgs,
