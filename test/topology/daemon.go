@@ -40,6 +40,7 @@ type DaemonConfig struct {
 	Telemetry   bool          // DPDK's: a socket at which the NIC can be asked, and be told to fail
 	Guests      string        // the configuration's section of this name, in YAML's flow style; empty: none
 	NICArgs     string        // arguments of the NIC besides its ports
+	Card        string        // which one the NIC is, cx5, cx6dx or cx7; empty: that of all labs
 	FarSides    string        // the driver of net_eswitch's far sides, net_af_packet or net_pcap; empty: net_af_packet
 	Lcores      string        // EAL's; empty: "0,1", control and one worker
 	Plain       *PlainPorts   // instead of the NIC; there is no offload then

@@ -84,6 +84,7 @@ func (e eswitch) ports(h *Hypervisor, c DaemonConfig, dir string) PlainPorts {
 		args = append(args, far(vf+2, fmt.Sprintf("guest%d", vf)))
 		nic += fmt.Sprintf(",vf%d=%s%d", vf, driver, vf+2)
 	}
+	nic += ",card=" + cmp.Or(c.Card, e.card)
 	if c.NICArgs != "" {
 		nic += "," + c.NICArgs
 	}
@@ -122,7 +123,7 @@ func (x connectX) ports(h *Hypervisor, c DaemonConfig, _ string) PlainPorts {
 }
 
 func (x connectX) environment(h *Hypervisor, c DaemonConfig, dir string) []string {
-	card := []string{"card=" + x.card, "pf0=wire0"}
+	card := []string{"card=" + cmp.Or(c.Card, x.card), "pf0=wire0"}
 	if !c.NoPF1 {
 		card = append(card, "pf1=wire1")
 	}
