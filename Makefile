@@ -10,13 +10,19 @@ gobuild := go build -ldflags "-X dpservice/dpservice/version.version=$(version)"
 EXTCAP_DIR ?= $(HOME)/.local/lib/wireshark/extcap
 DPCTL ?= $(CURDIR)/build/dpctl
 
+# The NIC of the demo and the end-to-end tests: net_eswitch, or net_mlx5 over a virtual ConnectX; and which card: cx5, cx6dx, cx7.
+NIC ?= net_eswitch
+CARD ?= cx6dx
+export DPLAB_NIC := $(NIC)
+export DPLAB_CARD := $(CARD)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup build build-asan test demo lint unit cunit e2e e2e-asan model fuzz bench try-bench install-extcap clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-demo: build ## Install what is missing, build, and show a capture of offloaded packets (root)
+demo: build ## Install what is missing, build, and show a capture of offloaded packets (root; NIC=net_mlx5: on the real driver)
 	build/demo
 
 # go test hides what passing tests print, so they write here what they have tried. The end-to-end tests mostly wait for
@@ -72,7 +78,7 @@ unit: ## Run the Go unit tests under the race detector, one package at a time: m
 try-bench: ## Have the bench measure a little, to see that it can
 	@$(in_runtime_dir) go test -race -count=1 ./tools/bench
 
-e2e: ## Run the end-to-end tests on the built binaries (root)
+e2e: ## Run the end-to-end tests on the built binaries (root; NIC=net_mlx5, CARD=cx5|cx6dx|cx7)
 	go test -count=1 -timeout 20m ./test/e2e/...
 
 asan_reports := $(CURDIR)/build/asan/reports

@@ -36,6 +36,9 @@ func TestDpctlExitCodes(t *testing.T) {
 			require.NotEmpty(t, r.Stderr)
 		}
 	}
+	device := func(id string, vf int) string {
+		return fmt.Sprintf(`{"id":%q,"device":%q,"vni":100,"ipv4":"10.100.0.9"}`, id, b.net.NIC.VF(vf))
+	}
 	var seventeen []string
 	for i := range 17 {
 		seventeen = append(seventeen, fmt.Sprintf("vm-%d", i+1))
@@ -61,8 +64,8 @@ func TestDpctlExitCodes(t *testing.T) {
 		"link-local sink":     {exitRefused, "link-local", captureStart("fe80::1", "--vf=vm-1")},
 		"unspecified sink":    {exitRefused, "unspecified", captureStart("::", "--vf=vm-1")},
 		"unknown method":      {exitRefused, "METHOD_NOT_FOUND", []string{"rpc", "capture.pause"}},
-		"interface exists":    {exitRefused, "ALREADY_EXISTS", []string{"rpc", "interface.create", `{"id":"vm-1","device":"net_eswitch0_representor_vf0","vni":100,"ipv4":"10.100.0.9"}`}},
-		"no such device":      {exitRefused, "NOT_FOUND", []string{"rpc", "interface.create", `{"id":"vm-8","device":"net_eswitch0_representor_vf8","vni":100,"ipv4":"10.100.0.9"}`}},
+		"interface exists":    {exitRefused, "ALREADY_EXISTS", []string{"rpc", "interface.create", device("vm-1", 0)}},
+		"no such device":      {exitRefused, "NOT_FOUND", []string{"rpc", "interface.create", device("vm-8", 8)}},
 		"no such route":       {exitRefused, "NOT_FOUND", []string{"rpc", "route.delete", `{"vni":100,"prefix":"10.9.0.0/16"}`}},
 		"no such interface":   {exitRefused, "NOT_FOUND", []string{"rpc", "interface.delete", `{"id":"vm-9"}`}},
 		"a status is no fail": {exitDone, "", []string{"capture", "status"}},

@@ -34,7 +34,7 @@ func TestSocketLife(t *testing.T) {
 	require.NoError(t, d.Call(ctx, api.MethodSystemInfo, nil, &system))
 	require.Equal(t, d.Pid(), system.PID)
 	require.True(t, system.Offload)
-	require.Equal(t, "net_eswitch", system.NIC.Driver)
+	require.Equal(t, n.NIC.Driver(), system.NIC.Driver)
 
 	second, err := h.LaunchDaemon(topology.DaemonConfig{})
 	require.NoError(t, err)
@@ -84,12 +84,12 @@ func TestPorts(t *testing.T) {
 	roles := map[string]string{}
 	for _, p := range list.Ports {
 		roles[p.Name] = p.Role
-		require.Equal(t, p.Name != "net_eswitch0_pf1", p.SwitchDomain != nil, "%+v", p)
+		require.Equal(t, p.Name != b.net.NIC.PF(1), p.SwitchDomain != nil, "%+v", p)
 		require.Equal(t, "up", p.Link, "%+v", p)
 		require.True(t, p.Started, "%+v", p)
 	}
 	require.Equal(t, map[string]string{
-		"net_eswitch0": "pf", "net_eswitch0_pf1": "pf", "net_eswitch0_representor_vf0": "vf",
+		b.net.NIC.PF(0): "pf", b.net.NIC.PF(1): "pf", b.net.NIC.VF(0): "vf",
 	}, roles)
 
 	var dot api.GraphDOTResult

@@ -28,7 +28,11 @@ func ready() error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"dpservice", "dpctl", "librte_net_eswitch.so"} {
+	nic, err := topology.CurrentNIC()
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"dpservice", "dpctl", nic.File()} {
 		if _, err := os.Stat(filepath.Join(build, name)); err != nil {
 			return fmt.Errorf("%w; run make build", err)
 		}

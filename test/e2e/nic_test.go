@@ -54,7 +54,7 @@ func (b *bench) refuse(refusals ...refusal) {
 	require.Equal(b.t, len(refusals), b.fault(failArgs(refusals...)))
 }
 
-// failArgs are the words by which net_eswitch is told to refuse.
+// failArgs are the words by which the NIC is told to refuse.
 func failArgs(refusals ...refusal) string {
 	calls := map[string][]string{}
 	for _, r := range refusals {
@@ -94,12 +94,12 @@ func (b *bench) relent() bool {
 // fail.
 func (b *bench) fault(args string) (pending int) {
 	b.t.Helper()
-	const command = "/net_eswitch/fault"
+	command, device, _ := strings.Cut(b.net.NIC.Command("fault"), ",")
 	var answer map[string]struct {
 		Error   string
 		Pending int
 	}
-	b.ask(strings.TrimSuffix(command+",net_eswitch0,"+args, ","), &answer)
+	b.ask(strings.TrimSuffix(command+","+device+","+args, ","), &answer)
 	require.Empty(b.t, answer[command].Error)
 	return answer[command].Pending
 }
@@ -118,10 +118,10 @@ func (r nicRule) compare(other nicRule) int {
 // nicLines are the rules that stand in the first daemon's NIC, by its own account and in its own words.
 func (b *bench) nicLines() (lines []string) {
 	b.t.Helper()
-	const command = "/net_eswitch/rules"
+	command, device, _ := strings.Cut(b.net.NIC.Command("rules"), ",")
 	for {
 		var answer map[string]string
-		b.ask(fmt.Sprintf("%s,net_eswitch0,%d", command, len(lines)), &answer)
+		b.ask(fmt.Sprintf("%s,%s,%d", command, device, len(lines)), &answer)
 		if answer[command] == "" {
 			slices.Sort(lines)
 			return lines
@@ -133,7 +133,7 @@ func (b *bench) nicLines() (lines []string) {
 }
 
 // nicRules reads the NIC's lines.
-func nicRules(lines []string) ([]nicRule, error) {
+func (b *bench) nicRules(lines []string) ([]nicRule, error) {
 	rules := make([]nicRule, len(lines))
 	for i, line := range lines {
 		r, owner := &rules[i], ""
@@ -141,7 +141,7 @@ func nicRules(lines []string) ([]nicRule, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %s", err, line)
 		}
-		r.Port = strings.Replace("net_eswitch0_representor_"+r.Port, "_representor_pf0", "", 1)
+		r.Port = strings.Replace(b.net.NIC.PF(0)+"_representor_"+r.Port, "_representor_pf0", "", 1)
 	}
 	slices.SortFunc(rules, nicRule.compare)
 	return rules, nil

@@ -161,7 +161,7 @@ func (b *bench) checkFile(file string, packets int) {
 	require.NoError(b.t, r.Err())
 	for _, line := range []string{
 		`Number of packets: +` + strconv.Itoa(packets), `File timestamp precision: +nanoseconds`, `Number of interfaces in file: +3`,
-		`Name = vm-2`, `Comment = capture default of vm-2 on port net_eswitch0_representor_vf1`,
+		`Name = vm-2`, `Comment = capture default of vm-2 on port ` + regexp.QuoteMeta(b.net.NIC.VF(1)),
 	} {
 		require.Regexp(b.t, regexp.MustCompile(line), r.Stdout)
 	}

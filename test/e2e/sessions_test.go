@@ -261,7 +261,7 @@ func TestStatusWatch(t *testing.T) {
 	require.NoError(t, err)
 	stop := b.pingOn(vm1, vm2.IPv4.String())
 	counts := func() (distinct []string) {
-		for _, m := range regexp.MustCompile(`vm-1 .* net_eswitch0_representor_vf0 +\d+ +(\d+)`).FindAllStringSubmatch(p.Stdout.String(), -1) {
+		for _, m := range regexp.MustCompile(`vm-1 .* `+regexp.QuoteMeta(b.net.NIC.VF(0))+` +\d+ +(\d+)`).FindAllStringSubmatch(p.Stdout.String(), -1) {
 			if !slices.Contains(distinct, m[1]) {
 				distinct = append(distinct, m[1])
 			}

@@ -402,7 +402,7 @@ func TestUplinkFailoverInSoftware(t *testing.T) {
 	mac, err := b.net.Router.MAC(b.routerLink(pf1))
 	require.NoError(t, err)
 	setRouter := func(mac, state string) {
-		require.NoError(t, b.h.IP(fmt.Sprintf("neigh replace %s lladdr %s dev wire1 nud %s", topology.LinkLocal(parseMAC(t, routers[pf1])), mac, state)))
+		require.NoError(t, b.h.IP(fmt.Sprintf("neigh replace %s lladdr %s dev %s nud %s", topology.LinkLocal(parseMAC(t, routers[pf1])), mac, b.h.KernelDevice(1), state)))
 	}
 	seen := b.record(b.net.Router, b.routerLink(pf1), record.In, "ip6 proto 4")
 	setRouter(newMAC, "permanent")

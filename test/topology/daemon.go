@@ -17,11 +17,8 @@ import (
 	"time"
 )
 
-const (
-	plugin = "librte_net_eswitch.so"
-	// readyTimeout is how long dpservice may take from its start to its first answer.
-	readyTimeout = 20 * time.Second
-)
+// readyTimeout is how long dpservice may take from its start to its first answer.
+const readyTimeout = 20 * time.Second
 
 // Daemon is a dpservice process on a hypervisor.
 type Daemon struct {
@@ -31,7 +28,8 @@ type Daemon struct {
 
 	hypervisor *Hypervisor
 	binaries   string
-	dir        string // its configuration's and the plugin's
+	dir        string // its configuration's and the NIC's file's
+	env        []string
 }
 
 // DaemonConfig is what may differ between one daemon and another.
@@ -41,10 +39,11 @@ type DaemonConfig struct {
 	FlowTimeout time.Duration // of flows in the NIC, idle ones and ended connections; zero is dpservice's own defaults
 	Telemetry   bool          // DPDK's: a socket at which the NIC can be asked, and be told to fail
 	Guests      string        // the configuration's section of this name, in YAML's flow style; empty: none
-	NICArgs     string        // devargs of net_eswitch besides its ports
-	FarSides    string        // the driver of its far sides, net_af_packet or net_pcap; empty: net_af_packet
+	NICArgs     string        // arguments of the NIC besides its ports
+	Card        string        // which one the NIC is, cx5, cx6dx or cx7; empty: that of all labs
+	FarSides    string        // the driver of net_eswitch's far sides, net_af_packet or net_pcap; empty: net_af_packet
 	Lcores      string        // EAL's; empty: "0,1", control and one worker
-	Plain       *PlainPorts   // instead of net_eswitch; there is no offload then
+	Plain       *PlainPorts   // instead of the NIC; there is no offload then
 	Extra       string        // lines that the configuration file ends with
 }
 
@@ -69,7 +68,7 @@ func BuildDir() (string, error) {
 	}
 }
 
-// StartDaemon starts dpservice on the hypervisor, with net_eswitch between its wires and guests, and waits until
+// StartDaemon starts dpservice on the hypervisor, with the lab's NIC between its wires and guests, and waits until
 // it answers at its socket.
 func (h *Hypervisor) StartDaemon(ctx context.Context, c DaemonConfig) (*Daemon, error) {
 	d, err := h.LaunchDaemon(c)
@@ -114,7 +113,8 @@ func (h *Hypervisor) LaunchDaemon(c DaemonConfig) (*Daemon, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making dpservice's folder: %w", err)
 	}
-	if err := copyFile(filepath.Join(build, plugin), filepath.Join(dir, plugin)); err != nil {
+	nic := h.nic
+	if err := copyFile(filepath.Join(build, nic.File()), filepath.Join(dir, nic.File())); err != nil {
 		return nil, err
 	}
 	d := &Daemon{
@@ -124,12 +124,17 @@ func (h *Hypervisor) LaunchDaemon(c DaemonConfig) (*Daemon, error) {
 		binaries:   build,
 		dir:        dir,
 	}
+	ports := nic.ports(h, c, dir)
 	if c.Plain != nil {
+		ports = *c.Plain
+		ports.EAL = append([]string{"--no-pci"}, ports.EAL...)
 		for vf, g := range h.Guests {
-			g.Device = c.Plain.Device(vf)
+			g.Device = ports.Device(vf)
 		}
+	} else {
+		d.env = nic.environment(h, c, dir)
 	}
-	if err := os.WriteFile(d.ConfigFile, []byte(h.config(dir, d.Socket, c)), 0o600); err != nil {
+	if err := os.WriteFile(d.ConfigFile, []byte(h.config(dir, d.Socket, c, ports)), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the configuration: %w", err)
 	}
 	if err := d.run(); err != nil {
@@ -139,7 +144,11 @@ func (h *Hypervisor) LaunchDaemon(c DaemonConfig) (*Daemon, error) {
 }
 
 func (d *Daemon) run() (err error) {
-	d.Process, err = d.hypervisor.Start(filepath.Join(d.binaries, "dpservice"), "--config", d.ConfigFile)
+	argv := []string{filepath.Join(d.binaries, "dpservice"), "--config", d.ConfigFile}
+	if len(d.env) > 0 {
+		argv = append(append([]string{"env"}, d.env...), argv...)
+	}
+	d.Process, err = d.hypervisor.Start(argv...)
 	return err
 }
 
@@ -149,12 +158,8 @@ func (d *Daemon) TelemetrySocket() string {
 }
 
 // config is the hypervisor's configuration file.
-func (h *Hypervisor) config(dir, socket string, c DaemonConfig) string {
-	ports := h.nicPorts(c, filepath.Join(dir, plugin))
-	if c.Plain != nil {
-		ports = *c.Plain
-	}
-	eal := append([]string{"--no-huge", "-m", "256", "--no-pci", "--lcores", cmp.Or(c.Lcores, "0,1"), "--file-prefix", filepath.Base(dir)}, ports.EAL...)
+func (h *Hypervisor) config(dir, socket string, c DaemonConfig, ports PlainPorts) string {
+	eal := append([]string{"--no-huge", "-m", "256", "--lcores", cmp.Or(c.Lcores, "0,1"), "--file-prefix", filepath.Base(dir)}, ports.EAL...)
 	if !c.Telemetry {
 		eal = append(eal, "--no-telemetry")
 	}
@@ -266,10 +271,10 @@ func (d *Daemon) Stop(ctx context.Context) error {
 func copyFile(from, to string) error {
 	data, err := os.ReadFile(from)
 	if err != nil {
-		return fmt.Errorf("copying the NIC's plugin: %w", err)
+		return fmt.Errorf("copying the NIC's file: %w", err)
 	}
 	if err := os.WriteFile(to, data, 0o700); err != nil {
-		return fmt.Errorf("copying the NIC's plugin: %w", err)
+		return fmt.Errorf("copying the NIC's file: %w", err)
 	}
 	return nil
 }

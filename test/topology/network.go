@@ -3,6 +3,7 @@
 package topology
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -33,6 +34,7 @@ type Network struct {
 	Sink        *Namespace
 	SinkIP      netip.Addr
 	Hypervisors []*Hypervisor
+	NIC         NIC
 }
 
 // Hypervisor is a namespace in which dpservice runs, with the host's ends of its guests' and wires' links.
@@ -43,6 +45,7 @@ type Hypervisor struct {
 	Guests     []*Guest
 	launches   int
 	router     *Namespace
+	nic        NIC
 }
 
 // Guest is a VM: a namespace with one device, eth0.
@@ -76,11 +79,15 @@ func (g *Guest) hostAddresses() []string {
 // Guests of odd number have host addresses and the gateway routes 169.254.0.1 and fe80::1; those of even number
 // have plain /24 and /64 subnets, so that they look for their neighbours themselves.
 func NewNetwork(guests ...int) (*Network, error) {
+	nic, err := CurrentNIC()
+	if err != nil {
+		return nil, err
+	}
 	lab, err := New()
 	if err != nil {
 		return nil, err
 	}
-	n := &Network{Lab: lab, SinkIP: netip.MustParseAddr("fc00:99::1")}
+	n := &Network{Lab: lab, SinkIP: netip.MustParseAddr("fc00:99::1"), NIC: nic}
 	if err := n.build(guests); err != nil {
 		if closeErr := lab.Close(); closeErr != nil {
 			err = fmt.Errorf("%w; cleaning up: %w", err, closeErr)
@@ -129,8 +136,8 @@ func (n *Network) buildUnderlay() error {
 	return n.Sink.IP("addr add "+n.SinkIP.String()+"/64 dev eth0 nodad", "route add default via fc00:99::ffff")
 }
 
-// addHypervisor makes a hypervisor and the router's route to its /64. Its kernel has no addresses: all that is sent
-// on its devices comes from dpservice.
+// addHypervisor makes a hypervisor and the router's route to its /64. Its kernel has no addresses where all that is sent comes
+// from dpservice. Where the kernel has a twin beside the uplink, the node's address is there, and the kernel finds the router.
 func (n *Network) addHypervisor(number int) (*Hypervisor, error) {
 	ns, err := n.Namespace(fmt.Sprintf("hv%d", number),
 		"net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
@@ -142,6 +149,7 @@ func (n *Network) addHypervisor(number int) (*Hypervisor, error) {
 		UnderlayIP: netip.MustParseAddr(fmt.Sprintf("fc00:%d::1", number)),
 		RouterLink: fmt.Sprintf("hv%d", number),
 		router:     n.Router,
+		nic:        n.NIC,
 	}
 	if err := n.Link(ns, "wire0", n.Router, h.RouterLink, wireMTU); err != nil {
 		return nil, err
@@ -152,25 +160,72 @@ func (n *Network) addHypervisor(number int) (*Hypervisor, error) {
 	if err := n.Router.enableIPv6(h.SecondRouterLink(), false); err != nil {
 		return nil, err
 	}
-	return h, n.Router.IP(
+	if err := n.Router.IP(
 		fmt.Sprintf("addr add fc00:%d::ffff/128 dev %s nodad", number, h.RouterLink),
 		fmt.Sprintf("route add %s/128 dev %s", h.UnderlayIP, h.RouterLink),
-		fmt.Sprintf("route add fc00:%d::/64 via %s dev %s", number, h.UnderlayIP, h.RouterLink))
+		fmt.Sprintf("route add fc00:%d::/64 via %s dev %s", number, h.UnderlayIP, h.RouterLink)); err != nil {
+		return nil, err
+	}
+	for pf := range 2 {
+		if err := h.addTwin(fmt.Sprintf("pf%d", pf), fmt.Sprintf("wire%d", pf), wireMTU); err != nil {
+			return nil, err
+		}
+	}
+	return h, h.useTwin()
+}
+
+// addTwin makes the kernel's device beside a port of the NIC, if there is one. It is there before the daemon and outlives it.
+func (h *Hypervisor) addTwin(port, far string, mtu int) error {
+	twin := h.nic.twin(port)
+	if twin == "" {
+		return nil
+	}
+	mac, err := h.MAC(far)
+	if err != nil {
+		return err
+	}
+	if err := h.command("ip", "tuntap", "add", "dev", twin, "mode", "tap"); err != nil {
+		return err
+	}
+	return h.IP(fmt.Sprintf("link set %s address %s mtu %d up", twin, mac, mtu))
+}
+
+// useTwin gives the kernel the node's address on the twin of PF0, and the router as its next hop.
+func (h *Hypervisor) useTwin() error {
+	twin := h.nic.twin("pf0")
+	if twin == "" {
+		return nil
+	}
+	if err := h.enableIPv6(twin, true); err != nil {
+		return err
+	}
+	mac, err := h.router.MAC(h.RouterLink)
+	if err != nil {
+		return err
+	}
+	return h.IP(fmt.Sprintf("addr add %s/128 dev %s nodad", h.UnderlayIP, twin),
+		fmt.Sprintf("route add default via %s dev %s", LinkLocal(mac), twin))
 }
 
 // SecondRouterLink is the router's device towards wire1.
 func (h *Hypervisor) SecondRouterLink() string { return h.RouterLink + "w1" }
 
-// ConnectSecondWire has the router answer on wire1 too, and use both wires towards the hypervisor.
+// ConnectSecondWire has the router answer on wire1 too, and use both wires towards the hypervisor. Where the kernel finds the
+// routers, it looks for one at each wire.
 func (h *Hypervisor) ConnectSecondWire() error {
 	if err := h.router.enableIPv6(h.SecondRouterLink(), true); err != nil {
 		return err
 	}
+	if h.nic.twin("pf1") != "" {
+		if err := h.UseKernelRoutes(); err != nil {
+			return err
+		}
+	}
 	return h.UseBothWires()
 }
 
-// UseBothWires gives the router its address and its routes over both wires, which it loses with either link. dpservice answers
-// for the wires' link-local addresses.
+// UseBothWires gives the router its address and its routes over both wires, which it loses with either link. dpservice, or
+// the kernel at the twins, answers for the wires' link-local addresses.
 func (h *Hypervisor) UseBothWires() error {
 	via := make([]netip.Addr, 2)
 	for i := range via {
@@ -193,11 +248,16 @@ func LinkLocal(mac net.HardwareAddr) netip.Addr {
 	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
 }
 
+// KernelDevice is the kernel's device at a physical port: the port's twin, or the wire's end itself.
+func (h *Hypervisor) KernelDevice(pf int) string {
+	return cmp.Or(h.nic.twin(fmt.Sprintf("pf%d", pf)), fmt.Sprintf("wire%d", pf))
+}
+
 // UseKernelRoutes gives the hypervisor's kernel IPv6 on both wires and a default route over both: it finds the router's MACs then.
 func (h *Hypervisor) UseKernelRoutes() error {
 	hops := ""
 	for i, link := range []string{h.RouterLink, h.SecondRouterLink()} {
-		wire := fmt.Sprintf("wire%d", i)
+		wire := h.KernelDevice(i)
 		if err := h.enableIPv6(wire, true); err != nil {
 			return err
 		}
@@ -207,7 +267,7 @@ func (h *Hypervisor) UseKernelRoutes() error {
 		}
 		hops += fmt.Sprintf(" nexthop via %s dev %s", LinkLocal(mac), wire)
 	}
-	return h.IP("route add default" + hops)
+	return h.IP("route replace default" + hops)
 }
 
 // enableIPv6 gives a device IPv6, with a link-local address, or takes it away.
@@ -227,12 +287,16 @@ func (n *Network) addGuest(h *Hypervisor, vf, number int) error {
 	g := &Guest{
 		Namespace: ns,
 		ID:        fmt.Sprintf("vm-%d", number),
-		Device:    fmt.Sprintf("net_eswitch0_representor_vf%d", vf),
+		Device:    h.nic.VF(vf),
 		IPv4:      netip.MustParseAddr(fmt.Sprintf("10.100.0.%d", number)),
 		IPv6:      netip.MustParseAddr(fmt.Sprintf("fd00:100::%d", number)),
 		VNI:       VNI,
 	}
-	if err := n.Link(h.Namespace, fmt.Sprintf("guest%d", vf), ns, "eth0", guestMTU); err != nil {
+	host := fmt.Sprintf("guest%d", vf)
+	if err := n.Link(h.Namespace, host, ns, "eth0", guestMTU); err != nil {
+		return err
+	}
+	if err := h.addTwin(fmt.Sprintf("vf%d", vf), host, guestMTU); err != nil {
 		return err
 	}
 	h.Guests = append(h.Guests, g)

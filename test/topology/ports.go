@@ -2,11 +2,7 @@
 
 package topology
 
-import (
-	"cmp"
-	"fmt"
-	"strings"
-)
+import "fmt"
 
 // PlainPorts are DPDK ports as the configuration of dpservice has them.
 type PlainPorts struct {
@@ -14,28 +10,6 @@ type PlainPorts struct {
 	Names string   // what stands within `ports: {}`
 	// Device is the port of the guest with this number on its hypervisor.
 	Device func(vf int) string
-}
-
-// nicPorts are the ports of a net_eswitch between the hypervisor's wires and guests.
-func (h *Hypervisor) nicPorts(c DaemonConfig, plugin string) PlainPorts {
-	driver := cmp.Or(c.FarSides, "net_af_packet")
-	far := func(number int, iface string) string { return kernelPort(driver, number, iface) }
-	vdevs, names := []string{"-d", plugin, far(0, "wire0")}, []string{"pf0: net_eswitch0"}
-	nic := fmt.Sprintf("--vdev=net_eswitch0,pf0=%s0", driver)
-	if !c.NoPF1 {
-		vdevs = append(vdevs, far(1, "wire1"))
-		nic += fmt.Sprintf(",pf1=%s1", driver)
-		names = append(names, "pf1: net_eswitch0_pf1")
-	}
-	for vf := range h.Guests {
-		vdevs = append(vdevs, far(vf+2, fmt.Sprintf("guest%d", vf)))
-		nic += fmt.Sprintf(",vf%d=%s%d", vf, driver, vf+2)
-	}
-	if c.NICArgs != "" {
-		nic += "," + c.NICArgs
-	}
-	names = append(names, `vfs: "net_eswitch0_representor_vf*"`)
-	return PlainPorts{EAL: append(vdevs, nic), Names: strings.Join(names, ", ")}
 }
 
 // kernelPort is EAL's argument that makes a port of a kernel interface, with the interface's MAC: so guests and router keep

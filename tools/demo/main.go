@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command demo shows the product on one machine, with network namespaces for machines and net_eswitch for the NIC: two
+// Command demo shows the product on one machine, with network namespaces for machines and a NIC in software: two
 // VMs talk, the NIC forwards them without the host seeing anything, a capture is started, and tcpdump at the sink
 // shows the packets. It needs root and the binaries of `make build`, and leaves nothing behind.
 package main
@@ -84,7 +84,7 @@ type demo struct {
 }
 
 func (d *demo) startDaemon() error {
-	heading("Start dpservice on the hypervisor, with net_eswitch as its NIC")
+	heading("Start dpservice on the hypervisor, on the driver %s", d.net.NIC.Driver())
 	var err error
 	if d.daemon, err = d.net.Hypervisors[0].StartDaemon(d.ctx, topology.DaemonConfig{}); err != nil {
 		return err

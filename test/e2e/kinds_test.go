@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"dpservice/test/report"
+	"dpservice/test/topology"
+)
+
+// cards are those that the NIC can be.
+var cards = []string{"cx5", "cx6dx", "cx7"}
+
+// kindFilters are filters that together look at all that rules of a capture can look at.
+var kindFilters = []string{
+	"", "not arp", "ether host 02:00:00:00:00:01", "vlan 5 and ip", "ip6", "tcp port 443 and not host 10.0.0.9", "udp portrange 5000-5003",
+	"net 2001:db8::/32", "ip[8] < 5", "ip[1] & 0xfc = 0xb8", "ip[6:2] & 0x3fff != 0", "tcp[tcpflags] & tcp-syn != 0",
+	"icmp[icmptype] = icmp-echo", "icmp6[icmp6type] = icmp6-echo",
+}
+
+// TestEveryKindOfRule has each card take every kind of rule that dpservice makes: the driver creates them, all but those which copy
+// what a VM sends by a rule that also jumps, on a ConnectX-5.
+func TestEveryKindOfRule(t *testing.T) {
+	kinds := map[string]map[string]bool{}
+	for _, card := range cards {
+		kinds[card] = map[string]bool{}
+		t.Run(card, func(t *testing.T) { collectKinds(t, card, kinds[card]) })
+	}
+	all := maps.Clone(kinds["cx7"])
+	maps.Copy(all, kinds["cx6dx"])
+	require.Equal(t, all, kinds["cx6dx"])
+	require.Equal(t, all, kinds["cx7"])
+	var refused []string
+	for kind := range all {
+		if !kinds["cx5"][kind] {
+			refused = append(refused, kind)
+		}
+	}
+	slices.Sort(refused)
+	for _, kind := range refused {
+		require.Regexp(t, `^transfer represented_port .* sample ratio # .* jump group #`, kind, "a ConnectX-5 does not have it")
+	}
+	nic, err := topology.CurrentNIC()
+	require.NoError(t, err)
+	report.Printf(t, "kinds of rules that %s created: cx5 %d, and %d that copy and jump refused; cx6dx %d; cx7 %d", nic.Driver(),
+		len(kinds["cx5"]), len(refused), len(kinds["cx6dx"]), len(kinds["cx7"]))
+}
+
+// collectKinds has one card take all rules, and notes their kinds.
+func collectKinds(t *testing.T, card string, kinds map[string]bool) {
+	b := newBench(t, topology.DaemonConfig{Card: card, FlowTimeout: time.Hour}, 2, 1)
+	b.offloadEveryProtocol(b.vms[0], b.vms[1:])
+	b.noteKinds(kinds)
+	for _, encap := range []string{"udp", "vxlan"} {
+		b.dpctl(captureStart(b.net.SinkIP.String(), "--vf=vm-1,vm-2", "--direction=tx", "--encap="+encap)...)
+		b.noteKinds(kinds)
+		b.dpctl("capture", "stop")
+		b.dpctl(captureStart(b.net.SinkIP.String(), "--pf=0", "--encap="+encap)...)
+		b.noteKinds(kinds)
+		b.dpctl("capture", "stop")
+		b.captureKinds(card, kinds, "--vf=vm-1", "--encap="+encap)
+	}
+	for _, filter := range kindFilters {
+		b.dpctl(captureStart(b.net.SinkIP.String(), "--vf=vm-1", "--direction=tx", "--filter="+filter)...)
+		b.noteKinds(kinds)
+		b.dpctl("capture", "stop")
+		b.captureKinds(card, kinds, "--vf=vm-1", "--filter="+filter)
+	}
+}
+
+// captureKinds captures what a VM sends, or is told why the card cannot.
+func (b *bench) captureKinds(card string, kinds map[string]bool, args ...string) {
+	b.t.Helper()
+	start := captureStart(b.net.SinkIP.String(), args...)
+	if card != "cx5" {
+		b.dpctl(start...)
+		b.noteKinds(kinds)
+		b.dpctl("capture", "stop")
+		return
+	}
+	before := b.rules()
+	r, err := b.daemons[0].Dpctl(b.ctx, start...)
+	require.NoError(b.t, err)
+	require.Equal(b.t, exitRefused, r.Code)
+	require.Contains(b.t, r.Stderr, "sample and jump action combination is not supported")
+	require.Equal(b.t, before, b.rules(), "a refusal changes nothing")
+}
+
+// offloadEveryProtocol has a guest talk to others by each protocol that is offloaded, until the NIC has the flows of both ways.
+func (b *bench) offloadEveryProtocol(from *topology.Guest, others []*topology.Guest) {
+	b.t.Helper()
+	var streams []*iperf
+	for i, to := range others {
+		for j, address := range []string{to.IPv4.String(), to.IPv6.String()} {
+			b.reach(from, address)
+			streams = append(streams, b.startIperf(from, to, address, 5200+10*i+j, time.Second, "1M", "-u", "-l", "200"))
+		}
+	}
+	for _, s := range streams {
+		s.wait()
+	}
+	for _, to := range others {
+		for proto, ends := range map[string][2]string{
+			"icmp": {from.IPv4.String(), to.IPv4.String()}, "icmp6": {from.IPv6.String(), to.IPv6.String()},
+		} {
+			b.startPing(from, ends[1], 200*time.Millisecond).wait()
+			b.waitBothWays(proto, ends)
+		}
+		for _, proto := range []string{"tcp", "udp"} { // iperf3 talks TCP to control the datagrams
+			b.waitBothWays(proto, [2]string{from.IPv4.String(), to.IPv4.String()})
+			b.waitBothWays(proto, [2]string{from.IPv6.String(), to.IPv6.String()})
+		}
+	}
+}
+
+// waitBothWays waits until the NIC has a flow between two addresses, and the one back.
+func (b *bench) waitBothWays(proto string, ends [2]string) {
+	b.t.Helper()
+	b.waitOffloaded(b.daemons[0], 1, proto, ends[0], ends[1])
+	b.waitOffloaded(b.daemons[0], 1, proto, ends[1], ends[0])
+}
+
+// value is a word of testpmd's language that is no keyword.
+var value = regexp.MustCompile(`^(0x)?[0-9a-f:.]+$`)
+
+// noteKinds notes what is in the NIC, without its values.
+func (b *bench) noteKinds(kinds map[string]bool) {
+	b.t.Helper()
+	for _, r := range b.rules() {
+		words := strings.Fields(fmt.Sprintf("%s %s %s", r.Domain, r.Pattern, r.Actions))
+		for i, w := range words {
+			if value.MatchString(w) {
+				words[i] = "#"
+			}
+		}
+		kinds[strings.Join(words, " ")] = true
+	}
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package topology
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// The environment variables that choose the NIC of all labs.
+const (
+	nicVariable  = "DPLAB_NIC"  // net_eswitch (the default) or net_mlx5
+	cardVariable = "DPLAB_CARD" // cx5, cx6dx (the default) or cx7
+)
+
+const (
+	plugin  = "librte_net_eswitch.so"
+	preload = "libconnectx.so"
+)
+
+// A NIC is what the labs' hypervisors have between their wires and their guests.
+type NIC interface {
+	// Driver is the DPDK driver's name.
+	Driver() string
+	// PF and VF are the names of the ports in dpservice.
+	PF(number int) string
+	VF(number int) string
+	// File is what `make build` puts into the build folder for this NIC.
+	File() string
+	// ListsFlows reports whether the NIC lists its rules as the application has made them; else they are the driver's own.
+	ListsFlows() bool
+	// Command is a telemetry command of the NIC with the device that it is about: "fault" or "rules".
+	Command(what string) string
+
+	// ports are the ports between the hypervisor's wires and guests. dir holds the NIC's file.
+	ports(h *Hypervisor, c DaemonConfig, dir string) PlainPorts
+	// environment is what a daemon needs to see the NIC, as NAME=VALUE.
+	environment(h *Hypervisor, c DaemonConfig, dir string) []string
+	// twin is the kernel's own device beside a port, or "" if the NIC has none.
+	twin(port string) string
+}
+
+// CurrentNIC is the NIC of all labs of this process: what DPLAB_NIC and DPLAB_CARD say.
+func CurrentNIC() (NIC, error) {
+	card := cmp.Or(os.Getenv(cardVariable), "cx6dx")
+	switch name := cmp.Or(os.Getenv(nicVariable), "net_eswitch"); name {
+	case "net_eswitch":
+		return eswitch{card}, nil
+	case "net_mlx5":
+		return connectX{card}, nil
+	default:
+		return nil, fmt.Errorf("%s=%s: there is net_eswitch and net_mlx5", nicVariable, name)
+	}
+}
+
+// eswitch is the software NIC: a DPDK driver whose far sides are DPDK ports.
+type eswitch struct{ card string }
+
+func (eswitch) Driver() string { return "net_eswitch" }
+
+func (eswitch) PF(number int) string { return []string{"net_eswitch0", "net_eswitch0_pf1"}[number] }
+
+func (eswitch) VF(number int) string { return fmt.Sprintf("net_eswitch0_representor_vf%d", number) }
+
+func (eswitch) File() string { return plugin }
+
+func (eswitch) ListsFlows() bool { return true }
+
+func (eswitch) Command(what string) string { return "/net_eswitch/" + what + ",net_eswitch0" }
+
+func (e eswitch) ports(h *Hypervisor, c DaemonConfig, dir string) PlainPorts {
+	driver := cmp.Or(c.FarSides, "net_af_packet")
+	far := func(number int, iface string) string { return kernelPort(driver, number, iface) }
+	args := []string{"--no-pci", "-d", filepath.Join(dir, plugin), far(0, "wire0")}
+	nic := fmt.Sprintf("--vdev=net_eswitch0,pf0=%s0", driver)
+	if !c.NoPF1 {
+		args = append(args, far(1, "wire1"))
+		nic += fmt.Sprintf(",pf1=%s1", driver)
+	}
+	for vf := range h.Guests {
+		args = append(args, far(vf+2, fmt.Sprintf("guest%d", vf)))
+		nic += fmt.Sprintf(",vf%d=%s%d", vf, driver, vf+2)
+	}
+	nic += ",card=" + cmp.Or(c.Card, e.card)
+	if c.NICArgs != "" {
+		nic += "," + c.NICArgs
+	}
+	return PlainPorts{EAL: append(args, nic), Names: portNames(e, c)}
+}
+
+func (eswitch) environment(*Hypervisor, DaemonConfig, string) []string { return nil }
+
+func (eswitch) twin(string) string { return "" }
+
+// connectX is a virtual ConnectX beneath the distribution's own net_mlx5.
+type connectX struct{ card string }
+
+func (connectX) Driver() string { return "mlx5_pci" }
+
+func (connectX) PF(number int) string { return fmt.Sprintf("0000:03:00.%d", number) }
+
+func (c connectX) VF(number int) string { return fmt.Sprintf("%s_representor_vf%d", c.PF(0), number) }
+
+func (connectX) File() string { return preload }
+
+func (connectX) ListsFlows() bool { return false }
+
+func (connectX) Command(what string) string { return "/connectx/" + what + ",card" }
+
+func (x connectX) ports(h *Hypervisor, c DaemonConfig, _ string) PlainPorts {
+	device := x.PF(0) + ",dv_flow_en=1,dv_esw_en=1"
+	if n := len(h.Guests); n > 0 {
+		device += fmt.Sprintf(",representor=vf[0-%d]", n-1)
+	}
+	args := []string{"-a", device}
+	if !c.NoPF1 {
+		args = append(args, "-a", x.PF(1))
+	}
+	return PlainPorts{EAL: args, Names: portNames(x, c)}
+}
+
+func (x connectX) environment(h *Hypervisor, c DaemonConfig, dir string) []string {
+	card := []string{"card=" + cmp.Or(c.Card, x.card), "pf0=wire0"}
+	if !c.NoPF1 {
+		card = append(card, "pf1=wire1")
+	}
+	for vf := range h.Guests {
+		card = append(card, fmt.Sprintf("vf%d=guest%d", vf, vf))
+	}
+	if c.NICArgs != "" {
+		card = append(card, c.NICArgs)
+	}
+	return []string{"CONNECTX=" + strings.Join(card, ","), "LD_PRELOAD=" + filepath.Join(dir, preload)}
+}
+
+func (connectX) twin(port string) string { return "cx" + port }
+
+// portNames is what stands within `ports: {}` in the configuration.
+func portNames(n NIC, c DaemonConfig) string {
+	names := []string{fmt.Sprintf("pf0: %q", n.PF(0))}
+	if !c.NoPF1 {
+		names = append(names, fmt.Sprintf("pf1: %q", n.PF(1)))
+	}
+	vfs := strings.TrimSuffix(n.VF(0), "0") + "*"
+	return strings.Join(append(names, fmt.Sprintf("vfs: %q", vfs)), ", ")
+}
