@@ -44,7 +44,30 @@ struct esw_metadata {
 	uint32_t tag[ESW_TAGS];
 };
 
-#define ESW_KEY_WORDS 20
+/*
+ * What the steering of a ConnectX looks at beyond that: net_eswitch leaves it zero. By layer where it has two. Host byte
+ * order, but for what says otherwise.
+ */
+struct esw_card {
+	uint32_t sqn;		/* the send queue that it comes from, 0: none */
+	uint16_t vport;		/* likewise the vport */
+	uint8_t side;		/* of the switch: of the wire, or of the vports */
+	uint8_t icmp_type;	/* of the one ICMP header, in whichever layer */
+	uint8_t icmp_code;
+	uint8_t vxlan_reserved;	/* the byte behind the VNI */
+	uint8_t tags[ESW_L3_MAX];	/* of the outermost VLAN tag: 1: 0x8100, 2: 0x88a8 */
+	rte_be16_t type[ESW_L3_MAX];	/* EtherType behind the tags */
+	uint8_t ihl[ESW_L3_MAX];
+	rte_be16_t inner_tci;
+	uint32_t flow_label[ESW_L3_MAX];
+	uint32_t reg_a;
+	rte_be32_t icmp_data;	/* the four bytes behind the ICMP checksum */
+	uint32_t unused;
+};
+
+#define ESW_REGISTERS 6
+
+#define ESW_KEY_WORDS 25
 
 /* What rules look at in a packet. Made of 64-bit words, so that it can be masked and hashed by words. */
 struct esw_key {
@@ -65,7 +88,11 @@ struct esw_key {
 			struct rte_ether_addr inner_eth_src;
 			rte_be16_t inner_eth_type;
 			uint16_t unused;
-			struct esw_metadata metadata;
+			union {
+				struct esw_metadata metadata;
+				uint32_t reg_c[ESW_REGISTERS];	/* the same registers, as a ConnectX calls them */
+			};
+			struct esw_card card;
 		};
 		uint64_t word[ESW_KEY_WORDS];
 	};

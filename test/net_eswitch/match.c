@@ -284,19 +284,29 @@ esw_group_get(struct esw_groups *groups, uint32_t id)
 	return group;
 }
 
+/* Frees what a group holds. Its entries belong to the caller; nobody may be reading. */
+void
+esw_group_clear(struct esw_group *group)
+{
+	uint32_t i;
+
+	for (i = 0; group->shapes != NULL && i < group->shapes->n; i++)
+		shape_free(group->shapes->shape[i]);
+	free(group->shapes);
+	group->shapes = NULL;
+}
+
 /* Frees all groups. Their entries belong to the caller; nobody may be reading. */
 void
 esw_groups_free(struct esw_groups *groups)
 {
 	struct esw_group *group, *next;
-	uint32_t i, k;
+	uint32_t i;
 
 	for (i = 0; i < ESW_GROUP_BUCKETS; i++) {
 		for (group = groups->bucket[i]; group != NULL; group = next) {
 			next = group->next;
-			for (k = 0; group->shapes != NULL && k < group->shapes->n; k++)
-				shape_free(group->shapes->shape[k]);
-			free(group->shapes);
+			esw_group_clear(group);
 			free(group);
 		}
 		groups->bucket[i] = NULL;

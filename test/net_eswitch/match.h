@@ -54,6 +54,7 @@ struct esw_groups {
 };
 
 struct esw_group *esw_group_get(struct esw_groups *groups, uint32_t id);
+void esw_group_clear(struct esw_group *group);
 void esw_groups_free(struct esw_groups *groups);
 
 int esw_match_insert(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_entry *entry,

@@ -276,6 +276,33 @@ esw_set_field(struct esw_packet *p, enum esw_field field, const void *value)
 	}
 }
 
+/* Without an IP header there is nothing to replace. */
+void
+esw_set_ip_word(struct esw_packet *p, size_t offset, rte_be16_t word)
+{
+	uint8_t *ip, *checksum;
+
+	esw_packet_refresh(p);
+	if (p->off.l3[ESW_OUTER] == 0)
+		return;
+	ip = rte_pktmbuf_mtod_offset(p->m, uint8_t *, p->off.l3[ESW_OUTER]);
+	checksum = ip + offsetof(struct rte_ipv4_hdr, hdr_checksum);
+	if (p->key.l3[ESW_OUTER].version == 4)
+		set_word(checksum, adjust(word_at(checksum), word_at(ip + offset), word));
+	set_word(ip + offset, word);
+	p->stale = true;
+}
+
+/* The offset has to be within the header that the parser has found; without one there is nothing to replace. */
+void
+esw_set_l4_word(struct esw_packet *p, size_t offset, rte_be16_t word)
+{
+	esw_packet_refresh(p);
+	if (p->off.l4[ESW_OUTER] == 0)
+		return;
+	set_words(p, rte_pktmbuf_mtod_offset(p->m, uint8_t *, p->off.l4[ESW_OUTER] + offset), (const uint8_t *)&word, 1, NULL);
+}
+
 /* Removes the outermost tag. */
 int
 esw_pop_vlan(struct esw_packet *p)

@@ -58,6 +58,9 @@ void esw_dec_ttl(struct esw_packet *p);
 enum esw_field { ESW_IPV4_SRC, ESW_IPV4_DST, ESW_IPV6_SRC, ESW_IPV6_DST, ESW_TP_SRC, ESW_TP_DST };
 
 void esw_set_field(struct esw_packet *p, enum esw_field field, const void *value);
+/* A 16-bit word of the outermost IP header that no other checksum covers, and one of its L4 header. */
+void esw_set_ip_word(struct esw_packet *p, size_t offset, rte_be16_t word);
+void esw_set_l4_word(struct esw_packet *p, size_t offset, rte_be16_t word);
 int esw_pop_vlan(struct esw_packet *p);
 int esw_push_vlan(struct esw_packet *p, rte_be16_t type, uint16_t tci);
 
