@@ -221,6 +221,7 @@ open_twin(struct cx_port *port)
 	ret = request(port->far_name, SIOCGIFHWADDR, &far);
 	if (ret == 0)
 		ret = request(name, SIOCSIFHWADDR, &far);
+	memcpy(port->mac, far.ifr_hwaddr.sa_data, sizeof(port->mac));
 	if (ret == 0)
 		ret = request(port->far_name, SIOCGIFMTU, &far);
 	if (ret == 0)
