@@ -44,10 +44,10 @@ setup: ## Install packages and fetch DPDK's driver headers
 setup-lint:
 	tools/setup.sh lint
 
-build: setup ## Build dpservice, dpctl and the test NIC into build/
+build: setup ## Build dpservice, dpctl and the test NICs into build/
 	[ -f build/meson/build.ninja ] || meson setup build/meson
 	ninja -C build/meson
-	cp build/meson/test/net_eswitch/librte_net_eswitch.so build/
+	cp build/meson/test/net_eswitch/librte_net_eswitch.so build/meson/test/connectx/libconnectx.so build/
 	$(gobuild) -o build/ ./dpservice ./tools/dpctl ./tools/demo
 
 lint: ## Check the Go code's style and the C code with clang's warnings as errors

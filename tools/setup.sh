@@ -17,6 +17,7 @@ packages=(
   build-essential clang dpkg-dev meson ninja-build pkg-config python3-pyelftools  # building
   libclang-rt-14-dev                                                              # clang's sanitizers and fuzzer
   dpdk dpdk-dev libdpdk-dev librte-meta-all libcmocka-dev libpcap-dev             # DPDK, its test programs
+  libibverbs-dev                                                                  # what net_mlx5 includes
   iproute2 ethtool iputils-ping iperf3 socat tcpdump tshark wireshark-common jq   # the tests' peers
   isc-dhcp-client udhcpc                                                          # their guests
   graphviz tmux                                                                   # dpctl's drawings and screens

@@ -78,6 +78,7 @@ struct cx_port {
 	bool far_carrier;
 	int twin_fd;
 	unsigned int twin_ifindex;
+	uint8_t mac[6];			/* of both netdevs */
 	uint32_t mtu;			/* the twin's */
 	bool far_stopped;		/* these two are faults */
 	bool link_down;

@@ -132,6 +132,7 @@ init_hca(uint32_t pf)
 static int
 init_all(void)
 {
+	char message[256];
 	uint32_t pf;
 	int ret = cx_monitor_open();
 
@@ -140,7 +141,11 @@ init_all(void)
 			ret = init_hca(pf);
 			cx_pfs++;
 		}
-	return ret != 0 ? ret : -cx_steering_start();
+	if (ret == 0)
+		ret = -cx_steering_start();
+	if (ret == 0 && cx_fault_set(cx_config.faults, message, sizeof(message)) < 0)
+		cx_die("CONNECTX: %s", message);
+	return ret;
 }
 
 int
@@ -481,14 +486,20 @@ mlx5_nl_switch_info(int nl, unsigned int ifindex, struct mlx5_switch_info *info)
 	return -ENODEV;
 }
 
-/* A VF's address is what its guest has; there is no way to it from here. */
+/*
+ * A VF's address is what its guest has; there is no way to it from here. At each start of a port ethdev sets the address
+ * that it has already.
+ */
 int
-mlx5_nl_vf_mac_addr_modify(int nl, unsigned int ifindex, struct rte_ether_addr *mac, int vf)
+mlx5_nl_vf_mac_addr_modify(int nl, unsigned int pf_ifindex, struct rte_ether_addr *mac, int vf)
 {
+	const struct cx_vport *vport = cx_vport_by_id(&cx_hcas[0].dev, vf + 1);
+
 	(void)nl;
-	(void)ifindex;
-	(void)mac;
-	return -cx_refuse(ENOTSUP, "netlink: the MAC address of VF %d", vf);
+	(void)pf_ifindex;
+	if (vport != NULL && memcmp(cx_port_of(vport)->mac, mac, sizeof(*mac)) == 0)
+		return 0;
+	return -cx_refuse(ENOTSUP, "netlink: another MAC address for VF %d", vf);
 }
 
 int

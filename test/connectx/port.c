@@ -214,13 +214,14 @@ open_twin(struct cx_port *port)
 		return errno;
 	snprintf(name, sizeof(name), "%s%s", cx_config.twin, port->vport->name);
 	strcpy(ifr.ifr_name, name);
-	ifr.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_TUN_EXCL;
+	ifr.ifr_flags = IFF_TAP | IFF_NO_PI; /* one that is there already is taken: a card's outlive a driver */
 	if (ioctl(port->twin_fd, TUNSETIFF, &ifr) < 0)
 		return errno;
 	port->twin_ifindex = if_nametoindex(name);
 	ret = request(port->far_name, SIOCGIFHWADDR, &far);
 	if (ret == 0)
 		ret = request(name, SIOCSIFHWADDR, &far);
+	memcpy(port->mac, far.ifr_hwaddr.sa_data, sizeof(port->mac));
 	if (ret == 0)
 		ret = request(port->far_name, SIOCGIFMTU, &far);
 	if (ret == 0)

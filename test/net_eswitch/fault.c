@@ -20,9 +20,6 @@
 /* What a call fails with unless told otherwise: no refusal of the NIC's own has it. */
 #define DEFAULT_CODE EIO
 
-/* Separates numbers, and names of ports; a comma separates devargs. */
-#define SEPARATOR ":"
-
 static const char * const call_names[ESW_CALLS] = {
 	[ESW_CALL_VALIDATE] = "validate",
 	[ESW_CALL_CREATE] = "create",
@@ -55,80 +52,17 @@ esw_call_name(enum esw_call call)
 }
 
 static int
-parse_number(const char *text, uint64_t max, uint64_t *n, const char **rest)
-{
-	char *end;
-
-	errno = 0;
-	if (text[0] < '0' || text[0] > '9')
-		return -EINVAL;
-	*n = strtoull(text, &end, 10);
-	if (errno != 0 || *n > max)
-		return -EINVAL;
-	*rest = end;
-	return 0;
-}
-
-/* One of a plan's numbers: N, the Nth call, or N+, that and all behind it. */
-static int
-parse_nth(struct change *c, struct esw_fault_plan *plan, const char *text)
-{
-	const char *rest;
-	uint64_t n;
-
-	if (parse_number(text, UINT32_MAX, &n, &rest) < 0 || n == 0)
-		return REFUSE(c, "%s is no number of a call", text);
-	if (strcmp(rest, "+") == 0) {
-		plan->from = n;
-		return 0;
-	}
-	if (rest[0] != '\0')
-		return REFUSE(c, "%s is no number of a call", text);
-	if (plan->n == ESW_FAULT_NTH)
-		return REFUSE(c, "more than %u calls", ESW_FAULT_NTH);
-	plan->nth[plan->n++] = n;
-	return 0;
-}
-
-/* Numbers of calls, counted from now on; 0 for none. */
-static int
-parse_plan(struct change *c, enum esw_call call, char *value)
-{
-	struct esw_fault_plan *plan = &c->plan[call];
-	char *save, *text;
-	int ret = 0;
-
-	memset(plan, 0, sizeof(*plan));
-	plan->base = c->nic->faults.calls[call];
-	if (strcmp(value, "0") == 0)
-		return 0;
-	for (text = strtok_r(value, SEPARATOR, &save); ret == 0 && text != NULL; text = strtok_r(NULL, SEPARATOR, &save))
-		ret = parse_nth(c, plan, text);
-	return ret;
-}
-
-static int
 set_ports(struct change *c, bool *flags, char *value, bool on)
 {
 	const struct esw_port *port;
 	char *save, *text;
 
-	for (text = strtok_r(value, SEPARATOR, &save); text != NULL; text = strtok_r(NULL, SEPARATOR, &save)) {
+	for (text = strtok_r(value, ESW_FAULT_SEPARATOR, &save); text != NULL; text = strtok_r(NULL, ESW_FAULT_SEPARATOR, &save)) {
 		port = esw_nic_port_by_name(c->nic, text);
 		if (port == NULL)
 			return REFUSE(c, "%s has no port %s", c->nic->name, text);
 		flags[port->index] = on;
 	}
-	return 0;
-}
-
-static int
-set_number(struct change *c, uint64_t max, const char *value, uint64_t *n)
-{
-	const char *rest;
-
-	if (parse_number(value, max, n, &rest) < 0 || rest[0] != '\0')
-		return REFUSE(c, "%s is no number up to %" PRIu64, value, max);
 	return 0;
 }
 
@@ -153,14 +87,14 @@ set_value(struct change *c, const char *key, char *value)
 	int ret;
 
 	if (call < ESW_CALLS)
-		return parse_plan(c, call, value);
+		return esw_plan_parse(&c->plan[call], c->nic->faults.calls[call], value, c->message, c->size);
 	if (strcmp(key, "fail_errno") == 0) {
-		ret = set_number(c, ESW_FAULT_ERRNO_MAX, value, &n);
+		ret = esw_fault_number(value, ESW_FAULT_ERRNO_MAX, &n, c->message, c->size);
 		c->code = n == 0 ? DEFAULT_CODE : (int)n;
 		return ret;
 	}
 	if (strcmp(key, "create_delay_us") == 0) {
-		ret = set_number(c, ESW_FAULT_DELAY_MAX, value, &n);
+		ret = esw_fault_number(value, ESW_FAULT_DELAY_MAX, &n, c->message, c->size);
 		c->create_delay_us = n;
 		return ret;
 	}
@@ -326,33 +260,15 @@ esw_fault_clear(struct esw_nic *nic)
 	pthread_mutex_unlock(&nic->flow_lock);
 }
 
-static bool
-planned(const struct esw_fault_plan *plan, uint64_t calls)
-{
-	uint64_t nth = calls - plan->base;
-	uint32_t i;
-
-	for (i = 0; i < plan->n; i++)
-		if (plan->nth[i] == nth)
-			return true;
-	return plan->from != 0 && nth >= plan->from;
-}
-
-/* Calls that are still to come and to fail; those behind N+ count as one until the Nth has come. */
+/* Calls of all kinds that are still to come and to fail. */
 uint32_t
 esw_fault_pending(const struct esw_nic *nic)
 {
-	uint32_t i, pending = 0;
+	uint32_t pending = 0;
 	enum esw_call call;
 
-	for (call = 0; call < ESW_CALLS; call++) {
-		const struct esw_fault_plan *plan = &nic->faults.plan[call];
-		uint64_t nth = nic->faults.calls[call] - plan->base;
-
-		for (i = 0; i < plan->n; i++)
-			pending += plan->nth[i] > nth;
-		pending += plan->from > nth;
-	}
+	for (call = 0; call < ESW_CALLS; call++)
+		pending += esw_plan_pending(&nic->faults.plan[call], nic->faults.calls[call]);
 	return pending;
 }
 
@@ -364,7 +280,7 @@ esw_fault_call(struct esw_nic *nic, enum esw_call call, struct rte_flow_error *e
 	uint64_t nth = ++f->calls[call];
 	uint64_t any = ++f->calls[ESW_CALL_ANY];
 
-	if (!planned(&f->plan[call], nth) && !planned(&f->plan[ESW_CALL_ANY], any))
+	if (!esw_plan_fails(&f->plan[call], nth) && !esw_plan_fails(&f->plan[ESW_CALL_ANY], any))
 		return 0;
 	f->failed[call]++;
 	f->failed[ESW_CALL_ANY]++;
@@ -377,18 +293,4 @@ uint32_t
 esw_fault_create_delay(const struct esw_nic *nic)
 {
 	return __atomic_load_n(&nic->faults.create_delay_us, __ATOMIC_RELAXED);
-}
-
-/* Writes a plan as it was set. */
-void
-esw_fault_plan_text(const struct esw_fault_plan *plan, char *text, size_t size)
-{
-	size_t at = 0;
-	uint32_t i;
-
-	snprintf(text, size, "0");
-	for (i = 0; i < plan->n && at < size; i++)
-		at += snprintf(text + at, size - at, "%s%" PRIu64, i == 0 ? "" : SEPARATOR, plan->nth[i]);
-	if (plan->from != 0 && at < size)
-		snprintf(text + at, size - at, "%s%" PRIu64 "+", at == 0 ? "" : SEPARATOR, plan->from);
 }

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "plan.h"
+
 struct esw_nic;
 struct rte_flow_error;
 
@@ -19,22 +21,6 @@ enum esw_call {
 	ESW_CALL_ISOLATE,
 	ESW_CALL_ANY,
 	ESW_CALLS,
-};
-
-/* Calls that a plan can name one by one. */
-#define ESW_FAULT_NTH 16
-
-/* The longest value of a fault, and the largest ones. */
-#define ESW_FAULT_VALUE 128
-#define ESW_FAULT_ERRNO_MAX 4095
-#define ESW_FAULT_DELAY_MAX 10000000
-
-/* Which calls fail. They are numbered from when the plan was set. */
-struct esw_fault_plan {
-	uint64_t base;		/* calls that had been made by then */
-	uint32_t n;
-	uint64_t nth[ESW_FAULT_NTH];
-	uint64_t from;		/* this one and all that follow; 0: none */
 };
 
 struct esw_faults {
@@ -52,7 +38,6 @@ void esw_fault_stop(struct esw_nic *nic);
 int esw_fault_call(struct esw_nic *nic, enum esw_call call, struct rte_flow_error *error);
 uint32_t esw_fault_create_delay(const struct esw_nic *nic);
 uint32_t esw_fault_pending(const struct esw_nic *nic);
-void esw_fault_plan_text(const struct esw_fault_plan *plan, char *text, size_t size);
 const char *esw_call_name(enum esw_call call);
 
 #endif

@@ -65,7 +65,7 @@ add_plan(struct rte_tel_data *data, enum esw_call call, const struct esw_fault_p
 	char key[64], text[RTE_TEL_MAX_STRING_LEN];
 
 	snprintf(key, sizeof(key), "fail_%s", esw_call_name(call));
-	esw_fault_plan_text(plan, text, sizeof(text));
+	esw_plan_text(plan, text, sizeof(text));
 	return rte_tel_data_add_dict_string(data, key, text);
 }
 

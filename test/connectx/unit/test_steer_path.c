@@ -343,14 +343,12 @@ reader(void *arg)
 static struct mlx5dv_flow_match_parameters *
 value_of(const struct match *m)
 {
-	static struct {
-		struct mlx5dv_flow_match_parameters p;
-		uint8_t fte[CX_FTE_SIZE];
-	} value;
+	static uint64_t room[(sizeof(struct mlx5dv_flow_match_parameters) + CX_FTE_SIZE) / sizeof(uint64_t) + 1];
+	struct mlx5dv_flow_match_parameters *value = (void *)room;
 
-	value.p.match_sz = CX_FTE_SIZE;
-	memcpy(value.p.match_buf, m->value, CX_FTE_SIZE);
-	return &value.p;
+	value->match_sz = CX_FTE_SIZE;
+	memcpy(value->match_buf, m->value, CX_FTE_SIZE);
+	return value;
 }
 
 static void
