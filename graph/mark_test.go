@@ -43,9 +43,8 @@ func TestMarkedAsEncapsulated(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			g := newGraph(t, func(c *Config) { c.Ports[0].MTU = 1280 })
-			var plain gopacket.SerializableLayer = tt.inner[0]
 			etherType, proto := v4, inIP4
-			if _, ok := plain.(*layers.IPv6); ok {
+			if _, ok := tt.inner[0].(*layers.IPv6); ok {
 				etherType, proto = v6, inIP6
 			}
 			through := func(headers ...gopacket.SerializableLayer) (outs [][]byte, counted counts, flows []Flow) {

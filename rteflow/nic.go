@@ -38,9 +38,6 @@ type AgeState struct {
 // NIC is the ports' rte_flow interface as a value, for packages that take an interface.
 type NIC struct{}
 
-// Validate is the function of that name.
-func (NIC) Validate(port uint16, r Rule) error { return Validate(port, r) }
-
 // Create is the function of that name.
 func (NIC) Create(port uint16, r Rule) (Handle, error) { return Create(port, r) }
 

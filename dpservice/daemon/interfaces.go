@@ -47,7 +47,10 @@ func (i interfaces) CreateInterface(req vnet.CreateRequest) (vnet.Interface, err
 		return vnet.Interface{}, err
 	}
 	if err := i.addRules(created); err != nil {
-		if undo := i.deleteInterface(created); undo != nil {
+		var failed *ruleset.ApplyError
+		if undo := i.deleteInterface(created); undo == nil && errors.As(err, &failed) {
+			failed.Undo = nil // what was left of it is done
+		} else if undo != nil {
 			err = fault.Wrap(errors.Join(err, undo), fault.RollbackFailed, created.ID, "interface %s stays, without all of its rules: delete it", created.ID)
 		}
 		return vnet.Interface{}, i.refused(created.ID, "cannot create interface "+created.ID, err)
@@ -56,7 +59,7 @@ func (i interfaces) CreateInterface(req vnet.CreateRequest) (vnet.Interface, err
 	return created, nil
 }
 
-// DeleteInterface takes the rules of the interface's flows out of the NIC, then its own and those that capture it, and then
+// DeleteInterface takes the interface's own rules out of the NIC, then those of its flows and those that capture it, and then
 // deletes it. If the NIC keeps a rule, so does dpservice the interface; the flows come back with their next packets. After a
 // ROLLBACK_FAILED the interface lacks rules, and goes on in software.
 func (i interfaces) DeleteInterface(id string) error {
@@ -80,7 +83,7 @@ func (i interfaces) deleteInterface(found vnet.Interface) error {
 		if i.flows == nil {
 			return deleteIt()
 		}
-		return i.flows.ReleasePort(found.Port, func() error { return i.withoutRules(found, deleteIt) })
+		return i.withoutRules(found, func() error { return i.flows.ReleasePort(found.Port, deleteIt) })
 	})
 }
 

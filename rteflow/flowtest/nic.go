@@ -16,7 +16,7 @@ import (
 // Call is one call of the NIC's methods.
 type Call struct {
 	N      int    // 1 for the first call of those that change something or validate
-	Method string // "validate", "create", "destroy"
+	Method string // "create", "destroy"
 	Port   uint16
 	Rule   rteflow.Rule
 }
@@ -105,11 +105,6 @@ func (n *NIC) Misuse() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.misuse)
-}
-
-// Validate accepts the rule unless the hook refuses.
-func (n *NIC) Validate(port uint16, r rteflow.Rule) error {
-	return n.called("validate", port, r)
 }
 
 // Create makes the rule stand unless the hook refuses.

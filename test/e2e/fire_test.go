@@ -71,10 +71,9 @@ func (f *fire) startReceived() error {
 
 // startFiltered starts a capture with a filter, of which some rules let packets pass.
 func (f *fire) startFiltered() error {
-	pf0 := 0
 	return f.invoke(api.MethodCaptureStart, api.CaptureStartParams{
 		SinkNodeIP: f.net.SinkIP.String(), UDPSrcPort: 3000, UDPDstPort: 3010, Filter: "icmp6 and not ip6 host fd00::9 or tcp",
-		Interfaces: []api.CaptureTarget{{VF: "vm-1"}, {PF: &pf0}},
+		Interfaces: []api.CaptureTarget{{VF: "vm-1"}, {VF: "vm-2"}},
 	})
 }
 
@@ -214,8 +213,8 @@ var operations = []operation{
 	{"capture.stop, tx, new rules of flows", (*fire).received, (*fire).stopCapture, "create", "destroy", 2, true},
 	{"capture.start, filtered", (*fire).idle, (*fire).startFiltered, "create", "destroy", 12, true},
 	{"capture.stop, filtered", (*fire).filtered, (*fire).stopCapture, "destroy", "create", 12, true},
-	{"interface.delete", (*fire).idle, (*fire).deleteInterface, "destroy", "destroy", 2, false},
-	{"interface.delete, while captured", (*fire).captured, (*fire).deleteInterface, "destroy", "create", 4, false},
+	{"interface.delete", (*fire).idle, (*fire).deleteInterface, "destroy", "destroy", 4, false},
+	{"interface.delete, while captured", (*fire).captured, (*fire).deleteInterface, "destroy", "create", 6, false},
 }
 
 // TestEveryCallFails refuses every call that an operation makes of the NIC in turn, and with each of them every call of the
@@ -252,19 +251,39 @@ func TestEveryCallFails(t *testing.T) {
 			}
 		})
 	}
-	run("interface.create", func(t *testing.T) {
-		defer f.talk()()
-		f.captured()
-		old := f.state()
-		require.NoError(t, f.deleteInterface())
-		f.refuse(refusal{call: "create", nth: 1})
-		require.NoError(t, f.createInterface(), "a port has its base rules from the start on: there is nothing to refuse")
-		f.reach(f.vms[0], f.vms[1].IPv4.String())
-		f.relent()
-		require.Equal(t, old.interfaces, f.state().interfaces)
-		f.settle()
-	})
+	run("interface.create", func(t *testing.T) { f.createUnderFire() })
 	report.Printf(t, "end to end under fire: fault points tried: %d", f.points)
+}
+
+// createUnderFire refuses each call that an interface's own rules are made of, and then those of the undo: there is no interface, or
+// one that is to be deleted. The guests are silent, so that no other rules come.
+func (f *fire) createUnderFire() {
+	silence := f.talk()
+	f.idle()
+	silence()
+	idle := f.state()
+	require.NoError(f.t, f.deleteInterface())
+	without := f.state()
+	for _, refusals := range [][]refusal{
+		{{call: "create", nth: 1}}, {{call: "create", nth: 2}}, {{call: "create", nth: 2}, {call: "destroy", nth: 1}},
+		{{call: "create", nth: 2}, {call: "destroy", nth: 1, all: true}},
+	} {
+		f.refuse(refusals...)
+		err := f.createInterface()
+		require.True(f.t, f.relent(), "%v: %v", refusals, err)
+		f.points++
+		f.checkRefused(err)
+		if refused(err).Code == api.CodeRollbackFailed {
+			require.True(f.t, refusals[len(refusals)-1].all, "%v", refusals)
+			require.Equal(f.t, idle.interfaces, f.state().interfaces)
+			require.NoError(f.t, f.deleteInterface())
+		}
+		f.becomes(without, refusals)
+	}
+	require.NoError(f.t, f.createInterface())
+	require.Equal(f.t, idle.interfaces, f.state().interfaces)
+	defer f.talk()()
+	f.settle()
 }
 
 // limitUnderFire refuses each call that the end of a filtered capture at its limit is made of: the capture goes on and says so,
@@ -275,7 +294,7 @@ func (f *fire) limitUnderFire() {
 	for ; ; nth++ {
 		f.refuse(refusal{call: "destroy", nth: nth})
 		require.NoError(f.t, f.invoke(api.MethodCaptureStart, api.CaptureStartParams{
-			Name: "limited", SinkNodeIP: f.net.SinkIP.String(), UDPSrcPort: 3000, UDPDstPort: 3010, Filter: "icmp6 or icmp",
+			Name: "limited", SinkNodeIP: f.net.SinkIP.String(), UDPSrcPort: 3000, UDPDstPort: 3010, Filter: "ip6 or ip",
 			Limits:     &api.CaptureLimits{Packets: 20},
 			Interfaces: []api.CaptureTarget{{VF: "vm-1"}, {PF: &pf0}},
 		}))
@@ -376,10 +395,25 @@ func (f *fire) refuses(op operation, idle, newState state, refusals ...refusal) 
 	require.Greater(f.t, len(refusals), 1, "%v: there was nothing to hinder the undo: %v", refusals, err)
 	f.settle()
 	require.Equal(f.t, old.interfaces, f.state().interfaces)
-	f.checkBroken(err)
-	require.NoError(f.t, f.stopCapture())
-	f.becomes(idle, refusals, "what a stop has repaired")
+	f.repair(op, err)
+	f.becomes(idle, refusals, "what was repaired")
 	return all
+}
+
+// repair does what a ROLLBACK_FAILED asks for: it stops a broken capture, and deletes an interface that lacks rules.
+func (f *fire) repair(op operation, err error) {
+	f.t.Helper()
+	deleting := strings.HasPrefix(op.name, "interface.")
+	if s := f.state(); s.targets != nil {
+		if !deleting || f.session().State == "broken" {
+			f.checkBroken(err)
+		}
+		require.NoError(f.t, f.stopCapture())
+	}
+	if deleting {
+		require.NoError(f.t, f.deleteInterface())
+		f.idle()
+	}
 }
 
 func refused(err error) *client.Error {
@@ -407,7 +441,8 @@ func (f *fire) checkBroken(err error) {
 	f.t.Helper()
 	s := f.session()
 	require.Equal(f.t, "broken", s.State)
-	require.Contains(f.t, s.Warnings, err.Error())
+	said := func(warning string) bool { return strings.Contains(err.Error(), warning) }
+	require.True(f.t, slices.ContainsFunc(s.Warnings, said), "%v: %v", err, s.Warnings)
 	for _, i := range s.Interfaces {
 		require.Regexp(f.t, `\(port `+i.Port+`\): (as before|no rule of the capture stands|stands: capture/)`, err.Error())
 	}
@@ -470,19 +505,22 @@ func TestFlowsUnderFire(t *testing.T) {
 func TestTheNICRefusesTheBaseRules(t *testing.T) {
 	ctx, n := newNetwork(t, 2)
 	h := n.Hypervisors[0]
-	const rules = 10 // four of PF0, three of each guest
+	const (
+		tried = 6  // before: how rules name ports, two of each guest for the TTL
+		rules = 12 // six of PF0, three of each guest
+	)
 	for nth := range rules {
-		d, err := h.LaunchDaemon(topology.DaemonConfig{NICArgs: failArgs(refusal{call: "create", nth: nth + 1})})
+		d, err := h.LaunchDaemon(topology.DaemonConfig{NICArgs: failArgs(refusal{call: "create", nth: tried + nth + 1})})
 		require.NoError(t, err)
 		r, err := d.Wait(ctx)
 		require.NoError(t, err)
 		require.Equal(t, 1, r.Code, r.Stderr)
 		require.Regexp(t, `cannot set the NIC's base rules: add rule "base/.*" to port \d: .*`+refusedErrno.Error()+
-			`.*the rule: group (0 priority 1|2 priority 0) .*pattern .* / end actions .* / end`, r.Stderr)
+			`.*the rule: group (0 priority [02]|2 priority 0) .*pattern .* / end actions .* / end`, r.Stderr)
 		require.Contains(t, r.Stderr, refusedWords)
 		require.NoFileExists(t, d.Socket)
 	}
-	d, err := h.StartDaemon(ctx, topology.DaemonConfig{NICArgs: failArgs(refusal{call: "create", nth: rules + 1})})
+	d, err := h.StartDaemon(ctx, topology.DaemonConfig{NICArgs: failArgs(refusal{call: "create", nth: tried + rules + 1})})
 	require.NoError(t, err, "there are no more")
 	require.NoError(t, d.Stop(ctx))
 	report.Printf(t, "start under fire: fault points tried: %d", rules)
