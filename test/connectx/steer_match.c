@@ -311,6 +311,22 @@ check_known(const uint8_t *mask)
 	return 0;
 }
 
+/* Software steering knows whole vports only, and in NIC TX no sources. */
+static int
+check_source(const struct cx_matcher *matcher)
+{
+	uint32_t port = fte_get(matcher->fte, offsetof(struct mlx5_ifc_fte_match_param_bits, misc_parameters.source_port), 16);
+	uint32_t sqn = fte_get(matcher->fte, offsetof(struct mlx5_ifc_fte_match_param_bits, misc_parameters.source_sqn), 24);
+
+	if (matcher->table->level == 0)
+		return 0;
+	if (port != 0 && port != UINT16_MAX)
+		return ENOTSUP;
+	if (matcher->table->domain->type == MLX5DV_DR_DOMAIN_TYPE_NIC_TX && (port != 0 || sqn != 0))
+		return EOPNOTSUPP;
+	return 0;
+}
+
 /* Takes a matcher's mask. The table is set. */
 int
 cx_match_mask(struct cx_matcher *matcher, uint8_t criteria, const struct mlx5dv_flow_match_parameters *mask)
@@ -329,13 +345,7 @@ cx_match_mask(struct cx_matcher *matcher, uint8_t criteria, const struct mlx5dv_
 	ret = check_known(matcher->fte);
 	for (i = 0; ret == 0 && i < ESW_L3_MAX; i++)
 		ret = check_layer(matcher, &layers[i]);
-	if (ret == 0 && matcher->table->level != 0) {
-		uint32_t port = fte_get(matcher->fte, offsetof(struct mlx5_ifc_fte_match_param_bits, misc_parameters.source_port), 16);
-
-		if (port != 0 && port != UINT16_MAX)
-			return ENOTSUP;
-	}
-	return ret;
+	return ret == 0 ? check_source(matcher) : ret;
 }
 
 static void

@@ -399,10 +399,11 @@ no_bit_is_ignored(void **state)
 static void
 masks_are_refused_as_rdma_core_does(void **state)
 {
-	struct match partial = { 0 }, lone = { 0 }, port = { 0 }, version = { 0 };
+	struct match partial = { 0 }, lone = { 0 }, port = { 0 }, version = { 0 }, sqn = { 0 };
 	struct cx_table *root = table(fdb, 0), *t = table(fdb, 1);
 
 	(void)state;
+	MATCH(&sqn, misc_parameters.source_sqn, 1, 0xffffff);
 	MATCH(&partial, outer_headers.ip_version, 4, 0xf);
 	assert_null(matcher(t, 0, &partial));
 	assert_int_equal(errno, EOPNOTSUPP);
@@ -413,6 +414,9 @@ masks_are_refused_as_rdma_core_does(void **state)
 	MATCH(&port, misc_parameters.source_port, 0, 0xff);
 	assert_null(matcher(t, 0, &port));
 	assert_int_equal(errno, ENOTSUP);
+	assert_null(matcher(table(tx, 1), 0, &sqn));
+	assert_int_equal(errno, EOPNOTSUPP);
+	assert_non_null(matcher(table(tx, 0), 0, &sqn));
 	MATCH(&version, outer_headers.ip_version, 6, 4);
 	assert_null(rule(t, 0, &version, drop(), NULL));
 	assert_non_null(matcher(root, 15, &port));

@@ -142,8 +142,8 @@ queues_send_through_nic_tx(void **state)
 	let_queue_send(0x100, VF(1));
 	let_queue_send(0x101, VF(2));
 	MATCH(&m, misc_parameters.source_sqn, 0x101, 0xffffff);
-	assert_non_null(rule(root, 1, &all, jump(t), NULL));
-	assert_non_null(rule(t, 1, &m, drop(), NULL));
+	assert_non_null(rule(root, 1, &m, jump(t), NULL));
+	assert_non_null(rule(t, 1, &all, drop(), NULL));
 	from_sq(VF(1), 0x100, &f);
 	came(FAKE_FAR, VF(1));
 	from_sq(VF(2), 0x101, &f);
