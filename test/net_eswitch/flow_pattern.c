@@ -233,7 +233,7 @@ read_eth(struct reader *r)
 	COPY(r, KEY(eth_src), &v, struct rte_flow_item_eth, hdr.src_addr);
 	COPY(r, KEY(eth_type), &v, struct rte_flow_item_eth, hdr.ether_type);
 	if (mask->has_vlan)
-		require_byte(r, KEY(tagged), spec->has_vlan);
+		require_byte(r, KEY(cvlan), spec->has_vlan);
 	if (mask->hdr.ether_type == UINT16_MAX)
 		r->l3_type = spec->hdr.ether_type;
 	return 0;
@@ -263,13 +263,13 @@ read_vlan(struct reader *r)
 	deepen(r, DEPTH_L2);
 	spec = (const void *)v.spec;
 	mask = (const void *)v.mask;
-	if (r->rule->pattern.mask.tagged && !r->rule->pattern.key.tagged)
+	if (r->rule->pattern.mask.cvlan && !r->rule->pattern.key.cvlan)
 		return REFUSE(r, EINVAL, "the L2 item before it says that there is none");
-	require_byte(r, KEY(tagged), 1);
+	require_byte(r, KEY(cvlan), 1);
 	COPY(r, KEY(vlan_tci), &v, struct rte_flow_item_vlan, hdr.vlan_tci);
-	COPY(r, KEY(vlan_type), &v, struct rte_flow_item_vlan, hdr.eth_proto);
+	COPY(r, KEY(eth_type), &v, struct rte_flow_item_vlan, hdr.eth_proto);
 	if (mask->has_more_vlan)
-		require_byte(r, KEY(tagged_twice), spec->has_more_vlan);
+		require_byte(r, KEY(svlan), spec->has_more_vlan);
 	r->l3_type = mask->hdr.eth_proto == UINT16_MAX ? spec->hdr.eth_proto : 0;
 	return 0;
 }

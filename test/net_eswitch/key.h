@@ -28,11 +28,14 @@ struct esw_l3 {
 	rte_be16_t dst_port;
 	rte_be16_t icmp_ident;
 	uint8_t icmp_code;
-	uint8_t unused;
+	uint8_t ihl;		/* IPv4's header length in words of 32 bits */
+	rte_be32_t flow_label;	/* IPv6's, the low 20 bits */
+	rte_be16_t icmp_seq;
+	uint16_t unused;
 };
 
 /* The registers that actions write and items match: they are of the packet, but not in it. */
-#define ESW_TAGS 4
+#define ESW_TAGS 5
 
 /* A mark has 24 bits; the last 16 values are the driver's own. */
 #define ESW_MARK_MASK 0xffffff
@@ -44,7 +47,7 @@ struct esw_metadata {
 	uint32_t tag[ESW_TAGS];
 };
 
-#define ESW_KEY_WORDS 20
+#define ESW_KEY_WORDS 23
 
 /* What rules look at in a packet. Made of 64-bit words, so that it can be masked and hashed by words. */
 struct esw_key {
@@ -52,20 +55,22 @@ struct esw_key {
 		struct {
 			struct rte_ether_addr eth_dst;
 			struct rte_ether_addr eth_src;
-			rte_be16_t eth_type;	/* as on the wire: the TPID of a tagged frame */
-			uint8_t tagged;
-			uint8_t tagged_twice;
-			rte_be16_t vlan_tci;
-			rte_be16_t vlan_type;
+			rte_be16_t eth_type;	/* behind the tags, of which there are up to two */
+			uint8_t cvlan;		/* 1: the first tag's TPID is 0x8100 */
+			uint8_t svlan;		/* 1: it is 0x88a8 */
+			rte_be16_t vlan_tci;	/* the first tag's */
+			rte_be16_t inner_eth_type;
 			uint8_t vni[3];
 			uint8_t vxlan;		/* 1: VXLAN follows the outer UDP header */
 			struct esw_l3 l3[ESW_L3_MAX];
-			/* Of the frame that VXLAN carries; what follows is in l3[ESW_INNER]. */
+			/* Of the frame that VXLAN carries, as is inner_eth_type; what follows is in l3[ESW_INNER]. */
 			struct rte_ether_addr inner_eth_dst;
 			struct rte_ether_addr inner_eth_src;
-			rte_be16_t inner_eth_type;
-			uint16_t unused;
+			uint8_t inner_cvlan;
+			uint8_t inner_svlan;
+			rte_be16_t inner_vlan_tci;
 			struct esw_metadata metadata;
+			uint32_t unused;
 		};
 		uint64_t word[ESW_KEY_WORDS];
 	};
