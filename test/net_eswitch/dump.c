@@ -81,11 +81,13 @@ static const char * const op_names[] = {
 	[ESW_OP_POP_VLAN] = "of_pop_vlan",
 	[ESW_OP_PUSH_VLAN] = "of_push_vlan",
 	[ESW_OP_MARK] = "mark",
+	[ESW_OP_FLAG] = "flag",
 	[ESW_OP_META] = "set_meta",
 	[ESW_OP_TAG] = "set_tag",
 	[ESW_OP_JUMP] = "jump",
 	[ESW_OP_PORT] = "port",
 	[ESW_OP_QUEUE] = "queue",
+	[ESW_OP_RSS] = "rss",
 	[ESW_OP_DROP] = "drop",
 };
 
@@ -228,12 +230,22 @@ print_encap(FILE *file, const struct esw_encap *encap)
 }
 
 static void
+print_queues(FILE *file, const struct esw_rss *rss)
+{
+	uint16_t i;
+
+	for (i = 0; i < rss->n; i++)
+		fprintf(file, "%c%u", i == 0 ? '=' : ',', rss->queue[i]);
+}
+
+static void
 print_step(FILE *file, const struct rte_flow *flow, const struct esw_program *program, const struct esw_step *step)
 {
 	fprintf(file, " %s", op_names[step->op]);
 	switch (step->op) {
 	case ESW_OP_DEC_TTL:
 	case ESW_OP_POP_VLAN:
+	case ESW_OP_FLAG:
 	case ESW_OP_DROP:
 		return;
 	case ESW_OP_COUNT:
@@ -279,6 +291,9 @@ print_step(FILE *file, const struct rte_flow *flow, const struct esw_program *pr
 	case ESW_OP_PORT:
 		fprintf(file, "=%s", step->port->label);
 		return;
+	case ESW_OP_RSS:
+		print_queues(file, &step->rss);
+		return;
 	case ESW_OP_QUEUE:
 		fprintf(file, "=%u", step->queue);
 		return;
@@ -301,7 +316,7 @@ esw_dump_rule(FILE *file, const struct rte_flow *flow)
 	const struct rte_flow_attr *attr = &flow->info.attr;
 
 	fprintf(file, "on %s from %s %s group %u priority %u", flow->owner->label, flow->info.source->label,
-		attr->transfer ? "transfer" : "ingress", attr->group, attr->priority);
+		attr->transfer ? "transfer" : attr->ingress ? "ingress" : "egress", attr->group, attr->priority);
 	print_pattern(file, flow);
 	fputs(" actions", file);
 	print_program(file, flow, flow->program);

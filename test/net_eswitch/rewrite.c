@@ -21,6 +21,7 @@ esw_packet_init(struct esw_packet *p, struct rte_mbuf *m)
 {
 	p->m = m;
 	p->marked = false;
+	p->flagged = false;
 	memset(&p->key.metadata, 0, sizeof(p->key.metadata));
 	p->stale = true;
 	esw_packet_refresh(p);

@@ -43,6 +43,7 @@ struct esw_packet {
 	struct esw_offsets off;
 	bool stale;		/* key and off are older than the packet's bytes */
 	bool marked;		/* the application is to see key.metadata.mark, whatever it is */
+	bool flagged;		/* it is to see that a rule has flagged the packet */
 };
 
 void esw_packet_init(struct esw_packet *p, struct rte_mbuf *m);

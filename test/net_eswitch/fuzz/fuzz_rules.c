@@ -51,6 +51,7 @@ static const struct type action_types[] = {
 	ACTION_TYPE(SET_META, set_meta), ACTION_TYPE(SET_TAG, set_tag), BARE_ACTION(INDIRECT), BARE_ACTION(DEC_TTL),
 	ACTION_TYPE(MARK, mark), ACTION_TYPE(JUMP, jump), ACTION_TYPE(PORT_ID, port_id),
 	ACTION_TYPE(REPRESENTED_PORT, ethdev), ACTION_TYPE(QUEUE, queue), BARE_ACTION(DROP), BARE_ACTION(FLAG),
+	ACTION_TYPE(RSS, rss),
 };
 
 static struct rte_flow_action_handle *shared[2];
