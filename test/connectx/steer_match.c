@@ -35,20 +35,24 @@ struct field {
 	{ FTE(headers.first_cfi), KEY(tci), .size = 2, .shift = 12, .order = NETWORK }, \
 	{ FTE(headers.first_vid), KEY(tci), .size = 2, .order = NETWORK }
 
+/* prefix: of what is in the key of a frame within another */
+#define LINK(headers, prefix) \
+	{ FTE(headers.ethertype), KEY(prefix##eth_type), .size = 2, .order = NETWORK }, \
+	{ FTE(headers.cvlan_tag), KEY(prefix##cvlan), .size = 1 }, \
+	{ FTE(headers.svlan_tag), KEY(prefix##svlan), .size = 1 }, \
+	TCI(headers, prefix##vlan_tci)
+
 #define LAYER(headers, n) \
-	{ FTE(headers.ethertype), KEY(card.type[n]), .size = 2, .order = NETWORK }, \
 	{ FTE(headers.ip_protocol), KEY(l3[n].proto), .size = 1 }, \
 	{ FTE(headers.ip_dscp), KEY(l3[n].tos), .size = 1, .shift = 2 }, \
 	{ FTE(headers.ip_ecn), KEY(l3[n].tos), .size = 1 }, \
-	{ FTE(headers.cvlan_tag), KEY(card.tags[n]), .size = 1 }, \
-	{ FTE(headers.svlan_tag), KEY(card.tags[n]), .size = 1, .shift = 1 }, \
 	{ FTE(headers.frag), KEY(l3[n].fragment), .size = 1 }, \
 	{ FTE(headers.tcp_flags), KEY(l3[n].tcp_flags), .size = 1 }, \
 	{ FTE(headers.tcp_sport), KEY(l3[n].src_port), .size = 2, .order = NETWORK }, \
 	{ FTE(headers.tcp_dport), KEY(l3[n].dst_port), .size = 2, .order = NETWORK }, \
 	{ FTE(headers.udp_sport), KEY(l3[n].src_port), .size = 2, .order = NETWORK }, \
 	{ FTE(headers.udp_dport), KEY(l3[n].dst_port), .size = 2, .order = NETWORK }, \
-	{ FTE(headers.ipv4_ihl), KEY(card.ihl[n]), .size = 1 }, \
+	{ FTE(headers.ipv4_ihl), KEY(l3[n].ihl), .size = 1 }, \
 	{ FTE(headers.ip_ttl_hoplimit), KEY(l3[n].ttl), .size = 1 }, \
 	{ FTE(headers.l3_ok) }, { FTE(headers.l4_ok) }, { FTE(headers.ipv4_checksum_ok) }, { FTE(headers.l4_checksum_ok) }
 
@@ -58,17 +62,17 @@ struct field {
 static const struct field fields[] = {
 	MAC(outer_headers, smac, eth_src),
 	MAC(outer_headers, dmac, eth_dst),
-	TCI(outer_headers, vlan_tci),
+	LINK(outer_headers, ),
 	LAYER(outer_headers, ESW_OUTER),
 	MAC(inner_headers, smac, inner_eth_src),
 	MAC(inner_headers, dmac, inner_eth_dst),
-	TCI(inner_headers, card.inner_tci),
+	LINK(inner_headers, inner_),
 	LAYER(inner_headers, ESW_INNER),
 	{ FTE(misc_parameters.source_sqn), KEY(card.sqn), .size = 4 },
 	{ FTE(misc_parameters.source_port), KEY(card.vport), .size = 2 },
 	{ FTE(misc_parameters.vxlan_vni), KEY(vni), .size = 3, .order = NETWORK },
-	{ FTE(misc_parameters.outer_ipv6_flow_label), KEY(card.flow_label[ESW_OUTER]), .size = 4 },
-	{ FTE(misc_parameters.inner_ipv6_flow_label), KEY(card.flow_label[ESW_INNER]), .size = 4 },
+	{ FTE(misc_parameters.outer_ipv6_flow_label), KEY(l3[ESW_OUTER].flow_label), .size = 4, .order = NETWORK },
+	{ FTE(misc_parameters.inner_ipv6_flow_label), KEY(l3[ESW_INNER].flow_label), .size = 4, .order = NETWORK },
 	{ FTE(misc_parameters_2.metadata_reg_c_0), KEY(reg_c[0]), .size = 4 },
 	{ FTE(misc_parameters_2.metadata_reg_c_1), KEY(reg_c[1]), .size = 4 },
 	{ FTE(misc_parameters_2.metadata_reg_c_2), KEY(reg_c[2]), .size = 4 },

@@ -258,6 +258,21 @@ store(uint8_t *at, uint32_t n, uint32_t value)
 		at[n - 1] = value;
 }
 
+/* How many VLAN tags the frame has, up to the two that a card looks behind. */
+static uint32_t
+count_tags(const struct cx_flight *flight)
+{
+	const uint8_t *type;
+	uint32_t tags;
+
+	for (tags = 0; tags < 2; tags++) {
+		type = data_at(flight, 2 * RTE_ETHER_ADDR_LEN + tags * RTE_VLAN_HLEN, 2);
+		if (type == NULL || !((type[0] == 0x81 && type[1] == 0x00) || (type[0] == 0x88 && type[1] == 0xa8)))
+			break;
+	}
+	return tags;
+}
+
 /* Where what the field is a part of begins; NULL if the packet has no such header. The key is up to date. */
 static uint8_t *
 find(const struct cx_flight *flight, const struct cx_field *f)
@@ -265,7 +280,7 @@ find(const struct cx_flight *flight, const struct cx_field *f)
 	const struct esw_packet *p = &flight->p;
 	const struct esw_l3 *l3 = &p->key.l3[ESW_OUTER];
 	uint32_t ip = p->off.l3[ESW_OUTER], l4 = p->off.l4[ESW_OUTER];
-	uint32_t tags = p->key.tagged + p->key.tagged_twice;
+	uint32_t tags = count_tags(flight);
 
 	switch (f->place) {
 	case LINK:

@@ -27,13 +27,25 @@ const maxHeader = 132
 // tunnels.
 const linkMost = 34
 
+type check func(*Reference, uint16, rteflow.Rule) (Verdict, string)
+
 // Check says whether the NIC takes a rule, and for a refusal why.
 func (n *Reference) Check(port uint16, r rteflow.Rule) (Verdict, string) {
-	for _, check := range []func(*Reference, uint16, rteflow.Rule) (Verdict, string){
-		(*Reference).checkDomain, (*Reference).checkPorts, (*Reference).checkLayers, (*Reference).checkFields, (*Reference).checkFate, (*Reference).checkHeaders,
-		(*Reference).checkRewrites, (*Reference).checkRegisters, (*Reference).checkVXLAN, (*Reference).checkTags, (*Reference).checkSample,
-	} {
-		if verdict, why := check(n, port, r); verdict != Accepted {
+	if verdict, why := n.Valid(port, r); verdict != Accepted {
+		return verdict, why
+	}
+	return n.first(port, r, (*Reference).checkDuplication, (*Reference).checkOrder)
+}
+
+// Valid says what rte_flow_validate answers: it does not ask the card.
+func (n *Reference) Valid(port uint16, r rteflow.Rule) (Verdict, string) {
+	return n.first(port, r, (*Reference).checkDomain, (*Reference).checkPorts, (*Reference).checkLayers, (*Reference).checkFields, (*Reference).checkFate,
+		(*Reference).checkHeaders, (*Reference).checkRewrites, (*Reference).checkRegisters, (*Reference).checkTags, (*Reference).checkSample)
+}
+
+func (n *Reference) first(port uint16, r rteflow.Rule, checks ...check) (Verdict, string) {
+	for _, c := range checks {
+		if verdict, why := c(n, port, r); verdict != Accepted {
 			return verdict, why
 		}
 	}
@@ -42,9 +54,7 @@ func (n *Reference) Check(port uint16, r rteflow.Rule) (Verdict, string) {
 
 func (n *Reference) checkDomain(port uint16, r rteflow.Rule) (Verdict, string) {
 	switch {
-	case r.Egress:
-		return Refused, "egress"
-	case r.Ingress == r.Transfer:
+	case flag01(r.Ingress)+flag01(r.Egress)+flag01(r.Transfer) != 1:
 		return Refused, "not one domain"
 	case r.Transfer && !n.port(port).Switch:
 		return Refused, "transfer outside of the switch"
@@ -55,17 +65,17 @@ func (n *Reference) checkDomain(port uint16, r rteflow.Rule) (Verdict, string) {
 // checkPorts looks at the ports that the rule names, within a sample too.
 func (n *Reference) checkPorts(_ uint16, r rteflow.Rule) (Verdict, string) {
 	var named []uint16
-	items := 0
+	represented, ids := 0, 0
 	for _, it := range r.Pattern {
 		switch it := it.(type) {
 		case rteflow.RepresentedPort:
-			named, items = append(named, it.Port), items+1
+			named, represented = append(named, it.Port), represented+1
 		case rteflow.PortID:
-			named, items = append(named, it.Port), items+1
+			named, ids = append(named, it.Port), ids+1
 		}
 	}
-	if items > 1 {
-		return Refused, "two source ports"
+	if represented > 1 || ids > 1 {
+		return Refused, "a source port twice"
 	}
 	for _, a := range flat(r.Actions) {
 		if to, ok := target(a); ok {
@@ -83,7 +93,7 @@ func (n *Reference) checkPorts(_ uint16, r rteflow.Rule) (Verdict, string) {
 	return Accepted, ""
 }
 
-// checkLayers wants the layers stacked from the lowest to the highest.
+// checkLayers wants the layers stacked from the lowest to the highest, of IP one.
 func (n *Reference) checkLayers(_ uint16, r rteflow.Rule) (Verdict, string) {
 	var below []kind
 	for _, it := range r.Pattern {
@@ -93,6 +103,9 @@ func (n *Reference) checkLayers(_ uint16, r rteflow.Rule) (Verdict, string) {
 		}
 		if len(below) == 0 && k != eth || len(below) > 0 && !follows(below[len(below)-1], k) {
 			return Refused, "layers out of order"
+		}
+		if k == vxlan && slices.Contains(below, vxlan) {
+			return Refused, "VXLAN within VXLAN"
 		}
 		below = append(below, k)
 	}
@@ -108,7 +121,7 @@ func follows(below, k kind) bool {
 	case vlan:
 		return below == eth
 	case ipv4, ipv6:
-		return below == eth || below == vlan || isIP(below)
+		return below == eth || below == vlan || below == vxlan
 	case icmp:
 		return below == ipv4
 	case icmp6:
@@ -118,53 +131,118 @@ func follows(below, k kind) bool {
 	}
 }
 
-// checkFields refuses values that contradict the layer above, and masks that net_mlx5 has no room for.
+// checkFields refuses values that contradict the layers, and masks that net_mlx5 has no room for.
 func (n *Reference) checkFields(_ uint16, r rteflow.Rule) (Verdict, string) {
+	within := false
 	for i, it := range r.Pattern {
-		var proto *rteflow.Match[uint8]
-		switch it := it.(type) {
-		case rteflow.IPv4:
-			proto = it.Proto
-		case rteflow.IPv6:
-			proto = it.Proto
+		k, _ := layer(it)
+		within = within || k == vxlan
+		var next *kind
+		if i+1 < len(r.Pattern) {
+			if above, ok := layer(r.Pattern[i+1]); ok {
+				next = &above
+			}
 		}
-		if proto == nil {
-			continue
+		if why := checkType(it, next); why != "" {
+			return Refused, why
 		}
-		if proto.Mask != nil && *proto.Mask != 0xff && *proto.Mask != 0 {
-			return Refused, "a partial mask of the protocol"
+		if m := protoMatch(it); m != nil {
+			if why := checkProto(k, m, next, within); why != "" {
+				return Refused, why
+			}
 		}
-		if i+1 == len(r.Pattern) || proto.Mask != nil && *proto.Mask == 0 {
-			continue
-		}
-		above, _ := layer(r.Pattern[i+1])
-		want := map[kind]uint8{ipv4: protoIPIP, ipv6: protoIP6IP, tcp: protoTCP, udp: protoUDP, icmp: protoICMP, icmp6: protoICMP6}
-		if proto.Spec != want[above] {
-			return Refused, "the protocol is not the next layer's"
+		if ip, ok := it.(rteflow.IPv4); ok && ip.FragmentOffset != nil {
+			if m := ip.FragmentOffset; m.Mask == nil && m.Spec != 0 || m.Mask != nil && m.Spec&*m.Mask != 0 {
+				return Refused, "a fragment's offset"
+			}
 		}
 	}
 	return Accepted, ""
 }
 
+// checkType: what an L2 item says of the EtherType, under its mask, has to be that of the IP item behind it.
+func checkType(it rteflow.Item, next *kind) string {
+	var m *rteflow.Match[uint16]
+	switch it := it.(type) {
+	case rteflow.Eth:
+		m = it.Type
+	case rteflow.VLAN:
+		m = it.InnerType
+	}
+	if m == nil || next == nil {
+		return ""
+	}
+	says := m.Spec
+	if m.Mask != nil {
+		says &= *m.Mask
+	}
+	if says != 0 && (*next == ipv4 && says != typeIPv4 || *next == ipv6 && says != typeIPv6) {
+		return "the EtherType is not the next layer's"
+	}
+	return ""
+}
+
+func protoMatch(it rteflow.Item) *rteflow.Match[uint8] {
+	switch it := it.(type) {
+	case rteflow.IPv4:
+		return it.Proto
+	case rteflow.IPv6:
+		return it.Proto
+	}
+	return nil
+}
+
+// checkProto knows that net_mlx5 takes an outermost header for a tunnel's that says that IP follows, what it thinks of these,
+// and that it does not look into extension headers.
+func checkProto(k kind, m *rteflow.Match[uint8], next *kind, within bool) string {
+	mask := uint8(0xff)
+	if m.Mask != nil {
+		mask = *m.Mask
+	}
+	says := m.Spec & mask
+	switch {
+	case mask == 0:
+		return ""
+	case k == ipv4 && mask != 0xff:
+		return "a partial mask of the protocol"
+	case !within && says == protoIPIP:
+		return "a tunnel"
+	case !within && k == ipv4 && says == protoIP6IP:
+		return "a tunnel in IPv4"
+	case !within && says == protoIP6IP && next != nil:
+		return "something within a tunnel"
+	case k == ipv6 && mask == 0xff && slices.Contains([]uint8{protoHopOpts, protoRouting, protoFragment, protoESP, protoAH, protoDstOpts}, says):
+		return "an extension header"
+	case next == nil:
+		return ""
+	}
+	if want, ok := map[kind]uint8{tcp: protoTCP, udp: protoUDP, icmp: protoICMP, icmp6: protoICMP6}[*next]; ok && says != want {
+		return "the protocol is not the next layer's"
+	}
+	return ""
+}
+
 // checkFate wants one fate, of the rule's domain.
 func (n *Reference) checkFate(port uint16, r rteflow.Rule) (Verdict, string) {
-	fates, counts, ages := 0, 0, 0
+	fates, drops, counts, ages := 0, 0, 0, 0
 	for _, a := range r.Actions {
 		switch a := a.(type) {
 		case rteflow.Jump:
 			fates++
-			if a.Group <= r.Group {
-				return Refused, "a jump that does not lead upwards"
+			if !r.Transfer && a.Group == 0 {
+				return Refused, "a jump to group 0"
 			}
 		case rteflow.Queue:
 			fates++
-			if r.Transfer {
-				return Refused, "a queue in the transfer domain"
+			if !r.Ingress {
+				return Refused, "a queue of what does not come in"
 			}
 			if a.Index >= n.port(port).Queues {
 				return Refused, "no such queue"
 			}
-		case rteflow.Drop, rteflow.ToRepresentedPort, rteflow.ToPortID:
+		case rteflow.Drop:
+			drops++
+		case rteflow.ToRepresentedPort, rteflow.ToPortID:
 			fates++
 		case rteflow.Count:
 			counts++
@@ -172,6 +250,9 @@ func (n *Reference) checkFate(port uint16, r rteflow.Rule) (Verdict, string) {
 			shared := n.Shared[a.ID]
 			if shared.Port != port {
 				return Refused, "an indirect action of another port"
+			}
+			if !shared.Counts && !r.Transfer && r.Group == 0 {
+				return Refused, "a shared age in a root table"
 			}
 			counts, ages = counts+flag01(shared.Counts), ages+flag01(!shared.Counts)
 		case rteflow.Age:
@@ -182,8 +263,10 @@ func (n *Reference) checkFate(port uint16, r rteflow.Rule) (Verdict, string) {
 		}
 	}
 	switch {
-	case fates != 1:
-		return Refused, "not one fate"
+	case fates > 1 || fates == 1 && drops > 0:
+		return Refused, "two fates"
+	case fates+drops == 0 && !r.Egress:
+		return Refused, "no fate"
 	case counts > 1 || ages > 1:
 		return Refused, "the same twice"
 	}
@@ -191,39 +274,78 @@ func (n *Reference) checkFate(port uint16, r rteflow.Rule) (Verdict, string) {
 }
 
 // checkHeaders looks at raw_decap and raw_encap, within a sample too.
-func (n *Reference) checkHeaders(_ uint16, r rteflow.Rule) (Verdict, string) {
+func (n *Reference) checkHeaders(port uint16, r rteflow.Rule) (Verdict, string) {
+	representor := n.port(port).Switch && !n.port(port).Uplink
 	for _, a := range flat(r.Actions) {
-		e, isEncap := a.(rteflow.RawEncap)
-		_, isDecap := a.(rteflow.RawDecap)
-		if (isEncap || isDecap) && !r.Transfer {
-			return Refused, "a header outside of the transfer domain"
-		}
-		if isEncap && (len(e.Data) == 0 || len(e.Data) > maxHeader) {
+		if e, ok := a.(rteflow.RawEncap); ok && (len(e.Data) == 0 || len(e.Data) > maxHeader) {
 			return Refused, "the header's size"
 		}
 	}
-	if why := checkTunnel(r.Actions); why != "" {
-		return Refused, why
-	}
-	for _, a := range r.Actions {
-		if s, ok := a.(rteflow.Sample); ok {
-			if why := checkTunnel(s.Actions); why != "" {
-				return Refused, why
-			}
+	for _, actions := range append([][]rteflow.Action{r.Actions}, samples(r.Actions)...) {
+		if why := checkTunnel(actions); why != "" {
+			return Refused, why
+		}
+		t := tunnelOf(actions)
+		switch {
+		case t.encap && r.Ingress:
+			return Refused, "an encapsulation of what comes in"
+		case t.decap && (r.Egress || r.Ingress && representor):
+			return Refused, "a decapsulation of what does not come from the wire"
 		}
 	}
 	return Accepted, ""
 }
 
-// checkTunnel wants a raw_decap and a raw_encap, of which exactly one is about a tunnel, or only the raw_encap of one.
+// samples are the actions of the samples.
+func samples(actions []rteflow.Action) (all [][]rteflow.Action) {
+	for _, a := range actions {
+		if s, ok := a.(rteflow.Sample); ok {
+			all = append(all, s.Actions)
+		}
+	}
+	return all
+}
+
+// tunnel is what a list's raw_decap and raw_encap amount to. A new link layer belongs to a decapsulation, and the old one
+// to an encapsulation.
+type tunnel struct{ encap, decap bool }
+
+func tunnelOf(actions []rteflow.Action) (t tunnel) {
+	for _, a := range actions {
+		switch a := a.(type) {
+		case rteflow.RawEncap:
+			t.encap = t.encap || len(a.Data) > linkMost
+		case rteflow.RawDecap:
+			t.decap = t.decap || len(a.Data) > linkMost
+		}
+	}
+	return t
+}
+
+// checkTunnel wants a raw_decap and a raw_encap, of which exactly one is about a tunnel, or only the raw_encap of one; and
+// what changes the packet neither before a decapsulation nor behind an encapsulation.
 func checkTunnel(actions []rteflow.Action) string {
 	var encaps, decaps, encap, decap int
+	modified := false
 	for _, a := range actions {
 		switch a := a.(type) {
 		case rteflow.RawEncap:
 			encaps, encap = encaps+1, len(a.Data)
 		case rteflow.RawDecap:
 			decaps, decap = decaps+1, len(a.Data)
+			if modified && decap > linkMost {
+				return "a decapsulation of what was changed"
+			}
+		case rteflow.SetMark, rteflow.SetTag, rteflow.SetMeta:
+			modified = true
+		default:
+			if !modifies(a) {
+				continue
+			}
+			modified = true
+			if encap > linkMost {
+				return "a change of what was encapsulated"
+			}
 		}
 	}
 	switch {
@@ -237,55 +359,100 @@ func checkTunnel(actions []rteflow.Action) string {
 	return ""
 }
 
-// checkRewrites wants the layer in the pattern that an action rewrites.
-func (n *Reference) checkRewrites(_ uint16, r rteflow.Rule) (Verdict, string) {
-	ips := 0
-	for _, it := range r.Pattern {
-		if k, ok := layer(it); ok && isIP(k) {
-			ips++
+// named are the headers that a pattern names, as net_mlx5 counts them.
+type named struct {
+	vlan, l4 bool
+	ip       kind // eth: none
+}
+
+// headersOf are the outer and the inner headers: inner are those behind VXLAN, and an outermost IP header that says that
+// IPv6 follows.
+func headersOf(pattern []rteflow.Item) (all [2]named, icmpv6 bool) {
+	all[0].ip, all[1].ip = eth, eth
+	side := 0
+	for _, it := range pattern {
+		k, ok := layer(it)
+		if !ok {
+			continue
+		}
+		if m := protoMatch(it); side == 0 && m != nil && m.Spec == protoIP6IP && (m.Mask == nil || *m.Mask&protoIP6IP == protoIP6IP && m.Spec&*m.Mask == protoIP6IP) {
+			side = 1
+		}
+		switch k {
+		case vxlan:
+			side = 1
+		case vlan:
+			all[side].vlan = true
+		case ipv4, ipv6:
+			all[side].ip = k
+		case tcp, udp:
+			all[side].l4 = true
+		case icmp6:
+			icmpv6 = true
 		}
 	}
+	return all, icmpv6
+}
+
+// checkRewrites wants the header in the pattern that an action rewrites, and no rewriting of what is dropped.
+func (n *Reference) checkRewrites(_ uint16, r rteflow.Rule) (Verdict, string) {
+	all, icmpv6 := headersOf(r.Pattern)
+	h := all[0]
 	for _, a := range r.Actions {
 		if d, ok := a.(rteflow.RawDecap); ok && len(d.Data) > linkMost {
-			ips--
-		}
-		if _, ok := a.(rteflow.DecTTL); ok && ips <= 0 {
-			return Refused, "dec_ttl without an IP item"
+			h = all[1]
 		}
 		if _, ok := a.(rteflow.Drop); ok && slices.ContainsFunc(r.Actions, rewrites) {
 			return Refused, "a drop of what was rewritten"
 		}
-		if !addressed(r.Pattern, a) {
-			return Refused, "an address of a header that the pattern does not have"
+		if !addressed(h, a, icmpv6) {
+			return Refused, "a field of a header that the pattern does not have"
 		}
 	}
 	return Accepted, ""
 }
 
-// addressed says whether the pattern has an item of the header whose address the action rewrites, if it is such an action.
-func addressed(pattern []rteflow.Item, a rteflow.Action) bool {
+// addressed says whether the pattern has an item of the header that the action rewrites, if it is such an action.
+func addressed(h named, a rteflow.Action, icmpv6 bool) bool {
 	switch a.(type) {
 	case rteflow.SetIPv4Src, rteflow.SetIPv4Dst:
-		return slices.ContainsFunc(pattern, func(it rteflow.Item) bool { _, ok := it.(rteflow.IPv4); return ok })
+		return h.ip == ipv4
 	case rteflow.SetIPv6Src, rteflow.SetIPv6Dst:
-		return slices.ContainsFunc(pattern, func(it rteflow.Item) bool { _, ok := it.(rteflow.IPv6); return ok })
+		return h.ip == ipv6 && !icmpv6
+	case rteflow.SetTPSrc, rteflow.SetTPDst:
+		return h.l4
+	case rteflow.DecTTL:
+		return h.ip != eth
 	default:
 		return true
 	}
 }
 
-func rewrites(a rteflow.Action) bool {
+// modifies tells whether the action changes a field of the packet.
+func modifies(a rteflow.Action) bool {
 	switch a.(type) {
-	case rteflow.SetMACSrc, rteflow.SetMACDst, rteflow.DecTTL, rteflow.RawEncap, rteflow.RawDecap, rteflow.SetIPv4Src,
-		rteflow.SetIPv4Dst, rteflow.SetIPv6Src, rteflow.SetIPv6Dst, rteflow.SetTPSrc, rteflow.SetTPDst, rteflow.PopVLAN, rteflow.PushVLAN, rteflow.SetMark, rteflow.SetTag, rteflow.SetMeta:
+	case rteflow.SetMACSrc, rteflow.SetMACDst, rteflow.DecTTL, rteflow.SetIPv4Src, rteflow.SetIPv4Dst, rteflow.SetIPv6Src,
+		rteflow.SetIPv6Dst, rteflow.SetTPSrc, rteflow.SetTPDst:
 		return true
 	default:
 		return false
 	}
 }
 
+func rewrites(a rteflow.Action) bool {
+	switch a.(type) {
+	case rteflow.RawEncap, rteflow.RawDecap, rteflow.PopVLAN, rteflow.PushVLAN, rteflow.SetMark, rteflow.SetTag, rteflow.SetMeta:
+		return true
+	default:
+		return modifies(a)
+	}
+}
+
 // maxMark is the largest mark that net_mlx5 leaves to applications.
 const maxMark = 0xffffef
+
+// maxIndex is how many tags a card has for applications.
+const maxIndex = 5
 
 // checkRegisters looks at marks, metadata and tags: what is written, and that what is matched is there, and named once.
 func (n *Reference) checkRegisters(_ uint16, r rteflow.Rule) (Verdict, string) {
@@ -300,6 +467,9 @@ func (n *Reference) checkRegisters(_ uint16, r rteflow.Rule) (Verdict, string) {
 		case rteflow.Meta:
 			name, m = "meta", it.Data
 		case rteflow.Tag:
+			if it.Index >= maxIndex {
+				return Refused, "no such tag"
+			}
 			name, m = fmt.Sprint("tag", it.Index), it.Data
 		default:
 			continue
@@ -330,7 +500,7 @@ func (n *Reference) checkRegisters(_ uint16, r rteflow.Rule) (Verdict, string) {
 				return Refused, "metadata"
 			}
 		case rteflow.SetTag:
-			if a.Mask == 0 {
+			if a.Mask == 0 || a.Index >= maxIndex {
 				return Refused, "a tag"
 			}
 		}
@@ -338,37 +508,25 @@ func (n *Reference) checkRegisters(_ uint16, r rteflow.Rule) (Verdict, string) {
 	return Accepted, ""
 }
 
-// checkVXLAN wants VXLAN's port of the UDP header below, if any, and a VNI that is not 0.
-func (n *Reference) checkVXLAN(_ uint16, r rteflow.Rule) (Verdict, string) {
-	for i, it := range r.Pattern {
-		v, ok := it.(rteflow.VXLAN)
-		if !ok {
-			continue
-		}
-		if below, ok := r.Pattern[i-1].(rteflow.UDP); ok && below.DstPort != nil && below.DstPort.Spec != portVXLAN &&
-			(below.DstPort.Mask == nil || *below.DstPort.Mask == 0xffff) {
-			return Refused, "another port than VXLAN's"
-		}
-		if m := v.VNI; m != nil && (m.Mask == nil && m.Spec == 0 || m.Mask != nil && *m.Mask != 0 && m.Spec&*m.Mask == 0) {
-			return Refused, "a VNI of 0"
-		}
-	}
-	return Accepted, ""
-}
-
 // checkTags looks at the actions on VLAN tags.
 func (n *Reference) checkTags(port uint16, r rteflow.Rule) (Verdict, string) {
-	changes, tagged := 0, false
+	changes := 0
+	all, _ := headersOf(r.Pattern)
+	tagged := all[0].vlan
 	var tci *rteflow.Match[uint16]
 	for _, it := range r.Pattern {
-		if v, ok := it.(rteflow.VLAN); ok {
-			tagged, tci = true, v.TCI
+		if v, ok := it.(rteflow.VLAN); ok && tci == nil {
+			tci = v.TCI
 		}
 	}
 	for _, a := range r.Actions {
 		switch a := a.(type) {
+		case rteflow.RawDecap:
+			if len(a.Data) > linkMost {
+				tagged = all[1].vlan
+			}
 		case rteflow.PopVLAN:
-			if changes > 0 || !tagged || r.Ingress && n.port(port).Switch && !n.port(port).Uplink {
+			if changes > 0 || !tagged || r.Egress || r.Ingress && n.port(port).Switch && !n.port(port).Uplink {
 				return Refused, "a tag that cannot be removed"
 			}
 			changes++
@@ -414,13 +572,13 @@ func (n *Reference) checkMirror(r rteflow.Rule, at int, s rteflow.Sample) (Verdi
 	if s.Ratio == 0 {
 		return Refused, "no ratio"
 	}
-	if r.Ingress {
-		return checkNICSample(s)
+	if !r.Transfer {
+		return checkNICSample(r, s)
 	}
 	if s.Ratio > 1 && len(s.Actions) > 0 {
 		return Refused, "actions in a sample of some packets"
 	}
-	if s.Ratio > 1 {
+	if len(s.Actions) == 0 {
 		return Accepted, ""
 	}
 	encap, uplink, targets := false, false, 0
@@ -441,19 +599,41 @@ func (n *Reference) checkMirror(r rteflow.Rule, at int, s rteflow.Sample) (Verdi
 		return Refused, "a sample without one target"
 	case encap && !uplink:
 		return Refused, "an encapsulated sample that does not leave by the uplink"
-	case !encap && jumps:
-		return Refused, "a jump with a sample that is not encapsulated"
-	case !encap && uplink:
-		return Either, "a sample to the uplink that is not encapsulated"
-	case slices.ContainsFunc(r.Actions[:at], rewrites):
-		return Either, "a sample behind a rewriting action"
+	case !encap && uplink && jumps:
+		return Refused, "a jump with a sample for the uplink that is not encapsulated"
+	case tunnelOf(r.Actions).encap && n.toGuest(r.Actions):
+		return Refused, "an encapsulated packet for a guest, and a sample"
+	case slices.ContainsFunc(r.Actions[at:], n.agesInCard(r.Actions)):
+		return Refused, "an age that the card keeps behind a sample"
 	}
 	return Accepted, ""
 }
 
+// toGuest says whether the fate is a port that is not the uplink.
+func (n *Reference) toGuest(actions []rteflow.Action) bool {
+	return slices.ContainsFunc(actions, func(a rteflow.Action) bool { to, ok := target(a); return ok && !n.port(to).Uplink })
+}
+
+// agesInCard tells of an action of the list whether the card keeps it as an age. It need not when the rule also counts.
+func (n *Reference) agesInCard(actions []rteflow.Action) func(rteflow.Action) bool {
+	counts := slices.ContainsFunc(actions, func(a rteflow.Action) bool {
+		i, shared := a.(rteflow.Indirect)
+		_, own := a.(rteflow.Count)
+		return own || shared && n.Shared[i.ID].Counts
+	})
+	return func(a rteflow.Action) bool {
+		i, shared := a.(rteflow.Indirect)
+		_, own := a.(rteflow.Age)
+		return own && !counts || shared && !n.Shared[i.ID].Counts
+	}
+}
+
 // checkNICSample wants a queue, beside which a sample outside of the E-Switch may count.
-func checkNICSample(s rteflow.Sample) (Verdict, string) {
+func checkNICSample(r rteflow.Rule, s rteflow.Sample) (Verdict, string) {
 	queues := 0
+	if r.Egress {
+		return Refused, "a sample of what goes out"
+	}
 	for _, a := range s.Actions {
 		switch a.(type) {
 		case rteflow.Queue:

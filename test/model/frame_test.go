@@ -169,7 +169,7 @@ func (g *gen) ip6(it IPv6, proto uint8, inner []byte) []byte {
 		proto = pick[uint8](g, protoDstOpts, protoHopOpts, protoRouting, protoFragment, protoFragment)
 	}
 	h := make([]byte, 40)
-	h[0] = 0x60
+	h[0], h[3] = 0x60, byte(g.IntN(2))
 	put16(h, 4, g.length(len(inner)))
 	h[6], h[7] = proto, value8(it.HopLimit, g.ttl)
 	copy(h[8:], valueAddr(it.Src, g.v6))
@@ -181,7 +181,12 @@ func (g *gen) ip6(it IPv6, proto uint8, inner []byte) []byte {
 func (g *gen) inIP(items []Item, want *Match[uint8]) ([]byte, uint8) {
 	if len(items) == 0 {
 		proto := pick[uint8](g, protoTCP, protoUDP, protoICMP, protoICMP6, 132)
-		if want != nil && (want.Mask == nil || *want.Mask == 0xff) {
+		switch {
+		case want == nil && g.chance(20):
+			proto = pick[uint8](g, protoIPIP, protoIP6IP)
+		case want != nil && want.Mask != nil && *want.Mask == 0xfb:
+			proto = pick(g, want.Spec, want.Spec|protoIPIP)
+		case want != nil:
 			proto = want.Spec
 		}
 		switch proto {

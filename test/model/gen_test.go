@@ -103,9 +103,9 @@ func (g *gen) maskV6() netip.Addr {
 
 func always[T any](v T) func() T { return func() T { return v } }
 
-// pattern is layers from Ethernet up; ips says how many of them are IP's, v4 whether the last of these is IPv4.
+// pattern is layers from Ethernet up; ips says how many of them are IP's, a tunnel's not counted.
 func (g *gen) pattern() (items []Item, ips int) {
-	layers := g.IntN(11) // 0: Ethernet; to 3: IP; to 6: IP and layer 4; to 9: tunnels; 10: VXLAN
+	layers := g.IntN(11) // 0: Ethernet; to 3: IP; to 6: IP and layer 4; to 9: the outer header of a tunnel; 10: VXLAN
 	if layers == 10 {
 		return g.overlay()
 	}
@@ -114,31 +114,24 @@ func (g *gen) pattern() (items []Item, ips int) {
 		e.Type = match(g, 40, func() uint16 { return pick[uint16](g, typeIPv4, typeIPv6, 0x0806) }, always[uint16](0xffff))
 		return []Item{e}, 0
 	}
-	tunnel, four := layers > 6, g.chance(50)
-	outerFour := four
-	if tunnel {
-		outerFour = g.chance(20)
+	if layers > 6 {
+		return g.tunnel(), 0
 	}
+	four := g.chance(50)
 	if g.chance(30) {
 		e.Type = Is(uint16(typeIPv6))
-		if outerFour {
+		if four {
 			e.Type = Is(uint16(typeIPv4))
 		}
+	} else if g.chance(20) {
+		e.HasVLAN = Masked(uint8(g.IntN(2)), uint8(1))
 	}
 	items = []Item{e}
 	if g.chance(10) {
 		items = g.tagged(e)
 	}
-	if tunnel {
-		items = append(items, g.ipItem(outerFour, pick[uint8](g, protoIPIP, protoIP6IP)))
-		four = true
-		if p := protoOf(items[len(items)-1]); p != nil {
-			four = p.Spec == protoIPIP
-		}
-	}
-	l4 := layers > 3 && layers <= 6 || tunnel && g.chance(60)
-	if !l4 {
-		return append(items, g.ipItem(four, pick[uint8](g, protoTCP, protoUDP, protoICMP))), 1 + flag01(tunnel)
+	if layers <= 3 {
+		return append(items, g.ipItem(four, pick[uint8](g, protoTCP, protoUDP, protoICMP))), 1
 	}
 	protos := []uint8{protoTCP, protoTCP, protoUDP, protoICMP6}
 	if four {
@@ -146,7 +139,14 @@ func (g *gen) pattern() (items []Item, ips int) {
 	}
 	proto := pick(g, protos...)
 	items = append(items, g.ipItem(four, proto))
-	return append(items, g.l4Item(proto)), 1 + flag01(tunnel)
+	return append(items, g.l4Item(proto)), 1
+}
+
+// tunnel is the outer header of one: with a protocol that cannot be asked for in full, that of IPv6, or none.
+func (g *gen) tunnel() []Item {
+	ip, _ := g.ipItem(false, protoIP6IP).(IPv6)
+	ip.Proto = pick(g, Masked[uint8](0, 0xfb), Is[uint8](protoIP6IP), Masked[uint8](protoIP6IP, 0xfb), nil)
+	return []Item{Eth{Src: match(g, 20, g.mac, g.maskMAC)}, ip}
 }
 
 // overlay is VXLAN, perhaps with what is in it.
@@ -205,13 +205,17 @@ func (g *gen) ipItem(four bool, proto uint8) Item {
 			TTL: match(g, 5, always[uint8](64), always[uint8](0xff)), TOS: match(g, 5, always[uint8](0), always[uint8](0xff)),
 		}
 		if g.chance(15) {
-			ip.FragmentOffset = Masked[uint16](0, 0x3fff)
+			ip.FragmentOffset = Masked(0, pick[uint16](g, 0x3fff, 0x3fff, 0x1fff, 0xffff, 0x2000))
 		}
 		return ip
 	}
+	if p != nil && g.chance(10) {
+		p = Masked(proto, proto|uint8(g.Uint32()))
+	}
 	return IPv6{
 		Src: match(g, 40, g.v6, g.maskV6), Dst: match(g, 40, g.v6, g.maskV6), Proto: p,
-		HopLimit: match(g, 5, always[uint8](64), always[uint8](0xff)),
+		FlowLabel: match(g, 5, func() uint32 { return uint32(g.IntN(2)) }, always[uint32](0xfffff)),
+		HopLimit:  match(g, 5, always[uint8](64), always[uint8](0xff)),
 	}
 }
 
@@ -270,6 +274,9 @@ func (g *gen) goodRule() (uint16, Rule) {
 			source = g.switchPort()
 		}
 		items = slices.Insert(items, 0, pick[Item](g, RepresentedPort{source.ID}, PortID{source.ID}))
+	}
+	if transfer && g.chance(4) {
+		items = append(items, pick[Item](g, RepresentedPort{source.ID}, PortID{source.ID}))
 	}
 	r.Pattern = items
 	if g.chance(40) {
@@ -369,19 +376,32 @@ func (g *gen) transferActions(r Rule, source Port, ips int) []Action {
 			actions = append(actions, RawEncap{g.header(true, g.IntN(20))})
 		}
 		return append(actions, g.to(g.uplink()))
-	case source.Uplink && ips == 2:
-		to := g.switchPort()
-		for to.Uplink {
-			to = g.switchPort()
-		}
-		actions = append(actions, RawDecap{make([]byte, 54)}, RawEncap{g.link(pick[uint16](g, typeIPv4, typeIPv6))})
-		if g.chance(30) {
-			actions = append(actions, DecTTL{})
-		}
-		return append(actions, g.to(to))
+	case source.Uplink && isTunnel(r.Pattern):
+		return g.decapsulate(r)
 	default:
 		return append(actions, g.to(g.switchPort()))
 	}
+}
+
+// isTunnel says whether the pattern may be a tunnel's: it ends with IPv6.
+func isTunnel(items []Item) bool {
+	_, ok := items[len(items)-1].(IPv6)
+	return ok
+}
+
+// decapsulate is the first stage of what comes from a tunnel, or all of it.
+func (g *gen) decapsulate(r Rule) []Action {
+	actions := []Action{RawDecap{make([]byte, 54)}, RawEncap{g.link(pick[uint16](g, typeIPv4, typeIPv6))}}
+	if g.chance(50) {
+		actions = append(actions, SetTag{Data: g.register(), Mask: 3, Index: uint8(g.IntN(2))})
+	}
+	if g.chance(20) {
+		actions = append(actions, pick[Action](g, SetMACSrc{g.mac()}, DecTTL{}))
+	}
+	if g.chance(20) {
+		return append(actions, g.to(g.switchPort()))
+	}
+	return append(actions, Jump{r.Group + uint32(g.IntN(2)) + 1})
 }
 
 func (g *gen) to(p Port) Action {
@@ -491,6 +511,27 @@ func (g *gen) spoil(r *Rule) {
 		func() { r.Pattern = append([]Item{Mark{Is[uint32](1)}}, r.Pattern...) },
 		func() { r.Pattern = append([]Item{Tag{Is[uint32](1), 3}, Tag{Is[uint32](2), 3}}, r.Pattern...) },
 		func() { r.Pattern = []Item{Eth{}, IPv4{}, UDP{DstPort: Is[uint16](8472)}, VXLAN{}} },
+		func() {
+			r.Pattern = []Item{Eth{}, IPv6{Proto: Is[uint8](pick[uint8](g, 0, 4, 43, 44, 50, 51, 59, 60))}}
+		},
+		func() { r.Pattern = []Item{Eth{}, IPv6{Proto: Masked(uint8(g.Uint32()), uint8(g.Uint32()))}} },
+		func() {
+			r.Pattern = []Item{Eth{}, IPv6{Proto: Is[uint8](41)}, pick[Item](g, IPv6{}, IPv4{}, TCP{}, ICMP6{}, VLAN{})}
+		},
+		func() { r.Pattern = []Item{Eth{}, IPv6{}, pick[Item](g, IPv6{}, IPv4{})} },
+		func() { r.Pattern = []Item{Eth{}, IPv4{Proto: Is(pick[uint8](g, 4, 41))}} },
+		func() {
+			r.Actions = []Action{RawDecap{make([]byte, 54)}, RawEncap{g.link(typeIPv4)}, r.Actions[len(r.Actions)-1]}
+		},
+		func() { r.Actions = append([]Action{g.to(g.switchPort())}, SetMACSrc{g.mac()}, g.sample(true)) },
+		func() { r.Actions = []Action{PushVLAN{typeVLAN}, SetMACSrc{g.mac()}, Jump{r.Group + 1}} },
+		func() {
+			r.Actions = []Action{g.sample(true), pick[Action](g, Age{Timeout: 1000}, Drop{}, SetMACDst{g.mac()}), Jump{r.Group + 1}}
+		},
+		func() {
+			r.Actions = []Action{g.to(g.uplink()), g.sample(false), pick[Action](g, Count{}, Age{Timeout: 1000}, SetMACDst{g.mac()})}
+		},
+		func() { r.Pattern = append(r.Pattern, PortID{g.ports[0].ID}, PortID{g.ports[0].ID}) },
 		func() { r.Pattern = []Item{Eth{}, IPv4{}, UDP{}, VXLAN{Is[uint32](0)}} },
 		func() { r.Pattern = []Item{Eth{}, IPv4{}, TCP{}, VXLAN{}} },
 		func() { r.Actions = slices.Insert(r.Actions, 0, Action(SetMark{maxMark + 1})) },

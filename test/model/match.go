@@ -35,29 +35,112 @@ func layer(it rteflow.Item) (kind, bool) {
 }
 
 // matches tells whether the packet begins with the pattern's layers, each with the values asked for, and whether what
-// other rules wrote to its registers is as asked for. VLAN tags that the pattern does not name do not matter.
+// other rules wrote to its registers is as asked for.
 func matches(pattern []rteflow.Item, p *packet, headers []header) bool {
-	for _, it := range pattern {
+	for i, it := range pattern {
 		k, ok := layer(it)
-		if !ok {
+		switch {
+		case !ok:
 			if !matchesRegister(it, p) {
 				return false
 			}
 			continue
-		}
-		for len(headers) > 0 && headers[0].kind == vlan && k != vlan {
-			headers = headers[1:]
-		}
-		// Of a frame within VXLAN cut short a card does not know that there is no Ethernet header: it reads zeros.
-		if k == eth && len(headers) == 0 && matchesItem(it, make([]byte, ethLen), 0) {
-			continue
-		}
-		if len(headers) == 0 || headers[0].kind != k || !matchesItem(it, p.frame[headers[0].at:], headers[0].proto) {
+		case k == vlan:
+			continue // its Ethernet item has looked at the tags
+		case k == eth && len(headers) == 0 && matchesItem(it, make([]byte, ethLen), 0):
+			continue // of a frame within VXLAN cut short a card does not know that there is no Ethernet header: it reads zeros
+		case len(headers) == 0 || headers[0].kind != k || !matchesItem(it, p.frame[headers[0].at:], headers[0].proto):
 			return false
 		}
+		at := headers[0].at
 		headers = headers[1:]
+		if k != eth {
+			continue
+		}
+		for len(headers) > 0 && headers[0].kind == vlan {
+			headers = headers[1:]
+		}
+		e, _ := it.(rteflow.Eth)
+		if at == 0 && !matchesLink(e, pattern[i+1:], linkOf(p.frame), headers) {
+			return false
+		}
 	}
 	return true
+}
+
+// link is what a card knows of a frame's tags and EtherType.
+type link struct {
+	tpid      uint16 // the first tag's, 0: none
+	tci       uint16 // the first tag's
+	etherType uint16 // behind the last tag that it looks at
+}
+
+func linkOf(frame []byte) link {
+	l := link{etherType: be16(frame, 12)}
+	for at, tags := ethLen, 0; l.etherType == typeVLAN || l.etherType == typeQinQ; at, tags = at+4, tags+1 {
+		if tags == 0 {
+			l.tpid = l.etherType
+		}
+		if tags == maxTags || len(frame) < at+4 {
+			break
+		}
+		if tags == 0 {
+			l.tci = be16(frame, at)
+		}
+		l.etherType = be16(frame, at+2)
+	}
+	return l
+}
+
+// matchesLink compares tags and EtherTypes as net_mlx5 translates an Ethernet item with what follows it: to the card a frame
+// is tagged when its first tag is 0x8100, and a whole EtherType also says whether it is.
+func matchesLink(e rteflow.Eth, rest []rteflow.Item, l link, above []header) bool {
+	tagged := l.tpid == typeVLAN
+	if len(rest) > 0 {
+		if v, ok := rest[0].(rteflow.VLAN); ok {
+			if !tagged && !isFull(e.Type, typeQinQ) || v.TCI != nil && !is16(v.TCI, []byte{byte(l.tci >> 8), byte(l.tci)}) {
+				return false
+			}
+			return matchesType(v.InnerType, rest[1:], l, above)
+		}
+	}
+	switch {
+	case isFull(e.Type, typeVLAN):
+		return tagged
+	case isFull(e.Type, typeQinQ):
+		return l.tpid == typeQinQ
+	case e.Type != nil && (e.Type.Mask == nil || *e.Type.Mask == 0xffff):
+		if tagged {
+			return false
+		}
+	case e.HasVLAN != nil:
+		if tagged != (e.HasVLAN.Spec == 1) {
+			return false
+		}
+		if tagged {
+			return true
+		}
+	}
+	return matchesType(e.Type, rest, l, above)
+}
+
+// matchesType compares an EtherType. That of IP is the header's version, and an IP item says it all.
+func matchesType(m *rteflow.Match[uint16], rest []rteflow.Item, l link, above []header) bool {
+	for want, k := range map[uint16]kind{typeIPv4: ipv4, typeIPv6: ipv6} {
+		if isFull(m, want) {
+			return len(above) > 0 && above[0].kind == k
+		}
+	}
+	if len(rest) > 0 {
+		if k, ok := layer(rest[0]); ok && isIP(k) {
+			return true
+		}
+	}
+	return is16(m, []byte{byte(l.etherType >> 8), byte(l.etherType)})
+}
+
+func isFull(m *rteflow.Match[uint16], value uint16) bool {
+	return m != nil && m.Spec == value && (m.Mask == nil || *m.Mask == 0xffff)
 }
 
 // matchesRegister compares the registers; the items that name a port are satisfied already.
@@ -79,14 +162,13 @@ func matchesRegister(it rteflow.Item, p *packet) bool {
 func matchesItem(it rteflow.Item, b []byte, proto uint8) bool {
 	switch it := it.(type) {
 	case rteflow.Eth:
-		return isMAC(it.Dst, b) && isMAC(it.Src, b[6:]) && is16(it.Type, b[12:])
-	case rteflow.VLAN:
-		return is16(it.TCI, b) && is16(it.InnerType, b[2:])
+		return isMAC(it.Dst, b) && isMAC(it.Src, b[6:])
 	case rteflow.IPv4:
 		return isAddr(it.Src, b[12:16]) && isAddr(it.Dst, b[16:20]) && is8(it.TOS, b[1]) && is8(it.TTL, b[8]) &&
-			is8(it.Proto, b[9]) && is16(it.FragmentOffset, b[6:])
+			is8(it.Proto, b[9]) && isFragment(it.FragmentOffset, be16(b, 6)&0x3fff != 0)
 	case rteflow.IPv6:
-		return isAddr(it.Src, b[8:24]) && isAddr(it.Dst, b[24:40]) && is8(it.Proto, proto) && is8(it.HopLimit, b[7])
+		return isAddr(it.Src, b[8:24]) && isAddr(it.Dst, b[24:40]) && is8(it.Proto, proto) && is8(it.HopLimit, b[7]) &&
+			is32(it.FlowLabel, uint32(b[1]&15)<<16|uint32(b[2])<<8|uint32(b[3]))
 	case rteflow.TCP:
 		return is16(it.SrcPort, b) && is16(it.DstPort, b[2:]) && is8(it.Flags, b[13])
 	case rteflow.UDP:
@@ -99,6 +181,18 @@ func matchesItem(it rteflow.Item, b []byte, proto uint8) bool {
 		return is32(it.VNI, uint32(b[4])<<16|uint32(b[5])<<8|uint32(b[6]))
 	default:
 		return false
+	}
+}
+
+// isFragment: a card knows whether a packet is a fragment, whatever the mask looks at.
+func isFragment(m *rteflow.Match[uint16], fragment bool) bool {
+	switch {
+	case m == nil || m.Mask != nil && *m.Mask == 0:
+		return true
+	case m.Mask != nil:
+		return fragment == (m.Spec&*m.Mask != 0)
+	default:
+		return fragment == (m.Spec != 0)
 	}
 }
 

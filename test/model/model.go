@@ -89,9 +89,9 @@ type packet struct {
 	entropy []int
 	inner   int
 	lost    bool
-	// What actions write and items match, but is not in the frame. A card has 4 tags, says the NIC's README.
+	// What actions write and items match, but is not in the frame. A card has 5 tags, says the NIC's README.
 	mark, meta uint32
-	tags       [4]uint32
+	tags       [5]uint32
 	tci        uint16 // of the tag that the rule adds
 }
 
@@ -191,41 +191,45 @@ func (n *Reference) lookup(p *packet, transfer bool, group uint32) *Flow {
 }
 
 // before tells whether f, which is younger than g, precedes it: by the lower priority value or, at equal ones, by the
-// deeper headers.
+// rank of the last header.
 func (f *Flow) before(g *Flow) bool {
 	if f.Rule.Priority != g.Rule.Priority {
 		return f.Rule.Priority < g.Rule.Priority
 	}
-	return depth(f.Rule.Pattern) > depth(g.Rule.Pattern)
+	return rank(f.Rule.Pattern) > rank(g.Rule.Pattern)
 }
 
 // source is the port of the packets that the rule is for.
-func (f *Flow) source() uint16 {
-	for _, it := range f.Rule.Pattern {
+func (f *Flow) source() uint16 { return sourceOf(f.Port, f.Rule) }
+
+// sourceOf is the port that the last item says which names one.
+func sourceOf(port uint16, r rteflow.Rule) uint16 {
+	for _, it := range r.Pattern {
 		switch it := it.(type) {
 		case rteflow.RepresentedPort:
-			return it.Port
+			port = it.Port
 		case rteflow.PortID:
-			return it.Port
+			port = it.Port
 		}
 	}
-	return f.Port
+	return port
 }
 
-// depth is the number of a pattern's layers; VLAN tags belong to their Ethernet header, and a frame within VXLAN to that.
-func depth(pattern []rteflow.Item) int {
-	n := 0
-	for i, it := range pattern {
-		_, inner := it.(rteflow.Eth)
-		if k, ok := layer(it); ok && k != vlan && (!inner || !hasVXLAN(pattern[:i])) {
-			n++
+// rank is that of a pattern's last header: 0 of L2, 1 of L3, 2 of what is above, and of none.
+func rank(pattern []rteflow.Item) int {
+	n := 2
+	for _, it := range pattern {
+		switch k, ok := layer(it); {
+		case !ok:
+		case k == eth || k == vlan:
+			n = 0
+		case isIP(k):
+			n = 1
+		default:
+			n = 2
 		}
 	}
 	return n
-}
-
-func hasVXLAN(pattern []rteflow.Item) bool {
-	return slices.ContainsFunc(pattern, func(it rteflow.Item) bool { _, ok := it.(rteflow.VXLAN); return ok })
 }
 
 // run does a rule's actions. A jump tells the next group; all other fates end the packet's way.

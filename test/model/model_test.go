@@ -326,13 +326,16 @@ func (p *player) do(o op) (difference string, err error) {
 
 func (p *player) create(o op) string {
 	verdict, why := p.ref.Check(o.port, o.rule)
+	valid, invalid := p.ref.Valid(o.port, o.rule)
 	rule := p.resolve(o.rule)
 	validated := rteflow.Validate(o.port, rule)
 	handle, err := rteflow.Create(o.port, rule)
 	p.counts.rules++
 	switch {
-	case (validated == nil) != (err == nil):
-		return fmt.Sprintf("validate says %v, create %v", validated, err)
+	case validated != nil && err == nil:
+		return fmt.Sprintf("validate says %v, create takes it", validated)
+	case verdict != Either && (valid == Accepted) != (validated == nil):
+		return fmt.Sprintf("validate says %v, but has to say: %s", validated, invalid)
 	case verdict == Either:
 		p.counts.left++
 	case verdict == Refused && err == nil:

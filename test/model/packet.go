@@ -39,7 +39,7 @@ const (
 
 	portVXLAN = 4789
 
-	protoHopOpts, protoRouting, protoFragment, protoDstOpts = 0, 43, 44, 60
+	protoHopOpts, protoRouting, protoFragment, protoESP, protoAH, protoNone, protoDstOpts = 0, 43, 44, 50, 51, 59, 60
 )
 
 // parse lists the frame's headers from the outside in. It ends at the first that is incomplete, wrong or unknown. What is
@@ -158,7 +158,8 @@ func ipv4At(frame []byte, at int) (end, proto int, fragment, ok bool) {
 	return end, int(frame[at+9]), be16(frame, at+6)&0x3fff != 0, true
 }
 
-// ipv6At is ipv4At for IPv6: it goes over the extension headers. Behind an incomplete one there is nothing to be found.
+// ipv6At is ipv4At for IPv6: it goes over the extension headers. Behind an incomplete one there is nothing to be found, and
+// nothing that is known of it.
 func ipv6At(frame []byte, at int) (end, proto int, fragment, ok bool) {
 	if len(frame) < at+40 || frame[at]>>4 != 6 {
 		return 0, 0, false, false
@@ -169,19 +170,19 @@ func ipv6At(frame []byte, at int) (end, proto int, fragment, ok bool) {
 		switch proto {
 		case protoHopOpts, protoRouting, protoDstOpts:
 			if len(frame) < end+8 {
-				return end, proto, true, true
+				return end, protoNone, true, true
 			}
 			size = 8 + 8*int(frame[end+1])
 		case protoFragment:
 			if len(frame) < end+8 {
-				return end, proto, true, true
+				return end, protoNone, true, true
 			}
 			fragment = be16(frame, end+2)&0xfff9 != 0
 		default:
 			return end, proto, fragment, true
 		}
 		if len(frame) < end+size {
-			return end, proto, true, true
+			return end, protoNone, true, true
 		}
 		proto = int(frame[end])
 		end += size

@@ -110,18 +110,20 @@ func (p *packet) adjustL4(h header, old, now uint16) {
 }
 
 // decap removes a header of data's length. Where the frame has IP, the parser knows better where that ends: before the
-// inner IP header of a tunnel or before the outer one, behind the VLAN tags.
+// inner IP header of a tunnel or before the outer one, behind the VLAN tags. A packet that is no tunnel has nothing in one.
 func (p *packet) decap(data []byte) {
 	headers, end := parse(p.frame), min(len(data), len(p.frame))
 	if outer, ok := outerIP(headers); ok && len(data) <= linkMost {
 		end = outer.at
 	}
-	if inner, ok := tunnelled(headers); ok && len(data) > linkMost {
+	inner, ok := tunnelled(headers)
+	if len(data) > linkMost {
 		end = inner.at
+		p.lost = !ok
 	}
 	p.frame = p.frame[end:]
 	p.moveEntropy(-end)
-	p.lost = len(p.frame) == 0 // malformed, says the NIC's README: too short for the rule's actions
+	p.lost = p.lost || len(p.frame) == 0 // malformed, says the NIC's README: too short for the rule's actions
 }
 
 // moveEntropy follows the UDP source ports that the NIC chose when headers before them come or go.

@@ -52,6 +52,10 @@ finish(struct esw_output *out, struct esw_port *from, const struct esw_step *ste
 	case ESW_OP_QUEUE:
 		esw_output_receive(from, step->queue, packet);
 		break;
+	case ESW_OP_RSS:
+		esw_packet_refresh(packet);
+		esw_output_receive(from, step->rss.queue[esw_flow_hash(&packet->key) % step->rss.n], packet);
+		break;
 	case ESW_OP_DROP:
 	default:
 		esw_count(from, ESW_STAT_DROPPED, 1);
@@ -159,6 +163,9 @@ esw_flow_run(struct esw_output *out, struct esw_port *from, struct rte_flow *flo
 			break;
 		case ESW_OP_MARK:
 			mark(packet, step->mark);
+			break;
+		case ESW_OP_FLAG:
+			packet->flagged = true;
 			break;
 		case ESW_OP_META:
 			set_register(&packet->key.metadata.meta, &step->set);

@@ -63,6 +63,22 @@ set_metadata(struct esw_devargs *out, const char *value)
 }
 
 static int
+set_card(struct esw_devargs *out, const char *value)
+{
+	static const char * const names[] = { [ESW_CX5] = "cx5", [ESW_CX6DX] = "cx6dx", [ESW_CX7] = "cx7" };
+	size_t i;
+
+	for (i = 0; i < RTE_DIM(names); i++) {
+		if (value != NULL && strcmp(value, names[i]) == 0) {
+			out->card = i;
+			return 0;
+		}
+	}
+	ESW_LOG(ERR, "card is cx5, cx6dx or cx7\n");
+	return -EINVAL;
+}
+
+static int
 add_argument(const char *key, const char *value, void *opaque)
 {
 	struct esw_devargs *out = opaque;
@@ -74,8 +90,10 @@ add_argument(const char *key, const char *value, void *opaque)
 		return add_fault(out, key, value);
 	if (strcmp(key, "dv_xmeta_en") == 0)
 		return set_metadata(out, value);
+	if (strcmp(key, "card") == 0)
+		return set_card(out, value);
 	if (parse_port_name(key, &kind, &vf) < 0) {
-		ESW_LOG(ERR, "unknown argument %s: pf0, pf1, vf0..vf%u or a fault\n", key, ESW_MAX_VF_ID);
+		ESW_LOG(ERR, "unknown argument %s: pf0, pf1, vf0..vf%u, card, dv_xmeta_en or a fault\n", key, ESW_MAX_VF_ID);
 		return -EINVAL;
 	}
 	for (i = 0; i < out->ports; i++) {
@@ -115,6 +133,7 @@ esw_devargs_parse(const char *args, struct esw_devargs *out)
 	int ret;
 
 	memset(out, 0, sizeof(*out));
+	out->card = ESW_CX6DX;
 	kvargs = rte_kvargs_parse(args == NULL ? "" : args, NULL);
 	if (kvargs == NULL) {
 		ESW_LOG(ERR, "malformed arguments: %s\n", args);

@@ -28,21 +28,24 @@ static const struct field key_fields[] = {
 	FIELD("eth.dst", struct esw_key, eth_dst, MAC),
 	FIELD("eth.src", struct esw_key, eth_src, MAC),
 	FIELD("eth.type", struct esw_key, eth_type, HEX),
-	FIELD("vlan", struct esw_key, tagged, DECIMAL),
-	FIELD("vlan.more", struct esw_key, tagged_twice, DECIMAL),
+	FIELD("vlan", struct esw_key, cvlan, DECIMAL),
+	FIELD("svlan", struct esw_key, svlan, DECIMAL),
 	FIELD("vlan.tci", struct esw_key, vlan_tci, HEX),
-	FIELD("vlan.type", struct esw_key, vlan_type, HEX),
 	FIELD("vxlan", struct esw_key, vxlan, DECIMAL),
 	FIELD("vni", struct esw_key, vni, DECIMAL),
 	FIELD("inner.eth.dst", struct esw_key, inner_eth_dst, MAC),
 	FIELD("inner.eth.src", struct esw_key, inner_eth_src, MAC),
 	FIELD("inner.eth.type", struct esw_key, inner_eth_type, HEX),
+	FIELD("inner.vlan", struct esw_key, inner_cvlan, DECIMAL),
+	FIELD("inner.svlan", struct esw_key, inner_svlan, DECIMAL),
+	FIELD("inner.vlan.tci", struct esw_key, inner_vlan_tci, HEX),
 	FIELD("mark", struct esw_key, metadata.mark, REGISTER),
 	FIELD("meta", struct esw_key, metadata.meta, REGISTER),
 	FIELD("tag[0]", struct esw_key, metadata.tag[0], REGISTER),
 	FIELD("tag[1]", struct esw_key, metadata.tag[1], REGISTER),
 	FIELD("tag[2]", struct esw_key, metadata.tag[2], REGISTER),
 	FIELD("tag[3]", struct esw_key, metadata.tag[3], REGISTER),
+	FIELD("tag[4]", struct esw_key, metadata.tag[4], REGISTER),
 };
 
 static const struct field l3_fields[] = {
@@ -53,6 +56,8 @@ static const struct field l3_fields[] = {
 	FIELD("ip.ttl", struct esw_l3, ttl, DECIMAL),
 	FIELD("ip.tos", struct esw_l3, tos, HEX),
 	FIELD("ip.fragment", struct esw_l3, fragment, DECIMAL),
+	FIELD("ip.ihl", struct esw_l3, ihl, DECIMAL),
+	FIELD("ip.flow", struct esw_l3, flow_label, HEX),
 	FIELD("l4", struct esw_l3, l4, DECIMAL),
 	FIELD("l4.src", struct esw_l3, src_port, DECIMAL),
 	FIELD("l4.dst", struct esw_l3, dst_port, DECIMAL),
@@ -60,6 +65,7 @@ static const struct field l3_fields[] = {
 	FIELD("icmp.type", struct esw_l3, icmp_type, DECIMAL),
 	FIELD("icmp.code", struct esw_l3, icmp_code, DECIMAL),
 	FIELD("icmp.ident", struct esw_l3, icmp_ident, DECIMAL),
+	FIELD("icmp.seq", struct esw_l3, icmp_seq, DECIMAL),
 };
 
 static const char * const op_names[] = {
@@ -75,11 +81,13 @@ static const char * const op_names[] = {
 	[ESW_OP_POP_VLAN] = "of_pop_vlan",
 	[ESW_OP_PUSH_VLAN] = "of_push_vlan",
 	[ESW_OP_MARK] = "mark",
+	[ESW_OP_FLAG] = "flag",
 	[ESW_OP_META] = "set_meta",
 	[ESW_OP_TAG] = "set_tag",
 	[ESW_OP_JUMP] = "jump",
 	[ESW_OP_PORT] = "port",
 	[ESW_OP_QUEUE] = "queue",
+	[ESW_OP_RSS] = "rss",
 	[ESW_OP_DROP] = "drop",
 };
 
@@ -222,12 +230,22 @@ print_encap(FILE *file, const struct esw_encap *encap)
 }
 
 static void
+print_queues(FILE *file, const struct esw_rss *rss)
+{
+	uint16_t i;
+
+	for (i = 0; i < rss->n; i++)
+		fprintf(file, "%c%u", i == 0 ? '=' : ',', rss->queue[i]);
+}
+
+static void
 print_step(FILE *file, const struct rte_flow *flow, const struct esw_program *program, const struct esw_step *step)
 {
 	fprintf(file, " %s", op_names[step->op]);
 	switch (step->op) {
 	case ESW_OP_DEC_TTL:
 	case ESW_OP_POP_VLAN:
+	case ESW_OP_FLAG:
 	case ESW_OP_DROP:
 		return;
 	case ESW_OP_COUNT:
@@ -273,6 +291,9 @@ print_step(FILE *file, const struct rte_flow *flow, const struct esw_program *pr
 	case ESW_OP_PORT:
 		fprintf(file, "=%s", step->port->label);
 		return;
+	case ESW_OP_RSS:
+		print_queues(file, &step->rss);
+		return;
 	case ESW_OP_QUEUE:
 		fprintf(file, "=%u", step->queue);
 		return;
@@ -295,7 +316,7 @@ esw_dump_rule(FILE *file, const struct rte_flow *flow)
 	const struct rte_flow_attr *attr = &flow->info.attr;
 
 	fprintf(file, "on %s from %s %s group %u priority %u", flow->owner->label, flow->info.source->label,
-		attr->transfer ? "transfer" : "ingress", attr->group, attr->priority);
+		attr->transfer ? "transfer" : attr->ingress ? "ingress" : "egress", attr->group, attr->priority);
 	print_pattern(file, flow);
 	fputs(" actions", file);
 	print_program(file, flow, flow->program);

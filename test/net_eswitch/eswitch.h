@@ -24,7 +24,7 @@
 #define ESW_MAX_VFS 64
 #define ESW_MAX_PORTS (ESW_MAX_VFS + 2)
 #define ESW_MAX_VF_ID 4095
-#define ESW_MAX_QUEUES 8
+#define ESW_MAX_QUEUES 8	/* has to fit struct esw_rss */
 #define ESW_BURST 32
 
 #define ESW_MAX_DESCS 4096
@@ -34,6 +34,9 @@ struct esw_nic;
 struct esw_port;
 
 enum esw_kind { ESW_PF0, ESW_PF1, ESW_VF };
+
+/* The cards whose driver answers differently. */
+enum esw_card { ESW_CX5, ESW_CX6DX, ESW_CX7 };
 
 /* What a port counts, in the order of its xstats. Their names are in stats.c. */
 enum esw_stat {
@@ -76,12 +79,14 @@ enum esw_op {
 	ESW_OP_POP_VLAN,
 	ESW_OP_PUSH_VLAN,
 	ESW_OP_MARK,
+	ESW_OP_FLAG,
 	ESW_OP_META,
 	ESW_OP_TAG,
 	/* The fates: a program ends with one of these. */
 	ESW_OP_JUMP,
 	ESW_OP_PORT,
 	ESW_OP_QUEUE,
+	ESW_OP_RSS,
 	ESW_OP_DROP,
 };
 
@@ -99,6 +104,14 @@ struct esw_set_field {
 struct esw_set_register {
 	uint32_t value;
 	uint32_t mask;
+};
+
+#define ESW_RSS_QUEUES 14
+
+/* The queues that a hash of the flow chooses from; one may be there several times. */
+struct esw_rss {
+	uint16_t n;
+	uint8_t queue[ESW_RSS_QUEUES];
 };
 
 struct esw_push_vlan {
@@ -121,6 +134,7 @@ struct esw_step {
 		struct esw_group *jump;
 		struct esw_port *port;
 		uint16_t queue;
+		struct esw_rss rss;
 	};
 };
 
@@ -177,13 +191,35 @@ struct esw_rule_info {
 	struct rte_flow_action_handle *shared_age;	/* likewise */
 };
 
+/*
+ * The headers that a pattern names, as net_mlx5 counts them: it takes an outermost IP header that says that IPv6 follows for
+ * an inner one.
+ */
+struct esw_headers {
+	bool l2;
+	bool vlan;
+	uint8_t version;		/* of IP, 0: none */
+	uint8_t l4;			/* IPPROTO_TCP, IPPROTO_UDP, or 0 */
+};
+
+/* A rule's actions as the driver gives them to the card: what the card makes of their order is seen at creation only. */
+struct esw_listed {
+	uint32_t n;
+	enum esw_op op[2 * ESW_MAX_STEPS];
+	bool mirror;			/* the sample duplicates all packets to a port of the switch */
+	bool split;			/* what follows the sample is a rule of its own */
+	bool sample_counts;		/* there is a counter within the sample */
+	bool ages;			/* the card keeps the age */
+};
+
 /* A rule as it was understood, before it stands in the NIC. */
 struct esw_rule {
 	struct esw_rule_info info;
 	struct esw_pattern pattern;
-	bool has_eth;			/* the pattern has an eth item */
-	bool has_vlan;
+	struct esw_headers headers[ESW_L3_MAX];
+	bool icmp6;			/* the pattern has an item of ICMPv6 */
 	uint32_t tags;			/* as bits: those that the pattern names */
+	struct esw_listed listed;
 	struct esw_draft draft;
 };
 
@@ -293,6 +329,7 @@ struct esw_port {
 	struct esw_far far;
 	struct esw_groups transfer;
 	struct esw_groups ingress;
+	struct esw_groups egress;
 	struct esw_group *transfer_root;
 	struct esw_group *ingress_root;
 	struct esw_flow_list flows;
@@ -320,6 +357,7 @@ struct esw_nic {
 	uint16_t domain;
 	bool has_domain;
 	bool metadata;			/* marks and metadata also in the switch, as with dv_xmeta_en=1 */
+	enum esw_card card;
 	uint32_t ports;
 	uint32_t open_ports;
 	struct esw_port *port[ESW_MAX_PORTS];
@@ -343,6 +381,7 @@ struct esw_devargs {
 		char far[RTE_ETH_NAME_MAX_LEN];
 	} port[ESW_MAX_PORTS];
 	bool metadata;
+	enum esw_card card;
 	char faults[ESW_MAX_FAULT_ARGS];	/* KEY=VALUE,... */
 };
 
@@ -427,6 +466,10 @@ int esw_rule_actions(struct esw_port *port, const struct rte_flow_action *action
 		     struct rte_flow_error *error);
 int esw_rule_compile(struct esw_port *port, const struct rte_flow_attr *attr, const struct rte_flow_item *items,
 		     const struct rte_flow_action *actions, struct esw_rule *rule, struct rte_flow_error *error);
+
+/* flow_hardware.c */
+uint32_t esw_group_level(uint32_t group);
+int esw_rule_hardware(const struct esw_port *port, const struct esw_rule *rule, struct rte_flow_error *error);
 
 /* program.c */
 void *esw_draft_room(struct esw_draft *draft, size_t size, uint32_t *at);

@@ -37,7 +37,9 @@ flow_validate(struct rte_eth_dev *dev, const struct rte_flow_attr *attr, const s
 static struct esw_groups *
 groups_of(const struct esw_rule_info *info)
 {
-	return info->attr.transfer ? &info->source->transfer : &info->source->ingress;
+	if (info->attr.transfer)
+		return &info->source->transfer;
+	return info->attr.ingress ? &info->source->ingress : &info->source->egress;
 }
 
 static void
@@ -104,7 +106,7 @@ link_jump(struct esw_rule *rule)
 
 	if (!rule->info.jumps)
 		return 0;
-	jump = esw_group_get(groups_of(&rule->info), rule->info.jump);
+	jump = esw_group_get(groups_of(&rule->info), esw_group_level(rule->info.jump));
 	if (jump == NULL)
 		return -ENOMEM;
 	draft->step[draft->steps - 1].jump = jump;
@@ -124,7 +126,7 @@ flow_new(struct esw_port *owner, const struct esw_rule *rule)
 	flow->info = rule->info;
 	set_counter(flow);
 	set_age(flow);
-	flow->group = esw_group_get(groups_of(&flow->info), flow->info.attr.group);
+	flow->group = esw_group_get(groups_of(&flow->info), esw_group_level(flow->info.attr.group));
 	flow->program = esw_program_get(&owner->nic->programs, &rule->draft);
 	return flow;
 }
@@ -194,6 +196,8 @@ flow_create(struct rte_eth_dev *dev, const struct rte_flow_attr *attr, const str
 	ret = esw_fault_call(port->nic, ESW_CALL_CREATE, error);
 	if (ret == 0)
 		ret = esw_rule_compile(port, attr, items, actions, &rule, error);
+	if (ret == 0)
+		ret = esw_rule_hardware(port, &rule, error);
 	if (ret == 0)
 		flow = add(port, &rule, error);
 	pthread_mutex_unlock(&port->nic->flow_lock);

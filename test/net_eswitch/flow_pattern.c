@@ -15,8 +15,13 @@
 /* The largest item that is read. */
 #define ITEM_MAX 64
 
-/* How deep a header lies, for the order of rules of equal priority. */
-enum { DEPTH_PORT, DEPTH_L2, DEPTH_L3, DEPTH_L4, DEPTH_TUNNEL, DEPTH_INNER_L3, DEPTH_INNER_L4 };
+/* The order of rules of equal priority: by the last header of the pattern. One without headers ranks as one of L4. */
+enum { DEPTH_L2, DEPTH_L3, DEPTH_L4 };
+
+/* What the driver takes for the outer header of a tunnel, as bits. */
+enum { TUNNEL_IPIP = 1, TUNNEL_IPV6 = 2, TUNNEL_VXLAN = 4 };
+
+#define ANY_PROTO UINT8_MAX
 
 struct reader {
 	struct esw_port *port;
@@ -24,12 +29,12 @@ struct reader {
 	struct rte_flow_error *error;
 	const struct rte_flow_item *item;
 	char name[32];
-	bool port_item;
-	bool vxlan;
-	bool inner_eth;
-	rte_be16_t l3_type;	/* what the L2 items say follows, 0: anything */
-	int l3;			/* IP headers read so far */
-	bool l4;
+	bool represented_port;
+	bool port_id;
+	uint32_t tunnels;
+	bool behind_l2;		/* the item before is one of L2 */
+	uint16_t l3_type;	/* what that item's EtherType is under its mask, 0: anything */
+	uint8_t proto;		/* what the last IP item says of the next one, or ANY_PROTO */
 };
 
 /* An item's spec and mask, the mask's default filled in. Without a spec both are zero: any such header matches. */
@@ -40,8 +45,9 @@ struct values {
 	bool range;
 };
 
-#define REFUSE(r, code, what, ...) \
-	esw_flow_error((r)->error, code, RTE_FLOW_ERROR_TYPE_ITEM, (r)->item, "item %s: " what, (r)->name, ##__VA_ARGS__)
+#define REFUSE_AS(r, code, kind, what, ...) \
+	esw_flow_error((r)->error, code, RTE_FLOW_ERROR_TYPE_##kind, (r)->item, "item %s: " what, (r)->name, ##__VA_ARGS__)
+#define REFUSE(r, code, what, ...) REFUSE_AS(r, code, ITEM, what, ##__VA_ARGS__)
 
 static void
 copy_masked(uint8_t *out, const void *in, const uint8_t *mask, size_t size)
@@ -62,15 +68,16 @@ read_values(struct reader *r, const void *supported, const void *default_mask, s
 	size_t i;
 
 	memset(v, 0, sizeof(*v));
-	if (item->spec == NULL) {
-		if (item->mask != NULL || item->last != NULL)
-			return REFUSE(r, EINVAL, "mask or last without a spec");
-		return 0;
-	}
 	memcpy(v->mask, item->mask != NULL ? item->mask : default_mask, size);
 	for (i = 0; i < size; i++)
 		if ((v->mask[i] & ~allowed[i]) != 0)
 			return REFUSE(r, ENOTSUP, "the mask looks at a field that is not supported (byte %zu)", i);
+	if (item->spec == NULL) {
+		memset(v->mask, 0, size);
+		if (item->mask != NULL || item->last != NULL)
+			return REFUSE(r, EINVAL, "mask or last without a spec");
+		return 0;
+	}
 	copy_masked(v->spec, item->spec, v->mask, size);
 	if (item->last == NULL)
 		return 0;
@@ -108,31 +115,53 @@ require_byte(struct reader *r, size_t offset, uint8_t value)
 		sizeof(((type *)0)->field))
 
 static void
-deepen(struct reader *r, uint32_t depth)
+rank(struct reader *r, uint32_t depth)
 {
-	r->rule->pattern.depth = RTE_MAX(r->rule->pattern.depth, depth);
+	r->rule->pattern.depth = depth;
 }
 
+/* The headers that the driver counts the item among: behind what it takes for a tunnel they are the inner ones. */
+static struct esw_headers *
+headers(struct reader *r)
+{
+	return &r->rule->headers[r->tunnels != 0 ? ESW_INNER : ESW_OUTER];
+}
+
+/* The headers that the card looks at: only VXLAN has inner ones, since the driver refuses all that is IP in IP. */
 static int
-read_port(struct reader *r, uint32_t ethdev, bool full_mask, bool any)
+layer_of(const struct reader *r)
+{
+	return r->tunnels & TUNNEL_VXLAN ? ESW_INNER : ESW_OUTER;
+}
+
+/* The rule matches what comes from that port; without a spec, from the one that it is created on. */
+static int
+read_port(struct reader *r, uint32_t ethdev, bool any)
 {
 	struct esw_port *port;
 
-	if (!r->rule->info.attr.transfer)
-		return REFUSE(r, EINVAL, "is valid in transfer rules only");
-	if (r->port_item)
-		return REFUSE(r, ENOTSUP, "the pattern names a source port already");
-	r->port_item = true;
+	r->rule->info.source = r->port;
 	if (any)
 		return 0;
-	if (!full_mask)
-		return REFUSE(r, ENOTSUP, "partial masks are not supported");
 	port = esw_nic_port_by_ethdev(r->port->nic, ethdev);
 	if (port == NULL && !rte_eth_dev_is_valid_port(ethdev))
-		return REFUSE(r, ENODEV, "there is no port %u", ethdev);
+		return REFUSE_AS(r, ENODEV, ITEM_SPEC, "there is no port %u", ethdev);
 	if (port == NULL || !esw_port_in_switch(port))
-		return REFUSE(r, EINVAL, "port %u is not in this switch domain", ethdev);
+		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "port %u is not in this switch domain", ethdev);
 	r->rule->info.source = port;
+	return 0;
+}
+
+/* A pattern may have one item of each kind; the last one tells. */
+static int
+begin_port(struct reader *r, bool *seen)
+{
+	if (!r->rule->info.attr.transfer)
+		return REFUSE(r, EINVAL, "is valid in transfer rules only");
+	if (*seen)
+		return REFUSE(r, ENOTSUP, "the pattern names a source port already");
+	*seen = true;
+	r->behind_l2 = false;
 	return 0;
 }
 
@@ -140,117 +169,203 @@ static int
 read_represented_port(struct reader *r)
 {
 	const struct rte_flow_item_ethdev all = { .port_id = UINT16_MAX };
-	const struct rte_flow_item_ethdev *spec, *mask;
+	const struct rte_flow_item_ethdev *spec, *mask = r->item->mask;
 	struct values v;
-	int ret = read_values(r, &all, &all, sizeof(all), &v);
+	int ret = begin_port(r, &r->represented_port);
 
+	if (ret == 0 && mask != NULL && mask->port_id != UINT16_MAX)
+		ret = REFUSE_AS(r, ENOTSUP, ITEM_MASK, "partial masks are not supported");
+	if (ret == 0)
+		ret = read_values(r, &all, &all, sizeof(all), &v);
 	if (ret == 0)
 		ret = no_range(r, &v);
 	if (ret < 0)
 		return ret;
 	spec = (const void *)v.spec;
-	mask = (const void *)v.mask;
-	return read_port(r, spec->port_id, mask->port_id == UINT16_MAX, r->item->spec == NULL);
+	return read_port(r, spec->port_id, r->item->spec == NULL);
 }
 
 static int
 read_port_id(struct reader *r)
 {
 	const struct rte_flow_item_port_id all = { .id = UINT32_MAX };
-	const struct rte_flow_item_port_id *spec, *mask;
+	const struct rte_flow_item_port_id *spec, *mask = r->item->mask;
 	struct values v;
-	int ret = read_values(r, &all, &all, sizeof(all), &v);
+	int ret = begin_port(r, &r->port_id);
 
+	if (ret == 0 && mask != NULL && mask->id != UINT32_MAX)
+		ret = REFUSE_AS(r, ENOTSUP, ITEM_MASK, "partial masks are not supported");
+	if (ret == 0)
+		ret = read_values(r, &all, &all, sizeof(all), &v);
 	if (ret == 0)
 		ret = no_range(r, &v);
 	if (ret < 0)
 		return ret;
 	spec = (const void *)v.spec;
-	mask = (const void *)v.mask;
-	return read_port(r, spec->id, mask->id == UINT32_MAX, r->item->spec == NULL);
+	return read_port(r, spec->id, r->item->spec == NULL);
 }
 
-/* Reads the Ethernet header of the frame that VXLAN carries. */
-static int
-read_inner_eth(struct reader *r)
-{
-	struct rte_flow_item_eth all;
-	const struct rte_flow_item_eth *spec, *mask;
-	struct values v;
-	int ret;
+/* Where the key has the fields of L2: of the frame, and of the one that VXLAN carries. */
+static const struct l2_fields {
+	size_t dst, src, type, cvlan, svlan, tci;
+} l2_fields[ESW_L3_MAX] = {
+	{ KEY(eth_dst), KEY(eth_src), KEY(eth_type), KEY(cvlan), KEY(svlan), KEY(vlan_tci) },
+	{ KEY(inner_eth_dst), KEY(inner_eth_src), KEY(inner_eth_type), KEY(inner_cvlan), KEY(inner_svlan), KEY(inner_vlan_tci) },
+};
 
-	if (r->inner_eth)
+static void
+require_version(struct reader *r, uint8_t version)
+{
+	const rte_be16_t none = 0;
+
+	require_byte(r, L3(layer_of(r), version), version);
+	/* The card compares the EtherType or the version of IP. */
+	require(r, l2_fields[layer_of(r)].type, &none, &none, sizeof(none));
+}
+
+/* A whole EtherType also says how the frame is tagged; true when that is all that it says. */
+static bool
+require_type(struct reader *r, const struct l2_fields *at, rte_be16_t type)
+{
+	require_byte(r, at->cvlan, type == RTE_BE16(RTE_ETHER_TYPE_VLAN));
+	switch (type) {
+	case RTE_BE16(RTE_ETHER_TYPE_VLAN):
+		return true;
+	case RTE_BE16(RTE_ETHER_TYPE_QINQ):
+		require_byte(r, at->svlan, 1);
+		return true;
+	case RTE_BE16(RTE_ETHER_TYPE_IPV4):
+		require_version(r, 4);
+		return true;
+	case RTE_BE16(RTE_ETHER_TYPE_IPV6):
+		require_version(r, 6);
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void
+translate_eth(struct reader *r, const struct values *v)
+{
+	const struct rte_flow_item_eth *spec = (const void *)v->spec, *mask = (const void *)v->mask;
+	const struct l2_fields *at = &l2_fields[layer_of(r)];
+
+	COPY(r, at->dst, v, struct rte_flow_item_eth, hdr.dst_addr);
+	COPY(r, at->src, v, struct rte_flow_item_eth, hdr.src_addr);
+	if (mask->hdr.ether_type == UINT16_MAX && require_type(r, at, spec->hdr.ether_type))
+		return;
+	if (mask->has_vlan) {
+		require_byte(r, at->cvlan, spec->has_vlan);
+		if (spec->has_vlan)
+			return;
+	}
+	COPY(r, at->type, v, struct rte_flow_item_eth, hdr.ether_type);
+}
+
+static int
+check_eth(struct reader *r)
+{
+	const struct esw_headers *h = headers(r);
+
+	if (h->l2)
 		return REFUSE(r, ENOTSUP, "multiple L2 layers are not supported");
-	if (r->l3 > 1)
+	if (h->version != 0)
 		return REFUSE(r, EINVAL, "L2 cannot follow L3");
-	memset(&all, 0, sizeof(all));
-	memset(&all.hdr, 0xff, sizeof(all.hdr));
-	ret = read_values(r, &all, &rte_flow_item_eth_mask, sizeof(all), &v);
-	if (ret == 0)
-		ret = no_range(r, &v);
-	if (ret < 0)
-		return ret;
-	r->inner_eth = true;
-	COPY(r, KEY(inner_eth_dst), &v, struct rte_flow_item_eth, hdr.dst_addr);
-	COPY(r, KEY(inner_eth_src), &v, struct rte_flow_item_eth, hdr.src_addr);
-	COPY(r, KEY(inner_eth_type), &v, struct rte_flow_item_eth, hdr.ether_type);
-	spec = (const void *)v.spec;
-	mask = (const void *)v.mask;
-	if (mask->hdr.ether_type == UINT16_MAX)
-		r->l3_type = spec->hdr.ether_type;
+	if (h->vlan)
+		return REFUSE(r, EINVAL, "cannot follow a VLAN");
 	return 0;
+}
+
+/* What the item says of the EtherType behind it: only if it comes with a mask. */
+static void
+end_l2(struct reader *r, rte_be16_t type, rte_be16_t mask)
+{
+	r->l3_type = r->item->mask == NULL ? 0 : rte_be_to_cpu_16(type & mask);
+	r->behind_l2 = true;
+	rank(r, DEPTH_L2);
 }
 
 static int
 read_eth(struct reader *r)
 {
-	struct rte_flow_item_eth all;
+	struct rte_flow_item_eth all, no_tag;
 	const struct rte_flow_item_eth *spec, *mask;
 	struct values v;
-	int ret;
+	int ret = check_eth(r);
 
-	if (r->vxlan)
-		return read_inner_eth(r);
-	if (r->rule->has_eth)
-		return REFUSE(r, ENOTSUP, "multiple L2 layers are not supported");
-	if (r->l3 > 0)
-		return REFUSE(r, EINVAL, "L2 cannot follow L3");
-	if (r->rule->has_vlan)
-		return REFUSE(r, EINVAL, "cannot follow a VLAN");
-	memset(&all, 0, sizeof(all));
-	memset(&all.hdr, 0xff, sizeof(all.hdr));
+	memset(&no_tag, 0, sizeof(no_tag));
+	memset(&no_tag.hdr, 0xff, sizeof(no_tag.hdr));
+	all = no_tag;
 	all.has_vlan = 1;
-	ret = read_values(r, &all, &rte_flow_item_eth_mask, sizeof(all), &v);
+	if (ret == 0)
+		ret = read_values(r, &all, &no_tag, sizeof(all), &v);
 	if (ret == 0)
 		ret = no_range(r, &v);
 	if (ret < 0)
 		return ret;
-	r->rule->has_eth = true;
-	deepen(r, DEPTH_L2);
+	headers(r)->l2 = true;
+	translate_eth(r, &v);
 	spec = (const void *)v.spec;
 	mask = (const void *)v.mask;
-	COPY(r, KEY(eth_dst), &v, struct rte_flow_item_eth, hdr.dst_addr);
-	COPY(r, KEY(eth_src), &v, struct rte_flow_item_eth, hdr.src_addr);
-	COPY(r, KEY(eth_type), &v, struct rte_flow_item_eth, hdr.ether_type);
-	if (mask->has_vlan)
-		require_byte(r, KEY(tagged), spec->has_vlan);
-	if (mask->hdr.ether_type == UINT16_MAX)
-		r->l3_type = spec->hdr.ether_type;
+	end_l2(r, spec->hdr.ether_type, mask->hdr.ether_type);
 	return 0;
+}
+
+static void
+require_svlan(struct reader *r, const struct l2_fields *at)
+{
+	require_byte(r, at->svlan, 1);
+	require_byte(r, at->cvlan, 0);
+}
+
+/* A VLAN item asks for a tag of 0x8100, unless something says that there are two, or that the first is one of 0x88a8. */
+static void
+translate_vlan(struct reader *r, const struct values *v)
+{
+	const struct rte_flow_item_vlan *spec = (const void *)v->spec, *mask = (const void *)v->mask;
+	const struct l2_fields *at = &l2_fields[layer_of(r)];
+
+	if (((const uint8_t *)&r->rule->pattern.key)[at->svlan] == 0)
+		require_byte(r, at->cvlan, 1);
+	if (r->item->spec == NULL)
+		return;
+	COPY(r, at->tci, v, struct rte_flow_item_vlan, hdr.vlan_tci);
+	if (mask->hdr.eth_proto == UINT16_MAX) {
+		switch (spec->hdr.eth_proto) {
+		case RTE_BE16(RTE_ETHER_TYPE_VLAN):
+			require_svlan(r, at);
+			return;
+		case RTE_BE16(RTE_ETHER_TYPE_IPV4):
+			require_version(r, 4);
+			return;
+		case RTE_BE16(RTE_ETHER_TYPE_IPV6):
+			require_version(r, 6);
+			return;
+		}
+	}
+	if (mask->has_more_vlan && spec->has_more_vlan) {
+		require_svlan(r, at);
+		return;
+	}
+	if (mask->has_more_vlan)
+		require_byte(r, at->svlan, 0);
+	COPY(r, at->type, v, struct rte_flow_item_vlan, hdr.eth_proto);
 }
 
 static int
 read_vlan(struct reader *r)
 {
-	struct rte_flow_item_vlan all;
 	const struct rte_flow_item_vlan *spec, *mask;
+	struct esw_headers *h = headers(r);
+	struct rte_flow_item_vlan all;
 	struct values v;
 	int ret;
 
-	if (r->rule->has_vlan)
+	if (h->vlan)
 		return REFUSE(r, EINVAL, "multiple VLAN layers are not supported");
-	if (r->l3 > 0)
-		return REFUSE(r, EINVAL, "cannot follow L3");
+	if (h->version != 0 || h->l4 != 0)
+		return REFUSE(r, EINVAL, "cannot follow L3 or L4");
 	memset(&all, 0, sizeof(all));
 	memset(&all.hdr, 0xff, sizeof(all.hdr));
 	all.has_more_vlan = 1;
@@ -259,183 +374,264 @@ read_vlan(struct reader *r)
 		ret = no_range(r, &v);
 	if (ret < 0)
 		return ret;
-	r->rule->has_vlan = true;
-	deepen(r, DEPTH_L2);
+	h->vlan = true;
+	translate_vlan(r, &v);
 	spec = (const void *)v.spec;
 	mask = (const void *)v.mask;
-	if (r->rule->pattern.mask.tagged && !r->rule->pattern.key.tagged)
-		return REFUSE(r, EINVAL, "the L2 item before it says that there is none");
-	require_byte(r, KEY(tagged), 1);
-	COPY(r, KEY(vlan_tci), &v, struct rte_flow_item_vlan, hdr.vlan_tci);
-	COPY(r, KEY(vlan_type), &v, struct rte_flow_item_vlan, hdr.eth_proto);
-	if (mask->has_more_vlan)
-		require_byte(r, KEY(tagged_twice), spec->has_more_vlan);
-	r->l3_type = mask->hdr.eth_proto == UINT16_MAX ? spec->hdr.eth_proto : 0;
+	end_l2(r, spec->hdr.eth_proto, mask->hdr.eth_proto);
 	return 0;
 }
 
-/* Begins an IP header; returns its layer, or an error. Inside another IP header it says which protocol carries it. */
-static int
-begin_l3(struct reader *r, rte_be16_t type, uint8_t carried_as)
+/* What an IP item says of the next protocol, if it comes with a mask that looks at it. */
+static uint8_t
+next_proto(const struct reader *r, uint8_t spec, uint8_t mask)
 {
-	int layer = r->l3;
+	return r->item->spec == NULL || r->item->mask == NULL || mask == 0 ? ANY_PROTO : spec & mask;
+}
 
-	if (r->l4)
-		return REFUSE(r, EINVAL, "L3 cannot follow L4");
-	if (layer == ESW_L3_MAX)
-		return REFUSE(r, ENOTSUP, "more than two L3 layers are not supported");
-	if (layer == ESW_OUTER || r->vxlan) {
-		if (r->l3_type != 0 && r->l3_type != type)
-			return REFUSE(r, EINVAL, "the EtherType before it says something else");
-	} else {
-		const struct esw_l3 *outer = &r->rule->pattern.key.l3[ESW_OUTER];
-
-		if (r->rule->pattern.mask.l3[ESW_OUTER].proto != 0 && outer->proto != carried_as)
-			return REFUSE(r, EINVAL, "the protocol of the outer header says something else");
-		require_byte(r, L3(ESW_OUTER, proto), carried_as);
-	}
-	r->l3++;
-	require_byte(r, L3(layer, version), type == RTE_BE16(RTE_ETHER_TYPE_IPV4) ? 4 : 6);
-	deepen(r, layer == ESW_OUTER ? DEPTH_L3 : DEPTH_INNER_L3);
-	return layer;
+/* The first IP header is taken for that of a tunnel if it says that IP follows. */
+static void
+detect_tunnel(struct reader *r)
+{
+	if (r->rule->headers[ESW_OUTER].version != 0)
+		return;
+	if (r->proto == IPPROTO_IPIP)
+		r->tunnels |= TUNNEL_IPIP;
+	else if (r->proto == IPPROTO_IPV6)
+		r->tunnels |= TUNNEL_IPV6;
 }
 
 static int
-read_ipv4_fragment(struct reader *r, int layer, const struct values *v)
+check_l3_type(struct reader *r, uint16_t type)
 {
-	const struct rte_flow_item_ipv4 *spec = (const void *)v->spec;
-	const struct rte_flow_item_ipv4 *last = (const void *)v->last;
-	const struct rte_flow_item_ipv4 *mask = (const void *)v->mask;
-	const rte_be16_t full = RTE_BE16(RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK);
+	if (r->behind_l2 && r->l3_type != 0 && r->l3_type != type)
+		return REFUSE(r, EINVAL, "the EtherType before it says something else");
+	return 0;
+}
 
-	if (mask->hdr.fragment_offset == 0)
-		return no_range(r, v);
-	if (mask->hdr.fragment_offset != full)
-		return REFUSE(r, EINVAL, "fragment_offset takes the full mask 0x3fff only");
-	if (spec->hdr.fragment_offset == 0 && !v->range) {
-		require_byte(r, L3(layer, fragment), 0);
+static int
+check_l3_order(struct reader *r)
+{
+	const struct esw_headers *h = headers(r);
+
+	if (h->version != 0)
+		return REFUSE(r, ENOTSUP, "multiple L3 layers are not supported");
+	if (h->l4 != 0)
+		return REFUSE(r, EINVAL, "L3 cannot follow L4");
+	return 0;
+}
+
+static int
+check_ipv4(struct reader *r)
+{
+	const struct rte_flow_item_ipv4 *mask = r->item->mask;
+	int ret = check_l3_type(r, RTE_ETHER_TYPE_IPV4);
+
+	if (ret < 0)
+		return ret;
+	if ((r->tunnels & TUNNEL_IPIP) && (r->proto == IPPROTO_IPIP || r->proto == IPPROTO_IPV6))
+		return REFUSE(r, EINVAL, "is taken for a tunnel's inner header that has a tunnel in it");
+	if (r->tunnels & TUNNEL_IPV6)
+		return REFUSE(r, EINVAL, "IPv4 is taken for the inner header of a tunnel that carries IPv6");
+	ret = check_l3_order(r);
+	if (ret < 0)
+		return ret;
+	if (mask != NULL && mask->hdr.next_proto_id != 0 && mask->hdr.next_proto_id != UINT8_MAX)
+		return REFUSE_AS(r, EINVAL, ITEM_MASK, "partial masks of the protocol are not supported");
+	return 0;
+}
+
+static int
+check_fragment_range(struct reader *r, uint16_t spec, uint16_t last)
+{
+	if (spec == 1 && last == (RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK))
 		return 0;
-	}
-	if (v->range && last->hdr.fragment_offset == full) {
-		require_byte(r, L3(layer, fragment), 1);
+	return REFUSE_AS(r, ENOTSUP, ITEM_LAST, "of fragment_offset only 0 and the range from 1 to 0x3fff are supported");
+}
+
+/* A card knows whether a packet is a fragment, and no more. */
+static int
+check_fragment(struct reader *r, const struct values *v)
+{
+	const uint16_t full = RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK;
+	uint16_t spec = rte_be_to_cpu_16(((const struct rte_flow_item_ipv4 *)v->spec)->hdr.fragment_offset);
+	uint16_t mask = rte_be_to_cpu_16(((const struct rte_flow_item_ipv4 *)v->mask)->hdr.fragment_offset);
+
+	if (spec == 0)
 		return 0;
-	}
-	return REFUSE(r, ENOTSUP, "of fragment_offset only 0 and ranges up to 0x3fff are supported");
+	if ((mask & full) != full)
+		return REFUSE_AS(r, EINVAL, ITEM_MASK, "fragment_offset takes the full mask 0x3fff only");
+	if (spec == RTE_IPV4_HDR_MF_FLAG || r->item->last == NULL)
+		return REFUSE(r, ENOTSUP, "of fragment_offset only 0 and the range from 1 to 0x3fff are supported");
+	return check_fragment_range(r, spec,
+				    rte_be_to_cpu_16(((const struct rte_flow_item_ipv4 *)v->last)->hdr.fragment_offset));
+}
+
+static void
+translate_ipv4(struct reader *r, const struct values *v)
+{
+	const struct rte_flow_item_ipv4 *spec = (const void *)v->spec, *mask = (const void *)v->mask;
+	uint8_t ihl = spec->hdr.version_ihl & RTE_IPV4_HDR_IHL_MASK;
+	uint8_t ihl_mask = mask->hdr.version_ihl & RTE_IPV4_HDR_IHL_MASK;
+	int layer = layer_of(r);
+
+	require_version(r, 4);
+	require(r, L3(layer, src), &spec->hdr.src_addr, &mask->hdr.src_addr, sizeof(spec->hdr.src_addr));
+	require(r, L3(layer, dst), &spec->hdr.dst_addr, &mask->hdr.dst_addr, sizeof(spec->hdr.dst_addr));
+	COPY(r, L3(layer, proto), v, struct rte_flow_item_ipv4, hdr.next_proto_id);
+	COPY(r, L3(layer, ttl), v, struct rte_flow_item_ipv4, hdr.time_to_live);
+	COPY(r, L3(layer, tos), v, struct rte_flow_item_ipv4, hdr.type_of_service);
+	require(r, L3(layer, ihl), &ihl, &ihl_mask, 1);
+	if (mask->hdr.fragment_offset != 0)
+		require_byte(r, L3(layer, fragment), spec->hdr.fragment_offset != 0);
+}
+
+static void
+end_l3(struct reader *r, uint8_t version)
+{
+	headers(r)->version = version;
+	r->behind_l2 = false;
+	rank(r, DEPTH_L3);
 }
 
 static int
 read_ipv4(struct reader *r)
 {
-	struct rte_flow_item_ipv4 all;
-	const struct rte_flow_item_ipv4 *mask;
+	const struct rte_flow_item_ipv4 *spec = r->item->spec, *mask = r->item->mask;
+	struct rte_flow_item_ipv4 all, usual;
 	struct values v;
-	int layer, ret;
+	int ret;
 
-	memset(&all, 0xff, sizeof(all));
-	all.hdr.version_ihl = 0;
-	all.hdr.total_length = 0;
-	all.hdr.packet_id = 0;
-	all.hdr.hdr_checksum = 0;
-	ret = read_values(r, &all, &rte_flow_item_ipv4_mask, sizeof(all), &v);
+	r->proto = spec == NULL || mask == NULL ? ANY_PROTO :
+		next_proto(r, spec->hdr.next_proto_id, mask->hdr.next_proto_id);
+	detect_tunnel(r);
+	memset(&usual, 0, sizeof(usual));
+	usual.hdr.src_addr = usual.hdr.dst_addr = UINT32_MAX;
+	usual.hdr.type_of_service = usual.hdr.next_proto_id = usual.hdr.time_to_live = UINT8_MAX;
+	all = usual;
+	all.hdr.fragment_offset = UINT16_MAX;
+	if (mask != NULL && (mask->hdr.version_ihl & RTE_IPV4_HDR_IHL_MASK)) {
+		if (r->port->nic->card == ESW_CX5)
+			return REFUSE(r, ENOTSUP, "a ConnectX-5 does not look at the header's length");
+		all.hdr.version_ihl = mask->hdr.version_ihl;
+	}
+	ret = check_ipv4(r);
+	if (ret == 0)
+		ret = read_values(r, &all, &usual, sizeof(all), &v);
+	if (ret == 0)
+		ret = check_fragment(r, &v);
 	if (ret < 0)
 		return ret;
-	layer = begin_l3(r, RTE_BE16(RTE_ETHER_TYPE_IPV4), IPPROTO_IPIP);
-	if (layer < 0)
-		return layer;
-	mask = (const void *)v.mask;
-	if (mask->hdr.next_proto_id != 0 && mask->hdr.next_proto_id != UINT8_MAX)
-		return REFUSE(r, EINVAL, "partial masks of the protocol are not supported");
-	require(r, L3(layer, src), v.spec + offsetof(struct rte_flow_item_ipv4, hdr.src_addr),
-		v.mask + offsetof(struct rte_flow_item_ipv4, hdr.src_addr), sizeof(all.hdr.src_addr));
-	require(r, L3(layer, dst), v.spec + offsetof(struct rte_flow_item_ipv4, hdr.dst_addr),
-		v.mask + offsetof(struct rte_flow_item_ipv4, hdr.dst_addr), sizeof(all.hdr.dst_addr));
-	COPY(r, L3(layer, proto), &v, struct rte_flow_item_ipv4, hdr.next_proto_id);
-	COPY(r, L3(layer, ttl), &v, struct rte_flow_item_ipv4, hdr.time_to_live);
-	COPY(r, L3(layer, tos), &v, struct rte_flow_item_ipv4, hdr.type_of_service);
-	return read_ipv4_fragment(r, layer, &v);
+	translate_ipv4(r, &v);
+	end_l3(r, 4);
+	return 0;
 }
 
-static int
-check_ipv6_proto(struct reader *r, const struct rte_flow_item_ipv6 *spec, const struct rte_flow_item_ipv6 *mask)
+static bool
+is_extension(uint8_t proto)
 {
-	if (mask->hdr.proto == 0)
-		return 0;
-	if (mask->hdr.proto != UINT8_MAX)
-		return 0;
-	switch (spec->hdr.proto) {
+	switch (proto) {
 	case IPPROTO_HOPOPTS:
 	case IPPROTO_ROUTING:
 	case IPPROTO_FRAGMENT:
+	case IPPROTO_ESP:
+	case IPPROTO_AH:
 	case IPPROTO_DSTOPTS:
-		return REFUSE(r, EINVAL, "the next header is not to be an extension header");
+		return true;
 	default:
-		return 0;
+		return false;
 	}
+}
+
+static int
+check_ipv6(struct reader *r)
+{
+	const struct rte_flow_item_ipv6 *spec = r->item->spec, *mask = r->item->mask;
+	bool whole = spec != NULL && mask != NULL && mask->hdr.proto == UINT8_MAX;
+	int ret = check_l3_type(r, RTE_ETHER_TYPE_IPV6);
+
+	if (ret < 0)
+		return ret;
+	if ((r->tunnels & TUNNEL_IPIP) && whole && (r->proto == IPPROTO_IPIP || r->proto == IPPROTO_IPV6))
+		return REFUSE(r, EINVAL, "is taken for a tunnel's inner header that has a tunnel in it");
+	if (whole && is_extension(spec->hdr.proto))
+		return REFUSE(r, EINVAL, "the next header is not to be an extension header");
+	if (r->tunnels & TUNNEL_IPIP)
+		return REFUSE(r, EINVAL, "IPv6 is taken for the inner header of a tunnel that carries IPv4");
+	return check_l3_order(r);
+}
+
+static void
+translate_ipv6(struct reader *r, const struct values *v)
+{
+	const struct rte_flow_item_ipv6 *spec = (const void *)v->spec, *mask = (const void *)v->mask;
+	const rte_be32_t label_bits = RTE_BE32(RTE_IPV6_HDR_FL_MASK);
+	rte_be32_t label = spec->hdr.vtc_flow & label_bits, label_mask = mask->hdr.vtc_flow & label_bits;
+	uint8_t tos = rte_be_to_cpu_32(spec->hdr.vtc_flow) >> RTE_IPV6_HDR_TC_SHIFT;
+	uint8_t tos_mask = rte_be_to_cpu_32(mask->hdr.vtc_flow) >> RTE_IPV6_HDR_TC_SHIFT;
+	int layer = layer_of(r);
+
+	require_version(r, 6);
+	require(r, L3(layer, tos), &tos, &tos_mask, 1);
+	require(r, L3(layer, flow_label), &label, &label_mask, sizeof(label));
+	require(r, L3(layer, src), spec->hdr.src_addr, mask->hdr.src_addr, sizeof(spec->hdr.src_addr));
+	require(r, L3(layer, dst), spec->hdr.dst_addr, mask->hdr.dst_addr, sizeof(spec->hdr.dst_addr));
+	COPY(r, L3(layer, proto), v, struct rte_flow_item_ipv6, hdr.proto);
+	COPY(r, L3(layer, ttl), v, struct rte_flow_item_ipv6, hdr.hop_limits);
+	if (mask->has_frag_ext)
+		require_byte(r, L3(layer, fragment), spec->has_frag_ext);
 }
 
 static int
 read_ipv6(struct reader *r)
 {
-	const uint32_t traffic_class = RTE_BE32(0x0ff00000);
-	struct rte_flow_item_ipv6 all;
-	const struct rte_flow_item_ipv6 *spec, *mask;
-	uint8_t tos, tos_mask;
+	const struct rte_flow_item_ipv6 *spec = r->item->spec, *mask = r->item->mask;
+	struct rte_flow_item_ipv6 all, usual;
 	struct values v;
-	int layer, ret;
+	int ret;
 
-	memset(&all, 0, sizeof(all));
-	memset(&all.hdr, 0xff, sizeof(all.hdr));
-	all.hdr.vtc_flow = traffic_class;
-	all.hdr.payload_len = 0;
+	r->proto = spec == NULL || mask == NULL ? ANY_PROTO : next_proto(r, spec->hdr.proto, mask->hdr.proto);
+	detect_tunnel(r);
+	memset(&usual, 0, sizeof(usual));
+	memset(&usual.hdr, 0xff, sizeof(usual.hdr));
+	usual.hdr.payload_len = 0;
+	all = usual;
 	all.has_frag_ext = 1;
-	ret = read_values(r, &all, &rte_flow_item_ipv6_mask, sizeof(all), &v);
+	ret = check_ipv6(r);
+	if (ret == 0)
+		ret = read_values(r, &all, &usual, sizeof(all), &v);
 	if (ret == 0)
 		ret = no_range(r, &v);
 	if (ret < 0)
 		return ret;
-	spec = (const void *)v.spec;
-	mask = (const void *)v.mask;
-	ret = check_ipv6_proto(r, spec, mask);
-	if (ret < 0)
-		return ret;
-	layer = begin_l3(r, RTE_BE16(RTE_ETHER_TYPE_IPV6), IPPROTO_IPV6);
-	if (layer < 0)
-		return layer;
-	tos = rte_be_to_cpu_32(spec->hdr.vtc_flow) >> 20;
-	tos_mask = rte_be_to_cpu_32(mask->hdr.vtc_flow) >> 20;
-	require(r, L3(layer, tos), &tos, &tos_mask, 1);
-	require(r, L3(layer, src), v.spec + offsetof(struct rte_flow_item_ipv6, hdr.src_addr),
-		v.mask + offsetof(struct rte_flow_item_ipv6, hdr.src_addr), sizeof(all.hdr.src_addr));
-	require(r, L3(layer, dst), v.spec + offsetof(struct rte_flow_item_ipv6, hdr.dst_addr),
-		v.mask + offsetof(struct rte_flow_item_ipv6, hdr.dst_addr), sizeof(all.hdr.dst_addr));
-	COPY(r, L3(layer, proto), &v, struct rte_flow_item_ipv6, hdr.proto);
-	COPY(r, L3(layer, ttl), &v, struct rte_flow_item_ipv6, hdr.hop_limits);
-	if (mask->has_frag_ext)
-		require_byte(r, L3(layer, fragment), spec->has_frag_ext);
+	translate_ipv6(r, &v);
+	end_l3(r, 6);
 	return 0;
 }
 
-/* Begins an L4 header; returns the layer of the IP header before it, or an error. */
+/* Checks an L4 header's place. Of IP the version is asked for, or 0. */
 static int
-begin_l4(struct reader *r, uint8_t proto, uint8_t version)
+check_l4(struct reader *r, uint8_t proto, uint8_t version)
 {
-	int layer = r->l3 - 1;
-	const struct esw_l3 *key, *mask;
+	const struct esw_headers *h = headers(r);
 
-	if (layer < 0)
-		return REFUSE(r, EINVAL, "L3 is mandatory before L4");
-	if (r->l4)
-		return REFUSE(r, EINVAL, "multiple L4 layers are not supported");
-	key = &r->rule->pattern.key.l3[layer];
-	mask = &r->rule->pattern.mask.l3[layer];
-	if (version != 0 && key->version != version)
-		return REFUSE(r, EINVAL, "IPv%u is mandatory before it", version);
-	if (mask->proto != 0 && key->proto != proto)
+	if (r->proto != ANY_PROTO && r->proto != proto)
 		return REFUSE(r, EINVAL, "the protocol of the IP header says something else");
-	r->l4 = true;
-	require_byte(r, L3(layer, l4), proto);
-	deepen(r, layer == ESW_OUTER ? DEPTH_L4 : DEPTH_INNER_L4);
-	return layer;
+	if (h->version == 0 && version == 0)
+		return REFUSE(r, EINVAL, "L3 is mandatory before L4");
+	if (version != 0 && h->version != version)
+		return REFUSE(r, EINVAL, "IPv%u is mandatory before it", version);
+	if (h->l4 != 0)
+		return REFUSE(r, EINVAL, "multiple L4 layers are not supported");
+	return 0;
+}
+
+static void
+end_l4(struct reader *r, uint8_t proto)
+{
+	require_byte(r, L3(layer_of(r), l4), proto);
+	r->behind_l2 = false;
+	rank(r, DEPTH_L4);
 }
 
 static int
@@ -443,22 +639,22 @@ read_tcp(struct reader *r)
 {
 	struct rte_flow_item_tcp all;
 	struct values v;
-	int layer, ret;
+	int layer = layer_of(r), ret = check_l4(r, IPPROTO_TCP, 0);
 
 	memset(&all, 0, sizeof(all));
 	all.hdr.src_port = all.hdr.dst_port = UINT16_MAX;
 	all.hdr.tcp_flags = UINT8_MAX;
-	ret = read_values(r, &all, &rte_flow_item_tcp_mask, sizeof(all), &v);
+	if (ret == 0)
+		ret = read_values(r, &all, &rte_flow_item_tcp_mask, sizeof(all), &v);
 	if (ret == 0)
 		ret = no_range(r, &v);
 	if (ret < 0)
 		return ret;
-	layer = begin_l4(r, IPPROTO_TCP, 0);
-	if (layer < 0)
-		return layer;
 	COPY(r, L3(layer, src_port), &v, struct rte_flow_item_tcp, hdr.src_port);
 	COPY(r, L3(layer, dst_port), &v, struct rte_flow_item_tcp, hdr.dst_port);
 	COPY(r, L3(layer, tcp_flags), &v, struct rte_flow_item_tcp, hdr.tcp_flags);
+	headers(r)->l4 = IPPROTO_TCP;
+	end_l4(r, IPPROTO_TCP);
 	return 0;
 }
 
@@ -467,20 +663,20 @@ read_udp(struct reader *r)
 {
 	struct rte_flow_item_udp all;
 	struct values v;
-	int layer, ret;
+	int layer = layer_of(r), ret = check_l4(r, IPPROTO_UDP, 0);
 
 	memset(&all, 0, sizeof(all));
 	all.hdr.src_port = all.hdr.dst_port = UINT16_MAX;
-	ret = read_values(r, &all, &rte_flow_item_udp_mask, sizeof(all), &v);
+	if (ret == 0)
+		ret = read_values(r, &all, &rte_flow_item_udp_mask, sizeof(all), &v);
 	if (ret == 0)
 		ret = no_range(r, &v);
 	if (ret < 0)
 		return ret;
-	layer = begin_l4(r, IPPROTO_UDP, 0);
-	if (layer < 0)
-		return layer;
 	COPY(r, L3(layer, src_port), &v, struct rte_flow_item_udp, hdr.src_port);
 	COPY(r, L3(layer, dst_port), &v, struct rte_flow_item_udp, hdr.dst_port);
+	headers(r)->l4 = IPPROTO_UDP;
+	end_l4(r, IPPROTO_UDP);
 	return 0;
 }
 
@@ -489,22 +685,22 @@ read_icmp(struct reader *r)
 {
 	struct rte_flow_item_icmp all;
 	struct values v;
-	int layer, ret;
+	int layer = layer_of(r), ret = check_l4(r, IPPROTO_ICMP, 4);
 
 	memset(&all, 0, sizeof(all));
 	all.hdr.icmp_type = all.hdr.icmp_code = UINT8_MAX;
-	all.hdr.icmp_ident = UINT16_MAX;
-	ret = read_values(r, &all, &rte_flow_item_icmp_mask, sizeof(all), &v);
+	all.hdr.icmp_ident = all.hdr.icmp_seq_nb = UINT16_MAX;
+	if (ret == 0)
+		ret = read_values(r, &all, &rte_flow_item_icmp_mask, sizeof(all), &v);
 	if (ret == 0)
 		ret = no_range(r, &v);
 	if (ret < 0)
 		return ret;
-	layer = begin_l4(r, IPPROTO_ICMP, 4);
-	if (layer < 0)
-		return layer;
 	COPY(r, L3(layer, icmp_type), &v, struct rte_flow_item_icmp, hdr.icmp_type);
 	COPY(r, L3(layer, icmp_code), &v, struct rte_flow_item_icmp, hdr.icmp_code);
 	COPY(r, L3(layer, icmp_ident), &v, struct rte_flow_item_icmp, hdr.icmp_ident);
+	COPY(r, L3(layer, icmp_seq), &v, struct rte_flow_item_icmp, hdr.icmp_seq_nb);
+	end_l4(r, IPPROTO_ICMP);
 	return 0;
 }
 
@@ -513,66 +709,53 @@ read_icmp6(struct reader *r)
 {
 	struct rte_flow_item_icmp6 all;
 	struct values v;
-	int layer, ret;
+	int layer = layer_of(r), ret = check_l4(r, IPPROTO_ICMPV6, 6);
 
 	memset(&all, 0, sizeof(all));
 	all.type = all.code = UINT8_MAX;
-	ret = read_values(r, &all, &rte_flow_item_icmp6_mask, sizeof(all), &v);
+	if (ret == 0)
+		ret = read_values(r, &all, &rte_flow_item_icmp6_mask, sizeof(all), &v);
 	if (ret == 0)
 		ret = no_range(r, &v);
 	if (ret < 0)
 		return ret;
-	layer = begin_l4(r, IPPROTO_ICMPV6, 6);
-	if (layer < 0)
-		return layer;
 	COPY(r, L3(layer, icmp_type), &v, struct rte_flow_item_icmp6, type);
 	COPY(r, L3(layer, icmp_code), &v, struct rte_flow_item_icmp6, code);
+	r->rule->icmp6 = true;
+	end_l4(r, IPPROTO_ICMPV6);
 	return 0;
 }
 
 static int
-begin_vxlan(struct reader *r)
+check_vxlan(struct reader *r)
 {
-	const struct esw_l3 *key = &r->rule->pattern.key.l3[ESW_OUTER];
-	const struct esw_l3 *mask = &r->rule->pattern.mask.l3[ESW_OUTER];
-
-	if (r->vxlan || r->l3 == ESW_L3_MAX)
+	if (r->tunnels != 0)
 		return REFUSE(r, ENOTSUP, "multiple tunnel layers are not supported");
-	if (!r->l4 || key->l4 != IPPROTO_UDP)
+	if (r->rule->headers[ESW_OUTER].l4 != IPPROTO_UDP)
 		return REFUSE(r, EINVAL, "UDP is mandatory before it");
-	if (mask->dst_port == UINT16_MAX && key->dst_port != RTE_BE16(RTE_VXLAN_DEFAULT_PORT))
-		return REFUSE(r, ENOTSUP, "the UDP destination port is to be %u", RTE_VXLAN_DEFAULT_PORT);
-	r->vxlan = true;
-	r->l4 = false;
-	r->l3_type = 0;
-	require_byte(r, KEY(vxlan), 1);
-	deepen(r, DEPTH_TUNNEL);
 	return 0;
 }
 
 static int
 read_vxlan(struct reader *r)
 {
-	static const uint8_t no_vni[3];
 	struct rte_flow_item_vxlan all;
-	const struct rte_flow_item_vxlan *spec, *mask;
 	struct values v;
-	int ret;
+	int ret = check_vxlan(r);
 
 	memset(&all, 0, sizeof(all));
 	memset(all.vni, 0xff, sizeof(all.vni));
-	ret = read_values(r, &all, &rte_flow_item_vxlan_mask, sizeof(all), &v);
+	if (ret == 0)
+		ret = read_values(r, &all, &rte_flow_item_vxlan_mask, sizeof(all), &v);
 	if (ret == 0)
 		ret = no_range(r, &v);
-	if (ret == 0)
-		ret = begin_vxlan(r);
 	if (ret < 0)
 		return ret;
-	spec = (const void *)v.spec;
-	mask = (const void *)v.mask;
-	if (memcmp(mask->vni, no_vni, sizeof(no_vni)) != 0 && memcmp(spec->vni, no_vni, sizeof(no_vni)) == 0)
-		return REFUSE(r, ENOTSUP, "a VNI of 0 cannot be matched");
+	r->tunnels |= TUNNEL_VXLAN;
+	r->behind_l2 = false;
+	require_byte(r, KEY(vxlan), 1);
 	COPY(r, KEY(vni), &v, struct rte_flow_item_vxlan, vni);
+	rank(r, DEPTH_L4);
 	return 0;
 }
 
@@ -584,10 +767,13 @@ read_register(struct reader *r, size_t offset, uint32_t supported)
 	struct values v;
 	int ret;
 
+	r->behind_l2 = false;
+	if (r->item->type == RTE_FLOW_ITEM_TYPE_META && r->item->spec == NULL)
+		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "needs a spec");
 	if (!r->port->nic->metadata)
 		return REFUSE(r, ENOTSUP, "needs extended metadata (dv_xmeta_en=1)");
 	if (r->item->spec == NULL)
-		return REFUSE(r, EINVAL, "needs a spec");
+		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "needs a spec");
 	ret = read_values(r, &supported, &supported, sizeof(supported), &v);
 	if (ret == 0)
 		ret = no_range(r, &v);
@@ -595,11 +781,23 @@ read_register(struct reader *r, size_t offset, uint32_t supported)
 		return ret;
 	memcpy(&mask, v.mask, sizeof(mask));
 	if (mask == 0)
-		return REFUSE(r, EINVAL, "the mask is 0");
+		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "the mask is 0");
 	memcpy(&already, (uint8_t *)&r->rule->pattern.mask + offset, sizeof(already));
 	if (already != 0)
 		return REFUSE(r, EINVAL, "is given twice");
 	require(r, offset, v.spec, v.mask, sizeof(uint32_t));
+	return 0;
+}
+
+static int
+check_tag(struct reader *r)
+{
+	const struct rte_flow_item_tag *mask = r->item->mask == NULL ? &rte_flow_item_tag_mask : r->item->mask;
+
+	if (r->item->spec == NULL)
+		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "needs a spec");
+	if (mask->data == 0)
+		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "the mask is 0");
 	return 0;
 }
 
@@ -609,26 +807,24 @@ read_tag(struct reader *r)
 	const struct rte_flow_item_tag all = { .data = UINT32_MAX, .index = UINT8_MAX };
 	const struct rte_flow_item_tag *spec, *mask;
 	struct values v;
-	int ret;
+	int ret = check_tag(r);
 
-	if (r->item->spec == NULL)
-		return REFUSE(r, EINVAL, "needs a spec");
-	ret = read_values(r, &all, &rte_flow_item_tag_mask, sizeof(all), &v);
+	if (ret == 0)
+		ret = read_values(r, &all, &rte_flow_item_tag_mask, sizeof(all), &v);
 	if (ret == 0)
 		ret = no_range(r, &v);
 	if (ret < 0)
 		return ret;
 	spec = (const void *)v.spec;
 	mask = (const void *)v.mask;
-	if (mask->data == 0)
-		return REFUSE(r, EINVAL, "the mask is 0");
 	if (mask->index != UINT8_MAX)
-		return REFUSE(r, EINVAL, "partial masks of the index are not supported");
+		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "partial masks of the index are not supported");
 	if (spec->index >= ESW_TAGS)
-		return REFUSE(r, ENOTSUP, "there is no tag %u", spec->index);
+		return REFUSE(r, EINVAL, "there is no tag %u", spec->index);
 	if (r->rule->tags & 1u << spec->index)
-		return REFUSE(r, EINVAL, "index %u is given twice", spec->index);
+		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "index %u is given twice", spec->index);
 	r->rule->tags |= 1u << spec->index;
+	r->behind_l2 = false;
 	require(r, KEY(metadata.tag) + spec->index * sizeof(uint32_t), &spec->data, &mask->data, sizeof(uint32_t));
 	return 0;
 }
@@ -685,11 +881,12 @@ int
 esw_rule_pattern(struct esw_port *port, const struct rte_flow_item *items, struct esw_rule *rule,
 		 struct rte_flow_error *error)
 {
-	struct reader r = { .port = port, .rule = rule, .error = error };
+	struct reader r = { .port = port, .rule = rule, .error = error, .proto = ANY_PROTO };
 	int ret;
 
 	rule->info.source = port;
 	rule->pattern.priority = rule->info.attr.priority;
+	rule->pattern.depth = DEPTH_L4;
 	for (r.item = items; r.item->type != RTE_FLOW_ITEM_TYPE_END; r.item++) {
 		name_item(&r);
 		ret = read_item(&r);

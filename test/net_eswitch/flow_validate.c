@@ -7,8 +7,7 @@
 
 #include "eswitch.h"
 
-/* The limits of net_mlx5 on a ConnectX: its own groups follow, and NIC RX's root table is small. */
-#define MAX_GROUP (UINT16_MAX - 2)
+/* The limits of net_mlx5 on a ConnectX: its own priorities follow, and the root tables of NIC RX and TX are small. */
 #define MAX_PRIORITY 21843
 #define MAX_PRIORITY_NIC_ROOT 3
 
@@ -26,19 +25,20 @@ check_priority(const struct rte_flow_attr *attr, struct rte_flow_error *error)
 static int
 check_attr(const struct esw_port *port, const struct rte_flow_attr *attr, struct rte_flow_error *error)
 {
-	if (attr->ingress + attr->egress + attr->transfer != 1)
-		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ATTR, attr,
-				      "exactly one of ingress, egress and transfer has to be given");
-	if (attr->egress)
-		return esw_flow_error(error, ENOTSUP, RTE_FLOW_ERROR_TYPE_ATTR_EGRESS, attr,
-				      "egress rules are not supported");
+	int ret;
+
+	if (attr->transfer && attr->group == UINT32_MAX)
+		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ATTR_GROUP, attr, "there is no group %u", attr->group);
+	ret = check_priority(attr, error);
+	if (ret < 0)
+		return ret;
 	if (attr->transfer && !esw_port_in_switch(port))
 		return esw_flow_error(error, ENOTSUP, RTE_FLOW_ERROR_TYPE_ATTR_TRANSFER, attr,
 				      "transfer rules are not supported: PF1 is not in switchdev mode");
-	if (attr->group > MAX_GROUP)
-		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ATTR_GROUP, attr,
-				      "group %u is out of range, the last one is %u", attr->group, MAX_GROUP);
-	return check_priority(attr, error);
+	if (attr->ingress + attr->egress + attr->transfer != 1)
+		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ATTR, attr,
+				      "exactly one of ingress, egress and transfer has to be given");
+	return 0;
 }
 
 /* Understands a rule, or refuses it. */

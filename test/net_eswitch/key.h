@@ -28,11 +28,14 @@ struct esw_l3 {
 	rte_be16_t dst_port;
 	rte_be16_t icmp_ident;
 	uint8_t icmp_code;
-	uint8_t unused;
+	uint8_t ihl;		/* IPv4's header length in words of 32 bits */
+	rte_be32_t flow_label;	/* IPv6's, the low 20 bits */
+	rte_be16_t icmp_seq;
+	uint16_t unused;
 };
 
 /* The registers that actions write and items match: they are of the packet, but not in it. */
-#define ESW_TAGS 4
+#define ESW_TAGS 5
 
 /* A mark has 24 bits; the last 16 values are the driver's own. */
 #define ESW_MARK_MASK 0xffffff
@@ -45,24 +48,19 @@ struct esw_metadata {
 };
 
 /*
- * What the steering of a ConnectX looks at beyond that: net_eswitch leaves it zero. By layer where it has two. Host byte
- * order, but for what says otherwise.
+ * What the steering of a ConnectX looks at beyond that: net_eswitch leaves it zero. Host byte order, but for what says
+ * otherwise.
  */
-struct esw_card {
+struct esw_steering {
 	uint32_t sqn;		/* the send queue that it comes from, 0: none */
-	uint16_t vport;		/* likewise the vport */
+	uint32_t reg_a;
+	rte_be32_t icmp_data;	/* the four bytes behind the checksum of the one ICMP header, in whichever layer */
+	uint16_t vport;		/* that it comes from, 0: none */
 	uint8_t side;		/* of the switch: of the wire, or of the vports */
-	uint8_t icmp_type;	/* of the one ICMP header, in whichever layer */
+	uint8_t icmp_type;	/* as icmp_data */
 	uint8_t icmp_code;
 	uint8_t vxlan_reserved;	/* the byte behind the VNI */
-	uint8_t tags[ESW_L3_MAX];	/* of the outermost VLAN tag: 1: 0x8100, 2: 0x88a8 */
-	rte_be16_t type[ESW_L3_MAX];	/* EtherType behind the tags */
-	uint8_t ihl[ESW_L3_MAX];
-	rte_be16_t inner_tci;
-	uint32_t flow_label[ESW_L3_MAX];
-	uint32_t reg_a;
-	rte_be32_t icmp_data;	/* the four bytes behind the ICMP checksum */
-	uint32_t unused;
+	uint16_t unused;
 };
 
 #define ESW_REGISTERS 6
@@ -75,24 +73,25 @@ struct esw_key {
 		struct {
 			struct rte_ether_addr eth_dst;
 			struct rte_ether_addr eth_src;
-			rte_be16_t eth_type;	/* as on the wire: the TPID of a tagged frame */
-			uint8_t tagged;
-			uint8_t tagged_twice;
-			rte_be16_t vlan_tci;
-			rte_be16_t vlan_type;
+			rte_be16_t eth_type;	/* behind the tags, of which there are up to two */
+			uint8_t cvlan;		/* 1: the first tag's TPID is 0x8100 */
+			uint8_t svlan;		/* 1: it is 0x88a8 */
+			rte_be16_t vlan_tci;	/* the first tag's */
+			rte_be16_t inner_eth_type;
 			uint8_t vni[3];
 			uint8_t vxlan;		/* 1: VXLAN follows the outer UDP header */
 			struct esw_l3 l3[ESW_L3_MAX];
-			/* Of the frame that VXLAN carries; what follows is in l3[ESW_INNER]. */
+			/* Of the frame that VXLAN carries, as is inner_eth_type; what follows is in l3[ESW_INNER]. */
 			struct rte_ether_addr inner_eth_dst;
 			struct rte_ether_addr inner_eth_src;
-			rte_be16_t inner_eth_type;
-			uint16_t unused;
+			uint8_t inner_cvlan;
+			uint8_t inner_svlan;
+			rte_be16_t inner_vlan_tci;
 			union {
 				struct esw_metadata metadata;
 				uint32_t reg_c[ESW_REGISTERS];	/* the same registers, as a ConnectX calls them */
 			};
-			struct esw_card card;
+			struct esw_steering card;
 		};
 		uint64_t word[ESW_KEY_WORDS];
 	};

@@ -20,7 +20,7 @@ struct esw_pattern {
 	struct esw_key key;
 	struct esw_key mask;
 	uint32_t priority;	/* lower is matched first */
-	uint32_t depth;		/* of the deepest header: at equal priority deeper is matched first */
+	uint32_t depth;		/* of a header: at equal priority deeper is matched first */
 };
 
 struct esw_shape;

@@ -75,6 +75,7 @@ free_port(struct esw_port *port)
 	pthread_mutex_destroy(&port->far.lock);
 	esw_groups_free(&port->transfer);
 	esw_groups_free(&port->ingress);
+	esw_groups_free(&port->egress);
 	free(port);
 }
 
@@ -218,6 +219,7 @@ probe(struct rte_vdev_device *vdev)
 	if (nic == NULL)
 		return -ENOMEM;
 	nic->metadata = args.metadata;
+	nic->card = args.card;
 	ret = identify(nic);
 	if (ret == 0)
 		ret = open_ports(nic, &args);

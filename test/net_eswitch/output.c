@@ -75,7 +75,7 @@ esw_output_receive(struct esw_port *port, uint16_t queue, const struct esw_packe
 		return;
 	}
 	m->port = port->ethdev;
-	m->ol_flags = 0;
+	m->ol_flags = packet->flagged ? RTE_MBUF_F_RX_FDIR : 0;
 	if (packet->marked) {
 		m->ol_flags = RTE_MBUF_F_RX_FDIR | RTE_MBUF_F_RX_FDIR_ID;
 		m->hash.fdir.hi = packet->key.metadata.mark;

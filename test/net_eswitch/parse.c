@@ -15,6 +15,7 @@
 #include "key.h"
 
 #define MAX_IPV6_EXTENSIONS 8
+#define MAX_TAGS 2
 
 /* The I flag of VXLAN: there is a VNI. */
 #define VXLAN_HAS_VNI 0x08000000
@@ -53,37 +54,58 @@ copy_ethernet(const struct cursor *c, struct rte_ether_hdr *eth)
 	return true;
 }
 
-/* The Ethernet header and its tags; returns the EtherType behind these, 0 when there is none. */
+/* A frame's Ethernet header and tags. */
+struct link {
+	struct rte_ether_hdr eth;
+	rte_be16_t tci;		/* the first tag's */
+	rte_be16_t type;	/* behind the tags; that of a tag which is cut short, or of a third one */
+	bool whole;		/* the headers behind can be looked for */
+};
+
+static bool
+is_tag(rte_be16_t type)
+{
+	return type == RTE_BE16(RTE_ETHER_TYPE_VLAN) || type == RTE_BE16(RTE_ETHER_TYPE_QINQ);
+}
+
+static bool
+parse_link(struct cursor *c, struct link *link)
+{
+	const struct rte_vlan_hdr *vlan;
+	int tags;
+
+	if (!copy_ethernet(c, &link->eth))
+		return false;
+	link->type = link->eth.ether_type;
+	c->at += sizeof(link->eth);
+	for (tags = 0; is_tag(link->type); tags++) {
+		vlan = peek(c, sizeof(*vlan));
+		if (tags == MAX_TAGS || vlan == NULL)
+			return true;
+		if (tags == 0)
+			link->tci = vlan->vlan_tci;
+		link->type = vlan->eth_proto;
+		c->at += sizeof(*vlan);
+	}
+	link->whole = true;
+	return true;
+}
+
+/* The Ethernet header and its tags; returns the EtherType of what can be looked at behind these, or 0. */
 static rte_be16_t
 parse_ethernet(struct cursor *c, struct esw_key *key)
 {
-	const struct rte_vlan_hdr *vlan;
-	struct rte_ether_hdr eth;
-	rte_be16_t type;
+	struct link link = { 0 };
 
-	if (!copy_ethernet(c, &eth))
+	if (!parse_link(c, &link))
 		return 0;
-	key->eth_dst = eth.dst_addr;
-	key->eth_src = eth.src_addr;
-	key->eth_type = type = eth.ether_type;
-	c->at += sizeof(eth);
-	while (type == RTE_BE16(RTE_ETHER_TYPE_VLAN) || type == RTE_BE16(RTE_ETHER_TYPE_QINQ)) {
-		if (key->tagged_twice)
-			return 0;
-		vlan = peek(c, sizeof(*vlan));
-		if (vlan == NULL)
-			return 0;
-		if (!key->tagged) {
-			key->tagged = 1;
-			key->vlan_tci = vlan->vlan_tci;
-			key->vlan_type = vlan->eth_proto;
-		} else {
-			key->tagged_twice = 1;
-		}
-		type = vlan->eth_proto;
-		c->at += sizeof(*vlan);
-	}
-	return type;
+	key->eth_dst = link.eth.dst_addr;
+	key->eth_src = link.eth.src_addr;
+	key->eth_type = link.type;
+	key->cvlan = link.eth.ether_type == RTE_BE16(RTE_ETHER_TYPE_VLAN);
+	key->svlan = link.eth.ether_type == RTE_BE16(RTE_ETHER_TYPE_QINQ);
+	key->vlan_tci = link.tci;
+	return link.whole ? link.type : 0;
 }
 
 static void
@@ -103,6 +125,7 @@ parse_icmp(const struct cursor *c, struct esw_l3 *l3)
 	l3->icmp_type = icmp->icmp_type;
 	l3->icmp_code = icmp->icmp_code;
 	l3->icmp_ident = icmp->icmp_ident;
+	l3->icmp_seq = icmp->icmp_seq_nb;
 }
 
 static bool
@@ -153,6 +176,7 @@ parse_ipv4(struct cursor *c, struct esw_l3 *l3)
 	l3->proto = ip->next_proto_id;
 	l3->ttl = ip->time_to_live;
 	l3->tos = ip->type_of_service;
+	l3->ihl = ip->version_ihl & RTE_IPV4_HDR_IHL_MASK;
 	l3->fragment = (ip->fragment_offset &
 			RTE_BE16(RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK)) != 0;
 	memcpy(l3->src, &ip->src_addr, sizeof(ip->src_addr));
@@ -217,6 +241,7 @@ parse_ipv6(struct cursor *c, struct esw_l3 *l3)
 	l3->proto = ip->proto;
 	l3->ttl = ip->hop_limits;
 	l3->tos = word >> 20;
+	l3->flow_label = rte_cpu_to_be_32(word & RTE_IPV6_HDR_FL_MASK);
 	memcpy(l3->src, ip->src_addr, sizeof(l3->src));
 	memcpy(l3->dst, ip->dst_addr, sizeof(l3->dst));
 	c->at += sizeof(*ip);
@@ -229,29 +254,21 @@ parse_ipv6(struct cursor *c, struct esw_l3 *l3)
 	return true;
 }
 
-/* The frame within VXLAN, up to its IP header; returns the EtherType behind its tags, which rules cannot look at. */
+/* The same of the frame within VXLAN. */
 static rte_be16_t
 parse_inner_ethernet(struct cursor *c, struct esw_key *key)
 {
-	const struct rte_vlan_hdr *vlan;
-	struct rte_ether_hdr eth;
-	rte_be16_t type;
-	int tags;
+	struct link link = { 0 };
 
-	if (!copy_ethernet(c, &eth))
+	if (!parse_link(c, &link))
 		return 0;
-	key->inner_eth_dst = eth.dst_addr;
-	key->inner_eth_src = eth.src_addr;
-	key->inner_eth_type = type = eth.ether_type;
-	c->at += sizeof(eth);
-	for (tags = 0; type == RTE_BE16(RTE_ETHER_TYPE_VLAN) || type == RTE_BE16(RTE_ETHER_TYPE_QINQ); tags++) {
-		vlan = peek(c, sizeof(*vlan));
-		if (vlan == NULL || tags == 2)
-			return 0;
-		type = vlan->eth_proto;
-		c->at += sizeof(*vlan);
-	}
-	return type;
+	key->inner_eth_dst = link.eth.dst_addr;
+	key->inner_eth_src = link.eth.src_addr;
+	key->inner_eth_type = link.type;
+	key->inner_cvlan = link.eth.ether_type == RTE_BE16(RTE_ETHER_TYPE_VLAN);
+	key->inner_svlan = link.eth.ether_type == RTE_BE16(RTE_ETHER_TYPE_QINQ);
+	key->inner_vlan_tci = link.tci;
+	return link.whole ? link.type : 0;
 }
 
 /* What an UDP header to VXLAN's port carries; returns the EtherType of the IP header in it, or 0. */

@@ -21,6 +21,7 @@ esw_packet_init(struct esw_packet *p, struct rte_mbuf *m)
 {
 	p->m = m;
 	p->marked = false;
+	p->flagged = false;
 	memset(&p->key.metadata, 0, sizeof(p->key.metadata));
 	p->stale = true;
 	esw_packet_refresh(p);
@@ -115,20 +116,18 @@ esw_encap(struct esw_packet *p, const struct esw_encap *encap, uint32_t hash)
 	return 0;
 }
 
-/* Where the headers to be removed end; the action's size where the parser does not know the packet. */
+/* Where the headers to be removed end; 0: there is no such header. */
 static uint16_t
 decap_end(const struct esw_packet *p, const struct esw_decap *decap)
 {
-	uint16_t end = 0;
-
-	if (decap->kind == ESW_DECAP_LINK)
-		end = p->off.l3[ESW_OUTER];
-	else if (decap->kind == ESW_DECAP_TUNNEL)
-		end = p->off.l3[ESW_INNER];
-	return end == 0 ? decap->size : end;
+	if (decap->kind == ESW_DECAP_TUNNEL)
+		return p->off.l3[ESW_INNER];
+	if (decap->kind == ESW_DECAP_LINK && p->off.l3[ESW_OUTER] != 0)
+		return p->off.l3[ESW_OUTER];
+	return decap->size;
 }
 
-/* Removes headers. */
+/* Removes headers; an error when the packet does not have them, and of a tunnel nothing carried in it. */
 int
 esw_decap(struct esw_packet *p, const struct esw_decap *decap)
 {
@@ -137,7 +136,7 @@ esw_decap(struct esw_packet *p, const struct esw_decap *decap)
 	esw_packet_refresh(p);
 	end = decap_end(p, decap);
 	/* Something has to be left. */
-	if (end >= p->m->data_len)
+	if (end == 0 || end >= p->m->data_len)
 		return -EINVAL;
 	rte_pktmbuf_adj(p->m, end);
 	p->stale = true;
@@ -310,7 +309,7 @@ esw_pop_vlan(struct esw_packet *p)
 	uint8_t *data = rte_pktmbuf_mtod(p->m, uint8_t *);
 
 	esw_packet_refresh(p);
-	if (!p->key.tagged)
+	if (!p->key.cvlan && !p->key.svlan)
 		return -EINVAL;
 	memmove(data + RTE_VLAN_HLEN, data, 2 * RTE_ETHER_ADDR_LEN);
 	rte_pktmbuf_adj(p->m, RTE_VLAN_HLEN);

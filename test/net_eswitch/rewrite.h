@@ -27,7 +27,7 @@ struct esw_encap {
 /* What a raw_decap removes. As in hardware it is the parser that says where the link layer or the tunnel ends. */
 enum esw_decap_kind {
 	ESW_DECAP_LINK,		/* the link layer; a raw_encap with a tunnel header follows */
-	ESW_DECAP_TUNNEL,	/* all up to the inner IP header; a raw_encap with a link layer follows */
+	ESW_DECAP_TUNNEL,	/* all up to the inner IP header, which has to be there; a raw_encap with a link layer follows */
 	ESW_DECAP_BYTES,	/* as many bytes as the action says: a tunnel that carries Ethernet */
 };
 
@@ -43,6 +43,7 @@ struct esw_packet {
 	struct esw_offsets off;
 	bool stale;		/* key and off are older than the packet's bytes */
 	bool marked;		/* the application is to see key.metadata.mark, whatever it is */
+	bool flagged;		/* it is to see that a rule has flagged the packet */
 };
 
 void esw_packet_init(struct esw_packet *p, struct rte_mbuf *m);

@@ -33,7 +33,7 @@ rule(const struct rte_flow_item *items, const struct rte_flow_action *actions)
 	const struct rte_flow_attr attr = { .transfer = 1, .group = 1 + groups };
 	struct rte_flow_error error = { .message = "" };
 
-	harness_require(rte_flow_create(harness.vf0, &attr, items, actions, &error) != NULL, error.message);
+	harness_require(rte_flow_create(harness.pf0, &attr, items, actions, &error) != NULL, error.message);
 	group[groups] = esw_group_get(&harness.from->transfer, attr.group);
 	harness_require(++groups < RTE_DIM(group), "too many rules");
 }
@@ -49,12 +49,12 @@ make_rules(void)
 {
 	const struct rte_flow_item *eth = ITEMS(ITEM(ETH)), *ip4 = ITEMS(ITEM(ETH), ITEM(IPV4));
 	const struct rte_flow_item *ip6 = ITEMS(ITEM(ETH), ITEM(IPV6)), *udp = ITEMS(ITEM(ETH), ITEM(IPV4), ITEM(UDP));
-	const struct rte_flow_item *ipip = ITEMS(ITEM(ETH), ITEM(IPV6), ITEM(IPV4), ITEM(TCP));
 	const struct rte_flow_item *tag = ITEMS(ITEM(ETH), ITEM(VLAN));
 	uint16_t pf0 = harness.pf0, vf1 = harness.vf1;
 
 	rule(eth, ACTIONS(ACTION(COUNT), AGE(60), SAMPLE(1, ENCAP(udp6, 62), TO_PORT(pf0)), TO_PORT(vf1)));
-	rule(eth, ACTIONS(SAMPLE(1, ENCAP(udp6, 132), TO_PORT(pf0)), ACTION(DROP)));
+	rule(eth, ACTIONS(SAMPLE(1, ENCAP(udp6, 132), TO_PORT(pf0)), ACTION(OF_PUSH_VLAN, CONF(of_push_vlan, .ethertype =
+			  RTE_BE16(0x8100))), TO_PORT(vf1)));
 	rule(eth, ACTIONS(SAMPLE(1, TO_PORT(vf1)), JUMP(100)));
 	rule(eth, ACTIONS(ENCAP(udp4, 42), TO_PORT(pf0)));
 	rule(eth, ACTIONS(DECAP(60), TO_PORT(vf1)));
@@ -64,7 +64,7 @@ make_rules(void)
 	rule(tag, ACTIONS(ACTION(OF_POP_VLAN), JUMP(100)));
 	rule(ip4, ACTIONS(ACTION(DEC_TTL), DECAP(14), ENCAP(udp6, 54), TO_PORT(pf0)));
 	rule(ip6, ACTIONS(ACTION(DEC_TTL), DECAP(14), ENCAP(udp6, 62), TO_PORT(pf0)));
-	rule(ipip, ACTIONS(DECAP(54), ENCAP(link_layer, 14), ACTION(DEC_TTL), TO_PORT(vf1)));
+	rule(ip6, ACTIONS(DECAP(54), ENCAP(link_layer, 14), ACTION(SET_TAG, CONF(set_tag, .data = 1, .mask = 1, .index = 4)), JUMP(100)));
 	rule(ip4, ACTIONS(ACTION(SET_IPV4_SRC, CONF(set_ipv4, .ipv4_addr = 1)), ACTION(SET_IPV4_DST, CONF(set_ipv4, .ipv4_addr = 2)),
 			  TO_PORT(vf1)));
 	rule(ip6, ACTIONS(ACTION(SET_IPV6_SRC, CONF(set_ipv6, .ipv6_addr = { 1 })),
@@ -81,8 +81,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t how, *bytes;
 	struct rte_mbuf *m, *tail;
 
-	if (groups == 0)
+	if (groups == 0) {
+		/* Tunnels come from the wire. */
+		harness.from = rte_eth_devices[harness.pf0].data->dev_private;
 		make_rules();
+	}
 	harness.from->transfer_root = group[input_byte(&in) % groups];
 	how = input_byte(&in);
 	if (in.size > FRAME_MAX)

@@ -51,6 +51,7 @@ static const struct type action_types[] = {
 	ACTION_TYPE(SET_META, set_meta), ACTION_TYPE(SET_TAG, set_tag), BARE_ACTION(INDIRECT), BARE_ACTION(DEC_TTL),
 	ACTION_TYPE(MARK, mark), ACTION_TYPE(JUMP, jump), ACTION_TYPE(PORT_ID, port_id),
 	ACTION_TYPE(REPRESENTED_PORT, ethdev), ACTION_TYPE(QUEUE, queue), BARE_ACTION(DROP), BARE_ACTION(FLAG),
+	ACTION_TYPE(RSS, rss),
 };
 
 static struct rte_flow_action_handle *shared[2];
@@ -106,6 +107,7 @@ read_pointers(struct input *in, struct memory *memory, const struct rte_flow_act
 	struct rte_flow_action_raw_encap *encap = conf;
 	struct rte_flow_action_raw_decap *decap = conf;
 	struct rte_flow_action_sample *sample = conf;
+	struct rte_flow_action_rss *rss = conf;
 	bool null = input_byte(in) == 255;
 
 	switch (action->type) {
@@ -119,6 +121,11 @@ read_pointers(struct input *in, struct memory *memory, const struct rte_flow_act
 		break;
 	case RTE_FLOW_ACTION_TYPE_SAMPLE:
 		sample->actions = null || depth == 2 ? NULL : read_actions(in, memory, depth + 1);
+		break;
+	case RTE_FLOW_ACTION_TYPE_RSS:
+		rss->queue_num = input_byte(in);
+		rss->queue = read_memory(in, memory, rss->queue_num * sizeof(rss->queue[0]));
+		rss->key = NULL;
 		break;
 	default:
 		break;
@@ -192,8 +199,8 @@ live(struct rte_flow *flow, uint32_t group)
 		tcp = tcp4_frame(2);
 		ipip = ipip_frame();
 	}
-	harness.from->transfer_root = esw_group_get(&harness.from->transfer, group);
-	harness.from->ingress_root = esw_group_get(&harness.from->ingress, group);
+	harness.from->transfer_root = esw_group_get(&harness.from->transfer, esw_group_level(group));
+	harness.from->ingress_root = esw_group_get(&harness.from->ingress, esw_group_level(group));
 	meet(&udp);
 	meet(&tcp);
 	meet(&ipip);
@@ -229,9 +236,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		harness_require(error.message != NULL && error.message[0] != '\0' && error.type != RTE_FLOW_ERROR_TYPE_NONE,
 				"a refusal without a reason");
 	flow = rte_flow_create(harness.vf0, &attr, items, actions, &error);
-	harness_require((flow != NULL) == (ret == 0), "validated otherwise than created");
+	harness_require(flow == NULL || ret == 0, "created what is not valid");
 	if (flow != NULL)
 		live(flow, attr.group);
+	else
+		harness_require(error.message != NULL && error.message[0] != '\0', "a refusal without a reason");
 	while (memory.n > 0)
 		free(memory.pointer[--memory.n]);
 	return 0;

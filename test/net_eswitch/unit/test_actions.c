@@ -155,8 +155,9 @@ rewrites_what_was_inside(void **state)
 	struct frame f = ipip_frame(), got;
 
 	(void)state;
-	nic_rule(PF0, transfer, ITEMS(ETH, ITEM(IPV6), ITEM(IPV4), ITEM(TCP)),
-		 ACTIONS(DECAP(54), ENCAP(eth_header, 14), SET_IPV4(DST, 0x01020304), SET_TP(DST, 81), TO(VF0)));
+	nic_rule(PF0, transfer, ITEMS(ETH, ITEM(IPV6)), ACTIONS(DECAP(54), ENCAP(eth_header, 14), JUMP(1)));
+	nic_rule(PF0, transfer_group(1), ITEMS(ETH, ITEM(IPV4), ITEM(TCP)),
+		 ACTIONS(SET_IPV4(DST, 0x01020304), SET_TP(DST, 81), TO(VF0)));
 	nic_arrive(PF0, &f);
 	got = nic_left(VF0);
 	assert_int_equal(got.len, f.len - 40);
@@ -244,10 +245,10 @@ matches_vxlan(void **state)
 	const struct rte_flow_item_eth source = { .hdr.src_addr.addr_bytes = "\xff\xff\xff\xff\xff\xff" };
 	const struct rte_flow_item_tcp port = { .hdr.dst_port = RTE_BE16(80) }, mask = { .hdr.dst_port = UINT16_MAX };
 	struct frame seven = vxlan_frame(8, 7), eight = vxlan_frame(8, 8), none = vxlan_frame(0, 7);
+	struct rte_flow_attr last = { .transfer = 1, .priority = 1 };
 
 	(void)state;
-	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), UDP, ITEM(VXLAN)), ACTIONS(TO(PF0)));
-	/* It is deeper, so it comes first. */
+	nic_rule(VF0, last, ITEMS(ETH, ITEM(IPV4), UDP, ITEM(VXLAN)), ACTIONS(TO(PF0)));
 	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), UDP, ITEM(VXLAN, .spec = &vni),
 				      ITEM(ETH, .spec = &inner_eth, .mask = &source), ITEM(IPV4),
 				      ITEM(TCP, .spec = &port, .mask = &mask)),

@@ -356,34 +356,187 @@ encapsulates_to_the_wire(void **state)
 	nic_assert_quiet();
 }
 
+/* What is in ipip_frame, but for FIN, SYN and RST. */
 static const struct rte_flow_item *
-ipip_items(void)
+inner_items(void)
 {
 	static const struct rte_flow_item_tcp spec = { .hdr.dst_port = RTE_BE16(80) };
 	static const struct rte_flow_item_tcp mask = { .hdr = { .dst_port = UINT16_MAX, .tcp_flags = 0x07 } };
 	static const struct rte_flow_item items[] = {
-		ETH, ITEM(IPV6), ITEM(IPV4), ITEM(TCP, .spec = &spec, .mask = &mask), ITEM(END),
+		ETH, ITEM(IPV4), ITEM(TCP, .spec = &spec, .mask = &mask), ITEM(END),
 	};
 
 	return items;
 }
 
+/* A tunnel of IPv4: the driver refuses patterns that say so in full, or that have two IP items. */
+static const struct rte_flow_item *
+tunnel_items(void)
+{
+	static const struct rte_flow_item_ipv6 spec = { .hdr.proto = 0 }, mask = { .hdr.proto = 0xfb };
+	static const struct rte_flow_item items[] = { ETH, ITEM(IPV6, .spec = &spec, .mask = &mask), ITEM(END) };
+
+	return items;
+}
+
+#define L3_DECAP DECAP(54), ENCAP(eth_header, 14)
+#define INNER 10
+
 static void
 decapsulates_from_the_wire(void **state)
 {
-	struct frame f = ipip_frame(), want = { 0 }, fin = ipip_frame();
+	struct frame f = ipip_frame(), want = { 0 };
 
 	(void)state;
 	frame_bytes(&want, eth_header, sizeof(eth_header));
 	frame_bytes(&want, f.data + 54, f.len - 54);
-	nic_rule(PF0, transfer, ipip_items(), ACTIONS(DECAP(54), ENCAP(eth_header, 14), AGE(10), ACTION(COUNT), TO(VF3)));
+	nic_rule(PF0, transfer, tunnel_items(), ACTIONS(L3_DECAP, JUMP(INNER)));
+	nic_rule(PF0, transfer_group(INNER), inner_items(), ACTIONS(AGE(10), ACTION(COUNT), TO(VF3)));
 	nic_arrive(PF0, &f);
 	nic_assert_left(VF3, &want);
 	assert_int_equal(nic_stat(PF0, "decapsulated"), 1);
-	fin.data[54 + 20 + 13] |= 1;
-	nic_arrive(PF0, &fin);
-	nic_assert_received(PF0, &fin);
+	/* What no rule of the second group takes is the application's, as it is then. */
+	f.data[54 + 20 + 13] |= 1;
+	want.data[14 + 20 + 13] |= 1;
+	nic_arrive(PF0, &f);
+	nic_assert_received(PF0, &want);
 	nic_assert_quiet();
+}
+
+/* A packet that is no tunnel has nothing behind its header. */
+static void
+drops_what_carries_nothing(void **state)
+{
+	struct frame bare = { 0 }, cut = ipip_frame(), fragment = ipip_frame();
+
+	(void)state;
+	frame_eth(&bare, MAC_B, MAC_A, 0x86dd);
+	frame_ipv6(&bare, "fc00::1", "fc00::2", IPPROTO_UDP, 64, 8);
+	frame_udp(&bare, 1, 2, 0);
+	cut.len = 60;
+	fragment.data[20] = IPPROTO_FRAGMENT;
+	nic_rule(PF0, transfer, ITEMS(ETH, ITEM(IPV6)), ACTIONS(ACTION(COUNT), L3_DECAP, JUMP(INNER)));
+	nic_rule(PF0, transfer_group(INNER), ITEMS(ETH), ACTIONS(TO(VF3)));
+	nic_arrive(PF0, &bare);
+	nic_arrive(PF0, &cut);
+	nic_arrive(PF0, &fragment);
+	assert_int_equal(nic_stat(PF0, "malformed"), 3);
+	assert_int_equal(nic_stat(PF0, "decapsulated"), 0);
+	nic_assert_quiet();
+}
+
+#define TAG_IS(i, v, m) ITEM(TAG, .spec = &(const struct rte_flow_item_tag){ .index = (i), .data = (v) }, \
+			     .mask = &(const struct rte_flow_item_tag){ .index = UINT8_MAX, .data = (m) })
+
+/* The first rule says who has sent, and the flows' rules ask for it. */
+static void
+matches_tags_behind_a_decapsulation(void **state)
+{
+	const struct rte_flow_action_set_tag tag = { .data = 0x70001, .mask = UINT32_MAX, .index = 4 };
+	struct frame f = ipip_frame(), want = { 0 };
+
+	(void)state;
+	frame_bytes(&want, eth_header, sizeof(eth_header));
+	frame_bytes(&want, f.data + 54, f.len - 54);
+	nic_rule(PF0, transfer, tunnel_items(), ACTIONS(L3_DECAP, ACTION(SET_TAG, .conf = &tag), JUMP(INNER)));
+	nic_rule(PF0, transfer_group(INNER), ITEMS(TAG_IS(4, 0x70002, UINT32_MAX), ETH, ITEM(IPV4)), ACTIONS(TO(VF0)));
+	nic_rule(PF0, transfer_group(INNER), ITEMS(TAG_IS(4, 0x60000, 0xffff0000), ETH, ITEM(IPV4)), ACTIONS(TO(VF0)));
+	nic_rule(PF0, transfer_group(INNER), ITEMS(TAG_IS(4, 0x70000, 0xffff0000), ETH, ITEM(IPV4)), ACTIONS(TO(VF3)));
+	nic_arrive(PF0, &f);
+	nic_assert_left(VF3, &want);
+	nic_assert_quiet();
+}
+
+/* Groups that large have tables of their own next to each other: 70000 is one, and so is 65534. */
+static void
+jumps_to_large_groups(void **state)
+{
+	struct frame f = udp4_frame(1, 2);
+
+	(void)state;
+	nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(JUMP(65534)));
+	nic_rule(VF0, transfer_group(65534), ITEMS(ETH), ACTIONS(JUMP(70000)));
+	nic_rule(VF0, transfer_group(70000), ITEMS(ETH), ACTIONS(TO(VF3)));
+	nic_arrive(VF0, &f);
+	nic_assert_left(VF3, &f);
+	nic_assert_quiet();
+}
+
+#define ETH_TYPE(t) ITEM(ETH, .spec = &(const struct rte_flow_item_eth){ .hdr.ether_type = RTE_BE16(t) }, \
+			 .mask = &(const struct rte_flow_item_eth){ .hdr.ether_type = UINT16_MAX })
+#define HAS_VLAN(v) ITEM(ETH, .spec = &(const struct rte_flow_item_eth){ .has_vlan = (v) }, \
+			 .mask = &(const struct rte_flow_item_eth){ .has_vlan = 1 })
+
+/* To the card a frame is tagged when the tag is 0x8100; one of 0x88a8 it looks behind, and counts the frame as untagged. */
+static void
+knows_one_kind_of_tag(void **state)
+{
+	struct frame plain = udp4_frame(1, 2), customer = { 0 }, service = { 0 };
+	const struct {
+		const struct rte_flow_item *items;
+		bool plain, customer, service;
+	} rules[] = {
+		{ ITEMS(HAS_VLAN(0)), true, false, true },
+		{ ITEMS(HAS_VLAN(1)), false, true, false },
+		{ ITEMS(ETH, ITEM(VLAN)), false, true, false },
+		{ ITEMS(HAS_VLAN(0), ITEM(VLAN)), false, true, false },
+		{ ITEMS(ETH, ITEM(IPV4)), true, true, true },
+		{ ITEMS(ETH_TYPE(0x0800), ITEM(IPV4)), true, false, true },
+		{ ITEMS(ETH_TYPE(0x8100)), false, true, false },
+		{ ITEMS(ETH_TYPE(0x88a8)), false, false, true },
+		{ ITEMS(ETH_TYPE(0x88a8), ITEM(VLAN)), false, false, true },
+		{ ITEMS(ETH_TYPE(0x0806)), false, false, false },
+	};
+	size_t i;
+
+	(void)state;
+	frame_eth(&customer, MAC_B, MAC_A, 0x8100);
+	frame_vlan(&customer, 5, 0x0800);
+	frame_bytes(&customer, plain.data + 14, plain.len - 14);
+	service = customer;
+	service.data[12] = 0x88;
+	service.data[13] = 0xa8;
+	for (i = 0; i < RTE_DIM(rules); i++) {
+		struct rte_flow *flow = nic_rule(VF0, transfer, rules[i].items, ACTIONS(TO(VF3)));
+
+		nic_arrive(VF0, &plain);
+		assert_int_equal(nic_left(VF3).len != 0, rules[i].plain);
+		nic_arrive(VF0, &customer);
+		assert_int_equal(nic_left(VF3).len != 0, rules[i].customer);
+		nic_arrive(VF0, &service);
+		assert_int_equal(nic_left(VF3).len != 0, rules[i].service);
+		while (nic_received(VF0).len > 0)
+			;
+		nic_destroy(VF0, flow);
+	}
+}
+
+/* A flow stays in its queue; the flows are spread. */
+static void
+spreads_by_a_rule(void **state)
+{
+	const uint16_t queues[] = { 0, 1, 1 };
+	const struct rte_flow_action_rss rss = { .queue_num = RTE_DIM(queues), .queue = queues };
+	struct rte_mbuf *m;
+	uint32_t i, flows[2] = { 0 };
+	uint16_t queue;
+
+	(void)state;
+	nic_rule(PF0, ingress, ITEMS(ETH, ITEM(IPV4)), ACTIONS(ACTION(RSS, .conf = &rss)));
+	for (i = 0; i < 60; i++) {
+		struct frame f = udp4_frame(i, 2);
+
+		nic_arrive(PF0, &f);
+		queue = rte_eth_rx_burst(nic.port[PF0], 0, &m, 1) == 1 ? 0 : 1;
+		if (queue == 1)
+			assert_int_equal(rte_eth_rx_burst(nic.port[PF0], 1, &m, 1), 1);
+		rte_pktmbuf_free(m);
+		nic_arrive(PF0, &f);
+		assert_int_equal(rte_eth_rx_burst(nic.port[PF0], queue, &m, 1), 1);
+		rte_pktmbuf_free(m);
+		flows[queue]++;
+	}
+	assert_true(flows[0] > 5 && flows[1] > flows[0]);
 }
 
 /* As in hardware: where the tunnel's header ends is the parser's to say, not the action's size. */
@@ -399,7 +552,7 @@ decapsulates_behind_extension_headers(void **state)
 	frame_bytes(&f, plain.data + 54, plain.len - 54);
 	frame_bytes(&want, eth_header, sizeof(eth_header));
 	frame_bytes(&want, plain.data + 54, plain.len - 54);
-	nic_rule(PF0, transfer, ipip_items(), ACTIONS(DECAP(54), ENCAP(eth_header, 14), TO(VF3)));
+	nic_rule(PF0, transfer, tunnel_items(), ACTIONS(L3_DECAP, TO(VF3)));
 	nic_arrive(PF0, &f);
 	nic_assert_left(VF3, &want);
 	nic_assert_quiet();
@@ -681,12 +834,12 @@ survives_hostile_frames(void **state)
 	int i, k;
 
 	(void)state;
-	nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), JUMP(1)));
-	nic_rule(VF0, transfer_group(1), ITEMS(ETH, ITEM(IPV6), ITEM(IPV4)),
-		 ACTIONS(DECAP(54), ENCAP(eth_header, 14), TO(VF3)));
-	nic_rule(VF0, transfer_group(1), ITEMS(ETH, ITEM(IPV4)),
+	nic_rule(PF0, transfer, ITEMS(ETH), ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), JUMP(1)));
+	nic_rule(PF0, transfer_group(1), ITEMS(ETH, ITEM(IPV6)), ACTIONS(L3_DECAP, JUMP(INNER)));
+	nic_rule(PF0, transfer_group(INNER), ITEMS(ETH, ITEM(IPV4)), ACTIONS(ACTION(DEC_TTL), TO(VF3)));
+	nic_rule(PF0, transfer_group(1), ITEMS(ETH, ITEM(IPV4)),
 		 ACTIONS(ACTION(DEC_TTL), DECAP(14), ENCAP(ip_header, 54), TO(PF0)));
-	nic_rule(VF0, transfer_group(1), ITEMS(ETH), ACTIONS(DECAP(60), TO(PF0)));
+	nic_rule(PF0, transfer_group(1), ITEMS(ETH), ACTIONS(DECAP(60), TO(PF0)));
 	for (i = 0; i < 1500; i++) {
 		struct frame f = seeds[i % 3];
 
@@ -694,15 +847,15 @@ survives_hostile_frames(void **state)
 			f.data[rand_r(&seed) % f.len] = rand_r(&seed);
 		if (i % 2)
 			f.len = rand_r(&seed) % (f.len + 1);
-		nic_arrive(VF0, &f);
+		nic_arrive(PF0, &f);
 		for (k = 0; k < NIC_PORTS; k++)
 			while (nic_left(k).len > 0)
 				;
-		while (nic_received(VF0).len > 0)
+		while (nic_received(PF0).len > 0)
 			;
 	}
-	assert_int_equal(nic_stat(VF0, "far_rx_packets"), 1500);
-	assert_int_not_equal(nic_stat(VF0, "malformed"), 0);
+	assert_int_equal(nic_stat(PF0, "far_rx_packets"), 1500);
+	assert_int_not_equal(nic_stat(PF0, "malformed"), 0);
 }
 
 #define OUT_MAX 4
@@ -717,11 +870,11 @@ run_cut(const struct frame *f, uint16_t len, uint8_t behind, struct frame out[OU
 	assert_non_null(m);
 	memset(rte_pktmbuf_mtod(m, void *), behind, rte_pktmbuf_tailroom(m));
 	memcpy(rte_pktmbuf_append(m, len), f->data, len);
-	nic_arrive_mbuf(VF0, m);
+	nic_arrive_mbuf(PF0, m);
 	for (port = 0; port < NIC_PORTS; port++)
 		while ((out[n] = nic_left(port)).len > 0)
 			assert_true(++n < OUT_MAX);
-	out[n] = nic_received(VF0);
+	out[n] = nic_received(PF0);
 }
 
 /* Frames that are cut short, at any byte, are what they are, whatever memory has behind them. */
@@ -739,12 +892,13 @@ looks_at_nothing_behind_a_packet(void **state)
 	frame_vlan(&tagged, 5, 0x0800);
 	frame_bytes(&tagged, seeds[0].data + 14, seeds[0].len - 14);
 	seeds[3] = tagged;
-	nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), JUMP(1)));
-	nic_rule(VF0, transfer_group(1), ipip_items(), ACTIONS(DECAP(54), ENCAP(eth_header, 14), TO(VF3)));
-	nic_rule(VF0, transfer_group(1), ITEMS(ETH, ITEM(VLAN), ITEM(IPV4)), ACTIONS(ACTION(OF_POP_VLAN), TO(VF3)));
-	nic_rule(VF0, transfer_group(1), ITEMS(ETH, ITEM(IPV4), UDP_TO(4789)),
-		 ACTIONS(ACTION(OF_PUSH_VLAN, .conf = &push), ACTION(DEC_TTL), TO(VF3)));
-	nic_rule(VF0, transfer_group(1), ITEMS(ETH, ITEM(IPV4)),
+	nic_rule(PF0, transfer, ITEMS(ETH), ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), JUMP(1)));
+	nic_rule(PF0, transfer_group(1), tunnel_items(), ACTIONS(L3_DECAP, JUMP(INNER)));
+	nic_rule(PF0, transfer_group(INNER), inner_items(), ACTIONS(ACTION(DEC_TTL), TO(VF3)));
+	nic_rule(PF0, transfer_group(1), ITEMS(ETH, ITEM(VLAN), ITEM(IPV4)), ACTIONS(ACTION(OF_POP_VLAN), TO(VF3)));
+	nic_rule(PF0, transfer_group(1), ITEMS(ETH, ITEM(IPV4), UDP_TO(4789)),
+		 ACTIONS(ACTION(DEC_TTL), ACTION(OF_PUSH_VLAN, .conf = &push), TO(VF3)));
+	nic_rule(PF0, transfer_group(1), ITEMS(ETH, ITEM(IPV4)),
 		 ACTIONS(ACTION(DEC_TTL), DECAP(14), ENCAP(ip_header, 54), TO(PF0)));
 	for (i = 0; i < RTE_DIM(seeds); i++) {
 		for (len = 14; len <= seeds[i].len; len++) {
@@ -756,8 +910,8 @@ looks_at_nothing_behind_a_packet(void **state)
 			}
 		}
 	}
-	assert_int_not_equal(nic_stat(VF0, "sampled"), 0);
-	assert_int_not_equal(nic_stat(VF0, "decapsulated"), 0);
+	assert_int_not_equal(nic_stat(PF0, "sampled"), 0);
+	assert_int_not_equal(nic_stat(PF0, "decapsulated"), 0);
 	assert_int_not_equal(nic_stat(VF3, "far_tx_packets"), 0);
 }
 
@@ -777,7 +931,7 @@ takes_the_smallest_frames(void **state)
 	frame_bytes(&want, eth_header, sizeof(eth_header));
 	frame_bytes(&want, f.data + 14, 20);
 	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4)), ACTIONS(DECAP(14), ENCAP(ip_header, 54), TO(PF0)));
-	nic_rule(PF0, transfer, ITEMS(ETH, ITEM(IPV6), ITEM(IPV4)), ACTIONS(DECAP(54), ENCAP(eth_header, 14), TO(VF3)));
+	nic_rule(PF0, transfer, tunnel_items(), ACTIONS(L3_DECAP, TO(VF3)));
 	nic_rule(VF3, transfer, ITEMS(ETH), ACTIONS(TO(VF0)));
 	nic_arrive(VF0, &f);
 	nic_assert_left(PF0, &tunnelled);
@@ -1012,7 +1166,7 @@ static void
 refuses_devargs_that_make_no_sense(void **state)
 {
 	static const char * const bad[] = {
-		"", "pf1=net_null0", "pf0=", "pf0=no_such_ethdev", "pf0=net_ring_far0", "pf2=x", "vf=x", "vf0=x",
+		"", "pf1=net_null0", "card=cx4", "card", "pf0=", "pf0=no_such_ethdev", "pf0=net_ring_far0", "pf2=x", "vf=x", "vf0=x",
 		"pf0=a,pf0=b", "pf0=a,vf4096=b", "pf0=a,vf-1=b", "pf0=a,vf1x=b", "=,", "pf0",
 	};
 	size_t i;
@@ -1046,6 +1200,11 @@ main(void)
 		TEST(keeps_the_ipv4_checksum),
 		TEST(encapsulates_to_the_wire),
 		TEST(decapsulates_from_the_wire),
+		TEST(drops_what_carries_nothing),
+		TEST(matches_tags_behind_a_decapsulation),
+		TEST(jumps_to_large_groups),
+		TEST(knows_one_kind_of_tag),
+		TEST(spreads_by_a_rule),
 		TEST(decapsulates_behind_extension_headers),
 		TEST(fills_ipv4_headers),
 		TEST(prepends_headers_it_does_not_know),

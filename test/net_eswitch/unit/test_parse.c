@@ -38,7 +38,7 @@ reads_udp_over_ipv4(void **state)
 	assert_memory_equal(&key.eth_dst, MAC_B, 6);
 	assert_memory_equal(&key.eth_src, MAC_A, 6);
 	assert_int_equal(key.eth_type, RTE_BE16(0x0800));
-	assert_int_equal(key.tagged, 0);
+	assert_int_equal(key.cvlan, 0);
 	assert_int_equal(key.l3[0].version, 4);
 	assert_int_equal(key.l3[0].proto, IPPROTO_UDP);
 	assert_int_equal(key.l3[0].l4, IPPROTO_UDP);
@@ -110,11 +110,11 @@ reads_vlan_tags(void **state)
 	frame_ipv4(&f, "10.0.0.1", "10.0.0.2", IPPROTO_ICMP, 64, 8);
 	frame_icmp(&f, 8, 0, 1, 1);
 	parse(&f);
-	assert_int_equal(key.eth_type, RTE_BE16(0x88a8));
-	assert_int_equal(key.tagged, 1);
-	assert_int_equal(key.tagged_twice, 1);
+	assert_int_equal(key.eth_type, RTE_BE16(0x0800));
+	assert_int_equal(key.cvlan, 0);
+	assert_int_equal(key.svlan, 1);
 	assert_int_equal(key.vlan_tci, RTE_BE16(5));
-	assert_int_equal(key.vlan_type, RTE_BE16(0x8100));
+	assert_int_equal(key.l3[0].ihl, 5);
 	assert_int_equal(key.l3[0].l4, IPPROTO_ICMP);
 	assert_int_equal(off.l3[0], 22);
 }
