@@ -4,6 +4,7 @@ package capture
 
 import (
 	"net/netip"
+	"time"
 
 	"dpservice/dpservice/port"
 	"dpservice/graph"
@@ -19,6 +20,8 @@ type Deps struct {
 	// NIC and Flows are nil where all traffic takes the software path and the NIC holds no rules.
 	NIC   NIC
 	Flows Flows
+	// CounterLag is how long to wait before the counter of a rule that packets reach no more shows all of them.
+	CounterLag time.Duration
 	// MaxInterfaces and MaxRules (at most the constant of that name) are DefaultMaxInterfaces and DefaultMaxRules if 0.
 	MaxInterfaces, MaxRules int
 }

@@ -121,6 +121,9 @@ func (m *Manager) inTwoSteps(s *session, what string, first, second change) *fau
 	if f := m.apply(s, what, first); f != nil {
 		return f
 	}
+	if len(second.ops) > 0 {
+		time.Sleep(m.deps.CounterLag)
+	}
 	m.readCounters(s)
 	f := m.apply(s, what, second)
 	if f == nil || s.state == Broken && !wasBroken {

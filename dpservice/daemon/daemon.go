@@ -282,7 +282,7 @@ func (d *daemon) captureDeps() capture.Deps {
 	deps := capture.Deps{Rules: d.rules, Ports: capturePorts{d.ports, d.vnet}, Taps: d.graph,
 		MaxInterfaces: d.cfg.Capture.MaxInterfaces, MaxRules: d.cfg.Capture.MaxRules}
 	if d.nic != nil {
-		deps.NIC, deps.Flows = d.nic, d.flows
+		deps.NIC, deps.Flows, deps.CounterLag = d.nic, d.flows, nic.CounterLag(d.ports.Driver())
 	}
 	return deps
 }

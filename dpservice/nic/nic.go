@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"time"
 
 	"dpservice/dpservice/port"
 	"dpservice/rteflow"
@@ -76,6 +77,13 @@ type NIC struct {
 	mu  sync.Mutex
 	via map[created]uint16 // the port a standing transfer rule was created through
 }
+
+// counterLags says by driver how old what a rule's counter shows may be. net_mlx5 reads the card's counters in the background, each
+// once a second (MLX5_POOL_QUERY_FREQ_US), and what a rule has counted since is lost with the rule.
+var counterLags = map[string]time.Duration{"mlx5_pci": 1200 * time.Millisecond}
+
+// CounterLag is how long to wait before a counter that counts no more shows all that it has counted.
+func CounterLag(driver string) time.Duration { return counterLags[driver] }
 
 type created struct {
 	port   uint16

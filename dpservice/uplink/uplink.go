@@ -72,7 +72,8 @@ type uplink struct {
 	Uplink
 	discovered MAC
 	kernel     MAC
-	hasKernel  bool // whether the kernel's counts
+	hasKernel  bool // it has a route here
+	kernelKnew bool // and has known the router: from then on its word counts
 
 	used    bool
 	last    Uplink    // that was used
@@ -159,7 +160,7 @@ func (m *Manager) router(u *uplink) (MAC, Source) {
 	switch {
 	case m.cfg.RouterMAC != (MAC{}):
 		return m.cfg.RouterMAC, Configuration
-	case u.hasKernel:
+	case u.hasKernel && u.kernelKnew:
 		return u.kernel, Kernel
 	default:
 		return u.discovered, Discovery
@@ -184,9 +185,13 @@ func (m *Manager) Discovered(port uint16, router MAC) {
 }
 
 // KernelRouter takes what the kernel knows of the router behind the interface beside a port, if it has a route there: a zero MAC is
-// not resolved. It does not wait.
+// not resolved. A kernel that has not resolved it yet may never do so, as the port may get all that comes for the two: until then
+// neighbour discovery looks, too. It does not wait.
 func (m *Manager) KernelRouter(port uint16, hasRoute bool, router MAC) {
-	m.change(port, func(u *uplink) { u.hasKernel, u.kernel = hasRoute, router })
+	m.change(port, func(u *uplink) {
+		u.hasKernel, u.kernel = hasRoute, router
+		u.kernelKnew = hasRoute && (u.kernelKnew || router != MAC{})
+	})
 }
 
 func (m *Manager) change(port uint16, do func(u *uplink)) {
