@@ -149,8 +149,7 @@ copy(const struct cx_flight *f, struct cx_flight *out)
 {
 	*out = *f;
 	out->p.m = rte_pktmbuf_copy(f->p.m, cx_pool(), 0, UINT32_MAX);
-	if (out->p.m == NULL)
-		cx_stat(f->source, "copy_failed", 1);
+	cx_stat(f->source, out->p.m == NULL ? "sample_failed" : "sampled", 1);
 	return out->p.m != NULL;
 }
 

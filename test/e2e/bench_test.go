@@ -180,24 +180,43 @@ func (b *bench) softwareLookups() uint64 {
 	return b.nodePackets("flow_lookup")
 }
 
-// xstat sums a NIC counter over the first daemon's ports.
-func (b *bench) xstat(name string) uint64 {
+// nicCounter sums a counter of the first daemon's NIC over its ports.
+func (b *bench) nicCounter(name string) (sum uint64) {
 	b.t.Helper()
+	if command := b.net.NIC.CountersCommand(); command != "" {
+		var answer map[string]map[string]map[string]uint64
+		b.ask(command, &answer)
+		for _, port := range answer[command] {
+			sum += port[name]
+		}
+		return sum
+	}
 	var stats api.PortStatsResult
 	b.call(api.MethodPortStats, &stats)
-	var sum uint64
 	for _, p := range stats.Ports {
 		sum += p.Xstats[name]
 	}
 	return sum
 }
 
-// waitHits waits until the NIC's rules have matched so many packets.
-func (b *bench) waitHits(want uint64) {
+// forwarded is how many packets the first daemon's flows have had.
+func (b *bench) forwarded() (sum uint64) {
 	b.t.Helper()
+	flows, err := b.flows(b.daemons[0], "", "", "")
+	require.NoError(b.t, err)
+	for _, f := range flows {
+		sum += f.Packets
+	}
+	return sum
+}
+
+// waitForwarded waits until flows have had so many packets more.
+func (b *bench) waitForwarded(more uint64) {
+	b.t.Helper()
+	before := b.forwarded()
 	b.eventually(func() error {
-		if got := b.xstat("hits"); got < want {
-			return fmt.Errorf("the NIC's rules have matched %d of %d packets", got, want)
+		if got := b.forwarded(); got < before+more {
+			return fmt.Errorf("flows have had %d of %d packets more", got-before, more)
 		}
 		return nil
 	})
@@ -214,12 +233,16 @@ func (b *bench) rules() []api.Rule {
 	return list.Rules
 }
 
-// flows are the flows that a daemon knows between two addresses.
+// flows are the flows of a protocol that a daemon knows between two addresses; each may be "" for any.
 func (b *bench) flows(d *topology.Daemon, proto, src, dst string) ([]api.Flow, error) {
 	var list api.FlowListResult
-	err := d.Call(b.ctx, api.MethodFlowList, map[string]any{
-		"filter": map[string]any{"proto": proto, "src": src, "dst": dst}, "limit": api.MaxFlows,
-	}, &list)
+	filter := map[string]any{}
+	for key, value := range map[string]string{"proto": proto, "src": src, "dst": dst} {
+		if value != "" {
+			filter[key] = value
+		}
+	}
+	err := d.Call(b.ctx, api.MethodFlowList, map[string]any{"filter": filter, "limit": api.MaxFlows}, &list)
 	return list.Flows, err
 }
 

@@ -287,7 +287,7 @@ func TestTheNICsLinkGoesDownAndUp(t *testing.T) {
 
 	b.fault("link_down=pf0")
 	b.waitLink("down")
-	b.waitHits(b.xstat("hits") + 200)
+	b.waitForwarded(200)
 	b.fault("link_up=pf0")
 	b.waitLink("up")
 	c.moreCopies(100)
@@ -359,7 +359,7 @@ func TestKilledAndStartedAgain(t *testing.T) {
 		b.connect()
 		b.reach(vm1, vm2.IPv4.String())
 		b.waitOffloaded(d, 1, "icmp", vm1.IPv4.String(), vm2.IPv4.String())
-		require.Zero(t, b.xstat("sampled"))
+		require.Zero(t, b.nicCounter("sampled"))
 		stop()
 		c.finish()
 		left, err := c.sink.Frames()

@@ -94,14 +94,15 @@ func (b *bench) relent() bool {
 // fail.
 func (b *bench) fault(args string) (pending int) {
 	b.t.Helper()
-	command, device, _ := strings.Cut(b.net.NIC.Command("fault"), ",")
+	command := b.net.NIC.FaultCommand(args)
 	var answer map[string]struct {
 		Error   string
 		Pending int
 	}
-	b.ask(strings.TrimSuffix(command+","+device+","+args, ","), &answer)
-	require.Empty(b.t, answer[command].Error)
-	return answer[command].Pending
+	b.ask(command, &answer)
+	name, _, _ := strings.Cut(command, ",")
+	require.Empty(b.t, answer[name].Error)
+	return answer[name].Pending
 }
 
 // nicRule is a rule as the NIC describes it.
@@ -118,15 +119,16 @@ func (r nicRule) compare(other nicRule) int {
 // nicLines are the rules that stand in the first daemon's NIC, by its own account and in its own words.
 func (b *bench) nicLines() (lines []string) {
 	b.t.Helper()
-	command, device, _ := strings.Cut(b.net.NIC.Command("rules"), ",")
 	for {
 		var answer map[string]string
-		b.ask(fmt.Sprintf("%s,%s,%d", command, device, len(lines)), &answer)
-		if answer[command] == "" {
+		command := b.net.NIC.RulesCommand(len(lines))
+		b.ask(command, &answer)
+		name, _, _ := strings.Cut(command, ",")
+		if answer[name] == "" {
 			slices.Sort(lines)
 			return lines
 		}
-		for line := range strings.Lines(answer[command]) {
+		for line := range strings.Lines(answer[name]) {
 			lines = append(lines, strings.TrimSuffix(line, "\n"))
 		}
 	}

@@ -170,7 +170,7 @@ func TestMTUWarningIsRight(t *testing.T) {
 	defer unix.Close(fd)
 	to, err := h.MAC("wire0")
 	require.NoError(t, err)
-	tooLong := b.xstat("oversize")
+	tooLong := b.nicCounter("oversize")
 	for _, length := range []int{longest + 1, longest} {
 		_, err := unix.Write(fd, tunnelFrame(to, length))
 		require.NoError(t, err)
@@ -185,7 +185,7 @@ func TestMTUWarningIsRight(t *testing.T) {
 	frames := b.stopRecording(sink)
 	require.Len(t, frames, 1)
 	require.Len(t, frames[0].Data, headerLen+longest)
-	require.Equal(t, tooLong+1, b.xstat("oversize"))
+	require.Equal(t, tooLong+1, b.nicCounter("oversize"))
 }
 
 // tunnelFrame is a frame of this length with IPv4 in IPv6.

@@ -37,7 +37,7 @@ type DaemonConfig struct {
 	NoOffload   bool
 	NoPF1       bool          // Debian's DPDK has 32 ethdevs, far sides included: without PF1 there can be 15 VFs
 	FlowTimeout time.Duration // of flows in the NIC, idle ones and ended connections; zero is dpservice's own defaults
-	Telemetry   bool          // DPDK's: a socket at which the NIC can be asked, and be told to fail
+	Telemetry   bool          // DPDK's: a socket at which the NIC can be asked, and be told to fail; always for a NIC that counts there
 	Guests      string        // the configuration's section of this name, in YAML's flow style; empty: none
 	NICArgs     string        // arguments of the NIC besides its ports
 	Card        string        // which one the NIC is, cx5, cx6dx or cx7; empty: that of all labs
@@ -160,7 +160,7 @@ func (d *Daemon) TelemetrySocket() string {
 // config is the hypervisor's configuration file.
 func (h *Hypervisor) config(dir, socket string, c DaemonConfig, ports PlainPorts) string {
 	eal := append([]string{"--no-huge", "-m", "256", "--lcores", cmp.Or(c.Lcores, "0,1"), "--file-prefix", filepath.Base(dir)}, ports.EAL...)
-	if !c.Telemetry {
+	if !c.Telemetry && (h.nic.CountersCommand() == "" || c.Plain != nil) {
 		eal = append(eal, "--no-telemetry")
 	}
 	var b strings.Builder

@@ -199,6 +199,10 @@ func (h *Hypervisor) useTwin() error {
 	if err := h.enableIPv6(twin, true); err != nil {
 		return err
 	}
+	// Else the kernel would notice another MAC of the router only when it next looks.
+	if err := h.router.command("sysctl", "-qw", "net.ipv6.conf."+h.RouterLink+".ndisc_notify=1"); err != nil {
+		return err
+	}
 	mac, err := h.router.MAC(h.RouterLink)
 	if err != nil {
 		return err

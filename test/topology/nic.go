@@ -32,8 +32,12 @@ type NIC interface {
 	File() string
 	// ListsFlows reports whether the NIC lists its rules as the application has made them; else they are the driver's own.
 	ListsFlows() bool
-	// Command is a telemetry command of the NIC with the device that it is about: "fault" or "rules".
-	Command(what string) string
+	// FaultCommand is the telemetry command that tells the NIC how to fail, with KEY=VALUE,... or "clear", or asks it.
+	FaultCommand(args string) string
+	// RulesCommand is the telemetry command that lists the NIC's rules from the one with this number on.
+	RulesCommand(first int) string
+	// CountersCommand is the telemetry command for the NIC's own counters by port; "" if port.stats has them.
+	CountersCommand() string
 
 	// ports are the ports between the hypervisor's wires and guests. dir holds the NIC's file.
 	ports(h *Hypervisor, c DaemonConfig, dir string) PlainPorts
@@ -69,7 +73,15 @@ func (eswitch) File() string { return plugin }
 
 func (eswitch) ListsFlows() bool { return true }
 
-func (eswitch) Command(what string) string { return "/net_eswitch/" + what + ",net_eswitch0" }
+func (eswitch) FaultCommand(args string) string {
+	return strings.TrimSuffix("/net_eswitch/fault,net_eswitch0,"+args, ",")
+}
+
+func (eswitch) RulesCommand(first int) string {
+	return fmt.Sprintf("/net_eswitch/rules,net_eswitch0,%d", first)
+}
+
+func (eswitch) CountersCommand() string { return "" }
 
 func (e eswitch) ports(h *Hypervisor, c DaemonConfig, dir string) PlainPorts {
 	driver := cmp.Or(c.FarSides, "net_af_packet")
@@ -108,7 +120,15 @@ func (connectX) File() string { return preload }
 
 func (connectX) ListsFlows() bool { return false }
 
-func (connectX) Command(what string) string { return "/connectx/" + what + ",card" }
+func (connectX) FaultCommand(args string) string {
+	return strings.TrimSuffix("/connectx/fault,"+args, ",")
+}
+
+func (x connectX) RulesCommand(first int) string {
+	return fmt.Sprintf("/connectx/rules,%s,%d", x.card, first)
+}
+
+func (connectX) CountersCommand() string { return "/connectx/ports" }
 
 func (x connectX) ports(h *Hypervisor, c DaemonConfig, _ string) PlainPorts {
 	device := x.PF(0) + ",dv_flow_en=1,dv_esw_en=1"
