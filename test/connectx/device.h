@@ -104,8 +104,11 @@ void cx_ports_wait(uint32_t timeout_us);
 bool cx_ports_take(void);
 /* Sends what waits. */
 void cx_ports_flush(void);
-/* At the end of the process. */
+/* When there is no thread any more; at the end of the process. */
+void cx_ports_stop(void);
 void cx_ports_close(void);
+/* Has the port's counters tell what the far side's socket has dropped. */
+void cx_port_read_drops(struct cx_port *port);
 
 /* ---- monitor.c: what the kernel tells of netdevs ---- */
 

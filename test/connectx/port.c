@@ -39,12 +39,8 @@ static char hold[IFNAMSIZ];
 struct cx_port *
 cx_port_of(const struct cx_vport *vport)
 {
-	uint32_t i;
-
-	for (i = 0; i < n_ports; i++)
-		if (ports[i].vport == vport)
-			return &ports[i];
-	return NULL;
+	/* They were opened in this order. */
+	return &ports[(vport->dev->pf == 0 ? 0 : cx_hcas[0].dev.vports) + (vport - vport->dev->vport)];
 }
 
 struct cx_port *
@@ -432,46 +428,83 @@ arrive(struct cx_port *port, struct rte_mbuf *m)
 		cx_steer_from_far(port->vport, m);
 }
 
+/* Buffers that the next frames are received into, whichever port they come from. */
+static struct rte_mbuf *spare[CX_BURST];
+
+static uint32_t
+fill_spare(void)
+{
+	uint32_t i;
+
+	for (i = 0; i < CX_BURST; i++) {
+		if (spare[i] == NULL)
+			spare[i] = cx_buffer();
+		if (spare[i] == NULL)
+			break;
+	}
+	return i;
+}
+
 static bool
 poll_far(struct cx_port *port)
 {
-	struct rte_mbuf *m[CX_BURST];
 	struct virtio_net_hdr hdr[CX_BURST];
 	struct iovec parts[CX_BURST][2];
 	struct mmsghdr messages[CX_BURST] = { 0 };
 	char control[CX_BURST][CMSG_SPACE(sizeof(struct tpacket_auxdata))];
-	uint32_t i, room;
+	uint32_t i, room = fill_spare();
 	int n;
 
-	for (room = 0; room < CX_BURST; room++) {
-		m[room] = cx_buffer();
-		if (m[room] == NULL)
-			break;
-		parts[room][0] = (struct iovec){ &hdr[room], sizeof(hdr[room]) };
-		parts[room][1] = (struct iovec){ rte_pktmbuf_mtod(m[room], void *), rte_pktmbuf_tailroom(m[room]) };
-		messages[room].msg_hdr.msg_iov = parts[room];
-		messages[room].msg_hdr.msg_iovlen = 2;
-		messages[room].msg_hdr.msg_control = control[room];
-		messages[room].msg_hdr.msg_controllen = sizeof(control[room]);
+	for (i = 0; i < room; i++) {
+		parts[i][0] = (struct iovec){ &hdr[i], sizeof(hdr[i]) };
+		parts[i][1] = (struct iovec){ rte_pktmbuf_mtod(spare[i], void *), rte_pktmbuf_tailroom(spare[i]) };
+		messages[i].msg_hdr.msg_iov = parts[i];
+		messages[i].msg_hdr.msg_iovlen = 2;
+		messages[i].msg_hdr.msg_control = control[i];
+		messages[i].msg_hdr.msg_controllen = sizeof(control[i]);
 	}
 	n = recvmmsg(port->far_fd, messages, room, MSG_DONTWAIT, NULL);
-	for (i = 0; i < room; i++) {
-		/* A frame that is none of the kernel's (GSO of an unknown kind) comes as an error, in place of it. */
-		if ((int)i >= n || messages[i].msg_len < sizeof(hdr[i])) {
-			rte_pktmbuf_free(m[i]);
-			continue;
+	for (i = 0; (int)i < n; i++) {
+		struct rte_mbuf *m = spare[i];
+
+		spare[i] = NULL;
+		if (messages[i].msg_len < sizeof(hdr[i])) {
+			drop(port, m, "malformed");
+		} else if (messages[i].msg_hdr.msg_flags & MSG_TRUNC) {
+			drop(port, m, "oversize");
+		} else {
+			rte_pktmbuf_append(m, messages[i].msg_len - sizeof(hdr[i]));
+			if (!finish(m, &hdr[i], &messages[i].msg_hdr))
+				drop(port, m, "malformed");
+			else
+				arrive(port, m);
 		}
-		if (messages[i].msg_hdr.msg_flags & MSG_TRUNC) {
-			drop(port, m[i], "oversize");
-			continue;
-		}
-		rte_pktmbuf_append(m[i], messages[i].msg_len - sizeof(hdr[i]));
-		if (!finish(m[i], &hdr[i], &messages[i].msg_hdr))
-			drop(port, m[i], "malformed");
-		else
-			arrive(port, m[i]);
 	}
 	return n > 0;
+}
+
+/* Gives the card's buffers back. */
+void
+cx_ports_stop(void)
+{
+	uint32_t i;
+
+	cx_ports_flush();
+	for (i = 0; i < CX_BURST; i++) {
+		rte_pktmbuf_free(spare[i]);
+		spare[i] = NULL;
+	}
+}
+
+/* Counts what the kernel had no room for at the far side since it was last asked. */
+void
+cx_port_read_drops(struct cx_port *port)
+{
+	struct tpacket_stats stats;
+	socklen_t size = sizeof(stats);
+
+	if (getsockopt(port->far_fd, SOL_PACKET, PACKET_STATISTICS, &stats, &size) == 0 && stats.tp_drops > 0)
+		cx_stat(port->vport, "far_rx_errors", stats.tp_drops);
 }
 
 static bool

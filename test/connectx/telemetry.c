@@ -192,14 +192,16 @@ command_rules(const char *command, const char *params, struct rte_tel_data *data
 }
 
 static int
-add_port(struct rte_tel_data *data, const struct cx_port *port)
+add_port(struct rte_tel_data *data, struct cx_port *port)
 {
 	struct rte_tel_data *counters = rte_tel_data_alloc();
-	uint32_t i, n = __atomic_load_n(&port->stats, __ATOMIC_ACQUIRE);
+	uint32_t i, n;
 	int ret;
 
 	if (counters == NULL)
 		return -ENOMEM;
+	cx_port_read_drops(port);
+	n = __atomic_load_n(&port->stats, __ATOMIC_ACQUIRE);
 	ret = rte_tel_data_start_dict(counters);
 	for (i = 0; ret == 0 && i < n; i++)
 		ret = esw_tel_add_number(counters, port->stat[i].name, __atomic_load_n(&port->stat[i].n, __ATOMIC_RELAXED));
@@ -209,7 +211,7 @@ add_port(struct rte_tel_data *data, const struct cx_port *port)
 static int
 command_ports(const char *command, const char *params, struct rte_tel_data *data)
 {
-	const struct cx_port *port;
+	struct cx_port *port;
 	uint32_t n;
 	int ret = rte_tel_data_start_dict(data);
 

@@ -108,6 +108,7 @@ cx_thread_stop(void)
 {
 	__atomic_store_n(&running, false, __ATOMIC_RELEASE);
 	esw_thread_join(thread);
+	cx_ports_stop();
 	rte_mempool_free(pool);
 	pool = NULL;
 }
