@@ -199,9 +199,9 @@ func TestCreateBatch(t *testing.T) {
 		{"none", nil, 0, 0, ""},
 		{"one", flows(p, 1), 1, 0, ""},
 		{"many", flows(p, 1000), 1000, 0, ""},
-		{"the first is refused", append([]Rule{bad}, flows(p, 70)...), 0, syscall.EINVAL, "action 0: jump"},
-		{"a later one is refused", append(flows(p, 130), bad, bad), 130, syscall.EINVAL, "action 0: jump"},
-		{"one of a next call is refused", append(flows(p, 64), bad), 64, syscall.EINVAL, "action 0: jump"},
+		{"the first is refused", append([]Rule{bad}, flows(p, 70)...), 0, syscall.EINVAL, ""},
+		{"a later one is refused", append(flows(p, 130), bad, bad), 130, syscall.EINVAL, ""},
+		{"one of a next call is refused", append(flows(p, 64), bad), 64, syscall.EINVAL, ""},
 		{"one cannot be built", append(flows(p, 100), Rule{Actions: []Action{nil}}, bad), 100, syscall.EINVAL, "action 0: unknown <nil>"},
 		{"the first cannot be built", []Rule{{Pattern: []Item{nil}}}, 0, syscall.EINVAL, "item 0: unknown <nil>"},
 	} {
@@ -311,15 +311,15 @@ func TestRefusals(t *testing.T) {
 		cause string
 	}{
 		{
-			"ratio", p.vf0, change(func(r *Rule) { r.Actions[1] = Sample{Ratio: 2, Actions: []Action{Count{}}} }),
+			"ratio", p.vf0, change(func(r *Rule) { r.Actions[1] = Sample{Ratio: 2, Actions: []Action{ToPortID{Port: p.pf0}}} }),
 			syscall.ENOTSUP, "action 1: sample",
 		},
 		{
 			"action within the sample", p.vf0,
 			change(func(r *Rule) { r.Actions[1] = Sample{Ratio: 1, Actions: []Action{Count{}, ToPortID{Port: p.pf0}}} }),
-			syscall.ENOTSUP, "action 1: sample: action 0: count",
+			syscall.EINVAL, "action 1: sample: action 0: count",
 		},
-		{"jump to its own group", p.vf0, change(func(r *Rule) { r.Actions[2] = Jump{Group: 1} }), syscall.EINVAL, "action 2: jump"},
+		{"two fates", p.vf0, change(func(r *Rule) { r.Actions[1] = Jump{Group: 5} }), syscall.EINVAL, "action 2: jump"},
 		{"PF1", p.pf1, captureRule(p), syscall.ENOTSUP, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -335,6 +335,19 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What only the card refuses is valid; create says so, and names no part of the rule.
+func TestARefusalByTheCard(t *testing.T) {
+	p := needNIC(t)
+	r := captureRule(p)
+	r.Actions[2] = Jump{Group: 1}
+	require.NoError(t, Validate(p.vf0, r))
+	_, err := Create(p.vf0, r)
+	var rerr *Error
+	require.ErrorAs(t, err, &rerr)
+	assert.Equal(t, syscall.EINVAL, rerr.Errno)
+	assert.Empty(t, rerr.Cause)
 }
 
 func TestQueryWithoutCount(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -190,6 +191,9 @@ func (g generator) rule() (port uint16, r Rule) {
 	}
 	r.Pattern = g.pattern()
 	r.Actions = g.actions(r.Transfer)
+	if slices.ContainsFunc(r.Pattern, func(it Item) bool { _, ok := it.(VLAN); return ok }) && g.IntN(3) == 0 {
+		r.Actions = append([]Action{PopVLAN{}}, r.Actions...)
+	}
 	if port == g.p.vf0 && r.Transfer && len(g.shared) > 0 && g.IntN(4) == 0 {
 		r.Actions = append([]Action{g.shared[g.IntN(len(g.shared))]}, r.Actions...)
 	}
@@ -208,7 +212,7 @@ func (g generator) pattern() []Item {
 	case 10:
 		items = append(items, Mark{Masked(g.Uint32(), g.Uint32N(1<<24))}) // a mark has no more bits
 	case 11:
-		items = append(items, Tag{some(g, g.Uint32), uint8(g.IntN(4))})
+		items = append(items, Tag{some(g, g.Uint32), uint8(g.IntN(5))})
 	case 12:
 		items = append(items, Meta{some(g, g.Uint32)})
 	}
@@ -216,8 +220,8 @@ func (g generator) pattern() []Item {
 	switch g.IntN(8) {
 	case 0:
 		return items
-	case 1: // a tunnel of IP in IP
-		return append(append(items, g.ip(4, 41)), g.network()...)
+	case 1: // a tunnel of IP in IP, of which net_mlx5 takes no more
+		return append(items, IPv6{Dst: some(g, g.v6), Proto: []*Match[uint8]{Masked[uint8](0, 0xfb), Is[uint8](41)}[g.IntN(2)]})
 	case 2:
 		items = append(items, g.ip(17, 17), UDP{}, VXLAN{some(g, func() uint32 { return g.Uint32N(1 << 24) })})
 		return append(append(items, g.link()...), g.network()...)
@@ -298,7 +302,7 @@ func (g generator) actions(transfer bool) []Action {
 	choices := []Action{
 		Count{}, Age{Timeout: 3600 + g.Uint32N(3600), Context: g.Uint64()}, DecTTL{}, SetMACSrc{g.mac()}, SetMACDst{g.mac()},
 		SetIPv4Src{g.v4()}, SetIPv4Dst{g.v4()}, SetIPv6Src{g.v6()}, SetIPv6Dst{g.v6()}, SetTPSrc{g.u16()}, SetTPDst{g.u16()},
-		PopVLAN{}, PushVLAN{0x8100}, SetMark{g.Uint32N(1 << 24)}, SetTag{g.Uint32(), g.Uint32(), uint8(g.IntN(5))}, SetMeta{g.Uint32(), g.Uint32()},
+		PopVLAN{}, PushVLAN{0x8100}, SetMark{g.Uint32N(1 << 24)}, SetTag{g.Uint32(), g.Uint32(), uint8(g.IntN(6))}, SetMeta{g.Uint32(), g.Uint32()},
 		Sample{1, []Action{RawEncap{g.tunnel()}, ToRepresentedPort{g.p.pf0}}},
 		Sample{1 + g.Uint32N(2), []Action{ToPortID{g.port()}}},
 	}

@@ -50,8 +50,9 @@ type departure struct {
 	entropy int
 }
 
-// action is what rules on VF 0 do to a packet that arrives there, which the last of them matches.
+// action is what rules on a port do to a packet that arrives there, which the last of them matches.
 type action struct {
+	wire  string   // of the port: "pf0", or VF 0's by default
 	rules []string // in groups that are jumped to
 	rule  string
 	dump  string // the NIC's words for the actions
@@ -111,10 +112,6 @@ var actions = []action{
 		rule: "transfer pattern eth / end actions sample ratio 1 index 2 / port_id id 6 / end",
 		dump: "sample=1 { port=vf1 } port=pf0", in: tcp4, out: []departure{toVF1(tcp4), toPF0(tcp4)},
 	},
-	{
-		rule: "transfer pattern eth / end actions sample ratio 1 index 0 / drop / end",
-		dump: "sample=1 { raw_encap=" + captureHeader + " port=pf0 } drop", in: tcp4, out: []departure{captured(tcp4)},
-	},
 	{ // the copy is longer than PF 0's MTU
 		rule: "transfer pattern eth / end actions sample ratio 1 index 0 / port_id id 9 / end",
 		dump: "sample=1 { raw_encap=" + captureHeader + " port=pf0 } port=vf1",
@@ -135,15 +132,29 @@ var actions = []action{
 			h.SrcIP, h.DstIP, h.HopLimit = net.ParseIP("fc00:1::1"), net.ParseIP("fc00:2::1"), 63
 		}), ip4(), tcp()))},
 	},
-	{
-		rule: "transfer pattern eth / ipv6 / ipv4 / end actions raw_decap index 0 / raw_encap index 3 / dec_ttl / port_id id 9 / end",
-		dump: "raw_decap=54 raw_encap=" + linkHeader + " dec_ttl port=vf1", in: tunnel4,
+	{ // decapsulation by the outer header; what is behind it then is what the next group matches, and the tag too
+		wire: "pf0", rules: []string{
+			"group 1 priority 1 transfer pattern tag data is 7 index is 4 / eth type is 0x0800 / ipv4 dst is 10.0.0.2 / tcp / end " +
+				"actions dec_ttl / port_id id 9 / end",
+			"group 1 priority 0 transfer pattern tag data is 8 index is 4 / eth / end actions drop / end",
+		},
+		rule: "transfer pattern eth / ipv6 dst is fd00::2 proto spec 0 proto mask 0xfb / end " +
+			"actions raw_decap index 0 / raw_encap index 3 / set_tag data 7 index 4 mask 0xff / jump group 1 / end",
+		dump: "raw_decap=54 raw_encap=" + linkHeader + " set_tag[4]=0x7/0xff jump=1", in: tunnel4,
 		out:   []departure{toVF1(frame(between(nicMAC, guestMAC), ip4(func(h *layers.IPv4) { h.TTL = 63 }), tcp()))},
-		stats: map[int]string{vf0: "decapsulated: 1"},
+		stats: map[int]string{pf0: "decapsulated: 1"},
 	},
 	{
-		rule: "transfer pattern eth / ipv4 / udp / vxlan / end actions raw_decap index 2 / port_id id 9 / end",
+		wire: "pf0", rule: "transfer pattern eth / ipv6 / end actions raw_decap index 0 / raw_encap index 3 / port_id id 9 / end",
+		dump: "raw_decap=54 raw_encap=" + linkHeader + " port=vf1", in: tcp6, stats: map[int]string{pf0: "malformed: 1"},
+	},
+	{
+		wire: "pf0", rule: "transfer pattern eth / ipv4 / udp / vxlan / end actions raw_decap index 2 / port_id id 9 / end",
 		dump: "raw_decap=50 port=vf1", in: overlay, out: []departure{toVF1(tcp4)},
+	},
+	{
+		rules: []string{"group 70000 transfer pattern eth / end actions port_id id 9 / end"},
+		rule:  "transfer pattern eth / end actions jump group 70000 / end", dump: "jump=70000", in: tcp4, out: []departure{toVF1(tcp4)},
 	},
 	{
 		rule: "transfer pattern eth / end actions set_mac_src mac_addr " + nicMAC + " / port_id id 9 / end",
@@ -233,17 +244,21 @@ func (w *walk) actions(t *testing.T) {
 
 func (w *walk) action(t *testing.T, a action) {
 	w.counts.actions++
-	for _, rule := range a.rules {
-		w.create(t, vf0, rule)
+	wire, port := "vf0", vf0
+	if a.wire == "pf0" {
+		wire, port = "pf0", pf0
 	}
-	defer w.flush(t, vf0)
-	rule := w.create(t, vf0, a.rule)
-	_, got, ok := strings.Cut(w.dump(t, vf0, rule), " actions ")
+	for _, rule := range a.rules {
+		w.create(t, port, rule)
+	}
+	defer w.flush(t, port)
+	rule := w.create(t, port, a.rule)
+	_, got, ok := strings.Cut(w.dump(t, port, rule), " actions ")
 	require.True(t, ok)
 	assert.Equal(t, a.dump, got)
 	w.ask(t, "clear port xstats all")
 	w.counts.packets++
-	w.send(t, "vf0", a.in)
+	w.send(t, wire, a.in)
 	for _, d := range a.out {
 		left := w.left(t, d.port, 1)
 		require.Len(t, left, 1)

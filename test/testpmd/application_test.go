@@ -50,6 +50,14 @@ var receptions = []reception{
 		dump: "mark=5 queue=1", in: tcp4, says: received1 + `.* - FDIR matched ID=0x5 `,
 	},
 	{
+		name: "rss", port: vf0, wire: "vf0", rules: []string{"ingress pattern eth / ipv4 / end actions rss queues 1 1 end / end"},
+		dump: "rss=1,1", in: tcp4, says: received1, stat: "ingress_hits: 1",
+	},
+	{
+		name: "flag", port: vf0, wire: "vf0", rules: []string{"ingress pattern eth / end actions flag / queue index 1 / end"},
+		dump: "flag queue=1", in: tcp4, says: received1,
+	},
+	{
 		name: "sample", port: vf0, wire: "vf0", rules: []string{"ingress pattern eth / end actions sample ratio 1 index 4 / queue index 0 / end"},
 		dump: "sample=1 { mark=7 queue=1 } queue=0", in: tcp4, says: received1 + `.* - FDIR matched ID=0x7 `, stat: "sampled: 1",
 	},
