@@ -42,11 +42,8 @@ type refusal struct {
 	all  bool // and so are all that follow
 }
 
-// What the NIC says when it refuses.
-const (
-	refusedErrno = syscall.EBUSY
-	refusedWords = "fault injected"
-)
+// refusedErrno is what the NIC refuses with.
+const refusedErrno = syscall.EBUSY
 
 // refuse has the first daemon's NIC fail these calls.
 func (b *bench) refuse(refusals ...refusal) {

@@ -92,9 +92,7 @@ func (d *Daemon) Restart(ctx context.Context) error {
 
 // started waits until the daemon answers, or ends it.
 func (d *Daemon) started(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	if err := d.waitReady(ctx); err != nil {
+	if err := d.Ready(ctx); err != nil {
 		return errors.Join(err, d.end())
 	}
 	return nil
@@ -179,6 +177,13 @@ func (h *Hypervisor) config(dir, socket string, c DaemonConfig, ports PlainPorts
 	}
 	fmt.Fprintf(&b, "socket: %s\n%s", socket, c.Extra)
 	return b.String()
+}
+
+// Ready waits until the daemon answers. The error says that it has ended, or does not answer in time; it is left as it is then.
+func (d *Daemon) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	return d.waitReady(ctx)
 }
 
 func (d *Daemon) waitReady(ctx context.Context) error {

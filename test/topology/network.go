@@ -211,6 +211,9 @@ func (h *Hypervisor) useTwin() error {
 		fmt.Sprintf("route add default via %s dev %s", LinkLocal(mac), twin))
 }
 
+// NIC is what dpservice has between the hypervisor's wires and guests.
+func (h *Hypervisor) NIC() NIC { return h.nic }
+
 // SecondRouterLink is the router's device towards wire1.
 func (h *Hypervisor) SecondRouterLink() string { return h.RouterLink + "w1" }
 

@@ -32,6 +32,10 @@ type NIC interface {
 	File() string
 	// ListsFlows reports whether the NIC lists its rules as the application has made them; else they are the driver's own.
 	ListsFlows() bool
+	// ReportsDestroy reports whether the application learns that the NIC has kept a rule which was to be destroyed.
+	ReportsDestroy() bool
+	// RefusalWords are the driver's when the NIC fails as FaultCommand asks for.
+	RefusalWords() string
 	// FaultCommand is the telemetry command that tells the NIC how to fail, with KEY=VALUE,... or "clear", or asks it.
 	FaultCommand(args string) string
 	// RulesCommand is the telemetry command that lists the NIC's rules from the one with this number on.
@@ -72,6 +76,10 @@ func (eswitch) VF(number int) string { return fmt.Sprintf("net_eswitch0_represen
 func (eswitch) File() string { return plugin }
 
 func (eswitch) ListsFlows() bool { return true }
+
+func (eswitch) ReportsDestroy() bool { return true }
+
+func (eswitch) RefusalWords() string { return "fault injected" }
 
 func (eswitch) FaultCommand(args string) string {
 	return strings.TrimSuffix("/net_eswitch/fault,net_eswitch0,"+args, ",")
@@ -119,6 +127,11 @@ func (c connectX) VF(number int) string { return fmt.Sprintf("%s_representor_vf%
 func (connectX) File() string { return preload }
 
 func (connectX) ListsFlows() bool { return false }
+
+// ReportsDestroy implements NIC. net_mlx5 does not look at what becomes of a rule that it destroys (flow_dv_remove).
+func (connectX) ReportsDestroy() bool { return false }
+
+func (connectX) RefusalWords() string { return "hardware refuses to create flow" }
 
 func (connectX) FaultCommand(args string) string {
 	return strings.TrimSuffix("/connectx/fault,"+args, ",")
