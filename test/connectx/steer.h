@@ -3,9 +3,9 @@
 #define CX_STEER_H
 
 /*
- * What the files of the steering half share: the objects of software steering as the driver makes them through the glue,
- * and a frame on its way through their tables. The refusals are those of rdma-core's providers/mlx5/dr_*.c, the names those
- * of the mlx5 programmer's manual.
+ * What the files of the steering half share: the objects of software steering as the driver makes them through the
+ * glue, and a frame on its way through their tables. The refusals are those of rdma-core's providers/mlx5/dr_*.c, the
+ * names those of the mlx5 programmer's manual.
  */
 
 #include <pthread.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Actions, as the driver makes them once and gives them to many rules. Those that rdma-core refuses are refused alike. */
+/* Actions: the driver makes them once and gives them to many rules. What rdma-core refuses is refused alike. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -210,7 +210,8 @@ create_modify(struct ibv_context *context, enum mlx5dv_flow_table_type table_typ
 }
 
 static int
-reformat_type(const struct cx_domain *domain, enum mlx5dv_flow_action_packet_reformat_type asked, enum cx_action_type *type)
+reformat_type(const struct cx_domain *domain, enum mlx5dv_flow_action_packet_reformat_type asked,
+	      enum cx_action_type *type)
 {
 	bool removes = asked == MLX5DV_FLOW_ACTION_PACKET_REFORMAT_TYPE_L2_TUNNEL_TO_L2 ||
 		       asked == MLX5DV_FLOW_ACTION_PACKET_REFORMAT_TYPE_L3_TUNNEL_TO_L2;
@@ -282,7 +283,8 @@ new_reformat(struct cx_domain *domain, enum cx_action_type type, uint32_t flags,
 
 static void *
 create_reformat(struct ibv_context *context, enum mlx5dv_flow_action_packet_reformat_type asked,
-		enum mlx5dv_flow_table_type table_type, struct mlx5dv_dr_domain *domain, uint32_t flags, size_t size, void *data)
+		enum mlx5dv_flow_table_type table_type, struct mlx5dv_dr_domain *domain, uint32_t flags, size_t size,
+		void *data)
 {
 	struct cx_domain *d = (struct cx_domain *)domain;
 	struct cx_action *action;

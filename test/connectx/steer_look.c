@@ -72,7 +72,8 @@ look_at_icmp(struct esw_key *key, int layer, const struct bytes *b, uint32_t at)
 {
 	key->card.icmp_type = key->l3[layer].icmp_type;
 	key->card.icmp_code = key->l3[layer].icmp_code;
-	memcpy(&key->card.icmp_data, b->data + at + offsetof(struct rte_icmp_hdr, icmp_ident), sizeof(key->card.icmp_data));
+	memcpy(&key->card.icmp_data, b->data + at + offsetof(struct rte_icmp_hdr, icmp_ident),
+	       sizeof(key->card.icmp_data));
 }
 
 static void

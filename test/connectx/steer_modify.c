@@ -153,7 +153,9 @@ decode_copy(const struct cx_domain *domain, const void *command, struct cx_modif
 	step->at = MLX5_GET(copy_action_in, command, dst_offset);
 	step->from_at = MLX5_GET(copy_action_in, command, src_offset);
 	step->bits = bits == 0 ? 32 : bits;
-	if (step->field == NULL || step->from == NULL || !has_field(domain, step->field) || !has_field(domain, step->from))
+	if (step->field == NULL || step->from == NULL)
+		return EINVAL;
+	if (!has_field(domain, step->field) || !has_field(domain, step->from))
 		return EINVAL;
 	if (step->at + step->bits > step->field->bits || step->from_at + step->bits > step->from->bits)
 		return EINVAL;
@@ -258,6 +260,29 @@ store(uint8_t *at, uint32_t n, uint32_t value)
 		at[n - 1] = value;
 }
 
+/* Where the address is in its IP header. */
+static size_t
+address_at(const struct cx_field *f)
+{
+	switch (f->address) {
+	case ESW_IPV4_SRC:
+		return offsetof(struct rte_ipv4_hdr, src_addr);
+	case ESW_IPV4_DST:
+		return offsetof(struct rte_ipv4_hdr, dst_addr);
+	case ESW_IPV6_SRC:
+		return offsetof(struct rte_ipv6_hdr, src_addr);
+	default:
+		return offsetof(struct rte_ipv6_hdr, dst_addr);
+	}
+}
+
+/* The word of TTL and protocol, or of next header and hop limit. */
+static size_t
+ttl_at(uint8_t version)
+{
+	return version == 4 ? offsetof(struct rte_ipv4_hdr, time_to_live) : offsetof(struct rte_ipv6_hdr, proto);
+}
+
 /* Where what the field is a part of begins; NULL if the packet has no such header. The key is up to date. */
 static uint8_t *
 find(const struct cx_flight *flight, const struct cx_field *f)
@@ -278,19 +303,11 @@ find(const struct cx_flight *flight, const struct cx_field *f)
 	case ECN:
 		return ip == 0 ? NULL : data_at(flight, ip, 2);
 	case TTL:
-		if (ip == 0)
-			return NULL;
-		/* The word of TTL and protocol, or of next header and hop limit. */
-		return data_at(flight, ip + (l3->version == 4 ? offsetof(struct rte_ipv4_hdr, time_to_live) :
-					     offsetof(struct rte_ipv6_hdr, proto)), 2);
+		return ip == 0 ? NULL : data_at(flight, ip + ttl_at(l3->version), 2);
 	case ADDRESS:
 		if (l3->version != f->version)
 			return NULL;
-		if (l3->version == 4)
-			return data_at(flight, ip + (f->address == ESW_IPV4_SRC ? offsetof(struct rte_ipv4_hdr, src_addr) :
-						     offsetof(struct rte_ipv4_hdr, dst_addr)), 4);
-		return data_at(flight, ip + (f->address == ESW_IPV6_SRC ? offsetof(struct rte_ipv6_hdr, src_addr) :
-					     offsetof(struct rte_ipv6_hdr, dst_addr)), 16);
+		return data_at(flight, ip + address_at(f), f->version == 4 ? 4 : 16);
 	case PORT:
 		if (l3->l4 != IPPROTO_TCP && l3->l4 != IPPROTO_UDP)
 			return NULL;
