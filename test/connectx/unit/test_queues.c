@@ -786,6 +786,42 @@ counters_are_read_and_cleared(void **state)
 	glue.devx_destroy_cmd_comp(commands);
 }
 
+/* As when an application waits for a queue's interrupt. */
+static void
+events_come_when_armed(void **state)
+{
+	struct mlx5dv_devx_event_channel *channel = glue.devx_create_event_channel(&context, 0);
+	struct mlx5dv_devx_async_event_hdr event;
+	uint16_t completions[] = { 0 }, others[] = { MLX5_EVENT_TYPE_SRQ_LIMIT_REACHED };
+
+	(void)state;
+	assert_int_equal(glue.devx_subscribe_devx_event(channel, cq.object, sizeof(completions), completions, 42), 0);
+	assert_int_not_equal(glue.devx_subscribe_devx_event(channel, cq.object, sizeof(others), others, 42), 0);
+	begin(MLX5_OPCODE_NOP);
+	post();
+	run();
+	cx_cq_poll(cx_object_get(CX_CQ, cq.id));
+	assert_int_equal(glue.devx_get_event(channel, &event, sizeof(event)), -1);
+	assert_int_equal(errno, EAGAIN);
+	cq.doorbell[1] = rte_cpu_to_be_32(1u << 28);	/* the first time, nothing read yet */
+	cx_cq_poll(cx_object_get(CX_CQ, cq.id));
+	cx_cq_poll(cx_object_get(CX_CQ, cq.id));
+	assert_int_equal(glue.devx_get_event(channel, &event, sizeof(event)), sizeof(event));
+	assert_int_equal(event.cookie, 42);
+	assert_int_equal(glue.devx_get_event(channel, &event, sizeof(event)), -1);
+	assert_non_null(completion());
+	cq.doorbell[1] = rte_cpu_to_be_32(2u << 28 | 1);
+	cx_cq_poll(cx_object_get(CX_CQ, cq.id));
+	assert_int_equal(glue.devx_get_event(channel, &event, sizeof(event)), -1);
+	begin(MLX5_OPCODE_NOP);
+	post();
+	run();
+	cx_cq_poll(cx_object_get(CX_CQ, cq.id));
+	assert_int_equal(glue.devx_get_event(channel, &event, sizeof(event)), sizeof(event));
+	glue.devx_destroy_event_channel(channel);
+	cx_cq_poll(cx_object_get(CX_CQ, cq.id));
+}
+
 /* Flow 0 is the lowest bit of the last byte, as mlx5_aso_age_action_update reads them. */
 static void
 flow_hits_are_read_and_cleared(void **state)
@@ -874,6 +910,7 @@ main(void)
 		TEST(hashes_are_toeplitz),
 		TEST(frames_are_scattered),
 		TEST(counters_are_read_and_cleared),
+		TEST(events_come_when_armed),
 		TEST(flow_hits_are_read_and_cleared),
 		TEST(unknown_commands_are_refused),
 	};
