@@ -439,7 +439,7 @@ check_sampled(const struct cx_domain *domain, const struct cx_sampler *sampler)
 
 /* What a CX-5 needs to know the source of a packet behind the sampler: a command that sets reg_c_0. */
 static int
-make_restore(struct cx_domain *domain, struct cx_sampler *sampler, const uint64_t *command)
+make_restore(struct cx_domain *domain, struct cx_sampler *sampler, const __be64 *command)
 {
 	if (domain->type != MLX5DV_DR_DOMAIN_TYPE_FDB || domain->dev->profile->steering_format != 0)
 		return 0;
@@ -468,7 +468,7 @@ new_sampler(struct cx_domain *domain, struct mlx5dv_dr_flow_sampler_attr *attr)
 	memcpy(sampler->action, attr->sample_actions, n * sizeof(sampler->action[0]));
 	ret = check_sampled(domain, sampler);
 	if (ret == 0)
-		ret = make_restore(domain, sampler, (const uint64_t *)&attr->action);
+		ret = make_restore(domain, sampler, &attr->action);
 	action = ret == 0 ? cx_action_new(CX_ACTION_SAMPLER, domain) : cx_fail(ret);
 	if (action == NULL) {
 		if (sampler->restore != NULL)

@@ -15,6 +15,8 @@
 
 #include "steer.h"
 
+#define COMMAND_SIZE sizeof(uint64_t)
+
 enum place {
 	LINK,				/* bytes of the Ethernet header */
 	ETHER_TYPE,			/* behind the tags */
@@ -199,13 +201,16 @@ check_kinds(const struct cx_modify *modify)
 }
 
 static int
-decode_all(const struct cx_domain *domain, const uint64_t *commands, struct cx_modify *modify)
+decode_all(const struct cx_domain *domain, const void *commands, struct cx_modify *modify)
 {
+	uint64_t command;
 	uint32_t i;
 	int ret;
 
 	for (i = 0; i < modify->n; i++) {
-		ret = decode(domain, &commands[i], &modify->step[i]);
+		/* The driver has them at odd addresses. */
+		memcpy(&command, (const uint8_t *)commands + i * sizeof(command), sizeof(command));
+		ret = decode(domain, &command, &modify->step[i]);
 		if (ret != 0)
 			return ret;
 	}
@@ -213,14 +218,14 @@ decode_all(const struct cx_domain *domain, const uint64_t *commands, struct cx_m
 }
 
 struct cx_action *
-cx_modify_create(struct cx_domain *domain, uint32_t flags, size_t size, const uint64_t *commands)
+cx_modify_create(struct cx_domain *domain, uint32_t flags, size_t size, const void *commands)
 {
-	uint32_t n = size / sizeof(commands[0]);
+	uint32_t n = size / COMMAND_SIZE;
 	struct cx_modify *modify;
 	struct cx_action *action;
 	int ret;
 
-	if ((flags & ~MLX5DV_DR_ACTION_FLAGS_ROOT_LEVEL) != 0 || size % sizeof(commands[0]) != 0 || n == 0)
+	if ((flags & ~MLX5DV_DR_ACTION_FLAGS_ROOT_LEVEL) != 0 || size % COMMAND_SIZE != 0 || n == 0)
 		return cx_fail(EINVAL);
 	modify = calloc(1, sizeof(*modify) + n * sizeof(modify->step[0]));
 	if (modify == NULL)

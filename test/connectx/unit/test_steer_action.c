@@ -178,6 +178,28 @@ registers_are_written_and_copied(void **state)
 	came(FAKE_FAR, VF(2));
 }
 
+/* The driver's memory of commands is not aligned. */
+static void
+commands_may_lie_anywhere(void **state)
+{
+	uint8_t room[3 * sizeof(uint64_t)] = { 0 };
+	uint64_t command = 0;
+	struct frame f = tcp4();
+	uint32_t at;
+
+	for (at = 0; at < sizeof(command); at++) {
+		MLX5_SET(set_action_in, &command, action_type, MLX5_MODIFICATION_TYPE_SET);
+		MLX5_SET(set_action_in, &command, field, MLX5_MODI_OUT_IPV4_TTL);
+		MLX5_SET(set_action_in, &command, length, 8);
+		MLX5_SET(set_action_in, &command, data, 9);
+		memcpy(room + at, &command, sizeof(command));
+		assert_int_equal(through(VF(0), &f, keep(fake_glue.dv_create_flow_action_modify_header(NULL, 0, fdb, 0,
+			sizeof(command), (void *)(room + at))))->data[22], 9);
+		fake_check(state);
+		fake_reset(state);
+	}
+}
+
 static struct cx_action *
 two_commands(uint32_t field, uint32_t other)
 {
@@ -813,6 +835,7 @@ main(void)
 		TEST(the_ttl_is_decremented),
 		TEST(a_frame_without_the_field_stays_as_it_is),
 		TEST(registers_are_written_and_copied),
+		TEST(commands_may_lie_anywhere),
 		TEST(modify_headers_are_refused_as_rdma_core_does),
 		TEST(an_l3_tunnel_is_put_on),
 		TEST(an_l2_tunnel_is_put_on),
