@@ -68,7 +68,7 @@ struct tir {
 	bool hashes;
 	uint32_t fields;
 	bool inner;			/* the fields are those within a tunnel */
-	uint8_t key[RSS_KEY_SIZE];
+	uint8_t key[RSS_KEY_SIZE] __attribute__((aligned(4)));	/* as rte_softrss reads it */
 };
 
 static uint32_t q_counters[256];

@@ -3,9 +3,9 @@
 #define CX_STEER_H
 
 /*
- * What the files of the steering half share: the objects of software steering as the driver makes them through the glue,
- * and a frame on its way through their tables. The refusals are those of rdma-core's providers/mlx5/dr_*.c, the names those
- * of the mlx5 programmer's manual.
+ * What the files of the steering half share: the objects of software steering as the driver makes them through the
+ * glue, and a frame on its way through their tables. The refusals are those of rdma-core's providers/mlx5/dr_*.c, the
+ * names those of the mlx5 programmer's manual.
  */
 
 #include <pthread.h>
@@ -191,7 +191,7 @@ void cx_look(struct esw_packet *p, const struct cx_origin *origin);
 
 /* steer_modify.c */
 struct cx_flight;
-struct cx_action *cx_modify_create(struct cx_domain *domain, uint32_t flags, size_t size, const uint64_t *commands);
+struct cx_action *cx_modify_create(struct cx_domain *domain, uint32_t flags, size_t size, const void *commands);
 void cx_modify_run(struct cx_flight *flight, const struct cx_modify *modify);
 void cx_modify_dump(FILE *file, const struct cx_modify *modify);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Actions, as the driver makes them once and gives them to many rules. Those that rdma-core refuses are refused alike. */
+/* Actions: the driver makes them once and gives them to many rules. What rdma-core refuses is refused alike. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -210,7 +210,8 @@ create_modify(struct ibv_context *context, enum mlx5dv_flow_table_type table_typ
 }
 
 static int
-reformat_type(const struct cx_domain *domain, enum mlx5dv_flow_action_packet_reformat_type asked, enum cx_action_type *type)
+reformat_type(const struct cx_domain *domain, enum mlx5dv_flow_action_packet_reformat_type asked,
+	      enum cx_action_type *type)
 {
 	bool removes = asked == MLX5DV_FLOW_ACTION_PACKET_REFORMAT_TYPE_L2_TUNNEL_TO_L2 ||
 		       asked == MLX5DV_FLOW_ACTION_PACKET_REFORMAT_TYPE_L3_TUNNEL_TO_L2;
@@ -282,7 +283,8 @@ new_reformat(struct cx_domain *domain, enum cx_action_type type, uint32_t flags,
 
 static void *
 create_reformat(struct ibv_context *context, enum mlx5dv_flow_action_packet_reformat_type asked,
-		enum mlx5dv_flow_table_type table_type, struct mlx5dv_dr_domain *domain, uint32_t flags, size_t size, void *data)
+		enum mlx5dv_flow_table_type table_type, struct mlx5dv_dr_domain *domain, uint32_t flags, size_t size,
+		void *data)
 {
 	struct cx_domain *d = (struct cx_domain *)domain;
 	struct cx_action *action;
@@ -437,7 +439,7 @@ check_sampled(const struct cx_domain *domain, const struct cx_sampler *sampler)
 
 /* What a CX-5 needs to know the source of a packet behind the sampler: a command that sets reg_c_0. */
 static int
-make_restore(struct cx_domain *domain, struct cx_sampler *sampler, const uint64_t *command)
+make_restore(struct cx_domain *domain, struct cx_sampler *sampler, const __be64 *command)
 {
 	if (domain->type != MLX5DV_DR_DOMAIN_TYPE_FDB || domain->dev->profile->steering_format != 0)
 		return 0;
@@ -466,7 +468,7 @@ new_sampler(struct cx_domain *domain, struct mlx5dv_dr_flow_sampler_attr *attr)
 	memcpy(sampler->action, attr->sample_actions, n * sizeof(sampler->action[0]));
 	ret = check_sampled(domain, sampler);
 	if (ret == 0)
-		ret = make_restore(domain, sampler, (const uint64_t *)&attr->action);
+		ret = make_restore(domain, sampler, &attr->action);
 	action = ret == 0 ? cx_action_new(CX_ACTION_SAMPLER, domain) : cx_fail(ret);
 	if (action == NULL) {
 		if (sampler->restore != NULL)

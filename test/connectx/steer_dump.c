@@ -97,10 +97,10 @@ cx_action_dump(FILE *file, const struct cx_action *action)
 		fprintf(file, "tag(%#x)", action->tag);
 		break;
 	case CX_ACTION_COUNTER:
-		fprintf(file, "counter(%u)", action->counter);
+		fputs("counter", file);
 		break;
 	case CX_ACTION_FLOW_HIT:
-		fprintf(file, "flow_hit(%u+%u)", action->flow_hit.object, action->flow_hit.offset);
+		fputs("flow_hit", file);
 		break;
 	case CX_ACTION_MODIFY:
 		cx_modify_dump(file, action->modify);

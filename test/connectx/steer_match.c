@@ -54,7 +54,8 @@ struct field {
 	{ FTE(headers.udp_dport), KEY(l3[n].dst_port), .size = 2, .order = NETWORK }, \
 	{ FTE(headers.ipv4_ihl), KEY(l3[n].ihl), .size = 1 }, \
 	{ FTE(headers.ip_ttl_hoplimit), KEY(l3[n].ttl), .size = 1 }, \
-	{ FTE(headers.l3_ok) }, { FTE(headers.l4_ok) }, { FTE(headers.ipv4_checksum_ok) }, { FTE(headers.l4_checksum_ok) }
+	{ FTE(headers.l3_ok) }, { FTE(headers.l4_ok) }, \
+	{ FTE(headers.ipv4_checksum_ok) }, { FTE(headers.l4_checksum_ok) }
 
 #define UNKNOWN(f) { FTE(f) }
 
@@ -132,7 +133,8 @@ static const struct field fields[] = {
 #define TUNNEL_1_AT offsetof(struct mlx5_ifc_fte_match_param_bits, misc_parameters_5.tunnel_header_1)
 
 static const struct field vxlan_word[] = {
-	{ .name = "misc_parameters_5.tunnel_header_1.vni", .at = TUNNEL_1_AT, .bits = 24, KEY(vni), .size = 3, .order = NETWORK },
+	{ .name = "misc_parameters_5.tunnel_header_1.vni", .at = TUNNEL_1_AT, .bits = 24,
+	  KEY(vni), .size = 3, .order = NETWORK },
 	{ .name = "misc_parameters_5.tunnel_header_1.reserved", .at = TUNNEL_1_AT + 24, .bits = 8,
 	  KEY(card.vxlan_reserved), .size = 1 },
 };
@@ -319,8 +321,8 @@ check_known(const uint8_t *mask)
 static int
 check_source(const struct cx_matcher *matcher)
 {
-	uint32_t port = fte_get(matcher->fte, offsetof(struct mlx5_ifc_fte_match_param_bits, misc_parameters.source_port), 16);
-	uint32_t sqn = fte_get(matcher->fte, offsetof(struct mlx5_ifc_fte_match_param_bits, misc_parameters.source_sqn), 24);
+	uint32_t port = MLX5_GET(fte_match_param, matcher->fte, misc_parameters.source_port);
+	uint32_t sqn = MLX5_GET(fte_match_param, matcher->fte, misc_parameters.source_sqn);
 
 	if (matcher->table->level == 0)
 		return 0;
@@ -377,7 +379,8 @@ take_address(const uint8_t *mask, const uint8_t *value, bool ipv4, uint16_t key,
 
 /* The card compares what kind of header there is, not bits of its version. */
 static int
-take_layer(const struct layer *layer, const struct cx_matcher *matcher, const uint8_t *value, struct esw_pattern *pattern)
+take_layer(const struct layer *layer, const struct cx_matcher *matcher, const uint8_t *value,
+	   struct esw_pattern *pattern)
 {
 	uint32_t mask = fte_get(matcher->fte, layer->version.at, layer->version.bits);
 	uint32_t version = fte_get(value, layer->version.at, layer->version.bits);
@@ -406,7 +409,8 @@ within_mask(const uint8_t *value, const uint8_t *mask)
 
 /* What a rule with that value matches. */
 int
-cx_match_value(const struct cx_matcher *matcher, const struct mlx5dv_flow_match_parameters *value, struct esw_pattern *pattern)
+cx_match_value(const struct cx_matcher *matcher, const struct mlx5dv_flow_match_parameters *value,
+	       struct esw_pattern *pattern)
 {
 	uint8_t fte[CX_FTE_SIZE] = { 0 };
 	uint32_t i;
@@ -462,7 +466,8 @@ dump_field(FILE *file, const struct field *f, const struct esw_key *key, const s
 }
 
 static void
-dump_address(FILE *file, const char *name, const char *which, const struct esw_key *key, const struct esw_key *mask, uint16_t at)
+dump_address(FILE *file, const char *name, const char *which, const struct esw_key *key, const struct esw_key *mask,
+	     uint16_t at)
 {
 	const uint8_t *bytes[] = { (const uint8_t *)key + at, (const uint8_t *)mask + at };
 	uint32_t i, k;

@@ -15,6 +15,8 @@
 
 #include "steer.h"
 
+#define COMMAND_SIZE sizeof(uint64_t)
+
 enum place {
 	LINK,				/* bytes of the Ethernet header */
 	ETHER_TYPE,			/* behind the tags */
@@ -153,7 +155,9 @@ decode_copy(const struct cx_domain *domain, const void *command, struct cx_modif
 	step->at = MLX5_GET(copy_action_in, command, dst_offset);
 	step->from_at = MLX5_GET(copy_action_in, command, src_offset);
 	step->bits = bits == 0 ? 32 : bits;
-	if (step->field == NULL || step->from == NULL || !has_field(domain, step->field) || !has_field(domain, step->from))
+	if (step->field == NULL || step->from == NULL)
+		return EINVAL;
+	if (!has_field(domain, step->field) || !has_field(domain, step->from))
 		return EINVAL;
 	if (step->at + step->bits > step->field->bits || step->from_at + step->bits > step->from->bits)
 		return EINVAL;
@@ -197,13 +201,16 @@ check_kinds(const struct cx_modify *modify)
 }
 
 static int
-decode_all(const struct cx_domain *domain, const uint64_t *commands, struct cx_modify *modify)
+decode_all(const struct cx_domain *domain, const void *commands, struct cx_modify *modify)
 {
+	uint64_t command;
 	uint32_t i;
 	int ret;
 
 	for (i = 0; i < modify->n; i++) {
-		ret = decode(domain, &commands[i], &modify->step[i]);
+		/* The driver has them at odd addresses. */
+		memcpy(&command, (const uint8_t *)commands + i * sizeof(command), sizeof(command));
+		ret = decode(domain, &command, &modify->step[i]);
 		if (ret != 0)
 			return ret;
 	}
@@ -211,14 +218,14 @@ decode_all(const struct cx_domain *domain, const uint64_t *commands, struct cx_m
 }
 
 struct cx_action *
-cx_modify_create(struct cx_domain *domain, uint32_t flags, size_t size, const uint64_t *commands)
+cx_modify_create(struct cx_domain *domain, uint32_t flags, size_t size, const void *commands)
 {
-	uint32_t n = size / sizeof(commands[0]);
+	uint32_t n = size / COMMAND_SIZE;
 	struct cx_modify *modify;
 	struct cx_action *action;
 	int ret;
 
-	if ((flags & ~MLX5DV_DR_ACTION_FLAGS_ROOT_LEVEL) != 0 || size % sizeof(commands[0]) != 0 || n == 0)
+	if ((flags & ~MLX5DV_DR_ACTION_FLAGS_ROOT_LEVEL) != 0 || size % COMMAND_SIZE != 0 || n == 0)
 		return cx_fail(EINVAL);
 	modify = calloc(1, sizeof(*modify) + n * sizeof(modify->step[0]));
 	if (modify == NULL)
@@ -273,6 +280,29 @@ count_tags(const struct cx_flight *flight)
 	return tags;
 }
 
+/* Where the address is in its IP header. */
+static size_t
+address_at(const struct cx_field *f)
+{
+	switch (f->address) {
+	case ESW_IPV4_SRC:
+		return offsetof(struct rte_ipv4_hdr, src_addr);
+	case ESW_IPV4_DST:
+		return offsetof(struct rte_ipv4_hdr, dst_addr);
+	case ESW_IPV6_SRC:
+		return offsetof(struct rte_ipv6_hdr, src_addr);
+	default:
+		return offsetof(struct rte_ipv6_hdr, dst_addr);
+	}
+}
+
+/* The word of TTL and protocol, or of next header and hop limit. */
+static size_t
+ttl_at(uint8_t version)
+{
+	return version == 4 ? offsetof(struct rte_ipv4_hdr, time_to_live) : offsetof(struct rte_ipv6_hdr, proto);
+}
+
 /* Where what the field is a part of begins; NULL if the packet has no such header. The key is up to date. */
 static uint8_t *
 find(const struct cx_flight *flight, const struct cx_field *f)
@@ -293,19 +323,11 @@ find(const struct cx_flight *flight, const struct cx_field *f)
 	case ECN:
 		return ip == 0 ? NULL : data_at(flight, ip, 2);
 	case TTL:
-		if (ip == 0)
-			return NULL;
-		/* The word of TTL and protocol, or of next header and hop limit. */
-		return data_at(flight, ip + (l3->version == 4 ? offsetof(struct rte_ipv4_hdr, time_to_live) :
-					     offsetof(struct rte_ipv6_hdr, proto)), 2);
+		return ip == 0 ? NULL : data_at(flight, ip + ttl_at(l3->version), 2);
 	case ADDRESS:
 		if (l3->version != f->version)
 			return NULL;
-		if (l3->version == 4)
-			return data_at(flight, ip + (f->address == ESW_IPV4_SRC ? offsetof(struct rte_ipv4_hdr, src_addr) :
-						     offsetof(struct rte_ipv4_hdr, dst_addr)), 4);
-		return data_at(flight, ip + (f->address == ESW_IPV6_SRC ? offsetof(struct rte_ipv6_hdr, src_addr) :
-					     offsetof(struct rte_ipv6_hdr, dst_addr)), 16);
+		return data_at(flight, ip + address_at(f), f->version == 4 ? 4 : 16);
 	case PORT:
 		if (l3->l4 != IPPROTO_TCP && l3->l4 != IPPROTO_UDP)
 			return NULL;

@@ -134,6 +134,12 @@ encap(struct cx_flight *f, const struct cx_action *action, uint32_t hash)
 	return esw_encap(&f->p, action->header, hash) == 0;
 }
 
+static bool
+push_vlan(struct cx_flight *f, const struct cx_action *action)
+{
+	return esw_push_vlan(&f->p, rte_cpu_to_be_16(action->vlan.type), action->vlan.tci) == 0;
+}
+
 static void
 count(const struct cx_action *action, uint32_t bytes)
 {
@@ -216,7 +222,7 @@ go_to_sampler(struct cx_flight *f, struct cx_sampler *sampler)
 	return sampler->next->group;
 }
 
-/* Where a rule sends the frame; without a destination it is as if no rule had matched. Returns the table where it goes on. */
+/* Sends the frame on; without a destination it is as if no rule had matched. Returns the table where it goes on. */
 static struct esw_group *
 go(struct cx_flight *f, const struct cx_action *to, uint32_t hash)
 {
@@ -281,7 +287,7 @@ run_action(struct cx_flight *f, const struct cx_action *action, uint32_t hash)
 	case CX_ACTION_ENCAP_L3:
 		return encap(f, action, hash) ? NULL : "encap_failed";
 	case CX_ACTION_PUSH_VLAN:
-		return esw_push_vlan(&f->p, rte_cpu_to_be_16(action->vlan.type), action->vlan.tci) == 0 ? NULL : "encap_failed";
+		return push_vlan(f, action) ? NULL : "encap_failed";
 	case CX_ACTION_POP_VLAN:
 		return esw_pop_vlan(&f->p) == 0 ? NULL : "pop_vlan_failed";
 	default:
@@ -309,7 +315,14 @@ is_destination(const struct cx_action *action)
 static bool
 needs_hash(const struct cx_action *action)
 {
-	return action->type == CX_ACTION_ENCAP_L2 || action->type == CX_ACTION_ENCAP_L3 || action->type == CX_ACTION_ARRAY;
+	switch (action->type) {
+	case CX_ACTION_ENCAP_L2:
+	case CX_ACTION_ENCAP_L3:
+	case CX_ACTION_ARRAY:
+		return true;
+	default:
+		return false;
+	}
 }
 
 static struct esw_group *

@@ -334,6 +334,7 @@ func TestFaults(t *testing.T) {
 		assert.Regexp(t, `(?m)^0 .* down `, c.ask(t, "show port summary 0"))
 		c.send(t, vf0, f...)
 		c.quiet(t, pf0)
+		assert.Equal(t, 1, c.counter(t, "pf0", "fault_dropped"))
 		mark = len(c.output.since(0))
 		set(t, "link_up=pf0")
 		c.says(t, mark, "Port 0: link state change event")

@@ -419,7 +419,7 @@ counter(uint32_t id)
 struct cx_action *
 flow_hit(uint32_t object, uint32_t offset)
 {
-	return keep(fake_glue.dv_create_flow_action_aso((void *)rx, &object, offset, MLX5DV_DR_ACTION_FLAGS_ASO_FIRST_HIT_SET, 5));
+	return keep(fake_glue.dv_create_flow_action_aso((void *)rx, &object, offset, FIRST_HIT, 5));
 }
 
 struct cx_action *
@@ -455,7 +455,9 @@ pop_vlan(void)
 struct cx_action *
 push_vlan(uint16_t type, uint16_t tci)
 {
-	return keep(fake_glue.dr_create_flow_action_push_vlan((void *)fdb, rte_cpu_to_be_32((uint32_t)type << 16 | tci)));
+	rte_be32_t tag = rte_cpu_to_be_32((uint32_t)type << 16 | tci);
+
+	return keep(fake_glue.dr_create_flow_action_push_vlan((void *)fdb, tag));
 }
 
 static struct cx_action *
@@ -503,16 +505,18 @@ copy(struct cx_domain *d, uint32_t from, uint32_t to, uint32_t bits)
 struct cx_action *
 reformat(struct cx_domain *d, uint32_t type, const struct frame *header)
 {
-	return keep(fake_glue.dv_create_flow_action_packet_reformat(NULL, type, 0, (void *)d, 0,
-								     header == NULL ? 0 : header->len,
-								     header == NULL ? NULL : (void *)(uintptr_t)header->data));
+	size_t size = header == NULL ? 0 : header->len;
+	void *data = header == NULL ? NULL : (void *)(uintptr_t)header->data;
+
+	return keep(fake_glue.dv_create_flow_action_packet_reformat(NULL, type, 0, (void *)d, 0, size, data));
 }
 
 struct cx_action *
 mirror(struct cx_domain *d, struct cx_action *encap, struct cx_action *to, struct cx_action *and_to)
 {
 	struct mlx5dv_dr_action_dest_reformat with = { .reformat = (void *)encap, .dest = (void *)to };
-	struct mlx5dv_dr_action_dest_attr first = { 0 }, second = { .type = MLX5DV_DR_ACTION_DEST, .dest = (void *)and_to };
+	struct mlx5dv_dr_action_dest_attr second = { .type = MLX5DV_DR_ACTION_DEST, .dest = (void *)and_to };
+	struct mlx5dv_dr_action_dest_attr first = { 0 };
 	struct mlx5dv_dr_action_dest_attr *dests[] = { &first, &second };
 
 	first.type = encap == NULL ? MLX5DV_DR_ACTION_DEST : MLX5DV_DR_ACTION_DEST_REFORMAT;

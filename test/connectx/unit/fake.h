@@ -54,7 +54,7 @@ struct fake_counter {
 extern struct fake_counter fake_counters[FAKE_COUNTERS];
 
 extern uint32_t fake_aso_object, fake_aso_offset, fake_aso_hits;
-extern const char *fake_fail;		/* the kind of object whose next creation or destruction fails with ENOMEM, or NULL */
+extern const char *fake_fail;		/* the kind of object whose next call fails with ENOMEM, or NULL */
 extern char fake_refused[256];
 
 uint64_t fake_stat(const struct cx_vport *vport, const char *name);
@@ -82,7 +82,7 @@ void match_ipv6(struct match *m, uint32_t at, const char *text);
 /* From a vport, as the driver says it. */
 void match_source(struct match *m, const struct cx_vport *vport);
 
-/* These remember what they make, so that fake_check can take it down, in the opposite order. NULL and errno as the glue. */
+/* These remember what they make: fake_check takes it down, in the opposite order. NULL and errno as the glue. */
 struct cx_table *table(struct cx_domain *domain, uint32_t level);
 struct cx_matcher *matcher(struct cx_table *t, uint16_t priority, const struct match *m);
 /* Its actions, ended by NULL. */
@@ -92,6 +92,7 @@ struct cx_action *keep(void *action);
 /* Likewise, with errno and NULL for a rule that is refused. */
 struct cx_action *vport(struct cx_vport *to);
 struct cx_action *tir(uint32_t tirn);
+#define FIRST_HIT MLX5DV_DR_ACTION_FLAGS_ASO_FIRST_HIT_SET
 struct cx_action *counter(uint32_t id);
 struct cx_action *flow_hit(uint32_t object, uint32_t offset);
 struct cx_action *jump(struct cx_table *to);
@@ -109,7 +110,8 @@ struct cx_action *copy(struct cx_domain *domain, uint32_t from, uint32_t to, uin
 #define ENCAP_L3 MLX5DV_FLOW_ACTION_PACKET_REFORMAT_TYPE_L2_TO_L3_TUNNEL
 struct cx_action *reformat(struct cx_domain *domain, uint32_t type, const struct frame *header);
 /* Two destinations; the first with a header before it unless that is NULL. */
-struct cx_action *mirror(struct cx_domain *domain, struct cx_action *encap, struct cx_action *to, struct cx_action *and_to);
+struct cx_action *mirror(struct cx_domain *domain, struct cx_action *encap, struct cx_action *to,
+			 struct cx_action *and_to);
 
 /* Has a frame come from the far side of a port, or out of a send queue. */
 void from_far(struct cx_vport *v, const struct frame *f);

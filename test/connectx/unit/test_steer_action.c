@@ -170,11 +170,34 @@ registers_are_written_and_copied(void **state)
 	(void)state;
 	assert_non_null(rule(t, 1, &m, set(fdb, MLX5_MODI_META_REG_C_2, 8, 16, 0xbeef), jump(second), NULL));
 	MATCH(&by_c2, misc_parameters_2.metadata_reg_c_2, 0xbeef00, 0xffffffff);
-	assert_non_null(rule(second, 1, &by_c2, copy(fdb, MLX5_MODI_META_REG_C_2, MLX5_MODI_META_REG_C_3, 0), jump(third), NULL));
+	assert_non_null(rule(second, 1, &by_c2, copy(fdb, MLX5_MODI_META_REG_C_2, MLX5_MODI_META_REG_C_3, 0),
+			     jump(third), NULL));
 	MATCH(&by_c3, misc_parameters_2.metadata_reg_c_3, 0xbeef00, 0xffffffff);
 	assert_non_null(rule(third, 1, &by_c3, vport(VF(2)), NULL));
 	from_far(VF(0), &f);
 	came(FAKE_FAR, VF(2));
+}
+
+/* The driver's memory of commands is not aligned. */
+static void
+commands_may_lie_anywhere(void **state)
+{
+	uint8_t room[3 * sizeof(uint64_t)] = { 0 };
+	uint64_t command = 0;
+	struct frame f = tcp4();
+	uint32_t at;
+
+	for (at = 0; at < sizeof(command); at++) {
+		MLX5_SET(set_action_in, &command, action_type, MLX5_MODIFICATION_TYPE_SET);
+		MLX5_SET(set_action_in, &command, field, MLX5_MODI_OUT_IPV4_TTL);
+		MLX5_SET(set_action_in, &command, length, 8);
+		MLX5_SET(set_action_in, &command, data, 9);
+		memcpy(room + at, &command, sizeof(command));
+		assert_int_equal(through(VF(0), &f, keep(fake_glue.dv_create_flow_action_modify_header(NULL, 0, fdb, 0,
+			sizeof(command), (void *)(room + at))))->data[22], 9);
+		fake_check(state);
+		fake_reset(state);
+	}
 }
 
 static struct cx_action *
@@ -375,7 +398,8 @@ hits_are_counted(void **state)
 	struct match m = from(VF(0));
 
 	(void)state;
-	assert_non_null(rule(first_table(), 1, &m, flow_hit(9, 77), reformat(fdb, ENCAP_L3, &header), vport(PF0), counter(5), NULL));
+	assert_non_null(rule(first_table(), 1, &m, flow_hit(9, 77), reformat(fdb, ENCAP_L3, &header), vport(PF0),
+			     counter(5), NULL));
 	from_far(VF(0), &f);
 	came(FAKE_FAR, PF0);
 	assert_int_equal(fake_counters[5].packets, 1);
@@ -588,7 +612,7 @@ a_cx5_has_no_flow_hits(void **state)
 	assert_null(flow_hit(1, 1));
 	assert_int_equal(errno, EOPNOTSUPP);
 	fake_profile.steering_format = 1;
-	assert_null(keep(fake_glue.dv_create_flow_action_aso((void *)rx, &object, 1, MLX5DV_DR_ACTION_FLAGS_ASO_FIRST_HIT_SET, 4)));
+	assert_null(keep(fake_glue.dv_create_flow_action_aso((void *)rx, &object, 1, FIRST_HIT, 4)));
 	assert_int_equal(errno, EINVAL);
 }
 
@@ -676,7 +700,8 @@ nothing_in_use_can_be_destroyed(void **state)
 {
 	struct match all = { 0 };
 	struct cx_table *t = table(fdb, 1), *next = table(fdb, 2);
-	struct cx_action *to = jump(next), *out = vport(VF(1)), *second = vport(VF(2)), *both = mirror(fdb, NULL, out, second);
+	struct cx_action *to = jump(next), *out = vport(VF(1)), *second = vport(VF(2));
+	struct cx_action *both = mirror(fdb, NULL, out, second);
 	struct cx_rule *made = rule(t, 1, &all, to, NULL);
 
 	(void)state;
@@ -810,6 +835,7 @@ main(void)
 		TEST(the_ttl_is_decremented),
 		TEST(a_frame_without_the_field_stays_as_it_is),
 		TEST(registers_are_written_and_copied),
+		TEST(commands_may_lie_anywhere),
 		TEST(modify_headers_are_refused_as_rdma_core_does),
 		TEST(an_l3_tunnel_is_put_on),
 		TEST(an_l2_tunnel_is_put_on),

@@ -122,7 +122,7 @@ vxlan(void)
 	return f;
 }
 
-/* What a field of that name is in a frame; it is looked at together with an IP version, as software steering asks for. */
+/* What a field is in a frame; it is looked at together with an IP version, as software steering asks for. */
 struct field_case {
 	const char *name;
 	uint32_t at, bits;
@@ -357,7 +357,8 @@ unknown_fields_are_refused_by_name(void **state)
 {
 	static const struct refusal refusals[] = {
 		R(misc_parameters.gre_protocol), R(misc_parameters.geneve_vni), R(misc_parameters.outer_second_vid),
-		R(misc_parameters_2.metadata_reg_c_6), R(misc_parameters_3.gtpu_teid), R(misc_parameters_3.outer_tcp_seq_num),
+		R(misc_parameters_2.metadata_reg_c_6), R(misc_parameters_3.gtpu_teid),
+		R(misc_parameters_3.outer_tcp_seq_num),
 		R(misc_parameters_5.tunnel_header_0), R(outer_headers.l4_ok), R(inner_headers.l3_ok),
 		R(misc_parameters.source_vhci_port),
 	};

@@ -203,7 +203,7 @@ mirrors_copy(void **state)
 	assert_int_equal(fake_n, 2);
 	assert_ptr_equal(fake_seen[0].vport, PF0);
 	assert_int_equal(fake_seen[0].frame.len, f.len + header.len);
-	assert_memory_equal(fake_seen[0].frame.data + header.len, "\x02\x00\x00\x00\xff\xff\x02\x00\x00\x00\x00\x0a", 12);
+	assert_memory_equal(fake_seen[0].frame.data + header.len, "\x02\x00\x00\x00\xff\xff" MAC_A, 12);
 	assert_ptr_equal(fake_seen[1].vport, VF(1));
 	assert_int_equal(fake_seen[1].frame.len, f.len);
 	assert_memory_equal(fake_seen[1].frame.data, "\x02\x00\x00\x00\xff\xff\x02\x00\x00\x00\xee\xee", 12);
@@ -275,16 +275,12 @@ frames_do_not_go_round_for_ever(void **state)
 {
 	struct cx_table *root = table(fdb, 0), *t = table(fdb, 1);
 	struct cx_action *again = jump(t);
-	uint32_t id = 1;
+	struct frame f = udp4_frame(1, 2);
 
 	(void)state;
 	assert_non_null(rule(root, 0, &all, jump(t), NULL));
-	assert_non_null(rule(t, 0, &all, mirror(fdb, NULL, again, keep(fake_glue.dv_create_flow_action_counter(&id, 0))), NULL));
-	{
-		struct frame f = udp4_frame(1, 2);
-
-		from_far(VF(0), &f);
-	}
+	assert_non_null(rule(t, 0, &all, mirror(fdb, NULL, again, counter(1)), NULL));
+	from_far(VF(0), &f);
 	nothing_came();
 	assert_int_equal(fake_stat(VF(0), "too_many_tables"), 1);
 }
