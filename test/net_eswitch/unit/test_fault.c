@@ -210,7 +210,7 @@ stops_a_far_side(void **state)
 }
 
 static int
-on_link(uint16_t port, enum rte_eth_event_type event, void *arg, void *ret)
+on_event(uint16_t port, enum rte_eth_event_type event, void *arg, void *ret)
 {
 	(void)port;
 	(void)event;
@@ -246,7 +246,7 @@ drops_the_link(void **state)
 
 	(void)state;
 	ask_for_link_events(PF0, 1);
-	assert_int_equal(rte_eth_dev_callback_register(nic.port[PF0], RTE_ETH_EVENT_INTR_LSC, on_link, &events), 0);
+	assert_int_equal(rte_eth_dev_callback_register(nic.port[PF0], RTE_ETH_EVENT_INTR_LSC, on_event, &events), 0);
 	nic_rule(VF0, transfer, ITEMS(), ACTIONS(TO(PF0)));
 	assert_says(FAULT ",link_down=pf0", "\"link_down\":\"pf0\"");
 	wait_for(&events, 1);
@@ -263,8 +263,31 @@ drops_the_link(void **state)
 	assert_int_equal(link.link_status, RTE_ETH_LINK_UP);
 	nic_arrive(VF0, &f);
 	nic_assert_left(PF0, &f);
-	assert_int_equal(rte_eth_dev_callback_unregister(nic.port[PF0], RTE_ETH_EVENT_INTR_LSC, on_link, &events), 0);
+	assert_int_equal(rte_eth_dev_callback_unregister(nic.port[PF0], RTE_ETH_EVENT_INTR_LSC, on_event, &events), 0);
 	ask_for_link_events(PF0, 0);
+}
+
+/* For good: no other test may need the port. */
+static void
+removes_a_port(void **state)
+{
+	struct frame f = udp4_frame(1, 2);
+	struct rte_eth_link link;
+	int events = 0;
+
+	(void)state;
+	nic.esw[VF3]->dev->data->dev_conf.intr_conf.rmv = 1;
+	assert_int_equal(rte_eth_dev_callback_register(nic.port[VF3], RTE_ETH_EVENT_INTR_RMV, on_event, &events), 0);
+	nic_ask(FAULT ",remove=vf3");
+	wait_for(&events, 1);
+	nic_ask(FAULT ",remove=vf3");
+	nic_ask(FAULT ",clear");
+	assert_int_equal(rte_eth_link_get_nowait(nic.port[VF3], &link), 0);
+	assert_int_equal(link.link_status, RTE_ETH_LINK_DOWN);
+	nic_arrive(VF3, &f);
+	nic_assert_quiet();
+	assert_int_equal(events, 1);
+	assert_int_equal(rte_eth_dev_callback_unregister(nic.port[VF3], RTE_ETH_EVENT_INTR_RMV, on_event, &events), 0);
 }
 
 static void
@@ -387,6 +410,7 @@ main(void)
 		TEST(refuses_faults_that_make_no_sense),
 		TEST(reads_devargs),
 		TEST(lists_rules),
+		TEST(removes_a_port),
 	};
 
 	nic_telemetry = true;
