@@ -309,7 +309,7 @@ rules_are_dumped(void **state)
 		"pf0 fdb level 1 priority 3: outer_headers.ip_protocol=0x6/0xff "
 		"misc_parameters_2.metadata_reg_c_0=0x10000/0xffff0000 outer_headers.ip_version=0x4/0xf "
 		"outer_headers.dst=0a000002000000000000000000000000/ffffffff000000000000000000000000 -> "
-		"modify(OUT_IPV4_TTL[7:0]+=0xff), flow_hit(2+3), counter(7), array(vport(pf0) | vport(vf1))\n");
+		"modify(OUT_IPV4_TTL[7:0]+=0xff), flow_hit, counter, array(vport(pf0) | vport(vf1))\n");
 	free(text);
 }
 
