@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,8 +22,9 @@ import (
 
 // nicUnderTest is a NIC that testpmd is to ask: EAL's arguments that bring it, and what testpmd calls its ports.
 type nicUnderTest struct {
+	name  string
 	eal   []string
-	env   []string
+	run   []string // what testpmd is run by: a namespace, and an environment
 	ports map[string]int
 }
 
@@ -38,10 +40,12 @@ type question struct {
 func TestAnswersOfTheDriver(t *testing.T) {
 	questions := readQuestions(t, "testdata/answers.txt")
 	for _, card := range []string{"cx5", "cx6dx", "cx7"} {
-		t.Run(card, func(t *testing.T) {
-			differ := ask(t, testNIC(t, card), card, questions)
-			report.Printf(t, "testpmd: net_eswitch as a %s answers %d rules, %d of them otherwise than net_mlx5", card, len(questions), differ)
-		})
+		for _, nic := range []nicUnderTest{testNIC(t, card), virtualCard(t, card)} {
+			t.Run(card+" "+nic.name, func(t *testing.T) {
+				differ := ask(t, nic, card, questions)
+				report.Printf(t, "testpmd: %s as a %s answers %d rules, %d of them otherwise than was measured", nic.name, card, len(questions), differ)
+			})
+		}
 	}
 }
 
@@ -51,7 +55,7 @@ func testNIC(t *testing.T, card string) nicUnderTest {
 	driver, remove, err := plugin.Install()
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, remove()) })
-	nic := nicUnderTest{ports: map[string]int{}}
+	nic := nicUnderTest{name: "net_eswitch", ports: map[string]int{}}
 	devargs := "--vdev=net_eswitch0,card=" + card
 	names := []string{"pf0", "vf0", "vf1", "vf2", "vf3"}
 	nic.eal = []string{"--no-pci", "-d", driver}
@@ -61,6 +65,31 @@ func testNIC(t *testing.T, card string) nicUnderTest {
 		nic.ports[name] = len(names) + i // behind the far sides
 	}
 	nic.eal = append(nic.eal, devargs)
+	return nic
+}
+
+// virtualCard is a virtual ConnectX with PF0 and four VFs, beneath the distribution's net_mlx5.
+func virtualCard(t *testing.T, card string) nicUnderTest {
+	t.Helper()
+	library, err := plugin.Built("libconnectx.so")
+	require.NoError(t, err)
+	lab, err := topology.New()
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, lab.Close()) })
+	host, err := lab.Namespace("host", "net.ipv6.conf.default.disable_ipv6=1")
+	require.NoError(t, err)
+	nic := nicUnderTest{
+		name:  "net_mlx5",
+		eal:   []string{"-a", "0000:03:00.0,dv_flow_en=1,dv_esw_en=1,representor=vf[0-3]"},
+		ports: map[string]int{},
+	}
+	connectx := "CONNECTX=card=" + card
+	for i, name := range []string{"pf0", "vf0", "vf1", "vf2", "vf3"} {
+		require.NoError(t, lab.Link(host, "far-"+name, host, "end-"+name, 1500))
+		connectx += fmt.Sprintf(",%s=far-%s", name, name)
+		nic.ports[name] = i
+	}
+	nic.run = []string{"ip", "netns", "exec", host.Name, "env", connectx, "LD_PRELOAD=" + library}
 	return nic
 }
 
@@ -125,12 +154,11 @@ func (n nicUnderTest) testpmd(t *testing.T, commands []string) []string {
 	lab, err := topology.New()
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, lab.Close()) })
-	args := append([]string{
-		"-oL", "dpdk-testpmd", "--no-huge", "-m", "256", "--no-telemetry", "-l", "0,1", "--file-prefix", "answers",
-	}, n.eal...)
 	// stdbuf: line by line, or else its answers come later than its complaints.
-	cmd := exec.CommandContext(t.Context(), "stdbuf", append(args, "--", "-i", "--total-num-mbufs=4096")...)
-	cmd.Env = append(append(os.Environ(), "RUNTIME_DIRECTORY="+lab.Dir()), n.env...)
+	args := append(slices.Clone(n.run), "stdbuf", "-oL", "dpdk-testpmd", "--no-huge", "-m", "256", "--no-telemetry", "-l", "0,1", "--file-prefix", "answers")
+	args = append(append(args, n.eal...), "--", "-i", "--flow-isolate-all", "--total-num-mbufs=8192", "--rxd=256", "--txd=256")
+	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+lab.Dir())
 	cmd.Stdin = strings.NewReader(strings.Join(commands, "\n") + "\nquit\n")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
