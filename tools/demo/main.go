@@ -24,7 +24,7 @@ const (
 	headerLen   = 62
 	shownFrames = 16
 	// trafficTime is how long the VMs talk; the demo takes a good part of it.
-	trafficTime = "8"
+	trafficTime = "15"
 )
 
 const picture = `
