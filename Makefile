@@ -17,7 +17,7 @@ export DPLAB_NIC := $(NIC)
 export DPLAB_CARD := $(CARD)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-asan test demo lint unit cunit e2e e2e-asan model fuzz bench try-bench install-extcap clean
+.PHONY: help setup build build-asan test demo lint unit cunit e2e e2e-mlx5 e2e-asan model fuzz bench try-bench install-extcap clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -33,7 +33,7 @@ test: export DPSERVICE_TEST_REPORT := $(report)
 test: ## Install what is missing, build, lint, run every test, and say how much these have tried (root)
 	rm -f $(report)
 	$(MAKE) setup-lint build
-	$(MAKE) -j2 e2e lint unit e2e-asan model cunit RUN='^Test(CaptureOffloadedTraffic|PathsRewriteAlike|EveryCallFails)/filtered|tx|interface'
+	$(MAKE) -j2 e2e lint unit e2e-mlx5 e2e-asan model cunit RUN='^Test(CaptureOffloadedTraffic|PathsRewriteAlike|EveryCallFails)/filtered|tx|interface'
 	$(MAKE) try-bench
 	@echo 'The tests have tried:'
 	@sed 's/^/  /' $(report)
@@ -80,6 +80,9 @@ try-bench: ## Have the bench measure a little, to see that it can
 
 e2e: ## Run the end-to-end tests on the built binaries (root; NIC=net_mlx5, CARD=cx5|cx6dx|cx7)
 	go test -count=1 -timeout 20m ./test/e2e/...
+
+e2e-mlx5: ## Run the end-to-end tests on the distribution's net_mlx5 over the virtual ConnectX (root)
+	$(MAKE) e2e NIC=net_mlx5
 
 asan_reports := $(CURDIR)/build/asan/reports
 

@@ -39,6 +39,7 @@ func newNetwork(t *testing.T, guests ...int) (context.Context, *topology.Network
 	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	n, err := topology.NewNetwork(guests...)
 	require.NoError(t, err)
+	labs.add(t)
 	t.Cleanup(func() {
 		require.NoError(t, n.Close())
 		cancel()

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
+	"dpservice/test/report"
 	"dpservice/test/topology"
 )
 
@@ -16,7 +18,35 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		os.Exit(1)
 	}
-	os.Exit(topology.Main(m))
+	code := topology.Main(m)
+	if err := labs.report(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// labs counts the labs of tests that have passed.
+var labs passedLabs
+
+type passedLabs struct{ built, passed atomic.Int32 }
+
+// add counts a lab of a test, which has ended well if the test has.
+func (p *passedLabs) add(t *testing.T) {
+	p.built.Add(1)
+	t.Cleanup(func() {
+		if !t.Failed() {
+			p.passed.Add(1)
+		}
+	})
+}
+
+func (p *passedLabs) report() error {
+	nic, err := topology.CurrentNIC()
+	if err != nil {
+		return err
+	}
+	return report.Line("end-to-end tests on %s: %d labs, in %d of them all went well", nic.Driver(), p.built.Load(), p.passed.Load())
 }
 
 // ready tells what the tests lack.

@@ -17,15 +17,20 @@ const file = "DPSERVICE_TEST_REPORT"
 // It may be called at any time by any number of processes; the test fails when the line cannot be written.
 func Printf(t testing.TB, format string, args ...any) {
 	t.Helper()
+	if err := Line(format, args...); err != nil {
+		t.Errorf("reporting what was tried: %v", err)
+	}
+}
+
+// Line is Printf for what is known only when the tests have ended.
+func Line(format string, args ...any) error {
 	line := fmt.Sprintf(format, args...) + "\n"
 	fmt.Print(line)
 	path := os.Getenv(file)
 	if path == "" {
-		return
+		return nil
 	}
-	if err := write(path, line); err != nil {
-		t.Errorf("reporting what was tried: %v", err)
-	}
+	return write(path, line)
 }
 
 // write appends by a single call, which other processes cannot cut into.
