@@ -345,7 +345,8 @@ func TestToggleLosesNothing(t *testing.T) {
 	b.reach(vm1, vm3.IPv6.String())
 
 	noLosses := b.losses()
-	const run = 6 * time.Second
+	const run = 8 * time.Second
+	begin := time.Now()
 	pings := []*ping{b.startPing(vm2, vm1.IPv4.String(), run), b.startPing(vm3, vm1.IPv6.String(), run)}
 	local := b.startIperf(vm1, vm2, vm2.IPv4.String(), 5201, run, "30M", "-u", "-l", "1400")
 	remote := b.startIperf(vm3, vm2, vm2.IPv6.String(), 5202, run, "20M", "-u", "-l", "1400")
@@ -357,8 +358,9 @@ func TestToggleLosesNothing(t *testing.T) {
 	b.waitOffloaded(d, 1, "icmp6", vm3.IPv6.String(), vm1.IPv6.String())
 
 	rules, software := b.rules(), b.softwareLookups()
-	for i := range 20 {
-		direction := []string{"rx", "tx", "both"}[i%3]
+	toggles := 0
+	for ; toggles < 20 && time.Since(begin) < run-2*time.Second; toggles++ { // to stop takes a second where counters lag
+		direction := []string{"rx", "tx", "both"}[toggles%3]
 		targets := []string{"--vf=vm-1,vm-2", "--direction=" + direction}
 		if direction != "tx" {
 			targets = append(targets, "--pf=0")
@@ -366,6 +368,7 @@ func TestToggleLosesNothing(t *testing.T) {
 		b.dpctl(captureStart(b.net.SinkIP.String(), targets...)...)
 		b.dpctl("capture", "stop")
 	}
+	require.GreaterOrEqual(t, toggles, 3, "each direction")
 	require.Equal(t, software, b.softwareLookups())
 	require.Equal(t, rules, b.rules())
 	for _, p := range pings {
