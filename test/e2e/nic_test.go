@@ -102,6 +102,15 @@ func (b *bench) fault(args string) (pending int) {
 	return answer[name].Pending
 }
 
+// created is how many rules the first daemon's card has been given.
+func (b *bench) created() int {
+	b.t.Helper()
+	const command = "/connectx/counters"
+	var answer map[string]struct{ Create int }
+	b.ask(command, &answer)
+	return answer[command].Create
+}
+
 // nicRule is a rule as the NIC describes it.
 type nicRule struct {
 	Port, Domain    string
