@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Bounds of a filter's text.
@@ -127,6 +128,9 @@ func (c *compiler) program(root *node) (Program, error) {
 	}
 	for _, d := range decisions.minimal() {
 		p.Rules = append(p.Rules, Rule{d.pattern.Pattern, d.sample})
+	}
+	if len(p.Rules) == 1 && !p.Rules[0].Sample {
+		return Program{}, &Error{Kind: Unsupported, Why: strings.Join(append(p.Notes, "no packet would be captured"), "; ")}
 	}
 	return p, nil
 }
