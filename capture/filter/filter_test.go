@@ -91,6 +91,8 @@ func TestRefusals(t *testing.T) {
 		{"decnet src 10.15", Ethernet, Unsupported, "decnet src 10.15", "this protocol"},
 		{"wlan ra 0:1:2:3:4:5", Ethernet, Unsupported, "wlan ra", "of Ethernet or IP"},
 		{"tcp && udp", Ethernet, Unsupported, "", "no packet"},
+		{"tcp && udp", IP, Unsupported, "", "no packet"},
+		{"arp", IP, -1, "", ""},
 		{"icmp6[icmp6type] = icmp6-destinationrunreach", Ethernet, Syntax, "icmp6-destinationrunreach", "not a number"},
 		{"ip proto tcp", Ethernet, Syntax, "tcp", `write \tcp`},
 		{"net 10.0.0.0/255.0.0.0", Ethernet, Syntax, "net 10.0.0.0/255.0.0.0", "not a prefix's"},
