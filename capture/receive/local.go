@@ -23,6 +23,8 @@ const (
 type local struct {
 	routes  *netlink.Handle
 	answers map[arrival]answer
+	last    arrival // as most copies are to one address
+	known   answer  // about last
 }
 
 // arrival is where a packet goes, and through which of this machine's interfaces it has come.
@@ -49,14 +51,18 @@ func (l *local) close() { l.routes.Close() }
 // has reports whether a packet to an address ends here, at a time.
 func (l *local) has(to netip.Addr, linkIndex int, at int64) bool {
 	key := arrival{to, linkIndex}
-	if a, ok := l.answers[key]; ok && at < a.until {
-		return a.local
+	if key == l.last && at < l.known.until {
+		return l.known.local
 	}
-	if len(l.answers) >= maxLocal {
-		clear(l.answers)
+	a, ok := l.answers[key]
+	if !ok || at >= a.until {
+		if len(l.answers) >= maxLocal {
+			clear(l.answers)
+		}
+		a = answer{l.ask(key), at + int64(localFor)}
+		l.answers[key] = a
 	}
-	a := answer{l.ask(key), at + int64(localFor)}
-	l.answers[key] = a
+	l.last, l.known = key, a
 	return a.local
 }
 
@@ -65,7 +71,7 @@ func (l *local) has(to netip.Addr, linkIndex int, at int64) bool {
 func (l *local) ask(a arrival) bool {
 	routes, err := l.routes.RouteGetWithOptions(a.to.AsSlice(), &netlink.RouteGetOptions{IifIndex: a.linkIndex})
 	for _, r := range routes {
-		return r.Type == unix.RTN_LOCAL
+		return r.Type == unix.RTN_LOCAL || r.Type == unix.RTN_ANYCAST
 	}
 	return !errors.Is(err, unix.ENETUNREACH) && !errors.Is(err, unix.EHOSTUNREACH)
 }

@@ -73,6 +73,7 @@ func TestLocal(t *testing.T) {
 			assert.Equal(t, want, l.has(netip.MustParseAddr(text), lo.Index, 1), text)
 		}
 	}
+	l.last = arrival{}
 	l.answers[arrival{netip.IPv6Loopback(), lo.Index}] = answer{false, 1 + int64(localFor)}
 	assert.False(t, l.has(netip.IPv6Loopback(), lo.Index, int64(localFor)))
 	assert.True(t, l.has(netip.IPv6Loopback(), lo.Index, 1+int64(localFor)), "an answer counts for some time")

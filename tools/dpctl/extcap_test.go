@@ -244,6 +244,7 @@ func TestExtcapFreePorts(t *testing.T) {
 	one, _ := startExtcap(t, socket, "dpservice-vf-vm-1", fifoOf(t), 1)
 	taken := fake.Request.UDPDstPort
 	assert.Greater(t, taken, uint16(extcapDstPort))
+	assert.Contains(t, credentials(t, one.Process), "CapPrm: 0000000000000000", "it has no more to open")
 	require.NoError(t, one.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, one.Wait())
 	noSessions(t, socket)

@@ -127,15 +127,15 @@ func TestReceiveEndsUnread(t *testing.T) {
 }
 
 // credentials are what a process's threads are and may, each once.
-func (r *reception) credentials() map[string]bool {
-	r.t.Helper()
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", r.Process.Pid))
-	require.NoError(r.t, err)
-	require.NotEmpty(r.t, files)
+func credentials(t *testing.T, p *os.Process) map[string]bool {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.Pid))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
 	found := make(map[string]bool)
 	for _, file := range files {
 		text, err := os.ReadFile(file)
-		require.NoError(r.t, err)
+		require.NoError(t, err)
 		for line := range strings.Lines(string(text)) {
 			for _, name := range []string{"Uid:", "Gid:", "Groups:", "CapInh:", "CapPrm:", "CapEff:", "CapAmb:", "NoNewPrivs:"} {
 				if strings.HasPrefix(line, name) {
@@ -172,7 +172,7 @@ func TestReceiveGivesUpPrivileges(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := startReceive(t, tt.args...)
 			r.receives()
-			got := r.credentials()
+			got := credentials(t, r.Process)
 			want := map[string]bool{"NoNewPrivs: 1": true}
 			for _, set := range []string{"Inh", "Prm", "Eff", "Amb"} {
 				want["Cap"+set+": 0000000000000000"] = true
