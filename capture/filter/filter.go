@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Bounds of a filter's text.
@@ -92,8 +93,19 @@ func Compile(text string, link Link, limit int) (Program, error) {
 	case len(best.Rules) > limit:
 		return Program{}, &Error{Kind: TooMany, Rules: len(best.Rules),
 			Why: fmt.Sprintf("it takes %d rules, and at most %d are allowed for an interface", len(best.Rules), limit)}
+	case best.isNothing() && (link == Ethernet || never(text)):
+		return Program{}, &Error{Kind: Unsupported, Why: strings.Join(append(best.Notes, "no packet would be captured"), "; ")}
 	}
 	return best, nil
+}
+
+func (p Program) isNothing() bool { return len(p.Rules) == 1 && !p.Rules[0].Sample }
+
+// never reports whether a filter that no packet in a tunnel matches is one that no frame matches, too: the other ones, such as
+// arp, may be meant for further interfaces.
+func never(text string) bool {
+	_, err := Compile(text, Ethernet, maxDecisions)
+	return err != nil
 }
 
 // compilers are the ways to compile, of which sometimes the one and sometimes the other takes fewer rules.

@@ -4,6 +4,8 @@ package filter
 
 import (
 	"errors"
+	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -71,7 +73,32 @@ func TestRefusals(t *testing.T) {
 		{"ether host 02:00:00:00:00:01", IP, Unsupported, "ether host 02:00:00:00:00:01", "no Ethernet header"},
 		{"ip6 proto 0", Ethernet, Unsupported, "ip6 proto 0", "extension headers"},
 		{"ip broadcast", Ethernet, Unsupported, "ip broadcast", "netmask"},
-		{"tcp[0:2] + 1 = 5", Ethernet, Unsupported, "tcp[0:2] + 1", "&"},
+		{"ip[12:4] + 1 = 5", Ethernet, Unsupported, "ip[12:4] + 1 = 5", "&"},
+		{"5 / tcp[13] = 5", Ethernet, Unsupported, "5 / tcp[13]", "divide"},
+		{"tcp[0:2] = tcp[2:2]", Ethernet, Unsupported, "tcp[0:2] = tcp[2:2]", "other bytes"},
+		{"ip[ip[0] & 0xf] = 5", Ethernet, Unsupported, "ip[ip[0] & 0xf]", "an offset that is a number"},
+		{"tcp and 5 = len", Ethernet, Unsupported, "len", "length"},
+		{"tcp or ip6 protochain 6", Ethernet, Unsupported, "ip6 protochain", "a chain"},
+		{"ip6[6] = 58", Ethernet, Unsupported, "ip6[6] = 58", "write ip6 proto"},
+		{"ether[12:2] = 0x8100", Ethernet, Unsupported, "ether[12:2] = 0x8100", "write vlan"},
+		{"ether[12:2] > 1500", Ethernet, Unsupported, "ether[12:2] > 1500", "some numbers only"},
+		{"ether[0] = 1", IP, Unsupported, "ether[0] = 1", "no Ethernet header"},
+		{"igmp[0] = 1", Ethernet, Unsupported, "igmp[0]", "the bytes of igmp"},
+		{"mpls and ip", Ethernet, Unsupported, "ip", "within mpls"},
+		{"pppoes or tcp[13] = 2", Ethernet, Unsupported, "tcp[13] = 2", "within pppoes"},
+		{"mpls 5", Ethernet, Unsupported, "mpls 5", "the header of mpls"},
+		{`ether proto \stp`, Ethernet, Unsupported, `ether proto \stp`, "LLC"},
+		{"decnet src 10.15", Ethernet, Unsupported, "decnet src 10.15", "this protocol"},
+		{"wlan ra 0:1:2:3:4:5", Ethernet, Unsupported, "wlan ra", "of Ethernet or IP"},
+		{"tcp && udp", Ethernet, Unsupported, "", "no packet"},
+		{"tcp && udp", IP, Unsupported, "", "no packet"},
+		{"arp", IP, -1, "", ""},
+		{"icmp6[icmp6type] = icmp6-destinationrunreach", Ethernet, Syntax, "icmp6-destinationrunreach", "not a number"},
+		{"ip proto tcp", Ethernet, Syntax, "tcp", `write \tcp`},
+		{"net 10.0.0.0/255.0.0.0", Ethernet, Syntax, "net 10.0.0.0/255.0.0.0", "not a prefix's"},
+		{"1 << 32 = 0", Ethernet, Syntax, "1 << 32", "32 bits"},
+		{"5 / 0 = 1", Ethernet, Syntax, "5 / 0", "division by zero"},
+		{"foo[0] = 1", Ethernet, Syntax, "foo[0]", "no protocol foo"},
 		{"host example.org", Ethernet, Syntax, "host example.org", "names are not looked up"},
 		{"10.0.0.9", Ethernet, Syntax, "10.0.0.9", "want to know what it is"},
 		{"tcp and", Ethernet, Syntax, "", "want a primitive"},
@@ -83,7 +110,7 @@ func TestRefusals(t *testing.T) {
 		{strings.Repeat("(", 100), Ethernet, Syntax, "", "brackets"},
 		{strings.Repeat("not ", 100) + "tcp", Ethernet, Syntax, "", "brackets"},
 		{strings.Repeat("tcp and ", 1000), Ethernet, Syntax, "", "longer than"},
-		{"tcp portrange 1-65534 and udp", Ethernet, -1, "", ""},
+		{"tcp portrange 1-65534 and not udp", Ethernet, -1, "", ""},
 		{"src and dst portrange 3-60001", Ethernet, TooMany, "", "rules"},
 	}
 	for _, tt := range tests {
@@ -102,6 +129,50 @@ func TestRefusals(t *testing.T) {
 			}
 			assert.Equal(t, tt.kind == TooMany, e.Rules > 64)
 		})
+	}
+}
+
+// tcpdumpSays is libpcap's program for a filter, as text.
+func tcpdumpSays(t *testing.T, filter string) (program string, ok bool) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "tcpdump", "-y", "EN10MB", "-d", filter).CombinedOutput()
+	return string(out), err == nil
+}
+
+// Names mean to us what they mean to libpcap.
+func TestNamesAreLibpcaps(t *testing.T) {
+	for name, value := range constants {
+		_, equal := tcpdumpSays(t, fmt.Sprintf("%s = %d", name, value))
+		_, next := tcpdumpSays(t, fmt.Sprintf("%s = %d", name, value+1))
+		assert.True(t, equal && !next, "%s is not %d", name, value)
+	}
+	escaped := func(name string) string {
+		if isKeyword(name) {
+			return `\` + name
+		}
+		return name
+	}
+	known := 0
+	for name, value := range ipProtocols {
+		program, ok := tcpdumpSays(t, "ip proto "+escaped(name))
+		if !ok {
+			continue // not in this machine's /etc/protocols
+		}
+		known++
+		want, _ := tcpdumpSays(t, fmt.Sprintf("ip proto %d", value))
+		assert.Equal(t, want, program, name)
+	}
+	assert.Greater(t, known, 5)
+	for _, names := range []map[string]uint16{etherTypes, etherProtocols} {
+		for name, value := range names {
+			program, ok := tcpdumpSays(t, "ether proto "+escaped(name))
+			if name == "pppoed" {
+				program, ok = tcpdumpSays(t, name)
+			}
+			want, _ := tcpdumpSays(t, fmt.Sprintf("ether proto %d", value))
+			assert.True(t, ok)
+			assert.Equal(t, want, program, name)
+		}
 	}
 }
 
@@ -128,6 +199,7 @@ func FuzzCompile(f *testing.F) {
 	for _, text := range []string{
 		"tcp port 443 and not host 10.0.0.9", "vlan 5 and (ip or ip6)", "tcp[tcpflags] & (tcp-syn|tcp-ack) != 0", "port (80 or 443)",
 		"src or dst portrange 80-90", `ip proto \tcp`, "((((", "net 10 mask 255.0.0.0", "ether[0] & 1 = 1", "not not port 5 or 6",
+		"(6) = ip[9] % 17 ^ 3", "5 - -tcp[0:2] << 3 > 7 or 80", "icmp[0:2] >> 8 & 1 = 1", "ip6 protochain 6", "pppoes or mpls",
 	} {
 		f.Add(text, true)
 	}

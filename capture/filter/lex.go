@@ -12,7 +12,7 @@ type token struct {
 	name     bool // a word behind a backslash: never a keyword
 }
 
-var symbols = []string{"&&", "||", "<<", ">>", "<=", ">=", "==", "!=", "(", ")", "[", "]", "!", "=", "<", ">", "&", "|", "+", "*", "/", "-", ":"}
+var symbols = []string{"&&", "||", "<<", ">>", "<=", ">=", "==", "!=", "(", ")", "[", "]", "!", "=", "<", ">", "&", "|", "^", "+", "*", "/", "%", "-", ":"}
 
 // synonyms are symbols with the meaning of a word, and of another symbol.
 var synonyms = map[string]string{"&&": "and", "||": "or", "!": "not", "==": "="}
@@ -75,7 +75,7 @@ func isWord(text string, at, from int, inBrackets bool) bool {
 	case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '_', c == '.':
 		return true
 	case c == '-':
-		return at > from && (!inBrackets || !isDigit(text[from]))
+		return at > from
 	case c == ':':
 		return !inBrackets
 	}

@@ -3,9 +3,11 @@
 package filter
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -38,27 +40,11 @@ type qualifiers struct {
 }
 
 var (
-	protocols  = []string{"ether", "ip", "ip6", "arp", "rarp", "tcp", "udp", "sctp", "icmp", "icmp6", "igmp", "pim", "vrrp", "esp", "ah"}
+	protocols = []string{"ether", "link", "fddi", "tr", "wlan", "ip", "ip6", "arp", "rarp", "tcp", "udp", "sctp", "icmp", "icmp6",
+		"igmp", "igrp", "pim", "vrrp", "carp", "esp", "ah", "decnet", "lat", "moprc", "mopdl", "sca", "pppoed"}
 	kinds      = []string{"host", "net", "port", "portrange", "proto"}
 	casts      = []string{"broadcast", "multicast"}
 	directions = []string{"src", "dst"}
-)
-
-// beyond are words of the language that no rule can express, and why.
-var beyond = map[string]string{
-	"less": noLength, "greater": noLength, "len": noLength,
-	"protochain": "a rule sees one protocol behind an IP header, not a chain of them",
-	"gateway":    "a rule cannot look a name up",
-	"mpls":       noHeader, "pppoed": noHeader, "pppoes": noHeader, "geneve": noHeader, "llc": noHeader, "decnet": noHeader,
-	"atalk": noHeader, "aarp": noHeader, "ipx": noHeader, "netbeui": noHeader, "iso": noHeader, "stp": noHeader, "lat": noHeader,
-	"inbound": noDirection, "outbound": noDirection, "ifname": noDirection, "on": noDirection, "ifindex": noDirection,
-	"rnr": noDirection, "rulenum": noDirection, "reason": noDirection, "action": noDirection, "ruleset": noDirection,
-}
-
-const (
-	noLength    = "rules cannot look at a packet's length"
-	noHeader    = "rules cannot look at this protocol"
-	noDirection = "rules see what a packet holds, not how the sink gets it"
 )
 
 type parser struct {
@@ -70,6 +56,7 @@ type parser struct {
 	tags   int        // vlan so far: what follows is behind so many tags
 	last   qualifiers // those of the last identifier, for one without any
 	have   bool       // there is a last one
+	within string     // a protocol that libpcap looks into for what follows
 }
 
 // parse returns the filter's expression, nil if it is empty, and whether there is a vlan in it.
@@ -123,12 +110,15 @@ func (p *parser) term() (*node, error) {
 
 func (p *parser) factor() (*node, error) {
 	start := p.at
-	if p.isRelation() {
-		prim, err := p.relation()
-		if err == nil || p.tokens[start].text != "(" {
+	if p.mayBeRelation() {
+		prim, found, err := p.relation()
+		if found && p.within != "" {
+			return nil, unsupported(p.here(start), "libpcap looks for it within "+p.within+", where rules cannot")
+		}
+		if found {
 			return &node{primitive: prim}, err
 		}
-		p.at = start // the bracket is not of a number
+		p.at = start // the number is an identifier, or the bracket is not of a number
 	}
 	if p.take("(") {
 		n, err := p.expression()
@@ -146,14 +136,23 @@ func (p *parser) headed() (*node, error) {
 	if !ok || !t.word {
 		return nil, p.wrong("want a primitive, such as ip or host 10.0.0.1")
 	}
-	if why, ok := beyond[t.text]; ok && !t.name {
-		return nil, &Error{Kind: Unsupported, Part: t.text, Why: why}
+	if p.within != "" {
+		return nil, &Error{Kind: Unsupported, Part: t.text, Why: "libpcap looks for it within " + p.within + ", where rules cannot"}
+	}
+	if err := p.refuseBeyond(p.at); err != nil {
+		return nil, err
+	}
+	if etherType, ok := wrapping[t.text]; ok && !t.name {
+		return p.wrapper(t.text, etherType)
 	}
 	start := p.at
 	if p.take("vlan") {
 		return p.vlan(start)
 	}
 	q, found := p.qualifiers()
+	if err := p.refuseBeyond(start); err != nil && found {
+		return nil, err
+	}
 	if next, ok := p.peek(); ok && !next.name && next.word && slices.Contains(casts, next.text) && q.dir == "" && q.kind == "" {
 		p.at++
 		p.have = false
@@ -172,11 +171,37 @@ func (p *parser) headed() (*node, error) {
 	return p.identifiers(q, start)
 }
 
+// refuseBeyond is an error if the next word is one that no rule can express.
+func (p *parser) refuseBeyond(start int) error {
+	t, ok := p.peek()
+	why, found := beyond[t.text]
+	if !ok || !found || t.name {
+		return nil
+	}
+	return &Error{Kind: Unsupported, Part: p.text[p.tokens[start].from:t.to], Why: why}
+}
+
+// wrapper is a protocol that wraps others.
+func (p *parser) wrapper(name string, etherType uint16) (*node, error) {
+	start := p.at
+	p.at++
+	at := p.here(start)
+	if t, ok := p.peek(); ok && t.word && isDigit(t.text[0]) {
+		p.at++
+		return nil, unsupported(p.here(start), "rules cannot look at the header of "+name)
+	}
+	p.within, p.have = name, false
+	return &node{primitive: typed{at, etherType}}, nil
+}
+
 // qualifiers reads what stands before an identifier.
 func (p *parser) qualifiers() (q qualifiers, found bool) {
 	start := p.at
 	if t, ok := p.peek(); ok && !t.name && slices.Contains(protocols, t.text) {
 		q.proto = t.text
+		if links[t.text] {
+			q.proto = "ether"
+		}
 		p.at++
 	}
 	if t, ok := p.peek(); ok && !t.name && slices.Contains(directions, t.text) {
@@ -223,6 +248,9 @@ func (p *parser) identifier(q qualifiers, start int) (*node, error) {
 	t, ok := p.peek()
 	if !ok || !t.word {
 		return nil, p.wrong("want the %s", kindName(q))
+	}
+	if q.kind == "proto" && !t.name && isKeyword(t.text) {
+		return nil, p.wrong(`this is a word of the language: write \%s`, t.text)
 	}
 	p.at++
 	value := t.text
@@ -302,41 +330,54 @@ func (p *parser) wrong(format string, args ...any) *Error {
 
 // prefixOf reads an address, a beginning of one, or a network.
 func prefixOf(q qualifiers, value string) (netip.Prefix, error) {
-	address, mask, masked := cut(value)
+	address, mask, masked, dotted := cut(value)
 	if masked && q.kind != "net" {
 		return netip.Prefix{}, fmt.Errorf("a mask is for net only")
 	}
-	if a, err := netip.ParseAddr(address); err == nil && a.Zone() == "" && !a.Is4In6() {
-		return masks(a, a.BitLen(), mask, masked)
+	if a, err := netip.ParseAddr(address); err == nil && a.Zone() == "" && a.Is6() {
+		return masks(a, a.BitLen(), mask, masked, dotted)
+	}
+	if n, err := number(address); err == nil && !masked {
+		return ofNumber(n, q.kind == "net"), nil
 	}
 	octets := strings.Split(address, ".")
-	if len(octets) > 4 || len(octets) == 1 && q.kind != "net" {
+	if len(octets) > 4 || len(octets) == 1 {
 		return netip.Prefix{}, fmt.Errorf("want an address: names are not looked up")
 	}
 	var v [4]byte
 	for i, o := range octets {
-		n, err := number(o)
-		if err != nil || n > 255 {
+		n, err := strconv.ParseUint(o, 10, 8) // also with zeros before it
+		if err != nil {
 			return netip.Prefix{}, fmt.Errorf("want an address: names are not looked up")
 		}
 		v[i] = byte(n)
 	}
-	return masks(netip.AddrFrom4(v), 8*len(octets), mask, masked)
+	return masks(netip.AddrFrom4(v), 8*len(octets), mask, masked, dotted)
+}
+
+// ofNumber is the IPv4 address that a number is; a network's is its first octets.
+func ofNumber(n uint32, network bool) netip.Prefix {
+	length := 32
+	for ; network && n != 0 && n>>24 == 0; length -= 8 {
+		n <<= 8
+	}
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n))), length)
 }
 
 // cut separates an address from its mask.
-func cut(value string) (address, mask string, masked bool) {
+func cut(value string) (address, mask string, masked, dotted bool) {
 	if address, mask, masked = strings.Cut(value, "/"); masked {
-		return address, mask, true
+		return address, mask, true, false
 	}
-	return strings.Cut(value, "mask")
+	address, mask, masked = strings.Cut(value, "mask")
+	return address, mask, masked, true
 }
 
-func masks(a netip.Addr, bits int, mask string, masked bool) (netip.Prefix, error) {
+func masks(a netip.Addr, bits int, mask string, masked, dotted bool) (netip.Prefix, error) {
 	if masked {
 		n, err := number(mask)
-		if m, notNumber := netip.ParseAddr(mask); notNumber == nil && m.Is4() && a.Is4() {
-			n, err = ones(m)
+		if dotted {
+			n, err = ones(mask, a)
 		}
 		if err != nil || int(n) > a.BitLen() {
 			return netip.Prefix{}, fmt.Errorf("the mask is not a prefix's")
@@ -350,10 +391,11 @@ func masks(a netip.Addr, bits int, mask string, masked bool) (netip.Prefix, erro
 	return p, nil
 }
 
-// ones is the length of a prefix with this mask.
-func ones(mask netip.Addr) (uint32, error) {
+// ones is the length of a prefix with this mask, of an IPv4 address.
+func ones(mask string, of netip.Addr) (uint32, error) {
+	m, err := netip.ParseAddr(mask)
 	for n := range 33 {
-		if p, err := netip.AddrFrom4([4]byte{255, 255, 255, 255}).Prefix(n); err == nil && p.Addr() == mask {
+		if p, notPrefix := netip.AddrFrom4([4]byte{255, 255, 255, 255}).Prefix(n); notPrefix == nil && err == nil && of.Is4() && p.Addr() == m {
 			return uint32(n), nil
 		}
 	}

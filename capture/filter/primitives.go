@@ -3,9 +3,12 @@
 package filter
 
 import (
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -17,21 +20,13 @@ const (
 	protoICMP, protoTCP, protoUDP, protoICMP6, protoSCTP = 1, 6, 17, 58, 132
 )
 
-// carried are the protocols with a name, and which versions of IP libpcap looks for them in.
-var carried = map[string]struct {
-	number byte
-	v4, v6 bool
-}{
-	"tcp": {protoTCP, true, true}, "udp": {protoUDP, true, true}, "sctp": {protoSCTP, true, true},
-	"icmp": {protoICMP, true, false}, "icmp6": {protoICMP6, false, true}, "igmp": {2, true, false},
-	"pim": {103, true, true}, "vrrp": {112, true, false}, "esp": {50, true, true}, "ah": {51, true, true},
-}
-
-// etherTypes are the protocols of Ethernet with a name.
-var etherTypes = map[string]uint16{"ip": typeIPv4, "ip6": typeIPv6, "arp": typeARP, "rarp": typeRARP}
-
 func unsupported(at place, why string) error {
 	return &Error{Kind: Unsupported, Part: at.text, Why: why}
+}
+
+func isUnsupported(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Kind == Unsupported
 }
 
 func syntax(at place, format string, args ...any) error {
@@ -89,6 +84,20 @@ func (p protocol) list(c *compiler) (list, error) {
 	return anyOf(all...), nil
 }
 
+// typed is a frame of a type, which no name is a filter for.
+type typed struct {
+	place
+	etherType uint16
+}
+
+func (t typed) list(c *compiler) (list, error) {
+	p, possible := c.etherType(t.place, t.etherType)
+	if !possible {
+		return list{{}}, nil
+	}
+	return anyOf(p), nil
+}
+
 // vlan is a frame with a tag.
 type vlan struct {
 	place
@@ -142,9 +151,12 @@ func (p *parser) resolve(q qualifiers, value string, at place) (primitive, error
 	case "proto":
 		return resolveProto(q, value, at)
 	}
-	if q.proto == "ether" {
-		mac, err := net.ParseMAC(value)
-		if err != nil || len(mac) != 6 || q.kind == "net" {
+	switch q.proto {
+	case "decnet":
+		return nil, unsupported(at, noHeader)
+	case "ether":
+		mac, ok := parseMAC(value)
+		if !ok || q.kind == "net" {
 			return nil, syntax(at, "want a MAC address")
 		}
 		return ethers{at, q.dir, mac}, nil
@@ -158,6 +170,26 @@ func (p *parser) resolve(q qualifiers, value string, at place) (primitive, error
 		return nil, syntax(at, "%s has no such address", q.proto)
 	}
 	return hosts{at, q, prefix}, nil
+}
+
+// macForms are the ways to write a MAC address.
+var macForms = regexp.MustCompile(`^(?:[[:xdigit:]]{1,2}(?:(?::[[:xdigit:]]{1,2}){5}|(?:-[[:xdigit:]]{1,2}){5}|(?:\.[[:xdigit:]]{1,2}){5})|` +
+	`[[:xdigit:]]{4}\.[[:xdigit:]]{4}\.[[:xdigit:]]{4}|[[:xdigit:]]{12})$`)
+
+func parseMAC(text string) (net.HardwareAddr, bool) {
+	if !macForms.MatchString(text) {
+		return nil, false
+	}
+	octets := strings.FieldsFunc(text, func(c rune) bool { return strings.ContainsRune(":-.", c) })
+	digits := ""
+	for _, o := range octets {
+		if len(octets) == 6 && len(o) == 1 {
+			o = "0" + o
+		}
+		digits += o
+	}
+	mac, err := hex.DecodeString(digits)
+	return mac, err == nil
 }
 
 // inDirections combines what the source and the destination are asked for.
@@ -255,33 +287,46 @@ func resolvePorts(q qualifiers, value string, at place) (primitive, error) {
 	if before, after, ok := strings.Cut(value, "-"); ok && q.kind == "portrange" {
 		first, last = before, after
 	}
-	lo, err := portNumber(first, q.proto)
+	lo, proto, err := portNumber(first, q.proto)
 	if err != nil {
 		return nil, syntax(at, "%v", err)
 	}
-	hi, err := portNumber(last, q.proto)
+	hi, other, err := portNumber(last, q.proto)
 	if err != nil {
 		return nil, syntax(at, "%v", err)
+	}
+	if proto == other && proto != 0 {
+		p.protos = []byte{proto}
 	}
 	p.lo, p.hi = min(lo, hi), max(lo, hi)
 	return p, nil
 }
 
-func portNumber(text, proto string) (uint16, error) {
+// portNumber reads a port, or the name of a service. That is of TCP or UDP, unless it has the same port in both; then the
+// protocol is 0, as for a number.
+func portNumber(text, of string) (port uint16, proto byte, err error) {
 	if n, err := number(text); err == nil && n <= 0xffff {
-		return uint16(n), nil
+		return uint16(n), 0, nil
 	}
 	if text == "" || isDigit(text[0]) {
-		return 0, fmt.Errorf("%q is not a port", text)
+		return 0, 0, fmt.Errorf("%q is not a port", text)
 	}
-	if proto == "" {
-		proto = "tcp"
+	tcp, noTCP := net.LookupPort("tcp", text)
+	udp, noUDP := net.LookupPort("udp", text)
+	switch {
+	case noTCP != nil && noUDP != nil:
+		return 0, 0, fmt.Errorf("%q is neither a port nor a service of this host", text)
+	case noTCP != nil:
+		port, proto = uint16(udp), protoUDP
+	case noUDP == nil && tcp == udp:
+		return uint16(tcp), 0, nil
+	default:
+		port, proto = uint16(tcp), protoTCP
 	}
-	n, err := net.LookupPort(proto, text)
-	if err != nil {
-		return 0, fmt.Errorf("%q is neither a port nor a service of this host", text)
+	if of != "" && carried[of].number != proto {
+		return 0, 0, fmt.Errorf("%q is no service of %s", text, of)
 	}
-	return uint16(n), nil
+	return port, proto, nil
 }
 
 func (p ports) list(c *compiler) (list, error) {
@@ -296,8 +341,8 @@ func (p ports) list(c *compiler) (list, error) {
 			bases = append(bases, base)
 		}
 	}
-	return inDirections(p.dir, c.inRange(bases, SrcPort, 0, uint32(p.lo), uint32(p.hi), 16),
-		c.inRange(bases, DstPort, 0, uint32(p.lo), uint32(p.hi), 16))
+	return inDirections(p.dir, c.inRange(bases, SrcPort, uint32(p.lo), uint32(p.hi), 16),
+		c.inRange(bases, DstPort, uint32(p.lo), uint32(p.hi), 16))
 }
 
 // protos is a protocol by its number: that of Ethernet, or that which IP carries.
@@ -309,15 +354,20 @@ type protos struct {
 
 func resolveProto(q qualifiers, value string, at place) (primitive, error) {
 	n, err := number(value)
-	if t, ok := etherTypes[value]; ok && q.proto == "ether" {
-		n, err = uint32(t), nil
-	}
-	if k, ok := carried[value]; ok && q.proto != "ether" {
-		n, err = uint32(k.number), nil
+	if q.proto == "ether" {
+		if t, ok := etherTypes[value]; ok && value != "pppoed" {
+			n, err = uint32(t), nil
+		} else if t, ok := etherProtocols[value]; ok {
+			n, err = uint32(t), nil
+		} else if beyond[value] == noHeader {
+			return nil, unsupported(at, "libpcap looks for it in LLC headers, which rules cannot")
+		}
+	} else if k, ok := ipProtocols[strings.ToLower(value)]; ok {
+		n, err = uint32(k), nil
 	}
 	switch {
 	case err != nil || q.dir != "":
-		return nil, syntax(at, "want a protocol's number")
+		return nil, syntax(at, "want a protocol's number, or the name of one that is known")
 	case q.proto == "ether" && n <= 0xffff, n <= 0xff && (q.proto == "" || q.proto == "ip" || q.proto == "ip6"):
 		return protos{at, q.proto, n}, nil
 	}

@@ -88,19 +88,28 @@ func (r *ranger) emit(b *branch, inside bool, out []prefix) []prefix {
 	return r.emit(b.high, inside, r.emit(b.low, inside, out))
 }
 
-// inRange decides for each base whether the number of width bits at a place in the field is in lo to hi.
-func (c *compiler) inRange(bases []pattern, f Field, at int, lo, hi uint32, width int) list {
+// inRange decides for each base whether the number in a field of width bits is in lo to hi.
+func (c *compiler) inRange(bases []pattern, f Field, lo, hi uint32, width int) list {
+	var l list
+	for _, base := range bases {
+		in := c.ranges(lo, hi, width, func(value, mask uint32) pattern {
+			return base.masked(f, bytesOf(value, width), bytesOf(mask, width))
+		})
+		l = append(l, in[:len(in)-1]...)
+	}
+	return append(l, decision{})
+}
+
+// ranges decides whether a number of width bits is in lo to hi, of which with makes conditions about some bits.
+func (c *compiler) ranges(lo, hi uint32, width int, with func(value, mask uint32) pattern) list {
 	prefixes := cover(lo, hi, width)
 	if carved := carve(lo, hi, width); c.exclude && len(carved) < len(prefixes) {
 		prefixes = carved
 	}
+	all := uint32(1)<<width - 1
 	var l list
-	for _, base := range bases {
-		for _, p := range prefixes {
-			mask := ^uint32(0) << (width - p.bits)
-			value := bytesOf(p.value, width)
-			l = append(l, decision{base.maskedAt(f, at, value, bytesOf(mask, width)), p.inside})
-		}
+	for _, p := range prefixes {
+		l = append(l, decision{with(p.value, all&^(1<<(width-p.bits)-1)), p.inside})
 	}
 	return append(l, decision{})
 }

@@ -2,199 +2,97 @@
 
 package filter
 
-import "slices"
+import (
+	"math/bits"
+	"slices"
+	"sort"
+)
 
-// constants are numbers with a name.
-var constants = map[string]uint32{
-	"tcpflags": 13, "tcp-fin": 0x01, "tcp-syn": 0x02, "tcp-rst": 0x04, "tcp-push": 0x08, "tcp-ack": 0x10, "tcp-urg": 0x20,
-	"tcp-ece": 0x40, "tcp-cwr": 0x80,
-	"icmptype": 0, "icmpcode": 1, "icmp-echoreply": 0, "icmp-unreach": 3, "icmp-sourcequench": 4, "icmp-redirect": 5,
-	"icmp-echo": 8, "icmp-routeradvert": 9, "icmp-routersolicit": 10, "icmp-timxceed": 11, "icmp-paramprob": 12,
-	"icmp-tstamp": 13, "icmp-tstampreply": 14, "icmp-ireq": 15, "icmp-ireqreply": 16, "icmp-maskreq": 17, "icmp-maskreply": 18,
-	"icmp6type": 0, "icmp6code": 1, "icmp6-destinationrunreach": 1, "icmp6-packettoobig": 2, "icmp6-timeexceeded": 3,
-	"icmp6-parameterproblem": 4, "icmp6-echo": 128, "icmp6-echoreply": 129, "icmp6-multicastlistenerquery": 130,
-	"icmp6-multicastlistenerreportv1": 131, "icmp6-multicastlistenerdone": 132, "icmp6-routersolicit": 133,
-	"icmp6-routeradvert": 134, "icmp6-neighborsolicit": 135, "icmp6-neighboradvert": 136, "icmp6-redirect": 137,
+var comparisons = map[string]func(a, b uint32) bool{
+	"=":  func(a, b uint32) bool { return a == b },
+	"!=": func(a, b uint32) bool { return a != b },
+	"<":  func(a, b uint32) bool { return a < b },
+	">":  func(a, b uint32) bool { return a > b },
+	"<=": func(a, b uint32) bool { return a <= b },
+	">=": func(a, b uint32) bool { return a >= b },
 }
 
-var comparisons = []string{"=", "!=", "<", ">", "<=", ">="}
+// mirrored are the comparisons with their sides exchanged.
+var mirrored = map[string]string{"=": "=", "!=": "!=", "<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
-// operators are those of numbers, those that bind least first.
-var operators = [][]string{{"|", "&"}, {"<<", ">>"}, {"+", "-"}, {"*", "/"}}
-
-// operand is a number, or the bytes of a header, perhaps under a mask.
-type operand struct {
-	header       bool
-	proto        string
-	offset, size uint32
-	masked       bool
-	mask         uint32
-	number       uint32
-}
-
-// isRelation looks ahead: a relation begins with a header's bytes, perhaps in brackets.
-func (p *parser) isRelation() bool {
+// mayBeRelation looks ahead: a relation begins with a number or with a header's bytes, perhaps in brackets or with a sign.
+func (p *parser) mayBeRelation() bool {
 	at := p.at
-	for at < len(p.tokens) && p.tokens[at].text == "(" {
+	for at < len(p.tokens) && (p.tokens[at].text == "(" || p.tokens[at].text == "-") {
 		at++
 	}
-	return at+1 < len(p.tokens) && p.tokens[at].word && p.tokens[at+1].text == "["
+	if at >= len(p.tokens) || !p.tokens[at].word || p.tokens[at].name {
+		return false
+	}
+	_, isConstant := constants[p.tokens[at].text]
+	_, notNumber := number(p.tokens[at].text)
+	return isConstant || notNumber == nil || p.tokens[at].text == "len" || at+1 < len(p.tokens) && p.tokens[at+1].text == "["
 }
 
-func (p *parser) relation() (primitive, error) {
+// relation reads a relation. If it is none, and there could be something else, found is false.
+func (p *parser) relation() (prim primitive, found bool, err error) {
 	start := p.at
 	left, err := p.arithmetic(0)
-	if err != nil {
-		return nil, err
-	}
 	t, ok := p.peek()
-	if !ok || !slices.Contains(comparisons, t.text) {
-		return nil, p.wrong("want a comparison, such as = or !=")
+	compare, isComparison := comparisons[t.text]
+	switch {
+	case err != nil:
+		return nil, p.tokens[start].text != "(" || isUnsupported(err), err
+	case !ok || t.word || !isComparison:
+		return nil, left.load != nil && p.tokens[start].text != "(", p.wrong("want a comparison, such as = or !=")
 	}
 	p.at++
 	right, err := p.arithmetic(0)
 	if err != nil {
-		return nil, err
+		return nil, true, err
 	}
 	p.have = false
 	at := p.here(start)
-	if !left.header || right.header {
-		return nil, unsupported(at, "rules compare a header's bytes with a number: write these first")
+	operator := t.text
+	if left.load == nil {
+		left, right, operator = right, left, mirrored[operator]
+		compare = comparisons[operator]
 	}
-	return relation{at, left, t.text, right.number}, nil
+	if right.load != nil && *left.load != *right.load {
+		return nil, true, unsupported(at, "rules compare a header's bytes with a number, not with other bytes")
+	}
+	accepts := func(v uint32) bool { return compare(left.value(v), right.value(v)) }
+	switch {
+	case left.load == nil:
+		return always(accepts(0)), true, nil
+	case left.plain && right.load == nil:
+		return comparison{at, *left.load, left.mask, operator, right.number()}, true, nil
+	}
+	return calculation{at, *left.load, accepts}, true, nil
 }
 
-func (p *parser) arithmetic(level int) (operand, error) {
-	if level == len(operators) {
-		return p.operand()
-	}
-	start := p.at
-	left, err := p.arithmetic(level + 1)
-	for err == nil {
-		t, ok := p.peek()
-		if !ok || !slices.Contains(operators[level], t.text) {
-			break
-		}
-		p.at++
-		var right operand
-		if right, err = p.arithmetic(level + 1); err == nil {
-			left, err = combine(left, t.text, right, p.here(start))
-		}
-	}
-	return left, err
-}
+// always is a condition about numbers only.
+type always bool
 
-func combine(a operand, operator string, b operand, at place) (operand, error) {
-	if a.header || b.header {
-		if b.header {
-			a, b = b, a
-		}
-		if b.header || operator != "&" {
-			return a, unsupported(at, "rules can do nothing with a header's bytes but look at some of their bits (&)")
-		}
-		if a.masked {
-			b.number &= a.mask
-		}
-		a.masked, a.mask = true, b.number
-		return a, nil
-	}
-	switch operator {
-	case "|":
-		a.number |= b.number
-	case "&":
-		a.number &= b.number
-	case "<<":
-		a.number <<= b.number
-	case ">>":
-		a.number >>= b.number
-	case "+":
-		a.number += b.number
-	case "-":
-		a.number -= b.number
-	case "*":
-		a.number *= b.number
-	case "/":
-		if b.number == 0 {
-			return a, syntax(at, "division by zero")
-		}
-		a.number /= b.number
-	}
-	return a, nil
-}
+func (a always) list(*compiler) (list, error) { return list{{sample: bool(a)}}, nil }
 
-func (p *parser) operand() (operand, error) {
-	if p.depth++; p.depth > maxDepth {
-		return operand{}, p.wrong("more than %d brackets and negations within each other", maxDepth)
-	}
-	defer func() { p.depth-- }()
-	if p.take("(") {
-		o, err := p.arithmetic(0)
-		if err == nil && !p.take(")") {
-			err = p.wrong("want a closing bracket")
-		}
-		return o, err
-	}
-	t, ok := p.peek()
-	if !ok || !t.word {
-		return operand{}, p.wrong("want a number or a header's bytes, such as tcp[tcpflags]")
-	}
-	p.at++
-	if p.take("[") {
-		return p.header(t.text)
-	}
-	if n, ok := constants[t.text]; ok {
-		return operand{number: n}, nil
-	}
-	n, err := number(t.text)
-	if err != nil {
-		p.at--
-		return operand{}, p.wrong("%v", err)
-	}
-	return operand{number: n}, nil
-}
-
-// header reads what stands in square brackets.
-func (p *parser) header(proto string) (operand, error) {
-	offset, err := p.arithmetic(0)
-	if err != nil {
-		return operand{}, err
-	}
-	size := operand{number: 1}
-	if p.take(":") {
-		if size, err = p.arithmetic(0); err != nil {
-			return operand{}, err
-		}
-	}
-	if offset.header || size.header || size.number != 1 && size.number != 2 && size.number != 4 {
-		return operand{}, p.wrong("want an offset, and perhaps a size of 1, 2 or 4 bytes behind a colon")
-	}
-	if !p.take("]") {
-		return operand{}, p.wrong("want a closing square bracket")
-	}
-	return operand{header: true, proto: proto, offset: offset.number, size: size.number}, nil
-}
-
-// relation compares some bytes of a header with a number: tcp[tcpflags] & tcp-syn != 0.
-type relation struct {
-	place
-	operand
-	operator string
-	value    uint32
-}
-
-// field is where a field lies in a header.
+// field is where a field lies in a header, in bytes.
 type field struct {
 	Field
 	offset, size uint32
 }
 
-// readable are the headers that rules can look into, as libpcap finds them: TCP, UDP and ICMP behind IPv4, ICMPv6
-// right behind IPv6.
-var readable = map[string]struct {
-	version int
+// header is one that rules can look into.
+type header struct {
+	version int  // of IP; 0: a frame's
 	proto   byte // 0: the IP header itself
 	fields  []field
-}{
+}
+
+// readable are the headers that rules can look into, as libpcap finds them: TCP, UDP and ICMP behind IPv4, ICMPv6
+// right behind IPv6.
+var readable = map[string]header{
+	"ether": {0, 0, []field{{EthDst, 0, 6}, {EthSrc, 6, 6}}},
 	"ip":    {4, 0, []field{{TOS, 1, 1}, {TTL, 8, 1}, {Proto, 9, 1}, {Src, 12, 4}, {Dst, 16, 4}}},
 	"ip6":   {6, 0, []field{{TTL, 7, 1}, {Src, 8, 16}, {Dst, 24, 16}}},
 	"tcp":   {4, protoTCP, []field{{SrcPort, 0, 2}, {DstPort, 2, 2}, {TCPFlags, 13, 1}}},
@@ -203,75 +101,261 @@ var readable = map[string]struct {
 	"icmp6": {6, protoICMP6, []field{{ICMPType, 0, 1}, {ICMPCode, 1, 1}}},
 }
 
-func (r relation) list(c *compiler) (list, error) {
-	h, ok := readable[r.proto]
-	if !ok {
-		return nil, unsupported(r.place, "rules cannot look at the bytes of "+r.proto)
+const (
+	noBytes     = "rules cannot look at these bytes of the header"
+	etherTypeAt = 12
+	fragmentAt  = 6
+	anyFragment = 0x3fff // more fragments, or an offset
+)
+
+// base is what the packets have in common that have these bytes.
+func (l load) base(c *compiler, at place) (pattern, error) {
+	h := readable[l.proto]
+	if h.version == 0 {
+		if c.link == IP {
+			return pattern{}, unsupported(at, noFrame)
+		}
+		return pattern{}, nil
 	}
-	base := c.ip(r.place, h.version)
+	base := c.ip(at, h.version)
 	if h.proto != 0 {
 		base = base.with(Proto, h.proto).withBit(L4, 1)
 	}
-	if r.proto == "ip" && r.offset == 6 && r.size == 2 {
-		return r.fragment(base)
+	return base, nil
+}
+
+func (l load) width() int { return 8 * int(l.size) }
+
+// with returns base with a condition about some bits of these bytes; not ok: rules cannot look at them.
+func (l load) with(base pattern, value, mask uint32) (p pattern, ok bool) {
+	values, masks := bytesOf(value, l.width()), bytesOf(mask, l.width())
+	for i := range masks {
+		if masks[i] == 0 {
+			continue
+		}
+		n := l.offset + uint32(i)
+		at := slices.IndexFunc(readable[l.proto].fields, func(f field) bool { return n >= f.offset && n < f.offset+f.size })
+		if at < 0 {
+			return base, false
+		}
+		f := readable[l.proto].fields[at]
+		base = base.maskedAt(f.Field, int(n-f.offset), values[i:i+1], masks[i:i+1])
 	}
-	for _, f := range h.fields {
-		if r.offset >= f.offset && r.offset+r.size <= f.offset+f.size {
-			return r.compare(c, base, f)
+	return base, true
+}
+
+func (l load) isFragment() bool  { return l == load{"ip", fragmentAt, 2} }
+func (l load) isEtherType() bool { return l == load{"ether", etherTypeAt, 2} }
+
+// comparison compares some bits of a header with a number: tcp[tcpflags] & tcp-syn != 0.
+type comparison struct {
+	place
+	load
+	mask     uint32
+	operator string
+	value    uint32
+}
+
+func (r comparison) list(c *compiler) (list, error) {
+	base, err := r.base(c, r.place)
+	if err != nil {
+		return nil, err
+	}
+	_, ok := r.with(base, 0, r.mask)
+	if !ok && (r.isFragment() || r.isEtherType()) {
+		compare := comparisons[r.operator]
+		return calculation{r.place, r.load, func(v uint32) bool { return compare(v&r.mask, r.value) }}.list(c)
+	}
+	if !ok {
+		return nil, unsupported(r.place, r.whyNot())
+	}
+	possible := r.value&^r.mask == 0
+	switch r.operator {
+	case "=":
+		if !possible {
+			return list{{}}, nil
+		}
+		equal, _ := r.with(base, r.value, r.mask)
+		return anyOf(equal), nil
+	case "!=":
+		if !possible {
+			return anyOf(base), nil
+		}
+		equal, _ := r.with(base, r.value, r.mask)
+		return list{{equal, false}, {base, true}, {}}, nil
+	}
+	lo, hi := r.bounds()
+	if lo >= hi {
+		return list{{}}, nil
+	}
+	width := bits.OnesCount32(r.mask)
+	return c.ranges(uint32(lo), uint32(hi-1), width, func(value, mask uint32) pattern {
+		p, _ := r.with(base, spread(value, r.mask), spread(mask, r.mask))
+		return p
+	}), nil
+}
+
+func (l load) whyNot() string {
+	switch {
+	case l.proto == "ip6" && l.offset == 6:
+		return "rules see the protocol behind IPv6 extension headers: write ip6 proto"
+	case l.proto == "ip6" && l.offset >= ipv6Len:
+		return "rules cannot look behind the header so: write icmp6[...]"
+	}
+	return noBytes
+}
+
+const ipv6Len = 40
+
+// bounds are the first number that fits and the one behind the last, of the numbers that the masked bits are, pushed together.
+func (r comparison) bounds() (lo, hi uint64) {
+	all := uint64(1) << bits.OnesCount32(r.mask)
+	first := func(fits func(v uint32) bool) uint64 {
+		return uint64(sort.Search(int(all), func(n int) bool { return fits(spread(uint32(n), r.mask)) }))
+	}
+	switch r.operator {
+	case "<":
+		return 0, first(func(v uint32) bool { return v >= r.value })
+	case "<=":
+		return 0, first(func(v uint32) bool { return v > r.value })
+	case ">":
+		return first(func(v uint32) bool { return v > r.value }), all
+	default:
+		return first(func(v uint32) bool { return v >= r.value }), all
+	}
+}
+
+// spread puts the low bits of v, in order, where the mask has its bits.
+func spread(v, mask uint32) uint32 {
+	var out uint32
+	for ; mask != 0; mask &= mask - 1 {
+		if v&1 != 0 {
+			out |= mask & -mask
+		}
+		v >>= 1
+	}
+	return out
+}
+
+// calculation is any condition about the bytes of a header: each of their values is tried.
+type calculation struct {
+	place
+	load
+	accepts func(v uint32) bool
+}
+
+func (r calculation) list(c *compiler) (list, error) {
+	base, err := r.base(c, r.place)
+	if err != nil {
+		return nil, err
+	}
+	if r.size > 2 {
+		return nil, unsupported(r.place, "of 4 bytes rules can do no more than look at some bits (&)")
+	}
+	accepted := make([]bool, 1<<r.width())
+	for v := range accepted {
+		accepted[v] = r.accepts(uint32(v))
+	}
+	switch {
+	case r.isFragment():
+		return r.fragment(base, accepted)
+	case r.isEtherType():
+		return r.etherType(accepted)
+	}
+	if _, ok := r.with(base, 0, relevant(accepted)); !ok {
+		return nil, unsupported(r.place, r.whyNot())
+	}
+	l, err := r.cubes(base, accepted)
+	if err != nil {
+		return nil, err
+	}
+	return append(l, decision{}), nil
+}
+
+// relevant are the bits that the result depends on.
+func relevant(accepted []bool) uint32 {
+	var mask uint32
+	for bit := 1; bit < len(accepted); bit <<= 1 {
+		for v := range accepted {
+			if accepted[v] != accepted[v^bit] {
+				mask |= uint32(bit)
+				break
+			}
 		}
 	}
-	return nil, unsupported(r.place, "rules cannot look at these bytes of the header")
+	return mask
+}
+
+// cubes samples the accepted values, bit by bit as far as the result depends on the bits.
+func (r calculation) cubes(base pattern, accepted []bool) (list, error) {
+	var l list
+	all := relevant(accepted)
+	var split func(value, mask uint32) error
+	split = func(value, mask uint32) error {
+		rest := all &^ mask
+		some, every := false, true
+		for low := uint32(0); ; {
+			in := accepted[value|low]
+			some, every = some || in, every && in
+			if low = (low - rest) & rest; low == 0 { // the next number with bits of the rest only
+				break
+			}
+		}
+		if !some {
+			return nil
+		}
+		if every {
+			if len(l) >= maxDecisions {
+				return &Error{Kind: TooMany, Part: r.text, Rules: len(l) + 1, Why: "it takes too many rules"}
+			}
+			p, _ := r.with(base, value, mask)
+			l = append(l, decision{p, true})
+			return nil
+		}
+		bit := uint32(1) << (bits.Len32(rest) - 1)
+		if err := split(value, mask|bit); err != nil {
+			return err
+		}
+		return split(value|bit, mask|bit)
+	}
+	err := split(0, 0)
+	return l, err
 }
 
 // fragment is whether an IPv4 packet is one: that is all a rule knows of the field.
-func (r relation) fragment(base pattern) (list, error) {
-	if !r.masked || r.mask != 0x3fff || r.value != 0 || r.operator != "=" && r.operator != "!=" {
-		return nil, unsupported(r.place, "of this field rules know no more than ip[6:2] & 0x3fff = 0, or != 0: whether it is a fragment")
+func (r calculation) fragment(base pattern, accepted []bool) (list, error) {
+	for v, in := range accepted {
+		if whole := v&anyFragment == 0; in != accepted[0] && whole || in != accepted[1] && !whole {
+			return nil, unsupported(r.place,
+				"of this field rules know no more than ip[6:2] & 0x3fff = 0, or != 0: whether it is a fragment")
+		}
 	}
-	if r.operator == "=" {
-		return anyOf(base.withBit(Fragment, 0)), nil
-	}
-	return anyOf(base.withBit(Fragment, 1)), nil
+	return list{{base.withBit(Fragment, 0), accepted[0]}, {base.withBit(Fragment, 1), accepted[1]}, {}}, nil
 }
 
-func (r relation) compare(c *compiler, base pattern, f field) (list, error) {
-	width := 8 * int(r.size)
-	all := ^uint32(0) >> (32 - width)
-	mask := all
-	if r.masked {
-		mask &= r.mask
+// etherType is about the type in a frame's header, which is the tag's type in a frame with one.
+func (r calculation) etherType(accepted []bool) (list, error) {
+	const most = 16
+	tagged := accepted[typeVLAN]
+	if tagged != accepted[typeQinQ] {
+		return nil, unsupported(r.place, "rules cannot tell the types of tags: write vlan")
 	}
-	at := int(r.offset - f.offset)
-	switch {
-	case r.operator == "=" && r.value&^mask != 0:
-		return list{{}}, nil
-	case r.operator == "!=" && r.value&^mask != 0:
-		return anyOf(base), nil
-	case r.operator == "=":
-		return anyOf(base.maskedAt(f.Field, at, bytesOf(r.value, width), bytesOf(mask, width))), nil
-	case r.operator == "!=":
-		equal := base.maskedAt(f.Field, at, bytesOf(r.value, width), bytesOf(mask, width))
-		return list{{equal, false}, {base, true}, {}}, nil
-	case mask != all:
-		return nil, unsupported(r.place, "rules compare some bits of a number only with = and !=")
+	count := 0
+	for _, in := range accepted {
+		if in {
+			count++
+		}
 	}
-	lo, hi, ok := r.bounds(all)
-	if !ok {
-		return list{{}}, nil
+	mostly := count > len(accepted)/2
+	l := list{{pattern{}.withBit(Tagged, 1), tagged}}
+	for v, in := range accepted {
+		if in == mostly || v == typeVLAN || v == typeQinQ {
+			continue
+		}
+		if len(l) > most {
+			return nil, unsupported(r.place, "rules compare a frame's type with some numbers only")
+		}
+		l = append(l, decision{pattern{}.with16(EtherType, uint16(v)).withBit(Tagged, 0), in})
 	}
-	return c.inRange([]pattern{base}, f.Field, at, lo, hi, width), nil
-}
-
-// bounds is the range of the numbers up to highest that fit; not ok: none.
-func (r relation) bounds(highest uint32) (lo, hi uint32, ok bool) {
-	switch v := r.value; r.operator {
-	case "<":
-		return 0, min(v-1, highest), v > 0
-	case "<=":
-		return 0, min(v, highest), true
-	case ">":
-		return v + 1, highest, v < highest
-	default:
-		return v, highest, v <= highest
-	}
+	return append(l, decision{sample: mostly}), nil
 }

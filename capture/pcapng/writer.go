@@ -75,7 +75,8 @@ type Statistics struct {
 }
 
 // Writer writes one section. What it has is written when the buffer is full, and by Flush. After an error it writes
-// nothing more, and returns the error again. It is not safe for concurrent use.
+// nothing more, returns the error again, and leaves the bytes that were being written as they are. It is not safe for
+// concurrent use.
 type Writer struct {
 	w          io.Writer
 	buf        []byte
@@ -160,6 +161,9 @@ func (p *Writer) Flush() error {
 		_, p.err = p.w.Write(p.buf)
 		p.written += int64(len(p.buf))
 		p.buf = p.buf[:0]
+		if p.err != nil {
+			p.buf = nil // a write that was given up may still read it
+		}
 	}
 	return p.err
 }

@@ -3,55 +3,35 @@
 package receive
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"dpservice/capture/pcapng"
+	"dpservice/capture/receive/privilege"
 )
 
 // MaxSenders is how many senders get an interface of their own in a file. Further ones share one, which also has the copies
-// without a label: anybody can send to the port.
-const MaxSenders = 256
+// without a label: anybody can send to the port. So that nobody takes all places with labels of his choosing, only
+// maxUnnamed are for senders of which nothing is known, and maxLikely for those whose label has a name whatever the node.
+const (
+	MaxSenders = 256
+	maxUnnamed = 128
+	maxLikely  = 64
+)
 
 // flushInterval is how old what has not been written may become.
 const flushInterval = 50 * time.Millisecond
 
-// errReaderGone is a pipe that nobody reads any more.
-var errReaderGone = errors.New("nobody reads the output")
-
-// Output says where frames go: to a File, or to a series of them.
-type Output struct {
-	// File is already open, for example a pipe; Path is created. One of them is set.
-	File *os.File
-	Path string
-	// RotateSize and RotateInterval begin a new file once one has that many bytes or is that old, unless they are 0. Then
-	// every file has its number and time in its name.
-	RotateSize     int64
-	RotateInterval time.Duration
-	// Files is how many files of the series are kept: the newest. 0 keeps all.
-	Files int
-	// Comment is written into every file.
-	Comment string
-}
-
-func (o Output) rotates() bool { return o.RotateSize > 0 || o.RotateInterval > 0 }
-
-// name returns the name of a file of the series.
-func (o Output) name(number int, now time.Time) string {
-	if !o.rotates() {
-		return o.Path
-	}
-	ext := filepath.Ext(o.Path)
-	return fmt.Sprintf("%s_%05d_%s%s", strings.TrimSuffix(o.Path, ext), number, now.Format("20060102150405"), ext)
-}
+// describeInterval is how often it is asked again who the senders without a name are.
+const describeInterval = 3 * time.Second
 
 // recentLen is how many interfaces are found again without a look into a map: a power of 2.
 const recentLen = 64
@@ -59,19 +39,23 @@ const recentLen = 64
 // files writes frames to the files of an output.
 type files struct {
 	config  Config
+	port    uint16
 	drops   func() uint64 // how many copies the kernel has had no room for
-	number  int           // of the current file
-	names   []string      // of those that are there, the oldest first
+	end     *ending
+	number  int      // of the current file
+	names   []string // of those that are there, the oldest first
 	seen    map[Sender]struct{}
 	dropped uint64 // when the current file began
 
-	file       *os.File
+	file       *patientWriter
 	writer     *pcapng.Writer
 	began      time.Time
 	flushed    time.Time
+	described  time.Time
+	all        []*traffic // by number; the first is that of all who have none of their own
 	interfaces map[Sender]*traffic
+	places     map[certainty]int
 	recent     [recentLen]recent // by the label's last bits
-	others     *traffic
 }
 
 // recent is a sender, and the interface that it has in the current file, which is nil if it is not known.
@@ -83,45 +67,81 @@ type recent struct {
 // traffic is what has been received of an interface in the current file.
 type traffic struct {
 	number   int
+	named    bool
 	received uint64
 }
 
-func openFiles(c Config, drops func() uint64) (*files, error) {
-	f := &files{config: c, drops: drops, seen: make(map[Sender]struct{})}
-	return f, f.open()
+// certainty is how much is known of a sender.
+type certainty int
+
+const (
+	unnamed certainty = iota
+	likely            // a name that is any node's
+	certain
+)
+
+// openFiles begins the first file. Who the process becomes after that is in the config: it is nobody else if that user
+// could not write a series, unless that is a must.
+func openFiles(ctx context.Context, c *Config, port uint16, drops func() uint64, end *ending) (*files, error) {
+	f := &files{port: port, drops: drops, end: end, seen: make(map[Sender]struct{})}
+	p := c.Privileges
+	if p == nil || p.User == nil || !c.Output.rotates() {
+		f.config = *c
+		return f, f.open(ctx)
+	}
+	// All files of a series are that user's: he has to open the later ones, and remove them.
+	f.config = *c
+	err := privilege.As(*p.User, func() error { return f.openAs(ctx, p.User.UID) })
+	if errors.Is(err, fs.ErrPermission) && !p.Must {
+		c.Privileges = &Privileges{}
+		f.number, f.config = 0, *c
+		err = f.open(ctx)
+	}
+	return f, err
 }
 
 // open begins the next file.
-func (f *files) open() error {
+func (f *files) open(ctx context.Context) error { return f.openAs(ctx, os.Geteuid()) }
+
+func (f *files) openAs(ctx context.Context, uid int) error {
 	o := f.config.Output
 	f.number++
 	f.began = time.Now()
-	f.file = o.File
-	if f.file == nil {
+	file := o.File
+	if file == nil {
 		name := o.name(f.number, f.began)
 		var err error
-		if f.file, err = os.Create(name); err != nil {
-			return fmt.Errorf("creating a capture file: %w", err)
+		if file, err = create(ctx, name, uid); err != nil {
+			return err
 		}
 		f.names = append(f.names, name)
 	}
+	f.file = f.end.newWriter(file)
 	f.writer = pcapng.NewWriter(f.file, pcapng.Section{
 		Hardware: runtime.GOARCH, OS: runtime.GOOS, Application: "dpctl capture receive", Comment: o.Comment,
 	})
-	port := f.config.Listen.Port()
-	f.others = &traffic{number: f.writer.AddInterface(pcapng.Interface{
-		Name:        fmt.Sprintf("port-%d", port),
-		Description: fmt.Sprintf("copies on UDP port %d that name no interface", port),
+	f.all, f.interfaces, f.recent = nil, make(map[Sender]*traffic), [recentLen]recent{}
+	f.places = make(map[certainty]int)
+	f.add(pcapng.Interface{
+		Name:        fmt.Sprintf("port-%d", f.port),
+		Description: fmt.Sprintf("copies on UDP port %d that name no interface", f.port),
 		Comment:     "its drops are those of all interfaces: the kernel had no room for these copies",
-	})}
-	f.interfaces, f.recent = make(map[Sender]*traffic), [recentLen]recent{}
+	})
+	f.described = f.began
 	return f.flush()
 }
 
+// add adds an interface to the current file.
+func (f *files) add(i pcapng.Interface) *traffic {
+	t := &traffic{number: f.writer.AddInterface(i)}
+	f.all = append(f.all, t)
+	return t
+}
+
 // write writes a frame, into a new file if it is time for one.
-func (f *files) write(d *datagram) error {
+func (f *files) write(ctx context.Context, d *datagram) error {
 	if f.full() {
-		if err := f.next(); err != nil {
+		if err := f.next(ctx); err != nil {
 			return err
 		}
 	}
@@ -134,14 +154,14 @@ func (f *files) write(d *datagram) error {
 }
 
 // next begins the next file of a series.
-func (f *files) next() error {
+func (f *files) next(ctx context.Context) error {
 	if err := f.close(); err != nil {
 		return err
 	}
 	if err := f.removeOldest(); err != nil {
 		return err
 	}
-	return f.open()
+	return f.open(ctx)
 }
 
 func (f *files) full() bool {
@@ -164,25 +184,39 @@ func (f *files) removeOldest() error {
 
 // traffic returns the interface of a sender in the current file.
 func (f *files) traffic(s Sender) *traffic {
-	t := f.interfaces[s]
-	switch {
-	case t != nil:
+	if t := f.interfaces[s]; t != nil {
 		return t
-	case s.Label == 0 || len(f.interfaces) >= MaxSenders:
-		return f.others
 	}
+	if s.Label == 0 {
+		return f.all[0]
+	}
+	return f.describe(s, f.all[0])
+}
+
+// describe gives a sender an interface by what is known of it, or leaves it the one that it has.
+func (f *files) describe(s Sender, now *traffic) *traffic {
 	i := pcapng.Interface{
 		Name:        fmt.Sprintf("label-%d", s.Label),
 		Description: fmt.Sprintf("label %d of node %s", s.Label, s.Node),
 	}
+	known := unnamed
 	if f.config.Describe != nil {
 		d := f.config.Describe(s)
 		i.Comment = d.Comment
-		if d.Name != "" {
-			i.Name = d.Name
+		switch {
+		case d.Name == "":
+		case d.AnyNode:
+			i.Name, known = d.Name, likely
+		default:
+			i.Name, known = d.Name, certain
 		}
 	}
-	t = &traffic{number: f.writer.AddInterface(i)}
+	if known == unnamed && now.number != 0 || !f.room(known) {
+		return now
+	}
+	t := f.add(i)
+	t.named = known != unnamed
+	f.places[known]++
 	f.interfaces[s] = t
 	if len(f.seen) < MaxSenders {
 		f.seen[s] = struct{}{}
@@ -190,14 +224,38 @@ func (f *files) traffic(s Sender) *traffic {
 	return t
 }
 
+// room reports whether there is a place for one more interface in the current file.
+func (f *files) room(c certainty) bool {
+	most := map[certainty]int{unnamed: maxUnnamed, likely: maxLikely, certain: MaxSenders}
+	return f.places[c] < most[c] && len(f.all) <= MaxSenders
+}
+
+// describeAgain gives those senders an interface with their name whose names have become known.
+func (f *files) describeAgain() {
+	if f.config.Describe == nil || time.Since(f.described) < describeInterval {
+		return
+	}
+	f.described = time.Now()
+	for s, t := range f.interfaces {
+		if !t.named {
+			f.describe(s, t)
+		}
+	}
+	f.recent = [recentLen]recent{}
+}
+
 // senders is how many senders there were in all files, up to MaxSenders.
 func (f *files) senders() int { return len(f.seen) }
 
-// tick writes what has waited long enough, and notices a reader that is gone.
-func (f *files) tick() error {
+// tick begins a new file if it is time for one, writes what has waited long enough, and notices a reader that is gone.
+func (f *files) tick(ctx context.Context) error {
+	if f.full() {
+		return f.next(ctx)
+	}
 	if time.Since(f.flushed) < flushInterval {
 		return nil
 	}
+	f.describeAgain()
 	return f.flush()
 }
 
@@ -206,7 +264,7 @@ func (f *files) flush() error {
 	if err := f.checked(f.writer.Flush()); err != nil {
 		return err
 	}
-	fds := []unix.PollFd{{Fd: int32(f.file.Fd())}}
+	fds := []unix.PollFd{{Fd: int32(f.file.file.Fd())}}
 	if _, err := unix.Poll(fds, 0); err == nil && fds[0].Revents&unix.POLLERR != 0 {
 		return errReaderGone
 	}
@@ -221,15 +279,18 @@ func (f *files) checked(err error) error {
 	case errors.Is(err, syscall.EPIPE):
 		return errReaderGone
 	}
-	return fmt.Errorf("writing %s: %w", f.file.Name(), err)
+	return fmt.Errorf("writing %s: %w", f.file.file.Name(), err)
 }
 
 // close completes the current file. The drops are those of all files so far.
 func (f *files) close() error {
 	end, dropped := time.Now(), f.drops()
-	f.statistics(f.others, end, dropped-f.dropped)
-	for _, t := range f.interfaces {
-		f.statistics(t, end, 0)
+	for i, t := range f.all {
+		s := pcapng.Statistics{Start: f.began, End: end, Received: t.received}
+		if i == 0 {
+			s.Dropped = dropped - f.dropped
+		}
+		f.writer.Statistics(t.number, s)
 	}
 	f.dropped = dropped
 	err := f.checked(f.writer.Flush())
@@ -239,8 +300,4 @@ func (f *files) close() error {
 		}
 	}
 	return err
-}
-
-func (f *files) statistics(t *traffic, end time.Time, dropped uint64) {
-	f.writer.Statistics(t.number, pcapng.Statistics{Start: f.began, End: end, Received: t.received, Dropped: dropped})
 }

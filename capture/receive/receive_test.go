@@ -48,11 +48,13 @@ func freePort(t *testing.T) uint16 {
 	return uint16(c.LocalAddr().(*net.UDPAddr).Port)
 }
 
+func (r *reception) address() netip.AddrPort { return netip.AddrPortFrom(netip.IPv6Loopback(), r.port) }
+
 func start(t *testing.T, c Config) *reception {
 	r := &reception{t: t, port: freePort(t), done: make(chan error, 1)}
-	c.Listen = netip.AddrPortFrom(netip.IPv6Loopback(), r.port)
-	ready := make(chan int, 1)
-	c.Ready = func(buffer int) { ready <- buffer }
+	c.Listen = r.address()
+	ready := make(chan Readiness, 1)
+	c.Ready = func(got Readiness) { ready <- got }
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	r.cancel = cancel
 	go func() {
@@ -61,8 +63,9 @@ func start(t *testing.T, c Config) *reception {
 		r.done <- err
 	}()
 	select {
-	case buffer := <-ready:
-		assert.Positive(t, buffer)
+	case got := <-ready:
+		assert.Equal(t, c.Listen.Addr(), got.At.Addr())
+		assert.Positive(t, got.Buffer)
 	case err := <-r.done:
 		require.NoError(t, err)
 	}
@@ -246,10 +249,10 @@ func TestManySenders(t *testing.T) {
 	for n := range 2 * MaxSenders {
 		r.send([]byte{0x08, 0, 0, 0, 0, byte(n >> 8), byte(n), 0, 1})
 	}
-	assert.Equal(t, MaxSenders, r.stop().Senders)
+	assert.Equal(t, maxUnnamed, r.stop().Senders)
 	packets, interfaces := read(t, file)
 	assert.Len(t, packets, 2*MaxSenders)
-	assert.Len(t, interfaces, MaxSenders+1)
+	assert.Len(t, interfaces, maxUnnamed+1)
 }
 
 // When the pipe's reader ends, so does the reception: also if nothing arrives.
@@ -391,10 +394,12 @@ func FuzzHostileWire(f *testing.F) {
 		file := filepath.Join(t.TempDir(), "test.pcapng")
 		c := Config{VXLAN: vxlan, Output: Output{Path: file, RotateSize: 1 << 30}}
 		r := &receiver{config: c, source: &wire{packets: packets}, left: math.MaxUint64}
+		end := endingOf(t.Context())
+		defer end.close()
 		var err error
-		r.files, err = openFiles(c, r.dropped)
+		r.files, err = openFiles(t.Context(), &c, 3010, r.dropped, end)
 		require.NoError(t, err)
-		require.NoError(t, r.drain(timeout))
+		require.NoError(t, r.drain(t.Context(), timeout))
 		require.NoError(t, r.files.close())
 		r.count()
 		require.EqualValues(t, len(packets), r.counters.Packets+r.counters.Malformed)

@@ -40,25 +40,32 @@ type ring struct {
 	lost    uint32
 	turned  int // blocks that were read since the last wait
 	gather  time.Duration
+	local   *local // nil if the filter knows the one address
 }
 
 // openRing opens a ring for the datagrams to a socket's address. The socket is the ring's from then on.
-func openRing(s *socket, at netip.AddrPort, buffer int) (*ring, error) {
+func openRing(s *socket, at netip.AddrPort, buffer int, from []netip.Prefix) (*ring, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("opening a packet socket: %w", err)
 	}
 	r := &ring{socket: s, fd: fd, blocks: max(2, buffer/blockLen), gather: leastGather}
-	if err := r.setUp(at); err != nil {
+	if err := r.setUp(at, from); err != nil {
 		r.closeRing()
 		return nil, err
 	}
 	return r, nil
 }
 
-func (r *ring) setUp(at netip.AddrPort) error {
-	if err := attach(r.fd, onlyTo(at)); err != nil {
+func (r *ring) setUp(at netip.AddrPort, from []netip.Prefix) error {
+	if err := attach(r.fd, program(onlyTo(at), from)); err != nil {
 		return err
+	}
+	if at.Addr().IsUnspecified() {
+		var err error
+		if r.local, err = openLocal(); err != nil {
+			return err
+		}
 	}
 	if err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V3); err != nil {
 		return fmt.Errorf("setting PACKET_VERSION: %w", err)
@@ -85,51 +92,6 @@ func (r *ring) setUp(at netip.AddrPort) error {
 	return attach(r.socket.fd, []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}})
 }
 
-func attach(fd int, program []unix.SockFilter) error {
-	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog); err != nil {
-		return fmt.Errorf("attaching a filter: %w", err)
-	}
-	return nil
-}
-
-// onlyTo is the filter for UDP datagrams in IPv6 to an address of this machine, which it sees from the IPv6 header on.
-func onlyTo(at netip.AddrPort) []unix.SockFilter {
-	const (
-		packetType   = 0xfffff000 + 4 // SKF_AD_OFF + SKF_AD_PKTTYPE
-		packetHost   = 0
-		offsetProto  = 6
-		offsetTo     = 24
-		offsetUDP    = ipv6Len + 2
-		acceptAll    = 0xffffffff
-		load4        = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
-		load2        = unix.BPF_LD | unix.BPF_H | unix.BPF_ABS
-		load1        = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
-		jumpIfEquals = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
-	)
-	type condition struct {
-		load         uint16
-		offset, want uint32
-	}
-	conditions := []condition{
-		{load1, packetType, packetHost}, {load1, offsetProto, unix.IPPROTO_UDP}, {load2, offsetUDP, uint32(at.Port())},
-	}
-	if addr := at.Addr(); !addr.IsUnspecified() {
-		b := addr.As16()
-		for i := 0; i < len(b); i += 4 {
-			conditions = append(conditions, condition{load4, uint32(offsetTo + i), binary.BigEndian.Uint32(b[i:])})
-		}
-	}
-	var program []unix.SockFilter
-	for i, c := range conditions {
-		reject := uint8(2*(len(conditions)-i-1) + 1) // behind the conditions that follow and the acceptance
-		program = append(program,
-			unix.SockFilter{Code: c.load, K: c.offset}, unix.SockFilter{Code: jumpIfEquals, Jf: reject, K: c.want})
-	}
-	return append(program,
-		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: acceptAll}, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K})
-}
-
 func (r *ring) buffered() int { return len(r.memory) }
 
 // settle waits until what has arrived can be read.
@@ -141,6 +103,9 @@ func (r *ring) close() {
 }
 
 func (r *ring) closeRing() {
+	if r.local != nil {
+		r.local.close()
+	}
 	if r.memory != nil {
 		_ = unix.Munmap(r.memory) // the process's end would do the same
 	}
@@ -172,8 +137,13 @@ func (r *ring) next(d *datagram) (bool, error) {
 		return false, nil
 	}
 	h := (*unix.Tpacket3Hdr)(unsafe.Pointer(&r.rest[0]))
-	d.parse(r.rest[h.Net:][:h.Snaplen])
+	packet := r.rest[h.Net:][:h.Snaplen]
+	d.parse(packet)
 	d.at = int64(h.Sec)*int64(time.Second) + int64(h.Nsec)
+	if r.local != nil && len(packet) >= ipv6Len {
+		link := (*unix.RawSockaddrLinklayer)(unsafe.Pointer(&r.rest[unix.SizeofTpacket3Hdr])) // a multiple of TPACKET_ALIGNMENT
+		d.passing = !r.local.has(netip.AddrFrom16([16]byte(packet[24:40])), int(link.Ifindex), d.at)
+	}
 	r.rest = r.rest[h.Next_offset:]
 	r.left--
 	return true, nil

@@ -59,16 +59,18 @@ type datagram struct {
 	sender Sender
 	data   []byte
 	length int // of the datagram; more than data has if that was cut
+	// passing is a datagram to another machine, which only passes through this one.
+	passing bool
 }
 
-// listen opens a socket.
-func listen(at netip.AddrPort, buffer int) (s *socket, err error) {
+// listen opens a socket for datagrams of those who may send.
+func listen(at netip.AddrPort, buffer int, from []netip.Prefix) (s *socket, err error) {
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("opening a UDP socket: %w", err)
 	}
 	s = &socket{fd: fd, room: make([]byte, batchLen*slotLen)}
-	if err := s.setUp(at, min(buffer, math.MaxInt32/accounted)*accounted); err != nil {
+	if err := s.setUp(at, min(buffer, math.MaxInt32/accounted)*accounted, from); err != nil {
 		_ = unix.Close(fd)
 		return nil, err
 	}
@@ -84,7 +86,7 @@ func listen(at netip.AddrPort, buffer int) (s *socket, err error) {
 	return s, nil
 }
 
-func (s *socket) setUp(at netip.AddrPort, buffer int) error {
+func (s *socket) setUp(at netip.AddrPort, buffer int, from []netip.Prefix) error {
 	for _, o := range []struct {
 		level, option int
 		what          string
@@ -106,6 +108,11 @@ func (s *socket) setUp(at netip.AddrPort, buffer int) error {
 	var err error
 	if s.buffer, err = unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err != nil {
 		return fmt.Errorf("reading SO_RCVBUF of the socket: %w", err)
+	}
+	if len(from) > 0 {
+		if err := attach(s.fd, program(nil, from)); err != nil {
+			return err
+		}
 	}
 	if err := unix.Bind(s.fd, &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}); err != nil {
 		return fmt.Errorf("listening on %s: %w", at, err)

@@ -5,6 +5,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -93,6 +94,40 @@ func TestTsharkCaptures(t *testing.T) {
 			require.Equal(t, "stopped", b.ended(s.Name).EndReason)
 		})
 	}
+}
+
+// TestTsharkOnTwoInterfaces has one tshark capture two VMs at once, beside a dpctl capture receive, with the form as it comes:
+// each has a port of its own, and gets what its VM sends.
+func TestTsharkOnTwoInterfaces(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{}, 2)
+	vm1, vm2 := b.vms[0], b.vms[1]
+	b.reach(vm1, vm2.IPv4.String())
+	beside := b.receive(b.net.Path("beside.pcapng"), "--udp-dst-port=3010")
+	file := b.net.Path("two.pcapng")
+	p := b.startTshark("-i", "dpservice-vf-vm-1", "-i", "dpservice-vf-vm-2", "-f", "icmp", "-w", file)
+	b.active(2)
+	ports := make(map[uint16]bool)
+	for _, s := range b.status().Sessions {
+		ports[s.UDPDstPort] = true
+	}
+	require.Equal(t, map[uint16]bool{3011: true, 3012: true}, ports)
+	stop := b.pingOn(vm1, vm2.IPv4.String())
+	b.eventually(func() error {
+		seen := make(map[string]string) // the sources of each interface's frames
+		frames, _ := readReceived(file) // it may end within a frame
+		for _, f := range frames {
+			seen[f.from] = net.IP(f.Data[26:30]).String()
+		}
+		if len(seen) != 2 || seen["vm-1"] != vm1.IPv4.String() || seen["vm-2"] != vm2.IPv4.String() {
+			return fmt.Errorf("frames are of %v", seen)
+		}
+		return nil
+	})
+	stop()
+	_, err := p.Stop(b.ctx, syscall.SIGINT)
+	require.NoError(t, err)
+	b.active(0)
+	require.Empty(t, beside.stop(syscall.SIGTERM))
 }
 
 // isICMPv6 is what anyICMPv6 says of guests' frames: the only extension header that they have is hop-by-hop options.

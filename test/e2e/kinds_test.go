@@ -22,9 +22,11 @@ var cards = []string{"cx5", "cx6dx", "cx7"}
 
 // kindFilters are filters that together look at all that rules of a capture can look at.
 var kindFilters = []string{
-	"", "not arp", "ether host 02:00:00:00:00:01", "vlan 5 and ip", "ip6", "tcp port 443 and not host 10.0.0.9", "udp portrange 5000-5003",
-	"net 2001:db8::/32", "ip[8] < 5", "ip[1] & 0xfc = 0xb8", "ip[6:2] & 0x3fff != 0", "tcp[tcpflags] & tcp-syn != 0",
-	"icmp[icmptype] = icmp-echo", "icmp6[icmp6type] = icmp6-echo",
+	"not arp",
+	"ether host 02:00:00:00:00:01 or (vlan 5 and ip) or net 2001:db8::/32 or udp portrange 5000-5003",
+	"ip6 or tcp port 443 and not host 10.0.0.9",
+	"ip[8] < 5 or ip[1] & 0xfc = 0xb8",
+	"ip[6:2] & 0x3fff != 0 or tcp[tcpflags] & tcp-syn != 0 or icmp[icmptype] = icmp-echo or icmp6[icmp6type] = icmp6-echo",
 }
 
 // TestEveryKindOfRule has each card take every kind of rule that dpservice makes: the driver creates them, all but those which copy

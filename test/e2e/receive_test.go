@@ -303,3 +303,41 @@ func TestReceiveWithoutADaemon(t *testing.T) {
 	require.Len(t, frames, len(of(frames, "web"))+len(other))
 	require.EqualValues(t, b.ended("default").Packets, len(frames))
 }
+
+// TestReceiveOnARouter receives on the router between hypervisor and sink, which sees all copies: it takes only those that are
+// sent to one of its own addresses, and of these only the node's that it is told. The sink misses none for it.
+func TestReceiveOnARouter(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{}, 2)
+	vm1, vm2, d := b.vms[0], b.vms[1], b.daemons[0]
+	b.reach(vm1, vm2.IPv4.String())
+	node := b.net.Hypervisors[0].UnderlayIP.String()
+	onRouter := func(file, source string) *receiver {
+		p, err := b.net.Router.Start(d.DpctlPath(), "--socket", d.Socket, "capture", "receive", "--udp-dst-port=3010", "-w", file,
+			"--source="+source)
+		require.NoError(t, err)
+		require.NoError(t, p.WaitOutput(b.ctx, p.Stderr, "receiving on [::]:3010"))
+		return &receiver{b, file, p}
+	}
+	for name, tt := range map[string]struct {
+		sink, source      string
+		atRouter, further bool
+	}{
+		"passing":     {b.net.SinkIP.String(), node, false, true},
+		"its own":     {"fc00:99::ffff", node, true, false},
+		"another's":   {"fc00:99::ffff", "fc00:77::/64", false, false},
+		"its network": {"fc00:99::ffff", "fc00:77::/64," + node + "/64", true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			router, sink := onRouter(b.net.Path(name+"-router"), tt.source), b.receive(b.net.Path(name+"-sink"), "--udp-dst-port=3010")
+			b.dpctl(captureStart(tt.sink, "--vf=vm-1", "--filter=icmp")...)
+			b.startPing(vm1, vm2.IPv4.String(), time.Second).wait()
+			b.dpctl("capture", "stop")
+			sampled := int(b.ended("default").Packets)
+			require.NotZero(t, sampled)
+			frames, further := router.stop(syscall.SIGHUP), sink.stop(syscall.SIGHUP)
+			require.Equal(t, map[bool]int{true: sampled}[tt.atRouter], len(frames))
+			require.Equal(t, map[bool]int{true: sampled}[tt.further], len(further))
+			require.Len(t, of(frames, "vm-1"), len(frames), "though it is nobody by now, it knows the name")
+		})
+	}
+}

@@ -238,10 +238,13 @@ func targetName(t api.CaptureTarget) string {
 // pointName is the name of a direction of an interface.
 func pointName(i api.CaptureInterface) string {
 	if i.Direction == "tx" {
-		return targetName(i.CaptureTarget) + "-tx"
+		return targetName(i.CaptureTarget) + txSuffix
 	}
 	return targetName(i.CaptureTarget)
 }
+
+// txSuffix ends the name of what a VM receives.
+const txSuffix = "-tx"
 
 // writeRules shows what the filter's rules have seen.
 func writeRules(w io.Writer, s api.CaptureSession) {

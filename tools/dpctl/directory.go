@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"dpservice/capture/receive"
@@ -16,19 +17,39 @@ import (
 )
 
 const (
-	// askTimeout is how long a daemon may take to say who the senders are, and askInterval how often it is asked at most:
-	// meanwhile no copy is read.
+	// askTimeout is how long a daemon may take to say who the senders are, and askInterval how often it is asked at most
+	// about those that are not known: meanwhile no copy is read.
 	askTimeout  = 300 * time.Millisecond
 	askInterval = 3 * time.Second
+	// keepInterval is how often the daemon is asked in any case, so that it keeps the connection.
+	keepInterval = 10 * time.Second
+	// labelTX is how much more than the label of what a VM sends that of what it receives is.
+	labelTX = 1 << 19
 )
 
 // directory knows the names of senders: those given on the command line, and those of the daemon at the socket, if there is
-// one.
+// one. It keeps its connection to the daemon, since a process that has given up its privileges may get no other.
 type directory struct {
 	app   *app
 	given map[receive.Sender]string // a sender without a node is any node's
-	known map[receive.Sender]receive.Description
-	asked time.Time
+
+	mu     sync.Mutex
+	client *client.Client // nil: there is none
+	known  map[receive.Sender]receive.Description
+	asked  time.Time
+}
+
+// newDirectory connects to the daemon and keeps the connection for as long as the process lives.
+func newDirectory(a *app, given map[receive.Sender]string) *directory {
+	d := &directory{app: a, given: given}
+	go func() {
+		for range time.Tick(keepInterval) {
+			d.mu.Lock()
+			d.ask()
+			d.mu.Unlock()
+		}
+	}()
+	return d
 }
 
 // parseNames reads LABEL=NAME and NODE/LABEL=NAME.
@@ -57,26 +78,43 @@ func parseNames(texts []string) (map[receive.Sender]string, error) {
 
 // describe says what is known of a sender.
 func (d *directory) describe(s receive.Sender) receive.Description {
-	if _, ok := d.known[s]; !ok {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.known[s]; !ok && time.Since(d.asked) >= askInterval {
 		d.ask()
 	}
 	description := d.known[s]
-	for _, key := range []receive.Sender{s, {Label: s.Label}} {
-		if name := d.given[key]; name != "" {
-			description.Name = name
+	for _, g := range givenFor(s) {
+		if name := d.given[g.sender]; name != "" {
+			description.Name = name + g.suffix
+			// A daemon that knows the sender stands for it, whatever its name here.
+			description.AnyNode = !g.sender.Node.IsValid() && description.Comment == ""
 			break
 		}
 	}
 	return description
 }
 
+// givenFor are the names that could be meant for a sender, the best first: a VM's is also that of what it receives.
+func givenFor(s receive.Sender) []struct {
+	sender receive.Sender
+	suffix string
+} {
+	type name = struct {
+		sender receive.Sender
+		suffix string
+	}
+	names := []name{{s, ""}, {receive.Sender{Label: s.Label}, ""}}
+	if label := s.Label ^ labelTX; s.Label&labelTX != 0 {
+		names = append(names, name{receive.Sender{Node: s.Node, Label: label}, txSuffix}, name{receive.Sender{Label: label}, txSuffix})
+	}
+	return names
+}
+
 // ask asks the daemon who is captured.
 func (d *directory) ask() {
-	if time.Since(d.asked) < askInterval {
-		return
-	}
 	d.asked = time.Now()
-	status, info, err := d.app.captures(context.Background())
+	status, info, err := d.captures()
 	if err != nil {
 		return // names are an extra: labels tell the senders apart
 	}
@@ -95,27 +133,51 @@ func (d *directory) ask() {
 	}
 }
 
+// captures asks the daemon, over the connection that there is, or a new one.
+func (d *directory) captures() (status api.CaptureStatusResult, info api.SystemInfoResult, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	defer cancel()
+	if d.client != nil {
+		if status, info, err = askCaptures(ctx, d.client); err == nil {
+			return status, info, nil
+		}
+		_ = d.client.Close() // it is of no use any more
+		d.client = nil
+	}
+	c, err := client.Dial(ctx, d.app.socket)
+	if err != nil {
+		return status, info, err
+	}
+	d.client = c
+	return askCaptures(ctx, c)
+}
+
 // captures asks the daemon, if there is one, for its captures and its place in the underlay.
-func (a *app) captures(ctx context.Context) (api.CaptureStatusResult, api.SystemInfoResult, error) {
+func (a *app) captures(ctx context.Context) (status api.CaptureStatusResult, info api.SystemInfoResult, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	var status api.CaptureStatusResult
-	var info api.SystemInfoResult
 	c, err := client.Dial(ctx, a.socket)
 	if err != nil {
 		return status, info, err
 	}
-	if err = c.Call(ctx, api.MethodSystemInfo, nil, &info); err == nil {
-		err = c.Call(ctx, api.MethodCaptureStatus, nil, &status)
-	}
+	status, info, err = askCaptures(ctx, c)
 	_ = c.Close() // the answers are here already
 	return status, info, err
 }
 
+func askCaptures(ctx context.Context, c *client.Client) (status api.CaptureStatusResult, info api.SystemInfoResult, err error) {
+	if err = c.Call(ctx, api.MethodSystemInfo, nil, &info); err == nil {
+		err = c.Call(ctx, api.MethodCaptureStatus, nil, &status)
+	}
+	return status, info, err
+}
+
 // comment describes the sessions whose copies are expected.
-func (d *directory) comment(ctx context.Context, listen netip.AddrPort) string {
+func (d *directory) comment(listen netip.AddrPort) string {
 	text := fmt.Sprintf("copies received on %s", listen)
-	status, info, err := d.app.captures(ctx)
+	d.mu.Lock()
+	status, info, err := d.captures()
+	d.mu.Unlock()
 	if err != nil {
 		return text
 	}

@@ -253,5 +253,5 @@ func TestLinksNoDPDK(t *testing.T) {
 			ours = append(ours, name)
 		}
 	}
-	assert.Equal(t, []string{"dpservice/capture/pcapng", "dpservice/capture/receive", "dpservice/rpc/api", "dpservice/rpc/client", "dpservice/tools/dpctl"}, ours)
+	assert.Equal(t, []string{"dpservice/capture/filter", "dpservice/capture/pcapng", "dpservice/capture/receive/privilege", "dpservice/capture/receive", "dpservice/rpc/api", "dpservice/rpc/client", "dpservice/tools/dpctl"}, ours)
 }

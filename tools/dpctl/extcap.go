@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dpservice/capture/filter"
 	"dpservice/capture/receive"
 	"dpservice/rpc/api"
 	"dpservice/rpc/client"
@@ -77,7 +79,7 @@ sink, and stops it when it is stopped, or when the program that shows it has end
 	flags.StringVar(&f.fifo, "fifo", "", "where the packets go")
 	flags.StringVar(&f.sink, "sink-node-ip", "", "this machine's address in the underlay (default: the one that the node is reached from)")
 	flags.Uint16Var(&f.udpSrcPort, "udp-src-port", extcapSrcPort, "UDP source port of the copies")
-	flags.Uint16Var(&f.udpDstPort, "udp-dst-port", extcapDstPort, "UDP destination port of the copies")
+	flags.Uint16Var(&f.udpDstPort, "udp-dst-port", 0, fmt.Sprintf("UDP destination port of the copies (default the first free one from %d on)", extcapDstPort))
 	flags.StringVar(&f.encap, "encap", "udp", `how copies are wrapped, "udp" or "vxlan"`)
 	flags.StringVar(&f.direction, "direction", "rx", `of a VM, "rx" what it sends, "tx" what it receives, or "both"`)
 	flags.StringVar(&f.filter, "filter", "", "what to capture, in the capture filter's language; default the capture filter")
@@ -91,7 +93,9 @@ sink, and stops it when it is stopped, or when the program that shows it has end
 
 const (
 	extcapSrcPort = 3000
+	// extcapDstPort is the first port that is tried, and extcapPorts how many are: a firewall may let these through.
 	extcapDstPort = 3010
+	extcapPorts   = 64
 )
 
 func (a *app) extcap(ctx context.Context, f *extcapFlags, w io.Writer) error {
@@ -109,7 +113,21 @@ func (a *app) extcap(ctx context.Context, f *extcapFlags, w io.Writer) error {
 	case f.guard != "":
 		return a.guardCapture(f.guard, os.Stdin)
 	}
-	return nil // a capture filter to be checked: the NIC is asked when the capture starts
+	return checkFilter(f, w)
+}
+
+// checkFilter says on stdout, where Wireshark looks for it, what is wrong with a capture filter. How many rules a filter may
+// take, and what the NIC takes, is found out when the capture starts.
+func checkFilter(f *extcapFlags, w io.Writer) error {
+	link := filter.Ethernet
+	if target, err := extcapTarget(f.iface); err == nil && target.PF != nil {
+		link = filter.IP
+	}
+	if _, err := filter.Compile(f.captureFilter, link, math.MaxInt); err != nil {
+		_, err = fmt.Fprintln(w, err)
+		return err
+	}
+	return nil
 }
 
 // extcapInterfaces lists what can be captured. Without a daemon that is nothing, which is no error: Wireshark asks at
@@ -152,7 +170,7 @@ value {arg=7}{value=both}{display=both}{default=false}
 `
 
 var extcapFields = fmt.Sprintf(`arg {number=0}{call=--sink-node-ip}{display=This machine's address}{type=string}{tooltip=The IPv6 address in the underlay at which this machine gets the copies. Empty: the one from which the node is reached}
-arg {number=1}{call=--udp-dst-port}{display=UDP destination port}{type=unsigned}{range=1,65535}{default=%d}{tooltip=Where copies arrive here}
+arg {number=1}{call=--udp-dst-port}{display=UDP destination port}{type=unsigned}{range=0,65535}{default=0}{tooltip=Where copies arrive here; 0 is the first free port from %d to %d}
 arg {number=2}{call=--udp-src-port}{display=UDP source port}{type=unsigned}{range=1,65535}{default=%d}{tooltip=A NIC may overwrite it}
 arg {number=3}{call=--encap}{display=Encapsulation}{type=selector}{tooltip=What stands before a copied frame}
 value {arg=3}{value=udp}{display=UDP}{default=true}
@@ -160,7 +178,7 @@ value {arg=3}{value=vxlan}{display=VXLAN}{default=false}
 arg {number=4}{call=--filter}{display=Filter in the NIC}{type=string}{tooltip=What to copy, in the language of capture filters}
 arg {number=5}{call=--packets}{display=Packets at most}{type=unsigned}{default=0}{tooltip=0 is no limit}{group=Limits}
 arg {number=6}{call=--duration}{display=Time at most}{type=string}{tooltip=For example 30s; empty is no limit}{validation=^([0-9]+(ms|s|m|h))*$}{group=Limits}
-`, extcapDstPort, extcapSrcPort)
+`, extcapDstPort, extcapDstPort+extcapPorts-1, extcapSrcPort)
 
 // extcapCapture captures until Wireshark ends it, is gone, a limit is reached, or the session has ended.
 func (a *app) extcapCapture(ctx context.Context, f *extcapFlags) (err error) {
@@ -171,18 +189,21 @@ func (a *app) extcapCapture(ctx context.Context, f *extcapFlags) (err error) {
 	if f.fifo == "" {
 		return errors.New("--capture needs --fifo")
 	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	fifo, err := os.OpenFile(f.fifo, os.O_WRONLY, 0) // waits for its reader
-	if err != nil {
-		return err
+	if info, err := os.Stat(f.fifo); err != nil || info.Mode().IsRegular() {
+		return fmt.Errorf("--fifo: there is no FIFO %s", f.fifo)
 	}
-	defer fifo.Close()
+	ctx, stop := untilSignal(ctx)
+	defer stop()
 	sink, err := a.extcapSink(ctx, f.sink)
 	if err != nil {
 		return err
 	}
-	s := &extcapSession{app: a, parent: os.Getppid(), params: extcapParams(f, target, sink)}
+	conn, err := client.Dial(ctx, a.socket) // which a process without privileges might not be allowed to
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	s := &extcapSession{app: a, conn: conn, parent: os.Getppid(), params: extcapParams(f, target, sink)}
 	ctx, s.end = context.WithCancelCause(ctx)
 	defer s.end(nil)
 	guarded, err := a.startGuardian(s.params.Name)
@@ -190,16 +211,25 @@ func (a *app) extcapCapture(ctx context.Context, f *extcapFlags) (err error) {
 		return err
 	}
 	defer guarded.Close()
-	known := &directory{app: a}
-	_, err = receive.Run(ctx, receive.Config{
+	known := newDirectory(a, nil)
+	c := receive.Config{
 		Listen:   netip.AddrPortFrom(sink, f.udpDstPort),
 		VXLAN:    f.encap == "vxlan",
-		Output:   receive.Output{File: fifo},
+		Output:   receive.Output{Path: f.fifo},
 		Packets:  f.packets,
 		Duration: f.duration,
 		Describe: known.describe,
-		Ready:    func(int) { go s.run(ctx) },
-	})
+		// It stays its user's, who may talk to the daemon.
+		Privileges: &receive.Privileges{},
+		Ready: func(r receive.Readiness) {
+			s.params.UDPDstPort = r.At.Port()
+			go s.run(ctx)
+		},
+	}
+	if f.udpDstPort == 0 {
+		c.Listen, c.Ports = netip.AddrPortFrom(sink, extcapDstPort), extcapPorts
+	}
+	_, err = receive.Run(ctx, c)
 	if stopErr := s.stop(); err == nil {
 		err = stopErr
 	}
@@ -257,6 +287,7 @@ func extcapParams(f *extcapFlags, target api.CaptureTarget, sink netip.Addr) api
 // extcapSession is the capture behind a live one.
 type extcapSession struct {
 	app     *app
+	conn    *client.Client
 	params  api.CaptureStartParams
 	end     context.CancelCauseFunc // of the reception
 	mu      sync.Mutex
@@ -297,15 +328,19 @@ func (s *extcapSession) start() error {
 		return nil
 	}
 	// Not bound to the reception's end: whether it has started has to be known.
-	_, err := s.app.call(context.Background(), api.MethodCaptureStart, s.params)
-	s.started = err == nil
-	return err
+	ctx, cancel := context.WithTimeout(context.Background(), s.app.timeout)
+	defer cancel()
+	if err := s.conn.Call(ctx, api.MethodCaptureStart, s.params, nil); err != nil {
+		return failure{explain(err)}
+	}
+	s.started = true
+	return nil
 }
 
 // check is an error, which ends the reception, if the session is no more.
 func (s *extcapSession) check(ctx context.Context) error {
-	status, err := client.Call[api.CaptureStatusResult](ctx, s.app.socket, api.MethodCaptureStatus, nil)
-	if err != nil {
+	var status api.CaptureStatusResult
+	if err := s.conn.Call(ctx, api.MethodCaptureStatus, nil, &status); err != nil {
 		return failure{fmt.Errorf("the capture is lost: %w", err)}
 	}
 	for _, c := range status.Sessions {
@@ -326,14 +361,14 @@ func (s *extcapSession) stop() error {
 	if !s.started {
 		return nil
 	}
-	return s.app.stopIfThere(s.params.Name)
+	return s.app.stopIfThere(s.conn, s.params.Name)
 }
 
 // stopIfThere stops a capture, unless somebody else has done so.
-func (a *app) stopIfThere(name string) error {
+func (a *app) stopIfThere(c *client.Client, name string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), a.timeout)
 	defer cancel()
-	_, err := client.Call[api.CaptureStopResult](ctx, a.socket, api.MethodCaptureStop, api.CaptureStopParams{Name: name})
+	err := c.Call(ctx, api.MethodCaptureStop, api.CaptureStopParams{Name: name}, &api.CaptureStopResult{})
 	var refused *client.Error
 	if errors.As(err, &refused) && (refused.Code == api.CodeNotActive || refused.Code == api.CodeNotFound) {
 		return nil
@@ -366,5 +401,10 @@ func (a *app) guardCapture(name string, end io.Reader) error {
 	if _, err := io.Copy(io.Discard, end); err != nil {
 		return err
 	}
-	return a.stopIfThere(name)
+	c, err := client.Dial(context.Background(), a.socket)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return a.stopIfThere(c, name)
 }

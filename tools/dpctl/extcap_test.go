@@ -207,6 +207,111 @@ func TestExtcapSessionEnds(t *testing.T) {
 	require.NoError(t, l.Wait(), l.out)
 }
 
+// fifoOf is a FIFO that is open for reading, but not read.
+func fifoOf(t *testing.T) string {
+	t.Helper()
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
+	reader, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = reader.Close() })
+	return fifo
+}
+
+// startExtcap starts an extcap as Wireshark does, and waits for its session.
+func startExtcap(t *testing.T, socket, iface, fifo string, want int) (*exec.Cmd, api.CaptureSession) {
+	t.Helper()
+	cmd := exec.Command(binary, "extcap", "--capture", "--extcap-interface", iface, "--fifo", fifo, "--sink-node-ip=::1",
+		"--udp-dst-port=0")
+	cmd.Env = append(os.Environ(), "DPSERVICE_SOCKET="+socket)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	var all []api.CaptureSession
+	require.Eventually(t, func() bool {
+		all = sessions(t, socket)
+		return len(all) == want
+	}, extcapWait, 20*time.Millisecond)
+	return cmd, all[want-1]
+}
+
+// A second live capture, or one beside a dpctl capture receive, gets copies at the next port that is free, and the NIC is told.
+func TestExtcapFreePorts(t *testing.T) {
+	fake, socket := extcapDaemon(t)
+	first, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback, Port: extcapDstPort})
+	if err == nil { // else somebody else has it
+		defer first.Close()
+	}
+	one, _ := startExtcap(t, socket, "dpservice-vf-vm-1", fifoOf(t), 1)
+	taken := fake.Request.UDPDstPort
+	assert.Greater(t, taken, uint16(extcapDstPort))
+	assert.Contains(t, credentials(t, one.Process), "CapPrm: 0000000000000000", "it has no more to open")
+	require.NoError(t, one.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, one.Wait())
+	noSessions(t, socket)
+
+	held, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback, Port: int(taken)})
+	require.NoError(t, err)
+	defer held.Close()
+	two, session := startExtcap(t, socket, "dpservice-pf0", fifoOf(t), 1)
+	assert.Greater(t, session.UDPDstPort, taken)
+	require.NoError(t, two.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, two.Wait())
+
+	// A port that was asked for is that one, or none.
+	r := dpctl(t, socket, "extcap", "--capture", "--extcap-interface=dpservice-pf0", "--fifo", fifoOf(t), "--sink-node-ip=::1",
+		fmt.Sprintf("--udp-dst-port=%d", taken))
+	assert.Equal(t, exitRefused, r.code)
+	assert.Contains(t, r.stderr, "address already in use")
+}
+
+// A reader that does not read does not keep the session: neither when the extcap is told to end, nor when nobody opens the
+// FIFO.
+func TestExtcapEndsUnread(t *testing.T) {
+	fake, socket := extcapDaemon(t)
+	cmd, _ := startExtcap(t, socket, "dpservice-vf-vm-1", fifoOf(t), 1)
+	to := &net.UDPAddr{IP: net.IPv6loopback, Port: int(fake.Request.UDPDstPort)}
+	c, err := net.DialUDP("udp6", nil, to)
+	require.NoError(t, err)
+	defer c.Close()
+	for range 20 {
+		_, err := c.Write(make([]byte, 20_000))
+		require.NoError(t, err)
+	}
+	time.Sleep(200 * time.Millisecond)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	noSessions(t, socket)
+	require.Error(t, cmd.Wait(), "the end of the output is lost")
+
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
+	r := dpctl(t, socket, "extcap", "--capture", "--extcap-interface=dpservice-vf-vm-1", "--fifo", fifo, "--sink-node-ip=::1", "--duration=200ms")
+	assert.Zero(t, r.code, r.stderr)
+	assert.Empty(t, sessions(t, socket))
+	r = dpctl(t, socket, "extcap", "--capture", "--extcap-interface=dpservice-vf-vm-1", "--fifo", fifo+"2", "--sink-node-ip=::1")
+	assert.Equal(t, exitRefused, r.code)
+}
+
+// Wireshark colours a capture filter by what is written about it: nothing if it can be used.
+func TestExtcapChecksFilters(t *testing.T) {
+	for _, tt := range []struct{ iface, filter, want string }{
+		{"dpservice-vf-vm-1", "tcp port 443 and not host 10.0.0.9", ""},
+		{"dpservice-vf-vm-1", "ether host 02:00:00:00:00:01", ""},
+		{"dpservice-pf0", "ether host 02:00:00:00:00:01", "no Ethernet header"},
+		{"dpservice-vf-vm-1", "nonsense", "want"},
+		{"dpservice-vf-vm-1", "tcp and", "want a primitive"},
+		{"dpservice-vf-vm-1", "less 100", "length"},
+	} {
+		r := dpctl(t, "", "extcap", "--extcap-interface", tt.iface, "--extcap-capture-filter", tt.filter)
+		assert.Zero(t, r.code)
+		if tt.want == "" {
+			assert.Empty(t, r.stdout, tt.filter)
+			continue
+		}
+		assert.Contains(t, r.stdout, tt.want, tt.filter)
+		assert.Equal(t, 1, strings.Count(r.stdout, "\n"), "Wireshark shows the first line")
+	}
+}
+
 func TestExtcapRefused(t *testing.T) {
 	fake := servertest.New()
 	fake.Err = fault.New(fault.NotFound, "vm-1", "no such interface")

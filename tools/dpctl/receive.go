@@ -19,13 +19,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"dpservice/capture/receive"
+	"dpservice/capture/receive/privilege"
 )
 
 // receiveFlags are the flags of dpctl capture receive.
 type receiveFlags struct {
 	port                     uint16
 	listen, encap, file      string
-	names                    []string
+	user                     string
+	names, sources           []string
 	rotateSize, buffer       size
 	rotateInterval, duration time.Duration
 	files                    int
@@ -40,8 +42,11 @@ func (a *app) captureReceive() *cobra.Command {
 		Short: "Receive copies at the sink, and write the frames in them to pcapng files",
 		Long: `Receive the copies that arrive on a UDP port of this machine, and write the frames in them to a pcapng file. Every
 interface that copies come from is an interface of the file, with its name if the daemon's socket is at hand or --name
-tells it. It ends on Ctrl-C, on SIGTERM, at a limit, or when nobody reads its output any more; the file is then complete.
-Neither DPDK nor a daemon is needed. With CAP_NET_RAW, as root, it takes more copies per second.
+tells it. It ends on Ctrl-C, SIGTERM, SIGHUP, at a limit, or when nobody reads its output any more; the file is then
+complete. Neither DPDK nor a daemon is needed. With CAP_NET_RAW, as root, it takes more copies per second; it gives that up,
+and all that root may do, once it receives.
+
+A file is its owner's alone. One that belongs to others is not written to, and no symbolic link is followed.
 
 With --rotate-size or --rotate-interval a series of files is written: FILE_00001_20261124120000.pcapng and so on.`,
 		Example: `  dpctl capture receive --udp-dst-port=3010 -w test.pcapng
@@ -49,17 +54,17 @@ With --rotate-size or --rotate-interval a series of files is written: FILE_00001
   dpctl capture receive --udp-dst-port=3010 -w day.pcapng --rotate-size=1G --files=24 --name=7=vm-1`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := f.config(a, cmd.ErrOrStderr())
+			c, err := f.config(a, cmd)
 			if err != nil {
 				return err
 			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			counters, err := receive.Run(ctx, c)
 			if err != nil {
 				return failure{err}
 			}
-			fmt.Fprintln(cmd.ErrOrStderr(), counters)
+			inTime(func() { fmt.Fprintln(cmd.ErrOrStderr(), counters) })
 			return nil
 		},
 	}
@@ -68,7 +73,9 @@ With --rotate-size or --rotate-interval a series of files is written: FILE_00001
 	flags.StringVar(&f.listen, "listen", "::", "this machine's IPv6 address that they are sent to")
 	flags.StringVarP(&f.file, "write", "w", "", "file to write, - for stdout (required)")
 	flags.StringVar(&f.encap, "encap", "udp", `how copies are wrapped, "udp" or "vxlan"`)
+	flags.StringSliceVar(&f.sources, "source", nil, "take copies only of these nodes: IPv6 addresses, or networks such as fc00:1::/64")
 	flags.StringSliceVar(&f.names, "name", nil, "names of interfaces: LABEL=NAME, or NODE/LABEL=NAME for one node's")
+	flags.StringVar(&f.user, "user", "", "as root, whom to become once copies are taken (default nobody, unless he cannot write a series of files)")
 	flags.Var(&f.rotateSize, "rotate-size", "begin a new file at this size, for example 100M")
 	flags.DurationVar(&f.rotateInterval, "rotate-interval", 0, "begin a new file after this time, for example 1h")
 	flags.IntVar(&f.files, "files", 0, "keep so many files of a series, the newest (default all)")
@@ -82,10 +89,34 @@ With --rotate-size or --rotate-interval a series of files is written: FILE_00001
 	return cmd
 }
 
+// untilSignal ends with the signals that end a program, but for a SIGHUP that nohup has it ignore. A pipe whose reader is gone
+// is a write's error.
+func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
+	signal.Ignore(syscall.SIGPIPE)
+	end := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		end = append(end, syscall.SIGHUP)
+	}
+	return signal.NotifyContext(ctx, end...)
+}
+
+// inTime writes something that is not worth waiting for, if nobody reads it.
+func inTime(write func()) {
+	done := make(chan struct{})
+	go func() {
+		write()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Second):
+	}
+}
+
 // config is what the flags say, with messages on stderr.
-func (f *receiveFlags) config(a *app, stderr io.Writer) (receive.Config, error) {
+func (f *receiveFlags) config(a *app, cmd *cobra.Command) (receive.Config, error) {
 	c := receive.Config{
-		VXLAN: f.encap == "vxlan", Buffer: int(f.buffer), Packets: f.packets, Duration: f.duration,
+		VXLAN: f.encap == "vxlan", Packets: f.packets, Duration: f.duration,
 		Output: receive.Output{Path: f.file, RotateSize: int64(f.rotateSize), RotateInterval: f.rotateInterval, Files: f.files},
 	}
 	addr, err := netip.ParseAddr(f.listen)
@@ -110,24 +141,77 @@ func (f *receiveFlags) config(a *app, stderr io.Writer) (receive.Config, error) 
 	if f.file == "-" {
 		c.Output.Path, c.Output.File = "", os.Stdout
 	}
+	if cmd.Flags().Changed("buffer") {
+		c.Buffer = int(f.buffer)
+	}
+	if c.From, err = parseSources(f.sources); err != nil {
+		return c, err
+	}
+	if c.Privileges, err = privileges(f.user); err != nil {
+		return c, err
+	}
 	given, err := parseNames(f.names)
 	if err != nil {
 		return c, err
 	}
-	known := &directory{app: a, given: given}
+	known := newDirectory(a, given)
 	c.Describe = known.describe
-	c.Output.Comment = known.comment(context.Background(), c.Listen)
-	f.say(&c, stderr)
+	c.Output.Comment = known.comment(c.Listen)
+	f.say(&c, cmd.ErrOrStderr())
 	return c, nil
+}
+
+// parseSources reads addresses and networks.
+func parseSources(texts []string) ([]netip.Prefix, error) {
+	var sources []netip.Prefix
+	for _, text := range texts {
+		p, err := netip.ParsePrefix(text)
+		if addr, notOne := netip.ParseAddr(text); notOne == nil {
+			p, err = netip.PrefixFrom(addr.WithZone(""), addr.BitLen()), nil
+		}
+		if err != nil || !p.Addr().Is6() || p.Addr().Is4In6() || strings.Contains(text, "%") {
+			return nil, fmt.Errorf("--source: %q is neither an IPv6 address nor an IPv6 network", text)
+		}
+		sources = append(sources, p)
+	}
+	if len(sources) > receive.MaxFrom {
+		return nil, fmt.Errorf("--source: at most %d can be told", receive.MaxFrom)
+	}
+	return sources, nil
+}
+
+// nobody is the user who owns nothing.
+const nobody = "nobody"
+
+// privileges is what is given up when copies are taken, with --user or without.
+func privileges(name string) (*receive.Privileges, error) {
+	if name == "" {
+		u, err := privilege.Lookup(nobody)
+		if err != nil || !privilege.MayBecomeOthers() {
+			return &receive.Privileges{}, nil // but for the capabilities
+		}
+		return &receive.Privileges{User: &u}, nil
+	}
+	u, err := privilege.Lookup(name)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("--user: %w", err)
+	case !privilege.MayBecomeOthers():
+		return nil, errors.New("--user: only root can become another user")
+	}
+	return &receive.Privileges{User: &u, Must: true}, nil
 }
 
 const vxlanPort = 4789
 
 // say shows people what goes on.
 func (f *receiveFlags) say(c *receive.Config, stderr io.Writer) {
-	listen := c.Listen
-	c.Ready = func(buffer int) {
-		fmt.Fprintf(stderr, "receiving on %s, with a buffer of %d MiB\n", listen, buffer>>20)
+	c.Ready = func(r receive.Readiness) {
+		text := fmt.Sprintf("receiving on %s, with a buffer of %d MiB", r.At, r.Buffer>>20)
+		if r.User != nil {
+			text += ", as user " + r.User.Name
+		}
+		inTime(func() { fmt.Fprintln(stderr, text) })
 	}
 	terminal := isTerminal(stderr)
 	if !f.stats && !terminal {
@@ -137,7 +221,18 @@ func (f *receiveFlags) say(c *receive.Config, stderr io.Writer) {
 	if terminal {
 		end = "\x1b[K\r"
 	}
-	c.Progress = func(n receive.Counters) { fmt.Fprint(stderr, n.String()+end) }
+	lines := make(chan string, 1)
+	go func() {
+		for line := range lines {
+			fmt.Fprint(stderr, line)
+		}
+	}()
+	c.Progress = func(n receive.Counters) {
+		select {
+		case lines <- n.String() + end:
+		default: // nobody reads them
+		}
+	}
 }
 
 func isTerminal(w io.Writer) bool {

@@ -34,7 +34,7 @@ type Oracle struct{ vm *bpf.VM }
 func NewOracle(t *testing.T, text string, link filter.Link) (*Oracle, error) {
 	t.Helper()
 	linkName := map[filter.Link]string{filter.Ethernet: "EN10MB", filter.IP: "RAW"}[link]
-	out, err := exec.CommandContext(context.Background(), "tcpdump", "-O", "-y", linkName, "-ddd", text).CombinedOutput()
+	out, err := exec.CommandContext(context.Background(), "tcpdump", "-O", "-y", linkName, "-ddd", "--", text).CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("tcpdump: %s", out)
 	}
@@ -42,6 +42,10 @@ func NewOracle(t *testing.T, text string, link filter.Link) (*Oracle, error) {
 	for line := range strings.Lines(string(out)) {
 		var i bpf.RawInstruction
 		if n, _ := fmt.Sscan(line, &i.Op, &i.Jt, &i.Jf, &i.K); n == 4 {
+			const negate, multiply = 0x84, 0x24
+			if i.Op == negate { // which bpf.VM does not know
+				i.Op, i.K = multiply, 0xffffffff
+			}
 			raw = append(raw, i)
 		}
 	}
@@ -277,11 +281,23 @@ func randomPrimitive(r *rand.Rand, link filter.Link) string {
 			return pick(r, "ip[8] < 64", "ip[1] & 0xfc = 0xb8", "ip[12] = 10", "ip[9] != 6", "ip[6:2] & 0x3fff != 0")
 		},
 		func() string { return fmt.Sprintf("port (%d or %d)", port(), port()) },
+		func() string { // a calculation
+			return fmt.Sprintf("%s %s %d %s %d", pick(r, "tcp[13]", "ip[9]", "ip[8]", "icmp[0]"), pick(r, "&", "|", "^", "+", "-", "%", ">>", "*"),
+				1+r.IntN(20), pick(r, "=", "!=", "<", ">", "<=", ">="), r.IntN(80))
+		},
+		func() string { // a number first
+			return fmt.Sprintf("%d %s %s", port(), pick(r, "=", "!=", "<", ">", "<=", ">="), pick(r, "tcp[0:2]", "udp[2:2]", "tcp[2:2] & 0xfff8"))
+		},
+		func() string {
+			return pick(r, "icmp[0:2] = 0x0301", "tcp[0:4] & 0xffff00ff = 0x00500051", "ip proto gre", "ip[8:2] > 0x4006",
+				"5 > 4", "tcp[13] & 3 > 0")
+		},
 	}
 	if link == filter.Ethernet {
 		all = append(all, func() string { return fmt.Sprintf("ether %shost %s", dir, pick(r, someMACs...)) },
 			func() string {
-				return pick(r, "ether proto 0x88cc", `ether proto \ip`, "broadcast", "ether multicast", "rarp")
+				return pick(r, "ether proto 0x88cc", `ether proto \ip`, "broadcast", "ether multicast", "rarp", "ether[0] & 1 = 0", "ether[12:2] = 0x800",
+					"ether[12:2] != 0x86dd", "ether[5:2] = 0x0102", "link src 2:0:0:0:0:1")
 			})
 	}
 	return pick(r, all...)()
