@@ -36,6 +36,8 @@ type NIC interface {
 	ReportsDestroy() bool
 	// RefusalWords are the driver's when the NIC fails as FaultCommand asks for.
 	RefusalWords() string
+	// SampleAndJump is how a ConnectX-5's driver says that it does not have a rule which copies and jumps.
+	SampleAndJump() string
 	// FaultCommand is the telemetry command that tells the NIC how to fail, with KEY=VALUE,... or "clear", or asks it.
 	FaultCommand(args string) string
 	// RulesCommand is the telemetry command that lists the NIC's rules from the one with this number on.
@@ -80,6 +82,8 @@ func (eswitch) ListsFlows() bool { return true }
 func (eswitch) ReportsDestroy() bool { return true }
 
 func (eswitch) RefusalWords() string { return "fault injected" }
+
+func (eswitch) SampleAndJump() string { return "a ConnectX-5 cannot mirror a guest's packets and jump" }
 
 func (eswitch) FaultCommand(args string) string {
 	return strings.TrimSuffix("/net_eswitch/fault,net_eswitch0,"+args, ",")
@@ -132,6 +136,8 @@ func (connectX) ListsFlows() bool { return false }
 func (connectX) ReportsDestroy() bool { return false }
 
 func (connectX) RefusalWords() string { return "hardware refuses to create flow" }
+
+func (connectX) SampleAndJump() string { return "sample and jump action combination is not supported" }
 
 func (connectX) FaultCommand(args string) string {
 	return strings.TrimSuffix("/connectx/fault,"+args, ",")
