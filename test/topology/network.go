@@ -3,7 +3,6 @@
 package topology
 
 import (
-	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -223,8 +222,8 @@ func (h *Hypervisor) ConnectSecondWire() error {
 	if err := h.router.enableIPv6(h.SecondRouterLink(), true); err != nil {
 		return err
 	}
-	if h.nic.twin("pf1") != "" {
-		if err := h.UseKernelRoutes(); err != nil {
+	if h.HasTwins() {
+		if err := h.routeBy(h.nic.twin("pf0"), h.nic.twin("pf1")); err != nil {
 			return err
 		}
 	}
@@ -255,24 +254,24 @@ func LinkLocal(mac net.HardwareAddr) netip.Addr {
 	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
 }
 
-// KernelDevice is the kernel's device at a physical port: the port's twin, or the wire's end itself.
-func (h *Hypervisor) KernelDevice(pf int) string {
-	return cmp.Or(h.nic.twin(fmt.Sprintf("pf%d", pf)), fmt.Sprintf("wire%d", pf))
-}
+// HasTwins reports whether the kernel has a device beside each port of the NIC. It finds the routers then.
+func (h *Hypervisor) HasTwins() bool { return h.nic.twin("pf0") != "" }
 
 // UseKernelRoutes gives the hypervisor's kernel IPv6 on both wires and a default route over both: it finds the router's MACs then.
-func (h *Hypervisor) UseKernelRoutes() error {
+func (h *Hypervisor) UseKernelRoutes() error { return h.routeBy("wire0", "wire1") }
+
+// routeBy does so with a device for each wire.
+func (h *Hypervisor) routeBy(devices ...string) error {
 	hops := ""
 	for i, link := range []string{h.RouterLink, h.SecondRouterLink()} {
-		wire := h.KernelDevice(i)
-		if err := h.enableIPv6(wire, true); err != nil {
+		if err := h.enableIPv6(devices[i], true); err != nil {
 			return err
 		}
 		mac, err := h.router.MAC(link)
 		if err != nil {
 			return err
 		}
-		hops += fmt.Sprintf(" nexthop via %s dev %s", LinkLocal(mac), wire)
+		hops += fmt.Sprintf(" nexthop via %s dev %s", LinkLocal(mac), devices[i])
 	}
 	return h.IP("route replace default" + hops)
 }
