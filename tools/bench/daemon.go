@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -88,7 +89,8 @@ func startWith(ctx context.Context, dir, config string) (*daemon, error) {
 	}
 	d := &daemon{stderr: &bytes.Buffer{}, ended: make(chan error, 1)}
 	d.cmd = exec.Command(filepath.Join(filepath.Dir(self), "dpservice"), "--config", file)
-	d.cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+dir)
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "DPSERVICE_") }) // no settings
+	d.cmd.Env = append(env, "RUNTIME_DIRECTORY="+dir)
 	d.cmd.Stderr = d.stderr
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	start := time.Now()
