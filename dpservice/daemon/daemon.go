@@ -19,6 +19,7 @@ import (
 	"dpservice/cgo/mempool"
 	"dpservice/dpservice/affinity"
 	"dpservice/dpservice/config"
+	"dpservice/dpservice/fence"
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/nic"
 	"dpservice/dpservice/port"
@@ -53,6 +54,7 @@ type daemon struct {
 	log     *slog.Logger
 	started time.Time
 	ending  unwinder
+	fence   *fence.Fence
 
 	listener *server.Listener
 	ports    *port.Manager
@@ -71,7 +73,7 @@ type daemon struct {
 // Run runs dpservice until ctx is done, and then ends it cleanly. Whatever a Run that fails has started is ended too. EAL
 // starts only once in a process, so Run does.
 func Run(ctx context.Context, cfg config.Config) (err error) {
-	d := &daemon{cfg: cfg, log: slog.Default(), started: time.Now()}
+	d := &daemon{cfg: cfg, log: slog.Default(), started: time.Now(), fence: fence.New(slog.Default())}
 	defer func() { err = errors.Join(err, d.ending.run(d.log)) }()
 	steps := []struct {
 		what string
@@ -97,7 +99,10 @@ func Run(ctx context.Context, cfg config.Config) (err error) {
 		}
 	}
 	d.log.Info("dpservice is up", "socket", cfg.Socket, "node", cfg.Underlay.IP, "offload", cfg.Offload, "ports", len(d.ports.List()))
-	err = server.New(d.services()).Serve(ctx, d.listener)
+	err = server.New(d.services(), server.Config{
+		MaxClients: cfg.RPC.MaxClients, MaxClientsPerUser: cfg.RPC.MaxClientsPerUser,
+		IdleTimeout: cfg.RPC.IdleTimeout, RequestTimeout: cfg.RPC.RequestTimeout, Fence: d.fence,
+	}).Serve(ctx, d.listener)
 	d.log.Info("dpservice ends")
 	return err
 }

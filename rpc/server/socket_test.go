@@ -132,7 +132,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error)
-	go func() { served <- server.New(servertest.New().Services()).Serve(ctx, l) }()
+	go func() { served <- server.New(servertest.New().Services(), servertest.Config()).Serve(ctx, l) }()
 	idle := dial(t, path)
 	cancel()
 	assert.NoError(t, <-served)

@@ -69,6 +69,7 @@ func (c daemonConfig) file(dir string) string {
 	fmt.Fprintf(&b, "underlay: {ip: %q, router_mac: %q}\n", nodeIP, routerMAC)
 	fmt.Fprintf(&b, "offload: false\nmbufs: %d\nflows: {capacity: %d}\n", c.mbufs, c.capacity)
 	fmt.Fprintf(&b, "socket: %s\n", filepath.Join(dir, "dpservice.sock"))
+	b.WriteString("rpc: {idle_timeout: 24h}\n") // the bench's client is idle while packets are measured
 	return b.String()
 }
 
