@@ -258,13 +258,16 @@ func (d *daemon) startControl() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	var tasks tasks
 	d.ending.add("end the control of flows and neighbours", func() error { cancel(); tasks.wait(); return nil })
-	tasks.start(func() { d.handlePunts(ctx) })
-	tasks.start(func() { d.slow.Run(ctx) })
-	tasks.start(func() { d.uplinks.Run(ctx) })
-	tasks.start(func() { d.newKernelWatcher().Run(ctx) })
-	tasks.start(func() { d.capture.Run(ctx) })
+	start := func(part string, run func(context.Context)) {
+		tasks.start(func() { d.fence.Run(ctx, part, run) })
+	}
+	start("punts", func(ctx context.Context) { handlePunts(ctx, d.graph.Punts(), d.fence, d.slow.Handle) })
+	start("slow path", d.slow.Run)
+	start("uplinks", d.uplinks.Run)
+	start("kernel neighbours", d.newKernelWatcher().Run)
+	start("captures", d.capture.Run)
 	if d.flows != nil {
-		tasks.start(func() { d.flows.Run(ctx) })
+		start("flows", d.flows.Run)
 	}
 	return nil
 }
@@ -298,16 +301,18 @@ func (d *daemon) underlayOf(index uint16) (netip.Addr, bool) {
 	return a.UnderlayIP, ok
 }
 
-func (d *daemon) handlePunts(ctx context.Context) {
+// handlePunts gives the slow path what the packet graph leaves to it: frames of guests and of the wire, which may be
+// anything. A frame that makes it panic is lost.
+func handlePunts(ctx context.Context, punts <-chan graph.Punt, fence *fence.Fence, handle func(port uint16, frame []byte)) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case p, ok := <-d.graph.Punts():
+		case p, ok := <-punts:
 			if !ok {
 				return
 			}
-			d.slow.Handle(p.Port, p.Frame)
+			_ = fence.Do("slow path frames", func() { handle(p.Port, p.Frame) }) // which has counted and logged it
 		}
 	}
 }
