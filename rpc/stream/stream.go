@@ -313,15 +313,26 @@ func (s *Stream) fail(code api.Code, reason, message string) {
 	s.reply(null, "error", rpcError(code, reason, message))
 }
 
-// send sends parts of the text, without a copy of them.
+// oneWrite is up to how many bytes are sent by one write.
+const oneWrite = 64 << 10
+
+// send sends parts of the text, without a copy of them if they are long.
 func (s *Stream) send(parts ...[]byte) {
-	if s.failed != nil {
-		return
+	size := 0
+	for _, part := range parts {
+		size += len(part)
+	}
+	if size <= oneWrite {
+		parts = [][]byte{bytes.Join(parts, nil)}
 	}
 	s.limitWrite()
-	buffers := net.Buffers(parts)
-	if _, err := buffers.WriteTo(s.conn); err != nil {
-		s.failed = fmt.Errorf("answer: %w", err)
+	for _, part := range parts {
+		if s.failed != nil {
+			return
+		}
+		if _, err := s.conn.Write(part); err != nil {
+			s.failed = fmt.Errorf("answer: %w", err)
+		}
 	}
 }
 
