@@ -2,6 +2,8 @@ module dpservice
 
 go 1.25.0
 
+toolchain go1.26.11
+
 require (
 	charm.land/bubbletea/v2 v2.0.0
 	github.com/charmbracelet/x/term v0.2.2
