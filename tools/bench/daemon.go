@@ -90,8 +90,8 @@ func startWith(ctx context.Context, dir, config string) (*daemon, error) {
 	}
 	d := &daemon{stderr: &bytes.Buffer{}, ended: make(chan error, 1)}
 	d.cmd = exec.Command(filepath.Join(filepath.Dir(self), "dpservice"), "--config", file)
-	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "DPSERVICE_") }) // no settings
-	d.cmd.Env = append(env, "RUNTIME_DIRECTORY="+dir)
+	d.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "DPSERVICE_") }) // no settings
+	d.cmd.Env = append(d.cmd.Env, "RUNTIME_DIRECTORY="+dir)
 	d.cmd.Stderr = d.stderr
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	start := time.Now()
