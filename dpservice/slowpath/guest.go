@@ -62,6 +62,7 @@ func (s *SlowPath) learn(a vnet.Attachment, mac MAC) {
 	s.mu.Lock()
 	last, known := s.moved[a.Port]
 	if a.GuestMAC != (MAC{}) && known && now.Sub(last) < movePeriod {
+		delete(s.asked, a.Port) // if it stays silent now, it is asked with the next round
 		s.mu.Unlock()
 		return
 	}

@@ -300,6 +300,10 @@ func TestAGuestMovesByAnyPacket(t *testing.T) {
 			s.Handle(guestPort, guestDatagram(again, from))
 			assert.Equal(t, again, w.guest.GuestMAC)
 			assert.Empty(t, w.sent, "nobody had to be asked")
+
+			s.Handle(guestPort, guestDatagram(moved, from))
+			s.SolicitGuests()
+			assert.Len(t, w.sent, 2, "asked soon, as it may be silent now")
 		})
 	}
 }
