@@ -16,11 +16,12 @@ import (
 )
 
 const (
-	v4    = layers.EthernetTypeIPv4
-	v6    = layers.EthernetTypeIPv6
-	vUDP  = layers.IPProtocolUDP
-	inIP4 = layers.IPProtocolIPv4
-	inIP6 = layers.IPProtocolIPv6
+	v4     = layers.EthernetTypeIPv4
+	v6     = layers.EthernetTypeIPv6
+	vUDP   = layers.IPProtocolUDP
+	vICMP6 = layers.IPProtocolICMPv6
+	inIP4  = layers.IPProtocolIPv4
+	inIP6  = layers.IPProtocolIPv6
 )
 
 // hello fills the smallest Ethernet frame: below it gopacket pads.
@@ -172,6 +173,8 @@ func TestPunt(t *testing.T) {
 		"ARP": {ports.vf0, frame(t, eth(guest0MAC, broadcast, layers.EthernetTypeARP), payload("the slow path parses this"))},
 		"neighbour solicitation": {ports.vf1, frame(t, eth(guest1MAC, group, v6), ip6("fd00::2", "ff02::1:ff00:1", 255,
 			layers.IPProtocolICMPv6), ns, payload("0000fe80000000000001"))},
+		"is a neighbour still there": {ports.vf1, frame(t, eth(guest1MAC, gatewayMAC, v6), ip6("fd00::2", "fd00::1", 255,
+			layers.IPProtocolICMPv6), ns, target("fd00::1"))},
 		"DHCP":   {ports.vf0, frame(t, eth(guest0MAC, broadcast, v4), ip4("0.0.0.0", "255.255.255.255", 64, vUDP), udp(68, 67))},
 		"DHCPv6": {ports.vf0, frame(t, eth(guest0MAC, group, v6), ip6("fe80::2", "ff02::1:2", 64, vUDP), udp(546, 547))},
 		"ping of the gateway": {ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "169.254.0.1", 64,
@@ -186,6 +189,60 @@ func TestPunt(t *testing.T) {
 			require.Equal(t, Punt{Port: c.in.ID, Frame: c.frame}, <-g.Punts())
 		})
 	}
+}
+
+// TestControlOfAnotherGuestIsForwarded sends one guest what only the gateway would answer: it is not the gateway's.
+func TestControlOfAnotherGuestIsForwarded(t *testing.T) {
+	g := newGraph(t)
+	icmp := func(kind uint8) *layers.ICMPv6 { return &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(kind, 0)} }
+	for name, c := range map[string][]byte{
+		"DHCP":           frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(67, 67), payload(hello)),
+		"DHCPv6":         frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 64, vUDP), udp(547, 547), payload(hello)),
+		"solicitation":   frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 64, vICMP6), icmp(135), target("fd00::2")),
+		"for another":    frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 255, vICMP6), icmp(135), target("fd00::9")),
+		"cut short":      frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 255, vICMP6), icmp(135), payload("00000000")),
+		"router":         frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 255, vICMP6), icmp(133), payload("0000")),
+		"advertisement":  frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 255, vICMP6), icmp(136), target("fd00::1")),
+		"redirect":       frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 255, vICMP6), icmp(137), target("fd00::1")),
+		"router adverts": frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 255, vICMP6), icmp(134), target("fd00::1")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			send(t, ports.vf0, c)
+			got := receive(t, ports.vf1)
+			require.Equal(t, guest1MAC[:], got[:6])
+			require.Equal(t, c[len(c)-8:], got[len(got)-8:])
+		})
+	}
+	settle(t, g)
+	require.Zero(t, counters(g)["punt"])
+}
+
+// target is what follows a neighbour message's checksum: reserved bytes and an address.
+func target(ip string) gopacket.Payload { return append(make([]byte, 4), addr(ip).AsSlice()...) }
+
+// TestAnotherSourceIsShown has a guest whose MAC has changed: its frames are forwarded, and the slow path sees one.
+func TestAnotherSourceIsShown(t *testing.T) {
+	g := newGraph(t)
+	moved := MAC{0x02, 0, 0, 0, 1, 0x99}
+	in := frame(t, eth(moved, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2), payload(hello))
+	const frames = 20
+	for range frames {
+		send(t, ports.vf0, in)
+		receive(t, ports.vf1)
+	}
+	var shown Punt
+	require.Eventually(t, func() bool { // another test may have taken the copy of this second
+		select {
+		case shown = <-g.Punts():
+			return true
+		default:
+			send(t, ports.vf0, in)
+			receive(t, ports.vf1)
+			return false
+		}
+	}, waitLong, tick)
+	require.Equal(t, Punt{Port: ports.vf0.ID, Frame: in}, shown)
+	require.InDelta(t, 1, counters(g)["guest_moved"], 1, "one a second, not one for each frame")
 }
 
 func TestPuntFull(t *testing.T) {

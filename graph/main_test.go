@@ -156,7 +156,7 @@ func settle(t testing.TB, g *Graph) {
 	require.Eventually(t, func() bool {
 		c := counters(g)
 		out := c.sum("tx-") - c["drop_tx"] + c["punt"] - c["drop_punt_full"] - c["drop_punt_rate"]
-		return c.sum("rx-") == sent && (unbalanced || sent+made+c["inject"] == out+c.sum("drop_"))
+		return c.sum("rx-") == sent && (unbalanced || sent+made+c["inject"]+c["guest_moved"] == out+c.sum("drop_"))
 	}, 5*time.Second, time.Millisecond, "packets in are not packets out, dropped and punted: %v", g.Stats())
 }
 

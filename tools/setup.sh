@@ -6,12 +6,13 @@
 # Idempotent: what is there already is left alone, and then the network is not asked.
 #
 #   tools/setup.sh        what building, the demo and the tests need
-#   tools/setup.sh lint   also the linter
+#   tools/setup.sh lint   also the linter and govulncheck
 set -euo pipefail
 
 repo=$(cd "$(dirname "$0")/.." && pwd)
 build=$repo/build
 golangci_version=v2.15.0
+govulncheck_version=v1.9.0
 
 packages=(
   build-essential clang dpkg-dev meson ninja-build pkg-config python3-pyelftools  # building
@@ -97,8 +98,16 @@ install_linter() {
     "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$golangci_version" || fail linter "go install golangci-lint"
 }
 
+install_govulncheck() {
+  local bin=$build/bin/govulncheck
+  [ -x "$bin" ] && go version -m "$bin" 2>/dev/null | grep -q "golang.org/x/vuln.*$govulncheck_version" && return 0
+  echo "setup: building govulncheck $govulncheck_version"
+  GOFLAGS=-buildvcs=false GOBIN=$build/bin go install \
+    "golang.org/x/vuln/cmd/govulncheck@$govulncheck_version" || fail govulncheck "go install govulncheck"
+}
+
 command -v go >/dev/null || fail Go "no go command: install Go (see go.mod for the version) and put it on PATH"
 mkdir -p "$build/bin"
 install_packages
 unpack_dpdk_source
-[ "${1:-}" != lint ] || install_linter
+[ "${1:-}" != lint ] || { install_linter && install_govulncheck; }

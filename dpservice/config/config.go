@@ -10,12 +10,9 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"path"
 	"strings"
 	"time"
-
-	"github.com/goccy/go-yaml"
 )
 
 // DefaultPath is the file read when no other is named; it may be absent.
@@ -32,6 +29,7 @@ type Config struct {
 	Capture  Capture    `yaml:"capture"`
 	Guests   Guests     `yaml:"guests"`
 	SlowPath SlowPath   `yaml:"slow_path"`
+	RPC      RPC        `yaml:"rpc"`
 	Metrics  Listen     `yaml:"metrics"`   // where Prometheus finds them; zero: nowhere
 	Mbufs    int        `yaml:"mbufs"`     // packet buffers, shared by all ports
 	MbufSize int        `yaml:"mbuf_size"` // bytes of a frame that a packet buffer holds at least
@@ -74,8 +72,8 @@ func (m *RouterMAC) UnmarshalText(text []byte) error {
 		return nil
 	}
 	mac, err := net.ParseMAC(string(text))
-	if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
-		return fmt.Errorf("router_mac %q is neither \"auto\" nor a unicast MAC address", text)
+	if err != nil || len(mac) != 6 || mac[0]&1 != 0 || [6]byte(mac) == [6]byte{} {
+		return fmt.Errorf("underlay.router_mac %q is neither \"auto\" nor a unicast MAC address", text)
 	}
 	*m = RouterMAC(mac)
 	return nil
@@ -91,8 +89,8 @@ type Listen struct {
 // for a password.
 func (l *Listen) UnmarshalText(text []byte) error {
 	if path, ok := strings.CutPrefix(string(text), "unix:"); ok {
-		if !strings.HasPrefix(path, "/") {
-			return fmt.Errorf("metrics: %q: the path of a unix socket begins with a slash", text)
+		if err := checkSocket(path); err != nil {
+			return fmt.Errorf("metrics: %q: %w", text, err)
 		}
 		*l = Listen{"unix", path}
 		return nil
@@ -151,6 +149,14 @@ type SlowPath struct {
 	Burst int `yaml:"burst"` // frames at once
 }
 
+// RPC bounds what clients of the socket can hold.
+type RPC struct {
+	MaxClients        int           `yaml:"max_clients"`          // connections at once, without those kept for root and the daemon's user
+	MaxClientsPerUser int           `yaml:"max_clients_per_user"` // of them, of one user; root and the daemon's user may have all
+	IdleTimeout       time.Duration `yaml:"idle_timeout"`         // between an answer, or the connection's begin, and the next request
+	RequestTimeout    time.Duration `yaml:"request_timeout"`      // from a request's first byte to its last
+}
+
 // Capture bounds the captures.
 type Capture struct {
 	MaxInterfaces int `yaml:"max_interfaces"` // captured at once, over all sessions
@@ -172,28 +178,9 @@ func Default() Config {
 		Capture:  Capture{MaxInterfaces: 16, MaxRules: 64},
 		Guests:   Guests{LeaseTime: 24 * time.Hour},
 		SlowPath: SlowPath{Rate: 1000, Burst: 200},
+		RPC:      RPC{MaxClients: 64, MaxClientsPerUser: 16, IdleTimeout: time.Minute, RequestTimeout: 10 * time.Second},
 		Mbufs:    16384,
 	}
-}
-
-// load overlays cfg with the YAML file at name.
-func load(name string, cfg *Config) error {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return fmt.Errorf("read configuration: %w", err)
-	}
-	if err := parse(text, cfg); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
-}
-
-// parse overlays cfg with YAML text. A key that is not known is an error that names it.
-func parse(text []byte, cfg *Config) error {
-	if err := yaml.UnmarshalWithOptions(text, cfg, yaml.Strict()); err != nil {
-		return errors.New(yaml.FormatError(err, false, true))
-	}
-	return nil
 }
 
 // maxTimeout is what fits into the timeout of an rte_flow age action, in seconds.
@@ -207,6 +194,37 @@ const (
 	maxRate  = 1000000
 	maxBurst = 1024
 )
+
+// Bounds of sizes: far beyond what a NIC can use, and within what DPDK counts in 32 bits.
+const (
+	minMbufs      = 1024
+	maxMbufs      = 1 << 24
+	maxMbufMemory = 64 << 30 // bytes, of all packet buffers together
+	maxFlows      = 1 << 24
+	maxClients    = 4096
+	minWait       = time.Second
+	maxWait       = 24 * time.Hour
+)
+
+// leastMbuf is what a packet buffer takes at least, in bytes.
+const leastMbuf = 2048
+
+// maxSocketPath is what fits into struct sockaddr_un with its final zero.
+const maxSocketPath = 107
+
+// checkSocket refuses a path that a unix socket cannot have, or that depends on where the daemon was started.
+func checkSocket(path string) error {
+	switch {
+	case !strings.HasPrefix(path, "/"):
+		return errors.New("the path of a unix socket begins with a slash")
+	case strings.HasSuffix(path, "/"):
+		return errors.New("the path of a unix socket does not end with a slash")
+	case len(path) > maxSocketPath:
+		return fmt.Errorf("the path of a unix socket has at most %d bytes", maxSocketPath)
+	default:
+		return nil
+	}
+}
 
 // maxMbufSize leaves room for a headroom within what DPDK counts in 16 bits.
 const maxMbufSize = 65407
@@ -227,9 +245,11 @@ func (c *Config) validate() error {
 	ip := c.Underlay.IP
 	check(ip.Is6() && !ip.Is4In6() && ip.Zone() == "" && ip.IsGlobalUnicast(),
 		"underlay.ip %q is not a global unicast IPv6 address", ip)
-	check(c.Socket != "", "socket is missing")
-	check(c.Flows.Capacity >= 1 && c.Flows.Capacity <= 1<<24, "flows.capacity %d is not in 1..%d", c.Flows.Capacity, 1<<24)
-	check(c.Flows.MaxOffload >= 0, "flows.max_offload %d is negative", c.Flows.MaxOffload)
+	err := checkSocket(c.Socket)
+	check(err == nil, "socket %q: %v", c.Socket, err)
+	c.RPC.validate(check)
+	check(c.Flows.Capacity >= 1 && c.Flows.Capacity <= maxFlows, "flows.capacity %d is not in 1..%d", c.Flows.Capacity, maxFlows)
+	check(c.Flows.MaxOffload >= 0 && c.Flows.MaxOffload <= maxFlows, "flows.max_offload %d is not in 0..%d", c.Flows.MaxOffload, maxFlows)
 	check(c.Flows.Timeout >= time.Second && c.Flows.Timeout <= maxTimeout && c.Flows.Timeout%time.Second == 0,
 		"flows.timeout %v is not a number of seconds in 1s..%v", c.Flows.Timeout, maxTimeout)
 	c.Guests.validate(check)
@@ -241,8 +261,10 @@ func (c *Config) validate() error {
 	check(c.Capture.MaxInterfaces >= 1 && c.Capture.MaxInterfaces <= 4096,
 		"capture.max_interfaces %d is not in 1..4096", c.Capture.MaxInterfaces)
 	check(c.Capture.MaxRules >= 1 && c.Capture.MaxRules <= 256, "capture.max_rules %d is not in 1..256", c.Capture.MaxRules)
-	check(c.Mbufs >= 1024, "mbufs %d is fewer than 1024", c.Mbufs)
+	check(c.Mbufs >= minMbufs && c.Mbufs <= maxMbufs, "mbufs %d is not in %d..%d", c.Mbufs, minMbufs, maxMbufs)
 	check(c.MbufSize >= 0 && c.MbufSize <= maxMbufSize, "mbuf_size %d is not in 0..%d", c.MbufSize, maxMbufSize)
+	check(c.Mbufs > maxMbufs || c.Mbufs*max(c.MbufSize, leastMbuf) <= maxMbufMemory,
+		"mbufs %d of mbuf_size %d take more than %d GiB", c.Mbufs, max(c.MbufSize, leastMbuf), maxMbufMemory>>30)
 	return errors.Join(errs...)
 }
 
@@ -254,6 +276,15 @@ const (
 	maxLeaseTime = (1<<32 - 2) * time.Second // one more would be for ever
 	maxDNS       = 3                         // name servers of a family: no guest asks more
 )
+
+func (r *RPC) validate(check func(ok bool, format string, args ...any)) {
+	check(r.MaxClients >= 1 && r.MaxClients <= maxClients, "rpc.max_clients %d is not in 1..%d", r.MaxClients, maxClients)
+	check(r.MaxClientsPerUser >= 1 && r.MaxClientsPerUser <= maxClients,
+		"rpc.max_clients_per_user %d is not in 1..%d", r.MaxClientsPerUser, maxClients)
+	check(r.IdleTimeout >= minWait && r.IdleTimeout <= maxWait, "rpc.idle_timeout %v is not in %v..%v", r.IdleTimeout, minWait, maxWait)
+	check(r.RequestTimeout >= minWait && r.RequestTimeout <= maxWait,
+		"rpc.request_timeout %v is not in %v..%v", r.RequestTimeout, minWait, maxWait)
+}
 
 func (g *Guests) validate(check func(ok bool, format string, args ...any)) {
 	families := map[bool]int{}

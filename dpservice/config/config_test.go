@@ -3,10 +3,12 @@
 package config
 
 import (
+	"errors"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,7 +37,11 @@ func run(t *testing.T, text string, args []string, env map[string]string) (Confi
 		args = append([]string{"--config", name}, args...)
 	}
 	require.NoError(t, flags.Parse(args))
-	return Load(flags, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+	environ := []string{"PATH=/bin", "DPLAB_X=1"}
+	for name, value := range env {
+		environ = append(environ, name+"="+value)
+	}
+	return Load(flags, environ)
 }
 
 func TestDemoFile(t *testing.T) {
@@ -76,6 +82,7 @@ func TestWholeFile(t *testing.T) {
 flows: {capacity: 1000, max_offload: 10, timeout: 2s, timeouts: {tcp_new: 3s, tcp_established: 4s, tcp_closing: 5s, udp: 6s, icmp: 7s, other: 8s}}
 guests: {dns: ["10.0.0.53", "fd00::53"], mtu: 1400, lease_time: 1h}
 slow_path: {rate: 50, burst: 5}
+rpc: {max_clients: 5, max_clients_per_user: 2, idle_timeout: 9s, request_timeout: 1500ms}
 mbufs: 4096
 mbuf_size: 9000
 metrics: "[::1]:9464"
@@ -92,10 +99,62 @@ log_level: warn
 	dns := []netip.Addr{netip.MustParseAddr("10.0.0.53"), netip.MustParseAddr("fd00::53")}
 	assert.Equal(t, Guests{DNS: dns, MTU: 1400, LeaseTime: time.Hour}, cfg.Guests)
 	assert.Equal(t, SlowPath{Rate: 50, Burst: 5}, cfg.SlowPath)
+	assert.Equal(t, RPC{MaxClients: 5, MaxClientsPerUser: 2, IdleTimeout: 9 * time.Second, RequestTimeout: 1500 * time.Millisecond}, cfg.RPC)
 	assert.Equal(t, 4096, cfg.Mbufs)
 	assert.Equal(t, 9000, cfg.MbufSize)
 	assert.Equal(t, Listen{"tcp", "[::1]:9464"}, cfg.Metrics)
 	assert.Equal(t, slog.LevelWarn, cfg.LogLevel)
+}
+
+func TestEmptyKeepsTheDefaults(t *testing.T) {
+	for _, text := range []string{"\n", "# nothing\n", "---\n", "{}\n", "flows:\ncapture: {}\nunderlay: # nothing\n", "flows:\n  timeouts:\n"} {
+		cfg := Default()
+		require.NoError(t, parse([]byte(text), &cfg), text)
+		assert.Equal(t, Default(), cfg, text)
+	}
+}
+
+// TestOthersCannotWriteTheFile has a file that somebody else could have written, or put into its place.
+func TestOthersCannotWriteTheFile(t *testing.T) {
+	mode := func(mode os.FileMode) func(string) error {
+		return func(name string) error { return os.Chmod(name, mode) }
+	}
+	folder := func(mode os.FileMode) func(string) error {
+		return func(name string) error { return os.Chmod(filepath.Dir(name), mode) }
+	}
+	for name, tt := range map[string]struct {
+		change func(name string) error
+		want   string // empty: it is read
+	}{
+		"private":             {mode(0o600), ""},
+		"readable":            {mode(0o644), ""},
+		"writable to a group": {mode(0o664), "others can write to"},
+		"writable to all":     {mode(0o602), "others can write to"},
+		"folder of a group":   {folder(0o770), "others can write to"},
+		"sticky folder":       {folder(0o777 | os.ModeSticky), ""},
+		"of somebody else":    {func(name string) error { return os.Chown(name, 4243, 0) }, "belongs to user 4243"},
+		"linked from a folder of all": {func(name string) error {
+			dir := filepath.Join(filepath.Dir(name), "all")
+			link := filepath.Join(dir, "x.yaml")
+			return errors.Join(os.Rename(name, name+".real"), os.Mkdir(dir, 0o700), os.Symlink(name+".real", link),
+				os.Symlink(link, name), os.Chmod(dir, 0o777))
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "dpservice.yaml")
+			require.NoError(t, os.WriteFile(file, []byte(demo), 0o600))
+			require.NoError(t, os.Chmod(filepath.Dir(file), 0o755))
+			require.NoError(t, tt.change(file))
+			cfg := Default()
+			err := load(file, &cfg)
+			if tt.want == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, tt.want)
+			require.ErrorContains(t, err, filepath.Dir(file))
+		})
+	}
 }
 
 func TestMetricsAddress(t *testing.T) {
@@ -148,6 +207,35 @@ func TestErrorsNameTheCulprit(t *testing.T) {
 		"no mbufs":           {text: demo, args: []string{"--mbufs=1"}, want: "mbufs"},
 		"huge mbufs":         {text: demo, args: []string{"--mbuf-size=65408"}, want: "mbuf_size"},
 		"no capacity":        {text: demo, args: []string{"--flow-capacity=0"}, want: "flows.capacity"},
+		"huge capacity":      {text: demo, args: []string{"--flow-capacity=16777217"}, want: "flows.capacity"},
+		"huge offload":       {text: demo, args: []string{"--flow-max-offload=4294967297"}, want: "flows.max_offload"},
+		"too many mbufs":     {text: demo + "mbufs: 4294967296\n", want: "mbufs 4294967296 is not in"},
+		"too large mbufs":    {text: demo + "mbufs: 16777216\nmbuf_size: 65407\n", want: "mbufs 16777216 of mbuf_size 65407"},
+		"beyond int":         {text: demo + "mbufs: 99999999999999999999\n", want: "mbufs"},
+		"fraction":           {text: demo + "mbufs: 4096.5\n", want: "mbufs: 4096.5 is not a whole number"},
+		"nested fraction":    {text: demo + "capture:\n  max_rules: 1.5\n", want: "capture.max_rules: 1.5 is not a whole number"},
+		"aliased fraction":   {text: demo + "mbufs: &x 4096.5\nflows: {capacity: *x}\n", want: "flows.capacity: 4096.5"},
+		"infinite":           {text: demo + "flows: {capacity: .inf}\n", want: "flows.capacity"},
+		"fraction of time":   {text: demo + "rpc: {idle_timeout: 1.5}\n", want: "rpc.idle_timeout: 1.5 is not"},
+		"fraction by flag":   {text: demo, args: []string{"--mbufs=4096.5"}, want: "--mbufs"},
+		"key without value":  {text: demo + "mbufs:\n", want: "mbufs has no value"},
+		"two documents":      {text: demo + "---\nmbufs: 4096\n", want: "more than one document"},
+		"no mapping":         {text: "42\n", want: "dpservice.yaml: "},
+		"no section":         {text: demo + "flows: 1\n", want: "flows"},
+		"zero router":        {text: demo, args: []string{"--router-mac=00:00:00:00:00:00"}, want: "underlay.router_mac"},
+		"zero router, file":  {text: "underlay: {router_mac: \"00:00:00:00:00:00\"}\n", want: "underlay.router_mac"},
+		"long router":        {text: demo, args: []string{"--router-mac=02:00:00:00:00:00:00:01"}, want: "underlay.router_mac"},
+		"relative socket":    {text: demo, args: []string{"--socket=run/x.sock"}, want: `socket "run/x.sock": the path of a unix socket begins with a slash`},
+		"no socket":          {text: demo, args: []string{"--socket="}, want: "socket"},
+		"long socket":        {text: demo, args: []string{"--socket=/" + strings.Repeat("x", 107)}, want: "at most 107 bytes"},
+		"socket of a folder": {text: demo, args: []string{"--socket=/run/"}, want: "socket"},
+		"long metrics":       {text: demo, args: []string{"--metrics=unix:/" + strings.Repeat("x", 107)}, want: "metrics"},
+		"unknown variable":   {text: demo, env: map[string]string{"DPSERVICE_SOKET": "/x"}, want: "DPSERVICE_SOKET"},
+		"variable, no value": {text: demo, env: map[string]string{"DPSERVICE_MBUF": ""}, want: "DPSERVICE_MBUF"},
+		"no clients":         {text: demo, args: []string{"--rpc-max-clients=0"}, want: "rpc.max_clients"},
+		"no clients of one":  {text: demo, args: []string{"--rpc-max-clients-per-user=0"}, want: "rpc.max_clients_per_user"},
+		"idle for no time":   {text: demo, args: []string{"--rpc-idle-timeout=0s"}, want: "rpc.idle_timeout"},
+		"no time to send":    {text: demo, args: []string{"--rpc-request-timeout=25h"}, want: "rpc.request_timeout"},
 		"bad offload":        {text: demo, args: []string{"--offload=maybe"}, want: "--offload"},
 		"metrics for all":    {text: demo + "metrics: 0.0.0.0:9464\n", want: `"0.0.0.0:9464" is not a loopback address`},
 		"metrics for others": {text: demo, args: []string{"--metrics=192.0.2.1:9464"}, want: "is not a loopback address"},

@@ -86,6 +86,22 @@ var settings = []setting{
 		c.SlowPath.Burst, err = strconv.Atoi(v)
 		return err
 	}},
+	{"rpc-max-clients", "largest `number` of the socket's clients, without root and the daemon's user", func(c *Config, v string) (err error) {
+		c.RPC.MaxClients, err = strconv.Atoi(v)
+		return err
+	}},
+	{"rpc-max-clients-per-user", "largest `number` of them of a user", func(c *Config, v string) (err error) {
+		c.RPC.MaxClientsPerUser, err = strconv.Atoi(v)
+		return err
+	}},
+	{"rpc-idle-timeout", "`time` without a request after which a client is disconnected", func(c *Config, v string) (err error) {
+		c.RPC.IdleTimeout, err = time.ParseDuration(v)
+		return err
+	}},
+	{"rpc-request-timeout", "`time` for a client to send a request that it has begun", func(c *Config, v string) (err error) {
+		c.RPC.RequestTimeout, err = time.ParseDuration(v)
+		return err
+	}},
 	{"capture-max-interfaces", "`number` of interfaces that can be captured at once", func(c *Config, v string) (err error) {
 		c.Capture.MaxInterfaces, err = strconv.Atoi(v)
 		return err
@@ -131,8 +147,11 @@ func timeoutSetting(name, what string, field func(*Timeouts) *time.Duration) set
 // variable is the name of the setting in the environment.
 func (s setting) variable() string { return variable(s.flag) }
 
+// prefix begins the names of all settings in the environment.
+const prefix = "DPSERVICE_"
+
 func variable(flag string) string {
-	return "DPSERVICE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+	return prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 // AddFlags adds the configuration's flags to flags.
@@ -145,14 +164,22 @@ func AddFlags(flags *pflag.FlagSet) {
 }
 
 // Load returns the configuration that file, environment and flags give together. The flags are those of
-// AddFlags, parsed; getenv is os.LookupEnv.
-func Load(flags *pflag.FlagSet, getenv func(string) (string, bool)) (Config, error) {
+// AddFlags, parsed; environ is os.Environ().
+func Load(flags *pflag.FlagSet, environ []string) (Config, error) {
+	if err := checkEnvironment(environ); err != nil {
+		return Config{}, err
+	}
+	env := map[string]string{}
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		env[name] = value
+	}
 	cfg := Default()
-	if err := loadFile(flags, getenv, &cfg); err != nil {
+	if err := loadFile(flags, env, &cfg); err != nil {
 		return Config{}, err
 	}
 	for _, s := range settings {
-		value, source, ok := override(flags, getenv, s)
+		value, source, ok := override(flags, env, s)
 		if !ok {
 			continue
 		}
@@ -167,9 +194,9 @@ func Load(flags *pflag.FlagSet, getenv func(string) (string, bool)) (Config, err
 }
 
 // loadFile reads the file that was asked for, or the default one if it is there.
-func loadFile(flags *pflag.FlagSet, getenv func(string) (string, bool), cfg *Config) error {
+func loadFile(flags *pflag.FlagSet, env map[string]string, cfg *Config) error {
 	name, explicit := DefaultPath, false
-	if v, ok := getenv(variable("config")); ok {
+	if v, ok := env[variable("config")]; ok {
 		name, explicit = v, true
 	}
 	if f := flags.Lookup("config"); f.Changed {
@@ -182,10 +209,10 @@ func loadFile(flags *pflag.FlagSet, getenv func(string) (string, bool), cfg *Con
 }
 
 // override returns what the command line, or else the environment, says about a setting, and which of them.
-func override(flags *pflag.FlagSet, getenv func(string) (string, bool), s setting) (value, source string, ok bool) {
+func override(flags *pflag.FlagSet, env map[string]string, s setting) (value, source string, ok bool) {
 	if f := flags.Lookup(s.flag); f.Changed {
 		return f.Value.String(), "--" + s.flag, true
 	}
-	value, ok = getenv(s.variable())
+	value, ok = env[s.variable()]
 	return value, s.variable(), ok
 }

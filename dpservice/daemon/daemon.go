@@ -18,6 +18,7 @@ import (
 	"dpservice/cgo/mempool"
 	"dpservice/dpservice/affinity"
 	"dpservice/dpservice/config"
+	"dpservice/dpservice/fence"
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/nic"
 	"dpservice/dpservice/port"
@@ -52,6 +53,7 @@ type daemon struct {
 	log     *slog.Logger
 	started time.Time
 	ending  unwinder
+	fence   *fence.Fence
 
 	listener *server.Listener
 	ports    *port.Manager
@@ -70,7 +72,7 @@ type daemon struct {
 // Run runs dpservice until ctx is done, and then ends it cleanly. Whatever a Run that fails has started is ended too. EAL
 // starts only once in a process, so Run does.
 func Run(ctx context.Context, cfg config.Config) (err error) {
-	d := &daemon{cfg: cfg, log: slog.Default(), started: time.Now()}
+	d := &daemon{cfg: cfg, log: slog.Default(), started: time.Now(), fence: fence.New(slog.Default())}
 	defer func() { err = errors.Join(err, d.ending.run(d.log)) }()
 	steps := []struct {
 		what string
@@ -96,7 +98,10 @@ func Run(ctx context.Context, cfg config.Config) (err error) {
 		}
 	}
 	d.log.Info("dpservice is up", "socket", cfg.Socket, "node", cfg.Underlay.IP, "offload", cfg.Offload, "ports", len(d.ports.List()))
-	err = server.New(d.services()).Serve(ctx, d.listener)
+	err = server.New(d.services(), server.Config{
+		MaxClients: cfg.RPC.MaxClients, MaxClientsPerUser: cfg.RPC.MaxClientsPerUser,
+		IdleTimeout: cfg.RPC.IdleTimeout, RequestTimeout: cfg.RPC.RequestTimeout, Fence: d.fence,
+	}).Serve(ctx, d.listener)
 	d.log.Info("dpservice ends")
 	return err
 }
@@ -252,13 +257,16 @@ func (d *daemon) startControl() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	var tasks tasks
 	d.ending.add("end the control of flows and neighbours", func() error { cancel(); tasks.wait(); return nil })
-	tasks.start(func() { d.handlePunts(ctx) })
-	tasks.start(func() { d.slow.Run(ctx) })
-	tasks.start(func() { d.uplinks.Run(ctx) })
-	tasks.start(func() { d.newKernelWatcher().Run(ctx) })
-	tasks.start(func() { d.capture.Run(ctx) })
+	start := func(part string, run func(context.Context)) {
+		tasks.start(func() { d.fence.Run(ctx, part, run) })
+	}
+	start("punts", func(ctx context.Context) { handlePunts(ctx, d.graph.Punts(), d.fence, d.slow.Handle) })
+	start("slow path", d.slow.Run)
+	start("uplinks", d.uplinks.Run)
+	start("kernel neighbours", d.newKernelWatcher().Run)
+	start("captures", d.capture.Run)
 	if d.flows != nil {
-		tasks.start(func() { d.flows.Run(ctx) })
+		start("flows", d.flows.Run)
 	}
 	return nil
 }
@@ -292,16 +300,18 @@ func (d *daemon) hasInterface(index uint16) bool {
 	return ok
 }
 
-func (d *daemon) handlePunts(ctx context.Context) {
+// handlePunts gives the slow path what the packet graph leaves to it: frames of guests and of the wire, which may be
+// anything. A frame that makes it panic is lost.
+func handlePunts(ctx context.Context, punts <-chan graph.Punt, fence *fence.Fence, handle func(port uint16, frame []byte)) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case p, ok := <-d.graph.Punts():
+		case p, ok := <-punts:
 			if !ok {
 				return
 			}
-			d.slow.Handle(p.Port, p.Frame)
+			_ = fence.Do("slow path frames", func() { handle(p.Port, p.Frame) }) // which has counted and logged it
 		}
 	}
 }

@@ -32,8 +32,10 @@ func (d *daemon) serveMetrics() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	d.ending.add("end the metrics", func() error { cancel(); return <-ended })
-	collector := metrics.NewCollector(d.metricSources(), d.log)
-	go func() { ended <- metrics.Serve(ctx, l, collector, d.log) }()
+	collector := metrics.NewCollector(d.metricSources(), d.fence, d.log)
+	go func() { // a request that panics is lost, as net/http does it
+		ended <- metrics.Serve(ctx, l, collector, d.log)
+	}()
 	return nil
 }
 

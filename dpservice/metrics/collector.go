@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"dpservice/capture"
+	"dpservice/dpservice/fence"
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/port"
 	"dpservice/dpservice/uplink"
@@ -82,6 +83,7 @@ var (
 	offloadRefused  = counter("offload_refused_total", "Times a flow stayed in software since the NIC refused its rule.")
 	offloadLimited  = counter("offload_limited_total", "Times a flow stayed in software since flows.max_offload was reached.")
 	rules           = gauge("rules", "Rules that stand in the NIC.", "port", "domain", "group")
+	panics          = counter("panics_total", "Panics that a part of dpservice was kept from ending the daemon by.", "part")
 	interfaces      = gauge("interfaces", "The guests' interfaces.")
 	routes          = gauge("routes", "Routes.")
 	captures        = gauge("capture_sessions", "Captures that are on.")
@@ -95,18 +97,28 @@ var (
 // Collector reads the sources at each scrape. It is an unchecked prometheus.Collector.
 type Collector struct {
 	sources Sources
+	fence   *fence.Fence
 	log     *slog.Logger
 }
 
-// NewCollector returns a Collector of the sources.
-func NewCollector(s Sources, log *slog.Logger) *Collector { return &Collector{s, log} }
+// NewCollector returns a Collector of the sources and of the fence's panics. A source that panics ends the scrape.
+func NewCollector(s Sources, f *fence.Fence, log *slog.Logger) *Collector {
+	return &Collector{s, f, log}
+}
 
 // Describe implements prometheus.Collector: it says nothing, as labels come and go with what they name.
 func (*Collector) Describe(chan<- *prometheus.Desc) {}
 
-// Collect implements prometheus.Collector.
+// Collect implements prometheus.Collector. It runs in a goroutine of the registry's.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	out := sink{ch}
+	_ = c.fence.Do("metrics", func() { c.collect(out) }) // which has counted and logged it
+	for part, n := range c.fence.Panics() {
+		out.send(panics, float64(n), part)
+	}
+}
+
+func (c *Collector) collect(out sink) {
 	out.send(info, 1, c.sources.Version, c.sources.DPDKVersion)
 	c.collectPorts(out)
 	for _, u := range c.sources.Uplinks() {

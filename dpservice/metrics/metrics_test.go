@@ -21,6 +21,7 @@ import (
 
 	"dpservice/capture"
 	"dpservice/cgo/ethdev"
+	"dpservice/dpservice/fence"
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/port"
 	"dpservice/dpservice/uplink"
@@ -77,7 +78,7 @@ func start(t *testing.T, network, address string, s Sources) func(path string) p
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error)
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	go func() { served <- Serve(ctx, l, NewCollector(s, log), log) }()
+	go func() { served <- Serve(ctx, l, NewCollector(s, fence.New(log), log), log) }()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, network, l.Addr().String())
@@ -184,6 +185,18 @@ func TestScrapeWithoutPorts(t *testing.T) {
 	f := parse(t, start(t, "tcp", "127.0.0.1:0", s)("/metrics"))
 	assert.NotContains(t, f, "dpservice_port_up")
 	assert.InDelta(t, 19, value(t, f, "dpservice_interfaces"), 0)
+}
+
+// TestASourceThatPanics costs the scrape what comes behind it, and is counted.
+func TestASourceThatPanics(t *testing.T) {
+	s := sources()
+	s.Nodes = func() []graph.NodeStats { panic("no nodes") }
+	get := start(t, "tcp", "127.0.0.1:0", s)
+	assert.NotContains(t, string(get("/metrics").text), "dpservice_graph_node")
+	p := get("/metrics")
+	assert.Equal(t, http.StatusOK, p.code)
+	assert.Contains(t, string(p.text), `dpservice_panics_total{part="metrics"} 2`)
+	assert.Contains(t, string(p.text), "dpservice_port_up")
 }
 
 func TestOtherPages(t *testing.T) {

@@ -30,7 +30,7 @@ func (s *SlowPath) guestDHCP(a vnet.Attachment, p *parser, src MAC) {
 func (s *SlowPath) answerDHCP4(a vnet.Attachment, message []byte) {
 	lease := dhcp4.Lease{
 		Address: a.IPv4, Gateway: gatewayIPv4, DNS: s.cfg.Network.dns(netip.Addr.Is4), MTU: s.cfg.Network.MTU,
-		Time: s.cfg.Network.LeaseTime, Hostname: a.Hostname,
+		Time: s.cfg.Network.LeaseTime, Hostname: a.Hostname, HTTPBoot: a.PXE.IsHTTP(),
 	}
 	lease.BootServer, lease.BootFile = a.PXE.ForIPv4()
 	reply, ok := lease.Answer(message)
@@ -50,7 +50,7 @@ func (s *SlowPath) answerDHCP4(a vnet.Attachment, message []byte) {
 func (s *SlowPath) answerDHCP6(a vnet.Attachment, message []byte, src MAC, from netip.Addr) {
 	lease := dhcp6.Lease{
 		Address: a.IPv6, ServerMAC: a.GatewayMAC, DNS: s.cfg.Network.dns(netip.Addr.Is6), Time: s.cfg.Network.LeaseTime,
-		BootURL: a.PXE.URL(),
+		BootURL: a.PXE.URL(), HTTPBoot: a.PXE.IsHTTP(),
 	}
 	reply, ok := lease.Answer(message)
 	if !ok {

@@ -3,6 +3,7 @@
 package slowpath
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/google/gopacket/layers"
@@ -20,10 +21,14 @@ func (s *SlowPath) fromGuest(a vnet.Attachment, frame []byte) {
 	if !ok || src == a.GatewayMAC {
 		return
 	}
-	if a.GuestMAC == (MAC{}) {
+	switch {
+	case a.GuestMAC == MAC{}:
 		s.learn(a, src)
 		a.GuestMAC = src
-	} else if a.GuestMAC != src && s.mayAsk(a.Port, solicitPeriod) {
+	case a.GuestMAC == src:
+	case p.isFrom(a):
+		s.learn(a, src)
+	case s.mayAsk(a.Port, solicitPeriod):
 		s.solicit(a) // has it moved? Only its answer tells
 	}
 	switch kind {
@@ -57,6 +62,7 @@ func (s *SlowPath) learn(a vnet.Attachment, mac MAC) {
 	s.mu.Lock()
 	last, known := s.moved[a.Port]
 	if a.GuestMAC != (MAC{}) && known && now.Sub(last) < movePeriod {
+		delete(s.asked, a.Port) // if it stays silent now, it is asked with the next round
 		s.mu.Unlock()
 		return
 	}
@@ -68,7 +74,8 @@ func (s *SlowPath) learn(a vnet.Attachment, mac MAC) {
 	}
 }
 
-// guestARP answers requests for the gateway and, as a proxy, for every address but the guest's own.
+// guestARP answers requests for the gateway and, as a proxy, for every other address that is routed but the guest's own.
+// A guest that looks whether an address is free, before it takes it, finds only the gateway's taken.
 func (s *SlowPath) guestARP(a vnet.Attachment, p *parser) {
 	arp := &p.arp
 	if arp.AddrType != layers.LinkTypeEthernet || arp.Protocol != layers.EthernetTypeIPv4 ||
@@ -83,9 +90,15 @@ func (s *SlowPath) guestARP(a vnet.Attachment, p *parser) {
 	if from == a.IPv4 {
 		s.learn(a, sender)
 	}
-	if arp.Operation == layers.ARPRequest && target != a.IPv4 && target != from {
+	if arp.Operation == layers.ARPRequest && answersFor(target, from) && target != a.IPv4 && target != from {
 		s.send(a.Port, arpReply(a.GatewayMAC, target, sender, from))
 	}
+}
+
+// answersFor reports whether the gateway answers an ARP request for target. A sender without an address (RFC 5227's probe)
+// looks whether target is free.
+func answersFor(target, sender netip.Addr) bool {
+	return target == gatewayIPv4 || target.IsGlobalUnicast() && !sender.IsUnspecified()
 }
 
 // guestSolicits answers solicitations for the gateway and, as a proxy, for every other global address but the guest's

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+
+	"dpservice/dpservice/vnet"
 )
 
 var (
@@ -76,6 +78,12 @@ func (p *parser) has(t gopacket.LayerType) bool {
 
 // source is the frame's source, and whether a station can have it.
 func (p *parser) source() (MAC, bool) { return unicast(p.eth.SrcMAC) }
+
+// isFrom reports whether the frame is a packet from the interface's own address.
+func (p *parser) isFrom(a vnet.Attachment) bool {
+	return p.has(layers.LayerTypeIPv4) && addr(p.ip4.SrcIP) == a.IPv4 ||
+		p.has(layers.LayerTypeIPv6) && addr(p.ip6.SrcIP) == a.IPv6
+}
 
 func unicast(b []byte) (MAC, bool) {
 	if len(b) != 6 || b[0]&1 != 0 {

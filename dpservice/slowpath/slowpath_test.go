@@ -114,7 +114,13 @@ func TestARP(t *testing.T) {
 		"neighbour by proxy": {guestIPv4, peerIPv4, true},
 		"own address":        {guestIPv4, guestIPv4, false},
 		"probe of own":       {none, guestIPv4, false},
-		"probe of another's": {none, peerIPv4, true},
+		"probe of another's": {none, peerIPv4, false},
+		"probe of gateway's": {none, gatewayIPv4, true},
+		"probe, link-local":  {none, netip.MustParseAddr("169.254.77.5"), false},
+		"link-local":         {guestIPv4, netip.MustParseAddr("169.254.77.5"), false},
+		"loopback":           {guestIPv4, netip.MustParseAddr("127.0.0.1"), false},
+		"broadcast":          {guestIPv4, netip.MustParseAddr("255.255.255.255"), false},
+		"unspecified":        {guestIPv4, none, false},
 		"announcement":       {peerIPv4, peerIPv4, false},
 	}
 	for name, tt := range tests {
@@ -273,6 +279,43 @@ func TestAGuestWithAnotherMACIsAsked(t *testing.T) {
 	assert.Equal(t, guestMAC, w.guest.GuestMAC)
 	s.Handle(guestPort, arpReply(moved, guestIPv4, gatewayMAC, gatewayIPv4))
 	assert.Equal(t, moved, w.guest.GuestMAC)
+}
+
+// A guest whose MAC has changed in place is believed by any packet of its own.
+func TestAGuestMovesByAnyPacket(t *testing.T) {
+	for name, from := range map[string]netip.Addr{"IPv4": guestIPv4, "IPv6": guestIPv6, "not its own": peerIPv6} {
+		t.Run(name, func(t *testing.T) {
+			s, w := newWorld()
+			w.guest.GuestMAC = guestMAC
+			moved, again := MAC{2, 0, 0, 0, 0, 0xa2}, MAC{2, 0, 0, 0, 0, 0xa3}
+			s.Handle(guestPort, guestDatagram(moved, from))
+			if from == peerIPv6 {
+				assert.Equal(t, guestMAC, w.guest.GuestMAC)
+				return
+			}
+			assert.Equal(t, moved, w.guest.GuestMAC)
+			s.Handle(guestPort, guestDatagram(again, from))
+			assert.Equal(t, moved, w.guest.GuestMAC, "not twice within a second")
+			w.now = w.now.Add(movePeriod)
+			s.Handle(guestPort, guestDatagram(again, from))
+			assert.Equal(t, again, w.guest.GuestMAC)
+			assert.Empty(t, w.sent, "nobody had to be asked")
+
+			s.Handle(guestPort, guestDatagram(moved, from))
+			s.SolicitGuests()
+			assert.Len(t, w.sent, 2, "asked soon, as it may be silent now")
+		})
+	}
+}
+
+// guestDatagram is one to another guest.
+func guestDatagram(mac MAC, from netip.Addr) []byte {
+	if from.Is4() {
+		ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: from.AsSlice(), DstIP: peerIPv4.AsSlice()}
+		return datagram(mac, gatewayMAC, ip, 1, 2, nil)
+	}
+	ip := &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolUDP, SrcIP: from.AsSlice(), DstIP: peerIPv6.AsSlice()}
+	return datagram(mac, gatewayMAC, ip, 1, 2, nil)
 }
 
 func TestUplinkAnswersForItsAddresses(t *testing.T) {

@@ -105,21 +105,24 @@ func (s *SlowPath) askForRouter(u *uplink) {
 	if !s.cfg.FindsRouter(u.Port) {
 		return
 	}
+	round := s.nextRound(u)
+	s.send(u.Port, icmp6(u.MAC, multicastMAC(allRouters), u.linkLocal, allRouters, layers.ICMPv6TypeEchoRequest,
+		&layers.ICMPv6Echo{SeqNumber: round}, gopacket.Payload(s.nonce[:])))
+	if round%2 == 1 { // for routers that do not answer pings
+		s.send(u.Port, routerSolicitation(u.MAC, u.linkLocal))
+	}
+}
+
+func (s *SlowPath) nextRound(u *uplink) uint16 {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	r := &u.router
 	if !r.heard && r.otherAddr.IsValid() {
 		s.setRouter(u, r.otherAddr, r.otherMAC)
 	}
 	r.heard, r.otherAddr = false, netip.Addr{}
 	r.rounds++
-	round := r.rounds
-	s.mu.Unlock()
-
-	s.send(u.Port, icmp6(u.MAC, multicastMAC(allRouters), u.linkLocal, allRouters, layers.ICMPv6TypeEchoRequest,
-		&layers.ICMPv6Echo{SeqNumber: round}, gopacket.Payload(s.nonce[:])))
-	if round%2 == 1 { // for routers that do not answer pings
-		s.send(u.Port, routerSolicitation(u.MAC, u.linkLocal))
-	}
+	return r.rounds
 }
 
 // heardRouter takes a router's sign of life. The router in use is followed at once; another one replaces it when it

@@ -43,6 +43,11 @@ func (p PXE) ForIPv4() (server, filename string) {
 	return p.Server, p.Filename
 }
 
+// IsHTTP reports whether a guest boots from an HTTP URL.
+func (p PXE) IsHTTP() bool {
+	return strings.HasPrefix(p.Filename, "http://") || strings.HasPrefix(p.Filename, "https://")
+}
+
 // URL is what a guest boots from over IPv6; empty if the server has another kind of address.
 func (p PXE) URL() string {
 	ip, err := netip.ParseAddr(p.Server)

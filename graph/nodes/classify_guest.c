@@ -1,34 +1,62 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* classify_guest: what a guest sent is forwarded, left to the slow path (ARP, neighbour discovery, DHCP, pings of its
- * gateway), or dropped. */
+ * gateway), or dropped. What is addressed to another guest is forwarded, whatever its protocol. */
 #include <netinet/in.h>
 #include <string.h>
 
+#include <rte_cycles.h>
 #include <rte_icmp.h>
 #include <rte_ip.h>
+#include <rte_per_lcore.h>
 #include <rte_udp.h>
 
+#include "bucket.h"
 #include "gateway.h"
 #include "node.h"
 
-enum { NEXT_LOOKUP, NEXT_PUNT, NEXT_MALFORMED, NEXT_NO_INTERFACE, NEXT_NOT_FOR_US, NEXT_MULTICAST };
+enum { NEXT_LOOKUP, NEXT_PUNT, NEXT_MALFORMED, NEXT_NO_INTERFACE, NEXT_NOT_FOR_US, NEXT_MULTICAST, NEXT_MOVED };
 
 #define ND_FIRST 133 /* router solicitation */
 #define ND_LAST 137  /* redirect */
+#define NEIGHBOUR_SOLICITATION 135
+#define ND_HOP_LIMIT 255
 #define DHCP_SERVER 67
 #define DHCPV6_SERVER 547
+
+/* The groups that the gateway is in. It answers for all addresses, so it is in every solicited-node group. */
+static const uint8_t all_nodes[16] = {0xff, 0x02, [15] = 1};
+static const uint8_t all_routers[16] = {0xff, 0x02, [15] = 2};
+static const uint8_t dhcpv6_servers[16] = {0xff, 0x02, [13] = 1, [15] = 2};
+static const uint8_t solicited_node[13] = {0xff, 0x02, [11] = 1, [12] = 0xff};
+
+/* Each guest port's bucket for copies to the slow path, and the copy that the lcore has made: see note_source. */
+static uint64_t copies_full[RTE_MAX_ETHPORTS];
+static RTE_DEFINE_PER_LCORE(struct rte_mbuf *, copy);
 
 static inline bool
 is_ipv4_control(const struct rte_ipv4_hdr *ip, uint32_t len)
 {
+	bool to_gateway = ip->dst_addr == rte_cpu_to_be_32(GATEWAY_IPV4);
 	uint32_t ihl = rte_ipv4_hdr_len(ip);
 	const struct rte_udp_hdr *udp = RTE_PTR_ADD(ip, ihl);
 
 	if (ip->next_proto_id == IPPROTO_ICMP)
-		return ip->dst_addr == rte_cpu_to_be_32(GATEWAY_IPV4);
-	return ip->next_proto_id == IPPROTO_UDP && len >= ihl + sizeof(*udp) &&
-	       (ip->fragment_offset & rte_cpu_to_be_16(RTE_IPV4_HDR_OFFSET_MASK)) == 0 &&
+		return to_gateway;
+	return ip->next_proto_id == IPPROTO_UDP && (to_gateway || ip->dst_addr == UINT32_MAX) &&
+	       len >= ihl + sizeof(*udp) && (ip->fragment_offset & rte_cpu_to_be_16(RTE_IPV4_HDR_OFFSET_MASK)) == 0 &&
 	       udp->dst_port == rte_cpu_to_be_16(DHCP_SERVER);
+}
+
+/* A guest asks another whether it is still there by unicast. The gateway has answered for that one, so it is asked. */
+static inline bool
+is_reachability_probe(const struct rte_ipv6_hdr *ip, uint32_t len)
+{
+	const struct rte_icmp_hdr *icmp = (const struct rte_icmp_hdr *)(ip + 1);
+	const uint8_t *target = (const uint8_t *)(icmp + 1);
+
+	return icmp->icmp_type == NEIGHBOUR_SOLICITATION && ip->hop_limits == ND_HOP_LIMIT &&
+	       len >= sizeof(*ip) + sizeof(*icmp) + sizeof(ip->dst_addr) &&
+	       memcmp(target, ip->dst_addr, sizeof(ip->dst_addr)) == 0;
 }
 
 static inline bool
@@ -36,13 +64,33 @@ is_ipv6_control(const struct rte_ipv6_hdr *ip, uint32_t len)
 {
 	const struct rte_udp_hdr *udp = (const struct rte_udp_hdr *)(ip + 1);
 	const struct rte_icmp_hdr *icmp = (const struct rte_icmp_hdr *)(ip + 1);
+	bool to_gateway = memcmp(ip->dst_addr, gateway_ipv6, sizeof(gateway_ipv6)) == 0;
 
 	if (len < sizeof(*ip) + sizeof(*udp))
 		return false;
-	if (ip->proto == IPPROTO_ICMPV6)
-		return (icmp->icmp_type >= ND_FIRST && icmp->icmp_type <= ND_LAST) ||
-		       memcmp(ip->dst_addr, gateway_ipv6, sizeof(gateway_ipv6)) == 0;
-	return ip->proto == IPPROTO_UDP && udp->dst_port == rte_cpu_to_be_16(DHCPV6_SERVER);
+	if (ip->proto == IPPROTO_UDP)
+		return udp->dst_port == rte_cpu_to_be_16(DHCPV6_SERVER) &&
+		       (to_gateway || memcmp(ip->dst_addr, dhcpv6_servers, sizeof(dhcpv6_servers)) == 0);
+	if (ip->proto != IPPROTO_ICMPV6)
+		return false;
+	if (to_gateway)
+		return true;
+	if (icmp->icmp_type < ND_FIRST || icmp->icmp_type > ND_LAST)
+		return false;
+	return memcmp(ip->dst_addr, solicited_node, sizeof(solicited_node)) == 0 ||
+	       memcmp(ip->dst_addr, all_routers, sizeof(all_routers)) == 0 ||
+	       memcmp(ip->dst_addr, all_nodes, sizeof(all_nodes)) == 0 || is_reachability_probe(ip, len);
+}
+
+/* A guest whose MAC changes in place may not say so. The slow path gets a copy of a frame from another MAC than the known
+ * one, at most one a second of each port. */
+static __rte_always_inline void
+note_source(const struct worker *w, const struct rte_ether_addr *source, struct rte_mbuf *m)
+{
+	if (likely(rte_is_same_ether_addr(source, &w->ifaces[w->ports[m->port].iface].guest_mac)))
+		return;
+	if (RTE_PER_LCORE(copy) == NULL && bucket_take(&copies_full[m->port], w->now, rte_get_tsc_hz(), 1))
+		RTE_PER_LCORE(copy) = rte_pktmbuf_copy(m, m->pool, 0, UINT32_MAX); /* without a buffer: the next one */
 }
 
 static __rte_always_inline rte_edge_t
@@ -75,19 +123,28 @@ classify(const struct worker *w, struct rte_mbuf *m)
 	}
 	if (unlikely(control))
 		return NEXT_PUNT;
-	return likely(!group) ? NEXT_LOOKUP : NEXT_MULTICAST;
+	if (unlikely(group))
+		return NEXT_MULTICAST;
+	note_source(w, &eth->src_addr, m);
+	return NEXT_LOOKUP;
 }
 
 static uint16_t
 classify_guest_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs)
 {
-	return node_for_each(graph, node, objs, nb_objs, classify);
+	uint16_t done = node_for_each(graph, node, objs, nb_objs, classify);
+
+	if (unlikely(RTE_PER_LCORE(copy) != NULL)) {
+		rte_node_enqueue_x1(graph, node, NEXT_MOVED, RTE_PER_LCORE(copy));
+		RTE_PER_LCORE(copy) = NULL;
+	}
+	return done;
 }
 
 static struct rte_node_register classify_guest_node = {
 	.name = "classify_guest",
 	.process = classify_guest_process,
-	.nb_edges = 6,
+	.nb_edges = 7,
 	.next_nodes = {
 		[NEXT_LOOKUP] = "flow_lookup",
 		[NEXT_PUNT] = "punt",
@@ -95,6 +152,7 @@ static struct rte_node_register classify_guest_node = {
 		[NEXT_NO_INTERFACE] = "drop_no_interface",
 		[NEXT_NOT_FOR_US] = "drop_not_for_us",
 		[NEXT_MULTICAST] = "drop_multicast",
+		[NEXT_MOVED] = "guest_moved",
 	},
 };
 RTE_NODE_REGISTER(classify_guest_node);

@@ -25,6 +25,7 @@ const (
 	CodeRollbackFailed   Code = -32007
 	CodePermissionDenied Code = -32008
 	CodeAlreadyExists    Code = -32009
+	CodeTimedOut         Code = -32010 // of the connection, which is closed: it answers no request
 )
 
 // The reasons of errors that the protocol's own codes stand for. A domain error's reason is the name of its
@@ -35,6 +36,12 @@ const (
 	ReasonMethodNotFound = "METHOD_NOT_FOUND"
 	ReasonInvalidParams  = "INVALID_PARAMS"
 	ReasonInternalError  = "INTERNAL_ERROR"
+)
+
+// The reasons with which a connection is refused or closed.
+const (
+	ReasonLimitReached = "LIMIT_REACHED"
+	ReasonTimedOut     = "TIMED_OUT"
 )
 
 // ErrorData is the data of every error: what a program needs to decide what to do.

@@ -12,7 +12,9 @@ import (
 	"io/fs"
 	"log"
 	"net"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/sourcegraph/jsonrpc2"
 
@@ -34,7 +36,11 @@ func (e *Error) Error() string { return e.Message }
 // Client is a connection to a daemon. It is safe for concurrent use.
 type Client struct {
 	conn *jsonrpc2.Conn
+	in   *refusals
 }
+
+// endWait is how long a connection that can no longer be written to may take to tell why.
+const endWait = time.Second
 
 // Dial connects to the daemon at a unix socket. It is ErrNoDaemon if there is none.
 func Dial(ctx context.Context, socket string) (*Client, error) {
@@ -47,7 +53,8 @@ func Dial(ctx context.Context, socket string) (*Client, error) {
 		return nil, fmt.Errorf("socket %s: %w", socket, err)
 	}
 	quiet := jsonrpc2.SetLogger(log.New(io.Discard, "", 0)) // what matters comes back from Call
-	return &Client{jsonrpc2.NewConn(context.Background(), jsonrpc2.NewPlainObjectStream(conn), noRequests{}, quiet)}, nil
+	in := &refusals{ObjectStream: jsonrpc2.NewPlainObjectStream(conn)}
+	return &Client{jsonrpc2.NewConn(context.Background(), in, noRequests{}, quiet), in}, nil
 }
 
 // Close ends the connection.
@@ -59,21 +66,68 @@ func (c *Client) Call(ctx context.Context, method string, params, result any) er
 	err := c.conn.Call(ctx, method, params, result)
 	var refused *jsonrpc2.Error
 	switch {
+	case err == nil:
+		return nil
 	case errors.As(err, &refused):
-		e := &Error{Code: api.Code(refused.Code), Message: refused.Message}
-		if refused.Data != nil {
-			// Data of another shape is another server's: code and message say enough.
-			_ = json.Unmarshal(*refused.Data, &e.Data)
-		}
-		return e
-	case errors.Is(err, jsonrpc2.ErrClosed):
-		return fmt.Errorf("%s: the daemon closed the connection without an answer", method)
+		return toError(refused)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: the daemon did not answer in time", method)
-	case err != nil:
+	case ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", method, err)
 	}
+	if refused := c.refusal(ctx); refused != nil {
+		return refused
+	}
+	if errors.Is(err, jsonrpc2.ErrClosed) {
+		return fmt.Errorf("%s: the daemon closed the connection without an answer", method)
+	}
+	return fmt.Errorf("%s: %w", method, err)
+}
+
+// refusal returns why the daemon has closed the connection; nil if it did not say.
+func (c *Client) refusal(ctx context.Context) error {
+	select {
+	case <-c.conn.DisconnectNotify():
+	case <-ctx.Done():
+	case <-time.After(endWait):
+	}
+	if refused := c.in.refused.Load(); refused != nil {
+		return toError(refused)
+	}
 	return nil
+}
+
+func toError(refused *jsonrpc2.Error) *Error {
+	e := &Error{Code: api.Code(refused.Code), Message: refused.Message}
+	if refused.Data != nil {
+		// Data of another shape is another server's: code and message say enough.
+		_ = json.Unmarshal(*refused.Data, &e.Data)
+	}
+	return e
+}
+
+// refusals is a stream that keeps an error that answers no request: with it the daemon refuses or ends the connection.
+// jsonrpc2 would take it for the answer to its first request, or lose it.
+type refusals struct {
+	jsonrpc2.ObjectStream
+	refused atomic.Pointer[jsonrpc2.Error]
+}
+
+// ReadObject implements jsonrpc2.ObjectStream.
+func (r *refusals) ReadObject(v any) error {
+	var raw json.RawMessage
+	if err := r.ObjectStream.ReadObject(&raw); err != nil {
+		return err
+	}
+	var message struct {
+		ID    json.RawMessage `json:"id"`
+		Error *jsonrpc2.Error `json:"error"`
+	}
+	if err := json.Unmarshal(raw, &message); err == nil && message.Error != nil && string(message.ID) == "null" {
+		r.refused.Store(message.Error)
+		return io.EOF
+	}
+	return json.Unmarshal(raw, v)
 }
 
 // Call calls a method over a connection of its own and returns the result.

@@ -4,6 +4,7 @@ package client_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -83,4 +84,39 @@ func TestDaemonThatHangsUp(t *testing.T) {
 	})
 	_, err := client.Call[api.Done](t.Context(), socket, "x", nil)
 	assert.EqualError(t, err, "x: the daemon closed the connection without an answer")
+}
+
+// TestRefusals has daemons that refuse or end the connection at different times: the caller gets to know why.
+func TestRefusals(t *testing.T) {
+	const refusal = `{"jsonrpc":"2.0","id":null,"error":{"code":-32004,"message":"too many","data":{"reason":"LIMIT_REACHED"}}}`
+	want := &client.Error{Code: api.CodeLimitReached, Message: "too many", Data: api.ErrorData{Reason: "LIMIT_REACHED"}}
+	refuse := func(conn net.Conn) {
+		_, _ = io.WriteString(conn, refusal)
+		_ = conn.Close()
+	}
+	for name, serve := range map[string]func(net.Conn){
+		"at once": refuse,
+		"later":   func(conn net.Conn) { time.Sleep(50 * time.Millisecond); refuse(conn) },
+		"after the request": func(conn net.Conn) {
+			_, _ = conn.Read(make([]byte, 1000))
+			refuse(conn)
+		},
+		"in place of the second answer": func(conn net.Conn) {
+			_, _ = conn.Read(make([]byte, 1000))
+			_, _ = io.WriteString(conn, `{"jsonrpc":"2.0","id":0,"result":{}}`)
+			refuse(conn)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := client.Dial(t.Context(), listen(t, serve))
+			require.NoError(t, err)
+			defer c.Close()
+			if name == "in place of the second answer" {
+				require.NoError(t, c.Call(t.Context(), api.MethodSystemInfo, nil, nil))
+			}
+			time.Sleep(10 * time.Millisecond) // the first one is closed by now
+			assert.Equal(t, want, c.Call(t.Context(), api.MethodSystemInfo, nil, nil))
+			assert.Equal(t, want, c.Call(t.Context(), api.MethodSystemInfo, nil, nil), "however often one asks")
+		})
+	}
 }

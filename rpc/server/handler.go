@@ -8,64 +8,91 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 
 	"github.com/sourcegraph/jsonrpc2"
 
 	"dpservice/dpservice/fault"
+	"dpservice/dpservice/fence"
 	"dpservice/rpc/api"
 )
 
 // handler carries out the requests of one client, one at a time.
 type handler struct {
+	ctx       context.Context // done when the client hangs up
+	client    *client
 	methods   map[string]method
+	room      *room
+	fence     *fence.Fence
 	log       *slog.Logger
 	mayChange bool // the client may call methods that change something
 }
 
 // Handle implements jsonrpc2.Handler.
-func (h *handler) Handle(ctx context.Context, conn *jsonrpc2.Conn, req *jsonrpc2.Request) {
-	result, err := h.call(ctx, req)
-	if req.Notif {
-		if err != nil {
-			h.log.Debug("notification failed", "method", req.Method, "error", err)
-		}
-		return
-	}
-	resp := &jsonrpc2.Response{ID: req.ID}
-	if err == nil {
-		err = resp.SetResult(result)
+func (h *handler) Handle(_ context.Context, _ *jsonrpc2.Conn, req *jsonrpc2.Request) {
+	held := &share{room: h.room}
+	defer held.release()
+	answer, err := h.answer(req, held)
+	switch {
+	case req.Notif && err != nil:
+		h.log.Debug("notification failed", "method", req.Method, "error", err)
+	case req.Notif:
+	case err != nil:
+		err = h.client.Fail(encode(toRPC(err)))
+	default:
+		err = h.client.Answer(answer)
 	}
 	if err != nil {
-		resp.Error = toRPC(err)
-	}
-	if err := conn.SendResponse(ctx, resp); err != nil {
 		h.log.Debug("answer not sent", "method", req.Method, "error", err)
 	}
 }
 
-// call calls the method. A panic of the method costs the caller its answer, not the daemon its life.
-func (h *handler) call(ctx context.Context, req *jsonrpc2.Request) (result any, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			h.log.Error("method panicked", "method", req.Method, "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("%s panicked: %v", req.Method, p)
+// answer calls the method, and returns its result as JSON, for which held is large enough. A panic costs the caller its
+// answer, not the daemon its life.
+func (h *handler) answer(req *jsonrpc2.Request, held *share) (answer json.RawMessage, err error) {
+	panicked := h.fence.Do(req.Method, func() {
+		var m method
+		if m, err = h.method(req.Method); err != nil {
+			return
 		}
-	}()
-	m, ok := h.methods[req.Method]
+		if err = held.resize(h.ctx, m.size); err != nil {
+			return
+		}
+		var params json.RawMessage
+		if req.Params != nil {
+			params = *req.Params
+		}
+		var result any
+		if result, err = m.call(h.ctx, params); err != nil {
+			return
+		}
+		if answer, err = json.Marshal(result); err == nil {
+			err = held.resize(h.ctx, len(answer))
+		}
+	})
+	return answer, errors.Join(panicked, err)
+}
+
+// method returns a method that the client may call.
+func (h *handler) method(name string) (method, error) {
+	m, ok := h.methods[name]
 	if !ok {
-		return nil, newError(api.CodeMethodNotFound, api.ErrorData{Reason: api.ReasonMethodNotFound},
-			fmt.Sprintf("no method %q", req.Method))
+		return m, newError(api.CodeMethodNotFound, api.ErrorData{Reason: api.ReasonMethodNotFound},
+			fmt.Sprintf("no method %q", name))
 	}
 	if m.changes && !h.mayChange {
-		return nil, fault.New(fault.PermissionDenied, "",
-			"%s is for root, the daemon's user and the members of the socket's group", req.Method)
+		return m, fault.New(fault.PermissionDenied, "",
+			"%s is for root, the daemon's user and the members of the socket's group", name)
 	}
-	var params json.RawMessage
-	if req.Params != nil {
-		params = *req.Params
+	return m, nil
+}
+
+// encode returns an error as JSON.
+func encode(e *jsonrpc2.Error) json.RawMessage {
+	data, err := json.Marshal(e)
+	if err != nil {
+		panic(err) // strings and numbers only
 	}
-	return m.call(ctx, params)
+	return data
 }
 
 // codes are the JSON-RPC codes of the reasons.

@@ -20,6 +20,7 @@ import (
 // method is a method of the API.
 type method struct {
 	changes bool // it changes something, so not every client may call it
+	size    int  // bytes that its answer usually takes at most, if these are many
 	call    func(ctx context.Context, params json.RawMessage) (result any, err error)
 }
 
@@ -41,6 +42,12 @@ func changes[P, R any](f func(context.Context, P) (R, error)) method {
 	return m
 }
 
+// long returns a method whose answer may take so many bytes, and memory of that order to put together.
+func long(size int, m method) method {
+	m.size = size
+	return m
+}
+
 // none are the parameters of a method that takes none.
 type none struct{}
 
@@ -53,16 +60,16 @@ func methods(services Services) map[string]method {
 	return map[string]method{
 		api.MethodSystemInfo:          reads(c.systemInfo),
 		api.MethodPortList:            reads(c.portList),
-		api.MethodPortStats:           reads(c.portStats),
+		api.MethodPortStats:           long(4<<20, reads(c.portStats)),
 		api.MethodInterfaceCreate:     changes(c.interfaceCreate),
 		api.MethodInterfaceGet:        reads(c.interfaceGet),
-		api.MethodInterfaceList:       reads(c.interfaceList),
+		api.MethodInterfaceList:       long(4<<20, reads(c.interfaceList)),
 		api.MethodInterfaceDelete:     changes(c.interfaceDelete),
 		api.MethodRouteAdd:            changes(c.routeAdd),
-		api.MethodRouteList:           reads(c.routeList),
+		api.MethodRouteList:           long(4<<20, reads(c.routeList)),
 		api.MethodRouteDelete:         changes(c.routeDelete),
-		api.MethodFlowList:            reads(c.flowList),
-		api.MethodRuleList:            reads(c.ruleList),
+		api.MethodFlowList:            long(1<<20, reads(c.flowList)),
+		api.MethodRuleList:            long(maxAnswer, reads(c.ruleList)),
 		api.MethodGraphStats:          reads(c.graphStats),
 		api.MethodGraphDOT:            reads(c.graphDOT),
 		api.MethodCaptureStart:        changes(c.captureStart),

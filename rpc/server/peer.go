@@ -19,18 +19,17 @@ type peer struct {
 	groups []uint32
 }
 
-// mayChange reports whether the client may call methods that change something: root, the daemon's own user and
+// privileged reports whether the peer is root or the daemon's own user.
+func (p peer) privileged() bool { return p.uid == 0 || p.uid == uint32(os.Geteuid()) }
+
+// mayChange reports whether the peer may call methods that change something: root, the daemon's own user and
 // members of the socket's group may. Others can connect only if somebody has opened the socket's mode further, so
 // that they can look.
-func mayChange(conn *net.UnixConn) bool {
-	p, err := peerOf(conn)
-	if err != nil {
-		return false
-	}
-	if p.uid == 0 || p.uid == uint32(os.Geteuid()) {
+func (p peer) mayChange(socket string) bool {
+	if p.privileged() {
 		return true
 	}
-	gid, err := groupOf(conn.LocalAddr().String())
+	gid, err := groupOf(socket)
 	return err == nil && slices.Contains(p.groups, gid)
 }
 

@@ -16,47 +16,77 @@ import (
 
 	"github.com/sourcegraph/jsonrpc2"
 
+	"dpservice/dpservice/fence"
 	"dpservice/rpc/api"
 	"dpservice/rpc/stream"
 )
 
-// maxClients bounds the connections, and with them the requests in flight: one of each.
-const maxClients = 64
+// kept are the places for root and the daemon's user beyond those for all.
+const kept = 8
+
+// leastIdle is how long a connection must have been idle to give way to another: one that has just come will have a request.
+const leastIdle = time.Second
 
 // grace is how long a request may take to end when the server stops.
 const grace = 5 * time.Second
 
+// Config bounds what clients can hold, and says what a panic does.
+type Config struct {
+	MaxClients        int           // connections at once, without those kept for root and the daemon's user
+	MaxClientsPerUser int           // of them, of one user; root and the daemon's user may have all
+	IdleTimeout       time.Duration // for a client to begin a request
+	RequestTimeout    time.Duration // for a client to send the rest of a request
+	Fence             *fence.Fence
+}
+
 // Server is a JSON-RPC server.
 type Server struct {
-	methods    map[string]method
-	limits     stream.Limits
-	maxClients int
-	log        *slog.Logger
+	cfg     Config
+	methods map[string]method
+	limits  stream.Limits
+	rooms   map[bool]*room // for answers: of root and the daemon's user (true), and of all others
+	log     *slog.Logger
+	hangups *hangups
 
 	mu      sync.Mutex
-	clients map[*stream.Stream]struct{}
+	clients map[*client]struct{}
 	wg      sync.WaitGroup // one for each client
 }
 
+// client is a connection.
+type client struct {
+	*stream.Stream
+	uid        uint32
+	privileged bool               // root's or the daemon's user's
+	cancel     context.CancelFunc // of its requests
+}
+
 // New returns a server for the services.
-func New(services Services) *Server {
+func New(services Services, cfg Config) *Server {
+	limits := stream.DefaultLimits
+	limits.Idle, limits.Request = cfg.IdleTimeout, cfg.RequestTimeout
 	return &Server{
-		methods:    methods(services),
-		limits:     stream.DefaultLimits,
-		maxClients: maxClients,
-		log:        slog.Default().With("module", "rpc"),
-		clients:    map[*stream.Stream]struct{}{},
+		cfg:     cfg,
+		methods: methods(services),
+		limits:  limits,
+		rooms:   map[bool]*room{true: newRoom(maxAnswers), false: newRoom(maxAnswers)},
+		log:     slog.Default().With("module", "rpc"),
+		clients: map[*client]struct{}{},
 	}
 }
 
 // Serve answers on l until ctx is done, then closes l, lets the requests in flight end, and returns nil. Any other
 // end is an error.
-func (s *Server) Serve(ctx context.Context, l *Listener) error {
+func (s *Server) Serve(ctx context.Context, l *Listener) (err error) {
+	if s.hangups, err = watchHangups(); err != nil {
+		return errors.Join(err, l.Close())
+	}
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
-	err := s.accept(ctx, l)
+	err = s.accept(ctx, l)
 	closeErr := l.Close()
 	s.end()
+	closeErr = errors.Join(closeErr, s.hangups.close())
 	if ctx.Err() != nil {
 		return closeErr
 	}
@@ -84,46 +114,118 @@ func (s *Server) accept(ctx context.Context, l *Listener) error {
 
 // serve starts to answer a client, or refuses it if there are too many.
 func (s *Server) serve(conn *net.UnixConn) {
-	st := stream.New(conn, s.limits)
-	if !s.add(st) {
-		refuse(st, s.maxClients)
+	p, err := peerOf(conn)
+	if err != nil {
+		s.log.Warn("cannot tell who has connected", "error", err)
+		_ = conn.Close() // nothing was written
 		return
 	}
-	h := &handler{methods: s.methods, log: s.log, mayChange: mayChange(conn)}
-	rpc := jsonrpc2.NewConn(context.Background(), st, h, jsonrpc2.SetLogger(slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)))
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &client{Stream: stream.New(conn, s.limits), uid: p.uid, privileged: p.privileged(), cancel: cancel}
+	if err := s.add(c); err != nil {
+		cancel()
+		c.Refuse(api.CodeLimitReached, api.ReasonLimitReached, err.Error()) // whatever it wants
+		_ = c.Close()                                                       // nothing is lost with it
+		return
+	}
+	forget, err := s.hangups.watch(conn, cancel)
+	if err != nil { // its requests go on to their ends
+		s.log.Warn("cannot watch a client", "error", err)
+		forget = func() {}
+	}
+	h := &handler{
+		ctx: ctx, methods: s.methods, room: s.rooms[c.privileged], fence: s.cfg.Fence, log: s.log,
+		client: c, mayChange: p.mayChange(conn.LocalAddr().String()),
+	}
+	quiet := jsonrpc2.SetLogger(slog.NewLogLogger(s.log.Handler(), slog.LevelDebug))
+	rpc := jsonrpc2.NewConn(context.Background(), fenced{c.Stream, s.cfg.Fence}, h, quiet)
 	go func() {
 		<-rpc.DisconnectNotify()
-		s.remove(st)
+		forget()
+		cancel()
+		s.remove(c)
 	}()
 }
 
-// refuse tells a client that there are too many, whatever it wants.
-func refuse(st *stream.Stream, most int) {
-	st.Refuse(api.CodeLimitReached, "LIMIT_REACHED", fmt.Sprintf("too many clients: %d are connected already", most))
-	_ = st.Close() // nothing is lost with it
+// fenced is a stream whose parser may panic.
+type fenced struct {
+	*stream.Stream
+	fence *fence.Fence
 }
 
-func (s *Server) add(st *stream.Stream) bool {
+// ReadObject implements jsonrpc2.ObjectStream.
+func (f fenced) ReadObject(v any) (err error) {
+	return errors.Join(f.fence.Do("rpc requests", func() { err = f.Stream.ReadObject(v) }), err)
+}
+
+// add gives a client a place. The error says why there is none.
+func (s *Server) add(c *client) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.clients) >= s.maxClients {
+	err := s.full(c)
+	if err != nil && s.makePlace(c.uid) {
+		err = s.full(c)
+	}
+	if err != nil {
+		return err
+	}
+	s.clients[c] = struct{}{}
+	s.wg.Add(1)
+	return nil
+}
+
+// full says why there is no place for a client; nil if there is one.
+func (s *Server) full(c *client) error {
+	public, own := 0, 0 // the clients that take places for all, and those of this user
+	for other := range s.clients {
+		if !other.privileged {
+			public++
+		}
+		if other.uid == c.uid {
+			own++
+		}
+	}
+	switch {
+	case len(s.clients) >= s.cfg.MaxClients+kept:
+		return fmt.Errorf("too many clients: %d are connected already", len(s.clients))
+	case c.privileged:
+		return nil
+	case own >= s.cfg.MaxClientsPerUser:
+		return fmt.Errorf("too many clients: user %d has %d connections already", c.uid, own)
+	case public >= s.cfg.MaxClients:
+		return fmt.Errorf("too many clients: %d are connected already, and the other places are for root and the daemon's user", public)
+	default:
+		return nil
+	}
+}
+
+// makePlace ends the connection of a user which has been idle longest, if one has for long enough.
+func (s *Server) makePlace(uid uint32) bool {
+	var idlest *client
+	oldest := time.Now().Add(-leastIdle)
+	for c := range s.clients {
+		if since, idle := c.IdleSince(); c.uid == uid && idle && since.Before(oldest) {
+			idlest, oldest = c, since
+		}
+	}
+	if idlest == nil {
 		return false
 	}
-	s.clients[st] = struct{}{}
-	s.wg.Add(1)
+	idlest.GiveWay()
+	delete(s.clients, idlest)
 	return true
 }
 
-func (s *Server) remove(st *stream.Stream) {
+func (s *Server) remove(c *client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.clients, st)
+	delete(s.clients, c)
 	s.wg.Done()
 }
 
 // end lets every client have the answer to its current request, but closes the connections after the grace time.
 func (s *Server) end() {
-	s.each((*stream.Stream).Shutdown)
+	s.each(func(c *client) { c.Shutdown() })
 	ended := make(chan struct{})
 	go func() {
 		s.wg.Wait()
@@ -133,14 +235,14 @@ func (s *Server) end() {
 	case <-ended:
 	case <-time.After(grace):
 		s.log.Warn("closing connections whose requests did not end in time")
-		s.each(func(st *stream.Stream) { _ = st.Close() })
+		s.each(func(c *client) { c.cancel(); _ = c.Close() })
 	}
 }
 
-func (s *Server) each(f func(*stream.Stream)) {
+func (s *Server) each(f func(*client)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for st := range s.clients {
-		f(st)
+	for c := range s.clients {
+		f(c)
 	}
 }

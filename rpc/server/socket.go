@@ -37,7 +37,8 @@ type Listener struct {
 	err   error // of Close
 }
 
-// Listen opens the unix socket path, which owner and group may connect to. The directory is made if it is missing.
+// Listen opens the unix socket path, which owner and group may connect to. The directory is made if it is missing and below
+// the system's runtime directory.
 // The socket file of a dead daemon is replaced; if a daemon listens there, that is an error.
 func Listen(path string) (*Listener, error) {
 	l, err := listen(path)
@@ -52,7 +53,7 @@ func listen(path string) (*Listener, error) {
 		return nil, fmt.Errorf("the path is longer than %d bytes", maxPath)
 	}
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, dirMode); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
 	unlock, err := lockDir(dir)
@@ -64,6 +65,29 @@ func listen(path string) (*Listener, error) {
 		return nil, err
 	}
 	return bind(path)
+}
+
+// runtimeDirs are the names of the system's runtime directory, the first one and its old name.
+var runtimeDirs = []string{"/run", "/var/run"}
+
+// makeDir makes a directory that is missing, if it is below the runtime directory, where no link leads out of it.
+func makeDir(dir string) error {
+	_, err := os.Stat(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, runtime := range runtimeDirs {
+		below, err := filepath.Rel(runtime, filepath.Clean(dir))
+		if err != nil || !filepath.IsLocal(below) {
+			continue
+		}
+		root, err := os.OpenRoot(runtime)
+		if err != nil {
+			return err
+		}
+		return errors.Join(root.MkdirAll(below, dirMode), root.Close())
+	}
+	return fmt.Errorf("there is no directory %s, and only those below %s are made", dir, runtimeDirs[0])
 }
 
 // lockDir makes daemons that start at the same time look at the socket one after the other: both would find it

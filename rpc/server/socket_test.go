@@ -21,7 +21,7 @@ import (
 )
 
 func TestSocketFile(t *testing.T) {
-	path := filepath.Join(servertest.SocketDir(t), "a", "b", "dpservice.sock")
+	path := filepath.Join(runtimeDir(t), "a", "b", "dpservice.sock")
 	old := unix.Umask(0)
 	defer unix.Umask(old)
 	l, err := server.Listen(path)
@@ -35,6 +35,30 @@ func TestSocketFile(t *testing.T) {
 	require.NoError(t, l.Close())
 	assert.NoFileExists(t, path)
 	assert.NoError(t, l.Close(), "a second Close is none")
+}
+
+// runtimeDir is a directory below the system's runtime directory.
+func runtimeDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/run", "rpc")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	return dir
+}
+
+func TestDirectoriesAreMadeOnlyBelowTheRuntimeDirectory(t *testing.T) {
+	elsewhere, below := servertest.SocketDir(t), runtimeDir(t)
+	require.NoError(t, os.Symlink(elsewhere, filepath.Join(below, "out")))
+	for _, dir := range []string{filepath.Join(elsewhere, "new"), filepath.Join(below, "out", "new"), below + "/../.." + elsewhere + "/new"} {
+		_, err := server.Listen(dir + "/s")
+		assert.Error(t, err, dir)
+		assert.NoDirExists(t, filepath.Join(elsewhere, "new"))
+	}
+	_, err := server.Listen(filepath.Join(elsewhere, "new", "s"))
+	assert.ErrorContains(t, err, "only those below /run are made")
+	l, err := server.Listen(filepath.Join("/var", below, "new", "s"))
+	require.NoError(t, err)
+	assert.NoError(t, l.Close())
 }
 
 func TestStaleSocketIsReplaced(t *testing.T) {
@@ -108,7 +132,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error)
-	go func() { served <- server.New(servertest.New().Services()).Serve(ctx, l) }()
+	go func() { served <- server.New(servertest.New().Services(), servertest.Config()).Serve(ctx, l) }()
 	idle := dial(t, path)
 	cancel()
 	assert.NoError(t, <-served)

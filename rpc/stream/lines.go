@@ -16,8 +16,9 @@ var errTooLong = errors.New("message too long")
 // nothing from behind the line in which the error is, and the stream can go on there.
 type lineReader struct {
 	r    *bufio.Reader
-	left int  // bytes that the current message may still take
-	eol  bool // what was read last ended a line
+	left int   // bytes that the current message may still take
+	eol  bool  // what was read last ended a line
+	err  error // of the last read from the connection
 }
 
 func (l *lineReader) init(r io.Reader) { l.r = bufio.NewReader(r) }
@@ -27,8 +28,8 @@ func (l *lineReader) Read(p []byte) (int, error) {
 	if l.left <= 0 {
 		return 0, errTooLong
 	}
-	if _, err := l.r.Peek(1); err != nil {
-		return 0, err
+	if _, l.err = l.r.Peek(1); l.err != nil {
+		return 0, l.err
 	}
 	line, _ := l.r.Peek(min(l.r.Buffered(), l.left, len(p))) // buffered: cannot fail
 	if i := bytes.IndexByte(line, '\n'); i >= 0 {

@@ -9,7 +9,8 @@
 //
 // The handler must answer a request before it returns (jsonrpc2 calls it on the read loop), so the requests of
 // one connection are carried out in order, a batch is complete when the next message is read, and a client that
-// half-closes after its last request still gets every answer.
+// half-closes after its last request still gets every answer. It answers by Answer or Fail, as JSON that is sent at once:
+// an answer is in memory once, and a batch's answers one after the other.
 package stream
 
 import (
@@ -19,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -31,27 +33,35 @@ type Limits struct {
 	Batch   int           // requests of one batch
 	Write   time.Duration // for the client to take an answer
 	Last    time.Duration // the same once the server ends
+	Idle    time.Duration // for the client to begin a request, after the last answer
+	Request time.Duration // for the client to send the rest of a request
 	Resync  time.Duration // for the client to end the line with malformed JSON, or the message that is too large
 }
 
 // DefaultLimits are wide for any honest client.
-var DefaultLimits = Limits{Message: 1 << 20, Batch: 100, Write: 10 * time.Second, Last: time.Second, Resync: 5 * time.Second}
+var DefaultLimits = Limits{
+	Message: 1 << 20, Batch: 100, Write: 10 * time.Second, Last: time.Second,
+	Idle: time.Minute, Request: 10 * time.Second, Resync: 5 * time.Second,
+}
 
-// Stream is a connection from a client. Only Close and Shutdown may be called concurrently with other methods.
+// Stream is a connection from a client. Only Close, Shutdown, IdleSince and GiveWay may be called concurrently with other
+// methods.
 type Stream struct {
 	conn   net.Conn
 	limits Limits
 	lines  lineReader
 	dec    *json.Decoder
 
-	queue   []json.RawMessage // requests of the current message that jsonrpc2 has not seen yet
-	batch   bool              // the current message is a batch
-	replies []response        // of the current batch
-	id      json.RawMessage   // of the request that jsonrpc2 handles
-	failed  error             // of the write after which nothing can be answered any more
+	queue  []json.RawMessage // requests of the current message that jsonrpc2 has not seen yet
+	batch  bool              // the current message is a batch
+	begun  bool              // the current batch's answer was begun
+	id     json.RawMessage   // of the request that jsonrpc2 handles
+	failed error             // of the write after which nothing can be answered any more
 
-	mu       sync.Mutex // guards shutdown and the deadlines
+	mu       sync.Mutex // guards the deadlines and all below
 	shutdown bool
+	giveWay  bool
+	idle     time.Time // since when no request has begun; zero: one has
 }
 
 // New returns a stream on conn, which it owns.
@@ -76,7 +86,7 @@ func (s *Stream) ReadObject(v any) error {
 		req, invalid := parseRequest(raw)
 		s.id = req.ID
 		if invalid != nil {
-			s.reply(response{ID: req.ID, Error: invalid})
+			s.reply(req.ID, "error", invalid)
 			continue
 		}
 		return json.Unmarshal(req.normal(), v)
@@ -84,25 +94,41 @@ func (s *Stream) ReadObject(v any) error {
 	return s.failed
 }
 
-// WriteObject sends the response obj to the request that was read last, or keeps it for the batch's answer.
-func (s *Stream) WriteObject(obj any) error {
-	data, err := json.Marshal(obj)
-	if err != nil {
-		return err
-	}
-	var r response
-	if err := json.Unmarshal(data, &r); err != nil {
-		return fmt.Errorf("response of the handler: %w", err)
-	}
-	r.ID = s.id
-	s.reply(r)
+// WriteObject implements jsonrpc2.ObjectStream. It is not called: the stream sends no requests, and the handler answers
+// by Answer or Fail.
+func (s *Stream) WriteObject(any) error { return errors.ErrUnsupported }
+
+// Answer sends the result of the request that was read last.
+func (s *Stream) Answer(result json.RawMessage) error {
+	s.reply(s.id, "result", result)
+	return s.failed
+}
+
+// Fail sends an error in place of the result.
+func (s *Stream) Fail(rpcError json.RawMessage) error {
+	s.reply(s.id, "error", rpcError)
 	return s.failed
 }
 
 // Refuse sends an error that answers no request. It is for a client that is not served: nothing else is called
 // but Close.
 func (s *Stream) Refuse(code api.Code, reason, message string) {
-	s.reply(failure(code, reason, message))
+	s.fail(code, reason, message)
+}
+
+// IdleSince tells since when the client has not begun a request; false if it has.
+func (s *Stream) IdleSince() (time.Time, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.idle, !s.idle.IsZero()
+}
+
+// GiveWay ends an idle stream, and tells its client that another of its user takes its place.
+func (s *Stream) GiveWay() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.giveWay = true
+	_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // fails only if the connection is closed
 }
 
 // Close closes the connection.
@@ -126,6 +152,9 @@ func (s *Stream) nextMessage() error {
 		return s.failed
 	}
 	s.lines.left = s.limits.Message
+	if err := s.await(); err != nil {
+		return err
+	}
 	var raw json.RawMessage
 	err := s.dec.Decode(&raw)
 	if err == nil && len(raw) > s.limits.Message {
@@ -149,22 +178,58 @@ func (s *Stream) startBatch(raw json.RawMessage) error {
 	}
 	switch n := len(requests); {
 	case n == 0:
-		s.reply(failure(api.CodeInvalidRequest, api.ReasonInvalidRequest, "invalid request: the batch is empty"))
+		s.fail(api.CodeInvalidRequest, api.ReasonInvalidRequest, "invalid request: the batch is empty")
 	case n > s.limits.Batch:
-		s.reply(failure(api.CodeInvalidRequest, api.ReasonInvalidRequest,
-			fmt.Sprintf("invalid request: a batch of %d, at most %d are allowed", n, s.limits.Batch)))
+		s.fail(api.CodeInvalidRequest, api.ReasonInvalidRequest,
+			fmt.Sprintf("invalid request: a batch of %d, at most %d are allowed", n, s.limits.Batch))
 	default:
 		s.batch, s.queue = true, requests
 	}
 	return nil
 }
 
-// endBatch answers the current batch. Nothing is sent if all of its requests were notifications.
+// await waits for a message to begin.
+func (s *Stream) await() error {
+	s.setIdle(time.Now())
+	s.dec.More() // reads up to the first byte that is no white space
+	s.setIdle(time.Time{})
+	if errors.Is(s.lines.err, os.ErrDeadlineExceeded) {
+		return s.late(fmt.Sprintf("no request within %v", s.limits.Idle))
+	}
+	s.setReadDeadline(time.Now().Add(s.limits.Request))
+	return nil
+}
+
+func (s *Stream) setIdle(since time.Time) {
+	s.mu.Lock()
+	s.idle = since
+	s.mu.Unlock()
+	if !since.IsZero() {
+		s.setReadDeadline(since.Add(s.limits.Idle))
+	}
+}
+
+// late ends the stream after a read that was not done in time, and says why.
+func (s *Stream) late(message string) error {
+	s.mu.Lock()
+	shutdown, giveWay := s.shutdown, s.giveWay
+	s.mu.Unlock()
+	switch {
+	case shutdown: // of which the client is not told
+	case giveWay:
+		s.fail(api.CodeLimitReached, api.ReasonLimitReached, "another connection of this user has taken the place of this idle one")
+	default:
+		s.fail(api.CodeTimedOut, api.ReasonTimedOut, "timed out: "+message)
+	}
+	return io.EOF
+}
+
+// endBatch ends the current batch's answer. Nothing was sent if all of its requests were notifications.
 func (s *Stream) endBatch() {
-	replies := s.replies
-	s.batch, s.replies = false, nil
-	if len(replies) > 0 {
-		s.write(replies)
+	begun := s.begun
+	s.batch, s.begun = false, false
+	if begun {
+		s.send([]byte("]\n"))
 	}
 }
 
@@ -173,15 +238,17 @@ func (s *Stream) readFailed(err error) error {
 	var syntax *json.SyntaxError
 	switch {
 	case errors.Is(err, errTooLong):
-		s.reply(failure(api.CodeInvalidRequest, api.ReasonInvalidRequest,
-			fmt.Sprintf("invalid request: the message is larger than %d bytes", s.limits.Message)))
+		s.fail(api.CodeInvalidRequest, api.ReasonInvalidRequest,
+			fmt.Sprintf("invalid request: the message is larger than %d bytes", s.limits.Message))
 		s.drain()
 		return io.EOF
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return s.late(fmt.Sprintf("the request was not complete within %v", s.limits.Request))
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		s.reply(failure(api.CodeParseError, api.ReasonParseError, "parse error: unexpected end of the JSON text"))
+		s.fail(api.CodeParseError, api.ReasonParseError, "parse error: unexpected end of the JSON text")
 		return io.EOF
 	case errors.As(err, &syntax):
-		s.reply(failure(api.CodeParseError, api.ReasonParseError, "parse error: "+syntax.Error()))
+		s.fail(api.CodeParseError, api.ReasonParseError, "parse error: "+syntax.Error())
 		return s.resync()
 	default: // the end, of the client or of the server: no error to report
 		return io.EOF
@@ -212,7 +279,7 @@ func (s *Stream) drain() {
 func (s *Stream) setReadDeadline(t time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.shutdown {
+	if !s.shutdown && !s.giveWay {
 		_ = s.conn.SetReadDeadline(t) // fails only if the connection is closed
 	}
 }
@@ -228,39 +295,45 @@ func (s *Stream) limitWrite() {
 	_ = s.conn.SetWriteDeadline(time.Now().Add(limit)) // fails only if the connection is closed
 }
 
-// reply sends r, or keeps it until its batch is complete.
-func (s *Stream) reply(r response) {
-	r.JSONRPC = "2.0"
+// reply sends a response with this member, as a part of its batch's answer if it is of one.
+func (s *Stream) reply(id json.RawMessage, member string, value json.RawMessage) {
+	before, after := "", "\n"
 	if s.batch {
-		s.replies = append(s.replies, r)
-		return
+		before, after = "[", ""
+		if s.begun {
+			before = ","
+		}
+		s.begun = true
 	}
-	s.write(r)
+	s.send([]byte(before+`{"jsonrpc":"2.0","id":`), id, []byte(`,"`+member+`":`), value, []byte("}"+after))
 }
 
-// write sends one line of JSON.
-func (s *Stream) write(v any) {
-	data, err := json.Marshal(v)
-	if err == nil {
-		s.limitWrite()
-		_, err = s.conn.Write(append(data, '\n'))
-	}
-	if err != nil && s.failed == nil {
-		s.failed = fmt.Errorf("answer: %w", err)
-	}
+// fail sends an error that answers no request.
+func (s *Stream) fail(code api.Code, reason, message string) {
+	s.reply(null, "error", rpcError(code, reason, message))
 }
 
-// response is a JSON-RPC response with any id.
-type response struct {
-	JSONRPC string          `json:"jsonrpc"`
-	ID      json.RawMessage `json:"id"`
-	Result  json.RawMessage `json:"result,omitempty"`
-	Error   json.RawMessage `json:"error,omitempty"`
-}
+// oneWrite is up to how many bytes are sent by one write.
+const oneWrite = 64 << 10
 
-// failure returns an error response to a message without a usable id.
-func failure(code api.Code, reason, message string) response {
-	return response{ID: null, Error: rpcError(code, reason, message)}
+// send sends parts of the text, without a copy of them if they are long.
+func (s *Stream) send(parts ...[]byte) {
+	size := 0
+	for _, part := range parts {
+		size += len(part)
+	}
+	if size <= oneWrite {
+		parts = [][]byte{bytes.Join(parts, nil)}
+	}
+	s.limitWrite()
+	for _, part := range parts {
+		if s.failed != nil {
+			return
+		}
+		if _, err := s.conn.Write(part); err != nil {
+			s.failed = fmt.Errorf("answer: %w", err)
+		}
+	}
 }
 
 // rpcError returns the error member of a response.

@@ -34,23 +34,24 @@ func (m *memory) SetReadDeadline(time.Time) error  { return nil }
 func (m *memory) SetWriteDeadline(time.Time) error { return nil }
 
 // echo answers every request with its own params.
-type echo struct{}
+type echo struct{ *stream.Stream }
 
-func (echo) Handle(ctx context.Context, conn *jsonrpc2.Conn, req *jsonrpc2.Request) {
+func (e echo) Handle(_ context.Context, _ *jsonrpc2.Conn, req *jsonrpc2.Request) {
 	if req.Notif {
 		return
 	}
-	var result any = "none"
+	result := json.RawMessage(`"none"`)
 	if req.Params != nil {
-		result = req.Params
+		result = *req.Params
 	}
-	_ = conn.Reply(ctx, req.ID, result) // fails if the client does not read, which is the stream's business
+	_ = e.Answer(result) // fails if the client does not read, which is the stream's business
 }
 
 // serve answers what a client has sent.
 func serve(conn net.Conn, limits stream.Limits) {
 	quiet := jsonrpc2.SetLogger(log.New(io.Discard, "", 0))
-	<-jsonrpc2.NewConn(context.Background(), stream.New(conn, limits), echo{}, quiet).DisconnectNotify()
+	s := stream.New(conn, limits)
+	<-jsonrpc2.NewConn(context.Background(), s, echo{s}, quiet).DisconnectNotify()
 }
 
 func FuzzStream(f *testing.F) {

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -35,6 +36,7 @@ func TestReadmeFirstFiveMinutes(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
 		"--propagation", "private", "bash", "-ec", ownMachine, file)
 	cmd.Dir = root
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "DPSERVICE_") }) // no settings
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	for _, line := range []string{

@@ -4,8 +4,10 @@ package e2e
 
 import (
 	"encoding/json"
+	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"dpservice/rpc/api"
 	"dpservice/test/topology"
@@ -94,4 +96,40 @@ func TestJSONRPCThroughSocat(t *testing.T) {
 			require.Len(t, b.socat(status), 1, "the daemon goes on")
 		})
 	}
+}
+
+// TestIdleClientsLockNobodyOut takes every place of the socket with connections that do nothing, or send half a request.
+func TestIdleClientsLockNobodyOut(t *testing.T) {
+	b := newBench(t, topology.DaemonConfig{}, 1)
+	const places = 72
+	hold := func(sent string) (release func()) {
+		var all []net.Conn
+		for range places {
+			conn, err := net.Dial("unix", b.daemons[0].Socket)
+			require.NoError(t, err)
+			_, err = conn.Write([]byte(sent))
+			require.NoError(t, err)
+			all = append(all, conn)
+		}
+		return func() {
+			for _, conn := range all {
+				_ = conn.Close()
+			}
+		}
+	}
+	status := func() topology.Result {
+		r, err := b.daemons[0].Dpctl(b.ctx, "capture", "status")
+		require.NoError(t, err)
+		return r
+	}
+	release := hold("{")
+	r := status()
+	require.ErrorContains(t, r.Err(), "too many clients: 72 are connected already (LIMIT_REACHED)")
+	release()
+	require.Eventually(t, func() bool { return status().Err() == nil }, 10*time.Second, 100*time.Millisecond)
+
+	release = hold("")
+	defer release()
+	time.Sleep(1100 * time.Millisecond)
+	require.NoError(t, status().Err(), "an idle connection gives way")
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -68,6 +69,7 @@ func (c daemonConfig) file(dir string) string {
 	fmt.Fprintf(&b, "underlay: {ip: %q, router_mac: %q}\n", nodeIP, routerMAC)
 	fmt.Fprintf(&b, "offload: false\nmbufs: %d\nflows: {capacity: %d}\n", c.mbufs, c.capacity)
 	fmt.Fprintf(&b, "socket: %s\n", filepath.Join(dir, "dpservice.sock"))
+	b.WriteString("rpc: {idle_timeout: 24h}\n") // the bench's client is idle while packets are measured
 	return b.String()
 }
 
@@ -88,7 +90,8 @@ func startWith(ctx context.Context, dir, config string) (*daemon, error) {
 	}
 	d := &daemon{stderr: &bytes.Buffer{}, ended: make(chan error, 1)}
 	d.cmd = exec.Command(filepath.Join(filepath.Dir(self), "dpservice"), "--config", file)
-	d.cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+dir)
+	d.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "DPSERVICE_") }) // no settings
+	d.cmd.Env = append(d.cmd.Env, "RUNTIME_DIRECTORY="+dir)
 	d.cmd.Stderr = d.stderr
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	start := time.Now()

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,6 +90,23 @@ func TestTranscript(t *testing.T) {
 		require.NoError(t, os.WriteFile(file, []byte(got.String()), 0o600))
 	}
 	assert.Equal(t, string(want), got.String(), "go test ./tools/dpctl -update writes the file anew")
+}
+
+// TestARefusedClientIsToldWhy fills all places with connections that do nothing.
+func TestARefusedClientIsToldWhy(t *testing.T) {
+	cfg := servertest.Config()
+	cfg.MaxClients = 1
+	socket := servertest.StartWith(t, servertest.New().Services(), cfg)
+	for range 9 { // with those kept for root
+		conn, err := net.Dial("unix", socket)
+		require.NoError(t, err)
+		defer conn.Close()
+		_, err = conn.Write([]byte("{")) // half a request: it does not give way
+		require.NoError(t, err)
+	}
+	r := dpctl(t, socket, "capture", "stop")
+	assert.Equal(t, 1, r.code)
+	assert.Contains(t, r.stderr, "too many clients: 9 are connected already (LIMIT_REACHED)")
 }
 
 func TestExitCodes(t *testing.T) {

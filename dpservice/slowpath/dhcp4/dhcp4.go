@@ -32,6 +32,7 @@ type Lease struct {
 	Hostname   string // empty: none
 	BootServer string // TFTP server, a name or an IPv4 address; empty: none
 	BootFile   string
+	HTTPBoot   bool // BootFile is an HTTP URL
 }
 
 // Reply is an answer on its way.
@@ -147,6 +148,9 @@ func (l Lease) parameters(r request) []layers.DHCPOption {
 	}
 	if dns != nil {
 		options = append(options, option(layers.DHCPOptDNS, dns))
+	}
+	if r.httpBoot && l.HTTPBoot {
+		options = append(options, option(layers.DHCPOptClassID, httpClient))
 	}
 	for _, o := range []layers.DHCPOption{
 		option(layers.DHCPOptHostname, []byte(l.Hostname)),

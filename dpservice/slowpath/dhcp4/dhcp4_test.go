@@ -91,7 +91,9 @@ func TestAnswers(t *testing.T) {
 		"BOOTP":                 {ask(none, func(m *layers.DHCPv4) { m.Options = nil }), none, other},
 		"short address":         {ask(request, with(wants, 10, 0, 0)), none, other},
 		"long type":             {ask(none, with(layers.DHCPOptMessageType, 1, 1)), none, other},
-		"short client id":       {ask(layers.DHCPMsgTypeDiscover, with(layers.DHCPOptClientID, 1)), none, other},
+		"short client id":       {ask(layers.DHCPMsgTypeDiscover, with(layers.DHCPOptClientID, 1)), offer, lease.Address},
+		"empty client id":       {ask(layers.DHCPMsgTypeDiscover, with(layers.DHCPOptClientID)), offer, lease.Address},
+		"empty host name":       {ask(layers.DHCPMsgTypeDiscover, with(layers.DHCPOptHostname)), offer, lease.Address},
 		"cut short":             {ask(layers.DHCPMsgTypeDiscover)[:headerLen-1], none, other},
 	}
 	for name, tt := range tests {
@@ -145,6 +147,38 @@ func TestOnlyWhatIsAskedFor(t *testing.T) {
 	assert.NotContains(t, options, optBootServer)
 	assert.NotContains(t, options, layers.DHCPOptHostname)
 	assert.Contains(t, options, layers.DHCPOptRouter, "what every guest needs")
+}
+
+// TestHTTPBoot has firmware that says its vendor class: it takes a URL only from who says it, too.
+func TestHTTPBoot(t *testing.T) {
+	http := lease
+	http.BootFile, http.HTTPBoot = "http://10.0.0.9/boot.efi", true
+	for name, tt := range map[string]struct {
+		lease Lease
+		class string
+		want  string
+	}{
+		"HTTP":              {http, "HTTPClient:Arch:00016:UNDI:003001", "HTTPClient"},
+		"PXE":               {http, "PXEClient:Arch:00007:UNDI:003016", ""},
+		"HTTP without URL":  {lease, "HTTPClient:Arch:00016:UNDI:003001", ""},
+		"neither, with URL": {http, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reply, ok := tt.lease.Answer(ask(layers.DHCPMsgTypeDiscover, with(layers.DHCPOptClassID, []byte(tt.class)...),
+				with(layers.DHCPOptParamsRequest, byte(optBootFile))))
+			require.True(t, ok)
+			_, options := decode(t, reply.Message)
+			assert.Equal(t, tt.want, string(options[layers.DHCPOptClassID]))
+			assert.Equal(t, tt.lease.BootFile, string(options[optBootFile]))
+		})
+	}
+}
+
+func TestShortClientIDComesBack(t *testing.T) {
+	reply, ok := lease.Answer(ask(layers.DHCPMsgTypeDiscover, with(layers.DHCPOptClientID, 7)))
+	require.True(t, ok)
+	_, options := decode(t, reply.Message)
+	assert.Equal(t, []byte{7}, options[layers.DHCPOptClientID], "RFC 6842")
 }
 
 // FuzzAnswer feeds any bytes; whatever is answered is sound, and grants no address but the guest's.

@@ -17,6 +17,9 @@ const (
 	maxHardware   = 16 // bytes of the field for a client's hardware address
 )
 
+// httpClient begins the vendor class of firmware that boots from an HTTP URL, and is the answer's (UEFI 2.10, 24.7).
+var httpClient = []byte("HTTPClient")
+
 // request is what matters of a guest's message.
 type request struct {
 	kind      layers.DHCPMsgType
@@ -28,6 +31,7 @@ type request struct {
 	server    netip.Addr // the server that it speaks to; invalid if none
 	mac       [6]byte
 	clientID  []byte // nil if none
+	httpBoot  bool   // the guest's firmware boots from an HTTP URL
 	asks      []byte // the options that it wants; nil: it does not say
 }
 
@@ -70,10 +74,11 @@ func (r *request) take(o layers.DHCPOption) bool {
 	case layers.DHCPOptServerID:
 		return takeAddr(&r.server, o.Data)
 	case layers.DHCPOptClientID:
-		if len(o.Data) < 2 {
-			return false
+		if len(o.Data) > 0 { // RFC 2132 wants two bytes, but there are clients with one, or none
+			r.clientID = o.Data
 		}
-		r.clientID = o.Data
+	case layers.DHCPOptClassID:
+		r.httpBoot = bytes.HasPrefix(o.Data, httpClient)
 	case layers.DHCPOptParamsRequest:
 		r.asks = o.Data
 	}

@@ -30,6 +30,7 @@ type Lease struct {
 	DNS       []netip.Addr // IPv6
 	Time      time.Duration
 	BootURL   string // what a PXE client loads; empty: none
+	HTTPBoot  bool   // BootURL is an HTTP one
 }
 
 // Answer returns the answer to a guest's message, the payload of a UDP datagram. There is none to a message that is
@@ -42,17 +43,17 @@ func (l Lease) Answer(message []byte) ([]byte, bool) {
 	switch r.kind {
 	case layers.DHCPv6MsgTypeSolicit:
 		if r.rapidCommit {
-			return l.reply(r, layers.DHCPv6MsgTypeReply, slices.Concat(l.leases(r), rapidCommit, l.parameters())), true
+			return l.reply(r, layers.DHCPv6MsgTypeReply, slices.Concat(l.leases(r), rapidCommit, l.parameters(r))), true
 		}
-		return l.reply(r, layers.DHCPv6MsgTypeAdverstise, slices.Concat(l.leases(r), l.parameters())), true
+		return l.reply(r, layers.DHCPv6MsgTypeAdverstise, slices.Concat(l.leases(r), l.parameters(r))), true
 	case layers.DHCPv6MsgTypeRequest, layers.DHCPv6MsgTypeRenew, layers.DHCPv6MsgTypeRebind:
-		return l.reply(r, layers.DHCPv6MsgTypeReply, slices.Concat(l.leases(r), l.parameters())), true
+		return l.reply(r, layers.DHCPv6MsgTypeReply, slices.Concat(l.leases(r), l.parameters(r))), true
 	case layers.DHCPv6MsgTypeConfirm:
 		return l.confirm(r)
 	case layers.DHCPv6MsgTypeRelease, layers.DHCPv6MsgTypeDecline: // nobody else can get the address
 		return l.reply(r, layers.DHCPv6MsgTypeReply, layers.DHCPv6Options{status(layers.DHCPv6StatusCodeSuccess)}), true
 	case layers.DHCPv6MsgTypeInformationRequest:
-		return l.reply(r, layers.DHCPv6MsgTypeReply, l.parameters()), true
+		return l.reply(r, layers.DHCPv6MsgTypeReply, l.parameters(r)), true
 	default:
 		return nil, false
 	}
@@ -110,7 +111,7 @@ func (l Lease) lease(kind layers.DHCPv6MsgType, a association) layers.DHCPv6Opti
 }
 
 // parameters are the options that describe the guest's network.
-func (l Lease) parameters() layers.DHCPv6Options {
+func (l Lease) parameters(r request) layers.DHCPv6Options {
 	var options layers.DHCPv6Options
 	var dns []byte
 	for _, ip := range l.DNS {
@@ -121,6 +122,9 @@ func (l Lease) parameters() layers.DHCPv6Options {
 	}
 	if l.BootURL != "" {
 		options = append(options, layers.NewDHCPv6Option(optBootURL, []byte(l.BootURL)))
+	}
+	if r.vendorClass != nil && l.HTTPBoot {
+		options = append(options, layers.NewDHCPv6Option(layers.DHCPv6OptVendorClass, r.vendorClass))
 	}
 	return options
 }

@@ -80,6 +80,41 @@ func leased(t testing.TB, data []byte) (map[netip.Addr]uint32, layers.DHCPv6Stat
 	return ips, code
 }
 
+// TestHTTPBoot has firmware that says its vendor class: it takes a URL only from who says it, too.
+func TestHTTPBoot(t *testing.T) {
+	http := lease
+	http.BootURL, http.HTTPBoot = "http://[fd00::9]/boot.efi", true
+	class := func(strings ...string) []byte {
+		data := []byte{0, 0, 1, 0x57}
+		for _, s := range strings {
+			data = append(binary.BigEndian.AppendUint16(data, uint16(len(s))), s...)
+		}
+		return data
+	}
+	for name, tt := range map[string]struct {
+		lease Lease
+		class []byte
+		want  []byte
+	}{
+		"HTTP":             {http, class("HTTPClient:Arch:00016:UNDI:003001"), class("HTTPClient")},
+		"second string":    {http, class("x", "HTTPClient"), class("HTTPClient")},
+		"PXE":              {http, class("PXEClient:Arch:00007:UNDI:003016"), nil},
+		"HTTP without URL": {lease, class("HTTPClient"), nil},
+		"cut short":        {http, class("HTTPClient")[:8], nil},
+		"too short":        {http, []byte{0, 0, 1}, nil},
+		"empty":            {http, nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer, ok := tt.lease.Answer(ask(layers.DHCPv6MsgTypeSolicit, client, want(),
+				layers.NewDHCPv6Option(layers.DHCPv6OptVendorClass, tt.class)))
+			require.True(t, ok)
+			_, options := decode(t, answer)
+			assert.Equal(t, tt.want, options[layers.DHCPv6OptVendorClass])
+			assert.Equal(t, tt.lease.BootURL, string(options[optBootURL]))
+		})
+	}
+}
+
 func TestAnswers(t *testing.T) {
 	const none = layers.DHCPv6MsgTypeUnspecified
 	const reply, advertise = layers.DHCPv6MsgTypeReply, layers.DHCPv6MsgTypeAdverstise

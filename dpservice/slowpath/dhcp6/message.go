@@ -3,6 +3,7 @@
 package dhcp6
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 	"time"
@@ -31,6 +32,7 @@ type request struct {
 	client       []byte // DUID; nil if none
 	server       []byte // DUID; nil if none
 	rapidCommit  bool
+	vendorClass  []byte // of firmware that boots from an HTTP URL, as it is answered; nil for all others
 	associations []association
 }
 
@@ -66,6 +68,8 @@ func (r *request) take(o layers.DHCPv6Option) bool {
 		return takeDUID(&r.client, o.Data)
 	case layers.DHCPv6OptServerID:
 		return takeDUID(&r.server, o.Data)
+	case layers.DHCPv6OptVendorClass:
+		r.takeVendorClass(o.Data)
 	case layers.DHCPv6OptRapidCommit:
 		r.rapidCommit = true
 	case layers.DHCPv6OptIANA, layers.DHCPv6OptIAPD:
@@ -76,6 +80,30 @@ func (r *request) take(o layers.DHCPv6Option) bool {
 		return ok
 	}
 	return true
+}
+
+// httpClient begins the vendor class of firmware that boots from an HTTP URL, and is the answer's (UEFI 2.10, 24.7).
+const httpClient = "HTTPClient"
+
+// takeVendorClass looks for firmware that boots from an HTTP URL: an enterprise number, and strings with their lengths
+// before them. The answer has the same number. What is malformed is left alone.
+func (r *request) takeVendorClass(data []byte) {
+	const numberLen = 4
+	if len(data) < numberLen {
+		return
+	}
+	for rest := data[numberLen:]; len(rest) >= 2; {
+		size := int(binary.BigEndian.Uint16(rest))
+		if rest = rest[2:]; size > len(rest) {
+			return
+		}
+		if bytes.HasPrefix(rest[:size], []byte(httpClient)) {
+			r.vendorClass = binary.BigEndian.AppendUint16(bytes.Clone(data[:numberLen]), uint16(len(httpClient)))
+			r.vendorClass = append(r.vendorClass, httpClient...)
+			return
+		}
+		rest = rest[size:]
+	}
 }
 
 func takeDUID(to *[]byte, data []byte) bool {

@@ -6,6 +6,7 @@ package servertest
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
@@ -21,6 +22,7 @@ import (
 	"dpservice/capture"
 	"dpservice/cgo/ethdev"
 	"dpservice/dpservice/fault"
+	"dpservice/dpservice/fence"
 	"dpservice/dpservice/port"
 	"dpservice/dpservice/vnet"
 	"dpservice/rpc/api"
@@ -30,17 +32,31 @@ import (
 // Start serves s until the test ends, and returns the socket's path.
 func Start(t testing.TB, s server.Services) string {
 	t.Helper()
+	return StartWith(t, s, Config())
+}
+
+// StartWith is Start with another configuration.
+func StartWith(t testing.TB, s server.Services, cfg server.Config) string {
+	t.Helper()
 	path := filepath.Join(SocketDir(t), "dpservice.sock")
 	l, err := server.Listen(path)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error)
-	go func() { served <- server.New(s).Serve(ctx, l) }()
+	go func() { served <- server.New(s, cfg).Serve(ctx, l) }()
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-served)
 	})
 	return path
+}
+
+// Config returns what a server is made of.
+func Config() server.Config {
+	return server.Config{
+		MaxClients: 64, MaxClientsPerUser: 16, IdleTimeout: time.Minute, RequestTimeout: 10 * time.Second,
+		Fence: fence.New(slog.Default()),
+	}
 }
 
 // SocketDir returns a temporary directory with a path that is short enough for a socket's, whatever the test's name.
