@@ -20,6 +20,7 @@
 #include "mlx5_nl.h"
 
 #include "device.h"
+#include "refused.h"
 
 /* phys_switch_id of the E-Switch. */
 #define SWITCH_ID 0x1c0
@@ -356,19 +357,8 @@ devx_port_query(struct ibv_context *context, uint32_t number, struct mlx5_port_i
 #define REFUSE_NUMBER(name) \
 	static int no_ ## name(void) { errno = cx_refuse(ENOTSUP, "mlx5_glue." #name); return errno; }
 
-#define POINTERS(x) \
-	x(import_pd) x(import_device) x(create_comp_channel) x(create_cq) x(create_rwq_ind_table) x(create_wq) x(create_flow) \
-	x(create_qp) x(create_qp_ex) x(alloc_null_mr) x(create_counter_set) x(create_counters) x(cq_ex_to_cq) x(dv_create_cq) \
-	x(dv_create_wq) x(dv_create_qp) x(dv_create_flow_matcher_root) x(dv_create_flow_root) \
-	x(dv_create_flow_action_modify_header_root) x(dv_create_flow_action_packet_reformat_root) x(dv_alloc_var) x(dv_alloc_pp)
-#define NUMBERS(x) \
-	x(unimport_pd) x(destroy_comp_channel) x(destroy_cq) x(get_cq_event) x(destroy_rwq_ind_table) x(destroy_wq) \
-	x(modify_wq) x(destroy_flow) x(destroy_qp) x(modify_qp) x(destroy_counter_set) x(describe_counter_set) \
-	x(query_counter_set) x(destroy_counters) x(attach_counters) x(query_counters) x(dv_destroy_flow_matcher_root) \
-	x(devx_qp_query) x(devx_wq_query) x(devx_subscribe_devx_event_fd) x(ack_cq_events) x(dv_free_var) x(dv_free_pp)
-
-POINTERS(REFUSE_POINTER)
-NUMBERS(REFUSE_NUMBER)
+CX_REFUSED_POINTERS(REFUSE_POINTER)
+CX_REFUSED_NUMBERS(REFUSE_NUMBER)
 
 #define SET_REFUSED(name) .name = (void *)no_ ## name,
 
@@ -390,8 +380,8 @@ static struct mlx5_glue table = {
 	.dv_set_context_attr = dv_set_context_attr,
 	.dv_init_obj = dv_init_obj,
 	.devx_port_query = devx_port_query,
-	POINTERS(SET_REFUSED)
-	NUMBERS(SET_REFUSED)
+	CX_REFUSED_POINTERS(SET_REFUSED)
+	CX_REFUSED_NUMBERS(SET_REFUSED)
 };
 
 /* The driver's own is in librte_common_mlx5; the first in the order of loading counts. */

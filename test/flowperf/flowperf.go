@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package flowperf runs dpdk-test-flow-perf, DPDK's own measurement of rte_flow, on the test NIC.
+// Package flowperf runs dpdk-test-flow-perf, DPDK's own measurement of rte_flow, on the test NICs.
 package flowperf
 
 import (
@@ -12,12 +12,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"dpservice/test/plugin"
+	"dpservice/test/topology"
 )
 
 // The NIC's ports as dpdk-test-flow-perf numbers them.
@@ -124,12 +126,50 @@ func (in *Installed) Measure(ctx context.Context, run Run) (Result, error) {
 	if run.Packets > 0 {
 		args = append(in.eal(prefix, "net_ring0"), fmt.Sprintf("--vdev=net_count0,packets=%d", run.Packets))
 	}
-	args = append(args, "--",
+	return measure(ctx, append([]string{"dpdk-test-flow-perf"}, args...), run)
+}
+
+// MeasureOnCard runs the program once on a virtual ConnectX of this profile (test/connectx), beneath the distribution's
+// net_mlx5, with a PF 0 and a VF 0 at the far sides of which nothing arrives. It does not know Packets.
+func MeasureOnCard(ctx context.Context, card string, run Run) (result Result, err error) {
+	if run.Packets != 0 {
+		return Result{}, errors.New("no packets arrive at the virtual card")
+	}
+	library, err := plugin.Built("libconnectx.so")
+	if err != nil {
+		return Result{}, err
+	}
+	lab, err := topology.New()
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { err = errors.Join(err, lab.Close()) }()
+	host, err := lab.Namespace("host", "net.ipv6.conf.default.disable_ipv6=1")
+	if err != nil {
+		return Result{}, err
+	}
+	for _, name := range []string{"pf0", "vf0"} {
+		if err := lab.Link(host, "far-"+name, host, "end-"+name, 1500); err != nil {
+			return Result{}, err
+		}
+	}
+	return measure(ctx, []string{
+		"ip", "netns", "exec", host.Name,
+		"env", "RUNTIME_DIRECTORY=" + lab.Dir(), "CONNECTX=card=" + card + ",pf0=far-pf0,vf0=far-vf0", "LD_PRELOAD=" + library,
+		"dpdk-test-flow-perf", "--no-huge", "-m", "512", "--no-telemetry", "-l", "0,1",
+		"-a", "0000:03:00.0,dv_flow_en=1,dv_esw_en=1,representor=vf0",
+	}, run)
+}
+
+// measure runs the program that command is up to EAL's options.
+func measure(ctx context.Context, command []string, run Run) (Result, error) {
+	args := append(slices.Clone(command), "--",
 		fmt.Sprintf("--portmask=%#x", 1<<VF0), fmt.Sprintf("--rules-count=%d", run.Rules), fmt.Sprintf("--rules-batch=%d", run.Rules))
 	if run.Delete {
 		args = append(args, "--deletion-rate")
 	}
-	cmd := exec.CommandContext(ctx, "dpdk-test-flow-perf", append(args, run.Rule...)...)
+	args = append(args, run.Rule...)
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.CombinedOutput()
 	if err != nil {

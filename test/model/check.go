@@ -452,7 +452,7 @@ func rewrites(a rteflow.Action) bool {
 const maxMark = 0xffffef
 
 // maxIndex is how many tags a card has for applications.
-const maxIndex = 5
+const maxIndex = 3
 
 // checkRegisters looks at marks, metadata and tags: what is written, and that what is matched is there, and named once.
 func (n *Reference) checkRegisters(_ uint16, r rteflow.Rule) (Verdict, string) {

@@ -292,7 +292,7 @@ func (g *gen) goodRule() (uint16, Rule) {
 			r.Actions = append(r.Actions, g.registerAction(r), Jump{r.Group + 1})
 			return port.ID, r
 		}
-		if g.chance(20) {
+		if r.Group > 0 && g.chance(20) {
 			r.Actions = append(r.Actions, Sample{1, []Action{Queue{uint16(g.IntN(2))}}})
 		}
 		r.Actions = append(r.Actions, pick[Action](g, Jump{r.Group + 1}, Drop{}, Queue{uint16(g.IntN(2))}, Queue{uint16(g.IntN(2))}))
@@ -509,7 +509,7 @@ func (g *gen) spoil(r *Rule) {
 		func() { r.Actions = append(r.Actions, g.sample(true)) },
 		func() { r.Pattern = append([]Item{Meta{}}, r.Pattern...) },
 		func() { r.Pattern = append([]Item{Mark{Is[uint32](1)}}, r.Pattern...) },
-		func() { r.Pattern = append([]Item{Tag{Is[uint32](1), 3}, Tag{Is[uint32](2), 3}}, r.Pattern...) },
+		func() { r.Pattern = append([]Item{Tag{Is[uint32](1), 2}, Tag{Is[uint32](2), 2}}, r.Pattern...) },
 		func() { r.Pattern = []Item{Eth{}, IPv4{}, UDP{DstPort: Is[uint16](8472)}, VXLAN{}} },
 		func() {
 			r.Pattern = []Item{Eth{}, IPv6{Proto: Is[uint8](pick[uint8](g, 0, 4, 43, 44, 50, 51, 59, 60))}}

@@ -76,11 +76,21 @@ var mayFollow = map[bool]map[stepKind][]stepKind{
 	},
 }
 
-// checkOrder knows the orders of actions that the card takes, and that jumps lead upwards. Root tables outside of the
-// switch are the kernel's, which sorts the actions.
+// checkRoot knows what the root tables outside of the switch take. They are the kernel's, which sorts the actions.
+func checkRoot(actions []rteflow.Action) (Verdict, string) {
+	for _, a := range actions {
+		switch a.(type) {
+		case rteflow.Sample, rteflow.PopVLAN, rteflow.PushVLAN:
+			return Refused, "an action that the kernel's tables do not take"
+		}
+	}
+	return Accepted, ""
+}
+
+// checkOrder knows the orders of actions that the card takes, and that jumps lead upwards.
 func (n *Reference) checkOrder(port uint16, r rteflow.Rule) (Verdict, string) {
 	if !r.Transfer && r.Group == 0 {
-		return Accepted, ""
+		return checkRoot(r.Actions)
 	}
 	fromWire := r.Ingress || r.Transfer && n.port(sourceOf(port, r)).Uplink
 	split := slices.ContainsFunc(r.Actions, func(a rteflow.Action) bool { s, ok := a.(rteflow.Sample); return ok && len(s.Actions) == 0 })

@@ -44,8 +44,6 @@ static const struct field key_fields[] = {
 	FIELD("tag[0]", struct esw_key, metadata.tag[0], REGISTER),
 	FIELD("tag[1]", struct esw_key, metadata.tag[1], REGISTER),
 	FIELD("tag[2]", struct esw_key, metadata.tag[2], REGISTER),
-	FIELD("tag[3]", struct esw_key, metadata.tag[3], REGISTER),
-	FIELD("tag[4]", struct esw_key, metadata.tag[4], REGISTER),
 };
 
 static const struct field l3_fields[] = {

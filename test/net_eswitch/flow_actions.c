@@ -305,7 +305,7 @@ compile_tag(struct compiler *c)
 	if (tag->mask == 0)
 		return REFUSE(c, EINVAL, "the mask is 0");
 	if (tag->index >= ESW_TAGS)
-		return REFUSE_AS(c, EINVAL, ITEM, "there is no tag %u", tag->index);
+		return REFUSE_AS(c, tag->index < ESW_TAG_NAMES ? ENOTSUP : EINVAL, ITEM, "there is no tag %u", tag->index);
 	if (c->rule->info.attr.ingress && (c->seen & (BIT(ESW_OP_DROP) | QUEUES)))
 		return REFUSE(c, EINVAL, "has no effect behind the fate of an ingress rule");
 	return append_register(c, ESW_OP_TAG, tag->index, tag->data, tag->mask);

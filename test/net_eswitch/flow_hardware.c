@@ -214,7 +214,21 @@ check_mirror(const struct esw_rule *rule, struct rte_flow_error *error)
 	return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ACTION, NULL, "action SAMPLE: cannot be made");
 }
 
-/* Says whether the card takes a rule that is valid. The root tables of NIC RX and TX are the kernel's: it sorts the actions. */
+/* The root tables of NIC RX and TX are the kernel's: it sorts the actions, but rdma-core does not pass all of them on. */
+static int
+check_root(const struct esw_rule *rule, struct rte_flow_error *error)
+{
+	const struct esw_listed *listed = &rule->listed;
+	uint32_t i;
+
+	for (i = 0; i < listed->n; i++)
+		if (listed->op[i] == ESW_OP_SAMPLE || listed->op[i] == ESW_OP_POP_VLAN || listed->op[i] == ESW_OP_PUSH_VLAN)
+			return esw_flow_error(error, ENOTSUP, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL,
+					      "the card refuses the rule: no samples and VLAN actions in group 0");
+	return 0;
+}
+
+/* Says whether the card takes a rule that is valid. */
 int
 esw_rule_hardware(const struct esw_port *port, const struct esw_rule *rule, struct rte_flow_error *error)
 {
@@ -222,8 +236,10 @@ esw_rule_hardware(const struct esw_port *port, const struct esw_rule *rule, stru
 	struct machine m = { .port = port, .rule = rule, .error = error, .direction = RX };
 	int ret = check_mirror(rule, error);
 
-	if (ret < 0 || (!attr->transfer && attr->group == 0))
+	if (ret < 0)
 		return ret;
+	if (!attr->transfer && attr->group == 0)
+		return check_root(rule, error);
 	if (attr->egress || (attr->transfer && rule->info.source->kind == ESW_VF))
 		m.direction = TX;
 	return run(&m);

@@ -821,7 +821,7 @@ read_tag(struct reader *r)
 	if (mask->index != UINT8_MAX)
 		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "partial masks of the index are not supported");
 	if (spec->index >= ESW_TAGS)
-		return REFUSE(r, EINVAL, "there is no tag %u", spec->index);
+		return REFUSE(r, spec->index < ESW_TAG_NAMES ? ENOTSUP : EINVAL, "there is no tag %u", spec->index);
 	if (r->rule->tags & 1u << spec->index)
 		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "index %u is given twice", spec->index);
 	r->rule->tags |= 1u << spec->index;

@@ -34,8 +34,12 @@ struct esw_l3 {
 	uint16_t unused;
 };
 
-/* The registers that actions write and items match: they are of the packet, but not in it. */
-#define ESW_TAGS 5
+/*
+ * The registers that actions write and items match: they are of the packet, but not in it. The driver has names for six tags;
+ * for the last three it finds no register that rdma-core can change.
+ */
+#define ESW_TAGS 3
+#define ESW_TAG_NAMES 6
 
 /* A mark has 24 bits; the last 16 values are the driver's own. */
 #define ESW_MARK_MASK 0xffffff

@@ -134,13 +134,13 @@ var actions = []action{
 	},
 	{ // decapsulation by the outer header; what is behind it then is what the next group matches, and the tag too
 		wire: "pf0", rules: []string{
-			"group 1 priority 1 transfer pattern tag data is 7 index is 4 / eth type is 0x0800 / ipv4 dst is 10.0.0.2 / tcp / end " +
+			"group 1 priority 1 transfer pattern tag data is 7 index is 2 / eth type is 0x0800 / ipv4 dst is 10.0.0.2 / tcp / end " +
 				"actions dec_ttl / port_id id 9 / end",
-			"group 1 priority 0 transfer pattern tag data is 8 index is 4 / eth / end actions drop / end",
+			"group 1 priority 0 transfer pattern tag data is 8 index is 2 / eth / end actions drop / end",
 		},
 		rule: "transfer pattern eth / ipv6 dst is fd00::2 proto spec 0 proto mask 0xfb / end " +
-			"actions raw_decap index 0 / raw_encap index 3 / set_tag data 7 index 4 mask 0xff / jump group 1 / end",
-		dump: "raw_decap=54 raw_encap=" + linkHeader + " set_tag[4]=0x7/0xff jump=1", in: tunnel4,
+			"actions raw_decap index 0 / raw_encap index 3 / set_tag data 7 index 2 mask 0xff / jump group 1 / end",
+		dump: "raw_decap=54 raw_encap=" + linkHeader + " set_tag[2]=0x7/0xff jump=1", in: tunnel4,
 		out:   []departure{toVF1(frame(between(nicMAC, guestMAC), ip4(func(h *layers.IPv4) { h.TTL = 63 }), tcp()))},
 		stats: map[int]string{pf0: "decapsulated: 1"},
 	},

@@ -23,12 +23,13 @@ import (
 // nicUnderTest is a NIC that testpmd is to ask: EAL's arguments that bring it, and what testpmd calls its ports.
 type nicUnderTest struct {
 	name  string
+	real  bool // it is the driver itself
 	eal   []string
 	run   []string // what testpmd is run by: a namespace, and an environment
 	ports map[string]int
 }
 
-// question is a rule, and what the driver answers on each card.
+// question is a rule, and what the driver answers on each card; with a "!" behind it when it does not survive that.
 type question struct {
 	setup   []string // testpmd's commands before it
 	answers map[string]string
@@ -42,8 +43,9 @@ func TestAnswersOfTheDriver(t *testing.T) {
 	for _, card := range []string{"cx5", "cx6dx", "cx7"} {
 		for _, nic := range []nicUnderTest{testNIC(t, card), virtualCard(t, card)} {
 			t.Run(card+" "+nic.name, func(t *testing.T) {
-				differ := ask(t, nic, card, questions)
-				report.Printf(t, "testpmd: %s as a %s answers %d rules, %d of them otherwise than was measured", nic.name, card, len(questions), differ)
+				asked := nic.survives(card, questions)
+				differ := ask(t, nic, card, asked)
+				report.Printf(t, "testpmd: %s as a %s answers %d rules, %d of them otherwise than was measured", nic.name, card, len(asked), differ)
 			})
 		}
 	}
@@ -80,6 +82,7 @@ func virtualCard(t *testing.T, card string) nicUnderTest {
 	require.NoError(t, err)
 	nic := nicUnderTest{
 		name:  "net_mlx5",
+		real:  true,
 		eal:   []string{"-a", "0000:03:00.0,dv_flow_en=1,dv_esw_en=1,representor=vf[0-3]"},
 		ports: map[string]int{},
 	}
@@ -117,6 +120,20 @@ func readQuestions(t *testing.T, path string) (questions []question) {
 	return questions
 }
 
+// survives is the questions that the NIC can be asked.
+func (n nicUnderTest) survives(card string, questions []question) (asked []question) {
+	var setup []string
+	for _, q := range questions {
+		q.setup = append(setup, q.setup...)
+		if setup = nil; n.real && strings.HasSuffix(q.answers[card], "!") {
+			setup = q.setup
+			continue
+		}
+		asked = append(asked, q)
+	}
+	return asked
+}
+
 // ask creates all rules on the NIC, and returns how many answers are not the driver's.
 func ask(t *testing.T, nic nicUnderTest, card string, questions []question) (differ int) {
 	t.Helper()
@@ -130,7 +147,7 @@ func ask(t *testing.T, nic nicUnderTest, card string, questions []question) (dif
 	}
 	said := nic.testpmd(t, commands)
 	for i, q := range questions {
-		if got := verdictOf(t, said[at[i]]); !assert.Equal(t, q.answers[card], got, "%s: %s\n%s", q.port, q.rule, said[at[i]]) {
+		if got := verdictOf(t, said[at[i]]); !assert.Equal(t, strings.TrimSuffix(q.answers[card], "!"), got, "%s: %s\n%s", q.port, q.rule, said[at[i]]) {
 			differ++
 		}
 	}

@@ -58,7 +58,10 @@ var receptions = []reception{
 		dump: "flag queue=1", in: tcp4, says: received1,
 	},
 	{
-		name: "sample", port: vf0, wire: "vf0", rules: []string{"ingress pattern eth / end actions sample ratio 1 index 4 / queue index 0 / end"},
+		name: "sample", port: vf0, wire: "vf0", rules: []string{
+			"ingress pattern eth / end actions jump group 1 / end",
+			"group 1 ingress pattern eth / end actions sample ratio 1 index 4 / queue index 0 / end",
+		},
 		dump: "sample=1 { mark=7 queue=1 } queue=0", in: tcp4, says: received1 + `.* - FDIR matched ID=0x7 `, stat: "sampled: 1",
 	},
 	{

@@ -315,8 +315,8 @@ var refusals = []refusal{
 		"item specification: item TAG: needs a spec: Invalid argument", "",
 	},
 	{
-		vf0, "transfer pattern tag data is 1 index is 5 / eth / end actions port_id id 6 / end",
-		"specific pattern item: item TAG: there is no tag 5: Invalid argument", "",
+		vf0, "transfer pattern tag data is 1 index is 3 / eth / end actions port_id id 6 / end",
+		"specific pattern item: item TAG: there is no tag 3: Operation not supported", "",
 	},
 	{
 		vf0, "transfer pattern tag index is 1 / eth / end actions port_id id 6 / end",
@@ -427,8 +427,8 @@ var refusals = []refusal{
 		"specific action: action OF_PUSH_VLAN: the pattern's mask of PCP or VID is not full: which is the new tag to have?: Invalid argument", "",
 	},
 	{
-		vf0, "transfer pattern eth / end actions set_tag data 1 index 5 mask 1 / port_id id 6 / end",
-		"specific pattern item: action SET_TAG: there is no tag 5: Invalid argument", "",
+		vf0, "transfer pattern eth / end actions set_tag data 1 index 3 mask 1 / port_id id 6 / end",
+		"specific pattern item: action SET_TAG: there is no tag 3: Operation not supported", "",
 	},
 	{
 		vf0, "transfer pattern eth / end actions set_tag data 1 index 1 mask 0 / port_id id 6 / end",

@@ -60,6 +60,7 @@ extern char fake_refused[256];
 uint64_t fake_stat(const struct cx_vport *vport, const char *name);
 
 int fake_setup(void **state);		/* once */
+int fake_end(void **state);		/* likewise, behind all tests */
 int fake_reset(void **state);		/* before each test */
 int fake_check(void **state);		/* behind each: takes down what it has made; nothing may be left */
 

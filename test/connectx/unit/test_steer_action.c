@@ -860,5 +860,5 @@ main(void)
 		TEST(no_frame_does_harm),
 	};
 
-	return cmocka_run_group_tests(tests, fake_setup, NULL);
+	return cmocka_run_group_tests(tests, fake_setup, fake_end);
 }

@@ -521,5 +521,5 @@ main(void)
 		cmocka_unit_test_setup_teardown(duplicates_are_refused_when_asked, fake_reset, fake_check),
 	};
 
-	return cmocka_run_group_tests(tests, fake_setup, NULL);
+	return cmocka_run_group_tests(tests, fake_setup, fake_end);
 }

@@ -473,5 +473,5 @@ main(void)
 		TEST(many_rules_cost_no_more_than_one),
 	};
 
-	return cmocka_run_group_tests(tests, fake_setup, NULL);
+	return cmocka_run_group_tests(tests, fake_setup, fake_end);
 }

@@ -64,7 +64,7 @@ make_rules(void)
 	rule(tag, ACTIONS(ACTION(OF_POP_VLAN), JUMP(100)));
 	rule(ip4, ACTIONS(ACTION(DEC_TTL), DECAP(14), ENCAP(udp6, 54), TO_PORT(pf0)));
 	rule(ip6, ACTIONS(ACTION(DEC_TTL), DECAP(14), ENCAP(udp6, 62), TO_PORT(pf0)));
-	rule(ip6, ACTIONS(DECAP(54), ENCAP(link_layer, 14), ACTION(SET_TAG, CONF(set_tag, .data = 1, .mask = 1, .index = 4)), JUMP(100)));
+	rule(ip6, ACTIONS(DECAP(54), ENCAP(link_layer, 14), ACTION(SET_TAG, CONF(set_tag, .data = 1, .mask = 1, .index = 2)), JUMP(100)));
 	rule(ip4, ACTIONS(ACTION(SET_IPV4_SRC, CONF(set_ipv4, .ipv4_addr = 1)), ACTION(SET_IPV4_DST, CONF(set_ipv4, .ipv4_addr = 2)),
 			  TO_PORT(vf1)));
 	rule(ip6, ACTIONS(ACTION(SET_IPV6_SRC, CONF(set_ipv6, .ipv6_addr = { 1 })),

@@ -432,16 +432,16 @@ drops_what_carries_nothing(void **state)
 static void
 matches_tags_behind_a_decapsulation(void **state)
 {
-	const struct rte_flow_action_set_tag tag = { .data = 0x70001, .mask = UINT32_MAX, .index = 4 };
+	const struct rte_flow_action_set_tag tag = { .data = 0x70001, .mask = UINT32_MAX, .index = 2 };
 	struct frame f = ipip_frame(), want = { 0 };
 
 	(void)state;
 	frame_bytes(&want, eth_header, sizeof(eth_header));
 	frame_bytes(&want, f.data + 54, f.len - 54);
 	nic_rule(PF0, transfer, tunnel_items(), ACTIONS(L3_DECAP, ACTION(SET_TAG, .conf = &tag), JUMP(INNER)));
-	nic_rule(PF0, transfer_group(INNER), ITEMS(TAG_IS(4, 0x70002, UINT32_MAX), ETH, ITEM(IPV4)), ACTIONS(TO(VF0)));
-	nic_rule(PF0, transfer_group(INNER), ITEMS(TAG_IS(4, 0x60000, 0xffff0000), ETH, ITEM(IPV4)), ACTIONS(TO(VF0)));
-	nic_rule(PF0, transfer_group(INNER), ITEMS(TAG_IS(4, 0x70000, 0xffff0000), ETH, ITEM(IPV4)), ACTIONS(TO(VF3)));
+	nic_rule(PF0, transfer_group(INNER), ITEMS(TAG_IS(2, 0x70002, UINT32_MAX), ETH, ITEM(IPV4)), ACTIONS(TO(VF0)));
+	nic_rule(PF0, transfer_group(INNER), ITEMS(TAG_IS(2, 0x60000, 0xffff0000), ETH, ITEM(IPV4)), ACTIONS(TO(VF0)));
+	nic_rule(PF0, transfer_group(INNER), ITEMS(TAG_IS(2, 0x70000, 0xffff0000), ETH, ITEM(IPV4)), ACTIONS(TO(VF3)));
 	nic_arrive(PF0, &f);
 	nic_assert_left(VF3, &want);
 	nic_assert_quiet();

@@ -59,11 +59,11 @@ matches_tags_under_masks(void **state)
 	struct frame f = udp4_frame(1, 2);
 
 	(void)state;
-	nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(SET_TAG(3, 0xab, 0xff), SET_TAG(3, 0x50, 0xf0), JUMP(1)));
-	nic_rule(VF0, transfer_group(1), ITEMS(IS(TAG, tag, .index = 3, .data = 0xab)), ACTIONS(ACTION(DROP)));
-	nic_rule(VF0, transfer_group(1), ITEMS(ITEM(TAG, .spec = &(const struct rte_flow_item_tag){ .index = 3, .data = 0x50 },
+	nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(SET_TAG(2, 0xab, 0xff), SET_TAG(2, 0x50, 0xf0), JUMP(1)));
+	nic_rule(VF0, transfer_group(1), ITEMS(IS(TAG, tag, .index = 2, .data = 0xab)), ACTIONS(ACTION(DROP)));
+	nic_rule(VF0, transfer_group(1), ITEMS(ITEM(TAG, .spec = &(const struct rte_flow_item_tag){ .index = 2, .data = 0x50 },
 						    .mask = &mask)), ACTIONS(JUMP(2)));
-	nic_rule(VF0, transfer_group(2), ITEMS(IS(TAG, tag, .index = 3, .data = 0x5b)), ACTIONS(TO(VF3)));
+	nic_rule(VF0, transfer_group(2), ITEMS(IS(TAG, tag, .index = 2, .data = 0x5b)), ACTIONS(TO(VF3)));
 	nic_arrive(VF0, &f);
 	nic_assert_left(VF3, &f);
 }

@@ -182,7 +182,8 @@ REFUSES(refuses_metadata,
 	{ VF0, transfer, ITEMS(ITEM(MARK, SPEC(mark, .id = 1)), ETH), TO_PF0, ENOTSUP, ITEM_ERROR, 0, "extended metadata" },
 	{ VF0, ingress, ITEMS(ITEM(META, SPEC(meta, .data = 1)), ETH), ACTIONS(QUEUE(0)), ENOTSUP, ITEM_ERROR, 0, "extended metadata" },
 	{ VF0, transfer, ITEMS(ITEM(TAG), ETH), TO_PF0, EINVAL, ITEM_SPEC_ERROR, -1, "needs a spec" },
-	{ VF0, transfer, ITEMS(ITEM(TAG, SPEC(tag, .index = 5)), ETH), TO_PF0, EINVAL, ITEM_ERROR, 0, "no tag 5" },
+	{ VF0, transfer, ITEMS(ITEM(TAG, SPEC(tag, .index = 3)), ETH), TO_PF0, ENOTSUP, ITEM_ERROR, 0, "no tag 3" },
+	{ VF0, transfer, ITEMS(ITEM(TAG, SPEC(tag, .index = 6)), ETH), TO_PF0, EINVAL, ITEM_ERROR, 0, "no tag 6" },
 	{ VF0, transfer, ITEMS(ITEM(TAG, SPEC(tag, .index = 1), MASK(tag, .data = 1, .index = 1)), ETH), TO_PF0, EINVAL, ITEM_SPEC_ERROR,
 	  -1, "index" },
 	{ VF0, transfer, ITEMS(ITEM(TAG, SPEC(tag, .index = 1), MASK(tag, .index = UINT8_MAX)), ETH), TO_PF0, EINVAL, ITEM_SPEC_ERROR,
@@ -227,7 +228,8 @@ REFUSES(refuses_rewriting,
 	{ PF0, ingress, ANY_ETH, ACTIONS(PUSH(0x8100), QUEUE(0)), ENOTSUP, RTE_FLOW_ERROR_TYPE_ATTR_INGRESS, -1, "ingress" },
 	{ VF0, transfer, ITEMS(ETH, ITEM(VLAN, SPEC(vlan, .hdr.vlan_tci = 0), MASK(vlan, .hdr.vlan_tci = RTE_BE16(0x00ff)))),
 	  ACTIONS(PUSH(0x8100), TO(PF0)), EINVAL, ACTION_ERROR, 0, "not full" },
-	{ VF0, transfer, ANY_ETH, ACTIONS(SET_TAG(5, 1), TO(PF0)), EINVAL, ITEM_ERROR, -1, "no tag 5" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(SET_TAG(3, 1), TO(PF0)), ENOTSUP, ITEM_ERROR, -1, "no tag 3" },
+	{ VF0, transfer, ANY_ETH, ACTIONS(SET_TAG(6, 1), TO(PF0)), EINVAL, ITEM_ERROR, -1, "no tag 6" },
 	{ VF0, transfer, ANY_ETH, ACTIONS(SET_TAG(1, 0), TO(PF0)), EINVAL, ACTION_ERROR, 0, "mask is 0" },
 	{ PF0, ingress, ANY_ETH, ACTIONS(QUEUE(0), SET_TAG(1, 1)), EINVAL, ACTION_ERROR, 1, "no effect" },
 	{ PF0, ingress, ANY_ETH, ACTIONS(ACTION(MARK, CONF(mark, .id = 0xfffff0)), QUEUE(0)), EINVAL, ACTION_CONF_ERROR, -1, "above" },
@@ -362,6 +364,10 @@ refuses_only_when_it_creates(void **state)
 		{ PF0, transfer, VLANS, ACTIONS(ACTION(OF_POP_VLAN), PUSH(0x8100), TO(VF0)), ENOTSUP },
 		{ VF0, transfer, ANY_ETH, ACTIONS(ACTION(MARK, CONF(mark, .id = 1)), TO(PF0)), ENOTSUP },
 		{ VF0, transfer, ANY_ETH, ACTIONS(ACTION(FLAG), TO(PF0)), ENOTSUP },
+		/* Group 0 of these is the kernel's. */
+		{ PF0, ingress, ANY_ETH, ACTIONS(SAMPLE(2, QUEUE(1)), QUEUE(0)), ENOTSUP },
+		{ PF0, ingress, VLANS, ACTIONS(ACTION(OF_POP_VLAN), QUEUE(0)), ENOTSUP },
+		{ PF0, ATTR(.egress = 1), ANY_ETH, ACTIONS(PUSH(0x8100)), ENOTSUP },
 	};
 	size_t i;
 
@@ -435,7 +441,7 @@ accepts_what_the_card_accepts(void **state)
 	assert_accepted(VF0, transfer, ANY_ETH, ACTIONS(TO(VF3), ACTION(COUNT)));
 	assert_accepted(VF0, transfer, ANY_ETH, ACTIONS(AGE(60), ACTION(COUNT), ACTION(DROP)));
 	assert_created(PF0, transfer, IP6IP6, ACTIONS(L3_DECAP, ACTION(DEC_TTL), TO(VF0)));
-	assert_created(PF0, transfer, IPV6, ACTIONS(L3_DECAP, ACTION(SET_MAC_SRC, MAC_CONF), SET_TAG(4, 1), JUMP(70000)));
+	assert_created(PF0, transfer, IPV6, ACTIONS(L3_DECAP, ACTION(SET_MAC_SRC, MAC_CONF), SET_TAG(2, 1), JUMP(70000)));
 	assert_created(VF0, transfer, IPV4, ACTIONS(MIRROR, AGE(1), COUNT_CONF, TO(VF3)));
 	assert_created(VF0, transfer_group(UINT16_MAX), ANY_ETH, TO_PF0);
 	assert_created(VF0, transfer, ANY_ETH, ACTIONS(SAMPLE(1), TO(VF3)));
@@ -448,6 +454,8 @@ accepts_what_the_card_accepts(void **state)
 		       SPEC(vxlan, .vni = { 0, 0, 0 })), ITEM(VLAN), ITEM(IPV4)), TO_PF0);
 	assert_created(PF0, ATTR(.egress = 1, .group = 1), ANY_ETH, ACTIONS(ACTION(DROP)));
 	assert_created(PF0, ATTR(.egress = 1), ITEMS(ITEM(META, SPEC(meta, .data = 1)), ETH), ACTIONS(ACTION(DROP)));
+	assert_created(PF0, ATTR(.ingress = 1, .group = 1), ANY_ETH, ACTIONS(SAMPLE(1, QUEUE(1)), QUEUE(0)));
+	assert_created(PF0, ATTR(.ingress = 1, .group = 1), ITEMS(ETH, ITEM(VLAN)), ACTIONS(ACTION(OF_POP_VLAN), QUEUE(0)));
 	assert_created(PF0, ingress, IPV6, ACTIONS(RSS(1)));
 	assert_created(PF0, ingress, IPV6, ACTIONS(ACTION(FLAG), QUEUE(1)));
 	assert_accepted(VF0, ingress, ANY_ETH, ACTIONS(SAMPLE(4, QUEUE(1)), QUEUE(0)));
@@ -509,9 +517,9 @@ dumps_rules(void **state)
 		{ PF0, transfer, ITEMS(ETH, ITEM(IPV6, SPEC(ipv6, .hdr.dst_addr = "\xfc\0\0\1", .hdr.vtc_flow = RTE_BE32(5)),
 					    MASK(ipv6, .hdr.dst_addr = "\xff\xff\xff\xff", .hdr.proto = 0xfb,
 						 .hdr.vtc_flow = RTE_BE32(0xfffff)))),
-		  ACTIONS(DECAP(54), ENCAP(eth_header, 14), SET_TAG(4, 1), TO(VF3)),
+		  ACTIONS(DECAP(54), ENCAP(eth_header, 14), SET_TAG(2, 1), TO(VF3)),
 		  "on pf0 from pf0 transfer group 0 priority 0 pattern ip=6 ip.dst=fc00:1::/ffff:ffff:: ip.proto=0/0xfb "
-		  "ip.flow=0x5/0xfffff actions raw_decap=54 raw_encap=0200000000020200000000010800 set_tag[4]=0x0/0x1 port=vf3\n" },
+		  "ip.flow=0x5/0xfffff actions raw_decap=54 raw_encap=0200000000020200000000010800 set_tag[2]=0x0/0x1 port=vf3\n" },
 		{ VF0, transfer, ITEMS(ETH, ITEM(IPV4, SPEC(ipv4, .hdr.src_addr = RTE_BE32(0x0a000001),
 					    .hdr.dst_addr = RTE_BE32(0x0a000203), .hdr.version_ihl = 0x45),
 				       MASK(ipv4, .hdr.src_addr = UINT32_MAX, .hdr.dst_addr = RTE_BE32(0xffffff00),
