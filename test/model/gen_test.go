@@ -15,7 +15,6 @@ import (
 type gen struct {
 	*rand.Rand
 	ports []Port
-	can   capabilities
 	size  int // how many values a field of the universe has
 	alike int // how many percent of the rules differ from others in their values only
 }
@@ -420,12 +419,12 @@ func (g *gen) rewrite(items []Item, ips int) []Action {
 // more is what the NIC may be able to rewrite in packets of such a pattern.
 func (g *gen) more(items []Item, ips int) (actions []Action) {
 	for _, it := range items {
-		if _, ok := it.(VLAN); ok && g.can.popVLAN {
+		if _, ok := it.(VLAN); ok {
 			actions = append(actions, PopVLAN{})
 		}
 	}
 	actions = append(actions, PushVLAN{pick[uint16](g, typeVLAN, typeQinQ)}, SetTag{Data: g.register(), Mask: 3, Index: uint8(g.IntN(2))})
-	if ips != 1 || !g.can.setAddress {
+	if ips != 1 {
 		return actions
 	}
 	switch items[len(items)-1].(type) {

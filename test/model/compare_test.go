@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package model
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"dpservice/rteflow"
+)
+
+// difference is what net_eswitch and net_mlx5 answer differently about a rule, and why that stays. README.md of net_eswitch
+// lists the same.
+type difference struct {
+	reason string
+	// applies is asked about the two answers, and the rule as cases have it.
+	applies func(ref *Reference, o op, eswitch, mlx5 error) bool
+}
+
+// differences are all that are known.
+var differences = []difference{}
+
+// compareAnswers counts a difference between what net_eswitch and net_mlx5 say of a rule that is explained, and tells of others.
+func (p *player) compareAnswers(o op, answers []error) string {
+	if len(answers) < 2 {
+		return ""
+	}
+	eswitch, mlx5 := answers[0], answers[1]
+	if errnoOf(eswitch) == errnoOf(mlx5) {
+		return ""
+	}
+	for _, d := range differences {
+		if d.applies(&p.ref, o, eswitch, mlx5) {
+			p.counts.explained[d.reason]++
+			return ""
+		}
+	}
+	return fmt.Sprintf("%s says %v, %s says %v", p.devices[0].name(), eswitch, p.devices[1].name(), mlx5)
+}
+
+// errnoOf is 0 of no error, and of one that does not come from the driver -1: rteflow has refused the rule.
+func errnoOf(err error) syscall.Errno {
+	var refusal *rteflow.Error
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &refusal):
+		return refusal.Errno
+	default:
+		return ^syscall.Errno(0)
+	}
+}
