@@ -25,8 +25,10 @@ const (
 	shortestToSend = 60                     // net_mlx5 sends nothing of up to 18 bytes, and wires nothing below this
 )
 
-// mlx5Args are EAL's arguments for the virtual card.
-var mlx5Args = []string{"-a", "0000:03:00.0,dv_flow_en=1,dv_esw_en=1,dv_xmeta_en=1,representor=vf[0,1,5]", "-a", "0000:03:00.1,dv_xmeta_en=1"}
+// mlx5Args are EAL's arguments for the virtual card. Vectors take four frames at a time or none, and ringport asks for one.
+var mlx5Args = []string{
+	"-a", "0000:03:00.0,dv_flow_en=1,dv_esw_en=1,dv_xmeta_en=1,rx_vec_en=0,representor=vf[0,1,5]", "-a", "0000:03:00.1,rx_vec_en=0",
+}
 
 // mlx5 is net_mlx5 over a virtual ConnectX. Its far sides are veths, at whose other ends are sockets.
 type mlx5 struct {
