@@ -770,7 +770,8 @@ read_register(struct reader *r, size_t offset, uint32_t supported)
 	r->behind_l2 = false;
 	if (r->item->type == RTE_FLOW_ITEM_TYPE_META && r->item->spec == NULL)
 		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "needs a spec");
-	if (!r->port->nic->metadata)
+	/* What the application sends has metadata in any case. */
+	if (!r->port->nic->metadata && !(r->item->type == RTE_FLOW_ITEM_TYPE_META && r->rule->info.attr.egress))
 		return REFUSE(r, ENOTSUP, "needs extended metadata (dv_xmeta_en=1)");
 	if (r->item->spec == NULL)
 		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "needs a spec");

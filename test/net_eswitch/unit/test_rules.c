@@ -447,6 +447,7 @@ accepts_what_the_card_accepts(void **state)
 	assert_created(VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(UDP, SPEC(udp, .hdr.dst_port = RTE_BE16(8472))), ITEM(VXLAN,
 		       SPEC(vxlan, .vni = { 0, 0, 0 })), ITEM(VLAN), ITEM(IPV4)), TO_PF0);
 	assert_created(PF0, ATTR(.egress = 1, .group = 1), ANY_ETH, ACTIONS(ACTION(DROP)));
+	assert_created(PF0, ATTR(.egress = 1), ITEMS(ITEM(META, SPEC(meta, .data = 1)), ETH), ACTIONS(ACTION(DROP)));
 	assert_created(PF0, ingress, IPV6, ACTIONS(RSS(1)));
 	assert_created(PF0, ingress, IPV6, ACTIONS(ACTION(FLAG), QUEUE(1)));
 	assert_accepted(VF0, ingress, ANY_ETH, ACTIONS(SAMPLE(4, QUEUE(1)), QUEUE(0)));
