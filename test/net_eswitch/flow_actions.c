@@ -290,10 +290,12 @@ compile_meta(struct compiler *c)
 	const struct rte_flow_action_set_meta *meta = c->action->conf;
 	const struct rte_flow_attr *attr = &c->rule->info.attr;
 
-	if (attr->transfer && !c->port->nic->metadata)
+	if (attr->transfer && !esw_port_has_metadata(c->port))
 		return REFUSE(c, ENOTSUP, "is not supported in transfer rules without extended metadata (dv_xmeta_en=1)");
 	if (attr->transfer && attr->group == 0)
 		return REFUSE(c, ENOTSUP, "is not supported in group 0 of transfer rules");
+	if (meta->mask & ~esw_port_meta_mask(c->port, attr))
+		return REFUSE(c, EINVAL, "there are 16 bits of metadata");
 	return append_register(c, ESW_OP_META, 0, meta->data, meta->mask);
 }
 
@@ -483,7 +485,7 @@ check_decap(struct compiler *c)
 		return REFUSE(c, ENOTSUP, "there can be only one decapsulation");
 	if (c->shape & SHAPE_ENCAP)
 		return REFUSE(c, ENOTSUP, "cannot follow an encapsulation");
-	if ((c->seen & MODIFIES) || (c->port->nic->metadata && (c->seen & MARKS)))
+	if ((c->seen & MODIFIES) || (esw_port_has_metadata(c->port) && (c->seen & MARKS)))
 		return REFUSE(c, EINVAL, "cannot follow an action that modifies the packet");
 	if (attr->egress)
 		return REFUSE_AS(c, ENOTSUP, ATTR_EGRESS, "is not supported for egress traffic");
@@ -810,6 +812,7 @@ compile_sample(struct compiler *c)
 		return ret;
 	c->sample = c->action;
 	c->rule->listed.sample_counts = nested.seen & BIT(ESW_OP_COUNT);
+	c->rule->listed.sample_encaps = nested.shape & SHAPE_ENCAP;
 	c->seen |= nested.seen & BIT(ESW_OP_COUNT);
 	c->mirror_encap = nested.shape & SHAPE_ENCAP;
 	c->mirror_target = nested.target;
@@ -971,7 +974,7 @@ modifies_behind_sample(const struct compiler *c)
 {
 	uint32_t modifies = MODIFIES | VLAN_OPS | BIT(ESW_OP_DECAP);
 
-	if (c->port->nic->metadata)
+	if (esw_port_has_metadata(c->port))
 		modifies |= MARKS;
 	return c->behind_sample & modifies;
 }

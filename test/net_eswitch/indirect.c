@@ -16,7 +16,7 @@ port_of(const struct rte_eth_dev *dev)
 static bool
 owns(const struct esw_port *port, const struct rte_flow_action_handle *handle)
 {
-	return handle != NULL && handle->owner == port;
+	return handle != NULL && handle->owner == port && !handle->released;
 }
 
 static int
@@ -90,7 +90,16 @@ destroy(struct rte_flow_action_handle *handle)
 	free(handle);
 }
 
-/* Nobody may use it any more. */
+/* Counts a flow more among its users, or one less that the pipeline is not at any more. Called under the flow lock. */
+void
+esw_indirect_use(struct rte_flow_action_handle *handle, int by)
+{
+	handle->users += by;
+	if (handle->users == 0 && handle->released)
+		destroy(handle);
+}
+
+/* As with net_mlx5 a counter may have no users any more, and an age goes with the last of them. */
 int
 esw_indirect_destroy(struct rte_eth_dev *dev, struct rte_flow_action_handle *handle, struct rte_flow_error *error)
 {
@@ -101,7 +110,9 @@ esw_indirect_destroy(struct rte_eth_dev *dev, struct rte_flow_action_handle *han
 		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_HANDLE, handle,
 				      "no indirect action of this port");
 	pthread_mutex_lock(&port->nic->flow_lock);
-	if (handle->users > 0)
+	if (handle->users > 0 && handle->type == RTE_FLOW_ACTION_TYPE_AGE)
+		handle->released = true;
+	else if (handle->users > 0)
 		ret = esw_flow_error(error, EBUSY, RTE_FLOW_ERROR_TYPE_HANDLE, handle,
 				     "%u rules have this indirect action", handle->users);
 	else

@@ -293,6 +293,29 @@ shares_a_counter(void **state)
 	assert_int_equal(rte_flow_action_handle_destroy(nic.port[VF0], handle, NULL), 0);
 }
 
+/* An age that rules have can be destroyed, as with net_mlx5: it goes with the last of them. */
+static void
+leaves_an_age_to_its_rules(void **state)
+{
+	const struct rte_flow_action_age age = { .timeout = 1000 };
+	struct rte_flow_query_age query = { 0 };
+	struct rte_flow_action_handle *handle;
+	struct frame f = udp4_frame(1, 2);
+	struct rte_flow *flow;
+
+	(void)state;
+	handle = rte_flow_action_handle_create(nic.port[VF0], NULL, ACTIONS(ACTION(AGE, .conf = &age)), NULL);
+	assert_non_null(handle);
+	flow = nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(ACTION(INDIRECT, .conf = handle), TO(VF3)));
+	assert_int_equal(rte_flow_action_handle_destroy(nic.port[VF0], handle, NULL), 0);
+	assert_int_equal(rte_flow_action_handle_query(nic.port[VF0], handle, &query, NULL), -EINVAL);
+	nic_arrive(VF0, &f);
+	nic_assert_left(VF3, &f);
+	assert_int_equal(rte_flow_query(nic.port[VF0], flow, ACTIONS(ACTION(AGE)), &query, NULL), 0);
+	assert_int_equal(query.aged, 0);
+	nic_destroy(VF0, flow);
+}
+
 static void
 shares_an_age(void **state)
 {
@@ -452,6 +475,7 @@ main(void)
 		TEST(matches_vxlan),
 		TEST(shares_a_counter),
 		TEST(shares_an_age),
+		TEST(leaves_an_age_to_its_rules),
 		TEST(refuses_indirect_actions),
 		TEST(keeps_the_actions_of_many_rules_apart),
 		TEST(shares_the_actions_of_rules_but_not_their_state),

@@ -347,6 +347,9 @@ refuses_only_when_it_creates(void **state)
 		/* Of large groups tables are not spread. */
 		{ VF0, transfer_group(6554), ANY_ETH, ACTIONS(JUMP(65534)), EINVAL },
 		{ VF0, transfer, ANY_ETH, ACTIONS(MIRROR, ACTION(DROP)), EINVAL },
+		{ VF0, transfer, ANY_ETH, ACTIONS(SAMPLE(1, TO(VF3)), ACTION(DROP)), ENOTSUP },
+		{ PF1, ingress, ANY_ETH, ACTIONS(SAMPLE(1, QUEUE(1)), QUEUE(0)), ENOTSUP },
+		{ PF1, ingress, VLANS, ACTIONS(ACTION(OF_POP_VLAN), QUEUE(0)), ENOTSUP },
 		{ VF0, transfer, IPV4, ACTIONS(TO(PF0), MIRROR, ACTION(DEC_TTL)), EINVAL },
 		{ VF0, transfer, ANY_ETH, ACTIONS(SAMPLE(1, ACTION(COUNT), TO(PF0)), TO(VF3)), EINVAL },
 		{ VF0, transfer, IPV6, ACTIONS(L3_DECAP, TO(VF3)), ENOTSUP },
