@@ -137,6 +137,15 @@ check_age(struct compiler *c)
 	return c->seen & BIT(ESW_OP_AGE) ? REFUSE(c, EINVAL, "is given twice") : 0;
 }
 
+/* Whether the card cannot keep ages itself, so that the driver takes a counter of the rule's own for one. */
+static bool
+ages_by_counter(const struct compiler *c)
+{
+	const struct rte_flow_attr *attr = &c->rule->info.attr;
+
+	return c->port->nic->card == ESW_CX5 || (!attr->transfer && attr->group == 0);
+}
+
 static int
 compile_age(struct compiler *c)
 {
@@ -146,6 +155,8 @@ compile_age(struct compiler *c)
 	if (age->timeout == 0)
 		return REFUSE(c, EINVAL, "the timeout is 0");
 	ret = check_age(c);
+	if (ret == 0 && c->rule->info.shared_count != NULL && ages_by_counter(c))
+		ret = REFUSE(c, EINVAL, "needs a counter of the rule's own");
 	if (ret < 0)
 		return ret;
 	if (append(c, ESW_OP_AGE) == NULL)
@@ -161,6 +172,8 @@ compile_indirect_count(struct compiler *c, struct rte_flow_action_handle *handle
 {
 	int ret = compile_count(c);
 
+	if (ret == 0 && c->own_age && ages_by_counter(c))
+		ret = REFUSE(c, EINVAL, "the rule's age needs a counter of its own");
 	if (ret == 0)
 		c->rule->info.shared_count = handle;
 	return ret;
@@ -960,10 +973,7 @@ check_reformat(const struct compiler *c)
 static bool
 ages_in_hardware(const struct compiler *c)
 {
-	const struct rte_flow_attr *attr = &c->rule->info.attr;
-
-	return (c->seen & BIT(ESW_OP_AGE)) && !(c->own_age && c->counter_conf) && (attr->transfer || attr->group > 0) &&
-	       c->port->nic->card != ESW_CX5;
+	return (c->seen & BIT(ESW_OP_AGE)) && !(c->own_age && c->counter_conf) && !ages_by_counter(c);
 }
 
 #define REFUSE_SAMPLE(c, code, what) \
