@@ -5,6 +5,9 @@ package model
 import (
 	"errors"
 	"fmt"
+	"os"
+	"regexp"
+	"strings"
 	"syscall"
 
 	"dpservice/rteflow"
@@ -35,6 +38,16 @@ func (p *player) compareAnswers(o op, answers []error) string {
 			p.counts.explained[d.reason]++
 			return ""
 		}
+	}
+	if os.Getenv("MODEL_COLLECT") != "" { // XXX
+		key := fmt.Sprintf("E %v | M %v", eswitch, mlx5)
+		for _, re := range []string{`port \d+`, `(item|action) \d+`} {
+			key = regexp.MustCompile(re).ReplaceAllString(key, "$1 N")
+		}
+		if p.counts.explained[key]++; p.counts.explained[key] == 1 {
+			fmt.Fprintf(os.Stderr, "COLLECT %s\n   %s\n", key, strings.Join(o.rule.Commands(o.port), "\n   "))
+		}
+		return ""
 	}
 	return fmt.Sprintf("%s says %v, %s says %v", p.devices[0].name(), eswitch, p.devices[1].name(), mlx5)
 }

@@ -16,7 +16,9 @@ type gen struct {
 	*rand.Rand
 	ports []Port
 	size  int // how many values a field of the universe has
-	alike int // how many percent of the rules differ from others in their values only
+	// ownIndirect: no indirect actions of other ports. The driver does not look whose they are: it may crash.
+	ownIndirect bool
+	alike       int // how many percent of the rules differ from others in their values only
 }
 
 func (g *gen) chance(percent int) bool { return g.IntN(100) < percent }
@@ -311,7 +313,7 @@ func (g *gen) counting(port Port, transfer bool) Action {
 
 // sharedAction is the port's counter (0) or age (1), as sharedActions numbers them, or in a few cases another port's.
 func (g *gen) sharedAction(port Port, which int) Action {
-	if g.chance(5) {
+	if !g.ownIndirect && g.chance(5) {
 		port = pick(g, g.ports...)
 	}
 	at := slices.IndexFunc(g.ports, func(p Port) bool { return p.ID == port.ID })
@@ -327,7 +329,12 @@ func (g *gen) registerItems() (items []Item) {
 		items = append(items, Mark{Masked(g.register(), pick[uint32](g, 1, 2, 3, 0xffffff))})
 	}
 	if len(items) == 0 || g.chance(30) {
-		items = append(items, Meta{match(g, 100, g.register, g.mask2)})
+		meta := match(g, 100, g.register, g.mask2)
+		if meta.Mask == nil && g.chance(90) { // of 32 bits the switch has 16
+			meta.Mask = new(uint32)
+			*meta.Mask = 0xffff
+		}
+		items = append(items, Meta{meta})
 	}
 	return items
 }
@@ -341,7 +348,7 @@ func (g *gen) registerAction(r Rule) Action {
 	case g.chance(40):
 		return SetTag{Data: g.register(), Mask: pick[uint32](g, 1, 3, 0xffffffff), Index: uint8(g.IntN(2))}
 	case g.chance(50) && (r.Group > 0 || r.Ingress):
-		return SetMeta{Data: g.register(), Mask: pick[uint32](g, 2, 3, 0xffffffff)}
+		return SetMeta{Data: g.register(), Mask: pick[uint32](g, 2, 3, 0xffff, 0xffff, 0xffffffff)}
 	default:
 		return SetMark{ID: g.register()}
 	}

@@ -76,11 +76,22 @@ var mayFollow = map[bool]map[stepKind][]stepKind{
 	},
 }
 
+// checkRoot knows what the kernel's tables do not have.
+func checkRoot(r rteflow.Rule) (Verdict, string) {
+	for _, a := range r.Actions {
+		switch a.(type) {
+		case rteflow.Sample, rteflow.PopVLAN:
+			return Refused, "an action that a root table does not have"
+		}
+	}
+	return Accepted, ""
+}
+
 // checkOrder knows the orders of actions that the card takes, and that jumps lead upwards. Root tables outside of the
 // switch are the kernel's, which sorts the actions.
 func (n *Reference) checkOrder(port uint16, r rteflow.Rule) (Verdict, string) {
 	if !r.Transfer && r.Group == 0 {
-		return Accepted, ""
+		return checkRoot(r)
 	}
 	fromWire := r.Ingress || r.Transfer && n.port(sourceOf(port, r)).Uplink
 	split := slices.ContainsFunc(r.Actions, func(a rteflow.Action) bool { s, ok := a.(rteflow.Sample); return ok && len(s.Actions) == 0 })
