@@ -277,7 +277,9 @@ func (n *Reference) checkFate(port uint16, r rteflow.Rule) (Verdict, string) {
 }
 
 // agesByCounter says whether the card cannot keep an age for the rule, so that the driver takes the rule's own counter for one.
-func (n *Reference) agesByCounter(r rteflow.Rule) bool { return n.Card == "cx5" || !r.Transfer && r.Group == 0 }
+func (n *Reference) agesByCounter(r rteflow.Rule) bool {
+	return n.Card == "cx5" || !r.Transfer && r.Group == 0
+}
 
 // checkHeaders looks at raw_decap and raw_encap, within a sample too.
 func (n *Reference) checkHeaders(port uint16, r rteflow.Rule) (Verdict, string) {

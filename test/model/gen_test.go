@@ -16,9 +16,10 @@ type gen struct {
 	*rand.Rand
 	ports []Port
 	size  int // how many values a field of the universe has
-	// ownIndirect: no indirect actions of other ports. The driver does not look whose they are: it may crash.
-	ownIndirect bool
-	alike       int // how many percent of the rules differ from others in their values only
+	// forCard: no indirect actions of other ports, since the driver does not look whose they are and may crash, and no frames
+	// that veths do not carry.
+	forCard bool
+	alike   int // how many percent of the rules differ from others in their values only
 }
 
 func (g *gen) chance(percent int) bool { return g.IntN(100) < percent }
@@ -285,7 +286,7 @@ func (g *gen) goodRule() (uint16, Rule) {
 	}
 	if g.chance(10) {
 		r.Actions = append(r.Actions, Age{Timeout: 1000})
-	} else if g.chance(5) {
+	} else if agesShared() && g.chance(5) {
 		r.Actions = append(r.Actions, g.sharedAction(port, 1))
 	}
 	if !transfer {
@@ -313,7 +314,7 @@ func (g *gen) counting(port Port, transfer bool) Action {
 
 // sharedAction is the port's counter (0) or age (1), as sharedActions numbers them, or in a few cases another port's.
 func (g *gen) sharedAction(port Port, which int) Action {
-	if !g.ownIndirect && g.chance(5) {
+	if !g.forCard && g.chance(5) {
 		port = pick(g, g.ports...)
 	}
 	at := slices.IndexFunc(g.ports, func(p Port) bool { return p.ID == port.ID })

@@ -258,7 +258,7 @@ func rank(pattern []rteflow.Item) int {
 // run does a rule's actions. A jump tells the next group; all other fates end the packet's way.
 func (n *Reference) run(p *packet, actions []rteflow.Action, out *[]Output) (group uint32, jumped bool) {
 	fate := func() {}
-	for _, a := range actions {
+	for _, a := range changesFirst(actions) {
 		if p.lost {
 			return 0, false
 		}
@@ -280,6 +280,23 @@ func (n *Reference) run(p *packet, actions []rteflow.Action, out *[]Output) (gro
 	fate()
 	return group, jumped
 }
+
+// changesFirst has the changes of fields before the tags that are added: to the card they are one action, at the place of the
+// first of them, and it adds no tag before that.
+func changesFirst(actions []rteflow.Action) []rteflow.Action {
+	actions = slices.Clone(actions)
+	for i := range actions {
+		for at := i; at > 0 && changesField(actions[at]) && pushesTag(actions[at-1]); at-- {
+			actions[at], actions[at-1] = actions[at-1], actions[at]
+		}
+	}
+	return actions
+}
+
+// changesField says whether it changes a field or a register.
+func changesField(a rteflow.Action) bool { k, ok := stepOf(a); return ok && k == modifiesFields }
+
+func pushesTag(a rteflow.Action) bool { _, ok := a.(rteflow.PushVLAN); return ok }
 
 // sample duplicates the packet. One in a few, which in the E-Switch takes no actions, goes to the E-Switch's manager.
 func (n *Reference) sample(p packet, s rteflow.Sample, out *[]Output) {

@@ -107,13 +107,16 @@ func (n *mlx5) name() string { return "net_mlx5 on " + n.card }
 
 func (n *mlx5) hides(o Output) bool { return o.Queue == FarSide && !carried(o.Frame) }
 
-// carried tells whether the kernel carries a frame from one end of a veth to the other: not one that ends within its first tag.
+// leastTagged is the length of the shortest frame with a tag from which the kernel can take that off.
+const leastTagged = ethLen + 6
+
+// carried tells whether the kernel carries a frame from one end of a veth to the other.
 func carried(frame []byte) bool {
 	if len(frame) < ethLen {
 		return false
 	}
 	t := be16(frame, ethLen-2)
-	return t != typeVLAN && t != typeQinQ || len(frame) >= ethLen+4
+	return t != typeVLAN && t != typeQinQ || len(frame) >= leastTagged
 }
 
 func (n *mlx5) countsLate() bool { return true }

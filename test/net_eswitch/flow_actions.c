@@ -1035,6 +1035,26 @@ check_whole(const struct compiler *c)
 	return ret;
 }
 
+/*
+ * The driver makes one action of all changes of fields, at the place of the first, and the card adds no tag before that. So
+ * they come first here, too: behind three tags the headers are not found any more.
+ */
+static void
+changes_first(struct esw_draft *draft)
+{
+	struct esw_step moved;
+	uint32_t i, to;
+
+	for (i = 1; i < draft->steps; i++) {
+		moved = draft->step[i];
+		if (!(BIT(moved.op) & MODIFIES))
+			continue;
+		for (to = i; to > 0 && draft->step[to - 1].op == ESW_OP_PUSH_VLAN; to--)
+			draft->step[to] = draft->step[to - 1];
+		draft->step[to] = moved;
+	}
+}
+
 /* Compiles the actions into rule->draft. */
 int
 esw_rule_actions(struct esw_port *port, const struct rte_flow_action *actions, struct esw_rule *rule,
@@ -1047,6 +1067,7 @@ esw_rule_actions(struct esw_port *port, const struct rte_flow_action *actions, s
 	ret = compile_list(&c, actions);
 	if (ret == 0)
 		ret = check_whole(&c);
+	changes_first(&rule->draft);
 	rule->listed.mirror = c.mirror;
 	rule->listed.split = c.sample != NULL && (!c.mirror || modifies_behind_sample(&c));
 	rule->listed.ages = ages_in_hardware(&c);

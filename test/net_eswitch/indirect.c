@@ -20,7 +20,7 @@ owns(const struct esw_port *port, const struct rte_flow_action_handle *handle)
 }
 
 static int
-check_age(const struct rte_flow_action *action, struct rte_flow_error *error)
+check_age(const struct esw_port *port, const struct rte_flow_action *action, struct rte_flow_error *error)
 {
 	const struct rte_flow_action_age *age = action->conf;
 
@@ -30,17 +30,20 @@ check_age(const struct rte_flow_action *action, struct rte_flow_error *error)
 	if (age->timeout == 0)
 		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ACTION, action,
 				      "action AGE: the timeout is 0");
+	if (port->nic->card == ESW_CX5)
+		return esw_flow_error(error, ENOTSUP, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL,
+				      "action AGE: a ConnectX-5 keeps no ages");
 	return 0;
 }
 
 static int
-check(const struct rte_flow_action *action, struct rte_flow_error *error)
+check(const struct esw_port *port, const struct rte_flow_action *action, struct rte_flow_error *error)
 {
 	switch (action->type) {
 	case RTE_FLOW_ACTION_TYPE_COUNT:
 		return 0;
 	case RTE_FLOW_ACTION_TYPE_AGE:
-		return check_age(action, error);
+		return check_age(port, action, error);
 	default:
 		return esw_flow_error(error, ENOTSUP, RTE_FLOW_ERROR_TYPE_ACTION, action,
 				      "only COUNT and AGE can be indirect");
@@ -65,7 +68,7 @@ esw_indirect_create(struct rte_eth_dev *dev, const struct rte_flow_indir_action_
 	struct esw_port *port = port_of(dev);
 	struct rte_flow_action_handle *handle;
 
-	if (check(action, error) < 0)
+	if (check(port, action, error) < 0)
 		return NULL;
 	handle = calloc(1, sizeof(*handle));
 	if (handle == NULL) {
