@@ -61,7 +61,6 @@ func runOnCard(t *testing.T, card string) {
 	require.NoError(t, err, "%s%s", process.Stdout, process.Stderr)
 	require.NoError(t, result.Err(), "%s%s", result.Stdout, result.Stderr)
 	assert.NotContains(t, result.Stderr, "connectx: refused:", "the driver has asked for what the card does not know")
-	fmt.Print(result.Stderr) // XXX
 	require.Contains(t, result.Stdout, "--- PASS: TestBothNICs")
 	fmt.Print(result.Stdout)
 }

@@ -30,6 +30,9 @@ var differences = []difference{
 	}},
 }
 
+// ages says whether it is an age of the rule's own. Where the driver takes a counter for that, it lets applications query it.
+func ages(a rteflow.Action) bool { _, ok := a.(rteflow.Age); return ok }
+
 // namesTag says whether the rule matches or writes a tag of that index or of a higher one.
 func namesTag(r rteflow.Rule, from uint8) bool {
 	return slices.ContainsFunc(r.Pattern, func(it rteflow.Item) bool { t, ok := it.(rteflow.Tag); return ok && t.Index >= from }) ||

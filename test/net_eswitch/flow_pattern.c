@@ -736,6 +736,16 @@ check_vxlan(struct reader *r)
 	return 0;
 }
 
+/* To the driver VXLAN is a UDP port, unless the UDP item has named one. Of what is no VXLAN the VNI is 0. */
+static void
+require_vxlan_port(struct reader *r)
+{
+	const rte_be16_t port = RTE_BE16(RTE_VXLAN_DEFAULT_PORT), all = UINT16_MAX;
+
+	if (r->rule->pattern.key.l3[ESW_OUTER].dst_port == 0)
+		require(r, L3(ESW_OUTER, dst_port), &port, &all, sizeof(port));
+}
+
 static int
 read_vxlan(struct reader *r)
 {
@@ -753,7 +763,7 @@ read_vxlan(struct reader *r)
 		return ret;
 	r->tunnels |= TUNNEL_VXLAN;
 	r->behind_l2 = false;
-	require_byte(r, KEY(vxlan), 1);
+	require_vxlan_port(r);
 	COPY(r, KEY(vni), &v, struct rte_flow_item_vxlan, vni);
 	rank(r, DEPTH_L4);
 	return 0;

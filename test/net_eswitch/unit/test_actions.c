@@ -257,8 +257,9 @@ matches_vxlan(void **state)
 	nic_assert_left(VF3, &seven);
 	nic_arrive(VF0, &eight);
 	nic_assert_left(PF0, &eight);
+	/* The item by itself is the UDP port; what follows is not looked for without the I flag. */
 	nic_arrive(VF0, &none);
-	nic_assert_received(VF0, &none);
+	nic_assert_left(PF0, &none);
 	nic_assert_quiet();
 }
 
