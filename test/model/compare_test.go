@@ -5,10 +5,7 @@ package model
 import (
 	"errors"
 	"fmt"
-	"os"
-	"regexp"
 	"slices"
-	"strings"
 	"syscall"
 
 	"dpservice/rteflow"
@@ -19,14 +16,19 @@ import (
 type difference struct {
 	reason string
 	// applies is asked about the two answers, and the rule as cases have it.
-	applies func(ref *Reference, o op, eswitch, mlx5 error) bool
+	applies func(r rteflow.Rule, eswitch, mlx5 error) bool
 }
 
 // differences are all that are known.
 var differences = []difference{
-	{"a tag beyond the virtual card's registers", func(_ *Reference, o op, _, mlx5 error) bool {
-		// It has REG_C_0 to REG_C_5, of which the driver gives three to tags; it has numbers for five.
-		return errors.Is(mlx5, syscall.ENOTSUP) && namesTag(o.rule, 3)
+	// It has REG_C_0 to REG_C_5, of which the driver gives three to tags; it has numbers for five.
+	{"a tag beyond the virtual card's registers", func(r rteflow.Rule, _, mlx5 error) bool {
+		return errors.Is(mlx5, syscall.ENOTSUP) && namesTag(r, 3)
+	}},
+	// Packets would go round: what a card does then is not known.
+	{"a mirror that does not jump upwards", func(r rteflow.Rule, eswitch, mlx5 error) bool {
+		return errors.Is(eswitch, syscall.EINVAL) && mlx5 == nil && slices.ContainsFunc(r.Actions, mirrors) &&
+			slices.ContainsFunc(r.Actions, func(a rteflow.Action) bool { j, ok := a.(rteflow.Jump); return ok && j.Group <= r.Group })
 	}},
 }
 
@@ -39,32 +41,23 @@ func namesTag(r rteflow.Rule, from uint8) bool {
 		slices.ContainsFunc(r.Actions, func(a rteflow.Action) bool { t, ok := a.(rteflow.SetTag); return ok && t.Index >= from })
 }
 
-// compareAnswers counts a difference between what net_eswitch and net_mlx5 say of a rule that is explained, and tells of others.
-func (p *player) compareAnswers(o op, answers []error) string {
+// compareAnswers compares what net_eswitch and net_mlx5 say of a rule. It returns a difference in words, and whether there is one
+// that is explained, which it counts.
+func (p *player) compareAnswers(o op, answers []error) (why string, explained bool) {
 	if len(answers) < 2 {
-		return ""
+		return "", false
 	}
 	eswitch, mlx5 := answers[0], answers[1]
 	if errnoOf(eswitch) == errnoOf(mlx5) {
-		return ""
+		return "", false
 	}
 	for _, d := range differences {
-		if d.applies(&p.ref, o, eswitch, mlx5) {
+		if d.applies(o.rule, eswitch, mlx5) {
 			p.counts.explained[d.reason]++
-			return ""
+			return "", true
 		}
 	}
-	if os.Getenv("MODEL_COLLECT") != "" { // XXX
-		key := fmt.Sprintf("E %v | M %v", eswitch, mlx5)
-		for _, re := range []string{`port \d+`, `(item|action) \d+`} {
-			key = regexp.MustCompile(re).ReplaceAllString(key, "$1 N")
-		}
-		if p.counts.explained[key]++; p.counts.explained[key] == 1 {
-			fmt.Fprintf(os.Stderr, "COLLECT %s\n   %s\n", key, strings.Join(o.rule.Commands(o.port), "\n   "))
-		}
-		return ""
-	}
-	return fmt.Sprintf("%s says %v, %s says %v", p.devices[0].name(), eswitch, p.devices[1].name(), mlx5)
+	return fmt.Sprintf("%s says %v, %s says %v", p.devices[0].name(), eswitch, p.devices[1].name(), mlx5), false
 }
 
 // errnoOf is 0 of no error, and of one that does not come from the driver -1: rteflow has refused the rule.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -414,17 +413,12 @@ func (p *player) create(o op) (difference string, err error) {
 		}
 	}
 	p.counts.rules++
-	if why := p.compareAnswers(o, answers); why != "" {
+	why, explained := p.compareAnswers(o, answers)
+	switch {
+	case why != "":
 		return why, nil
-	}
-	if os.Getenv("MODEL_COLLECT") != "" { // XXX
-		if judged != "" && answers[0] == nil && answers[1] == nil || judged != "" && answers[0] != nil && answers[1] != nil {
-			key := regexp.MustCompile(`(port|item|action) \d+`).ReplaceAllString("REF "+judged, "$1 N")
-			if p.counts.explained[key]++; p.counts.explained[key] == 1 {
-				fmt.Fprintf(os.Stderr, "COLLECT %s\n   %s\n", key, strings.Join(o.rule.Commands(o.port), "\n   "))
-			}
-		}
-		judged = ""
+	case explained: // and the reference agrees with one of them only
+		return "", p.destroy(o.port, handles)
 	}
 	if slices.ContainsFunc(answers, func(err error) bool { return err != nil }) {
 		p.counts.refusals++
