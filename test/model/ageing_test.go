@@ -21,21 +21,22 @@ import (
 // A rule ages when it has seen no packet for its timeout, and is told of until it is destroyed; one that sees packets does
 // not. Which packet is whose says the reference.
 func TestAgedFlowsAgainstModel(t *testing.T) {
+	nic, id := nics[0], nics[0].ethdevs().id
 	const rules, keepAlive, quiet = 120, 100 * time.Millisecond, 1
-	require.NoError(t, theNIC.reset(nil))
-	ref := Reference{Ports: theNIC.ports, Shared: map[uint32]*Shared{}}
+	require.NoError(t, nic.reset(nil))
+	ref := Reference{Ports: slices.Clone(thePorts), Shared: map[uint32]*Shared{}}
 	r := rand.New(rand.NewPCG(7, 7))
 	handles, silent := map[uint64]rteflow.Handle{}, map[uint16][]uint64{}
 	var busy []shot
 	for context := uint64(1); context <= rules; context++ {
-		port := theNIC.ports[r.IntN(len(theNIC.ports))]
+		port := thePorts[r.IntN(len(thePorts))]
 		lives := r.IntN(2) == 0
 		timeout := uint32(quiet)
 		if lives {
 			timeout = 5 // far longer than the time between packets, on a slow machine too
 		}
 		rule := ageing(port, uint16(context), timeout, context)
-		h, err := rteflow.Create(port.ID, rule)
+		h, err := rteflow.Create(id(port.ID), rule)
 		require.NoError(t, err)
 		handles[context] = h
 		flow := ref.Create(port.ID, rule)
@@ -52,18 +53,18 @@ func TestAgedFlowsAgainstModel(t *testing.T) {
 	begin := time.Now()
 	for len(told) == 0 || !equalSets(told, silent) {
 		require.Less(t, time.Since(begin), 20*time.Second, "aged: %v, want %v", told, silent)
-		_, err := theNIC.exchange(busy, 0, 0)
+		_, err := nic.exchange(busy, 0, 0)
 		require.NoError(t, err)
-		told = allAged(t)
+		told = allAged(t, nic)
 		time.Sleep(keepAlive)
 	}
 	assert.Greater(t, time.Since(begin), time.Second/2, "not before their time")
 	for port, contexts := range silent {
-		require.NoError(t, rteflow.Destroy(port, handles[contexts[0]]))
+		require.NoError(t, rteflow.Destroy(id(port), handles[contexts[0]]))
 		silent[port] = contexts[1:]
 	}
-	assert.True(t, equalSets(allAged(t), silent), "what is destroyed is not told of any more")
-	require.NoError(t, theNIC.reset(nil))
+	assert.True(t, equalSets(allAged(t, nic), silent), "what is destroyed is not told of any more")
+	require.NoError(t, nic.reset(nil))
 	report.Printf(t, "model: %d rules with ages, %d of them kept alive", rules, len(busy))
 }
 
@@ -84,12 +85,12 @@ func datagramTo(port uint16) []byte {
 }
 
 // allAged is what the ports tell of, by port.
-func allAged(t *testing.T) map[uint16][]uint64 {
+func allAged(t *testing.T, n nic) map[uint16][]uint64 {
 	t.Helper()
 	told := map[uint16][]uint64{}
 	var errs []error
-	for _, p := range theNIC.ports {
-		contexts, err := rteflow.Aged(p.ID)
+	for _, p := range thePorts {
+		contexts, err := rteflow.Aged(n.ethdevs().id(p.ID))
 		errs = append(errs, err)
 		if len(contexts) > 0 {
 			told[p.ID] = contexts

@@ -225,6 +225,7 @@ func checkProto(k kind, m *rteflow.Match[uint8], next *kind, within bool) string
 // checkFate wants one fate, of the rule's domain.
 func (n *Reference) checkFate(port uint16, r rteflow.Rule) (Verdict, string) {
 	fates, drops, counts, ages := 0, 0, 0, 0
+	shares, keeps := false, false // a counter with others, an age of its own
 	for _, a := range r.Actions {
 		switch a := a.(type) {
 		case rteflow.Jump:
@@ -254,9 +255,9 @@ func (n *Reference) checkFate(port uint16, r rteflow.Rule) (Verdict, string) {
 			if !shared.Counts && !r.Transfer && r.Group == 0 {
 				return Refused, "a shared age in a root table"
 			}
-			counts, ages = counts+flag01(shared.Counts), ages+flag01(!shared.Counts)
+			counts, ages, shares = counts+flag01(shared.Counts), ages+flag01(!shared.Counts), shares || shared.Counts
 		case rteflow.Age:
-			ages++
+			ages, keeps = ages+1, true
 			if a.Timeout == 0 {
 				return Refused, "no timeout"
 			}
@@ -269,8 +270,15 @@ func (n *Reference) checkFate(port uint16, r rteflow.Rule) (Verdict, string) {
 		return Refused, "no fate"
 	case counts > 1 || ages > 1:
 		return Refused, "the same twice"
+	case shares && keeps && n.agesByCounter(r):
+		return Refused, "an age beside a shared counter"
 	}
 	return Accepted, ""
+}
+
+// agesByCounter says whether the card cannot keep an age for the rule, so that the driver takes the rule's own counter for one.
+func (n *Reference) agesByCounter(r rteflow.Rule) bool {
+	return n.Card == "cx5" || !r.Transfer && r.Group == 0
 }
 
 // checkHeaders looks at raw_decap and raw_encap, within a sample too.
@@ -455,7 +463,12 @@ const maxMark = 0xffffef
 const maxIndex = 3
 
 // checkRegisters looks at marks, metadata and tags: what is written, and that what is matched is there, and named once.
-func (n *Reference) checkRegisters(_ uint16, r rteflow.Rule) (Verdict, string) {
+func (n *Reference) checkRegisters(port uint16, r rteflow.Rule) (Verdict, string) {
+	// Metadata shares a register with the source port. A port outside of the switch has them for the application only.
+	metaBits := uint32(0xffff)
+	if !n.port(port).Switch {
+		metaBits = 0xffffffff
+	}
 	seen := map[string]bool{}
 	for _, it := range r.Pattern {
 		var name string
@@ -465,7 +478,7 @@ func (n *Reference) checkRegisters(_ uint16, r rteflow.Rule) (Verdict, string) {
 		case rteflow.Mark:
 			name, m, bits = "mark", it.ID, 0xffffff
 		case rteflow.Meta:
-			name, m = "meta", it.Data
+			name, m, bits = "meta", it.Data, metaBits
 		case rteflow.Tag:
 			if it.Index >= maxIndex {
 				return Refused, "no such tag"
@@ -476,6 +489,8 @@ func (n *Reference) checkRegisters(_ uint16, r rteflow.Rule) (Verdict, string) {
 		}
 		mask := uint32(0xffffffff)
 		switch {
+		case name[:1] == "m" && !n.port(port).Switch:
+			return Refused, "a mark or metadata outside of the switch"
 		case seen[name]:
 			return Refused, "the same register twice"
 		case m == nil:
@@ -496,7 +511,7 @@ func (n *Reference) checkRegisters(_ uint16, r rteflow.Rule) (Verdict, string) {
 				return Refused, "a mark"
 			}
 		case rteflow.SetMeta:
-			if a.Mask == 0 || r.Transfer && r.Group == 0 {
+			if a.Mask == 0 || a.Mask&^metaBits != 0 || r.Transfer && r.Group == 0 {
 				return Refused, "metadata"
 			}
 		case rteflow.SetTag:

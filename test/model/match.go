@@ -4,6 +4,7 @@ package model
 
 import (
 	"net/netip"
+	"slices"
 
 	"dpservice/rteflow"
 )
@@ -37,6 +38,8 @@ func layer(it rteflow.Item) (kind, bool) {
 // matches tells whether the packet begins with the pattern's layers, each with the values asked for, and whether what
 // other rules wrote to its registers is as asked for.
 func matches(pattern []rteflow.Item, p *packet, headers []header) bool {
+	var last header // that an item has matched
+	pattern = withPorts(pattern)
 	for i, it := range pattern {
 		k, ok := layer(it)
 		switch {
@@ -49,9 +52,14 @@ func matches(pattern []rteflow.Item, p *packet, headers []header) bool {
 			continue // its Ethernet item has looked at the tags
 		case k == eth && len(headers) == 0 && matchesItem(it, make([]byte, ethLen), 0):
 			continue // of a frame within VXLAN cut short a card does not know that there is no Ethernet header: it reads zeros
+		case len(headers) == 0 && i > 0 && announces(last, k) && matchesItem(it, make([]byte, 20), 0):
+			continue // nor of an L4 header cut short, or of a fragment: it looks at the IP header's protocol
+		case len(headers) == 0 && k == vxlan && last.kind == udp && matchesItem(it, make([]byte, 8), 0):
+			continue // nor, from the UDP port alone, that it is no VXLAN
 		case len(headers) == 0 || headers[0].kind != k || !matchesItem(it, p.frame[headers[0].at:], headers[0].proto):
 			return false
 		}
+		last = headers[0]
 		at := headers[0].at
 		headers = headers[1:]
 		if k != eth {
@@ -66,6 +74,28 @@ func matches(pattern []rteflow.Item, p *packet, headers []header) bool {
 		}
 	}
 	return true
+}
+
+// withPorts is the pattern with VXLAN's port in the UDP item in front of it, if that names none, or 0.
+func withPorts(pattern []rteflow.Item) []rteflow.Item {
+	for i, it := range pattern {
+		if _, ok := it.(rteflow.VXLAN); !ok {
+			continue
+		}
+		u, _ := pattern[i-1].(rteflow.UDP)
+		if m := u.DstPort; m == nil || m.Spec == 0 || m.Mask != nil && m.Spec&*m.Mask == 0 {
+			u.DstPort = rteflow.Is[uint16](portVXLAN)
+			pattern = slices.Clone(pattern)
+			pattern[i-1] = u
+		}
+	}
+	return pattern
+}
+
+// announces says whether it is an IP header that says that an L4 header of that kind follows.
+func announces(h header, k kind) bool {
+	proto, ok := map[kind]uint8{tcp: protoTCP, udp: protoUDP, icmp: protoICMP, icmp6: protoICMP6}[k]
+	return ok && isIP(h.kind) && h.proto == proto && (k != icmp || h.kind == ipv4) && (k != icmp6 || h.kind == ipv6)
 }
 
 // link is what a card knows of a frame's tags and EtherType.

@@ -46,9 +46,12 @@ type Output struct {
 // Reference is the NIC as the documents have it.
 type Reference struct {
 	Ports []Port
+	Card  string // cx5, cx6dx or cx7; those that are none of these are like the last two
 	// Shared are the indirect actions that count or age, by their IDs.
 	Shared map[uint32]*Shared
 	rules  []*Flow // oldest first
+	// trying: nothing is counted, but whether rules tie.
+	trying, tied bool
 }
 
 // Shared is an indirect action of a port.
@@ -80,6 +83,14 @@ func (n *Reference) Destroy(f *Flow) {
 // Flush takes all rules away that were created on a port.
 func (n *Reference) Flush(port uint16) {
 	n.rules = slices.DeleteFunc(n.rules, func(f *Flow) bool { return f.Port == port })
+}
+
+// Ties tells whether a frame from the far side of a port meets rules between which only age decides. There cards and NIC differ.
+func (n *Reference) Ties(port uint16, frame []byte) bool {
+	n.trying, n.tied = true, false
+	n.Receive(port, frame)
+	n.trying = false
+	return n.tied
 }
 
 // packet is one on its way through the NIC.
@@ -115,12 +126,13 @@ func (n *Reference) Receive(port uint16, frame []byte) []Output {
 	return out
 }
 
-// pass runs the packet through the groups of a domain, transfer or ingress, and tells whether a rule decided its fate.
+// pass runs the packet through the groups of a domain, transfer or ingress, and tells whether a rule decided its fate. Outside
+// of the switch a jump to where no rule takes the packet does.
 func (n *Reference) pass(p *packet, transfer bool, out *[]Output) bool {
 	for group := uint32(0); ; {
 		f := n.lookup(p, transfer, group)
 		if f == nil {
-			return false
+			return !transfer && group > 0
 		}
 		n.count(f, len(p.frame))
 		p.tci = tagOf(f.Rule.Pattern)
@@ -147,6 +159,9 @@ func (n *Reference) Counters(f *Flow) (bool, rteflow.Counters) {
 
 // count counts for the rule, and for the counter that it shares.
 func (n *Reference) count(f *Flow, size int) {
+	if n.trying {
+		return
+	}
 	counters := []*rteflow.Counters{&f.Counters}
 	for _, a := range f.Rule.Actions {
 		if i, ok := a.(rteflow.Indirect); ok {
@@ -178,15 +193,23 @@ func tagOf(pattern []rteflow.Item) (tci uint16) {
 // lookup is the rule that the packet meets in a group.
 func (n *Reference) lookup(p *packet, transfer bool, group uint32) *Flow {
 	var best *Flow
+	ties := false
 	headers := parse(p.frame)
 	for _, f := range n.rules {
 		if f.Rule.Transfer != transfer || f.Rule.Group != group || f.source() != p.source {
 			continue
 		}
-		if matches(f.Rule.Pattern, p, headers) && (best == nil || f.before(best)) {
-			best = f
+		if !matches(f.Rule.Pattern, p, headers) {
+			continue
+		}
+		switch {
+		case best == nil || f.before(best):
+			best, ties = f, false
+		case !best.before(f):
+			ties = true
 		}
 	}
+	n.tied = n.tied || ties
 	return best
 }
 
@@ -235,7 +258,7 @@ func rank(pattern []rteflow.Item) int {
 // run does a rule's actions. A jump tells the next group; all other fates end the packet's way.
 func (n *Reference) run(p *packet, actions []rteflow.Action, out *[]Output) (group uint32, jumped bool) {
 	fate := func() {}
-	for _, a := range actions {
+	for _, a := range changesFirst(actions) {
 		if p.lost {
 			return 0, false
 		}
@@ -257,6 +280,23 @@ func (n *Reference) run(p *packet, actions []rteflow.Action, out *[]Output) (gro
 	fate()
 	return group, jumped
 }
+
+// changesFirst has the changes of fields before the tags that are added: to the card they are one action, at the place of the
+// first of them, and it adds no tag before that.
+func changesFirst(actions []rteflow.Action) []rteflow.Action {
+	actions = slices.Clone(actions)
+	for i := range actions {
+		for at := i; at > 0 && changesField(actions[at]) && pushesTag(actions[at-1]); at-- {
+			actions[at], actions[at-1] = actions[at-1], actions[at]
+		}
+	}
+	return actions
+}
+
+// changesField says whether it changes a field or a register.
+func changesField(a rteflow.Action) bool { k, ok := stepOf(a); return ok && k == modifiesFields }
+
+func pushesTag(a rteflow.Action) bool { _, ok := a.(rteflow.PushVLAN); return ok }
 
 // sample duplicates the packet. One in a few, which in the E-Switch takes no actions, goes to the E-Switch's manager.
 func (n *Reference) sample(p packet, s rteflow.Sample, out *[]Output) {

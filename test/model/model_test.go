@@ -3,7 +3,6 @@
 package model
 
 import (
-	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,7 +22,7 @@ import (
 
 var (
 	seed     = flag.Uint64("model.seed", 0, "the first case's seed; 0 is a new one each time")
-	duration = flag.Duration("model.duration", 20*time.Second, "how long to compare the NIC with the reference")
+	duration = flag.Duration("model.duration", 15*time.Second, "how long to compare net_eswitch with the reference")
 )
 
 // shrinkTime bounds the search for a smaller case.
@@ -56,13 +56,13 @@ type testCase struct {
 
 // counts are what was compared.
 type counts struct {
-	cases, rules, refusals, left, packets, outputs, operations int
+	cases, rules, refusals, left, packets, ties, outputs, operations int
+	explained                                                        map[string]int // rules that NICs differ in, by reason
 }
 
-// makeCase is determined by its seed.
-func makeCase(seed uint64, nic *realNIC) testCase {
-	ports := nic.ports
-	g := &gen{Rand: rand.New(rand.NewPCG(seed, 0)), ports: ports, can: nic.can}
+// makeCase is determined by its seed, and by whether it is for net_mlx5, too.
+func makeCase(seed uint64, ports []Port, nics []nic) testCase {
+	g := &gen{Rand: rand.New(rand.NewPCG(seed, 0)), ports: ports, forCard: len(nics) > 1}
 	g.size = pick(g, 2, 3, 5, 40, 200)
 	g.alike = pick(g, 10, 30, 85, 97)
 	c := testCase{isolated: map[uint16]bool{}}
@@ -119,10 +119,13 @@ func (g *gen) op(id int, standing []op, most int) op {
 		if n > 6 && g.chance(80) {
 			s.port = o.port
 		}
+		if g.forCard && len(s.frame) >= ethLen && !carried(s.frame) {
+			s.frame = slices.Concat(s.frame, make([]byte, leastTagged-len(s.frame)))
+		}
 		if g.chance(10) {
 			s.segment = 1 + g.IntN(80)
 		}
-		s.transmit = g.chance(3) && len(s.frame) >= ethLen
+		s.transmit = g.chance(3) && len(s.frame) >= shortestToSend
 		o.shots = append(o.shots, s)
 	}
 	return o
@@ -167,37 +170,53 @@ func again[T any](m *rteflow.Match[T], value func() T) *rteflow.Match[T] {
 	return &rteflow.Match[T]{Spec: value(), Mask: m.Mask}
 }
 
-// player runs a case on the NIC and on the reference.
+// player runs a case on NICs and on the reference.
 type player struct {
-	nic     *realNIC
+	devices []*device
 	ref     Reference
 	rules   map[int]standing
-	handles map[uint32]rteflow.IndirectHandle
-	entropy entropies
 	counts  *counts
 }
 
-// standing is a rule that both have taken.
-type standing struct {
-	handle rteflow.Handle
-	flow   *Flow
+// device is a NIC that plays.
+type device struct {
+	nic
+	handles map[uint32]rteflow.IndirectHandle
+	entropy entropies
 }
 
-// shareActions makes an indirect counter and an indirect age on each port, on the NIC and for the reference.
+// standing is a rule that all have taken.
+type standing struct {
+	handles []rteflow.Handle // by device
+	flow    *Flow
+}
+
+// shareActions makes an indirect counter and an indirect age on each port, on the NICs and for the reference.
 func (p *player) shareActions() error {
 	p.ref.Shared = map[uint32]*Shared{}
-	for id, a := range sharedActions(p.nic.ports) {
-		port := p.nic.ports[id/2]
+	for id, a := range sharedActions(p.ref.Ports) {
+		port := p.ref.Ports[id/2]
 		_, counts := a.(rteflow.Count)
-		h, err := rteflow.CreateIndirect(port.ID, rteflow.Attr{Ingress: !port.Switch, Transfer: port.Switch}, a)
-		if err != nil {
-			return err
+		var want error
+		if !counts && !agesShared() {
+			want = syscall.ENOTSUP
 		}
-		p.handles[uint32(id)] = h
+		for _, d := range p.devices {
+			h, err := rteflow.CreateIndirect(d.ethdevs().id(port.ID), rteflow.Attr{Ingress: !port.Switch, Transfer: port.Switch}, a)
+			if !errors.Is(err, want) {
+				return fmt.Errorf("%s: %v, but wanted %v", d.name(), err, want) //nolint:errorlint // either may be none
+			}
+			if err == nil {
+				d.handles[uint32(id)] = h
+			}
+		}
 		p.ref.Shared[uint32(id)] = &Shared{Port: port.ID, Counts: counts}
 	}
 	return nil
 }
+
+// agesShared says whether the card can share ages: a ConnectX-5 keeps none.
+func agesShared() bool { return os.Getenv(cardVariable) != "cx5" }
 
 // sharedActions are two for each port; their places are their IDs.
 func sharedActions(ports []Port) (actions []rteflow.Action) {
@@ -207,7 +226,7 @@ func sharedActions(ports []Port) (actions []rteflow.Action) {
 	return actions
 }
 
-// unshareActions compares the indirect counters, and destroys the indirect actions: those that rules have only with these.
+// unshareActions destroys the indirect actions: counters that rules have only with these.
 func (p *player) unshareActions() (difference string, err error) {
 	used := map[uint32]bool{}
 	for _, s := range p.rules {
@@ -217,53 +236,59 @@ func (p *player) unshareActions() (difference string, err error) {
 			}
 		}
 	}
-	for id, h := range p.handles {
-		shared := p.ref.Shared[id]
-		if got, err := rteflow.QueryIndirect(shared.Port, h); shared.Counts && (err != nil || got != shared.Counters) {
-			difference = fmt.Sprintf("indirect counter %d is %+v, want %+v, %v", id, got, shared.Counters, err)
-		}
-		if !used[id] {
-			continue
-		}
-		if err := rteflow.DestroyIndirect(shared.Port, h); err == nil {
-			return fmt.Sprintf("indirect action %d is gone, though rules have it", id), nil
-		}
-	}
-	for _, port := range p.nic.ports {
-		if err := rteflow.Flush(port.ID); err != nil {
-			return "", err
-		}
-	}
-	for id, h := range p.handles {
-		if err := rteflow.DestroyIndirect(p.ref.Shared[id].Port, h); err != nil {
+	for _, d := range p.devices {
+		different, err := p.unshare(d, used)
+		if err != nil {
 			return difference, err
+		}
+		if different != "" {
+			difference = d.name() + ": " + different
 		}
 	}
 	return difference, nil
 }
 
-// resolve is the rule with the NIC's handles.
-func (p *player) resolve(r rteflow.Rule) rteflow.Rule {
-	r.Actions = slices.Clone(r.Actions)
-	for i, a := range r.Actions {
-		if shared, ok := a.(rteflow.Indirect); ok {
-			r.Actions[i] = rteflow.Indirect{ID: shared.ID, Handle: p.handles[shared.ID]}
+func (p *player) unshare(d *device, used map[uint32]bool) (difference string, err error) {
+	id := func(port uint16) uint16 { return d.ethdevs().id(port) }
+	for n, h := range d.handles {
+		shared := p.ref.Shared[n]
+		if !used[n] {
+			continue
+		}
+		if err := rteflow.DestroyIndirect(id(shared.Port), h); (err == nil) == shared.Counts {
+			return fmt.Sprintf("destroying indirect action %d, which rules have: %v", n, err), nil
+		}
+		if !shared.Counts {
+			delete(d.handles, n)
 		}
 	}
-	return r
+	for _, port := range p.ref.Ports {
+		if err := rteflow.Flush(id(port.ID)); err != nil {
+			return "", err
+		}
+	}
+	for n, h := range d.handles {
+		if err := rteflow.DestroyIndirect(id(p.ref.Shared[n].Port), h); err != nil {
+			return "", err
+		}
+	}
+	return "", nil
 }
 
-// play returns how the NIC differs from the reference, "" if it does not; err is the machinery's.
-func play(nic *realNIC, c testCase, n *counts) (difference string, at int, err error) {
-	if err := nic.reset(c.isolated); err != nil {
-		return "", 0, err
+// play returns how a NIC differs from the reference, "" if none does; err is the machinery's.
+func play(nics []nic, c testCase, n *counts) (difference string, at int, err error) {
+	p := &player{ref: Reference{Ports: slices.Clone(thePorts), Card: os.Getenv(cardVariable)}, rules: map[int]standing{}, counts: n}
+	for i := range p.ref.Ports {
+		p.ref.Ports[i].Isolated = c.isolated[uint16(i)]
 	}
-	if _, err := nic.exchange(nil, 0, 0); err != nil { // what an earlier difference left behind
-		return "", 0, err
-	}
-	p := &player{
-		nic: nic, ref: Reference{Ports: nic.ports}, rules: map[int]standing{}, handles: map[uint32]rteflow.IndirectHandle{},
-		entropy: entropies{}, counts: n,
+	for _, nic := range nics {
+		p.devices = append(p.devices, &device{nic, map[uint32]rteflow.IndirectHandle{}, entropies{}})
+		if err := nic.reset(c.isolated); err != nil {
+			return "", 0, err
+		}
+		if _, err := nic.exchange(nil, 0, 0); err != nil { // what an earlier difference left behind
+			return "", 0, err
+		}
 	}
 	if err := p.shareActions(); err != nil {
 		return "", 0, err
@@ -285,21 +310,52 @@ func (p *player) playAll(c testCase) (difference string, at int, err error) {
 			return difference, i, err
 		}
 	}
-	for id := range c.ops {
+	return p.queryAll(len(c.ops)), len(c.ops) - 1, nil
+}
+
+// lateCount is how long a NIC may take until a query tells of all packets. net_mlx5 asks its card once a second.
+const lateCount = 5 * time.Second
+
+// queryAll queries all rules that stand of the first n that a case may have made, and the indirect counters.
+func (p *player) queryAll(n int) (difference string) {
+	for i, d := range p.devices {
+		begin := time.Now()
+		for difference = p.queryDevice(i, n); difference != ""; difference = p.queryDevice(i, n) {
+			if !d.countsLate() || time.Since(begin) > lateCount {
+				return fmt.Sprintf("at the end, %s, %s", d.name(), difference)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	return ""
+}
+
+func (p *player) queryDevice(i, n int) (difference string) {
+	d := p.devices[i]
+	for id := range n {
 		if s, ok := p.rules[id]; ok {
-			if difference := p.query(s); difference != "" {
-				return fmt.Sprintf("at the end, rule %d: %s", id, difference), len(c.ops) - 1, nil
+			if difference := p.query(d, s.handles[i], s.flow); difference != "" {
+				return fmt.Sprintf("rule %d: %s", id, difference)
 			}
 		}
 	}
-	return "", 0, nil
+	for id, h := range d.handles {
+		shared := p.ref.Shared[id]
+		if !shared.Counts {
+			continue
+		}
+		if got, err := rteflow.QueryIndirect(d.ethdevs().id(shared.Port), h); err != nil || got != shared.Counters {
+			return fmt.Sprintf("indirect counter %d is %+v, want %+v, %v", id, got, shared.Counters, err)
+		}
+	}
+	return ""
 }
 
 func (p *player) do(o op) (difference string, err error) {
 	s, stands := p.rules[o.id]
 	switch o.kind {
 	case opCreate:
-		return p.create(o), nil
+		return p.create(o)
 	case opFlush:
 		p.ref.Flush(o.port)
 		for id, s := range p.rules {
@@ -307,16 +363,25 @@ func (p *player) do(o op) (difference string, err error) {
 				delete(p.rules, id)
 			}
 		}
-		return "", rteflow.Flush(o.port)
+		var errs []error
+		for _, d := range p.devices {
+			errs = append(errs, rteflow.Flush(d.ethdevs().id(o.port)))
+		}
+		return "", errors.Join(errs...)
 	case opQuery:
-		if stands {
-			return p.query(s), nil
+		for i, d := range p.devices {
+			if !stands || d.countsLate() {
+				continue
+			}
+			if difference := p.query(d, s.handles[i], s.flow); difference != "" {
+				return difference, nil
+			}
 		}
 	case opDestroy:
 		if stands {
 			delete(p.rules, o.id)
 			p.ref.Destroy(s.flow)
-			return "", rteflow.Destroy(o.port, s.handle)
+			return "", p.destroy(o.port, s.handles)
 		}
 	case opSend:
 		return p.send(o.shots)
@@ -324,40 +389,74 @@ func (p *player) do(o op) (difference string, err error) {
 	return "", nil
 }
 
-func (p *player) create(o op) string {
-	verdict, why := p.ref.Check(o.port, o.rule)
-	valid, invalid := p.ref.Valid(o.port, o.rule)
-	rule := p.resolve(o.rule)
-	validated := rteflow.Validate(o.port, rule)
-	handle, err := rteflow.Create(o.port, rule)
+// destroy takes a rule away from the NICs that have it.
+func (p *player) destroy(port uint16, handles []rteflow.Handle) error {
+	var errs []error
+	for i, d := range p.devices {
+		if handles[i] != 0 {
+			errs = append(errs, rteflow.Destroy(d.ethdevs().id(port), handles[i]))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p *player) create(o op) (difference string, err error) {
+	answers := make([]error, len(p.devices))
+	handles := make([]rteflow.Handle, len(p.devices))
+	judged := ""
+	for i, d := range p.devices {
+		id, rule := d.ethdevs().id(o.port), d.ethdevs().rule(o.rule, d.handles)
+		validated := rteflow.Validate(id, rule)
+		handles[i], answers[i] = rteflow.Create(id, rule)
+		if why := p.judge(o, validated, answers[i]); why != "" && judged == "" {
+			judged = d.name() + ": " + why
+		}
+	}
 	p.counts.rules++
+	why, explained := p.compareAnswers(o, answers)
 	switch {
-	case validated != nil && err == nil:
+	case why != "":
+		return why, nil
+	case explained: // and the reference agrees with one of them only
+		return "", p.destroy(o.port, handles)
+	}
+	if slices.ContainsFunc(answers, func(err error) bool { return err != nil }) {
+		p.counts.refusals++
+		return judged, p.destroy(o.port, handles)
+	}
+	p.rules[o.id] = standing{handles, p.ref.Create(o.port, o.rule)}
+	return judged, nil
+}
+
+// judge tells how the answers of one NIC differ from what the reference expects.
+func (p *player) judge(o op, validated, created error) string {
+	verdict, why := p.ref.Check(o.port, o.rule)
+	if p.ref.Card == "cx5" {
+		verdict = Either // the reference does not know what a ConnectX-5 cannot do
+	}
+	valid, invalid := p.ref.Valid(o.port, o.rule)
+	switch {
+	case validated != nil && created == nil:
 		return fmt.Sprintf("validate says %v, create takes it", validated)
 	case verdict != Either && (valid == Accepted) != (validated == nil):
 		return fmt.Sprintf("validate says %v, but has to say: %s", validated, invalid)
 	case verdict == Either:
 		p.counts.left++
-	case verdict == Refused && err == nil:
+	case verdict == Refused && created == nil:
 		return "taken, but has to be refused: " + why
-	case verdict == Accepted && err != nil:
-		return "refused: " + err.Error()
+	case verdict == Accepted && created != nil:
+		return "refused: " + created.Error()
 	}
-	if err != nil {
-		p.counts.refusals++
-		return ""
-	}
-	p.rules[o.id] = standing{handle, p.ref.Create(o.port, o.rule)}
 	return ""
 }
 
-func (p *player) query(s standing) string {
-	got, err := rteflow.Query(s.flow.Port, s.handle)
-	counts, want := p.ref.Counters(s.flow)
+func (p *player) query(d *device, h rteflow.Handle, f *Flow) string {
+	got, err := rteflow.Query(d.ethdevs().id(f.Port), h)
+	counts, want := p.ref.Counters(f)
 	switch {
 	case counts && err != nil:
 		return "query: " + err.Error()
-	case !counts && err == nil:
+	case !counts && err == nil && !(d.countsLate() && p.ref.agesByCounter(f.Rule) && slices.ContainsFunc(f.Rule.Actions, ages)):
 		return "a rule that does not count was queried"
 	case counts && got != want:
 		return fmt.Sprintf("counters are %+v, want %+v", got, want)
@@ -366,6 +465,11 @@ func (p *player) query(s standing) string {
 }
 
 func (p *player) send(shots []shot) (string, error) {
+	if len(p.devices) > 1 {
+		before := len(shots)
+		shots = slices.DeleteFunc(slices.Clone(shots), func(s shot) bool { return !s.transmit && p.ref.Ties(s.port, s.frame) })
+		p.counts.ties += before - len(shots)
+	}
 	var want []Output
 	for _, s := range shots {
 		if s.transmit {
@@ -374,33 +478,44 @@ func (p *player) send(shots []shot) (string, error) {
 		}
 		want = append(want, p.ref.Receive(s.port, s.frame)...)
 	}
-	ordered := slices.Clone(want)
+	p.counts.packets += len(shots)
+	for _, d := range p.devices {
+		difference, err := p.exchange(d, shots, want)
+		if difference != "" || err != nil {
+			return d.name() + ": " + difference, err
+		}
+	}
+	return "", nil
+}
+
+// exchange has one NIC handle the frames, and compares what comes out with what the reference wants.
+func (p *player) exchange(d *device, shots []shot, ordered []Output) (string, error) {
+	ordered = slices.DeleteFunc(slices.Clone(ordered), d.hides)
 	// Those that come for sure first, so that none of these is taken for one that may come.
-	slices.SortStableFunc(want, func(a, b Output) int { return cmp.Compare(flag01(a.Perhaps), flag01(b.Perhaps)) })
+	want := mandatoryFirst(ordered)
 	perhaps := 0
 	for _, w := range want {
 		perhaps += flag01(w.Perhaps)
 	}
-	got, err := p.nic.exchange(shots, len(want), perhaps)
-	p.counts.packets += len(shots)
-	p.counts.outputs += len(got)
+	got, err := d.exchange(shots, len(want), perhaps)
 	if err != nil {
 		return "", err
 	}
-	if difference := p.entropy.compare(want, got); difference != "" {
+	p.counts.outputs += len(got)
+	if difference := d.entropy.compare(want, got); difference != "" {
 		return difference, nil
 	}
-	return p.entropy.order(ordered, got), nil
+	return d.entropy.order(ordered, got), nil
 }
 
 // shrink takes operations and frames away while the case still fails, for a limited time.
-func shrink(nic *realNIC, c testCase) testCase {
+func shrink(nics []nic, c testCase) testCase {
 	begin := time.Now()
 	fails := func(ops []op) bool {
 		if time.Since(begin) > shrinkTime {
 			return false
 		}
-		difference, _, err := play(nic, testCase{c.isolated, ops}, &counts{})
+		difference, _, err := play(nics, testCase{c.isolated, ops}, newCounts())
 		return difference != "" || err != nil
 	}
 	for size := len(c.ops) / 2; size > 0; size /= 2 {
@@ -461,27 +576,36 @@ func (c testCase) String() string {
 	return strings.Join(lines, "\n")
 }
 
-func TestNICAgainstModel(t *testing.T) {
-	first := *seed
-	if first == 0 {
+func newCounts() *counts { return &counts{explained: map[string]int{}} }
+
+// compareFor plays random cases on the NICs for some time, and fails the test when one differs from the reference or, in a way
+// that is not explained, from another.
+func compareFor(t *testing.T, nics []nic, duration time.Duration) (first uint64, n *counts) {
+	t.Helper()
+	if first = *seed; first == 0 {
 		first = rand.Uint64N(1 << 40)
 	}
-	// Not t.Log: it has to be known when the NIC crashes, too.
+	// Not t.Log: it has to be known when a NIC crashes, too.
 	fmt.Fprintf(os.Stderr, "model: first seed %d\n", first)
-	var n counts
-	for s, begin := first, time.Now(); time.Since(begin) < *duration; s++ {
-		c := makeCase(s, &theNIC)
-		difference, at, err := play(&theNIC, c, &n)
+	n = newCounts()
+	for s, begin := first, time.Now(); time.Since(begin) < duration; s++ {
+		c := makeCase(s, thePorts, nics)
+		difference, at, err := play(nics, c, n)
 		require.NoError(t, err, "-model.seed=%d", s)
 		if difference == "" {
 			continue
 		}
-		small := shrink(&theNIC, testCase{c.isolated, c.ops[:at+1]})
-		again, _, err := play(&theNIC, small, &counts{})
+		small := shrink(nics, testCase{c.isolated, c.ops[:at+1]})
+		again, _, err := play(nics, small, newCounts())
 		t.Fatalf("the NIC differs, found after %d operations and %d packets; replay with -model.seed=%d\n%s\n"+
 			"shrunk to %d operations:\n%s\n%s %v", n.operations, n.packets, s, difference, len(small.ops), small, again, err)
 	}
+	require.NotZero(t, n.refusals)
+	return first, n
+}
+
+func TestNICAgainstModel(t *testing.T) {
+	first, n := compareFor(t, nics[:1], *duration)
 	report.Printf(t, "model: %d rules (%d refused, %d left to the driver), %d packets (%d came out), %d operations compared in %d cases from seed %d",
 		n.rules, n.refusals, n.left, n.packets, n.outputs, n.operations, n.cases, first)
-	require.NotZero(t, n.refusals)
 }

@@ -31,7 +31,6 @@ static const struct field key_fields[] = {
 	FIELD("vlan", struct esw_key, cvlan, DECIMAL),
 	FIELD("svlan", struct esw_key, svlan, DECIMAL),
 	FIELD("vlan.tci", struct esw_key, vlan_tci, HEX),
-	FIELD("vxlan", struct esw_key, vxlan, DECIMAL),
 	FIELD("vni", struct esw_key, vni, DECIMAL),
 	FIELD("inner.eth.dst", struct esw_key, inner_eth_dst, MAC),
 	FIELD("inner.eth.src", struct esw_key, inner_eth_src, MAC),

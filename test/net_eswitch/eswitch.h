@@ -209,6 +209,7 @@ struct esw_listed {
 	bool mirror;			/* the sample duplicates all packets to a port of the switch */
 	bool split;			/* what follows the sample is a rule of its own */
 	bool sample_counts;		/* there is a counter within the sample */
+	bool sample_encaps;		/* there is an encapsulation */
 	bool ages;			/* the card keeps the age */
 };
 
@@ -275,6 +276,7 @@ struct rte_flow_action_handle {
 	struct esw_port *owner;
 	enum rte_flow_action_type type;
 	uint32_t users;			/* flows that have it */
+	bool released;			/* by the application: it goes with the last of them */
 	struct esw_counter counter;
 	struct esw_age age;
 	uint64_t last_hit;		/* the age's */
@@ -402,6 +404,20 @@ esw_port_in_switch(const struct esw_port *port)
 	return port->kind != ESW_PF1;
 }
 
+/* Whether marks and metadata are also in the switch: a port outside of it has none of that. */
+static inline bool
+esw_port_has_metadata(const struct esw_port *port)
+{
+	return port->nic->metadata && esw_port_in_switch(port);
+}
+
+/* Its bits in what comes in: it shares a register with the source port. What the application sends has all. */
+static inline uint32_t
+esw_port_meta_mask(const struct esw_port *port, const struct rte_flow_attr *attr)
+{
+	return esw_port_has_metadata(port) && !attr->egress ? UINT16_MAX : UINT32_MAX;
+}
+
 /* ethdev.c */
 int esw_ethdev_create(struct esw_port *port);
 void esw_ethdev_link_changed(struct rte_eth_dev *dev);
@@ -494,6 +510,7 @@ int esw_indirect_update(struct rte_eth_dev *dev, struct rte_flow_action_handle *
 			struct rte_flow_error *error);
 int esw_indirect_query(struct rte_eth_dev *dev, const struct rte_flow_action_handle *handle, void *data,
 		       struct rte_flow_error *error);
+void esw_indirect_use(struct rte_flow_action_handle *handle, int by);
 void esw_indirect_free_port(struct esw_port *port);
 
 /* dump.c */

@@ -72,9 +72,9 @@ static void
 use_handles(struct rte_flow *flow, int by)
 {
 	if (flow->info.shared_count != NULL)
-		flow->info.shared_count->users += by;
+		esw_indirect_use(flow->info.shared_count, by);
 	if (flow->info.shared_age != NULL)
-		flow->info.shared_age->users += by;
+		esw_indirect_use(flow->info.shared_age, by);
 }
 
 /* Whether rules would find the packet as it was before. */
@@ -212,8 +212,15 @@ detach(struct rte_flow *flow)
 
 	TAILQ_REMOVE(&port->flows, flow, owned);
 	esw_age_remove(port->nic, &flow->own_age);
-	use_handles(flow, -1);
 	esw_match_remove(port->nic->rcu, flow->group, &flow->entry);
+}
+
+/* Ends a flow that was taken out, and that the pipeline is not at any more. */
+static void
+end(struct rte_flow *flow)
+{
+	use_handles(flow, -1);
+	flow_free(flow);
 }
 
 static bool
@@ -235,7 +242,7 @@ flow_destroy(struct rte_eth_dev *dev, struct rte_flow *flow, struct rte_flow_err
 	if (ret == 0) {
 		detach(flow);
 		esw_pipeline_wait(port->nic);
-		flow_free(flow);
+		end(flow);
 	}
 	pthread_mutex_unlock(&port->nic->flow_lock);
 	return ret;
@@ -256,7 +263,7 @@ esw_flow_flush_port(struct esw_port *port)
 	esw_pipeline_wait(port->nic);
 	while ((flow = TAILQ_FIRST(&gone)) != NULL) {
 		TAILQ_REMOVE(&gone, flow, owned);
-		flow_free(flow);
+		end(flow);
 	}
 	pthread_mutex_unlock(&port->nic->flow_lock);
 }

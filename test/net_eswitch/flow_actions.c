@@ -137,6 +137,15 @@ check_age(struct compiler *c)
 	return c->seen & BIT(ESW_OP_AGE) ? REFUSE(c, EINVAL, "is given twice") : 0;
 }
 
+/* Whether the card cannot keep ages itself, so that the driver takes a counter of the rule's own for one. */
+static bool
+ages_by_counter(const struct compiler *c)
+{
+	const struct rte_flow_attr *attr = &c->rule->info.attr;
+
+	return c->port->nic->card == ESW_CX5 || (!attr->transfer && attr->group == 0);
+}
+
 static int
 compile_age(struct compiler *c)
 {
@@ -146,6 +155,8 @@ compile_age(struct compiler *c)
 	if (age->timeout == 0)
 		return REFUSE(c, EINVAL, "the timeout is 0");
 	ret = check_age(c);
+	if (ret == 0 && c->rule->info.shared_count != NULL && ages_by_counter(c))
+		ret = REFUSE(c, EINVAL, "needs a counter of the rule's own");
 	if (ret < 0)
 		return ret;
 	if (append(c, ESW_OP_AGE) == NULL)
@@ -161,6 +172,8 @@ compile_indirect_count(struct compiler *c, struct rte_flow_action_handle *handle
 {
 	int ret = compile_count(c);
 
+	if (ret == 0 && c->own_age && ages_by_counter(c))
+		ret = REFUSE(c, EINVAL, "the rule's age needs a counter of its own");
 	if (ret == 0)
 		c->rule->info.shared_count = handle;
 	return ret;
@@ -290,10 +303,12 @@ compile_meta(struct compiler *c)
 	const struct rte_flow_action_set_meta *meta = c->action->conf;
 	const struct rte_flow_attr *attr = &c->rule->info.attr;
 
-	if (attr->transfer && !c->port->nic->metadata)
+	if (attr->transfer && !esw_port_has_metadata(c->port))
 		return REFUSE(c, ENOTSUP, "is not supported in transfer rules without extended metadata (dv_xmeta_en=1)");
 	if (attr->transfer && attr->group == 0)
 		return REFUSE(c, ENOTSUP, "is not supported in group 0 of transfer rules");
+	if (meta->mask & ~esw_port_meta_mask(c->port, attr))
+		return REFUSE(c, EINVAL, "there are 16 bits of metadata");
 	return append_register(c, ESW_OP_META, 0, meta->data, meta->mask);
 }
 
@@ -483,7 +498,7 @@ check_decap(struct compiler *c)
 		return REFUSE(c, ENOTSUP, "there can be only one decapsulation");
 	if (c->shape & SHAPE_ENCAP)
 		return REFUSE(c, ENOTSUP, "cannot follow an encapsulation");
-	if ((c->seen & MODIFIES) || (c->port->nic->metadata && (c->seen & MARKS)))
+	if ((c->seen & MODIFIES) || (esw_port_has_metadata(c->port) && (c->seen & MARKS)))
 		return REFUSE(c, EINVAL, "cannot follow an action that modifies the packet");
 	if (attr->egress)
 		return REFUSE_AS(c, ENOTSUP, ATTR_EGRESS, "is not supported for egress traffic");
@@ -810,6 +825,7 @@ compile_sample(struct compiler *c)
 		return ret;
 	c->sample = c->action;
 	c->rule->listed.sample_counts = nested.seen & BIT(ESW_OP_COUNT);
+	c->rule->listed.sample_encaps = nested.shape & SHAPE_ENCAP;
 	c->seen |= nested.seen & BIT(ESW_OP_COUNT);
 	c->mirror_encap = nested.shape & SHAPE_ENCAP;
 	c->mirror_target = nested.target;
@@ -957,10 +973,7 @@ check_reformat(const struct compiler *c)
 static bool
 ages_in_hardware(const struct compiler *c)
 {
-	const struct rte_flow_attr *attr = &c->rule->info.attr;
-
-	return (c->seen & BIT(ESW_OP_AGE)) && !(c->own_age && c->counter_conf) && (attr->transfer || attr->group > 0) &&
-	       c->port->nic->card != ESW_CX5;
+	return (c->seen & BIT(ESW_OP_AGE)) && !(c->own_age && c->counter_conf) && !ages_by_counter(c);
 }
 
 #define REFUSE_SAMPLE(c, code, what) \
@@ -971,7 +984,7 @@ modifies_behind_sample(const struct compiler *c)
 {
 	uint32_t modifies = MODIFIES | VLAN_OPS | BIT(ESW_OP_DECAP);
 
-	if (c->port->nic->metadata)
+	if (esw_port_has_metadata(c->port))
 		modifies |= MARKS;
 	return c->behind_sample & modifies;
 }
@@ -1022,6 +1035,26 @@ check_whole(const struct compiler *c)
 	return ret;
 }
 
+/*
+ * The driver makes one action of all changes of fields, at the place of the first, and the card adds no tag before that. So
+ * they come first here, too: behind three tags the headers are not found any more.
+ */
+static void
+changes_first(struct esw_draft *draft)
+{
+	struct esw_step moved;
+	uint32_t i, to;
+
+	for (i = 1; i < draft->steps; i++) {
+		moved = draft->step[i];
+		if (!(BIT(moved.op) & MODIFIES))
+			continue;
+		for (to = i; to > 0 && draft->step[to - 1].op == ESW_OP_PUSH_VLAN; to--)
+			draft->step[to] = draft->step[to - 1];
+		draft->step[to] = moved;
+	}
+}
+
 /* Compiles the actions into rule->draft. */
 int
 esw_rule_actions(struct esw_port *port, const struct rte_flow_action *actions, struct esw_rule *rule,
@@ -1034,6 +1067,7 @@ esw_rule_actions(struct esw_port *port, const struct rte_flow_action *actions, s
 	ret = compile_list(&c, actions);
 	if (ret == 0)
 		ret = check_whole(&c);
+	changes_first(&rule->draft);
 	rule->listed.mirror = c.mirror;
 	rule->listed.split = c.sample != NULL && (!c.mirror || modifies_behind_sample(&c));
 	rule->listed.ages = ages_in_hardware(&c);

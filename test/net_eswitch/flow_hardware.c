@@ -96,7 +96,7 @@ modify(struct machine *m)
 static int
 mark(struct machine *m)
 {
-	if (m->port->nic->metadata)
+	if (esw_port_has_metadata(m->port))
 		return modify(m);
 	return m->rule->info.attr.ingress && m->state != DONE ? 0 : refuse(m, ENOTSUP);
 }
@@ -197,21 +197,26 @@ run(struct machine *m)
 	return 0;
 }
 
-/* What the driver cannot make a mirror of. */
+/*
+ * What the driver cannot make a mirror of. One whose original is dropped has one place to go: the driver makes a sampler of
+ * it, which encapsulates nothing, and which the card refuses in front of the drop.
+ */
 static int
 check_mirror(const struct esw_rule *rule, struct rte_flow_error *error)
 {
 	const struct esw_listed *listed = &rule->listed;
-	bool fate = false, bad = listed->sample_counts;
+	bool fate = false, bad = listed->sample_counts, dropped = false;
 	uint32_t i;
 
 	for (i = 0; i < listed->n; i++) {
-		bad = bad || listed->op[i] == ESW_OP_DROP || (listed->op[i] == ESW_OP_SAMPLE && fate && listed->split);
+		dropped = dropped || listed->op[i] == ESW_OP_DROP;
+		bad = bad || (listed->op[i] == ESW_OP_SAMPLE && fate && listed->split);
 		fate = fate || listed->op[i] == ESW_OP_PORT;
 	}
-	if (!listed->mirror || !bad)
+	if (!listed->mirror || !(bad || dropped))
 		return 0;
-	return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ACTION, NULL, "action SAMPLE: cannot be made");
+	return esw_flow_error(error, bad || listed->sample_encaps ? EINVAL : ENOTSUP, RTE_FLOW_ERROR_TYPE_ACTION, NULL,
+			      "action SAMPLE: cannot be made");
 }
 
 /* The root tables of NIC RX and TX are the kernel's: it sorts the actions, but rdma-core does not pass all of them on. */

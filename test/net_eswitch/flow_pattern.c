@@ -736,6 +736,16 @@ check_vxlan(struct reader *r)
 	return 0;
 }
 
+/* To the driver VXLAN is a UDP port, unless the UDP item has named one. Of what is no VXLAN the VNI is 0. */
+static void
+require_vxlan_port(struct reader *r)
+{
+	const rte_be16_t port = RTE_BE16(RTE_VXLAN_DEFAULT_PORT), all = UINT16_MAX;
+
+	if (r->rule->pattern.key.l3[ESW_OUTER].dst_port == 0)
+		require(r, L3(ESW_OUTER, dst_port), &port, &all, sizeof(port));
+}
+
 static int
 read_vxlan(struct reader *r)
 {
@@ -753,15 +763,15 @@ read_vxlan(struct reader *r)
 		return ret;
 	r->tunnels |= TUNNEL_VXLAN;
 	r->behind_l2 = false;
-	require_byte(r, KEY(vxlan), 1);
+	require_vxlan_port(r);
 	COPY(r, KEY(vni), &v, struct rte_flow_item_vxlan, vni);
 	rank(r, DEPTH_L4);
 	return 0;
 }
 
-/* Reads an item that is one register, at that offset of the key; supported has the register's bits. */
+/* Reads an item that is one register, at that offset of the key, of which it looks at all without a mask. */
 static int
-read_register(struct reader *r, size_t offset, uint32_t supported)
+read_register(struct reader *r, size_t offset, uint32_t supported, uint32_t all)
 {
 	uint32_t already, mask;
 	struct values v;
@@ -771,11 +781,11 @@ read_register(struct reader *r, size_t offset, uint32_t supported)
 	if (r->item->type == RTE_FLOW_ITEM_TYPE_META && r->item->spec == NULL)
 		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "needs a spec");
 	/* What the application sends has metadata in any case. */
-	if (!r->port->nic->metadata && !(r->item->type == RTE_FLOW_ITEM_TYPE_META && r->rule->info.attr.egress))
+	if (!esw_port_has_metadata(r->port) && !(r->item->type == RTE_FLOW_ITEM_TYPE_META && r->rule->info.attr.egress))
 		return REFUSE(r, ENOTSUP, "needs extended metadata (dv_xmeta_en=1)");
 	if (r->item->spec == NULL)
 		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "needs a spec");
-	ret = read_values(r, &supported, &supported, sizeof(supported), &v);
+	ret = read_values(r, &supported, &all, sizeof(supported), &v);
 	if (ret == 0)
 		ret = no_range(r, &v);
 	if (ret < 0)
@@ -859,9 +869,9 @@ read_item(struct reader *r)
 	case RTE_FLOW_ITEM_TYPE_VXLAN:
 		return read_vxlan(r);
 	case RTE_FLOW_ITEM_TYPE_MARK:
-		return read_register(r, KEY(metadata.mark), ESW_MARK_MASK);
+		return read_register(r, KEY(metadata.mark), ESW_MARK_MASK, ESW_MARK_MASK);
 	case RTE_FLOW_ITEM_TYPE_META:
-		return read_register(r, KEY(metadata.meta), UINT32_MAX);
+		return read_register(r, KEY(metadata.meta), esw_port_meta_mask(r->port, &r->rule->info.attr), UINT32_MAX);
 	case RTE_FLOW_ITEM_TYPE_TAG:
 		return read_tag(r);
 	default:

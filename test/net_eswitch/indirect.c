@@ -16,11 +16,11 @@ port_of(const struct rte_eth_dev *dev)
 static bool
 owns(const struct esw_port *port, const struct rte_flow_action_handle *handle)
 {
-	return handle != NULL && handle->owner == port;
+	return handle != NULL && handle->owner == port && !handle->released;
 }
 
 static int
-check_age(const struct rte_flow_action *action, struct rte_flow_error *error)
+check_age(const struct esw_port *port, const struct rte_flow_action *action, struct rte_flow_error *error)
 {
 	const struct rte_flow_action_age *age = action->conf;
 
@@ -30,17 +30,20 @@ check_age(const struct rte_flow_action *action, struct rte_flow_error *error)
 	if (age->timeout == 0)
 		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ACTION, action,
 				      "action AGE: the timeout is 0");
+	if (port->nic->card == ESW_CX5)
+		return esw_flow_error(error, ENOTSUP, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL,
+				      "action AGE: a ConnectX-5 keeps no ages");
 	return 0;
 }
 
 static int
-check(const struct rte_flow_action *action, struct rte_flow_error *error)
+check(const struct esw_port *port, const struct rte_flow_action *action, struct rte_flow_error *error)
 {
 	switch (action->type) {
 	case RTE_FLOW_ACTION_TYPE_COUNT:
 		return 0;
 	case RTE_FLOW_ACTION_TYPE_AGE:
-		return check_age(action, error);
+		return check_age(port, action, error);
 	default:
 		return esw_flow_error(error, ENOTSUP, RTE_FLOW_ERROR_TYPE_ACTION, action,
 				      "only COUNT and AGE can be indirect");
@@ -65,7 +68,7 @@ esw_indirect_create(struct rte_eth_dev *dev, const struct rte_flow_indir_action_
 	struct esw_port *port = port_of(dev);
 	struct rte_flow_action_handle *handle;
 
-	if (check(action, error) < 0)
+	if (check(port, action, error) < 0)
 		return NULL;
 	handle = calloc(1, sizeof(*handle));
 	if (handle == NULL) {
@@ -90,7 +93,16 @@ destroy(struct rte_flow_action_handle *handle)
 	free(handle);
 }
 
-/* Nobody may use it any more. */
+/* Counts a flow more among its users, or one less that the pipeline is not at any more. Called under the flow lock. */
+void
+esw_indirect_use(struct rte_flow_action_handle *handle, int by)
+{
+	handle->users += by;
+	if (handle->users == 0 && handle->released)
+		destroy(handle);
+}
+
+/* As with net_mlx5 a counter may have no users any more, and an age goes with the last of them. */
 int
 esw_indirect_destroy(struct rte_eth_dev *dev, struct rte_flow_action_handle *handle, struct rte_flow_error *error)
 {
@@ -101,7 +113,9 @@ esw_indirect_destroy(struct rte_eth_dev *dev, struct rte_flow_action_handle *han
 		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_HANDLE, handle,
 				      "no indirect action of this port");
 	pthread_mutex_lock(&port->nic->flow_lock);
-	if (handle->users > 0)
+	if (handle->users > 0 && handle->type == RTE_FLOW_ACTION_TYPE_AGE)
+		handle->released = true;
+	else if (handle->users > 0)
 		ret = esw_flow_error(error, EBUSY, RTE_FLOW_ERROR_TYPE_HANDLE, handle,
 				     "%u rules have this indirect action", handle->users);
 	else

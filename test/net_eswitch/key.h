@@ -20,8 +20,8 @@ struct esw_l3 {
 	uint8_t proto;		/* the upper layer's protocol, behind IPv6 extension headers */
 	uint8_t ttl;
 	uint8_t tos;
-	uint8_t fragment;	/* 1: a fragment, whose L4 header is never looked at */
-	uint8_t l4;		/* protocol of the L4 header that was parsed, or 0 */
+	uint8_t fragment;	/* 1: a fragment, whose L4 header is never looked at: its fields are 0 */
+	uint8_t l4;		/* the protocol if it is TCP, UDP or the version's ICMP, or 0; the header may not be there */
 	uint8_t tcp_flags;
 	uint8_t icmp_type;
 	rte_be16_t src_port;

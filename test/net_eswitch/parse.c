@@ -128,12 +128,30 @@ parse_icmp(const struct cursor *c, struct esw_l3 *l3)
 	l3->icmp_seq = icmp->icmp_seq_nb;
 }
 
+/* The protocol if it is one whose header rules can name, else 0. */
+static uint8_t
+l4_of(const struct esw_l3 *l3)
+{
+	switch (l3->proto) {
+	case IPPROTO_TCP:
+	case IPPROTO_UDP:
+		return l3->proto;
+	case IPPROTO_ICMP:
+		return l3->version == 4 ? l3->proto : 0;
+	case IPPROTO_ICMPV6:
+		return l3->version == 6 ? l3->proto : 0;
+	default:
+		return 0;
+	}
+}
+
+/* Reads the header that the IP header says; false when there is none, or not all of it. */
 static bool
 parse_l4(const struct cursor *c, struct esw_l3 *l3)
 {
 	const struct rte_tcp_hdr *tcp;
 
-	switch (l3->proto) {
+	switch (l3->l4) {
 	case IPPROTO_TCP:
 		tcp = peek(c, sizeof(*tcp));
 		if (tcp == NULL)
@@ -148,8 +166,6 @@ parse_l4(const struct cursor *c, struct esw_l3 *l3)
 		break;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
-		if ((l3->proto == IPPROTO_ICMP) != (l3->version == 4))
-			return false;
 		if (peek(c, sizeof(struct rte_icmp_hdr)) == NULL)
 			return false;
 		parse_icmp(c, l3);
@@ -157,7 +173,6 @@ parse_l4(const struct cursor *c, struct esw_l3 *l3)
 	default:
 		return false;
 	}
-	l3->l4 = l3->proto;
 	return true;
 }
 
@@ -303,6 +318,7 @@ parse_l3(struct cursor *c, rte_be16_t type, int layer, struct esw_key *key, stru
 		return 0;
 	if (l3->version != 0)
 		off->l3[layer] = start;
+	l3->l4 = l4_of(l3);
 	if (!upper || l3->fragment)
 		return 0;
 	if (parse_l4(c, l3))
@@ -311,7 +327,7 @@ parse_l3(struct cursor *c, rte_be16_t type, int layer, struct esw_key *key, stru
 		return RTE_BE16(RTE_ETHER_TYPE_IPV4);
 	if (l3->proto == IPPROTO_IPV6)
 		return RTE_BE16(RTE_ETHER_TYPE_IPV6);
-	if (layer == ESW_OUTER && l3->l4 == IPPROTO_UDP && l3->dst_port == RTE_BE16(RTE_VXLAN_DEFAULT_PORT))
+	if (layer == ESW_OUTER && off->l4[layer] != 0 && l3->l4 == IPPROTO_UDP && l3->dst_port == RTE_BE16(RTE_VXLAN_DEFAULT_PORT))
 		return parse_vxlan(c, key);
 	return 0;
 }

@@ -98,17 +98,20 @@ look_up(const struct esw_group *group, struct arrival *a)
 
 /* Runs the packet through the groups that start at group; true when a rule decided its fate. */
 static bool
-run_rules(struct esw_output *out, struct esw_port *port, struct esw_group *group, struct arrival *a)
+run_rules(struct esw_output *out, struct esw_port *port, struct esw_group *group, struct arrival *a, bool *jumped)
 {
 	struct rte_flow *flow;
 
-	while (group != NULL) {
+	*jumped = false;
+	for (;;) {
 		flow = look_up(group, a);
 		if (flow == NULL)
 			return false;
 		group = esw_flow_run(out, port, flow, &a->packet);
+		if (group == NULL)
+			return true;
+		*jumped = true;
 	}
-	return true;
 }
 
 /* Where the application gets a miss: a flow keeps to one queue. */
@@ -120,17 +123,21 @@ miss_queue(const struct esw_port *port, const struct arrival *a)
 	return queues > 1 ? esw_flow_hash(&a->packet.key) % queues : 0;
 }
 
-/* A packet that no transfer rule took: the port's own rules, and then the application. */
+/* A packet that no transfer rule took: the port's own rules, and then the application, but for what these have sent astray. */
 static void
 miss(struct esw_output *out, struct esw_port *port, struct arrival *a)
 {
+	bool jumped;
+
 	/* Tags end where the switch does. */
 	memset(a->packet.key.metadata.tag, 0, sizeof(a->packet.key.metadata.tag));
-	if (run_rules(out, port, port->ingress_root, a)) {
+	if (run_rules(out, port, port->ingress_root, a, &jumped)) {
 		esw_count(port, ESW_STAT_INGRESS_HITS, 1);
 		return;
 	}
-	if (__atomic_load_n(&port->isolated, __ATOMIC_RELAXED))
+	if (jumped)
+		esw_count(port, ESW_STAT_DROPPED, 1);
+	else if (__atomic_load_n(&port->isolated, __ATOMIC_RELAXED))
 		esw_count(port, ESW_STAT_ISOLATED, 1);
 	else
 		esw_output_receive(port, miss_queue(port, a), &a->packet);
@@ -140,7 +147,9 @@ miss(struct esw_output *out, struct esw_port *port, struct arrival *a)
 static void
 handle(struct esw_output *out, struct esw_port *port, struct arrival *a)
 {
-	if (run_rules(out, port, port->transfer_root, a)) {
+	bool jumped;
+
+	if (run_rules(out, port, port->transfer_root, a, &jumped)) {
 		esw_count(port, ESW_STAT_HITS, 1);
 		return;
 	}

@@ -188,6 +188,8 @@ l4_checksum(const struct esw_packet *p)
 	uint8_t *l4 = rte_pktmbuf_mtod_offset(p->m, uint8_t *, p->off.l4[ESW_OUTER]);
 	uint8_t *udp = l4 + offsetof(struct rte_udp_hdr, dgram_cksum);
 
+	if (p->off.l4[ESW_OUTER] == 0)
+		return NULL;
 	switch (p->key.l3[ESW_OUTER].l4) {
 	case IPPROTO_TCP:
 		return l4 + offsetof(struct rte_tcp_hdr, cksum);
@@ -244,7 +246,8 @@ set_port(struct esw_packet *p, size_t offset, const void *value)
 {
 	uint8_t *l4 = rte_pktmbuf_mtod_offset(p->m, uint8_t *, p->off.l4[ESW_OUTER]);
 
-	if (p->key.l3[ESW_OUTER].l4 == IPPROTO_TCP || p->key.l3[ESW_OUTER].l4 == IPPROTO_UDP)
+	if (p->off.l4[ESW_OUTER] != 0 &&
+	    (p->key.l3[ESW_OUTER].l4 == IPPROTO_TCP || p->key.l3[ESW_OUTER].l4 == IPPROTO_UDP))
 		set_words(p, l4 + offset, value, 1, NULL);
 }
 

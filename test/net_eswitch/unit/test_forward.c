@@ -744,6 +744,22 @@ keeps_busy_flows_young(void **state)
 	assert_int_equal(rte_flow_get_aged_flows(nic.port[VF0], NULL, 0, NULL), 0);
 }
 
+/* Only from the root table does a card hand on what no rule takes. */
+static void
+drops_what_an_ingress_rule_sends_astray(void **state)
+{
+	struct frame to_one = udp4_frame(9, 1), to_two = udp4_frame(9, 2);
+
+	(void)state;
+	nic_rule(PF1, ingress, ITEMS(ETH, ITEM(IPV4)), ACTIONS(JUMP(1)));
+	nic_rule(PF1, (struct rte_flow_attr){ .ingress = 1, .group = 1 }, ITEMS(ETH, ITEM(IPV4), UDP_TO(1)), ACTIONS(QUEUE(0)));
+	nic_arrive(PF1, &to_one);
+	nic_assert_received(PF1, &to_one);
+	nic_arrive(PF1, &to_two);
+	nic_assert_quiet();
+	assert_int_equal(nic_stat(PF1, "dropped"), 1);
+}
+
 static void
 runs_ingress_rules_on_misses(void **state)
 {
@@ -1214,6 +1230,7 @@ main(void)
 		TEST(reports_aged_flows),
 		TEST(keeps_busy_flows_young),
 		TEST(runs_ingress_rules_on_misses),
+		TEST(drops_what_an_ingress_rule_sends_astray),
 		TEST(isolates_a_port),
 		TEST(forwards_from_ports_that_are_stopped),
 		TEST(forwards_although_nobody_receives),

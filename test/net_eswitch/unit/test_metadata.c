@@ -14,7 +14,10 @@
 
 #define ETH ITEM(ETH)
 #define SET_MARK(n) ACTION(MARK, CONF(mark, .id = (n)))
-#define SET_META(n) ACTION(SET_META, CONF(set_meta, .data = (n), .mask = UINT32_MAX))
+#define SET_META_UNDER(n, m) ACTION(SET_META, CONF(set_meta, .data = (n), .mask = (m)))
+#define SET_META(n) SET_META_UNDER(n, UINT16_MAX)
+#define META_IS(n) ITEM(META, .spec = &(const struct rte_flow_item_meta){ .data = (n) }, \
+			.mask = &(const struct rte_flow_item_meta){ .data = UINT16_MAX })
 #define SET_TAG(i, n, m) ACTION(SET_TAG, CONF(set_tag, .index = (i), .data = (n), .mask = (m)))
 #define IS(type, t, ...) ITEM(type, .spec = &(const struct rte_flow_item_##t){ __VA_ARGS__ })
 
@@ -46,7 +49,7 @@ matches_metadata_in_ingress_rules(void **state)
 	(void)state;
 	nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(JUMP(1)));
 	nic_rule(VF0, transfer_group(1), ITEMS(ETH), ACTIONS(SET_META(5), JUMP(2)));
-	nic_rule(VF0, ingress, ITEMS(IS(META, meta, .data = 5), ETH), ACTIONS(ACTION(DROP)));
+	nic_rule(VF0, ingress, ITEMS(META_IS(5), ETH), ACTIONS(ACTION(DROP)));
 	nic_arrive(VF0, &f);
 	nic_assert_quiet();
 	assert_int_equal(nic_stat(VF0, "dropped"), 1);
@@ -110,6 +113,22 @@ refuses_what_the_registers_cannot_hold(void **state)
 	assert_int_equal(validate(transfer, ITEMS(), ACTIONS(SET_MARK(0xfffff0), TO(VF3))), -EINVAL);
 	assert_int_equal(validate(transfer, ITEMS(), ACTIONS(SET_META(1), TO(VF3))), -ENOTSUP);
 	assert_int_equal(validate(transfer_group(1), ITEMS(), ACTIONS(SET_META(1), TO(VF3))), 0);
+	assert_int_equal(validate(transfer_group(1), ITEMS(), ACTIONS(SET_META_UNDER(1, 0x10000), TO(VF3))), -EINVAL);
+	assert_int_equal(validate(transfer_group(1), ITEMS(IS(META, meta, .data = 1)), ACTIONS(TO(VF3))), -ENOTSUP);
+}
+
+/* It has no part in what the switch does. */
+static void
+gives_the_second_pf_none(void **state)
+{
+	const struct rte_flow_item_mark one = { .id = 1 };
+	const struct rte_flow_attr attr = { .ingress = 1, .group = 1 };
+
+	(void)state;
+	assert_int_equal(rte_flow_validate(nic.port[PF1], &attr, ITEMS(ITEM(MARK, .spec = &one)), ACTIONS(ACTION(DROP)), NULL), -ENOTSUP);
+	assert_int_equal(rte_flow_validate(nic.port[PF1], &attr, ITEMS(META_IS(1)), ACTIONS(ACTION(DROP)), NULL), -ENOTSUP);
+	assert_int_equal(rte_flow_validate(nic.port[PF1], &attr, ITEMS(ETH),
+					   ACTIONS(SET_META_UNDER(1, UINT32_MAX), JUMP(2)), NULL), 0);
 }
 
 int
@@ -122,6 +141,7 @@ main(void)
 		TEST(matches_tags_under_masks),
 		TEST(keeps_tags_within_the_switch),
 		TEST(refuses_what_the_registers_cannot_hold),
+		TEST(gives_the_second_pf_none),
 	};
 
 	nic_devargs = "dv_xmeta_en=1";

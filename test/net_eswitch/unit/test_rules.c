@@ -349,6 +349,9 @@ refuses_only_when_it_creates(void **state)
 		/* Of large groups tables are not spread. */
 		{ VF0, transfer_group(6554), ANY_ETH, ACTIONS(JUMP(65534)), EINVAL },
 		{ VF0, transfer, ANY_ETH, ACTIONS(MIRROR, ACTION(DROP)), EINVAL },
+		{ VF0, transfer, ANY_ETH, ACTIONS(SAMPLE(1, TO(VF3)), ACTION(DROP)), ENOTSUP },
+		{ PF1, ingress, ANY_ETH, ACTIONS(SAMPLE(1, QUEUE(1)), QUEUE(0)), ENOTSUP },
+		{ PF1, ingress, VLANS, ACTIONS(ACTION(OF_POP_VLAN), QUEUE(0)), ENOTSUP },
 		{ VF0, transfer, IPV4, ACTIONS(TO(PF0), MIRROR, ACTION(DEC_TTL)), EINVAL },
 		{ VF0, transfer, ANY_ETH, ACTIONS(SAMPLE(1, ACTION(COUNT), TO(PF0)), TO(VF3)), EINVAL },
 		{ VF0, transfer, IPV6, ACTIONS(L3_DECAP, TO(VF3)), ENOTSUP },
@@ -541,8 +544,8 @@ dumps_rules(void **state)
 				       ITEM(ETH, SPEC(eth, .hdr.src_addr.addr_bytes = MAC_A)), ITEM(IPV6), ITEM(TCP)),
 		  ACTIONS(SET_TAG(1, 0xff), ACTION(SET_IPV4_SRC, CONF(set_ipv4, .ipv4_addr = RTE_BE32(0x0a000001))),
 			  ACTION(SET_TP_DST, CONF(set_tp, .port = RTE_BE16(443))), TO(PF0)),
-		  "on vf0 from vf0 transfer group 0 priority 0 pattern vxlan=1 vni=66051 inner.eth.dst=00:00:00:00:00:00 "
-		  "inner.eth.src=02:00:00:00:00:0A inner.vlan=0 tag[2]=0x5 ip=4 l4=17 inner.ip=6 inner.l4=6 "
+		  "on vf0 from vf0 transfer group 0 priority 0 pattern vni=66051 inner.eth.dst=00:00:00:00:00:00 "
+		  "inner.eth.src=02:00:00:00:00:0A inner.vlan=0 tag[2]=0x5 ip=4 l4=17 l4.dst=4789 inner.ip=6 inner.l4=6 "
 		  "actions set_tag[1]=0x0/0xff set_ipv4_src=10.0.0.1 set_tp_dst=443 port=pf0\n" },
 		{ VF0, transfer, ITEMS(ETH, ITEM(VLAN, SPEC(vlan, .hdr.vlan_tci = RTE_BE16(0x6005)),
 						 MASK(vlan, .hdr.vlan_tci = RTE_BE16(0xefff))), ITEM(IPV6)),

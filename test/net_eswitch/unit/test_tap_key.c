@@ -190,7 +190,7 @@ packet_free(struct packet *p)
 }
 
 static void
-same_layer(const union tap_key *tap, const struct esw_l3 *nic)
+same_layer(const union tap_key *tap, const struct esw_l3 *nic, uint16_t l4)
 {
 	assert_int_equal(tap->version, nic->version);
 	assert_int_equal(tap->proto, nic->proto);
@@ -199,7 +199,7 @@ same_layer(const union tap_key *tap, const struct esw_l3 *nic)
 	assert_int_equal(tap->fragment, nic->version == 4 && nic->fragment);
 	assert_memory_equal(tap->src, nic->src, sizeof(tap->src));
 	assert_memory_equal(tap->dst, nic->dst, sizeof(tap->dst));
-	assert_int_equal(tap->l4, nic->l4 != 0);
+	assert_int_equal(tap->l4, l4 != 0);
 	assert_int_equal(tap->src_port, nic->src_port);
 	assert_int_equal(tap->dst_port, nic->dst_port);
 	assert_int_equal(tap->tcp_flags, nic->tcp_flags);
@@ -220,12 +220,12 @@ same_tags(const union tap_key *tap, const struct esw_key *nic)
 }
 
 static void
-same_frame(const union tap_key *tap, const struct esw_key *nic)
+same_frame(const union tap_key *tap, const struct esw_key *nic, const struct esw_offsets *off)
 {
 	assert_memory_equal(&tap->eth_dst, &nic->eth_dst, sizeof(tap->eth_dst));
 	assert_memory_equal(&tap->eth_src, &nic->eth_src, sizeof(tap->eth_src));
 	same_tags(tap, nic);
-	same_layer(tap, &nic->l3[ESW_OUTER]);
+	same_layer(tap, &nic->l3[ESW_OUTER], off->l4[ESW_OUTER]);
 }
 
 static void
@@ -246,13 +246,13 @@ sees_what_the_nic_sees(void **state)
 		packet_make(&packet, &f);
 		esw_parse(f.data, f.len, &nic, &off);
 		tap_key_read(packet.mbufs, &key);
-		same_frame(&key, &nic);
+		same_frame(&key, &nic, &off);
 		tunnel = outer->version == 6 && (outer->proto == IPPROTO_IPIP || outer->proto == IPPROTO_IPV6);
 		assert_int_equal(tap_key_read_inner(packet.mbufs, &key), tunnel);
 		if (tunnel)
-			same_layer(&key, inner);
+			same_layer(&key, inner, off.l4[ESW_INNER]);
 		tunnels += tunnel;
-		whole += outer->l4 != 0 || inner->l4 != 0;
+		whole += off.l4[ESW_OUTER] != 0 || off.l4[ESW_INNER] != 0;
 		split += packet.count > 1;
 		packet_free(&packet);
 	}
