@@ -32,6 +32,13 @@ var differences = []difference{
 	}},
 }
 
+// breaksDriver says whether net_mlx5 cannot be asked for the rule: of a mirror that it cannot make it frees parts twice, and
+// crashes sooner or later.
+func breaksDriver(r rteflow.Rule) bool {
+	verdict, _ := (&Reference{}).checkDuplication(0, r)
+	return verdict == Refused
+}
+
 // ages says whether it is an age of the rule's own. Where the driver takes a counter for that, it lets applications query it.
 func ages(a rteflow.Action) bool { _, ok := a.(rteflow.Age); return ok }
 
