@@ -103,7 +103,7 @@ func (g *gen) op(id int, standing []op, most int) op {
 		if len(standing) > 0 && g.chance(g.alike) { // of a shape that there is
 			port, r = g.sibling(pick(g, standing...))
 		}
-		for g.forCard && breaksDriver(r) {
+		for g.forCard && (breaksDriver(r) || handledOtherwise(r)) {
 			port, r = g.rule()
 		}
 		return op{kind: opCreate, id: id, port: port, rule: r}
