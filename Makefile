@@ -110,7 +110,7 @@ e2e-asan: build-asan ## Run the end-to-end tests, or those that match RUN, on a 
 		go test -count=1 -timeout 20m ./test/e2e/... -run '$(or $(RUN),.)'; \
 		status=$$?; ! cat $(asan_reports)/* 2>/dev/null && exit $$status
 
-model: ## Compare the test NIC with a reference on random rules and packets (root)
+model: ## Compare the test NIC and net_mlx5 with a reference, and with each other, on random rules and packets (root)
 	@$(in_runtime_dir) go test -race -count=1 -v ./test/model -args $(MODEL)
 
 bench: build ## Measure forwarding beside dpdk-testpmd, rules beside dpdk-test-flow-perf; write build/bench.json and .svg (root)

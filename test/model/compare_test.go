@@ -25,11 +25,45 @@ var differences = []difference{
 	{"a tag beyond the virtual card's registers", func(r rteflow.Rule, _, mlx5 error) bool {
 		return errors.Is(mlx5, syscall.ENOTSUP) && namesTag(r, 3)
 	}},
+	// net_eswitch has no such counters.
+	{"a counter within a sample of an ingress rule", func(r rteflow.Rule, eswitch, _ error) bool {
+		return errors.Is(eswitch, syscall.ENOTSUP) && !r.Transfer && slices.ContainsFunc(samples(r.Actions), func(list []rteflow.Action) bool {
+			return slices.ContainsFunc(list, func(a rteflow.Action) bool { _, ok := a.(rteflow.Count); return ok })
+		})
+	}},
 	// Packets would go round: what a card does then is not known.
 	{"a mirror that does not jump upwards", func(r rteflow.Rule, eswitch, mlx5 error) bool {
 		return errors.Is(eswitch, syscall.EINVAL) && mlx5 == nil && slices.ContainsFunc(r.Actions, mirrors) &&
 			slices.ContainsFunc(r.Actions, func(a rteflow.Action) bool { j, ok := a.(rteflow.Jump); return ok && j.Group <= r.Group })
 	}},
+}
+
+// breaksDriver says whether net_mlx5 cannot be asked for the rule: of a mirror that it cannot make it frees parts twice, and
+// crashes sooner or later.
+func breaksDriver(r rteflow.Rule) bool {
+	verdict, _ := (&Reference{}).checkDuplication(0, r)
+	return verdict == Refused
+}
+
+// handledOtherwise says whether a card is known to do something else with packets than net_eswitch. Such rules are on neither.
+func handledOtherwise(r rteflow.Rule) bool {
+	encap := false
+	for _, a := range r.Actions {
+		switch a := a.(type) {
+		case rteflow.RawEncap:
+			encap = true
+		case rteflow.Sample:
+			// The driver encapsulates the original only, wherever its raw_encap stands; net_eswitch goes by the order.
+			if encap && mirrors(a) {
+				return true
+			}
+			// A card gives samples of some packets to the port that these come from, not to the switch's manager.
+			if r.Transfer && a.Ratio > 1 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // ages says whether it is an age of the rule's own. Where the driver takes a counter for that, it lets applications query it.
