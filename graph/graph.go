@@ -159,7 +159,8 @@ const channelSize = 64
 // Graph is a packet graph on its workers. Its methods may be called concurrently.
 //
 // A change is made on all workers or on none, and after an error everything is as before. ErrTimeout: a worker has not taken
-// the change for two seconds, as it has no CPU or is held up in a driver; it will not be made. All other calls wait meanwhile.
+// the change for two seconds, as it has no CPU or is held up in a driver; it will not be made. All other calls wait meanwhile,
+// and the caller may try again: those that follow uplinks and flows do each second, a client's request fails.
 type Graph struct {
 	mu      sync.RWMutex // Lock: control changes; RLock: reading, and sending frames
 	n       *nodes.Instance
