@@ -42,7 +42,7 @@ func (m *Manager) enforceLimits(now time.Time) {
 		if reason == "" {
 			continue
 		}
-		m.refresh()
+		m.beginChange()
 		if err := m.end(s, reason, "cannot end the capture at its limit"); err != nil {
 			s.overdue = fmt.Sprintf("its limit is reached (%s), but it goes on: %v", reason, err)
 			s.retryAt = now.Add(retryPeriod)

@@ -27,7 +27,8 @@ type Manager struct {
 	sessions []*session // in the order of their starts
 	history  []Session  // those that ended, the last one first
 
-	known atomic.Pointer[snapshot] // never nil
+	known    atomic.Pointer[snapshot] // never nil
+	changing atomic.Bool              // who has the lock is making a change, and known is what was before it
 }
 
 // snapshot is what Status shows.
@@ -46,16 +47,26 @@ func New(deps Deps) *Manager {
 	return m
 }
 
-// lock begins a change. What was known before it is what Status shows until it ends.
+// lock and unlock are around a change.
 func (m *Manager) lock() {
 	m.mu.Lock()
-	m.refresh()
+	m.beginChange()
 }
 
-// unlock ends a change, and shows it.
 func (m *Manager) unlock() {
-	m.publish()
+	m.endChange()
 	m.mu.Unlock()
+}
+
+// beginChange has Status show what is known now, until endChange.
+func (m *Manager) beginChange() {
+	m.refresh()
+	m.changing.Store(true)
+}
+
+func (m *Manager) endChange() {
+	m.publish()
+	m.changing.Store(false)
 }
 
 // refresh shows what all counters are now.
@@ -77,7 +88,9 @@ func (m *Manager) publish() {
 // await waits until nobody is changing a session. It may have ended then, and others may have begun.
 func (m *Manager) await(s *session) {
 	for s.changing {
+		m.endChange()
 		m.settled.Wait()
+		m.beginChange()
 	}
 }
 
@@ -163,14 +176,11 @@ func (m *Manager) names() string {
 	return "there is " + strings.Join(names, ", ")
 }
 
-// statusWait is how long Status waits for a change that is under way.
-const statusWait = 5 * time.Millisecond
-
 // Status returns the sessions, in the order of their starts and with their counters as of now, and those that have
 // ended, the last one first, as far as they are remembered. While a change is under way it does not wait for the NIC:
 // sessions and counters are those at the beginning of the change. What it returns is not to be changed.
 func (m *Manager) Status() (sessions, ended []Session) {
-	if m.lockWithin(statusWait) {
+	if m.lockToRead() {
 		m.refresh()
 		m.mu.Unlock()
 	}
@@ -178,11 +188,13 @@ func (m *Manager) Status() (sessions, ended []Session) {
 	return known.sessions, known.ended
 }
 
-func (m *Manager) lockWithin(wait time.Duration) bool {
-	for end := time.Now().Add(wait); !m.mu.TryLock(); time.Sleep(wait / 10) {
-		if time.Now().After(end) {
+// lockToRead locks unless a change is under way. Others who read are done soon.
+func (m *Manager) lockToRead() bool {
+	for !m.mu.TryLock() {
+		if m.changing.Load() {
 			return false
 		}
+		time.Sleep(100 * time.Microsecond)
 	}
 	return true
 }

@@ -148,7 +148,7 @@ func (m *Manager) pause(s *session) {
 	s.changing = true
 	m.unlock()
 	time.Sleep(m.deps.CounterLag)
-	m.mu.Lock()
+	m.lock()
 	s.changing = false
 	m.settled.Broadcast()
 }
