@@ -33,15 +33,16 @@ func (m *Manager) Run(ctx context.Context) {
 // and is tried again.
 func (m *Manager) enforceLimits(now time.Time) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	for _, s := range slices.Clone(m.sessions) {
-		if s.state == Broken || now.Before(s.retryAt) {
+		if s.changing || s.state != Active || now.Before(s.retryAt) {
 			continue
 		}
 		reason := m.reached(s, now)
 		if reason == "" {
 			continue
 		}
+		m.beginChange()
 		if err := m.end(s, reason, "cannot end the capture at its limit"); err != nil {
 			s.overdue = fmt.Sprintf("its limit is reached (%s), but it goes on: %v", reason, err)
 			s.retryAt = now.Add(retryPeriod)

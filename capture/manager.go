@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dpservice/dpservice/fault"
@@ -21,10 +22,17 @@ type Manager struct {
 	deps Deps
 
 	mu       sync.Mutex
+	settled  *sync.Cond // of mu: a session is no longer changing
 	uplink   Uplink
 	sessions []*session // in the order of their starts
 	history  []Session  // those that ended, the last one first
+
+	known    atomic.Pointer[snapshot] // never nil
+	changing atomic.Bool              // who has the lock is making a change, and known is what was before it
 }
+
+// snapshot is what Status shows.
+type snapshot struct{ sessions, ended []Session }
 
 // maxHistory is how many sessions that ended are remembered.
 const maxHistory = 16
@@ -33,7 +41,57 @@ const maxHistory = 16
 func New(deps Deps) *Manager {
 	deps.MaxInterfaces = cmp.Or(deps.MaxInterfaces, DefaultMaxInterfaces)
 	deps.MaxRules = min(cmp.Or(deps.MaxRules, DefaultMaxRules), MaxRules)
-	return &Manager{deps: deps}
+	m := &Manager{deps: deps}
+	m.settled = sync.NewCond(&m.mu)
+	m.known.Store(&snapshot{})
+	return m
+}
+
+// lock and unlock are around a change.
+func (m *Manager) lock() {
+	m.mu.Lock()
+	m.beginChange()
+}
+
+func (m *Manager) unlock() {
+	m.endChange()
+	m.mu.Unlock()
+}
+
+// beginChange has Status show what is known now, until endChange.
+func (m *Manager) beginChange() {
+	m.refresh()
+	m.changing.Store(true)
+}
+
+func (m *Manager) endChange() {
+	m.publish()
+	m.changing.Store(false)
+}
+
+// refresh shows what all counters are now.
+func (m *Manager) refresh() {
+	for _, s := range m.sessions {
+		m.readCounters(s)
+	}
+	m.publish()
+}
+
+func (m *Manager) publish() {
+	known := &snapshot{ended: slices.Clone(m.history)}
+	for _, s := range m.sessions {
+		known.sessions = append(known.sessions, m.view(s))
+	}
+	m.known.Store(known)
+}
+
+// await waits until nobody is changing a session. It may have ended then, and others may have begun.
+func (m *Manager) await(s *session) {
+	for s.changing {
+		m.endChange()
+		m.settled.Wait()
+		m.beginChange()
+	}
 }
 
 // Start begins to copy the packets of the request's targets to its sink. A start that fails changes nothing,
@@ -47,8 +105,8 @@ func (m *Manager) Start(ctx context.Context, req Request) (Session, error) {
 	if err := s.compile(m.deps.MaxRules); err != nil {
 		return Session{}, err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.lock()
+	defer m.unlock()
 
 	if err := m.prepare(s); err != nil {
 		return Session{}, err
@@ -72,6 +130,7 @@ func (m *Manager) Start(ctx context.Context, req Request) (Session, error) {
 	if err != nil {
 		return Session{}, err
 	}
+	m.readCounters(s)
 	return m.view(s), nil
 }
 
@@ -79,8 +138,8 @@ func (m *Manager) Start(ctx context.Context, req Request) (Session, error) {
 // interfaces were captured by those that it has ended. A session that cannot be ended stays as it is, or Broken if the
 // error is ROLLBACK_FAILED, and keeps no other from being ended; it can be tried again.
 func (m *Manager) Stop(name string) (int, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.lock()
+	defer m.unlock()
 
 	if len(m.sessions) == 0 {
 		return 0, fault.New(fault.NotActive, name, "no capture is active")
@@ -92,6 +151,9 @@ func (m *Manager) Stop(name string) (int, error) {
 			continue
 		}
 		found = true
+		if m.await(s); s.state == Ended {
+			continue
+		}
 		interfaces := targetCount(s.points)
 		if err := m.end(s, Stopped, "cannot stop the capture"); err != nil {
 			failed = cmp.Or(failed, err)
@@ -115,29 +177,42 @@ func (m *Manager) names() string {
 }
 
 // Status returns the sessions, in the order of their starts and with their counters as of now, and those that have
-// ended, the last one first, as far as they are remembered.
+// ended, the last one first, as far as they are remembered. While a change is under way it does not wait for the NIC:
+// sessions and counters are those at the beginning of the change. What it returns is not to be changed.
 func (m *Manager) Status() (sessions, ended []Session) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, s := range m.sessions {
-		sessions = append(sessions, m.view(s))
+	if m.lockToRead() {
+		m.refresh()
+		m.mu.Unlock()
 	}
-	return sessions, slices.Clone(m.history)
+	known := m.known.Load()
+	return known.sessions, known.ended
+}
+
+// lockToRead locks unless a change is under way. Others who read are done soon.
+func (m *Manager) lockToRead() bool {
+	for !m.mu.TryLock() {
+		if m.changing.Load() {
+			return false
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+	return true
 }
 
 // UplinkChanged tells where copies leave from now on. Running captures follow, without a copy lost or doubled. Those of
 // which that fails go on as they were and say so in their warnings; the next call tries again. While the router is
 // not known, running captures keep their last one.
 func (m *Manager) UplinkChanged(u Uplink) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.lock()
+	defer m.unlock()
 
 	m.uplink = u
 	if !u.resolved() {
 		return nil
 	}
 	var failed error
-	for _, s := range m.sessions {
+	for _, s := range slices.Clone(m.sessions) {
+		m.await(s)
 		failed = cmp.Or(failed, m.follow(s))
 	}
 	return failed
@@ -145,7 +220,7 @@ func (m *Manager) UplinkChanged(u Uplink) error {
 
 // follow makes a session's copies leave where the uplink says.
 func (m *Manager) follow(s *session) error {
-	if s.state == Broken {
+	if s.state != Active {
 		return nil
 	}
 	s.stale = ""
@@ -164,8 +239,11 @@ func (m *Manager) follow(s *session) error {
 // calls first, ends the interface's part of its session, and the session if it was the last one. By then no flow goes to the
 // interface's port in the NIC. If the capture cannot be ended it goes on, and the interface must not be deleted.
 func (m *Manager) DeleteInterface(id string, deleteIt func(endCapture func() error) error) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.lock()
+	defer m.unlock()
+	for s := m.capturing(Target{VF: id}); s != nil && s.changing; s = m.capturing(Target{VF: id}) {
+		m.await(s)
+	}
 	return deleteIt(func() error {
 		if s := m.capturing(Target{VF: id}); s != nil {
 			return m.endTarget(s, Target{VF: id})

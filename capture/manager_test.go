@@ -834,3 +834,118 @@ func TestCapabilities(t *testing.T) {
 		assert.Equal(t, c.Port.Role == port.VF, c.TX.Supported)
 	}
 }
+
+// blocked has the NIC stop at its next change until release is called. entered tells that it has come there.
+func blocked(n *node) (entered <-chan struct{}, release func()) {
+	at, free := make(chan struct{}, 1), make(chan struct{})
+	var once sync.Once
+	n.nic.fail = func(int) bool {
+		once.Do(func() { at <- struct{}{}; <-free })
+		return false
+	}
+	return at, func() { close(free) }
+}
+
+// promptly is a status that does not wait for the NIC.
+func promptly(t *testing.T, n *node) []Session {
+	t.Helper()
+	var sessions []Session
+	took := time.Hour
+	for range 5 { // the machine may be busy, too
+		begun := time.Now()
+		sessions = n.status()
+		took = min(took, time.Since(begun))
+	}
+	assert.Less(t, took, 20*time.Millisecond)
+	return sessions
+}
+
+// While the NIC is at a change, status tells at once what was before it, and afterwards what came of it.
+func TestStatusDoesNotWait(t *testing.T) {
+	n := newNode(2)
+	start(t, n, Target{VF: "vm-1"})
+	changes := []struct {
+		name  string
+		do    func() error
+		after int // sessions
+	}{
+		{"start", func() error {
+			r := validRequest()
+			r.Name, r.Targets = "second", []Target{{VF: "vm-2"}}
+			_, err := n.manager.Start(context.Background(), r)
+			return err
+		}, 2},
+		{"uplink", func() error {
+			u := testUplink
+			u.RouterMAC[5]++
+			return n.manager.UplinkChanged(u)
+		}, 2},
+		{"deletion", func() error {
+			return n.manager.DeleteInterface("vm-2", func(end func() error) error { return end() })
+		}, 1},
+		{"stop", func() error { _, err := n.manager.Stop(""); return err }, 0},
+	}
+	for _, c := range changes {
+		t.Run(c.name, func(t *testing.T) {
+			n.nic.send(packet{port: 2}) // nobody has asked since
+			before := n.status()
+			n.nic.send(packet{port: 2})
+			entered, release := blocked(n)
+			done := make(chan error)
+			go func() { done <- c.do() }()
+			<-entered
+			sessions := promptly(t, n)
+			require.Len(t, sessions, len(before))
+			assert.Equal(t, before[0].Packets+1, sessions[0].Packets, "counters are those of the beginning")
+			release()
+			require.NoError(t, <-done)
+			sessions = promptly(t, n)
+			assert.Len(t, sessions, c.after)
+		})
+	}
+	_, ended := n.manager.Status()
+	assert.Len(t, ended, 2)
+}
+
+// While a session waits for its last counters others begin and end; whoever wants to change that one waits for it.
+func TestOtherSessionsDoNotWaitForCounters(t *testing.T) {
+	const lag = 500 * time.Millisecond
+	n := newNode(3)
+	begin := func(name, vf string) {
+		r := validRequest()
+		r.Name, r.Targets = name, []Target{{VF: vf}}
+		_, err := n.manager.Start(context.Background(), r)
+		require.NoError(t, err)
+	}
+	n.manager.deps.CounterLag = lag
+	begin("first", "vm-1")
+	stopped := make(chan int, 2)
+	begun := time.Now()
+	stop := func() {
+		interfaces, err := n.manager.Stop("first")
+		assert.NoError(t, err)
+		stopped <- interfaces
+	}
+	go stop()
+	require.Eventually(t, func() bool {
+		n.manager.mu.Lock()
+		defer n.manager.mu.Unlock()
+		return len(n.manager.sessions) > 0 && n.manager.sessions[0].changing
+	}, lag, time.Millisecond)
+
+	begin("second", "vm-2")
+	assert.Less(t, time.Since(begun), lag)
+	r := validRequest()
+	r.Name, r.Targets = "third", []Target{{VF: "vm-1"}}
+	_, err := n.manager.Start(context.Background(), r)
+	requireFault(t, err, fault.AlreadyActive, "vm-1 is captured by session first")
+	go stop()
+	require.NoError(t, n.manager.DeleteInterface("vm-1", func(end func() error) error { return end() }))
+	assert.GreaterOrEqual(t, time.Since(begun), lag)
+	assert.Equal(t, 1, <-stopped+<-stopped, "one of them has ended it")
+	sessions, ended := n.manager.Status()
+	require.Len(t, sessions, 1)
+	assert.Equal(t, "second", sessions[0].Name)
+	require.Len(t, ended, 1)
+	assert.Equal(t, Stopped, ended[0].EndReason)
+}

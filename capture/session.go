@@ -31,6 +31,8 @@ type session struct {
 	broken    string    // what stands of a Broken session
 	overdue   string    // why it has not ended at its limit; empty unless it should have
 	retryAt   time.Time // when to try again
+	unread    []string  // which counters could not be read
+	changing  bool      // a change of it goes on without the lock
 }
 
 func (s *session) name() string { return s.request.name() }
@@ -116,13 +118,14 @@ func (m *Manager) apply(s *session, what string, c change) *fault.Error {
 
 // inTwoSteps changes what the NIC does for the session: all of it, or nothing. The counters are read between the steps: only
 // once the first has taken the packets away from the rules that the second removes, have these counted all that they will.
-func (m *Manager) inTwoSteps(s *session, what string, first, second change) *fault.Error {
+// pause waits for the NIC to show it.
+func (m *Manager) inTwoSteps(s *session, what string, first, second change, pause func(*session)) *fault.Error {
 	before, wasBroken := m.standing(s), s.state == Broken
 	if f := m.apply(s, what, first); f != nil {
 		return f
 	}
 	if len(second.ops) > 0 {
-		time.Sleep(m.deps.CounterLag)
+		pause(s)
 	}
 	m.readCounters(s)
 	f := m.apply(s, what, second)
@@ -139,6 +142,19 @@ func (m *Manager) inTwoSteps(s *session, what string, first, second change) *fau
 	}
 	return f
 }
+
+// pause waits for the NIC's counters, and lets other sessions be changed meanwhile.
+func (m *Manager) pause(s *session) {
+	s.changing = true
+	m.unlock()
+	time.Sleep(m.deps.CounterLag)
+	m.lock()
+	s.changing = false
+	m.settled.Broadcast()
+}
+
+// pauseLocked is pause for who holds locks that others take after the Manager's.
+func (m *Manager) pauseLocked(*session) { time.Sleep(m.deps.CounterLag) }
 
 // begin makes the session's copies: all of them, or none. If neither can be had, the session is Broken.
 func (m *Manager) begin(s *session, start change) error {
@@ -165,7 +181,7 @@ func (m *Manager) replaceHeader(s *session, header Header) error {
 		return err
 	}
 	added := addRules(newCopies, next(s.points))
-	if f := m.inTwoSteps(s, what, change{ops: added}, change{ops: removeRules(s.name(), s.points)}); f != nil {
+	if f := m.inTwoSteps(s, what, change{ops: added}, change{ops: removeRules(s.name(), s.points)}, m.pause); f != nil {
 		if err := m.replaceTaps(s, what, s.copies); err != nil {
 			return fmt.Errorf("%w; undo: %w", f, err)
 		}
@@ -176,27 +192,29 @@ func (m *Manager) replaceHeader(s *session, header Header) error {
 }
 
 // release ends the copies of some of the session's points: all of them, or none. flowsGone says that no flow goes to their
-// ports in the NIC. If neither can be had, the session is Broken.
+// ports in the NIC, and that who saw to that keeps new ones from coming. If neither can be had, the session is Broken.
 func (m *Manager) release(s *session, points []point, flowsGone bool, what string) error {
 	stop := stopChange(s.copies, points, m.deps.Rules.Has)
+	pause := m.pause
 	if flowsGone {
-		stop.diverts = nil
+		stop.diverts, pause = nil, m.pauseLocked
 	}
-	if f := m.inTwoSteps(s, what, stop, removal(s.copies, points, m.deps.Rules.Has)); f != nil {
+	if f := m.inTwoSteps(s, what, stop, removal(s.copies, points, m.deps.Rules.Has), pause); f != nil {
 		return f
 	}
 	return m.removeTaps(s, points, what)
 }
 
-// readCounters brings the points' counters up to date, and says which could not be read.
-func (m *Manager) readCounters(s *session) (warnings []string) {
+// readCounters brings the points' counters up to date, and notes which could not be read.
+func (m *Manager) readCounters(s *session) {
+	s.unread = nil
 	for i := range s.points {
 		p := &s.points[i]
 		if err := m.readPoint(s, p); err != nil {
-			warnings = append(warnings, fmt.Sprintf("counters of %s are not up to date: %v", p.target, err))
+			s.unread = append(s.unread, fmt.Sprintf("counters of %s are not up to date: %v", p.target, err))
 		}
 	}
-	return slices.Compact(warnings)
+	s.unread = slices.Compact(s.unread)
 }
 
 func (m *Manager) readPoint(s *session, p *point) error {
@@ -218,9 +236,8 @@ func (m *Manager) readPoint(s *session, p *point) error {
 
 // view is the session as status shows it.
 func (m *Manager) view(s *session) Session {
-	unread := m.readCounters(s)
 	v := s.view()
-	v.Warnings = append(v.Warnings, unread...)
+	v.Warnings = append(v.Warnings, s.unread...)
 	if s.state == Active {
 		v.Warnings = append(v.Warnings, m.uplink.warnings()...)
 	}

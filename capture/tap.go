@@ -43,8 +43,7 @@ func (m *Manager) addTaps(s *session, what string) error {
 	for i := range s.points {
 		if err := m.setTap(&s.points[i], s.copies); err != nil {
 			err = tapFault(what, s.points[i], err)
-			// also of the one that may be set at last
-			if undo := m.removeTaps(s, s.points[:i+1], what); undo != nil {
+			if undo := m.removeTaps(s, s.points[:i], what); undo != nil {
 				return fmt.Errorf("%w; undo: %w", err, undo)
 			}
 			return err

@@ -157,6 +157,10 @@ var DefaultTimeouts = Timeouts{
 const channelSize = 64
 
 // Graph is a packet graph on its workers. Its methods may be called concurrently.
+//
+// A change is made on all workers or on none, and after an error everything is as before. ErrTimeout: a worker has not taken
+// the change for two seconds, as it has no CPU or is held up in a driver; it will not be made. All other calls wait meanwhile,
+// and the caller may try again: those that follow uplinks and flows do each second, a client's request fails.
 type Graph struct {
 	mu      sync.RWMutex // Lock: control changes; RLock: reading, and sending frames
 	n       *nodes.Instance
@@ -313,8 +317,7 @@ func (g *Graph) SetUplink(u Uplink) error {
 // SetTap begins to copy a port's packets, or goes on by other rules from the next packet on: none is copied by both, or by
 // neither. A tap replaces that of its port and side, whose last counters are returned, and its own start at 0.
 //
-// ErrNotFound: no such port. ErrInvalid: the tap is not as its documentation says. ErrFull: no memory for it. After
-// ErrTimeout some workers may have the new tap: RemoveTap ends it.
+// ErrNotFound: no such port. ErrInvalid: the tap is not as its documentation says. ErrFull: no memory for it.
 func (g *Graph) SetTap(t Tap) (replaced TapCounters, err error) {
 	err = g.change(fmt.Sprintf("set tap, port %d", t.Port), func() error {
 		replaced, err = g.n.SetTap(t)

@@ -67,7 +67,7 @@ type Manager struct {
 
 	mu      sync.Mutex
 	rules   map[uint64]*rule    // by flow id
-	waiting map[uint64]struct{} // ids of flows in software that the NIC may take later
+	waiting map[uint64]struct{} // ids of flows without a rule that are to be offered again
 	diverts map[uint16]uint32   // the groups that packets to ports pass on their way
 	stats   Stats
 }
@@ -161,10 +161,11 @@ func (m *Manager) offerAgain() {
 			return
 		}
 		offers--
-		delete(m.waiting, id)
 		if err := m.cfg.Graph.SetOffloaded(id, false); err != nil && !errors.Is(err, graph.ErrNotFound) {
 			m.refused.warn("the graph does not offer a flow again", "err", err)
+			return // its worker is held up, and each try takes seconds
 		}
+		delete(m.waiting, id)
 	}
 }
 
@@ -182,7 +183,9 @@ func (m *Manager) create(f graph.Flow) error {
 	m.rules[r.id] = r
 	m.stats.Created++
 	if err := m.cfg.Graph.SetOffloaded(f.ID, true); err != nil {
-		m.remove(r) // the flow has ended meanwhile
+		if m.remove(r) && !errors.Is(err, graph.ErrNotFound) {
+			m.waiting[f.ID] = struct{}{}
+		} // else the flow has ended meanwhile
 	}
 	return nil
 }
@@ -230,10 +233,12 @@ func (m *Manager) age() {
 	m.offerAgain()
 }
 
-// forget ends a flow in the graph, unless it has ended there.
+// forget ends a flow in the graph, unless it has ended there. One that the graph cannot end is offered again, lest it be
+// taken for offloaded for good.
 func (m *Manager) forget(id uint64) {
 	delete(m.waiting, id)
 	if err := m.cfg.Graph.DeleteFlow(id); err != nil && !errors.Is(err, graph.ErrNotFound) {
+		m.waiting[id] = struct{}{}
 		m.refused.warn("the graph does not forget a flow", "err", err)
 	}
 }

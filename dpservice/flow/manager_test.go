@@ -27,6 +27,7 @@ type fakeGraph struct {
 	offloaded map[uint64]bool
 	deleted   []uint64
 	gone      bool // the flows have ended meanwhile
+	heldUp    bool // their worker is
 }
 
 func (g *fakeGraph) FlowEvents() <-chan graph.FlowEvent { return g.events }
@@ -34,11 +35,17 @@ func (g *fakeGraph) SetOffloaded(id uint64, on bool) error {
 	if g.gone {
 		return graph.ErrNotFound
 	}
+	if g.heldUp {
+		return graph.ErrTimeout
+	}
 	g.offloaded[id] = on
 	return nil
 }
 
 func (g *fakeGraph) DeleteFlow(id uint64) error {
+	if g.heldUp {
+		return graph.ErrTimeout
+	}
 	g.deleted = append(g.deleted, id)
 	delete(g.offloaded, id)
 	return nil
@@ -208,6 +215,23 @@ func TestAFlowThatEndedMeanwhileLeavesNoRule(t *testing.T) {
 	b.begin(withID(1))
 	assert.Empty(t, b.nic.Rules())
 	assert.Zero(t, b.Stats().Rules)
+}
+
+// What a worker did not take is not done: a flow without a rule is not left taken for offloaded, nor forgotten for the NIC.
+func TestAWorkerThatIsHeldUp(t *testing.T) {
+	b := newBench()
+	b.begin(withID(1))
+	b.graph.heldUp = true
+	b.begin(withID(2))
+	b.nic.aged = []uint64{1}
+	b.age()
+	assert.Empty(t, b.nic.Rules())
+	b.age()
+	assert.Equal(t, map[uint64]bool{1: true}, b.graph.offloaded)
+	b.graph.heldUp = false
+	b.age()
+	assert.Equal(t, map[uint64]bool{1: false, 2: false}, b.graph.offloaded)
+	assert.Empty(t, b.waiting)
 }
 
 func TestARuleThatStaysIsRemovedLater(t *testing.T) {

@@ -4,12 +4,27 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <rte_errno.h>
 #include <rte_eth_ring.h>
 #include <rte_ethdev.h>
 
 #define RING_SIZE 1024
+
+static uint16_t
+hold(uint16_t port __rte_unused, uint16_t queue __rte_unused, struct rte_mbuf **packets __rte_unused, uint16_t count,
+     uint16_t max __rte_unused, void *arg)
+{
+	struct test_hold *h = arg;
+
+	while (__atomic_load_n(&h->on, __ATOMIC_ACQUIRE)) {
+		__atomic_store_n(&h->held, true, __ATOMIC_RELEASE);
+		usleep(100);
+	}
+	__atomic_store_n(&h->held, false, __ATOMIC_RELEASE);
+	return count;
+}
 
 static int
 start(struct test_port *port, uint16_t queues)
@@ -23,6 +38,8 @@ start(struct test_port *port, uint16_t queues)
 		rc = rte_eth_rx_queue_setup(port->id, q, 0, SOCKET_ID_ANY, NULL, port->pool);
 		if (rc == 0)
 			rc = rte_eth_tx_queue_setup(port->id, q, 0, SOCKET_ID_ANY, NULL);
+		if (rc == 0 && rte_eth_add_rx_callback(port->id, q, hold, &port->hold[q]) == NULL)
+			rc = -rte_errno;
 	}
 	return rc < 0 ? rc : rte_eth_dev_start(port->id);
 }
@@ -179,4 +196,16 @@ test_port_fill(struct test_port *port, uint16_t queue)
 	}
 	rte_pktmbuf_free(m);
 	return n;
+}
+
+void
+test_port_hold(struct test_port *port, uint16_t queue, bool on)
+{
+	__atomic_store_n(&port->hold[queue].on, on, __ATOMIC_RELEASE);
+}
+
+bool
+test_port_is_held(const struct test_port *port, uint16_t queue)
+{
+	return __atomic_load_n(&port->hold[queue].held, __ATOMIC_ACQUIRE);
 }

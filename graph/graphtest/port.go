@@ -17,6 +17,7 @@ import "C"
 import (
 	"fmt"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"dpservice/cgo/mempool"
@@ -88,6 +89,15 @@ func (p *Port) Fill(queue int) (int, error) {
 		return 0, fmt.Errorf("fill queue %d: %w", queue, syscall.Errno(-n))
 	}
 	return int(n), nil
+}
+
+// Hold keeps the worker that receives by a queue in the driver until it is let go, and returns when it is there.
+func (p *Port) Hold(queue int) (letGo func()) {
+	C.test_port_hold(p.p, C.uint16_t(queue), true)
+	for !C.test_port_is_held(p.p, C.uint16_t(queue)) {
+		time.Sleep(time.Millisecond)
+	}
+	return func() { C.test_port_hold(p.p, C.uint16_t(queue), false) }
 }
 
 // Available is the number of a pool's buffers that nobody holds.

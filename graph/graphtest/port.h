@@ -2,6 +2,7 @@
 #ifndef GRAPHTEST_PORT_H
 #define GRAPHTEST_PORT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <rte_mbuf.h>
@@ -16,6 +17,10 @@ struct test_port {
 	struct rte_mempool *pool;
 	struct rte_ring *to_graph[TEST_QUEUES_MAX];
 	struct rte_ring *from_graph[TEST_QUEUES_MAX];
+	struct test_hold {
+		bool on; /* who receives by the queue stays there */
+		bool held;
+	} hold[TEST_QUEUES_MAX];
 };
 
 /* NULL on error: then *error is a negative errno. */
@@ -25,5 +30,8 @@ int test_port_send(struct test_port *port, uint16_t queue, const uint8_t *frame,
 int test_port_send_burst(struct test_port *port, uint16_t queue, const uint8_t *bytes, const uint32_t *lens, uint32_t count);
 int test_port_receive(struct test_port *port, uint16_t queue, uint8_t *buf, uint32_t size);
 int test_port_fill(struct test_port *port, uint16_t queue);
+/* Keep who receives by the queue in the driver, from when it is held on until it is let go. */
+void test_port_hold(struct test_port *port, uint16_t queue, bool on);
+bool test_port_is_held(const struct test_port *port, uint16_t queue);
 
 #endif

@@ -20,10 +20,6 @@
 #include "tables.h"
 #include "worker.h"
 
-static_assert(sizeof(struct iface) <= REQUEST_ARG_SIZE && sizeof(struct route) <= REQUEST_ARG_SIZE &&
-		      sizeof(struct uplink) <= REQUEST_ARG_SIZE,
-	      "requests hold any argument");
-
 /* ---- life ---- */
 
 static bool
@@ -60,7 +56,6 @@ worker_free(struct worker *w)
 {
 	taps_free(w);
 	build_destroy(w);
-	rte_ring_free(w->requests);
 	tables_free(w);
 	flow_table_free(w);
 	rte_free(w);
@@ -86,7 +81,6 @@ init_ports(struct worker *w)
 static int
 worker_init(struct worker *w, const struct dataplane_conf *conf)
 {
-	char name[RTE_RING_NAMESIZE];
 	/* a walk takes in no more than this, so a spare entry is never used twice in one */
 	uint32_t spare = conf->nb_ports * RX_BURST;
 	int rc, i;
@@ -99,10 +93,6 @@ worker_init(struct worker *w, const struct dataplane_conf *conf)
 		rc = tables_create(w);
 	if (rc < 0)
 		return rc;
-	snprintf(name, sizeof(name), "dp_requests_%u", w->lcore);
-	w->requests = rte_ring_create(name, REQUEST_RING, SOCKET_ID_ANY, RING_F_SC_DEQ);
-	if (w->requests == NULL)
-		return -rte_errno;
 	return build_graph(w, conf->name);
 }
 
@@ -294,81 +284,134 @@ dataplane_stop(struct dataplane *dp)
 			continue;
 		rte_eal_wait_lcore(dp->workers[i]->lcore);
 		dp->workers[i]->running = false;
-		worker_drain_requests(dp->workers[i]);
 	}
 }
 
-/* ---- requests: the same to every worker, so that their tables are alike ---- */
+/* ---- changes: the same to every worker, so that their tables are alike ---- */
+
+struct change {
+	/* Reads what nothing but a change writes, so the caller may do it while the worker runs. */
+	int (*check)(const struct worker *w, const void *arg);
+	request_fn make; /* cannot fail after check */
+};
 
 static int
-call_all(struct dataplane *dp, request_fn fn, const void *arg, size_t size)
+change_all(struct dataplane *dp, const struct change *c, const void *arg)
 {
 	uint16_t i;
-	int rc = 0;
+	int rc;
 
-	for (i = 0; rc == 0 && i < dp->nb_workers; i++)
-		rc = worker_call(dp->workers[i], fn, arg, size);
-	return rc;
+	for (i = 0; i < dp->nb_workers; i++) {
+		rc = c->check(dp->workers[i], arg);
+		if (rc < 0)
+			return rc;
+	}
+	return workers_change(dp->workers, dp->nb_workers, c->make, arg);
 }
 
 static int
-do_set_iface(struct worker *w, const void *arg)
+check_set_iface(const struct worker *w, const void *arg)
 {
-	return iface_set(w, arg);
+	return iface_check(w, arg);
+}
+
+static int
+make_set_iface(struct worker *w, const void *arg)
+{
+	iface_set(w, arg);
+	return 0;
 }
 
 int
 dataplane_set_iface(struct dataplane *dp, const struct iface *conf)
 {
-	return call_all(dp, do_set_iface, conf, sizeof(*conf));
+	static const struct change change = {check_set_iface, make_set_iface};
+
+	return change_all(dp, &change, conf);
 }
 
 static int
-do_delete_iface(struct worker *w, const void *arg)
+check_delete_iface(const struct worker *w, const void *arg)
 {
-	return iface_delete(w, *(const uint16_t *)arg);
+	return iface_check_delete(w, *(const uint16_t *)arg);
+}
+
+static int
+make_delete_iface(struct worker *w, const void *arg)
+{
+	iface_delete(w, *(const uint16_t *)arg);
+	return 0;
 }
 
 int
 dataplane_delete_iface(struct dataplane *dp, uint16_t index)
 {
-	return call_all(dp, do_delete_iface, &index, sizeof(index));
+	static const struct change change = {check_delete_iface, make_delete_iface};
+
+	return change_all(dp, &change, &index);
 }
 
 static int
-do_add_route(struct worker *w, const void *arg)
+check_add_route(const struct worker *w, const void *arg)
 {
-	return route_add(w, arg);
+	return route_check_add(w, arg);
+}
+
+static int
+make_add_route(struct worker *w, const void *arg)
+{
+	route_add(w, arg);
+	return 0;
 }
 
 int
 dataplane_add_route(struct dataplane *dp, const struct route *r)
 {
-	return call_all(dp, do_add_route, r, sizeof(*r));
+	static const struct change change = {check_add_route, make_add_route};
+
+	return change_all(dp, &change, r);
 }
 
 static int
-do_delete_route(struct worker *w, const void *arg)
+check_delete_route(const struct worker *w, const void *arg)
 {
-	return route_delete(w, arg);
+	return route_check_delete(w, arg);
+}
+
+static int
+make_delete_route(struct worker *w, const void *arg)
+{
+	route_delete(w, arg);
+	return 0;
 }
 
 int
 dataplane_delete_route(struct dataplane *dp, const struct route *r)
 {
-	return call_all(dp, do_delete_route, r, sizeof(*r));
+	static const struct change change = {check_delete_route, make_delete_route};
+
+	return change_all(dp, &change, r);
 }
 
 static int
-do_set_uplink(struct worker *w, const void *arg)
+check_set_uplink(const struct worker *w, const void *arg)
 {
-	return uplink_set(w, arg);
+	return uplink_check(w, arg);
+}
+
+static int
+make_set_uplink(struct worker *w, const void *arg)
+{
+	uplink_set(w, arg);
+	return 0;
 }
 
 int
 dataplane_set_uplink(struct dataplane *dp, const struct uplink *u)
 {
-	return call_all(dp, do_set_uplink, u, sizeof(*u));
+	static const struct change change = {check_set_uplink, make_set_uplink};
+
+	return change_all(dp, &change, u);
 }
 
 struct flow_request {
@@ -383,7 +426,7 @@ call_owner(struct dataplane *dp, request_fn fn, const struct flow_request *r)
 
 	if (worker >= dp->nb_workers)
 		return -ENOENT;
-	return worker_call(dp->workers[worker], fn, r, sizeof(*r));
+	return worker_call(dp->workers[worker], fn, r);
 }
 
 static int

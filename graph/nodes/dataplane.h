@@ -22,7 +22,6 @@
 #define INJECT_BURST 64u
 #define INJECT_RING 1024u
 #define EVENT_RING 4096u
-#define REQUEST_RING 64u
 
 #define PORT_NAME_SIZE 57u /* a node's name less "tap_rx-" */
 
@@ -251,17 +250,9 @@ struct port_state {
 
 struct tap;
 
-/* A tap in the place of another, or either NULL, which the worker has not confirmed in time. */
-struct tap_change {
-	bool pending;
-	uint16_t port;
-	uint8_t side;
-	struct tap *before;
-	struct tap *after;
-};
-
 struct dataplane;
 struct node_ctx;
+struct request;
 
 /* A worker and its tables. Only the worker's thread uses them while it runs; the control side sends it requests. */
 struct worker {
@@ -293,7 +284,6 @@ struct worker {
 
 	struct tap *taps[RTE_MAX_ETHPORTS][TAP_SIDES];            /* by DPDK port id; NULL: nothing is copied */
 	struct node_ctx *tap_points[RTE_MAX_ETHPORTS][TAP_SIDES]; /* of the nodes rx and tx, which lead to the taps */
-	struct tap_change tap_change;                             /* the control side's */
 
 	/* flow table's upkeep */
 	uint32_t first_free; /* a list of entries that were used, by their hash fields; plus one */
@@ -309,7 +299,7 @@ struct worker {
 	/* control */
 	struct dataplane *dp;
 	struct rte_graph *graph;
-	struct rte_ring *requests;
+	struct request *request; /* of the control side; NULL: none, or it was taken */
 	unsigned int lcore;
 	bool running; /* written by the control side */
 	bool stop;

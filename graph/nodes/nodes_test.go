@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	err := eal.Init([]string{"--no-huge", "-m", "64", "--no-pci", "-l", "0,1", "--no-telemetry",
+	err := eal.Init([]string{"--no-huge", "-m", "64", "--no-pci", "--lcores", "0@0,(1-2)@1", "--no-telemetry",
 		"--file-prefix", "nodes_" + rand.Text()[:8]})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -32,85 +33,122 @@ func TestMain(m *testing.M) {
 	os.Exit(rc)
 }
 
-// newInstance returns an Instance with one worker and a port, a VF or an uplink, which can have taps.
-func newInstance(t *testing.T, name string, vf bool) (*Instance, uint16) {
+// newInstance returns an Instance with workers and a port, a VF or an uplink, which can have taps.
+func newInstance(t *testing.T, name string, vf bool, workers int) (*Instance, *graphtest.Port) {
 	t.Helper()
 	pool, err := mempool.NewPktmbuf("nodes_test_"+name, 511, 0, 0, mempool.DataRoom)
 	require.NoError(t, err)
 	t.Cleanup(pool.Free)
-	port, err := graphtest.NewPort(name, 1, pool)
+	port, err := graphtest.NewPort(name, workers, pool)
 	require.NoError(t, err)
 	n, err := Create(Config{
-		Name: name, Ports: []Port{{ID: port.ID, Name: name, VF: vf}}, Workers: []int{1}, FlowCapacity: 64,
+		Name: name, Ports: []Port{{ID: port.ID, Name: name, VF: vf}}, Workers: []int{1, 2}[:workers], FlowCapacity: 64,
 		PuntRate: 1, PuntBurst: 1, Pool: pool.Ptr(),
 	})
 	require.NoError(t, err)
 	t.Cleanup(n.Free)
-	return n, port.ID
+	return n, port
 }
 
-// A request that a stuck worker does not answer comes back with an error. When the worker goes on it is carried out; an
-// answer that nobody waits for any more does no harm.
-func TestStuckWorker(t *testing.T) {
-	n, port := newInstance(t, "stuck", true)
-	i := Interface{Index: 1, Port: port, VNI: 1, Underlay: netip.MustParseAddr("fc00::1")}
-
-	n.dp.workers[0].running = true // but it does not
-	start := time.Now()
-	require.ErrorIs(t, n.SetInterface(i), ErrTimeout)
-	require.WithinRange(t, time.Now(), start.Add(2*time.Second), start.Add(4*time.Second))
-
-	n.dp.workers[0].running = false
-	require.NoError(t, n.Start())
-	require.NoError(t, n.DeleteInterface(1), "the late request has made it")
-	n.Stop()
-	require.NoError(t, n.SetInterface(i), "a worker that is stopped is configured in place")
+// state is what a worker has of a port.
+type state struct {
+	iface      uint16
+	generation uint32
+	tapped     bool
 }
 
-// While a worker does not say which of two taps it uses, neither is freed, and no third one is set; whichever it turns out
-// to be, the memory of both comes back.
-func TestStuckWorkerAndTaps(t *testing.T) {
-	n, port := newInstance(t, "stuck_tap", false)
-	set := func(rules int) error {
-		_, err := n.SetTap(Tap{Port: port, Out: port, Header: make([]byte, TapHeaderLen), Rules: make([]TapRule, rules)})
-		return err
+func states(n *Instance, port uint16) (all []state) {
+	for _, w := range n.dp.workers[:n.dp.nb_workers] {
+		all = append(all, state{uint16(w.ports[port].iface), uint32(w.generation), w.taps[port][TapRX] != nil})
 	}
-	rules := func() int {
-		c, err := n.TapCounters(port, TapRX)
-		require.NoError(t, err)
-		return len(c.Rules)
+	return all
+}
+
+// A request that a worker has not taken in time is never carried out, neither by it when it goes on nor by the others; and
+// its memory comes back.
+func TestHeldUpWorker(t *testing.T) {
+	for held := range 2 {
+		t.Run(fmt.Sprintf("worker %d", held), func(t *testing.T) {
+			n, port := newInstance(t, fmt.Sprintf("held%d", held), false, 2)
+			setTap := func(rules int) error {
+				_, err := n.SetTap(Tap{Port: port.ID, Out: port.ID, Header: make([]byte, TapHeaderLen), Rules: make([]TapRule, rules)})
+				return err
+			}
+			setUplink := func() error { return n.SetUplink(Uplink{Port: port.ID, LinkUp: true}) }
+			require.NoError(t, n.Start())
+			t.Cleanup(n.Stop)
+			require.NoError(t, setTap(1))
+			before, memory := states(n, port.ID), graphtest.HeapInUse()
+			require.Positive(t, memory)
+
+			letGo := port.Hold(held)
+			defer letGo()
+			start := time.Now()
+			require.ErrorIs(t, setUplink(), ErrTimeout)
+			require.WithinRange(t, time.Now(), start.Add(2*time.Second), start.Add(10*time.Second))
+			require.ErrorIs(t, setTap(2), ErrTimeout)
+			_, err := n.RemoveTap(port.ID, TapRX)
+			require.ErrorIs(t, err, ErrTimeout)
+			letGo()
+			require.ErrorIs(t, n.DeleteFlow(uint64(held)<<56), ErrNotFound, "it answers again")
+			require.Equal(t, before, states(n, port.ID))
+			require.Equal(t, memory, graphtest.HeapInUse())
+			c, err := n.TapCounters(port.ID, TapRX)
+			require.NoError(t, err)
+			require.Len(t, c.Rules, 1)
+
+			require.NoError(t, setUplink())
+			after := states(n, port.ID)
+			require.NotEqual(t, before[0].generation, after[0].generation)
+			require.Equal(t, after[0], after[1])
+			_, err = n.RemoveTap(port.ID, TapRX)
+			require.NoError(t, err)
+			require.False(t, states(n, port.ID)[0].tapped || states(n, port.ID)[1].tapped)
+		})
 	}
-	empty := graphtest.HeapInUse()
-	require.Positive(t, empty)
-	require.NoError(t, set(1))
+}
 
-	n.dp.workers[0].running = true // but it does not
-	require.ErrorIs(t, set(2), ErrTimeout)
-	require.ErrorIs(t, set(3), ErrTimeout, "nothing new before that is settled")
-	require.Equal(t, 1, rules())
-	n.dp.workers[0].running = false
-	require.NoError(t, n.Start())
-	require.Eventually(t, func() bool { return rules() == 2 }, time.Second, time.Millisecond, "the late request has made it")
-	require.NoError(t, set(4))
-	require.Equal(t, 4, rules())
-	n.Stop()
+// What the second worker refuses the first has not done either.
+func TestSecondWorkerRefuses(t *testing.T) {
+	n, port := newInstance(t, "refuses", true, 2)
+	i := Interface{Index: 1, Port: port.ID, VNI: 1, Underlay: netip.MustParseAddr("fc00::1")}
+	for _, running := range []bool{false, true} {
+		if running {
+			require.NoError(t, n.Start())
+			defer n.Stop()
+		}
+		free := n.dp.workers[1].ports[port.ID].iface
+		n.dp.workers[1].ports[port.ID].iface = 2
+		before := states(n, port.ID)
+		require.ErrorIs(t, n.SetInterface(i), ErrExists)
+		require.Equal(t, before, states(n, port.ID))
+		n.dp.workers[1].ports[port.ID].iface = free
+		require.NoError(t, n.SetInterface(i))
+		require.NoError(t, n.DeleteInterface(1))
+	}
+}
 
-	n.dp.workers[0].running = true // but it does not
-	_, err := n.RemoveTap(port, TapRX)
-	require.ErrorIs(t, err, ErrTimeout)
-	n.dp.workers[0].running = false
+// A process that was stopped for longer than a worker has to answer finds that its workers do.
+func TestStoppedProcess(t *testing.T) {
+	n, _ := newInstance(t, "stopped", true, 2)
 	require.NoError(t, n.Start())
-	require.Eventually(t, func() bool { _, err := n.TapCounters(port, TapRX); return err != nil }, time.Second, time.Millisecond)
-	n.Stop()
-	require.NoError(t, set(1))
-	_, err = n.RemoveTap(port, TapRX)
-	require.NoError(t, err)
-	require.Equal(t, empty, graphtest.HeapInUse())
+	defer n.Stop()
+	stop := exec.Command("sh", "-c", fmt.Sprintf("sleep 0.2; kill -STOP %[1]d; sleep 2.5; kill -CONT %[1]d", os.Getpid()))
+	require.NoError(t, stop.Start())
+	longest := time.Duration(0)
+	for start := time.Now(); time.Since(start) < 4*time.Second; {
+		before := time.Now()
+		require.ErrorIs(t, n.DeleteFlow(1<<56), ErrNotFound)
+		longest = max(longest, time.Since(before))
+	}
+	require.NoError(t, stop.Wait())
+	require.Greater(t, longest, 2*time.Second, "no request was under way when the process was stopped")
 }
 
 // Without memory for another tap the one that is there goes on.
 func TestTapWithoutMemory(t *testing.T) {
-	n, port := newInstance(t, "no_memory", false)
+	n, p := newInstance(t, "no_memory", false, 1)
+	port := p.ID
 	set := func(rules int) error {
 		_, err := n.SetTap(Tap{Port: port, Out: port, Header: make([]byte, TapHeaderLen), Rules: make([]TapRule, rules)})
 		return err

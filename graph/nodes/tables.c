@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include <rte_byteorder.h>
+#include <rte_debug.h>
 #include <rte_errno.h>
 #include <rte_ip.h>
 #include <rte_malloc.h>
@@ -104,7 +105,7 @@ is_other(const struct iface *found, uint16_t index)
 	return found != NULL && found->index != index;
 }
 
-static int
+int
 iface_check(const struct worker *w, const struct iface *conf)
 {
 	const struct port_state *port;
@@ -140,112 +141,116 @@ iface_unlink(struct worker *w, struct iface *i)
 	memset(i, 0, sizeof(*i));
 }
 
-/* The hashes have a place for every interface's addresses, and grow on collisions: what was checked cannot fail but for
- * want of memory. */
-static int
+/* The hashes have a place for every interface's addresses, and grow on collisions without allocating. */
+static void
 iface_link(struct worker *w, const struct iface *conf)
 {
 	struct addr_key ipv4 = addr_key(conf->vni, false, 32, conf->ipv4);
 	struct addr_key ipv6 = addr_key(conf->vni, true, 128, conf->ipv6);
 	void *index = (void *)(uintptr_t)conf->index;
-	int rc;
 
 	w->ifaces[conf->index] = *conf;
 	w->ports[conf->port].iface = conf->index;
 	w->ports[conf->port].mac = conf->gateway_mac;
-	rc = rte_hash_add_key_data(w->underlay_hash, conf->underlay, index);
-	if (rc == 0 && conf->has_ipv4)
-		rc = rte_hash_add_key_data(w->addr_hash, &ipv4, index);
-	if (rc == 0 && conf->has_ipv6)
-		rc = rte_hash_add_key_data(w->addr_hash, &ipv6, index);
-	if (rc < 0)
-		iface_unlink(w, &w->ifaces[conf->index]);
-	return rc;
+	RTE_VERIFY(rte_hash_add_key_data(w->underlay_hash, conf->underlay, index) == 0);
+	RTE_VERIFY(!conf->has_ipv4 || rte_hash_add_key_data(w->addr_hash, &ipv4, index) == 0);
+	RTE_VERIFY(!conf->has_ipv6 || rte_hash_add_key_data(w->addr_hash, &ipv6, index) == 0);
 }
 
-int
+void
 iface_set(struct worker *w, const struct iface *conf)
 {
-	struct iface *cur, old;
-	int rc;
+	struct iface *cur = &w->ifaces[conf->index];
 
-	rc = iface_check(w, conf);
-	if (rc < 0)
-		return rc;
-	cur = &w->ifaces[conf->index];
-	old = *cur;
-	if (old.vni != 0)
+	if (cur->vni != 0)
 		iface_unlink(w, cur);
-	rc = iface_link(w, conf);
-	if (rc < 0 && old.vni != 0)
-		iface_link(w, &old);
+	iface_link(w, conf);
 	flow_invalidate(w);
-	return rc;
 }
 
 int
+iface_check_delete(const struct worker *w, uint16_t index)
+{
+	return index >= MAX_IFACES || w->ifaces[index].vni == 0 ? -ENOENT : 0;
+}
+
+void
 iface_delete(struct worker *w, uint16_t index)
 {
-	if (index >= MAX_IFACES || w->ifaces[index].vni == 0)
-		return -ENOENT;
 	iface_unlink(w, &w->ifaces[index]);
 	flow_invalidate(w);
-	return 0;
 }
 
-static int
-route_check(const struct route *r)
+static bool
+route_is_valid(const struct route *r)
 {
-	return r->vni == 0 || r->len > (r->is_ipv6 ? 128 : 32) ? -EINVAL : 0;
+	return r->vni != 0 && r->len <= (r->is_ipv6 ? 128 : 32);
+}
+
+static bool
+route_is_there(const struct worker *w, const struct route *r)
+{
+	struct addr_key key = addr_key(r->vni, r->is_ipv6, r->len, r->addr);
+
+	return rte_hash_lookup(w->route_hash, &key) >= 0;
 }
 
 int
+route_check_add(const struct worker *w, const struct route *r)
+{
+	if (!route_is_valid(r))
+		return -EINVAL;
+	if (route_is_there(w, r))
+		return -EEXIST;
+	return rte_hash_count(w->route_hash) == MAX_ROUTES ? -ENOSPC : 0;
+}
+
+void
 route_add(struct worker *w, const struct route *r)
 {
 	struct addr_key key = addr_key(r->vni, r->is_ipv6, r->len, r->addr);
-	int32_t pos;
+	int32_t pos = rte_hash_add_key(w->route_hash, &key);
 
-	if (route_check(r) < 0)
-		return -EINVAL;
-	if (rte_hash_lookup(w->route_hash, &key) >= 0)
-		return -EEXIST;
-	pos = rte_hash_add_key(w->route_hash, &key);
-	if (pos < 0)
-		return pos;
+	RTE_VERIFY(pos >= 0);
 	memcpy(w->next_hops[pos], r->next_hop, 16);
 	w->route_lens[r->is_ipv6][r->len]++;
 	flow_invalidate(w);
-	return 0;
 }
 
 int
+route_check_delete(const struct worker *w, const struct route *r)
+{
+	if (!route_is_valid(r))
+		return -EINVAL;
+	return route_is_there(w, r) ? 0 : -ENOENT;
+}
+
+void
 route_delete(struct worker *w, const struct route *r)
 {
 	struct addr_key key = addr_key(r->vni, r->is_ipv6, r->len, r->addr);
 
-	if (route_check(r) < 0)
-		return -EINVAL;
-	if (rte_hash_del_key(w->route_hash, &key) < 0)
-		return -ENOENT;
+	rte_hash_del_key(w->route_hash, &key);
 	w->route_lens[r->is_ipv6][r->len]--;
 	flow_invalidate(w);
-	return 0;
 }
 
 int
+uplink_check(const struct worker *w, const struct uplink *u)
+{
+	if (u->port >= RTE_MAX_ETHPORTS || w->ports[u->port].slot == NO_SLOT || w->ports[u->port].vf)
+		return -EINVAL;
+	return 0;
+}
+
+void
 uplink_set(struct worker *w, const struct uplink *u)
 {
-	struct port_state *port;
+	struct port_state *port = &w->ports[u->port];
 
-	if (u->port >= RTE_MAX_ETHPORTS)
-		return -EINVAL;
-	port = &w->ports[u->port];
-	if (port->slot == NO_SLOT || port->vf)
-		return -EINVAL;
 	port->mac = u->mac;
 	w->uplinks[w->dp->ports[port->slot].pf] = *u;
 	flow_invalidate(w);
-	return 0;
 }
 
 static void

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Interfaces, routes and uplinks of a worker, and what they say about a flow. All return 0 or a negative errno; after
- * an error everything is as before. */
+/* Interfaces, routes and uplinks of a worker, and what they say about a flow. */
 #ifndef NODES_TABLES_H
 #define NODES_TABLES_H
 
@@ -9,11 +8,19 @@
 int tables_create(struct worker *w);
 void tables_free(struct worker *w);
 
-int iface_set(struct worker *w, const struct iface *conf);
-int iface_delete(struct worker *w, uint16_t index);
-int route_add(struct worker *w, const struct route *r);
-int route_delete(struct worker *w, const struct route *r);
-int uplink_set(struct worker *w, const struct uplink *u);
+/* Whether a change is possible: 0 or a negative errno. */
+int iface_check(const struct worker *w, const struct iface *conf);
+int iface_check_delete(const struct worker *w, uint16_t index);
+int route_check_add(const struct worker *w, const struct route *r);
+int route_check_delete(const struct worker *w, const struct route *r);
+int uplink_check(const struct worker *w, const struct uplink *u);
+
+/* Changes that have been checked. */
+void iface_set(struct worker *w, const struct iface *conf);
+void iface_delete(struct worker *w, uint16_t index);
+void route_add(struct worker *w, const struct route *r);
+void route_delete(struct worker *w, const struct route *r);
+void uplink_set(struct worker *w, const struct uplink *u);
 
 enum resolution {
 	RESOLVED,

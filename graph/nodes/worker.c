@@ -2,8 +2,6 @@
 #include "worker.h"
 
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <time.h>
@@ -16,17 +14,16 @@
 #define IDLE_WALKS 32          /* empty walks before the worker sleeps */
 #define IDLE_SLEEP_NS 50000
 #define CALL_TIMEOUT_MS 2000
+#define CALL_LOOK_MS 10 /* what the time between two looks counts for at most */
 #define CALL_POLL_NS 20000
 #define CALL_SPIN_US 30 /* a busy worker answers within a walk or two: sooner than a sleeper wakes */
 
-enum request_state { REQUEST_SENT, REQUEST_DONE, REQUEST_ABANDONED };
-
-/* Belongs to the caller and the worker together; the one that leaves last frees it. */
+/* Belongs to the caller. It is w->request until the worker takes it from there, or the caller takes it back. */
 struct request {
 	request_fn fn;
+	const void *arg;
 	int result;
-	uint32_t state; /* enum request_state */
-	uint8_t arg[REQUEST_ARG_SIZE] __rte_aligned(16);
+	bool done;
 };
 
 static void
@@ -37,74 +34,90 @@ nap(long ns)
 	nanosleep(&ts, NULL);
 }
 
-/* Move from REQUEST_SENT to state. False: the other side was first, and has left. */
+/* Only one side can take a request: it is never carried out after the caller has left. */
 static bool
-request_leave(struct request *r, uint32_t state)
+request_take(struct worker *w, struct request *r)
 {
-	uint32_t sent = REQUEST_SENT;
-
-	return __atomic_compare_exchange_n(&r->state, &sent, state, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+	return __atomic_compare_exchange_n(&w->request, &r, NULL, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
 static void
-handle_requests(struct worker *w)
+handle_request(struct worker *w)
 {
-	struct request *r;
+	struct request *r = __atomic_load_n(&w->request, __ATOMIC_RELAXED);
 
-	while (rte_ring_sc_dequeue(w->requests, (void **)&r) == 0) {
-		r->result = r->fn(w, r->arg);
-		if (!request_leave(r, REQUEST_DONE))
-			free(r);
-	}
+	if (likely(r == NULL) || !request_take(w, r))
+		return;
+	r->result = r->fn(w, r->arg);
+	__atomic_store_n(&r->done, true, __ATOMIC_RELEASE);
 }
 
-void
-worker_drain_requests(struct worker *w)
-{
-	handle_requests(w);
-}
-
+/* While the caller does not run the worker may not either, as when the process or the machine stands still: time in which the
+ * caller has not looked hardly counts. */
 static int
-wait_for_answer(struct request *r)
+wait_for_answer(struct worker *w, struct request *r, uint64_t patience)
 {
-	uint64_t start = rte_rdtsc();
+	const uint64_t look = rte_get_tsc_hz() / MS_PER_S * CALL_LOOK_MS;
+	uint64_t start = rte_rdtsc(), last = start, now, waited = 0;
 	uint64_t spin_end = start + rte_get_tsc_hz() / US_PER_S * CALL_SPIN_US;
-	uint64_t deadline = start + rte_get_tsc_hz() / MS_PER_S * CALL_TIMEOUT_MS;
-	int result;
 
-	while (__atomic_load_n(&r->state, __ATOMIC_ACQUIRE) == REQUEST_SENT) {
-		if (rte_rdtsc() > deadline && request_leave(r, REQUEST_ABANDONED))
-			return -ETIMEDOUT; /* the worker frees it */
-		if (rte_rdtsc() < spin_end)
+	while (!__atomic_load_n(&r->done, __ATOMIC_ACQUIRE)) {
+		now = rte_rdtsc();
+		waited += RTE_MIN(now - last, look);
+		last = now;
+		if (waited > patience && request_take(w, r))
+			return -ETIMEDOUT;
+		if (now < spin_end)
 			rte_pause();
 		else
 			nap(CALL_POLL_NS);
 	}
-	result = r->result;
-	free(r);
-	return result;
+	return r->result;
 }
 
-int
-worker_call(struct worker *w, request_fn fn, const void *arg, size_t size)
+static int
+call(struct worker *w, request_fn fn, const void *arg, uint64_t patience)
 {
-	struct request *r;
+	struct request r = {.fn = fn, .arg = arg};
 
 	if (!w->running) {
 		w->now = rte_rdtsc();
 		return fn(w, arg);
 	}
-	if (size > REQUEST_ARG_SIZE)
-		return -EINVAL;
-	if (posix_memalign((void **)&r, 16, sizeof(*r)) != 0)
-		return -ENOMEM;
-	*r = (struct request){.fn = fn, .state = REQUEST_SENT};
-	memcpy(r->arg, arg, size);
-	if (rte_ring_mp_enqueue(w->requests, r) < 0) {
-		free(r);
-		return -ETIMEDOUT;
-	}
-	return wait_for_answer(r);
+	__atomic_store_n(&w->request, &r, __ATOMIC_RELEASE);
+	return wait_for_answer(w, &r, patience);
+}
+
+int
+worker_call(struct worker *w, request_fn fn, const void *arg)
+{
+	return call(w, fn, arg, rte_get_tsc_hz() / MS_PER_S * CALL_TIMEOUT_MS);
+}
+
+static int
+do_nothing(struct worker *w, const void *arg)
+{
+	RTE_SET_USED(w);
+	RTE_SET_USED(arg);
+	return 0;
+}
+
+/* The others have answered just now when the first worker takes the change. That decides: then they are waited for. */
+int
+workers_change(struct worker *const *workers, uint16_t count, request_fn make, const void *arg)
+{
+	uint16_t i;
+	int rc = 0;
+
+	for (i = 1; rc == 0 && i < count; i++)
+		rc = worker_call(workers[i], do_nothing, NULL);
+	if (rc == 0)
+		rc = worker_call(workers[0], make, arg);
+	if (rc < 0)
+		return rc;
+	for (i = 1; i < count; i++)
+		call(workers[i], make, arg, UINT64_MAX);
+	return 0;
 }
 
 /* A failed write means that the reader has not even seen the last one: it will look. */
@@ -141,8 +154,7 @@ worker_main(void *worker)
 	while (!__atomic_load_n(&w->stop, __ATOMIC_RELAXED)) {
 		w->now = rte_rdtsc();
 		rte_graph_walk(w->graph);
-		if (unlikely(!rte_ring_empty(w->requests)))
-			handle_requests(w);
+		handle_request(w);
 		flow_sweep(w);
 		wake(w->dp->punt_fd, &w->wake_punts);
 		wake(w->dp->event_fd, &w->wake_events);

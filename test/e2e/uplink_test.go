@@ -342,6 +342,24 @@ func TestUplinkFailover(t *testing.T) {
 	require.Contains(t, b.daemons[0].Stderr.String(), "a port was removed, or has reported a fatal error: it is not used any more")
 }
 
+// TestDeletedFarSide deletes the kernel device behind an uplink: its link is lost, flows go by the other one, and that is said once.
+func TestDeletedFarSide(t *testing.T) {
+	b := newUplinkBench(t, func(*topology.Hypervisor) topology.DaemonConfig { return topology.DaemonConfig{} })
+	said := len(b.daemons[0].Stderr.String())
+	require.NoError(t, b.net.Router.IP("link del "+b.routerLink(pf0)))
+	b.waitUsable(false, true)
+	for _, u := range b.uplinks() {
+		require.Equal(t, api.LinkState(u.PF == pf1), u.Link)
+	}
+	b.reach(b.vms[0], b.vms[1].IPv4.String())
+	b.reach(b.vms[1], b.vms[0].IPv6.String())
+	time.Sleep(2 * time.Second)
+	news := b.daemons[0].Stderr.String()[said:]
+	require.Equal(t, 1, strings.Count(news, "an uplink has changed"), news)
+	require.LessOrEqual(t, strings.Count(news, "\n"), 5, news)
+	require.NoError(t, b.daemons[0].Stop(b.ctx))
+}
+
 // waitOffloadedOn waits until all the stream's flows by PF0 are in the NIC, and no rule leads elsewhere.
 func (b *uplinkBench) waitOffloadedOn(s *stream) {
 	b.t.Helper()

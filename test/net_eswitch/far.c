@@ -223,22 +223,23 @@ esw_far_fits(struct esw_port *port, const struct rte_mbuf *m)
 	return true;
 }
 
-/* Asks or sets something of the kernel interface behind the far side; -ENODEV when there is none. */
+/* Asks or sets something of the kernel interface behind the far side; -ENODEV when there is none, -ENXIO when it was deleted. */
 static int
 kernel_request(uint16_t ethdev, unsigned long request, struct ifreq *ifr)
 {
 	struct rte_eth_dev_info info;
 	int fd, ret;
 
-	if (rte_eth_dev_info_get(ethdev, &info) < 0 || info.if_index == 0 ||
-	    if_indextoname(info.if_index, ifr->ifr_name) == NULL)
+	if (rte_eth_dev_info_get(ethdev, &info) < 0 || info.if_index == 0)
 		return -ENODEV;
+	if (if_indextoname(info.if_index, ifr->ifr_name) == NULL)
+		return -ENXIO;
 	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	ret = ioctl(fd, request, ifr) < 0 ? -errno : 0;
 	close(fd);
-	return ret;
+	return ret == -ENODEV ? -ENXIO : ret;
 }
 
 /*
@@ -291,15 +292,19 @@ esw_far_rx_errors(const struct esw_port *port)
 	return stats.imissed + stats.ierrors + stats.rx_nombuf;
 }
 
-/* Drivers over a kernel interface do not know whether that has a carrier, so it is asked itself. */
+/* Drivers over a kernel interface do not know whether that has a carrier, or is there at all, so it is asked itself. */
 void
 esw_far_link(const struct esw_port *port, struct rte_eth_link *link)
 {
 	struct ethtool_value carrier = { .cmd = ETHTOOL_GLINK };
 	struct ifreq ifr = { .ifr_data = (void *)&carrier };
+	int ret;
 
-	if (rte_eth_link_get_nowait(port->far.ethdev, link) < 0)
+	if (rte_eth_link_get_nowait(port->far.ethdev, link) < 0) {
 		memset(link, 0, sizeof(*link));
-	else if (kernel_request(port->far.ethdev, SIOCETHTOOL, &ifr) == 0 && carrier.data == 0)
+		return;
+	}
+	ret = kernel_request(port->far.ethdev, SIOCETHTOOL, &ifr);
+	if (ret == -ENXIO || (ret == 0 && carrier.data == 0))
 		link->link_status = RTE_ETH_LINK_DOWN;
 }

@@ -35,6 +35,8 @@ type control struct {
 
 	Offloads    int     `json:"offloaded_flows"`
 	OffloadRate float64 `json:"offloaded_flows_per_second"` // first packet to rule in the NIC
+
+	Capture captureTX `json:"capture_tx"`
 }
 
 // answerTime is how long calls took, in milliseconds.
@@ -44,7 +46,7 @@ type answerTime struct {
 }
 
 func (c *control) measure(ctx context.Context) error {
-	for _, do := range []func(context.Context, string) error{c.start, c.offload, c.manyFlows} {
+	for _, do := range []func(context.Context, string) error{c.start, c.offload, c.manyFlows, c.Capture.measure} {
 		dir, err := os.MkdirTemp("/run", "dpservice-bench-")
 		if err != nil {
 			return err
@@ -202,33 +204,37 @@ func (c *control) offload(ctx context.Context, dir string) (err error) {
 	if err := errors.Join(p.writeFrames(frames, c.Offloads, c.Offloads, 64), p.writeFrames(empty, 0, 1, 64)); err != nil {
 		return err
 	}
-	d, err := startWith(ctx, dir, c.eswitch(dir, nic, frames, empty))
+	d, err := startWith(ctx, dir, eswitchConfig(dir, nic, c.Offloads, "net_pcap0,rx_pcap="+empty,
+		"net_pcap1,rx_pcap="+frames+",infinite_rx=1", "net_pcap2,rx_pcap="+empty))
 	if err != nil {
 		return err
 	}
 	return errors.Join(c.intoNIC(ctx, d), d.stop())
 }
 
-// eswitch is the configuration of a daemon on the test NIC.
-func (c *control) eswitch(dir, nic, frames, empty string) string {
+// eswitchConfig is the configuration of a daemon on the test NIC, for so many flows and with these far sides of PF0 and two VFs.
+func eswitchConfig(dir, nic string, flows int, pf0, vf0, vf1 string) string {
+	name := func(vdev string) string { before, _, _ := strings.Cut(vdev, ","); return before }
 	return fmt.Sprintf(`eal: ["--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "-l", "0,1", "--file-prefix", "bench", "-d", %q,
-      "--vdev=net_pcap0,rx_pcap=%s", "--vdev=net_pcap1,rx_pcap=%s,infinite_rx=1", "--vdev=net_pcap2,rx_pcap=%[3]s",
-      "--vdev=net_eswitch0,pf0=net_pcap0,vf0=net_pcap1,vf1=net_pcap2"]
+      "--vdev=%s", "--vdev=%s", "--vdev=%s", "--vdev=net_eswitch0,pf0=%s,vf0=%s,vf1=%s"]
 ports: {pf0: net_eswitch0, vfs: "net_eswitch0_representor_vf*"}
 underlay: {ip: %q, router_mac: %q}
 offload: true
 mbufs: 65536
 flows: {capacity: %d, max_offload: %d}
 socket: %s
-`, nic, empty, frames, nodeIP, routerMAC, 2*c.Offloads, 2*c.Offloads, filepath.Join(dir, "dpservice.sock"))
+`, nic, pf0, vf0, vf1, name(pf0), name(vf0), name(vf1), nodeIP, routerMAC, 2*flows, 2*flows, filepath.Join(dir, "dpservice.sock"))
 }
+
+// eswitchPort is what the test NIC calls the port of a VF.
+func eswitchPort(vf int) string { return fmt.Sprintf("net_eswitch0_representor_vf%d", vf-vf0) }
 
 // offloadTimeout is long enough for any NIC.
 const offloadTimeout = 20 * time.Second
 
 // intoNIC waits until all flows have their rule.
 func (c *control) intoNIC(ctx context.Context, d *daemon) error {
-	if err := d.attach(ctx, func(vf int) string { return fmt.Sprintf("net_eswitch0_representor_vf%d", vf-vf0) }); err != nil {
+	if err := d.attach(ctx, eswitchPort); err != nil {
 		return err
 	}
 	start, begun := time.Now(), -1
@@ -265,6 +271,9 @@ func (c *control) table(w io.Writer) error {
 		c.Filtered.Median, c.Filtered.Highest, c.Walk)
 	fmt.Fprintf(t, "the worker's packet rate meanwhile\t%.2f of that without\t\n", c.Undisturbed)
 	fmt.Fprintf(t, "flows into the NIC, first packet to rule, of %d\t%.0f /s\t\n", c.Offloads, c.OffloadRate)
+	fmt.Fprintf(t, "capture of TX with %d flows in the NIC\tstart %.0f ms, stop %.0f ms\t\n", c.Capture.Flows, c.Capture.Start, c.Capture.Stop)
+	fmt.Fprintf(t, "capture.status meanwhile\tp50 %.1f ms, p99 %.1f ms of %d calls\tp99 20 ms\n", c.Capture.Status.Median, c.Capture.Status.P99,
+		c.Capture.Status.Calls)
 	return t.Flush()
 }
 

@@ -48,6 +48,7 @@ func run() error {
 	sinkDir := flag.String("sink-dir", "", "the `folder` on whose file system they write; default the one for temporary files")
 	many := flag.Int("many", 1_000_000, "flows in the table, where there are many")
 	offloads := flag.Int("offloads", 2_000, "flows to put into the NIC: a few times as many packet buffers are what its far side has")
+	captured := flag.Int("captured", 32_768, "flows in the NIC to a guest that is captured")
 	output := flag.String("o", "build/bench.json", "where to write the figures; the picture goes beside them")
 	child := flag.String("child", "", "insert rules of this shape, say how long it took, and end (what the program starts itself for)")
 	way := flag.String("way", create, "the child's way to insert rules")
@@ -70,7 +71,7 @@ func run() error {
 		Workers:    newScaling(*repetitions, *seconds),
 		Receive:    newReceiving(*sinkDir, *repetitions, *sinkTime, *sinkShare, *sinkBuffer, sizes),
 		RPC:        newRPC(*repetitions, *seconds),
-		Control:    &control{Flows: *many, Offloads: *offloads},
+		Control:    &control{Flows: *many, Offloads: *offloads, Capture: captureTX{Flows: *captured}},
 	}
 	return f.run(ctx, strings.FieldsFunc(*only, func(r rune) bool { return r == ',' }), os.Stdout, *output)
 }

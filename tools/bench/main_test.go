@@ -48,7 +48,7 @@ func TestBench(t *testing.T) {
 		require.NoError(t, err, string(out))
 	}
 	out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "bench"), "-rules", "1000", "-turns", "1", "-repetitions", "1", "-goal", "0",
-		"-sizes", "64", "-flows", "10", "-frames", "1000", "-time", "100ms", "-many", "5000", "-offloads", "500",
+		"-sizes", "64", "-flows", "10", "-frames", "1000", "-time", "100ms", "-many", "5000", "-offloads", "500", "-captured", "500",
 		"-sink-time", "50ms", "-sink-share", "0.5", "-o", figuresFile).CombinedOutput()
 	require.NoError(t, err, string(out))
 	text, err := os.ReadFile(figuresFile)
@@ -100,6 +100,7 @@ func TestBench(t *testing.T) {
 	for name, figure := range map[string]float64{
 		"start": f.Control.Startup, "idle": float64(f.Control.Idle), "new flows": f.Control.NewRate, "page": f.Control.Page.Median,
 		"filtered": f.Control.Filtered.Median, "offloads": f.Control.OffloadRate,
+		"capture": f.Control.Capture.Start, "status": f.Control.Capture.Status.P99,
 	} {
 		assert.Positive(t, figure, name)
 	}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dpservice/rpc/api"
+	"dpservice/rpc/client"
+	"dpservice/test/plugin"
+)
+
+// captureTX is how a capture of what a guest receives starts and stops while many flows to it are in the test NIC, each of which
+// gets another rule, and how capture.status answers meanwhile.
+type captureTX struct {
+	Flows  int     `json:"flows"`
+	Start  float64 `json:"start_ms"`
+	Stop   float64 `json:"stop_ms"`
+	Status latency `json:"status_meanwhile_ms"`
+}
+
+// The wire by which the frames of the flows come to the NIC: it has too many for a file that is played again and again.
+const wireIn, wireOut = "dpbench0", "dpbench1"
+
+func (c *captureTX) measure(ctx context.Context, dir string) (err error) {
+	nic, remove, err := plugin.Install()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	if err := ip("link", "add", wireIn, "address", portMAC(vf0).String(), "type", "veth", "peer", "name", wireOut); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ip("link", "del", wireIn)) }()
+	if err := errors.Join(ip("link", "set", wireIn, "up"), ip("link", "set", wireOut, "up")); err != nil {
+		return err
+	}
+	empty := filepath.Join(dir, "empty.pcap")
+	if err := paths[0].writeFrames(empty, 0, 1, 64); err != nil {
+		return err
+	}
+	d, err := startWith(ctx, dir, eswitchConfig(dir, nic, c.Flows, "net_pcap0,rx_pcap="+empty,
+		"net_af_packet1,iface="+wireIn+",framecnt=2048", "net_pcap2,rx_pcap="+empty))
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.run(ctx, d, filepath.Join(dir, "dpservice.sock")), d.stop())
+}
+
+func ip(args ...string) error {
+	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+func (c *captureTX) run(ctx context.Context, d *daemon, socket string) error {
+	if err := d.attach(ctx, eswitchPort); err != nil {
+		return err
+	}
+	if err := c.offload(ctx, d); err != nil {
+		return err
+	}
+	asking, stop := context.WithCancel(ctx)
+	defer stop()
+	answers := make(chan statusAnswers, 1)
+	go func() { answers <- askStatus(asking, socket) }()
+	begun := time.Now()
+	err := d.Call(ctx, api.MethodCaptureStart, api.CaptureStartParams{
+		SinkNodeIP: remoteHop.String(), UDPSrcPort: 3000, UDPDstPort: 3010, Direction: "tx",
+		Interfaces: []api.CaptureTarget{{VF: fmt.Sprintf("vm-%d", vf1)}},
+	}, nil)
+	started := time.Now()
+	if err == nil {
+		err = d.Call(ctx, api.MethodCaptureStop, api.CaptureStopParams{}, nil)
+	}
+	stopped := time.Now()
+	stop()
+	a := <-answers
+	if err := errors.Join(err, a.err); err != nil {
+		return err
+	}
+	c.Start, c.Stop = milliseconds(started.Sub(begun)), milliseconds(stopped.Sub(started))
+	c.Status = latencyOf(a.took)
+	return nil
+}
+
+func milliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }
+
+// statusAnswers are how long calls took.
+type statusAnswers struct {
+	took []time.Duration
+	err  error
+}
+
+// askStatus calls capture.status once at least, and until ctx is done.
+func askStatus(ctx context.Context, socket string) (a statusAnswers) {
+	calling := context.WithoutCancel(ctx)
+	conn, err := client.Dial(calling, socket)
+	if err != nil {
+		return statusAnswers{err: err}
+	}
+	defer conn.Close()
+	for len(a.took) == 0 || ctx.Err() == nil {
+		begun := time.Now()
+		if err := conn.Call(calling, api.MethodCaptureStatus, nil, &api.CaptureStatusResult{}); err != nil {
+			return statusAnswers{err: err}
+		}
+		a.took = append(a.took, time.Since(begun))
+		time.Sleep(time.Millisecond)
+	}
+	return a
+}
+
+// offload sends packets of the flows until all have their rules in the NIC.
+func (c *captureTX) offload(ctx context.Context, d *daemon) error {
+	out, err := net.InterfaceByName(wireOut)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	to := &unix.SockaddrLinklayer{Ifindex: out.Index}
+	var info api.SystemInfoResult
+	for deadline := time.Now().Add(offloadTimeout); time.Now().Before(deadline); {
+		for flow := range c.Flows {
+			frame, err := paths[0].frame(flow, 64)
+			if err != nil {
+				return err
+			}
+			if err := unix.Sendto(fd, frame, 0, to); err != nil && !errors.Is(err, unix.ENOBUFS) {
+				return os.NewSyscallError("sendto", err)
+			}
+		}
+		if err := d.Call(ctx, api.MethodSystemInfo, nil, &info); err != nil {
+			return err
+		}
+		if info.Flows.Rules >= c.Flows {
+			return nil
+		}
+	}
+	return fmt.Errorf("not all flows get into the NIC: %+v", info.Flows)
+}
