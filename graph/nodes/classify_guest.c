@@ -14,7 +14,8 @@
 #include "gateway.h"
 #include "node.h"
 
-enum { NEXT_LOOKUP, NEXT_PUNT, NEXT_MALFORMED, NEXT_NO_INTERFACE, NEXT_NOT_FOR_US, NEXT_MULTICAST, NEXT_MOVED };
+enum { NEXT_LOOKUP, NEXT_PUNT, NEXT_MALFORMED, NEXT_NO_INTERFACE, NEXT_NOT_FOR_US, NEXT_MULTICAST, NEXT_TAGGED,
+       NEXT_UNSUPPORTED, NEXT_MOVED };
 
 #define ND_FIRST 133 /* router solicitation */
 #define ND_LAST 137  /* redirect */
@@ -109,6 +110,11 @@ classify(const struct worker *w, struct rte_mbuf *m)
 	group = rte_is_multicast_ether_addr(&eth->dst_addr);
 	if (unlikely(!group && !rte_is_same_ether_addr(&eth->dst_addr, &port->mac)))
 		return NEXT_NOT_FOR_US;
+	if (unlikely(node_is_tag(eth->ether_type))) {
+		if (!node_remove_priority(m))
+			return NEXT_TAGGED;
+		eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
+	}
 	len = rte_pktmbuf_data_len(m) - ETH_LEN;
 	if (eth->ether_type == rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4)) {
 		if (unlikely(len < sizeof(struct rte_ipv4_hdr)))
@@ -119,7 +125,7 @@ classify(const struct worker *w, struct rte_mbuf *m)
 			return NEXT_MALFORMED;
 		control = is_ipv6_control((const struct rte_ipv6_hdr *)(eth + 1), len);
 	} else {
-		return NEXT_PUNT;
+		return eth->ether_type == RTE_BE16(RTE_ETHER_TYPE_ARP) ? NEXT_PUNT : NEXT_UNSUPPORTED;
 	}
 	if (unlikely(control))
 		return NEXT_PUNT;
@@ -144,7 +150,7 @@ classify_guest_process(struct rte_graph *graph, struct rte_node *node, void **ob
 static struct rte_node_register classify_guest_node = {
 	.name = "classify_guest",
 	.process = classify_guest_process,
-	.nb_edges = 7,
+	.nb_edges = 9,
 	.next_nodes = {
 		[NEXT_LOOKUP] = "flow_lookup",
 		[NEXT_PUNT] = "punt",
@@ -152,6 +158,8 @@ static struct rte_node_register classify_guest_node = {
 		[NEXT_NO_INTERFACE] = "drop_no_interface",
 		[NEXT_NOT_FOR_US] = "drop_not_for_us",
 		[NEXT_MULTICAST] = "drop_multicast",
+		[NEXT_TAGGED] = "drop_tagged",
+		[NEXT_UNSUPPORTED] = "drop_unsupported",
 		[NEXT_MOVED] = "guest_moved",
 	},
 };

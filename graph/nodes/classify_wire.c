@@ -8,7 +8,7 @@
 #include "mark.h"
 #include "node.h"
 
-enum { NEXT_LOOKUP, NEXT_PUNT, NEXT_MALFORMED, NEXT_NOT_FOR_US, NEXT_UNSUPPORTED, NEXT_UNKNOWN_MARK };
+enum { NEXT_LOOKUP, NEXT_PUNT, NEXT_MALFORMED, NEXT_NOT_FOR_US, NEXT_TAGGED, NEXT_UNSUPPORTED, NEXT_UNKNOWN_MARK };
 
 static inline bool
 is_interface(const struct worker *w, uint16_t index)
@@ -28,6 +28,11 @@ classify(const struct worker *w, struct rte_mbuf *m)
 	eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
 	if (unlikely(!rte_is_same_ether_addr(&eth->dst_addr, &port->mac) && !rte_is_multicast_ether_addr(&eth->dst_addr)))
 		return NEXT_NOT_FOR_US;
+	if (unlikely(node_is_tag(eth->ether_type))) {
+		if (!node_remove_priority(m))
+			return NEXT_TAGGED;
+		eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
+	}
 	if (port->marks && is_mark(&eth->src_addr))
 		return likely(is_interface(w, mark_index(&eth->src_addr))) ? NEXT_LOOKUP : NEXT_UNKNOWN_MARK;
 	if (unlikely(eth->ether_type != rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV6)))
@@ -52,12 +57,13 @@ classify_wire_process(struct rte_graph *graph, struct rte_node *node, void **obj
 static struct rte_node_register classify_wire_node = {
 	.name = "classify_wire",
 	.process = classify_wire_process,
-	.nb_edges = 6,
+	.nb_edges = 7,
 	.next_nodes = {
 		[NEXT_LOOKUP] = "flow_lookup",
 		[NEXT_PUNT] = "punt",
 		[NEXT_MALFORMED] = "drop_malformed",
 		[NEXT_NOT_FOR_US] = "drop_not_for_us",
+		[NEXT_TAGGED] = "drop_tagged",
 		[NEXT_UNSUPPORTED] = "drop_unsupported",
 		[NEXT_UNKNOWN_MARK] = "drop_unknown_mark",
 	},

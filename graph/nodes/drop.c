@@ -19,7 +19,8 @@ DROP_NODE(malformed);        /* a header that is cut short or contradicts itself
 DROP_NODE(no_interface);     /* from a port without an interface */
 DROP_NODE(not_for_us);       /* Ethernet destination is another's */
 DROP_NODE(multicast);        /* group traffic that no slow path answers */
-DROP_NODE(unsupported);      /* on the wire: neither IP in IPv6 nor ICMPv6 */
+DROP_NODE(tagged);           /* in a VLAN: there is none here, see node_remove_priority */
+DROP_NODE(unsupported);      /* from a guest: neither IP nor ARP; on the wire: neither IP in IPv6 nor ICMPv6 */
 DROP_NODE(spoofed);          /* a guest used a source address that is not its own */
 DROP_NODE(no_route);         /* no route, or one that does not lead to this interface */
 DROP_NODE(no_neighbour);     /* the guest's or the router's MAC is not known yet */
