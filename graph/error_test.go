@@ -28,7 +28,7 @@ func error4(to string, kind, code uint8, mtu uint16, quoted []byte) stack {
 
 func error6(to string, kind uint8, mtu uint16, quoted []byte) stack {
 	body := append([]byte{0, 0, byte(mtu >> 8), byte(mtu)}, quoted...)
-	return stack{ip6("fe80::1", to, 64, inICMP6), &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(kind, 0)}, gopacket.Payload(body)}
+	return stack{ip6(gateway100.String(), to, 64, inICMP6), &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(kind, 0)}, gopacket.Payload(body)}
 }
 
 func text(n int) gopacket.Payload { return payload(strings.Repeat("0123456789abcdef", n/16+1)[:n]) }

@@ -270,8 +270,8 @@ func (g *Graph) change(what string, do func() error) error {
 // address in its VNI is another interface's.
 func (g *Graph) SetInterface(i Interface) error {
 	return g.change(fmt.Sprintf("set interface %d", i.Index), func() error {
-		if !isUnderlay(i.Underlay) || i.IPv4.IsValid() && !i.IPv4.Is4() || i.IPv6.IsValid() && !is6(i.IPv6) {
-			return fmt.Errorf("addresses %v, %v, underlay %v: %w", i.IPv4, i.IPv6, i.Underlay, ErrInvalid)
+		if !isHost(i.Underlay) || !isHost(i.GatewayIPv6) || i.IPv4.IsValid() && !i.IPv4.Is4() || i.IPv6.IsValid() && !is6(i.IPv6) {
+			return fmt.Errorf("addresses %v, %v, underlay %v, gateway %v: %w", i.IPv4, i.IPv6, i.Underlay, i.GatewayIPv6, ErrInvalid)
 		}
 		return g.n.SetInterface(i)
 	})
@@ -285,7 +285,7 @@ func (g *Graph) DeleteInterface(index uint16) error {
 // AddRoute sends a prefix of a virtual network to a next hop.
 func (g *Graph) AddRoute(vni uint32, p netip.Prefix, hop NextHop) error {
 	return g.change(fmt.Sprintf("add route %v in VNI %d", p, vni), func() error {
-		if !isRoutable(p) || !isUnderlay(hop.Underlay) {
+		if !isRoutable(p) || !isHost(hop.Underlay) {
 			return fmt.Errorf("next hop %v: %w", hop.Underlay, ErrInvalid)
 		}
 		return g.n.AddRoute(vni, p, hop)
@@ -349,7 +349,7 @@ func (g *Graph) TapCounters(port uint16, side TapSide) (TapCounters, error) {
 
 func is6(a netip.Addr) bool { return a.Is6() && !a.Is4In6() }
 
-func isUnderlay(a netip.Addr) bool { return is6(a) && !a.IsUnspecified() && !a.IsMulticast() }
+func isHost(a netip.Addr) bool { return is6(a) && !a.IsUnspecified() && !a.IsMulticast() }
 
 func isRoutable(p netip.Prefix) bool { return p.IsValid() && !p.Addr().Is4In6() }
 

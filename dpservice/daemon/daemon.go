@@ -236,7 +236,8 @@ func pfNumber(p port.Port) int {
 
 func (d *daemon) startControl() error {
 	d.vnet = vnet.New(vnet.Config{
-		NodeIP: d.cfg.Underlay.IP, Ports: d.ports, Dataplane: dataplane{d.graph}, MaxInterfaces: maxInterfaces, MaxRoutes: maxRoutes,
+		NodeIP: d.cfg.Underlay.IP, Ports: d.ports, Dataplane: dataplane{d.graph}, GatewayPrefix: d.cfg.Guests.GatewayPrefix,
+		MaxInterfaces: maxInterfaces, MaxRoutes: maxRoutes,
 	})
 	if d.cfg.Offload {
 		d.flows = flow.New(flow.Config{

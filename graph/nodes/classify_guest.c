@@ -61,11 +61,11 @@ is_reachability_probe(const struct rte_ipv6_hdr *ip, uint32_t len)
 }
 
 static inline bool
-is_ipv6_control(const struct rte_ipv6_hdr *ip, uint32_t len)
+is_ipv6_control(const struct iface *i, const struct rte_ipv6_hdr *ip, uint32_t len)
 {
 	const struct rte_udp_hdr *udp = (const struct rte_udp_hdr *)(ip + 1);
 	const struct rte_icmp_hdr *icmp = (const struct rte_icmp_hdr *)(ip + 1);
-	bool to_gateway = memcmp(ip->dst_addr, gateway_ipv6, sizeof(gateway_ipv6)) == 0;
+	bool to_gateway = is_gateway_ipv6(i, ip->dst_addr);
 
 	if (len < sizeof(*ip) + sizeof(*udp))
 		return false;
@@ -123,7 +123,7 @@ classify(const struct worker *w, struct rte_mbuf *m)
 	} else if (eth->ether_type == rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV6)) {
 		if (unlikely(len < sizeof(struct rte_ipv6_hdr)))
 			return NEXT_MALFORMED;
-		control = is_ipv6_control((const struct rte_ipv6_hdr *)(eth + 1), len);
+		control = is_ipv6_control(&w->ifaces[port->iface], (const struct rte_ipv6_hdr *)(eth + 1), len);
 	} else {
 		return eth->ether_type == RTE_BE16(RTE_ETHER_TYPE_ARP) ? NEXT_PUNT : NEXT_UNSUPPORTED;
 	}

@@ -152,6 +152,7 @@ struct iface {
 	uint8_t ipv4[4];
 	uint8_t ipv6[16];
 	uint8_t underlay[16];
+	uint8_t gateway_ipv6[16]; /* that routes */
 	struct rte_ether_addr gateway_mac;
 	struct rte_ether_addr guest_mac; /* zero: unknown */
 };

@@ -115,6 +115,7 @@ func (n *Instance) SetInterface(i Interface) error {
 	putAddr(c.ipv4[:], i.IPv4)
 	putAddr(c.ipv6[:], i.IPv6)
 	putAddr(c.underlay[:], i.Underlay)
+	putAddr(c.gateway_ipv6[:], i.GatewayIPv6)
 	return asError(C.dataplane_set_iface(n.dp, &c))
 }
 

@@ -78,7 +78,10 @@ type Interface struct {
 	IPv6       netip.Addr // invalid: the guest has none
 	Underlay   netip.Addr
 	GatewayMAC MAC
-	GuestMAC   MAC
+	// GatewayIPv6 is an address of the guest's gateway besides fe80::1, that other routers forward packets from. ICMPv6 errors
+	// come from it.
+	GatewayIPv6 netip.Addr
+	GuestMAC    MAC
 }
 
 // NextHop is where a route leads: the underlay address of the interface, here or on another hypervisor, that has the
