@@ -113,7 +113,7 @@ func (s *SlowPath) guestARP(a vnet.Attachment, p *parser) (used bool) {
 // answersFor reports whether the gateway answers an ARP request for target. A sender without an address (RFC 5227's probe)
 // looks whether target is free.
 func answersFor(target, sender netip.Addr) bool {
-	return target == gatewayIPv4 || target.IsGlobalUnicast() && !sender.IsUnspecified()
+	return target == gatewayIPv4 || vnet.Routable(target) && !sender.IsUnspecified()
 }
 
 // guestSolicits answers solicitations for the gateway and, as a proxy, for every other global address but the guest's
@@ -127,7 +127,7 @@ func (s *SlowPath) guestSolicits(a vnet.Attachment, p *parser, src MAC) (used bo
 	switch {
 	case isGateway(a, target):
 		return s.send(a.Port, neighbourAdvertisement(a.GatewayMAC, target, src, from, flagRouter|flagOverride))
-	case target.IsGlobalUnicast() && target != a.IPv6 && !from.IsUnspecified():
+	case vnet.Routable(target) && target != a.IPv6 && !from.IsUnspecified():
 		return s.send(a.Port, neighbourAdvertisement(a.GatewayMAC, target, src, from, flagRouter))
 	default:
 		return learned

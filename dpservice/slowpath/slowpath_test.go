@@ -120,6 +120,8 @@ func TestARP(t *testing.T) {
 		"probe, link-local":  {none, netip.MustParseAddr("169.254.77.5"), false},
 		"link-local":         {guestIPv4, netip.MustParseAddr("169.254.77.5"), false},
 		"loopback":           {guestIPv4, netip.MustParseAddr("127.0.0.1"), false},
+		"reserved":           {guestIPv4, netip.MustParseAddr("240.0.0.1"), false},
+		"this network":       {guestIPv4, netip.MustParseAddr("0.0.0.5"), false},
 		"broadcast":          {guestIPv4, netip.MustParseAddr("255.255.255.255"), false},
 		"unspecified":        {guestIPv4, none, false},
 		"announcement":       {peerIPv4, peerIPv4, false},

@@ -18,7 +18,14 @@ drop_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16
 DROP_NODE(malformed);        /* a header that is cut short or contradicts itself */
 DROP_NODE(no_interface);     /* from a port without an interface */
 DROP_NODE(not_for_us);       /* Ethernet destination is another's */
-DROP_NODE(multicast);        /* group traffic that no slow path answers */
+DROP_NODE(multicast);        /* to a group, in Ethernet or IP, and for no slow path */
+DROP_NODE(martian_source);   /* from the wire, by a source that no router forwards from */
+DROP_NODE(unspecified);      /* to addresses that no router forwards to: 0.0.0.0 or ::, */
+DROP_NODE(loopback);         /* 127.0.0.0/8 or ::1, */
+DROP_NODE(link_local);       /* 169.254.0.0/16 or fe80::/10, */
+DROP_NODE(broadcast);        /* 255.255.255.255, */
+DROP_NODE(reserved);         /* 0.0.0.0/8, 240.0.0.0/4 or ::ffff:0:0/96 */
+DROP_NODE(to_gateway);       /* to the guests' gateway, which answers no such packet */
 DROP_NODE(tagged);           /* in a VLAN: there is none here, see node_remove_priority */
 DROP_NODE(unsupported);      /* from a guest: neither IP nor ARP; on the wire: neither IP in IPv6 nor ICMPv6 */
 DROP_NODE(spoofed);          /* a guest used a source address that is not its own */
