@@ -121,12 +121,13 @@ func Mark(index uint16) MAC { return nodes.Mark(index) }
 // Config is what a Graph is made of.
 type Config struct {
 	Ports        []PortConfig
-	Workers      []int    // worker lcores; the n-th serves RX and TX queue n of every port
-	FlowCapacity int      // flows per worker; 0 is DefaultFlowCapacity
-	Timeouts     Timeouts // zero is DefaultTimeouts
-	PuntRate     int      // frames a second that a port may leave to the slow path; 0 is DefaultPuntRate
-	PuntBurst    int      // such frames at once, and waiting; 0 is DefaultPuntBurst
-	Offload      bool     // announce flows that hardware could take over
+	Workers      []int      // worker lcores; the n-th serves RX and TX queue n of every port
+	FlowCapacity int        // flows per worker; 0 is DefaultFlowCapacity
+	Timeouts     Timeouts   // zero is DefaultTimeouts
+	PuntRate     int        // frames a second of each kind that a port may leave to the slow path; 0 is DefaultPuntRate
+	PuntBurst    int        // such frames at once, and waiting; 0 is DefaultPuntBurst
+	NodeIP       netip.Addr // on the underlay: control packets for others are dropped
+	Offload      bool       // announce flows that hardware could take over
 	Pool         *mempool.Pool
 	Name         string // prefix of the rte_graphs' names; empty is "dpservice"
 }
@@ -134,13 +135,14 @@ type Config struct {
 // DefaultFlowCapacity is the number of flows a worker holds unless Config says otherwise.
 const DefaultFlowCapacity = 65536
 
-// What each port may leave to the slow path unless Config says otherwise: frames a second, and at once.
+// What each port may leave to the slow path of each kind (neighbours, routers, echo, the rest) unless Config says otherwise: frames
+// a second, and at once.
 const (
 	DefaultPuntRate  = 1000
 	DefaultPuntBurst = 200
 )
 
-// MaxPuntBurst bounds how many packet buffers may wait for the slow path, for each port.
+// MaxPuntBurst bounds how many packet buffers may wait for the slow path, for each port and kind.
 const MaxPuntBurst = 1024
 
 // DefaultTimeouts is how long idle flows last unless Config says otherwise.
@@ -198,6 +200,7 @@ func New(cfg Config) (*Graph, error) {
 		Timeouts:     cfg.Timeouts,
 		PuntRate:     uint32(cfg.PuntRate),
 		PuntBurst:    uint32(cfg.PuntBurst),
+		NodeIP:       cfg.NodeIP,
 		Offload:      cfg.Offload,
 		Pool:         cfg.Pool.Ptr(),
 	})
@@ -353,8 +356,8 @@ func isHost(a netip.Addr) bool { return is6(a) && !a.IsUnspecified() && !a.IsMul
 
 func isRoutable(p netip.Prefix) bool { return p.IsValid() && !p.Addr().Is4In6() }
 
-// Punts delivers the frames left to the slow path. A reader that is slow loses frames of those ports that have too many
-// waiting, which drop_punt_full counts; drop_punt_rate counts what a port leaves beyond its rate.
+// Punts delivers the frames left to the slow path. A reader that is slow loses frames of those ports and kinds that have too many
+// waiting, which drop_punt_full counts; drop_punt_rate counts what a port leaves of a kind beyond its rate.
 func (g *Graph) Punts() <-chan Punt { return g.punts.ch }
 
 // FlowEvents delivers the flows' beginnings and ends. None is lost if the reader is slow, but they come late.

@@ -43,6 +43,8 @@ var (
 	underlay2  = netip.MustParseAddr("fc00:1::200:1")
 	gateway100 = netip.MustParseAddr("fd99::64") // of the VNIs
 	gateway200 = netip.MustParseAddr("fd99::c8")
+	nodeIP     = netip.MustParseAddr("fc00:1::1")
+	uplinkIP   = netip.MustParseAddr("fe80::ff:fe00:200") // by which uplinkMAC is a neighbour
 	remote     = netip.MustParseAddr("fc00:2::100:1")
 )
 
@@ -90,6 +92,7 @@ func testConfig() Config {
 		Workers:      []int{1},
 		FlowCapacity: 1024,
 		Offload:      true,
+		NodeIP:       nodeIP,
 		Pool:         pool,
 	}
 }

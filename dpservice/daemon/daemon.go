@@ -210,7 +210,7 @@ func (d *daemon) setBaseRules() (err error) {
 }
 
 func (d *daemon) startGraph() (err error) {
-	cfg := graph.Config{Workers: d.workers, FlowCapacity: d.cfg.Flows.Capacity, Offload: d.cfg.Offload, Pool: d.pool,
+	cfg := graph.Config{NodeIP: d.cfg.Underlay.IP, Workers: d.workers, FlowCapacity: d.cfg.Flows.Capacity, Offload: d.cfg.Offload, Pool: d.pool,
 		Timeouts: graph.Timeouts(d.cfg.Flows.Timeouts), PuntRate: d.cfg.SlowPath.Rate, PuntBurst: d.cfg.SlowPath.Burst}
 	for _, p := range d.ports.List() {
 		cfg.Ports = append(cfg.Ports, graph.PortConfig{ID: p.ID, Name: p.Name, VF: p.Role == port.VF, PF: pfNumber(p), MTU: p.MTU})

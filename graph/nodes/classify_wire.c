@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* classify_wire: what came in by an uplink is guest traffic, encapsulated or decapsulated by the NIC, underlay control
- * (ICMPv6), or dropped. */
+ * (ICMPv6 for this node, which the slow path answers or waits for), or dropped. */
 #include <netinet/in.h>
+#include <string.h>
 
 #include <rte_ip.h>
 
 #include "mark.h"
 #include "node.h"
+#include "parse.h"
 
 enum { NEXT_LOOKUP, NEXT_PUNT, NEXT_MALFORMED, NEXT_NOT_FOR_US, NEXT_TAGGED, NEXT_UNSUPPORTED, NEXT_UNKNOWN_MARK };
 
@@ -14,6 +16,56 @@ static inline bool
 is_interface(const struct worker *w, uint16_t index)
 {
 	return index < MAX_IFACES && w->ifaces[index].vni != 0;
+}
+
+/* Whether that is the link-local address that RFC 4291 makes of a MAC. */
+static inline bool
+is_link_local_of(const struct rte_ether_addr *mac, const uint8_t *addr)
+{
+	const uint8_t *b = mac->addr_bytes;
+	const uint8_t eui64[16] = {0xfe, 0x80, [8] = b[0] ^ 2, b[1], b[2], 0xff, 0xfe, b[3], b[4], b[5]};
+
+	return memcmp(addr, eui64, sizeof(eui64)) == 0;
+}
+
+static inline bool
+is_nodes(const struct worker *w, const struct port_state *port, const uint8_t *addr)
+{
+	return memcmp(addr, w->dp->node_ip, sizeof(w->dp->node_ip)) == 0 || is_link_local_of(&port->mac, addr);
+}
+
+static rte_edge_t
+punt_if(bool for_us, struct rte_mbuf *m, enum punt_kind kind)
+{
+	pkt_meta(m)->punt_kind = kind;
+	return for_us ? NEXT_PUNT : NEXT_NOT_FOR_US;
+}
+
+/* What does not come from the link, or says too little, is none of neighbour discovery. */
+static rte_edge_t
+classify_control(const struct worker *w, const struct port_state *port, struct rte_mbuf *m)
+{
+	const struct rte_ipv6_hdr *ip = rte_pktmbuf_mtod_offset(m, const struct rte_ipv6_hdr *, ETH_LEN);
+	const struct nd_message *nd = (const struct nd_message *)(ip + 1);
+	uint32_t len = rte_pktmbuf_data_len(m) - OUTER_LEN;
+
+	if (len < offsetof(struct nd_message, target))
+		return NEXT_MALFORMED;
+	switch (nd->type) {
+	case ND_NEIGHBOUR_SOLICITATION:
+		if (len < sizeof(*nd) || ip->hop_limits != ND_HOP_LIMIT)
+			return NEXT_MALFORMED;
+		return punt_if(is_nodes(w, port, nd->target) || rte_hash_lookup(w->underlay_hash, nd->target) >= 0, m,
+			       PUNT_NEIGHBOURS);
+	case ND_ROUTER_ADVERTISEMENT:
+		return ip->hop_limits == ND_HOP_LIMIT ? punt_if(true, m, PUNT_ROUTERS) : NEXT_MALFORMED;
+	case ICMPV6_ECHO_REPLY: /* of the routers, which are asked by echo requests */
+		return punt_if(is_nodes(w, port, ip->dst_addr), m, PUNT_ROUTERS);
+	case ICMPV6_ECHO_REQUEST:
+		return punt_if(is_nodes(w, port, ip->dst_addr), m, PUNT_ECHO);
+	default:
+		return NEXT_UNSUPPORTED;
+	}
 }
 
 static __rte_always_inline rte_edge_t
@@ -45,7 +97,7 @@ classify(const struct worker *w, struct rte_mbuf *m)
 			return NEXT_MALFORMED;
 		return NEXT_LOOKUP;
 	}
-	return ip->proto == IPPROTO_ICMPV6 ? NEXT_PUNT : NEXT_UNSUPPORTED;
+	return ip->proto == IPPROTO_ICMPV6 ? classify_control(w, port, m) : NEXT_UNSUPPORTED;
 }
 
 static uint16_t

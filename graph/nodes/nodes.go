@@ -56,6 +56,7 @@ func Create(cfg Config) (*Instance, error) {
 	conf.flow_capacity = C.uint32_t(cfg.FlowCapacity)
 	conf.punt_rate = C.uint32_t(cfg.PuntRate)
 	conf.punt_burst = C.uint32_t(cfg.PuntBurst)
+	putAddr(conf.node_ip[:], cfg.NodeIP)
 	conf.nb_ports = C.uint16_t(len(cfg.Ports))
 	conf.nb_workers = C.uint16_t(len(cfg.Workers))
 	if cfg.Offload {

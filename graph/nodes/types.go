@@ -52,9 +52,10 @@ type Config struct {
 	Workers      []int // lcores; the n-th worker serves queue n of every port
 	FlowCapacity int   // flows per worker
 	Timeouts     Timeouts
-	PuntRate     uint32 // frames a second that a port may leave to the slow path, for each worker
-	PuntBurst    uint32 // frames at once, and frames waiting for the slow path
-	Offload      bool   // announce flows that hardware could take over
+	PuntRate     uint32     // frames a second of each kind that a port may leave to the slow path
+	PuntBurst    uint32     // such frames at once, and waiting for the slow path
+	NodeIP       netip.Addr // on the underlay: control packets for others are dropped
+	Offload      bool       // announce flows that hardware could take over
 	Pool         unsafe.Pointer
 }
 
