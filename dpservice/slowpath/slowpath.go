@@ -151,19 +151,21 @@ func (s *SlowPath) solicit(a vnet.Attachment) {
 	}
 }
 
-// Outcome is what became of a frame that the SlowPath has read.
+// Outcome is what became of a frame that the SlowPath has read, or of one of its own.
 type Outcome uint8
 
-// A frame was answered or told something new, or nothing was due, or it could not be taken apart.
+// A frame was answered or told something new, or nothing was due, or it could not be taken apart. Those of the SlowPath's own count
+// only if there was no room to send them.
 const (
 	Used Outcome = iota
 	Ignored
 	Malformed
+	Unsent
 	numOutcomes
 )
 
 // String is the outcome's name, as counters have it.
-func (o Outcome) String() string { return [...]string{"used", "ignored", "malformed"}[o] }
+func (o Outcome) String() string { return [...]string{"used", "ignored", "malformed", "unsent"}[o] }
 
 // Counts returns how many frames have come to each Outcome.
 func (s *SlowPath) Counts() (counts [numOutcomes]uint64) {
@@ -200,6 +202,7 @@ func (s *SlowPath) send(port uint16, frame []byte) bool {
 		return false
 	}
 	if err := s.cfg.Send(port, frame); err != nil {
+		s.counts[Unsent].Add(1)
 		s.cfg.Log.Debug("cannot send a frame of the slow path", "port", port, "err", err)
 	}
 	return true

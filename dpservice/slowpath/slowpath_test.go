@@ -4,6 +4,7 @@ package slowpath
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"testing"
@@ -485,6 +486,11 @@ func TestEveryFrameIsCounted(t *testing.T) {
 		want[c.want] = 1
 		assert.Equal(t, want, s.Counts(), name)
 	}
+
+	s, _ := newWorld()
+	s.cfg.Send = func(uint16, []byte) error { return errors.New("no room") }
+	s.Handle(guestPort, arpRequest(guestMAC, guestIPv4, gatewayIPv4))
+	assert.Equal(t, [numOutcomes]uint64{Used: 1, Unsent: 1}, s.Counts())
 }
 
 func TestABrokenChecksumIsNotAnswered(t *testing.T) {
