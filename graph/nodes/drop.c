@@ -19,7 +19,7 @@ DROP_NODE(malformed);        /* a header that is cut short or contradicts itself
 DROP_NODE(no_interface);     /* from a port without an interface */
 DROP_NODE(not_for_us);       /* to another's Ethernet address; on the wire, ICMPv6 about another's */
 DROP_NODE(multicast);        /* to a group, in Ethernet or IP, and for no slow path */
-DROP_NODE(martian_source);   /* from the wire, by a source that no router forwards from */
+DROP_NODE(martian_source);   /* from the wire, by a source that no router forwards from, or as the gateway */
 DROP_NODE(unspecified);      /* to addresses that no router forwards to: 0.0.0.0 or ::, */
 DROP_NODE(loopback);         /* 127.0.0.0/8 or ::1, */
 DROP_NODE(link_local);       /* 169.254.0.0/16 or fe80::/10, */

@@ -64,14 +64,24 @@ martian_destination(const struct iface *i, const struct flow_key *key)
 	return martian_address(is_ipv6, key->dst);
 }
 
-/* The gateway of another hypervisor tells of errors, from an IPv4 address that is link-local. Nothing else comes from there. */
+/* Whether that is what the gateway of another hypervisor tells of: an ICMP error, from an address that is link-local in IPv4. */
 static inline bool
-martian_source(const struct flow_key *key)
+is_gateway_error(const struct iface *i, const struct flow_key *key)
+{
+	if (key_is_offloadable(key))
+		return false;
+	if (key->kind & KEY_IPV6)
+		return key->proto == IPPROTO_ICMPV6 && memcmp(key->src, i->gateway_ipv6, sizeof(i->gateway_ipv6)) == 0;
+	return key->proto == IPPROTO_ICMP && is_gateway_ipv4(key->src);
+}
+
+static inline bool
+martian_source(const struct iface *i, const struct flow_key *key)
 {
 	bool is_ipv6 = key->kind & KEY_IPV6;
 
-	if (!is_ipv6 && key->proto == IPPROTO_ICMP && is_gateway_ipv4(key->src) && !key_is_offloadable(key))
-		return false;
+	if (is_ipv6 ? is_gateway_ipv6(i, key->src) : is_gateway_ipv4(key->src))
+		return !is_gateway_error(i, key);
 	return martian_address(is_ipv6, key->src) != RESOLVED;
 }
 

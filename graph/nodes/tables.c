@@ -386,7 +386,7 @@ resolve_from_wire(const struct worker *w, const struct flow_key *key, struct ver
 
 	if (dst == NULL)
 		return RESOLVED_UNKNOWN_UNDERLAY;
-	if (martian_source(key))
+	if (martian_source(dst, key))
 		return RESOLVED_MARTIAN_SOURCE;
 	res = martian_destination(dst, key);
 	if (res != RESOLVED)
