@@ -181,7 +181,9 @@ func TestPunt(t *testing.T) {
 			layers.IPProtocolICMPv4), payload("00000000"))},
 		"ping of the IPv6 gateway": {ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fe80::1", 64,
 			layers.IPProtocolICMPv6), ping, payload("0000"))},
-		"echo reply on the underlay": {ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6("fe80::9", "fe80::1", 64,
+		"ping of the gateway's other address": {ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", gateway100.String(), 64,
+			layers.IPProtocolICMPv6), ping, payload("0000"))},
+		"echo reply on the underlay": {ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6("fe80::9", uplinkIP.String(), 64,
 			layers.IPProtocolICMPv6), echo, payload("0000"))},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -121,12 +121,13 @@ func Mark(index uint16) MAC { return nodes.Mark(index) }
 // Config is what a Graph is made of.
 type Config struct {
 	Ports        []PortConfig
-	Workers      []int    // worker lcores; the n-th serves RX and TX queue n of every port
-	FlowCapacity int      // flows per worker; 0 is DefaultFlowCapacity
-	Timeouts     Timeouts // zero is DefaultTimeouts
-	PuntRate     int      // frames a second that a port may leave to the slow path; 0 is DefaultPuntRate
-	PuntBurst    int      // such frames at once, and waiting; 0 is DefaultPuntBurst
-	Offload      bool     // announce flows that hardware could take over
+	Workers      []int      // worker lcores; the n-th serves RX and TX queue n of every port
+	FlowCapacity int        // flows per worker; 0 is DefaultFlowCapacity
+	Timeouts     Timeouts   // zero is DefaultTimeouts
+	PuntRate     int        // frames a second of each kind that a port may leave to the slow path; 0 is DefaultPuntRate
+	PuntBurst    int        // such frames at once, and waiting; 0 is DefaultPuntBurst
+	NodeIP       netip.Addr // on the underlay: control packets for others are dropped
+	Offload      bool       // announce flows that hardware could take over
 	Pool         *mempool.Pool
 	Name         string // prefix of the rte_graphs' names; empty is "dpservice"
 }
@@ -134,13 +135,14 @@ type Config struct {
 // DefaultFlowCapacity is the number of flows a worker holds unless Config says otherwise.
 const DefaultFlowCapacity = 65536
 
-// What each port may leave to the slow path unless Config says otherwise: frames a second, and at once.
+// What each port may leave to the slow path of each kind (neighbours, routers, echo, the rest) unless Config says otherwise: frames
+// a second, and at once.
 const (
 	DefaultPuntRate  = 1000
 	DefaultPuntBurst = 200
 )
 
-// MaxPuntBurst bounds how many packet buffers may wait for the slow path, for each port.
+// MaxPuntBurst bounds how many packet buffers may wait for the slow path, for each port and kind.
 const MaxPuntBurst = 1024
 
 // DefaultTimeouts is how long idle flows last unless Config says otherwise.
@@ -202,6 +204,7 @@ func New(cfg Config) (*Graph, error) {
 		Timeouts:     cfg.Timeouts,
 		PuntRate:     uint32(cfg.PuntRate),
 		PuntBurst:    uint32(cfg.PuntBurst),
+		NodeIP:       cfg.NodeIP,
 		Offload:      cfg.Offload,
 		Pool:         cfg.Pool.Ptr(),
 	})
@@ -274,8 +277,8 @@ func (g *Graph) change(what string, do func() error) error {
 // address in its VNI is another interface's.
 func (g *Graph) SetInterface(i Interface) error {
 	return g.change(fmt.Sprintf("set interface %d", i.Index), func() error {
-		if !isUnderlay(i.Underlay) || i.IPv4.IsValid() && !i.IPv4.Is4() || i.IPv6.IsValid() && !is6(i.IPv6) {
-			return fmt.Errorf("addresses %v, %v, underlay %v: %w", i.IPv4, i.IPv6, i.Underlay, ErrInvalid)
+		if !isHost(i.Underlay) || !isHost(i.GatewayIPv6) || i.IPv4.IsValid() && !i.IPv4.Is4() || i.IPv6.IsValid() && !is6(i.IPv6) {
+			return fmt.Errorf("addresses %v, %v, underlay %v, gateway %v: %w", i.IPv4, i.IPv6, i.Underlay, i.GatewayIPv6, ErrInvalid)
 		}
 		return g.n.SetInterface(i)
 	})
@@ -289,7 +292,7 @@ func (g *Graph) DeleteInterface(index uint16) error {
 // AddRoute sends a prefix of a virtual network to a next hop.
 func (g *Graph) AddRoute(vni uint32, p netip.Prefix, hop NextHop) error {
 	return g.change(fmt.Sprintf("add route %v in VNI %d", p, vni), func() error {
-		if !isRoutable(p) || !isUnderlay(hop.Underlay) {
+		if !isRoutable(p) || !isHost(hop.Underlay) {
 			return fmt.Errorf("next hop %v: %w", hop.Underlay, ErrInvalid)
 		}
 		return g.n.AddRoute(vni, p, hop)
@@ -352,12 +355,12 @@ func (g *Graph) TapCounters(port uint16, side TapSide) (TapCounters, error) {
 
 func is6(a netip.Addr) bool { return a.Is6() && !a.Is4In6() }
 
-func isUnderlay(a netip.Addr) bool { return is6(a) && !a.IsUnspecified() && !a.IsMulticast() }
+func isHost(a netip.Addr) bool { return is6(a) && !a.IsUnspecified() && !a.IsMulticast() }
 
 func isRoutable(p netip.Prefix) bool { return p.IsValid() && !p.Addr().Is4In6() }
 
-// Punts delivers the frames left to the slow path. A reader that is slow loses frames of those ports that have too many
-// waiting, which drop_punt_full counts; drop_punt_rate counts what a port leaves beyond its rate.
+// Punts delivers the frames left to the slow path. A reader that is slow loses frames of those ports and kinds that have too many
+// waiting, which drop_punt_full counts; drop_punt_rate counts what a port leaves of a kind beyond its rate.
 func (g *Graph) Punts() <-chan Punt { return g.punts.ch }
 
 // FlowEvents delivers the flows' beginnings and ends. None is lost if the reader is slow, but they come late.

@@ -38,10 +38,14 @@ var (
 	uplink1MAC = MAC{0x02, 0, 0, 0, 2, 0x01}
 	routerMAC  = MAC{0x02, 0, 0, 0, 3, 0x00}
 
-	underlay0 = netip.MustParseAddr("fc00:1::100:1")
-	underlay1 = netip.MustParseAddr("fc00:1::100:2")
-	underlay2 = netip.MustParseAddr("fc00:1::200:1")
-	remote    = netip.MustParseAddr("fc00:2::100:1")
+	underlay0  = netip.MustParseAddr("fc00:1::100:1")
+	underlay1  = netip.MustParseAddr("fc00:1::100:2")
+	underlay2  = netip.MustParseAddr("fc00:1::200:1")
+	gateway100 = netip.MustParseAddr("fd99::64") // of the VNIs
+	gateway200 = netip.MustParseAddr("fd99::c8")
+	nodeIP     = netip.MustParseAddr("fc00:1::1")
+	uplinkIP   = netip.MustParseAddr("fe80::ff:fe00:200") // by which uplinkMAC is a neighbour
+	remote     = netip.MustParseAddr("fc00:2::100:1")
 )
 
 func TestMain(m *testing.M) {
@@ -88,6 +92,7 @@ func testConfig() Config {
 		Workers:      []int{1},
 		FlowCapacity: 1024,
 		Offload:      true,
+		NodeIP:       nodeIP,
 		Pool:         pool,
 	}
 }
@@ -95,11 +100,11 @@ func testConfig() Config {
 func testInterfaces() []Interface {
 	return []Interface{
 		{Index: 1, Port: ports.vf0.ID, VNI: 100, IPv4: addr("10.0.0.1"), IPv6: addr("fd00::1"),
-			Underlay: underlay0, GatewayMAC: gatewayMAC, GuestMAC: guest0MAC},
+			Underlay: underlay0, GatewayMAC: gatewayMAC, GatewayIPv6: gateway100, GuestMAC: guest0MAC},
 		{Index: 2, Port: ports.vf1.ID, VNI: 100, IPv4: addr("10.0.0.2"), IPv6: addr("fd00::2"),
-			Underlay: underlay1, GatewayMAC: gatewayMAC, GuestMAC: guest1MAC},
+			Underlay: underlay1, GatewayMAC: gatewayMAC, GatewayIPv6: gateway100, GuestMAC: guest1MAC},
 		{Index: 3, Port: ports.vf2.ID, VNI: 200, IPv4: addr("10.0.0.1"),
-			Underlay: underlay2, GatewayMAC: gatewayMAC, GuestMAC: guest2MAC},
+			Underlay: underlay2, GatewayMAC: gatewayMAC, GatewayIPv6: gateway200, GuestMAC: guest2MAC},
 	}
 }
 

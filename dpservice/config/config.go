@@ -138,9 +138,10 @@ func (t *Timeouts) each(do func(key string, timeout *time.Duration)) {
 
 // Guests is what the guests are told by DHCP and router advertisements.
 type Guests struct {
-	DNS       []netip.Addr  `yaml:"dns"`        // name servers, IPv4 and IPv6
-	MTU       int           `yaml:"mtu"`        // bytes; 0: what fits
-	LeaseTime time.Duration `yaml:"lease_time"` // whole seconds
+	DNS           []netip.Addr  `yaml:"dns"`            // name servers, IPv4 and IPv6
+	MTU           int           `yaml:"mtu"`            // bytes; 0: what fits
+	LeaseTime     time.Duration `yaml:"lease_time"`     // whole seconds
+	GatewayPrefix netip.Prefix  `yaml:"gateway_prefix"` // holds the IPv6 address of each VNI's gateway that ICMPv6 errors come from
 }
 
 // SlowPath bounds what a port, a guest's or an uplink, makes the slow path do.
@@ -176,12 +177,15 @@ func Default() Config {
 			},
 		},
 		Capture:  Capture{MaxInterfaces: 16, MaxRules: 64},
-		Guests:   Guests{LeaseTime: 24 * time.Hour},
+		Guests:   Guests{LeaseTime: 24 * time.Hour, GatewayPrefix: gatewayPrefix},
 		SlowPath: SlowPath{Rate: 1000, Burst: 200},
 		RPC:      RPC{MaxClients: 64, MaxClientsPerUser: 16, IdleTimeout: time.Minute, RequestTimeout: 10 * time.Second},
 		Mbufs:    16384,
 	}
 }
+
+// gatewayPrefix is the same on all nodes, so that the guests' gateway is. Its global ID is random, as RFC 4193 has it.
+var gatewayPrefix = netip.MustParsePrefix("fdb4:384f:a8b2::/64")
 
 // maxTimeout is what fits into the timeout of an rte_flow age action, in seconds.
 const maxTimeout = (1<<24 - 1) * time.Second
@@ -270,11 +274,12 @@ func (c *Config) validate() error {
 
 // Bounds of what the guests are told.
 const (
-	minMTU       = 1280 // IPv6 wants that much
-	maxMTU       = 65535
-	minLeaseTime = time.Minute
-	maxLeaseTime = (1<<32 - 2) * time.Second // one more would be for ever
-	maxDNS       = 3                         // name servers of a family: no guest asks more
+	minMTU         = 1280 // IPv6 wants that much
+	maxMTU         = 65535
+	minLeaseTime   = time.Minute
+	maxLeaseTime   = (1<<32 - 2) * time.Second // one more would be for ever
+	maxGatewayBits = 96                        // leaves room for a VNI
+	maxDNS         = 3                         // name servers of a family: no guest asks more
 )
 
 func (r *RPC) validate(check func(ok bool, format string, args ...any)) {
@@ -293,6 +298,9 @@ func (g *Guests) validate(check func(ok bool, format string, args ...any)) {
 		families[ip.Is4()]++
 	}
 	check(max(families[true], families[false]) <= maxDNS, "guests.dns has more than %d addresses of a family", maxDNS)
+	p := g.GatewayPrefix
+	check(p.IsValid() && p == p.Masked() && p.Addr().Is6() && !p.Addr().Is4In6() && p.Addr().IsGlobalUnicast() && p.Bits() <= maxGatewayBits,
+		"guests.gateway_prefix %q is not a global or unique-local IPv6 prefix of at most %d bits", p, maxGatewayBits)
 	check(g.MTU == 0 || g.MTU >= minMTU && g.MTU <= maxMTU, "guests.mtu %d is not in %d..%d", g.MTU, minMTU, maxMTU)
 	check(g.LeaseTime >= minLeaseTime && g.LeaseTime <= maxLeaseTime && g.LeaseTime%time.Second == 0,
 		"guests.lease_time %v is not a number of seconds in %v..%v", g.LeaseTime, minLeaseTime, maxLeaseTime)

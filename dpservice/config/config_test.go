@@ -80,7 +80,7 @@ func TestWithoutFile(t *testing.T) {
 func TestWholeFile(t *testing.T) {
 	cfg, err := run(t, demo+`
 flows: {capacity: 1000, max_offload: 10, timeout: 2s, timeouts: {tcp_new: 3s, tcp_established: 4s, tcp_closing: 5s, udp: 6s, icmp: 7s, other: 8s}}
-guests: {dns: ["10.0.0.53", "fd00::53"], mtu: 1400, lease_time: 1h}
+guests: {dns: ["10.0.0.53", "fd00::53"], mtu: 1400, lease_time: 1h, gateway_prefix: "fd99:1::/96"}
 slow_path: {rate: 50, burst: 5}
 rpc: {max_clients: 5, max_clients_per_user: 2, idle_timeout: 9s, request_timeout: 1500ms}
 mbufs: 4096
@@ -97,7 +97,7 @@ log_level: warn
 		},
 	}, cfg.Flows)
 	dns := []netip.Addr{netip.MustParseAddr("10.0.0.53"), netip.MustParseAddr("fd00::53")}
-	assert.Equal(t, Guests{DNS: dns, MTU: 1400, LeaseTime: time.Hour}, cfg.Guests)
+	assert.Equal(t, Guests{DNS: dns, MTU: 1400, LeaseTime: time.Hour, GatewayPrefix: netip.MustParsePrefix("fd99:1::/96")}, cfg.Guests)
 	assert.Equal(t, SlowPath{Rate: 50, Burst: 5}, cfg.SlowPath)
 	assert.Equal(t, RPC{MaxClients: 5, MaxClientsPerUser: 2, IdleTimeout: 9 * time.Second, RequestTimeout: 1500 * time.Millisecond}, cfg.RPC)
 	assert.Equal(t, 4096, cfg.Mbufs)
@@ -197,6 +197,11 @@ func TestErrorsNameTheCulprit(t *testing.T) {
 		"bad UDP timeout":    {text: demo, args: []string{"--flow-timeout-udp=999ms"}, want: "flows.timeouts.udp"},
 		"long timeout":       {text: demo, args: []string{"--flow-timeout-tcp-established=25h"}, want: "flows.timeouts.tcp_established"},
 		"bad pattern":        {text: demo, args: []string{"--vfs=["}, want: "ports.vfs"},
+		"gateway, no room":   {text: demo, args: []string{"--guest-gateway-prefix=fd99::/97"}, want: "guests.gateway_prefix"},
+		"gateway, host bits": {text: demo, args: []string{"--guest-gateway-prefix=fd99::1/64"}, want: "guests.gateway_prefix"},
+		"gateway, local":     {text: demo, args: []string{"--guest-gateway-prefix=fe80::/64"}, want: "guests.gateway_prefix"},
+		"gateway, IPv4":      {text: demo, args: []string{"--guest-gateway-prefix=10.0.0.0/8"}, want: "guests.gateway_prefix"},
+		"gateway, no prefix": {text: demo, args: []string{"--guest-gateway-prefix=fd99::1"}, want: "--guest-gateway-prefix"},
 		"no name server":     {text: demo, args: []string{"--guest-dns=x"}, want: "--guest-dns"},
 		"multicast DNS":      {text: demo, args: []string{"--guest-dns=10.0.0.1,224.0.0.1"}, want: "guests.dns"},
 		"too many DNS":       {text: demo, args: []string{"--guest-dns=10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4"}, want: "guests.dns"},

@@ -72,6 +72,10 @@ var settings = []setting{
 		c.Guests.LeaseTime, err = time.ParseDuration(v)
 		return err
 	}},
+	{"guest-gateway-prefix", "IPv6 `prefix` that holds the address of each VNI's gateway", func(c *Config, v string) (err error) {
+		c.Guests.GatewayPrefix, err = netip.ParsePrefix(v)
+		return err
+	}},
 	timeoutSetting("tcp-new", "TCP connection without an answer", func(t *Timeouts) *time.Duration { return &t.TCPNew }),
 	timeoutSetting("tcp-established", "TCP connection", func(t *Timeouts) *time.Duration { return &t.TCPEstablished }),
 	timeoutSetting("tcp-closing", "TCP connection that ends", func(t *Timeouts) *time.Duration { return &t.TCPClosing }),

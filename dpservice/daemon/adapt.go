@@ -17,7 +17,7 @@ type dataplane struct{ graph *graph.Graph }
 func (d dataplane) SetInterface(a vnet.Attachment) error {
 	return refused(a.ID, d.graph.SetInterface(graph.Interface{
 		Index: a.Index, Port: a.Port, VNI: a.VNI, IPv4: a.IPv4, IPv6: a.IPv6, Underlay: a.UnderlayIP,
-		GatewayMAC: graph.MAC(a.GatewayMAC), GuestMAC: graph.MAC(a.GuestMAC),
+		GatewayMAC: graph.MAC(a.GatewayMAC), GatewayIPv6: a.GatewayIPv6, GuestMAC: graph.MAC(a.GuestMAC),
 	}))
 }
 

@@ -210,7 +210,7 @@ func (d *daemon) setBaseRules() (err error) {
 }
 
 func (d *daemon) startGraph() (err error) {
-	cfg := graph.Config{Workers: d.workers, FlowCapacity: d.cfg.Flows.Capacity, Offload: d.cfg.Offload, Pool: d.pool,
+	cfg := graph.Config{NodeIP: d.cfg.Underlay.IP, Workers: d.workers, FlowCapacity: d.cfg.Flows.Capacity, Offload: d.cfg.Offload, Pool: d.pool,
 		Timeouts: graph.Timeouts(d.cfg.Flows.Timeouts), PuntRate: d.cfg.SlowPath.Rate, PuntBurst: d.cfg.SlowPath.Burst}
 	for _, p := range d.ports.List() {
 		cfg.Ports = append(cfg.Ports, graph.PortConfig{ID: p.ID, Name: p.Name, VF: p.Role == port.VF, PF: pfNumber(p), MTU: p.MTU})
@@ -236,7 +236,8 @@ func pfNumber(p port.Port) int {
 
 func (d *daemon) startControl() error {
 	d.vnet = vnet.New(vnet.Config{
-		NodeIP: d.cfg.Underlay.IP, Ports: d.ports, Dataplane: dataplane{d.graph}, MaxInterfaces: maxInterfaces, MaxRoutes: maxRoutes,
+		NodeIP: d.cfg.Underlay.IP, Ports: d.ports, Dataplane: dataplane{d.graph}, GatewayPrefix: d.cfg.Guests.GatewayPrefix,
+		MaxInterfaces: maxInterfaces, MaxRoutes: maxRoutes,
 	})
 	if d.cfg.Offload {
 		d.flows = flow.New(flow.Config{

@@ -12,7 +12,9 @@ import (
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/metrics"
 	"dpservice/dpservice/port"
+	"dpservice/dpservice/slowpath"
 	"dpservice/dpservice/version"
+	"dpservice/graph"
 	"dpservice/rpc/server"
 )
 
@@ -56,7 +58,7 @@ func (d *daemon) metricSources() metrics.Sources {
 		DPDKVersion: eal.Version(),
 		Ports:       func() ([]port.Stats, error) { return d.ports.Stats("") },
 		Uplinks:     d.uplinks.List,
-		Nodes:       d.graph.Stats,
+		Nodes:       d.nodeStats,
 		Flows:       d.countFlows,
 		Offload:     d.offloadStats,
 		Rules:       d.rules.Counts,
@@ -65,6 +67,15 @@ func (d *daemon) metricSources() metrics.Sources {
 		Routes:      func() int { return len(d.vnet.Routes()) },
 		Captures:    func() []capture.Session { sessions, _ := d.capture.Status(); return sessions },
 	}
+}
+
+// nodeStats is the graph's counters and, as if they were nodes behind punt, the outcomes of the slow path.
+func (d *daemon) nodeStats() []graph.NodeStats {
+	stats := d.graph.Stats()
+	for outcome, n := range d.slow.Counts() {
+		stats = append(stats, graph.NodeStats{Name: "slow_path_" + slowpath.Outcome(outcome).String(), Packets: n})
+	}
+	return stats
 }
 
 func (d *daemon) countFlows() map[metrics.FlowClass]int {

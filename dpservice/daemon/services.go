@@ -28,7 +28,7 @@ func (d *daemon) services() server.Services {
 		Routes:     d.vnet,
 		Flows:      flows{d},
 		Rules:      rules{d.rules, d.ports},
-		Graph:      graphInfo{d.graph},
+		Graph:      graphInfo{d},
 		Capture:    d.capture,
 	}
 }
@@ -199,12 +199,12 @@ func (r rules) count(e ruleset.Entry, rule *api.Rule) {
 	}
 }
 
-type graphInfo struct{ graph *graph.Graph }
+type graphInfo struct{ d *daemon }
 
-func (g graphInfo) DOT() string { return g.graph.DOT() }
+func (g graphInfo) DOT() string { return g.d.graph.DOT() }
 
 func (g graphInfo) Stats() []api.NodeStats {
-	nodes := g.graph.Stats()
+	nodes := g.d.nodeStats()
 	stats := make([]api.NodeStats, len(nodes))
 	for i, n := range nodes {
 		stats[i] = api.NodeStats{Name: n.Name, Calls: n.Calls, Packets: n.Packets, Cycles: n.Cycles}

@@ -39,22 +39,22 @@ func (s *SlowPath) advertiseToGuests() {
 	}
 }
 
-func (s *SlowPath) advertise(a vnet.Attachment) {
-	if a.IPv6.IsValid() {
-		s.send(a.Port, s.routerAdvertisement(a.GatewayMAC, multicastMAC(allNodes), allNodes))
-	}
+func (s *SlowPath) advertise(a vnet.Attachment) bool {
+	return a.IPv6.IsValid() && s.send(a.Port, s.routerAdvertisement(a.GatewayMAC, multicastMAC(allNodes), allNodes))
 }
 
 // guestWantsRouter answers a router solicitation.
-func (s *SlowPath) guestWantsRouter(a vnet.Attachment, p *parser, src MAC) {
+func (s *SlowPath) guestWantsRouter(a vnet.Attachment, p *parser, src MAC) (answered bool) {
 	if p.ip6.HopLimit != hopLimit {
-		return
+		return false
 	}
 	switch from := addr(p.ip6.SrcIP); {
 	case from.IsUnspecified():
-		s.advertise(a)
+		return s.advertise(a)
 	case a.IPv6.IsValid() && (from.IsLinkLocalUnicast() || from == a.IPv6):
-		s.send(a.Port, s.routerAdvertisement(a.GatewayMAC, src, from))
+		return s.send(a.Port, s.routerAdvertisement(a.GatewayMAC, src, from))
+	default:
+		return false
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
 	"dpservice/dpservice/vnet"
@@ -14,49 +15,63 @@ import (
 // movePeriod is how often the MAC of a guest may change: each change costs the dataplane work.
 const movePeriod = time.Second
 
-func (s *SlowPath) fromGuest(a vnet.Attachment, frame []byte) {
+func (s *SlowPath) fromGuest(a vnet.Attachment, frame []byte) Outcome {
 	p := newParser()
 	kind := p.parse(frame)
 	src, ok := p.source()
 	if !ok || src == a.GatewayMAC {
-		return
+		return Malformed
 	}
+	moved := a.GuestMAC != src && s.guestMoved(&a, p, src)
+	if kind == gopacket.LayerTypeZero && !moved {
+		return Malformed
+	}
+	return used(s.answerGuest(a, p, kind, src) || moved)
+}
+
+// guestMoved follows a guest to another MAC, and reports whether the frame was of use for that.
+func (s *SlowPath) guestMoved(a *vnet.Attachment, p *parser, src MAC) bool {
 	switch {
 	case a.GuestMAC == MAC{}:
-		s.learn(a, src)
+		learned := s.learn(*a, src)
 		a.GuestMAC = src
-	case a.GuestMAC == src:
-	case p.isFrom(a):
-		s.learn(a, src)
+		return learned
+	case p.isFrom(*a):
+		return s.learn(*a, src)
 	case s.mayAsk(a.Port, solicitPeriod):
-		s.solicit(a) // has it moved? Only its answer tells
-	}
-	switch kind {
-	case layers.LayerTypeARP:
-		s.guestARP(a, p)
-	case layers.LayerTypeICMPv6NeighborSolicitation:
-		s.guestSolicits(a, p, src)
-	case layers.LayerTypeICMPv6NeighborAdvertisement:
-		if p.ip6.HopLimit == hopLimit && addr(p.na.TargetAddress) == a.IPv6 {
-			s.learn(a, src)
-		}
-	case layers.LayerTypeICMPv6RouterSolicitation:
-		s.guestWantsRouter(a, p, src)
-	case layers.LayerTypeUDP:
-		s.guestDHCP(a, p, src)
-	case layers.LayerTypeICMPv4:
-		s.send(a.Port, p.echoReply4(a.GatewayMAC, src))
-	case layers.LayerTypeICMPv6Echo:
-		if addr(p.ip6.DstIP) == gatewayIPv6 {
-			s.send(a.Port, p.echoReply6(a.GatewayMAC, src))
-		}
+		s.solicit(*a) // has it moved? Only its answer tells
+		return true
+	default:
+		return false
 	}
 }
 
-// learn tells where the guest is, unless that changes too often.
-func (s *SlowPath) learn(a vnet.Attachment, mac MAC) {
+// answerGuest does what a frame of this kind asks for, and reports whether that was anything.
+func (s *SlowPath) answerGuest(a vnet.Attachment, p *parser, kind gopacket.LayerType, src MAC) bool {
+	switch kind {
+	case layers.LayerTypeARP:
+		return s.guestARP(a, p)
+	case layers.LayerTypeICMPv6NeighborSolicitation:
+		return s.guestSolicits(a, p, src)
+	case layers.LayerTypeICMPv6NeighborAdvertisement:
+		return p.ip6.HopLimit == hopLimit && addr(p.na.TargetAddress) == a.IPv6 && s.learn(a, src)
+	case layers.LayerTypeICMPv6RouterSolicitation:
+		return s.guestWantsRouter(a, p, src)
+	case layers.LayerTypeUDP:
+		return s.guestDHCP(a, p, src)
+	case layers.LayerTypeICMPv4:
+		return s.send(a.Port, p.echoReply4(a.GatewayMAC, src))
+	case layers.LayerTypeICMPv6Echo:
+		return isGateway(a, addr(p.ip6.DstIP)) && s.send(a.Port, p.echoReply6(a.GatewayMAC, src))
+	default:
+		return false
+	}
+}
+
+// learn tells where the guest is, unless that changes too often, and reports whether that was news.
+func (s *SlowPath) learn(a vnet.Attachment, mac MAC) bool {
 	if a.GuestMAC == mac {
-		return
+		return false
 	}
 	now := s.cfg.Now()
 	s.mu.Lock()
@@ -64,7 +79,7 @@ func (s *SlowPath) learn(a vnet.Attachment, mac MAC) {
 	if a.GuestMAC != (MAC{}) && known && now.Sub(last) < movePeriod {
 		delete(s.asked, a.Port) // if it stays silent now, it is asked with the next round
 		s.mu.Unlock()
-		return
+		return false
 	}
 	s.moved[a.Port] = now
 	s.mu.Unlock()
@@ -72,49 +87,54 @@ func (s *SlowPath) learn(a vnet.Attachment, mac MAC) {
 	if err := s.cfg.Guests.LearnMAC(a.Port, mac); err != nil {
 		s.cfg.Log.Error("cannot set a guest's MAC", "interface", a.ID, "mac", mac, "err", err)
 	}
+	return true
 }
 
 // guestARP answers requests for the gateway and, as a proxy, for every other address that is routed but the guest's own.
 // A guest that looks whether an address is free, before it takes it, finds only the gateway's taken.
-func (s *SlowPath) guestARP(a vnet.Attachment, p *parser) {
+func (s *SlowPath) guestARP(a vnet.Attachment, p *parser) (used bool) {
 	arp := &p.arp
 	if arp.AddrType != layers.LinkTypeEthernet || arp.Protocol != layers.EthernetTypeIPv4 ||
 		len(arp.SourceProtAddress) != 4 || len(arp.DstProtAddress) != 4 {
-		return
+		return false
 	}
 	sender, ok := unicast(arp.SourceHwAddress)
 	if !ok || sender == a.GatewayMAC {
-		return
+		return false
 	}
 	from, target := addr(arp.SourceProtAddress), addr(arp.DstProtAddress)
-	if from == a.IPv4 {
-		s.learn(a, sender)
-	}
+	learned := from == a.IPv4 && s.learn(a, sender)
 	if arp.Operation == layers.ARPRequest && answersFor(target, from) && target != a.IPv4 && target != from {
-		s.send(a.Port, arpReply(a.GatewayMAC, target, sender, from))
+		return s.send(a.Port, arpReply(a.GatewayMAC, target, sender, from))
 	}
+	return learned
 }
 
 // answersFor reports whether the gateway answers an ARP request for target. A sender without an address (RFC 5227's probe)
 // looks whether target is free.
 func answersFor(target, sender netip.Addr) bool {
-	return target == gatewayIPv4 || target.IsGlobalUnicast() && !sender.IsUnspecified()
+	return target == gatewayIPv4 || vnet.Routable(target) && !sender.IsUnspecified()
 }
 
 // guestSolicits answers solicitations for the gateway and, as a proxy, for every other global address but the guest's
 // own. A guest that looks whether an address is free, before it takes it, finds only the gateway's taken.
-func (s *SlowPath) guestSolicits(a vnet.Attachment, p *parser, src MAC) {
+func (s *SlowPath) guestSolicits(a vnet.Attachment, p *parser, src MAC) (used bool) {
 	if p.ip6.HopLimit != hopLimit {
-		return
+		return false
 	}
 	from, target := addr(p.ip6.SrcIP), addr(p.ns.TargetAddress)
-	if from == a.IPv6 {
-		s.learn(a, src)
-	}
+	learned := from == a.IPv6 && s.learn(a, src)
 	switch {
-	case target == gatewayIPv6:
-		s.send(a.Port, neighbourAdvertisement(a.GatewayMAC, target, src, from, flagRouter|flagOverride))
-	case target.IsGlobalUnicast() && target != a.IPv6 && !from.IsUnspecified():
-		s.send(a.Port, neighbourAdvertisement(a.GatewayMAC, target, src, from, flagRouter))
+	case isGateway(a, target):
+		return s.send(a.Port, neighbourAdvertisement(a.GatewayMAC, target, src, from, flagRouter|flagOverride))
+	case vnet.Routable(target) && target != a.IPv6 && !from.IsUnspecified():
+		return s.send(a.Port, neighbourAdvertisement(a.GatewayMAC, target, src, from, flagRouter))
+	default:
+		return learned
 	}
+}
+
+// isGateway reports whether the gateway of an interface has this IPv6 address.
+func isGateway(a vnet.Attachment, ip netip.Addr) bool {
+	return ip == gatewayIPv6 || ip == a.GatewayIPv6
 }

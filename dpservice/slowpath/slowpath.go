@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dpservice/dpservice/vnet"
@@ -59,6 +60,8 @@ type SlowPath struct {
 	cfg     Config
 	uplinks map[uint16]*uplink // by port
 	nonce   [8]byte            // tells replies to our own echo requests
+
+	counts [numOutcomes]atomic.Uint64
 
 	mu    sync.Mutex
 	moved map[uint16]time.Time // when the guest's MAC on a port last changed
@@ -148,24 +151,61 @@ func (s *SlowPath) solicit(a vnet.Attachment) {
 	}
 }
 
-// Handle reads a frame that came from behind a port, and answers it where due. The frame is not kept.
-func (s *SlowPath) Handle(port uint16, frame []byte) {
-	if u := s.uplinks[port]; u != nil {
-		s.fromWire(u, frame)
-		return
+// Outcome is what became of a frame that the SlowPath has read, or of one of its own.
+type Outcome uint8
+
+// A frame was answered or told something new, or nothing was due, or it could not be taken apart. Those of the SlowPath's own count
+// only if there was no room to send them.
+const (
+	Used Outcome = iota
+	Ignored
+	Malformed
+	Unsent
+	numOutcomes
+)
+
+// String is the outcome's name, as counters have it.
+func (o Outcome) String() string { return [...]string{"used", "ignored", "malformed", "unsent"}[o] }
+
+// Counts returns how many frames have come to each Outcome.
+func (s *SlowPath) Counts() (counts [numOutcomes]uint64) {
+	for o := range counts {
+		counts[o] = s.counts[o].Load()
 	}
-	if a, ok := s.cfg.Guests.OnPort(port); ok {
-		s.fromGuest(a, frame)
-	}
+	return counts
 }
 
-func (s *SlowPath) send(port uint16, frame []byte) {
+// Handle reads a frame that came from behind a port, and answers it where due. The frame is not kept.
+func (s *SlowPath) Handle(port uint16, frame []byte) { s.counts[s.handle(port, frame)].Add(1) }
+
+func (s *SlowPath) handle(port uint16, frame []byte) Outcome {
+	if u := s.uplinks[port]; u != nil {
+		return s.fromWire(u, frame)
+	}
+	if a, ok := s.cfg.Guests.OnPort(port); ok {
+		return s.fromGuest(a, frame)
+	}
+	return Ignored
+}
+
+// used is the outcome of a frame of which something, or nothing, was of use.
+func used(any bool) Outcome {
+	if any {
+		return Used
+	}
+	return Ignored
+}
+
+// send sends a frame, unless it is nil, and reports whether there was one.
+func (s *SlowPath) send(port uint16, frame []byte) bool {
 	if frame == nil {
-		return
+		return false
 	}
 	if err := s.cfg.Send(port, frame); err != nil {
+		s.counts[Unsent].Add(1)
 		s.cfg.Log.Debug("cannot send a frame of the slow path", "port", port, "err", err)
 	}
+	return true
 }
 
 // eui64 is the link-local address that RFC 4291 makes of a MAC.

@@ -4,6 +4,7 @@ package slowpath
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"testing"
@@ -29,6 +30,7 @@ var (
 	gatewayMAC = MAC{2, 0, 0, 0, 0, 0xa0}
 	guestMAC   = MAC{2, 0, 0, 0, 0, 0xa1}
 	routerMAC  = MAC{2, 0, 0, 0, 0, 0xee}
+	gatewayULA = netip.MustParseAddr("fd99::64")
 	nodeIP     = netip.MustParseAddr("fc00:1::1")
 	guestIPv4  = netip.MustParseAddr("10.0.0.1")
 	guestIPv6  = netip.MustParseAddr("fd00::1")
@@ -64,7 +66,7 @@ func (w *world) LearnMAC(_ uint16, mac MAC) error {
 func newWorld() (*SlowPath, *world) {
 	w := &world{now: time.Unix(1e9, 0), guest: vnet.Attachment{
 		Interface:  vnet.Interface{ID: "vm-1", Port: guestPort, IPv4: guestIPv4, IPv6: guestIPv6, UnderlayIP: underlay},
-		GatewayMAC: gatewayMAC,
+		GatewayMAC: gatewayMAC, GatewayIPv6: gatewayULA,
 	}}
 	return New(Config{
 		Guests: w, Network: testNetwork, Uplinks: []Uplink{{uplinkPort, uplinkMAC}, {uplink1Port, uplink1MAC}}, NodeIP: nodeIP,
@@ -119,6 +121,8 @@ func TestARP(t *testing.T) {
 		"probe, link-local":  {none, netip.MustParseAddr("169.254.77.5"), false},
 		"link-local":         {guestIPv4, netip.MustParseAddr("169.254.77.5"), false},
 		"loopback":           {guestIPv4, netip.MustParseAddr("127.0.0.1"), false},
+		"reserved":           {guestIPv4, netip.MustParseAddr("240.0.0.1"), false},
+		"this network":       {guestIPv4, netip.MustParseAddr("0.0.0.5"), false},
 		"broadcast":          {guestIPv4, netip.MustParseAddr("255.255.255.255"), false},
 		"unspecified":        {guestIPv4, none, false},
 		"announcement":       {peerIPv4, peerIPv4, false},
@@ -152,6 +156,8 @@ func TestGuestSolicitations(t *testing.T) {
 		to           netip.Addr
 	}{
 		"gateway":                  {linkLocal, gatewayIPv6, flagRouter | flagSolicited | flagOverride, linkLocal},
+		"gateway's other address":  {linkLocal, gatewayULA, flagRouter | flagSolicited | flagOverride, linkLocal},
+		"is that free":             {none, gatewayULA, flagRouter | flagOverride, allNodes},
 		"neighbour by proxy":       {guestIPv6, peerIPv6, flagRouter | flagSolicited, guestIPv6},
 		"own address":              {linkLocal, guestIPv6, 0, none},
 		"is own free":              {none, guestIPv6, 0, none},
@@ -210,10 +216,14 @@ func TestGatewayAnswersPings(t *testing.T) {
 	}
 	s.Handle(guestPort, ping6(peerIPv6))
 	assert.Empty(t, w.sent)
-	s.Handle(guestPort, ping6(gatewayIPv6))
-	p = w.reply(t, guestPort)
-	assert.Equal(t, uint8(layers.ICMPv6TypeEchoReply), p.icmp6.TypeCode.Type())
-	assert.Equal(t, "xy", string(p.echoBody6()))
+	for _, gateway := range []netip.Addr{gatewayIPv6, gatewayULA} {
+		w.sent = nil
+		s.Handle(guestPort, ping6(gateway))
+		p = w.reply(t, guestPort)
+		assert.Equal(t, uint8(layers.ICMPv6TypeEchoReply), p.icmp6.TypeCode.Type())
+		assert.Equal(t, gateway, addr(p.ip6.SrcIP))
+		assert.Equal(t, "xy", string(p.echoBody6()))
+	}
 }
 
 func TestLearning(t *testing.T) {
@@ -439,6 +449,48 @@ func TestNDFromAfarIsNotBelieved(t *testing.T) {
 	s.Handle(guestPort, far(solicit(guestMAC, guestIPv6, gatewayIPv6)))
 	assert.Empty(t, w.routers)
 	assert.Empty(t, w.sent)
+}
+
+// Every frame that comes in is counted, once.
+func TestEveryFrameIsCounted(t *testing.T) {
+	broken := solicit(guestMAC, guestIPv6, gatewayIPv6)
+	broken[len(broken)-1] ^= 1
+	lifeless := arpRequest(guestMAC, guestIPv4, gatewayIPv4)[:20]
+	fromAfar := solicit(routerMAC, routerIP, nodeIP)
+	fromAfar[21] = 64
+	for name, c := range map[string]struct {
+		port  uint16
+		frame []byte
+		want  Outcome
+	}{
+		"answered":                 {guestPort, arpRequest(guestMAC, guestIPv4, gatewayIPv4), Used},
+		"a probe, left alone":      {guestPort, arpRequest(guestMAC, netip.IPv4Unspecified(), peerIPv4), Ignored},
+		"a reply":                  {guestPort, arpReply(guestMAC, guestIPv4, gatewayMAC, gatewayIPv4), Ignored},
+		"another MAC":              {guestPort, arpReply(MAC{2, 0, 0, 0, 0, 0xa2}, guestIPv4, gatewayMAC, gatewayIPv4), Used},
+		"a broken checksum":        {guestPort, broken, Malformed},
+		"cut short":                {guestPort, lifeless, Malformed},
+		"nothing":                  {guestPort, nil, Malformed},
+		"from the gateway's MAC":   {guestPort, arpRequest(gatewayMAC, guestIPv4, gatewayIPv4), Malformed},
+		"no interface":             {guestPort + 1, arpRequest(guestMAC, guestIPv4, gatewayIPv4), Ignored},
+		"wire: answered":           {uplinkPort, solicit(routerMAC, routerIP, nodeIP), Used},
+		"wire: not for us":         {uplinkPort, solicit(routerMAC, routerIP, guestIPv6), Ignored},
+		"wire: from afar":          {uplinkPort, fromAfar, Ignored},
+		"wire: a router":           {uplinkPort, icmp6(routerMAC, uplinkMAC, routerIP, allNodes, layers.ICMPv6TypeRouterAdvertisement, &layers.ICMPv6RouterAdvertisement{RouterLifetime: 9}), Used},
+		"wire: a router that ends": {uplinkPort, icmp6(routerMAC, uplinkMAC, routerIP, allNodes, layers.ICMPv6TypeRouterAdvertisement, &layers.ICMPv6RouterAdvertisement{}), Ignored},
+		"wire: ARP":                {uplinkPort, arpRequest(routerMAC, peerIPv4, guestIPv4), Ignored},
+	} {
+		s, w := newWorld()
+		w.guest.GuestMAC = guestMAC
+		s.Handle(c.port, c.frame)
+		want := [numOutcomes]uint64{}
+		want[c.want] = 1
+		assert.Equal(t, want, s.Counts(), name)
+	}
+
+	s, _ := newWorld()
+	s.cfg.Send = func(uint16, []byte) error { return errors.New("no room") }
+	s.Handle(guestPort, arpRequest(guestMAC, guestIPv4, gatewayIPv4))
+	assert.Equal(t, [numOutcomes]uint64{Used: 1, Unsent: 1}, s.Counts())
 }
 
 func TestABrokenChecksumIsNotAnswered(t *testing.T) {

@@ -42,55 +42,52 @@ func newUplinks(all []Uplink) map[uint16]*uplink {
 	return uplinks
 }
 
-func (s *SlowPath) fromWire(u *uplink, frame []byte) {
+func (s *SlowPath) fromWire(u *uplink, frame []byte) Outcome {
 	p := newParser()
 	kind := p.parse(frame)
 	src, ok := p.source()
-	if !ok || src == u.MAC {
-		return
+	if !ok || src == u.MAC || kind == gopacket.LayerTypeZero {
+		return Malformed
 	}
 	switch kind {
 	case layers.LayerTypeICMPv6NeighborSolicitation:
-		s.wireSolicits(u, p, src)
+		return used(s.wireSolicits(u, p, src))
 	case layers.LayerTypeICMPv6RouterAdvertisement:
-		if p.ip6.HopLimit == hopLimit && p.ra.RouterLifetime > 0 {
-			s.heardRouter(u, addr(p.ip6.SrcIP), src)
-		}
+		return used(p.ip6.HopLimit == hopLimit && p.ra.RouterLifetime > 0 && s.heardRouter(u, addr(p.ip6.SrcIP), src))
 	case layers.LayerTypeICMPv6Echo:
-		s.wireEcho(u, p, src)
+		return used(s.wireEcho(u, p, src))
+	default:
+		return Ignored
 	}
 }
 
 // wireSolicits answers for the node's addresses, those of the interfaces, and the uplink's own.
-func (s *SlowPath) wireSolicits(u *uplink, p *parser, src MAC) {
+func (s *SlowPath) wireSolicits(u *uplink, p *parser, src MAC) (used bool) {
 	if p.ip6.HopLimit != hopLimit {
-		return
+		return false
 	}
 	from, target := addr(p.ip6.SrcIP), addr(p.ns.TargetAddress)
 	s.mu.Lock()
 	fromRouter := from == u.router.addr
 	s.mu.Unlock()
-	if fromRouter {
-		s.heardRouter(u, from, src)
-	}
+	heard := fromRouter && s.heardRouter(u, from, src)
 	if target == u.linkLocal || target == s.cfg.NodeIP || s.cfg.Guests.HasUnderlay(target) {
-		s.send(u.Port, neighbourAdvertisement(u.MAC, target, src, from, flagOverride))
+		return s.send(u.Port, neighbourAdvertisement(u.MAC, target, src, from, flagOverride))
 	}
+	return heard
 }
 
 // wireEcho answers pings of the node, and takes answers to our own.
-func (s *SlowPath) wireEcho(u *uplink, p *parser, src MAC) {
+func (s *SlowPath) wireEcho(u *uplink, p *parser, src MAC) (used bool) {
 	to := addr(p.ip6.DstIP)
 	if to != u.linkLocal && to != s.cfg.NodeIP {
-		return
+		return false
 	}
-	if reply := p.echoReply6(u.MAC, src); reply != nil {
-		s.send(u.Port, reply)
-		return
+	if s.send(u.Port, p.echoReply6(u.MAC, src)) {
+		return true
 	}
-	if p.icmp6.TypeCode == layers.CreateICMPv6TypeCode(layers.ICMPv6TypeEchoReply, 0) && bytes.Equal(p.echoBody6(), s.nonce[:]) {
+	return p.icmp6.TypeCode == layers.CreateICMPv6TypeCode(layers.ICMPv6TypeEchoReply, 0) && bytes.Equal(p.echoBody6(), s.nonce[:]) &&
 		s.heardRouter(u, addr(p.ip6.SrcIP), src)
-	}
 }
 
 // askForRouters asks on all uplinks where it is for the SlowPath to know.
@@ -126,10 +123,10 @@ func (s *SlowPath) nextRound(u *uplink) uint16 {
 }
 
 // heardRouter takes a router's sign of life. The router in use is followed at once; another one replaces it when it
-// does not answer.
-func (s *SlowPath) heardRouter(u *uplink, ip netip.Addr, mac MAC) {
+// does not answer. Reports whether it is such a sign.
+func (s *SlowPath) heardRouter(u *uplink, ip netip.Addr, mac MAC) bool {
 	if !s.cfg.FindsRouter(u.Port) || !ip.IsLinkLocalUnicast() {
-		return
+		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,6 +136,7 @@ func (s *SlowPath) heardRouter(u *uplink, ip netip.Addr, mac MAC) {
 	} else {
 		r.otherAddr, r.otherMAC = ip, mac
 	}
+	return true
 }
 
 // setRouter tells of the router if its MAC is news. The lock is held, so that news come in order.

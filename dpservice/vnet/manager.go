@@ -4,6 +4,7 @@ package vnet
 
 import (
 	"cmp"
+	"encoding/binary"
 	"net"
 	"net/netip"
 	"slices"
@@ -38,9 +39,10 @@ type Ports interface {
 // Attachment is an interface as the dataplane knows it.
 type Attachment struct {
 	Interface
-	Index      uint16
-	GatewayMAC MAC // the VF's own
-	GuestMAC   MAC // zero until it is learned
+	Index       uint16
+	GatewayMAC  MAC        // the VF's own
+	GatewayIPv6 netip.Addr // the gateway's routable address, the same in all of the VNI
+	GuestMAC    MAC        // zero until it is learned
 }
 
 // Config is what a Manager is made of.
@@ -48,6 +50,7 @@ type Config struct {
 	NodeIP        netip.Addr // the node's own underlay address; its /64 gives the interfaces theirs
 	Ports         Ports
 	Dataplane     Dataplane
+	GatewayPrefix netip.Prefix // of IPv6: each VNI's gateway has an address of it, see Gateway
 	MaxInterfaces int
 	MaxRoutes     int
 }
@@ -90,9 +93,10 @@ func (m *Manager) CreateInterface(req CreateRequest) (Interface, error) {
 			ID: req.ID, Device: p.Name, Port: p.ID, VNI: req.VNI, IPv4: req.IPv4, IPv6: req.IPv6, UnderlayIP: req.UnderlayIP,
 			Hostname: req.Hostname, PXE: req.PXE,
 		},
-		Index:      m.freeIndex(),
-		GatewayMAC: MAC(p.MAC),
-		GuestMAC:   req.GuestMAC,
+		Index:       m.freeIndex(),
+		GatewayMAC:  MAC(p.MAC),
+		GatewayIPv6: Gateway(m.cfg.GatewayPrefix, req.VNI),
+		GuestMAC:    req.GuestMAC,
 	}
 	if !a.UnderlayIP.IsValid() {
 		a.UnderlayIP = m.freeUnderlay()
@@ -102,6 +106,13 @@ func (m *Manager) CreateInterface(req CreateRequest) (Interface, error) {
 	}
 	m.interfaces[a.ID] = a
 	return a.Interface, nil
+}
+
+// Gateway is the IPv6 address that routes of a VNI's gateway: the prefix, of at most 96 bits, with the VNI in the last 32.
+func Gateway(prefix netip.Prefix, vni uint32) netip.Addr {
+	ip := prefix.Masked().Addr().As16()
+	binary.BigEndian.PutUint32(ip[12:], vni)
+	return netip.AddrFrom16(ip)
 }
 
 // device finds the VF that a request names.
@@ -138,6 +149,9 @@ func (m *Manager) conflict(req CreateRequest) error {
 	}
 	if req.UnderlayIP == m.cfg.NodeIP {
 		return fault.New(fault.AlreadyExists, req.ID, "underlay_ip %s is the node's own", req.UnderlayIP)
+	}
+	if req.IPv6 == Gateway(m.cfg.GatewayPrefix, req.VNI) {
+		return fault.New(fault.InvalidParams, req.ID, "ipv6 %s is the gateway's in vni %d", req.IPv6, req.VNI)
 	}
 	for _, a := range m.interfaces {
 		switch {

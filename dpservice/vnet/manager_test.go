@@ -58,7 +58,7 @@ func (f *fakes) ByName(name string) (port.Port, bool) {
 func newManager() (*Manager, *fakes) {
 	f := &fakes{}
 	return New(Config{
-		NodeIP: netip.MustParseAddr("fc00:1::1"), Ports: f, Dataplane: f, MaxInterfaces: 3, MaxRoutes: 2,
+		NodeIP: netip.MustParseAddr("fc00:1::1"), Ports: f, Dataplane: f, GatewayPrefix: netip.MustParsePrefix("fd99::/64"), MaxInterfaces: 3, MaxRoutes: 2,
 	}), f
 }
 
@@ -309,4 +309,23 @@ func TestAddRouteRefuses(t *testing.T) {
 			assert.Empty(t, f.log)
 		})
 	}
+}
+
+// Every VNI's gateway has an address of its own, which no guest can have.
+func TestGatewayIPv6(t *testing.T) {
+	m, _ := newManager()
+	created, err := m.CreateInterface(request(0))
+	require.NoError(t, err)
+	a, ok := m.OnPort(created.Port)
+	require.True(t, ok)
+	assert.Equal(t, netip.MustParseAddr("fd99::64"), a.GatewayIPv6)
+	assert.Equal(t, netip.MustParseAddr("fd99::ff:ffff"), Gateway(netip.MustParsePrefix("fd99::/96"), MaxVNI))
+
+	req := request(1)
+	req.IPv6 = a.GatewayIPv6
+	_, err = m.CreateInterface(req)
+	assertReason(t, err, fault.InvalidParams, "gateway")
+	req.VNI++
+	_, err = m.CreateInterface(req)
+	assert.NoError(t, err, "in another VNI")
 }

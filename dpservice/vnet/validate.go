@@ -67,10 +67,14 @@ func (r Route) validate() error {
 
 func vniOK(vni uint32) bool { return vni >= 1 && vni <= MaxVNI }
 
-func ipv4OK(ip netip.Addr) bool {
-	return ip.Is4() && ip.IsGlobalUnicast() && ip.As4()[0] != 0 && ip.As4()[0] < 224
-}
+func ipv4OK(ip netip.Addr) bool { return ip.Is4() && Routable(ip) }
 
-func ipv6OK(ip netip.Addr) bool {
-	return ip.Is6() && !ip.Is4In6() && ip.Zone() == "" && ip.IsGlobalUnicast()
+func ipv6OK(ip netip.Addr) bool { return ip.Is6() && ip.Zone() == "" && Routable(ip) }
+
+// Routable reports whether routers forward to an address, and a guest can have it. The packet graph knows the same.
+func Routable(ip netip.Addr) bool {
+	if ip.Is4() {
+		return ip.IsGlobalUnicast() && ip.As4()[0] != 0 && ip.As4()[0] < 224
+	}
+	return ip.IsGlobalUnicast() && !ip.Is4In6()
 }

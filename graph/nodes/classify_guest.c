@@ -13,13 +13,11 @@
 #include "bucket.h"
 #include "gateway.h"
 #include "node.h"
+#include "parse.h"
 
-enum { NEXT_LOOKUP, NEXT_PUNT, NEXT_MALFORMED, NEXT_NO_INTERFACE, NEXT_NOT_FOR_US, NEXT_MULTICAST, NEXT_MOVED };
+enum { NEXT_LOOKUP, NEXT_PUNT, NEXT_MALFORMED, NEXT_NO_INTERFACE, NEXT_NOT_FOR_US, NEXT_MULTICAST, NEXT_TAGGED,
+       NEXT_UNSUPPORTED, NEXT_MOVED };
 
-#define ND_FIRST 133 /* router solicitation */
-#define ND_LAST 137  /* redirect */
-#define NEIGHBOUR_SOLICITATION 135
-#define ND_HOP_LIMIT 255
 #define DHCP_SERVER 67
 #define DHCPV6_SERVER 547
 
@@ -51,20 +49,18 @@ is_ipv4_control(const struct rte_ipv4_hdr *ip, uint32_t len)
 static inline bool
 is_reachability_probe(const struct rte_ipv6_hdr *ip, uint32_t len)
 {
-	const struct rte_icmp_hdr *icmp = (const struct rte_icmp_hdr *)(ip + 1);
-	const uint8_t *target = (const uint8_t *)(icmp + 1);
+	const struct nd_message *nd = (const struct nd_message *)(ip + 1);
 
-	return icmp->icmp_type == NEIGHBOUR_SOLICITATION && ip->hop_limits == ND_HOP_LIMIT &&
-	       len >= sizeof(*ip) + sizeof(*icmp) + sizeof(ip->dst_addr) &&
-	       memcmp(target, ip->dst_addr, sizeof(ip->dst_addr)) == 0;
+	return nd->type == ND_NEIGHBOUR_SOLICITATION && ip->hop_limits == ND_HOP_LIMIT && len >= sizeof(*ip) + sizeof(*nd) &&
+	       memcmp(nd->target, ip->dst_addr, sizeof(ip->dst_addr)) == 0;
 }
 
 static inline bool
-is_ipv6_control(const struct rte_ipv6_hdr *ip, uint32_t len)
+is_ipv6_control(const struct iface *i, const struct rte_ipv6_hdr *ip, uint32_t len)
 {
 	const struct rte_udp_hdr *udp = (const struct rte_udp_hdr *)(ip + 1);
 	const struct rte_icmp_hdr *icmp = (const struct rte_icmp_hdr *)(ip + 1);
-	bool to_gateway = memcmp(ip->dst_addr, gateway_ipv6, sizeof(gateway_ipv6)) == 0;
+	bool to_gateway = is_gateway_ipv6(i, ip->dst_addr);
 
 	if (len < sizeof(*ip) + sizeof(*udp))
 		return false;
@@ -75,11 +71,42 @@ is_ipv6_control(const struct rte_ipv6_hdr *ip, uint32_t len)
 		return false;
 	if (to_gateway)
 		return true;
-	if (icmp->icmp_type < ND_FIRST || icmp->icmp_type > ND_LAST)
+	if (icmp->icmp_type < ND_ROUTER_SOLICITATION || icmp->icmp_type > ND_REDIRECT)
 		return false;
 	return memcmp(ip->dst_addr, solicited_node, sizeof(solicited_node)) == 0 ||
 	       memcmp(ip->dst_addr, all_routers, sizeof(all_routers)) == 0 ||
 	       memcmp(ip->dst_addr, all_nodes, sizeof(all_nodes)) == 0 || is_reachability_probe(ip, len);
+}
+
+static inline enum punt_kind
+kind_ipv4(const struct rte_ipv4_hdr *ip)
+{
+	return ip->next_proto_id == IPPROTO_ICMP ? PUNT_ECHO : PUNT_OTHER;
+}
+
+static inline enum punt_kind
+kind_ipv6(const struct rte_ipv6_hdr *ip)
+{
+	if (ip->proto != IPPROTO_ICMPV6)
+		return PUNT_OTHER;
+	switch (((const struct rte_icmp_hdr *)(ip + 1))->icmp_type) {
+	case ND_ROUTER_SOLICITATION:
+		return PUNT_ROUTERS;
+	case ND_NEIGHBOUR_SOLICITATION:
+	case ND_NEIGHBOUR_ADVERTISEMENT:
+		return PUNT_NEIGHBOURS;
+	case ICMPV6_ECHO_REQUEST:
+		return PUNT_ECHO;
+	default:
+		return PUNT_OTHER;
+	}
+}
+
+static inline rte_edge_t
+punt(struct rte_mbuf *m, enum punt_kind kind)
+{
+	pkt_meta(m)->punt_kind = kind;
+	return NEXT_PUNT;
 }
 
 /* A guest whose MAC changes in place may not say so. The slow path gets a copy of a frame from another MAC than the known
@@ -98,8 +125,10 @@ classify(const struct worker *w, struct rte_mbuf *m)
 {
 	const struct port_state *port = &w->ports[m->port];
 	const struct rte_ether_hdr *eth;
-	bool group, control;
+	const struct rte_ipv4_hdr *ip4;
+	const struct rte_ipv6_hdr *ip6;
 	uint32_t len;
+	bool group;
 
 	if (unlikely(port->iface == NO_IFACE))
 		return NEXT_NO_INTERFACE;
@@ -109,20 +138,27 @@ classify(const struct worker *w, struct rte_mbuf *m)
 	group = rte_is_multicast_ether_addr(&eth->dst_addr);
 	if (unlikely(!group && !rte_is_same_ether_addr(&eth->dst_addr, &port->mac)))
 		return NEXT_NOT_FOR_US;
+	if (unlikely(node_is_tag(eth->ether_type))) {
+		if (!node_remove_priority(m))
+			return NEXT_TAGGED;
+		eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
+	}
 	len = rte_pktmbuf_data_len(m) - ETH_LEN;
 	if (eth->ether_type == rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4)) {
 		if (unlikely(len < sizeof(struct rte_ipv4_hdr)))
 			return NEXT_MALFORMED;
-		control = is_ipv4_control((const struct rte_ipv4_hdr *)(eth + 1), len);
+		ip4 = (const struct rte_ipv4_hdr *)(eth + 1);
+		if (unlikely(is_ipv4_control(ip4, len)))
+			return punt(m, kind_ipv4(ip4));
 	} else if (eth->ether_type == rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV6)) {
 		if (unlikely(len < sizeof(struct rte_ipv6_hdr)))
 			return NEXT_MALFORMED;
-		control = is_ipv6_control((const struct rte_ipv6_hdr *)(eth + 1), len);
+		ip6 = (const struct rte_ipv6_hdr *)(eth + 1);
+		if (unlikely(is_ipv6_control(&w->ifaces[port->iface], ip6, len)))
+			return punt(m, kind_ipv6(ip6));
 	} else {
-		return NEXT_PUNT;
+		return eth->ether_type == RTE_BE16(RTE_ETHER_TYPE_ARP) ? punt(m, PUNT_NEIGHBOURS) : NEXT_UNSUPPORTED;
 	}
-	if (unlikely(control))
-		return NEXT_PUNT;
 	if (unlikely(group))
 		return NEXT_MULTICAST;
 	note_source(w, &eth->src_addr, m);
@@ -144,7 +180,7 @@ classify_guest_process(struct rte_graph *graph, struct rte_node *node, void **ob
 static struct rte_node_register classify_guest_node = {
 	.name = "classify_guest",
 	.process = classify_guest_process,
-	.nb_edges = 7,
+	.nb_edges = 9,
 	.next_nodes = {
 		[NEXT_LOOKUP] = "flow_lookup",
 		[NEXT_PUNT] = "punt",
@@ -152,6 +188,8 @@ static struct rte_node_register classify_guest_node = {
 		[NEXT_NO_INTERFACE] = "drop_no_interface",
 		[NEXT_NOT_FOR_US] = "drop_not_for_us",
 		[NEXT_MULTICAST] = "drop_multicast",
+		[NEXT_TAGGED] = "drop_tagged",
+		[NEXT_UNSUPPORTED] = "drop_unsupported",
 		[NEXT_MOVED] = "guest_moved",
 	},
 };

@@ -120,7 +120,7 @@ add_worker(struct dataplane *dp, const struct dataplane_conf *conf)
 static int
 create_shared(struct dataplane *dp)
 {
-	dp->punts = rte_ring_create("dp_punts", dp->punt_burst * dp->nb_ports, SOCKET_ID_ANY, RING_F_SC_DEQ | RING_F_EXACT_SZ);
+	dp->punts = rte_ring_create("dp_punts", dp->punt_burst * PUNT_KINDS * dp->nb_ports, SOCKET_ID_ANY, RING_F_SC_DEQ | RING_F_EXACT_SZ);
 	if (dp->punts == NULL)
 		return -rte_errno;
 	dp->inject = rte_ring_create("dp_inject", INJECT_RING, SOCKET_ID_ANY, RING_F_SC_DEQ);
@@ -193,6 +193,7 @@ dataplane_create(const struct dataplane_conf *conf, int *error)
 	dp->pool = conf->pool;
 	dp->punt_interval = rte_get_tsc_hz() / conf->punt_rate;
 	dp->punt_burst = conf->punt_burst;
+	memcpy(dp->node_ip, conf->node_ip, sizeof(dp->node_ip));
 	dp->nb_ports = conf->nb_ports;
 	memcpy(dp->ports, conf->ports, sizeof(dp->ports));
 	dp->punt_fd = -1;
@@ -496,7 +497,7 @@ dataplane_read_punts(struct dataplane *dp, uint8_t *buf, uint32_t size, uint16_t
 	uint32_t n = 0;
 
 	while (n < max && size >= UINT16_MAX && rte_ring_sc_dequeue(dp->punts, (void **)&m) == 0) {
-		__atomic_fetch_sub(&dp->punts_waiting[m->port], 1, __ATOMIC_RELAXED);
+		__atomic_fetch_sub(&dp->punts_waiting[m->port][pkt_meta(m)->punt_kind], 1, __ATOMIC_RELAXED);
 		ports[n] = m->port;
 		lens[n] = rte_pktmbuf_data_len(m);
 		memcpy(buf, rte_pktmbuf_mtod(m, void *), lens[n]);

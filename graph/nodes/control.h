@@ -12,8 +12,9 @@ struct dataplane_conf {
 	uint16_t nb_ports;
 	uint16_t nb_workers;
 	uint8_t offload;
-	uint32_t punt_rate;  /* frames a second of a port, for each worker */
+	uint32_t punt_rate;  /* frames a second of a port and kind */
 	uint32_t punt_burst; /* frames */
+	uint8_t node_ip[16]; /* on the underlay */
 	uint32_t timeouts_ms[FLOW_TIMEOUTS]; /* by TIMEOUT_... */
 	struct port ports[RTE_MAX_ETHPORTS];
 	uint32_t lcores[RTE_MAX_LCORE];

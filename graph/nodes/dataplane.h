@@ -151,6 +151,7 @@ struct iface {
 	uint8_t ipv4[4];
 	uint8_t ipv6[16];
 	uint8_t underlay[16];
+	uint8_t gateway_ipv6[16]; /* that routes */
 	struct rte_ether_addr gateway_mac;
 	struct rte_ether_addr guest_mac; /* zero: unknown */
 };
@@ -248,6 +249,16 @@ struct port_state {
 	struct rte_ether_addr mac; /* what a frame for us is addressed to */
 };
 
+/* What a packet is to the slow path. Each kind has a budget of its own on each port, so that a flood of one, pings say, holds
+ * up no other. */
+enum punt_kind {
+	PUNT_NEIGHBOURS, /* ARP, neighbour solicitations and advertisements */
+	PUNT_ROUTERS,    /* router solicitations of guests; what the underlay's routers answer */
+	PUNT_ECHO,       /* requests */
+	PUNT_OTHER,      /* DHCP, a guest's frames from another MAC */
+	PUNT_KINDS,
+};
+
 struct tap;
 
 struct dataplane;
@@ -308,11 +319,12 @@ struct worker {
 /* The whole: workers, and what they share. */
 struct dataplane {
 	struct rte_mempool *pool;
-	struct rte_ring *punts;  /* mbufs to the slow path, with room for every port's share */
-	uint64_t punt_interval;  /* TSC between the punts of a port at its rate */
-	uint32_t punt_burst;     /* punts of a port at once, and its share of the ring */
-	uint32_t punts_waiting[RTE_MAX_ETHPORTS]; /* in the ring, by DPDK port id */
-	uint64_t punt_full[RTE_MAX_ETHPORTS];     /* buckets, by DPDK port id: see bucket.h */
+	struct rte_ring *punts;  /* mbufs to the slow path, with room for every share */
+	uint64_t punt_interval;  /* TSC between the punts of a port and kind at their rate */
+	uint32_t punt_burst;     /* punts of a port and kind at once, and their share of the ring */
+	uint32_t punts_waiting[RTE_MAX_ETHPORTS][PUNT_KINDS]; /* in the ring, by DPDK port id */
+	uint64_t punt_full[RTE_MAX_ETHPORTS][PUNT_KINDS];     /* buckets, by DPDK port id: see bucket.h */
+	uint8_t node_ip[16];                                  /* on the underlay */
 	uint64_t errors_full[MAX_IFACES][2];      /* for icmp_*: by interface, and whether the packet came from the wire */
 	struct rte_ring *inject; /* mbufs from the slow path, taken by the first worker */
 	struct rte_ring *events; /* struct flow_info by value */
@@ -349,7 +361,8 @@ struct pkt_meta {
 	uint32_t flow;
 	uint8_t tcp_flags;
 	uint8_t l3; /* offset of the IP header that is being forwarded */
-	uint16_t zero;
+	uint8_t punt_kind; /* enum punt_kind, of a packet for the slow path */
+	uint8_t zero;
 };
 
 static_assert(sizeof(struct pkt_meta) <= sizeof(((struct rte_mbuf *)0)->hash), "fits in place of the hash");

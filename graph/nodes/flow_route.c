@@ -11,6 +11,15 @@ enum {
 	NEXT_NO_ROUTE,
 	NEXT_NO_NEIGHBOUR,
 	NEXT_UNKNOWN_UNDERLAY,
+	NEXT_MARTIAN_SOURCE,
+	NEXT_UNSPECIFIED,
+	NEXT_LOOPBACK,
+	NEXT_LINK_LOCAL,
+	NEXT_MULTICAST,
+	NEXT_BROADCAST,
+	NEXT_RESERVED,
+	NEXT_TO_GATEWAY,
+	NB_EDGES,
 };
 
 static const rte_edge_t drop_edges[] = {
@@ -18,6 +27,14 @@ static const rte_edge_t drop_edges[] = {
 	[RESOLVED_NO_ROUTE] = NEXT_NO_ROUTE,
 	[RESOLVED_NO_NEIGHBOUR] = NEXT_NO_NEIGHBOUR,
 	[RESOLVED_UNKNOWN_UNDERLAY] = NEXT_UNKNOWN_UNDERLAY,
+	[RESOLVED_MARTIAN_SOURCE] = NEXT_MARTIAN_SOURCE,
+	[RESOLVED_UNSPECIFIED] = NEXT_UNSPECIFIED,
+	[RESOLVED_LOOPBACK] = NEXT_LOOPBACK,
+	[RESOLVED_LINK_LOCAL] = NEXT_LINK_LOCAL,
+	[RESOLVED_MULTICAST] = NEXT_MULTICAST,
+	[RESOLVED_BROADCAST] = NEXT_BROADCAST,
+	[RESOLVED_RESERVED] = NEXT_RESERVED,
+	[RESOLVED_TO_GATEWAY] = NEXT_TO_GATEWAY,
 };
 
 static rte_edge_t
@@ -56,7 +73,7 @@ flow_route_process(struct rte_graph *graph, struct rte_node *node, void **objs, 
 static struct rte_node_register flow_route_node = {
 	.name = "flow_route",
 	.process = flow_route_process,
-	.nb_edges = NEXT_FORWARDS + 5,
+	.nb_edges = NB_EDGES,
 	.next_nodes = {
 		[NEXT_DELIVER] = "deliver",
 		[NEXT_ENCAP] = "encap",
@@ -66,6 +83,14 @@ static struct rte_node_register flow_route_node = {
 		[NEXT_NO_ROUTE] = "icmp_no_route",
 		[NEXT_NO_NEIGHBOUR] = "drop_no_neighbour",
 		[NEXT_UNKNOWN_UNDERLAY] = "drop_unknown_underlay",
+		[NEXT_MARTIAN_SOURCE] = "drop_martian_source",
+		[NEXT_UNSPECIFIED] = "drop_unspecified",
+		[NEXT_LOOPBACK] = "drop_loopback",
+		[NEXT_LINK_LOCAL] = "drop_link_local",
+		[NEXT_MULTICAST] = "drop_multicast",
+		[NEXT_BROADCAST] = "drop_broadcast",
+		[NEXT_RESERVED] = "drop_reserved",
+		[NEXT_TO_GATEWAY] = "drop_to_gateway",
 	},
 };
 RTE_NODE_REGISTER(flow_route_node);

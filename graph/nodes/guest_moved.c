@@ -6,7 +6,10 @@
 static uint16_t
 guest_moved_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs)
 {
-	RTE_SET_USED(objs);
+	uint16_t i;
+
+	for (i = 0; i < nb_objs; i++)
+		pkt_meta(objs[i])->punt_kind = PUNT_OTHER;
 	rte_node_next_stream_move(graph, node, 0);
 	return nb_objs;
 }

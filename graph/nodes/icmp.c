@@ -113,7 +113,7 @@ fill_ipv4(struct rte_ipv4_hdr *ip, uint16_t len, rte_be32_t to, const struct icm
 }
 
 static void
-fill_ipv6(struct rte_ipv6_hdr *ip, uint16_t len, const uint8_t *to, const struct icmp_error *e)
+fill_ipv6(struct rte_ipv6_hdr *ip, uint16_t len, const uint8_t *from, const uint8_t *to, const struct icmp_error *e)
 {
 	struct error_header *icmp = (struct error_header *)(ip + 1);
 
@@ -123,7 +123,7 @@ fill_ipv6(struct rte_ipv6_hdr *ip, uint16_t len, const uint8_t *to, const struct
 		.proto = IPPROTO_ICMPV6,
 		.hop_limits = ERROR_TTL,
 	};
-	memcpy(ip->src_addr, gateway_ipv6, sizeof(ip->src_addr));
+	memcpy(ip->src_addr, from, sizeof(ip->src_addr));
 	memcpy(ip->dst_addr, to, sizeof(ip->dst_addr));
 	*icmp = (struct error_header){.type = e->type6, .code = e->code6, .mtu = rte_cpu_to_be_16(e->mtu)};
 	icmp->checksum = rte_ipv6_udptcp_cksum(ip, icmp);
@@ -131,7 +131,7 @@ fill_ipv6(struct rte_ipv6_hdr *ip, uint16_t len, const uint8_t *to, const struct
 
 /* Put the error's headers before a quotation: there is a packet from its IP header on, and nothing else. */
 static uint8_t *
-prepend_error(struct rte_mbuf *m, const struct icmp_error *e)
+prepend_error(struct rte_mbuf *m, const struct icmp_error *e, const uint8_t *from_ipv6)
 {
 	const uint8_t *packet = rte_pktmbuf_mtod(m, const uint8_t *);
 	bool is_ipv6 = (packet[0] >> 4) == 6;
@@ -141,7 +141,8 @@ prepend_error(struct rte_mbuf *m, const struct icmp_error *e)
 	if (ip == NULL)
 		return NULL;
 	if (is_ipv6)
-		fill_ipv6((struct rte_ipv6_hdr *)ip, rte_pktmbuf_data_len(m), ((const struct rte_ipv6_hdr *)packet)->src_addr, e);
+		fill_ipv6((struct rte_ipv6_hdr *)ip, rte_pktmbuf_data_len(m), from_ipv6, ((const struct rte_ipv6_hdr *)packet)->src_addr,
+			  e);
 	else
 		fill_ipv4((struct rte_ipv4_hdr *)ip, rte_pktmbuf_data_len(m), ((const struct rte_ipv4_hdr *)packet)->src_addr, e);
 	return ip;
@@ -163,7 +164,8 @@ quote_len(const uint8_t *packet, uint32_t mtu)
 }
 
 bool
-icmp_make_error(struct rte_mbuf *m, uint16_t l3, const struct icmp_error *e, const struct verdict *back)
+icmp_make_error(struct rte_mbuf *m, uint16_t l3, const struct icmp_error *e, const uint8_t *from_ipv6,
+		const struct verdict *back)
 {
 	const uint8_t *packet = (const uint8_t *)rte_pktmbuf_adj(m, l3);
 	uint32_t quoted = quote_len(packet, back->mtu);
@@ -171,7 +173,7 @@ icmp_make_error(struct rte_mbuf *m, uint16_t l3, const struct icmp_error *e, con
 	uint8_t *out;
 
 	rte_pktmbuf_trim(m, rte_pktmbuf_data_len(m) - quoted);
-	if (prepend_error(m, e) == NULL)
+	if (prepend_error(m, e, from_ipv6) == NULL)
 		return false;
 	len = rte_pktmbuf_data_len(m);
 	out = (uint8_t *)rte_pktmbuf_prepend(m, back->header_len);

@@ -3,6 +3,8 @@
 #ifndef NODES_NODE_H
 #define NODES_NODE_H
 
+#include <string.h>
+
 #include "compat.h"
 #include "dataplane.h"
 
@@ -17,6 +19,7 @@ node_ctx(struct rte_node *node)
 }
 
 #define PREFETCH_AHEAD 4
+#define VLAN_ID 0x0fff
 
 static __rte_always_inline void
 node_prefetch(struct rte_mbuf *m)
@@ -32,6 +35,28 @@ node_packet_is_whole(struct rte_mbuf *m)
 		return false;
 	return rte_pktmbuf_data_len(m) >= ETH_LEN &&
 	       !rte_is_multicast_ether_addr(&rte_pktmbuf_mtod(m, struct rte_ether_hdr *)->src_addr);
+}
+
+static __rte_always_inline bool
+node_is_tag(rte_be16_t ether_type)
+{
+	return ether_type == RTE_BE16(RTE_ETHER_TYPE_VLAN) || ether_type == RTE_BE16(RTE_ETHER_TYPE_QINQ);
+}
+
+/* Take the tag off a frame that has but a priority (VLAN 0): to IEEE 802.1Q it is untagged. False: it has another tag. */
+static inline bool
+node_remove_priority(struct rte_mbuf *m)
+{
+	uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
+	const struct rte_vlan_hdr *tag = (const struct rte_vlan_hdr *)(frame + ETH_LEN);
+
+	if (rte_pktmbuf_data_len(m) < ETH_LEN + sizeof(*tag) ||
+	    ((struct rte_ether_hdr *)frame)->ether_type != RTE_BE16(RTE_ETHER_TYPE_VLAN) ||
+	    (tag->vlan_tci & RTE_BE16(VLAN_ID)) != 0 || node_is_tag(tag->eth_proto))
+		return false;
+	memmove(frame + sizeof(*tag), frame, 2 * RTE_ETHER_ADDR_LEN);
+	rte_pktmbuf_adj(m, sizeof(*tag));
+	return true;
 }
 
 /* Hand objs[i] to edge nexts[i]. Neighbours mostly go the same way, so they move in runs; a burst that is one run

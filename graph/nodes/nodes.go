@@ -56,6 +56,7 @@ func Create(cfg Config) (*Instance, error) {
 	conf.flow_capacity = C.uint32_t(cfg.FlowCapacity)
 	conf.punt_rate = C.uint32_t(cfg.PuntRate)
 	conf.punt_burst = C.uint32_t(cfg.PuntBurst)
+	putAddr(conf.node_ip[:], cfg.NodeIP)
 	conf.nb_ports = C.uint16_t(len(cfg.Ports))
 	conf.nb_workers = C.uint16_t(len(cfg.Workers))
 	if cfg.Offload {
@@ -115,6 +116,7 @@ func (n *Instance) SetInterface(i Interface) error {
 	putAddr(c.ipv4[:], i.IPv4)
 	putAddr(c.ipv6[:], i.IPv6)
 	putAddr(c.underlay[:], i.Underlay)
+	putAddr(c.gateway_ipv6[:], i.GatewayIPv6)
 	return asError(C.dataplane_set_iface(n.dp, &c))
 }
 

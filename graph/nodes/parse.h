@@ -21,6 +21,22 @@
 #define ICMPV6_ECHO_REQUEST 128
 #define ICMPV6_ECHO_REPLY 129
 
+#define ND_ROUTER_SOLICITATION 133
+#define ND_ROUTER_ADVERTISEMENT 134
+#define ND_NEIGHBOUR_SOLICITATION 135
+#define ND_NEIGHBOUR_ADVERTISEMENT 136
+#define ND_REDIRECT 137
+#define ND_HOP_LIMIT 255
+
+/* A neighbour solicitation's, or advertisement's, beginning. */
+struct nd_message {
+	uint8_t type;
+	uint8_t code;
+	rte_be16_t checksum;
+	rte_be32_t reserved;
+	uint8_t target[16];
+};
+
 /* Ports, or type and code, where they can be read. The packet is forwarded either way. */
 static __rte_always_inline void
 parse_l4(const uint8_t *l4, uint32_t len, struct flow_key *key, uint8_t *tcp_flags)

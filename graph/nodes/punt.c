@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* punt: leave packets to the slow path. Each port has a rate of its own, and a share of the ring that no other can take:
- * whatever comes in by one port, the others' packets find room, and do not wait longer than for every share once. */
+/* punt: leave packets to the slow path. Each kind of a port's packets has a rate of its own, and a share of the ring that
+ * no other can take: whatever comes in, the others find room, and do not wait longer than for every share once. */
 #include "bucket.h"
 #include "node.h"
 
@@ -12,9 +12,10 @@ static rte_edge_t
 punt(struct worker *w, struct rte_mbuf *m)
 {
 	struct dataplane *dp = w->dp;
-	uint32_t *waiting = &dp->punts_waiting[m->port];
+	uint8_t kind = pkt_meta(m)->punt_kind;
+	uint32_t *waiting = &dp->punts_waiting[m->port][kind];
 
-	if (!bucket_take(&dp->punt_full[m->port], w->now, dp->punt_interval, dp->punt_burst))
+	if (!bucket_take(&dp->punt_full[m->port][kind], w->now, dp->punt_interval, dp->punt_burst))
 		return NEXT_RATE;
 	if (__atomic_fetch_add(waiting, 1, __ATOMIC_RELAXED) < dp->punt_burst && rte_ring_mp_enqueue(dp->punts, m) == 0)
 		return PUNTED;

@@ -13,6 +13,7 @@
 #include <rte_malloc.h>
 
 #include "flow.h"
+#include "martian.h"
 
 #define HOP_LIMIT 64
 
@@ -386,9 +387,15 @@ resolve_from_wire(const struct worker *w, const struct flow_key *key, struct ver
 {
 	const struct iface *dst = iface_find(w, w->underlay_hash, key->outer);
 	const uint8_t *next_hop;
+	enum resolution res;
 
 	if (dst == NULL)
 		return RESOLVED_UNKNOWN_UNDERLAY;
+	if (martian_source(dst, key))
+		return RESOLVED_MARTIAN_SOURCE;
+	res = martian_destination(dst, key);
+	if (res != RESOLVED)
+		return res;
 	if (find_destination(w, dst->vni, key, &next_hop) != dst)
 		return RESOLVED_NO_ROUTE;
 	v->iface = dst->index;
@@ -410,12 +417,16 @@ resolve_from_guest(const struct worker *w, const struct flow_key *key, struct ve
 {
 	const struct iface *src, *dst;
 	const uint8_t *next_hop;
+	enum resolution res;
 
 	if (w->ports[key->port].iface == NO_IFACE)
 		return RESOLVED_SPOOFED;
 	src = &w->ifaces[w->ports[key->port].iface];
 	if (!is_own_address(src, key))
 		return RESOLVED_SPOOFED;
+	res = martian_destination(src, key);
+	if (res != RESOLVED)
+		return res;
 	v->iface = src->index;
 	v->vni = src->vni;
 	v->dec_ttl = 1;

@@ -52,9 +52,10 @@ type Config struct {
 	Workers      []int // lcores; the n-th worker serves queue n of every port
 	FlowCapacity int   // flows per worker
 	Timeouts     Timeouts
-	PuntRate     uint32 // frames a second that a port may leave to the slow path, for each worker
-	PuntBurst    uint32 // frames at once, and frames waiting for the slow path
-	Offload      bool   // announce flows that hardware could take over
+	PuntRate     uint32     // frames a second of each kind that a port may leave to the slow path
+	PuntBurst    uint32     // such frames at once, and waiting for the slow path
+	NodeIP       netip.Addr // on the underlay: control packets for others are dropped
+	Offload      bool       // announce flows that hardware could take over
 	Pool         unsafe.Pointer
 }
 
@@ -78,7 +79,10 @@ type Interface struct {
 	IPv6       netip.Addr // invalid: the guest has none
 	Underlay   netip.Addr
 	GatewayMAC MAC
-	GuestMAC   MAC
+	// GatewayIPv6 is an address of the guest's gateway besides fe80::1, that other routers forward packets from. ICMPv6 errors
+	// come from it.
+	GatewayIPv6 netip.Addr
+	GuestMAC    MAC
 }
 
 // NextHop is where a route leads: the underlay address of the interface, here or on another hypervisor, that has the

@@ -42,7 +42,12 @@ func (b *bench) floodSlowPath(vm *topology.Guest) (stop func() int) {
 	b.t.Helper()
 	fd, err := vm.PacketSocket("eth0")
 	require.NoError(b.t, err)
-	frames := b.costlyFrames(vm)
+	return b.floodBy(fd, b.costlyFrames(vm))
+}
+
+// floodBy sends frames by a packet socket, which it closes, without a pause until it is stopped; then it tells how many those were.
+func (b *bench) floodBy(fd int, frames [][]byte) (stop func() int) {
+	b.t.Helper()
 	end, sent := make(chan struct{}), make(chan int)
 	go func() {
 		for n := 0; ; n++ {

@@ -56,7 +56,7 @@ func TestRouterErrors(t *testing.T) {
 		for _, to := range []*topology.Guest{vm2, vm3} {
 			b.says(vm1, "From 169.254.0.1 icmp_seq=1 Time to live exceeded", "-t", "1", to.IPv4.String())
 			b.says(vm1, "icmp_seq=1 Time exceeded: Hop limit", "-t", "1", to.IPv6.String())
-			b.says(vm1, "From fe80::1", "-t", "1", to.IPv6.String())
+			b.says(vm1, "From "+gatewayIPv6, "-t", "1", to.IPv6.String())
 			b.says(vm1, ", 0% packet loss", "-t", "2", to.IPv4.String())
 			b.says(vm1, ", 0% packet loss", "-t", "2", to.IPv6.String())
 		}

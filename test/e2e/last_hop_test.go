@@ -93,7 +93,7 @@ func checkTimeExceeded(t *testing.T, f record.Frame, src, dst netip.Addr) {
 	gateway, inner, quoted := "169.254.0.1", layers.LayerTypeIPv4, packet.Layer(layers.LayerTypeICMPv4)
 	skip := 0
 	if dst.Is6() {
-		gateway, inner, quoted = "fe80::1", layers.LayerTypeIPv6, packet.Layer(layers.LayerTypeICMPv6)
+		gateway, inner, quoted = gatewayIPv6, layers.LayerTypeIPv6, packet.Layer(layers.LayerTypeICMPv6)
 		skip = 4 // which gopacket leaves to the payload
 	}
 	require.NotNil(t, quoted, f)
