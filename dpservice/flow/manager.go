@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -47,6 +48,7 @@ type Config struct {
 	// HasInterface reports whether there is an interface with this index.
 	HasInterface func(index uint16) bool
 	Max          int           // rules at a time
+	Shares       int           // that they are divided into: two of each port with a guest
 	Timeout      time.Duration // whole seconds
 	Log          *slog.Logger
 }
@@ -57,18 +59,23 @@ type Stats struct {
 	Created uint64 // ever
 	Aged    uint64
 	Refused uint64 // times a flow was left to the software since the NIC refused its rule
-	Limited uint64 // and since there were Max rules
+	Limited uint64 // and since there was no place for it
+	Evicted uint64 // rules that made room for one of another share
+	Backlog int    // flows that wait until their rule is made or removed
 }
 
 // Manager keeps the NIC's flow rules in step with the graph's flows. It is safe for concurrent use.
 type Manager struct {
 	cfg     Config
 	refused rareLog
+	backlog *backlog     // Run's
+	waits   atomic.Int64 // the backlog's size
 
 	mu      sync.Mutex
 	rules   map[uint64]*rule    // by flow id
 	waiting map[uint64]struct{} // ids of flows in software that the NIC may take later
 	diverts map[uint16]uint32   // the groups that packets to ports pass on their way
+	shares  map[holder]*share
 	stats   Stats
 }
 
@@ -76,6 +83,7 @@ type Manager struct {
 func New(cfg Config) *Manager {
 	return &Manager{
 		cfg: cfg, rules: map[uint64]*rule{}, waiting: map[uint64]struct{}{}, diverts: map[uint16]uint32{},
+		shares: map[holder]*share{}, backlog: newBacklog(),
 		refused: rareLog{log: cfg.Log, every: 10 * time.Second},
 	}
 }
@@ -88,7 +96,13 @@ func (m *Manager) Run(ctx context.Context) {
 	ticker := time.NewTicker(agePeriod)
 	defer ticker.Stop()
 	events := m.cfg.Graph.FlowEvents()
+	always := make(chan struct{})
+	close(always)
 	for {
+		var turn <-chan struct{} // never, while nothing waits
+		if m.backlog.size > 0 {
+			turn = always
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -96,10 +110,64 @@ func (m *Manager) Run(ctx context.Context) {
 			if !ok {
 				return
 			}
-			m.handle(e)
+			m.take(e)
+			m.takeMore(events)
 		case <-ticker.C:
 			m.age()
+		case <-turn:
+			m.work()
 		}
+		m.waits.Store(int64(m.backlog.size))
+	}
+}
+
+// takenAtOnce are more events than lanes usually are, so that no lane's turns wait for the graph to be read.
+const takenAtOnce = 64
+
+func (m *Manager) takeMore(events <-chan graph.FlowEvent) {
+	for range takenAtOnce {
+		select {
+		case e, ok := <-events:
+			if !ok {
+				return
+			}
+			m.take(e)
+		default:
+			return
+		}
+	}
+}
+
+// take puts an event into the backlog. A flow for which there is no place there is offered again later.
+func (m *Manager) take(e graph.FlowEvent) {
+	id := e.Flow.ID
+	if e.Kind == graph.FlowNew {
+		if !m.backlog.begin(e.Flow) {
+			m.mu.Lock()
+			m.waiting[id] = struct{}{}
+			m.mu.Unlock()
+		}
+		return
+	}
+	m.backlog.drop(id)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.waiting, id)
+	if r := m.rules[id]; r != nil {
+		m.backlog.end(lane{r.in, r.out}, ending{id: id})
+	}
+}
+
+// work does what is next.
+func (m *Manager) work() {
+	e, begun := m.backlog.next()
+	switch {
+	case begun != nil:
+		m.handle(graph.FlowEvent{Kind: graph.FlowNew, Flow: *begun})
+	case e.aged:
+		m.endAged(e.id)
+	case e.id != 0:
+		m.handle(graph.FlowEvent{Kind: graph.FlowGone, Flow: graph.Flow{ID: e.id}})
 	}
 }
 
@@ -116,7 +184,6 @@ func (m *Manager) handle(e graph.FlowEvent) {
 	if e.Kind == graph.FlowGone || !interfaceExists {
 		return
 	}
-	// A flow that comes again has another verdict. Until its new rule stands, the software does the right thing.
 	m.offload(e.Flow)
 	if old != nil && m.rules[e.Flow.ID] == nil {
 		m.forget(e.Flow.ID) // the graph would take it for offloaded
@@ -129,13 +196,15 @@ func (m *Manager) offload(f graph.Flow) {
 	if !m.cfg.NIC.Has(f.Verdict.InPort) || !m.cfg.NIC.Has(f.Verdict.TxPort) {
 		return
 	}
-	if len(m.rules) >= m.cfg.Max {
+	s := m.share(holderOf(f))
+	if !m.makeRoom(s) {
 		m.stats.Limited++
+		s.limited++
 		m.waiting[f.ID] = struct{}{}
 		m.refused.warn("a flow stays in software: as many rules as may be stand in the NIC", "rules", len(m.rules))
 		return
 	}
-	if err := m.create(f); err != nil {
+	if err := m.create(f, s); err != nil {
 		m.stats.Refused++
 		if isTransient(err) {
 			m.waiting[f.ID] = struct{}{}
@@ -168,18 +237,19 @@ func (m *Manager) offerAgain() {
 	}
 }
 
-func (m *Manager) create(f graph.Flow) error {
+func (m *Manager) create(f graph.Flow, s *share) error {
 	spec, err := ruleFor(m.cfg.NIC, f, uint32(m.cfg.Timeout/time.Second))
 	if err != nil {
 		return err
 	}
-	r := &rule{id: f.ID, in: f.Verdict.InPort, out: f.Verdict.TxPort, straight: spec}
+	r := &rule{id: f.ID, in: f.Verdict.InPort, out: f.Verdict.TxPort, straight: spec, share: s}
 	group := m.diverts[r.out]
 	if err := m.cfg.Rules.Apply([]ruleset.Op{r.add(group)}); err != nil {
 		return err
 	}
 	r.ways = []uint32{group}
 	m.rules[r.id] = r
+	r.place = s.rules.PushBack(r)
 	m.stats.Created++
 	if err := m.cfg.Graph.SetOffloaded(f.ID, true); err != nil {
 		m.remove(r) // the flow has ended meanwhile
@@ -205,10 +275,21 @@ func (m *Manager) destroy(r *rule) error {
 		}
 	}
 	delete(m.rules, r.id)
+	r.share.rules.Remove(r.place)
 	return nil
 }
 
-// age ends the flows whose rules have seen no packet for the timeout. Should one be on its way, it begins the flow anew.
+// endAged ends a flow whose rule has seen no packet for the timeout. Should one be on its way, it begins the flow anew.
+func (m *Manager) endAged(id uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r := m.rules[id]; r != nil && !r.doomed && m.remove(r) {
+		m.stats.Aged++
+		m.forget(id)
+	}
+}
+
+// age finds the rules that have aged, and tries again what the NIC has refused.
 func (m *Manager) age() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -217,9 +298,8 @@ func (m *Manager) age() {
 		m.refused.warn("the NIC does not tell which rules have aged", "err", err)
 	}
 	for _, id := range aged {
-		if r := m.rules[id]; r != nil && !r.doomed && m.remove(r) {
-			m.stats.Aged++
-			m.forget(id)
+		if r := m.rules[id]; r != nil && !r.doomed {
+			m.backlog.end(lane{r.in, r.out}, ending{id, true})
 		}
 	}
 	for id, r := range m.rules {
@@ -283,6 +363,6 @@ func (m *Manager) Stats() Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.stats
-	s.Rules = len(m.rules)
+	s.Rules, s.Backlog = len(m.rules), int(m.waits.Load())
 	return s
 }

@@ -82,6 +82,18 @@ func newBench() *bench {
 	return b
 }
 
+// age is a look at what has aged, and all that follows from it.
+func (b *bench) age() {
+	b.Manager.age()
+	b.workAll()
+}
+
+func (b *bench) workAll() {
+	for b.backlog.size > 0 {
+		b.work()
+	}
+}
+
 func (b *bench) begin(f graph.Flow) { b.handle(graph.FlowEvent{Kind: graph.FlowNew, Flow: f}) }
 func (b *bench) end(f graph.Flow)   { b.handle(graph.FlowEvent{Kind: graph.FlowGone, Flow: f}) }
 
