@@ -21,7 +21,7 @@ type backlog struct {
 	lanes map[lane]*queues
 	turns list.List              // of the *queues that are not empty
 	begun map[uint64]*graph.Flow // flows that wait for their rule, by id
-	size  int
+	size  int                    // with what is being done
 }
 
 type queues struct {
@@ -78,9 +78,23 @@ func (b *backlog) queues(l lane) *queues {
 	return q
 }
 
+// dropPort forgets the flows from and to a port that wait for their rules, and returns their ids.
+func (b *backlog) dropPort(port uint16) (ids []uint64) {
+	for id, f := range b.begun {
+		if f.Verdict.InPort == port || f.Verdict.TxPort == port {
+			ids = append(ids, id)
+		}
+	}
+	for _, id := range ids {
+		b.drop(id)
+	}
+	return ids
+}
+
+func (b *backlog) isEmpty() bool { return b.turns.Len() == 0 }
+
 // next takes what is next out of the backlog: a rule that is to go, or a flow that is to have one. Neither: the flow has gone.
 func (b *backlog) next() (e ending, begun *graph.Flow) {
-	b.size--
 	first := b.turns.Front()
 	q := first.Value.(*queues)
 	if len(q.gone) > 0 {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -68,13 +67,12 @@ type Stats struct {
 type Manager struct {
 	cfg     Config
 	refused rareLog
-	backlog *backlog     // Run's
-	waits   atomic.Int64 // the backlog's size
 
 	mu      sync.Mutex
 	rules   map[uint64]*rule    // by flow id
 	waiting map[uint64]struct{} // ids of flows in software that the NIC may take later
 	diverts map[uint16]uint32   // the groups that packets to ports pass on their way
+	backlog *backlog
 	shares  map[holder]*share
 	stats   Stats
 }
@@ -100,7 +98,7 @@ func (m *Manager) Run(ctx context.Context) {
 	close(always)
 	for {
 		var turn <-chan struct{} // never, while nothing waits
-		if m.backlog.size > 0 {
+		if !m.backlog.isEmpty() {
 			turn = always
 		}
 		select {
@@ -117,7 +115,6 @@ func (m *Manager) Run(ctx context.Context) {
 		case <-turn:
 			m.work()
 		}
-		m.waits.Store(int64(m.backlog.size))
 	}
 }
 
@@ -140,18 +137,16 @@ func (m *Manager) takeMore(events <-chan graph.FlowEvent) {
 
 // take puts an event into the backlog. A flow for which there is no place there is offered again later.
 func (m *Manager) take(e graph.FlowEvent) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	id := e.Flow.ID
 	if e.Kind == graph.FlowNew {
 		if !m.backlog.begin(e.Flow) {
-			m.mu.Lock()
 			m.waiting[id] = struct{}{}
-			m.mu.Unlock()
 		}
 		return
 	}
 	m.backlog.drop(id)
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	delete(m.waiting, id)
 	if r := m.rules[id]; r != nil {
 		m.backlog.end(lane{r.in, r.out}, ending{id: id})
@@ -160,7 +155,10 @@ func (m *Manager) take(e graph.FlowEvent) {
 
 // work does what is next.
 func (m *Manager) work() {
+	m.mu.Lock()
 	e, begun := m.backlog.next()
+	m.mu.Unlock()
+	defer m.done()
 	switch {
 	case begun != nil:
 		m.handle(graph.FlowEvent{Kind: graph.FlowNew, Flow: *begun})
@@ -169,6 +167,12 @@ func (m *Manager) work() {
 	case e.id != 0:
 		m.handle(graph.FlowEvent{Kind: graph.FlowGone, Flow: graph.Flow{ID: e.id}})
 	}
+}
+
+func (m *Manager) done() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.backlog.size--
 }
 
 func (m *Manager) handle(e graph.FlowEvent) {
@@ -333,6 +337,9 @@ func (m *Manager) ReleasePort(id uint16, do func() error) error {
 		}
 		m.forget(r.id)
 	}
+	for _, waits := range m.backlog.dropPort(id) {
+		m.waiting[waits] = struct{}{}
+	}
 	err := do()
 	if err == nil {
 		delete(m.diverts, id)
@@ -363,6 +370,6 @@ func (m *Manager) Stats() Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.stats
-	s.Rules, s.Backlog = len(m.rules), int(m.waits.Load())
+	s.Rules, s.Backlog = len(m.rules), m.backlog.size
 	return s
 }

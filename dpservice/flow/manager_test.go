@@ -89,7 +89,7 @@ func (b *bench) age() {
 }
 
 func (b *bench) workAll() {
-	for b.backlog.size > 0 {
+	for !b.backlog.isEmpty() {
 		b.work()
 	}
 }

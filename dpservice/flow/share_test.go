@@ -116,6 +116,18 @@ func TestLanesTakeTurns(t *testing.T) {
 	assert.Len(t, b.nic.Rules(), many+100)
 }
 
+// What a port is released from must not come back with a flow that has waited.
+func TestAReleasedPortGetsNoRules(t *testing.T) {
+	b := newBench()
+	b.take(graph.FlowEvent{Kind: graph.FlowNew, Flow: between(1, 1, 2)})
+	b.take(graph.FlowEvent{Kind: graph.FlowNew, Flow: between(2, 3, 1)})
+	b.take(graph.FlowEvent{Kind: graph.FlowNew, Flow: between(3, 3, 2)})
+	require.NoError(t, b.ReleasePort(1, func() error { return nil }))
+	b.workAll()
+	assert.Equal(t, map[uint64]bool{3: true}, b.graph.offloaded)
+	assert.Zero(t, b.Stats().Backlog)
+}
+
 // What is to go goes first: the NIC does not know better until then.
 func TestRulesGoBeforeNewOnesCome(t *testing.T) {
 	b := newBench()
