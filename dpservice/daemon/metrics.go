@@ -13,6 +13,7 @@ import (
 	"dpservice/dpservice/metrics"
 	"dpservice/dpservice/port"
 	"dpservice/dpservice/version"
+	"dpservice/rpc/api"
 	"dpservice/rpc/server"
 )
 
@@ -58,6 +59,7 @@ func (d *daemon) metricSources() metrics.Sources {
 		Uplinks:     d.uplinks.List,
 		Nodes:       d.graph.Stats,
 		Flows:       d.countFlows,
+		Shares:      func() []api.FlowShare { return d.flowShares(d.graph.FlowTable()) },
 		Offload:     d.offloadStats,
 		Rules:       d.rules.Counts,
 		PortName:    d.portName,

@@ -192,6 +192,14 @@ const (
 	FromWire
 )
 
+// String is the side's name as flow.list shows it.
+func (o Origin) String() string {
+	if o == FromWire {
+		return "wire"
+	}
+	return "guest"
+}
+
 // FlowKey identifies a flow in one direction. For a flow from the wire the addresses are the inner ones. Interface is
 // the sending one (FromGuest) or the receiving one (FromWire). For ICMP and ICMPv6 SrcPort is type<<8|code and DstPort
 // is 0. Fragments, and packets whose ports cannot be read, are flows of their own with both ports 0.
