@@ -100,6 +100,7 @@ func TestBench(t *testing.T) {
 	for name, figure := range map[string]float64{
 		"start": f.Control.Startup, "idle": float64(f.Control.Idle), "new flows": f.Control.NewRate, "page": f.Control.Page.Median,
 		"filtered": f.Control.Filtered.Median, "offloads": f.Control.OffloadRate,
+		"beside a quiet neighbour": f.Neighbour.Quiet, "beside a flood": f.Neighbour.Beside,
 	} {
 		assert.Positive(t, figure, name)
 	}
