@@ -14,13 +14,13 @@ const backlogMax = 4096
 // lane is the way of flows from one port to another.
 type lane struct{ in, out uint16 }
 
-// backlog is what is to be done about flows. The lanes take turns: whatever a guest has to be done for its flows, what others wait for
-// is one turn of each lane. In a lane the flows that have gone come first: the NIC does the wrong thing to their packets, while
+// backlog is what is to be done about flows. The lanes take turns: however much a guest has to be done for its flows, others wait
+// for one turn of each lane. In a lane the flows that have gone come first: the NIC does the wrong thing to their packets, while
 // the software does the right thing to those of new ones.
 type backlog struct {
 	lanes map[lane]*queues
 	turns list.List              // of the *queues that are not empty
-	begun map[uint64]*graph.Flow // flows that wait for their rule, by id
+	begun map[uint64]*graph.Flow // those that wait for their rule, by id
 	size  int                    // with what is being done
 }
 
@@ -78,17 +78,17 @@ func (b *backlog) queues(l lane) *queues {
 	return q
 }
 
-// dropPort forgets the flows from and to a port that wait for their rules, and returns their ids.
-func (b *backlog) dropPort(port uint16) (ids []uint64) {
-	for id, f := range b.begun {
+// dropPort forgets the flows from and to a port that wait for their rules, and returns them.
+func (b *backlog) dropPort(port uint16) (flows []graph.Flow) {
+	for _, f := range b.begun {
 		if f.Verdict.InPort == port || f.Verdict.TxPort == port {
-			ids = append(ids, id)
+			flows = append(flows, *f)
 		}
 	}
-	for _, id := range ids {
-		b.drop(id)
+	for _, f := range flows {
+		b.drop(f.ID)
 	}
-	return ids
+	return flows
 }
 
 func (b *backlog) isEmpty() bool { return b.turns.Len() == 0 }

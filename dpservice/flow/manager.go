@@ -69,9 +69,9 @@ type Manager struct {
 	refused rareLog
 
 	mu      sync.Mutex
-	rules   map[uint64]*rule    // by flow id
-	waiting map[uint64]struct{} // ids of flows in software that the NIC may take later
-	diverts map[uint16]uint32   // the groups that packets to ports pass on their way
+	rules   map[uint64]*rule  // by flow id
+	waiting map[uint64]*share // ids of flows in software that the NIC may take later
+	diverts map[uint16]uint32 // the groups that packets to ports pass on their way
 	backlog *backlog
 	shares  map[holder]*share
 	stats   Stats
@@ -80,7 +80,7 @@ type Manager struct {
 // New returns a Manager without rules.
 func New(cfg Config) *Manager {
 	return &Manager{
-		cfg: cfg, rules: map[uint64]*rule{}, waiting: map[uint64]struct{}{}, diverts: map[uint16]uint32{},
+		cfg: cfg, rules: map[uint64]*rule{}, waiting: map[uint64]*share{}, diverts: map[uint16]uint32{},
 		shares: map[holder]*share{}, backlog: newBacklog(),
 		refused: rareLog{log: cfg.Log, every: 10 * time.Second},
 	}
@@ -142,7 +142,7 @@ func (m *Manager) take(e graph.FlowEvent) {
 	id := e.Flow.ID
 	if e.Kind == graph.FlowNew {
 		if !m.backlog.begin(e.Flow) {
-			m.waiting[id] = struct{}{}
+			m.waiting[id] = m.share(holderOf(e.Flow))
 		}
 		return
 	}
@@ -204,14 +204,14 @@ func (m *Manager) offload(f graph.Flow) {
 	if !m.makeRoom(s) {
 		m.stats.Limited++
 		s.limited++
-		m.waiting[f.ID] = struct{}{}
+		m.waiting[f.ID] = s
 		m.refused.warn("a flow stays in software: as many rules as may be stand in the NIC", "rules", len(m.rules))
 		return
 	}
 	if err := m.create(f, s); err != nil {
 		m.stats.Refused++
 		if isTransient(err) {
-			m.waiting[f.ID] = struct{}{}
+			m.waiting[f.ID] = s
 		}
 		m.refused.warn("a flow stays in software: the NIC cannot take its rule", "flow", f.Key, "err", err)
 	}
@@ -226,14 +226,18 @@ func isTransient(err error) bool {
 // offersAtOnce bounds what a NIC that refuses everything costs.
 const offersAtOnce = 64
 
-// offerAgain has the graph announce flows that wait, with their next packets.
+// offerAgain has the graph announce flows that wait and for which there is a place, with their next packets.
 func (m *Manager) offerAgain() {
-	offers := min(offersAtOnce, m.cfg.Max-len(m.rules))
-	for id := range m.waiting {
-		if offers <= 0 {
+	offers, room := offersAtOnce, m.cfg.Max-len(m.rules)
+	for id, s := range m.waiting {
+		if offers == 0 {
 			return
 		}
+		if room <= 0 && !m.isOwed(s) {
+			continue
+		}
 		offers--
+		room--
 		delete(m.waiting, id)
 		if err := m.cfg.Graph.SetOffloaded(id, false); err != nil && !errors.Is(err, graph.ErrNotFound) {
 			m.refused.warn("the graph does not offer a flow again", "err", err)
@@ -337,8 +341,8 @@ func (m *Manager) ReleasePort(id uint16, do func() error) error {
 		}
 		m.forget(r.id)
 	}
-	for _, waits := range m.backlog.dropPort(id) {
-		m.waiting[waits] = struct{}{}
+	for _, f := range m.backlog.dropPort(id) {
+		m.waiting[f.ID] = m.share(holderOf(f))
 	}
 	err := do()
 	if err == nil {

@@ -196,7 +196,7 @@ func TestOffersAreFew(t *testing.T) {
 	b := newBench()
 	b.cfg.Max = 10 * offersAtOnce
 	for id := range uint64(2 * offersAtOnce) {
-		b.waiting[id] = struct{}{}
+		b.waiting[id] = &share{}
 	}
 	b.age()
 	assert.Len(t, b.graph.offloaded, offersAtOnce)

@@ -12,8 +12,8 @@ import (
 	"dpservice/graph"
 )
 
-// holder is whose share of the NIC's rules a flow counts to, as in the flow table: a guest's port, and whether the flow comes from the
-// guest or to it from the wire.
+// holder is whose share of the NIC's rules a flow counts to, as in the flow table: a guest's port, and whether the flow comes
+// from the guest, or to it from the wire.
 type holder struct {
 	port   uint16
 	origin graph.Origin
@@ -65,13 +65,15 @@ func (m *Manager) share(h holder) *share {
 	return s
 }
 
+func (m *Manager) isOwed(s *share) bool { return s.rules.Len() < m.Guaranteed() }
+
 // makeRoom has a place for another rule of the share. A share below its guarantee takes one of the largest share's, which is a
 // borrower then.
 func (m *Manager) makeRoom(s *share) bool {
 	if len(m.rules) < m.cfg.Max {
 		return true
 	}
-	if s.rules.Len() >= m.Guaranteed() {
+	if !m.isOwed(s) {
 		return false
 	}
 	largest := s
@@ -95,8 +97,8 @@ func (m *Manager) makeRoom(s *share) bool {
 // sample is how many rules are looked at, of which one has to go.
 const sample = 8
 
-// idlest is the rule without a packet for the longest time, as far as the NIC tells, of those that are first in the share's list: they go
-// to its end. It is nil if the NIC removes none of them.
+// idlest is the rule without a packet for the longest time, as far as the NIC tells, of those that are first in the share's
+// list: they go to its end. It is nil if the NIC removes none of them.
 func (m *Manager) idlest(s *share) (idlest *rule) {
 	longest := time.Duration(-1)
 	for range min(sample, s.rules.Len()) {

@@ -91,6 +91,24 @@ func TestTheIdlestRuleMakesRoom(t *testing.T) {
 	assert.Equal(t, []Share{{Port: 1, Rules: 3, Evicted: 1}, {Port: 2, Rules: 1}}, b.Shares())
 }
 
+// Whoever is owed a place need not wait until there is room.
+func TestOwedFlowsAreOfferedAgain(t *testing.T) {
+	b := newBench()
+	b.cfg.Max, b.cfg.Shares = 4, 2
+	for id := range uint64(5) {
+		b.begin(between(id+1, 1, 2))
+	}
+	b.nic.FailCalls(len(b.nic.Calls()) + 2) // after the removal of another's
+	b.begin(between(6, 2, 1))
+	b.begin(between(7, 1, 2))
+	require.Len(t, b.nic.Rules(), 4)
+	b.age()
+	assert.Contains(t, b.graph.offloaded, uint64(6))
+	assert.NotContains(t, b.graph.offloaded, uint64(5))
+	b.begin(between(6, 2, 1))
+	assert.True(t, b.graph.offloaded[6])
+}
+
 // Thousands of a guest's rules have to go, and as many come: another guest's flow waits for one of them.
 func TestLanesTakeTurns(t *testing.T) {
 	const many = 3000
