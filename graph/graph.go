@@ -57,6 +57,8 @@ type (
 	Flow = nodes.Flow
 	// FlowTable is how full the flow tables are.
 	FlowTable = nodes.FlowTable
+	// FlowShare is what a port holds of the flow tables.
+	FlowShare = nodes.FlowShare
 	// EventKind says what happened to a flow.
 	EventKind = nodes.EventKind
 	// FlowEvent tells the control side of a flow's beginning or end.

@@ -242,7 +242,7 @@ func (d *daemon) startControl() error {
 	if d.cfg.Offload {
 		d.flows = flow.New(flow.Config{
 			Graph: d.graph, NIC: d.nic, Rules: d.rules, HasInterface: d.hasInterface,
-			Max: d.cfg.Flows.MaxOffload, Timeout: d.cfg.Flows.Timeout, Log: d.log,
+			Max: d.cfg.Flows.MaxOffload, Shares: len(d.graph.FlowTable().Shares), Timeout: d.cfg.Flows.Timeout, Log: d.log,
 		})
 	}
 	d.capture = capture.New(d.captureDeps())

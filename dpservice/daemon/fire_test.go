@@ -201,7 +201,8 @@ func (n *node) talk() {
 			}
 		}
 	}
-	n.graph.events <- graph.FlowEvent{Kind: graph.FlowGone} // of a flow nobody knows: once it is taken, the others are done
+	n.graph.events <- graph.FlowEvent{Kind: graph.FlowGone} // of a flow nobody knows: once it is taken, the others are too
+	require.Eventually(n.t, func() bool { return n.flows.Stats().Backlog == 0 }, 10*time.Second, 10*time.Microsecond)
 }
 
 func flowBetween(from, to vnet.Attachment) graph.Flow {

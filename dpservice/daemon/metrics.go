@@ -15,6 +15,7 @@ import (
 	"dpservice/dpservice/slowpath"
 	"dpservice/dpservice/version"
 	"dpservice/graph"
+	"dpservice/rpc/api"
 	"dpservice/rpc/server"
 )
 
@@ -60,6 +61,7 @@ func (d *daemon) metricSources() metrics.Sources {
 		Uplinks:     d.uplinks.List,
 		Nodes:       d.nodeStats,
 		Flows:       d.countFlows,
+		Shares:      func() []api.FlowShare { return d.flowShares(d.graph.FlowTable()) },
 		Offload:     d.offloadStats,
 		Rules:       d.rules.Counts,
 		PortName:    d.portName,

@@ -9,6 +9,7 @@ import (
 
 	"dpservice/cgo/eal"
 	"dpservice/dpservice/fault"
+	"dpservice/dpservice/flow"
 	"dpservice/dpservice/port"
 	"dpservice/dpservice/uplink"
 	"dpservice/dpservice/version"
@@ -72,13 +73,43 @@ func (s system) underlay() api.Underlay {
 
 func (s system) flowTable() api.FlowTable {
 	t := s.d.graph.FlowTable()
-	table := api.FlowTable{Known: t.Flows, Capacity: t.Capacity, Overflow: t.Overflow}
+	table := api.FlowTable{
+		Known: t.Flows, Capacity: t.Capacity, Overflow: t.Overflow, Guaranteed: t.Guaranteed, Shares: s.d.flowShares(t),
+	}
 	if s.d.flows != nil {
 		o := s.d.flows.Stats()
 		table.Rules, table.MaxRules = o.Rules, s.d.cfg.Flows.MaxOffload
 		table.Created, table.Aged, table.Refused, table.Limited = o.Created, o.Aged, o.Refused, o.Limited
+		table.Evicted, table.Backlog, table.GuaranteedRules = o.Evicted, o.Backlog, s.d.flows.Guaranteed()
 	}
 	return table
+}
+
+// flowShares are what the interfaces hold of the flow tables t and of the NIC's rules.
+func (d *daemon) flowShares(t graph.FlowTable) []api.FlowShare {
+	type holder struct {
+		port   uint16
+		origin graph.Origin
+	}
+	rules := map[holder]flow.Share{}
+	if d.flows != nil {
+		for _, s := range d.flows.Shares() {
+			rules[holder{s.Port, s.Origin}] = s
+		}
+	}
+	shares := []api.FlowShare{}
+	for _, s := range t.Shares {
+		a, ok := d.vnet.OnPort(s.Port)
+		if !ok {
+			continue
+		}
+		r := rules[holder{s.Port, s.Origin}]
+		shares = append(shares, api.FlowShare{
+			Interface: a.ID, Origin: s.Origin.String(), Flows: s.Flows, FlowsEvicted: s.Evicted, Overflow: s.Overflow,
+			Rules: r.Rules, RulesEvicted: r.Evicted, Limited: r.Limited,
+		})
+	}
+	return shares
 }
 
 type flows struct{ d *daemon }

@@ -3,6 +3,7 @@
 package flow
 
 import (
+	"container/list"
 	"fmt"
 	"slices"
 
@@ -25,6 +26,8 @@ type rule struct {
 	straight rteflow.Rule     // as it sends packets straight to out
 	ways     []uint32         // the groups that packets pass on their way, 0 for none; more than one where the NIC kept a rule
 	before   rteflow.Counters // what rules in its place before had counted
+	share    *share           // that it counts to
+	place    *list.Element    // in the share
 	doomed   bool             // it should be gone, but the NIC would not remove it
 }
 

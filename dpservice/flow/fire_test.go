@@ -72,6 +72,13 @@ func live(do func(*bench), fail func(call int) bool) *bench {
 	return b
 }
 
+// bare is a rule without its place in its share.
+func bare(r *rule) rule {
+	c := *r
+	c.share, c.place = nil, nil
+	return c
+}
+
 func standing(b *bench) (ids []uint64) {
 	for id := range b.rules {
 		ids = append(ids, id)
@@ -97,7 +104,7 @@ func TestEveryCallFails(t *testing.T) {
 				for _, id := range standing(b) {
 					r := b.rules[id]
 					require.Contains(t, life.stand, id)
-					assert.Equal(t, unharmed.rules[id], r)
+					assert.Equal(t, bare(unharmed.rules[id]), bare(r))
 					assert.True(t, b.graph.offloaded[id], "rule of flow %d", id)
 					for _, way := range r.ways {
 						names = append(names, r.name(way))

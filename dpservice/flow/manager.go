@@ -47,6 +47,7 @@ type Config struct {
 	// HasInterface reports whether there is an interface with this index.
 	HasInterface func(index uint16) bool
 	Max          int           // rules at a time
+	Shares       int           // that they are divided into: two of each port with a guest
 	Timeout      time.Duration // whole seconds
 	Log          *slog.Logger
 }
@@ -57,7 +58,9 @@ type Stats struct {
 	Created uint64 // ever
 	Aged    uint64
 	Refused uint64 // times a flow was left to the software since the NIC refused its rule
-	Limited uint64 // and since there were Max rules
+	Limited uint64 // and since there was no place for it
+	Evicted uint64 // rules that made room for one of another share
+	Backlog int    // flows that wait until their rule is made or removed
 }
 
 // Manager keeps the NIC's flow rules in step with the graph's flows. It is safe for concurrent use.
@@ -66,16 +69,19 @@ type Manager struct {
 	refused rareLog
 
 	mu      sync.Mutex
-	rules   map[uint64]*rule    // by flow id
-	waiting map[uint64]struct{} // ids of flows without a rule that are to be offered again
-	diverts map[uint16]uint32   // the groups that packets to ports pass on their way
+	rules   map[uint64]*rule  // by flow id
+	waiting map[uint64]*share // of flows without a rule that are to be offered again
+	diverts map[uint16]uint32 // the groups that packets to ports pass on their way
+	backlog *backlog
+	shares  map[holder]*share
 	stats   Stats
 }
 
 // New returns a Manager without rules.
 func New(cfg Config) *Manager {
 	return &Manager{
-		cfg: cfg, rules: map[uint64]*rule{}, waiting: map[uint64]struct{}{}, diverts: map[uint16]uint32{},
+		cfg: cfg, rules: map[uint64]*rule{}, waiting: map[uint64]*share{}, diverts: map[uint16]uint32{},
+		shares: map[holder]*share{}, backlog: newBacklog(),
 		refused: rareLog{log: cfg.Log, every: 10 * time.Second},
 	}
 }
@@ -88,7 +94,13 @@ func (m *Manager) Run(ctx context.Context) {
 	ticker := time.NewTicker(agePeriod)
 	defer ticker.Stop()
 	events := m.cfg.Graph.FlowEvents()
+	always := make(chan struct{})
+	close(always)
 	for {
+		var turn <-chan struct{} // never, while nothing waits
+		if !m.backlog.isEmpty() {
+			turn = always
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -96,11 +108,71 @@ func (m *Manager) Run(ctx context.Context) {
 			if !ok {
 				return
 			}
-			m.handle(e)
+			m.take(e)
+			m.takeMore(events)
 		case <-ticker.C:
 			m.age()
+		case <-turn:
+			m.work()
 		}
 	}
+}
+
+// takenAtOnce are more events than lanes usually are, so that no lane's turns wait for the graph to be read.
+const takenAtOnce = 64
+
+func (m *Manager) takeMore(events <-chan graph.FlowEvent) {
+	for range takenAtOnce {
+		select {
+		case e, ok := <-events:
+			if !ok {
+				return
+			}
+			m.take(e)
+		default:
+			return
+		}
+	}
+}
+
+// take puts an event into the backlog. A flow for which there is no place there is offered again later.
+func (m *Manager) take(e graph.FlowEvent) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	id := e.Flow.ID
+	if e.Kind == graph.FlowNew {
+		if !m.backlog.begin(e.Flow) {
+			m.waiting[id] = m.share(holderOf(e.Flow))
+		}
+		return
+	}
+	m.backlog.drop(id)
+	delete(m.waiting, id)
+	if r := m.rules[id]; r != nil {
+		m.backlog.end(lane{r.in, r.out}, ending{id: id})
+	}
+}
+
+// work does what is next.
+func (m *Manager) work() {
+	m.mu.Lock()
+	e, begun := m.backlog.next()
+	m.mu.Unlock()
+	defer m.done()
+	switch {
+	case begun != nil:
+		m.handle(graph.FlowEvent{Kind: graph.FlowNew, Flow: *begun})
+	case e.aged:
+		m.endAged(e.id)
+	case e.id != 0:
+		m.handle(graph.FlowEvent{Kind: graph.FlowGone, Flow: graph.Flow{ID: e.id}})
+	}
+}
+
+func (m *Manager) done() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.backlog.size--
 }
 
 func (m *Manager) handle(e graph.FlowEvent) {
@@ -116,10 +188,9 @@ func (m *Manager) handle(e graph.FlowEvent) {
 	if e.Kind == graph.FlowGone || !interfaceExists {
 		return
 	}
-	// A flow that comes again has another verdict. Until its new rule stands, the software does the right thing.
 	m.offload(e.Flow)
 	if old != nil && m.rules[e.Flow.ID] == nil {
-		m.forget(e.Flow.ID) // the graph would take it for offloaded
+		m.forget(old) // the graph would take it for offloaded
 	}
 }
 
@@ -129,16 +200,18 @@ func (m *Manager) offload(f graph.Flow) {
 	if !m.cfg.NIC.Has(f.Verdict.InPort) || !m.cfg.NIC.Has(f.Verdict.TxPort) {
 		return
 	}
-	if len(m.rules) >= m.cfg.Max {
+	s := m.share(holderOf(f))
+	if !m.makeRoom(s) {
 		m.stats.Limited++
-		m.waiting[f.ID] = struct{}{}
+		s.limited++
+		m.waiting[f.ID] = s
 		m.refused.warn("a flow stays in software: as many rules as may be stand in the NIC", "rules", len(m.rules))
 		return
 	}
-	if err := m.create(f); err != nil {
+	if err := m.create(f, s); err != nil {
 		m.stats.Refused++
 		if isTransient(err) {
-			m.waiting[f.ID] = struct{}{}
+			m.waiting[f.ID] = s
 		}
 		m.refused.warn("a flow stays in software: the NIC cannot take its rule", "flow", f.Key, "err", err)
 	}
@@ -153,14 +226,18 @@ func isTransient(err error) bool {
 // offersAtOnce bounds what a NIC that refuses everything costs.
 const offersAtOnce = 64
 
-// offerAgain has the graph announce flows that wait, with their next packets.
+// offerAgain has the graph announce flows that wait and for which there is a place, with their next packets.
 func (m *Manager) offerAgain() {
-	offers := min(offersAtOnce, m.cfg.Max-len(m.rules))
-	for id := range m.waiting {
-		if offers <= 0 {
+	offers, room := offersAtOnce, m.cfg.Max-len(m.rules)
+	for id, s := range m.waiting {
+		if offers == 0 {
 			return
 		}
+		if room <= 0 && !m.isOwed(s) {
+			continue
+		}
 		offers--
+		room--
 		if err := m.cfg.Graph.SetOffloaded(id, false); err != nil && !errors.Is(err, graph.ErrNotFound) {
 			m.refused.warn("the graph does not offer a flow again", "err", err)
 			return // its worker is held up, and each try takes seconds
@@ -169,22 +246,23 @@ func (m *Manager) offerAgain() {
 	}
 }
 
-func (m *Manager) create(f graph.Flow) error {
+func (m *Manager) create(f graph.Flow, s *share) error {
 	spec, err := ruleFor(m.cfg.NIC, f, uint32(m.cfg.Timeout/time.Second))
 	if err != nil {
 		return err
 	}
-	r := &rule{id: f.ID, in: f.Verdict.InPort, out: f.Verdict.TxPort, straight: spec}
+	r := &rule{id: f.ID, in: f.Verdict.InPort, out: f.Verdict.TxPort, straight: spec, share: s}
 	group := m.diverts[r.out]
 	if err := m.cfg.Rules.Apply([]ruleset.Op{r.add(group)}); err != nil {
 		return err
 	}
 	r.ways = []uint32{group}
 	m.rules[r.id] = r
+	r.place = s.rules.PushBack(r)
 	m.stats.Created++
 	if err := m.cfg.Graph.SetOffloaded(f.ID, true); err != nil {
 		if m.remove(r) && !errors.Is(err, graph.ErrNotFound) {
-			m.waiting[f.ID] = struct{}{}
+			m.waiting[f.ID] = s
 		} // else the flow has ended meanwhile
 	}
 	return nil
@@ -208,10 +286,21 @@ func (m *Manager) destroy(r *rule) error {
 		}
 	}
 	delete(m.rules, r.id)
+	r.share.rules.Remove(r.place)
 	return nil
 }
 
-// age ends the flows whose rules have seen no packet for the timeout. Should one be on its way, it begins the flow anew.
+// endAged ends a flow whose rule has seen no packet for the timeout. Should one be on its way, it begins the flow anew.
+func (m *Manager) endAged(id uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r := m.rules[id]; r != nil && !r.doomed && m.remove(r) {
+		m.stats.Aged++
+		m.forget(r)
+	}
+}
+
+// age finds the rules that have aged, and tries again what the NIC has refused.
 func (m *Manager) age() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -220,25 +309,24 @@ func (m *Manager) age() {
 		m.refused.warn("the NIC does not tell which rules have aged", "err", err)
 	}
 	for _, id := range aged {
-		if r := m.rules[id]; r != nil && !r.doomed && m.remove(r) {
-			m.stats.Aged++
-			m.forget(id)
+		if r := m.rules[id]; r != nil && !r.doomed {
+			m.backlog.end(lane{r.in, r.out}, ending{id, true})
 		}
 	}
-	for id, r := range m.rules {
+	for _, r := range m.rules {
 		if r.doomed && m.remove(r) {
-			m.forget(id)
+			m.forget(r)
 		}
 	}
 	m.offerAgain()
 }
 
-// forget ends a flow in the graph, unless it has ended there. One that the graph cannot end is offered again, lest it be
-// taken for offloaded for good.
-func (m *Manager) forget(id uint64) {
-	delete(m.waiting, id)
-	if err := m.cfg.Graph.DeleteFlow(id); err != nil && !errors.Is(err, graph.ErrNotFound) {
-		m.waiting[id] = struct{}{}
+// forget ends the flow of a rule that is gone in the graph, unless it has ended there. One that the graph cannot end is offered
+// again, lest it be taken for offloaded for good.
+func (m *Manager) forget(r *rule) {
+	delete(m.waiting, r.id)
+	if err := m.cfg.Graph.DeleteFlow(r.id); err != nil && !errors.Is(err, graph.ErrNotFound) {
+		m.waiting[r.id] = r.share
 		m.refused.warn("the graph does not forget a flow", "err", err)
 	}
 }
@@ -256,7 +344,10 @@ func (m *Manager) ReleasePort(id uint16, do func() error) error {
 		if err := m.destroy(r); err != nil {
 			return err
 		}
-		m.forget(r.id)
+		m.forget(r)
+	}
+	for _, f := range m.backlog.dropPort(id) {
+		m.waiting[f.ID] = m.share(holderOf(f))
 	}
 	err := do()
 	if err == nil {
@@ -288,6 +379,6 @@ func (m *Manager) Stats() Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.stats
-	s.Rules = len(m.rules)
+	s.Rules, s.Backlog = len(m.rules), m.backlog.size
 	return s
 }

@@ -89,6 +89,18 @@ func newBench() *bench {
 	return b
 }
 
+// age is a look at what has aged, and all that follows from it.
+func (b *bench) age() {
+	b.Manager.age()
+	b.workAll()
+}
+
+func (b *bench) workAll() {
+	for !b.backlog.isEmpty() {
+		b.work()
+	}
+}
+
 func (b *bench) begin(f graph.Flow) { b.handle(graph.FlowEvent{Kind: graph.FlowNew, Flow: f}) }
 func (b *bench) end(f graph.Flow)   { b.handle(graph.FlowEvent{Kind: graph.FlowGone, Flow: f}) }
 
@@ -191,7 +203,7 @@ func TestOffersAreFew(t *testing.T) {
 	b := newBench()
 	b.cfg.Max = 10 * offersAtOnce
 	for id := range uint64(2 * offersAtOnce) {
-		b.waiting[id] = struct{}{}
+		b.waiting[id] = &share{}
 	}
 	b.age()
 	assert.Len(t, b.graph.offloaded, offersAtOnce)

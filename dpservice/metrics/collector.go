@@ -15,6 +15,7 @@ import (
 	"dpservice/dpservice/port"
 	"dpservice/dpservice/uplink"
 	"dpservice/graph"
+	"dpservice/rpc/api"
 	"dpservice/rteflow/ruleset"
 )
 
@@ -26,6 +27,7 @@ type Sources struct {
 	Uplinks     func() []uplink.Uplink       //
 	Nodes       func() []graph.NodeStats     // the packet graph's
 	Flows       func() map[FlowClass]int     // numbers of flows
+	Shares      func() []api.FlowShare       // the interfaces' of the flows and rules
 	Offload     func() flow.Stats            // zero without offload
 	Rules       func() map[ruleset.Group]int // numbers of rules
 	PortName    func(id uint16) string       // of a port that has rules
@@ -81,7 +83,15 @@ var (
 	offloadCreated  = counter("offload_rules_created_total", "Rules of flows that were put into the NIC.")
 	offloadAged     = counter("offload_rules_aged_total", "Rules of flows that left the NIC since no packet came.")
 	offloadRefused  = counter("offload_refused_total", "Times a flow stayed in software since the NIC refused its rule.")
-	offloadLimited  = counter("offload_limited_total", "Times a flow stayed in software since flows.max_offload was reached.")
+	offloadLimited  = counter("offload_limited_total", "Times a flow stayed in software since there was no place for its rule.")
+	offloadEvicted  = counter("offload_evicted_total", "Rules that made room for those of another share.")
+	offloadBacklog  = gauge("offload_backlog", "Flows that wait until their rule is made or removed.")
+	shareFlows      = gauge("interface_flows", "Flows of the interface that the software path knows.", "interface", "origin")
+	shareEvicted    = counter("interface_flows_evicted_total", "Flows of the interface that lost borrowed places.", "interface", "origin")
+	shareOverflow   = counter("interface_flow_overflow_total", "Packets that found no place for their flow.", "interface", "origin")
+	shareRules      = gauge("interface_rules", "Flows of the interface with a rule in the NIC.", "interface", "origin")
+	shareRulesEvict = counter("interface_rules_evicted_total", "Rules of the interface's flows that lost borrowed places.", "interface", "origin")
+	shareLimited    = counter("interface_limited_total", "Times a flow stayed in software since there was no place for its rule.", "interface", "origin")
 	rules           = gauge("rules", "Rules that stand in the NIC.", "port", "domain", "group")
 	panics          = counter("panics_total", "Panics that a part of dpservice was kept from ending the daemon by.", "part")
 	interfaces      = gauge("interfaces", "The guests' interfaces.")
@@ -172,6 +182,16 @@ func (c *Collector) collectFlows(out sink) {
 	out.send(offloadAged, float64(offload.Aged))
 	out.send(offloadRefused, float64(offload.Refused))
 	out.send(offloadLimited, float64(offload.Limited))
+	out.send(offloadEvicted, float64(offload.Evicted))
+	out.send(offloadBacklog, float64(offload.Backlog))
+	for _, s := range c.sources.Shares() {
+		out.send(shareFlows, float64(s.Flows), s.Interface, s.Origin)
+		out.send(shareEvicted, float64(s.FlowsEvicted), s.Interface, s.Origin)
+		out.send(shareOverflow, float64(s.Overflow), s.Interface, s.Origin)
+		out.send(shareRules, float64(s.Rules), s.Interface, s.Origin)
+		out.send(shareRulesEvict, float64(s.RulesEvicted), s.Interface, s.Origin)
+		out.send(shareLimited, float64(s.Limited), s.Interface, s.Origin)
+	}
 	for g, n := range c.sources.Rules() {
 		out.send(rules, float64(n), c.sources.PortName(g.Port), g.Domain, strconv.FormatUint(uint64(g.Number), 10))
 	}

@@ -26,6 +26,7 @@ import (
 	"dpservice/dpservice/port"
 	"dpservice/dpservice/uplink"
 	"dpservice/graph"
+	"dpservice/rpc/api"
 	"dpservice/rteflow/ruleset"
 )
 
@@ -48,8 +49,15 @@ func sources() Sources {
 		Nodes: func() []graph.NodeStats {
 			return []graph.NodeStats{{Name: "drop_no_route", Calls: 10, Packets: 11, Cycles: 12}}
 		},
-		Flows:   func() map[FlowClass]int { return map[FlowClass]int{{graph.StateEstablished, true}: 13} },
-		Offload: func() flow.Stats { return flow.Stats{Created: 14, Aged: 15, Refused: 16, Limited: 17} },
+		Flows: func() map[FlowClass]int { return map[FlowClass]int{{graph.StateEstablished, true}: 13} },
+		Offload: func() flow.Stats {
+			return flow.Stats{Created: 14, Aged: 15, Refused: 16, Limited: 17, Evicted: 18, Backlog: 19}
+		},
+		Shares: func() []api.FlowShare {
+			return []api.FlowShare{{
+				Interface: "vm-1", Origin: "wire", Flows: 30, FlowsEvicted: 31, Overflow: 32, Rules: 33, RulesEvicted: 34, Limited: 35,
+			}}
+		},
 		Rules: func() map[ruleset.Group]int {
 			return map[ruleset.Group]int{{Port: 1, Domain: "transfer", Number: 2}: 18}
 		},
@@ -154,8 +162,14 @@ func TestScrape(t *testing.T) {
 				assert.InDelta(t, 10+i, value(t, f, "dpservice_graph_node_"+name+"_total", "node", "drop_no_route"), 0)
 			}
 			assert.InDelta(t, 13, value(t, f, "dpservice_flows", "offloaded", "true", "state", "established"), 0)
-			for i, name := range []string{"rules_created", "rules_aged", "refused", "limited"} {
+			for i, name := range []string{"rules_created", "rules_aged", "refused", "limited", "evicted"} {
 				assert.InDelta(t, 14+i, value(t, f, "dpservice_offload_"+name+"_total"), 0)
+			}
+			assert.InDelta(t, 19, value(t, f, "dpservice_offload_backlog"), 0)
+			for i, name := range []string{
+				"flows", "flows_evicted_total", "flow_overflow_total", "rules", "rules_evicted_total", "limited_total",
+			} {
+				assert.InDelta(t, 30+i, value(t, f, "dpservice_interface_"+name, "interface", "vm-1", "origin", "wire"), 0)
 			}
 			assert.InDelta(t, 18, value(t, f, "dpservice_rules", "domain", "transfer", "group", "2", "port", "nic"), 0)
 			assert.InDelta(t, 19, value(t, f, "dpservice_interfaces"), 0)

@@ -17,6 +17,7 @@
 #include "build.h"
 #include "compat.h"
 #include "flow.h"
+#include "flow_share.h"
 #include "tables.h"
 #include "worker.h"
 
@@ -196,6 +197,7 @@ dataplane_create(const struct dataplane_conf *conf, int *error)
 	memcpy(dp->node_ip, conf->node_ip, sizeof(dp->node_ip));
 	dp->nb_ports = conf->nb_ports;
 	memcpy(dp->ports, conf->ports, sizeof(dp->ports));
+	dp->event_share = EVENT_RING / 2 / (share_count(dp) + 1);
 	dp->punt_fd = -1;
 	dp->event_fd = -1;
 	*error = dataplane_init(dp, conf);
@@ -512,7 +514,12 @@ dataplane_read_punts(struct dataplane *dp, uint8_t *buf, uint32_t size, uint16_t
 uint32_t
 dataplane_read_events(struct dataplane *dp, struct flow_info *out, uint32_t max)
 {
-	return rte_ring_sc_dequeue_burst_elem(dp->events, out, sizeof(*out), max, NULL);
+	uint32_t n = rte_ring_sc_dequeue_burst_elem(dp->events, out, sizeof(*out), max, NULL), i;
+
+	for (i = 0; i < n; i++)
+		if (out[i].event == EVENT_NEW)
+			__atomic_fetch_sub(&dp->events_waiting[out[i].share], 1, __ATOMIC_RELAXED);
+	return n;
 }
 
 /* ---- seeing ---- */
@@ -537,14 +544,19 @@ void
 dataplane_flow_table(const struct dataplane *dp, struct flow_table *out)
 {
 	const struct worker *w;
-	uint16_t i;
+	uint16_t i, s;
 
 	*out = (struct flow_table){0};
 	for (i = 0; i < dp->nb_workers; i++) {
 		w = dp->workers[i];
 		out->flows += __atomic_load_n(&w->nb_flows, __ATOMIC_RELAXED);
 		out->capacity += w->capacity;
-		out->overflow += __atomic_load_n(&w->nb_overflow, __ATOMIC_RELAXED);
+		out->guaranteed += w->guaranteed;
+		for (s = 0; s < MAX_SHARES; s++) {
+			out->shares[s].flows += __atomic_load_n(&w->shares[s].flows, __ATOMIC_RELAXED);
+			out->shares[s].evicted += __atomic_load_n(&w->shares[s].evicted, __ATOMIC_RELAXED);
+			out->shares[s].overflow += __atomic_load_n(&w->shares[s].overflow, __ATOMIC_RELAXED);
+		}
 	}
 }
 

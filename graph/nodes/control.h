@@ -23,7 +23,8 @@ struct dataplane_conf {
 struct flow_table {
 	uint64_t flows;
 	uint64_t capacity;
-	uint64_t overflow; /* packets that found it full */
+	uint64_t guaranteed; /* places of each share */
+	struct flow_share shares[MAX_SHARES];
 };
 
 struct node_stats {
@@ -64,7 +65,8 @@ uint32_t dataplane_read_punts(struct dataplane *dp, uint8_t *buf, uint32_t size,
 uint32_t dataplane_read_events(struct dataplane *dp, struct flow_info *out, uint32_t max);
 /* Up to max flows from *cursor on, which moves; 0 is the beginning and the end. Returns their number. */
 uint32_t dataplane_read_flows(const struct dataplane *dp, uint64_t *cursor, struct flow_info *out, uint32_t max);
-/* How full the flow tables are, summed over the workers. */
+/* How full the flow tables are, summed over the workers. Shares are in the order of the ports: first what a port's guest
+ * sends, then what comes to it from the wire. */
 void dataplane_flow_table(const struct dataplane *dp, struct flow_table *out);
 /* Every node's counters, summed over the workers; returns the number of nodes, or -ENOSPC. */
 int dataplane_stats(const struct dataplane *dp, struct node_stats *out, uint32_t max);

@@ -22,6 +22,7 @@
 #define INJECT_BURST 64u
 #define INJECT_RING 1024u
 #define EVENT_RING 4096u
+#define MAX_SHARES (2 * RTE_MAX_ETHPORTS)
 
 #define PORT_NAME_SIZE 57u /* a node's name less "tap_rx-" */
 
@@ -95,9 +96,10 @@ struct flow {
 	uint32_t hash; /* of the key; of an unused entry: the next one, see flow.c */
 	uint8_t state;
 	uint8_t flags;
-	uint8_t zero[2];
+	uint16_t share; /* that it counts to, see flow_share.h */
 	struct verdict verdict;
-	uint8_t zero2[8];
+	uint32_t next; /* in the share's list, plus one */
+	uint32_t prev;
 	struct flow_key key;
 } __rte_cache_aligned;
 
@@ -112,9 +114,18 @@ struct flow_bucket {
 	uint32_t ref[BUCKET_SLOTS]; /* place in the table, plus one */
 } __rte_cache_aligned;
 
+/* What one side of a port holds of the flow table: see flow_share.h. */
+struct flow_share {
+	uint32_t flows;
+	uint32_t first; /* of the list of its flows, plus one */
+	uint32_t last;
+	uint64_t evicted;  /* flows that others were given the places of */
+	uint64_t overflow; /* packets that found no place */
+};
+
 #define HASH_SECRETS 8
 
-/* A flow's copy for the control side. */
+/* A flow's copy for the control side. That of a flow which has gone has no more than the id. */
 struct flow_info {
 	uint64_t id;
 	uint64_t packets;
@@ -124,6 +135,7 @@ struct flow_info {
 	uint16_t iface;
 	uint16_t in_port;
 	uint16_t tx_port;
+	uint16_t share;
 	uint16_t sport; /* host order */
 	uint16_t dport;
 	uint8_t event; /* enum flow_event */
@@ -300,7 +312,11 @@ struct worker {
 	uint32_t first_free; /* a list of entries that were used, by their hash fields; plus one */
 	uint32_t nb_touched; /* entries from here on have never been used */
 	uint32_t nb_flows;
-	uint64_t nb_overflow; /* packets that found the table full */
+	uint32_t guaranteed; /* places of each share */
+	struct flow_share shares[MAX_SHARES];
+	uint64_t *gone; /* a ring of capacity ids: flows that have ended, of which the control side does not know yet */
+	uint32_t gone_first;
+	uint32_t nb_gone;
 	uint32_t sweep_at;
 	uint32_t sweep_stale; /* entries to look at soon: the configuration has changed */
 	uint64_t next_sweep;
@@ -328,6 +344,8 @@ struct dataplane {
 	uint64_t errors_full[MAX_IFACES][2];      /* for icmp_*: by interface, and whether the packet came from the wire */
 	struct rte_ring *inject; /* mbufs from the slow path, taken by the first worker */
 	struct rte_ring *events; /* struct flow_info by value */
+	uint32_t event_share;    /* flows of each share that may be in there when it is half full; as many places are for those that have gone */
+	uint32_t events_waiting[MAX_SHARES]; /* flows in there, by share */
 	int punt_fd;             /* eventfds: something is in the ring */
 	int event_fd;
 	uint16_t nb_ports;

@@ -7,6 +7,7 @@
 
 #include <rte_cycles.h>
 
+#include "flow_share.h"
 #include "tables.h"
 
 #define SWEEPS_PER_SECOND 1000
@@ -40,6 +41,12 @@ flows_size(const struct worker *w)
 }
 
 static size_t
+gone_size(const struct worker *w)
+{
+	return w->capacity * sizeof(*w->gone);
+}
+
+static size_t
 buckets_size(const struct worker *w)
 {
 	return ((size_t)w->bucket_mask + 1) * sizeof(*w->buckets);
@@ -54,11 +61,13 @@ flow_table_create(struct worker *w, uint32_t capacity, uint32_t spare)
 		return -EIO;
 	w->capacity = capacity;
 	w->nb_spare = spare;
+	w->guaranteed = capacity / RTE_MAX(share_count(w->dp), 1u);
 	w->bucket_mask = rte_align32pow2(RTE_MAX(2 * capacity / BUCKET_SLOTS, 2u)) - 1;
 	w->generation = 1; /* an unused entry has 0 */
 	w->flows = table_alloc(flows_size(w));
 	w->buckets = table_alloc(buckets_size(w));
-	return w->flows != NULL && w->buckets != NULL ? 0 : -ENOMEM;
+	w->gone = table_alloc(gone_size(w));
+	return w->flows != NULL && w->buckets != NULL && w->gone != NULL ? 0 : -ENOMEM;
 }
 
 void
@@ -66,6 +75,7 @@ flow_table_free(struct worker *w)
 {
 	table_release(w->flows, flows_size(w));
 	table_release(w->buckets, buckets_size(w));
+	table_release(w->gone, gone_size(w));
 }
 
 /* Readers copy an entry and look whether seq was even, and the same, before and after. */
@@ -113,12 +123,53 @@ set_verdict(struct worker *w, struct flow *f, const struct verdict *v)
 		f->flags |= FLOW_PENDING;
 }
 
-/* Take over the verdict of the current configuration. One that is the same as before is no news. */
+/* The control side is told at the end of the walk. Only flows that it knows come here, and while some wait here no flow
+ * becomes known to it: there is room. */
+static void
+tell_gone(struct worker *w, struct flow *f)
+{
+	if (!(f->flags & FLOW_KNOWN))
+		return;
+	w->gone[(w->gone_first + w->nb_gone) % w->capacity] = f->id;
+	w->nb_gone++;
+	f->flags &= ~(FLOW_KNOWN | FLOW_OFFLOADED);
+}
+
+/* Send what fits into the ring. */
+static void
+send_gone(struct worker *w)
+{
+	struct flow_info info = {.event = EVENT_GONE};
+
+	while (w->nb_gone > 0) {
+		info.id = w->gone[w->gone_first];
+		if (rte_ring_mp_enqueue_elem(w->dp->events, &info, sizeof(info)) < 0)
+			return;
+		w->wake_events = true;
+		w->gone_first = (w->gone_first + 1) % w->capacity;
+		w->nb_gone--;
+	}
+}
+
+static void
+move_to_share(struct worker *w, struct flow *f, uint16_t share)
+{
+	if (f->share == share)
+		return;
+	share_remove(w, f);
+	share_add(w, f, share);
+}
+
+/* Take over the verdict of the current configuration. One that is the same as before is no news. With another one the flow
+ * leaves hardware, and begins anew for the control side: whatever that still does to the flow's last id comes to nothing. */
 static void
 flow_refresh(struct worker *w, struct flow *f, const struct verdict *v)
 {
 	if (memcmp(&f->verdict, v, sizeof(*v)) != 0) {
+		tell_gone(w, f);
+		move_to_share(w, f, share_of(w, &f->key, v));
 		write_begin(f);
+		f->id = next_id(w, f - w->flows);
 		set_verdict(w, f, v);
 		write_end(f);
 	}
@@ -236,18 +287,58 @@ place_give(struct worker *w, uint32_t pos)
 	w->nb_flows--;
 }
 
+static void
+flow_remove(struct worker *w, struct flow *f)
+{
+	uint32_t pos = f - w->flows;
+
+	index_remove(w, pos, f->hash);
+	share_remove(w, f);
+	write_begin(f);
+	f->flags = 0;
+	f->generation = 0;
+	write_end(f);
+	place_give(w, pos);
+}
+
+static void
+flow_end(struct worker *w, struct flow *f)
+{
+	tell_gone(w, f);
+	flow_remove(w, f);
+}
+
+/* A place for a flow of this share, or FLOW_NONE. */
+static uint32_t
+place_for(struct worker *w, uint16_t share)
+{
+	uint32_t pos = place_peek(w);
+	struct flow *victim;
+
+	if (likely(pos != FLOW_NONE) || !share_is_owed(w, share))
+		return pos;
+	victim = share_victim(w);
+	if (victim == NULL)
+		return FLOW_NONE;
+	w->shares[victim->share].evicted++;
+	flow_end(w, victim);
+	return place_peek(w);
+}
+
 uint32_t
 flow_put(struct worker *w, const struct flow_key *key, const struct verdict *v)
 {
 	uint32_t hash = flow_key_hash(w, key);
 	uint32_t pos = flow_find(w, key, hash);
+	uint16_t share;
 	struct flow *f;
 
 	if (pos != FLOW_NONE) {
 		flow_refresh(w, &w->flows[pos], v);
 		return pos;
 	}
-	pos = place_peek(w);
+	share = share_of(w, key, v);
+	pos = place_for(w, share);
 	if (pos == FLOW_NONE || !index_add(w, pos, hash))
 		return FLOW_NONE;
 	place_take(w);
@@ -256,6 +347,7 @@ flow_put(struct worker *w, const struct flow_key *key, const struct verdict *v)
 	flow_init(w, pos, hash, key);
 	set_verdict(w, f, v);
 	write_end(f);
+	share_add(w, f, share);
 	return pos;
 }
 
@@ -264,7 +356,7 @@ flow_spare(struct worker *w, const struct flow_key *key, const struct verdict *v
 {
 	uint32_t pos = w->capacity + w->next_spare;
 
-	w->nb_overflow++;
+	w->shares[share_of(w, key, v)].overflow++;
 	w->next_spare = w->next_spare + 1 < w->nb_spare ? w->next_spare + 1 : 0;
 	w->flows[pos].key = *key;
 	w->flows[pos].verdict = *v;
@@ -278,6 +370,7 @@ copy_flow(const struct worker *w, const struct flow *f, struct flow_info *out)
 
 	memset(out, 0, sizeof(*out));
 	out->id = f->id;
+	out->share = f->share;
 	out->packets = f->packets;
 	out->bytes = f->bytes;
 	out->idle_ns = now > last_seen ? (double)(now - last_seen) * 1e9 / rte_get_tsc_hz() : 0;
@@ -300,60 +393,50 @@ copy_flow(const struct worker *w, const struct flow *f, struct flow_info *out)
 	memcpy(out->header, f->verdict.header, sizeof(out->header));
 }
 
+/* Half of the ring is for whoever comes first; of the other half each share has its part. */
 static bool
-send_event(struct worker *w, const struct flow *f, enum flow_event event)
+has_room(const struct worker *w, uint16_t share)
 {
+	return rte_ring_count(w->dp->events) < EVENT_RING / 2 ||
+	       __atomic_load_n(&w->dp->events_waiting[share], __ATOMIC_RELAXED) < w->dp->event_share;
+}
+
+/* Flows that have gone come first. */
+static bool
+send_new(struct worker *w, const struct flow *f)
+{
+	uint32_t *waiting = &w->dp->events_waiting[f->share];
 	struct flow_info info;
 
-	if (rte_ring_full(w->dp->events))
+	send_gone(w);
+	if (w->nb_gone > 0 || !has_room(w, f->share))
 		return false;
 	copy_flow(w, f, &info);
-	info.event = event;
-	if (rte_ring_mp_enqueue_elem(w->dp->events, &info, sizeof(info)) < 0)
+	info.event = EVENT_NEW;
+	__atomic_fetch_add(waiting, 1, __ATOMIC_RELAXED);
+	if (rte_ring_mp_enqueue_elem(w->dp->events, &info, sizeof(info)) < 0) {
+		__atomic_fetch_sub(waiting, 1, __ATOMIC_RELAXED);
 		return false;
+	}
 	w->wake_events = true;
 	return true;
 }
 
-/* If the ring is full the flow stays pending: its next packet tries again. */
+/* If there is no room the flow stays pending: its next packet tries again. */
 void
 flow_announce(struct worker *w, struct flow *f)
 {
-	if (!send_event(w, f, EVENT_NEW))
+	if (!send_new(w, f))
 		return;
 	f->flags &= ~FLOW_PENDING;
 	f->flags |= FLOW_KNOWN;
 }
 
-/* If the ring is full the flow's next packet of this kind tries again. */
 void
 flow_keep_in_software(struct worker *w, struct flow *f)
 {
-	if ((f->flags & FLOW_KNOWN) && !send_event(w, f, EVENT_GONE))
-		return;
-	f->flags &= ~(FLOW_CANDIDATE | FLOW_PENDING | FLOW_KNOWN | FLOW_OFFLOADED);
-}
-
-static void
-flow_remove(struct worker *w, struct flow *f)
-{
-	uint32_t pos = f - w->flows;
-
-	index_remove(w, pos, f->hash);
-	write_begin(f);
-	f->flags = 0;
-	f->generation = 0;
-	write_end(f);
-	place_give(w, pos);
-}
-
-/* A known flow ends only with its event; if the ring is full the next sweep tries again. */
-static void
-flow_end(struct worker *w, struct flow *f)
-{
-	if ((f->flags & FLOW_KNOWN) && !send_event(w, f, EVENT_GONE))
-		return;
-	flow_remove(w, f);
+	tell_gone(w, f);
+	f->flags &= ~(FLOW_CANDIDATE | FLOW_PENDING);
 }
 
 static uint64_t
@@ -397,8 +480,6 @@ sweep_flow(struct worker *w, struct flow *f)
 	}
 	if (flow_is_idle(w, f))
 		flow_end(w, f);
-	else if ((f->flags & (FLOW_OFFLOADED | FLOW_PENDING)) == (FLOW_OFFLOADED | FLOW_PENDING))
-		flow_announce(w, f); /* hardware has its packets: none comes to do this */
 }
 
 static void
@@ -426,10 +507,12 @@ flow_sweep(struct worker *w)
 		w->sweep_stale -= n;
 		w->work++; /* no sleep until it is done */
 	}
-	if (likely(w->now < w->next_sweep))
-		return;
-	w->next_sweep = w->now + rte_get_tsc_hz() / SWEEPS_PER_SECOND;
-	sweep_entries(w, RTE_MAX(w->capacity / SWEEPS_PER_SECOND, SWEEP_MIN));
+	if (unlikely(w->now >= w->next_sweep)) {
+		w->next_sweep = w->now + rte_get_tsc_hz() / SWEEPS_PER_SECOND;
+		sweep_entries(w, RTE_MAX(w->capacity / SWEEPS_PER_SECOND, SWEEP_MIN));
+	}
+	if (unlikely(w->nb_gone > 0))
+		send_gone(w);
 }
 
 void
@@ -460,6 +543,7 @@ flow_set_offloaded(struct worker *w, uint64_t id, bool on)
 	f->last_seen = w->now;
 	if (on) {
 		f->flags |= FLOW_OFFLOADED;
+		f->flags &= ~FLOW_PENDING;
 		return 0;
 	}
 	f->flags &= ~FLOW_OFFLOADED;

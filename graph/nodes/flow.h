@@ -104,7 +104,7 @@ void flow_table_free(struct worker *w);
 
 /* The flow of key, or FLOW_NONE. */
 uint32_t flow_find(const struct worker *w, const struct flow_key *key, uint32_t hash);
-/* The flow of key with verdict v, made if it is not there. FLOW_NONE: the table is full. */
+/* The flow of key with verdict v, made if it is not there. FLOW_NONE: there is no place for it, see flow_share.h. */
 uint32_t flow_put(struct worker *w, const struct flow_key *key, const struct verdict *v);
 /* An entry outside the table for one packet of this walk. */
 uint32_t flow_spare(struct worker *w, const struct flow_key *key, const struct verdict *v);

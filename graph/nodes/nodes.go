@@ -182,7 +182,19 @@ func (n *Instance) ReadFlows(cursor uint64, limit int) ([]Flow, uint64) {
 func (n *Instance) FlowTable() FlowTable {
 	var t C.struct_flow_table
 	C.dataplane_flow_table(n.dp, &t)
-	return FlowTable{Flows: int(t.flows), Capacity: int(t.capacity), Overflow: uint64(t.overflow)}
+	table := FlowTable{Flows: int(t.flows), Capacity: int(t.capacity), Guaranteed: int(t.guaranteed)}
+	for i := range t.shares[:2*n.dp.nb_ports] {
+		p := n.dp.ports[i/2]
+		if !p.vf {
+			continue
+		}
+		s := t.shares[i]
+		table.Overflow += uint64(s.overflow)
+		table.Shares = append(table.Shares, FlowShare{
+			Port: uint16(p.id), Origin: Origin(i % 2), Flows: int(s.flows), Evicted: uint64(s.evicted), Overflow: uint64(s.overflow),
+		})
+	}
+	return table
 }
 
 // Stats returns every node's counters, summed over the workers.
@@ -249,7 +261,10 @@ func (r *EventReader) Read() []FlowEvent {
 	got := C.dataplane_read_events(r.n.dp, unsafe.SliceData(r.buf), C.uint32_t(len(r.buf)))
 	events := make([]FlowEvent, got)
 	for i := range events {
-		events[i] = FlowEvent{Kind: EventKind(r.buf[i].event), Flow: asFlow(&r.buf[i])}
+		events[i] = FlowEvent{Kind: EventKind(r.buf[i].event), Flow: Flow{ID: uint64(r.buf[i].id)}}
+		if events[i].Kind == FlowNew {
+			events[i].Flow = asFlow(&r.buf[i])
+		}
 	}
 	return events
 }

@@ -196,6 +196,14 @@ const (
 	FromWire
 )
 
+// String is the side's name as flow.list shows it.
+func (o Origin) String() string {
+	if o == FromWire {
+		return "wire"
+	}
+	return "guest"
+}
+
 // FlowKey identifies a flow in one direction. For a flow from the wire the addresses are the inner ones. Interface is
 // the sending one (FromGuest) or the receiving one (FromWire). For ICMP and ICMPv6 SrcPort is type<<8|code and DstPort
 // is 0. Fragments, and packets whose ports cannot be read, are flows of their own with both ports 0.
@@ -266,16 +274,29 @@ type Flow struct {
 
 // FlowTable is how full the flow tables are, summed over the workers.
 type FlowTable struct {
+	Flows      int
+	Capacity   int
+	Overflow   uint64 // packets that found no place; they were forwarded all the same
+	Guaranteed int    // places of each share
+	Shares     []FlowShare
+}
+
+// FlowShare is what a port holds of the flow tables: the flows that its guest sends, or those that come to it from the wire. A
+// share gets its guaranteed places whatever others hold, and may borrow places that are free.
+type FlowShare struct {
+	Port     uint16
+	Origin   Origin
 	Flows    int
-	Capacity int
-	Overflow uint64 // packets that found the table full; they were forwarded all the same
+	Evicted  uint64 // flows that lost their borrowed places
+	Overflow uint64 // packets that found no place
 }
 
 // EventKind says what happened to a flow.
 type EventKind uint8
 
-// FlowNew: the flow is fit for offload with this verdict. It comes again, with the same ID, when the verdict has changed;
-// what stands in hardware is to be replaced. FlowGone: a flow that was announced has ended here.
+// FlowNew: the flow is fit for offload with this verdict. FlowGone: a flow that was announced has ended here, or its verdict has
+// changed; what stands in hardware for it is to go. No more than its ID is set. With its new verdict it comes again, after its
+// next packet, with another ID.
 const (
 	FlowNew EventKind = iota
 	FlowGone

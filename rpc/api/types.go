@@ -29,7 +29,26 @@ type FlowTable struct {
 	Created  uint64 `json:"created"`   // rules, ever
 	Aged     uint64 `json:"aged"`      // rules that saw no packet for their timeout
 	Refused  uint64 `json:"refused"`   // times a flow stayed in software since the NIC refused its rule
-	Limited  uint64 `json:"limited"`   // times a flow stayed in software since there were max_rules
+	Limited  uint64 `json:"limited"`   // times a flow stayed in software since there was no place for its rule
+	Evicted  uint64 `json:"evicted"`   // rules that made room for those of another share
+	Backlog  int    `json:"backlog"`   // flows that wait until their rule is made or removed
+
+	Guaranteed      int         `json:"guaranteed"`       // flows of each share that always find a place in the table
+	GuaranteedRules int         `json:"guaranteed_rules"` // and in the NIC
+	Shares          []FlowShare `json:"shares"`
+}
+
+// FlowShare is what an interface holds of the flow table and of the NIC's rules: the flows of flow.list with this interface and
+// origin. What others do not use it may borrow beyond its guarantee, until they do.
+type FlowShare struct {
+	Interface    string `json:"interface"`
+	Origin       string `json:"origin"` // guest or wire
+	Flows        int    `json:"flows"`
+	FlowsEvicted uint64 `json:"flows_evicted"` // that lost borrowed places
+	Overflow     uint64 `json:"overflow"`      // packets that found no place
+	Rules        int    `json:"rules"`
+	RulesEvicted uint64 `json:"rules_evicted"` // that lost borrowed places
+	Limited      uint64 `json:"limited"`       // times a flow stayed in software since there was no place for its rule
 }
 
 // Lcores says which lcores do what.

@@ -60,6 +60,53 @@ func TestFullTables(t *testing.T) {
 	b.offloadDatagrams(sender, vm1.IPv4, vm2.IPv4)
 }
 
+// TestANeighbourGetsItsShare has a guest send on more flows than the tables hold, all the time: another guest's new flows are known
+// and in the NIC all the same, and who holds what is told.
+func TestANeighbourGetsItsShare(t *testing.T) {
+	const capacity, rules, flows = 64, 32, 200
+	b := newBench(t, topology.DaemonConfig{
+		Extra: fmt.Sprintf("flows: {capacity: %d, max_offload: %d, timeout: 60s, timeouts: {udp: 60s}}\n", capacity, rules),
+	}, 2)
+	vm1, vm2 := b.vms[0], b.vms[1]
+	b.reach(vm1, vm2.IPv4.String())
+	greedy, modest := b.craft(vm1), b.craft(vm2)
+	flood := func() {
+		for i := range layers.UDPPort(flows) {
+			greedy.port = craftedSrc + i
+			greedy.udp(vm1.IPv4, vm2.IPv4, 64)
+		}
+	}
+	b.eventually(func() error {
+		flood()
+		if table := b.flowTable(); table.Known != capacity || table.Rules != rules {
+			return fmt.Errorf("the tables are not full: %+v", table)
+		}
+		return nil
+	})
+	guaranteed := b.flowTable().GuaranteedRules
+	require.Positive(t, guaranteed)
+	b.eventually(func() error {
+		flood()
+		for i := range layers.UDPPort(guaranteed) {
+			modest.port = craftedSrc + i
+			modest.udp(vm2.IPv4, vm1.IPv4, 64)
+		}
+		table := b.flowTable()
+		for _, s := range table.Shares {
+			if s.Interface == vm2.ID && s.Origin == "guest" && s.Rules >= guaranteed && s.Flows >= guaranteed {
+				return nil
+			}
+		}
+		return fmt.Errorf("the other guest does not get its share: %+v", table)
+	})
+	for _, s := range b.flowTable().Shares {
+		if s.Interface == vm1.ID && s.Origin == "guest" {
+			require.NotZero(t, s.FlowsEvicted)
+			require.NotZero(t, s.RulesEvicted)
+		}
+	}
+}
+
 // TestEndedConnectionsLeaveTheNIC ends TCP connections that are in the NIC: they are gone long before an idle one would be.
 func TestEndedConnectionsLeaveTheNIC(t *testing.T) {
 	b := newBench(t, topology.DaemonConfig{Extra: "flows: {timeout: 60s, timeouts: {tcp_closing: 1s, tcp_established: 60s}}\n"}, 2)

@@ -35,7 +35,7 @@ func run() error {
 	number := flag.Int("rules", 100_000, "rules to insert")
 	turns := flag.Int("turns", 9, "how often each takes its turn to insert rules")
 	repetitions := flag.Int("repetitions", 3, "how often each takes its turn to do anything else")
-	goal := flag.Float64("goal", 0.9, "the least ratio of rteflow's best turn to dpdk-test-flow-perf's that is good; 0 takes any")
+	goal := flag.Float64("goal", 0.9, "the least ratio that is good, of rteflow's best turn to dpdk-test-flow-perf's, and of new flows into the NIC beside a flood to those without; 0 takes any")
 	seconds := flag.Duration("time", time.Second, "how long forwarding is measured in each turn")
 	sizes := numbers{64, 1400}
 	flag.Var(&sizes, "sizes", "frame sizes, in bytes with FCS")
@@ -72,6 +72,7 @@ func run() error {
 		Receive:    newReceiving(*sinkDir, *repetitions, *sinkTime, *sinkShare, *sinkBuffer, sizes),
 		RPC:        newRPC(*repetitions, *seconds),
 		Control:    &control{Flows: *many, Offloads: *offloads, Capture: captureTX{Flows: *captured}},
+		Neighbour:  newNeighbour(*seconds, *goal),
 	}
 	return f.run(ctx, strings.FieldsFunc(*only, func(r rune) bool { return r == ',' }), os.Stdout, *output)
 }
@@ -102,7 +103,7 @@ type part interface {
 	check() error // against the goals that must be kept
 }
 
-var partNames = []string{"rules", "nic", "forwarding", "workers", "receive", "rpc", "control"}
+var partNames = []string{"rules", "nic", "forwarding", "workers", "receive", "rpc", "control", "neighbour"}
 
 // figures are all that is measured, as they are written to the file.
 type figures struct {
@@ -113,11 +114,13 @@ type figures struct {
 	Receive    *receiving  `json:"receive,omitempty"`
 	RPC        *rpc        `json:"rpc,omitempty"`
 	Control    *control    `json:"control,omitempty"`
+	Neighbour  *neighbour  `json:"neighbour,omitempty"`
 }
 
 func (f *figures) part(name string) part {
 	return map[string]part{
 		"rules": f.Rules, "nic": f.NIC, "forwarding": f.Forwarding, "workers": f.Workers, "receive": f.Receive, "rpc": f.RPC, "control": f.Control,
+		"neighbour": f.Neighbour,
 	}[name]
 }
 

@@ -101,6 +101,7 @@ func TestBench(t *testing.T) {
 		"start": f.Control.Startup, "idle": float64(f.Control.Idle), "new flows": f.Control.NewRate, "page": f.Control.Page.Median,
 		"filtered": f.Control.Filtered.Median, "offloads": f.Control.OffloadRate,
 		"capture": f.Control.Capture.Start, "status": f.Control.Capture.Status.P99,
+		"beside a quiet neighbour": f.Neighbour.Quiet, "beside a flood": f.Neighbour.Beside,
 	} {
 		assert.Positive(t, figure, name)
 	}

@@ -34,7 +34,8 @@ func (a *app) flowList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the flows",
-		Long:  "List the flows that fit every given flag. HW says whether the NIC forwards the flow by itself.",
+		Long: "List the flows that fit every given flag. HW says whether the NIC forwards the flow by itself. INTERFACE and ORIGIN say to\n" +
+			"whose share of the flow table and of the NIC's rules it counts: 'dpctl system info' shows how much each holds.",
 		Example: `  dpctl flow list
   dpctl flow list --interface=vm-1 --proto=tcp --offloaded
   dpctl flow list --offloaded=false --limit=10`,

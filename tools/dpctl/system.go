@@ -109,9 +109,18 @@ func writeInfo(w io.Writer, i api.SystemInfoResult) {
 	}
 	lines(w, append(facts, [][2]any{
 		{"Flows", fmt.Sprintf("%d of at most %d; %d packets found the table full", i.Flows.Known, i.Flows.Capacity, i.Flows.Overflow)},
-		{"Flows in the NIC", fmt.Sprintf("%d of at most %d; %d ever, %d aged, %d refused, %d over the limit",
-			i.Flows.Rules, i.Flows.MaxRules, i.Flows.Created, i.Flows.Aged, i.Flows.Refused, i.Flows.Limited)},
+		{"Flows in the NIC", fmt.Sprintf("%d of at most %d; %d ever, %d aged, %d refused, %d over the limit, %d made room; %d wait",
+			i.Flows.Rules, i.Flows.MaxRules, i.Flows.Created, i.Flows.Aged, i.Flows.Refused, i.Flows.Limited, i.Flows.Evicted, i.Flows.Backlog)},
+		{"Guaranteed", fmt.Sprintf("%d flows, %d in the NIC, of each interface and origin", i.Flows.Guaranteed, i.Flows.GuaranteedRules)},
 	}...))
+	if len(i.Flows.Shares) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	const head = "INTERFACE ORIGIN FLOWS EVICTED OVERFLOW HW HW-EVICTED HW-LIMITED"
+	table(w, head, each(i.Flows.Shares, func(s api.FlowShare) []any {
+		return []any{s.Interface, s.Origin, s.Flows, s.FlowsEvicted, s.Overflow, s.Rules, s.RulesEvicted, s.Limited}
+	}))
 }
 
 func describeUplink(u api.Uplink) string {

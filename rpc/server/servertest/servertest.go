@@ -141,7 +141,13 @@ func (system) Info() api.SystemInfoResult {
 			{PF: 0, Port: pf0, Link: "up", RouterMAC: "02:00:00:00:00:01", RouterFrom: "neighbour discovery", Usable: true},
 			{PF: 1, Port: pf0 + "_pf1", Link: "down", RouterFrom: "kernel"},
 		}},
-		Flows: api.FlowTable{Known: 2, Capacity: 65536, Overflow: 3, Rules: 1, MaxRules: 32768, Created: 4, Aged: 2, Refused: 1},
+		Flows: api.FlowTable{
+			Known: 2, Capacity: 65536, Overflow: 3, Rules: 1, MaxRules: 32768, Created: 4, Aged: 2, Refused: 1,
+			Guaranteed: 16384, GuaranteedRules: 8192, Shares: []api.FlowShare{
+				{Interface: "vm-1", Origin: "guest", Flows: 2, Overflow: 3, Rules: 1, RulesEvicted: 1},
+				{Interface: "vm-1", Origin: "wire"},
+			},
+		},
 	}
 }
 

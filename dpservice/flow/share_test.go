@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flow
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"dpservice/graph"
+	"dpservice/rteflow"
+)
+
+// between is a flow from one port to another; from the wire if it comes by port 0.
+func between(id uint64, in, out uint16) graph.Flow {
+	f := withID(id)
+	f.Verdict.InPort, f.Verdict.TxPort = in, out
+	if in == 0 {
+		f.Key.Origin = graph.FromWire
+	}
+	return f
+}
+
+// Flows of random ports begin and end. A share below its guarantee always gets its rule, there are never more rules than may be,
+// and a share that is alone may have them all.
+func TestSharesOfTheRules(t *testing.T) {
+	const most, shares = 41, 6
+	random := rand.New(rand.NewPCG(1, 2))
+	b := newBench()
+	b.cfg.Max, b.cfg.Shares = most, shares
+	holders := []struct{ in, out uint16 }{{1, 2}, {2, 3}, {3, 1}, {0, 1}, {0, 2}, {0, 3}}
+	held := func() map[holder]int {
+		n := map[holder]int{}
+		for _, s := range b.Shares() {
+			n[holder{s.Port, s.Origin}] = s.Rules
+		}
+		return n
+	}
+	var alive []graph.Flow
+	for id := uint64(1); id < 5000; id++ {
+		if id%1000 < 300 && len(alive) > 0 && random.IntN(3) == 0 {
+			at := random.IntN(len(alive))
+			b.end(alive[at])
+			alive = append(alive[:at], alive[at+1:]...)
+		}
+		h := holders[min(random.IntN(12), 5)] // one of them more than the others
+		f := between(id, h.in, h.out)
+		before, evicted := held(), b.Stats().Evicted
+		b.begin(f)
+		alive = append(alive, f)
+		after := held()
+		if before[holderOf(f)] < b.Guaranteed() {
+			require.Equal(t, before[holderOf(f)]+1, after[holderOf(f)])
+		} else {
+			require.Equal(t, evicted, b.Stats().Evicted, "who has its guarantee takes nothing from others")
+		}
+		for h, n := range before {
+			if after[h] < n {
+				require.Greater(t, n, b.Guaranteed(), "only borrowed places are taken back")
+			}
+		}
+		require.LessOrEqual(t, len(b.nic.Rules()), most)
+		require.Len(t, b.nic.Rules(), b.Stats().Rules)
+	}
+	assert.NotZero(t, b.Stats().Evicted)
+	assert.NotZero(t, b.Stats().Limited)
+	for _, f := range alive {
+		b.end(f)
+	}
+	require.Empty(t, b.nic.Rules())
+	for id := range uint64(2 * most) {
+		b.begin(between(1<<32+id, 2, 3))
+	}
+	assert.Equal(t, most, held()[holder{2, graph.FromGuest}], "all of it")
+	assert.Empty(t, b.nic.Misuse())
+}
+
+// Of the borrower's rules the one goes that has seen no packet for the longest time; its flow is the software's again.
+func TestTheIdlestRuleMakesRoom(t *testing.T) {
+	b := newBench()
+	b.cfg.Max, b.cfg.Shares = 4, 2
+	for id := range uint64(4) {
+		b.begin(between(id+1, 1, 2))
+	}
+	b.cfg.Rules = idleRules{b.cfg.Rules, map[string]time.Duration{"flow/1": 1, "flow/2": 3, "flow/3": 9, "flow/4": 2}}
+	b.begin(between(5, 2, 1))
+	assert.Equal(t, map[uint64]bool{1: true, 2: true, 3: false, 4: true, 5: true}, b.graph.offloaded)
+	assert.Equal(t, []Share{{Port: 1, Rules: 3, Evicted: 1}, {Port: 2, Rules: 1}}, b.Shares())
+}
+
+// Whoever is owed a place need not wait until there is room.
+func TestOwedFlowsAreOfferedAgain(t *testing.T) {
+	b := newBench()
+	b.cfg.Max, b.cfg.Shares = 4, 2
+	for id := range uint64(5) {
+		b.begin(between(id+1, 1, 2))
+	}
+	b.nic.FailCalls(len(b.nic.Calls()) + 2) // after the removal of another's
+	b.begin(between(6, 2, 1))
+	b.begin(between(7, 1, 2))
+	require.Len(t, b.nic.Rules(), 4)
+	b.age()
+	assert.Contains(t, b.graph.offloaded, uint64(6))
+	assert.NotContains(t, b.graph.offloaded, uint64(5))
+	b.begin(between(6, 2, 1))
+	assert.True(t, b.graph.offloaded[6])
+}
+
+// Thousands of a guest's rules have to go, and as many come: another guest's flow waits for one of them.
+func TestLanesTakeTurns(t *testing.T) {
+	const many = 3000
+	b := newBench()
+	b.cfg.Max, b.cfg.Shares = 2*many, 2
+	for id := range uint64(many) {
+		b.begin(between(id+1, 1, 2))
+	}
+	for id := range uint64(many) {
+		b.take(graph.FlowEvent{Kind: graph.FlowGone, Flow: graph.Flow{ID: id + 1}})
+		b.take(graph.FlowEvent{Kind: graph.FlowNew, Flow: between(many+id+1, 1, 2)})
+	}
+	for id := range uint64(100) {
+		b.take(graph.FlowEvent{Kind: graph.FlowNew, Flow: between(1<<32+id, 3, 2)})
+	}
+	for range 200 {
+		b.work()
+	}
+	for id := range uint64(100) {
+		require.True(t, b.graph.offloaded[1<<32+id])
+	}
+	b.workAll()
+	assert.Len(t, b.nic.Rules(), many+100)
+}
+
+// What a port is released from must not come back with a flow that has waited.
+func TestAReleasedPortGetsNoRules(t *testing.T) {
+	b := newBench()
+	b.take(graph.FlowEvent{Kind: graph.FlowNew, Flow: between(1, 1, 2)})
+	b.take(graph.FlowEvent{Kind: graph.FlowNew, Flow: between(2, 3, 1)})
+	b.take(graph.FlowEvent{Kind: graph.FlowNew, Flow: between(3, 3, 2)})
+	require.NoError(t, b.ReleasePort(1, func() error { return nil }))
+	b.workAll()
+	assert.Equal(t, map[uint64]bool{3: true}, b.graph.offloaded)
+	assert.Zero(t, b.Stats().Backlog)
+}
+
+// What is to go goes first: the NIC does not know better until then.
+func TestRulesGoBeforeNewOnesCome(t *testing.T) {
+	b := newBench()
+	b.begin(between(1, 1, 2))
+	b.take(graph.FlowEvent{Kind: graph.FlowNew, Flow: between(2, 1, 2)})
+	b.take(graph.FlowEvent{Kind: graph.FlowGone, Flow: graph.Flow{ID: 1}})
+	b.work()
+	assert.Empty(t, b.nic.Rules())
+	b.work()
+	assert.Len(t, b.nic.Rules(), 1)
+}
+
+// A flow that has gone before its turn has come gets no rule; one that finds too many before it is offered again.
+func TestTheBacklogIsBounded(t *testing.T) {
+	b := newBench()
+	b.cfg.Max = 2 * backlogMax
+	for id := range uint64(backlogMax + 2) {
+		b.take(graph.FlowEvent{Kind: graph.FlowNew, Flow: between(id+1, 1, 2)})
+	}
+	assert.Len(t, b.waiting, 2)
+	b.take(graph.FlowEvent{Kind: graph.FlowGone, Flow: graph.Flow{ID: 7}})
+	b.take(graph.FlowEvent{Kind: graph.FlowGone, Flow: graph.Flow{ID: backlogMax + 1}})
+	assert.Len(t, b.waiting, 1)
+	b.workAll()
+	assert.Len(t, b.nic.Rules(), backlogMax-1)
+	assert.NotContains(t, b.graph.offloaded, uint64(7))
+	b.age()
+	assert.Equal(t, false, b.graph.offloaded[backlogMax+2], "offered again")
+}
+
+// idleRules tells how long rules have seen no packet, as a test has it: by name.
+type idleRules struct {
+	Rules
+	idle map[string]time.Duration
+}
+
+func (r idleRules) Age(_ uint16, name string) (rteflow.AgeState, error) {
+	return rteflow.AgeState{IdleKnown: true, Idle: r.idle[name]}, nil
+}

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"dpservice/rpc/api"
+	"dpservice/test/plugin"
+)
+
+// neighbour is how many new flows of a guest get into the NIC, beside a guest that begins flows all the time and has filled the
+// tables of flows and rules with them, and beside a quiet one.
+type neighbour struct {
+	Flood  float64 `json:"neighbours_new_flows_per_second"`
+	Asked  float64 `json:"new_flows_per_second"`
+	Quiet  float64 `json:"rules_per_second_beside_a_quiet_neighbour"`
+	Beside float64 `json:"rules_per_second_beside_a_flood"`
+	Ratio  float64 `json:"ratio"`
+	time   time.Duration
+	goal   float64 // the least ratio that is good
+}
+
+// The tables are small, so that they are soon full. The guest stays below its guarantee, which is a quarter.
+const (
+	neighbourFlows = 8192
+	neighbourRules = 4096
+	neighbourRate  = 300
+	floodRate      = 2500
+)
+
+func newNeighbour(long time.Duration, goal float64) *neighbour {
+	return &neighbour{Flood: floodRate, Asked: neighbourRate, time: min(long, neighbourRules/4/2*time.Second/neighbourRate), goal: goal}
+}
+
+func (n *neighbour) measure(ctx context.Context) error {
+	dir, err := os.MkdirTemp("/run", "dpservice-bench-")
+	if err != nil {
+		return err
+	}
+	return errors.Join(n.measureIn(ctx, dir), os.RemoveAll(dir))
+}
+
+func (n *neighbour) measureIn(ctx context.Context, dir string) (err error) {
+	nic, remove, err := plugin.Install()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	var wires [nbPorts]*wire
+	for port := range wires {
+		if wires[port], err = newWire(port); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, wires[port].close()) }()
+	}
+	d, err := startWith(ctx, dir, n.config(dir, nic, wires))
+	if err != nil {
+		return err
+	}
+	return errors.Join(n.compare(ctx, d, wires), d.stop())
+}
+
+func (n *neighbour) config(dir, nic string, wires [nbPorts]*wire) string {
+	ports := ""
+	for port, w := range wires {
+		ports += fmt.Sprintf("%q, ", fmt.Sprintf("--vdev=net_af_packet%d,iface=%s", port, w.near))
+	}
+	return fmt.Sprintf(`eal: ["--no-huge", "-m", "256", "--no-pci", "--no-telemetry", "--lcores", %q, "--file-prefix", "bench", "-d", %q, %s
+      "--vdev=net_eswitch0,pf0=net_af_packet0,vf0=net_af_packet1,vf1=net_af_packet2"]
+ports: {pf0: net_eswitch0, vfs: "net_eswitch0_representor_vf*"}
+underlay: {ip: %q, router_mac: %q}
+offload: true
+mbufs: 32768
+flows: {capacity: %d, max_offload: %d, timeout: 10m, timeouts: {udp: 10m}}
+socket: %s
+rpc: {idle_timeout: 24h}
+`, twoLcores, nic, ports, nodeIP, routerMAC, neighbourFlows, neighbourRules, filepath.Join(dir, "dpservice.sock"))
+}
+
+func (n *neighbour) compare(ctx context.Context, d *daemon, wires [nbPorts]*wire) error {
+	if err := d.attach(ctx, func(vf int) string { return fmt.Sprintf("net_eswitch0_representor_vf%d", vf-vf0) }); err != nil {
+		return err
+	}
+	var list api.PortListResult
+	if err := d.Call(ctx, api.MethodPortList, nil, &list); err != nil {
+		return err
+	}
+	for _, p := range list.Ports {
+		if p.Role == "vf" {
+			wires[vf0+p.Index].gateway = p.MAC
+		}
+	}
+	var err error
+	if n.Quiet, err = n.rulesOf(ctx, d, wires[vf1]); err != nil {
+		return err
+	}
+	ending, end := context.WithCancel(ctx)
+	flooded := make(chan error, 1)
+	go func() { flooded <- wires[vf0].begin(ending, floodRate) }()
+	err = n.waitFull(ctx, d)
+	if err == nil {
+		n.Beside, err = n.rulesOf(ctx, d, wires[vf1])
+	}
+	end()
+	n.Ratio = n.Beside / n.Quiet
+	return errors.Join(err, <-flooded)
+}
+
+// waitFull waits until there is no room in the tables.
+func (n *neighbour) waitFull(ctx context.Context, d *daemon) error {
+	for deadline := time.Now().Add(offloadTimeout); ; time.Sleep(10 * time.Millisecond) {
+		var info api.SystemInfoResult
+		if err := d.Call(ctx, api.MethodSystemInfo, nil, &info); err != nil {
+			return err
+		}
+		if info.Flows.Known == neighbourFlows && info.Flows.Rules == neighbourRules {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("a flood does not fill the tables: %+v", info.Flows)
+		}
+	}
+}
+
+// rulesOf has the guest begin flows for a while, and returns how many rules per second it has got when it stops.
+func (n *neighbour) rulesOf(ctx context.Context, d *daemon, w *wire) (float64, error) {
+	before, err := rulesHeld(ctx, d)
+	if err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	ending, end := context.WithTimeout(ctx, n.time)
+	defer end()
+	if err := w.begin(ending, neighbourRate); err != nil {
+		return 0, err
+	}
+	after, err := rulesHeld(ctx, d)
+	return float64(after-before) / time.Since(start).Seconds(), err
+}
+
+// rulesHeld is how many flows that vf1's guest has begun are in the NIC.
+func rulesHeld(ctx context.Context, d *daemon) (int, error) {
+	var info api.SystemInfoResult
+	if err := d.Call(ctx, api.MethodSystemInfo, nil, &info); err != nil {
+		return 0, err
+	}
+	for _, s := range info.Flows.Shares {
+		if s.Interface == fmt.Sprintf("vm-%d", vf1) && s.Origin == "guest" {
+			return s.Rules, nil
+		}
+	}
+	return 0, fmt.Errorf("no share of the guest: %+v", info.Flows)
+}
+
+func (n *neighbour) table(w io.Writer) error {
+	fmt.Fprintf(w, "A guest's new flows into the NIC, %.0f/s begun, %s each time\n\n", n.Asked, n.time)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "BESIDE\tRULES/S\tRATIO\tGOAL")
+	fmt.Fprintf(t, "a quiet guest\t%.0f\t\t\n", n.Quiet)
+	fmt.Fprintf(t, "a guest that has filled all tables, and begins %.0f/s\t%.0f\t%.2f\t%.2f\n", n.Flood, n.Beside, n.Ratio, n.goal)
+	return t.Flush()
+}
+
+func (n *neighbour) check() error {
+	if n.Ratio < n.goal {
+		return fmt.Errorf("beside a flood %.2f of a guest's new flows get into the NIC; the goal is %.2f", n.Ratio, n.goal)
+	}
+	return nil
+}
+
+// wire is a pair of kernel interfaces: the NIC has the near one, and at the far one there is the guest of a port.
+type wire struct {
+	port    int
+	near    string
+	link    netlink.Link
+	fd      int
+	gateway string // MAC that the guest sends to
+	begun   int    // flows
+}
+
+func newWire(port int) (*wire, error) {
+	w := &wire{port: port, near: fmt.Sprintf("dpb%dn%d", os.Getpid(), port), fd: -1}
+	far := fmt.Sprintf("dpb%df%d", os.Getpid(), port)
+	w.link = &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: w.near}, PeerName: far}
+	if err := netlink.LinkAdd(w.link); err != nil {
+		return nil, fmt.Errorf("add %s: %w", w.near, err)
+	}
+	if err := w.open(far); err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	return w, nil
+}
+
+func (w *wire) open(far string) error {
+	peer, err := netlink.LinkByName(far)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(netlink.LinkSetUp(w.link), netlink.LinkSetUp(peer)); err != nil {
+		return err
+	}
+	if w.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	return os.NewSyscallError("bind", unix.Bind(w.fd, &unix.SockaddrLinklayer{Ifindex: peer.Attrs().Index}))
+}
+
+func (w *wire) close() error {
+	var err error
+	if w.fd >= 0 {
+		err = unix.Close(w.fd)
+	}
+	return errors.Join(err, netlink.LinkDel(w.link))
+}
+
+// begin has the guest send the first packets of flows to the other guest, so many per second, until ctx is done.
+func (w *wire) begin(ctx context.Context, rate int) error {
+	to, err := net.ParseMAC(w.gateway)
+	if err != nil {
+		return err
+	}
+	other := vf0 + vf1 - w.port
+	p := path{src: guestIP[w.port], dst: guestIP[other],
+		outer: []gopacket.SerializableLayer{ethernet(guestMAC(w.port), to, layers.EthernetTypeIPv4)}}
+	start, first := time.Now(), w.begun
+	for ctx.Err() == nil {
+		for due := first + int(time.Since(start).Seconds()*float64(rate)); w.begun < due; w.begun++ {
+			frame, err := p.frame(w.begun, 64)
+			if err != nil {
+				return err
+			}
+			if _, err := unix.Write(w.fd, frame); err != nil {
+				return os.NewSyscallError("write", err)
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return nil
+}
