@@ -212,9 +212,9 @@ func (g generator) pattern() []Item {
 	case 10:
 		items = append(items, Mark{Masked(g.Uint32(), g.Uint32N(1<<24))}) // a mark has no more bits
 	case 11:
-		items = append(items, Tag{some(g, g.Uint32), uint8(g.IntN(4))})
+		items = append(items, Tag{Masked(g.Uint32(), g.Uint32()), uint8(g.IntN(3))})
 	case 12:
-		items = append(items, Meta{some(g, g.Uint32)})
+		items = append(items, Meta{Masked(g.Uint32(), g.Uint32N(1<<16))}) // as metadata has 16 there
 	}
 	items = append(items, g.link()...)
 	switch g.IntN(8) {
@@ -302,7 +302,7 @@ func (g generator) actions(transfer bool) []Action {
 	choices := []Action{
 		Count{}, Age{Timeout: 3600 + g.Uint32N(3600), Context: g.Uint64()}, DecTTL{}, SetMACSrc{g.mac()}, SetMACDst{g.mac()},
 		SetIPv4Src{g.v4()}, SetIPv4Dst{g.v4()}, SetIPv6Src{g.v6()}, SetIPv6Dst{g.v6()}, SetTPSrc{g.u16()}, SetTPDst{g.u16()},
-		PopVLAN{}, PushVLAN{0x8100}, SetMark{g.Uint32N(1 << 24)}, SetTag{g.Uint32(), g.Uint32(), uint8(g.IntN(4))}, SetMeta{g.Uint32(), g.Uint32()},
+		PopVLAN{}, PushVLAN{0x8100}, SetMark{g.Uint32N(1 << 24)}, SetTag{g.Uint32(), g.Uint32(), uint8(g.IntN(3))}, SetMeta{g.Uint32N(1 << 16), g.Uint32N(1 << 16)},
 		Sample{1, []Action{RawEncap{g.tunnel()}, ToRepresentedPort{g.p.pf0}}},
 		Sample{1 + g.Uint32N(2), []Action{ToPortID{g.port()}}},
 	}
