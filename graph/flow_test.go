@@ -392,7 +392,7 @@ func TestTableFull(t *testing.T) {
 // A reader that sleeps gets every flow in the end, once.
 func TestSlowEventReader(t *testing.T) {
 	const n = 6000 // more than the ring and the channel hold
-	g := newGraph(t, func(c *Config) { c.FlowCapacity = 16384 })
+	g := newGraph(t, withTimeouts(time.Hour), func(c *Config) { c.FlowCapacity = 16384 })
 	flow := func(i int) []byte {
 		return fromGuest0(t, "10.0.0.2", vUDP, udp(uint16(1+i), 2), payload(hello))
 	}

@@ -65,7 +65,7 @@ func TestShares(t *testing.T) {
 		t.Run(fmt.Sprintf("offload %v", offload), func(t *testing.T) {
 			const capacity = 205
 			random := rand.New(rand.NewPCG(3, 4))
-			g := newGraph(t, func(c *Config) { c.FlowCapacity, c.Offload = capacity, offload })
+			g := newGraph(t, withTimeouts(time.Hour), func(c *Config) { c.FlowCapacity, c.Offload = capacity, offload })
 			all := sources()
 			n := 0
 			for step := range 3000 {
@@ -114,7 +114,7 @@ func TestShares(t *testing.T) {
 // Whoever is alone may have the whole table, and others get what they are guaranteed all the same.
 func TestIdleRoomIsBorrowed(t *testing.T) {
 	const capacity = 400
-	g := newGraph(t, func(c *Config) { c.FlowCapacity, c.Offload = capacity, false })
+	g := newGraph(t, withTimeouts(time.Hour), func(c *Config) { c.FlowCapacity, c.Offload = capacity, false })
 	all, guaranteed := sources(), g.FlowTable().Guaranteed
 	for n := range capacity + 50 {
 		all[2].begin(t, n)
@@ -135,7 +135,7 @@ func TestIdleRoomIsBorrowed(t *testing.T) {
 // Idle flows make room before those that are in use, and those that hardware forwards, of which nothing is seen here, last.
 func TestTheIdlestFlowsMakeRoom(t *testing.T) {
 	const capacity, inUse = 400, 20
-	g := newGraph(t, func(c *Config) { c.FlowCapacity = capacity })
+	g := newGraph(t, withTimeouts(time.Hour), func(c *Config) { c.FlowCapacity = capacity })
 	borrower, other := sources()[0], sources()[1]
 	offloaded := map[uint64]bool{}
 	for n := range capacity {
@@ -171,7 +171,7 @@ func TestTheIdlestFlowsMakeRoom(t *testing.T) {
 // Thousands of known flows end at once, and nobody reads of it: none is forgotten, and no new one is kept waiting for ever.
 func TestEveryEndIsTold(t *testing.T) {
 	const n = 6000 // more than the ring and the channel hold
-	g := newGraph(t, func(c *Config) { c.FlowCapacity = 2 * n })
+	g := newGraph(t, withTimeouts(time.Hour), func(c *Config) { c.FlowCapacity = 2 * n })
 	s := sources()[0]
 	known := map[uint64]bool{}
 	for i := range n {
@@ -192,7 +192,7 @@ func TestEveryEndIsTold(t *testing.T) {
 // A guest whose flows fill the ring of events does not keep those of another out of it.
 func TestEventsAreShared(t *testing.T) {
 	const n = 6000 // more than the ring and the channel hold
-	g := newGraph(t, func(c *Config) { c.FlowCapacity = 2 * n })
+	g := newGraph(t, withTimeouts(time.Hour), func(c *Config) { c.FlowCapacity = 2 * n })
 	flood, victim := sources()[0], sources()[1]
 	for i := range n {
 		flood.begin(t, i)
