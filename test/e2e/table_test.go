@@ -101,8 +101,7 @@ func TestANeighbourGetsItsShare(t *testing.T) {
 	})
 	for _, s := range b.flowTable().Shares {
 		if s.Interface == vm1.ID && s.Origin == "guest" {
-			require.NotZero(t, s.FlowsEvicted)
-			require.NotZero(t, s.RulesEvicted)
+			require.NotZero(t, s.FlowsEvicted, "their rules have gone with them, or were evicted")
 		}
 	}
 }

@@ -79,7 +79,7 @@ var receptions = []reception{
 	{
 		name: "metadata", port: xvf0, wire: "xvf0", rules: []string{
 			"transfer pattern eth / end actions jump group 1 / end",
-			"ingress pattern meta data is 0x4d / eth / end actions queue index 1 / end",
+			"ingress pattern meta data spec 0x4d data mask 0xffff / eth / end actions queue index 1 / end",
 			"group 1 transfer pattern eth / end actions set_meta data 0x14d mask 0xff / jump group 2 / end",
 		},
 		dump: "set_meta=0x4d/0xff jump=2", in: tcp4, says: `port 11/queue 1: received 1 packets\n.* - length=74 .* - Rx metadata: 0x4d `,

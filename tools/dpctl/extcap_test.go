@@ -236,13 +236,13 @@ func startExtcap(t *testing.T, socket, iface, fifo string, want int) (*exec.Cmd,
 
 // A second live capture, or one beside a dpctl capture receive, gets copies at the next port that is free, and the NIC is told.
 func TestExtcapFreePorts(t *testing.T) {
-	fake, socket := extcapDaemon(t)
+	_, socket := extcapDaemon(t)
 	first, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback, Port: extcapDstPort})
 	if err == nil { // else somebody else has it
 		defer first.Close()
 	}
-	one, _ := startExtcap(t, socket, "dpservice-vf-vm-1", fifoOf(t), 1)
-	taken := fake.Request.UDPDstPort
+	one, begun := startExtcap(t, socket, "dpservice-vf-vm-1", fifoOf(t), 1)
+	taken := begun.UDPDstPort
 	assert.Greater(t, taken, uint16(extcapDstPort))
 	assert.Contains(t, credentials(t, one.Process), "CapPrm: 0000000000000000", "it has no more to open")
 	require.NoError(t, one.Process.Signal(syscall.SIGTERM))
