@@ -511,7 +511,7 @@ func (n *Reference) checkRegisters(port uint16, r rteflow.Rule) (Verdict, string
 				return Refused, "a mark"
 			}
 		case rteflow.SetMeta:
-			if a.Mask == 0 || a.Mask&^metaBits != 0 || r.Transfer && r.Group == 0 {
+			if a.Mask == 0 || a.Mask&^metaBits != 0 {
 				return Refused, "metadata"
 			}
 		case rteflow.SetTag:

@@ -291,7 +291,7 @@ func (g *gen) goodRule() (uint16, Rule) {
 	}
 	if !transfer {
 		if g.chance(20) {
-			r.Actions = append(r.Actions, g.registerAction(r), Jump{r.Group + 1})
+			r.Actions = append(r.Actions, g.registerAction(), Jump{r.Group + 1})
 			return port.ID, r
 		}
 		if r.Group > 0 && g.chance(20) {
@@ -344,11 +344,11 @@ func (g *gen) register() uint32 { return uint32(g.IntN(3)) }
 func (g *gen) mask2() uint32    { return 1 + uint32(g.IntN(3)) }
 
 // registerAction writes what these look at.
-func (g *gen) registerAction(r Rule) Action {
+func (g *gen) registerAction() Action {
 	switch {
 	case g.chance(40):
 		return SetTag{Data: g.register(), Mask: pick[uint32](g, 1, 3, 0xffffffff), Index: uint8(g.IntN(2))}
-	case g.chance(50) && (r.Group > 0 || r.Ingress):
+	case g.chance(50):
 		return SetMeta{Data: g.register(), Mask: pick[uint32](g, 2, 3, 0xffff, 0xffff, 0xffffffff)}
 	default:
 		return SetMark{ID: g.register()}
@@ -364,7 +364,7 @@ func (g *gen) transferActions(r Rule, source Port, ips int) []Action {
 	}
 	switch {
 	case kind < 35 && g.chance(30):
-		return append(actions, g.registerAction(r), Jump{r.Group + 1})
+		return append(actions, g.registerAction(), Jump{r.Group + 1})
 	case kind < 35:
 		return append(actions, Jump{r.Group + uint32(g.IntN(2)) + 1})
 	case kind < 45:
@@ -545,7 +545,7 @@ func (g *gen) spoil(r *Rule) {
 		func() { r.Actions = slices.Insert(r.Actions, 0, Action(SetTag{Data: 1})) },
 		func() { r.Actions = slices.Insert(r.Actions, 0, Action(PushVLAN{0x9100})) },
 		func() { r.Actions = slices.Insert(r.Actions, 0, Action(PopVLAN{}), Action(PopVLAN{})) },
-		func() { r.Actions = slices.Insert(r.Actions, 0, g.registerAction(Rule{}), Action(Drop{})) },
+		func() { r.Actions = slices.Insert(r.Actions, 0, g.registerAction(), Action(Drop{})) },
 	}
 	spoilers[g.IntN(len(spoilers))]()
 }

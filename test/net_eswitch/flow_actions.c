@@ -305,8 +305,6 @@ compile_meta(struct compiler *c)
 
 	if (attr->transfer && !esw_port_has_metadata(c->port))
 		return REFUSE(c, ENOTSUP, "is not supported in transfer rules without extended metadata (dv_xmeta_en=1)");
-	if (attr->transfer && attr->group == 0)
-		return REFUSE(c, ENOTSUP, "is not supported in group 0 of transfer rules");
 	if (meta->mask & ~esw_port_meta_mask(c->port, attr))
 		return REFUSE(c, EINVAL, "there are 16 bits of metadata");
 	return append_register(c, ESW_OP_META, 0, meta->data, meta->mask);

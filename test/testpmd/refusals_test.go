@@ -451,10 +451,6 @@ var refusals = []refusal{
 		"specific action: action SET_META: is not supported in transfer rules without extended metadata (dv_xmeta_en=1): Operation not supported", "",
 	},
 	{
-		xvf0, "transfer pattern eth / end actions set_meta data 1 mask 1 / drop / end",
-		"specific action: action SET_META: is not supported in group 0 of transfer rules: Operation not supported", "",
-	},
-	{
 		xvf0, "group 1 transfer pattern eth / end actions set_meta data 1 mask 0 / jump group 2 / end",
 		"specific action: action SET_META: the mask is 0: Invalid argument", "",
 	},
