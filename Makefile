@@ -110,6 +110,9 @@ e2e-asan: build-asan ## Run the end-to-end tests, or those that match RUN, on a 
 		go test -count=1 -timeout 20m ./test/e2e/... -run '$(or $(RUN),.)'; \
 		status=$$?; ! cat $(asan_reports)/* 2>/dev/null && exit $$status
 
+# The same cases each time, of which as many as there is time for; MODEL= plays new ones, MODEL='-model.seed=N' those of a failure.
+MODEL ?= -model.seed=1
+
 model: ## Compare the test NIC and net_mlx5 with a reference, and with each other, on random rules and packets (root)
 	@$(in_runtime_dir) go test -race -count=1 -v ./test/model -args $(MODEL)
 
