@@ -602,6 +602,12 @@ func (n *Reference) checkMirror(r rteflow.Rule, at int, s rteflow.Sample) (Verdi
 			encap = true
 			continue
 		}
+		if _, ok := a.(rteflow.Count); ok { // the driver refuses it only when it makes the mirror
+			if n.counts(r.Actions) {
+				return Refused, "two counters"
+			}
+			continue
+		}
 		to, ok := target(a)
 		if !ok {
 			return Refused, "an action that a sample may not have"
@@ -631,16 +637,21 @@ func (n *Reference) toGuest(actions []rteflow.Action) bool {
 
 // agesInCard tells of an action of the list whether the card keeps it as an age. It need not when the rule also counts.
 func (n *Reference) agesInCard(actions []rteflow.Action) func(rteflow.Action) bool {
-	counts := slices.ContainsFunc(actions, func(a rteflow.Action) bool {
-		i, shared := a.(rteflow.Indirect)
-		_, own := a.(rteflow.Count)
-		return own || shared && n.Shared[i.ID].Counts
-	})
+	counts := n.counts(actions)
 	return func(a rteflow.Action) bool {
 		i, shared := a.(rteflow.Indirect)
 		_, own := a.(rteflow.Age)
 		return own && !counts || shared && !n.Shared[i.ID].Counts
 	}
+}
+
+// counts says whether one of the actions counts.
+func (n *Reference) counts(actions []rteflow.Action) bool {
+	return slices.ContainsFunc(actions, func(a rteflow.Action) bool {
+		i, shared := a.(rteflow.Indirect)
+		_, own := a.(rteflow.Count)
+		return own || shared && n.Shared[i.ID].Counts
+	})
 }
 
 // checkNICSample wants a queue, beside which a sample outside of the E-Switch may count.

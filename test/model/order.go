@@ -92,6 +92,11 @@ func (n *Reference) checkOrder(port uint16, r rteflow.Rule) (Verdict, string) {
 	if !r.Transfer && r.Group == 0 {
 		return checkRoot(r.Actions)
 	}
+	for _, a := range r.Actions {
+		if s, ok := a.(rteflow.Sample); ok && r.Transfer && n.counts(s.Actions) {
+			return Refused, "a mirror that counts"
+		}
+	}
 	fromWire := r.Ingress || r.Transfer && n.port(sourceOf(port, r)).Uplink
 	split := slices.ContainsFunc(r.Actions, func(a rteflow.Action) bool { s, ok := a.(rteflow.Sample); return ok && len(s.Actions) == 0 })
 	at := slices.IndexFunc(r.Actions, mirrors)
