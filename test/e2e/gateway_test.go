@@ -140,7 +140,10 @@ func TestMartians(t *testing.T) {
 func TestFloodFromTheWire(t *testing.T) {
 	b := newBench(t, topology.DaemonConfig{}, 1)
 	h := b.net.Hypervisors[0]
-	underlay := netip.MustParseAddr("fc00:1::1:1") // vm-1's
+	asked := netip.MustParseAddr("fc00:1::1:1") // vm-1's
+	if h.HasTwins() {
+		asked = h.UnderlayIP // there the kernel gets all that is no tunnel's, and answers for the node
+	}
 	c := &crafter{b: b}
 	var err error
 	c.fd, err = b.net.Router.PacketSocket(h.RouterLink)
@@ -160,18 +163,23 @@ func TestFloodFromTheWire(t *testing.T) {
 	fd, err := b.net.Router.PacketSocket(h.RouterLink)
 	require.NoError(t, err)
 	stop := b.floodBy(fd, flood)
-	b.dropped("drop_punt_rate", 1000)
-	b.dropped("drop_not_for_us", 1000)
+	if !h.HasTwins() {
+		b.dropped("drop_punt_rate", 1000)
+		b.dropped("drop_not_for_us", 1000)
+	}
 	const solicitations = 8
 	got := b.record(b.net.Router, h.RouterLink, record.In, "icmp6 and ip6[40] == 136 and ip6 dst fe80::77")
 	for range solicitations {
-		_, err := unix.Write(c.fd, c.solicitation(asker, underlay))
+		_, err := unix.Write(c.fd, c.solicitation(asker, asked))
 		require.NoError(t, err)
 		time.Sleep(20 * time.Millisecond)
 	}
 	b.waitFrames(got, solicitations*3/4) // the ports' own queues may lose some in such a flood
 	require.Greater(t, stop(), 10000, "frames sent: no flood")
 	b.stopRecording(got)
+	if h.HasTwins() {
+		return
+	}
 	b.dropped("slow_path_used", 1)
 }
 

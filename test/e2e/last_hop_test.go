@@ -18,8 +18,8 @@ import (
 	"dpservice/test/topology"
 )
 
-// counterLag is how old what a NIC's counter shows may be.
-const counterLag = 1200 * time.Millisecond
+// counterLag is how old what a NIC's counter shows may be, on a busy machine, too.
+const counterLag = 2500 * time.Millisecond
 
 // TestLastHopOfAnOffloadedFlow sends packets without a hop left on flows that are in the NIC, as a traceroute on the ports of a
 // running connection does: the gateway tells the sender, the receiver gets nothing, and the flow stays in the NIC.
