@@ -136,11 +136,11 @@ func TestNoErrors(t *testing.T) {
 		"sender is a group":      {ip4("224.0.0.1", "10.0.0.9", 63, vUDP), udp(1, 2), payload(hello)},
 		"sender is loopback":     {ip4("127.0.0.1", "10.0.0.9", 63, vUDP), udp(1, 2), payload(hello)},
 	} {
-		before := counters(g)["drop_no_route"]
+		before := counters(g)["drop_wrong_peer"]
 		send(t, ports.pf0, frame(t, append(stack{eth(routerMAC, uplinkMAC, v6),
 			ip6(remote.String(), underlay0.String(), 61, inIP4)}, s...)...))
 		settle(t, g)
-		require.Equal(t, before+1, counters(g)["drop_no_route"], name)
+		require.Equal(t, before+1, counters(g)["drop_wrong_peer"], name)
 	}
 }
 

@@ -10,12 +10,6 @@
 
 enum { NEXT_LOOKUP, NEXT_PUNT, NEXT_MALFORMED, NEXT_NOT_FOR_US, NEXT_UNSUPPORTED, NEXT_UNKNOWN_MARK };
 
-static inline bool
-is_interface(const struct worker *w, uint16_t index)
-{
-	return index < MAX_IFACES && w->ifaces[index].vni != 0;
-}
-
 static __rte_always_inline rte_edge_t
 classify(const struct worker *w, struct rte_mbuf *m)
 {
@@ -29,7 +23,7 @@ classify(const struct worker *w, struct rte_mbuf *m)
 	if (unlikely(!rte_is_same_ether_addr(&eth->dst_addr, &port->mac) && !rte_is_multicast_ether_addr(&eth->dst_addr)))
 		return NEXT_NOT_FOR_US;
 	if (port->marks && is_mark(&eth->src_addr))
-		return likely(is_interface(w, mark_index(&eth->src_addr))) ? NEXT_LOOKUP : NEXT_UNKNOWN_MARK;
+		return likely(w->tunnels[mark_tunnel(&eth->src_addr)].used) ? NEXT_LOOKUP : NEXT_UNKNOWN_MARK;
 	if (unlikely(eth->ether_type != rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV6)))
 		return NEXT_UNSUPPORTED;
 	if (unlikely(rte_pktmbuf_data_len(m) < OUTER_LEN))

@@ -21,7 +21,7 @@
 #include "worker.h"
 
 static_assert(sizeof(struct iface) <= REQUEST_ARG_SIZE && sizeof(struct route) <= REQUEST_ARG_SIZE &&
-		      sizeof(struct uplink) <= REQUEST_ARG_SIZE,
+		      sizeof(struct uplink) <= REQUEST_ARG_SIZE && sizeof(struct tunnel) <= REQUEST_ARG_SIZE,
 	      "requests hold any argument");
 
 /* ---- life ---- */
@@ -369,6 +369,18 @@ int
 dataplane_set_uplink(struct dataplane *dp, const struct uplink *u)
 {
 	return call_all(dp, do_set_uplink, u, sizeof(*u));
+}
+
+static int
+do_set_tunnel(struct worker *w, const void *arg)
+{
+	return tunnel_set(w, arg);
+}
+
+int
+dataplane_set_tunnel(struct dataplane *dp, const struct tunnel *t)
+{
+	return call_all(dp, do_set_tunnel, t, sizeof(*t));
 }
 
 struct flow_request {

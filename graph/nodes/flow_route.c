@@ -3,6 +3,7 @@
  * the verdict in the flow table. What is dropped is not kept. */
 #include "flow.h"
 #include "node.h"
+#include "peer.h"
 #include "tables.h"
 
 enum {
@@ -11,6 +12,8 @@ enum {
 	NEXT_NO_ROUTE,
 	NEXT_NO_NEIGHBOUR,
 	NEXT_UNKNOWN_UNDERLAY,
+	NEXT_WRONG_PEER,
+	NEXT_LOCAL_SOURCE,
 };
 
 static const rte_edge_t drop_edges[] = {
@@ -18,6 +21,8 @@ static const rte_edge_t drop_edges[] = {
 	[RESOLVED_NO_ROUTE] = NEXT_NO_ROUTE,
 	[RESOLVED_NO_NEIGHBOUR] = NEXT_NO_NEIGHBOUR,
 	[RESOLVED_UNKNOWN_UNDERLAY] = NEXT_UNKNOWN_UNDERLAY,
+	[RESOLVED_WRONG_PEER] = NEXT_WRONG_PEER,
+	[RESOLVED_LOCAL_SOURCE] = NEXT_LOCAL_SOURCE,
 };
 
 static rte_edge_t
@@ -30,6 +35,8 @@ route(struct worker *w, struct rte_mbuf *m)
 
 	parse_packet(w, m, &key); /* flow_lookup has checked the packet */
 	res = resolve(w, &key, &v);
+	if (v.from_peer && !peer_is_right(w, m, &key, &v))
+		return NEXT_WRONG_PEER; /* no error either: it would go to somebody else */
 	if (res != RESOLVED)
 		return drop_edges[res];
 	pos = flow_put(w, &key, &v);
@@ -56,7 +63,7 @@ flow_route_process(struct rte_graph *graph, struct rte_node *node, void **objs, 
 static struct rte_node_register flow_route_node = {
 	.name = "flow_route",
 	.process = flow_route_process,
-	.nb_edges = NEXT_FORWARDS + 5,
+	.nb_edges = NEXT_FORWARDS + 7,
 	.next_nodes = {
 		[NEXT_DELIVER] = "deliver",
 		[NEXT_ENCAP] = "encap",
@@ -66,6 +73,8 @@ static struct rte_node_register flow_route_node = {
 		[NEXT_NO_ROUTE] = "icmp_no_route",
 		[NEXT_NO_NEIGHBOUR] = "drop_no_neighbour",
 		[NEXT_UNKNOWN_UNDERLAY] = "drop_unknown_underlay",
+		[NEXT_WRONG_PEER] = "drop_wrong_peer",
+		[NEXT_LOCAL_SOURCE] = "drop_local_source",
 	},
 };
 RTE_NODE_REGISTER(flow_route_node);

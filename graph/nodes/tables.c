@@ -46,7 +46,8 @@ tables_create(struct worker *w)
 {
 	w->ifaces = rte_zmalloc("ifaces", MAX_IFACES * sizeof(*w->ifaces), RTE_CACHE_LINE_SIZE);
 	w->next_hops = rte_zmalloc("next_hops", MAX_ROUTES * sizeof(*w->next_hops), RTE_CACHE_LINE_SIZE);
-	if (w->ifaces == NULL || w->next_hops == NULL)
+	w->tunnels = rte_zmalloc("tunnels", MAX_TUNNELS * sizeof(*w->tunnels), RTE_CACHE_LINE_SIZE);
+	if (w->ifaces == NULL || w->next_hops == NULL || w->tunnels == NULL)
 		return -ENOMEM;
 	w->addr_hash = table_create("addr", w->lcore, 2 * MAX_IFACES, sizeof(struct addr_key));
 	if (w->addr_hash == NULL)
@@ -66,6 +67,7 @@ tables_free(struct worker *w)
 	rte_hash_free(w->route_hash);
 	rte_hash_free(w->underlay_hash);
 	rte_hash_free(w->addr_hash);
+	rte_free(w->tunnels);
 	rte_free(w->next_hops);
 	rte_free(w->ifaces);
 }
@@ -183,12 +185,36 @@ iface_set(struct worker *w, const struct iface *conf)
 	return rc;
 }
 
+/* What the NIC has decapsulated by them, and is on its way, is nobody's any more. */
+static void
+tunnels_clear(struct worker *w, uint16_t iface)
+{
+	uint32_t i;
+
+	for (i = 0; i < MAX_TUNNELS; i++)
+		if (w->tunnels[i].iface == iface)
+			w->tunnels[i].used = false;
+}
+
+int
+tunnel_set(struct worker *w, const struct tunnel *t)
+{
+	const struct iface *i = iface_find(w, w->underlay_hash, t->underlay);
+
+	if (i == NULL || i->index != t->iface)
+		return -ENOENT;
+	w->tunnels[t->mark] = *t;
+	w->tunnels[t->mark].used = true;
+	return 0;
+}
+
 int
 iface_delete(struct worker *w, uint16_t index)
 {
 	if (index >= MAX_IFACES || w->ifaces[index].vni == 0)
 		return -ENOENT;
 	iface_unlink(w, &w->ifaces[index]);
+	tunnels_clear(w, index);
 	flow_invalidate(w);
 	return 0;
 }
@@ -260,8 +286,7 @@ mask_bits(uint8_t *addr, uint8_t size, uint8_t len)
 	}
 }
 
-/* The longest prefix that holds addr: its next hop's underlay address, or NULL. */
-static const uint8_t *
+const uint8_t *
 route_find(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *addr)
 {
 	const uint32_t *lens = w->route_lens[is_ipv6];
@@ -376,6 +401,24 @@ verdict_encap(const struct worker *w, const struct flow_key *key, const struct i
 	return RESOLVED;
 }
 
+/* Whom the packets must come from. False: nobody may send them. An error can come from a router on the way that has no route: each is
+ * looked at for itself. */
+static bool
+resolve_peer(const struct worker *w, const struct flow_key *key, const struct iface *dst, struct verdict *v)
+{
+	const uint8_t *peer;
+
+	if (dst->any_peer)
+		return true;
+	peer = route_find(w, dst->vni, key->kind & KEY_IPV6, key->src);
+	if (peer == NULL && !key_is_icmp_error(key))
+		return false;
+	v->from_peer = 1;
+	if (peer != NULL)
+		memcpy(v->peer, peer, sizeof(v->peer));
+	return true;
+}
+
 static enum resolution
 resolve_from_wire(const struct worker *w, const struct flow_key *key, struct verdict *v)
 {
@@ -384,10 +427,14 @@ resolve_from_wire(const struct worker *w, const struct flow_key *key, struct ver
 
 	if (dst == NULL)
 		return RESOLVED_UNKNOWN_UNDERLAY;
-	if (find_destination(w, dst->vni, key, &next_hop) != dst)
-		return RESOLVED_NO_ROUTE;
+	if (iface_by_addr(w, dst->vni, key->kind & KEY_IPV6, key->src) != NULL)
+		return RESOLVED_LOCAL_SOURCE;
 	v->iface = dst->index;
 	v->vni = dst->vni;
+	if (!resolve_peer(w, key, dst, v))
+		return RESOLVED_WRONG_PEER;
+	if (find_destination(w, dst->vni, key, &next_hop) != dst)
+		return RESOLVED_NO_ROUTE;
 	v->next = NEXT_DECAP;
 	return verdict_deliver(w, key, dst, v);
 }

@@ -14,6 +14,8 @@ int iface_delete(struct worker *w, uint16_t index);
 int route_add(struct worker *w, const struct route *r);
 int route_delete(struct worker *w, const struct route *r);
 int uplink_set(struct worker *w, const struct uplink *u);
+/* -ENOENT: there is no such interface with this underlay address. */
+int tunnel_set(struct worker *w, const struct tunnel *t);
 
 enum resolution {
 	RESOLVED,
@@ -21,11 +23,16 @@ enum resolution {
 	RESOLVED_NO_ROUTE,
 	RESOLVED_NO_NEIGHBOUR,
 	RESOLVED_UNKNOWN_UNDERLAY,
+	RESOLVED_WRONG_PEER, /* whoever the peer is */
+	RESOLVED_LOCAL_SOURCE,
 };
 
-/* What is to be done with the flow's packets. */
+/* What is to be done with the flow's packets. Where the verdict says from_peer, also beside an error, each packet's peer is to be
+ * checked. */
 enum resolution resolve(const struct worker *w, const struct flow_key *key, struct verdict *v);
 /* What leads back to the sender of such a packet, by a tunnel for one from the wire. False: nothing does. */
 bool resolve_back(const struct worker *w, const struct flow_key *key, struct verdict *v);
+/* The longest prefix that holds addr: its next hop's underlay address, or NULL. */
+const uint8_t *route_find(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *addr);
 
 #endif
