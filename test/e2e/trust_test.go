@@ -191,7 +191,9 @@ func TestForgedRouter(t *testing.T) {
 		ip := &layers.IPv6{Version: 6, HopLimit: 255, NextHeader: layers.IPProtocolICMPv6, SrcIP: own, DstIP: allNodes}
 		icmp := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeRouterAdvertisement, 0)}
 		require.NoError(t, icmp.SetNetworkLayerForChecksum(ip))
-		station.send(layers.EthernetTypeIPv6, ip, icmp, &layers.ICMPv6RouterAdvertisement{RouterLifetime: 1800})
+		station.send(layers.EthernetTypeIPv6, ip, icmp, &layers.ICMPv6RouterAdvertisement{
+			RouterLifetime: 1800, Options: layers.ICMPv6Options{{Type: layers.ICMPv6OptSourceAddress, Data: station.mac}},
+		})
 	}
 	for range 20 {
 		advertise()
