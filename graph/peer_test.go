@@ -79,7 +79,7 @@ func TestOnlyThePeerMaySend(t *testing.T) {
 	}
 }
 
-// What is said to come from an interface of this node does not come from the wire.
+// What is said to come from an interface of this node, or by a route from behind one, does not come from the wire.
 func TestLocalSourcesDoNotComeFromTheWire(t *testing.T) {
 	for name, anyPeer := range map[string]bool{"checked": false, "not checked": true} {
 		t.Run(name, func(t *testing.T) {
@@ -91,6 +91,7 @@ func TestLocalSourcesDoNotComeFromTheWire(t *testing.T) {
 				for _, src := range []string{"10.0.0.2", "10.0.0.1"} {
 					requireDrop(t, g, "drop_local_source", tunnelled(t, outer, stack{ip4(src, "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)}))
 				}
+				requireDrop(t, g, "drop_local_source", tunnelled(t, outer, stack{ip4("10.0.2.9", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)}))
 				requireDrop(t, g, "drop_local_source", tunnelled(t, outer, stack{ip6("fd00::2", "fd00::1", 63, vUDP), udp(2, 1), payload(hello)}))
 			}
 			assert.Empty(t, allFlows(g))
@@ -169,12 +170,15 @@ func TestErrorsComeFromWhereThePacketWent(t *testing.T) {
 		requireDrop(t, g, "drop_wrong_peer", tunnelled(t, other, inner))
 		requireDrop(t, g, "drop_wrong_peer", tunnelled(t, "fc00:3::1", inner))
 	}
+	byNeighbour := said4(11, frame(t, ip4("10.0.0.1", "10.0.2.9", 1, vUDP), udp(1, 2), payload(hello)))
+	requireDrop(t, g, "drop_wrong_peer", tunnelled(t, underlay1.String(), byNeighbour))
 	for name, inner := range map[string]stack{
 		"about another's packet": said4(11, others),
 		"about nothing":          said4(11, nil),
 		"cut short":              said4(11, gone[:19]),
 		"cut short, IPv6":        said6(3, gone6[:39]),
 		"of the other family":    said4(11, gone6),
+		"to a neighbour":         byNeighbour,
 		"to where no route is":   said4(11, frame(t, ip4("10.0.0.1", "203.0.113.1", 1, vUDP), udp(1, 2))),
 		"a redirect":             said4(5, gone),
 		"no error":               said4(8, gone),

@@ -14,7 +14,7 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// ErrFull: there are as many tunnels as there are marks.
+// ErrFull says that there are as many tunnels as there are marks.
 var ErrFull = errors.New("no mark is left for another tunnel")
 
 // Graph is told what a mark stands for. A *graph.Graph is one.

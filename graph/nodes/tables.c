@@ -286,7 +286,8 @@ mask_bits(uint8_t *addr, uint8_t size, uint8_t len)
 	}
 }
 
-const uint8_t *
+/* The longest prefix that holds addr: its next hop's underlay address, or NULL. */
+static const uint8_t *
 route_find(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *addr)
 {
 	const uint32_t *lens = w->route_lens[is_ipv6];
@@ -401,6 +402,24 @@ verdict_encap(const struct worker *w, const struct flow_key *key, const struct i
 	return RESOLVED;
 }
 
+/* Whether addr is behind an interface of this node, by its own address or a route. */
+static bool
+is_local(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *addr)
+{
+	const uint8_t *hop;
+
+	if (iface_by_addr(w, vni, is_ipv6, addr) != NULL)
+		return true;
+	hop = route_find(w, vni, is_ipv6, addr);
+	return hop != NULL && iface_find(w, w->underlay_hash, hop) != NULL;
+}
+
+const uint8_t *
+peer_find(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *addr)
+{
+	return is_local(w, vni, is_ipv6, addr) ? NULL : route_find(w, vni, is_ipv6, addr);
+}
+
 /* Whom the packets must come from. False: nobody may send them. An error can come from a router on the way that has no route: each is
  * looked at for itself. */
 static bool
@@ -410,7 +429,7 @@ resolve_peer(const struct worker *w, const struct flow_key *key, const struct if
 
 	if (dst->any_peer)
 		return true;
-	peer = route_find(w, dst->vni, key->kind & KEY_IPV6, key->src);
+	peer = peer_find(w, dst->vni, key->kind & KEY_IPV6, key->src);
 	if (peer == NULL && !key_is_icmp_error(key))
 		return false;
 	v->from_peer = 1;
@@ -427,7 +446,7 @@ resolve_from_wire(const struct worker *w, const struct flow_key *key, struct ver
 
 	if (dst == NULL)
 		return RESOLVED_UNKNOWN_UNDERLAY;
-	if (iface_by_addr(w, dst->vni, key->kind & KEY_IPV6, key->src) != NULL)
+	if (is_local(w, dst->vni, key->kind & KEY_IPV6, key->src))
 		return RESOLVED_LOCAL_SOURCE;
 	v->iface = dst->index;
 	v->vni = dst->vni;

@@ -32,7 +32,7 @@ enum resolution {
 enum resolution resolve(const struct worker *w, const struct flow_key *key, struct verdict *v);
 /* What leads back to the sender of such a packet, by a tunnel for one from the wire. False: nothing does. */
 bool resolve_back(const struct worker *w, const struct flow_key *key, struct verdict *v);
-/* The longest prefix that holds addr: its next hop's underlay address, or NULL. */
-const uint8_t *route_find(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *addr);
+/* The underlay address on another hypervisor that the longest prefix which holds addr leads to, or NULL. */
+const uint8_t *peer_find(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *addr);
 
 #endif
