@@ -73,8 +73,8 @@ type SlowPath struct {
 const (
 	solicitPeriod = time.Second
 	refreshPeriod = 30 * time.Second
-	routerPeriod  = 300 * time.Millisecond
-	probePeriod   = 80 * time.Millisecond
+	routerPeriod  = 250 * time.Millisecond
+	probePeriod   = 60 * time.Millisecond
 	warnPeriod    = 10 * time.Second
 )
 
