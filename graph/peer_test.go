@@ -118,7 +118,7 @@ func TestAnyPeer(t *testing.T) {
 	assert.EqualValues(t, 3, flows[0].Packets)
 }
 
-// When the route goes, the flow that is in the NIC ends; when it leads elsewhere, so does the flow come from there.
+// When the route goes, or leads elsewhere, the flow leaves the NIC; it begins anew with what comes from there.
 func TestThePeerFollowsTheRoute(t *testing.T) {
 	g := newGraph(t)
 	inner := stack{ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)}
@@ -132,39 +132,45 @@ func TestThePeerFollowsTheRoute(t *testing.T) {
 		require.NoError(t, g.SetOffloaded(e.Flow.ID, true))
 		return e.Flow
 	}
+	requireGone := func(f Flow) {
+		e := nextEvent(t, g)
+		require.Equal(t, FlowGone, e.Kind)
+		require.Equal(t, f.ID, e.Flow.ID)
+	}
 	flow := begin(remote)
 	require.NoError(t, g.AddRoute(100, netip.MustParsePrefix("10.0.1.5/32"), NextHop{Underlay: elsewhere}))
-	e := nextEvent(t, g)
-	require.Equal(t, FlowNew, e.Kind, "the same flow, by another tunnel")
-	require.Equal(t, flow.ID, e.Flow.ID)
-	require.Equal(t, elsewhere, e.Flow.Tunnel.Peer)
+	requireGone(flow)
 	requireDrop(t, g, "drop_wrong_peer", tunnelled(t, remote.String(), inner))
-	send(t, ports.pf0, tunnelled(t, elsewhere.String(), inner))
-	receive(t, ports.vf0)
+	requireNoEvent(t, g)
 
+	flow = begin(elsewhere)
 	require.NoError(t, g.DeleteRoute(100, netip.MustParsePrefix("10.0.1.5/32")))
-	require.Equal(t, remote, nextEvent(t, g).Flow.Tunnel.Peer)
+	requireGone(flow)
+	flow = begin(remote)
 	require.NoError(t, g.DeleteRoute(100, netip.MustParsePrefix("10.0.1.0/24")))
-	e = nextEvent(t, g)
-	require.Equal(t, FlowGone, e.Kind)
-	require.Equal(t, flow.ID, e.Flow.ID)
+	requireGone(flow)
 	requireDrop(t, g, "drop_wrong_peer", tunnelled(t, remote.String(), inner))
 }
 
-// A router on the way, which the network has no route to, says what became of a packet; but only those do to whom it went.
+// A router on the way, which the network has no route to, and the gateway, whatever routes say of its addresses, tell what became of a
+// packet; but only where it went.
 func TestErrorsComeFromWhereThePacketWent(t *testing.T) {
 	g := newGraph(t)
 	gone := frame(t, ip4("10.0.0.1", "10.0.1.5", 1, vUDP), udp(1, 2), payload(hello))
 	gone6 := frame(t, ip6("fd00::1", "fd00:1::9", 1, vUDP), udp(1, 2), payload(hello))
 	others := frame(t, ip4("10.0.0.2", "10.0.1.5", 1, vUDP), udp(1, 2), payload(hello))
-	said4 := func(kind uint8, quoted []byte) stack {
-		return stack{ip4("169.254.0.1", "10.0.0.1", 64, inICMP4), &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(kind, 0)}, payload(string(quoted))}
+	by4 := func(router string, kind uint8, quoted []byte) stack {
+		return stack{ip4(router, "10.0.0.1", 64, inICMP4), &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(kind, 0)}, payload(string(quoted))}
 	}
-	said6 := func(kind uint8, quoted []byte) stack {
-		return stack{ip6("fe80::1", "fd00::1", 64, inICMP6), &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(kind, 0)},
+	by6 := func(router string, kind uint8, quoted []byte) stack {
+		return stack{ip6(router, "fd00::1", 64, inICMP6), &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(kind, 0)},
 			payload("\x00\x00\x00\x00" + string(quoted))}
 	}
-	for _, inner := range []stack{said4(3, gone), said4(11, gone), said6(1, gone6), said6(3, gone6)} {
+	said4 := func(kind uint8, quoted []byte) stack { return by4("198.51.100.1", kind, quoted) }
+	said6 := func(kind uint8, quoted []byte) stack { return by6("2001:db8::1", kind, quoted) }
+	gateway4 := func() stack { return by4("169.254.0.1", 11, gone) }
+	gateway6 := func() stack { return by6(gateway100.String(), 3, gone6) }
+	for _, inner := range []stack{said4(3, gone), said4(11, gone), said6(1, gone6), said6(3, gone6), gateway4(), gateway6()} {
 		send(t, ports.pf0, tunnelled(t, remote.String(), inner))
 		receive(t, ports.vf0)
 		requireDrop(t, g, "drop_wrong_peer", tunnelled(t, other, inner))
@@ -181,10 +187,24 @@ func TestErrorsComeFromWhereThePacketWent(t *testing.T) {
 		"to a neighbour":         byNeighbour,
 		"to where no route is":   said4(11, frame(t, ip4("10.0.0.1", "203.0.113.1", 1, vUDP), udp(1, 2))),
 		"a redirect":             said4(5, gone),
+		"the gateway's redirect": by4("169.254.0.1", 5, gone),
 		"no error":               said4(8, gone),
 		"no error, IPv6":         said6(128, gone6),
 	} {
 		t.Run(name, func(t *testing.T) { requireDrop(t, g, "drop_wrong_peer", tunnelled(t, remote.String(), inner)) })
+	}
+	for _, underlay := range []netip.Addr{underlay1, addr("fc00:3::1")} {
+		for _, prefix := range []string{"0.0.0.0/0", "::/0"} {
+			require.NoError(t, g.AddRoute(100, netip.MustParsePrefix(prefix), NextHop{Underlay: underlay}))
+		}
+		for _, inner := range []stack{gateway4(), gateway6()} {
+			send(t, ports.pf0, tunnelled(t, remote.String(), inner))
+			receive(t, ports.vf0)
+			requireDrop(t, g, "drop_wrong_peer", tunnelled(t, "fc00:3::1", inner))
+		}
+		for _, prefix := range []string{"0.0.0.0/0", "::/0"} {
+			require.NoError(t, g.DeleteRoute(100, netip.MustParsePrefix(prefix)))
+		}
 	}
 }
 
