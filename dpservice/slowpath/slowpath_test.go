@@ -577,6 +577,7 @@ func TestEveryFrameIsCounted(t *testing.T) {
 		"wire: from afar":          {uplinkPort, fromAfar, Ignored},
 		"wire: a router":           {uplinkPort, icmp6(routerMAC, uplinkMAC, routerIP, allNodes, layers.ICMPv6TypeRouterAdvertisement, &layers.ICMPv6RouterAdvertisement{RouterLifetime: 9}), Used},
 		"wire: a router that ends": {uplinkPort, icmp6(routerMAC, uplinkMAC, routerIP, allNodes, layers.ICMPv6TypeRouterAdvertisement, &layers.ICMPv6RouterAdvertisement{}), Ignored},
+		"wire: a router unasked":   {uplinkPort, alive(routerMAC, routerIP), Ignored},
 		"wire: ARP":                {uplinkPort, arpRequest(routerMAC, peerIPv4, guestIPv4), Ignored},
 	} {
 		s, w := newWorld()
@@ -587,7 +588,15 @@ func TestEveryFrameIsCounted(t *testing.T) {
 		assert.Equal(t, want, s.Counts(), name)
 	}
 
-	s, _ := newWorld()
+	s, w := newWorld()
+	s.Handle(uplinkPort, advertisement(routerMAC, routerIP, 1800))
+	s.Handle(uplinkPort, advertisement(newMAC, routerIP, 1800))
+	s.probeRouters()
+	require.Equal(t, 1, w.probed(t, routerIP, routerMAC))
+	s.Handle(uplinkPort, alive(routerMAC, routerIP))
+	assert.Equal(t, [numOutcomes]uint64{Used: 3}, s.Counts(), "an answer to a probe")
+
+	s, _ = newWorld()
 	s.cfg.Send = func(uint16, []byte) error { return errors.New("no room") }
 	s.Handle(guestPort, arpRequest(guestMAC, guestIPv4, gatewayIPv4))
 	assert.Equal(t, [numOutcomes]uint64{Used: 1, Unsent: 1}, s.Counts())
