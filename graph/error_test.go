@@ -131,11 +131,17 @@ func TestNoErrors(t *testing.T) {
 		require.Equal(t, before+1, counters(g).sum("drop_"), name)
 	}
 	// From the wire: nobody to tell.
-	before := counters(g)["drop_no_route"]
-	send(t, ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay0.String(), 61, inIP4),
-		ip4("198.51.100.1", "10.0.0.9", 63, vUDP), udp(1, 2), payload(hello)))
-	settle(t, g)
-	require.Equal(t, before+1, counters(g)["drop_no_route"])
+	for name, c := range map[string]struct{ src, node string }{
+		"sender without a route": {"198.51.100.1", "drop_wrong_peer"},
+		"sender is a group":      {"224.0.0.1", "drop_martian_source"},
+		"sender is loopback":     {"127.0.0.1", "drop_martian_source"},
+	} {
+		before := counters(g)[c.node]
+		send(t, ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay0.String(), 61, inIP4),
+			ip4(c.src, "10.0.0.9", 63, vUDP), udp(1, 2), payload(hello)))
+		settle(t, g)
+		require.Equal(t, before+1, counters(g)[c.node], name)
+	}
 }
 
 // A guest gets no more errors than a bucket holds and a second refills, and takes none from another's.

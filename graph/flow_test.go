@@ -99,7 +99,8 @@ func TestFlowEvent(t *testing.T) {
 					&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(0, 0)}))
 			},
 			Flow{VNI: 100, Packets: 1,
-				Key: FlowKey{Origin: FromWire, Interface: 1, Src: addr("10.0.1.5"), Dst: addr("10.0.0.1"), Proto: 1},
+				Key:    FlowKey{Origin: FromWire, Interface: 1, Src: addr("10.0.1.5"), Dst: addr("10.0.0.1"), Proto: 1},
+				Tunnel: Tunnel{Interface: 1, Underlay: underlay0, Peer: remote},
 				Verdict: Verdict{Kind: Deliver, InPort: ports.pf0.ID, TxPort: ports.vf0.ID,
 					Header: frame(t, eth(gatewayMAC, guest0MAC, v4))[:14]}},
 		},

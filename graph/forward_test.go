@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 
 	"github.com/google/gopacket"
@@ -32,6 +33,7 @@ type stack = []gopacket.SerializableLayer
 // Every case states the frame out in full: what the NIC makes of it once the flow is offloaded is the same.
 func TestForward(t *testing.T) {
 	g := newGraph(t)
+	require.NoError(t, g.AddRoute(200, netip.MustParsePrefix("10.0.1.0/24"), NextHop{Underlay: remote}))
 	for _, c := range []struct {
 		name    string
 		in, out *graphtest.Port
@@ -141,15 +143,15 @@ func TestDrop(t *testing.T) {
 		{"icmp_no_route", ports.vf2, frame(t, eth(guest2MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2))},
 		{"icmp_time_exceeded", ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 1, vUDP), udp(1, 2))},
 		{"icmp_time_exceeded", ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00:1::2", 0, vUDP), udp(1, 2))},
-		{"drop_not_for_us", ports.pf0, frame(t, eth(routerMAC, other, v6), ip6("fc00:2::1", underlay0.String(), 64, inIP4),
+		{"drop_not_for_us", ports.pf0, frame(t, eth(routerMAC, other, v6), ip6(remote.String(), underlay0.String(), 64, inIP4),
 			ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1))},
 		{"drop_unsupported", ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6("fc00:2::1", "fc00:1::1", 64, vUDP), udp(2, 1))},
 		{"drop_unsupported", ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v4), ip4("1.2.3.4", "10.0.0.1", 64, vUDP), udp(2, 1))},
 		{"drop_unknown_underlay", ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6("fc00:2::1", "fc00:1::9", 64, inIP4),
 			ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1))},
-		{"icmp_no_route", ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6("fc00:2::1", underlay0.String(), 64, inIP4),
+		{"icmp_no_route", ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay0.String(), 64, inIP4),
 			ip4("10.0.1.5", "10.0.0.2", 63, vUDP), udp(2, 1))},
-		{"drop_malformed", ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6("fc00:2::1", underlay0.String(), 64, inIP4), payload("xx"))},
+		{"drop_malformed", ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay0.String(), 64, inIP4), payload("xx"))},
 		{"drop_malformed", ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6))[:20]},
 	} {
 		before := counters(g)

@@ -39,6 +39,8 @@ type (
 	Interface = nodes.Interface
 	// NextHop is where a route leads.
 	NextHop = nodes.NextHop
+	// Tunnel is what brings packets from the wire to an interface.
+	Tunnel = nodes.Tunnel
 	// Uplink is the state of a physical port.
 	Uplink = nodes.Uplink
 	// Punt is a frame that the graph leaves to the slow path.
@@ -117,8 +119,8 @@ const (
 // MarkMask are the bits that all marks have in common.
 var MarkMask = nodes.MarkMask
 
-// Mark is the source MAC by which the graph knows that the NIC has decapsulated a frame for an interface. See package nodes.
-func Mark(index uint16) MAC { return nodes.Mark(index) }
+// Mark is the source MAC by which the graph knows that the NIC has decapsulated a frame. See package nodes.
+func Mark(tunnel uint16) MAC { return nodes.Mark(tunnel) }
 
 // Config is what a Graph is made of.
 type Config struct {
@@ -317,6 +319,12 @@ func (g *Graph) DeleteRoute(vni uint32, p netip.Prefix) error {
 // uplink such packets are dropped.
 func (g *Graph) SetUplink(u Uplink) error {
 	return g.change(fmt.Sprintf("set uplink, port %d", u.Port), func() error { return g.n.SetUplink(u) })
+}
+
+// SetTunnel says what the NIC decapsulates under a mark, before it does. It stands until the interface is deleted, or the mark is
+// said to stand for another one. ErrNotFound: there is no such interface with this underlay address.
+func (g *Graph) SetTunnel(mark uint16, t Tunnel) error {
+	return g.change(fmt.Sprintf("set tunnel %d", mark), func() error { return g.n.SetTunnel(mark, t) })
 }
 
 // SetTap begins to copy a port's packets, or goes on by other rules from the next packet on: none is copied by both, or by

@@ -128,6 +128,11 @@ func newGraph(t testing.TB, change ...func(*Config)) *Graph {
 	for _, i := range testInterfaces() {
 		require.NoError(t, g.SetInterface(i))
 	}
+	if cfg.Offload {
+		for _, i := range testInterfaces() { // each interface's index is the mark, too
+			require.NoError(t, g.SetTunnel(i.Index, Tunnel{Interface: i.Index, Underlay: i.Underlay, Peer: remote}))
+		}
+	}
 	require.NoError(t, g.SetUplink(Uplink{Port: ports.pf0.ID, MAC: uplinkMAC, RouterMAC: routerMAC, LinkUp: true}))
 	require.NoError(t, g.SetUplink(Uplink{Port: ports.pf1.ID, MAC: uplink1MAC, LinkUp: true}))
 	for prefix, hop := range map[string]netip.Addr{

@@ -63,7 +63,7 @@ func TestMarkedAsEncapsulated(t *testing.T) {
 				flows, _ = g.Flows(0, 10)
 				return outs, counted, flows
 			}
-			encapsulated := []gopacket.SerializableLayer{eth(routerMAC, uplinkMAC, v6), ip6("fc00:2::1", underlay0.String(), 64, proto)}
+			encapsulated := []gopacket.SerializableLayer{eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay0.String(), 64, proto)}
 			through(encapsulated...) // the flow's first one takes a way of its own
 			outs, counted, flows := through(encapsulated...)
 			markedOuts, markedCounted, markedFlows := through(eth(Mark(1), uplinkMAC, etherType))

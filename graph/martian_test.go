@@ -113,8 +113,9 @@ func TestErrorsOfAnotherGatewayArrive(t *testing.T) {
 		send(t, ports.pf0, frame(t, append(outer(inIP4), ip4("169.254.0.1", "10.0.0.1", 63, inICMP4), icmp(kind), quoted)...))
 		require.NotNil(t, receive(t, ports.vf0))
 	}
+	about6 := frame(t, ip6("fd00::1", "fd00:1::9", 1, vUDP), udp(1, 2))
 	send(t, ports.pf0, frame(t, append(outer(inIP6), ip6(gateway100.String(), "fd00::1", 63, inICMP6),
-		&layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(3, 0)}, gopacket.Payload("0000"+hello))...))
+		&layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(3, 0)}, gopacket.Payload("0000"+string(about6)))...))
 	require.NotNil(t, receive(t, ports.vf0))
 	for _, kind := range []uint8{layers.ICMPv4TypeEchoRequest, layers.ICMPv4TypeEchoReply} {
 		before := counters(g)["drop_martian_source"]

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -60,6 +61,15 @@ func (p *Patterns) UnmarshalYAML(unmarshal func(any) error) error {
 type Underlay struct {
 	IP        netip.Addr `yaml:"ip"` // its /64 also gives the interfaces their underlay addresses
 	RouterMAC RouterMAC  `yaml:"router_mac"`
+	// CheckSource: what the underlay brings must come from the next hop of the route to its inner source; not so in the networks
+	// of UncheckedVNIs.
+	CheckSource   bool     `yaml:"check_source"`
+	UncheckedVNIs []uint32 `yaml:"unchecked_vnis"`
+}
+
+// ChecksSource reports whether it is checked who sends to a network.
+func (u Underlay) ChecksSource(vni uint32) bool {
+	return u.CheckSource && !slices.Contains(u.UncheckedVNIs, vni)
 }
 
 // RouterMAC is the underlay router's address; empty means that dpservice finds it out ("auto").
@@ -167,8 +177,9 @@ type Capture struct {
 // Default returns the configuration before file, environment and flags.
 func Default() Config {
 	return Config{
-		Offload: true,
-		Socket:  "/run/dpservice/dpservice.sock",
+		Underlay: Underlay{CheckSource: true},
+		Offload:  true,
+		Socket:   "/run/dpservice/dpservice.sock",
 		Flows: Flows{
 			Capacity: 65536, MaxOffload: 32768, Timeout: 30 * time.Second,
 			Timeouts: Timeouts{
@@ -210,6 +221,9 @@ const (
 	maxWait       = 24 * time.Hour
 )
 
+// maxVNI is the largest number of a virtual network.
+const maxVNI = 1<<24 - 1
+
 // leastMbuf is what a packet buffer takes at least, in bytes.
 const leastMbuf = 2048
 
@@ -249,6 +263,9 @@ func (c *Config) validate() error {
 	ip := c.Underlay.IP
 	check(ip.Is6() && !ip.Is4In6() && ip.Zone() == "" && ip.IsGlobalUnicast(),
 		"underlay.ip %q is not a global unicast IPv6 address", ip)
+	for _, vni := range c.Underlay.UncheckedVNIs {
+		check(vni >= 1 && vni <= maxVNI, "underlay.unchecked_vnis: %d is not in 1..%d", vni, maxVNI)
+	}
 	err := checkSocket(c.Socket)
 	check(err == nil, "socket %q: %v", c.Socket, err)
 	c.RPC.validate(check)

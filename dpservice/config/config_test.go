@@ -207,6 +207,9 @@ func TestErrorsNameTheCulprit(t *testing.T) {
 		"too many DNS":       {text: demo, args: []string{"--guest-dns=10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4"}, want: "guests.dns"},
 		"small MTU":          {text: demo, args: []string{"--guest-mtu=1000"}, want: "guests.mtu"},
 		"short lease":        {text: demo, args: []string{"--guest-lease-time=1s"}, want: "guests.lease_time"},
+		"VNI of 0":           {text: demo, args: []string{"--unchecked-vnis=100,0"}, want: "underlay.unchecked_vnis"},
+		"large VNI":          {text: demo, args: []string{"--unchecked-vnis=16777216"}, want: "underlay.unchecked_vnis"},
+		"no VNI":             {text: demo, args: []string{"--unchecked-vnis=a"}, want: "--unchecked-vnis"},
 		"no rate":            {text: demo, args: []string{"--slow-path-rate=0"}, want: "slow_path.rate"},
 		"large burst":        {text: demo, args: []string{"--slow-path-burst=1025"}, want: "slow_path.burst"},
 		"no mbufs":           {text: demo, args: []string{"--mbufs=1"}, want: "mbufs"},
@@ -254,4 +257,11 @@ func TestErrorsNameTheCulprit(t *testing.T) {
 			assert.ErrorContains(t, err, tt.want)
 		})
 	}
+}
+
+func TestChecksSource(t *testing.T) {
+	assert.True(t, Default().Underlay.ChecksSource(100))
+	assert.True(t, Underlay{CheckSource: true, UncheckedVNIs: []uint32{200, 300}}.ChecksSource(100))
+	assert.False(t, Underlay{CheckSource: true, UncheckedVNIs: []uint32{200, 300}}.ChecksSource(300))
+	assert.False(t, Underlay{UncheckedVNIs: []uint32{200}}.ChecksSource(100))
 }

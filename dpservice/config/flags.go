@@ -40,6 +40,14 @@ var settings = []setting{
 	{"router-mac", "the underlay router's `MAC`, or auto", func(c *Config, v string) error {
 		return c.Underlay.RouterMAC.UnmarshalText([]byte(v))
 	}},
+	{"check-source", "drop what the underlay brings from another one than the route leads to: `true or false`", func(c *Config, v string) (err error) {
+		c.Underlay.CheckSource, err = strconv.ParseBool(v)
+		return err
+	}},
+	{"unchecked-vnis", "networks in which that is not checked: `VNIs`, separated by commas", func(c *Config, v string) (err error) {
+		c.Underlay.UncheckedVNIs, err = parseVNIs(v)
+		return err
+	}},
 	{"offload", "put flows into the NIC as rules: `true or false`", func(c *Config, v string) (err error) {
 		c.Offload, err = strconv.ParseBool(v)
 		return err
@@ -139,6 +147,18 @@ func parseAddrs(v string) ([]netip.Addr, error) {
 	return all, nil
 }
 
+func parseVNIs(v string) ([]uint32, error) {
+	var all []uint32
+	for _, text := range strings.Split(v, ",") {
+		vni, err := strconv.ParseUint(strings.TrimSpace(text), 10, 32)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, uint32(vni))
+	}
+	return all, nil
+}
+
 // timeoutSetting is a timeout of flows in software.
 func timeoutSetting(name, what string, field func(*Timeouts) *time.Duration) setting {
 	usage := fmt.Sprintf("`time` without a packet after which a %s is forgotten in software", what)
@@ -165,6 +185,7 @@ func AddFlags(flags *pflag.FlagSet) {
 		flags.String(s.flag, "", s.usage)
 	}
 	flags.Lookup("offload").NoOptDefVal = "true"
+	flags.Lookup("check-source").NoOptDefVal = "true"
 }
 
 // Load returns the configuration that file, environment and flags give together. The flags are those of

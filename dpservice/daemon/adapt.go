@@ -5,6 +5,7 @@ package daemon
 import (
 	"errors"
 
+	"dpservice/dpservice/config"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/port"
 	"dpservice/dpservice/vnet"
@@ -12,12 +13,16 @@ import (
 )
 
 // dataplane is the graph as interfaces and routes see it.
-type dataplane struct{ graph *graph.Graph }
+type dataplane struct {
+	graph    *graph.Graph
+	underlay config.Underlay
+}
 
 func (d dataplane) SetInterface(a vnet.Attachment) error {
 	return refused(a.ID, d.graph.SetInterface(graph.Interface{
 		Index: a.Index, Port: a.Port, VNI: a.VNI, IPv4: a.IPv4, IPv6: a.IPv6, Underlay: a.UnderlayIP,
 		GatewayMAC: graph.MAC(a.GatewayMAC), GatewayIPv6: a.GatewayIPv6, GuestMAC: graph.MAC(a.GuestMAC),
+		AnyPeer: !d.underlay.ChecksSource(a.VNI),
 	}))
 }
 

@@ -23,6 +23,7 @@ import (
 	"dpservice/dpservice/nic"
 	"dpservice/dpservice/port"
 	"dpservice/dpservice/slowpath"
+	"dpservice/dpservice/tunnel"
 	"dpservice/dpservice/uplink"
 	"dpservice/dpservice/vnet"
 	"dpservice/graph"
@@ -63,7 +64,8 @@ type daemon struct {
 	rules    *ruleset.Set
 	graph    *graph.Graph
 	vnet     *vnet.Manager
-	flows    *flow.Manager // nil without offload
+	flows    *flow.Manager   // nil without offload
+	tunnels  *tunnel.Manager // nil without offload
 	capture  *capture.Manager
 	slow     *slowpath.SlowPath
 	uplinks  *uplink.Manager
@@ -236,12 +238,13 @@ func pfNumber(p port.Port) int {
 
 func (d *daemon) startControl() error {
 	d.vnet = vnet.New(vnet.Config{
-		NodeIP: d.cfg.Underlay.IP, Ports: d.ports, Dataplane: dataplane{d.graph}, GatewayPrefix: d.cfg.Guests.GatewayPrefix,
-		MaxInterfaces: maxInterfaces, MaxRoutes: maxRoutes,
+		NodeIP: d.cfg.Underlay.IP, Ports: d.ports, Dataplane: dataplane{d.graph, d.cfg.Underlay},
+		GatewayPrefix: d.cfg.Guests.GatewayPrefix, MaxInterfaces: maxInterfaces, MaxRoutes: maxRoutes,
 	})
 	if d.cfg.Offload {
+		d.tunnels = tunnel.New(tunnel.Config{Graph: d.graph, NIC: d.nic, Rules: d.rules})
 		d.flows = flow.New(flow.Config{
-			Graph: d.graph, NIC: d.nic, Rules: d.rules, HasInterface: d.hasInterface,
+			Graph: d.graph, NIC: d.nic, Rules: d.rules, Tunnels: d.tunnels, HasInterface: d.hasInterface,
 			Max: d.cfg.Flows.MaxOffload, Shares: len(d.graph.FlowTable().Shares), Timeout: d.cfg.Flows.Timeout, Log: d.log,
 		})
 	}

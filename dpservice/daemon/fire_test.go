@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"sync"
 	"syscall"
@@ -23,6 +24,7 @@ import (
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/nic"
 	"dpservice/dpservice/port"
+	"dpservice/dpservice/tunnel"
 	"dpservice/dpservice/vnet"
 	"dpservice/graph"
 	"dpservice/rteflow/flowtest"
@@ -79,6 +81,7 @@ type fakeGraph struct {
 
 func (*fakeGraph) SetInterface(vnet.Attachment) error   { return nil }
 func (*fakeGraph) DeleteInterface(uint16) error         { return nil }
+func (*fakeGraph) SetTunnel(uint16, graph.Tunnel) error { return nil }
 func (*fakeGraph) AddRoute(vnet.Route) error            { return nil }
 func (*fakeGraph) DeleteRoute(vnet.Route) error         { return nil }
 func (g *fakeGraph) FlowEvents() <-chan graph.FlowEvent { return g.events }
@@ -138,16 +141,17 @@ func newNode(t *testing.T) *node {
 	n.rules = ruleset.New(eswitch)
 	require.NoError(t, n.rules.Apply(eswitch.BaseRules()))
 	ports.vnet = vnet.New(vnet.Config{NodeIP: nodeIP, Ports: ports, Dataplane: n.graph, MaxInterfaces: 9, MaxRoutes: 9})
+	tunnels := tunnel.New(tunnel.Config{Graph: n.graph, NIC: eswitch, Rules: n.rules})
 	flows := flow.New(flow.Config{
-		Graph: n.graph, NIC: eswitch, Rules: n.rules, Max: 100, Timeout: time.Minute, Log: slog.New(slog.DiscardHandler),
+		Graph: n.graph, Tunnels: tunnels, NIC: eswitch, Rules: n.rules, Max: 100, Timeout: time.Minute, Log: slog.New(slog.DiscardHandler),
 		HasInterface: (&daemon{vnet: ports.vnet}).hasInterface,
 	})
 	n.interfaces = interfaces{
 		Manager:  ports.vnet,
 		capture:  capture.New(capture.Deps{Rules: n.rules, Ports: ports, Taps: n.graph, NIC: eswitch, Flows: flows}),
 		flows:    flows,
-		nic:      eswitch,
-		rules:    n.rules,
+		tunnels:  tunnels,
+		checks:   func(vni uint32) bool { return vni == 200 },
 		greet:    func(uint16) {},
 		portName: func(id uint16) string { return ports.List()[id].Name },
 		changing: &sync.Mutex{},
@@ -164,8 +168,12 @@ func newNode(t *testing.T) *node {
 }
 
 func (n *node) create(number int) error {
+	vni := uint32(100)
+	if number == 3 {
+		vni = 200 // where it is checked who sends from the wire
+	}
 	_, err := n.CreateInterface(vnet.CreateRequest{
-		ID: fmt.Sprintf("vm-%d", number), Device: fmt.Sprintf("vf%d", number-1), VNI: 100,
+		ID: fmt.Sprintf("vm-%d", number), Device: fmt.Sprintf("vf%d", number-1), VNI: vni,
 		IPv4: netip.AddrFrom4([4]byte{10, 0, 0, byte(number)}),
 	})
 	return err
@@ -189,10 +197,15 @@ func stopAll(n *node) error {
 
 func deleteOne(n *node) error { return n.DeleteInterface("vm-2") }
 
-// talk has every pair of guests exchange packets: flows that have ended begin anew, and are offered to the NIC.
+// talk has every pair of guests exchange packets, and each get some from the wire: flows that have ended begin anew, and are offered to the NIC.
 func (n *node) talk() {
 	n.t.Helper()
 	guests := n.Attachments()
+	for _, to := range guests {
+		if f := n.flowTo(to); !n.graph.isOffloaded(f.ID) {
+			n.graph.events <- graph.FlowEvent{Kind: graph.FlowNew, Flow: f}
+		}
+	}
 	for _, from := range guests {
 		for _, to := range guests {
 			f := flowBetween(from, to)
@@ -203,6 +216,21 @@ func (n *node) talk() {
 	}
 	n.graph.events <- graph.FlowEvent{Kind: graph.FlowGone} // of a flow nobody knows: once it is taken, the others are too
 	require.Eventually(n.t, func() bool { return n.flows.Stats().Backlog == 0 }, 10*time.Second, 10*time.Microsecond)
+}
+
+func (n *node) flowTo(to vnet.Attachment) graph.Flow {
+	f := graph.Flow{
+		ID: 0xff00 | uint64(to.Port), VNI: to.VNI,
+		Key: graph.FlowKey{
+			Origin: graph.FromWire, Interface: to.Index, Src: netip.MustParseAddr("10.0.1.1"), Dst: to.IPv4, Proto: 17, SrcPort: 1, DstPort: 2,
+		},
+		Verdict: graph.Verdict{Kind: graph.Deliver, TxPort: to.Port, Header: []byte{2, 0, 0, 0, 1, 2, 2, 0, 0, 0, 0, 2, 8, 0}},
+		Tunnel:  graph.Tunnel{Interface: to.Index, Underlay: to.UnderlayIP},
+	}
+	if n.checks(to.VNI) {
+		f.Tunnel.Peer = netip.MustParseAddr("fc00:2::1")
+	}
+	return f
 }
 
 func flowBetween(from, to vnet.Attachment) graph.Flow {
@@ -218,6 +246,9 @@ func flowBetween(from, to vnet.Attachment) graph.Flow {
 	}
 }
 
+// aMark is the mark of a tunnel, which is another one when it comes again.
+var aMark = regexp.MustCompile(`02:64:70:73:00:..`)
+
 // standing lists what the NIC holds; it must be what dpservice believes that it holds.
 func (n *node) standing() []string {
 	n.t.Helper()
@@ -227,6 +258,12 @@ func (n *node) standing() []string {
 	}
 	for _, e := range n.rules.List() {
 		believed = append(believed, fmt.Sprintf("port %d: %s", e.Port, e.Rule))
+	}
+	for i := range inNIC {
+		inNIC[i] = aMark.ReplaceAllString(inNIC[i], "MARK")
+	}
+	for i := range believed {
+		believed[i] = aMark.ReplaceAllString(believed[i], "MARK")
 	}
 	slices.Sort(inNIC)
 	slices.Sort(believed)
@@ -241,11 +278,12 @@ var operations = map[string]struct {
 	do       func(n *node) error
 	calls    int // of the NIC, at least
 }{
-	"capture.start":                    {"", startIn(capture.RX), 7},
-	"capture.stop":                     {capture.RX, stopAll, 7},
-	"interface.create":                 {"", func(n *node) error { return n.create(4) }, 2},
-	"interface.delete":                 {"", deleteOne, 6},
-	"interface.delete, while captured": {capture.RX, deleteOne, 8},
+	"capture.start":    {"", startIn(capture.RX), 7},
+	"capture.stop":     {capture.RX, stopAll, 7},
+	"interface.create": {"", func(n *node) error { return n.create(4) }, 2},
+	"interface.delete": {"", deleteOne, 6},
+	"interface.delete, whose senders are checked": {"", func(n *node) error { return n.DeleteInterface("vm-3") }, 6},
+	"interface.delete, while captured":            {capture.RX, deleteOne, 8},
 
 	"capture.start, both directions":                      {"", startIn(capture.Both), 20},
 	"capture.stop, both directions":                       {capture.Both, stopAll, 20},

@@ -4,14 +4,15 @@ package daemon
 
 import (
 	"errors"
-	"slices"
 	"sync"
 
 	"dpservice/capture"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/nic"
+	"dpservice/dpservice/tunnel"
 	"dpservice/dpservice/vnet"
+	"dpservice/graph"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
 )
@@ -21,9 +22,9 @@ import (
 type interfaces struct {
 	*vnet.Manager
 	capture  *capture.Manager
-	flows    *flow.Manager // nil without offload
-	nic      *nic.NIC      // nil without offload
-	rules    *ruleset.Set
+	flows    *flow.Manager         // nil without offload
+	tunnels  *tunnel.Manager       // nil without offload
+	checks   func(vni uint32) bool // who sends to a network from the wire
 	greet    func(port uint16)
 	portName func(id uint16) string
 
@@ -32,12 +33,14 @@ type interfaces struct {
 
 func (d *daemon) interfaces() interfaces {
 	return interfaces{
-		Manager: d.vnet, capture: d.capture, flows: d.flows, nic: d.nic, rules: d.rules, greet: d.slow.Greet, portName: d.portName,
+		Manager: d.vnet, capture: d.capture, flows: d.flows, tunnels: d.tunnels,
+		checks: d.cfg.Underlay.ChecksSource, greet: d.slow.Greet, portName: d.portName,
 		changing: &sync.Mutex{},
 	}
 }
 
-// CreateInterface creates an interface and then, as its packets find their way without them, its rules in the NIC. If the NIC
+// CreateInterface creates an interface and then, where anybody may send to it and as its packets find their way without them, the rules
+// of its tunnels. Where that is checked, they come with the flows. If the NIC
 // refuses them there is no interface, unless the error is ROLLBACK_FAILED: then it is to be deleted.
 func (i interfaces) CreateInterface(req vnet.CreateRequest) (vnet.Interface, error) {
 	i.changing.Lock()
@@ -46,7 +49,7 @@ func (i interfaces) CreateInterface(req vnet.CreateRequest) (vnet.Interface, err
 	if err != nil {
 		return vnet.Interface{}, err
 	}
-	if err := i.addRules(created); err != nil {
+	if err := i.keepTunnels(created); err != nil {
 		var failed *ruleset.ApplyError
 		if undo := i.deleteInterface(created); undo == nil && errors.As(err, &failed) {
 			failed.Undo = nil // what was left of it is done
@@ -59,8 +62,8 @@ func (i interfaces) CreateInterface(req vnet.CreateRequest) (vnet.Interface, err
 	return created, nil
 }
 
-// DeleteInterface takes the interface's own rules out of the NIC, then those of its flows and those that capture it, and then
-// deletes it. If the NIC keeps a rule, so does dpservice the interface; the flows come back with their next packets. After a
+// DeleteInterface takes the rules of the interface's flows out of the NIC, then those of its tunnels and those that capture it, and
+// then deletes it. If the NIC keeps a rule, so does dpservice the interface; the flows come back with their next packets. After a
 // ROLLBACK_FAILED the interface lacks rules, and goes on in software.
 func (i interfaces) DeleteInterface(id string) error {
 	i.changing.Lock()
@@ -83,31 +86,29 @@ func (i interfaces) deleteInterface(found vnet.Interface) error {
 		if i.flows == nil {
 			return deleteIt()
 		}
-		return i.withoutRules(found, func() error { return i.flows.ReleasePort(found.Port, deleteIt) })
+		return i.flows.ReleasePort(found.Port, func() error { return i.withoutTunnels(found, deleteIt) })
 	})
 }
 
-// addRules adds those of an interface's own rules that do not stand.
-func (i interfaces) addRules(of vnet.Interface) error {
+// keepTunnels has the NIC decapsulate all that comes for an interface to which anybody may send.
+func (i interfaces) keepTunnels(of vnet.Interface) error {
 	a, ok := i.OnPort(of.Port)
-	if i.nic == nil || !ok {
+	if i.tunnels == nil || !ok || i.checks(a.VNI) {
 		return nil
 	}
-	ops := i.nic.InterfaceRules(a.Index, a.UnderlayIP)
-	return i.rules.Apply(slices.DeleteFunc(ops, func(op ruleset.Op) bool { return i.rules.Has(op.Port, op.Name) }))
+	return i.tunnels.Keep(graph.Tunnel{Interface: a.Index, Underlay: a.UnderlayIP}, nic.InnerTypes...)
 }
 
-// withoutRules does something while an interface's own rules do not stand. If it fails they do again.
-func (i interfaces) withoutRules(of vnet.Interface, do func() error) error {
-	a, _ := i.OnPort(of.Port)
-	if err := i.rules.Apply(i.nic.RemoveInterfaceRules(a.Index, i.rules.Has)); err != nil {
+// withoutTunnels does something while the NIC decapsulates nothing for an interface. If it fails, it is as before.
+func (i interfaces) withoutTunnels(of vnet.Interface, do func() error) error {
+	if err := i.tunnels.RemoveInterface(of.UnderlayIP); err != nil {
 		return err
 	}
 	err := do()
 	if err == nil {
 		return nil
 	}
-	if undo := i.addRules(of); undo != nil {
+	if undo := i.keepTunnels(of); undo != nil {
 		return fault.Wrap(errors.Join(err, undo), fault.RollbackFailed, of.ID, "interface %s goes on without all of its rules", of.ID)
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"dpservice/dpservice/nic"
+	"dpservice/dpservice/tunnel"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
 )
@@ -23,6 +24,7 @@ const (
 type rule struct {
 	id       uint64
 	in, out  uint16           // ports
+	by       *tunnel.Key      // nil: from a guest
 	straight rteflow.Rule     // as it sends packets straight to out
 	ways     []uint32         // the groups that packets pass on their way, 0 for none; more than one where the NIC kept a rule
 	before   rteflow.Counters // what rules in its place before had counted

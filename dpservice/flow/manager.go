@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"dpservice/dpservice/tunnel"
 	"dpservice/graph"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
@@ -39,11 +40,19 @@ type Rules interface {
 	Age(port uint16, name string) (rteflow.AgeState, error)
 }
 
+// Tunnels have the NIC decapsulate what comes from the wire. A *tunnel.Manager is one.
+type Tunnels interface {
+	Acquire(k tunnel.Key) (mark uint16, err error)
+	Release(k tunnel.Key)
+	Tidy() error
+}
+
 // Config is what a Manager is made of.
 type Config struct {
-	Graph Graph
-	NIC   NIC
-	Rules Rules
+	Graph   Graph
+	NIC     NIC
+	Rules   Rules
+	Tunnels Tunnels
 	// HasInterface reports whether there is an interface with this index.
 	HasInterface func(index uint16) bool
 	Max          int           // rules at a time
@@ -220,6 +229,9 @@ func (m *Manager) offload(f graph.Flow) {
 // isTransient reports whether the NIC may take the same rule another time.
 func isTransient(err error) bool {
 	var refusal *rteflow.Error
+	if errors.Is(err, tunnel.ErrFull) {
+		return true
+	}
 	return errors.As(err, &refusal) && refusal.Errno != syscall.ENOTSUP && refusal.Errno != syscall.EINVAL
 }
 
@@ -247,11 +259,28 @@ func (m *Manager) offerAgain() {
 }
 
 func (m *Manager) create(f graph.Flow, s *share) error {
-	spec, err := ruleFor(m.cfg.NIC, f, uint32(m.cfg.Timeout/time.Second))
+	if f.Key.Origin != graph.FromWire {
+		return m.createFor(f, s, nil, 0)
+	}
+	by := &tunnel.Key{Tunnel: f.Tunnel, Inner: etherType(f.Key)}
+	mark, err := m.cfg.Tunnels.Acquire(*by)
 	if err != nil {
 		return err
 	}
-	r := &rule{id: f.ID, in: f.Verdict.InPort, out: f.Verdict.TxPort, straight: spec, share: s}
+	if err := m.createFor(f, s, by, mark); err != nil {
+		m.cfg.Tunnels.Release(*by)
+		return err
+	}
+	return nil
+}
+
+// createFor makes the rule of a flow that comes by a tunnel with a mark, or from a guest.
+func (m *Manager) createFor(f graph.Flow, s *share, by *tunnel.Key, mark uint16) error {
+	spec, err := ruleFor(m.cfg.NIC, f, mark, uint32(m.cfg.Timeout/time.Second))
+	if err != nil {
+		return err
+	}
+	r := &rule{id: f.ID, in: f.Verdict.InPort, out: f.Verdict.TxPort, by: by, straight: spec, share: s}
 	group := m.diverts[r.out]
 	if err := m.cfg.Rules.Apply([]ruleset.Op{r.add(group)}); err != nil {
 		return err
@@ -287,6 +316,9 @@ func (m *Manager) destroy(r *rule) error {
 	}
 	delete(m.rules, r.id)
 	r.share.rules.Remove(r.place)
+	if r.by != nil {
+		m.cfg.Tunnels.Release(*r.by)
+	}
 	return nil
 }
 
@@ -317,6 +349,9 @@ func (m *Manager) age() {
 		if r.doomed && m.remove(r) {
 			m.forget(r)
 		}
+	}
+	if err := m.cfg.Tunnels.Tidy(); err != nil {
+		m.refused.warn("the NIC does not remove the rule of a tunnel by which no flow comes", "err", err)
 	}
 	m.offerAgain()
 }

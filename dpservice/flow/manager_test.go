@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"dpservice/dpservice/tunnel"
 	"dpservice/graph"
 	"dpservice/rteflow"
 	"dpservice/rteflow/flowtest"
@@ -72,17 +75,43 @@ func refuse(method string) func(c flowtest.Call) error {
 	}
 }
 
+// fakeTunnels is the use of tunnels; they have marks from 0x101 on.
+type fakeTunnels struct {
+	uses    []int // by mark, less 0x101
+	keys    []tunnel.Key
+	full    bool
+	tidied  int
+	tidyErr error
+}
+
+func (f *fakeTunnels) Acquire(k tunnel.Key) (uint16, error) {
+	if f.full {
+		return 0, tunnel.ErrFull
+	}
+	i := slices.Index(f.keys, k)
+	if i < 0 {
+		i = len(f.keys)
+		f.keys, f.uses = append(f.keys, k), append(f.uses, 0)
+	}
+	f.uses[i]++
+	return uint16(0x101 + i), nil
+}
+
+func (f *fakeTunnels) Release(k tunnel.Key) { f.uses[slices.Index(f.keys, k)]-- }
+func (f *fakeTunnels) Tidy() error          { f.tidied++; return f.tidyErr }
+
 type bench struct {
 	*Manager
-	graph *fakeGraph
-	nic   *fakeNIC
-	log   bytes.Buffer
+	graph   *fakeGraph
+	nic     *fakeNIC
+	tunnels *fakeTunnels
+	log     bytes.Buffer
 }
 
 func newBench() *bench {
-	b := &bench{graph: &fakeGraph{events: make(chan graph.FlowEvent), offloaded: map[uint64]bool{}}, nic: &fakeNIC{}}
+	b := &bench{graph: &fakeGraph{events: make(chan graph.FlowEvent), offloaded: map[uint64]bool{}}, nic: &fakeNIC{}, tunnels: &fakeTunnels{}}
 	b.Manager = New(Config{
-		Graph: b.graph, NIC: b.nic, Rules: ruleset.New(b.nic), Max: 2, Timeout: 30 * time.Second,
+		Graph: b.graph, NIC: b.nic, Rules: ruleset.New(b.nic), Tunnels: b.tunnels, Max: 2, Timeout: 30 * time.Second,
 		HasInterface: func(index uint16) bool { return index == 3 },
 		Log:          slog.New(slog.NewTextHandler(&b.log, nil)),
 	})
@@ -297,6 +326,47 @@ func TestFlowsCountWhatTheNICForwards(t *testing.T) {
 	other := withID(2)
 	b.Count(&other)
 	assert.Zero(t, other.Packets)
+}
+
+// A flow from the wire holds the tunnel that it comes by as long as its rule stands, and follows it.
+func TestFlowsHoldTheirTunnels(t *testing.T) {
+	b := newBench()
+	by := func(id uint64, peer string) graph.Flow {
+		f := fromWire()
+		f.ID = id
+		f.Tunnel.Peer = netip.MustParseAddr(peer)
+		return f
+	}
+	pattern := func(i int) string { return b.nic.Rules()[i].Rule.PatternString() }
+	b.begin(by(1, "fc00:2::1"))
+	b.begin(by(2, "fc00:2::1"))
+	assert.Equal(t, []int{2}, b.tunnels.uses)
+	assert.Equal(t, tunnel.Key{Tunnel: by(1, "fc00:2::1").Tunnel, Inner: 0x800}, b.tunnels.keys[0])
+	assert.Contains(t, pattern(0), "eth src is 02:64:70:73:01:01 ")
+	b.begin(by(2, "fc00:3::1"))
+	assert.Equal(t, []int{1, 1}, b.tunnels.uses)
+	assert.Contains(t, pattern(1), "eth src is 02:64:70:73:01:02 ")
+	b.nic.refuse("destroy")
+	b.end(by(1, "fc00:2::1"))
+	assert.Equal(t, []int{1, 1}, b.tunnels.uses, "its rule stands")
+	b.nic.OnCall(nil)
+	b.age()
+	assert.Equal(t, []int{0, 1}, b.tunnels.uses)
+	assert.Equal(t, 1, b.tunnels.tidied)
+	b.nic.refuse("create")
+	b.begin(by(3, "fc00:2::1"))
+	b.nic.OnCall(nil)
+	other := by(3, "fc00:2::1")
+	other.Key.Proto = 132
+	b.begin(other)
+	require.NoError(t, b.ReleasePort(2, func() error { return nil }))
+	assert.Equal(t, []int{0, 0}, b.tunnels.uses)
+
+	b.tunnels.full, b.tunnels.tidyErr = true, errors.New("busy")
+	b.begin(by(4, "fc00:2::1"))
+	assert.Contains(t, b.waiting, uint64(4), "there may be a mark later")
+	b.age()
+	assert.Contains(t, b.log.String(), "does not remove")
 }
 
 func TestRun(t *testing.T) {

@@ -43,15 +43,16 @@ type Ports interface {
 	PortAction(id uint16) rteflow.Action
 }
 
-// ruleFor makes the rule that does to a flow's packets what the graph would. What comes from the wire has been decapsulated.
-func ruleFor(ports Ports, f graph.Flow, timeout uint32) (rteflow.Rule, error) {
+// ruleFor makes the rule that does to a flow's packets what the graph would. What comes from the wire has been decapsulated, and bears
+// the mark of the tunnel that it came by.
+func ruleFor(ports Ports, f graph.Flow, mark uint16, timeout uint32) (rteflow.Rule, error) {
 	layers, err := match(f.Key)
 	if err != nil {
 		return rteflow.Rule{}, err
 	}
 	group, eth := uint32(nic.GroupVNET), rteflow.Item(rteflow.Eth{Type: rteflow.Is(etherType(f.Key))})
 	if f.Key.Origin == graph.FromWire {
-		group, eth = nic.GroupDecapsulated, nic.Decapsulated(f.Key.Interface, etherType(f.Key))
+		group, eth = nic.GroupDecapsulated, nic.Decapsulated(mark, etherType(f.Key))
 	}
 	rewrite, err := rewrite(f)
 	if err != nil {

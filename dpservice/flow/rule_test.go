@@ -80,7 +80,7 @@ func TestRules(t *testing.T) {
 			},
 		},
 		"wire to guest": {
-			fromWire(), "represented_port ethdev_port_id is 0 / eth src is 02:64:70:73:00:03 type is 0x0800 / " + tcp4,
+			fromWire(), "represented_port ethdev_port_id is 0 / eth src is 02:64:70:73:01:02 type is 0x0800 / " + tcp4,
 			[]rteflow.Action{
 				rteflow.SetMACSrc{MAC: rteflow.MAC{2, 0, 0, 0, 0, 1}}, rteflow.SetMACDst{MAC: rteflow.MAC{2, 0, 0, 0, 0, 2}},
 				rteflow.Age{Timeout: 30, Context: 5}, rteflow.Count{}, rteflow.ToRepresentedPort{Port: 2},
@@ -88,14 +88,14 @@ func TestRules(t *testing.T) {
 		},
 		"udp6": {ipv6(deliver(), protoUDP, 53, 5353), "represented_port ethdev_port_id is 1 / eth type is 0x86dd / " +
 			"ipv6 proto is 17 src is fd00::1 dst is fd00::2 / udp src is 53 dst is 5353", nil},
-		"ping6 from the wire": {ipv6(fromWire(), protoICMPv6, 129<<8, 0), "represented_port ethdev_port_id is 0 / eth src is 02:64:70:73:00:03 type is 0x86dd / " +
+		"ping6 from the wire": {ipv6(fromWire(), protoICMPv6, 129<<8, 0), "represented_port ethdev_port_id is 0 / eth src is 02:64:70:73:01:02 type is 0x86dd / " +
 			"ipv6 proto is 58 src is fd00::1 dst is fd00::2 / icmp6 type is 129", nil},
 		"ping": {icmp(deliver(), 8), "represented_port ethdev_port_id is 1 / eth type is 0x0800 / " +
 			"ipv4 fragment_offset spec 0x0000 fragment_offset mask 0x3fff proto is 1 src is 10.0.0.1 dst is 10.0.0.2 / icmp type is 8", nil},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			r, err := ruleFor(&fakeNIC{}, tt.flow, 30)
+			r, err := ruleFor(&fakeNIC{}, tt.flow, 0x102, 30)
 			require.NoError(t, err)
 			group := uint32(nic.GroupVNET)
 			if tt.flow.Key.Origin == graph.FromWire {
@@ -126,7 +126,7 @@ func TestNoRuleFor(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := deliver()
 			change(&f)
-			_, err := ruleFor(&fakeNIC{}, f, 30)
+			_, err := ruleFor(&fakeNIC{}, f, 0, 30)
 			assert.Error(t, err)
 		})
 	}

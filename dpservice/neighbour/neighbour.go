@@ -32,6 +32,19 @@ type Watcher struct {
 	changed func(index int, r Router)
 	log     *slog.Logger
 	routers map[int]Router // by the interface's index; as last told
+
+	checking map[int]bool // interfaces whose router is being asked whether it is where it was
+	checks   chan check   // what came out; room for one of each interface
+	warned   map[int]time.Time
+}
+
+// check is what came out of asking a router whether it is where it was, when the kernel has found another MAC for it.
+type check struct {
+	index int
+	was   Router
+	mac   MAC // the other one
+	alive bool
+	err   error
 }
 
 const (
@@ -41,11 +54,16 @@ const (
 	// probePeriod is how often the kernel is made to look whether the router is still there with its MAC: left alone it does
 	// not as long as it has nothing to send there.
 	probePeriod = 5 * time.Second
+	// warnPeriod is how often the log may say that somebody claims to be an interface's router.
+	warnPeriod = 10 * time.Second
 )
 
 // New returns a Watcher of the interfaces with these indexes. changed is told, by Run, of every change of their routers.
 func New(interfaces []int, changed func(index int, r Router), log *slog.Logger) *Watcher {
-	w := &Watcher{changed: changed, log: log, routers: map[int]Router{}}
+	w := &Watcher{
+		changed: changed, log: log, routers: map[int]Router{},
+		checking: map[int]bool{}, checks: make(chan check, len(interfaces)), warned: map[int]time.Time{},
+	}
 	for _, index := range interfaces {
 		w.routers[index] = Router{}
 	}
@@ -106,6 +124,8 @@ func (w *Watcher) follow(ctx context.Context) error {
 			err = w.readRoutes()
 		case <-probe.C:
 			err = w.readNeighbours(true)
+		case c := <-w.checks:
+			err = w.checked(c)
 		}
 		if errors.Is(err, netlink.ErrDumpInterrupted) {
 			reread = time.After(routePeriod)
@@ -155,6 +175,11 @@ const (
 
 // readNeighbour looks at a router's MAC. The kernel is made to resolve it if it does not do so already.
 func (w *Watcher) readNeighbour(index int, ip netip.Addr, probe bool) error {
+	return w.readNeighbourAs(index, ip, probe, false)
+}
+
+// readNeighbourAs is readNeighbour, of a MAC that is certain or may be.
+func (w *Watcher) readNeighbourAs(index int, ip netip.Addr, probe, certain bool) error {
 	all, err := netlink.NeighList(index, netlink.FAMILY_V6)
 	if err != nil {
 		return fmt.Errorf("reading the neighbours of interface %d: %w", index, err)
@@ -175,7 +200,7 @@ func (w *Watcher) readNeighbour(index int, ip netip.Addr, probe bool) error {
 	case probe && n.State&unchecked != 0:
 		w.ask(netlink.Neigh{LinkIndex: index, IP: ip.AsSlice(), State: unix.NUD_PROBE})
 	}
-	w.set(index, r)
+	w.set(index, r, certain || n.State&unix.NUD_PERMANENT != 0)
 	return nil
 }
 
@@ -187,10 +212,48 @@ func (w *Watcher) ask(n netlink.Neigh) {
 	}
 }
 
-func (w *Watcher) set(index int, r Router) {
-	if w.routers[index] == r {
+// set tells of a router, if it is news. Anybody on the link can make the kernel take another MAC for the router's: unless it is certain,
+// the router is asked first, at the MAC that is known.
+func (w *Watcher) set(index int, r Router, certain bool) {
+	was := w.routers[index]
+	if was == r {
+		return
+	}
+	if !certain && was.NextHop == r.NextHop && was.MAC != (MAC{}) && r.MAC != (MAC{}) {
+		w.check(index, was, r.MAC)
 		return
 	}
 	w.routers[index] = r
 	w.changed(index, r)
+}
+
+// check has a router asked whether it is where it was, unless it is being asked.
+func (w *Watcher) check(index int, was Router, mac MAC) {
+	if w.checking[index] {
+		return
+	}
+	w.checking[index] = true
+	go func() {
+		alive, err := isAlive(index, was)
+		w.checks <- check{index, was, mac, alive, err}
+	}()
+}
+
+// checked follows the kernel to another MAC if the router is silent at the one that was known, or cannot be asked. If it answers, the
+// kernel's next news, or the next look, has it asked again.
+func (w *Watcher) checked(c check) error {
+	delete(w.checking, c.index)
+	if w.routers[c.index] != c.was {
+		return nil
+	}
+	about := []any{"interface", c.index, "address", c.was.NextHop, "mac", c.was.MAC, "new_mac", c.mac}
+	if c.alive {
+		if now := time.Now(); now.Sub(w.warned[c.index]) >= warnPeriod {
+			w.warned[c.index] = now
+			w.log.Warn("a station claims to be an uplink's router, which is alive where it was", about...)
+		}
+		return nil
+	}
+	w.log.Warn("an uplink's router is silent: another MAC is followed", append(about, "err", c.err)...)
+	return w.readNeighbourAs(c.index, c.was.NextHop, false, true)
 }

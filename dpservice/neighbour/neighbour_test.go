@@ -167,13 +167,61 @@ func TestTheKernelsRouterIsFollowed(t *testing.T) {
 	w.addRoute("::/0", gateway, 0)
 	w.becomes(Router{gateway, mac1}, 3*time.Second)
 
-	require.NoError(t, netlink.NeighSet(&netlink.Neigh{
-		LinkIndex: w.dev.Attrs().Index, IP: gateway.AsSlice(), HardwareAddr: mac2[:], State: unix.NUD_REACHABLE,
-	}))
+	w.setRouter(mac2)
+	w.learn(mac2, unix.NUD_REACHABLE)
 	w.becomes(Router{gateway, mac2}, time.Second)
+	w.learn(mac1, unix.NUD_PERMANENT)
+	w.becomes(Router{gateway, mac1}, time.Second)
 
 	require.NoError(t, netlink.RouteDel(w.route("::/0", gateway, 0)))
 	w.becomes(Router{}, time.Second)
+}
+
+// learn has the kernel take a MAC for the router's.
+func (w *wire) learn(mac MAC, state int) {
+	w.t.Helper()
+	require.NoError(w.t, netlink.NeighSet(&netlink.Neigh{
+		LinkIndex: w.dev.Attrs().Index, IP: gateway.AsSlice(), HardwareAddr: mac[:], State: state,
+	}))
+}
+
+// Whatever the kernel is made to believe: a router that answers where it was is there.
+func TestAClaimIsNotFollowedWhileTheRouterAnswers(t *testing.T) {
+	w := newWire(t)
+	w.addRoute("::/0", gateway, 0)
+	w.follow()
+	w.becomes(Router{gateway, mac1}, 3*time.Second)
+	for range 10 {
+		w.learn(mac2, unix.NUD_REACHABLE)
+		time.Sleep(answerTime)
+	}
+	time.Sleep(2 * solicitations * answerTime)
+	assert.Equal(t, Router{gateway, mac1}, w.now())
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.seen {
+		assert.NotEqual(t, mac2, r.MAC)
+	}
+}
+
+// An answer is an advertisement of the router's from its MAC; whatever else a frame is, it is none.
+func TestIsAnswer(t *testing.T) {
+	r := Router{gateway, mac1}
+	answer := make([]byte, 78)
+	copy(answer[6:], mac1[:])
+	copy(answer[12:], []byte{0x86, 0xdd})
+	answer[20], answer[21], answer[54] = 58, 255, 136
+	to := gateway.As16()
+	copy(answer[62:], to[:])
+	assert.True(t, isAnswer(answer, r))
+	for n := range answer {
+		assert.False(t, isAnswer(answer[:n], r))
+	}
+	for _, at := range []int{6, 11, 12, 13, 20, 21, 54, 62, 77} {
+		answer[at]++
+		assert.False(t, isAnswer(answer, r), at)
+		answer[at]--
+	}
 }
 
 // A router that has got another MAC says nothing; the kernel has to be made to look.

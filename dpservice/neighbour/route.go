@@ -75,9 +75,9 @@ func (w *Watcher) readRoutes() error {
 	for index, r := range w.routers {
 		next := best[index].gateway
 		if !next.IsValid() {
-			w.set(index, Router{})
+			w.set(index, Router{}, true)
 		} else if r.NextHop != next {
-			w.set(index, Router{NextHop: next})
+			w.set(index, Router{NextHop: next}, true)
 		}
 	}
 	return w.readNeighbours(false)

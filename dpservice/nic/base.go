@@ -30,7 +30,7 @@ func (n *NIC) BasePatterns(p port.Port) [][]rteflow.Item {
 func (n *NIC) encapsulated() [][]rteflow.Item {
 	mask, _ := netip.MustParseAddr("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff").Prefix(n.prefix.Bits())
 	var patterns [][]rteflow.Item
-	for _, inner := range innerTypes {
+	for _, inner := range InnerTypes {
 		dst := rteflow.Masked(n.prefix.Addr(), mask.Addr())
 		patterns = append(patterns, []rteflow.Item{rteflow.Eth{}, rteflow.IPv6{Dst: dst, Proto: ProtoOf(inner)}})
 	}

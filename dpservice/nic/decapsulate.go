@@ -5,7 +5,6 @@ package nic
 import (
 	"encoding/binary"
 	"fmt"
-	"net/netip"
 
 	"dpservice/dpservice/port"
 	"dpservice/graph"
@@ -19,7 +18,8 @@ const (
 	typeIPv6 = 0x86dd
 )
 
-var innerTypes = []uint16{typeIPv4, typeIPv6}
+// InnerTypes are the EtherTypes of what tunnels carry.
+var InnerTypes = []uint16{typeIPv4, typeIPv6}
 
 // Lengths of headers.
 const (
@@ -43,40 +43,27 @@ func ProtoOf(inner uint16) *rteflow.Match[uint8] {
 // marked matches all frames with a mark, see graph.Mark.
 var marked = rteflow.Eth{Src: rteflow.Masked(rteflow.MAC(graph.Mark(0)), rteflow.MAC(graph.MarkMask))}
 
-// Decapsulated matches what was decapsulated for the interface with this index, by the EtherType of what was inside.
-func Decapsulated(index uint16, inner uint16) rteflow.Item {
-	return rteflow.Eth{Src: rteflow.Is(rteflow.MAC(graph.Mark(index))), Type: rteflow.Is(inner)}
+// Decapsulated matches what was decapsulated under a mark, by the EtherType of what was inside.
+func Decapsulated(mark uint16, inner uint16) rteflow.Item {
+	return rteflow.Eth{Src: rteflow.Is(rteflow.MAC(graph.Mark(mark))), Type: rteflow.Is(inner)}
 }
 
-// InterfaceRules are the operations that add an interface's own rules: what comes from the wire for its underlay address is
-// decapsulated, marked as the interface's, and goes on to the flows' rules.
-func (n *NIC) InterfaceRules(index uint16, underlay netip.Addr) []ruleset.Op {
+// TunnelRule is the operation that adds a tunnel's rule: what comes by it from the wire, with a packet of this EtherType inside, is
+// decapsulated, marked, and goes on to the flows' rules.
+func (n *NIC) TunnelRule(mark uint16, t graph.Tunnel, inner uint16) ruleset.Op {
 	uplink := n.ports[0]
-	var ops []ruleset.Op
-	for i, inner := range innerTypes {
-		ops = append(ops, ruleset.Add(uplink.ID, interfaceRule(index, i), rteflow.Rule{
-			Attr:    rteflow.Attr{Group: GroupVNET, Priority: decapsulatePriority, Transfer: true},
-			Pattern: []rteflow.Item{n.PortItem(uplink.ID), rteflow.Eth{}, rteflow.IPv6{Dst: rteflow.Is(underlay), Proto: ProtoOf(inner)}},
-			Actions: []rteflow.Action{
-				rteflow.Count{}, rteflow.RawDecap{Data: tunnel()}, rteflow.RawEncap{Data: markedHeader(uplink, index, inner)},
-				rteflow.Jump{Group: GroupDecapsulated},
-			},
-		}))
+	ip := rteflow.IPv6{Dst: rteflow.Is(t.Underlay), Proto: ProtoOf(inner)}
+	if t.Peer.IsValid() {
+		ip.Src = rteflow.Is(t.Peer)
 	}
-	return ops
-}
-
-func interfaceRule(index uint16, i int) string { return fmt.Sprintf("interface/%d/%d", index, i) }
-
-// RemoveInterfaceRules are the operations that remove those of an interface's rules that stand.
-func (n *NIC) RemoveInterfaceRules(index uint16, stands func(port uint16, name string) bool) []ruleset.Op {
-	var ops []ruleset.Op
-	for i := range innerTypes {
-		if name := interfaceRule(index, i); stands(n.ports[0].ID, name) {
-			ops = append(ops, ruleset.Remove(n.ports[0].ID, name))
-		}
-	}
-	return ops
+	return ruleset.Add(uplink.ID, fmt.Sprintf("tunnel/%d", mark), rteflow.Rule{
+		Attr:    rteflow.Attr{Group: GroupVNET, Priority: decapsulatePriority, Transfer: true},
+		Pattern: []rteflow.Item{n.PortItem(uplink.ID), rteflow.Eth{}, ip},
+		Actions: []rteflow.Action{
+			rteflow.Count{}, rteflow.RawDecap{Data: tunnel()}, rteflow.RawEncap{Data: markedHeader(uplink, mark, inner)},
+			rteflow.Jump{Group: GroupDecapsulated},
+		},
+	})
 }
 
 // tunnel is an Ethernet and an IPv6 header as raw_decap removes them: only their shapes matter.
@@ -87,9 +74,9 @@ func tunnel() []byte {
 	return header
 }
 
-// markedHeader is the Ethernet header of what is decapsulated for an interface.
-func markedHeader(uplink port.Port, index uint16, inner uint16) []byte {
-	mark := graph.Mark(index)
+// markedHeader is the Ethernet header of what is decapsulated under a mark.
+func markedHeader(uplink port.Port, mark uint16, inner uint16) []byte {
+	src := graph.Mark(mark)
 	header := append(make([]byte, 0, ethLen), uplink.MAC...)
-	return binary.BigEndian.AppendUint16(append(header, mark[:]...), inner)
+	return binary.BigEndian.AppendUint16(append(header, src[:]...), inner)
 }

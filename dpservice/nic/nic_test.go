@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dpservice/dpservice/port"
+	"dpservice/graph"
 	"dpservice/rteflow"
 	"dpservice/rteflow/flowtest"
 	"dpservice/rteflow/ruleset"
@@ -95,7 +96,7 @@ func TestProbeFindsTheNamesThatTheDriverTakes(t *testing.T) {
 			n, err := Probe(driver, testPorts(), testNode, noTwin)
 			require.NoError(t, err)
 			assert.Equal(t, tt.want, n.Names())
-			for _, op := range append(n.BaseRules(), n.InterfaceRules(0, testNode)...) {
+			for _, op := range append(n.BaseRules(), n.TunnelRule(0, graph.Tunnel{Underlay: testNode}, typeIPv4)) {
 				assert.NoError(t, ruleset.Try(n, op.Port, op.Rule))
 			}
 			assert.Empty(t, driver.Rules(), "a probe leaves nothing")
@@ -225,30 +226,23 @@ func TestIsolateOnlyBesideTheKernel(t *testing.T) {
 	assert.Equal(t, []uint16{10}, driver.isolated, "no representor, though it has a twin too")
 }
 
-// An interface has a rule for each version of IP, which say by the mark whose a frame is.
-func TestInterfaceRules(t *testing.T) {
-	driver := &fakeDriver{}
-	n, err := Probe(driver, testPorts(), testNode, noTwin)
+// A tunnel's rule looks at who has sent a packet, unless anybody may, and says by the mark which tunnel it came by.
+func TestTunnelRule(t *testing.T) {
+	n, err := Probe(&fakeDriver{}, testPorts(), testNode, noTwin)
 	require.NoError(t, err)
-	set := ruleset.New(n)
-	require.NoError(t, set.Apply(n.InterfaceRules(0x102, netip.MustParseAddr("fc00:1::1:1"))))
-	var said []string
-	for _, e := range set.List() {
-		said = append(said, fmt.Sprintf("%d %s: %s", e.Port, e.Name, e.Rule))
-	}
-	const form = "10 interface/258/%d: group 2 priority 1 transfer pattern represented_port ethdev_port_id is 10 / eth / ipv6 %s dst is fc00:1::1:1 / end actions " +
+	to := graph.Tunnel{Underlay: netip.MustParseAddr("fc00:1::1:1")}
+	from := to
+	from.Peer = netip.MustParseAddr("fc00:2::1:1")
+	const form = "10 tunnel/258: group 2 priority 1 transfer pattern represented_port ethdev_port_id is 10 / eth / ipv6 %s dst is fc00:1::1:1 / end actions " +
 		"count / raw_decap { eth / ipv6 } / raw_encap { eth dst is 02:00:00:00:00:0a src is 02:64:70:73:01:02 type is %s } / jump group 4 / end"
-	assert.Equal(t, []string{
-		fmt.Sprintf(form, 0, "proto spec 0 proto mask 251", "0x0800"), fmt.Sprintf(form, 1, "proto is 41", "0x86dd"),
-	}, said)
-	for _, e := range set.List() {
-		decap := e.Rule.Actions[1].(rteflow.RawDecap)
-		assert.Len(t, decap.Data, 54)
+	for want, op := range map[string]ruleset.Op{
+		fmt.Sprintf(form, "proto spec 0 proto mask 251", "0x0800"):                    n.TunnelRule(0x102, to, typeIPv4),
+		fmt.Sprintf(form, "proto is 41 src is fc00:2::1:1", "0x86dd"):                 n.TunnelRule(0x102, from, typeIPv6),
+		fmt.Sprintf(form, "proto spec 0 proto mask 251 src is fc00:2::1:1", "0x0800"): n.TunnelRule(0x102, from, typeIPv4),
+	} {
+		assert.Equal(t, want, fmt.Sprintf("%d %s: %s", op.Port, op.Name, op.Rule))
+		assert.Len(t, op.Rule.Actions[1].(rteflow.RawDecap).Data, 54)
 	}
-	require.NoError(t, set.Apply([]ruleset.Op{ruleset.Remove(10, "interface/258/0")}))
-	assert.Equal(t, []ruleset.Op{ruleset.Remove(10, "interface/258/1")}, n.RemoveInterfaceRules(0x102, set.Has), "what stands")
-	require.NoError(t, set.Apply(n.RemoveInterfaceRules(0x102, set.Has)))
-	assert.Empty(t, driver.Rules())
 }
 
 // The match of a next header takes the packets that it is for. net_mlx5 takes a spec of 4 with any mask that has its bit for a tunnel.

@@ -63,19 +63,22 @@ type SlowPath struct {
 
 	counts [numOutcomes]atomic.Uint64
 
-	mu    sync.Mutex
-	moved map[uint16]time.Time // when the guest's MAC on a port last changed
-	asked map[uint16]time.Time // when the guest on a port was last asked for its MAC
-	told  map[uint16]time.Time // when the router was last advertised on a port
+	mu     sync.Mutex
+	moved  map[uint16]time.Time // when the guest's MAC on a port last changed
+	asked  map[uint16]time.Time // when the guest on a port was last asked for its MAC
+	told   map[uint16]time.Time // when the router was last advertised on a port
+	warned map[uint16]time.Time // when it was last said that somebody claims to be an uplink's router
 }
 
 // The periods: guests whose MAC is not known are asked every second, the others now and then, as one that got another
-// MAC may be silent. The routers are asked more often, since a change shall be noticed within a second, and takes up to
-// two rounds to be believed.
+// MAC may be silent. The routers are asked more often, since a change shall be followed within a second: it is noticed
+// in up to a round, or two if the router is another one, and then probes take their time.
 const (
 	solicitPeriod = time.Second
 	refreshPeriod = 30 * time.Second
-	routerPeriod  = 400 * time.Millisecond
+	routerPeriod  = 250 * time.Millisecond
+	probePeriod   = 60 * time.Millisecond
+	warnPeriod    = 10 * time.Second
 )
 
 // New returns a SlowPath that has not sent anything yet.
@@ -83,6 +86,7 @@ func New(cfg Config) *SlowPath {
 	s := &SlowPath{
 		cfg: cfg, uplinks: newUplinks(cfg.Uplinks),
 		moved: map[uint16]time.Time{}, asked: map[uint16]time.Time{}, told: map[uint16]time.Time{},
+		warned: map[uint16]time.Time{},
 	}
 	_, _ = rand.Read(s.nonce[:]) // never fails
 	return s
@@ -94,6 +98,8 @@ func (s *SlowPath) Run(ctx context.Context) {
 	defer guests.Stop()
 	router := time.NewTicker(routerPeriod)
 	defer router.Stop()
+	probe := time.NewTicker(probePeriod)
+	defer probe.Stop()
 	s.askForRouters()
 	for {
 		select {
@@ -104,6 +110,8 @@ func (s *SlowPath) Run(ctx context.Context) {
 			s.advertiseToGuests()
 		case <-router.C:
 			s.askForRouters()
+		case <-probe.C:
+			s.probeRouters()
 		}
 	}
 }

@@ -3,10 +3,12 @@
 package slowpath
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -385,9 +387,34 @@ func advertisement(mac MAC, ip netip.Addr, lifetime uint16) []byte {
 		&layers.ICMPv6RouterAdvertisement{RouterLifetime: lifetime})
 }
 
+// probed takes the neighbour solicitations that the SlowPath has sent to a router itself.
+func (w *world) probed(t *testing.T, ip netip.Addr, mac MAC) (n int) {
+	t.Helper()
+	for _, f := range w.sent {
+		p := decode(t, f.frame)
+		if p.icmp6.TypeCode.Type() != layers.ICMPv6TypeNeighborSolicitation {
+			continue
+		}
+		n++
+		assert.EqualValues(t, uplinkPort, f.port)
+		assert.Equal(t, mac[:], []byte(p.eth.DstMAC))
+		assert.Equal(t, ip, addr(p.ip6.DstIP))
+		assert.Equal(t, ip, addr(p.ns.TargetAddress))
+		assert.Equal(t, eui64(uplinkMAC), addr(p.ip6.SrcIP))
+	}
+	w.sent = nil
+	return n
+}
+
+var newMAC = MAC{2, 0, 0, 0, 0, 0xef}
+
+// alive is the router's answer to a probe.
+func alive(mac MAC, ip netip.Addr) []byte {
+	return neighbourAdvertisement(mac, ip, uplinkMAC, eui64(uplinkMAC), flagRouter)
+}
+
 func TestRouterIsFoundAndFollowed(t *testing.T) {
 	s, w := newWorld()
-	newMAC := MAC{2, 0, 0, 0, 0, 0xef}
 	s.askForRouters()
 	w.answer(t, s, routerIP, routerMAC)
 	assert.Equal(t, []MAC{routerMAC}, w.routers)
@@ -395,12 +422,77 @@ func TestRouterIsFoundAndFollowed(t *testing.T) {
 	s.askForRouters()
 	w.answer(t, s, routerIP, routerMAC)
 	assert.Len(t, w.routers, 1, "no news")
+	s.probeRouters()
+	assert.Zero(t, w.probed(t, routerIP, routerMAC), "nobody claims anything")
 
 	s.askForRouters()
 	w.answer(t, s, routerIP, newMAC)
+	for range probes {
+		s.probeRouters()
+		assert.Equal(t, 1, w.probed(t, routerIP, routerMAC))
+		assert.Equal(t, routerMAC, w.router(), "it may yet answer")
+	}
+	s.probeRouters()
 	assert.Equal(t, []MAC{routerMAC, newMAC}, w.routers)
-	s.Handle(uplinkPort, solicit(routerMAC, routerIP, nodeIP))
-	assert.Equal(t, routerMAC, w.router(), "a solicitation of the router tells too")
+	s.probeRouters()
+	s.Handle(uplinkPort, alive(routerMAC, routerIP))
+	assert.Equal(t, newMAC, w.router(), "too late")
+	assert.Zero(t, w.probed(t, routerIP, routerMAC))
+}
+
+// One that is alive keeps its place, whoever claims it, by whatever, and however often.
+func TestAClaimIsNotFollowedWhileTheRouterAnswers(t *testing.T) {
+	claims := map[string]func(s *SlowPath, w *world){
+		"router advertisement":   func(s *SlowPath, _ *world) { s.Handle(uplinkPort, advertisement(newMAC, routerIP, 1800)) },
+		"neighbour solicitation": func(s *SlowPath, _ *world) { s.Handle(uplinkPort, solicit(newMAC, routerIP, nodeIP)) },
+		"answer to a ping":       func(s *SlowPath, w *world) { s.askForRouters(); w.answer(t, s, routerIP, newMAC) },
+	}
+	for name, claim := range claims {
+		t.Run(name, func(t *testing.T) {
+			s, w := newWorld()
+			var log bytes.Buffer
+			w.now = time.Unix(1000, 0)
+			s.cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+			s.askForRouters()
+			w.answer(t, s, routerIP, routerMAC)
+			for range 5 {
+				claim(s, w)
+				s.probeRouters()
+				for _, lie := range [][]byte{alive(newMAC, routerIP), alive(routerMAC, nodeIP), neighbourAdvertisement(routerMAC, routerIP, uplinkMAC, nodeIP, 0)} {
+					s.Handle(uplinkPort, lie)
+				}
+				claim(s, w)
+				s.probeRouters()
+				s.Handle(uplinkPort, alive(routerMAC, routerIP))
+				for range 2 * probes {
+					s.probeRouters()
+				}
+				assert.Equal(t, 2, w.probed(t, routerIP, routerMAC))
+			}
+			assert.Equal(t, []MAC{routerMAC}, w.routers)
+			assert.Equal(t, 1, strings.Count(log.String(), "claims to be"), "said once in a while")
+		})
+	}
+}
+
+// An answer that no probe has asked for says nothing about the next claim, and somebody else's knowledge ends probing.
+func TestProbingAnew(t *testing.T) {
+	s, w := newWorld()
+	s.askForRouters()
+	w.answer(t, s, routerIP, routerMAC)
+	s.Handle(uplinkPort, advertisement(newMAC, routerIP, 1800))
+	s.Handle(uplinkPort, alive(routerMAC, routerIP))
+	w.sent = nil
+	s.probeRouters()
+	assert.Equal(t, 1, w.probed(t, routerIP, routerMAC))
+	w.known = true
+	s.probeRouters()
+	w.known = false
+	for range 2 * probes {
+		s.probeRouters()
+	}
+	assert.Zero(t, w.probed(t, routerIP, routerMAC))
+	assert.Equal(t, []MAC{routerMAC}, w.routers)
 }
 
 func TestAnotherRouterTakesOverWhenTheFirstIsSilent(t *testing.T) {
@@ -412,11 +504,19 @@ func TestAnotherRouterTakesOverWhenTheFirstIsSilent(t *testing.T) {
 		s.askForRouters()
 		w.answer(t, s, otherIP, otherMAC)
 		w.answer(t, s, routerIP, routerMAC)
+		s.probeRouters()
 		assert.Equal(t, routerMAC, w.router())
 	}
 	s.askForRouters()
 	w.answer(t, s, otherIP, otherMAC)
 	s.askForRouters()
+	w.sent = nil
+	for range probes {
+		s.probeRouters()
+	}
+	assert.Equal(t, probes, w.probed(t, routerIP, routerMAC))
+	assert.Equal(t, []MAC{routerMAC}, w.routers)
+	s.probeRouters()
 	assert.Equal(t, []MAC{routerMAC, otherMAC}, w.routers)
 }
 
@@ -477,6 +577,7 @@ func TestEveryFrameIsCounted(t *testing.T) {
 		"wire: from afar":          {uplinkPort, fromAfar, Ignored},
 		"wire: a router":           {uplinkPort, icmp6(routerMAC, uplinkMAC, routerIP, allNodes, layers.ICMPv6TypeRouterAdvertisement, &layers.ICMPv6RouterAdvertisement{RouterLifetime: 9}), Used},
 		"wire: a router that ends": {uplinkPort, icmp6(routerMAC, uplinkMAC, routerIP, allNodes, layers.ICMPv6TypeRouterAdvertisement, &layers.ICMPv6RouterAdvertisement{}), Ignored},
+		"wire: a router unasked":   {uplinkPort, alive(routerMAC, routerIP), Ignored},
 		"wire: ARP":                {uplinkPort, arpRequest(routerMAC, peerIPv4, guestIPv4), Ignored},
 	} {
 		s, w := newWorld()
@@ -487,7 +588,15 @@ func TestEveryFrameIsCounted(t *testing.T) {
 		assert.Equal(t, want, s.Counts(), name)
 	}
 
-	s, _ := newWorld()
+	s, w := newWorld()
+	s.Handle(uplinkPort, advertisement(routerMAC, routerIP, 1800))
+	s.Handle(uplinkPort, advertisement(newMAC, routerIP, 1800))
+	s.probeRouters()
+	require.Equal(t, 1, w.probed(t, routerIP, routerMAC))
+	s.Handle(uplinkPort, alive(routerMAC, routerIP))
+	assert.Equal(t, [numOutcomes]uint64{Used: 3}, s.Counts(), "an answer to a probe")
+
+	s, _ = newWorld()
 	s.cfg.Send = func(uint16, []byte) error { return errors.New("no room") }
 	s.Handle(guestPort, arpRequest(guestMAC, guestIPv4, gatewayIPv4))
 	assert.Equal(t, [numOutcomes]uint64{Used: 1, Unsent: 1}, s.Counts())

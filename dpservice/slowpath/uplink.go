@@ -28,11 +28,21 @@ type router struct {
 	addr netip.Addr // link-local
 	mac  MAC
 	// heard says that it has answered since it was last asked; other is another one that has.
-	heard     bool
-	otherAddr netip.Addr
-	otherMAC  MAC
-	rounds    uint16 // how often it was asked
+	heard  bool
+	other  station
+	claim  station // takes its place if it is silent to probes; no address: nobody wants to
+	probes int     // that were sent since
+	rounds uint16  // how often it was asked
 }
+
+// station is a router that is not the one in use, or is at another MAC.
+type station struct {
+	addr netip.Addr
+	mac  MAC
+}
+
+// probes are how often the known router is asked for a sign of life before another station takes its place.
+const probes = 3
 
 func newUplinks(all []Uplink) map[uint16]*uplink {
 	uplinks := map[uint16]*uplink{}
@@ -52,6 +62,8 @@ func (s *SlowPath) fromWire(u *uplink, frame []byte) Outcome {
 	switch kind {
 	case layers.LayerTypeICMPv6NeighborSolicitation:
 		return used(s.wireSolicits(u, p, src))
+	case layers.LayerTypeICMPv6NeighborAdvertisement:
+		return used(s.wireAdvertises(u, p, src))
 	case layers.LayerTypeICMPv6RouterAdvertisement:
 		return used(p.ip6.HopLimit == hopLimit && p.ra.RouterLifetime > 0 && s.heardRouter(u, addr(p.ip6.SrcIP), src))
 	case layers.LayerTypeICMPv6Echo:
@@ -114,29 +126,101 @@ func (s *SlowPath) nextRound(u *uplink) uint16 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := &u.router
-	if !r.heard && r.otherAddr.IsValid() {
-		s.setRouter(u, r.otherAddr, r.otherMAC)
+	if !r.heard && r.other.addr.IsValid() {
+		r.suspect(r.other)
 	}
-	r.heard, r.otherAddr = false, netip.Addr{}
+	r.heard, r.other = false, station{}
 	r.rounds++
 	return r.rounds
 }
 
-// heardRouter takes a router's sign of life. The router in use is followed at once; another one replaces it when it
-// does not answer. Reports whether it is such a sign.
+// heardRouter takes a router's sign of life, and reports whether it is one. Anybody can send one, and whom it is about gets all that
+// leaves by the uplink: so neither another MAC of the router in use nor another router is believed unless the one that is known is
+// silent to probes.
 func (s *SlowPath) heardRouter(u *uplink, ip netip.Addr, mac MAC) bool {
 	if !s.cfg.FindsRouter(u.Port) || !ip.IsLinkLocalUnicast() {
 		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r := &u.router; !r.addr.IsValid() || r.addr == ip {
+	r := &u.router
+	switch {
+	case !r.addr.IsValid() || r.addr == ip && r.mac == mac:
 		s.setRouter(u, ip, mac)
 		r.heard = true
-	} else {
-		r.otherAddr, r.otherMAC = ip, mac
+	case r.addr == ip:
+		r.suspect(station{ip, mac})
+	default:
+		r.other = station{ip, mac}
 	}
 	return true
+}
+
+// suspect has the router probed, unless it is. The first claim counts: others do not begin anew.
+func (r *router) suspect(claim station) {
+	if !r.claim.addr.IsValid() {
+		r.claim, r.probes = claim, 0
+	}
+}
+
+// probeRouters goes on probing the routers whose place somebody claims, and gives it to those whose router has been silent.
+func (s *SlowPath) probeRouters() {
+	for _, u := range s.uplinks {
+		if probe := s.nextProbe(u); probe != nil {
+			s.send(u.Port, probe)
+		}
+	}
+}
+
+// nextProbe is the frame that asks an uplink's router itself for a sign of life; nil: none is due.
+func (s *SlowPath) nextProbe(u *uplink) []byte {
+	finds := s.cfg.FindsRouter(u.Port) // a look into others' tables, so before the lock
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := &u.router
+	if !finds {
+		r.claim = station{}
+	}
+	if !r.claim.addr.IsValid() {
+		return nil
+	}
+	if r.probes == probes {
+		s.cfg.Log.Warn("an uplink's router is silent: another MAC is followed", "port", u.Port, "address", r.addr, "mac", r.mac,
+			"new_address", r.claim.addr, "new_mac", r.claim.mac)
+		s.setRouter(u, r.claim.addr, r.claim.mac)
+		r.claim, r.heard = station{}, true
+		return nil
+	}
+	r.probes++
+	return icmp6(u.MAC, r.mac, u.linkLocal, r.addr, layers.ICMPv6TypeNeighborSolicitation, &layers.ICMPv6NeighborSolicitation{
+		TargetAddress: r.addr.AsSlice(), Options: linkLayer(layers.ICMPv6OptSourceAddress, u.MAC),
+	})
+}
+
+// wireAdvertises takes the known router's answer to a probe: it is where it was.
+func (s *SlowPath) wireAdvertises(u *uplink, p *parser, src MAC) (used bool) {
+	if p.ip6.HopLimit != hopLimit || addr(p.ip6.DstIP) != u.linkLocal {
+		return false
+	}
+	claim, ok := s.dismissClaim(u, addr(p.na.TargetAddress), src)
+	if ok && s.due(s.warned, u.Port, warnPeriod) {
+		s.cfg.Log.Warn("a station claims to be an uplink's router, which is alive where it was", "port", u.Port, "address", claim.addr,
+			"mac", claim.mac, "router_mac", src)
+	}
+	return ok
+}
+
+// dismissClaim ends probing an uplink's router, if it is the one with this address and MAC, and was probed.
+func (s *SlowPath) dismissClaim(u *uplink, ip netip.Addr, mac MAC) (dismissed station, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := &u.router
+	if r.probes == 0 || !r.claim.addr.IsValid() || r.addr != ip || r.mac != mac {
+		return station{}, false
+	}
+	dismissed, r.claim, r.probes = r.claim, station{}, 0
+	r.heard = true
+	return dismissed, true
 }
 
 // setRouter tells of the router if its MAC is news. The lock is held, so that news come in order.

@@ -12,12 +12,6 @@
 
 enum { NEXT_LOOKUP, NEXT_PUNT, NEXT_MALFORMED, NEXT_NOT_FOR_US, NEXT_TAGGED, NEXT_UNSUPPORTED, NEXT_UNKNOWN_MARK };
 
-static inline bool
-is_interface(const struct worker *w, uint16_t index)
-{
-	return index < MAX_IFACES && w->ifaces[index].vni != 0;
-}
-
 /* Whether that is the link-local address that RFC 4291 makes of a MAC. */
 static inline bool
 is_link_local_of(const struct rte_ether_addr *mac, const uint8_t *addr)
@@ -57,6 +51,10 @@ classify_control(const struct worker *w, const struct port_state *port, struct r
 			return NEXT_MALFORMED;
 		return punt_if(is_nodes(w, port, nd->target) || rte_hash_lookup(w->underlay_hash, nd->target) >= 0, m,
 			       PUNT_NEIGHBOURS);
+	case ND_NEIGHBOUR_ADVERTISEMENT: /* of the router, which is asked whether it still has its MAC */
+		if (len < sizeof(*nd) || ip->hop_limits != ND_HOP_LIMIT)
+			return NEXT_MALFORMED;
+		return punt_if(is_link_local_of(&port->mac, ip->dst_addr), m, PUNT_NEIGHBOURS);
 	case ND_ROUTER_ADVERTISEMENT:
 		return ip->hop_limits == ND_HOP_LIMIT ? punt_if(true, m, PUNT_ROUTERS) : NEXT_MALFORMED;
 	case ICMPV6_ECHO_REPLY: /* of the routers, which are asked by echo requests */
@@ -86,7 +84,7 @@ classify(const struct worker *w, struct rte_mbuf *m)
 		eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
 	}
 	if (port->marks && is_mark(&eth->src_addr))
-		return likely(is_interface(w, mark_index(&eth->src_addr))) ? NEXT_LOOKUP : NEXT_UNKNOWN_MARK;
+		return likely(w->tunnels[mark_tunnel(&eth->src_addr)].used) ? NEXT_LOOKUP : NEXT_UNKNOWN_MARK;
 	if (unlikely(eth->ether_type != rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV6)))
 		return NEXT_UNSUPPORTED;
 	if (unlikely(rte_pktmbuf_data_len(m) < OUTER_LEN))

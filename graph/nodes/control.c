@@ -417,6 +417,27 @@ dataplane_set_uplink(struct dataplane *dp, const struct uplink *u)
 	return change_all(dp, &change, u);
 }
 
+static int
+check_set_tunnel(const struct worker *w, const void *arg)
+{
+	return tunnel_check(w, arg);
+}
+
+static int
+make_set_tunnel(struct worker *w, const void *arg)
+{
+	tunnel_set(w, arg);
+	return 0;
+}
+
+int
+dataplane_set_tunnel(struct dataplane *dp, const struct tunnel *t)
+{
+	static const struct change change = {check_set_tunnel, make_set_tunnel};
+
+	return change_all(dp, &change, t);
+}
+
 struct flow_request {
 	uint64_t id;
 	bool on;

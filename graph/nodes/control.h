@@ -46,6 +46,7 @@ int dataplane_delete_iface(struct dataplane *dp, uint16_t index);
 int dataplane_add_route(struct dataplane *dp, const struct route *r);
 int dataplane_delete_route(struct dataplane *dp, const struct route *r);
 int dataplane_set_uplink(struct dataplane *dp, const struct uplink *u);
+int dataplane_set_tunnel(struct dataplane *dp, const struct tunnel *t);
 int dataplane_set_offloaded(struct dataplane *dp, uint64_t id, bool on);
 int dataplane_delete_flow(struct dataplane *dp, uint64_t id);
 

@@ -80,6 +80,10 @@ func asFlow(c *C.struct_flow_info) Flow {
 	}
 	if c.wire != 0 {
 		f.Key.Origin = FromWire
+		f.Tunnel = Tunnel{Interface: f.Key.Interface, Underlay: asAddr(&c.outer, true)}
+	}
+	if c.from_peer != 0 {
+		f.Tunnel.Peer = asAddr(&c.peer, true)
 	}
 	return f
 }

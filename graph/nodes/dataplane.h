@@ -18,6 +18,7 @@
 #define MAX_IFACES 2048u
 #define MAX_ROUTES 16384u
 #define MAX_UPLINKS 2u
+#define MAX_TUNNELS 65536u /* a mark's last two bytes name one */
 #define RX_BURST 64u
 #define INJECT_BURST 64u
 #define INJECT_RING 1024u
@@ -66,9 +67,16 @@ struct verdict {
 	uint8_t header_len;
 	uint32_t vni;
 	uint8_t dec_ttl;
-	uint8_t zero;
+	uint8_t from_peer; /* the packets come from the peer, or are not the flow's */
 	uint16_t mtu; /* the largest IP packet that fits where it is to go */
-	uint8_t header[OUTER_LEN]; /* takes the place of the packet's outer headers */
+	union {
+		uint8_t header[OUTER_LEN]; /* takes the place of the packet's outer headers */
+		struct {
+			uint8_t eth[ETH_LEN]; /* all of the header of what comes from the wire */
+			uint8_t zero3[2];
+			uint8_t peer[16]; /* the outer source: where the route to the inner source leads */
+		};
+	};
 	uint8_t zero2[2];
 };
 
@@ -150,6 +158,9 @@ struct flow_info {
 	uint8_t src[16];
 	uint8_t dst[16];
 	uint8_t header[OUTER_LEN];
+	uint8_t outer[16]; /* from the wire: struct flow_key's */
+	uint8_t peer[16];
+	uint8_t from_peer;
 };
 
 enum flow_event { EVENT_NEW, EVENT_GONE };
@@ -164,6 +175,7 @@ struct iface {
 	uint8_t ipv6[16];
 	uint8_t underlay[16];
 	uint8_t gateway_ipv6[16]; /* that routes */
+	bool any_peer; /* who sends to it from the wire is not checked */
 	struct rte_ether_addr gateway_mac;
 	struct rte_ether_addr guest_mac; /* zero: unknown */
 };
@@ -174,6 +186,16 @@ struct route {
 	uint8_t len;
 	uint8_t addr[16];     /* host part zero */
 	uint8_t next_hop[16]; /* underlay address */
+};
+
+/* What the NIC decapsulates under a mark: packets for an interface from one peer, or from any. */
+struct tunnel {
+	uint16_t mark;
+	uint16_t iface;
+	bool used;
+	bool any_peer;
+	uint8_t underlay[16]; /* the interface's: its index may have become another's */
+	uint8_t peer[16];
 };
 
 struct uplink {
@@ -298,6 +320,7 @@ struct worker {
 
 	/* forwarding tables */
 	struct iface *ifaces; /* by index; vni 0: unused */
+	struct tunnel *tunnels; /* by mark */
 	struct rte_hash *addr_hash;     /* struct addr_key -> interface index */
 	struct rte_hash *underlay_hash; /* underlay address -> interface index */
 	struct rte_hash *route_hash;    /* struct addr_key -> position in next_hops */

@@ -29,10 +29,12 @@ DROP_NODE(to_gateway);       /* to the guests' gateway, which answers no such pa
 DROP_NODE(tagged);           /* in a VLAN: there is none here, see node_remove_priority */
 DROP_NODE(unsupported);      /* from a guest: neither IP nor ARP; on the wire: neither IP in IPv6 nor such ICMPv6 as is for the slow path */
 DROP_NODE(spoofed);          /* a guest used a source address that is not its own */
+DROP_NODE(wrong_peer);       /* the outer source is not where the route to the inner one leads */
+DROP_NODE(local_source);     /* from the wire, with the inner source of an interface of this node */
 DROP_NODE(no_route);         /* no route, or one that does not lead to this interface */
 DROP_NODE(no_neighbour);     /* the guest's or the router's MAC is not known yet */
 DROP_NODE(unknown_underlay); /* outer destination is no interface's underlay address */
-DROP_NODE(unknown_mark);     /* decapsulated by the NIC for an interface that is not there any more */
+DROP_NODE(unknown_mark);     /* decapsulated by the NIC by a tunnel that is not there any more */
 DROP_NODE(ttl);              /* time to live, or hop limit, is used up */
 DROP_NODE(too_big);          /* does not fit the MTU where it is to go */
 DROP_NODE(no_headroom);      /* no place for the outer header in the buffer */

@@ -391,6 +391,10 @@ copy_flow(const struct worker *w, const struct flow *f, struct flow_info *out)
 	memcpy(out->src, f->key.src, sizeof(out->src));
 	memcpy(out->dst, f->key.dst, sizeof(out->dst));
 	memcpy(out->header, f->verdict.header, sizeof(out->header));
+	memcpy(out->outer, f->key.outer, sizeof(out->outer));
+	out->from_peer = f->verdict.from_peer;
+	if (out->from_peer)
+		memcpy(out->peer, f->verdict.peer, sizeof(out->peer));
 }
 
 /* Half of the ring is for whoever comes first; of the other half each share has its part. */

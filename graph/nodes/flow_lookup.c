@@ -2,8 +2,9 @@
 /* flow_lookup: find the packets' flows, which say all that is to be done. One exact match per packet, in bulk. */
 #include "flow.h"
 #include "node.h"
+#include "peer.h"
 
-enum { NEXT_ROUTE = NEXT_FORWARDS, NEXT_MALFORMED };
+enum { NEXT_ROUTE = NEXT_FORWARDS, NEXT_MALFORMED, NEXT_WRONG_PEER };
 
 /* Keys and hashes of the burst; packets without a key are sorted out. Returns the number of keys. */
 static uint16_t
@@ -61,6 +62,8 @@ apply(struct worker *w, struct rte_mbuf *m, const struct flow_key *key, uint32_t
 	f = &w->flows[pos];
 	if (unlikely(f->generation != w->generation))
 		return NEXT_ROUTE;
+	if (f->verdict.from_peer && unlikely(!peer_is_right(w, m, key, &f->verdict)))
+		return NEXT_WRONG_PEER;
 	pkt_meta(m)->flow = pos;
 	flow_touch(w, f, m);
 	return f->verdict.next;
@@ -98,13 +101,14 @@ flow_lookup_process(struct rte_graph *graph, struct rte_node *node, void **objs,
 static struct rte_node_register flow_lookup_node = {
 	.name = "flow_lookup",
 	.process = flow_lookup_process,
-	.nb_edges = NEXT_FORWARDS + 2,
+	.nb_edges = NEXT_FORWARDS + 3,
 	.next_nodes = {
 		[NEXT_DELIVER] = "deliver",
 		[NEXT_ENCAP] = "encap",
 		[NEXT_DECAP] = "decap",
 		[NEXT_ROUTE] = "flow_route",
 		[NEXT_MALFORMED] = "drop_malformed",
+		[NEXT_WRONG_PEER] = "drop_wrong_peer",
 	},
 };
 RTE_NODE_REGISTER(flow_lookup_node);

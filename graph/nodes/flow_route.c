@@ -3,6 +3,7 @@
  * the verdict in the flow table. What is dropped is not kept. */
 #include "flow.h"
 #include "node.h"
+#include "peer.h"
 #include "tables.h"
 
 enum {
@@ -19,6 +20,8 @@ enum {
 	NEXT_BROADCAST,
 	NEXT_RESERVED,
 	NEXT_TO_GATEWAY,
+	NEXT_WRONG_PEER,
+	NEXT_LOCAL_SOURCE,
 	NB_EDGES,
 };
 
@@ -35,6 +38,8 @@ static const rte_edge_t drop_edges[] = {
 	[RESOLVED_BROADCAST] = NEXT_BROADCAST,
 	[RESOLVED_RESERVED] = NEXT_RESERVED,
 	[RESOLVED_TO_GATEWAY] = NEXT_TO_GATEWAY,
+	[RESOLVED_WRONG_PEER] = NEXT_WRONG_PEER,
+	[RESOLVED_LOCAL_SOURCE] = NEXT_LOCAL_SOURCE,
 };
 
 static rte_edge_t
@@ -47,6 +52,8 @@ route(struct worker *w, struct rte_mbuf *m)
 
 	parse_packet(w, m, &key); /* flow_lookup has checked the packet */
 	res = resolve(w, &key, &v);
+	if (v.from_peer && !peer_is_right(w, m, &key, &v))
+		return NEXT_WRONG_PEER; /* no error either: it would go to somebody else */
 	if (res != RESOLVED)
 		return drop_edges[res];
 	pos = flow_put(w, &key, &v);
@@ -91,6 +98,8 @@ static struct rte_node_register flow_route_node = {
 		[NEXT_BROADCAST] = "drop_broadcast",
 		[NEXT_RESERVED] = "drop_reserved",
 		[NEXT_TO_GATEWAY] = "drop_to_gateway",
+		[NEXT_WRONG_PEER] = "drop_wrong_peer",
+		[NEXT_LOCAL_SOURCE] = "drop_local_source",
 	},
 };
 RTE_NODE_REGISTER(flow_route_node);

@@ -10,18 +10,13 @@
 #include "dataplane.h"
 #include "gateway.h"
 
-#define ERROR_HDR_LEN 8u
 #define ERROR_LEN_IPV4 576u  /* RFC 1812: quote as much as fits */
 #define ERROR_LEN_IPV6 1280u /* RFC 4443 */
 #define ERROR_TTL 64
 #define ERROR_TOS 0xc0 /* internetwork control */
 
-#define ICMP_UNREACHABLE 3
 #define ICMP_SOURCE_QUENCH 4
 #define ICMP_REDIRECT 5
-#define ICMP_TIME_EXCEEDED 11
-#define ICMP_PARAMETER_PROBLEM 12
-#define ICMPV6_INFORMATIONAL 128
 #define ICMPV6_REDIRECT 137
 #define IPV6_FRAGMENT_LEN 8u
 
@@ -33,7 +28,7 @@ struct error_header {
 	rte_be16_t mtu;
 };
 
-static_assert(sizeof(struct error_header) == ERROR_HDR_LEN, "as on the wire");
+static_assert(sizeof(struct error_header) == ICMP_ERROR_LEN, "as on the wire");
 
 /* ---- what is not answered ---- */
 
@@ -136,7 +131,7 @@ prepend_error(struct rte_mbuf *m, const struct icmp_error *e, const uint8_t *fro
 	const uint8_t *packet = rte_pktmbuf_mtod(m, const uint8_t *);
 	bool is_ipv6 = (packet[0] >> 4) == 6;
 	uint32_t ip_len = is_ipv6 ? sizeof(struct rte_ipv6_hdr) : sizeof(struct rte_ipv4_hdr);
-	uint8_t *ip = (uint8_t *)rte_pktmbuf_prepend(m, ip_len + ERROR_HDR_LEN);
+	uint8_t *ip = (uint8_t *)rte_pktmbuf_prepend(m, ip_len + ICMP_ERROR_LEN);
 
 	if (ip == NULL)
 		return NULL;
@@ -157,10 +152,10 @@ quote_len(const uint8_t *packet, uint32_t mtu)
 
 	if ((packet[0] >> 4) == 6) {
 		len = sizeof(*ip6) + rte_be_to_cpu_16(ip6->payload_len);
-		return RTE_MIN(len, RTE_MIN(mtu, ERROR_LEN_IPV6) - (uint32_t)sizeof(*ip6) - ERROR_HDR_LEN);
+		return RTE_MIN(len, RTE_MIN(mtu, ERROR_LEN_IPV6) - (uint32_t)sizeof(*ip6) - ICMP_ERROR_LEN);
 	}
 	len = rte_be_to_cpu_16(((const struct rte_ipv4_hdr *)packet)->total_length);
-	return RTE_MIN(len, RTE_MIN(mtu, ERROR_LEN_IPV4) - (uint32_t)sizeof(struct rte_ipv4_hdr) - ERROR_HDR_LEN);
+	return RTE_MIN(len, RTE_MIN(mtu, ERROR_LEN_IPV4) - (uint32_t)sizeof(struct rte_ipv4_hdr) - ICMP_ERROR_LEN);
 }
 
 bool

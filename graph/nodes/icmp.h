@@ -8,6 +8,17 @@
 
 #include <rte_mbuf.h>
 
+#define ICMP_ECHO_REPLY 0
+#define ICMP_UNREACHABLE 3
+#define ICMP_ECHO_REQUEST 8
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETER_PROBLEM 12
+#define ICMPV6_INFORMATIONAL 128 /* and above: no errors */
+#define ICMPV6_ECHO_REQUEST 128
+#define ICMPV6_ECHO_REPLY 129
+
+#define ICMP_ERROR_LEN 8u /* an error's header; what it is about follows */
+
 struct verdict;
 
 /* An error's type and code in both families, and what its header says besides: the MTU, where that is the reason. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The mark: the source MAC that the NIC gives a frame which it has decapsulated. It says whose it is: MARK_PREFIX, then the
- * interface's index. The prefix is locally administered, so no card has it. */
+/* The mark: the source MAC that the NIC gives a frame which it has decapsulated. It says by which tunnel it came, so whose it is
+ * and who sent it: MARK_PREFIX, then the tunnel's place in the table. The prefix is locally administered, so no card has it. */
 #ifndef NODES_MARK_H
 #define NODES_MARK_H
 
@@ -23,7 +23,7 @@ is_mark(const struct rte_ether_addr *mac)
 }
 
 static inline uint16_t
-mark_index(const struct rte_ether_addr *mac)
+mark_tunnel(const struct rte_ether_addr *mac)
 {
 	return mac->addr_bytes[4] << 8 | mac->addr_bytes[5];
 }

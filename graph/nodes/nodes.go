@@ -110,6 +110,7 @@ func (n *Instance) SetInterface(i Interface) error {
 		vni:         C.uint32_t(i.VNI),
 		has_ipv4:    C.bool(i.IPv4.IsValid()),
 		has_ipv6:    C.bool(i.IPv6.IsValid()),
+		any_peer:    C.bool(i.AnyPeer),
 		gateway_mac: asMAC(i.GatewayMAC),
 		guest_mac:   asMAC(i.GuestMAC),
 	}
@@ -142,6 +143,14 @@ func (n *Instance) DeleteRoute(vni uint32, p netip.Prefix) error {
 func (n *Instance) SetUplink(u Uplink) error {
 	c := C.struct_uplink{port: C.uint16_t(u.Port), mac: asMAC(u.MAC), router_mac: asMAC(u.RouterMAC), link_up: C.bool(u.LinkUp)}
 	return asError(C.dataplane_set_uplink(n.dp, &c))
+}
+
+// SetTunnel says what a mark stands for.
+func (n *Instance) SetTunnel(mark uint16, t Tunnel) error {
+	c := C.struct_tunnel{mark: C.uint16_t(mark), iface: C.uint16_t(t.Interface), any_peer: C.bool(!t.Peer.IsValid())}
+	putAddr(c.underlay[:], t.Underlay)
+	putAddr(c.peer[:], t.Peer)
+	return asError(C.dataplane_set_tunnel(n.dp, &c))
 }
 
 // SetOffloaded says whether hardware forwards a flow.

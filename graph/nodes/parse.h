@@ -12,14 +12,10 @@
 #include <rte_udp.h>
 
 #include "dataplane.h"
+#include "icmp.h"
 #include "mark.h"
 
 #define TCP_NO_OFFLOAD (RTE_TCP_SYN_FLAG | RTE_TCP_FIN_FLAG | RTE_TCP_RST_FLAG)
-
-#define ICMP_ECHO_REPLY 0
-#define ICMP_ECHO_REQUEST 8
-#define ICMPV6_ECHO_REQUEST 128
-#define ICMPV6_ECHO_REPLY 129
 
 #define ND_ROUTER_SOLICITATION 133
 #define ND_ROUTER_ADVERTISEMENT 134
@@ -120,7 +116,7 @@ parse_outer(const struct worker *w, const struct rte_mbuf *m, struct flow_key *k
 		return eth->ether_type == RTE_BE16(RTE_ETHER_TYPE_IPV6);
 	key->kind = KEY_WIRE;
 	if (port->marks && is_mark(&eth->src_addr)) {
-		memcpy(key->outer, w->ifaces[mark_index(&eth->src_addr)].underlay, 16);
+		memcpy(key->outer, w->tunnels[mark_tunnel(&eth->src_addr)].underlay, 16);
 		return eth->ether_type == RTE_BE16(RTE_ETHER_TYPE_IPV6);
 	}
 	*l3 = OUTER_LEN;
@@ -146,6 +142,20 @@ parse_packet(const struct worker *w, struct rte_mbuf *m, struct flow_key *key)
 	if (ipv6)
 		return parse_ipv6(l3, len, key, &meta->tcp_flags);
 	return parse_ipv4(l3, len, key, &meta->tcp_flags);
+}
+
+/* Whether the flow's packets are ICMP errors, which quote the packet that they are about. */
+static inline bool
+key_is_icmp_error(const struct flow_key *key)
+{
+	uint8_t type = rte_be_to_cpu_16(key->sport) >> 8;
+
+	if (key->kind & KEY_OPAQUE)
+		return false;
+	if (key->kind & KEY_IPV6)
+		return key->proto == IPPROTO_ICMPV6 && type < ICMPV6_INFORMATIONAL;
+	return key->proto == IPPROTO_ICMP &&
+	       (type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER_PROBLEM);
 }
 
 /* Whether hardware can match this flow: by ports, or an echo. */

@@ -48,7 +48,8 @@ tables_create(struct worker *w)
 {
 	w->ifaces = rte_zmalloc("ifaces", MAX_IFACES * sizeof(*w->ifaces), RTE_CACHE_LINE_SIZE);
 	w->next_hops = rte_zmalloc("next_hops", MAX_ROUTES * sizeof(*w->next_hops), RTE_CACHE_LINE_SIZE);
-	if (w->ifaces == NULL || w->next_hops == NULL)
+	w->tunnels = rte_zmalloc("tunnels", MAX_TUNNELS * sizeof(*w->tunnels), RTE_CACHE_LINE_SIZE);
+	if (w->ifaces == NULL || w->next_hops == NULL || w->tunnels == NULL)
 		return -ENOMEM;
 	w->addr_hash = table_create("addr", w->lcore, 2 * MAX_IFACES, sizeof(struct addr_key));
 	if (w->addr_hash == NULL)
@@ -68,6 +69,7 @@ tables_free(struct worker *w)
 	rte_hash_free(w->route_hash);
 	rte_hash_free(w->underlay_hash);
 	rte_hash_free(w->addr_hash);
+	rte_free(w->tunnels);
 	rte_free(w->next_hops);
 	rte_free(w->ifaces);
 }
@@ -169,6 +171,32 @@ iface_set(struct worker *w, const struct iface *conf)
 	flow_invalidate(w);
 }
 
+/* What the NIC has decapsulated by them, and is on its way, is nobody's any more. */
+static void
+tunnels_clear(struct worker *w, uint16_t iface)
+{
+	uint32_t i;
+
+	for (i = 0; i < MAX_TUNNELS; i++)
+		if (w->tunnels[i].iface == iface)
+			w->tunnels[i].used = false;
+}
+
+int
+tunnel_check(const struct worker *w, const struct tunnel *t)
+{
+	const struct iface *i = iface_find(w, w->underlay_hash, t->underlay);
+
+	return i == NULL || i->index != t->iface ? -ENOENT : 0;
+}
+
+void
+tunnel_set(struct worker *w, const struct tunnel *t)
+{
+	w->tunnels[t->mark] = *t;
+	w->tunnels[t->mark].used = true;
+}
+
 int
 iface_check_delete(const struct worker *w, uint16_t index)
 {
@@ -179,6 +207,7 @@ void
 iface_delete(struct worker *w, uint16_t index)
 {
 	iface_unlink(w, &w->ifaces[index]);
+	tunnels_clear(w, index);
 	flow_invalidate(w);
 }
 
@@ -382,6 +411,43 @@ verdict_encap(const struct worker *w, const struct flow_key *key, const struct i
 	return RESOLVED;
 }
 
+/* Whether addr is behind an interface of this node, by its own address or a route. */
+static bool
+is_local(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *addr)
+{
+	const uint8_t *hop;
+
+	if (iface_by_addr(w, vni, is_ipv6, addr) != NULL)
+		return true;
+	hop = route_find(w, vni, is_ipv6, addr);
+	return hop != NULL && iface_find(w, w->underlay_hash, hop) != NULL;
+}
+
+const uint8_t *
+peer_find(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *addr)
+{
+	return is_local(w, vni, is_ipv6, addr) ? NULL : route_find(w, vni, is_ipv6, addr);
+}
+
+/* Whom the packets must come from. False: nobody may send them. An error can come from a router on the way that has no route: each is
+ * looked at for itself. The gateway's addresses are on every hypervisor, so routes say nothing of them. */
+static bool
+resolve_peer(const struct worker *w, const struct flow_key *key, const struct iface *dst, struct verdict *v)
+{
+	const uint8_t *peer = NULL;
+
+	if (dst->any_peer)
+		return true;
+	if (!is_gateway_error(dst, key))
+		peer = peer_find(w, dst->vni, key->kind & KEY_IPV6, key->src);
+	if (peer == NULL && !key_is_icmp_error(key))
+		return false;
+	v->from_peer = 1;
+	if (peer != NULL)
+		memcpy(v->peer, peer, sizeof(v->peer));
+	return true;
+}
+
 static enum resolution
 resolve_from_wire(const struct worker *w, const struct flow_key *key, struct verdict *v)
 {
@@ -396,10 +462,14 @@ resolve_from_wire(const struct worker *w, const struct flow_key *key, struct ver
 	res = martian_destination(dst, key);
 	if (res != RESOLVED)
 		return res;
-	if (find_destination(w, dst->vni, key, &next_hop) != dst)
-		return RESOLVED_NO_ROUTE;
+	if (!is_gateway_error(dst, key) && is_local(w, dst->vni, key->kind & KEY_IPV6, key->src))
+		return RESOLVED_LOCAL_SOURCE;
 	v->iface = dst->index;
 	v->vni = dst->vni;
+	if (!resolve_peer(w, key, dst, v))
+		return RESOLVED_WRONG_PEER;
+	if (find_destination(w, dst->vni, key, &next_hop) != dst)
+		return RESOLVED_NO_ROUTE;
 	v->next = NEXT_DECAP;
 	return verdict_deliver(w, key, dst, v);
 }

@@ -14,6 +14,8 @@ int iface_check_delete(const struct worker *w, uint16_t index);
 int route_check_add(const struct worker *w, const struct route *r);
 int route_check_delete(const struct worker *w, const struct route *r);
 int uplink_check(const struct worker *w, const struct uplink *u);
+/* -ENOENT: there is no such interface with this underlay address. */
+int tunnel_check(const struct worker *w, const struct tunnel *t);
 
 /* Changes that have been checked. */
 void iface_set(struct worker *w, const struct iface *conf);
@@ -21,6 +23,7 @@ void iface_delete(struct worker *w, uint16_t index);
 void route_add(struct worker *w, const struct route *r);
 void route_delete(struct worker *w, const struct route *r);
 void uplink_set(struct worker *w, const struct uplink *u);
+void tunnel_set(struct worker *w, const struct tunnel *t);
 
 enum resolution {
 	RESOLVED,
@@ -37,11 +40,16 @@ enum resolution {
 	RESOLVED_BROADCAST,
 	RESOLVED_RESERVED,
 	RESOLVED_TO_GATEWAY,
+	RESOLVED_WRONG_PEER, /* whoever the peer is */
+	RESOLVED_LOCAL_SOURCE,
 };
 
-/* What is to be done with the flow's packets. */
+/* What is to be done with the flow's packets. Where the verdict says from_peer, also beside an error, each packet's peer is to be
+ * checked. */
 enum resolution resolve(const struct worker *w, const struct flow_key *key, struct verdict *v);
 /* What leads back to the sender of such a packet, by a tunnel for one from the wire. False: nothing does. */
 bool resolve_back(const struct worker *w, const struct flow_key *key, struct verdict *v);
+/* The underlay address on another hypervisor that the longest prefix which holds addr leads to, or NULL. */
+const uint8_t *peer_find(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *addr);
 
 #endif

@@ -23,16 +23,16 @@ var (
 // MAC is an Ethernet address; all zero is "unknown".
 type MAC [6]byte
 
-// Mark is the source MAC by which the graph knows that the NIC has decapsulated a frame for the interface with this index.
+// Mark is the source MAC by which the graph knows that the NIC has decapsulated a frame, and by which Tunnel it came.
 // Only on PF0, and with Config.Offload, is it such. All marks have the bits of MarkMask in common.
-func Mark(index uint16) MAC {
+func Mark(tunnel uint16) MAC {
 	var m MAC
 	binary.BigEndian.PutUint32(m[:], markPrefix)
-	binary.BigEndian.PutUint16(m[4:], index)
+	binary.BigEndian.PutUint16(m[4:], tunnel)
 	return m
 }
 
-// MarkMask are the bits of a mark that do not depend on the interface.
+// MarkMask are the bits of a mark that do not depend on the tunnel.
 var MarkMask = MAC{0xff, 0xff, 0xff, 0xff}
 
 // Port is one DPDK port that the graph receives from and sends to. VF says that a guest is behind it; otherwise it is
@@ -78,6 +78,7 @@ type Interface struct {
 	IPv4       netip.Addr // invalid: the guest has none
 	IPv6       netip.Addr // invalid: the guest has none
 	Underlay   netip.Addr
+	AnyPeer    bool // what the wire brings is not checked for whether its outer source is where the route to its inner one leads
 	GatewayMAC MAC
 	// GatewayIPv6 is an address of the guest's gateway besides fe80::1, that other routers forward packets from. ICMPv6 errors
 	// come from it.
@@ -88,6 +89,13 @@ type Interface struct {
 // NextHop is where a route leads: the underlay address of the interface, here or on another hypervisor, that has the
 // destination behind it.
 type NextHop struct{ Underlay netip.Addr }
+
+// Tunnel is what brings packets from the wire to an interface, from one peer or from any.
+type Tunnel struct {
+	Interface uint16
+	Underlay  netip.Addr // the interface's
+	Peer      netip.Addr // outer source address; invalid: any
+}
 
 // Uplink is the state of a physical port. A zero RouterMAC is not known. Encapsulated packets leave only by an uplink whose
 // router is known and whose link is up.
@@ -265,6 +273,7 @@ type Flow struct {
 	Key       FlowKey
 	VNI       uint32
 	Verdict   Verdict
+	Tunnel    Tunnel // FromWire: what brings the packets that are the flow's
 	State     FlowState
 	Offloaded bool
 	Packets   uint64

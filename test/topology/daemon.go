@@ -39,6 +39,7 @@ type DaemonConfig struct {
 	FlowTimeout time.Duration // of flows in the NIC, idle ones and ended connections; zero is dpservice's own defaults
 	Telemetry   bool          // DPDK's: a socket at which the NIC can be asked, and be told to fail; always for a NIC that counts there
 	Guests      string        // the configuration's section of this name, in YAML's flow style; empty: none
+	Underlay    string        // more of the configuration's section of this name, in YAML's flow style
 	NICArgs     string        // arguments of the NIC besides its ports
 	Card        string        // which one the NIC is, cx5, cx6dx or cx7; empty: that of all labs
 	FarSides    string        // the driver of net_eswitch's far sides, net_af_packet or net_pcap; empty: net_af_packet
@@ -167,7 +168,7 @@ func (h *Hypervisor) config(dir, socket string, c DaemonConfig, ports PlainPorts
 		fmt.Fprintf(&b, "  - %q\n", arg)
 	}
 	fmt.Fprintf(&b, "ports: {%s}\n", ports.Names)
-	fmt.Fprintf(&b, "underlay: {ip: %q, router_mac: auto}\n", h.UnderlayIP)
+	fmt.Fprintf(&b, "underlay: {ip: %q, router_mac: auto, %s}\n", h.UnderlayIP, c.Underlay)
 	fmt.Fprintf(&b, "offload: %t\n", !c.NoOffload && c.Plain == nil)
 	if c.FlowTimeout != 0 {
 		fmt.Fprintf(&b, "flows: {timeout: %[1]s, timeouts: {tcp_closing: %[1]s}}\n", c.FlowTimeout)

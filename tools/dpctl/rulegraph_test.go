@@ -67,7 +67,7 @@ func TestRuleGraphOfAnEmptyGroup(t *testing.T) {
 	rules := captured(0)[1:2]
 	rules = append(rules, api.Rule{Name: "base/last_hop/0", Port: "vf0", PortID: 2, Domain: "transfer", Group: 2,
 		Pattern: "represented_port ethdev_port_id is 2 / eth / ipv4 ttl spec 0 ttl mask 254", Actions: "jump group 3 / end"},
-		api.Rule{Name: "interface/0/0", Port: "pf0", PortID: 0, Domain: "transfer", Group: 2, Pattern: "eth / ipv6",
+		api.Rule{Name: "tunnel/0", Port: "pf0", PortID: 0, Domain: "transfer", Group: 2, Pattern: "eth / ipv6",
 			Actions: "count / raw_decap { eth / ipv6 } / raw_encap { eth } / jump group 4"},
 		api.Rule{Name: "flow/1/by/18", Port: "pf0", PortID: 0, Domain: "transfer", Group: 4, Pattern: "eth / ipv4", Actions: "count / jump group 18"})
 	dot := drawRules(rules, 8)

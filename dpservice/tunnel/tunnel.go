@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package tunnel has the NIC decapsulate what comes from the wire: it keeps the rules of the first stage, one for each tunnel that
+// flows in the NIC come by. Whatever comes by another one reaches the software as it came, with its outer source.
+package tunnel
+
+import (
+	"errors"
+	"math"
+	"net/netip"
+	"sync"
+
+	"dpservice/graph"
+	"dpservice/rteflow/ruleset"
+)
+
+// ErrFull says that there are as many tunnels as there are marks.
+var ErrFull = errors.New("no mark is left for another tunnel")
+
+// Graph is told what a mark stands for. A *graph.Graph is one.
+type Graph interface {
+	SetTunnel(mark uint16, t graph.Tunnel) error
+}
+
+// NIC writes the rules. A *nic.NIC is one.
+type NIC interface {
+	// TunnelRule adds the rule that decapsulates what comes by a tunnel, with packets of this EtherType inside, under a mark.
+	TunnelRule(mark uint16, t graph.Tunnel, inner uint16) ruleset.Op
+}
+
+// Rules are the rules in the NIC. A *ruleset.Set is one.
+type Rules interface {
+	Apply(ops []ruleset.Op) error
+	Has(port uint16, name string) bool
+}
+
+// Config is what a Manager is made of.
+type Config struct {
+	Graph Graph
+	NIC   NIC
+	Rules Rules
+}
+
+// Key names a rule: a tunnel, and the EtherType of what is inside.
+type Key struct {
+	graph.Tunnel
+	Inner uint16
+}
+
+// tunnel is one whose rule stands.
+type tunnel struct {
+	mark  uint16
+	rule  ruleset.Op // that has added it
+	flows int        // in the NIC, that come by it
+	kept  bool       // without flows, too
+}
+
+// Manager keeps the tunnels' rules. It is safe for concurrent use.
+type Manager struct {
+	cfg Config
+
+	mu      sync.Mutex
+	tunnels map[Key]*tunnel
+	marks   map[uint16]struct{} // in use
+	next    uint16              // mark to try: one that was given up rests, as packets that bear it may be on their way
+}
+
+// New returns a Manager without tunnels.
+func New(cfg Config) *Manager {
+	return &Manager{cfg: cfg, tunnels: map[Key]*tunnel{}, marks: map[uint16]struct{}{}}
+}
+
+// Acquire has the NIC decapsulate a tunnel's packets for a flow, and returns the mark that they bear. Flows share a tunnel's rule.
+// On an error it is as before; it wraps ErrFull, graph.ErrNotFound if the interface is gone, or the driver's refusal.
+func (m *Manager) Acquire(k Key) (mark uint16, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.open([]Key{k}); err != nil {
+		return 0, err
+	}
+	t := m.tunnels[k]
+	t.flows++
+	return t.mark, nil
+}
+
+// Release ends a flow's use of a tunnel. Its rule stays until Tidy, for the flow that may come next.
+func (m *Manager) Release(k Key) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if t := m.tunnels[k]; t != nil {
+		t.flows--
+	}
+}
+
+// Tidy removes the rules of tunnels by which no flow comes. What it cannot remove, it tries again when it is called again.
+func (m *Manager) Tidy() error {
+	return m.remove(func(_ Key, t *tunnel) bool { return t.flows == 0 && !t.kept })
+}
+
+// Keep has the NIC decapsulate all that comes by a tunnel until RemoveInterface. On an error it is as before.
+func (m *Manager) Keep(t graph.Tunnel, inner ...uint16) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var keys []Key
+	for _, i := range inner {
+		keys = append(keys, Key{t, i})
+	}
+	if err := m.open(keys); err != nil {
+		return err
+	}
+	for _, k := range keys {
+		m.tunnels[k].kept = true
+	}
+	return nil
+}
+
+// RemoveInterface removes the rules of all tunnels to an interface, or on an error none. No flow that comes by them is in the NIC.
+func (m *Manager) RemoveInterface(underlay netip.Addr) error {
+	return m.remove(func(k Key, _ *tunnel) bool { return k.Underlay == underlay })
+}
+
+// open adds the rules of those tunnels that have none, or of none.
+func (m *Manager) open(keys []Key) error {
+	defer m.settle(keys)
+	var ops []ruleset.Op
+	for _, k := range keys {
+		if m.tunnels[k] != nil {
+			continue
+		}
+		mark, err := m.takeMark()
+		if err != nil {
+			return err
+		}
+		t := &tunnel{mark: mark, rule: m.cfg.NIC.TunnelRule(mark, k.Tunnel, k.Inner)}
+		m.tunnels[k] = t
+		if err := m.cfg.Graph.SetTunnel(mark, k.Tunnel); err != nil {
+			return err
+		}
+		ops = append(ops, t.rule)
+	}
+	return m.cfg.Rules.Apply(ops)
+}
+
+func (m *Manager) remove(which func(Key, *tunnel) bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var keys []Key
+	var ops []ruleset.Op
+	for k, t := range m.tunnels {
+		if which(k, t) {
+			keys, ops = append(keys, k), append(ops, ruleset.Remove(t.rule.Port, t.rule.Name))
+		}
+	}
+	defer m.settle(keys)
+	return m.cfg.Rules.Apply(ops)
+}
+
+// settle forgets the tunnels whose rules do not stand, whatever became of a change.
+func (m *Manager) settle(keys []Key) {
+	for _, k := range keys {
+		if t := m.tunnels[k]; t != nil && !m.cfg.Rules.Has(t.rule.Port, t.rule.Name) {
+			delete(m.marks, t.mark)
+			delete(m.tunnels, k)
+		}
+	}
+}
+
+func (m *Manager) takeMark() (uint16, error) {
+	for range math.MaxUint16 + 1 {
+		mark := m.next
+		m.next++
+		if _, used := m.marks[mark]; !used {
+			m.marks[mark] = struct{}{}
+			return mark, nil
+		}
+	}
+	return 0, ErrFull
+}
