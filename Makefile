@@ -25,7 +25,7 @@ export DPLAB_NIC := $(NIC)
 export DPLAB_CARD := $(CARD)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-asan test demo lint vuln unit cunit e2e e2e-mlx5 e2e-asan model fuzz bench try-bench install-extcap clean
+.PHONY: help setup build build-asan test demo lint format vuln unit cunit e2e e2e-mlx5 e2e-asan model fuzz bench try-bench install-extcap clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,9 @@ lint: ## Check the Go code's style and the C code with clang's warnings as error
 		{ echo 'lint: import "C" outside cgo/, rteflow/ and graph/' >&2; exit 1; }
 	[ -f build/meson-clang/build.ninja ] || CC=clang meson setup build/meson-clang
 	ninja -C build/meson-clang
+
+format: ## Bring the C code into the style of .clang-format
+	git ls-files '*.c' '*.h' | xargs clang-format-14 -i
 
 vuln: ## Look for known vulnerabilities in the Go code, its modules and its toolchain; fail on those that can be mended
 	go run ./tools/vulncheck build/bin/govulncheck build/vulndb

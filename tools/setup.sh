@@ -6,7 +6,7 @@
 # Idempotent: what is there already is left alone, and then the network is not asked.
 #
 #   tools/setup.sh        what building, the demo and the tests need
-#   tools/setup.sh lint   also the linter and govulncheck
+#   tools/setup.sh lint   also the linters and govulncheck
 set -euo pipefail
 
 repo=$(cd "$(dirname "$0")/.." && pwd)
@@ -106,6 +106,8 @@ install_govulncheck() {
     "golang.org/x/vuln/cmd/govulncheck@$govulncheck_version" || fail govulncheck "go install govulncheck"
 }
 
+# The version that Debian 12 has: another one may format otherwise.
+[ "${1:-}" != lint ] || packages+=(clang-format-14)
 command -v go >/dev/null || fail Go "no go command: install Go (see go.mod for the version) and put it on PATH"
 mkdir -p "$build/bin"
 install_packages
