@@ -46,17 +46,21 @@ static_assert(offsetof(struct rte_flow_item_port_id, id) == 0, "port_id");
 #define SAME_PLACE(a, b, field) (offsetof(struct a, field) == offsetof(struct b, field))
 static_assert(sizeof(void *) == sizeof(uint64_t), "pointers have 64 bits");
 static_assert(sizeof(struct rte_flow_item) == sizeof(struct rf_item) &&
-	      SAME_PLACE(rte_flow_item, rf_item, spec) &&
-	      SAME_PLACE(rte_flow_item, rf_item, last) &&
-	      SAME_PLACE(rte_flow_item, rf_item, mask), "item");
+		      SAME_PLACE(rte_flow_item, rf_item, spec) &&
+		      SAME_PLACE(rte_flow_item, rf_item, last) &&
+		      SAME_PLACE(rte_flow_item, rf_item, mask),
+	      "item");
 static_assert(sizeof(struct rte_flow_action) == sizeof(struct rf_action) &&
-	      SAME_PLACE(rte_flow_action, rf_action, conf), "action");
+		      SAME_PLACE(rte_flow_action, rf_action, conf),
+	      "action");
 static_assert(SAME_PLACE(rte_flow_action_sample, rf_sample, actions), "sample");
 static_assert(SAME_PLACE(rte_flow_action_raw_encap, rf_raw_encap, data) &&
-	      SAME_PLACE(rte_flow_action_raw_encap, rf_raw_encap, preserve) &&
-	      SAME_PLACE(rte_flow_action_raw_encap, rf_raw_encap, size), "raw_encap");
+		      SAME_PLACE(rte_flow_action_raw_encap, rf_raw_encap, preserve) &&
+		      SAME_PLACE(rte_flow_action_raw_encap, rf_raw_encap, size),
+	      "raw_encap");
 static_assert(SAME_PLACE(rte_flow_action_raw_decap, rf_raw_decap, data) &&
-	      SAME_PLACE(rte_flow_action_raw_decap, rf_raw_decap, size), "raw_decap");
+		      SAME_PLACE(rte_flow_action_raw_decap, rf_raw_decap, size),
+	      "raw_decap");
 static_assert(offsetof(struct rte_flow_action_age, context) == 8, "age");
 static_assert(offsetof(struct rte_flow_action_port_id, id) == 4, "port_id");
 

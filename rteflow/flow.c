@@ -31,10 +31,9 @@ inside(const struct rule *rule, const void *p, size_t size)
 }
 
 /* Makes an offset, unless it is 0, the address of size bytes. */
-#define REBASE(rule, pointer, size) \
-	((pointer) == NULL || \
-	 ((pointer) = (void *)((rule)->memory + (uintptr_t)(pointer)), \
-	  inside(rule, pointer, size)))
+#define REBASE(rule, pointer, size)                                                         \
+	((pointer) == NULL || ((pointer) = (void *)((rule)->memory + (uintptr_t)(pointer)), \
+			       inside(rule, pointer, size)))
 
 static int
 rebase_items(const struct rule *rule)
@@ -44,8 +43,7 @@ rebase_items(const struct rule *rule)
 	for (; inside(rule, item, sizeof(*item)); item++) {
 		if (item->type == RTE_FLOW_ITEM_TYPE_END)
 			return 0;
-		if (!REBASE(rule, item->spec, RF_ROOM) ||
-		    !REBASE(rule, item->mask, RF_ROOM) ||
+		if (!REBASE(rule, item->spec, RF_ROOM) || !REBASE(rule, item->mask, RF_ROOM) ||
 		    !REBASE(rule, item->last, RF_ROOM))
 			break;
 	}
@@ -68,8 +66,8 @@ rebase_conf(const struct rule *rule, enum rte_flow_action_type type, void *conf)
 	case RTE_FLOW_ACTION_TYPE_RAW_DECAP:
 		return REBASE(rule, decap->data, decap->size) ? 0 : -EINVAL;
 	case RTE_FLOW_ACTION_TYPE_SAMPLE:
-		return REBASE(rule, sample->actions, 0) ?
-			rebase_actions(rule, sample->actions) : -EINVAL;
+		return REBASE(rule, sample->actions, 0) ? rebase_actions(rule, sample->actions) :
+							  -EINVAL;
 	default:
 		return 0;
 	}
@@ -86,8 +84,7 @@ rebase_actions(const struct rule *rule, const struct rte_flow_action *list)
 		if (action->type == RTE_FLOW_ACTION_TYPE_END)
 			return 0;
 		/* The conf of an indirect action is the handle itself. */
-		if (action->type == RTE_FLOW_ACTION_TYPE_INDIRECT ||
-		    action->conf == NULL)
+		if (action->type == RTE_FLOW_ACTION_TYPE_INDIRECT || action->conf == NULL)
 			continue;
 		if (!REBASE(rule, action->conf, RF_ROOM))
 			break;
@@ -197,8 +194,7 @@ find_cause(const struct rule *rule, const void *cause, struct rf_error *out)
  * this relies on none of it.
  */
 static int
-report(int rc, const struct rte_flow_error *err, const struct rule *rule,
-       struct rf_error *out)
+report(int rc, const struct rte_flow_error *err, const struct rule *rule, struct rf_error *out)
 {
 	if (rc >= 0)
 		return rc;
@@ -227,7 +223,7 @@ report_own(int rc, const char *message, struct rf_error *out)
 int
 rf_validate(uint16_t port, uint8_t *memory, size_t len, struct rf_error *out)
 {
-	struct rte_flow_error err = {0};
+	struct rte_flow_error err = { 0 };
 	struct rule rule;
 	int rc = open_rule(memory, len, &rule);
 
@@ -238,23 +234,21 @@ rf_validate(uint16_t port, uint8_t *memory, size_t len, struct rf_error *out)
 }
 
 static int
-create(uint16_t port, const struct rule *rule, uintptr_t *flow,
-       struct rf_error *out)
+create(uint16_t port, const struct rule *rule, uintptr_t *flow, struct rf_error *out)
 {
-	struct rte_flow_error err = {0};
+	struct rte_flow_error err = { 0 };
 	int rc = 0;
 
 	rte_errno = 0;
-	*flow = (uintptr_t)rte_flow_create(port, &rule->attr, rule->items,
-					   rule->actions, &err);
+	*flow = (uintptr_t)rte_flow_create(port, &rule->attr, rule->items, rule->actions, &err);
 	if (*flow == 0)
 		rc = rte_errno != 0 ? -rte_errno : -EIO;
 	return report(rc, &err, rule, out);
 }
 
 int
-rf_create(uint16_t port, uint8_t *memory, size_t len, uint32_t n,
-	  uintptr_t *flows, uint32_t *created, struct rf_error *out)
+rf_create(uint16_t port, uint8_t *memory, size_t len, uint32_t n, uintptr_t *flows,
+	  uint32_t *created, struct rf_error *out)
 {
 	struct rule rule;
 	int rc = 0;
@@ -275,16 +269,15 @@ rf_create(uint16_t port, uint8_t *memory, size_t len, uint32_t n,
 int
 rf_destroy(uint16_t port, uintptr_t flow, struct rf_error *out)
 {
-	struct rte_flow_error err = {0};
+	struct rte_flow_error err = { 0 };
 	int rc = rte_flow_destroy(port, (struct rte_flow *)flow, &err);
 
 	return report(rc, &err, NULL, out);
 }
 
 static int
-report_count(int rc, const struct rte_flow_error *err,
-	     const struct rte_flow_query_count *count, uint64_t *packets,
-	     uint64_t *bytes, struct rf_error *out)
+report_count(int rc, const struct rte_flow_error *err, const struct rte_flow_query_count *count,
+	     uint64_t *packets, uint64_t *bytes, struct rf_error *out)
 {
 	*packets = count->hits_set ? count->hits : 0;
 	*bytes = count->bytes_set ? count->bytes : 0;
@@ -292,9 +285,8 @@ report_count(int rc, const struct rte_flow_error *err,
 }
 
 static int
-report_age(int rc, const struct rte_flow_error *err,
-	   const struct rte_flow_query_age *age, struct rf_age *state,
-	   struct rf_error *out)
+report_age(int rc, const struct rte_flow_error *err, const struct rte_flow_query_age *age,
+	   struct rf_age *state, struct rf_error *out)
 {
 	state->aged = age->aged;
 	state->idle_known = age->sec_since_last_hit_valid;
@@ -303,46 +295,43 @@ report_age(int rc, const struct rte_flow_error *err,
 }
 
 int
-rf_query_count(uint16_t port, uintptr_t flow, uint64_t *packets,
-	       uint64_t *bytes, struct rf_error *out)
+rf_query_count(uint16_t port, uintptr_t flow, uint64_t *packets, uint64_t *bytes,
+	       struct rf_error *out)
 {
-	const struct rte_flow_action_count conf = {0};
+	const struct rte_flow_action_count conf = { 0 };
 	const struct rte_flow_action actions[] = {
 		{ .type = RTE_FLOW_ACTION_TYPE_COUNT, .conf = &conf },
 		{ .type = RTE_FLOW_ACTION_TYPE_END },
 	};
-	struct rte_flow_query_count count = {0};
-	struct rte_flow_error err = {0};
-	int rc = rte_flow_query(port, (struct rte_flow *)flow, actions, &count,
-				&err);
+	struct rte_flow_query_count count = { 0 };
+	struct rte_flow_error err = { 0 };
+	int rc = rte_flow_query(port, (struct rte_flow *)flow, actions, &count, &err);
 
 	return report_count(rc, &err, &count, packets, bytes, out);
 }
 
 int
-rf_query_age(uint16_t port, uintptr_t flow, struct rf_age *state,
-	     struct rf_error *out)
+rf_query_age(uint16_t port, uintptr_t flow, struct rf_age *state, struct rf_error *out)
 {
-	const struct rte_flow_action_age conf = {0};
+	const struct rte_flow_action_age conf = { 0 };
 	const struct rte_flow_action actions[] = {
 		{ .type = RTE_FLOW_ACTION_TYPE_AGE, .conf = &conf },
 		{ .type = RTE_FLOW_ACTION_TYPE_END },
 	};
-	struct rte_flow_query_age age = {0};
-	struct rte_flow_error err = {0};
-	int rc = rte_flow_query(port, (struct rte_flow *)flow, actions, &age,
-				&err);
+	struct rte_flow_query_age age = { 0 };
+	struct rte_flow_error err = { 0 };
+	int rc = rte_flow_query(port, (struct rte_flow *)flow, actions, &age, &err);
 
 	return report_age(rc, &err, &age, state, out);
 }
 
 /* The indirect action comes as a rule of its domain with this one action. */
 int
-rf_indirect_create(uint16_t port, uint8_t *memory, size_t len,
-		   uintptr_t *handle, struct rf_error *out)
+rf_indirect_create(uint16_t port, uint8_t *memory, size_t len, uintptr_t *handle,
+		   struct rf_error *out)
 {
-	struct rte_flow_indir_action_conf conf = {0};
-	struct rte_flow_error err = {0};
+	struct rte_flow_indir_action_conf conf = { 0 };
+	struct rte_flow_error err = { 0 };
 	struct rule rule;
 	int rc = open_rule(memory, len, &rule);
 
@@ -352,8 +341,7 @@ rf_indirect_create(uint16_t port, uint8_t *memory, size_t len,
 	conf.egress = rule.attr.egress;
 	conf.transfer = rule.attr.transfer;
 	rte_errno = 0;
-	*handle = (uintptr_t)rte_flow_action_handle_create(port, &conf,
-							   rule.actions, &err);
+	*handle = (uintptr_t)rte_flow_action_handle_create(port, &conf, rule.actions, &err);
 	if (*handle == 0)
 		rc = rte_errno != 0 ? -rte_errno : -EIO;
 	return report(rc, &err, &rule, out);
@@ -362,33 +350,32 @@ rf_indirect_create(uint16_t port, uint8_t *memory, size_t len,
 int
 rf_indirect_destroy(uint16_t port, uintptr_t handle, struct rf_error *out)
 {
-	struct rte_flow_error err = {0};
-	int rc = rte_flow_action_handle_destroy(
-		port, (struct rte_flow_action_handle *)handle, &err);
+	struct rte_flow_error err = { 0 };
+	int rc =
+		rte_flow_action_handle_destroy(port, (struct rte_flow_action_handle *)handle, &err);
 
 	return report(rc, &err, NULL, out);
 }
 
 int
-rf_indirect_query_count(uint16_t port, uintptr_t handle, uint64_t *packets,
-			uint64_t *bytes, struct rf_error *out)
+rf_indirect_query_count(uint16_t port, uintptr_t handle, uint64_t *packets, uint64_t *bytes,
+			struct rf_error *out)
 {
-	struct rte_flow_query_count count = {0};
-	struct rte_flow_error err = {0};
-	int rc = rte_flow_action_handle_query(
-		port, (struct rte_flow_action_handle *)handle, &count, &err);
+	struct rte_flow_query_count count = { 0 };
+	struct rte_flow_error err = { 0 };
+	int rc = rte_flow_action_handle_query(port, (struct rte_flow_action_handle *)handle, &count,
+					      &err);
 
 	return report_count(rc, &err, &count, packets, bytes, out);
 }
 
 int
-rf_indirect_query_age(uint16_t port, uintptr_t handle, struct rf_age *state,
-		      struct rf_error *out)
+rf_indirect_query_age(uint16_t port, uintptr_t handle, struct rf_age *state, struct rf_error *out)
 {
-	struct rte_flow_query_age age = {0};
-	struct rte_flow_error err = {0};
-	int rc = rte_flow_action_handle_query(
-		port, (struct rte_flow_action_handle *)handle, &age, &err);
+	struct rte_flow_query_age age = { 0 };
+	struct rte_flow_error err = { 0 };
+	int rc = rte_flow_action_handle_query(port, (struct rte_flow_action_handle *)handle, &age,
+					      &err);
 
 	return report_age(rc, &err, &age, state, out);
 }
@@ -396,7 +383,7 @@ rf_indirect_query_age(uint16_t port, uintptr_t handle, struct rf_age *state,
 int
 rf_dev_dump(uint16_t port, char **text, size_t *len, struct rf_error *out)
 {
-	struct rte_flow_error err = {0};
+	struct rte_flow_error err = { 0 };
 	FILE *stream;
 	int rc;
 
@@ -413,7 +400,7 @@ rf_dev_dump(uint16_t port, char **text, size_t *len, struct rf_error *out)
 int
 rf_flush(uint16_t port, struct rf_error *out)
 {
-	struct rte_flow_error err = {0};
+	struct rte_flow_error err = { 0 };
 
 	return report(rte_flow_flush(port, &err), &err, NULL, out);
 }
@@ -421,7 +408,7 @@ rf_flush(uint16_t port, struct rf_error *out)
 int
 rf_isolate(uint16_t port, int on, struct rf_error *out)
 {
-	struct rte_flow_error err = {0};
+	struct rte_flow_error err = { 0 };
 
 	return report(rte_flow_isolate(port, on, &err), &err, NULL, out);
 }
@@ -429,7 +416,7 @@ rf_isolate(uint16_t port, int on, struct rf_error *out)
 int
 rf_aged(uint16_t port, uint64_t *contexts, uint32_t n, struct rf_error *out)
 {
-	struct rte_flow_error err = {0};
+	struct rte_flow_error err = { 0 };
 	int rc = rte_flow_get_aged_flows(port, (void **)contexts, n, &err);
 
 	return report(rc, &err, NULL, out);
@@ -438,7 +425,7 @@ rf_aged(uint16_t port, uint64_t *contexts, uint32_t n, struct rf_error *out)
 int
 rf_transfer_proxy(uint16_t port, uint16_t *proxy, struct rf_error *out)
 {
-	struct rte_flow_error err = {0};
+	struct rte_flow_error err = { 0 };
 	int rc = rte_flow_pick_transfer_proxy(port, proxy, &err);
 
 	return report(rc, &err, NULL, out);

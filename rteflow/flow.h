@@ -21,14 +21,14 @@
 #define RF_ROOM 64
 
 struct rf_rule {
-	uint32_t size;		/* of the memory; the next rule follows */
+	uint32_t size; /* of the memory; the next rule follows */
 	uint32_t group;
 	uint32_t priority;
 	uint32_t ingress;
 	uint32_t egress;
 	uint32_t transfer;
-	uint32_t items;		/* offset of the list */
-	uint32_t actions;	/* likewise */
+	uint32_t items;   /* offset of the list */
+	uint32_t actions; /* likewise */
 };
 
 /* struct rte_flow_item and so on, with offsets. */
@@ -65,9 +65,9 @@ enum rf_cause { RF_CAUSE_UNKNOWN, RF_CAUSE_ITEM, RF_CAUSE_ACTION };
 /* What rte_flow_error said, copied: its pointers do not outlive the call. */
 struct rf_error {
 	int32_t type;
-	int32_t cause;	/* enum rf_cause */
-	int32_t index;	/* of the item or action */
-	int32_t sub;	/* of the action within a sample, or -1 */
+	int32_t cause; /* enum rf_cause */
+	int32_t index; /* of the item or action */
+	int32_t sub;   /* of the action within a sample, or -1 */
 	char message[256];
 };
 
@@ -84,18 +84,17 @@ struct rf_age {
  */
 int rf_validate(uint16_t port, uint8_t *rule, size_t len, struct rf_error *err);
 /* n rules; stops at the first that fails. */
-int rf_create(uint16_t port, uint8_t *rules, size_t len, uint32_t n,
-	      uintptr_t *flows, uint32_t *created, struct rf_error *err);
+int rf_create(uint16_t port, uint8_t *rules, size_t len, uint32_t n, uintptr_t *flows,
+	      uint32_t *created, struct rf_error *err);
 int rf_destroy(uint16_t port, uintptr_t flow, struct rf_error *err);
-int rf_query_count(uint16_t port, uintptr_t flow, uint64_t *packets,
-		   uint64_t *bytes, struct rf_error *err);
-int rf_query_age(uint16_t port, uintptr_t flow, struct rf_age *age,
-		 struct rf_error *err);
-int rf_indirect_create(uint16_t port, uint8_t *rule, size_t len,
-		       uintptr_t *handle, struct rf_error *err);
+int rf_query_count(uint16_t port, uintptr_t flow, uint64_t *packets, uint64_t *bytes,
+		   struct rf_error *err);
+int rf_query_age(uint16_t port, uintptr_t flow, struct rf_age *age, struct rf_error *err);
+int rf_indirect_create(uint16_t port, uint8_t *rule, size_t len, uintptr_t *handle,
+		       struct rf_error *err);
 int rf_indirect_destroy(uint16_t port, uintptr_t handle, struct rf_error *err);
-int rf_indirect_query_count(uint16_t port, uintptr_t handle, uint64_t *packets,
-			    uint64_t *bytes, struct rf_error *err);
+int rf_indirect_query_count(uint16_t port, uintptr_t handle, uint64_t *packets, uint64_t *bytes,
+			    struct rf_error *err);
 int rf_indirect_query_age(uint16_t port, uintptr_t handle, struct rf_age *age,
 			  struct rf_error *err);
 /* text is to be freed, also after an error. */

@@ -30,8 +30,7 @@ asynchronous_signals(sigset_t *set)
  * a time. No thread allocates while it handles packets, so one is enough. This
  * is said before there are threads, since each keeps the arena that it has.
  */
-static void __attribute__((constructor))
-use_one_malloc_arena(void)
+static void __attribute__((constructor)) use_one_malloc_arena(void)
 {
 	mallopt(M_ARENA_MAX, 1);
 }

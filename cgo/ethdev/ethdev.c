@@ -31,15 +31,13 @@ dps_port_info(uint16_t port, struct dps_port_info *out)
 		return rc;
 
 	copy_name(out->driver, sizeof(out->driver), info.driver_name);
-	copy_name(out->switch_name, sizeof(out->switch_name),
-		  info.switch_info.name);
+	copy_name(out->switch_name, sizeof(out->switch_name), info.switch_info.name);
 	out->if_index = info.if_index;
 	out->max_rxq = info.max_rx_queues;
 	out->max_txq = info.max_tx_queues;
 	out->domain = info.switch_info.domain_id;
 	out->switch_port = info.switch_info.port_id;
-	out->has_domain = info.switch_info.domain_id !=
-			  RTE_ETH_DEV_SWITCH_DOMAIN_ID_INVALID;
+	out->has_domain = info.switch_info.domain_id != RTE_ETH_DEV_SWITCH_DOMAIN_ID_INVALID;
 	if (info.dev_flags != NULL)
 		out->representor = (*info.dev_flags & RTE_ETH_DEV_REPRESENTOR) != 0;
 	return 0;
@@ -62,7 +60,8 @@ current_mtu(uint16_t port, const struct rte_eth_dev_info *info, uint32_t *mtu)
 	return 0;
 }
 
-/* How many descriptors to ask for: ethdev's own answer to 0 comes too late, after the fit to the device's limits. */
+/* How many descriptors to ask for: ethdev's own answer to 0 comes too late, after the fit to the
+ * device's limits. */
 static uint16_t
 descs_or_default(uint16_t asked, uint16_t device_default, uint16_t fallback)
 {
@@ -75,7 +74,8 @@ descs_or_default(uint16_t asked, uint16_t device_default, uint16_t fallback)
 static void
 spread(const struct rte_eth_dev_info *info, struct rte_eth_conf *conf)
 {
-	uint64_t by = info->flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP);
+	uint64_t by =
+		info->flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP);
 
 	if (by == 0)
 		return;
@@ -114,10 +114,9 @@ watch_removal(uint16_t port, const struct rte_eth_dev_info *info, struct rte_eth
 }
 
 int
-dps_port_configure(uint16_t port, const struct dps_port_config *cfg,
-		   struct rte_mempool *pool)
+dps_port_configure(uint16_t port, const struct dps_port_config *cfg, struct rte_mempool *pool)
 {
-	struct rte_eth_conf conf = {0};
+	struct rte_eth_conf conf = { 0 };
 	struct rte_eth_dev_info info;
 	uint16_t rxd, txd, q;
 	int socket, rc;
@@ -133,8 +132,10 @@ dps_port_configure(uint16_t port, const struct dps_port_config *cfg,
 		rc = rte_eth_dev_configure(port, cfg->rxq, cfg->txq, &conf);
 	if (rc != 0)
 		return rc;
-	rxd = descs_or_default(cfg->rxd, info.default_rxportconf.ring_size, RTE_ETH_DEV_FALLBACK_RX_RINGSIZE);
-	txd = descs_or_default(cfg->txd, info.default_txportconf.ring_size, RTE_ETH_DEV_FALLBACK_TX_RINGSIZE);
+	rxd = descs_or_default(cfg->rxd, info.default_rxportconf.ring_size,
+			       RTE_ETH_DEV_FALLBACK_RX_RINGSIZE);
+	txd = descs_or_default(cfg->txd, info.default_txportconf.ring_size,
+			       RTE_ETH_DEV_FALLBACK_TX_RINGSIZE);
 	rc = rte_eth_dev_adjust_nb_rx_tx_desc(port, &rxd, &txd);
 	if (rc != 0)
 		return rc;
@@ -150,20 +151,19 @@ dps_port_configure(uint16_t port, const struct dps_port_config *cfg,
 int
 dps_port_link(uint16_t port, struct dps_port_link *out)
 {
-	struct rte_eth_link link = {0};
+	struct rte_eth_link link = { 0 };
 	int rc = rte_eth_link_get_nowait(port, &link);
 
 	if (rc != 0)
 		return rc;
 	out->up = link.link_status == RTE_ETH_LINK_UP;
-	out->mbps = link.link_speed == RTE_ETH_SPEED_NUM_UNKNOWN ?
-		    0 : link.link_speed;
+	out->mbps = link.link_speed == RTE_ETH_SPEED_NUM_UNKNOWN ? 0 : link.link_speed;
 	return 0;
 }
 
 int
-dps_port_xstats(uint16_t port, struct rte_eth_xstat_name *names,
-		struct rte_eth_xstat *values, unsigned int n)
+dps_port_xstats(uint16_t port, struct rte_eth_xstat_name *names, struct rte_eth_xstat *values,
+		unsigned int n)
 {
 	int rc = rte_eth_xstats_get_names(port, names, n);
 

@@ -36,12 +36,12 @@ struct dps_port_link {
 
 /* All return 0 or a negative errno; dps_port_xstats() the number of values. */
 int dps_port_info(uint16_t port, struct dps_port_info *out);
-int dps_port_configure(uint16_t port, const struct dps_port_config *cfg,
-		       struct rte_mempool *pool);
-/* Whether the device has said, since the port was configured, that it was removed, or that nothing can be done with it any more. */
+int dps_port_configure(uint16_t port, const struct dps_port_config *cfg, struct rte_mempool *pool);
+/* Whether the device has said, since the port was configured, that it was removed, or that nothing
+ * can be done with it any more. */
 bool dps_port_removed(uint16_t port);
 int dps_port_link(uint16_t port, struct dps_port_link *out);
-int dps_port_xstats(uint16_t port, struct rte_eth_xstat_name *names,
-		    struct rte_eth_xstat *values, unsigned int n);
+int dps_port_xstats(uint16_t port, struct rte_eth_xstat_name *names, struct rte_eth_xstat *values,
+		    unsigned int n);
 
 #endif

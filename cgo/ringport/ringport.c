@@ -126,7 +126,8 @@ ringport_burst_receive(uint16_t port, uint16_t queue, uint8_t *buf, uint32_t siz
 }
 
 int
-ringport_burst_send(uint16_t port, uint16_t queue, struct rte_mempool *pool, const uint8_t *frame, uint32_t len)
+ringport_burst_send(uint16_t port, uint16_t queue, struct rte_mempool *pool, const uint8_t *frame,
+		    uint32_t len)
 {
 	struct rte_mbuf *m = make_packet(pool, frame, len, 0);
 

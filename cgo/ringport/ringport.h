@@ -10,8 +10,8 @@
 struct ringport {
 	uint16_t id;
 	struct rte_mempool *pool;
-	struct rte_ring *in;	/* what the port receives */
-	struct rte_ring *out;	/* what was sent by it */
+	struct rte_ring *in;  /* what the port receives */
+	struct rte_ring *out; /* what was sent by it */
 };
 
 /* All return a negative errno on error. */
@@ -21,6 +21,7 @@ int ringport_send(struct ringport *port, const uint8_t *frame, uint32_t len, uin
 int ringport_receive(struct ringport *port, uint8_t *buf, uint32_t size);
 /* The same of any started port's queue. */
 int ringport_burst_receive(uint16_t port, uint16_t queue, uint8_t *buf, uint32_t size);
-int ringport_burst_send(uint16_t port, uint16_t queue, struct rte_mempool *pool, const uint8_t *frame, uint32_t len);
+int ringport_burst_send(uint16_t port, uint16_t queue, struct rte_mempool *pool,
+			const uint8_t *frame, uint32_t len);
 
 #endif

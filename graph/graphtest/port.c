@@ -13,8 +13,8 @@
 #define RING_SIZE 1024
 
 static uint16_t
-hold(uint16_t port __rte_unused, uint16_t queue __rte_unused, struct rte_mbuf **packets __rte_unused, uint16_t count,
-     uint16_t max __rte_unused, void *arg)
+hold(uint16_t port __rte_unused, uint16_t queue __rte_unused,
+     struct rte_mbuf **packets __rte_unused, uint16_t count, uint16_t max __rte_unused, void *arg)
 {
 	struct test_hold *h = arg;
 
@@ -29,7 +29,7 @@ hold(uint16_t port __rte_unused, uint16_t queue __rte_unused, struct rte_mbuf **
 static int
 start(struct test_port *port, uint16_t queues)
 {
-	struct rte_eth_conf conf = {0};
+	struct rte_eth_conf conf = { 0 };
 	uint16_t q;
 	int rc;
 
@@ -121,7 +121,8 @@ make_packet(struct rte_mempool *pool, const uint8_t *frame, uint32_t len, uint32
 }
 
 int
-test_port_send(struct test_port *port, uint16_t queue, const uint8_t *frame, uint32_t len, uint32_t segment)
+test_port_send(struct test_port *port, uint16_t queue, const uint8_t *frame, uint32_t len,
+	       uint32_t segment)
 {
 	struct rte_mbuf *m = make_packet(port->pool, frame, len, segment);
 
@@ -135,7 +136,8 @@ test_port_send(struct test_port *port, uint16_t queue, const uint8_t *frame, uin
 }
 
 int
-test_port_send_burst(struct test_port *port, uint16_t queue, const uint8_t *bytes, const uint32_t *lens, uint32_t count)
+test_port_send_burst(struct test_port *port, uint16_t queue, const uint8_t *bytes,
+		     const uint32_t *lens, uint32_t count)
 {
 	struct rte_mbuf *packets[TEST_BURST_MAX];
 	uint32_t i;
@@ -148,7 +150,8 @@ test_port_send_burst(struct test_port *port, uint16_t queue, const uint8_t *byte
 			break;
 		bytes += lens[i];
 	}
-	if (i == count && rte_ring_enqueue_bulk(port->to_graph[queue], (void **)packets, count, NULL) == count)
+	if (i == count &&
+	    rte_ring_enqueue_bulk(port->to_graph[queue], (void **)packets, count, NULL) == count)
 		return 0;
 	rte_pktmbuf_free_bulk(packets, i);
 	return -ENOBUFS;

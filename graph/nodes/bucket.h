@@ -8,8 +8,8 @@
 
 #include <rte_common.h>
 
-/* Take a token of a bucket that holds burst tokens and gets one each interval. The bucket is the time at which it is full
- * again. Times are TSC. */
+/* Take a token of a bucket that holds burst tokens and gets one each interval. The bucket is the
+ * time at which it is full again. Times are TSC. */
 static inline bool
 bucket_take(uint64_t *full_at, uint64_t now, uint64_t interval, uint32_t burst)
 {
@@ -19,7 +19,8 @@ bucket_take(uint64_t *full_at, uint64_t now, uint64_t interval, uint32_t burst)
 		full = RTE_MAX(old, now);
 		if (full - now > interval * (burst - 1))
 			return false;
-	} while (!__atomic_compare_exchange_n(full_at, &old, full + interval, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	} while (!__atomic_compare_exchange_n(full_at, &old, full + interval, true,
+					      __ATOMIC_RELAXED, __ATOMIC_RELAXED));
 	return true;
 }
 

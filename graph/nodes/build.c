@@ -14,8 +14,13 @@
 static const struct {
 	const char *name;
 	uint16_t static_edges;
-} to_tx[] = {{"inject", 0}, {"deliver", 2}, {"encap", 3}, {"decap", 1},
-	     {"icmp_time_exceeded", 1}, {"icmp_too_big", 1}, {"icmp_no_route", 1}};
+} to_tx[] = { { "inject", 0 },
+	      { "deliver", 2 },
+	      { "encap", 3 },
+	      { "decap", 1 },
+	      { "icmp_time_exceeded", 1 },
+	      { "icmp_too_big", 1 },
+	      { "icmp_no_route", 1 } };
 
 static void
 node_name(char *name, const char *parent, const struct port *port)
@@ -61,11 +66,13 @@ add_port_name(struct names *n, const char *parent, const struct port *port)
 	add_name(n, name);
 }
 
-/* Give a node edges behind its first ones. Those left from a graph with other ports are cut first. */
+/* Give a node edges behind its first ones. Those left from a graph with other ports are cut
+ * first. */
 static int
 add_edges(rte_node_t id, uint16_t first, struct names *to)
 {
-	if (rte_node_edge_count(id) > first && rte_node_edge_shrink(id, first) == RTE_EDGE_ID_INVALID)
+	if (rte_node_edge_count(id) > first &&
+	    rte_node_edge_shrink(id, first) == RTE_EDGE_ID_INVALID)
 		return -rte_errno;
 	return rte_node_edge_update(id, first, to->list, to->count) == 0 ? -rte_errno : 0;
 }
@@ -75,7 +82,7 @@ static int
 clone_tap(const struct dataplane *dp, const char *parent, const struct port *port, const char *on)
 {
 	rte_node_t id = clone_for_port(parent, port);
-	struct names to = {0};
+	struct names to = { 0 };
 	uint16_t i;
 
 	if (id == RTE_NODE_ID_INVALID)
@@ -93,7 +100,7 @@ clone_rx(const struct dataplane *dp, const struct port *port)
 {
 	const char *classify = port->vf ? "classify_guest" : "classify_wire";
 	rte_node_t rx = clone_for_port("rx", port);
-	struct names to = {0};
+	struct names to = { 0 };
 	int rc;
 
 	if (rx == RTE_NODE_ID_INVALID)
@@ -110,7 +117,7 @@ static int
 clone_tx(const struct dataplane *dp, const struct port *port)
 {
 	rte_node_t tx = clone_for_port("tx", port);
-	struct names to = {0};
+	struct names to = { 0 };
 	int rc;
 
 	if (tx == RTE_NODE_ID_INVALID)
@@ -127,7 +134,7 @@ clone_tx(const struct dataplane *dp, const struct port *port)
 static int
 lead_to_tx(const struct dataplane *dp, const char *from, uint16_t static_edges)
 {
-	struct names to = {0};
+	struct names to = { 0 };
 	uint16_t i;
 
 	for (i = 0; i < dp->nb_ports; i++)
@@ -181,7 +188,7 @@ bind_nodes(struct worker *w)
 	rte_graph_foreach_node(count, off, w->graph, node) {
 		struct node_ctx *ctx = node_ctx(node);
 
-		*ctx = (struct node_ctx){.w = w, .queue = w->index};
+		*ctx = (struct node_ctx){ .w = w, .queue = w->index };
 		port = port_of(w->dp, node->name);
 		if (port == NULL)
 			continue;
@@ -198,7 +205,7 @@ build_graph(struct worker *w, const char *prefix)
 {
 	char names[RTE_MAX_ETHPORTS][RTE_NODE_NAMESIZE], graph_name[RTE_GRAPH_NAMESIZE];
 	const char *patterns[RTE_MAX_ETHPORTS + 1];
-	struct rte_graph_param param = {.socket_id = SOCKET_ID_ANY, .node_patterns = patterns};
+	struct rte_graph_param param = { .socket_id = SOCKET_ID_ANY, .node_patterns = patterns };
 	const struct dataplane *dp = w->dp;
 	uint16_t i;
 

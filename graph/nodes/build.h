@@ -5,8 +5,8 @@
 
 #include "dataplane.h"
 
-/* Clone rx, tx and the taps for the ports, and lead the forwarding nodes to them. What it makes is DPDK's for good; it is used
- * again when a graph with the same ports is built. */
+/* Clone rx, tx and the taps for the ports, and lead the forwarding nodes to them. What it makes is
+ * DPDK's for good; it is used again when a graph with the same ports is built. */
 int build_nodes(const struct dataplane *dp);
 /* Create the worker's graph of these nodes. */
 int build_graph(struct worker *w, const char *prefix);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* classify_guest: what a guest sent is forwarded, left to the slow path (ARP, neighbour discovery, DHCP, pings of its
- * gateway), or dropped. What is addressed to another guest is forwarded, whatever its protocol. */
+/* classify_guest: what a guest sent is forwarded, left to the slow path (ARP, neighbour discovery,
+ * DHCP, pings of its gateway), or dropped. What is addressed to another guest is forwarded,
+ * whatever its protocol. */
 #include <netinet/in.h>
 #include <string.h>
 
@@ -15,19 +16,30 @@
 #include "node.h"
 #include "parse.h"
 
-enum { NEXT_LOOKUP, NEXT_PUNT, NEXT_MALFORMED, NEXT_NO_INTERFACE, NEXT_NOT_FOR_US, NEXT_MULTICAST, NEXT_TAGGED,
-       NEXT_UNSUPPORTED, NEXT_MOVED };
+enum {
+	NEXT_LOOKUP,
+	NEXT_PUNT,
+	NEXT_MALFORMED,
+	NEXT_NO_INTERFACE,
+	NEXT_NOT_FOR_US,
+	NEXT_MULTICAST,
+	NEXT_TAGGED,
+	NEXT_UNSUPPORTED,
+	NEXT_MOVED
+};
 
 #define DHCP_SERVER 67
 #define DHCPV6_SERVER 547
 
-/* The groups that the gateway is in. It answers for all addresses, so it is in every solicited-node group. */
-static const uint8_t all_nodes[16] = {0xff, 0x02, [15] = 1};
-static const uint8_t all_routers[16] = {0xff, 0x02, [15] = 2};
-static const uint8_t dhcpv6_servers[16] = {0xff, 0x02, [13] = 1, [15] = 2};
-static const uint8_t solicited_node[13] = {0xff, 0x02, [11] = 1, [12] = 0xff};
+/* The groups that the gateway is in. It answers for all addresses, so it is in every solicited-node
+ * group. */
+static const uint8_t all_nodes[16] = { 0xff, 0x02, [15] = 1 };
+static const uint8_t all_routers[16] = { 0xff, 0x02, [15] = 2 };
+static const uint8_t dhcpv6_servers[16] = { 0xff, 0x02, [13] = 1, [15] = 2 };
+static const uint8_t solicited_node[13] = { 0xff, 0x02, [11] = 1, [12] = 0xff };
 
-/* Each guest port's bucket for copies to the slow path, and the copy that the lcore has made: see note_source. */
+/* Each guest port's bucket for copies to the slow path, and the copy that the lcore has made: see
+ * note_source. */
 static uint64_t copies_full[RTE_MAX_ETHPORTS];
 static RTE_DEFINE_PER_LCORE(struct rte_mbuf *, copy);
 
@@ -41,17 +53,20 @@ is_ipv4_control(const struct rte_ipv4_hdr *ip, uint32_t len)
 	if (ip->next_proto_id == IPPROTO_ICMP)
 		return to_gateway;
 	return ip->next_proto_id == IPPROTO_UDP && (to_gateway || ip->dst_addr == UINT32_MAX) &&
-	       len >= ihl + sizeof(*udp) && (ip->fragment_offset & rte_cpu_to_be_16(RTE_IPV4_HDR_OFFSET_MASK)) == 0 &&
+	       len >= ihl + sizeof(*udp) &&
+	       (ip->fragment_offset & rte_cpu_to_be_16(RTE_IPV4_HDR_OFFSET_MASK)) == 0 &&
 	       udp->dst_port == rte_cpu_to_be_16(DHCP_SERVER);
 }
 
-/* A guest asks another whether it is still there by unicast. The gateway has answered for that one, so it is asked. */
+/* A guest asks another whether it is still there by unicast. The gateway has answered for that one,
+ * so it is asked. */
 static inline bool
 is_reachability_probe(const struct rte_ipv6_hdr *ip, uint32_t len)
 {
 	const struct nd_message *nd = (const struct nd_message *)(ip + 1);
 
-	return nd->type == ND_NEIGHBOUR_SOLICITATION && ip->hop_limits == ND_HOP_LIMIT && len >= sizeof(*ip) + sizeof(*nd) &&
+	return nd->type == ND_NEIGHBOUR_SOLICITATION && ip->hop_limits == ND_HOP_LIMIT &&
+	       len >= sizeof(*ip) + sizeof(*nd) &&
 	       memcmp(nd->target, ip->dst_addr, sizeof(ip->dst_addr)) == 0;
 }
 
@@ -66,7 +81,8 @@ is_ipv6_control(const struct iface *i, const struct rte_ipv6_hdr *ip, uint32_t l
 		return false;
 	if (ip->proto == IPPROTO_UDP)
 		return udp->dst_port == rte_cpu_to_be_16(DHCPV6_SERVER) &&
-		       (to_gateway || memcmp(ip->dst_addr, dhcpv6_servers, sizeof(dhcpv6_servers)) == 0);
+		       (to_gateway ||
+			memcmp(ip->dst_addr, dhcpv6_servers, sizeof(dhcpv6_servers)) == 0);
 	if (ip->proto != IPPROTO_ICMPV6)
 		return false;
 	if (to_gateway)
@@ -75,7 +91,8 @@ is_ipv6_control(const struct iface *i, const struct rte_ipv6_hdr *ip, uint32_t l
 		return false;
 	return memcmp(ip->dst_addr, solicited_node, sizeof(solicited_node)) == 0 ||
 	       memcmp(ip->dst_addr, all_routers, sizeof(all_routers)) == 0 ||
-	       memcmp(ip->dst_addr, all_nodes, sizeof(all_nodes)) == 0 || is_reachability_probe(ip, len);
+	       memcmp(ip->dst_addr, all_nodes, sizeof(all_nodes)) == 0 ||
+	       is_reachability_probe(ip, len);
 }
 
 static inline enum punt_kind
@@ -109,15 +126,17 @@ punt(struct rte_mbuf *m, enum punt_kind kind)
 	return NEXT_PUNT;
 }
 
-/* A guest whose MAC changes in place may not say so. The slow path gets a copy of a frame from another MAC than the known
- * one, at most one a second of each port. */
+/* A guest whose MAC changes in place may not say so. The slow path gets a copy of a frame from
+ * another MAC than the known one, at most one a second of each port. */
 static __rte_always_inline void
 note_source(const struct worker *w, const struct rte_ether_addr *source, struct rte_mbuf *m)
 {
 	if (likely(rte_is_same_ether_addr(source, &w->ifaces[w->ports[m->port].iface].guest_mac)))
 		return;
-	if (RTE_PER_LCORE(copy) == NULL && bucket_take(&copies_full[m->port], w->now, rte_get_tsc_hz(), 1))
-		RTE_PER_LCORE(copy) = rte_pktmbuf_copy(m, m->pool, 0, UINT32_MAX); /* without a buffer: the next one */
+	if (RTE_PER_LCORE(copy) == NULL &&
+	    bucket_take(&copies_full[m->port], w->now, rte_get_tsc_hz(), 1))
+		RTE_PER_LCORE(copy) = rte_pktmbuf_copy(
+			m, m->pool, 0, UINT32_MAX); /* without a buffer: the next one */
 }
 
 static __rte_always_inline rte_edge_t
@@ -157,7 +176,8 @@ classify(const struct worker *w, struct rte_mbuf *m)
 		if (unlikely(is_ipv6_control(&w->ifaces[port->iface], ip6, len)))
 			return punt(m, kind_ipv6(ip6));
 	} else {
-		return eth->ether_type == RTE_BE16(RTE_ETHER_TYPE_ARP) ? punt(m, PUNT_NEIGHBOURS) : NEXT_UNSUPPORTED;
+		return eth->ether_type == RTE_BE16(RTE_ETHER_TYPE_ARP) ? punt(m, PUNT_NEIGHBOURS) :
+									 NEXT_UNSUPPORTED;
 	}
 	if (unlikely(group))
 		return NEXT_MULTICAST;
@@ -166,7 +186,8 @@ classify(const struct worker *w, struct rte_mbuf *m)
 }
 
 static uint16_t
-classify_guest_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs)
+classify_guest_process(struct rte_graph *graph, struct rte_node *node, void **objs,
+		       uint16_t nb_objs)
 {
 	uint16_t done = node_for_each(graph, node, objs, nb_objs, classify);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* classify_wire: what came in by an uplink is guest traffic, encapsulated or decapsulated by the NIC, underlay control
- * (ICMPv6 for this node, which the slow path answers or waits for), or dropped. */
+/* classify_wire: what came in by an uplink is guest traffic, encapsulated or decapsulated by the
+ * NIC, underlay control (ICMPv6 for this node, which the slow path answers or waits for), or
+ * dropped. */
 #include <netinet/in.h>
 #include <string.h>
 
@@ -10,14 +11,23 @@
 #include "node.h"
 #include "parse.h"
 
-enum { NEXT_LOOKUP, NEXT_PUNT, NEXT_MALFORMED, NEXT_NOT_FOR_US, NEXT_TAGGED, NEXT_UNSUPPORTED, NEXT_UNKNOWN_MARK };
+enum {
+	NEXT_LOOKUP,
+	NEXT_PUNT,
+	NEXT_MALFORMED,
+	NEXT_NOT_FOR_US,
+	NEXT_TAGGED,
+	NEXT_UNSUPPORTED,
+	NEXT_UNKNOWN_MARK
+};
 
 /* Whether that is the link-local address that RFC 4291 makes of a MAC. */
 static inline bool
 is_link_local_of(const struct rte_ether_addr *mac, const uint8_t *addr)
 {
 	const uint8_t *b = mac->addr_bytes;
-	const uint8_t eui64[16] = {0xfe, 0x80, [8] = b[0] ^ 2, b[1], b[2], 0xff, 0xfe, b[3], b[4], b[5]};
+	const uint8_t eui64[16] = { 0xfe, 0x80, [8] = b[0] ^ 2, b[1], b[2],
+				    0xff, 0xfe, b[3],           b[4], b[5] };
 
 	return memcmp(addr, eui64, sizeof(eui64)) == 0;
 }
@@ -25,7 +35,8 @@ is_link_local_of(const struct rte_ether_addr *mac, const uint8_t *addr)
 static inline bool
 is_nodes(const struct worker *w, const struct port_state *port, const uint8_t *addr)
 {
-	return memcmp(addr, w->dp->node_ip, sizeof(w->dp->node_ip)) == 0 || is_link_local_of(&port->mac, addr);
+	return memcmp(addr, w->dp->node_ip, sizeof(w->dp->node_ip)) == 0 ||
+	       is_link_local_of(&port->mac, addr);
 }
 
 static rte_edge_t
@@ -39,7 +50,8 @@ punt_if(bool for_us, struct rte_mbuf *m, enum punt_kind kind)
 static rte_edge_t
 classify_control(const struct worker *w, const struct port_state *port, struct rte_mbuf *m)
 {
-	const struct rte_ipv6_hdr *ip = rte_pktmbuf_mtod_offset(m, const struct rte_ipv6_hdr *, ETH_LEN);
+	const struct rte_ipv6_hdr *ip =
+		rte_pktmbuf_mtod_offset(m, const struct rte_ipv6_hdr *, ETH_LEN);
 	const struct nd_message *nd = (const struct nd_message *)(ip + 1);
 	uint32_t len = rte_pktmbuf_data_len(m) - OUTER_LEN;
 
@@ -49,14 +61,17 @@ classify_control(const struct worker *w, const struct port_state *port, struct r
 	case ND_NEIGHBOUR_SOLICITATION:
 		if (len < sizeof(*nd) || ip->hop_limits != ND_HOP_LIMIT)
 			return NEXT_MALFORMED;
-		return punt_if(is_nodes(w, port, nd->target) || rte_hash_lookup(w->underlay_hash, nd->target) >= 0, m,
-			       PUNT_NEIGHBOURS);
-	case ND_NEIGHBOUR_ADVERTISEMENT: /* of the router, which is asked whether it still has its MAC */
+		return punt_if(is_nodes(w, port, nd->target) ||
+				       rte_hash_lookup(w->underlay_hash, nd->target) >= 0,
+			       m, PUNT_NEIGHBOURS);
+	case ND_NEIGHBOUR_ADVERTISEMENT: /* of the router, which is asked whether it still has its
+					    MAC */
 		if (len < sizeof(*nd) || ip->hop_limits != ND_HOP_LIMIT)
 			return NEXT_MALFORMED;
 		return punt_if(is_link_local_of(&port->mac, ip->dst_addr), m, PUNT_NEIGHBOURS);
 	case ND_ROUTER_ADVERTISEMENT:
-		return ip->hop_limits == ND_HOP_LIMIT ? punt_if(true, m, PUNT_ROUTERS) : NEXT_MALFORMED;
+		return ip->hop_limits == ND_HOP_LIMIT ? punt_if(true, m, PUNT_ROUTERS) :
+							NEXT_MALFORMED;
 	case ICMPV6_ECHO_REPLY: /* of the routers, which are asked by echo requests */
 		return punt_if(is_nodes(w, port, ip->dst_addr), m, PUNT_ROUTERS);
 	case ICMPV6_ECHO_REQUEST:
@@ -76,7 +91,8 @@ classify(const struct worker *w, struct rte_mbuf *m)
 	if (unlikely(!node_packet_is_whole(m)))
 		return NEXT_MALFORMED;
 	eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
-	if (unlikely(!rte_is_same_ether_addr(&eth->dst_addr, &port->mac) && !rte_is_multicast_ether_addr(&eth->dst_addr)))
+	if (unlikely(!rte_is_same_ether_addr(&eth->dst_addr, &port->mac) &&
+		     !rte_is_multicast_ether_addr(&eth->dst_addr)))
 		return NEXT_NOT_FOR_US;
 	if (unlikely(node_is_tag(eth->ether_type))) {
 		if (!node_remove_priority(m))
@@ -84,14 +100,16 @@ classify(const struct worker *w, struct rte_mbuf *m)
 		eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
 	}
 	if (port->marks && is_mark(&eth->src_addr))
-		return likely(w->tunnels[mark_tunnel(&eth->src_addr)].used) ? NEXT_LOOKUP : NEXT_UNKNOWN_MARK;
+		return likely(w->tunnels[mark_tunnel(&eth->src_addr)].used) ? NEXT_LOOKUP :
+									      NEXT_UNKNOWN_MARK;
 	if (unlikely(eth->ether_type != rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV6)))
 		return NEXT_UNSUPPORTED;
 	if (unlikely(rte_pktmbuf_data_len(m) < OUTER_LEN))
 		return NEXT_MALFORMED;
 	ip = (const struct rte_ipv6_hdr *)(eth + 1);
 	if (likely(ip->proto == IPPROTO_IPIP || ip->proto == IPPROTO_IPV6)) {
-		if (unlikely(rte_be_to_cpu_16(ip->payload_len) > rte_pktmbuf_data_len(m) - OUTER_LEN))
+		if (unlikely(rte_be_to_cpu_16(ip->payload_len) >
+			     rte_pktmbuf_data_len(m) - OUTER_LEN))
 			return NEXT_MALFORMED;
 		return NEXT_LOOKUP;
 	}

@@ -12,7 +12,8 @@
 #include <rte_graph.h>
 #include <rte_graph_worker.h>
 
-/* Since 23.11 the nodes' counters are allocated apart only for the dispatch model; the fields keep their names. */
+/* Since 23.11 the nodes' counters are allocated apart only for the dispatch model; the fields keep
+ * their names. */
 static inline void
 compat_node_counters(const struct rte_node *node, uint64_t *calls, uint64_t *objs, uint64_t *cycles)
 {

@@ -34,7 +34,8 @@ check_conf(const struct dataplane_conf *conf)
 {
 	uint16_t i, j;
 
-	if (conf->pool == NULL || conf->nb_ports == 0 || conf->nb_workers == 0 || conf->punt_rate == 0 || conf->punt_burst == 0)
+	if (conf->pool == NULL || conf->nb_ports == 0 || conf->nb_workers == 0 ||
+	    conf->punt_rate == 0 || conf->punt_burst == 0)
 		return -EINVAL;
 	for (i = 0; i < conf->nb_ports; i++) {
 		if (!rte_eth_dev_is_valid_port(conf->ports[i].id))
@@ -42,12 +43,14 @@ check_conf(const struct dataplane_conf *conf)
 		if (!conf->ports[i].vf && conf->ports[i].pf >= MAX_UPLINKS)
 			return -EINVAL;
 		for (j = 0; j < i; j++)
-			if (conf->ports[i].id == conf->ports[j].id || strcmp(conf->ports[i].name, conf->ports[j].name) == 0 ||
+			if (conf->ports[i].id == conf->ports[j].id ||
+			    strcmp(conf->ports[i].name, conf->ports[j].name) == 0 ||
 			    is_same_uplink(&conf->ports[i], &conf->ports[j]))
 				return -EEXIST;
 	}
 	for (i = 0; i < conf->nb_workers; i++)
-		if (!rte_lcore_is_enabled(conf->lcores[i]) || conf->lcores[i] == rte_get_main_lcore())
+		if (!rte_lcore_is_enabled(conf->lcores[i]) ||
+		    conf->lcores[i] == rte_get_main_lcore())
 			return -EINVAL;
 	return 0;
 }
@@ -62,7 +65,8 @@ worker_free(struct worker *w)
 	rte_free(w);
 }
 
-/* The NIC decapsulates on the uplink of its E-Switch, and only in rules that stand for the offload. */
+/* The NIC decapsulates on the uplink of its E-Switch, and only in rules that stand for the
+ * offload. */
 static void
 init_ports(struct worker *w)
 {
@@ -70,11 +74,12 @@ init_ports(struct worker *w)
 	uint16_t i;
 
 	for (i = 0; i < RTE_MAX_ETHPORTS; i++)
-		w->ports[i] = (struct port_state){.slot = NO_SLOT, .iface = NO_IFACE};
+		w->ports[i] = (struct port_state){ .slot = NO_SLOT, .iface = NO_IFACE };
 	for (i = 0; i < dp->nb_ports; i++) {
 		w->ports[dp->ports[i].id].slot = i;
 		w->ports[dp->ports[i].id].vf = dp->ports[i].vf;
-		w->ports[dp->ports[i].id].marks = w->offload && !dp->ports[i].vf && dp->ports[i].pf == 0;
+		w->ports[dp->ports[i].id].marks =
+			w->offload && !dp->ports[i].vf && dp->ports[i].pf == 0;
 		w->ports[dp->ports[i].id].mtu = dp->ports[i].mtu;
 	}
 }
@@ -121,13 +126,15 @@ add_worker(struct dataplane *dp, const struct dataplane_conf *conf)
 static int
 create_shared(struct dataplane *dp)
 {
-	dp->punts = rte_ring_create("dp_punts", dp->punt_burst * PUNT_KINDS * dp->nb_ports, SOCKET_ID_ANY, RING_F_SC_DEQ | RING_F_EXACT_SZ);
+	dp->punts = rte_ring_create("dp_punts", dp->punt_burst * PUNT_KINDS * dp->nb_ports,
+				    SOCKET_ID_ANY, RING_F_SC_DEQ | RING_F_EXACT_SZ);
 	if (dp->punts == NULL)
 		return -rte_errno;
 	dp->inject = rte_ring_create("dp_inject", INJECT_RING, SOCKET_ID_ANY, RING_F_SC_DEQ);
 	if (dp->inject == NULL)
 		return -rte_errno;
-	dp->events = rte_ring_create_elem("dp_events", sizeof(struct flow_info), EVENT_RING, SOCKET_ID_ANY, RING_F_SC_DEQ);
+	dp->events = rte_ring_create_elem("dp_events", sizeof(struct flow_info), EVENT_RING,
+					  SOCKET_ID_ANY, RING_F_SC_DEQ);
 	if (dp->events == NULL)
 		return -rte_errno;
 	dp->punt_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -328,7 +335,7 @@ make_set_iface(struct worker *w, const void *arg)
 int
 dataplane_set_iface(struct dataplane *dp, const struct iface *conf)
 {
-	static const struct change change = {check_set_iface, make_set_iface};
+	static const struct change change = { check_set_iface, make_set_iface };
 
 	return change_all(dp, &change, conf);
 }
@@ -349,7 +356,7 @@ make_delete_iface(struct worker *w, const void *arg)
 int
 dataplane_delete_iface(struct dataplane *dp, uint16_t index)
 {
-	static const struct change change = {check_delete_iface, make_delete_iface};
+	static const struct change change = { check_delete_iface, make_delete_iface };
 
 	return change_all(dp, &change, &index);
 }
@@ -370,7 +377,7 @@ make_add_route(struct worker *w, const void *arg)
 int
 dataplane_add_route(struct dataplane *dp, const struct route *r)
 {
-	static const struct change change = {check_add_route, make_add_route};
+	static const struct change change = { check_add_route, make_add_route };
 
 	return change_all(dp, &change, r);
 }
@@ -391,7 +398,7 @@ make_delete_route(struct worker *w, const void *arg)
 int
 dataplane_delete_route(struct dataplane *dp, const struct route *r)
 {
-	static const struct change change = {check_delete_route, make_delete_route};
+	static const struct change change = { check_delete_route, make_delete_route };
 
 	return change_all(dp, &change, r);
 }
@@ -412,7 +419,7 @@ make_set_uplink(struct worker *w, const void *arg)
 int
 dataplane_set_uplink(struct dataplane *dp, const struct uplink *u)
 {
-	static const struct change change = {check_set_uplink, make_set_uplink};
+	static const struct change change = { check_set_uplink, make_set_uplink };
 
 	return change_all(dp, &change, u);
 }
@@ -433,7 +440,7 @@ make_set_tunnel(struct worker *w, const void *arg)
 int
 dataplane_set_tunnel(struct dataplane *dp, const struct tunnel *t)
 {
-	static const struct change change = {check_set_tunnel, make_set_tunnel};
+	static const struct change change = { check_set_tunnel, make_set_tunnel };
 
 	return change_all(dp, &change, t);
 }
@@ -464,7 +471,7 @@ do_set_offloaded(struct worker *w, const void *arg)
 int
 dataplane_set_offloaded(struct dataplane *dp, uint64_t id, bool on)
 {
-	struct flow_request r = {.id = id, .on = on};
+	struct flow_request r = { .id = id, .on = on };
 
 	return call_owner(dp, do_set_offloaded, &r);
 }
@@ -478,7 +485,7 @@ do_delete_flow(struct worker *w, const void *arg)
 int
 dataplane_delete_flow(struct dataplane *dp, uint64_t id)
 {
-	struct flow_request r = {.id = id};
+	struct flow_request r = { .id = id };
 
 	return call_owner(dp, do_delete_flow, &r);
 }
@@ -514,13 +521,15 @@ dataplane_inject(struct dataplane *dp, uint16_t port, const void *frame, uint32_
 }
 
 uint32_t
-dataplane_read_punts(struct dataplane *dp, uint8_t *buf, uint32_t size, uint16_t *ports, uint16_t *lens, uint32_t max)
+dataplane_read_punts(struct dataplane *dp, uint8_t *buf, uint32_t size, uint16_t *ports,
+		     uint16_t *lens, uint32_t max)
 {
 	struct rte_mbuf *m;
 	uint32_t n = 0;
 
 	while (n < max && size >= UINT16_MAX && rte_ring_sc_dequeue(dp->punts, (void **)&m) == 0) {
-		__atomic_fetch_sub(&dp->punts_waiting[m->port][pkt_meta(m)->punt_kind], 1, __ATOMIC_RELAXED);
+		__atomic_fetch_sub(&dp->punts_waiting[m->port][pkt_meta(m)->punt_kind], 1,
+				   __ATOMIC_RELAXED);
 		ports[n] = m->port;
 		lens[n] = rte_pktmbuf_data_len(m);
 		memcpy(buf, rte_pktmbuf_mtod(m, void *), lens[n]);
@@ -546,7 +555,8 @@ dataplane_read_events(struct dataplane *dp, struct flow_info *out, uint32_t max)
 /* ---- seeing ---- */
 
 uint32_t
-dataplane_read_flows(const struct dataplane *dp, uint64_t *cursor, struct flow_info *out, uint32_t max)
+dataplane_read_flows(const struct dataplane *dp, uint64_t *cursor, struct flow_info *out,
+		     uint32_t max)
 {
 	uint32_t worker = *cursor >> 32, pos = *cursor & UINT32_MAX, n = 0;
 
@@ -567,16 +577,19 @@ dataplane_flow_table(const struct dataplane *dp, struct flow_table *out)
 	const struct worker *w;
 	uint16_t i, s;
 
-	*out = (struct flow_table){0};
+	*out = (struct flow_table){ 0 };
 	for (i = 0; i < dp->nb_workers; i++) {
 		w = dp->workers[i];
 		out->flows += __atomic_load_n(&w->nb_flows, __ATOMIC_RELAXED);
 		out->capacity += w->capacity;
 		out->guaranteed += w->guaranteed;
 		for (s = 0; s < MAX_SHARES; s++) {
-			out->shares[s].flows += __atomic_load_n(&w->shares[s].flows, __ATOMIC_RELAXED);
-			out->shares[s].evicted += __atomic_load_n(&w->shares[s].evicted, __ATOMIC_RELAXED);
-			out->shares[s].overflow += __atomic_load_n(&w->shares[s].overflow, __ATOMIC_RELAXED);
+			out->shares[s].flows +=
+				__atomic_load_n(&w->shares[s].flows, __ATOMIC_RELAXED);
+			out->shares[s].evicted +=
+				__atomic_load_n(&w->shares[s].evicted, __ATOMIC_RELAXED);
+			out->shares[s].overflow +=
+				__atomic_load_n(&w->shares[s].overflow, __ATOMIC_RELAXED);
 		}
 	}
 }
@@ -598,7 +611,7 @@ add_stats(const struct worker *w, struct node_stats *out, uint32_t *nb, uint32_t
 			return -ENOSPC;
 		if (i == *nb) {
 			(*nb)++;
-			out[i] = (struct node_stats){0};
+			out[i] = (struct node_stats){ 0 };
 			memcpy(out[i].name, node->name, sizeof(out[i].name));
 		}
 		compat_node_counters(node, &calls, &objs, &cycles);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The control side of the packet path: what Go calls. All return 0 or a negative errno unless stated otherwise. */
+/* The control side of the packet path: what Go calls. All return 0 or a negative errno unless
+ * stated otherwise. */
 #ifndef NODES_CONTROL_H
 #define NODES_CONTROL_H
 
@@ -12,9 +13,9 @@ struct dataplane_conf {
 	uint16_t nb_ports;
 	uint16_t nb_workers;
 	uint8_t offload;
-	uint32_t punt_rate;  /* frames a second of a port and kind */
-	uint32_t punt_burst; /* frames */
-	uint8_t node_ip[16]; /* on the underlay */
+	uint32_t punt_rate;                  /* frames a second of a port and kind */
+	uint32_t punt_burst;                 /* frames */
+	uint8_t node_ip[16];                 /* on the underlay */
 	uint32_t timeouts_ms[FLOW_TIMEOUTS]; /* by TIMEOUT_... */
 	struct port ports[RTE_MAX_ETHPORTS];
 	uint32_t lcores[RTE_MAX_LCORE];
@@ -50,24 +51,29 @@ int dataplane_set_tunnel(struct dataplane *dp, const struct tunnel *t);
 int dataplane_set_offloaded(struct dataplane *dp, uint64_t id, bool on);
 int dataplane_delete_flow(struct dataplane *dp, uint64_t id);
 
-/* Copy a port's packets from now on, or by these rules instead. All returned counters are sums over the workers; those of
- * a replaced or removed tap are its last. */
-int dataplane_set_tap(struct dataplane *dp, const struct tap_conf *conf, const struct tap_condition *conditions,
-		      uint32_t nb_conditions, struct tap_counters *replaced);
-int dataplane_remove_tap(struct dataplane *dp, uint16_t port, uint8_t side, struct tap_counters *out);
-int dataplane_tap_counters(const struct dataplane *dp, uint16_t port, uint8_t side, struct tap_counters *out);
+/* Copy a port's packets from now on, or by these rules instead. All returned counters are sums over
+ * the workers; those of a replaced or removed tap are its last. */
+int dataplane_set_tap(struct dataplane *dp, const struct tap_conf *conf,
+		      const struct tap_condition *conditions, uint32_t nb_conditions,
+		      struct tap_counters *replaced);
+int dataplane_remove_tap(struct dataplane *dp, uint16_t port, uint8_t side,
+			 struct tap_counters *out);
+int dataplane_tap_counters(const struct dataplane *dp, uint16_t port, uint8_t side,
+			   struct tap_counters *out);
 /* The worker has been stopped. */
 void taps_free(struct worker *w);
 
 int dataplane_inject(struct dataplane *dp, uint16_t port, const void *frame, uint32_t len);
 /* Up to max punted frames, one behind the other in buf; returns their number. */
-uint32_t dataplane_read_punts(struct dataplane *dp, uint8_t *buf, uint32_t size, uint16_t *ports, uint16_t *lens,
-			      uint32_t max);
+uint32_t dataplane_read_punts(struct dataplane *dp, uint8_t *buf, uint32_t size, uint16_t *ports,
+			      uint16_t *lens, uint32_t max);
 uint32_t dataplane_read_events(struct dataplane *dp, struct flow_info *out, uint32_t max);
-/* Up to max flows from *cursor on, which moves; 0 is the beginning and the end. Returns their number. */
-uint32_t dataplane_read_flows(const struct dataplane *dp, uint64_t *cursor, struct flow_info *out, uint32_t max);
-/* How full the flow tables are, summed over the workers. Shares are in the order of the ports: first what a port's guest
- * sends, then what comes to it from the wire. */
+/* Up to max flows from *cursor on, which moves; 0 is the beginning and the end. Returns their
+ * number. */
+uint32_t dataplane_read_flows(const struct dataplane *dp, uint64_t *cursor, struct flow_info *out,
+			      uint32_t max);
+/* How full the flow tables are, summed over the workers. Shares are in the order of the ports:
+ * first what a port's guest sends, then what comes to it from the wire. */
 void dataplane_flow_table(const struct dataplane *dp, struct flow_table *out);
 /* Every node's counters, summed over the workers; returns the number of nodes, or -ENOSPC. */
 int dataplane_stats(const struct dataplane *dp, struct node_stats *out, uint32_t max);

@@ -23,12 +23,13 @@ do_put_tap(struct worker *w, const void *arg)
 	return 0;
 }
 
-/* Put taps, or NULLs, in the place of all workers'. Those are freed, and their counters summed up. After an error all is
- * as before, and the new ones are the caller's. */
+/* Put taps, or NULLs, in the place of all workers'. Those are freed, and their counters summed up.
+ * After an error all is as before, and the new ones are the caller's. */
 static int
-exchange(struct dataplane *dp, uint16_t port, uint8_t side, struct tap **taps, struct tap_counters *sum)
+exchange(struct dataplane *dp, uint16_t port, uint8_t side, struct tap **taps,
+	 struct tap_counters *sum)
 {
-	struct tap_request r = {.taps = taps, .port = port, .side = side};
+	struct tap_request r = { .taps = taps, .port = port, .side = side };
 	struct tap *before[RTE_MAX_LCORE];
 	uint16_t i;
 	int rc;
@@ -47,14 +48,15 @@ exchange(struct dataplane *dp, uint16_t port, uint8_t side, struct tap **taps, s
 }
 
 int
-dataplane_set_tap(struct dataplane *dp, const struct tap_conf *conf, const struct tap_condition *conditions,
-		  uint32_t nb_conditions, struct tap_counters *replaced)
+dataplane_set_tap(struct dataplane *dp, const struct tap_conf *conf,
+		  const struct tap_condition *conditions, uint32_t nb_conditions,
+		  struct tap_counters *replaced)
 {
 	struct tap *taps[RTE_MAX_LCORE];
 	uint16_t i;
 	int rc;
 
-	*replaced = (struct tap_counters){0};
+	*replaced = (struct tap_counters){ 0 };
 	rc = tap_create(dp, conf, conditions, nb_conditions, taps, dp->nb_workers);
 	if (rc < 0)
 		return rc;
@@ -68,26 +70,28 @@ dataplane_set_tap(struct dataplane *dp, const struct tap_conf *conf, const struc
 static bool
 has_tap(const struct dataplane *dp, uint16_t port, uint8_t side)
 {
-	return port < RTE_MAX_ETHPORTS && side < TAP_SIDES && dp->workers[0]->taps[port][side] != NULL;
+	return port < RTE_MAX_ETHPORTS && side < TAP_SIDES &&
+	       dp->workers[0]->taps[port][side] != NULL;
 }
 
 int
 dataplane_remove_tap(struct dataplane *dp, uint16_t port, uint8_t side, struct tap_counters *out)
 {
-	struct tap *none[RTE_MAX_LCORE] = {0};
+	struct tap *none[RTE_MAX_LCORE] = { 0 };
 
-	*out = (struct tap_counters){0};
+	*out = (struct tap_counters){ 0 };
 	if (!has_tap(dp, port, side))
 		return -ENOENT;
 	return exchange(dp, port, side, none, out);
 }
 
 int
-dataplane_tap_counters(const struct dataplane *dp, uint16_t port, uint8_t side, struct tap_counters *out)
+dataplane_tap_counters(const struct dataplane *dp, uint16_t port, uint8_t side,
+		       struct tap_counters *out)
 {
 	uint16_t i;
 
-	*out = (struct tap_counters){0};
+	*out = (struct tap_counters){ 0 };
 	if (!has_tap(dp, port, side))
 		return -ENOENT;
 	for (i = 0; i < dp->nb_workers; i++)

@@ -37,11 +37,13 @@
 #define IPV6_LEN 40u
 #define OUTER_LEN (ETH_LEN + IPV6_LEN)
 
-/* What a flow's packets have in common. Unused bytes are zero: it is hashed and compared as a whole. */
+/* What a flow's packets have in common. Unused bytes are zero: it is hashed and compared as a
+ * whole. */
 struct flow_key {
 	uint8_t src[16]; /* IPv4 in the first four bytes */
 	uint8_t dst[16];
-	uint8_t outer[16]; /* from the wire: the outer destination, also where the NIC has removed it */
+	uint8_t outer[16]; /* from the wire: the outer destination, also where the NIC has removed
+			      it */
 	uint16_t sport;    /* network order; ICMP: type and code */
 	uint16_t dport;
 	uint16_t port; /* where the packets come in */
@@ -68,13 +70,14 @@ struct verdict {
 	uint32_t vni;
 	uint8_t dec_ttl;
 	uint8_t from_peer; /* the packets come from the peer, or are not the flow's */
-	uint16_t mtu; /* the largest IP packet that fits where it is to go */
+	uint16_t mtu;      /* the largest IP packet that fits where it is to go */
 	union {
 		uint8_t header[OUTER_LEN]; /* takes the place of the packet's outer headers */
 		struct {
 			uint8_t eth[ETH_LEN]; /* all of the header of what comes from the wire */
 			uint8_t zero3[2];
-			uint8_t peer[16]; /* the outer source: where the route to the inner source leads */
+			uint8_t peer[16]; /* the outer source: where the route to the inner source
+					     leads */
 		};
 	};
 	uint8_t zero2[2];
@@ -93,7 +96,8 @@ enum { TIMEOUT_TCP, TIMEOUT_UDP = TIMEOUT_TCP + 3, TIMEOUT_ICMP, TIMEOUT_OTHER, 
 #define FLOW_KNOWN 0x08     /* it was announced */
 #define FLOW_OFFLOADED 0x10
 
-/* One flow. A packet touches the first line and the key, and the header in the second line. Only the worker writes. */
+/* One flow. A packet touches the first line and the key, and the header in the second line. Only
+ * the worker writes. */
 struct flow {
 	uint32_t seq;        /* odd while key, id or verdict are being written */
 	uint32_t generation; /* of the configuration that the verdict is from */
@@ -175,7 +179,7 @@ struct iface {
 	uint8_t ipv6[16];
 	uint8_t underlay[16];
 	uint8_t gateway_ipv6[16]; /* that routes */
-	bool any_peer; /* who sends to it from the wire is not checked */
+	bool any_peer;            /* who sends to it from the wire is not checked */
 	struct rte_ether_addr gateway_mac;
 	struct rte_ether_addr guest_mac; /* zero: unknown */
 };
@@ -268,7 +272,7 @@ struct tap_counters {
 struct port {
 	uint16_t id;
 	bool vf;
-	uint16_t pf; /* number of the uplink */
+	uint16_t pf;  /* number of the uplink */
 	uint16_t mtu; /* 0: as the device says */
 	char name[PORT_NAME_SIZE];
 };
@@ -283,8 +287,8 @@ struct port_state {
 	struct rte_ether_addr mac; /* what a frame for us is addressed to */
 };
 
-/* What a packet is to the slow path. Each kind has a budget of its own on each port, so that a flood of one, pings say, holds
- * up no other. */
+/* What a packet is to the slow path. Each kind has a budget of its own on each port, so that a
+ * flood of one, pings say, holds up no other. */
 enum punt_kind {
 	PUNT_NEIGHBOURS, /* ARP, neighbour solicitations and advertisements */
 	PUNT_ROUTERS,    /* router solicitations of guests; what the underlay's routers answer */
@@ -299,14 +303,17 @@ struct dataplane;
 struct node_ctx;
 struct request;
 
-/* A worker and its tables. Only the worker's thread uses them while it runs; the control side sends it requests. */
+/* A worker and its tables. Only the worker's thread uses them while it runs; the control side sends
+ * it requests. */
 struct worker {
 	/* packet path */
-	struct flow *flows; /* capacity entries, then the spare ones of packets that found the table full */
+	struct flow *flows; /* capacity entries, then the spare ones of packets that found the table
+			       full */
 	struct flow_bucket *buckets;
 	uint32_t bucket_mask;
-	uint64_t secrets[HASH_SECRETS]; /* what guests must not guess: they choose most of the keys */
-	uint64_t now; /* TSC at the walk's beginning */
+	uint64_t secrets[HASH_SECRETS]; /* what guests must not guess: they choose most of the keys
+					 */
+	uint64_t now;                   /* TSC at the walk's beginning */
 	uint32_t generation;
 	uint32_t capacity;
 	uint32_t nb_spare;
@@ -319,17 +326,20 @@ struct worker {
 	struct port_state ports[RTE_MAX_ETHPORTS];
 
 	/* forwarding tables */
-	struct iface *ifaces; /* by index; vni 0: unused */
-	struct tunnel *tunnels; /* by mark */
+	struct iface *ifaces;           /* by index; vni 0: unused */
+	struct tunnel *tunnels;         /* by mark */
 	struct rte_hash *addr_hash;     /* struct addr_key -> interface index */
 	struct rte_hash *underlay_hash; /* underlay address -> interface index */
 	struct rte_hash *route_hash;    /* struct addr_key -> position in next_hops */
 	uint8_t (*next_hops)[16];
-	uint32_t route_lens[2][129]; /* routes of each prefix length, per family */
-	struct uplink uplinks[MAX_UPLINKS]; /* where encapsulated packets leave, by number; all zero: not there */
+	uint32_t route_lens[2][129];        /* routes of each prefix length, per family */
+	struct uplink uplinks[MAX_UPLINKS]; /* where encapsulated packets leave, by number; all
+					       zero: not there */
 
-	struct tap *taps[RTE_MAX_ETHPORTS][TAP_SIDES];            /* by DPDK port id; NULL: nothing is copied */
-	struct node_ctx *tap_points[RTE_MAX_ETHPORTS][TAP_SIDES]; /* of the nodes rx and tx, which lead to the taps */
+	struct tap
+		*taps[RTE_MAX_ETHPORTS][TAP_SIDES]; /* by DPDK port id; NULL: nothing is copied */
+	struct node_ctx *tap_points[RTE_MAX_ETHPORTS]
+				   [TAP_SIDES]; /* of the nodes rx and tx, which lead to the taps */
 
 	/* flow table's upkeep */
 	uint32_t first_free; /* a list of entries that were used, by their hash fields; plus one */
@@ -337,7 +347,8 @@ struct worker {
 	uint32_t nb_flows;
 	uint32_t guaranteed; /* places of each share */
 	struct flow_share shares[MAX_SHARES];
-	uint64_t *gone; /* a ring of capacity ids: flows that have ended, of which the control side does not know yet */
+	uint64_t *gone; /* a ring of capacity ids: flows that have ended, of which the control side
+			   does not know yet */
 	uint32_t gone_first;
 	uint32_t nb_gone;
 	uint32_t sweep_at;
@@ -358,18 +369,21 @@ struct worker {
 /* The whole: workers, and what they share. */
 struct dataplane {
 	struct rte_mempool *pool;
-	struct rte_ring *punts;  /* mbufs to the slow path, with room for every share */
-	uint64_t punt_interval;  /* TSC between the punts of a port and kind at their rate */
-	uint32_t punt_burst;     /* punts of a port and kind at once, and their share of the ring */
+	struct rte_ring *punts; /* mbufs to the slow path, with room for every share */
+	uint64_t punt_interval; /* TSC between the punts of a port and kind at their rate */
+	uint32_t punt_burst;    /* punts of a port and kind at once, and their share of the ring */
 	uint32_t punts_waiting[RTE_MAX_ETHPORTS][PUNT_KINDS]; /* in the ring, by DPDK port id */
-	uint64_t punt_full[RTE_MAX_ETHPORTS][PUNT_KINDS];     /* buckets, by DPDK port id: see bucket.h */
-	uint8_t node_ip[16];                                  /* on the underlay */
-	uint64_t errors_full[MAX_IFACES][2];      /* for icmp_*: by interface, and whether the packet came from the wire */
+	uint64_t punt_full[RTE_MAX_ETHPORTS]
+			  [PUNT_KINDS];      /* buckets, by DPDK port id: see bucket.h */
+	uint8_t node_ip[16];                 /* on the underlay */
+	uint64_t errors_full[MAX_IFACES][2]; /* for icmp_*: by interface, and whether the packet
+						came from the wire */
 	struct rte_ring *inject; /* mbufs from the slow path, taken by the first worker */
 	struct rte_ring *events; /* struct flow_info by value */
-	uint32_t event_share;    /* flows of each share that may be in there when it is half full; as many places are for those that have gone */
+	uint32_t event_share; /* flows of each share that may be in there when it is half full; as
+				 many places are for those that have gone */
 	uint32_t events_waiting[MAX_SHARES]; /* flows in there, by share */
-	int punt_fd;             /* eventfds: something is in the ring */
+	int punt_fd;                         /* eventfds: something is in the ring */
 	int event_fd;
 	uint16_t nb_ports;
 	uint16_t nb_workers;
@@ -397,16 +411,18 @@ struct node_ctx {
 	bool tapped; /* rx and tx: the packets go through the port's tap */
 };
 
-/* What travels with a packet. The RX hash is of no use once the packet is in the graph: its place is taken. */
+/* What travels with a packet. The RX hash is of no use once the packet is in the graph: its place
+ * is taken. */
 struct pkt_meta {
 	uint32_t flow;
 	uint8_t tcp_flags;
-	uint8_t l3; /* offset of the IP header that is being forwarded */
+	uint8_t l3;        /* offset of the IP header that is being forwarded */
 	uint8_t punt_kind; /* enum punt_kind, of a packet for the slow path */
 	uint8_t zero;
 };
 
-static_assert(sizeof(struct pkt_meta) <= sizeof(((struct rte_mbuf *)0)->hash), "fits in place of the hash");
+static_assert(sizeof(struct pkt_meta) <= sizeof(((struct rte_mbuf *)0)->hash),
+	      "fits in place of the hash");
 
 static inline struct pkt_meta *
 pkt_meta(struct rte_mbuf *m)
@@ -414,7 +430,8 @@ pkt_meta(struct rte_mbuf *m)
 	return (struct pkt_meta *)&m->hash;
 }
 
-/* The edges that flow_lookup, flow_route and flow_overflow have in common; a verdict's next is one of them. */
+/* The edges that flow_lookup, flow_route and flow_overflow have in common; a verdict's next is one
+ * of them. */
 enum { NEXT_DELIVER, NEXT_ENCAP, NEXT_DECAP, NEXT_FORWARDS };
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* decap: from the wire to a local guest. The sending hypervisor has counted the hop. Where the NIC has decapsulated, only the
- * Ethernet header is left to be replaced. */
+/* decap: from the wire to a local guest. The sending hypervisor has counted the hop. Where the NIC
+ * has decapsulated, only the Ethernet header is left to be replaced. */
 #include "node.h"
 
 enum { NEXT_OVERSIZE, NEXT_TX };
@@ -29,6 +29,6 @@ static struct rte_node_register decap_node = {
 	.name = "decap",
 	.process = decap_process,
 	.nb_edges = NEXT_TX,
-	.next_nodes = {[NEXT_OVERSIZE] = "oversize"},
+	.next_nodes = { [NEXT_OVERSIZE] = "oversize" },
 };
 RTE_NODE_REGISTER(decap_node);

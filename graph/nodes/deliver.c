@@ -30,6 +30,6 @@ static struct rte_node_register deliver_node = {
 	.name = "deliver",
 	.process = deliver_process,
 	.nb_edges = NEXT_TX,
-	.next_nodes = {[NEXT_TTL] = "icmp_time_exceeded", [NEXT_OVERSIZE] = "oversize"},
+	.next_nodes = { [NEXT_TTL] = "icmp_time_exceeded", [NEXT_OVERSIZE] = "oversize" },
 };
 RTE_NODE_REGISTER(deliver_node);

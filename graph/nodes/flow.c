@@ -11,15 +11,17 @@
 #include "tables.h"
 
 #define SWEEPS_PER_SECOND 1000
-#define SWEEP_MIN 16u     /* entries per sweep; the whole table takes a second at most */
-#define SWEEP_STALE 256u  /* entries per walk after a change of the configuration */
-#define READ_ATTEMPTS 8   /* for an entry that the worker is writing */
+#define SWEEP_MIN 16u    /* entries per sweep; the whole table takes a second at most */
+#define SWEEP_STALE 256u /* entries per walk after a change of the configuration */
+#define READ_ATTEMPTS 8  /* for an entry that the worker is writing */
 
-/* Memory that costs nothing until it is used, in large pages where the kernel has them. NULL for want of memory. */
+/* Memory that costs nothing until it is used, in large pages where the kernel has them. NULL for
+ * want of memory. */
 static void *
 table_alloc(size_t size)
 {
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (p == MAP_FAILED)
 		return NULL;
@@ -95,7 +97,8 @@ write_end(struct flow *f)
 static uint64_t
 next_id(struct worker *w, uint32_t pos)
 {
-	return (uint64_t)w->index << (FLOW_ID_POS_BITS + FLOW_ID_SERIAL_BITS) | (uint64_t)++w->serial << FLOW_ID_POS_BITS | pos;
+	return (uint64_t)w->index << (FLOW_ID_POS_BITS + FLOW_ID_SERIAL_BITS) |
+	       (uint64_t)++w->serial << FLOW_ID_POS_BITS | pos;
 }
 
 static void
@@ -123,8 +126,8 @@ set_verdict(struct worker *w, struct flow *f, const struct verdict *v)
 		f->flags |= FLOW_PENDING;
 }
 
-/* The control side is told at the end of the walk. Only flows that it knows come here, and while some wait here no flow
- * becomes known to it: there is room. */
+/* The control side is told at the end of the walk. Only flows that it knows come here, and while
+ * some wait here no flow becomes known to it: there is room. */
 static void
 tell_gone(struct worker *w, struct flow *f)
 {
@@ -139,7 +142,7 @@ tell_gone(struct worker *w, struct flow *f)
 static void
 send_gone(struct worker *w)
 {
-	struct flow_info info = {.event = EVENT_GONE};
+	struct flow_info info = { .event = EVENT_GONE };
 
 	while (w->nb_gone > 0) {
 		info.id = w->gone[w->gone_first];
@@ -160,8 +163,9 @@ move_to_share(struct worker *w, struct flow *f, uint16_t share)
 	share_add(w, f, share);
 }
 
-/* Take over the verdict of the current configuration. One that is the same as before is no news. With another one the flow
- * leaves hardware, and begins anew for the control side: whatever that still does to the flow's last id comes to nothing. */
+/* Take over the verdict of the current configuration. One that is the same as before is no news.
+ * With another one the flow leaves hardware, and begins anew for the control side: whatever that
+ * still does to the flow's last id comes to nothing. */
 static void
 flow_refresh(struct worker *w, struct flow *f, const struct verdict *v)
 {
@@ -177,12 +181,14 @@ flow_refresh(struct worker *w, struct flow *f, const struct verdict *v)
 }
 
 static uint32_t
-find_in(const struct worker *w, const struct flow_bucket *b, const struct flow_key *key, uint32_t hash)
+find_in(const struct worker *w, const struct flow_bucket *b, const struct flow_key *key,
+	uint32_t hash)
 {
 	uint32_t i;
 
 	for (i = 0; i < BUCKET_SLOTS; i++)
-		if (b->ref[i] != 0 && b->hash[i] == hash && flow_key_equal(&w->flows[b->ref[i] - 1].key, key))
+		if (b->ref[i] != 0 && b->hash[i] == hash &&
+		    flow_key_equal(&w->flows[b->ref[i] - 1].key, key))
 			return b->ref[i] - 1;
 	return FLOW_NONE;
 }
@@ -247,7 +253,8 @@ index_add(struct worker *w, uint32_t pos, uint32_t hash)
 {
 	struct flow_bucket *b = flow_bucket(w, hash);
 
-	return bucket_add(b, hash, pos + 1) || bucket_add(flow_other_bucket(w, b, hash), hash, pos + 1) ||
+	return bucket_add(b, hash, pos + 1) ||
+	       bucket_add(flow_other_bucket(w, b, hash), hash, pos + 1) ||
 	       (bucket_make_room(w, b) && bucket_add(b, hash, pos + 1));
 }
 
@@ -402,7 +409,8 @@ static bool
 has_room(const struct worker *w, uint16_t share)
 {
 	return rte_ring_count(w->dp->events) < EVENT_RING / 2 ||
-	       __atomic_load_n(&w->dp->events_waiting[share], __ATOMIC_RELAXED) < w->dp->event_share;
+	       __atomic_load_n(&w->dp->events_waiting[share], __ATOMIC_RELAXED) <
+		       w->dp->event_share;
 }
 
 /* Flows that have gone come first. */
@@ -459,7 +467,8 @@ flow_timeout(const struct worker *w, const struct flow *f)
 	}
 }
 
-/* Hardware has the packets of an offloaded flow, and ages it; but a connection's end is seen here. */
+/* Hardware has the packets of an offloaded flow, and ages it; but a connection's end is seen
+ * here. */
 static bool
 flow_is_idle(const struct worker *w, const struct flow *f)
 {

@@ -34,8 +34,8 @@ flow_key_equal(const struct flow_key *a, const struct flow_key *b)
 {
 	const uint64_t *x = (const uint64_t *)a, *y = (const uint64_t *)b;
 
-	return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4]) | (x[5] ^ y[5]) |
-		(x[6] ^ y[6])) == 0;
+	return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4]) |
+		(x[5] ^ y[5]) | (x[6] ^ y[6])) == 0;
 }
 
 static __rte_always_inline struct flow_bucket *
@@ -84,7 +84,8 @@ flow_set_state(struct flow *f, uint8_t tcp_flags)
 
 void flow_announce(struct worker *w, struct flow *f);
 
-/* Account a packet, and announce the flow if that is due. A flow without TCP has no flags and is established. */
+/* Account a packet, and announce the flow if that is due. A flow without TCP has no flags and is
+ * established. */
 static __rte_always_inline void
 flow_touch(struct worker *w, struct flow *f, struct rte_mbuf *m)
 {
@@ -95,7 +96,8 @@ flow_touch(struct worker *w, struct flow *f, struct rte_mbuf *m)
 	f->last_seen = w->now;
 	if (unlikely(f->state != FLOW_ESTABLISHED || (tcp_flags & TCP_NO_OFFLOAD)))
 		flow_set_state(f, tcp_flags);
-	if (unlikely((f->flags & FLOW_PENDING) && !(tcp_flags & TCP_NO_OFFLOAD) && f->state != FLOW_CLOSING))
+	if (unlikely((f->flags & FLOW_PENDING) && !(tcp_flags & TCP_NO_OFFLOAD) &&
+		     f->state != FLOW_CLOSING))
 		flow_announce(w, f);
 }
 
@@ -104,7 +106,8 @@ void flow_table_free(struct worker *w);
 
 /* The flow of key, or FLOW_NONE. */
 uint32_t flow_find(const struct worker *w, const struct flow_key *key, uint32_t hash);
-/* The flow of key with verdict v, made if it is not there. FLOW_NONE: there is no place for it, see flow_share.h. */
+/* The flow of key with verdict v, made if it is not there. FLOW_NONE: there is no place for it, see
+ * flow_share.h. */
 uint32_t flow_put(struct worker *w, const struct flow_key *key, const struct verdict *v);
 /* An entry outside the table for one packet of this walk. */
 uint32_t flow_spare(struct worker *w, const struct flow_key *key, const struct verdict *v);
@@ -130,7 +133,8 @@ void flow_keep_in_software(struct worker *w, struct flow *f);
 int flow_set_offloaded(struct worker *w, uint64_t id, bool on);
 int flow_delete(struct worker *w, uint64_t id);
 
-/* From another thread, while the worker goes on. Returns the number copied, from position *pos on, and moves it. */
+/* From another thread, while the worker goes on. Returns the number copied, from position *pos on,
+ * and moves it. */
 uint32_t flow_read(const struct worker *w, uint32_t *pos, struct flow_info *out, uint32_t max);
 
 #endif

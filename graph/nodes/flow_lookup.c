@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* flow_lookup: find the packets' flows, which say all that is to be done. One exact match per packet, in bulk. */
+/* flow_lookup: find the packets' flows, which say all that is to be done. One exact match per
+ * packet, in bulk. */
 #include "flow.h"
 #include "node.h"
 #include "peer.h"
 
 enum { NEXT_ROUTE = NEXT_FORWARDS, NEXT_MALFORMED, NEXT_WRONG_PEER };
 
-/* Keys and hashes of the burst; packets without a key are sorted out. Returns the number of keys. */
+/* Keys and hashes of the burst; packets without a key are sorted out. Returns the number of
+ * keys. */
 static uint16_t
-make_keys(const struct worker *w, void **objs, uint16_t n, struct flow_key *keys, uint32_t *hashes, uint16_t *from,
-	  rte_edge_t *nexts)
+make_keys(const struct worker *w, void **objs, uint16_t n, struct flow_key *keys, uint32_t *hashes,
+	  uint16_t *from, rte_edge_t *nexts)
 {
 	struct rte_mbuf *m;
 	uint16_t i, k = 0;
@@ -39,7 +41,8 @@ find_candidates(const struct worker *w, const uint32_t *hashes, uint16_t n, uint
 		b = flow_bucket(w, hashes[i]);
 		positions[i] = flow_candidate(b, hashes[i]);
 		if (unlikely(positions[i] == FLOW_NONE))
-			positions[i] = flow_candidate(flow_other_bucket(w, b, hashes[i]), hashes[i]);
+			positions[i] =
+				flow_candidate(flow_other_bucket(w, b, hashes[i]), hashes[i]);
 		f = &w->flows[positions[i] != FLOW_NONE ? positions[i] : 0];
 		rte_prefetch0(f);
 		rte_prefetch0(&f->key);

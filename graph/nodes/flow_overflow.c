@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* flow_overflow: packets that found the flow table full. They are forwarded all the same; the node counts them. */
+/* flow_overflow: packets that found the flow table full. They are forwarded all the same; the node
+ * counts them. */
 #include "node.h"
 
 static uint16_t
@@ -9,7 +10,8 @@ flow_overflow_process(struct rte_graph *graph, struct rte_node *node, void **obj
 	uint16_t i;
 
 	for (i = 0; i < nb_objs; i++)
-		rte_node_enqueue_x1(graph, node, w->flows[pkt_meta(objs[i])->flow].verdict.next, objs[i]);
+		rte_node_enqueue_x1(graph, node, w->flows[pkt_meta(objs[i])->flow].verdict.next,
+				    objs[i]);
 	return nb_objs;
 }
 

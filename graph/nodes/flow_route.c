@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* flow_route: the first packets of a flow, and those after a change of the configuration. Resolve the route and keep
- * the verdict in the flow table. What is dropped is not kept. */
+/* flow_route: the first packets of a flow, and those after a change of the configuration. Resolve
+ * the route and keep the verdict in the flow table. What is dropped is not kept. */
 #include "flow.h"
 #include "node.h"
 #include "peer.h"

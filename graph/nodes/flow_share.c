@@ -68,7 +68,8 @@ largest_share(struct worker *w)
 	return largest;
 }
 
-/* When hardware has last seen a packet of a flow is not known here: such a flow goes only if there is no other. */
+/* When hardware has last seen a packet of a flow is not known here: such a flow goes only if there
+ * is no other. */
 static bool
 goes_before(const struct flow *a, const struct flow *b)
 {
@@ -77,7 +78,8 @@ goes_before(const struct flow *a, const struct flow *b)
 	return in_hardware != other ? other : a->last_seen < b->last_seen;
 }
 
-/* The first flows of the list are looked at, and go to its end: it is as a clock's hand, and packets need not move flows. */
+/* The first flows of the list are looked at, and go to its end: it is as a clock's hand, and
+ * packets need not move flows. */
 struct flow *
 share_victim(struct worker *w)
 {

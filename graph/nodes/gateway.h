@@ -13,7 +13,7 @@
 
 /* 169u: shifted to the top, it does not fit an int. */
 #define GATEWAY_IPV4 RTE_IPV4(169u, 254, 0, 1)
-static const uint8_t gateway_link_local[16] = {0xfe, 0x80, [15] = 1};
+static const uint8_t gateway_link_local[16] = { 0xfe, 0x80, [15] = 1 };
 
 static inline bool
 is_gateway_ipv4(const uint8_t *addr)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* guest_moved: copies of frames that came from another MAC than the guest's, on their way to the slow path, which may learn
- * it. The node counts them. */
+/* guest_moved: copies of frames that came from another MAC than the guest's, on their way to the
+ * slow path, which may learn it. The node counts them. */
 #include "node.h"
 
 static uint16_t
@@ -18,6 +18,6 @@ static struct rte_node_register guest_moved_node = {
 	.name = "guest_moved",
 	.process = guest_moved_process,
 	.nb_edges = 1,
-	.next_nodes = {"punt"},
+	.next_nodes = { "punt" },
 };
 RTE_NODE_REGISTER(guest_moved_node);

@@ -35,8 +35,8 @@ static_assert(sizeof(struct error_header) == ICMP_ERROR_LEN, "as on the wire");
 static bool
 is_icmp_error(uint8_t type)
 {
-	return type == ICMP_UNREACHABLE || type == ICMP_SOURCE_QUENCH || type == ICMP_REDIRECT || type == ICMP_TIME_EXCEEDED ||
-	       type == ICMP_PARAMETER_PROBLEM;
+	return type == ICMP_UNREACHABLE || type == ICMP_SOURCE_QUENCH || type == ICMP_REDIRECT ||
+	       type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER_PROBLEM;
 }
 
 static bool
@@ -47,12 +47,13 @@ may_answer_ipv4(const struct rte_ipv4_hdr *ip)
 
 	if (ip->fragment_offset & rte_cpu_to_be_16(RTE_IPV4_HDR_OFFSET_MASK))
 		return false;
-	if (IN_MULTICAST(dst) || IN_EXPERIMENTAL(dst) || (src >> 24) == IN_LOOPBACKNET || (src >> 24) == 0 ||
-	    IN_MULTICAST(src) || IN_EXPERIMENTAL(src))
+	if (IN_MULTICAST(dst) || IN_EXPERIMENTAL(dst) || (src >> 24) == IN_LOOPBACKNET ||
+	    (src >> 24) == 0 || IN_MULTICAST(src) || IN_EXPERIMENTAL(src))
 		return false;
 	if (ip->next_proto_id != IPPROTO_ICMP)
 		return true;
-	return rte_be_to_cpu_16(ip->total_length) > ihl && !is_icmp_error(((const uint8_t *)ip)[ihl]);
+	return rte_be_to_cpu_16(ip->total_length) > ihl &&
+	       !is_icmp_error(((const uint8_t *)ip)[ihl]);
 }
 
 static bool
@@ -63,7 +64,8 @@ may_answer_ipv6(const struct rte_ipv6_hdr *ip)
 	uint32_t len = rte_be_to_cpu_16(ip->payload_len);
 	uint8_t proto = ip->proto;
 
-	if (ip->dst_addr[0] == 0xff || ip->src_addr[0] == 0xff || memcmp(ip->src_addr, unspecified, 16) == 0)
+	if (ip->dst_addr[0] == 0xff || ip->src_addr[0] == 0xff ||
+	    memcmp(ip->src_addr, unspecified, 16) == 0)
 		return false;
 	if (proto == IPPROTO_FRAGMENT) {
 		if (len < IPV6_FRAGMENT_LEN || next[2] != 0 || (next[3] & 0xf8) != 0)
@@ -103,12 +105,15 @@ fill_ipv4(struct rte_ipv4_hdr *ip, uint16_t len, rte_be32_t to, const struct icm
 		.dst_addr = to,
 	};
 	ip->hdr_checksum = rte_ipv4_cksum(ip);
-	*icmp = (struct error_header){.type = e->type4, .code = e->code4, .mtu = rte_cpu_to_be_16(e->mtu)};
+	*icmp = (struct error_header){ .type = e->type4,
+				       .code = e->code4,
+				       .mtu = rte_cpu_to_be_16(e->mtu) };
 	icmp->checksum = ~rte_raw_cksum(icmp, len - sizeof(*ip));
 }
 
 static void
-fill_ipv6(struct rte_ipv6_hdr *ip, uint16_t len, const uint8_t *from, const uint8_t *to, const struct icmp_error *e)
+fill_ipv6(struct rte_ipv6_hdr *ip, uint16_t len, const uint8_t *from, const uint8_t *to,
+	  const struct icmp_error *e)
 {
 	struct error_header *icmp = (struct error_header *)(ip + 1);
 
@@ -120,11 +125,14 @@ fill_ipv6(struct rte_ipv6_hdr *ip, uint16_t len, const uint8_t *from, const uint
 	};
 	memcpy(ip->src_addr, from, sizeof(ip->src_addr));
 	memcpy(ip->dst_addr, to, sizeof(ip->dst_addr));
-	*icmp = (struct error_header){.type = e->type6, .code = e->code6, .mtu = rte_cpu_to_be_16(e->mtu)};
+	*icmp = (struct error_header){ .type = e->type6,
+				       .code = e->code6,
+				       .mtu = rte_cpu_to_be_16(e->mtu) };
 	icmp->checksum = rte_ipv6_udptcp_cksum(ip, icmp);
 }
 
-/* Put the error's headers before a quotation: there is a packet from its IP header on, and nothing else. */
+/* Put the error's headers before a quotation: there is a packet from its IP header on, and nothing
+ * else. */
 static uint8_t *
 prepend_error(struct rte_mbuf *m, const struct icmp_error *e, const uint8_t *from_ipv6)
 {
@@ -136,14 +144,16 @@ prepend_error(struct rte_mbuf *m, const struct icmp_error *e, const uint8_t *fro
 	if (ip == NULL)
 		return NULL;
 	if (is_ipv6)
-		fill_ipv6((struct rte_ipv6_hdr *)ip, rte_pktmbuf_data_len(m), from_ipv6, ((const struct rte_ipv6_hdr *)packet)->src_addr,
-			  e);
+		fill_ipv6((struct rte_ipv6_hdr *)ip, rte_pktmbuf_data_len(m), from_ipv6,
+			  ((const struct rte_ipv6_hdr *)packet)->src_addr, e);
 	else
-		fill_ipv4((struct rte_ipv4_hdr *)ip, rte_pktmbuf_data_len(m), ((const struct rte_ipv4_hdr *)packet)->src_addr, e);
+		fill_ipv4((struct rte_ipv4_hdr *)ip, rte_pktmbuf_data_len(m),
+			  ((const struct rte_ipv4_hdr *)packet)->src_addr, e);
 	return ip;
 }
 
-/* How much of a packet its error quotes, which is not to exceed mtu. The headers say how long it is: what a driver has padded is not of it. */
+/* How much of a packet its error quotes, which is not to exceed mtu. The headers say how long it
+ * is: what a driver has padded is not of it. */
 static uint32_t
 quote_len(const uint8_t *packet, uint32_t mtu)
 {
@@ -152,15 +162,17 @@ quote_len(const uint8_t *packet, uint32_t mtu)
 
 	if ((packet[0] >> 4) == 6) {
 		len = sizeof(*ip6) + rte_be_to_cpu_16(ip6->payload_len);
-		return RTE_MIN(len, RTE_MIN(mtu, ERROR_LEN_IPV6) - (uint32_t)sizeof(*ip6) - ICMP_ERROR_LEN);
+		return RTE_MIN(len, RTE_MIN(mtu, ERROR_LEN_IPV6) - (uint32_t)sizeof(*ip6) -
+					    ICMP_ERROR_LEN);
 	}
 	len = rte_be_to_cpu_16(((const struct rte_ipv4_hdr *)packet)->total_length);
-	return RTE_MIN(len, RTE_MIN(mtu, ERROR_LEN_IPV4) - (uint32_t)sizeof(struct rte_ipv4_hdr) - ICMP_ERROR_LEN);
+	return RTE_MIN(len, RTE_MIN(mtu, ERROR_LEN_IPV4) - (uint32_t)sizeof(struct rte_ipv4_hdr) -
+				    ICMP_ERROR_LEN);
 }
 
 bool
-icmp_make_error(struct rte_mbuf *m, uint16_t l3, const struct icmp_error *e, const uint8_t *from_ipv6,
-		const struct verdict *back)
+icmp_make_error(struct rte_mbuf *m, uint16_t l3, const struct icmp_error *e,
+		const uint8_t *from_ipv6, const struct verdict *back)
 {
 	const uint8_t *packet = (const uint8_t *)rte_pktmbuf_adj(m, l3);
 	uint32_t quoted = quote_len(packet, back->mtu);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* icmp_*: tell a packet's sender why it was not forwarded. One node for each reason. The packet becomes the error; one
- * that must not be answered, or would be one too many, is dropped. */
+/* icmp_*: tell a packet's sender why it was not forwarded. One node for each reason. The packet
+ * becomes the error; one that must not be answered, or would be one too many, is dropped. */
 #include <rte_cycles.h>
 
 #include "bucket.h"
@@ -15,9 +15,9 @@ enum { NEXT_DROP, NEXT_TX };
 #define ERRORS_PER_SECOND 100
 #define ERRORS_AT_ONCE 50
 
-static const struct icmp_error time_exceeded = {.type4 = 11, .code4 = 0, .type6 = 3, .code6 = 0};
-static const struct icmp_error too_big = {.type4 = 3, .code4 = 4, .type6 = 2, .code6 = 0};
-static const struct icmp_error no_route = {.type4 = 3, .code4 = 0, .type6 = 1, .code6 = 0};
+static const struct icmp_error time_exceeded = { .type4 = 11, .code4 = 0, .type6 = 3, .code6 = 0 };
+static const struct icmp_error too_big = { .type4 = 3, .code4 = 4, .type6 = 2, .code6 = 0 };
+static const struct icmp_error no_route = { .type4 = 3, .code4 = 0, .type6 = 1, .code6 = 0 };
 
 static bool
 take_token(struct worker *w, const struct verdict *back, const struct flow_key *key)
@@ -36,14 +36,16 @@ answer(struct worker *w, struct rte_mbuf *m, const struct icmp_error *e)
 	if (!parse_packet(w, m, &key))
 		return NEXT_DROP;
 	l3 = pkt_meta(m)->l3;
-	if (!icmp_may_answer(rte_pktmbuf_mtod_offset(m, const uint8_t *, l3)) || !resolve_back(w, &key, &back) ||
-	    !take_token(w, &back, &key) || !icmp_make_error(m, l3, e, w->ifaces[back.iface].gateway_ipv6, &back))
+	if (!icmp_may_answer(rte_pktmbuf_mtod_offset(m, const uint8_t *, l3)) ||
+	    !resolve_back(w, &key, &back) || !take_token(w, &back, &key) ||
+	    !icmp_make_error(m, l3, e, w->ifaces[back.iface].gateway_ipv6, &back))
 		return NEXT_DROP;
 	return NEXT_TX + back.slot;
 }
 
 static uint16_t
-icmp_time_exceeded_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs)
+icmp_time_exceeded_process(struct rte_graph *graph, struct rte_node *node, void **objs,
+			   uint16_t nb_objs)
 {
 	struct worker *w = node_ctx(node)->w;
 	uint16_t i;
@@ -79,13 +81,13 @@ icmp_no_route_process(struct rte_graph *graph, struct rte_node *node, void **obj
 }
 
 /* The ports' tx nodes follow when a graph is built. */
-#define ICMP_NODE(reason, drop)                                                                                        \
-	static struct rte_node_register icmp_##reason = {                                                              \
-		.name = "icmp_" #reason,                                                                               \
-		.process = icmp_##reason##_process,                                                                    \
-		.nb_edges = NEXT_TX,                                                                                   \
-		.next_nodes = {[NEXT_DROP] = drop},                                                                    \
-	};                                                                                                             \
+#define ICMP_NODE(reason, drop)                           \
+	static struct rte_node_register icmp_##reason = { \
+		.name = "icmp_" #reason,                  \
+		.process = icmp_##reason##_process,       \
+		.nb_edges = NEXT_TX,                      \
+		.next_nodes = { [NEXT_DROP] = drop },     \
+	};                                                \
 	RTE_NODE_REGISTER(icmp_##reason)
 
 ICMP_NODE(time_exceeded, "drop_ttl");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The mark: the source MAC that the NIC gives a frame which it has decapsulated. It says by which tunnel it came, so whose it is
- * and who sent it: MARK_PREFIX, then the tunnel's place in the table. The prefix is locally administered, so no card has it. */
+/* The mark: the source MAC that the NIC gives a frame which it has decapsulated. It says by which
+ * tunnel it came, so whose it is and who sent it: MARK_PREFIX, then the tunnel's place in the
+ * table. The prefix is locally administered, so no card has it. */
 #ifndef NODES_MARK_H
 #define NODES_MARK_H
 

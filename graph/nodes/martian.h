@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Addresses that no router forwards to or from, whatever its routes: RFC 1812 (4.2.2.11, 5.3.7), RFC 3927 (7), RFC 4291
- * (2.5.2 to 2.5.6), RFC 6890. */
+/* Addresses that no router forwards to or from, whatever its routes: RFC 1812 (4.2.2.11, 5.3.7),
+ * RFC 3927 (7), RFC 4291 (2.5.2 to 2.5.6), RFC 6890. */
 #ifndef NODES_MARTIAN_H
 #define NODES_MARTIAN_H
 
@@ -33,7 +33,8 @@ martian_ipv4(const uint8_t *addr)
 static inline enum resolution
 martian_ipv6(const uint8_t *addr)
 {
-	static const uint8_t unspecified[16], loopback[16] = {[15] = 1}, mapped_ipv4[12] = {[10] = 0xff, [11] = 0xff};
+	static const uint8_t unspecified[16], loopback[16] = { [15] = 1 },
+					      mapped_ipv4[12] = { [10] = 0xff, [11] = 0xff };
 
 	if (memcmp(addr, unspecified, sizeof(unspecified)) == 0)
 		return RESOLVED_UNSPECIFIED;
@@ -64,14 +65,16 @@ martian_destination(const struct iface *i, const struct flow_key *key)
 	return martian_address(is_ipv6, key->dst);
 }
 
-/* Whether that is what the gateway of another hypervisor tells of: an ICMP error, from an address that is link-local in IPv4. */
+/* Whether that is what the gateway of another hypervisor tells of: an ICMP error, from an address
+ * that is link-local in IPv4. */
 static inline bool
 is_gateway_error(const struct iface *i, const struct flow_key *key)
 {
 	if (key_is_offloadable(key))
 		return false;
 	if (key->kind & KEY_IPV6)
-		return key->proto == IPPROTO_ICMPV6 && memcmp(key->src, i->gateway_ipv6, sizeof(i->gateway_ipv6)) == 0;
+		return key->proto == IPPROTO_ICMPV6 &&
+		       memcmp(key->src, i->gateway_ipv6, sizeof(i->gateway_ipv6)) == 0;
 	return key->proto == IPPROTO_ICMP && is_gateway_ipv4(key->src);
 }
 

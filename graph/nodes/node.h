@@ -10,7 +10,8 @@
 
 static_assert(sizeof(struct node_ctx) <= RTE_NODE_CTX_SZ, "fits in a node");
 
-static_assert(sizeof("tap_rx-") - 1 + PORT_NAME_SIZE <= RTE_NODE_NAMESIZE, "names the port's nodes");
+static_assert(sizeof("tap_rx-") - 1 + PORT_NAME_SIZE <= RTE_NODE_NAMESIZE,
+	      "names the port's nodes");
 
 static inline struct node_ctx *
 node_ctx(struct rte_node *node)
@@ -40,10 +41,12 @@ node_packet_is_whole(struct rte_mbuf *m)
 static __rte_always_inline bool
 node_is_tag(rte_be16_t ether_type)
 {
-	return ether_type == RTE_BE16(RTE_ETHER_TYPE_VLAN) || ether_type == RTE_BE16(RTE_ETHER_TYPE_QINQ);
+	return ether_type == RTE_BE16(RTE_ETHER_TYPE_VLAN) ||
+	       ether_type == RTE_BE16(RTE_ETHER_TYPE_QINQ);
 }
 
-/* Take the tag off a frame that has but a priority (VLAN 0): to IEEE 802.1Q it is untagged. False: it has another tag. */
+/* Take the tag off a frame that has but a priority (VLAN 0): to IEEE 802.1Q it is untagged. False:
+ * it has another tag. */
 static inline bool
 node_remove_priority(struct rte_mbuf *m)
 {
@@ -59,10 +62,11 @@ node_remove_priority(struct rte_mbuf *m)
 	return true;
 }
 
-/* Hand objs[i] to edge nexts[i]. Neighbours mostly go the same way, so they move in runs; a burst that is one run
- * changes hands without a copy. objs is the node's own stream. */
+/* Hand objs[i] to edge nexts[i]. Neighbours mostly go the same way, so they move in runs; a burst
+ * that is one run changes hands without a copy. objs is the node's own stream. */
 static __rte_always_inline void
-node_enqueue_runs(struct rte_graph *graph, struct rte_node *node, void **objs, const rte_edge_t *nexts, uint16_t n)
+node_enqueue_runs(struct rte_graph *graph, struct rte_node *node, void **objs,
+		  const rte_edge_t *nexts, uint16_t n)
 {
 	uint16_t start = 0, i;
 

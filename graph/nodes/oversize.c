@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* oversize: packets that do not fit where they are to go. An IPv4 packet that allows it is cut into fragments, which go
- * on as if they had come so. The sender of any other is told. */
+/* oversize: packets that do not fit where they are to go. An IPv4 packet that allows it is cut into
+ * fragments, which go on as if they had come so. The sender of any other is told. */
 #include <rte_ip.h>
 #include <rte_ip_frag.h>
 
@@ -11,7 +11,8 @@ enum { NEXT_TTL = NEXT_FORWARDS, NEXT_TOO_BIG, NEXT_DROP };
 
 #define MAX_FRAGMENTS 64
 
-/* Make a fragment a frame as it would have come in: with the outer headers of the packet that it is of. */
+/* Make a fragment a frame as it would have come in: with the outer headers of the packet that it is
+ * of. */
 static bool
 wrap(struct rte_mbuf *f, const struct rte_mbuf *m, const uint8_t *outer, uint16_t outer_len)
 {
@@ -33,12 +34,14 @@ wrap(struct rte_mbuf *f, const struct rte_mbuf *m, const uint8_t *outer, uint16_
 	return true;
 }
 
-/* Cut a packet that lies in m from its IP header on; outer_len bytes of other headers are before it. Returns the number
- * of fragments, none if that is not possible. */
+/* Cut a packet that lies in m from its IP header on; outer_len bytes of other headers are before
+ * it. Returns the number of fragments, none if that is not possible. */
 static uint16_t
-cut(const struct worker *w, struct rte_mbuf *m, uint16_t mtu, uint16_t outer_len, struct rte_mbuf **fragments)
+cut(const struct worker *w, struct rte_mbuf *m, uint16_t mtu, uint16_t outer_len,
+    struct rte_mbuf **fragments)
 {
-	const struct rte_ipv4_hdr *ip = rte_pktmbuf_mtod_offset(m, const struct rte_ipv4_hdr *, outer_len);
+	const struct rte_ipv4_hdr *ip =
+		rte_pktmbuf_mtod_offset(m, const struct rte_ipv4_hdr *, outer_len);
 	const uint8_t *outer = rte_pktmbuf_mtod(m, const uint8_t *);
 	uint32_t padding = rte_pktmbuf_data_len(m) - outer_len - rte_be_to_cpu_16(ip->total_length);
 	int32_t n, i;

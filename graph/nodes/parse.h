@@ -77,7 +77,8 @@ parse_ipv4(const uint8_t *l3, uint32_t len, struct flow_key *key, uint8_t *tcp_f
 	memcpy(key->src, &ip->src_addr, 4);
 	memcpy(key->dst, &ip->dst_addr, 4);
 	key->proto = ip->next_proto_id;
-	if (unlikely(ip->fragment_offset & rte_cpu_to_be_16(RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK)))
+	if (unlikely(ip->fragment_offset &
+		     rte_cpu_to_be_16(RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK)))
 		key->kind |= KEY_OPAQUE;
 	else
 		parse_l4(l3 + ihl, total - ihl, key, tcp_flags);
@@ -124,7 +125,8 @@ parse_outer(const struct worker *w, const struct rte_mbuf *m, struct flow_key *k
 	return outer->proto == IPPROTO_IPV6;
 }
 
-/* Fill key and the packet's meta data. The frame has been classified: what its IP header comes behind is there. */
+/* Fill key and the packet's meta data. The frame has been classified: what its IP header comes
+ * behind is there. */
 static __rte_always_inline bool
 parse_packet(const struct worker *w, struct rte_mbuf *m, struct flow_key *key)
 {
@@ -135,7 +137,7 @@ parse_packet(const struct worker *w, struct rte_mbuf *m, struct flow_key *key)
 
 	memset(key, 0, sizeof(*key));
 	key->port = m->port;
-	*meta = (struct pkt_meta){0};
+	*meta = (struct pkt_meta){ 0 };
 	ipv6 = parse_outer(w, m, key, &meta->l3);
 	l3 = rte_pktmbuf_mtod_offset(m, const uint8_t *, meta->l3);
 	len = rte_pktmbuf_data_len(m) - meta->l3;
@@ -155,7 +157,8 @@ key_is_icmp_error(const struct flow_key *key)
 	if (key->kind & KEY_IPV6)
 		return key->proto == IPPROTO_ICMPV6 && type < ICMPV6_INFORMATIONAL;
 	return key->proto == IPPROTO_ICMP &&
-	       (type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER_PROBLEM);
+	       (type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED ||
+		type == ICMP_PARAMETER_PROBLEM);
 }
 
 /* Whether hardware can match this flow: by ports, or an echo. */
@@ -174,8 +177,8 @@ key_is_offloadable(const struct flow_key *key)
 		return !(key->kind & KEY_IPV6) &&
 		       (type_code == ICMP_ECHO_REQUEST << 8 || type_code == ICMP_ECHO_REPLY << 8);
 	case IPPROTO_ICMPV6:
-		return (key->kind & KEY_IPV6) &&
-		       (type_code == ICMPV6_ECHO_REQUEST << 8 || type_code == ICMPV6_ECHO_REPLY << 8);
+		return (key->kind & KEY_IPV6) && (type_code == ICMPV6_ECHO_REQUEST << 8 ||
+						  type_code == ICMPV6_ECHO_REPLY << 8);
 	default:
 		return false;
 	}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* punt: leave packets to the slow path. Each kind of a port's packets has a rate of its own, and a share of the ring that
- * no other can take: whatever comes in, the others find room, and do not wait longer than for every share once. */
+/* punt: leave packets to the slow path. Each kind of a port's packets has a rate of its own, and a
+ * share of the ring that no other can take: whatever comes in, the others find room, and do not
+ * wait longer than for every share once. */
 #include "bucket.h"
 #include "node.h"
 
@@ -17,7 +18,8 @@ punt(struct worker *w, struct rte_mbuf *m)
 
 	if (!bucket_take(&dp->punt_full[m->port][kind], w->now, dp->punt_interval, dp->punt_burst))
 		return NEXT_RATE;
-	if (__atomic_fetch_add(waiting, 1, __ATOMIC_RELAXED) < dp->punt_burst && rte_ring_mp_enqueue(dp->punts, m) == 0)
+	if (__atomic_fetch_add(waiting, 1, __ATOMIC_RELAXED) < dp->punt_burst &&
+	    rte_ring_mp_enqueue(dp->punts, m) == 0)
 		return PUNTED;
 	__atomic_fetch_sub(waiting, 1, __ATOMIC_RELAXED);
 	return NEXT_FULL;

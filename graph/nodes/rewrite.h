@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the forwarding nodes do to a packet. The bytes are those that the NIC's rule for the same flow makes. */
+/* What the forwarding nodes do to a packet. The bytes are those that the NIC's rule for the same
+ * flow makes. */
 #ifndef NODES_REWRITE_H
 #define NODES_REWRITE_H
 
@@ -24,7 +25,8 @@ rewrite_dec_ttl(uint8_t *l3)
 	if (unlikely(ip4->time_to_live <= 1))
 		return false;
 	ip4->time_to_live--;
-	/* RFC 1624 for a difference of 0x0100; never yields 0xffff, as a full computation never does */
+	/* RFC 1624 for a difference of 0x0100; never yields 0xffff, as a full computation never
+	 * does */
 	sum = ip4->hdr_checksum + rte_cpu_to_be_16(0x0100);
 	ip4->hdr_checksum = sum + (sum >= 0xffff);
 	return true;

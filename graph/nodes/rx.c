@@ -16,7 +16,8 @@ rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 	if (n == 0)
 		return 0;
 	for (i = 0; i < n; i++)
-		((struct rte_mbuf *)objs[i])->port = ctx->port; /* a ring's driver leaves the sender's */
+		((struct rte_mbuf *)objs[i])->port =
+			ctx->port; /* a ring's driver leaves the sender's */
 	node->idx = n;
 	ctx->w->work += n;
 	rte_node_next_stream_move(graph, node, ctx->tapped ? RX_NEXT_TAP : RX_NEXT_CLASSIFY);

@@ -47,7 +47,8 @@ int
 tables_create(struct worker *w)
 {
 	w->ifaces = rte_zmalloc("ifaces", MAX_IFACES * sizeof(*w->ifaces), RTE_CACHE_LINE_SIZE);
-	w->next_hops = rte_zmalloc("next_hops", MAX_ROUTES * sizeof(*w->next_hops), RTE_CACHE_LINE_SIZE);
+	w->next_hops =
+		rte_zmalloc("next_hops", MAX_ROUTES * sizeof(*w->next_hops), RTE_CACHE_LINE_SIZE);
 	w->tunnels = rte_zmalloc("tunnels", MAX_TUNNELS * sizeof(*w->tunnels), RTE_CACHE_LINE_SIZE);
 	if (w->ifaces == NULL || w->next_hops == NULL || w->tunnels == NULL)
 		return -ENOMEM;
@@ -77,7 +78,7 @@ tables_free(struct worker *w)
 static struct addr_key
 addr_key(uint32_t vni, bool is_ipv6, uint8_t len, const uint8_t *addr)
 {
-	struct addr_key key = {.vni = vni, .is_ipv6 = is_ipv6, .len = len};
+	struct addr_key key = { .vni = vni, .is_ipv6 = is_ipv6, .len = len };
 
 	memcpy(key.addr, addr, is_ipv6 ? 16 : 4);
 	return key;
@@ -144,7 +145,8 @@ iface_unlink(struct worker *w, struct iface *i)
 	memset(i, 0, sizeof(*i));
 }
 
-/* The hashes have a place for every interface's addresses, and grow on collisions without allocating. */
+/* The hashes have a place for every interface's addresses, and grow on collisions without
+ * allocating. */
 static void
 iface_link(struct worker *w, const struct iface *conf)
 {
@@ -268,7 +270,8 @@ route_delete(struct worker *w, const struct route *r)
 int
 uplink_check(const struct worker *w, const struct uplink *u)
 {
-	if (u->port >= RTE_MAX_ETHPORTS || w->ports[u->port].slot == NO_SLOT || w->ports[u->port].vf)
+	if (u->port >= RTE_MAX_ETHPORTS || w->ports[u->port].slot == NO_SLOT ||
+	    w->ports[u->port].vf)
 		return -EINVAL;
 	return 0;
 }
@@ -318,9 +321,11 @@ route_find(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *ad
 	return NULL;
 }
 
-/* The local interface that has dst, or else the next hop on another hypervisor. Both NULL: no route. */
+/* The local interface that has dst, or else the next hop on another hypervisor. Both NULL: no
+ * route. */
 static const struct iface *
-find_destination(const struct worker *w, uint32_t vni, const struct flow_key *key, const uint8_t **next_hop)
+find_destination(const struct worker *w, uint32_t vni, const struct flow_key *key,
+		 const uint8_t **next_hop)
 {
 	bool is_ipv6 = key->kind & KEY_IPV6;
 	const struct iface *dst;
@@ -342,7 +347,8 @@ ether_type(const struct flow_key *key)
 }
 
 static enum resolution
-verdict_deliver(const struct worker *w, const struct flow_key *key, const struct iface *dst, struct verdict *v)
+verdict_deliver(const struct worker *w, const struct flow_key *key, const struct iface *dst,
+		struct verdict *v)
 {
 	struct rte_ether_hdr *eth = (struct rte_ether_hdr *)v->header;
 
@@ -364,8 +370,8 @@ uplink_is_usable(const struct uplink *u)
 	return u->link_up && !rte_is_zero_ether_addr(&u->router_mac);
 }
 
-/* The usable uplink that the flow's hash ranks highest, or NULL. By this choice (rendezvous hashing) an uplink that goes or
- * comes moves only the flows that leave or join it. */
+/* The usable uplink that the flow's hash ranks highest, or NULL. By this choice (rendezvous
+ * hashing) an uplink that goes or comes moves only the flows that leave or join it. */
 static const struct uplink *
 uplink_of(const struct worker *w, const struct flow_key *key)
 {
@@ -386,8 +392,8 @@ uplink_of(const struct worker *w, const struct flow_key *key)
 }
 
 static enum resolution
-verdict_encap(const struct worker *w, const struct flow_key *key, const struct iface *src, const uint8_t *next_hop,
-	      struct verdict *v)
+verdict_encap(const struct worker *w, const struct flow_key *key, const struct iface *src,
+	      const uint8_t *next_hop, struct verdict *v)
 {
 	struct rte_ether_hdr *eth = (struct rte_ether_hdr *)v->header;
 	struct rte_ipv6_hdr *ip = (struct rte_ipv6_hdr *)(v->header + ETH_LEN);
@@ -429,10 +435,12 @@ peer_find(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *add
 	return is_local(w, vni, is_ipv6, addr) ? NULL : route_find(w, vni, is_ipv6, addr);
 }
 
-/* Whom the packets must come from. False: nobody may send them. An error can come from a router on the way that has no route: each is
- * looked at for itself. The gateway's addresses are on every hypervisor, so routes say nothing of them. */
+/* Whom the packets must come from. False: nobody may send them. An error can come from a router on
+ * the way that has no route: each is looked at for itself. The gateway's addresses are on every
+ * hypervisor, so routes say nothing of them. */
 static bool
-resolve_peer(const struct worker *w, const struct flow_key *key, const struct iface *dst, struct verdict *v)
+resolve_peer(const struct worker *w, const struct flow_key *key, const struct iface *dst,
+	     struct verdict *v)
 {
 	const uint8_t *peer = NULL;
 

@@ -44,12 +44,14 @@ enum resolution {
 	RESOLVED_LOCAL_SOURCE,
 };
 
-/* What is to be done with the flow's packets. Where the verdict says from_peer, also beside an error, each packet's peer is to be
- * checked. */
+/* What is to be done with the flow's packets. Where the verdict says from_peer, also beside an
+ * error, each packet's peer is to be checked. */
 enum resolution resolve(const struct worker *w, const struct flow_key *key, struct verdict *v);
-/* What leads back to the sender of such a packet, by a tunnel for one from the wire. False: nothing does. */
+/* What leads back to the sender of such a packet, by a tunnel for one from the wire. False: nothing
+ * does. */
 bool resolve_back(const struct worker *w, const struct flow_key *key, struct verdict *v);
-/* The underlay address on another hypervisor that the longest prefix which holds addr leads to, or NULL. */
+/* The underlay address on another hypervisor that the longest prefix which holds addr leads to, or
+ * NULL. */
 const uint8_t *peer_find(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *addr);
 
 #endif

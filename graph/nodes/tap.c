@@ -22,7 +22,8 @@ check(const struct dataplane *dp, const struct tap_conf *conf)
 		return -ENODEV;
 	if (out->vf || conf->side >= TAP_SIDES || (conf->side == TAP_TX && !port->vf))
 		return -EINVAL;
-	if (conf->header_len < OUTER_LEN + sizeof(struct rte_udp_hdr) || conf->header_len > TAP_MAX_HEADER)
+	if (conf->header_len < OUTER_LEN + sizeof(struct rte_udp_hdr) ||
+	    conf->header_len > TAP_MAX_HEADER)
 		return -EINVAL;
 	return conf->nb_rules == 0 || conf->nb_rules > TAP_MAX_RULES ? -EINVAL : 0;
 }
@@ -40,7 +41,8 @@ edge_to(const struct dataplane *dp, uint16_t out)
 }
 
 static int
-set_rules(struct tap *t, const struct tap_conf *conf, const struct tap_condition *conditions, uint32_t nb_conditions)
+set_rules(struct tap *t, const struct tap_conf *conf, const struct tap_condition *conditions,
+	  uint32_t nb_conditions)
 {
 	static const union tap_key anything;
 	const struct tap_condition *c;
@@ -56,7 +58,8 @@ set_rules(struct tap *t, const struct tap_conf *conf, const struct tap_condition
 		if (!tap_key_require(&r->value, &r->mask, c->field, c->value, c->mask))
 			return -EINVAL;
 	}
-	return memcmp(&t->rules[t->nb_rules - 1].mask, &anything, sizeof(anything)) != 0 ? -EINVAL : 0;
+	return memcmp(&t->rules[t->nb_rules - 1].mask, &anything, sizeof(anything)) != 0 ? -EINVAL :
+											   0;
 }
 
 static void
@@ -82,8 +85,9 @@ alloc_taps(struct tap **taps, uint16_t count, size_t size)
 }
 
 int
-tap_create(const struct dataplane *dp, const struct tap_conf *conf, const struct tap_condition *conditions,
-	   uint32_t nb_conditions, struct tap **taps, uint16_t count)
+tap_create(const struct dataplane *dp, const struct tap_conf *conf,
+	   const struct tap_condition *conditions, uint32_t nb_conditions, struct tap **taps,
+	   uint16_t count)
 {
 	size_t size = sizeof(struct tap) + conf->nb_rules * sizeof(struct tap_rule);
 	struct tap *t;
@@ -102,7 +106,8 @@ tap_create(const struct dataplane *dp, const struct tap_conf *conf, const struct
 	t->out = edge_to(dp, conf->out);
 	t->nb_rules = conf->nb_rules;
 	t->header_len = conf->header_len;
-	t->longest = RTE_MAX(ETH_LEN + port_by_id(dp, conf->out)->mtu, (uint32_t)conf->header_len) - conf->header_len;
+	t->longest = RTE_MAX(ETH_LEN + port_by_id(dp, conf->out)->mtu, (uint32_t)conf->header_len) -
+		     conf->header_len;
 	memcpy(t->header, conf->header, conf->header_len);
 	rc = set_rules(t, conf, conditions, nb_conditions);
 	if (rc < 0) {
@@ -130,7 +135,8 @@ tap_add_counters(const struct tap *t, struct tap_counters *sum)
 	sum->oversize += __atomic_load_n(&t->oversize, __ATOMIC_RELAXED);
 	sum->no_buffer += __atomic_load_n(&t->no_buffer, __ATOMIC_RELAXED);
 	for (i = 0; i < t->nb_rules; i++) {
-		sum->rules[i].packets += __atomic_load_n(&t->rules[i].count.packets, __ATOMIC_RELAXED);
+		sum->rules[i].packets +=
+			__atomic_load_n(&t->rules[i].count.packets, __ATOMIC_RELAXED);
 		sum->rules[i].bytes += __atomic_load_n(&t->rules[i].count.bytes, __ATOMIC_RELAXED);
 	}
 }
@@ -177,7 +183,8 @@ put_header(const struct tap *t, uint8_t *at, uint32_t len)
 	udp->dgram_len = ip->payload_len;
 }
 
-/* What stands before the packet goes into the headroom, so the copy is in one buffer if the packet fits one. */
+/* What stands before the packet goes into the headroom, so the copy is in one buffer if the packet
+ * fits one. */
 static struct rte_mbuf *
 copy(const struct tap *t, const struct rte_mbuf *m, struct rte_mempool *pool)
 {
@@ -198,7 +205,7 @@ copy(const struct tap *t, const struct rte_mbuf *m, struct rte_mempool *pool)
 void
 tap_look(const struct worker *w, struct tap *t, const struct rte_mbuf *m, struct tap_look *out)
 {
-	*out = (struct tap_look){.rule = decide(t, m), .len = rte_pktmbuf_pkt_len(m)};
+	*out = (struct tap_look){ .rule = decide(t, m), .len = rte_pktmbuf_pkt_len(m) };
 	if (out->rule == NULL || !out->rule->sample)
 		return;
 	if (likely(out->len <= t->longest))
@@ -208,7 +215,8 @@ tap_look(const struct worker *w, struct tap *t, const struct rte_mbuf *m, struct
 }
 
 void
-tap_commit(struct rte_graph *graph, struct rte_node *node, struct tap *t, const struct tap_look *look)
+tap_commit(struct rte_graph *graph, struct rte_node *node, struct tap *t,
+	   const struct tap_look *look)
 {
 	bool fits = look->len <= t->longest;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Taps: copies of what comes in or goes out by a port, with a header before them, as the NIC's capture rules make them.
- * A worker has its own copy of each, with its own counters. */
+/* Taps: copies of what comes in or goes out by a port, with a header before them, as the NIC's
+ * capture rules make them. A worker has its own copy of each, with its own counters. */
 #ifndef NODES_TAP_H
 #define NODES_TAP_H
 
@@ -8,7 +8,8 @@
 #include "dataplane.h"
 #include "tap_key.h"
 
-/* Edges. Those of tap_rx and tap_tx are alike: where the packets go on, then the uplinks' tx nodes for the copies. */
+/* Edges. Those of tap_rx and tap_tx are alike: where the packets go on, then the uplinks' tx nodes
+ * for the copies. */
 enum { RX_NEXT_CLASSIFY, RX_NEXT_TAP };
 enum { TX_NEXT_DROP, TX_NEXT_TAP };
 enum { TAP_NEXT_ON, TAP_NEXT_TOO_BIG, TAP_NEXT_OUT };
@@ -37,9 +38,11 @@ struct tap {
 /* ---- control ---- */
 
 /* Memory for count taps alike, each rte_free'd by itself. All or none: 0 or a negative errno. */
-int tap_create(const struct dataplane *dp, const struct tap_conf *conf, const struct tap_condition *conditions,
-	       uint32_t nb_conditions, struct tap **taps, uint16_t count);
-/* Between walks: copy by t from now on, which may be NULL, and no longer by the tap that was in its place. */
+int tap_create(const struct dataplane *dp, const struct tap_conf *conf,
+	       const struct tap_condition *conditions, uint32_t nb_conditions, struct tap **taps,
+	       uint16_t count);
+/* Between walks: copy by t from now on, which may be NULL, and no longer by the tap that was in its
+ * place. */
 void tap_put(struct worker *w, uint16_t port, uint8_t side, struct tap *t);
 void tap_add_counters(const struct tap *t, struct tap_counters *sum);
 
@@ -47,14 +50,16 @@ void tap_add_counters(const struct tap *t, struct tap_counters *sum);
 
 /* What a tap makes of a packet. */
 struct tap_look {
-	struct tap_rule *rule;  /* NULL: none of its business */
+	struct tap_rule *rule; /* NULL: none of its business */
 	struct rte_mbuf *copy; /* NULL: none; without bytes: it would be too long */
 	uint32_t len;
 };
 
-void tap_look(const struct worker *w, struct tap *t, const struct rte_mbuf *m, struct tap_look *out);
+void tap_look(const struct worker *w, struct tap *t, const struct rte_mbuf *m,
+	      struct tap_look *out);
 /* Count the packet, and send its copy. */
-void tap_commit(struct rte_graph *graph, struct rte_node *node, struct tap *t, const struct tap_look *look);
+void tap_commit(struct rte_graph *graph, struct rte_node *node, struct tap *t,
+		const struct tap_look *look);
 /* The packet has not passed after all. */
 void tap_cancel(const struct tap_look *look);
 

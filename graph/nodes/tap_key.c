@@ -11,7 +11,10 @@
 
 /* ---- conditions ---- */
 
-#define FIELD(name) {offsetof(union tap_key, name), sizeof(((union tap_key *)0)->name)}
+#define FIELD(name)                                                               \
+	{                                                                         \
+		offsetof(union tap_key, name), sizeof(((union tap_key *)0)->name) \
+	}
 
 static const struct {
 	uint8_t offset;
@@ -61,7 +64,8 @@ require_version(union tap_key *value, union tap_key *mask, rte_be16_t type, rte_
 }
 
 bool
-tap_key_require(union tap_key *value, union tap_key *mask, uint8_t field, const uint8_t bytes[16], const uint8_t bits[16])
+tap_key_require(union tap_key *value, union tap_key *mask, uint8_t field, const uint8_t bytes[16],
+		const uint8_t bits[16])
 {
 	uint8_t *v, *m, i;
 
@@ -87,7 +91,8 @@ tap_key_require(union tap_key *value, union tap_key *mask, uint8_t field, const 
 #define MAX_TAGS 2
 #define MAX_IPV6_EXTENSIONS 8
 #define IPV6_EXTENSION_UNIT 8
-#define IPV6_FRAGMENT_BITS 0xfff9 /* offset and more fragments; without these it is a whole packet (RFC 6946) */
+#define IPV6_FRAGMENT_BITS \
+	0xfff9 /* offset and more fragments; without these it is a whole packet (RFC 6946) */
 
 /* A place in a packet that may lie in several buffers. */
 struct cursor {
@@ -227,7 +232,8 @@ read_ipv4(struct cursor *c, union tap_key *key)
 	key->proto = ip->next_proto_id;
 	key->tos = ip->type_of_service;
 	key->ttl = ip->time_to_live;
-	key->fragment = (ip->fragment_offset & RTE_BE16(RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK)) != 0;
+	key->fragment = (ip->fragment_offset &
+			 RTE_BE16(RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK)) != 0;
 	memcpy(key->src, &ip->src_addr, sizeof(ip->src_addr));
 	memcpy(key->dst, &ip->dst_addr, sizeof(ip->dst_addr));
 	limit(c, RTE_MAX(rte_be_to_cpu_16(ip->total_length), len));
@@ -238,7 +244,8 @@ read_ipv4(struct cursor *c, union tap_key *key)
 static bool
 is_extension(uint8_t proto)
 {
-	return proto == IPPROTO_HOPOPTS || proto == IPPROTO_ROUTING || proto == IPPROTO_DSTOPTS || proto == IPPROTO_FRAGMENT;
+	return proto == IPPROTO_HOPOPTS || proto == IPPROTO_ROUTING || proto == IPPROTO_DSTOPTS ||
+	       proto == IPPROTO_FRAGMENT;
 }
 
 /* Go on behind one extension header, which names the next one. False: the packet ends before. */
@@ -260,8 +267,8 @@ skip_ipv6_extension(struct cursor *c, union tap_key *key, bool *fragment)
 	return true;
 }
 
-/* Go on to what the extension headers stand before, and make that the packet's protocol, or none if it is not found.
- * True unless that is so, or it is of a fragment. */
+/* Go on to what the extension headers stand before, and make that the packet's protocol, or none if
+ * it is not found. True unless that is so, or it is of a fragment. */
 static bool
 skip_ipv6_extensions(struct cursor *c, union tap_key *key)
 {
@@ -313,9 +320,9 @@ read_ip(struct cursor *c, rte_be16_t type, union tap_key *key)
 void
 tap_key_read(const struct rte_mbuf *m, union tap_key *key)
 {
-	struct cursor c = {.m = m, .len = rte_pktmbuf_pkt_len(m)};
+	struct cursor c = { .m = m, .len = rte_pktmbuf_pkt_len(m) };
 
-	*key = (union tap_key){0};
+	*key = (union tap_key){ 0 };
 	if (read_ip(&c, read_ethernet(&c, key), key))
 		read_l4(&c, key);
 }
@@ -323,17 +330,18 @@ tap_key_read(const struct rte_mbuf *m, union tap_key *key)
 bool
 tap_key_read_inner(const struct rte_mbuf *m, union tap_key *key)
 {
-	struct cursor c = {.m = m, .len = rte_pktmbuf_pkt_len(m)};
-	union tap_key outer = {0};
+	struct cursor c = { .m = m, .len = rte_pktmbuf_pkt_len(m) };
+	union tap_key outer = { 0 };
 	bool whole = read_ip(&c, read_ethernet(&c, &outer), &outer);
 	rte_be16_t type;
 
 	if (outer.version != 6 || (outer.proto != IPPROTO_IPIP && outer.proto != IPPROTO_IPV6))
 		return false;
-	*key = (union tap_key){0};
+	*key = (union tap_key){ 0 };
 	if (!whole)
 		return true;
-	type = outer.proto == IPPROTO_IPIP ? RTE_BE16(RTE_ETHER_TYPE_IPV4) : RTE_BE16(RTE_ETHER_TYPE_IPV6);
+	type = outer.proto == IPPROTO_IPIP ? RTE_BE16(RTE_ETHER_TYPE_IPV4) :
+					     RTE_BE16(RTE_ETHER_TYPE_IPV6);
 	if (read_ip(&c, type, key))
 		read_l4(&c, key);
 	if (key->version != 0)

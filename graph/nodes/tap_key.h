@@ -40,11 +40,13 @@ union tap_key {
 	uint64_t word[TAP_KEY_WORDS];
 };
 
-static_assert(sizeof(union tap_key) == TAP_KEY_WORDS * sizeof(uint64_t), "a cache line without padding");
+static_assert(sizeof(union tap_key) == TAP_KEY_WORDS * sizeof(uint64_t),
+	      "a cache line without padding");
 
-/* Add a condition to a rule's value and mask. False: there is no such field, it has fewer bytes, or it has a condition. */
-bool tap_key_require(union tap_key *value, union tap_key *mask, uint8_t field, const uint8_t bytes[16],
-		     const uint8_t bits[16]);
+/* Add a condition to a rule's value and mask. False: there is no such field, it has fewer bytes, or
+ * it has a condition. */
+bool tap_key_require(union tap_key *value, union tap_key *mask, uint8_t field,
+		     const uint8_t bytes[16], const uint8_t bits[16]);
 
 /* Read a frame. */
 void tap_key_read(const struct rte_mbuf *m, union tap_key *key);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tap_tx: send packets out of one port, as tx does, and copy those that the port takes. They are the port's then: the copies
- * are made before. Cloned for each VF. */
+/* tap_tx: send packets out of one port, as tx does, and copy those that the port takes. They are
+ * the port's then: the copies are made before. Cloned for each VF. */
 #include <rte_ethdev.h>
 
 #include "node.h"
 #include "tap.h"
 
 static void
-send_and_copy(struct rte_graph *graph, struct rte_node *node, struct tap *t, void **objs, uint16_t n)
+send_and_copy(struct rte_graph *graph, struct rte_node *node, struct tap *t, void **objs,
+	      uint16_t n)
 {
 	const struct node_ctx *ctx = node_ctx(node);
 	struct tap_look looks[RX_BURST];

@@ -26,6 +26,6 @@ static struct rte_node_register tx_node = {
 	.name = "tx",
 	.process = tx_process,
 	.nb_edges = TX_NEXT_TAP,
-	.next_nodes = {[TX_NEXT_DROP] = "drop_tx"},
+	.next_nodes = { [TX_NEXT_DROP] = "drop_tx" },
 };
 RTE_NODE_REGISTER(tx_node);

@@ -11,14 +11,16 @@
 #include "compat.h"
 #include "flow.h"
 
-#define IDLE_WALKS 32          /* empty walks before the worker sleeps */
+#define IDLE_WALKS 32 /* empty walks before the worker sleeps */
 #define IDLE_SLEEP_NS 50000
 #define CALL_TIMEOUT_MS 2000
 #define CALL_LOOK_MS 10 /* what the time between two looks counts for at most */
 #define CALL_POLL_NS 20000
-#define CALL_SPIN_US 30 /* a busy worker answers within a walk or two: sooner than a sleeper wakes */
+#define CALL_SPIN_US \
+	30 /* a busy worker answers within a walk or two: sooner than a sleeper wakes */
 
-/* Belongs to the caller. It is w->request until the worker takes it from there, or the caller takes it back. */
+/* Belongs to the caller. It is w->request until the worker takes it from there, or the caller takes
+ * it back. */
 struct request {
 	request_fn fn;
 	const void *arg;
@@ -29,7 +31,7 @@ struct request {
 static void
 nap(long ns)
 {
-	struct timespec ts = {.tv_nsec = ns};
+	struct timespec ts = { .tv_nsec = ns };
 
 	nanosleep(&ts, NULL);
 }
@@ -38,7 +40,8 @@ nap(long ns)
 static bool
 request_take(struct worker *w, struct request *r)
 {
-	return __atomic_compare_exchange_n(&w->request, &r, NULL, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+	return __atomic_compare_exchange_n(&w->request, &r, NULL, false, __ATOMIC_ACQUIRE,
+					   __ATOMIC_RELAXED);
 }
 
 static void
@@ -52,8 +55,8 @@ handle_request(struct worker *w)
 	__atomic_store_n(&r->done, true, __ATOMIC_RELEASE);
 }
 
-/* While the caller does not run the worker may not either, as when the process or the machine stands still: time in which the
- * caller has not looked hardly counts. */
+/* While the caller does not run the worker may not either, as when the process or the machine
+ * stands still: time in which the caller has not looked hardly counts. */
 static int
 wait_for_answer(struct worker *w, struct request *r, uint64_t patience)
 {
@@ -78,7 +81,7 @@ wait_for_answer(struct worker *w, struct request *r, uint64_t patience)
 static int
 call(struct worker *w, request_fn fn, const void *arg, uint64_t patience)
 {
-	struct request r = {.fn = fn, .arg = arg};
+	struct request r = { .fn = fn, .arg = arg };
 
 	if (!w->running) {
 		w->now = rte_rdtsc();
@@ -102,7 +105,8 @@ do_nothing(struct worker *w, const void *arg)
 	return 0;
 }
 
-/* The others have answered just now when the first worker takes the change. That decides: then they are waited for. */
+/* The others have answered just now when the first worker takes the change. That decides: then they
+ * are waited for. */
 int
 workers_change(struct worker *const *workers, uint16_t count, request_fn make, const void *arg)
 {

@@ -25,8 +25,7 @@ static char cause[16];
 
 int __wrap_rte_flow_validate(uint16_t port, const struct rte_flow_attr *attr,
 			     const struct rte_flow_item items[],
-			     const struct rte_flow_action actions[],
-			     struct rte_flow_error *error);
+			     const struct rte_flow_action actions[], struct rte_flow_error *error);
 
 static void
 show_hex(const char *name, const void *data, size_t size)
@@ -52,9 +51,8 @@ static void
 show_ipv4(const struct rte_flow_item_ipv4 *ip)
 {
 	printf(" version_ihl=%u tos=%u len=%u id=%u frag=%04x ttl=%u proto=%u sum=%u",
-	       ip->hdr.version_ihl, ip->hdr.type_of_service,
-	       ip->hdr.total_length, ip->hdr.packet_id,
-	       rte_be_to_cpu_16(ip->hdr.fragment_offset), ip->hdr.time_to_live,
+	       ip->hdr.version_ihl, ip->hdr.type_of_service, ip->hdr.total_length,
+	       ip->hdr.packet_id, rte_be_to_cpu_16(ip->hdr.fragment_offset), ip->hdr.time_to_live,
 	       ip->hdr.next_proto_id, ip->hdr.hdr_checksum);
 	show_hex("src", &ip->hdr.src_addr, 4);
 	show_hex("dst", &ip->hdr.dst_addr, 4);
@@ -63,21 +61,19 @@ show_ipv4(const struct rte_flow_item_ipv4 *ip)
 static void
 show_ipv6(const struct rte_flow_item_ipv6 *ip)
 {
-	printf(" vtc_flow=%u len=%u proto=%u hop=%u", ip->hdr.vtc_flow,
-	       ip->hdr.payload_len, ip->hdr.proto, ip->hdr.hop_limits);
+	printf(" vtc_flow=%u len=%u proto=%u hop=%u", ip->hdr.vtc_flow, ip->hdr.payload_len,
+	       ip->hdr.proto, ip->hdr.hop_limits);
 	show_hex("src", &ip->hdr.src_addr, 16);
 	show_hex("dst", &ip->hdr.dst_addr, 16);
-	printf(" ext=%u", ip->has_hop_ext | ip->has_route_ext |
-	       ip->has_frag_ext | ip->reserved);
+	printf(" ext=%u", ip->has_hop_ext | ip->has_route_ext | ip->has_frag_ext | ip->reserved);
 }
 
 static void
 show_tcp(const struct rte_flow_item_tcp *tcp)
 {
-	printf(" src=%u dst=%u off=%u flags=%02x win=%u",
-	       rte_be_to_cpu_16(tcp->hdr.src_port),
-	       rte_be_to_cpu_16(tcp->hdr.dst_port), tcp->hdr.data_off,
-	       tcp->hdr.tcp_flags, tcp->hdr.rx_win);
+	printf(" src=%u dst=%u off=%u flags=%02x win=%u", rte_be_to_cpu_16(tcp->hdr.src_port),
+	       rte_be_to_cpu_16(tcp->hdr.dst_port), tcp->hdr.data_off, tcp->hdr.tcp_flags,
+	       tcp->hdr.rx_win);
 }
 
 static void
@@ -112,24 +108,21 @@ show_struct(enum rte_flow_item_type type, const void *p)
 		       rte_be_to_cpu_16(udp->hdr.dst_port));
 		break;
 	case RTE_FLOW_ITEM_TYPE_ICMP:
-		printf(" type=%u code=%u ident=%u", icmp->hdr.icmp_type,
-		       icmp->hdr.icmp_code,
+		printf(" type=%u code=%u ident=%u", icmp->hdr.icmp_type, icmp->hdr.icmp_code,
 		       rte_be_to_cpu_16(icmp->hdr.icmp_ident));
 		break;
 	case RTE_FLOW_ITEM_TYPE_ICMP6:
 		printf(" type=%u code=%u", icmp6->type, icmp6->code);
 		break;
 	case RTE_FLOW_ITEM_TYPE_VLAN:
-		printf(" tci=%04x inner=%04x more=%u",
-		       rte_be_to_cpu_16(vlan->hdr.vlan_tci),
-		       rte_be_to_cpu_16(vlan->hdr.eth_proto),
-		       vlan->has_more_vlan | vlan->reserved);
+		printf(" tci=%04x inner=%04x more=%u", rte_be_to_cpu_16(vlan->hdr.vlan_tci),
+		       rte_be_to_cpu_16(vlan->hdr.eth_proto), vlan->has_more_vlan | vlan->reserved);
 		break;
 	case RTE_FLOW_ITEM_TYPE_VXLAN:
 		printf(" flags=%02x", vxlan->flags);
 		show_hex("vni", vxlan->vni, sizeof(vxlan->vni));
-		printf(" reserved=%u", vxlan->rsvd0[0] | vxlan->rsvd0[1] |
-		       vxlan->rsvd0[2] | vxlan->rsvd1);
+		printf(" reserved=%u",
+		       vxlan->rsvd0[0] | vxlan->rsvd0[1] | vxlan->rsvd0[2] | vxlan->rsvd1);
 		break;
 	case RTE_FLOW_ITEM_TYPE_MARK:
 		printf(" id=%u", mark->id);
@@ -198,8 +191,8 @@ show_conf(const struct rte_flow_action *action)
 		printf(" group=%u", jump->group);
 		break;
 	case RTE_FLOW_ACTION_TYPE_AGE:
-		printf(" timeout=%u reserved=%u context=%" PRIx64, age->timeout,
-		       age->reserved, (uint64_t)(uintptr_t)age->context);
+		printf(" timeout=%u reserved=%u context=%" PRIx64, age->timeout, age->reserved,
+		       (uint64_t)(uintptr_t)age->context);
 		break;
 	case RTE_FLOW_ACTION_TYPE_QUEUE:
 		printf(" index=%u", queue->index);
@@ -267,16 +260,15 @@ show_actions(const char *indent, const struct rte_flow_action *actions)
 
 	for (a = actions; a->type != RTE_FLOW_ACTION_TYPE_END; a++) {
 		name = "?";
-		if (rte_flow_conv(RTE_FLOW_CONV_OP_ACTION_NAME_PTR, &name,
-				  sizeof(name),
+		if (rte_flow_conv(RTE_FLOW_CONV_OP_ACTION_NAME_PTR, &name, sizeof(name),
 				  (const void *)(uintptr_t)a->type, NULL) < 0)
 			name = "?";
 		printf("%saction %s", indent, name);
 		show_conf(a);
 		printf("\n");
 		if (a->type == RTE_FLOW_ACTION_TYPE_SAMPLE)
-			show_actions("  ", ((const struct rte_flow_action_sample *)
-					    a->conf)->actions);
+			show_actions("  ",
+				     ((const struct rte_flow_action_sample *)a->conf)->actions);
 	}
 }
 
@@ -309,20 +301,18 @@ culprit(const struct rte_flow_item *items, const struct rte_flow_action *actions
 
 int
 __wrap_rte_flow_validate(uint16_t port, const struct rte_flow_attr *attr,
-			 const struct rte_flow_item items[],
-			 const struct rte_flow_action actions[],
+			 const struct rte_flow_item items[], const struct rte_flow_action actions[],
 			 struct rte_flow_error *error)
 {
 	const struct rte_flow_item *item;
 
-	printf("port=%u group=%u priority=%u ingress=%u egress=%u transfer=%u\n",
-	       port, attr->group, attr->priority, attr->ingress, attr->egress,
-	       attr->transfer);
+	printf("port=%u group=%u priority=%u ingress=%u egress=%u transfer=%u\n", port, attr->group,
+	       attr->priority, attr->ingress, attr->egress, attr->transfer);
 	for (item = items; item->type != RTE_FLOW_ITEM_TYPE_END; item++)
 		show_item(item);
 	show_actions(" ", actions);
-	return rte_flow_error_set(error, ENOTSUP, RTE_FLOW_ERROR_TYPE_ITEM,
-				  culprit(items, actions), "refused");
+	return rte_flow_error_set(error, ENOTSUP, RTE_FLOW_ERROR_TYPE_ITEM, culprit(items, actions),
+				  "refused");
 }
 
 static size_t
@@ -353,8 +343,8 @@ main(void)
 		if (bytes == NULL || unhex(hex, bytes, len) != len)
 			return 1;
 		rc = rf_validate(7, bytes, len, &err);
-		printf("rc=%d type=%d cause=%d index=%d sub=%d %s\n.\n", rc,
-		       err.type, err.cause, err.index, err.sub, err.message);
+		printf("rc=%d type=%d cause=%d index=%d sub=%d %s\n.\n", rc, err.type, err.cause,
+		       err.index, err.sub, err.message);
 		free(bytes);
 	}
 	return 0;

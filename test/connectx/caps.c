@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What the card says that it can do (QUERY_HCA_CAP), in the fields that mlx5_devx_cmd_query_hca_attr of the driver reads.
- * A field that is not set here is 0: not offered, or not carried out by this card. The comments say what the driver does
- * with a field.
+ * What the card says that it can do (QUERY_HCA_CAP), in the fields that
+ * mlx5_devx_cmd_query_hca_attr of the driver reads. A field that is not set here is 0: not offered,
+ * or not carried out by this card. The comments say what the driver does with a field.
  */
 
 #include <errno.h>
@@ -29,7 +29,8 @@ set_general(const struct cx_profile *p, void *caps)
 		objects |= MLX5_GENERAL_OBJ_TYPES_CAP_CONN_TRACK_OFFLOAD;
 	MLX5_SET64(cmd_hca_cap, caps, general_obj_types, objects);
 
-	/* Limits of queues: mlx5_dev_infos_get, mlx5_txq_devx_obj_new (max_wqe_sz_sq bounds inlining). */
+	/* Limits of queues: mlx5_dev_infos_get, mlx5_txq_devx_obj_new (max_wqe_sz_sq bounds
+	 * inlining). */
 	MLX5_SET(cmd_hca_cap, caps, max_wqe_sz_sq, 1024);
 	MLX5_SET(cmd_hca_cap, caps, log_max_cq, 24);
 	MLX5_SET(cmd_hca_cap, caps, log_max_cq_sz, 22);
@@ -46,7 +47,8 @@ set_general(const struct cx_profile *p, void *caps)
 	MLX5_SET(cmd_hca_cap, caps, max_flow_counter_15_0, 0xffff);
 	MLX5_SET(cmd_hca_cap, caps, max_flow_counter_31_16, 0xff);
 
-	/* Without it there is no dv_esw_en (mlx5_os_capabilities_prepare). PF1 has an E-Switch, too, but in legacy mode. */
+	/* Without it there is no dv_esw_en (mlx5_os_capabilities_prepare). PF1 has an E-Switch,
+	 * too, but in legacy mode. */
 	MLX5_SET(cmd_hca_cap, caps, eswitch_manager, 1);
 	MLX5_SET(cmd_hca_cap, caps, eth_net_offloads, 1);
 	MLX5_SET(cmd_hca_cap, caps, eth_virt, 1);
@@ -56,13 +58,16 @@ set_general(const struct cx_profile *p, void *caps)
 
 	/* How rules are written (mlx5_flow_dv.c): 0 ConnectX-5, 1 ConnectX-6 Dx, 2 ConnectX-7. */
 	MLX5_SET(cmd_hca_cap, caps, steering_format_version, p->steering_format);
-	/* Whether a tag that the switch has set is there in the NIC's rules (flow_dv_translate_*, mlx5_flow_ext_mreg_supported). */
+	/* Whether a tag that the switch has set is there in the NIC's rules (flow_dv_translate_*,
+	 * mlx5_flow_ext_mreg_supported). */
 	MLX5_SET(cmd_hca_cap, caps, reg_c_preserve, p->reg_c_preserve);
-	/* Flex parsers that firmware has by default: GENEVE (3), VXLAN-GPE (7), ICMP (8), ICMPv6 (9). Rules with ICMP need theirs. */
+	/* Flex parsers that firmware has by default: GENEVE (3), VXLAN-GPE (7), ICMP (8), ICMPv6
+	 * (9). Rules with ICMP need theirs. */
 	MLX5_SET(cmd_hca_cap, caps, flex_parser_protocols, 1u << 3 | 1u << 7 | 1u << 8 | 1u << 9);
 }
 
-/* Meters are refused; but their register, reg_c_3, is also that of flow-hit ASO (mtr_color_reg in mlx5_dev_spawn). */
+/* Meters are refused; but their register, reg_c_3, is also that of flow-hit ASO (mtr_color_reg in
+ * mlx5_dev_spawn). */
 static void
 set_qos(void *caps)
 {
@@ -81,7 +86,8 @@ set_nic_tables(const struct cx_profile *p, void *caps)
 	bool new = p->steering_format > 0;
 
 	/* rte_flow's sample (sampler_en in mlx5_dev_spawn). */
-	MLX5_SET(flow_table_nic_cap, caps, flow_table_properties_nic_receive.log_max_ft_sampler_num, 16);
+	MLX5_SET(flow_table_nic_cap, caps, flow_table_properties_nic_receive.log_max_ft_sampler_num,
+		 16);
 	/* Matching a tunnel's header as it is, IPv4's header length. */
 	MLX5_SET(flow_table_nic_cap, caps, ft_field_support_2_nic_receive.tunnel_header_0_1, new);
 	MLX5_SET(flow_table_nic_cap, caps, ft_field_support_2_nic_receive.outer_ipv4_ihl, new);
@@ -101,7 +107,8 @@ set_ethernet(void *caps)
 	MLX5_SET(per_protocol_networking_offload_caps, caps, rss_ind_tbl_cap, 11);
 	MLX5_SET(per_protocol_networking_offload_caps, caps, tunnel_stateless_vxlan, 1);
 	/* No header has to be inlined in entries of send queues (mlx5_set_min_inline). */
-	MLX5_SET(per_protocol_networking_offload_caps, caps, wqe_inline_mode, MLX5_CAP_INLINE_MODE_NOT_REQUIRED);
+	MLX5_SET(per_protocol_networking_offload_caps, caps, wqe_inline_mode,
+		 MLX5_CAP_INLINE_MODE_NOT_REQUIRED);
 }
 
 void

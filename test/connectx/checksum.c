@@ -64,7 +64,8 @@ parse_ipv6(const struct rte_mbuf *m, struct cx_headers *h)
 	h->end = RTE_MIN(m->pkt_len, offset + rte_be_to_cpu_16(ip->payload_len));
 	for (n = 0; n < MAX_EXTENSIONS; n++) {
 		size_t size = 0;
-		int next = rte_ipv6_get_next_ext(rte_pktmbuf_mtod_offset(m, const uint8_t *, offset), h->proto, &size);
+		int next = rte_ipv6_get_next_ext(
+			rte_pktmbuf_mtod_offset(m, const uint8_t *, offset), h->proto, &size);
 
 		if (h->proto == IPPROTO_FRAGMENT) {
 			h->fragment = true;
@@ -88,7 +89,8 @@ static bool
 parse_ip(const struct rte_mbuf *m, rte_be16_t type, struct cx_headers *h)
 {
 	bool known = type == RTE_BE16(RTE_ETHER_TYPE_IPV4) ? parse_ipv4(m, h) :
-		     type == RTE_BE16(RTE_ETHER_TYPE_IPV6) ? parse_ipv6(m, h) : false;
+		     type == RTE_BE16(RTE_ETHER_TYPE_IPV6) ? parse_ipv6(m, h) :
+							     false;
 
 	if (!known)
 		h->l3 = 0;
@@ -111,12 +113,16 @@ cx_headers_parse(const struct rte_mbuf *m, uint32_t offset, bool ethernet, struc
 		if (version == NULL)
 			return false;
 		h->l3 = offset;
-		return parse_ip(m, *version >> 4 == 4 ? RTE_BE16(RTE_ETHER_TYPE_IPV4) : RTE_BE16(RTE_ETHER_TYPE_IPV6), h);
+		return parse_ip(m,
+				*version >> 4 == 4 ? RTE_BE16(RTE_ETHER_TYPE_IPV4) :
+						     RTE_BE16(RTE_ETHER_TYPE_IPV6),
+				h);
 	}
 	offset += 2 * RTE_ETHER_ADDR_LEN;
 	type = at(m, offset, sizeof(*type));
 	for (tags = 0; type != NULL && tags < MAX_TAGS; tags++) {
-		if (*type != RTE_BE16(RTE_ETHER_TYPE_VLAN) && *type != RTE_BE16(RTE_ETHER_TYPE_QINQ))
+		if (*type != RTE_BE16(RTE_ETHER_TYPE_VLAN) &&
+		    *type != RTE_BE16(RTE_ETHER_TYPE_QINQ))
 			break;
 		offset += RTE_VLAN_HLEN;
 		type = at(m, offset, sizeof(*type));
@@ -169,9 +175,11 @@ l4_sum(const struct rte_mbuf *m, const struct cx_headers *h)
 		rte_be32_t length;
 		rte_be32_t proto;
 	} tail = { rte_cpu_to_be_32(h->end - h->l4), rte_cpu_to_be_32(h->proto) };
-	uint32_t addresses = h->ipv4 ? offsetof(struct rte_ipv4_hdr, src_addr) : offsetof(struct rte_ipv6_hdr, src_addr);
+	uint32_t addresses = h->ipv4 ? offsetof(struct rte_ipv4_hdr, src_addr) :
+				       offsetof(struct rte_ipv6_hdr, src_addr);
 	uint32_t size = h->ipv4 ? 8 : 32;
-	uint32_t sum = rte_raw_cksum(rte_pktmbuf_mtod_offset(m, const void *, h->l3 + addresses), size);
+	uint32_t sum =
+		rte_raw_cksum(rte_pktmbuf_mtod_offset(m, const void *, h->l3 + addresses), size);
 
 	sum += rte_raw_cksum(&tail, sizeof(tail));
 	sum += rte_raw_cksum(rte_pktmbuf_mtod_offset(m, const void *, h->l4), h->end - h->l4);

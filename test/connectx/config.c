@@ -13,15 +13,26 @@
 struct cx_config cx_config;
 
 /*
- * Device ids: mlx5_pci_id_map of the driver. What differs between the cards beside: steering_format_version, whether a
- * register survives the way from the switch to the host, and which objects there are for ages, meters and connections.
+ * Device ids: mlx5_pci_id_map of the driver. What differs between the cards beside:
+ * steering_format_version, whether a register survives the way from the switch to the host, and
+ * which objects there are for ages, meters and connections.
  */
 static const struct cx_profile profiles[] = {
 	{ .name = "cx5", .pci_device = 0x1017, .steering_format = 0 },
-	{ .name = "cx6dx", .pci_device = 0x101d, .steering_format = 1, .reg_c_preserve = true, .flow_hit_aso = true,
-	  .meter_aso = true, .ct_aso = true },
-	{ .name = "cx7", .pci_device = 0x1021, .steering_format = 2, .reg_c_preserve = true, .flow_hit_aso = true,
-	  .meter_aso = true, .ct_aso = true },
+	{ .name = "cx6dx",
+	  .pci_device = 0x101d,
+	  .steering_format = 1,
+	  .reg_c_preserve = true,
+	  .flow_hit_aso = true,
+	  .meter_aso = true,
+	  .ct_aso = true },
+	{ .name = "cx7",
+	  .pci_device = 0x1021,
+	  .steering_format = 2,
+	  .reg_c_preserve = true,
+	  .flow_hit_aso = true,
+	  .meter_aso = true,
+	  .ct_aso = true },
 };
 
 void
@@ -92,7 +103,8 @@ static void
 add_fault(const char *key, const char *value)
 {
 	size_t at = strlen(cx_config.faults);
-	int n = snprintf(cx_config.faults + at, sizeof(cx_config.faults) - at, "%s%s=%s", at == 0 ? "" : ",", key, value);
+	int n = snprintf(cx_config.faults + at, sizeof(cx_config.faults) - at, "%s%s=%s",
+			 at == 0 ? "" : ",", key, value);
 
 	if (n < 0 || (size_t)n >= sizeof(cx_config.faults) - at)
 		cx_die("CONNECTX: too many faults");

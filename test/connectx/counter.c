@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Flow counters, in bulks, and flow-hit ASO objects: 512 bits each, one for each flow that may age. */
+/* Flow counters, in bulks, and flow-hit ASO objects: 512 bits each, one for each flow that may
+ * age. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -19,7 +20,8 @@
 
 #define ASO_BYTES MLX5_ASO_WQE_DSEG_SIZE
 
-/* The bulk's number is the number of its first counter; the low 16 bits are the counter within it. */
+/* The bulk's number is the number of its first counter; the low 16 bits are the counter within
+ * it. */
 #define OFFSET_MASK 0xffffu
 
 struct counter {
@@ -35,7 +37,7 @@ struct counters {
 
 struct aso {
 	struct cx_object object;
-	uint8_t bits[ASO_BYTES];	/* a big number, so flow 0 is the lowest bit of the last byte */
+	uint8_t bits[ASO_BYTES]; /* a big number, so flow 0 is the lowest bit of the last byte */
 };
 
 int
@@ -70,7 +72,8 @@ cx_counter_hit(uint32_t counter_id, uint32_t bytes)
 	struct counter *c;
 
 	if (counters == NULL || (counter_id & OFFSET_MASK) >= counters->n) {
-		cx_refuse(EINVAL, "a rule counts on flow counter %#x, which does not exist", counter_id);
+		cx_refuse(EINVAL, "a rule counts on flow counter %#x, which does not exist",
+			  counter_id);
 		return;
 	}
 	c = &counters->counter[counter_id & OFFSET_MASK];
@@ -81,7 +84,8 @@ cx_counter_hit(uint32_t counter_id, uint32_t bytes)
 static uint64_t
 read_one(uint64_t *n, bool clear)
 {
-	return rte_cpu_to_be_64(clear ? __atomic_exchange_n(n, 0, __ATOMIC_RELAXED) : __atomic_load_n(n, __ATOMIC_RELAXED));
+	return rte_cpu_to_be_64(clear ? __atomic_exchange_n(n, 0, __ATOMIC_RELAXED) :
+					__atomic_load_n(n, __ATOMIC_RELAXED));
 }
 
 /* Counters are given as big-endian pairs of packets and bytes, in the answer or in memory. */
@@ -89,7 +93,8 @@ int
 cx_counters_query(const void *in, void *out, size_t size)
 {
 	uint32_t id = MLX5_GET(query_flow_counter_in, in, flow_counter_id);
-	uint32_t n = MLX5_GET(query_flow_counter_in, in, num_of_counters), first = id & OFFSET_MASK, i;
+	uint32_t n = MLX5_GET(query_flow_counter_in, in, num_of_counters), first = id & OFFSET_MASK,
+		 i;
 	bool clear = MLX5_GET(query_flow_counter_in, in, clear);
 	struct counters *counters = cx_object_get(CX_COUNTERS, id);
 	uint64_t *to;
@@ -99,11 +104,14 @@ cx_counters_query(const void *in, void *out, size_t size)
 	if (counters == NULL || first >= counters->n || n > counters->n - first)
 		return cx_refuse(EINVAL, "QUERY_FLOW_COUNTER: %u counters from %#x on", n, id);
 	if (!MLX5_GET(query_flow_counter_in, in, dump_to_memory)) {
-		if (size < MLX5_ST_SZ_BYTES(query_flow_counter_out) + MLX5_ST_SZ_BYTES(traffic_counter))
-			return cx_refuse(EINVAL, "QUERY_FLOW_COUNTER: an answer of %zu bytes", size);
+		if (size <
+		    MLX5_ST_SZ_BYTES(query_flow_counter_out) + MLX5_ST_SZ_BYTES(traffic_counter))
+			return cx_refuse(EINVAL, "QUERY_FLOW_COUNTER: an answer of %zu bytes",
+					 size);
 		to = (uint64_t *)MLX5_ADDR_OF(query_flow_counter_out, out, flow_statistics);
 	} else {
-		to = cx_dma(MLX5_GET(query_flow_counter_in, in, mkey), MLX5_GET64(query_flow_counter_in, in, address),
+		to = cx_dma(MLX5_GET(query_flow_counter_in, in, mkey),
+			    MLX5_GET64(query_flow_counter_in, in, address),
 			    (uint64_t)n * MLX5_ST_SZ_BYTES(traffic_counter));
 		if (to == NULL)
 			return EFAULT;
@@ -140,7 +148,9 @@ cx_aso_flow_hit(uint32_t id, uint32_t offset)
 	struct aso *aso = cx_object_get(CX_FLOW_HIT_ASO, id);
 
 	if (aso == NULL || offset >= ASO_BYTES * 8) {
-		cx_refuse(EINVAL, "a rule ages by bit %u of flow-hit ASO object %#x, which does not exist", offset, id);
+		cx_refuse(EINVAL,
+			  "a rule ages by bit %u of flow-hit ASO object %#x, which does not exist",
+			  offset, id);
 		return;
 	}
 	aso->bits[ASO_BYTES - 1 - offset / 8] |= 1u << offset % 8;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Completion queues. The card's thread writes the entries; the driver tells in a doorbell record how many it has read. */
+/* Completion queues. The card's thread writes the entries; the driver tells in a doorbell record
+ * how many it has read. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -14,7 +15,8 @@
 
 #include "device.h"
 
-/* Words of the doorbell record: entries that were read; where, and for the how manyth time, an event is wanted. */
+/* Words of the doorbell record: entries that were read; where, and for the how manyth time, an
+ * event is wanted. */
 #define CONSUMED 0
 #define ARM 1
 #define COUNTER_MASK 0xffffffu
@@ -36,10 +38,11 @@ cx_cq_create(struct cx_dev *dev, const void *in, void *out, uint32_t *id)
 		return ENOMEM;
 	cq->log_size = log_size;
 	cq->overrun_ignore = MLX5_GET(cqc, context, oi);
-	cq->cqes = cx_umem_at(MLX5_GET(create_cq_in, in, cq_umem_id), MLX5_GET64(create_cq_in, in, cq_umem_offset),
+	cq->cqes = cx_umem_at(MLX5_GET(create_cq_in, in, cq_umem_id),
+			      MLX5_GET64(create_cq_in, in, cq_umem_offset),
 			      sizeof(struct mlx5_cqe) << log_size);
-	cq->doorbell = cx_umem_at(MLX5_GET(cqc, context, dbr_umem_id), MLX5_GET64(cqc, context, dbr_addr),
-				  2 * sizeof(uint32_t));
+	cq->doorbell = cx_umem_at(MLX5_GET(cqc, context, dbr_umem_id),
+				  MLX5_GET64(cqc, context, dbr_addr), 2 * sizeof(uint32_t));
 	if (cq->cqes == NULL || cq->doorbell == NULL)
 		ret = cx_refuse(EFAULT, "CREATE_CQ: entries or doorbell outside of their umem");
 	else

@@ -24,9 +24,10 @@ struct mlx5_cqe;
 
 struct cx_config {
 	const struct cx_profile *profile;
-	char far[CX_PFS][CX_MAX_VPORTS][IFNAMSIZ];	/* by PF; the uplink first, then VF 0 and so on; "": there is none */
-	char twin[8];					/* what the twins' names begin with */
-	char faults[512];				/* KEY=VALUE,... */
+	char far[CX_PFS][CX_MAX_VPORTS]
+		[IFNAMSIZ]; /* by PF; the uplink first, then VF 0 and so on; "": there is none */
+	char twin[8];       /* what the twins' names begin with */
+	char faults[512];   /* KEY=VALUE,... */
 };
 
 extern struct cx_config cx_config;
@@ -50,7 +51,7 @@ struct cx_hca {
 	struct ibv_device device;
 	struct ibv_context context;
 	struct cx_dev dev;
-	bool fatal;			/* the device has failed, as a test has asked */
+	bool fatal; /* the device has failed, as a test has asked */
 };
 
 extern struct cx_hca cx_hcas[CX_PFS];
@@ -78,13 +79,13 @@ struct cx_port {
 	bool far_carrier;
 	int twin_fd;
 	unsigned int twin_ifindex;
-	uint8_t mac[6];			/* of both netdevs */
-	uint32_t mtu;			/* the twin's */
-	bool far_stopped;		/* these two are faults */
+	uint8_t mac[6];   /* of both netdevs */
+	uint32_t mtu;     /* the twin's */
+	bool far_stopped; /* these two are faults */
 	bool link_down;
 	uint32_t stats;
 	struct cx_stat stat[CX_MAX_STATS];
-	uint32_t to_send;		/* frames for the far side that wait for cx_ports_flush */
+	uint32_t to_send; /* frames for the far side that wait for cx_ports_flush */
 	struct rte_mbuf *send[CX_BURST];
 };
 
@@ -99,7 +100,8 @@ int cx_port_open(struct cx_vport *vport, const char *far);
 void cx_port_link(struct cx_port *port);
 uint32_t cx_ports_max_mtu(void);
 
-/* The card's thread: waits up to so many microseconds for frames; takes some, and says whether there were any. */
+/* The card's thread: waits up to so many microseconds for frames; takes some, and says whether
+ * there were any. */
 void cx_ports_wait(uint32_t timeout_us);
 bool cx_ports_take(void);
 /* Sends what waits. */
@@ -154,7 +156,8 @@ struct mlx5dv_devx_obj {
 	struct cx_dev *dev;
 };
 
-/* Gives the object a number, from when on the card's thread may find it. 0 or an errno; the table owns it then. */
+/* Gives the object a number, from when on the card's thread may find it. 0 or an errno; the table
+ * owns it then. */
 int cx_object_add(struct cx_dev *dev, enum cx_type type, void *object);
 /* NULL if there is none. The card's thread may use it until its next round. */
 void *cx_object_get(enum cx_type type, uint32_t id);
@@ -214,9 +217,9 @@ struct cx_cq {
 	uint32_t log_size;
 	uint32_t pi;
 	bool overrun_ignore;
-	struct cx_channel *channel;	/* who is told of completions, or NULL */
+	struct cx_channel *channel; /* who is told of completions, or NULL */
 	uint64_t cookie;
-	uint32_t told_at;		/* the arm doorbell that an event was sent for */
+	uint32_t told_at; /* the arm doorbell that an event was sent for */
 };
 
 int cx_cq_create(struct cx_dev *dev, const void *in, void *out, uint32_t *id);
@@ -264,12 +267,12 @@ void cx_event_fatal(struct cx_hca *hca);
 struct cx_headers {
 	uint32_t l3;
 	uint32_t l4;
-	uint32_t end;		/* of the L3 packet, padding of Ethernet excluded */
+	uint32_t end; /* of the L3 packet, padding of Ethernet excluded */
 	bool ipv4;
 	bool ipv6;
 	bool fragment;
-	uint8_t proto;		/* of l4 */
-	bool options;		/* of IPv4, or extension headers */
+	uint8_t proto; /* of l4 */
+	bool options;  /* of IPv4, or extension headers */
 };
 
 /* From an offset on, where an Ethernet header begins, or with ethernet false an IP header. */
@@ -281,7 +284,8 @@ bool cx_checksum_l4_good(const struct rte_mbuf *m, const struct cx_headers *h);
 /* Completes a partial checksum: of all from start on, to be put at that offset behind it. */
 void cx_checksum_complete(struct rte_mbuf *m, uint32_t start, uint32_t offset);
 /* Where the headers within a tunnel begin (VXLAN, IP-in-IP), or false. */
-bool cx_headers_inner(const struct rte_mbuf *m, const struct cx_headers *outer, struct cx_headers *inner);
+bool cx_headers_inner(const struct rte_mbuf *m, const struct cx_headers *outer,
+		      struct cx_headers *inner);
 
 /* Inserts a VLAN tag; 0 or an errno. */
 int cx_vlan_insert(struct rte_mbuf *m, uint16_t type, uint16_t tci);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* The commands that the driver gives through DevX. What is not in the tables is refused by its number. */
+/* The commands that the driver gives through DevX. What is not in the tables is refused by its
+ * number. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -22,7 +23,7 @@
 
 struct command {
 	uint16_t opcode;
-	uint16_t object;	/* of CREATE_GENERAL_OBJECT */
+	uint16_t object; /* of CREATE_GENERAL_OBJECT */
 	enum cx_type type;
 	int (*create)(struct cx_dev *dev, const void *in, void *out, uint32_t *id);
 	int (*modify)(uint32_t id, const void *in);
@@ -81,8 +82,8 @@ create_q_counter(struct cx_dev *dev, const void *in, void *out, uint32_t *id)
 }
 
 /*
- * Objects that exist because the driver makes them when it is probed. Nothing can be done with them: rules with meters,
- * connection tracking or GENEVE options are refused.
+ * Objects that exist because the driver makes them when it is probed. Nothing can be done with
+ * them: rules with meters, connection tracking or GENEVE options are refused.
  */
 static int
 create_meter(struct cx_dev *dev, const void *in, void *out, uint32_t *id)
@@ -116,11 +117,16 @@ create_mkey(struct cx_dev *dev, const void *in, void *out, uint32_t *id)
 	int ret;
 
 	if (MLX5_GET(mkc, context, access_mode_1_0) != MLX5_MKC_ACCESS_MODE_KLM)
-		return cx_refuse(ENOTSUP, "CREATE_MKEY: access_mode %u", MLX5_GET(mkc, context, access_mode_1_0));
+		return cx_refuse(ENOTSUP, "CREATE_MKEY: access_mode %u",
+				 MLX5_GET(mkc, context, access_mode_1_0));
 	if (MLX5_GET64(mkc, context, start_addr) != MLX5_GET64(klm, klm, address) ||
-	    MLX5_GET64(mkc, context, len) != MLX5_GET(klm, klm, byte_count) || MLX5_GET(mkc, context, mkey_7_0))
-		return cx_refuse(ENOTSUP, "CREATE_MKEY: more than one range, other addresses than the process's, or a variant");
-	if (cx_dma(MLX5_GET(klm, klm, mkey), MLX5_GET64(klm, klm, address), MLX5_GET(klm, klm, byte_count)) == NULL)
+	    MLX5_GET64(mkc, context, len) != MLX5_GET(klm, klm, byte_count) ||
+	    MLX5_GET(mkc, context, mkey_7_0))
+		return cx_refuse(
+			ENOTSUP,
+			"CREATE_MKEY: more than one range, other addresses than the process's, or a variant");
+	if (cx_dma(MLX5_GET(klm, klm, mkey), MLX5_GET64(klm, klm, address),
+		   MLX5_GET(klm, klm, byte_count)) == NULL)
 		return EFAULT;
 	mkey = calloc(1, sizeof(*mkey));
 	if (mkey == NULL)
@@ -150,13 +156,21 @@ static const struct command commands[] = {
 	{ .opcode = MLX5_CMD_OP_MODIFY_RQT, .type = CX_RQT, .modify = cx_rqt_modify },
 	{ .opcode = MLX5_CMD_OP_CREATE_TIR, .type = CX_TIR, .create = cx_tir_create },
 	{ .opcode = MLX5_CMD_OP_MODIFY_TIR, .type = CX_TIR, .modify = cx_tir_modify },
-	{ .opcode = MLX5_CMD_OP_ALLOC_FLOW_COUNTER, .type = CX_COUNTERS, .create = cx_counters_create },
+	{ .opcode = MLX5_CMD_OP_ALLOC_FLOW_COUNTER,
+	  .type = CX_COUNTERS,
+	  .create = cx_counters_create },
 	{ .opcode = MLX5_CMD_OP_ALLOC_Q_COUNTER, .type = CX_Q_COUNTER, .create = create_q_counter },
-	{ .opcode = MLX5_CMD_OP_CREATE_GENERAL_OBJECT, .object = MLX5_GENERAL_OBJ_TYPE_FLOW_HIT_ASO, .type = CX_FLOW_HIT_ASO,
+	{ .opcode = MLX5_CMD_OP_CREATE_GENERAL_OBJECT,
+	  .object = MLX5_GENERAL_OBJ_TYPE_FLOW_HIT_ASO,
+	  .type = CX_FLOW_HIT_ASO,
 	  .create = cx_aso_create },
-	{ .opcode = MLX5_CMD_OP_CREATE_GENERAL_OBJECT, .object = MLX5_GENERAL_OBJ_TYPE_FLOW_METER_ASO, .type = CX_METER_ASO,
+	{ .opcode = MLX5_CMD_OP_CREATE_GENERAL_OBJECT,
+	  .object = MLX5_GENERAL_OBJ_TYPE_FLOW_METER_ASO,
+	  .type = CX_METER_ASO,
 	  .create = create_meter },
-	{ .opcode = MLX5_CMD_OP_CREATE_GENERAL_OBJECT, .object = MLX5_GENERAL_OBJ_TYPE_CONN_TRACK_OFFLOAD, .type = CX_CT_ASO,
+	{ .opcode = MLX5_CMD_OP_CREATE_GENERAL_OBJECT,
+	  .object = MLX5_GENERAL_OBJ_TYPE_CONN_TRACK_OFFLOAD,
+	  .type = CX_CT_ASO,
 	  .create = create_ct },
 };
 
@@ -164,7 +178,9 @@ static const struct command *
 find_command(const void *in)
 {
 	uint16_t opcode = OPCODE(in);
-	uint16_t object = opcode == MLX5_CMD_OP_CREATE_GENERAL_OBJECT ? MLX5_GET(general_obj_in_cmd_hdr, in, obj_type) : 0;
+	uint16_t object = opcode == MLX5_CMD_OP_CREATE_GENERAL_OBJECT ?
+				  MLX5_GET(general_obj_in_cmd_hdr, in, obj_type) :
+				  0;
 	size_t i;
 
 	for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
@@ -231,7 +247,8 @@ obj_destroy(struct mlx5dv_devx_obj *handle)
 }
 
 static int
-obj_modify(struct mlx5dv_devx_obj *handle, const void *in, size_t in_size, void *out, size_t out_size)
+obj_modify(struct mlx5dv_devx_obj *handle, const void *in, size_t in_size, void *out,
+	   size_t out_size)
 {
 	const struct command *command;
 	int ret;
@@ -246,7 +263,8 @@ obj_modify(struct mlx5dv_devx_obj *handle, const void *in, size_t in_size, void 
 }
 
 static int
-obj_query(struct mlx5dv_devx_obj *handle, const void *in, size_t in_size, void *out, size_t out_size)
+obj_query(struct mlx5dv_devx_obj *handle, const void *in, size_t in_size, void *out,
+	  size_t out_size)
 {
 	int ret;
 
@@ -261,8 +279,9 @@ obj_query(struct mlx5dv_devx_obj *handle, const void *in, size_t in_size, void *
 			 cx_q_counter_read(handle->id, MLX5_GET(query_q_counter_in, in, clear)));
 		return 0;
 	default:
-		return fail(out, BAD_OPERATION, cx_refuse(EREMOTEIO, "DevX query %#x of a %s", OPCODE(in),
-							  cx_type_name(handle->type)));
+		return fail(out, BAD_OPERATION,
+			    cx_refuse(EREMOTEIO, "DevX query %#x of a %s", OPCODE(in),
+				      cx_type_name(handle->type)));
 	}
 }
 
@@ -272,7 +291,8 @@ general_cmd(struct ibv_context *context, const void *in, size_t in_size, void *o
 	(void)in_size;
 	memset(out, 0, out_size);
 	if (OPCODE(in) != MLX5_CMD_OP_QUERY_HCA_CAP)
-		return fail(out, BAD_OPERATION, cx_refuse(EREMOTEIO, "DevX command %#x", OPCODE(in)));
+		return fail(out, BAD_OPERATION,
+			    cx_refuse(EREMOTEIO, "DevX command %#x", OPCODE(in)));
 	cx_caps_query(cx_dev_of(context), OP_MOD(in), out);
 	return 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What the kernel's driver would answer to ethtool about a twin: counters, and the link's speed. A TAP device has none of
- * it, so ioctl is answered here for these requests of this process.
+ * What the kernel's driver would answer to ethtool about a twin: counters, and the link's speed. A
+ * TAP device has none of it, so ioctl is answered here for these requests of this process.
  */
 
 #include <errno.h>
@@ -17,7 +17,7 @@
 
 #include "device.h"
 
-#define SPEED 100000	/* Mbit/s */
+#define SPEED 100000 /* Mbit/s */
 
 /* Words of a mask of link modes, of which the lowest is used. */
 #define MODE_WORDS 3
@@ -84,7 +84,8 @@ get_strings(const struct cx_port *port, struct ethtool_gstrings *strings)
 
 	strings->len = n;
 	for (i = 0; i < n; i++)
-		strncpy((char *)strings->data + i * ETH_GSTRING_LEN, counters[i].name, ETH_GSTRING_LEN);
+		strncpy((char *)strings->data + i * ETH_GSTRING_LEN, counters[i].name,
+			ETH_GSTRING_LEN);
 }
 
 static void

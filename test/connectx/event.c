@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What the card tells the driver of its own accord, each by a file descriptor: completions, queries that are done, and
- * that the device has failed. */
+/* What the card tells the driver of its own accord, each by a file descriptor: completions, queries
+ * that are done, and that the device has failed. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -81,7 +81,8 @@ take(struct cx_channel *channel, uint64_t *event)
 	if (some)
 		*event = channel->waiting[channel->tail++ % WAITING];
 	/* The descriptor is readable while there is something. */
-	if (channel->head == channel->tail && read(channel->events.fd, &n, sizeof(n)) < 0 && errno != EAGAIN)
+	if (channel->head == channel->tail && read(channel->events.fd, &n, sizeof(n)) < 0 &&
+	    errno != EAGAIN)
 		cx_refuse(errno, "read of an event channel: %s", strerror(errno));
 	pthread_mutex_unlock(&channel->lock);
 	return some;
@@ -130,13 +131,16 @@ destroy_event_channel(struct mlx5dv_devx_event_channel *events)
 
 /* Completion events only (number 0), of one queue. */
 static int
-subscribe(struct mlx5dv_devx_event_channel *events, struct mlx5dv_devx_obj *object, uint16_t size, uint16_t number[],
-	  uint64_t cookie)
+subscribe(struct mlx5dv_devx_event_channel *events, struct mlx5dv_devx_obj *object, uint16_t size,
+	  uint16_t number[], uint64_t cookie)
 {
 	struct cx_cq *cq;
 
-	if (object == NULL || object->type != CX_CQ || size != sizeof(number[0]) || number[0] != 0) {
-		errno = cx_refuse(ENOTSUP, "devx_subscribe_devx_event: other events than a queue's completions");
+	if (object == NULL || object->type != CX_CQ || size != sizeof(number[0]) ||
+	    number[0] != 0) {
+		errno = cx_refuse(
+			ENOTSUP,
+			"devx_subscribe_devx_event: other events than a queue's completions");
 		return -1;
 	}
 	cq = cx_object_get(CX_CQ, object->id);
@@ -146,7 +150,8 @@ subscribe(struct mlx5dv_devx_event_channel *events, struct mlx5dv_devx_obj *obje
 }
 
 static ssize_t
-get_event(struct mlx5dv_devx_event_channel *events, struct mlx5dv_devx_async_event_hdr *event, size_t size)
+get_event(struct mlx5dv_devx_event_channel *events, struct mlx5dv_devx_async_event_hdr *event,
+	  size_t size)
 {
 	uint64_t cookie;
 
@@ -179,24 +184,28 @@ destroy_cmd_comp(struct mlx5dv_devx_cmd_comp *commands)
 
 /* The query is done at once; that it is comes later, as with a card. */
 static int
-query_async(struct mlx5dv_devx_obj *object, const void *in, size_t in_size, size_t out_size, uint64_t wr_id,
-	    struct mlx5dv_devx_cmd_comp *commands)
+query_async(struct mlx5dv_devx_obj *object, const void *in, size_t in_size, size_t out_size,
+	    uint64_t wr_id, struct mlx5dv_devx_cmd_comp *commands)
 {
-	uint32_t out[MLX5_ST_SZ_DW(query_flow_counter_out) + MLX5_ST_SZ_DW(traffic_counter)] = { 0 };
+	uint32_t out[MLX5_ST_SZ_DW(query_flow_counter_out) + MLX5_ST_SZ_DW(traffic_counter)] = {
+		0
+	};
 	int ret;
 
 	(void)object;
 	(void)in_size;
 	(void)out_size;
 	if (MLX5_GET(query_flow_counter_in, in, opcode) != MLX5_CMD_OP_QUERY_FLOW_COUNTER)
-		return cx_refuse(ENOTSUP, "devx_obj_query_async of opcode %#x", MLX5_GET(query_flow_counter_in, in, opcode));
+		return cx_refuse(ENOTSUP, "devx_obj_query_async of opcode %#x",
+				 MLX5_GET(query_flow_counter_in, in, opcode));
 	ret = cx_counters_query(in, out, sizeof(out));
 	return ret != 0 ? ret : add((struct cx_channel *)commands, wr_id);
 }
 
 /* The answer is all zero: it went well, and the counters are in memory. */
 static int
-get_async_cmd_comp(struct mlx5dv_devx_cmd_comp *commands, struct mlx5dv_devx_async_cmd_hdr *answer, size_t size)
+get_async_cmd_comp(struct mlx5dv_devx_cmd_comp *commands, struct mlx5dv_devx_async_cmd_hdr *answer,
+		   size_t size)
 {
 	uint64_t wr_id;
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Faults for tests: commands that fail or take their time, far sides that stand still, links that are down, a device that
- * is gone. The README has the words for them; net_eswitch has the same ones where they mean the same.
+ * Faults for tests: commands that fail or take their time, far sides that stand still, links that
+ * are down, a device that is gone. The README has the words for them; net_eswitch has the same ones
+ * where they mean the same.
  */
 
 #include <errno.h>
@@ -36,9 +37,11 @@ struct change {
 const char *
 cx_call_name(enum cx_call call)
 {
-	static const char * const names[CX_CALLS] = {
-		[CX_CALL_RULE] = "create", [CX_CALL_DESTROY] = "destroy", [CX_CALL_TABLE] = "table",
-		[CX_CALL_MATCHER] = "matcher", [CX_CALL_ACTION] = "action", [CX_CALL_OBJECT] = "object", [CX_CALL_ANY] = "call",
+	static const char *const names[CX_CALLS] = {
+		[CX_CALL_RULE] = "create",   [CX_CALL_DESTROY] = "destroy",
+		[CX_CALL_TABLE] = "table",   [CX_CALL_MATCHER] = "matcher",
+		[CX_CALL_ACTION] = "action", [CX_CALL_OBJECT] = "object",
+		[CX_CALL_ANY] = "call",
 	};
 
 	return names[call];
@@ -102,7 +105,8 @@ set_value(struct change *c, const char *key, char *value)
 	int ret;
 
 	if (call < CX_CALLS)
-		return esw_plan_parse(&c->faults.plan[call], c->faults.calls[call], value, c->message, c->size);
+		return esw_plan_parse(&c->faults.plan[call], c->faults.calls[call], value,
+				      c->message, c->size);
 	if (strcmp(key, "fail_errno") == 0) {
 		ret = esw_fault_number(value, ESW_FAULT_ERRNO_MAX, &n, c->message, c->size);
 		c->faults.code = n == 0 ? DEFAULT_CODE : (int)n;
@@ -132,7 +136,8 @@ set_pairs(struct change *c, char *pairs)
 	char *save, *pair, *value;
 	int ret = 0;
 
-	for (pair = strtok_r(pairs, ",", &save); ret == 0 && pair != NULL; pair = strtok_r(NULL, ",", &save)) {
+	for (pair = strtok_r(pairs, ",", &save); ret == 0 && pair != NULL;
+	     pair = strtok_r(NULL, ",", &save)) {
 		value = strchr(pair, '=');
 		if (value == NULL || value[1] == '\0')
 			return REFUSE(c, "%s: wanted KEY=VALUE", pair);
@@ -226,14 +231,16 @@ count(enum cx_call call, const char *what)
 	pthread_mutex_lock(&lock);
 	nth = ++faults.calls[call];
 	any = ++faults.calls[CX_CALL_ANY];
-	if (esw_plan_fails(&faults.plan[call], nth) || esw_plan_fails(&faults.plan[CX_CALL_ANY], any)) {
+	if (esw_plan_fails(&faults.plan[call], nth) ||
+	    esw_plan_fails(&faults.plan[CX_CALL_ANY], any)) {
 		faults.failed[call]++;
 		faults.failed[CX_CALL_ANY]++;
 		code = faults.code;
 	}
 	pthread_mutex_unlock(&lock);
 	if (code != 0) {
-		fprintf(stderr, "connectx: fault injected into %s %" PRIu64 " (%s)\n", cx_call_name(call), nth, what);
+		fprintf(stderr, "connectx: fault injected into %s %" PRIu64 " (%s)\n",
+			cx_call_name(call), nth, what);
 		errno = code;
 	}
 	return code;

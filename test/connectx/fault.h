@@ -6,12 +6,12 @@
 
 /* The commands that can be made to fail; CX_CALL_ANY numbers them all. */
 enum cx_call {
-	CX_CALL_RULE,		/* its creation; also counts as net_eswitch's fail_create */
-	CX_CALL_DESTROY,	/* of a rule */
+	CX_CALL_RULE,    /* its creation; also counts as net_eswitch's fail_create */
+	CX_CALL_DESTROY, /* of a rule */
 	CX_CALL_TABLE,
 	CX_CALL_MATCHER,
 	CX_CALL_ACTION,
-	CX_CALL_OBJECT,		/* of DevX */
+	CX_CALL_OBJECT, /* of DevX */
 	CX_CALL_ANY,
 	CX_CALLS,
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* The card's PFs as verbs and netlink show them, and the table through which the driver calls verbs. */
+/* The card's PFs as verbs and netlink show them, and the table through which the driver calls
+ * verbs. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,7 +26,8 @@
 /* phys_switch_id of the E-Switch. */
 #define SWITCH_ID 0x1c0
 
-/* What the driver may set a port's MTU to, as the kernel's driver bounds it (MLX5E_MAX...: 9978). */
+/* What the driver may set a port's MTU to, as the kernel's driver bounds it (MLX5E_MAX...:
+ * 9978). */
 #define MIN_MTU 68
 #define MAX_MTU 9978
 
@@ -92,7 +94,8 @@ add_vport(struct cx_dev *dev, uint32_t port)
 		vport->id = port;
 		snprintf(vport->name, sizeof(vport->name), "vf%u", (uint8_t)(port - 1));
 	}
-	/* As the kernel's driver does: some number in the upper half of the register, another for each vport. */
+	/* As the kernel's driver does: some number in the upper half of the register, another for
+	 * each vport. */
 	vport->meta_tag = vport->ib_port << 16;
 }
 
@@ -235,7 +238,8 @@ get_device_name(struct ibv_device *device)
 }
 
 static int
-query_device_ex(struct ibv_context *context, const struct ibv_query_device_ex_input *input, struct ibv_device_attr_ex *attr)
+query_device_ex(struct ibv_context *context, const struct ibv_query_device_ex_input *input,
+		struct ibv_device_attr_ex *attr)
 {
 	const struct cx_dev *dev = cx_dev_of(context);
 
@@ -312,11 +316,13 @@ dv_query_device(struct ibv_context *context, struct mlx5dv_context *attr)
 	/* Of what the driver asks for there is no striding RQ and no software parser. */
 	attr->comp_mask &= MLX5DV_CONTEXT_MASK_TUNNEL_OFFLOADS;
 	attr->flags = MLX5DV_CONTEXT_FLAGS_MPW_ALLOWED | MLX5DV_CONTEXT_FLAGS_ENHANCED_MPW;
-	attr->tunnel_offloads_caps = MLX5DV_RAW_PACKET_CAP_TUNNELED_OFFLOAD_VXLAN | MLX5DV_RAW_PACKET_CAP_TUNNELED_OFFLOAD_GRE;
+	attr->tunnel_offloads_caps = MLX5DV_RAW_PACKET_CAP_TUNNELED_OFFLOAD_VXLAN |
+				     MLX5DV_RAW_PACKET_CAP_TUNNELED_OFFLOAD_GRE;
 	return 0;
 }
 
-/* The driver would have verbs allocate their memory in a way of its own; there are no queues of verbs here. */
+/* The driver would have verbs allocate their memory in a way of its own; there are no queues of
+ * verbs here. */
 static int
 dv_set_context_attr(struct ibv_context *context, enum mlx5dv_set_ctx_attr_type type, void *attr)
 {
@@ -342,7 +348,8 @@ devx_port_query(struct ibv_context *context, uint32_t number, struct mlx5_port_i
 	const struct cx_vport *vport = cx_vport_by_ib_port(cx_dev_of(context), number);
 
 	if (vport == NULL)
-		return cx_refuse(EINVAL, "devx_port_query of port %u, which does not exist", number);
+		return cx_refuse(EINVAL, "devx_port_query of port %u, which does not exist",
+				 number);
 	memset(info, 0, sizeof(*info));
 	info->query_flags = MLX5_PORT_QUERY_VPORT | MLX5_PORT_QUERY_REG_C0;
 	info->vport_id = vport->id;
@@ -352,42 +359,49 @@ devx_port_query(struct ibv_context *context, uint32_t number, struct mlx5_port_i
 }
 
 /* Entries that nothing here needs: refused by name. */
-#define REFUSE_POINTER(name) \
-	static void *no_ ## name(void) { errno = cx_refuse(ENOTSUP, "mlx5_glue." #name); return NULL; }
-#define REFUSE_NUMBER(name) \
-	static int no_ ## name(void) { errno = cx_refuse(ENOTSUP, "mlx5_glue." #name); return errno; }
+#define REFUSE_POINTER(name)                                    \
+	static void *no_##name(void)                            \
+	{                                                       \
+		errno = cx_refuse(ENOTSUP, "mlx5_glue." #name); \
+		return NULL;                                    \
+	}
+#define REFUSE_NUMBER(name)                                     \
+	static int no_##name(void)                              \
+	{                                                       \
+		errno = cx_refuse(ENOTSUP, "mlx5_glue." #name); \
+		return errno;                                   \
+	}
 
 CX_REFUSED_POINTERS(REFUSE_POINTER)
 CX_REFUSED_NUMBERS(REFUSE_NUMBER)
 
-#define SET_REFUSED(name) .name = (void *)no_ ## name,
+#define SET_REFUSED(name) .name = (void *)no_##name,
 
-static struct mlx5_glue table = {
-	.version = MLX5_GLUE_VERSION,
-	.fork_init = fork_init,
-	.get_device_list = get_device_list,
-	.free_device_list = free_device_list,
-	.open_device = open_device,
-	.dv_open_device = open_device,
-	.close_device = close_device,
-	.query_device = query_device,
-	.query_device_ex = query_device_ex,
-	.get_device_name = get_device_name,
-	.query_rt_values_ex = query_rt_values_ex,
-	.query_port = query_port,
-	.port_state_str = port_state_str,
-	.dv_query_device = dv_query_device,
-	.dv_set_context_attr = dv_set_context_attr,
-	.dv_init_obj = dv_init_obj,
-	.devx_port_query = devx_port_query,
-	CX_REFUSED_POINTERS(SET_REFUSED)
-	CX_REFUSED_NUMBERS(SET_REFUSED)
-};
+static struct mlx5_glue table = { .version = MLX5_GLUE_VERSION,
+				  .fork_init = fork_init,
+				  .get_device_list = get_device_list,
+				  .free_device_list = free_device_list,
+				  .open_device = open_device,
+				  .dv_open_device = open_device,
+				  .close_device = close_device,
+				  .query_device = query_device,
+				  .query_device_ex = query_device_ex,
+				  .get_device_name = get_device_name,
+				  .query_rt_values_ex = query_rt_values_ex,
+				  .query_port = query_port,
+				  .port_state_str = port_state_str,
+				  .dv_query_device = dv_query_device,
+				  .dv_set_context_attr = dv_set_context_attr,
+				  .dv_init_obj = dv_init_obj,
+				  .devx_port_query = devx_port_query,
+				  CX_REFUSED_POINTERS(SET_REFUSED)
+					  CX_REFUSED_NUMBERS(SET_REFUSED) };
 
 /* The driver's own is in librte_common_mlx5; the first in the order of loading counts. */
 const struct mlx5_glue *mlx5_glue = &table;
 
-/* ---- netlink: what the kernel's rdma and switchdev drivers would answer; all else the driver's own functions ask it ---- */
+/* ---- netlink: what the kernel's rdma and switchdev drivers would answer; all else the driver's
+ * own functions ask it ---- */
 
 /* There are no sockets of the rdma family; the driver only keeps this one. */
 int
@@ -449,7 +463,8 @@ mlx5_nl_port_state(int nl, const char *name, uint32_t number)
 	return link_is_up(cx_port_of(vport)) ? IBV_PORT_ACTIVE : IBV_PORT_DOWN;
 }
 
-/* What a netdev is to the switch: phys_port_name and phys_switch_id. A PF in legacy mode has no switch. */
+/* What a netdev is to the switch: phys_port_name and phys_switch_id. A PF in legacy mode has no
+ * switch. */
 int
 mlx5_nl_switch_info(int nl, unsigned int ifindex, struct mlx5_switch_info *info)
 {
@@ -477,8 +492,8 @@ mlx5_nl_switch_info(int nl, unsigned int ifindex, struct mlx5_switch_info *info)
 }
 
 /*
- * A VF's address is what its guest has; there is no way to it from here. At each start of a port ethdev sets the address
- * that it has already.
+ * A VF's address is what its guest has; there is no way to it from here. At each start of a port
+ * ethdev sets the address that it has already.
  */
 int
 mlx5_nl_vf_mac_addr_modify(int nl, unsigned int pf_ifindex, struct rte_ether_addr *mac, int vf)
@@ -517,7 +532,8 @@ fill_table(void)
 	for (at = sizeof(table.version); at < sizeof(table); at += sizeof(entry)) {
 		memcpy(&entry, (char *)&table + at, sizeof(entry));
 		if (entry == NULL)
-			cx_die("entry %zu of mlx5_glue is missing: another version of DPDK?", at / sizeof(entry));
+			cx_die("entry %zu of mlx5_glue is missing: another version of DPDK?",
+			       at / sizeof(entry));
 	}
 }
 

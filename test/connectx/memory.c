@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What the card may read and write: memory that is registered as a umem (queues, doorbells) or under an mkey (packets,
- * counters, ages). Addresses are the process's own.
+ * What the card may read and write: memory that is registered as a umem (queues, doorbells) or
+ * under an mkey (packets, counters, ages). Addresses are the process's own.
  */
 
 #include <errno.h>
@@ -63,7 +63,8 @@ cx_dma(uint32_t lkey, uint64_t address, uint64_t size)
 		cx_refuse(EFAULT, "DMA under lkey %#x, which does not exist", lkey);
 		return NULL;
 	}
-	if (address < mkey->start || address - mkey->start > mkey->size || size > mkey->size - (address - mkey->start)) {
+	if (address < mkey->start || address - mkey->start > mkey->size ||
+	    size > mkey->size - (address - mkey->start)) {
 		cx_refuse(EFAULT, "DMA of %" PRIu64 " bytes outside of lkey %#x", size, lkey);
 		return NULL;
 	}
@@ -110,7 +111,8 @@ alloc_uar(struct ibv_context *context, uint32_t flags)
 	if (uar == NULL)
 		goto fail;
 	/* Nobody reads it: the card's thread looks at the doorbell records in memory. */
-	uar->dv.base_addr = mmap(NULL, UAR_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uar->dv.base_addr =
+		mmap(NULL, UAR_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (uar->dv.base_addr == MAP_FAILED)
 		goto fail;
 	ret = cx_object_add(cx_dev_of(context), CX_UAR, uar);

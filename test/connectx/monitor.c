@@ -45,7 +45,8 @@ set_mtu(struct cx_port *port, const struct ifinfomsg *info, int size)
 	const struct rtattr *attribute;
 	uint32_t mtu;
 
-	for (attribute = IFLA_RTA(info); RTA_OK(attribute, size); attribute = RTA_NEXT(attribute, size))
+	for (attribute = IFLA_RTA(info); RTA_OK(attribute, size);
+	     attribute = RTA_NEXT(attribute, size))
 		if (attribute->rta_type == IFLA_MTU) {
 			memcpy(&mtu, RTA_DATA(attribute), sizeof(mtu));
 			__atomic_store_n(&port->mtu, mtu, __ATOMIC_RELAXED);
@@ -60,11 +61,13 @@ take(const struct nlmsghdr *message)
 	uint32_t n;
 
 	/* A bridge tells of its ports, too, in messages of its own family. */
-	if ((message->nlmsg_type != RTM_NEWLINK && message->nlmsg_type != RTM_DELLINK) || info->ifi_family != AF_UNSPEC)
+	if ((message->nlmsg_type != RTM_NEWLINK && message->nlmsg_type != RTM_DELLINK) ||
+	    info->ifi_family != AF_UNSPEC)
 		return;
 	for (n = 0; (port = cx_port_at(n)) != NULL; n++) {
 		if (port->far_ifindex == (unsigned int)info->ifi_index)
-			set_carrier(port, message->nlmsg_type == RTM_NEWLINK && info->ifi_flags & IFF_RUNNING);
+			set_carrier(port, message->nlmsg_type == RTM_NEWLINK &&
+						  info->ifi_flags & IFF_RUNNING);
 		if (port->twin_ifindex == (unsigned int)info->ifi_index)
 			set_mtu(port, info, IFLA_PAYLOAD(message));
 	}

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The table of what DevX commands and verbs have made. Commands come one at a time, under a lock; the card's thread
- * looks up without one. What is taken out of the table is freed once that thread has left its round.
+ * The table of what DevX commands and verbs have made. Commands come one at a time, under a lock;
+ * the card's thread looks up without one. What is taken out of the table is freed once that thread
+ * has left its round.
  */
 
 #include <errno.h>
@@ -19,7 +20,7 @@
 
 static struct {
 	struct cx_object *slot[SLOTS];
-	uint32_t used;			/* all in use are below */
+	uint32_t used; /* all in use are below */
 	uint32_t count;
 } tables[CX_TYPES];
 
@@ -28,11 +29,24 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 const char *
 cx_type_name(enum cx_type type)
 {
-	static const char * const names[CX_TYPES] = {
-		[CX_UMEM] = "umem", [CX_MKEY] = "mkey", [CX_UAR] = "uar", [CX_PD] = "pd", [CX_TD] = "td", [CX_CQ] = "cq",
-		[CX_SQ] = "sq", [CX_RQ] = "rq", [CX_RQT] = "rqt", [CX_TIR] = "tir", [CX_TIS] = "tis",
-		[CX_COUNTERS] = "counters", [CX_Q_COUNTER] = "q_counter", [CX_FLOW_HIT_ASO] = "flow_hit_aso",
-		[CX_METER_ASO] = "meter_aso", [CX_CT_ASO] = "ct_aso", [CX_GENEVE_OPT] = "geneve_opt",
+	static const char *const names[CX_TYPES] = {
+		[CX_UMEM] = "umem",
+		[CX_MKEY] = "mkey",
+		[CX_UAR] = "uar",
+		[CX_PD] = "pd",
+		[CX_TD] = "td",
+		[CX_CQ] = "cq",
+		[CX_SQ] = "sq",
+		[CX_RQ] = "rq",
+		[CX_RQT] = "rqt",
+		[CX_TIR] = "tir",
+		[CX_TIS] = "tis",
+		[CX_COUNTERS] = "counters",
+		[CX_Q_COUNTER] = "q_counter",
+		[CX_FLOW_HIT_ASO] = "flow_hit_aso",
+		[CX_METER_ASO] = "meter_aso",
+		[CX_CT_ASO] = "ct_aso",
+		[CX_GENEVE_OPT] = "geneve_opt",
 	};
 
 	return names[type];
@@ -76,7 +90,8 @@ cx_object_add(struct cx_dev *dev, enum cx_type type, void *object)
 		;
 	if (slot == slots) {
 		pthread_mutex_unlock(&lock);
-		return cx_refuse(ENOSPC, "more than %u objects of type %s", slots, cx_type_name(type));
+		return cx_refuse(ENOSPC, "more than %u objects of type %s", slots,
+				 cx_type_name(type));
 	}
 	o->type = type;
 	o->id = id_of(type, slot);

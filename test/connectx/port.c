@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * A port's two netdevs. Its far side is the wire, or the guest: a netdev that is there already, reached through a packet
- * socket. Its twin is the netdev that the kernel's driver would have: a TAP device, made here.
+ * A port's two netdevs. Its far side is the wire, or the guest: a netdev that is there already,
+ * reached through a packet socket. Its twin is the netdev that the kernel's driver would have: a
+ * TAP device, made here.
  */
 
 #include <arpa/inet.h>
@@ -25,7 +26,8 @@
 
 #include "device.h"
 
-/* What a far side holds until the card's thread takes it: TCP bursts of many streams. The kernel doubles it. */
+/* What a far side holds until the card's thread takes it: TCP bursts of many streams. The kernel
+ * doubles it. */
 #define SOCKET_BUFFER (16 << 20)
 
 /* Times a far side that takes no frames is asked again before they are dropped. */
@@ -40,7 +42,8 @@ struct cx_port *
 cx_port_of(const struct cx_vport *vport)
 {
 	/* They were opened in this order. */
-	return &ports[(vport->dev->pf == 0 ? 0 : cx_hcas[0].dev.vports) + (vport - vport->dev->vport)];
+	return &ports[(vport->dev->pf == 0 ? 0 : cx_hcas[0].dev.vports) +
+		      (vport - vport->dev->vport)];
 }
 
 struct cx_port *
@@ -129,8 +132,9 @@ set_up(const char *name)
 }
 
 /*
- * The far side is the card's alone: the kernel shall not answer there for addresses that it has on the twin. As a port
- * of a bridge that is down it drops what arrives, behind the packet socket. It does without IPv6's own packets, too.
+ * The far side is the card's alone: the kernel shall not answer there for addresses that it has on
+ * the twin. As a port of a bridge that is down it drops what arrives, behind the packet socket. It
+ * does without IPv6's own packets, too.
  */
 static void
 hold_far(const char *far)
@@ -149,15 +153,18 @@ hold_far(const char *far)
 	ifr.ifr_ifindex = if_nametoindex(far);
 	ret = request(hold, SIOCBRADDIF, &ifr);
 	if (ret != 0)
-		cx_refuse(ret, "the kernel goes on using %s by itself: cannot make it a port of bridge %s: %s", far, hold,
-			  strerror(ret));
+		cx_refuse(
+			ret,
+			"the kernel goes on using %s by itself: cannot make it a port of bridge %s: %s",
+			far, hold, strerror(ret));
 }
 
 static void
 delete_hold(int fd)
 {
 	/* One may be there from a process that has not ended orderly. */
-	if (ioctl(fd, SIOCBRDELBR, hold) < 0 && errno != ENXIO && errno != ENOPKG && errno != ENODEV)
+	if (ioctl(fd, SIOCBRDELBR, hold) < 0 && errno != ENXIO && errno != ENOPKG &&
+	    errno != ENODEV)
 		cx_refuse(errno, "cannot remove bridge %s: %s", hold, strerror(errno));
 }
 
@@ -179,7 +186,8 @@ make_hold(void)
 static int
 open_far(struct cx_port *port)
 {
-	struct packet_mreq promiscuous = { .mr_type = PACKET_MR_PROMISC, .mr_ifindex = port->far_ifindex };
+	struct packet_mreq promiscuous = { .mr_type = PACKET_MR_PROMISC,
+					   .mr_ifindex = port->far_ifindex };
 	struct sockaddr_ll address = { .sll_family = AF_PACKET, .sll_ifindex = port->far_ifindex };
 	const int on = 1, size = SOCKET_BUFFER;
 
@@ -190,7 +198,8 @@ open_far(struct cx_port *port)
 	if (setsockopt(port->far_fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on)) < 0 ||
 	    setsockopt(port->far_fd, SOL_PACKET, PACKET_AUXDATA, &on, sizeof(on)) < 0 ||
 	    setsockopt(port->far_fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof(on)) < 0 ||
-	    setsockopt(port->far_fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &promiscuous, sizeof(promiscuous)) < 0 ||
+	    setsockopt(port->far_fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &promiscuous,
+		       sizeof(promiscuous)) < 0 ||
 	    setsockopt(port->far_fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) < 0 ||
 	    setsockopt(port->far_fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0)
 		return errno;
@@ -210,7 +219,9 @@ open_twin(struct cx_port *port)
 		return errno;
 	snprintf(name, sizeof(name), "%s%s", cx_config.twin, port->vport->name);
 	strcpy(ifr.ifr_name, name);
-	ifr.ifr_flags = IFF_TAP | IFF_NO_PI; /* one that is there already is taken: a card's outlive a driver */
+	ifr.ifr_flags =
+		IFF_TAP |
+		IFF_NO_PI; /* one that is there already is taken: a card's outlive a driver */
 	if (ioctl(port->twin_fd, TUNSETIFF, &ifr) < 0)
 		return errno;
 	port->twin_ifindex = if_nametoindex(name);
@@ -239,7 +250,8 @@ cx_port_open(struct cx_vport *vport, const char *far)
 	strcpy(port->far_name, far);
 	port->far_ifindex = if_nametoindex(far);
 	if (port->far_ifindex == 0)
-		cx_die("CONNECTX: %s=%s: there is no such netdev in this network namespace", vport->name, far);
+		cx_die("CONNECTX: %s=%s: there is no such netdev in this network namespace",
+		       vport->name, far);
 	hold_far(far);
 	ret = open_far(port);
 	if (ret == 0)
@@ -247,14 +259,15 @@ cx_port_open(struct cx_vport *vport, const char *far)
 	if (ret == 0)
 		ret = request(far, SIOCGIFFLAGS, &ifr);
 	if (ret != 0) {
-		fprintf(stderr, "connectx: %s: cannot use %s: %s\n", vport->name, far, strerror(ret));
+		fprintf(stderr, "connectx: %s: cannot use %s: %s\n", vport->name, far,
+			strerror(ret));
 		return ret;
 	}
 	port->far_carrier = ifr.ifr_flags & IFF_RUNNING;
 	ret = open_twin(port);
 	if (ret != 0) {
-		fprintf(stderr, "connectx: %s: cannot make its twin %s%s: %s\n", vport->name, cx_config.twin, vport->name,
-			strerror(ret));
+		fprintf(stderr, "connectx: %s: cannot make its twin %s%s: %s\n", vport->name,
+			cx_config.twin, vport->name, strerror(ret));
 		return ret;
 	}
 	n_ports++;
@@ -283,7 +296,8 @@ cx_port_link(struct cx_port *port)
 			    !__atomic_load_n(&port->link_down, __ATOMIC_RELAXED);
 
 	if (ioctl(port->twin_fd, TUNSETCARRIER, &carrier) < 0)
-		cx_refuse(errno, "%s: cannot set its twin's carrier: %s", port->vport->name, strerror(errno));
+		cx_refuse(errno, "%s: cannot set its twin's carrier: %s", port->vport->name,
+			  strerror(errno));
 }
 
 /* ---- frames ---- */
@@ -291,7 +305,8 @@ cx_port_link(struct cx_port *port)
 static bool
 is_lost(struct cx_port *port)
 {
-	return __atomic_load_n(&port->link_down, __ATOMIC_RELAXED) || __atomic_load_n(&port->far_stopped, __ATOMIC_RELAXED) ||
+	return __atomic_load_n(&port->link_down, __ATOMIC_RELAXED) ||
+	       __atomic_load_n(&port->far_stopped, __ATOMIC_RELAXED) ||
 	       cx_hca_failed(port->vport->dev);
 }
 
@@ -313,7 +328,8 @@ fits(struct cx_port *port, const struct rte_mbuf *m)
 	for (tags = 0; m->pkt_len > limit && tags < 2; tags++) {
 		const rte_be16_t *type = rte_pktmbuf_mtod_offset(m, const rte_be16_t *, at);
 
-		if (*type != RTE_BE16(RTE_ETHER_TYPE_VLAN) && *type != RTE_BE16(RTE_ETHER_TYPE_QINQ))
+		if (*type != RTE_BE16(RTE_ETHER_TYPE_VLAN) &&
+		    *type != RTE_BE16(RTE_ETHER_TYPE_QINQ))
 			return false;
 		limit += RTE_VLAN_HLEN;
 		at += RTE_VLAN_HLEN;
@@ -324,7 +340,7 @@ fits(struct cx_port *port, const struct rte_mbuf *m)
 static void
 flush(struct cx_port *port)
 {
-	static struct virtio_net_hdr plain;	/* checksums are complete */
+	static struct virtio_net_hdr plain; /* checksums are complete */
 	struct mmsghdr messages[CX_BURST] = { 0 };
 	struct iovec parts[CX_BURST][2];
 	uint32_t i, sent = 0;
@@ -344,7 +360,7 @@ flush(struct cx_port *port)
 		if (n > 0)
 			sent += n;
 		else if (errno != EAGAIN && errno != ENOBUFS && errno != EINTR)
-			break;	/* the first one is what is wrong, as when the netdev is down */
+			break; /* the first one is what is wrong, as when the netdev is down */
 	}
 	for (i = 0; i < port->to_send; i++) {
 		bytes += i < sent ? port->send[i]->pkt_len : 0;
@@ -394,7 +410,8 @@ cx_twin_receive(struct cx_vport *vport, struct rte_mbuf *m)
 	rte_pktmbuf_free(m);
 }
 
-/* What the kernel has said of a frame beside its bytes: a checksum to complete, a tag that it has taken off. */
+/* What the kernel has said of a frame beside its bytes: a checksum to complete, a tag that it has
+ * taken off. */
 static bool
 finish(struct rte_mbuf *m, const struct virtio_net_hdr *hdr, struct msghdr *message)
 {
@@ -403,7 +420,8 @@ finish(struct rte_mbuf *m, const struct virtio_net_hdr *hdr, struct msghdr *mess
 
 	if (hdr->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM)
 		cx_checksum_complete(m, hdr->csum_start, hdr->csum_offset);
-	for (control = CMSG_FIRSTHDR(message); control != NULL; control = CMSG_NXTHDR(message, control)) {
+	for (control = CMSG_FIRSTHDR(message); control != NULL;
+	     control = CMSG_NXTHDR(message, control)) {
 		if (control->cmsg_level != SOL_PACKET || control->cmsg_type != PACKET_AUXDATA)
 			continue;
 		memcpy(&aux, CMSG_DATA(control), sizeof(aux));
@@ -457,7 +475,8 @@ poll_far(struct cx_port *port)
 
 	for (i = 0; i < room; i++) {
 		parts[i][0] = (struct iovec){ &hdr[i], sizeof(hdr[i]) };
-		parts[i][1] = (struct iovec){ rte_pktmbuf_mtod(spare[i], void *), rte_pktmbuf_tailroom(spare[i]) };
+		parts[i][1] = (struct iovec){ rte_pktmbuf_mtod(spare[i], void *),
+					      rte_pktmbuf_tailroom(spare[i]) };
 		messages[i].msg_hdr.msg_iov = parts[i];
 		messages[i].msg_hdr.msg_iovlen = 2;
 		messages[i].msg_hdr.msg_control = control[i];
@@ -503,7 +522,8 @@ cx_port_read_drops(struct cx_port *port)
 	struct tpacket_stats stats;
 	socklen_t size = sizeof(stats);
 
-	if (getsockopt(port->far_fd, SOL_PACKET, PACKET_STATISTICS, &stats, &size) == 0 && stats.tp_drops > 0)
+	if (getsockopt(port->far_fd, SOL_PACKET, PACKET_STATISTICS, &stats, &size) == 0 &&
+	    stats.tp_drops > 0)
 		cx_stat(port->vport, "far_rx_errors", stats.tp_drops);
 }
 
@@ -514,7 +534,9 @@ poll_twin(struct cx_port *port)
 
 	for (i = 0; i < CX_BURST; i++) {
 		struct rte_mbuf *m = cx_buffer();
-		ssize_t n = m == NULL ? -1 : read(port->twin_fd, rte_pktmbuf_mtod(m, void *), rte_pktmbuf_tailroom(m));
+		ssize_t n = m == NULL ? -1 :
+					read(port->twin_fd, rte_pktmbuf_mtod(m, void *),
+					     rte_pktmbuf_tailroom(m));
 
 		if (n < 0) {
 			rte_pktmbuf_free(m);
@@ -554,7 +576,8 @@ cx_ports_take(void)
 		if (fds[2 * i].revents & POLLIN)
 			some |= poll_far(&ports[i]);
 		else if (fds[2 * i].revents & POLLERR)
-			recv(ports[i].far_fd, &some, 0, MSG_DONTWAIT);	/* takes the error: the netdev was down */
+			recv(ports[i].far_fd, &some, 0,
+			     MSG_DONTWAIT); /* takes the error: the netdev was down */
 		if (fds[2 * i + 1].revents & POLLIN)
 			some |= poll_twin(&ports[i]);
 	}

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Receiving: a TIR chooses a receive queue from its table (RQT) by the hash of the frame; the frame is written to the
- * memory of the queue's next entry, and what is known of it to the completion queue.
+ * Receiving: a TIR chooses a receive queue from its table (RQT) by the hash of the frame; the frame
+ * is written to the memory of the queue's next entry, and what is known of it to the completion
+ * queue.
  */
 
 #include <errno.h>
@@ -38,7 +39,7 @@
 #define HASH_TCP (1u << 6)
 #define HASH_UDP (2u << 6)
 
-#define FIELD(name) (1u << MLX5_RX_HASH_FIELD_SELECT_SELECTED_FIELDS_ ## name)
+#define FIELD(name) (1u << MLX5_RX_HASH_FIELD_SELECT_SELECTED_FIELDS_##name)
 
 struct rq {
 	struct cx_object object;
@@ -63,12 +64,12 @@ struct rqt {
 struct tir {
 	struct cx_object object;
 	bool direct;
-	uint32_t rqn;			/* if direct */
+	uint32_t rqn; /* if direct */
 	uint32_t rqtn;
 	bool hashes;
 	uint32_t fields;
-	bool inner;			/* the fields are those within a tunnel */
-	uint8_t key[RSS_KEY_SIZE] __attribute__((aligned(4)));	/* as rte_softrss reads it */
+	bool inner; /* the fields are those within a tunnel */
+	uint8_t key[RSS_KEY_SIZE] __attribute__((aligned(4))); /* as rte_softrss reads it */
 };
 
 static uint32_t q_counters[256];
@@ -80,15 +81,20 @@ cx_rq_create(struct cx_dev *dev, const void *in, void *out, uint32_t *id)
 {
 	const void *context = MLX5_ADDR_OF(create_rq_in, in, ctx);
 	const void *wq = MLX5_ADDR_OF(rqc, context, wq);
-	uint32_t log_size = MLX5_GET(wq, wq, log_wq_sz), log_stride = MLX5_GET(wq, wq, log_wq_stride);
+	uint32_t log_size = MLX5_GET(wq, wq, log_wq_sz),
+		 log_stride = MLX5_GET(wq, wq, log_wq_stride);
 	struct rq *rq;
 	int ret;
 
-	if (MLX5_GET(rqc, context, hairpin) || MLX5_GET(rqc, context, delay_drop_en) || MLX5_GET(rqc, context, scatter_fcs) ||
+	if (MLX5_GET(rqc, context, hairpin) || MLX5_GET(rqc, context, delay_drop_en) ||
+	    MLX5_GET(rqc, context, scatter_fcs) ||
 	    MLX5_GET(rqc, context, mem_rq_type) != MLX5_RQC_MEM_RQ_TYPE_MEMORY_RQ_INLINE)
-		return cx_refuse(ENOTSUP, "CREATE_RQ: hairpin, delay_drop_en, scatter_fcs or mem_rq_type RMP");
+		return cx_refuse(
+			ENOTSUP,
+			"CREATE_RQ: hairpin, delay_drop_en, scatter_fcs or mem_rq_type RMP");
 	if (MLX5_GET(wq, wq, wq_type) != MLX5_WQ_TYPE_CYCLIC)
-		return cx_refuse(ENOTSUP, "CREATE_RQ: wq_type %u (striding)", MLX5_GET(wq, wq, wq_type));
+		return cx_refuse(ENOTSUP, "CREATE_RQ: wq_type %u (striding)",
+				 MLX5_GET(wq, wq, wq_type));
 	if (!MLX5_GET(wq, wq, wq_umem_valid) || !MLX5_GET(wq, wq, dbr_umem_valid))
 		return cx_refuse(ENOTSUP, "CREATE_RQ: memory that is no umem");
 	rq = calloc(1, sizeof(*rq));
@@ -103,7 +109,8 @@ cx_rq_create(struct cx_dev *dev, const void *in, void *out, uint32_t *id)
 	rq->keep_vlan = MLX5_GET(rqc, context, vsd);
 	rq->wqes = cx_umem_at(MLX5_GET(wq, wq, wq_umem_id), MLX5_GET64(wq, wq, wq_umem_offset),
 			      (uint64_t)1 << (log_size + log_stride));
-	rq->doorbell = cx_umem_at(MLX5_GET(wq, wq, dbr_umem_id), MLX5_GET64(wq, wq, dbr_addr), 2 * sizeof(uint32_t));
+	rq->doorbell = cx_umem_at(MLX5_GET(wq, wq, dbr_umem_id), MLX5_GET64(wq, wq, dbr_addr),
+				  2 * sizeof(uint32_t));
 	if (rq->wqes == NULL || rq->doorbell == NULL)
 		ret = cx_refuse(EFAULT, "CREATE_RQ: entries or doorbell outside of their umem");
 	else if (cx_object_get(CX_CQ, rq->cqn) == NULL)
@@ -130,9 +137,11 @@ cx_rq_modify(uint32_t id, const void *in)
 	if (rq == NULL)
 		return cx_refuse(EINVAL, "MODIFY_RQ: there is no receive queue %#x", id);
 	if (from != rq->state)
-		return cx_refuse(EINVAL, "MODIFY_RQ: from state %u, but the queue is in %u", from, rq->state);
+		return cx_refuse(EINVAL, "MODIFY_RQ: from state %u, but the queue is in %u", from,
+				 rq->state);
 	if (what & ~(uint64_t)MLX5_MODIFY_RQ_IN_MODIFY_BITMASK_VSD)
-		return cx_refuse(ENOTSUP, "MODIFY_RQ: modify_bitmask %#llx", (unsigned long long)what);
+		return cx_refuse(ENOTSUP, "MODIFY_RQ: modify_bitmask %#llx",
+				 (unsigned long long)what);
 	if (what & MLX5_MODIFY_RQ_IN_MODIFY_BITMASK_VSD)
 		__atomic_store_n(&rq->keep_vlan, MLX5_GET(rqc, context, vsd), __ATOMIC_RELAXED);
 	__atomic_store_n(&rq->state, to, __ATOMIC_RELEASE);
@@ -154,7 +163,8 @@ read_rqt(const void *context)
 		return NULL;
 	}
 	if (MLX5_GET(rqtc, context, list_q_type) != MLX5_INLINE_Q_TYPE_RQ) {
-		errno = cx_refuse(ENOTSUP, "RQT: list_q_type %u", MLX5_GET(rqtc, context, list_q_type));
+		errno = cx_refuse(ENOTSUP, "RQT: list_q_type %u",
+				  MLX5_GET(rqtc, context, list_q_type));
 		return NULL;
 	}
 	rqt = calloc(1, sizeof(*rqt) + size * sizeof(rqt->rq[0]));
@@ -209,7 +219,8 @@ read_hash(struct tir *tir, const void *context)
 
 	tir->hashes = MLX5_GET(tirc, context, rx_hash_fn) == MLX5_RX_HASH_FN_TOEPLITZ;
 	tir->fields = MLX5_GET(rx_hash_field_select, outer, selected_fields);
-	tir->inner = tir->fields == 0 && MLX5_GET(rx_hash_field_select, inner, selected_fields) != 0;
+	tir->inner =
+		tir->fields == 0 && MLX5_GET(rx_hash_field_select, inner, selected_fields) != 0;
 	if (tir->inner)
 		tir->fields = MLX5_GET(rx_hash_field_select, inner, selected_fields);
 	memcpy(tir->key, MLX5_ADDR_OF(tirc, context, rx_hash_toeplitz_key), sizeof(tir->key));
@@ -218,7 +229,8 @@ read_hash(struct tir *tir, const void *context)
 static int
 check_hash(const struct tir *tir, const void *context)
 {
-	if (MLX5_GET(tirc, context, rx_hash_fn) == MLX5_RX_HASH_FN_INVERTED_XOR8 || MLX5_GET(tirc, context, rx_hash_symmetric))
+	if (MLX5_GET(tirc, context, rx_hash_fn) == MLX5_RX_HASH_FN_INVERTED_XOR8 ||
+	    MLX5_GET(tirc, context, rx_hash_symmetric))
 		return cx_refuse(ENOTSUP, "TIR: a hash that is XOR8 or symmetric");
 	if (tir->fields & FIELD(IPSEC_SPI))
 		return cx_refuse(ENOTSUP, "TIR: a hash of the IPsec SPI");
@@ -266,9 +278,11 @@ cx_tir_modify(uint32_t id, const void *in)
 
 	if (old == NULL)
 		return cx_refuse(EINVAL, "MODIFY_TIR: there is no TIR %#x", id);
-	if (what & ~(uint64_t)(MLX5_MODIFY_TIR_IN_MODIFY_BITMASK_INDIRECT_TABLE | MLX5_MODIFY_TIR_IN_MODIFY_BITMASK_HASH |
+	if (what & ~(uint64_t)(MLX5_MODIFY_TIR_IN_MODIFY_BITMASK_INDIRECT_TABLE |
+			       MLX5_MODIFY_TIR_IN_MODIFY_BITMASK_HASH |
 			       MLX5_MODIFY_TIR_IN_MODIFY_BITMASK_SELF_LB_EN))
-		return cx_refuse(ENOTSUP, "MODIFY_TIR: modify_bitmask %#llx", (unsigned long long)what);
+		return cx_refuse(ENOTSUP, "MODIFY_TIR: modify_bitmask %#llx",
+				 (unsigned long long)what);
 	tir = malloc(sizeof(*tir));
 	if (tir == NULL)
 		return ENOMEM;
@@ -310,12 +324,15 @@ add_words(uint32_t *to, const void *from, size_t size)
 	return to;
 }
 
-/* The Toeplitz hash of the fields that the TIR selects and the frame has, in the order of the RSS specification. */
+/* The Toeplitz hash of the fields that the TIR selects and the frame has, in the order of the RSS
+ * specification. */
 static uint32_t
-hash_of(const struct tir *tir, const struct rte_mbuf *m, const struct cx_headers *outer, uint8_t *type)
+hash_of(const struct tir *tir, const struct rte_mbuf *m, const struct cx_headers *outer,
+	uint8_t *type)
 {
 	struct cx_headers inner;
-	const struct cx_headers *h = tir->inner && cx_headers_inner(m, outer, &inner) ? &inner : outer;
+	const struct cx_headers *h =
+		tir->inner && cx_headers_inner(m, outer, &inner) ? &inner : outer;
 	uint32_t tuple[9], *to = tuple, ports = 0;
 	const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, h->l3);
 	uint32_t size = h->ipv4 ? 4 : 16;
@@ -323,15 +340,17 @@ hash_of(const struct tir *tir, const struct rte_mbuf *m, const struct cx_headers
 	*type = 0;
 	if (!tir->hashes || h->l3 == 0)
 		return 0;
-	ip += h->ipv4 ? offsetof(struct rte_ipv4_hdr, src_addr) : offsetof(struct rte_ipv6_hdr, src_addr);
+	ip += h->ipv4 ? offsetof(struct rte_ipv4_hdr, src_addr) :
+			offsetof(struct rte_ipv6_hdr, src_addr);
 	if (tir->fields & FIELD(SRC_IP))
 		to = add_words(to, ip, size);
 	if (tir->fields & FIELD(DST_IP))
 		to = add_words(to, ip + size, size);
 	if (to != tuple)
 		*type |= h->ipv4 ? HASH_IPV4 : HASH_IPV6;
-	if (tir->fields & (FIELD(L4_SPORT) | FIELD(L4_DPORT)) && (h->proto == IPPROTO_TCP || h->proto == IPPROTO_UDP) &&
-	    h->l4 != 0 && h->l4 + sizeof(ports) <= h->end) {
+	if (tir->fields & (FIELD(L4_SPORT) | FIELD(L4_DPORT)) &&
+	    (h->proto == IPPROTO_TCP || h->proto == IPPROTO_UDP) && h->l4 != 0 &&
+	    h->l4 + sizeof(ports) <= h->end) {
 		add_words(&ports, rte_pktmbuf_mtod_offset(m, const void *, h->l4), sizeof(ports));
 		if (!(tir->fields & FIELD(L4_SPORT)))
 			ports <<= 16;
@@ -385,7 +404,8 @@ l4_type(const struct rte_mbuf *m, const struct cx_headers *h)
 	tcp = rte_pktmbuf_mtod_offset(m, const struct rte_tcp_hdr *, h->l4);
 	if (!(tcp->tcp_flags & RTE_TCP_ACK_FLAG))
 		return L4_TYPE_TCP;
-	return h->l4 + (tcp->data_off >> 4) * 4u == h->end ? L4_TYPE_TCP_EMPTY_ACK : L4_TYPE_TCP_ACK;
+	return h->l4 + (tcp->data_off >> 4) * 4u == h->end ? L4_TYPE_TCP_EMPTY_ACK :
+							     L4_TYPE_TCP_ACK;
 }
 
 static uint16_t
@@ -413,13 +433,15 @@ header_types(const struct rte_mbuf *m, const struct cx_headers *h)
 static bool
 scatter(const struct rq *rq, const struct rte_mbuf *m)
 {
-	const uint8_t *entry = rq->wqes + ((size_t)(rq->ci & ((1u << rq->log_size) - 1)) << rq->log_stride);
+	const uint8_t *entry =
+		rq->wqes + ((size_t)(rq->ci & ((1u << rq->log_size) - 1)) << rq->log_stride);
 	const struct mlx5_wqe_data_seg *segment = (const void *)entry;
 	uint32_t segments = (1u << rq->log_stride) / sizeof(*segment), done = 0, i;
 
 	for (i = 0; i < segments && done < m->pkt_len; i++) {
 		uint32_t n = RTE_MIN(rte_be_to_cpu_32(segment[i].byte_count), m->pkt_len - done);
-		void *to = cx_dma(rte_be_to_cpu_32(segment[i].lkey), rte_be_to_cpu_64(segment[i].addr), n);
+		void *to = cx_dma(rte_be_to_cpu_32(segment[i].lkey),
+				  rte_be_to_cpu_64(segment[i].addr), n);
 
 		if (to == NULL)
 			return false;
@@ -455,7 +477,8 @@ receive(const struct tir *tir, struct rte_mbuf *m, const struct cx_rx_meta *meta
 	cq = rq == NULL ? NULL : cx_object_get(CX_CQ, rq->cqn);
 	if (cq == NULL || __atomic_load_n(&rq->state, __ATOMIC_ACQUIRE) != MLX5_RQC_STATE_RDY)
 		return cx_stat(vport, "rq_not_ready", 1);
-	if (rq->ci == (uint16_t)rte_be_to_cpu_32(__atomic_load_n(&rq->doorbell[MLX5_RCV_DBR], __ATOMIC_ACQUIRE)))
+	if (rq->ci == (uint16_t)rte_be_to_cpu_32(
+			      __atomic_load_n(&rq->doorbell[MLX5_RCV_DBR], __ATOMIC_ACQUIRE)))
 		return out_of_buffer(rq);
 	stripped = !__atomic_load_n(&rq->keep_vlan, __ATOMIC_RELAXED) && strip_vlan(m, &tci);
 	if (stripped)
@@ -465,7 +488,8 @@ receive(const struct tir *tir, struct rte_mbuf *m, const struct cx_rx_meta *meta
 		return out_of_buffer(rq);
 	if (!scatter(rq, m))
 		return cx_stat(vport, "rq_too_long", 1);
-	cqe->hdr_type_etc = rte_cpu_to_be_16(header_types(m, &h) | (stripped ? MLX5_CQE_VLAN_STRIPPED : 0));
+	cqe->hdr_type_etc =
+		rte_cpu_to_be_16(header_types(m, &h) | (stripped ? MLX5_CQE_VLAN_STRIPPED : 0));
 	cqe->vlan_info = rte_cpu_to_be_16(tci);
 	cqe->rx_hash_res = rte_cpu_to_be_32(hash);
 	cqe->rx_hash_type = hash_type;

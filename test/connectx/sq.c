@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Send queues: work queue entries (WQEs) become frames. Layouts: ConnectX programmer's manual, mlx5_prm.h and mlx5_tx.h of
- * the driver. An entry that is wrong, or unknown, ends in an error completion, and the queue stands until it is reset.
+ * Send queues: work queue entries (WQEs) become frames. Layouts: ConnectX programmer's manual,
+ * mlx5_prm.h and mlx5_tx.h of the driver. An entry that is wrong, or unknown, ends in an error
+ * completion, and the queue stands until it is reset.
  */
 
 #include <errno.h>
@@ -46,7 +47,8 @@
 #define LOCAL_QP_ERROR 0x02
 #define LOCAL_PROTECTION_ERROR 0x04
 
-/* The largest header that is repeated in front of each segment of a TSO entry (MLX5_MAX_TSO_HEADER). */
+/* The largest header that is repeated in front of each segment of a TSO entry
+ * (MLX5_MAX_TSO_HEADER). */
 #define MAX_TSO_HEADER 256
 
 struct sq {
@@ -57,7 +59,7 @@ struct sq {
 	uint32_t cqn;
 	uint32_t state;
 	uint16_t ci;
-	bool sends;			/* frames; else it has ASO entries only */
+	bool sends; /* frames; else it has ASO entries only */
 };
 
 /* An entry, as one piece; what is left of its data segments. */
@@ -65,10 +67,10 @@ struct entry {
 	struct sq *sq;
 	uint8_t bytes[MAX_ENTRY] __attribute__((aligned(16)));
 	size_t size;
-	size_t at;			/* the next data segment */
-	const uint8_t *data;		/* of the one that is being read */
+	size_t at;           /* the next data segment */
+	const uint8_t *data; /* of the one that is being read */
 	size_t left;
-	uint8_t syndrome;		/* why it cannot be carried out; 0: it can */
+	uint8_t syndrome; /* why it cannot be carried out; 0: it can */
 };
 
 static bool busy;
@@ -91,12 +93,18 @@ cx_sq_create(struct cx_dev *dev, const void *in, void *out, uint32_t *id)
 	struct sq *sq;
 	int ret;
 
-	if (MLX5_GET(sqc, context, hairpin) || MLX5_GET(sqc, context, non_wire) || MLX5_GET(sqc, context, static_sq_wq) ||
-	    MLX5_GET(sqc, context, cd_master) || MLX5_GET(sqc, context, packet_pacing_rate_limit_index))
-		return cx_refuse(ENOTSUP, "CREATE_SQ: hairpin, non_wire, static_sq_wq, cd_master or packet pacing");
-	if (MLX5_GET(wq, wq, wq_type) != MLX5_WQ_TYPE_CYCLIC || 1u << MLX5_GET(wq, wq, log_wq_stride) != MLX5_WQE_SIZE ||
+	if (MLX5_GET(sqc, context, hairpin) || MLX5_GET(sqc, context, non_wire) ||
+	    MLX5_GET(sqc, context, static_sq_wq) || MLX5_GET(sqc, context, cd_master) ||
+	    MLX5_GET(sqc, context, packet_pacing_rate_limit_index))
+		return cx_refuse(
+			ENOTSUP,
+			"CREATE_SQ: hairpin, non_wire, static_sq_wq, cd_master or packet pacing");
+	if (MLX5_GET(wq, wq, wq_type) != MLX5_WQ_TYPE_CYCLIC ||
+	    1u << MLX5_GET(wq, wq, log_wq_stride) != MLX5_WQE_SIZE ||
 	    !MLX5_GET(wq, wq, wq_umem_valid) || !MLX5_GET(wq, wq, dbr_umem_valid))
-		return cx_refuse(ENOTSUP, "CREATE_SQ: a work queue that is not cyclic, of 64 bytes an entry, in umems");
+		return cx_refuse(
+			ENOTSUP,
+			"CREATE_SQ: a work queue that is not cyclic, of 64 bytes an entry, in umems");
 	sq = calloc(1, sizeof(*sq));
 	if (sq == NULL)
 		return ENOMEM;
@@ -106,13 +114,15 @@ cx_sq_create(struct cx_dev *dev, const void *in, void *out, uint32_t *id)
 	sq->sends = MLX5_GET(sqc, context, tis_lst_sz) != 0;
 	sq->wqes = cx_umem_at(MLX5_GET(wq, wq, wq_umem_id), MLX5_GET64(wq, wq, wq_umem_offset),
 			      (uint64_t)MLX5_WQE_SIZE << log_size);
-	sq->doorbell = cx_umem_at(MLX5_GET(wq, wq, dbr_umem_id), MLX5_GET64(wq, wq, dbr_addr), 2 * sizeof(uint32_t));
+	sq->doorbell = cx_umem_at(MLX5_GET(wq, wq, dbr_umem_id), MLX5_GET64(wq, wq, dbr_addr),
+				  2 * sizeof(uint32_t));
 	if (sq->wqes == NULL || sq->doorbell == NULL)
 		ret = cx_refuse(EFAULT, "CREATE_SQ: entries or doorbell outside of their umem");
 	else if (cx_object_get(CX_CQ, sq->cqn) == NULL)
 		ret = cx_refuse(EINVAL, "CREATE_SQ: there is no completion queue %#x", sq->cqn);
 	else if (sq->sends && cx_object_get(CX_TIS, MLX5_GET(sqc, context, tis_num_0)) == NULL)
-		ret = cx_refuse(EINVAL, "CREATE_SQ: there is no TIS %#x", MLX5_GET(sqc, context, tis_num_0));
+		ret = cx_refuse(EINVAL, "CREATE_SQ: there is no TIS %#x",
+				MLX5_GET(sqc, context, tis_num_0));
 	else
 		ret = cx_object_add(dev, CX_SQ, sq);
 	if (ret != 0) {
@@ -135,12 +145,14 @@ cx_sq_modify(uint32_t id, const void *in)
 		return cx_refuse(EINVAL, "MODIFY_SQ: there is no send queue %#x", id);
 	/* A queue may have met an error since the driver has looked. */
 	if (from != sq->state && !(from == MLX5_SQC_STATE_RDY && sq->state == MLX5_SQC_STATE_ERR))
-		return cx_refuse(EINVAL, "MODIFY_SQ: from state %u, but the queue is in %u", from, sq->state);
+		return cx_refuse(EINVAL, "MODIFY_SQ: from state %u, but the queue is in %u", from,
+				 sq->state);
 	__atomic_store_n(&sq->state, to, __ATOMIC_RELEASE);
 	if (to == MLX5_SQC_STATE_RST) {
 		cx_thread_wait();
 		sq->ci = 0;
-		/* A card is told of entries through the UAR; here it is the record that counts, and the driver leaves it. */
+		/* A card is told of entries through the UAR; here it is the record that counts, and
+		 * the driver leaves it. */
 		sq->doorbell[MLX5_SND_DBR] = 0;
 	}
 	return 0;
@@ -189,7 +201,8 @@ next_segment(struct entry *e)
 			e->data = e->bytes + e->at + sizeof(count);
 			e->at += cx_align(sizeof(count) + count, SEGMENT);
 		} else {
-			e->data = cx_dma(read32(e->bytes + e->at + 4), read64(e->bytes + e->at + 8), count);
+			e->data = cx_dma(read32(e->bytes + e->at + 4), read64(e->bytes + e->at + 8),
+					 count);
 			if (e->data == NULL) {
 				e->syndrome = LOCAL_PROTECTION_ERROR;
 				return false;
@@ -228,7 +241,8 @@ set_checksums(struct entry *e, struct rte_mbuf *m)
 
 	if (flags == 0 || !cx_headers_parse(m, 0, true, &outer))
 		return;
-	if (flags & (MLX5_ETH_WQE_L3_INNER_CSUM | MLX5_ETH_WQE_L4_INNER_CSUM) && cx_headers_inner(m, &outer, &inner)) {
+	if (flags & (MLX5_ETH_WQE_L3_INNER_CSUM | MLX5_ETH_WQE_L4_INNER_CSUM) &&
+	    cx_headers_inner(m, &outer, &inner)) {
 		if (flags & MLX5_ETH_WQE_L3_INNER_CSUM)
 			cx_checksum_set_l3(m, &inner);
 		if (flags & MLX5_ETH_WQE_L4_INNER_CSUM)
@@ -253,7 +267,8 @@ emit(struct entry *e, struct rte_mbuf *m)
 		return;
 	}
 	set_checksums(e, m);
-	if (inline_header & MLX5_ETH_WQE_VLAN_INSERT && cx_vlan_insert(m, RTE_ETHER_TYPE_VLAN, inline_header & 0xffff) != 0) {
+	if (inline_header & MLX5_ETH_WQE_VLAN_INSERT &&
+	    cx_vlan_insert(m, RTE_ETHER_TYPE_VLAN, inline_header & 0xffff) != 0) {
 		cx_stat(&dev->vport[0], "sq_too_long", 1);
 		rte_pktmbuf_free(m);
 		return;
@@ -277,7 +292,7 @@ take_inline(struct entry *e, struct rte_mbuf *m)
 	char *to;
 
 	e->at = ETH_END;
-	if (n == 0 || n & 0x8000)	/* a VLAN to insert instead */
+	if (n == 0 || n & 0x8000) /* a VLAN to insert instead */
 		return true;
 	if (ETH_INLINE_DATA + n > e->size) {
 		e->syndrome = LOCAL_LENGTH_ERROR;
@@ -389,7 +404,8 @@ send_segments(struct entry *e)
 	uint64_t left;
 
 	if (read32(e->bytes) >> WQE_CSEG_OPC_MOD_OFFSET != 0) {
-		cx_refuse(ENOTSUP, "TSO: modifier %#x (legacy multi-packet send)", read32(e->bytes) >> WQE_CSEG_OPC_MOD_OFFSET);
+		cx_refuse(ENOTSUP, "TSO: modifier %#x (legacy multi-packet send)",
+			  read32(e->bytes) >> WQE_CSEG_OPC_MOD_OFFSET);
 		e->syndrome = LOCAL_QP_ERROR;
 		return;
 	}
@@ -402,8 +418,8 @@ send_segments(struct entry *e)
 		return rte_pktmbuf_free(first);
 	header = first->pkt_len;
 	/* Its headers do not say how long it is yet, so only where they are counts. */
-	if (mss == 0 || header > MAX_TSO_HEADER || !cx_headers_parse(first, 0, true, &h) || h.l4 == 0 ||
-	    h.proto != IPPROTO_TCP || h.l4 + sizeof(struct rte_tcp_hdr) > header) {
+	if (mss == 0 || header > MAX_TSO_HEADER || !cx_headers_parse(first, 0, true, &h) ||
+	    h.l4 == 0 || h.proto != IPPROTO_TCP || h.l4 + sizeof(struct rte_tcp_hdr) > header) {
 		cx_refuse(ENOTSUP, "TSO: headers that are not those of TCP, or of a tunnel");
 		e->syndrome = LOCAL_QP_ERROR;
 		return rte_pktmbuf_free(first);
@@ -436,8 +452,8 @@ send_segments(struct entry *e)
 }
 
 /*
- * Reads an ASO object into the host's memory and writes it: flow-hit bits for ages. Other kinds of objects (meters,
- * connection tracking) are not carried out.
+ * Reads an ASO object into the host's memory and writes it: flow-hit bits for ages. Other kinds of
+ * objects (meters, connection tracking) are not carried out.
  */
 static void
 access_aso(struct entry *e)
@@ -446,17 +462,21 @@ access_aso(struct entry *e)
 	const struct mlx5_aso_cseg *aso = &wqe->aso_cseg;
 	uint32_t kind = read32(e->bytes) >> WQE_CSEG_OPC_MOD_OFFSET;
 	uint32_t operands = rte_be_to_cpu_32(aso->operand_masks);
-	uint64_t address = (uint64_t)rte_be_to_cpu_32(aso->va_h) << 32 | (rte_be_to_cpu_32(aso->va_l_r) & ~1u);
+	uint64_t address =
+		(uint64_t)rte_be_to_cpu_32(aso->va_h) << 32 | (rte_be_to_cpu_32(aso->va_l_r) & ~1u);
 	bool reads = rte_be_to_cpu_32(aso->va_l_r) & 1;
 	void *to = NULL;
 
 	if (kind != ASO_OPC_MOD_FLOW_HIT || e->size < sizeof(*wqe)) {
-		cx_refuse(ENOTSUP, "ACCESS_ASO: modifier %#x (a meter, or connection tracking)", kind);
+		cx_refuse(ENOTSUP, "ACCESS_ASO: modifier %#x (a meter, or connection tracking)",
+			  kind);
 		e->syndrome = LOCAL_QP_ERROR;
 		return;
 	}
-	if (operands != (ASO_OPER_LOGICAL_OR << ASO_CSEG_COND_OPER_OFFSET | ASO_OP_ALWAYS_TRUE << ASO_CSEG_COND_1_OPER_OFFSET |
-			 ASO_OP_ALWAYS_TRUE << ASO_CSEG_COND_0_OPER_OFFSET | BYTEWISE_64BYTE << ASO_CSEG_DATA_MASK_MODE_OFFSET)) {
+	if (operands != (ASO_OPER_LOGICAL_OR << ASO_CSEG_COND_OPER_OFFSET |
+			 ASO_OP_ALWAYS_TRUE << ASO_CSEG_COND_1_OPER_OFFSET |
+			 ASO_OP_ALWAYS_TRUE << ASO_CSEG_COND_0_OPER_OFFSET |
+			 BYTEWISE_64BYTE << ASO_CSEG_DATA_MASK_MODE_OFFSET)) {
 		cx_refuse(ENOTSUP, "ACCESS_ASO: operands %#x", operands);
 		e->syndrome = LOCAL_QP_ERROR;
 		return;
@@ -522,7 +542,8 @@ complete(struct entry *e, struct cx_cq *cq, struct mlx5_cqe *cqe)
 static void
 fetch(struct entry *e)
 {
-	uint32_t ring = MLX5_WQE_SIZE << e->sq->log_size, at = MLX5_WQE_SIZE * (uint32_t)e->sq->ci & (ring - 1), part;
+	uint32_t ring = MLX5_WQE_SIZE << e->sq->log_size,
+		 at = MLX5_WQE_SIZE * (uint32_t)e->sq->ci & (ring - 1), part;
 
 	e->size = (read32(e->sq->wqes + at + 4) & 0x3f) * SEGMENT;
 	part = RTE_MIN(e->size, ring - at);
@@ -537,7 +558,8 @@ cx_sq_poll(void *object)
 	struct cx_cq *cq;
 	uint32_t budget;
 
-	if (__atomic_load_n(&sq->state, __ATOMIC_ACQUIRE) != MLX5_SQC_STATE_RDY || cx_hca_failed(sq->object.dev))
+	if (__atomic_load_n(&sq->state, __ATOMIC_ACQUIRE) != MLX5_SQC_STATE_RDY ||
+	    cx_hca_failed(sq->object.dev))
 		return;
 	cq = cx_object_get(CX_CQ, sq->cqn);
 	if (cq == NULL)
@@ -546,14 +568,17 @@ cx_sq_poll(void *object)
 		struct entry e = { .sq = sq };
 		struct mlx5_cqe *cqe;
 
-		if ((uint16_t)rte_be_to_cpu_32(__atomic_load_n(&sq->doorbell[MLX5_SND_DBR], __ATOMIC_ACQUIRE)) == sq->ci)
+		if ((uint16_t)rte_be_to_cpu_32(__atomic_load_n(&sq->doorbell[MLX5_SND_DBR],
+							       __ATOMIC_ACQUIRE)) == sq->ci)
 			return;
 		cqe = cx_cq_next(cq);
-		if (cqe == NULL || (sq->sends && rte_mempool_avail_count(cx_pool()) < ENTRY_BUFFERS))
+		if (cqe == NULL ||
+		    (sq->sends && rte_mempool_avail_count(cx_pool()) < ENTRY_BUFFERS))
 			return;
 		busy = true;
 		fetch(&e);
-		if (e.size < SEGMENT || (e.size < 2 * SEGMENT && (read32(e.bytes) & 0xff) != MLX5_OPCODE_NOP))
+		if (e.size < SEGMENT ||
+		    (e.size < 2 * SEGMENT && (read32(e.bytes) & 0xff) != MLX5_OPCODE_NOP))
 			e.syndrome = LOCAL_LENGTH_ERROR;
 		else
 			carry_out(&e, read32(e.bytes) & 0xff);

@@ -41,10 +41,12 @@ cx_steering_start(void)
 	size_t size = rte_rcu_qsbr_get_memsize(1);
 
 	/* Not EAL's memory: there is none yet when the card is made. */
-	cx_steer_rcu = aligned_alloc(RTE_CACHE_LINE_SIZE, RTE_ALIGN_CEIL(size, RTE_CACHE_LINE_SIZE));
+	cx_steer_rcu =
+		aligned_alloc(RTE_CACHE_LINE_SIZE, RTE_ALIGN_CEIL(size, RTE_CACHE_LINE_SIZE));
 	if (cx_steer_rcu == NULL)
 		return -ENOMEM;
-	if (rte_rcu_qsbr_init(cx_steer_rcu, 1) != 0 || rte_rcu_qsbr_thread_register(cx_steer_rcu, READER) != 0) {
+	if (rte_rcu_qsbr_init(cx_steer_rcu, 1) != 0 ||
+	    rte_rcu_qsbr_thread_register(cx_steer_rcu, READER) != 0) {
 		free(cx_steer_rcu);
 		return -EINVAL;
 	}
@@ -292,8 +294,9 @@ add_rule(struct cx_rule *rule, const struct esw_pattern *pattern)
 
 /* What the rule matches, and on which sides of the switch. */
 static int
-check_rule(const struct cx_matcher *matcher, const struct mlx5dv_flow_match_parameters *value, uint32_t n,
-	   struct cx_action *const actions[], struct esw_pattern *pattern, uint8_t *sides)
+check_rule(const struct cx_matcher *matcher, const struct mlx5dv_flow_match_parameters *value,
+	   uint32_t n, struct cx_action *const actions[], struct esw_pattern *pattern,
+	   uint8_t *sides)
 {
 	const struct cx_table *table = matcher->table;
 	int ret = cx_match_value(matcher, value, pattern);

@@ -3,9 +3,9 @@
 #define CX_STEER_H
 
 /*
- * What the files of the steering half share: the objects of software steering as the driver makes them through the
- * glue, and a frame on its way through their tables. The refusals are those of rdma-core's providers/mlx5/dr_*.c, the
- * names those of the mlx5 programmer's manual.
+ * What the files of the steering half share: the objects of software steering as the driver makes
+ * them through the glue, and a frame on its way through their tables. The refusals are those of
+ * rdma-core's providers/mlx5/dr_*.c, the names those of the mlx5 programmer's manual.
  */
 
 #include <pthread.h>
@@ -40,7 +40,7 @@ struct cx_domain {
 
 struct cx_table {
 	struct cx_domain *domain;
-	uint32_t level;			/* 0: the root table, which is one for the PF and the type of domain */
+	uint32_t level; /* 0: the root table, which is one for the PF and the type of domain */
 	uint32_t users;
 	struct esw_group *group;
 	struct esw_group own;
@@ -55,7 +55,7 @@ struct cx_matcher {
 	struct cx_table *table;
 	uint16_t priority;
 	uint32_t users;
-	uint8_t fte[CX_FTE_SIZE];	/* its mask, without the sections that are not enabled */
+	uint8_t fte[CX_FTE_SIZE]; /* its mask, without the sections that are not enabled */
 };
 
 enum cx_action_type {
@@ -83,7 +83,7 @@ struct cx_action;
 
 /* One of an array's destinations, before which the packet may be given a header. */
 struct cx_destination {
-	struct cx_action *encap;	/* or NULL */
+	struct cx_action *encap; /* or NULL */
 	struct cx_action *to;
 };
 
@@ -93,12 +93,12 @@ struct cx_array {
 };
 
 struct cx_sampler {
-	uint32_t ratio;			/* one packet in so many */
-	uint32_t unsampled;		/* packets since the last one; the card's thread's */
-	struct cx_table *next;		/* where the packet itself goes on */
-	struct cx_action *restore;	/* CX-5: puts reg_c_0 back for packets of vports; or NULL */
+	uint32_t ratio;            /* one packet in so many */
+	uint32_t unsampled;        /* packets since the last one; the card's thread's */
+	struct cx_table *next;     /* where the packet itself goes on */
+	struct cx_action *restore; /* CX-5: puts reg_c_0 back for packets of vports; or NULL */
 	uint32_t n;
-	struct cx_action *action[];	/* of the copy */
+	struct cx_action *action[]; /* of the copy */
 };
 
 enum cx_modify_op { CX_MODIFY_SET = 1, CX_MODIFY_ADD, CX_MODIFY_COPY };
@@ -108,8 +108,8 @@ struct cx_field;
 struct cx_modify_step {
 	enum cx_modify_op op;
 	const struct cx_field *field;
-	const struct cx_field *from;	/* CX_MODIFY_COPY */
-	uint8_t at;			/* bits from the field's end */
+	const struct cx_field *from; /* CX_MODIFY_COPY */
+	uint8_t at;                  /* bits from the field's end */
 	uint8_t from_at;
 	uint8_t bits;
 	uint32_t value;
@@ -123,9 +123,9 @@ struct cx_modify {
 struct cx_action {
 	enum cx_action_type type;
 	uint32_t users;
-	bool root;			/* modify header and reformats: for root tables only */
-	bool beyond;			/* a counter that is in no bulk: root tables refuse it */
-	struct cx_domain *domain;	/* of those that belong to one, or NULL */
+	bool root;                /* modify header and reformats: for root tables only */
+	bool beyond;              /* a counter that is in no bulk: root tables refuse it */
+	struct cx_domain *domain; /* of those that belong to one, or NULL */
 	union {
 		struct cx_table *table;
 		struct cx_vport *vport;
@@ -143,7 +143,7 @@ struct cx_action {
 		struct cx_array *array;
 		struct cx_sampler *sampler;
 		struct cx_modify *modify;
-		struct esw_encap *header;	/* of the encaps and of CX_ACTION_DECAP_L3 */
+		struct esw_encap *header; /* of the encaps and of CX_ACTION_DECAP_L3 */
 	};
 };
 
@@ -151,14 +151,15 @@ struct cx_rule {
 	struct esw_entry entry __rte_cache_aligned;
 	TAILQ_ENTRY(cx_rule) all;
 	struct cx_matcher *matcher;
-	uint8_t sides;			/* 0: it can match nothing, and is in no table */
+	uint8_t sides; /* 0: it can match nothing, and is in no table */
 	uint32_t actions;
 	struct cx_action *action[];
 };
 
 TAILQ_HEAD(cx_rules, cx_rule);
 
-/* steer.c: what stands. The lock serialises all writers, and the dump; the card's thread never takes it. */
+/* steer.c: what stands. The lock serialises all writers, and the dump; the card's thread never
+ * takes it. */
 extern pthread_mutex_t cx_steer_lock;
 extern struct rte_rcu_qsbr *cx_steer_rcu;
 extern struct cx_rules cx_steer_rules;
@@ -169,9 +170,10 @@ struct esw_group *cx_root(const struct cx_dev *dev, enum mlx5dv_dr_domain_type t
 void *cx_fail(int code);
 
 /* steer_match.c: fte_match_param. These return 0 or an errno. */
-int cx_match_mask(struct cx_matcher *matcher, uint8_t criteria, const struct mlx5dv_flow_match_parameters *mask);
-int cx_match_value(const struct cx_matcher *matcher, const struct mlx5dv_flow_match_parameters *value,
-		   struct esw_pattern *pattern);
+int cx_match_mask(struct cx_matcher *matcher, uint8_t criteria,
+		  const struct mlx5dv_flow_match_parameters *mask);
+int cx_match_value(const struct cx_matcher *matcher,
+		   const struct mlx5dv_flow_match_parameters *value, struct esw_pattern *pattern);
 /* Which sides of the switch can have a packet that matches: CX_SIDE_*. */
 uint8_t cx_match_sides(const struct cx_domain *domain, const struct esw_pattern *pattern);
 void cx_match_dump(FILE *file, const struct esw_key *key, const struct esw_key *mask);
@@ -191,12 +193,14 @@ void cx_look(struct esw_packet *p, const struct cx_origin *origin);
 
 /* steer_modify.c */
 struct cx_flight;
-struct cx_action *cx_modify_create(struct cx_domain *domain, uint32_t flags, size_t size, const void *commands);
+struct cx_action *cx_modify_create(struct cx_domain *domain, uint32_t flags, size_t size,
+				   const void *commands);
 void cx_modify_run(struct cx_flight *flight, const struct cx_modify *modify);
 void cx_modify_dump(FILE *file, const struct cx_modify *modify);
 
 /* steer_order.c: 0 or an errno. */
-int cx_actions_check(const struct cx_matcher *matcher, uint8_t sides, uint32_t n, struct cx_action *const actions[]);
+int cx_actions_check(const struct cx_matcher *matcher, uint8_t sides, uint32_t n,
+		     struct cx_action *const actions[]);
 
 /* steer_action.c */
 struct cx_action *cx_action_new(enum cx_action_type type, struct cx_domain *domain);
@@ -211,10 +215,10 @@ struct cx_flight {
 	struct esw_packet p;
 	struct cx_origin origin;
 	struct cx_dev *dev;
-	struct cx_vport *source;	/* whose counters it is counted in */
+	struct cx_vport *source; /* whose counters it is counted in */
 	enum mlx5dv_dr_domain_type domain;
-	bool root;			/* it is in the domain's root table */
-	uint32_t tables;		/* that it has seen */
+	bool root;       /* it is in the domain's root table */
+	uint32_t tables; /* that it has seen */
 	struct cx_rx_meta meta;
 };
 

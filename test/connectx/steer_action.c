@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Actions: the driver makes them once and gives them to many rules. What rdma-core refuses is refused alike. */
+/* Actions: the driver makes them once and gives them to many rules. What rdma-core refuses is
+ * refused alike. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -14,7 +15,8 @@
 /* The longest header that a reformat may add; what net_mlx5 takes is less. */
 #define MAX_HEADER 1024
 
-/* No bulk of counters has more: flow_counter_bulk of ALLOC_FLOW_COUNTER is a bit for 128 counters, up to bit 7. */
+/* No bulk of counters has more: flow_counter_bulk of ALLOC_FLOW_COUNTER is a bit for 128 counters,
+ * up to bit 7. */
 #define MAX_COUNTERS (128 << 7)
 
 /* Registers that a flow-hit ASO may return to. */
@@ -175,7 +177,8 @@ create_counter(void *counter, uint32_t offset)
 }
 
 static void *
-create_aso(struct mlx5dv_dr_domain *domain, void *object, uint32_t offset, uint32_t flags, uint8_t reg)
+create_aso(struct mlx5dv_dr_domain *domain, void *object, uint32_t offset, uint32_t flags,
+	   uint8_t reg)
 {
 	struct cx_domain *d = (struct cx_domain *)domain;
 	struct cx_action *action;
@@ -196,8 +199,8 @@ create_aso(struct mlx5dv_dr_domain *domain, void *object, uint32_t offset, uint3
 }
 
 static void *
-create_modify(struct ibv_context *context, enum mlx5dv_flow_table_type table_type, void *domain, uint64_t flags,
-	      size_t size, uint64_t commands[])
+create_modify(struct ibv_context *context, enum mlx5dv_flow_table_type table_type, void *domain,
+	      uint64_t flags, size_t size, uint64_t commands[])
 {
 	void *action;
 
@@ -252,7 +255,7 @@ size_fits(enum cx_action_type type, size_t size)
 {
 	switch (type) {
 	case CX_ACTION_DECAP_L2:
-		return true;		/* the parser says where the tunnel ends, whatever the action says */
+		return true; /* the parser says where the tunnel ends, whatever the action says */
 	case CX_ACTION_DECAP_L3:
 		return size == RTE_ETHER_HDR_LEN || size == RTE_ETHER_HDR_LEN + RTE_VLAN_HLEN;
 	default:
@@ -261,7 +264,8 @@ size_fits(enum cx_action_type type, size_t size)
 }
 
 static struct cx_action *
-new_reformat(struct cx_domain *domain, enum cx_action_type type, uint32_t flags, size_t size, const void *data)
+new_reformat(struct cx_domain *domain, enum cx_action_type type, uint32_t flags, size_t size,
+	     const void *data)
 {
 	struct esw_encap *header = NULL;
 	struct cx_action *action;
@@ -283,8 +287,8 @@ new_reformat(struct cx_domain *domain, enum cx_action_type type, uint32_t flags,
 
 static void *
 create_reformat(struct ibv_context *context, enum mlx5dv_flow_action_packet_reformat_type asked,
-		enum mlx5dv_flow_table_type table_type, struct mlx5dv_dr_domain *domain, uint32_t flags, size_t size,
-		void *data)
+		enum mlx5dv_flow_table_type table_type, struct mlx5dv_dr_domain *domain,
+		uint32_t flags, size_t size, void *data)
 {
 	struct cx_domain *d = (struct cx_domain *)domain;
 	struct cx_action *action;
@@ -306,7 +310,8 @@ create_reformat(struct ibv_context *context, enum mlx5dv_flow_action_packet_refo
 	return action;
 }
 
-/* Whether a copy may go there; the kernel and the firmware take no other destinations from rdma-core. */
+/* Whether a copy may go there; the kernel and the firmware take no other destinations from
+ * rdma-core. */
 static int
 check_destination(const struct cx_domain *domain, const struct cx_destination *to)
 {
@@ -347,7 +352,8 @@ read_destination(const struct mlx5dv_dr_action_dest_attr *attr, struct cx_destin
 }
 
 static int
-read_destinations(const struct cx_domain *domain, struct cx_array *array, struct mlx5dv_dr_action_dest_attr *dests[])
+read_destinations(const struct cx_domain *domain, struct cx_array *array,
+		  struct mlx5dv_dr_action_dest_attr *dests[])
 {
 	uint32_t i;
 	int ret;
@@ -437,7 +443,8 @@ check_sampled(const struct cx_domain *domain, const struct cx_sampler *sampler)
 	return 0;
 }
 
-/* What a CX-5 needs to know the source of a packet behind the sampler: a command that sets reg_c_0. */
+/* What a CX-5 needs to know the source of a packet behind the sampler: a command that sets
+ * reg_c_0. */
 static int
 make_restore(struct cx_domain *domain, struct cx_sampler *sampler, const __be64 *command)
 {
@@ -489,7 +496,8 @@ create_sampler(struct mlx5dv_dr_flow_sampler_attr *attr)
 	struct cx_table *next = (struct cx_table *)attr->default_next_table;
 	struct cx_action *action;
 
-	if (next == NULL || attr->sample_ratio == 0 || attr->num_sample_actions == 0 || attr->sample_actions == NULL)
+	if (next == NULL || attr->sample_ratio == 0 || attr->num_sample_actions == 0 ||
+	    attr->sample_actions == NULL)
 		return cx_fail(EINVAL);
 	if (next->domain->type == MLX5DV_DR_DOMAIN_TYPE_NIC_TX)
 		return cx_fail(EOPNOTSUPP);

@@ -20,7 +20,8 @@ domain_name(const struct cx_domain *domain)
 static void
 dump_table(FILE *file, const struct cx_table *table)
 {
-	fprintf(file, "pf%u %s level %u", table->domain->dev->pf, domain_name(table->domain), table->level);
+	fprintf(file, "pf%u %s level %u", table->domain->dev->pf, domain_name(table->domain),
+		table->level);
 }
 
 static void

@@ -30,7 +30,8 @@ look(struct esw_packet *p)
 	if (key->vxlan) {
 		vxlan = p->off.l4[ESW_OUTER] + sizeof(struct rte_udp_hdr);
 		vxlan += sizeof(struct rte_vxlan_hdr);
-		key->card.vxlan_reserved = *rte_pktmbuf_mtod_offset(p->m, const uint8_t *, vxlan - 1);
+		key->card.vxlan_reserved =
+			*rte_pktmbuf_mtod_offset(p->m, const uint8_t *, vxlan - 1);
 	}
 	for (layer = 0; layer < ESW_L3_MAX; layer++)
 		if (key->l3[layer].l4 == IPPROTO_ICMP || key->l3[layer].l4 == IPPROTO_ICMPV6)

@@ -14,52 +14,64 @@ enum order { HOST, NETWORK };
 /* A field of fte_match_param, and where in the key it is. */
 struct field {
 	const char *name;
-	uint16_t at;			/* bits from the start of fte_match_param */
+	uint16_t at; /* bits from the start of fte_match_param */
 	uint8_t bits;
-	uint8_t size;			/* bytes in the key; 0: the field is not known */
-	uint16_t key;			/* their offset */
+	uint8_t size; /* bytes in the key; 0: the field is not known */
+	uint16_t key; /* their offset */
 	uint8_t shift;
 	enum order order;
 };
 
-#define FTE(f) .name = #f, .at = offsetof(struct mlx5_ifc_fte_match_param_bits, f), \
+#define FTE(f)                                                               \
+	.name = #f, .at = offsetof(struct mlx5_ifc_fte_match_param_bits, f), \
 	.bits = sizeof(((struct mlx5_ifc_fte_match_param_bits *)NULL)->f)
 #define KEY(k) .key = offsetof(struct esw_key, k)
 
-#define MAC(headers, field, mac) \
-	{ FTE(headers.field##_47_16), KEY(mac), .size = 4, .order = NETWORK }, \
-	{ FTE(headers.field##_15_0), .key = offsetof(struct esw_key, mac) + 4, .size = 2, .order = NETWORK }
+#define MAC(headers, field, mac)                                                                \
+	{ FTE(headers.field##_47_16), KEY(mac), .size = 4, .order = NETWORK },                  \
+	{                                                                                       \
+		FTE(headers.field##_15_0), .key = offsetof(struct esw_key, mac) + 4, .size = 2, \
+					   .order = NETWORK                                     \
+	}
 
-#define TCI(headers, tci) \
-	{ FTE(headers.first_prio), KEY(tci), .size = 2, .shift = 13, .order = NETWORK }, \
-	{ FTE(headers.first_cfi), KEY(tci), .size = 2, .shift = 12, .order = NETWORK }, \
-	{ FTE(headers.first_vid), KEY(tci), .size = 2, .order = NETWORK }
+#define TCI(headers, tci)                                                                       \
+	{ FTE(headers.first_prio), KEY(tci), .size = 2, .shift = 13, .order = NETWORK },        \
+		{ FTE(headers.first_cfi), KEY(tci), .size = 2, .shift = 12, .order = NETWORK }, \
+	{                                                                                       \
+		FTE(headers.first_vid), KEY(tci), .size = 2, .order = NETWORK                   \
+	}
 
 /* prefix: of what is in the key of a frame within another */
-#define LINK(headers, prefix) \
+#define LINK(headers, prefix)                                                           \
 	{ FTE(headers.ethertype), KEY(prefix##eth_type), .size = 2, .order = NETWORK }, \
-	{ FTE(headers.cvlan_tag), KEY(prefix##cvlan), .size = 1 }, \
-	{ FTE(headers.svlan_tag), KEY(prefix##svlan), .size = 1 }, \
-	TCI(headers, prefix##vlan_tci)
+		{ FTE(headers.cvlan_tag), KEY(prefix##cvlan), .size = 1 },              \
+		{ FTE(headers.svlan_tag), KEY(prefix##svlan), .size = 1 },              \
+		TCI(headers, prefix##vlan_tci)
 
-#define LAYER(headers, n) \
-	{ FTE(headers.ip_protocol), KEY(l3[n].proto), .size = 1 }, \
-	{ FTE(headers.ip_dscp), KEY(l3[n].tos), .size = 1, .shift = 2 }, \
-	{ FTE(headers.ip_ecn), KEY(l3[n].tos), .size = 1 }, \
-	{ FTE(headers.frag), KEY(l3[n].fragment), .size = 1 }, \
-	{ FTE(headers.tcp_flags), KEY(l3[n].tcp_flags), .size = 1 }, \
-	{ FTE(headers.tcp_sport), KEY(l3[n].src_port), .size = 2, .order = NETWORK }, \
-	{ FTE(headers.tcp_dport), KEY(l3[n].dst_port), .size = 2, .order = NETWORK }, \
-	{ FTE(headers.udp_sport), KEY(l3[n].src_port), .size = 2, .order = NETWORK }, \
-	{ FTE(headers.udp_dport), KEY(l3[n].dst_port), .size = 2, .order = NETWORK }, \
-	{ FTE(headers.ipv4_ihl), KEY(l3[n].ihl), .size = 1 }, \
-	{ FTE(headers.ip_ttl_hoplimit), KEY(l3[n].ttl), .size = 1 }, \
-	{ FTE(headers.l3_ok) }, { FTE(headers.l4_ok) }, \
-	{ FTE(headers.ipv4_checksum_ok) }, { FTE(headers.l4_checksum_ok) }
+#define LAYER(headers, n)                                                                          \
+	{ FTE(headers.ip_protocol), KEY(l3[n].proto), .size = 1 },                                 \
+		{ FTE(headers.ip_dscp), KEY(l3[n].tos), .size = 1, .shift = 2 },                   \
+		{ FTE(headers.ip_ecn), KEY(l3[n].tos), .size = 1 },                                \
+		{ FTE(headers.frag), KEY(l3[n].fragment), .size = 1 },                             \
+		{ FTE(headers.tcp_flags), KEY(l3[n].tcp_flags), .size = 1 },                       \
+		{ FTE(headers.tcp_sport), KEY(l3[n].src_port), .size = 2, .order = NETWORK },      \
+		{ FTE(headers.tcp_dport), KEY(l3[n].dst_port), .size = 2, .order = NETWORK },      \
+		{ FTE(headers.udp_sport), KEY(l3[n].src_port), .size = 2, .order = NETWORK },      \
+		{ FTE(headers.udp_dport), KEY(l3[n].dst_port), .size = 2, .order = NETWORK },      \
+		{ FTE(headers.ipv4_ihl), KEY(l3[n].ihl), .size = 1 },                              \
+		{ FTE(headers.ip_ttl_hoplimit), KEY(l3[n].ttl), .size = 1 },                       \
+		{ FTE(headers.l3_ok) }, { FTE(headers.l4_ok) }, { FTE(headers.ipv4_checksum_ok) }, \
+	{                                                                                          \
+		FTE(headers.l4_checksum_ok)                                                        \
+	}
 
-#define UNKNOWN(f) { FTE(f) }
+#define UNKNOWN(f)     \
+	{              \
+		FTE(f) \
+	}
 
-/* The addresses and the IP version are not among them: what an address is depends on the version. */
+/* The addresses and the IP version are not among them: what an address is depends on the
+ * version. */
 static const struct field fields[] = {
 	MAC(outer_headers, smac, eth_src),
 	MAC(outer_headers, dmac, eth_dst),
@@ -72,8 +84,10 @@ static const struct field fields[] = {
 	{ FTE(misc_parameters.source_sqn), KEY(card.sqn), .size = 4 },
 	{ FTE(misc_parameters.source_port), KEY(card.vport), .size = 2 },
 	{ FTE(misc_parameters.vxlan_vni), KEY(vni), .size = 3, .order = NETWORK },
-	{ FTE(misc_parameters.outer_ipv6_flow_label), KEY(l3[ESW_OUTER].flow_label), .size = 4, .order = NETWORK },
-	{ FTE(misc_parameters.inner_ipv6_flow_label), KEY(l3[ESW_INNER].flow_label), .size = 4, .order = NETWORK },
+	{ FTE(misc_parameters.outer_ipv6_flow_label), KEY(l3[ESW_OUTER].flow_label), .size = 4,
+	  .order = NETWORK },
+	{ FTE(misc_parameters.inner_ipv6_flow_label), KEY(l3[ESW_INNER].flow_label), .size = 4,
+	  .order = NETWORK },
 	{ FTE(misc_parameters_2.metadata_reg_c_0), KEY(reg_c[0]), .size = 4 },
 	{ FTE(misc_parameters_2.metadata_reg_c_1), KEY(reg_c[1]), .size = 4 },
 	{ FTE(misc_parameters_2.metadata_reg_c_2), KEY(reg_c[2]), .size = 4 },
@@ -83,10 +97,12 @@ static const struct field fields[] = {
 	{ FTE(misc_parameters_2.metadata_reg_a), KEY(card.reg_a), .size = 4 },
 	{ FTE(misc_parameters_3.icmp_type), KEY(card.icmp_type), .size = 1 },
 	{ FTE(misc_parameters_3.icmp_code), KEY(card.icmp_code), .size = 1 },
-	{ FTE(misc_parameters_3.icmp_header_data), KEY(card.icmp_data), .size = 4, .order = NETWORK },
+	{ FTE(misc_parameters_3.icmp_header_data), KEY(card.icmp_data), .size = 4,
+	  .order = NETWORK },
 	{ FTE(misc_parameters_3.icmpv6_type), KEY(card.icmp_type), .size = 1 },
 	{ FTE(misc_parameters_3.icmpv6_code), KEY(card.icmp_code), .size = 1 },
-	{ FTE(misc_parameters_3.icmpv6_header_data), KEY(card.icmp_data), .size = 4, .order = NETWORK },
+	{ FTE(misc_parameters_3.icmpv6_header_data), KEY(card.icmp_data), .size = 4,
+	  .order = NETWORK },
 
 	UNKNOWN(misc_parameters.gre_c_present),
 	UNKNOWN(misc_parameters.gre_k_present),
@@ -130,34 +146,47 @@ static const struct field fields[] = {
 };
 
 /* The two halves of misc_parameters_5.tunnel_header_1, the second word of VXLAN's header. */
-#define TUNNEL_1_AT offsetof(struct mlx5_ifc_fte_match_param_bits, misc_parameters_5.tunnel_header_1)
+#define TUNNEL_1_AT \
+	offsetof(struct mlx5_ifc_fte_match_param_bits, misc_parameters_5.tunnel_header_1)
 
 static const struct field vxlan_word[] = {
-	{ .name = "misc_parameters_5.tunnel_header_1.vni", .at = TUNNEL_1_AT, .bits = 24,
-	  KEY(vni), .size = 3, .order = NETWORK },
-	{ .name = "misc_parameters_5.tunnel_header_1.reserved", .at = TUNNEL_1_AT + 24, .bits = 8,
-	  KEY(card.vxlan_reserved), .size = 1 },
+	{ .name = "misc_parameters_5.tunnel_header_1.vni",
+	  .at = TUNNEL_1_AT,
+	  .bits = 24,
+	  KEY(vni),
+	  .size = 3,
+	  .order = NETWORK },
+	{ .name = "misc_parameters_5.tunnel_header_1.reserved",
+	  .at = TUNNEL_1_AT + 24,
+	  .bits = 8,
+	  KEY(card.vxlan_reserved),
+	  .size = 1 },
 };
 
 /* What is special in a layer. */
 struct layer {
 	const char *name;
 	struct field version;
-	uint16_t src;			/* bytes from the start of fte_match_param */
+	uint16_t src; /* bytes from the start of fte_match_param */
 	uint16_t dst;
 	uint16_t key_src;
 	uint16_t key_dst;
 };
 
-#define IP(headers, n) { \
-	.name = #headers, \
-	.version = { FTE(headers.ip_version), KEY(l3[n].version), .size = 1 }, \
-	.src = offsetof(struct mlx5_ifc_fte_match_param_bits, headers.src_ipv4_src_ipv6) / 8, \
-	.dst = offsetof(struct mlx5_ifc_fte_match_param_bits, headers.dst_ipv4_dst_ipv6) / 8, \
-	.key_src = offsetof(struct esw_key, l3[n].src), \
-	.key_dst = offsetof(struct esw_key, l3[n].dst) }
+#define IP(headers, n)                                                                             \
+	{                                                                                          \
+		.name = #headers,                                                                  \
+		.version = { FTE(headers.ip_version), KEY(l3[n].version), .size = 1 },             \
+		.src = offsetof(struct mlx5_ifc_fte_match_param_bits, headers.src_ipv4_src_ipv6) / \
+		       8,                                                                          \
+		.dst = offsetof(struct mlx5_ifc_fte_match_param_bits, headers.dst_ipv4_dst_ipv6) / \
+		       8,                                                                          \
+		.key_src = offsetof(struct esw_key, l3[n].src),                                    \
+		.key_dst = offsetof(struct esw_key, l3[n].dst)                                     \
+	}
 
-static const struct layer layers[ESW_L3_MAX] = { IP(outer_headers, ESW_OUTER), IP(inner_headers, ESW_INNER) };
+static const struct layer layers[ESW_L3_MAX] = { IP(outer_headers, ESW_OUTER),
+						 IP(inner_headers, ESW_INNER) };
 
 static uint32_t
 ones(uint32_t bits)
@@ -227,14 +256,17 @@ key_or(struct esw_key *key, const struct field *f, uint32_t value)
 		at[i - 1] = value;
 }
 
-_Static_assert(RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN, "key_get and key_or copy the lower bytes of integers");
+_Static_assert(RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN,
+	       "key_get and key_or copy the lower bytes of integers");
 
 /* Whether rules of software steering can look at this field only when the IP version is given. */
 static bool
 needs_version(const struct field *f)
 {
-	static const char *const names[] = { "ip_protocol", "ip_dscp", "ip_ecn", "tcp_flags", "tcp_sport", "tcp_dport",
-					     "udp_sport", "udp_dport", "ipv4_ihl", "ip_ttl_hoplimit" };
+	static const char *const names[] = { "ip_protocol",    "ip_dscp",   "ip_ecn",
+					     "tcp_flags",      "tcp_sport", "tcp_dport",
+					     "udp_sport",      "udp_dport", "ipv4_ihl",
+					     "ip_ttl_hoplimit" };
 	const char *name = strchr(f->name, '.') + 1;
 	uint32_t i;
 
@@ -252,16 +284,19 @@ in_layer(const struct field *f, const struct layer *layer)
 	return strncmp(f->name, layer->name, n) == 0 && f->name[n] == '.';
 }
 
-/* Software steering knows masks of the version that say 4 or 6 only, and without it nothing that depends on it. */
+/* Software steering knows masks of the version that say 4 or 6 only, and without it nothing that
+ * depends on it. */
 static int
 check_layer(const struct cx_matcher *matcher, const struct layer *layer)
 {
 	uint32_t version = fte_get(matcher->fte, layer->version.at, layer->version.bits);
-	bool addresses = !is_zero(matcher->fte + layer->src, 16) || !is_zero(matcher->fte + layer->dst, 16);
+	bool addresses =
+		!is_zero(matcher->fte + layer->src, 16) || !is_zero(matcher->fte + layer->dst, 16);
 	uint32_t i;
 
 	if (version == 0 && addresses)
-		return cx_refuse(EOPNOTSUPP, "match: %s: addresses without ip_version", layer->name);
+		return cx_refuse(EOPNOTSUPP, "match: %s: addresses without ip_version",
+				 layer->name);
 	if (matcher->table->level == 0)
 		return 0;
 	if (version != 0 && version != 4 && version != 6)
@@ -335,7 +370,8 @@ check_source(const struct cx_matcher *matcher)
 
 /* Takes a matcher's mask. The table is set. */
 int
-cx_match_mask(struct cx_matcher *matcher, uint8_t criteria, const struct mlx5dv_flow_match_parameters *mask)
+cx_match_mask(struct cx_matcher *matcher, uint8_t criteria,
+	      const struct mlx5dv_flow_match_parameters *mask)
 {
 	uint32_t i;
 	int ret;
@@ -367,7 +403,8 @@ take(const struct field *f, const uint8_t *mask, const uint8_t *value, struct es
 
 /* Of an address field IPv4 has the last four bytes. */
 static void
-take_address(const uint8_t *mask, const uint8_t *value, bool ipv4, uint16_t key, struct esw_pattern *pattern)
+take_address(const uint8_t *mask, const uint8_t *value, bool ipv4, uint16_t key,
+	     struct esw_pattern *pattern)
 {
 	uint32_t skip = ipv4 ? 12 : 0, i;
 
@@ -391,8 +428,10 @@ take_layer(const struct layer *layer, const struct cx_matcher *matcher, const ui
 		return EOPNOTSUPP;
 	key_or(&pattern->mask, &layer->version, UINT8_MAX);
 	key_or(&pattern->key, &layer->version, version);
-	take_address(matcher->fte + layer->src, value + layer->src, version == 4, layer->key_src, pattern);
-	take_address(matcher->fte + layer->dst, value + layer->dst, version == 4, layer->key_dst, pattern);
+	take_address(matcher->fte + layer->src, value + layer->src, version == 4, layer->key_src,
+		     pattern);
+	take_address(matcher->fte + layer->dst, value + layer->dst, version == 4, layer->key_dst,
+		     pattern);
 	return 0;
 }
 
@@ -440,8 +479,8 @@ cx_match_value(const struct cx_matcher *matcher, const struct mlx5dv_flow_match_
 }
 
 /*
- * Software steering of the FDB has two sets of tables, and decides by what a rule says of the source which of them it
- * belongs to: by the vport's number, or by its tag in reg_c_0.
+ * Software steering of the FDB has two sets of tables, and decides by what a rule says of the
+ * source which of them it belongs to: by the vport's number, or by its tag in reg_c_0.
  */
 uint8_t
 cx_match_sides(const struct cx_domain *domain, const struct esw_pattern *pattern)
@@ -452,7 +491,8 @@ cx_match_sides(const struct cx_domain *domain, const struct esw_pattern *pattern
 	if (pattern->mask.card.vport != 0)
 		sides &= pattern->key.card.vport == CX_VPORT_UPLINK ? CX_SIDE_WIRE : CX_SIDE_VPORTS;
 	if ((pattern->mask.reg_c[0] & CX_META_MASK) != 0)
-		sides &= (pattern->key.reg_c[0] & CX_META_MASK) == wire ? CX_SIDE_WIRE : CX_SIDE_VPORTS;
+		sides &= (pattern->key.reg_c[0] & CX_META_MASK) == wire ? CX_SIDE_WIRE :
+									  CX_SIDE_VPORTS;
 	return sides;
 }
 
@@ -466,8 +506,8 @@ dump_field(FILE *file, const struct field *f, const struct esw_key *key, const s
 }
 
 static void
-dump_address(FILE *file, const char *name, const char *which, const struct esw_key *key, const struct esw_key *mask,
-	     uint16_t at)
+dump_address(FILE *file, const char *name, const char *which, const struct esw_key *key,
+	     const struct esw_key *mask, uint16_t at)
 {
 	const uint8_t *bytes[] = { (const uint8_t *)key + at, (const uint8_t *)mask + at };
 	uint32_t i, k;
@@ -483,14 +523,16 @@ dump_address(FILE *file, const char *name, const char *which, const struct esw_k
 	}
 }
 
-/* Whether an earlier field has the same place in the key: what can be told apart no more is said once. */
+/* Whether an earlier field has the same place in the key: what can be told apart no more is said
+ * once. */
 static bool
 said(uint32_t n)
 {
 	uint32_t i;
 
 	for (i = 0; i < n; i++)
-		if (fields[i].size != 0 && fields[i].key == fields[n].key && fields[i].shift == fields[n].shift)
+		if (fields[i].size != 0 && fields[i].key == fields[n].key &&
+		    fields[i].shift == fields[n].shift)
 			return true;
 	return false;
 }

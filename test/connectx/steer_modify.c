@@ -18,13 +18,13 @@
 #define COMMAND_SIZE sizeof(uint64_t)
 
 enum place {
-	LINK,				/* bytes of the Ethernet header */
-	ETHER_TYPE,			/* behind the tags */
+	LINK,       /* bytes of the Ethernet header */
+	ETHER_TYPE, /* behind the tags */
 	VID,
 	DSCP,
 	ECN,
 	TTL,
-	ADDRESS,			/* four bytes of one */
+	ADDRESS, /* four bytes of one */
 	PORT,
 	TCP_FLAGS,
 	TCP_NUMBER,
@@ -36,19 +36,24 @@ enum place {
 /* Commands of one action may not be of different IP versions or L4 protocols. */
 struct cx_field {
 	const char *name;
-	uint16_t id;			/* enum mlx5_modification_field */
+	uint16_t id; /* enum mlx5_modification_field */
 	uint8_t bits;
 	enum place place;
-	uint8_t at;			/* bytes into the header, or the register's number */
-	enum esw_field address;		/* whose bytes or port */
+	uint8_t at;             /* bytes into the header, or the register's number */
+	enum esw_field address; /* whose bytes or port */
 	uint8_t version;
 	uint8_t proto;
 };
 
 #define FIELD(f, width, where) .name = #f, .id = MLX5_MODI_##f, .bits = width, .place = where
-#define ADDRESS6(f, which, byte) \
-	{ FIELD(f, 32, ADDRESS), .at = byte, .address = ESW_IPV6_##which, .version = 6 }
-#define PORTS(f, which, protocol) { FIELD(f, 16, PORT), .address = ESW_TP_##which, .proto = protocol }
+#define ADDRESS6(f, which, byte)                                                             \
+	{                                                                                    \
+		FIELD(f, 32, ADDRESS), .at = byte, .address = ESW_IPV6_##which, .version = 6 \
+	}
+#define PORTS(f, which, protocol)                                                \
+	{                                                                        \
+		FIELD(f, 16, PORT), .address = ESW_TP_##which, .proto = protocol \
+	}
 
 /* All that rdma-core knows for software steering. */
 static const struct cx_field fields[] = {
@@ -129,7 +134,8 @@ decode_set(const struct cx_domain *domain, const void *command, struct cx_modify
 	step->at = MLX5_GET(set_action_in, command, offset);
 	step->bits = bits == 0 ? 32 : bits;
 	step->value = MLX5_GET(set_action_in, command, data);
-	if (step->field == NULL || !has_field(domain, step->field) || step->at + step->bits > step->field->bits)
+	if (step->field == NULL || !has_field(domain, step->field) ||
+	    step->at + step->bits > step->field->bits)
 		return EINVAL;
 	return 0;
 }
@@ -159,7 +165,8 @@ decode_copy(const struct cx_domain *domain, const void *command, struct cx_modif
 		return EINVAL;
 	if (!has_field(domain, step->field) || !has_field(domain, step->from))
 		return EINVAL;
-	if (step->at + step->bits > step->field->bits || step->from_at + step->bits > step->from->bits)
+	if (step->at + step->bits > step->field->bits ||
+	    step->from_at + step->bits > step->from->bits)
 		return EINVAL;
 	return 0;
 }
@@ -245,7 +252,8 @@ cx_modify_create(struct cx_domain *domain, uint32_t flags, size_t size, const vo
 static uint8_t *
 data_at(const struct cx_flight *flight, uint32_t at, uint32_t n)
 {
-	return at + n > flight->p.m->data_len ? NULL : rte_pktmbuf_mtod_offset(flight->p.m, uint8_t *, at);
+	return at + n > flight->p.m->data_len ? NULL :
+						rte_pktmbuf_mtod_offset(flight->p.m, uint8_t *, at);
 }
 
 static uint32_t
@@ -274,7 +282,8 @@ count_tags(const struct cx_flight *flight)
 
 	for (tags = 0; tags < 2; tags++) {
 		type = data_at(flight, 2 * RTE_ETHER_ADDR_LEN + tags * RTE_VLAN_HLEN, 2);
-		if (type == NULL || !((type[0] == 0x81 && type[1] == 0x00) || (type[0] == 0x88 && type[1] == 0xa8)))
+		if (type == NULL ||
+		    !((type[0] == 0x81 && type[1] == 0x00) || (type[0] == 0x88 && type[1] == 0xa8)))
 			break;
 	}
 	return tags;
@@ -300,10 +309,12 @@ address_at(const struct cx_field *f)
 static size_t
 ttl_at(uint8_t version)
 {
-	return version == 4 ? offsetof(struct rte_ipv4_hdr, time_to_live) : offsetof(struct rte_ipv6_hdr, proto);
+	return version == 4 ? offsetof(struct rte_ipv4_hdr, time_to_live) :
+			      offsetof(struct rte_ipv6_hdr, proto);
 }
 
-/* Where what the field is a part of begins; NULL if the packet has no such header. The key is up to date. */
+/* Where what the field is a part of begins; NULL if the packet has no such header. The key is up to
+ * date. */
 static uint8_t *
 find(const struct cx_flight *flight, const struct cx_field *f)
 {
@@ -333,7 +344,9 @@ find(const struct cx_flight *flight, const struct cx_field *f)
 			return NULL;
 		return data_at(flight, l4 + (f->address == ESW_TP_SRC ? 0 : 2), 2);
 	case TCP_FLAGS:
-		return l3->l4 != IPPROTO_TCP ? NULL : data_at(flight, l4 + offsetof(struct rte_tcp_hdr, data_off), 2);
+		return l3->l4 != IPPROTO_TCP ?
+			       NULL :
+			       data_at(flight, l4 + offsetof(struct rte_tcp_hdr, data_off), 2);
 	case TCP_NUMBER:
 		return l3->l4 != IPPROTO_TCP ? NULL : data_at(flight, l4 + f->at, 4);
 	default:
@@ -413,9 +426,11 @@ read_field(struct cx_flight *flight, const struct cx_field *f, uint32_t *value)
 
 /* Replaces bits of the word at an offset of the IP header. */
 static void
-set_in_ip_word(struct cx_flight *flight, const uint8_t *at, uint32_t shift, uint32_t mask, uint32_t value)
+set_in_ip_word(struct cx_flight *flight, const uint8_t *at, uint32_t shift, uint32_t mask,
+	       uint32_t value)
 {
-	const uint8_t *ip = rte_pktmbuf_mtod_offset(flight->p.m, const uint8_t *, flight->p.off.l3[ESW_OUTER]);
+	const uint8_t *ip =
+		rte_pktmbuf_mtod_offset(flight->p.m, const uint8_t *, flight->p.off.l3[ESW_OUTER]);
 	uint32_t word = (load(at, 2) & ~(mask << shift)) | value << shift;
 
 	esw_set_ip_word(&flight->p, at - ip, rte_cpu_to_be_16(word));
@@ -526,7 +541,8 @@ cx_modify_dump(FILE *file, const struct cx_modify *modify)
 
 		fprintf(file, "%s%s[%u:%u]", i == 0 ? "" : ", ", step->field->name, last, step->at);
 		if (step->op == CX_MODIFY_COPY)
-			fprintf(file, "=%s[%u:%u]", step->from->name, step->from_at + step->bits - 1, step->from_at);
+			fprintf(file, "=%s[%u:%u]", step->from->name,
+				step->from_at + step->bits - 1, step->from_at);
 		else
 			fprintf(file, "%s%#x", step->op == CX_MODIFY_ADD ? "+=" : "=", step->value);
 	}

@@ -17,11 +17,12 @@
 /* What the packet has come to before the next action. */
 enum state { START, DECAPPED, MODIFIED, POPPED, PUSHED, ENCAPPED, ENCAPPED_AND_HIT, ENDED };
 
-/* A rule of the FDB is in the tables of one side or of both; what is received is the wire's side. */
+/* A rule of the FDB is in the tables of one side or of both; what is received is the wire's
+ * side. */
 struct place {
 	enum mlx5dv_dr_domain_type domain;
 	bool rx;
-	uint8_t format;			/* of the card's steering */
+	uint8_t format; /* of the card's steering */
 };
 
 static uint32_t
@@ -46,15 +47,16 @@ may_follow(const struct place *place, enum state state)
 
 	switch (state) {
 	case START:
-		return any | BIT(DROP) | BIT(MISS) | BIT(MODIFY) | BIT(POP_VLAN) | BIT(PUSH_VLAN) | ENCAPS |
-		       (place->rx ? DECAPS : 0);
+		return any | BIT(DROP) | BIT(MISS) | BIT(MODIFY) | BIT(POP_VLAN) | BIT(PUSH_VLAN) |
+		       ENCAPS | (place->rx ? DECAPS : 0);
 	case DECAPPED:
 		return any | BIT(MODIFY) | BIT(POP_VLAN) | BIT(PUSH_VLAN) | ENCAPS;
 	case MODIFIED:
 	case PUSHED:
 		return any | BIT(PUSH_VLAN) | ENCAPS;
 	case POPPED:
-		return any | BIT(POP_VLAN) | BIT(MODIFY) | ENCAPS | (place->rx ? 0 : BIT(PUSH_VLAN));
+		return any | BIT(POP_VLAN) | BIT(MODIFY) | ENCAPS |
+		       (place->rx ? 0 : BIT(PUSH_VLAN));
 	case ENCAPPED:
 		return any;
 	case ENCAPPED_AND_HIT:
@@ -93,12 +95,14 @@ next_state(const struct place *place, enum state state, enum cx_action_type type
 static int
 check_table(const struct cx_matcher *matcher, const struct cx_table *to)
 {
-	return to->domain != matcher->table->domain || to->level <= matcher->table->level ? EINVAL : 0;
+	return to->domain != matcher->table->domain || to->level <= matcher->table->level ? EINVAL :
+											    0;
 }
 
 /* What the action asks for by itself. */
 static int
-check_one(const struct cx_matcher *matcher, const struct place *place, const struct cx_action *action)
+check_one(const struct cx_matcher *matcher, const struct place *place,
+	  const struct cx_action *action)
 {
 	const struct cx_domain *domain = matcher->table->domain;
 
@@ -111,7 +115,8 @@ check_one(const struct cx_matcher *matcher, const struct place *place, const str
 	case CX_ACTION_ARRAY:
 		return action->domain == domain ? 0 : EINVAL;
 	case CX_ACTION_SAMPLER:
-		return action->domain != domain ? EINVAL : check_table(matcher, action->sampler->next);
+		return action->domain != domain ? EINVAL :
+						  check_table(matcher, action->sampler->next);
 	/* What a CX-5 cannot do on one of its sides. */
 	case CX_ACTION_ENCAP_L2:
 	case CX_ACTION_ENCAP_L3:
@@ -125,7 +130,8 @@ check_one(const struct cx_matcher *matcher, const struct place *place, const str
 }
 
 static int
-check_place(const struct cx_matcher *matcher, const struct place *place, uint32_t n, struct cx_action *const actions[])
+check_place(const struct cx_matcher *matcher, const struct place *place, uint32_t n,
+	    struct cx_action *const actions[])
 {
 	uint8_t times[CX_ACTIONS] = { 0 };
 	enum state state = START;
@@ -148,7 +154,8 @@ check_place(const struct cx_matcher *matcher, const struct place *place, uint32_
 	return 0;
 }
 
-/* Rules of root tables go through the kernel, which is asked for less and puts them into an order of its own. */
+/* Rules of root tables go through the kernel, which is asked for less and puts them into an order
+ * of its own. */
 static int
 check_root(const struct cx_matcher *matcher, uint32_t n, struct cx_action *const actions[])
 {
@@ -186,10 +193,12 @@ check_root(const struct cx_matcher *matcher, uint32_t n, struct cx_action *const
 }
 
 int
-cx_actions_check(const struct cx_matcher *matcher, uint8_t sides, uint32_t n, struct cx_action *const actions[])
+cx_actions_check(const struct cx_matcher *matcher, uint8_t sides, uint32_t n,
+		 struct cx_action *const actions[])
 {
 	const struct cx_domain *domain = matcher->table->domain;
-	struct place place = { .domain = domain->type, .format = domain->dev->profile->steering_format };
+	struct place place = { .domain = domain->type,
+			       .format = domain->dev->profile->steering_format };
 	int ret = 0;
 
 	if (matcher->table->level == 0)

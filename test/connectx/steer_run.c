@@ -6,7 +6,8 @@
  *   wire or guest   FDB, where there is a switch, else NIC RX
  *   send queue      NIC TX, then likewise FDB or the wire
  *   missed in FDB   the manager's NIC RX, with the source's tag in reg_c_0
- *   missed in NIC RX   from the root table to the kernel, whose rules come next; from the others nowhere
+ *   missed in NIC RX   from the root table to the kernel, whose rules come next; from the others
+ * nowhere
  */
 
 #include <string.h>
@@ -17,11 +18,12 @@
 
 #include "steer.h"
 
-/* Levels only rise, but for what a mirror's copies may do; a frame that has seen so many tables is going round. */
+/* Levels only rise, but for what a mirror's copies may do; a frame that has seen so many tables is
+ * going round. */
 #define MAX_TABLES 64
 
-/* Registers that a frame keeps from the FDB to the manager's NIC RX: those that the kernel has passed on
- * (fdb_to_vport_reg_c_id of MODIFY_ESW_VPORT_CONTEXT). */
+/* Registers that a frame keeps from the FDB to the manager's NIC RX: those that the kernel has
+ * passed on (fdb_to_vport_reg_c_id of MODIFY_ESW_VPORT_CONTEXT). */
 #define PASSED_REGISTERS 2
 
 static void
@@ -101,7 +103,8 @@ miss(struct cx_flight *f)
 	}
 }
 
-/* Removes the tunnel's headers. The parser says where they end; a frame that has none cannot be decapsulated. */
+/* Removes the tunnel's headers. The parser says where they end; a frame that has none cannot be
+ * decapsulated. */
 static bool
 decap_l2(struct cx_flight *f)
 {
@@ -110,7 +113,8 @@ decap_l2(struct cx_flight *f)
 	esw_packet_refresh(&f->p);
 	if (!f->p.key.vxlan)
 		return false;
-	what.size = f->p.off.l4[ESW_OUTER] + sizeof(struct rte_udp_hdr) + sizeof(struct rte_vxlan_hdr);
+	what.size =
+		f->p.off.l4[ESW_OUTER] + sizeof(struct rte_udp_hdr) + sizeof(struct rte_vxlan_hdr);
 	return esw_decap(&f->p, &what) == 0;
 }
 
@@ -121,7 +125,8 @@ decap_l3(struct cx_flight *f, const struct esw_encap *header)
 	struct esw_decap what = { .kind = ESW_DECAP_TUNNEL };
 
 	esw_packet_refresh(&f->p);
-	return f->p.off.l3[ESW_INNER] != 0 && esw_decap(&f->p, &what) == 0 && esw_encap(&f->p, header, 0) == 0;
+	return f->p.off.l3[ESW_INNER] != 0 && esw_decap(&f->p, &what) == 0 &&
+	       esw_encap(&f->p, header, 0) == 0;
 }
 
 static bool
@@ -222,7 +227,8 @@ go_to_sampler(struct cx_flight *f, struct cx_sampler *sampler)
 	return sampler->next->group;
 }
 
-/* Sends the frame on; without a destination it is as if no rule had matched. Returns the table where it goes on. */
+/* Sends the frame on; without a destination it is as if no rule had matched. Returns the table
+ * where it goes on. */
 static struct esw_group *
 go(struct cx_flight *f, const struct cx_action *to, uint32_t hash)
 {
@@ -251,7 +257,8 @@ go(struct cx_flight *f, const struct cx_action *to, uint32_t hash)
 	}
 }
 
-/* What sees the frame as it has come, wherever in the rule it stands: counters may even be behind the destination. */
+/* What sees the frame as it has come, wherever in the rule it stands: counters may even be behind
+ * the destination. */
 static void
 run_hits(const struct cx_flight *f, const struct cx_rule *rule)
 {
@@ -393,7 +400,8 @@ cx_steer_from_far(struct cx_vport *vport, struct rte_mbuf *m)
 	f.origin.vport = vport->id;
 	f.origin.side = vport->id == CX_VPORT_UPLINK ? CX_SIDE_WIRE : CX_SIDE_VPORTS;
 	f.p.key.reg_c[0] = vport->meta_tag;
-	steer(&f, enter(&f, vport->dev->pf == 0 ? MLX5DV_DR_DOMAIN_TYPE_FDB : MLX5DV_DR_DOMAIN_TYPE_NIC_RX));
+	steer(&f, enter(&f, vport->dev->pf == 0 ? MLX5DV_DR_DOMAIN_TYPE_FDB :
+						  MLX5DV_DR_DOMAIN_TYPE_NIC_RX));
 }
 
 void

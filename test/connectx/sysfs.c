@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * A folder that EAL takes for /sys/bus/pci/devices, because SYSFS_PCI_DEVICES says so, and the driver for the sysfs
- * folders of its IB devices. EAL sees this card and no other PCI device.
+ * A folder that EAL takes for /sys/bus/pci/devices, because SYSFS_PCI_DEVICES says so, and the
+ * driver for the sysfs folders of its IB devices. EAL sees this card and no other PCI device.
  */
 
 #include <dirent.h>
@@ -31,7 +31,8 @@ make_folder(const char *format, ...)
 	va_start(args, format);
 	vsnprintf(path, sizeof(path), format, args);
 	va_end(args);
-	for (slash = strchr(path + strlen(root) + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+	for (slash = strchr(path + strlen(root) + 1, '/'); slash != NULL;
+	     slash = strchr(slash + 1, '/')) {
 		*slash = '\0';
 		if (mkdir(path, 0755) < 0 && errno != EEXIST)
 			cx_die("cannot make folder %s: %s", path, strerror(errno));
@@ -113,8 +114,8 @@ remove_tree(void)
 }
 
 /*
- * The folder is named after the process, so that a program that calls exec, like nice, leaves none behind: the next one
- * takes its place.
+ * The folder is named after the process, so that a program that calls exec, like nice, leaves none
+ * behind: the next one takes its place.
  */
 void
 cx_sysfs_create(void)

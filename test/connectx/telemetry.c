@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* DPDK telemetry: faults are set, and rules, counters and refusals are seen, while the application runs. */
+/* DPDK telemetry: faults are set, and rules, counters and refusals are seen, while the application
+ * runs. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -32,8 +33,8 @@ add_ports(struct rte_tel_data *data, const char *key, bool (*is)(const struct cx
 
 	for (n = 0; (port = cx_port_at(n)) != NULL && at < sizeof(text); n++)
 		if (is(port))
-			at += snprintf(text + at, sizeof(text) - at, "%s%s", at == 0 ? "" : ESW_FAULT_SEPARATOR,
-				       port->vport->name);
+			at += snprintf(text + at, sizeof(text) - at, "%s%s",
+				       at == 0 ? "" : ESW_FAULT_SEPARATOR, port->vport->name);
 	return rte_tel_data_add_dict_string(data, key, text);
 }
 
@@ -178,7 +179,8 @@ command_rules(const char *command, const char *params, struct rte_tel_data *data
 	FILE *file;
 
 	(void)command;
-	if (params == NULL || strncmp(params, name, n) != 0 || (params[n] != '\0' && params[n] != ','))
+	if (params == NULL || strncmp(params, name, n) != 0 ||
+	    (params[n] != '\0' && params[n] != ','))
 		return answer_error(data, "which card? wanted its profile: cx5, cx6dx or cx7");
 	first = params[n] == ',' ? params + n + 1 : "0";
 	file = open_memstream(&lines, &size);
@@ -204,8 +206,10 @@ add_port(struct rte_tel_data *data, struct cx_port *port)
 	n = __atomic_load_n(&port->stats, __ATOMIC_ACQUIRE);
 	ret = rte_tel_data_start_dict(counters);
 	for (i = 0; ret == 0 && i < n; i++)
-		ret = esw_tel_add_number(counters, port->stat[i].name, __atomic_load_n(&port->stat[i].n, __ATOMIC_RELAXED));
-	return ret != 0 ? ret : rte_tel_data_add_dict_container(data, port->vport->name, counters, 0);
+		ret = esw_tel_add_number(counters, port->stat[i].name,
+					 __atomic_load_n(&port->stat[i].n, __ATOMIC_RELAXED));
+	return ret != 0 ? ret :
+			  rte_tel_data_add_dict_container(data, port->vport->name, counters, 0);
 }
 
 static int
@@ -239,12 +243,17 @@ command_refusals(const char *command, const char *params, struct rte_tel_data *d
 __attribute__((constructor)) static void
 add_commands(void)
 {
-	rte_telemetry_register_cmd("/connectx/fault", command_fault,
-				   "Shows or sets faults. Parameters: none, clear or KEY=VALUE,...");
-	rte_telemetry_register_cmd("/connectx/counters", command_counters, "Commands that the card got and failed");
-	rte_telemetry_register_cmd("/connectx/objects", command_objects, "How many objects exist, by type");
-	rte_telemetry_register_cmd("/connectx/rules", command_rules,
-				   "Rules that stand in the card, a line each. Parameters: CARD or CARD,FIRST");
+	rte_telemetry_register_cmd(
+		"/connectx/fault", command_fault,
+		"Shows or sets faults. Parameters: none, clear or KEY=VALUE,...");
+	rte_telemetry_register_cmd("/connectx/counters", command_counters,
+				   "Commands that the card got and failed");
+	rte_telemetry_register_cmd("/connectx/objects", command_objects,
+				   "How many objects exist, by type");
+	rte_telemetry_register_cmd(
+		"/connectx/rules", command_rules,
+		"Rules that stand in the card, a line each. Parameters: CARD or CARD,FIRST");
 	rte_telemetry_register_cmd("/connectx/ports", command_ports, "Counters of each port");
-	rte_telemetry_register_cmd("/connectx/refusals", command_refusals, "What the card does not know and was asked for");
+	rte_telemetry_register_cmd("/connectx/refusals", command_refusals,
+				   "What the card does not know and was asked for");
 }

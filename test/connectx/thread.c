@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The thread that is the card: it moves all frames. It never waits for those who give commands; they wait for it, by its
- * rounds: what they have taken out of its reach is not used any more once the round is over.
+ * The thread that is the card: it moves all frames. It never waits for those who give commands;
+ * they wait for it, by its rounds: what they have taken out of its reach is not used any more once
+ * the round is over.
  */
 
 #include <errno.h>
@@ -16,12 +17,14 @@
 #include "../net_eswitch/compat.h"
 #include "device.h"
 
-/* Rounds without anything to do before the thread sleeps, and how long. It sees doorbells only when it looks. */
+/* Rounds without anything to do before the thread sleeps, and how long. It sees doorbells only when
+ * it looks. */
 #define IDLE_ROUNDS 64
 #define IDLE_US 50
 
 #define POOL_SIZE 4095
-/* Behind a frame of the largest MTU: the Ethernet header, tags, and what is encapsulated for a port with a larger MTU. */
+/* Behind a frame of the largest MTU: the Ethernet header, tags, and what is encapsulated for a port
+ * with a larger MTU. */
 #define ROOM_BEHIND 256
 #define MIN_ROOM 2048
 
@@ -86,9 +89,11 @@ cx_thread_start(void)
 	uint32_t room = RTE_MAX(cx_ports_max_mtu() + ROOM_BEHIND, (uint32_t)MIN_ROOM);
 	int ret;
 
-	pool = rte_pktmbuf_pool_create("connectx", POOL_SIZE, 0, 0, CX_HEADROOM + room, SOCKET_ID_ANY);
+	pool = rte_pktmbuf_pool_create("connectx", POOL_SIZE, 0, 0, CX_HEADROOM + room,
+				       SOCKET_ID_ANY);
 	if (pool == NULL) {
-		fprintf(stderr, "connectx: no memory for the card's buffers: %s\n", rte_strerror(rte_errno));
+		fprintf(stderr, "connectx: no memory for the card's buffers: %s\n",
+			rte_strerror(rte_errno));
 		return rte_errno;
 	}
 	/* The driver has no business with it. */
@@ -119,6 +124,7 @@ cx_thread_wait(void)
 	/* The round that is under way, and the one that may have begun meanwhile. */
 	uint64_t until = __atomic_load_n(&rounds, __ATOMIC_ACQUIRE) + 2;
 
-	while (__atomic_load_n(&running, __ATOMIC_ACQUIRE) && __atomic_load_n(&rounds, __ATOMIC_ACQUIRE) < until)
+	while (__atomic_load_n(&running, __ATOMIC_ACQUIRE) &&
+	       __atomic_load_n(&rounds, __ATOMIC_ACQUIRE) < until)
 		sched_yield();
 }

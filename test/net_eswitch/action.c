@@ -25,7 +25,8 @@ set_register(uint32_t *at, const struct esw_set_register *set)
 }
 
 static bool
-encap(struct esw_port *from, struct esw_packet *packet, const struct esw_encap *header, uint32_t hash)
+encap(struct esw_port *from, struct esw_packet *packet, const struct esw_encap *header,
+      uint32_t hash)
 {
 	if (esw_encap(packet, header, hash) < 0)
 		return false;
@@ -43,7 +44,8 @@ decap(struct esw_port *from, struct esw_packet *packet, const struct esw_decap *
 }
 
 static void
-finish(struct esw_output *out, struct esw_port *from, const struct esw_step *step, struct esw_packet *packet)
+finish(struct esw_output *out, struct esw_port *from, const struct esw_step *step,
+       struct esw_packet *packet)
 {
 	switch (step->op) {
 	case ESW_OP_PORT:
@@ -54,7 +56,8 @@ finish(struct esw_output *out, struct esw_port *from, const struct esw_step *ste
 		break;
 	case ESW_OP_RSS:
 		esw_packet_refresh(packet);
-		esw_output_receive(from, step->rss.queue[esw_flow_hash(&packet->key) % step->rss.n], packet);
+		esw_output_receive(from, step->rss.queue[esw_flow_hash(&packet->key) % step->rss.n],
+				   packet);
 		break;
 	case ESW_OP_DROP:
 	default:
@@ -94,8 +97,8 @@ mirror(struct esw_output *out, struct esw_port *from, const struct esw_program *
 
 /* Duplicates the packet as it is at this point. */
 static void
-sample(struct esw_output *out, struct esw_port *from, struct rte_flow *flow, const struct esw_sample *sample,
-       const struct esw_packet *packet, uint32_t hash)
+sample(struct esw_output *out, struct esw_port *from, struct rte_flow *flow,
+       const struct esw_sample *sample, const struct esw_packet *packet, uint32_t hash)
 {
 	struct esw_packet copy = *packet;
 
@@ -116,11 +119,12 @@ sample(struct esw_output *out, struct esw_port *from, struct rte_flow *flow, con
 }
 
 /*
- * Does what the rule says. Returns the group where matching goes on, or NULL when the packet's fate is decided; its
- * mbuf is then gone.
+ * Does what the rule says. Returns the group where matching goes on, or NULL when the packet's fate
+ * is decided; its mbuf is then gone.
  */
 struct esw_group *
-esw_flow_run(struct esw_output *out, struct esw_port *from, struct rte_flow *flow, struct esw_packet *packet)
+esw_flow_run(struct esw_output *out, struct esw_port *from, struct rte_flow *flow,
+	     struct esw_packet *packet)
 {
 	const struct esw_program *program = flow->program;
 	uint32_t hash = 0;
@@ -131,7 +135,8 @@ esw_flow_run(struct esw_output *out, struct esw_port *from, struct rte_flow *flo
 		const struct esw_step *step = &program->step[i];
 
 		/* The flow is what the packet was when the rule was found. */
-		if (!hashed && (step->op == ESW_OP_SAMPLE || step->op == ESW_OP_ENCAP || step->op == ESW_OP_DECAP)) {
+		if (!hashed && (step->op == ESW_OP_SAMPLE || step->op == ESW_OP_ENCAP ||
+				step->op == ESW_OP_DECAP)) {
 			esw_packet_refresh(packet);
 			hash = esw_flow_hash(&packet->key);
 			hashed = true;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Ageing. The ages, of flows and of indirect actions, stand in a wheel of seconds. An alarm looks at the slots whose
- * second has come: one that was hit meanwhile moves to its new second, one that was not is reported. It stays reported
- * until it is destroyed, as with net_mlx5.
+ * Ageing. The ages, of flows and of indirect actions, stand in a wheel of seconds. An alarm looks
+ * at the slots whose second has come: one that was hit meanwhile moves to its new second, one that
+ * was not is reported. It stays reported until it is destroyed, as with net_mlx5.
  */
 
 #include <rte_alarm.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* pf0=ETHDEV,pf1=ETHDEV,vf0=ETHDEV,... : the ports of the NIC and what is behind each. Faults too (see fault.c). */
+/* pf0=ETHDEV,pf1=ETHDEV,vf0=ETHDEV,... : the ports of the NIC and what is behind each. Faults too
+ * (see fault.c). */
 
 #include <ctype.h>
 #include <errno.h>
@@ -42,7 +43,8 @@ static int
 add_fault(struct esw_devargs *out, const char *key, const char *value)
 {
 	size_t at = strlen(out->faults), room = sizeof(out->faults) - at;
-	int len = snprintf(out->faults + at, room, "%s%s=%s", at == 0 ? "" : ",", key, value == NULL ? "" : value);
+	int len = snprintf(out->faults + at, room, "%s%s=%s", at == 0 ? "" : ",", key,
+			   value == NULL ? "" : value);
 
 	if (len >= 0 && (size_t)len < room)
 		return 0;
@@ -65,7 +67,9 @@ set_metadata(struct esw_devargs *out, const char *value)
 static int
 set_card(struct esw_devargs *out, const char *value)
 {
-	static const char * const names[] = { [ESW_CX5] = "cx5", [ESW_CX6DX] = "cx6dx", [ESW_CX7] = "cx7" };
+	static const char *const names[] = {
+		[ESW_CX5] = "cx5", [ESW_CX6DX] = "cx6dx", [ESW_CX7] = "cx7"
+	};
 	size_t i;
 
 	for (i = 0; i < RTE_DIM(names); i++) {
@@ -93,7 +97,9 @@ add_argument(const char *key, const char *value, void *opaque)
 	if (strcmp(key, "card") == 0)
 		return set_card(out, value);
 	if (parse_port_name(key, &kind, &vf) < 0) {
-		ESW_LOG(ERR, "unknown argument %s: pf0, pf1, vf0..vf%u, card, dv_xmeta_en or a fault\n", key, ESW_MAX_VF_ID);
+		ESW_LOG(ERR,
+			"unknown argument %s: pf0, pf1, vf0..vf%u, card, dv_xmeta_en or a fault\n",
+			key, ESW_MAX_VF_ID);
 		return -EINVAL;
 	}
 	for (i = 0; i < out->ports; i++) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Rules as text, a line each. It says what the NIC holds, all of it, and nothing that differs between two NICs with the
- * same rules, but for the counters, which stand at the end.
+ * Rules as text, a line each. It says what the NIC holds, all of it, and nothing that differs
+ * between two NICs with the same rules, but for the counters, which stand at the end.
  */
 
 #include <arpa/inet.h>
@@ -22,7 +22,10 @@ struct field {
 	enum format format;
 };
 
-#define FIELD(name, type, field, format) { name, offsetof(type, field), sizeof(((type *)0)->field), format }
+#define FIELD(name, type, field, format)                                        \
+	{                                                                       \
+		name, offsetof(type, field), sizeof(((type *)0)->field), format \
+	}
 
 static const struct field key_fields[] = {
 	FIELD("eth.dst", struct esw_key, eth_dst, MAC),
@@ -65,7 +68,7 @@ static const struct field l3_fields[] = {
 	FIELD("icmp.seq", struct esw_l3, icmp_seq, DECIMAL),
 };
 
-static const char * const op_names[] = {
+static const char *const op_names[] = {
 	[ESW_OP_COUNT] = "count",
 	[ESW_OP_AGE] = "age",
 	[ESW_OP_SAMPLE] = "sample",
@@ -156,15 +159,17 @@ print_value(FILE *file, const struct field *field, const uint8_t *bytes, uint8_t
 		return;
 	case HEX:
 	case DECIMAL:
-		fprintf(file, mask || field->format == HEX ? "0x%" PRIx64 : "%" PRIu64, number(bytes, field->size));
+		fprintf(file, mask || field->format == HEX ? "0x%" PRIx64 : "%" PRIu64,
+			number(bytes, field->size));
 		return;
 	}
 }
 
-/* NAME=SPEC, or NAME=SPEC/MASK when the mask does not look at all of it; nothing when it looks at nothing. */
+/* NAME=SPEC, or NAME=SPEC/MASK when the mask does not look at all of it; nothing when it looks at
+ * nothing. */
 static void
-print_field(FILE *file, const char *prefix, const struct field *field, const void *key, const void *mask,
-	    uint8_t version)
+print_field(FILE *file, const char *prefix, const struct field *field, const void *key,
+	    const void *mask, uint8_t version)
 {
 	const uint8_t *spec_bytes = (const uint8_t *)key + field->offset;
 	const uint8_t *mask_bytes = (const uint8_t *)mask + field->offset;
@@ -183,7 +188,7 @@ print_field(FILE *file, const char *prefix, const struct field *field, const voi
 static void
 print_pattern(FILE *file, const struct rte_flow *flow)
 {
-	static const char * const prefixes[ESW_L3_MAX] = { "", "inner." };
+	static const char *const prefixes[ESW_L3_MAX] = { "", "inner." };
 	struct esw_key key, mask;
 	int layer;
 	size_t i;
@@ -194,20 +199,17 @@ print_pattern(FILE *file, const struct rte_flow *flow)
 		print_field(file, "", &key_fields[i], &key, &mask, 0);
 	for (layer = 0; layer < ESW_L3_MAX; layer++)
 		for (i = 0; i < RTE_DIM(l3_fields); i++)
-			print_field(file, prefixes[layer], &l3_fields[i], &key.l3[layer], &mask.l3[layer],
-				    key.l3[layer].version);
+			print_field(file, prefixes[layer], &l3_fields[i], &key.l3[layer],
+				    &mask.l3[layer], key.l3[layer].version);
 }
 
 static void
 print_set_field(FILE *file, const struct esw_step *step)
 {
-	static const char * const names[] = {
-		[ESW_IPV4_SRC] = "ipv4_src",
-		[ESW_IPV4_DST] = "ipv4_dst",
-		[ESW_IPV6_SRC] = "ipv6_src",
-		[ESW_IPV6_DST] = "ipv6_dst",
-		[ESW_TP_SRC] = "tp_src",
-		[ESW_TP_DST] = "tp_dst",
+	static const char *const names[] = {
+		[ESW_IPV4_SRC] = "ipv4_src", [ESW_IPV4_DST] = "ipv4_dst",
+		[ESW_IPV6_SRC] = "ipv6_src", [ESW_IPV6_DST] = "ipv6_dst",
+		[ESW_TP_SRC] = "tp_src",     [ESW_TP_DST] = "tp_dst",
 	};
 
 	fprintf(file, "_%s=", names[step->which]);
@@ -217,7 +219,8 @@ print_set_field(FILE *file, const struct esw_step *step)
 		print_address(file, step->field.value, step->which <= ESW_IPV4_DST ? 4 : 6);
 }
 
-static void print_program(FILE *file, const struct rte_flow *flow, const struct esw_program *program);
+static void print_program(FILE *file, const struct rte_flow *flow,
+			  const struct esw_program *program);
 
 static void
 print_encap(FILE *file, const struct esw_encap *encap)
@@ -236,7 +239,8 @@ print_queues(FILE *file, const struct esw_rss *rss)
 }
 
 static void
-print_step(FILE *file, const struct rte_flow *flow, const struct esw_program *program, const struct esw_step *step)
+print_step(FILE *file, const struct rte_flow *flow, const struct esw_program *program,
+	   const struct esw_step *step)
 {
 	fprintf(file, " %s", op_names[step->op]);
 	switch (step->op) {
@@ -249,7 +253,8 @@ print_step(FILE *file, const struct rte_flow *flow, const struct esw_program *pr
 		fputs(flow->info.shared_count != NULL ? "=shared" : "", file);
 		return;
 	case ESW_OP_AGE:
-		fprintf(file, "=%u%s", flow->age->timeout, flow->info.shared_age != NULL ? ",shared" : "");
+		fprintf(file, "=%u%s", flow->age->timeout,
+			flow->info.shared_age != NULL ? ",shared" : "");
 		return;
 	case ESW_OP_SET_FIELD:
 		print_set_field(file, step);
@@ -312,8 +317,12 @@ esw_dump_rule(FILE *file, const struct rte_flow *flow)
 {
 	const struct rte_flow_attr *attr = &flow->info.attr;
 
-	fprintf(file, "on %s from %s %s group %u priority %u", flow->owner->label, flow->info.source->label,
-		attr->transfer ? "transfer" : attr->ingress ? "ingress" : "egress", attr->group, attr->priority);
+	fprintf(file, "on %s from %s %s group %u priority %u", flow->owner->label,
+		flow->info.source->label,
+		attr->transfer ? "transfer" :
+		attr->ingress  ? "ingress" :
+				 "egress",
+		attr->group, attr->priority);
 	print_pattern(file, flow);
 	fputs(" actions", file);
 	print_program(file, flow, flow->program);
@@ -330,7 +339,8 @@ esw_dump_counters(FILE *file, const struct rte_flow *flow)
 		return;
 	fputs(" #", file);
 	if (counter != NULL)
-		fprintf(file, " %" PRIu64 " packets %" PRIu64 " bytes", __atomic_load_n(&counter->hits, __ATOMIC_RELAXED),
+		fprintf(file, " %" PRIu64 " packets %" PRIu64 " bytes",
+			__atomic_load_n(&counter->hits, __ATOMIC_RELAXED),
 			__atomic_load_n(&counter->bytes, __ATOMIC_RELAXED));
 	if (aged)
 		fputs(" aged", file);

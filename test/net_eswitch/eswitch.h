@@ -24,7 +24,7 @@
 #define ESW_MAX_VFS 64
 #define ESW_MAX_PORTS (ESW_MAX_VFS + 2)
 #define ESW_MAX_VF_ID 4095
-#define ESW_MAX_QUEUES 8	/* has to fit struct esw_rss */
+#define ESW_MAX_QUEUES 8 /* has to fit struct esw_rss */
 #define ESW_BURST 32
 
 #define ESW_MAX_DESCS 4096
@@ -61,7 +61,7 @@ enum esw_stat {
 	ESW_STAT_RX_NO_MBUF,
 	ESW_STAT_RX_TOO_LONG,
 	ESW_STAT_FAULT_DROPPED,
-	ESW_STAT_FAR_RX_ERRORS,		/* the far side's own count */
+	ESW_STAT_FAR_RX_ERRORS, /* the far side's own count */
 	ESW_STAT_MAX,
 };
 
@@ -93,7 +93,7 @@ enum esw_op {
 /* One packet in ratio is copied, and the copy given to a program of its own. */
 struct esw_sample {
 	uint32_t ratio;
-	uint32_t program;		/* its offset, for esw_program_data */
+	uint32_t program; /* its offset, for esw_program_data */
 };
 
 /* An address (IPv4's are four bytes of it) or a port, as on the wire. */
@@ -121,10 +121,10 @@ struct esw_push_vlan {
 
 struct esw_step {
 	enum esw_op op;
-	uint32_t which;			/* ESW_OP_SET_FIELD: enum esw_field; ESW_OP_TAG: its index */
+	uint32_t which; /* ESW_OP_SET_FIELD: enum esw_field; ESW_OP_TAG: its index */
 	union {
 		struct esw_sample sample;
-		uint32_t encap;			/* offset of a struct esw_encap, for esw_program_data */
+		uint32_t encap; /* offset of a struct esw_encap, for esw_program_data */
 		struct esw_decap decap;
 		struct rte_ether_addr mac;
 		struct esw_set_field field;
@@ -141,13 +141,14 @@ struct esw_step {
 #define ESW_MAX_STEPS 16
 
 /*
- * What rules do to a packet. Nothing in it is of one rule alone: rules that do the same share it. What its steps refer to
- * by offsets lies behind them, so that programs are the same when their bytes are.
+ * What rules do to a packet. Nothing in it is of one rule alone: rules that do the same share it.
+ * What its steps refer to by offsets lies behind them, so that programs are the same when their
+ * bytes are.
  */
 struct esw_program {
-	struct esw_group *next;		/* where it jumps to, if it leaves the packet as it is; else NULL */
+	struct esw_group *next; /* where it jumps to, if it leaves the packet as it is; else NULL */
 	uint32_t steps;
-	uint32_t size;			/* of all in bytes */
+	uint32_t size; /* of all in bytes */
 	struct esw_step step[];
 };
 
@@ -164,7 +165,7 @@ esw_program_data(const struct esw_program *program, uint32_t offset)
 struct esw_draft {
 	struct esw_group *next;
 	uint32_t steps;
-	uint32_t size;			/* of the data */
+	uint32_t size; /* of the data */
 	struct esw_step step[ESW_MAX_STEPS];
 	uint8_t data[ESW_MAX_DATA] __rte_aligned(8);
 };
@@ -181,36 +182,38 @@ struct esw_programs {
 /* What is kept of a rule beside its pattern and its actions. */
 struct esw_rule_info {
 	struct rte_flow_attr attr;
-	struct esw_port *source;	/* whose packets it matches */
+	struct esw_port *source; /* whose packets it matches */
 	bool counted;
 	bool jumps;
-	uint32_t jump;			/* the group's id */
-	uint32_t age_timeout;		/* seconds, 0: does not age */
+	uint32_t jump;        /* the group's id */
+	uint32_t age_timeout; /* seconds, 0: does not age */
 	void *age_context;
-	struct rte_flow_action_handle *shared_count;	/* of the indirect action, if it counts by one */
-	struct rte_flow_action_handle *shared_age;	/* likewise */
+	struct rte_flow_action_handle
+		*shared_count;                     /* of the indirect action, if it counts by one */
+	struct rte_flow_action_handle *shared_age; /* likewise */
 };
 
 /*
- * The headers that a pattern names, as net_mlx5 counts them: it takes an outermost IP header that says that IPv6 follows for
- * an inner one.
+ * The headers that a pattern names, as net_mlx5 counts them: it takes an outermost IP header that
+ * says that IPv6 follows for an inner one.
  */
 struct esw_headers {
 	bool l2;
 	bool vlan;
-	uint8_t version;		/* of IP, 0: none */
-	uint8_t l4;			/* IPPROTO_TCP, IPPROTO_UDP, or 0 */
+	uint8_t version; /* of IP, 0: none */
+	uint8_t l4;      /* IPPROTO_TCP, IPPROTO_UDP, or 0 */
 };
 
-/* A rule's actions as the driver gives them to the card: what the card makes of their order is seen at creation only. */
+/* A rule's actions as the driver gives them to the card: what the card makes of their order is seen
+ * at creation only. */
 struct esw_listed {
 	uint32_t n;
 	enum esw_op op[2 * ESW_MAX_STEPS];
-	bool mirror;			/* the sample duplicates all packets to a port of the switch */
-	bool split;			/* what follows the sample is a rule of its own */
-	bool sample_counts;		/* there is a counter within the sample */
-	bool sample_encaps;		/* there is an encapsulation */
-	bool ages;			/* the card keeps the age */
+	bool mirror;        /* the sample duplicates all packets to a port of the switch */
+	bool split;         /* what follows the sample is a rule of its own */
+	bool sample_counts; /* there is a counter within the sample */
+	bool sample_encaps; /* there is an encapsulation */
+	bool ages;          /* the card keeps the age */
 };
 
 /* A rule as it was understood, before it stands in the NIC. */
@@ -218,8 +221,8 @@ struct esw_rule {
 	struct esw_rule_info info;
 	struct esw_pattern pattern;
 	struct esw_headers headers[ESW_L3_MAX];
-	bool icmp6;			/* the pattern has an item of ICMPv6 */
-	uint32_t tags;			/* as bits: those that the pattern names */
+	bool icmp6;    /* the pattern has an item of ICMPv6 */
+	uint32_t tags; /* as bits: those that the pattern names */
 	struct esw_listed listed;
 	struct esw_draft draft;
 };
@@ -230,44 +233,46 @@ enum esw_age_state { ESW_AGE_NONE, ESW_AGE_WAITING, ESW_AGE_AGED };
 struct esw_counter {
 	uint64_t hits;
 	uint64_t bytes;
-	uint64_t base_hits;		/* what a query with reset has seen */
+	uint64_t base_hits; /* what a query with reset has seen */
 	uint64_t base_bytes;
 };
 
 /* How long ago there was a packet. */
 struct esw_age {
-	uint64_t *last_hit;		/* in TSC cycles; the pipeline's */
-	uint32_t timeout;		/* seconds */
+	uint64_t *last_hit; /* in TSC cycles; the pipeline's */
+	uint32_t timeout;   /* seconds */
 	enum esw_age_state state;
-	uint32_t slot;			/* while waiting: its place in the wheel */
-	void *context;			/* what get_aged_flows says */
-	struct esw_port *port;		/* and of which port */
+	uint32_t slot;         /* while waiting: its place in the wheel */
+	void *context;         /* what get_aged_flows says */
+	struct esw_port *port; /* and of which port */
 	TAILQ_ENTRY(esw_age) next;
 };
 
 TAILQ_HEAD(esw_age_list, esw_age);
 
 /*
- * A rule that stands in the NIC. There may be very many, so what the pipeline needs of one, beside a program that it
- * shares with others, lies in two cache lines: the first, and the entry with a key of usual length.
+ * A rule that stands in the NIC. There may be very many, so what the pipeline needs of one, beside
+ * a program that it shares with others, lies in two cache lines: the first, and the entry with a
+ * key of usual length.
  */
 struct rte_flow {
 	const struct esw_program *program;
-	struct esw_counter *counter;	/* its own, or an indirect action's; NULL: does not count */
-	uint64_t *last_hit;		/* likewise; NULL: does not age */
+	struct esw_counter *counter; /* its own, or an indirect action's; NULL: does not count */
+	uint64_t *last_hit;          /* likewise; NULL: does not age */
 	struct esw_counter own_counter;
 	uint64_t own_last_hit;
 	struct esw_entry entry __rte_cache_aligned;
-	uint32_t unsampled;		/* packets since the last sampled one; the pipeline's */
+	uint32_t unsampled; /* packets since the last sampled one; the pipeline's */
 	struct esw_age own_age;
-	struct esw_age *age;		/* its own, or an indirect action's; NULL: does not age */
+	struct esw_age *age; /* its own, or an indirect action's; NULL: does not age */
 	struct esw_group *group;
-	struct esw_port *owner;		/* the port it was created on */
+	struct esw_port *owner; /* the port it was created on */
 	struct esw_rule_info info;
 	TAILQ_ENTRY(rte_flow) owned;
 };
 
-static_assert(offsetof(struct rte_flow, entry) == RTE_CACHE_LINE_SIZE, "what a hit needs has outgrown its cache line");
+static_assert(offsetof(struct rte_flow, entry) == RTE_CACHE_LINE_SIZE,
+	      "what a hit needs has outgrown its cache line");
 
 TAILQ_HEAD(esw_flow_list, rte_flow);
 
@@ -275,11 +280,11 @@ TAILQ_HEAD(esw_flow_list, rte_flow);
 struct rte_flow_action_handle {
 	struct esw_port *owner;
 	enum rte_flow_action_type type;
-	uint32_t users;			/* flows that have it */
-	bool released;			/* by the application: it goes with the last of them */
+	uint32_t users; /* flows that have it */
+	bool released;  /* by the application: it goes with the last of them */
 	struct esw_counter counter;
 	struct esw_age age;
-	uint64_t last_hit;		/* the age's */
+	uint64_t last_hit; /* the age's */
 	TAILQ_ENTRY(rte_flow_action_handle) owned;
 };
 
@@ -291,14 +296,14 @@ struct esw_far {
 	bool claimed;
 	bool configured;
 	struct rte_mempool *pool;
-	pthread_mutex_t lock;		/* transmission: the pipeline and the application both do */
+	pthread_mutex_t lock; /* transmission: the pipeline and the application both do */
 };
 
 struct esw_rxq {
 	struct rte_ring *ring;
 	struct rte_mempool *pool;
 	uint16_t port_id;
-	uint64_t packets;		/* the reader's */
+	uint64_t packets; /* the reader's */
 	uint64_t bytes;
 };
 
@@ -311,23 +316,23 @@ struct esw_txq {
 
 struct esw_port {
 	struct esw_nic *nic;
-	struct rte_eth_dev *dev;	/* NULL once closed */
+	struct rte_eth_dev *dev; /* NULL once closed */
 	uint16_t ethdev;
-	uint16_t index;			/* in the NIC's ports */
+	uint16_t index; /* in the NIC's ports */
 	enum esw_kind kind;
 	uint16_t vf;
 	char name[RTE_ETH_NAME_MAX_LEN];
-	char label[8];			/* as the devargs call it */
+	char label[8]; /* as the devargs call it */
 	struct rte_ether_addr mac;
 	uint32_t mtu;
-	uint16_t spread;		/* RX queues that misses are spread over */
+	uint16_t spread; /* RX queues that misses are spread over */
 	bool started;
 	bool isolated;
-	bool far_stopped;		/* these two are faults */
+	bool far_stopped; /* these two are faults */
 	bool link_down;
-	bool link_news;			/* the application is to be told of the link */
-	bool removed;			/* its link is down, for good */
-	bool removal_news;		/* the application is to be told */
+	bool link_news;    /* the application is to be told of the link */
+	bool removed;      /* its link is down, for good */
+	bool removal_news; /* the application is to be told */
 	struct esw_far far;
 	struct esw_groups transfer;
 	struct esw_groups ingress;
@@ -337,8 +342,8 @@ struct esw_port {
 	struct esw_flow_list flows;
 	struct esw_handle_list handles;
 	struct esw_age_list aged;
-	bool aged_news;			/* flows have aged since the last event */
-	bool aged_told;			/* an event was sent, and the aged flows not fetched since */
+	bool aged_news; /* flows have aged since the last event */
+	bool aged_told; /* an event was sent, and the aged flows not fetched since */
 	struct esw_rxq *rxq[ESW_MAX_QUEUES];
 	struct esw_txq *txq[ESW_MAX_QUEUES];
 	uint64_t stat[ESW_STAT_MAX];
@@ -358,12 +363,13 @@ struct esw_nic {
 	struct rte_eth_dev_owner owner;
 	uint16_t domain;
 	bool has_domain;
-	bool metadata;			/* marks and metadata also in the switch, as with dv_xmeta_en=1 */
+	bool metadata; /* marks and metadata also in the switch, as with dv_xmeta_en=1 */
 	enum esw_card card;
 	uint32_t ports;
 	uint32_t open_ports;
 	struct esw_port *port[ESW_MAX_PORTS];
-	pthread_mutex_t flow_lock;	/* serialises everything that changes rules; the pipeline never takes it */
+	pthread_mutex_t flow_lock; /* serialises everything that changes rules; the pipeline never
+				      takes it */
 	struct rte_rcu_qsbr *rcu;
 	struct esw_programs programs;
 	struct esw_age_wheel ages;
@@ -384,7 +390,7 @@ struct esw_devargs {
 	} port[ESW_MAX_PORTS];
 	bool metadata;
 	enum esw_card card;
-	char faults[ESW_MAX_FAULT_ARGS];	/* KEY=VALUE,... */
+	char faults[ESW_MAX_FAULT_ARGS]; /* KEY=VALUE,... */
 };
 
 /* devargs.c */
@@ -411,7 +417,8 @@ esw_port_has_metadata(const struct esw_port *port)
 	return port->nic->metadata && esw_port_in_switch(port);
 }
 
-/* Its bits in what comes in: it shares a register with the source port. What the application sends has all. */
+/* Its bits in what comes in: it shares a register with the source port. What the application sends
+ * has all. */
 static inline uint32_t
 esw_port_meta_mask(const struct esw_port *port, const struct rte_flow_attr *attr)
 {
@@ -452,7 +459,8 @@ int esw_pipeline_start(struct esw_nic *nic);
 void esw_pipeline_stop(struct esw_nic *nic);
 void esw_pipeline_wait(struct esw_nic *nic);
 struct esw_output;
-void esw_pipeline_burst(struct esw_output *out, struct esw_port *port, struct rte_mbuf **pkts, uint16_t n);
+void esw_pipeline_burst(struct esw_output *out, struct esw_port *port, struct rte_mbuf **pkts,
+			uint16_t n);
 
 /* action.c */
 struct esw_group *esw_flow_run(struct esw_output *out, struct esw_port *from, struct rte_flow *flow,
@@ -460,7 +468,7 @@ struct esw_group *esw_flow_run(struct esw_output *out, struct esw_port *from, st
 
 /* output.c */
 struct esw_output {
-	uint64_t now;			/* TSC, of this burst */
+	uint64_t now; /* TSC, of this burst */
 	struct {
 		uint16_t n;
 		struct rte_mbuf *pkt[ESW_BURST];
@@ -472,20 +480,22 @@ void esw_output_flush(struct esw_output *out);
 void esw_output_receive(struct esw_port *port, uint16_t queue, const struct esw_packet *packet);
 
 /* flow_error.c */
-int esw_flow_error(struct rte_flow_error *error, int code, enum rte_flow_error_type type, const void *cause,
-		   const char *format, ...) __rte_format_printf(5, 6);
+int esw_flow_error(struct rte_flow_error *error, int code, enum rte_flow_error_type type,
+		   const void *cause, const char *format, ...) __rte_format_printf(5, 6);
 
 /* flow_pattern.c, flow_actions.c, flow_validate.c */
-int esw_rule_pattern(struct esw_port *port, const struct rte_flow_item *items, struct esw_rule *rule,
-		     struct rte_flow_error *error);
-int esw_rule_actions(struct esw_port *port, const struct rte_flow_action *actions, struct esw_rule *rule,
-		     struct rte_flow_error *error);
-int esw_rule_compile(struct esw_port *port, const struct rte_flow_attr *attr, const struct rte_flow_item *items,
-		     const struct rte_flow_action *actions, struct esw_rule *rule, struct rte_flow_error *error);
+int esw_rule_pattern(struct esw_port *port, const struct rte_flow_item *items,
+		     struct esw_rule *rule, struct rte_flow_error *error);
+int esw_rule_actions(struct esw_port *port, const struct rte_flow_action *actions,
+		     struct esw_rule *rule, struct rte_flow_error *error);
+int esw_rule_compile(struct esw_port *port, const struct rte_flow_attr *attr,
+		     const struct rte_flow_item *items, const struct rte_flow_action *actions,
+		     struct esw_rule *rule, struct rte_flow_error *error);
 
 /* flow_hardware.c */
 uint32_t esw_group_level(uint32_t group);
-int esw_rule_hardware(const struct esw_port *port, const struct esw_rule *rule, struct rte_flow_error *error);
+int esw_rule_hardware(const struct esw_port *port, const struct esw_rule *rule,
+		      struct rte_flow_error *error);
 
 /* program.c */
 void *esw_draft_room(struct esw_draft *draft, size_t size, uint32_t *at);
@@ -502,14 +512,16 @@ int esw_flow_query_counter(struct esw_counter *counter, struct rte_flow_query_co
 int esw_flow_query_age(const struct esw_age *age, struct rte_flow_query_age *out);
 
 /* indirect.c */
-struct rte_flow_action_handle *esw_indirect_create(struct rte_eth_dev *dev, const struct rte_flow_indir_action_conf *conf,
+struct rte_flow_action_handle *esw_indirect_create(struct rte_eth_dev *dev,
+						   const struct rte_flow_indir_action_conf *conf,
 						   const struct rte_flow_action *action,
 						   struct rte_flow_error *error);
-int esw_indirect_destroy(struct rte_eth_dev *dev, struct rte_flow_action_handle *handle, struct rte_flow_error *error);
-int esw_indirect_update(struct rte_eth_dev *dev, struct rte_flow_action_handle *handle, const void *update,
-			struct rte_flow_error *error);
-int esw_indirect_query(struct rte_eth_dev *dev, const struct rte_flow_action_handle *handle, void *data,
-		       struct rte_flow_error *error);
+int esw_indirect_destroy(struct rte_eth_dev *dev, struct rte_flow_action_handle *handle,
+			 struct rte_flow_error *error);
+int esw_indirect_update(struct rte_eth_dev *dev, struct rte_flow_action_handle *handle,
+			const void *update, struct rte_flow_error *error);
+int esw_indirect_query(struct rte_eth_dev *dev, const struct rte_flow_action_handle *handle,
+		       void *data, struct rte_flow_error *error);
 void esw_indirect_use(struct rte_flow_action_handle *handle, int by);
 void esw_indirect_free_port(struct esw_port *port);
 

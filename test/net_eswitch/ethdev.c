@@ -66,7 +66,8 @@ drop_oversize(struct esw_txq *txq, struct rte_mbuf **pkts, uint16_t n)
 	return kept;
 }
 
-/* Sends up to ESW_BURST packets; returns how many are gone, sent or dropped. The others are then the last ones. */
+/* Sends up to ESW_BURST packets; returns how many are gone, sent or dropped. The others are then
+ * the last ones. */
 static uint16_t
 transmit_some(struct esw_txq *txq, struct rte_mbuf **pkts, uint16_t n)
 {
@@ -121,7 +122,9 @@ dev_configure(struct rte_eth_dev *dev)
 	}
 	dev->data->mtu = port->mtu;
 	__atomic_store_n(&port->spread,
-			 dev->data->dev_conf.rxmode.mq_mode & RTE_ETH_MQ_RX_RSS_FLAG ? dev->data->nb_rx_queues : 1,
+			 dev->data->dev_conf.rxmode.mq_mode & RTE_ETH_MQ_RX_RSS_FLAG ?
+				 dev->data->nb_rx_queues :
+				 1,
 			 __ATOMIC_RELAXED);
 	return 0;
 }
@@ -296,7 +299,8 @@ rx_queue_setup(struct rte_eth_dev *dev, uint16_t queue, uint16_t descs, unsigned
 	if (rxq == NULL)
 		return -ENOMEM;
 	snprintf(name, sizeof(name), "esw_%u_%u", port->ethdev, queue);
-	rxq->ring = rte_ring_create(name, descs, socket, RING_F_SP_ENQ | RING_F_SC_DEQ | RING_F_EXACT_SZ);
+	rxq->ring = rte_ring_create(name, descs, socket,
+				    RING_F_SP_ENQ | RING_F_SC_DEQ | RING_F_EXACT_SZ);
 	if (rxq->ring == NULL) {
 		free(rxq);
 		return -rte_errno;
@@ -406,7 +410,8 @@ esw_ethdev_create(struct esw_port *port)
 	dev->data->numa_node = port->nic->vdev->device.numa_node;
 	dev->data->promiscuous = 1;
 	dev->data->all_multicast = 1;
-	dev->data->dev_flags |= RTE_ETH_DEV_FLOW_OPS_THREAD_SAFE | RTE_ETH_DEV_INTR_LSC | RTE_ETH_DEV_INTR_RMV;
+	dev->data->dev_flags |=
+		RTE_ETH_DEV_FLOW_OPS_THREAD_SAFE | RTE_ETH_DEV_INTR_LSC | RTE_ETH_DEV_INTR_RMV;
 	if (port->kind == ESW_VF) {
 		dev->data->dev_flags |= RTE_ETH_DEV_REPRESENTOR;
 		dev->data->representor_id = port->vf;

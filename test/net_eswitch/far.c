@@ -23,7 +23,8 @@
 /* Times a far side that takes no packets is asked again before they are dropped. */
 #define SEND_TRIES 4
 
-/* Buffer sizes to try: some drivers (net_af_packet) refuse buffers smaller than their own frames. */
+/* Buffer sizes to try: some drivers (net_af_packet) refuse buffers smaller than their own
+ * frames. */
 static const uint16_t buffer_sizes[] = { 2048, 9728, 16384, UINT16_MAX - RTE_PKTMBUF_HEADROOM };
 
 static int
@@ -49,8 +50,9 @@ setup_rx(struct esw_port *port)
 		ret = new_pool(port, buffer_sizes[i]);
 		if (ret < 0)
 			return ret;
-		ret = rte_eth_rx_queue_setup(port->far.ethdev, 0, DESCS, port->nic->vdev->device.numa_node,
-					     NULL, port->far.pool);
+		ret = rte_eth_rx_queue_setup(port->far.ethdev, 0, DESCS,
+					     port->nic->vdev->device.numa_node, NULL,
+					     port->far.pool);
 		if (ret == 0)
 			return 0;
 		rte_mempool_free(port->far.pool);
@@ -83,7 +85,8 @@ start(struct esw_port *port)
 	if (ret < 0)
 		return ret;
 	port->far.configured = true;
-	/* Everything there is to see has to arrive; devices that cannot be told otherwise are so anyway. */
+	/* Everything there is to see has to arrive; devices that cannot be told otherwise are so
+	 * anyway. */
 	ret = rte_eth_promiscuous_enable(far);
 	return ret == -ENOTSUP ? 0 : ret;
 }
@@ -94,7 +97,8 @@ claim(struct esw_port *port, const char *name)
 	int ret;
 
 	if (rte_eth_dev_get_port_by_name(name, &port->far.ethdev) < 0) {
-		ESW_LOG(ERR, "%s: no ethdev %s: its --vdev comes before the NIC's\n", port->name, name);
+		ESW_LOG(ERR, "%s: no ethdev %s: its --vdev comes before the NIC's\n", port->name,
+			name);
 		return -ENODEV;
 	}
 	ret = rte_eth_dev_owner_set(port->far.ethdev, &port->nic->owner);
@@ -106,7 +110,8 @@ claim(struct esw_port *port, const char *name)
 	return 0;
 }
 
-/* Takes the ethdev as the port's far side, and starts it. On error esw_far_close undoes what was done. */
+/* Takes the ethdev as the port's far side, and starts it. On error esw_far_close undoes what was
+ * done. */
 int
 esw_far_open(struct esw_port *port, const char *name)
 {
@@ -117,7 +122,8 @@ esw_far_open(struct esw_port *port, const char *name)
 		return ret;
 	ret = start(port);
 	if (ret < 0) {
-		ESW_LOG(ERR, "%s: cannot start far side %s: %s\n", port->name, name, rte_strerror(-ret));
+		ESW_LOG(ERR, "%s: cannot start far side %s: %s\n", port->name, name,
+			rte_strerror(-ret));
 		return ret;
 	}
 	ret = rte_eth_macaddr_get(port->far.ethdev, &port->mac);
@@ -206,7 +212,8 @@ is_tagged(const struct rte_mbuf *m, uint32_t offset)
 	return type == RTE_BE16(RTE_ETHER_TYPE_VLAN) || type == RTE_BE16(RTE_ETHER_TYPE_QINQ);
 }
 
-/* Whether a frame is within the port's MTU, which counts neither the Ethernet header nor VLAN tags. */
+/* Whether a frame is within the port's MTU, which counts neither the Ethernet header nor VLAN
+ * tags. */
 bool
 esw_far_fits(struct esw_port *port, const struct rte_mbuf *m)
 {
@@ -223,7 +230,8 @@ esw_far_fits(struct esw_port *port, const struct rte_mbuf *m)
 	return true;
 }
 
-/* Asks or sets something of the kernel interface behind the far side; -ENODEV when there is none, -ENXIO when it was deleted. */
+/* Asks or sets something of the kernel interface behind the far side; -ENODEV when there is none,
+ * -ENXIO when it was deleted. */
 static int
 kernel_request(uint16_t ethdev, unsigned long request, struct ifreq *ifr)
 {
@@ -243,8 +251,8 @@ kernel_request(uint16_t ethdev, unsigned long request, struct ifreq *ifr)
 }
 
 /*
- * The far side's MTU. Drivers over a kernel interface do not know that interface's, so it is asked itself. Where the
- * far side has none, it is what was set last.
+ * The far side's MTU. Drivers over a kernel interface do not know that interface's, so it is asked
+ * itself. Where the far side has none, it is what was set last.
  */
 uint32_t
 esw_far_mtu(const struct esw_port *port)
@@ -292,7 +300,8 @@ esw_far_rx_errors(const struct esw_port *port)
 	return stats.imissed + stats.ierrors + stats.rx_nombuf;
 }
 
-/* Drivers over a kernel interface do not know whether that has a carrier, or is there at all, so it is asked itself. */
+/* Drivers over a kernel interface do not know whether that has a carrier, or is there at all, so it
+ * is asked itself. */
 void
 esw_far_link(const struct esw_port *port, struct rte_eth_link *link)
 {

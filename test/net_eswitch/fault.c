@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Faults for tests: calls of rte_flow that fail, rules that take their time, far sides that stand still, links that
- * are down, ports that are removed. The README has the words for them.
+ * Faults for tests: calls of rte_flow that fail, rules that take their time, far sides that stand
+ * still, links that are down, ports that are removed. The README has the words for them.
  */
 
 #include <errno.h>
@@ -20,13 +20,10 @@
 /* What a call fails with unless told otherwise: no refusal of the NIC's own has it. */
 #define DEFAULT_CODE EIO
 
-static const char * const call_names[ESW_CALLS] = {
-	[ESW_CALL_VALIDATE] = "validate",
-	[ESW_CALL_CREATE] = "create",
-	[ESW_CALL_DESTROY] = "destroy",
-	[ESW_CALL_FLUSH] = "flush",
-	[ESW_CALL_QUERY] = "query",
-	[ESW_CALL_ISOLATE] = "isolate",
+static const char *const call_names[ESW_CALLS] = {
+	[ESW_CALL_VALIDATE] = "validate", [ESW_CALL_CREATE] = "create",
+	[ESW_CALL_DESTROY] = "destroy",   [ESW_CALL_FLUSH] = "flush",
+	[ESW_CALL_QUERY] = "query",       [ESW_CALL_ISOLATE] = "isolate",
 	[ESW_CALL_ANY] = "call",
 };
 
@@ -39,7 +36,7 @@ struct change {
 	bool far_stopped[ESW_MAX_PORTS];
 	bool link_down[ESW_MAX_PORTS];
 	bool removed[ESW_MAX_PORTS];
-	char *message;		/* of an error */
+	char *message; /* of an error */
 	size_t size;
 };
 
@@ -57,7 +54,8 @@ set_ports(struct change *c, bool *flags, char *value, bool on)
 	const struct esw_port *port;
 	char *save, *text;
 
-	for (text = strtok_r(value, ESW_FAULT_SEPARATOR, &save); text != NULL; text = strtok_r(NULL, ESW_FAULT_SEPARATOR, &save)) {
+	for (text = strtok_r(value, ESW_FAULT_SEPARATOR, &save); text != NULL;
+	     text = strtok_r(NULL, ESW_FAULT_SEPARATOR, &save)) {
 		port = esw_nic_port_by_name(c->nic, text);
 		if (port == NULL)
 			return REFUSE(c, "%s has no port %s", c->nic->name, text);
@@ -87,7 +85,8 @@ set_value(struct change *c, const char *key, char *value)
 	int ret;
 
 	if (call < ESW_CALLS)
-		return esw_plan_parse(&c->plan[call], c->nic->faults.calls[call], value, c->message, c->size);
+		return esw_plan_parse(&c->plan[call], c->nic->faults.calls[call], value, c->message,
+				      c->size);
 	if (strcmp(key, "fail_errno") == 0) {
 		ret = esw_fault_number(value, ESW_FAULT_ERRNO_MAX, &n, c->message, c->size);
 		c->code = n == 0 ? DEFAULT_CODE : (int)n;
@@ -128,8 +127,9 @@ set_pair(const char *key, const char *value, void *opaque)
 bool
 esw_fault_is_key(const char *key)
 {
-	static const char * const keys[] = {
-		"fail_errno", "create_delay_us", "far_stop", "far_start", "link_down", "link_up", "remove",
+	static const char *const keys[] = {
+		"fail_errno", "create_delay_us", "far_stop", "far_start",
+		"link_down",  "link_up",         "remove",
 	};
 	size_t i;
 
@@ -176,7 +176,8 @@ static void
 tell_soon(const struct esw_port *port)
 {
 	if (rte_eal_alarm_set(1, tell_news, port->nic) < 0)
-		ESW_LOG(ERR, "%s: nobody is told what happens to it: cannot set an alarm\n", port->name);
+		ESW_LOG(ERR, "%s: nobody is told what happens to it: cannot set an alarm\n",
+			port->name);
 }
 
 static void

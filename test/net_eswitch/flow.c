@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* rte_flow's operations. All of them take the NIC's lock, so that applications may call them from any thread. */
+/* rte_flow's operations. All of them take the NIC's lock, so that applications may call them from
+ * any thread. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -18,8 +19,9 @@ port_of(const struct rte_eth_dev *dev)
 }
 
 static int
-flow_validate(struct rte_eth_dev *dev, const struct rte_flow_attr *attr, const struct rte_flow_item items[],
-	      const struct rte_flow_action actions[], struct rte_flow_error *error)
+flow_validate(struct rte_eth_dev *dev, const struct rte_flow_attr *attr,
+	      const struct rte_flow_item items[], const struct rte_flow_action actions[],
+	      struct rte_flow_error *error)
 {
 	struct esw_port *port = port_of(dev);
 	struct esw_rule rule;
@@ -163,7 +165,8 @@ add(struct esw_port *port, struct esw_rule *rule, struct rte_flow_error *error)
 {
 	struct rte_flow *flow = link_jump(rule) < 0 ? NULL : flow_new(port, rule);
 
-	if (flow == NULL || flow->group == NULL || flow->program == NULL || insert(flow, &rule->pattern) < 0) {
+	if (flow == NULL || flow->group == NULL || flow->program == NULL ||
+	    insert(flow, &rule->pattern) < 0) {
 		flow_free(flow);
 		esw_flow_error(error, ENOMEM, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL, "no memory");
 		return NULL;
@@ -183,8 +186,9 @@ delay(const struct esw_nic *nic)
 }
 
 static struct rte_flow *
-flow_create(struct rte_eth_dev *dev, const struct rte_flow_attr *attr, const struct rte_flow_item items[],
-	    const struct rte_flow_action actions[], struct rte_flow_error *error)
+flow_create(struct rte_eth_dev *dev, const struct rte_flow_attr *attr,
+	    const struct rte_flow_item items[], const struct rte_flow_action actions[],
+	    struct rte_flow_error *error)
 {
 	struct esw_port *port = port_of(dev);
 	struct rte_flow *flow = NULL;
@@ -236,7 +240,8 @@ flow_destroy(struct rte_eth_dev *dev, struct rte_flow *flow, struct rte_flow_err
 	int ret;
 
 	if (!owns(port, flow))
-		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_HANDLE, flow, "no rule of this port");
+		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_HANDLE, flow,
+				      "no rule of this port");
 	pthread_mutex_lock(&port->nic->flow_lock);
 	ret = esw_fault_call(port->nic, ESW_CALL_DESTROY, error);
 	if (ret == 0) {
@@ -320,7 +325,8 @@ esw_flow_query_age(const struct esw_age *age, struct rte_flow_query_age *out)
 }
 
 static int
-query_action(struct rte_flow *flow, const struct rte_flow_action *action, void *data, struct rte_flow_error *error)
+query_action(struct rte_flow *flow, const struct rte_flow_action *action, void *data,
+	     struct rte_flow_error *error)
 {
 	switch (action->type) {
 	case RTE_FLOW_ACTION_TYPE_VOID:
@@ -328,11 +334,13 @@ query_action(struct rte_flow *flow, const struct rte_flow_action *action, void *
 	case RTE_FLOW_ACTION_TYPE_COUNT:
 		if (flow->counter != NULL)
 			return esw_flow_query_counter(flow->counter, data);
-		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ACTION, action, "the rule does not count");
+		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ACTION, action,
+				      "the rule does not count");
 	case RTE_FLOW_ACTION_TYPE_AGE:
 		if (flow->age != NULL)
 			return esw_flow_query_age(flow->age, data);
-		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ACTION, action, "the rule does not age");
+		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_ACTION, action,
+				      "the rule does not age");
 	default:
 		return esw_flow_error(error, ENOTSUP, RTE_FLOW_ERROR_TYPE_ACTION, action,
 				      "only COUNT and AGE can be queried");
@@ -340,14 +348,15 @@ query_action(struct rte_flow *flow, const struct rte_flow_action *action, void *
 }
 
 static int
-flow_query(struct rte_eth_dev *dev, struct rte_flow *flow, const struct rte_flow_action *action, void *data,
-	   struct rte_flow_error *error)
+flow_query(struct rte_eth_dev *dev, struct rte_flow *flow, const struct rte_flow_action *action,
+	   void *data, struct rte_flow_error *error)
 {
 	struct esw_port *port = port_of(dev);
 	int ret;
 
 	if (!owns(port, flow))
-		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_HANDLE, flow, "no rule of this port");
+		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_HANDLE, flow,
+				      "no rule of this port");
 	pthread_mutex_lock(&port->nic->flow_lock);
 	ret = esw_fault_call(port->nic, ESW_CALL_QUERY, error);
 	for (; ret == 0 && action->type != RTE_FLOW_ACTION_TYPE_END; action++)
@@ -379,7 +388,8 @@ flow_aged(struct rte_eth_dev *dev, void **contexts, uint32_t n, struct rte_flow_
 	uint32_t found = 0;
 
 	if (n > 0 && contexts == NULL)
-		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL, "contexts are missing");
+		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL,
+				      "contexts are missing");
 	pthread_mutex_lock(&port->nic->flow_lock);
 	TAILQ_FOREACH(age, &port->aged, next) {
 		if (n > 0 && found == n)
@@ -407,7 +417,8 @@ flow_dump(struct rte_eth_dev *dev, struct rte_flow *flow, FILE *file, struct rte
 	struct esw_port *port = port_of(dev);
 
 	if (flow != NULL && !owns(port, flow))
-		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_HANDLE, flow, "no rule of this port");
+		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_HANDLE, flow,
+				      "no rule of this port");
 	pthread_mutex_lock(&port->nic->flow_lock);
 	if (flow != NULL) {
 		dump(file, flow);
@@ -428,7 +439,8 @@ flow_proxy(struct rte_eth_dev *dev, uint16_t *proxy, struct rte_flow_error *erro
 	if (!esw_port_in_switch(port) || pf0->dev == NULL)
 		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL,
 				      "there is no transfer proxy: %s",
-				      pf0->dev == NULL ? "PF0 is closed" : "PF1 is not in switchdev mode");
+				      pf0->dev == NULL ? "PF0 is closed" :
+							 "PF1 is not in switchdev mode");
 	*proxy = pf0->ethdev;
 	return 0;
 }

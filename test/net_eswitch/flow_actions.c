@@ -17,8 +17,9 @@
 #define NIC_FATES (BIT(ESW_OP_JUMP) | QUEUES | BIT(ESW_OP_DROP))
 #define SWITCH_FATES (BIT(ESW_OP_JUMP) | BIT(ESW_OP_PORT) | BIT(ESW_OP_DROP))
 #define FATES (NIC_FATES | SWITCH_FATES)
-#define MODIFIES (BIT(ESW_OP_SET_MAC_SRC) | BIT(ESW_OP_SET_MAC_DST) | BIT(ESW_OP_DEC_TTL) | BIT(ESW_OP_SET_FIELD) | \
-		  BIT(ESW_OP_META) | BIT(ESW_OP_TAG))
+#define MODIFIES                                                                   \
+	(BIT(ESW_OP_SET_MAC_SRC) | BIT(ESW_OP_SET_MAC_DST) | BIT(ESW_OP_DEC_TTL) | \
+	 BIT(ESW_OP_SET_FIELD) | BIT(ESW_OP_META) | BIT(ESW_OP_TAG))
 #define MARKS (BIT(ESW_OP_MARK) | BIT(ESW_OP_FLAG))
 #define VLAN_OPS (BIT(ESW_OP_POP_VLAN) | BIT(ESW_OP_PUSH_VLAN))
 #define BESIDES_DROP (BIT(ESW_OP_DROP) | BIT(ESW_OP_COUNT) | BIT(ESW_OP_AGE) | BIT(ESW_OP_SAMPLE))
@@ -30,27 +31,28 @@ struct compiler {
 	struct esw_draft *draft;
 	const struct rte_flow_action *action;
 	char name[32];
-	uint32_t which;			/* of the action's type: what tells it from its likes */
-	struct compiler *outer;		/* of a sample's actions: the rule's */
-	uint32_t seen;			/* steps so far, as bits */
-	uint32_t shape;			/* SHAPE_*: tunnel actions so far */
-	struct esw_step fate;		/* kept until the end, wherever it stands in the list */
+	uint32_t which;         /* of the action's type: what tells it from its likes */
+	struct compiler *outer; /* of a sample's actions: the rule's */
+	uint32_t seen;          /* steps so far, as bits */
+	uint32_t shape;         /* SHAPE_*: tunnel actions so far */
+	struct esw_step fate;   /* kept until the end, wherever it stands in the list */
 	struct esw_port *target;
 	const struct rte_flow_action *sample;
-	uint32_t behind_sample;		/* steps, as bits */
-	bool mirror;			/* the sample is a mirror: one to a port of the switch, of all packets */
+	uint32_t behind_sample; /* steps, as bits */
+	bool mirror; /* the sample is a mirror: one to a port of the switch, of all packets */
 	bool mirror_encap;
 	struct esw_port *mirror_target;
-	bool counter_conf;		/* the count action has a configuration */
+	bool counter_conf; /* the count action has a configuration */
 	bool own_age;
 };
 
 /* What raw_decap and raw_encap made of the packet. A new link layer alone is neither. */
 enum { SHAPE_ENCAP = 1, SHAPE_DECAP = 2 };
 
-#define REFUSE_AS(c, code, kind, what, ...) \
-	esw_flow_error((c)->error, code, RTE_FLOW_ERROR_TYPE_##kind, (c)->action, \
-		       "action %s%s: " what, (c)->outer != NULL ? "in a sample, " : "", (c)->name, ##__VA_ARGS__)
+#define REFUSE_AS(c, code, kind, what, ...)                                                        \
+	esw_flow_error((c)->error, code, RTE_FLOW_ERROR_TYPE_##kind, (c)->action,                  \
+		       "action %s%s: " what, (c)->outer != NULL ? "in a sample, " : "", (c)->name, \
+		       ##__VA_ARGS__)
 #define REFUSE(c, code, what, ...) REFUSE_AS(c, code, ACTION, what, ##__VA_ARGS__)
 
 static int compile_list(struct compiler *c, const struct rte_flow_action *actions);
@@ -122,7 +124,8 @@ set_fate(struct compiler *c, enum esw_op op)
 static int
 compile_count(struct compiler *c)
 {
-	if ((c->seen & BIT(ESW_OP_COUNT)) || (c->outer != NULL && (c->outer->seen & BIT(ESW_OP_COUNT))))
+	if ((c->seen & BIT(ESW_OP_COUNT)) ||
+	    (c->outer != NULL && (c->outer->seen & BIT(ESW_OP_COUNT))))
 		return REFUSE(c, EINVAL, "is given twice");
 	if (append(c, ESW_OP_COUNT) == NULL)
 		return -rte_errno;
@@ -137,7 +140,8 @@ check_age(struct compiler *c)
 	return c->seen & BIT(ESW_OP_AGE) ? REFUSE(c, EINVAL, "is given twice") : 0;
 }
 
-/* Whether the card cannot keep ages itself, so that the driver takes a counter of the rule's own for one. */
+/* Whether the card cannot keep ages itself, so that the driver takes a counter of the rule's own
+ * for one. */
 static bool
 ages_by_counter(const struct compiler *c)
 {
@@ -186,7 +190,8 @@ compile_indirect_age(struct compiler *c, struct rte_flow_action_handle *handle)
 	int ret;
 
 	if (!attr->transfer && attr->group == 0)
-		return REFUSE_AS(c, ENOTSUP, UNSPECIFIED, "a shared age is not supported in group 0");
+		return REFUSE_AS(c, ENOTSUP, UNSPECIFIED,
+				 "a shared age is not supported in group 0");
 	ret = check_age(c);
 	if (ret < 0)
 		return ret;
@@ -200,12 +205,13 @@ static int
 compile_indirect(struct compiler *c)
 {
 	/* The API says const; the rule will be one of its users. */
-	struct rte_flow_action_handle *handle = (struct rte_flow_action_handle *)(uintptr_t)c->action->conf;
+	struct rte_flow_action_handle *handle =
+		(struct rte_flow_action_handle *)(uintptr_t)c->action->conf;
 
 	if (handle->owner != c->port)
 		return REFUSE(c, EINVAL, "is not of this port");
 	return handle->type == RTE_FLOW_ACTION_TYPE_COUNT ? compile_indirect_count(c, handle) :
-		compile_indirect_age(c, handle);
+							    compile_indirect_age(c, handle);
 }
 
 static int
@@ -304,7 +310,9 @@ compile_meta(struct compiler *c)
 	const struct rte_flow_attr *attr = &c->rule->info.attr;
 
 	if (attr->transfer && !esw_port_has_metadata(c->port))
-		return REFUSE(c, ENOTSUP, "is not supported in transfer rules without extended metadata (dv_xmeta_en=1)");
+		return REFUSE(
+			c, ENOTSUP,
+			"is not supported in transfer rules without extended metadata (dv_xmeta_en=1)");
 	if (meta->mask & ~esw_port_meta_mask(c->port, attr))
 		return REFUSE(c, EINVAL, "there are 16 bits of metadata");
 	return append_register(c, ESW_OP_META, 0, meta->data, meta->mask);
@@ -318,13 +326,15 @@ compile_tag(struct compiler *c)
 	if (tag->mask == 0)
 		return REFUSE(c, EINVAL, "the mask is 0");
 	if (tag->index >= ESW_TAGS)
-		return REFUSE_AS(c, tag->index < ESW_TAG_NAMES ? ENOTSUP : EINVAL, ITEM, "there is no tag %u", tag->index);
+		return REFUSE_AS(c, tag->index < ESW_TAG_NAMES ? ENOTSUP : EINVAL, ITEM,
+				 "there is no tag %u", tag->index);
 	if (c->rule->info.attr.ingress && (c->seen & (BIT(ESW_OP_DROP) | QUEUES)))
 		return REFUSE(c, EINVAL, "has no effect behind the fate of an ingress rule");
 	return append_register(c, ESW_OP_TAG, tag->index, tag->data, tag->mask);
 }
 
-/* Whether the pattern has what a field is of, in the header that is the outermost one at this point. */
+/* Whether the pattern has what a field is of, in the header that is the outermost one at this
+ * point. */
 static int
 check_field(struct compiler *c)
 {
@@ -338,7 +348,8 @@ check_field(struct compiler *c)
 	case ESW_IPV6_DST:
 		if (h->version != 6)
 			return REFUSE(c, EINVAL, "no such IPv6 item in the pattern");
-		return c->rule->icmp6 ? REFUSE(c, ENOTSUP, "cannot change an address of ICMPv6") : 0;
+		return c->rule->icmp6 ? REFUSE(c, ENOTSUP, "cannot change an address of ICMPv6") :
+					0;
 	case ESW_TP_SRC:
 	case ESW_TP_DST:
 		break;
@@ -381,7 +392,8 @@ check_vlan(struct compiler *c)
 	if (c->seen & BIT(ESW_OP_PORT))
 		return REFUSE(c, EINVAL, "the port comes after it");
 	if (!c->rule->info.attr.transfer && c->port->kind == ESW_VF)
-		return REFUSE_AS(c, ENOTSUP, UNSPECIFIED, "is not supported outside of the switch on a representor");
+		return REFUSE_AS(c, ENOTSUP, UNSPECIFIED,
+				 "is not supported outside of the switch on a representor");
 	return 0;
 }
 
@@ -400,7 +412,8 @@ compile_pop_vlan(struct compiler *c)
 	return append(c, ESW_OP_POP_VLAN) == NULL ? -rte_errno : 0;
 }
 
-/* The new tag has the PCP and the VID that the pattern wants of the tag there is; 0 where it does not say. */
+/* The new tag has the PCP and the VID that the pattern wants of the tag there is; 0 where it does
+ * not say. */
 static int
 tci_of_pattern(struct compiler *c, uint16_t *tci)
 {
@@ -413,7 +426,9 @@ tci_of_pattern(struct compiler *c, uint16_t *tci)
 		if ((mask & parts[i]) == parts[i])
 			*tci |= key & parts[i];
 		else if ((mask & parts[i]) != 0)
-			return REFUSE(c, EINVAL, "the pattern's mask of PCP or VID is not full: which is the new tag to have?");
+			return REFUSE(
+				c, EINVAL,
+				"the pattern's mask of PCP or VID is not full: which is the new tag to have?");
 	}
 	return 0;
 }
@@ -426,8 +441,10 @@ compile_push_vlan(struct compiler *c)
 	uint16_t tci = 0;
 	int ret;
 
-	if (push->ethertype != RTE_BE16(RTE_ETHER_TYPE_VLAN) && push->ethertype != RTE_BE16(RTE_ETHER_TYPE_QINQ))
-		return REFUSE(c, EINVAL, "0x%04x is no EtherType of a VLAN tag", rte_be_to_cpu_16(push->ethertype));
+	if (push->ethertype != RTE_BE16(RTE_ETHER_TYPE_VLAN) &&
+	    push->ethertype != RTE_BE16(RTE_ETHER_TYPE_QINQ))
+		return REFUSE(c, EINVAL, "0x%04x is no EtherType of a VLAN tag",
+			      rte_be_to_cpu_16(push->ethertype));
 	ret = check_vlan(c);
 	if (ret == 0)
 		ret = tci_of_pattern(c, &tci);
@@ -478,11 +495,14 @@ compile_encap(struct compiler *c)
 	if (ret < 0)
 		return ret;
 	if (encap->size <= ESW_L2_MAX)
-		return REFUSE(c, ENOTSUP, "%zu bytes are too small a header, but right after a raw_decap", encap->size);
+		return REFUSE(c, ENOTSUP,
+			      "%zu bytes are too small a header, but right after a raw_decap",
+			      encap->size);
 	if (c->shape & SHAPE_ENCAP)
 		return REFUSE(c, EINVAL, "there can be only one encapsulation");
 	if (!c->rule->info.attr.transfer && c->port->kind == ESW_VF)
-		return REFUSE_AS(c, ENOTSUP, UNSPECIFIED, "is not supported outside of the switch on a representor");
+		return REFUSE_AS(c, ENOTSUP, UNSPECIFIED,
+				 "is not supported outside of the switch on a representor");
 	c->shape |= SHAPE_ENCAP;
 	return set_header(c, append(c, ESW_OP_ENCAP), encap);
 }
@@ -501,7 +521,8 @@ check_decap(struct compiler *c)
 	if (attr->egress)
 		return REFUSE_AS(c, ENOTSUP, ATTR_EGRESS, "is not supported for egress traffic");
 	if (!attr->transfer && c->port->kind == ESW_VF)
-		return REFUSE_AS(c, ENOTSUP, UNSPECIFIED, "is not supported outside of the switch on a representor");
+		return REFUSE_AS(c, ENOTSUP, UNSPECIFIED,
+				 "is not supported outside of the switch on a representor");
 	c->shape |= SHAPE_DECAP;
 	return 0;
 }
@@ -573,10 +594,12 @@ compile_decap(struct compiler *c)
 	if (ret < 0)
 		return ret;
 	if (size > ESW_L2_MAX)
-		return encap->size <= ESW_L2_MAX ? compile_l3_decap(c, size, next) : compile_l2_decap(c, size);
+		return encap->size <= ESW_L2_MAX ? compile_l3_decap(c, size, next) :
+						   compile_l2_decap(c, size);
 	if (encap->size > ESW_L2_MAX)
 		return compile_l3_encap(c, size);
-	return REFUSE(c, ENOTSUP, "%zu bytes cannot be combined with a raw_encap of %zu", size, encap->size);
+	return REFUSE(c, ENOTSUP, "%zu bytes cannot be combined with a raw_encap of %zu", size,
+		      encap->size);
 }
 
 static int
@@ -664,12 +687,14 @@ compile_queue(struct compiler *c)
 static int
 check_rss_hash(struct compiler *c, const struct rte_flow_action_rss *rss)
 {
-	if (rss->func != RTE_ETH_HASH_FUNCTION_DEFAULT && rss->func != RTE_ETH_HASH_FUNCTION_TOEPLITZ)
+	if (rss->func != RTE_ETH_HASH_FUNCTION_DEFAULT &&
+	    rss->func != RTE_ETH_HASH_FUNCTION_TOEPLITZ)
 		return REFUSE_AS(c, ENOTSUP, ACTION_CONF, "the hash function is not supported");
 	if (rss->level > 2)
 		return REFUSE_AS(c, ENOTSUP, ACTION_CONF, "level %u is not supported", rss->level);
 	if (rss->key_len != RSS_KEY && (rss->key_len != 0 || rss->key != NULL))
-		return REFUSE_AS(c, ENOTSUP, ACTION_CONF, "the key has %u bytes, not %u", rss->key_len, RSS_KEY);
+		return REFUSE_AS(c, ENOTSUP, ACTION_CONF, "the key has %u bytes, not %u",
+				 rss->key_len, RSS_KEY);
 	return 0;
 }
 
@@ -679,12 +704,14 @@ check_rss_queues(struct compiler *c, const struct rte_flow_action_rss *rss)
 	uint32_t i;
 
 	if (rss->queue_num > ESW_RSS_QUEUES)
-		return REFUSE_AS(c, ENOTSUP, ACTION_CONF, "%u queues are more than %u", rss->queue_num, ESW_RSS_QUEUES);
+		return REFUSE_AS(c, ENOTSUP, ACTION_CONF, "%u queues are more than %u",
+				 rss->queue_num, ESW_RSS_QUEUES);
 	if (rss->queue_num == 0)
 		return REFUSE_AS(c, EINVAL, ACTION_CONF, "there are no queues");
 	for (i = 0; i < rss->queue_num; i++)
 		if (rss->queue[i] >= c->port->dev->data->nb_rx_queues)
-			return REFUSE_AS(c, EINVAL, ACTION_CONF, "the port has no queue %u", rss->queue[i]);
+			return REFUSE_AS(c, EINVAL, ACTION_CONF, "the port has no queue %u",
+					 rss->queue[i]);
 	return 0;
 }
 
@@ -704,7 +731,8 @@ check_rss(struct compiler *c, const struct rte_flow_action_rss *rss)
 	if (c->rule->info.attr.egress)
 		return REFUSE_AS(c, ENOTSUP, ATTR_EGRESS, "is not supported for egress traffic");
 	if (rss->level > 1 && !inner->l2 && inner->version == 0 && !c->rule->pattern.mask.vxlan)
-		return REFUSE_AS(c, EINVAL, ACTION_CONF, "level %u needs a tunnel in the pattern", rss->level);
+		return REFUSE_AS(c, EINVAL, ACTION_CONF, "level %u needs a tunnel in the pattern",
+				 rss->level);
 	return 0;
 }
 
@@ -739,9 +767,13 @@ check_nested(struct compiler *c)
 	case RTE_FLOW_ACTION_TYPE_RSS:
 		return 0;
 	case RTE_FLOW_ACTION_TYPE_MARK:
-		return transfer ? REFUSE(c, ENOTSUP, "is not supported in a sample of a transfer rule") : 0;
+		return transfer ? REFUSE(c, ENOTSUP,
+					 "is not supported in a sample of a transfer rule") :
+				  0;
 	case RTE_FLOW_ACTION_TYPE_COUNT:
-		return transfer ? 0 : REFUSE(c, ENOTSUP, "is not supported there: count outside of the sample");
+		return transfer ? 0 :
+				  REFUSE(c, ENOTSUP,
+					 "is not supported there: count outside of the sample");
 	default:
 		return REFUSE(c, ENOTSUP, "is not supported there");
 	}
@@ -760,12 +792,15 @@ check_sample(struct compiler *c, const struct rte_flow_action_sample *sample)
 }
 
 static int
-check_transfer_sample(struct compiler *c, const struct compiler *nested, const struct rte_flow_action_sample *sample)
+check_transfer_sample(struct compiler *c, const struct compiler *nested,
+		      const struct rte_flow_action_sample *sample)
 {
 	if (sample->actions == NULL || sample->actions->type == RTE_FLOW_ACTION_TYPE_END)
 		return 0;
 	if (sample->ratio > 1)
-		return REFUSE(c, ENOTSUP, "with a ratio above 1 a transfer rule takes no actions in the sample");
+		return REFUSE(
+			c, ENOTSUP,
+			"with a ratio above 1 a transfer rule takes no actions in the sample");
 	if (nested->seen & QUEUES)
 		return REFUSE(c, ENOTSUP, "a queue is not supported in a transfer rule");
 	if (nested->target == NULL)
@@ -776,7 +811,8 @@ check_transfer_sample(struct compiler *c, const struct compiler *nested, const s
 
 /* What is true of a sample's actions as a whole. */
 static int
-check_sample_fate(struct compiler *c, const struct compiler *nested, const struct rte_flow_action_sample *sample)
+check_sample_fate(struct compiler *c, const struct compiler *nested,
+		  const struct rte_flow_action_sample *sample)
 {
 	if (c->rule->info.attr.egress)
 		return REFUSE(c, ENOTSUP, "is not supported for egress traffic");
@@ -784,7 +820,9 @@ check_sample_fate(struct compiler *c, const struct compiler *nested, const struc
 		return check_transfer_sample(c, nested, sample);
 	if (!(nested->seen & QUEUES))
 		return REFUSE(c, EINVAL, "of ingress traffic needs a queue");
-	return nested->shape & SHAPE_ENCAP ? REFUSE(c, ENOTSUP, "ingress traffic cannot be encapsulated") : 0;
+	return nested->shape & SHAPE_ENCAP ?
+		       REFUSE(c, ENOTSUP, "ingress traffic cannot be encapsulated") :
+		       0;
 }
 
 /* Appends the step, and the program that is for the copies. */
@@ -808,7 +846,9 @@ static int
 compile_sample(struct compiler *c)
 {
 	const struct rte_flow_action_sample *sample = c->action->conf;
-	struct compiler nested = { .port = c->port, .rule = c->rule, .error = c->error, .outer = c };
+	struct compiler nested = {
+		.port = c->port, .rule = c->rule, .error = c->error, .outer = c
+	};
 	struct esw_draft draft;
 	int ret = check_sample(c, sample);
 
@@ -841,9 +881,9 @@ compile_drop(struct compiler *c)
 /* The actions there are. The others that a card has get their line here. */
 static const struct action_type {
 	enum rte_flow_action_type type;
-	bool conf;	/* takes a configuration */
+	bool conf; /* takes a configuration */
 	int (*compile)(struct compiler *c);
-	uint32_t which;	/* tells it from others of the same function */
+	uint32_t which; /* tells it from others of the same function */
 } action_types[] = {
 	{ RTE_FLOW_ACTION_TYPE_COUNT, false, compile_count, 0 },
 	{ RTE_FLOW_ACTION_TYPE_AGE, true, compile_age, 0 },
@@ -932,10 +972,13 @@ check_fate(const struct compiler *c)
 	const struct rte_flow_attr *attr = &c->rule->info.attr;
 
 	if ((c->seen & BIT(ESW_OP_DROP)) && (c->seen & ~BESIDES_DROP))
-		return REFUSE_WHOLE(c, EINVAL, ACTION, "action DROP: only COUNT, AGE and SAMPLE may stand beside it");
+		return REFUSE_WHOLE(c, EINVAL, ACTION,
+				    "action DROP: only COUNT, AGE and SAMPLE may stand beside it");
 	if (attr->transfer && (c->seen & QUEUES))
-		return REFUSE_WHOLE(c, ENOTSUP, ACTION, "actions QUEUE and RSS: are not supported in transfer rules");
-	if ((attr->transfer && !(c->seen & SWITCH_FATES)) || (attr->ingress && !(c->seen & NIC_FATES)))
+		return REFUSE_WHOLE(c, ENOTSUP, ACTION,
+				    "actions QUEUE and RSS: are not supported in transfer rules");
+	if ((attr->transfer && !(c->seen & SWITCH_FATES)) ||
+	    (attr->ingress && !(c->seen & NIC_FATES)))
 		return REFUSE_WHOLE(c, EINVAL, ACTION, "no fate action");
 	return 0;
 }
@@ -955,27 +998,36 @@ check_reformat(const struct compiler *c)
 	uint32_t both = SHAPE_ENCAP | SHAPE_DECAP;
 
 	if ((c->shape & both) == both)
-		return REFUSE_WHOLE(c, ENOTSUP, ACTION, "encapsulation and decapsulation cannot be combined");
-	if ((c->seen & BIT(ESW_OP_PUSH_VLAN)) && (attr->ingress || (attr->transfer && cx5 && !from_guest(c))))
-		return REFUSE_WHOLE(c, ENOTSUP, ATTR_INGRESS, "action OF_PUSH_VLAN: is not supported for ingress traffic");
+		return REFUSE_WHOLE(c, ENOTSUP, ACTION,
+				    "encapsulation and decapsulation cannot be combined");
+	if ((c->seen & BIT(ESW_OP_PUSH_VLAN)) &&
+	    (attr->ingress || (attr->transfer && cx5 && !from_guest(c))))
+		return REFUSE_WHOLE(c, ENOTSUP, ATTR_INGRESS,
+				    "action OF_PUSH_VLAN: is not supported for ingress traffic");
 	if (attr->ingress && (c->shape & SHAPE_ENCAP))
-		return REFUSE_WHOLE(c, ENOTSUP, ACTION, "action RAW_ENCAP: is not supported for ingress traffic");
-	if ((c->seen & BIT(ESW_OP_POP_VLAN)) && (attr->egress || (attr->transfer && cx5 && from_guest(c))))
-		return REFUSE_WHOLE(c, ENOTSUP, ATTR_EGRESS, "action OF_POP_VLAN: is not supported for egress traffic");
+		return REFUSE_WHOLE(c, ENOTSUP, ACTION,
+				    "action RAW_ENCAP: is not supported for ingress traffic");
+	if ((c->seen & BIT(ESW_OP_POP_VLAN)) &&
+	    (attr->egress || (attr->transfer && cx5 && from_guest(c))))
+		return REFUSE_WHOLE(c, ENOTSUP, ATTR_EGRESS,
+				    "action OF_POP_VLAN: is not supported for egress traffic");
 	return 0;
 }
 
 /*
- * Whether the card itself notes hits for the rule's age. It does so unless the driver can take the rule's counter for that.
+ * Whether the card itself notes hits for the rule's age. It does so unless the driver can take the
+ * rule's counter for that.
  */
 static bool
 ages_in_hardware(const struct compiler *c)
 {
-	return (c->seen & BIT(ESW_OP_AGE)) && !(c->own_age && c->counter_conf) && !ages_by_counter(c);
+	return (c->seen & BIT(ESW_OP_AGE)) && !(c->own_age && c->counter_conf) &&
+	       !ages_by_counter(c);
 }
 
-#define REFUSE_SAMPLE(c, code, what) \
-	esw_flow_error((c)->error, code, RTE_FLOW_ERROR_TYPE_ACTION, (c)->sample, "action SAMPLE: " what)
+#define REFUSE_SAMPLE(c, code, what)                                              \
+	esw_flow_error((c)->error, code, RTE_FLOW_ERROR_TYPE_ACTION, (c)->sample, \
+		       "action SAMPLE: " what)
 
 static bool
 modifies_behind_sample(const struct compiler *c)
@@ -992,9 +1044,12 @@ static int
 check_mirror_cx5(const struct compiler *c)
 {
 	if (modifies_behind_sample(c))
-		return REFUSE_SAMPLE(c, EINVAL, "a ConnectX-5 cannot change what it has mirrored of a guest's packets");
+		return REFUSE_SAMPLE(
+			c, EINVAL,
+			"a ConnectX-5 cannot change what it has mirrored of a guest's packets");
 	if (c->seen & BIT(ESW_OP_JUMP))
-		return REFUSE_SAMPLE(c, EINVAL, "a ConnectX-5 cannot mirror a guest's packets and jump");
+		return REFUSE_SAMPLE(c, EINVAL,
+				     "a ConnectX-5 cannot mirror a guest's packets and jump");
 	return 0;
 }
 
@@ -1013,9 +1068,11 @@ check_mirror(const struct compiler *c)
 	if (c->mirror_target->kind == ESW_VF && c->mirror_encap)
 		return REFUSE_SAMPLE(c, ENOTSUP, "an encapsulated copy can go to the uplink only");
 	if (c->mirror_target->kind == ESW_PF0 && !c->mirror_encap && (c->seen & BIT(ESW_OP_JUMP)))
-		return REFUSE_SAMPLE(c, ENOTSUP, "a copy to the uplink before a jump needs an encapsulation");
+		return REFUSE_SAMPLE(c, ENOTSUP,
+				     "a copy to the uplink before a jump needs an encapsulation");
 	if (c->target != NULL && c->target->kind == ESW_VF && (c->shape & SHAPE_ENCAP))
-		return REFUSE_SAMPLE(c, ENOTSUP, "the packet cannot be encapsulated towards a representor");
+		return REFUSE_SAMPLE(c, ENOTSUP,
+				     "the packet cannot be encapsulated towards a representor");
 	return 0;
 }
 
@@ -1029,13 +1086,15 @@ check_whole(const struct compiler *c)
 	if (ret == 0 && c->mirror)
 		ret = check_mirror(c);
 	if (ret == 0 && c->rule->info.attr.egress && c->port->kind == ESW_VF)
-		ret = REFUSE_WHOLE(c, EINVAL, ITEM, "egress rules are not supported on a representor");
+		ret = REFUSE_WHOLE(c, EINVAL, ITEM,
+				   "egress rules are not supported on a representor");
 	return ret;
 }
 
 /*
- * The driver makes one action of all changes of fields, at the place of the first, and the card adds no tag before that. So
- * they come first here, too: behind three tags the headers are not found any more.
+ * The driver makes one action of all changes of fields, at the place of the first, and the card
+ * adds no tag before that. So they come first here, too: behind three tags the headers are not
+ * found any more.
  */
 static void
 changes_first(struct esw_draft *draft)
@@ -1055,8 +1114,8 @@ changes_first(struct esw_draft *draft)
 
 /* Compiles the actions into rule->draft. */
 int
-esw_rule_actions(struct esw_port *port, const struct rte_flow_action *actions, struct esw_rule *rule,
-		 struct rte_flow_error *error)
+esw_rule_actions(struct esw_port *port, const struct rte_flow_action *actions,
+		 struct esw_rule *rule, struct rte_flow_error *error)
 {
 	struct compiler c = { .port = port, .rule = rule, .error = error };
 	int ret;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What the card refuses of a rule that its driver finds valid: rte_flow_validate does not see it, rte_flow_create does. The
- * card's own library (rdma-core's software steering) takes actions in certain orders only, and jumps to tables of a higher
- * level.
+ * What the card refuses of a rule that its driver finds valid: rte_flow_validate does not see it,
+ * rte_flow_create does. The card's own library (rdma-core's software steering) takes actions in
+ * certain orders only, and jumps to tables of a higher level.
  */
 
 #include <errno.h>
@@ -21,7 +21,8 @@ enum state { PLAIN, DECAPSULATED, MODIFIED, POPPED, PUSHED, ENCAPSULATED, DONE }
 
 #define IN(state) (1u << (state))
 
-/* What the card does with packets that come from the wire, and with those that it sends, which a guest's are too. */
+/* What the card does with packets that come from the wire, and with those that it sends, which a
+ * guest's are too. */
 enum direction { RX, TX };
 
 /* The states in which the card takes an action. */
@@ -56,7 +57,7 @@ struct machine {
 	struct rte_flow_error *error;
 	enum direction direction;
 	enum state state;
-	bool modified;		/* all changes of headers are one action, at the place of the first */
+	bool modified; /* all changes of headers are one action, at the place of the first */
 	uint32_t pushed;
 };
 
@@ -70,8 +71,10 @@ esw_group_level(uint32_t group)
 static int
 refuse(const struct machine *m, int code)
 {
-	return esw_flow_error(m->error, code, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL, "the card refuses the rule: %s",
-			      code == EINVAL ? "the group is not above its own" : "the order of the actions");
+	return esw_flow_error(m->error, code, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL,
+			      "the card refuses the rule: %s",
+			      code == EINVAL ? "the group is not above its own" :
+					       "the order of the actions");
 }
 
 static int
@@ -104,7 +107,8 @@ mark(struct machine *m)
 static int
 push(struct machine *m)
 {
-	return ++m->pushed > MAX_TAGS ? refuse(m, ENOTSUP) : go(m, orders[m->direction].push, PUSHED);
+	return ++m->pushed > MAX_TAGS ? refuse(m, ENOTSUP) :
+					go(m, orders[m->direction].push, PUSHED);
 }
 
 static int
@@ -155,8 +159,8 @@ step(struct machine *m, enum esw_op op)
 }
 
 /*
- * In a rule that mirrors the sample is where packets go: the driver puts the fate into it, and an encapsulation that
- * follows the sample.
+ * In a rule that mirrors the sample is where packets go: the driver puts the fate into it, and an
+ * encapsulation that follows the sample.
  */
 static bool
 is_in_mirror(const struct esw_listed *listed, enum esw_op op, bool sampled)
@@ -178,10 +182,12 @@ run(struct machine *m)
 		if (listed->op[i] == ESW_OP_JUMP && is_in_mirror(listed, ESW_OP_JUMP, sampled)) {
 			struct machine only = { .rule = m->rule, .error = m->error };
 
-			/* It was not tried what the card says of a mirror that jumps back; that would be a loop. */
+			/* It was not tried what the card says of a mirror that jumps back; that
+			 * would be a loop. */
 			ret = jump(&only);
 		} else {
-			ret = is_in_mirror(listed, listed->op[i], sampled) ? 0 : step(m, listed->op[i]);
+			ret = is_in_mirror(listed, listed->op[i], sampled) ? 0 :
+									     step(m, listed->op[i]);
 		}
 		if (ret < 0)
 			return ret;
@@ -198,8 +204,9 @@ run(struct machine *m)
 }
 
 /*
- * What the driver cannot make a mirror of. One whose original is dropped has one place to go: the driver makes a sampler of
- * it, which encapsulates nothing, and which the card refuses in front of the drop.
+ * What the driver cannot make a mirror of. One whose original is dropped has one place to go: the
+ * driver makes a sampler of it, which encapsulates nothing, and which the card refuses in front of
+ * the drop.
  */
 static int
 check_mirror(const struct esw_rule *rule, struct rte_flow_error *error)
@@ -215,11 +222,12 @@ check_mirror(const struct esw_rule *rule, struct rte_flow_error *error)
 	}
 	if (!listed->mirror || !(bad || dropped))
 		return 0;
-	return esw_flow_error(error, bad || listed->sample_encaps ? EINVAL : ENOTSUP, RTE_FLOW_ERROR_TYPE_ACTION, NULL,
-			      "action SAMPLE: cannot be made");
+	return esw_flow_error(error, bad || listed->sample_encaps ? EINVAL : ENOTSUP,
+			      RTE_FLOW_ERROR_TYPE_ACTION, NULL, "action SAMPLE: cannot be made");
 }
 
-/* The root tables of NIC RX and TX are the kernel's: it sorts the actions, but rdma-core does not pass all of them on. */
+/* The root tables of NIC RX and TX are the kernel's: it sorts the actions, but rdma-core does not
+ * pass all of them on. */
 static int
 check_root(const struct esw_rule *rule, struct rte_flow_error *error)
 {
@@ -227,15 +235,18 @@ check_root(const struct esw_rule *rule, struct rte_flow_error *error)
 	uint32_t i;
 
 	for (i = 0; i < listed->n; i++)
-		if (listed->op[i] == ESW_OP_SAMPLE || listed->op[i] == ESW_OP_POP_VLAN || listed->op[i] == ESW_OP_PUSH_VLAN)
-			return esw_flow_error(error, ENOTSUP, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL,
-					      "the card refuses the rule: no samples and VLAN actions in group 0");
+		if (listed->op[i] == ESW_OP_SAMPLE || listed->op[i] == ESW_OP_POP_VLAN ||
+		    listed->op[i] == ESW_OP_PUSH_VLAN)
+			return esw_flow_error(
+				error, ENOTSUP, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL,
+				"the card refuses the rule: no samples and VLAN actions in group 0");
 	return 0;
 }
 
 /* Says whether the card takes a rule that is valid. */
 int
-esw_rule_hardware(const struct esw_port *port, const struct esw_rule *rule, struct rte_flow_error *error)
+esw_rule_hardware(const struct esw_port *port, const struct esw_rule *rule,
+		  struct rte_flow_error *error)
 {
 	const struct rte_flow_attr *attr = &rule->info.attr;
 	struct machine m = { .port = port, .rule = rule, .error = error, .direction = RX };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Reads the items of a rule's pattern into what the hash tables match, and refuses what the card refuses. */
+/* Reads the items of a rule's pattern into what the hash tables match, and refuses what the card
+ * refuses. */
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -15,7 +16,8 @@
 /* The largest item that is read. */
 #define ITEM_MAX 64
 
-/* The order of rules of equal priority: by the last header of the pattern. One without headers ranks as one of L4. */
+/* The order of rules of equal priority: by the last header of the pattern. One without headers
+ * ranks as one of L4. */
 enum { DEPTH_L2, DEPTH_L3, DEPTH_L4 };
 
 /* What the driver takes for the outer header of a tunnel, as bits. */
@@ -32,12 +34,13 @@ struct reader {
 	bool represented_port;
 	bool port_id;
 	uint32_t tunnels;
-	bool behind_l2;		/* the item before is one of L2 */
-	uint16_t l3_type;	/* what that item's EtherType is under its mask, 0: anything */
-	uint8_t proto;		/* what the last IP item says of the next one, or ANY_PROTO */
+	bool behind_l2;   /* the item before is one of L2 */
+	uint16_t l3_type; /* what that item's EtherType is under its mask, 0: anything */
+	uint8_t proto;    /* what the last IP item says of the next one, or ANY_PROTO */
 };
 
-/* An item's spec and mask, the mask's default filled in. Without a spec both are zero: any such header matches. */
+/* An item's spec and mask, the mask's default filled in. Without a spec both are zero: any such
+ * header matches. */
 struct values {
 	uint8_t spec[ITEM_MAX] __rte_aligned(8);
 	uint8_t mask[ITEM_MAX] __rte_aligned(8);
@@ -45,8 +48,9 @@ struct values {
 	bool range;
 };
 
-#define REFUSE_AS(r, code, kind, what, ...) \
-	esw_flow_error((r)->error, code, RTE_FLOW_ERROR_TYPE_##kind, (r)->item, "item %s: " what, (r)->name, ##__VA_ARGS__)
+#define REFUSE_AS(r, code, kind, what, ...)                                                       \
+	esw_flow_error((r)->error, code, RTE_FLOW_ERROR_TYPE_##kind, (r)->item, "item %s: " what, \
+		       (r)->name, ##__VA_ARGS__)
 #define REFUSE(r, code, what, ...) REFUSE_AS(r, code, ITEM, what, ##__VA_ARGS__)
 
 static void
@@ -61,7 +65,8 @@ copy_masked(uint8_t *out, const void *in, const uint8_t *mask, size_t size)
 
 /* Reads spec, last and mask; supported has the bits that a mask may look at. */
 static int
-read_values(struct reader *r, const void *supported, const void *default_mask, size_t size, struct values *v)
+read_values(struct reader *r, const void *supported, const void *default_mask, size_t size,
+	    struct values *v)
 {
 	const struct rte_flow_item *item = r->item;
 	const uint8_t *allowed = supported;
@@ -71,7 +76,9 @@ read_values(struct reader *r, const void *supported, const void *default_mask, s
 	memcpy(v->mask, item->mask != NULL ? item->mask : default_mask, size);
 	for (i = 0; i < size; i++)
 		if ((v->mask[i] & ~allowed[i]) != 0)
-			return REFUSE(r, ENOTSUP, "the mask looks at a field that is not supported (byte %zu)", i);
+			return REFUSE(r, ENOTSUP,
+				      "the mask looks at a field that is not supported (byte %zu)",
+				      i);
 	if (item->spec == NULL) {
 		memset(v->mask, 0, size);
 		if (item->mask != NULL || item->last != NULL)
@@ -109,8 +116,9 @@ require_byte(struct reader *r, size_t offset, uint8_t value)
 }
 
 #define KEY(field) offsetof(struct esw_key, field)
-#define L3(layer, field) (KEY(l3) + (layer) * sizeof(struct esw_l3) + offsetof(struct esw_l3, field))
-#define COPY(r, offset, v, type, field) \
+#define L3(layer, field) \
+	(KEY(l3) + (layer) * sizeof(struct esw_l3) + offsetof(struct esw_l3, field))
+#define COPY(r, offset, v, type, field)                                                          \
 	require(r, offset, (v)->spec + offsetof(type, field), (v)->mask + offsetof(type, field), \
 		sizeof(((type *)0)->field))
 
@@ -120,21 +128,24 @@ rank(struct reader *r, uint32_t depth)
 	r->rule->pattern.depth = depth;
 }
 
-/* The headers that the driver counts the item among: behind what it takes for a tunnel they are the inner ones. */
+/* The headers that the driver counts the item among: behind what it takes for a tunnel they are the
+ * inner ones. */
 static struct esw_headers *
 headers(struct reader *r)
 {
 	return &r->rule->headers[r->tunnels != 0 ? ESW_INNER : ESW_OUTER];
 }
 
-/* The headers that the card looks at: only VXLAN has inner ones, since the driver refuses all that is IP in IP. */
+/* The headers that the card looks at: only VXLAN has inner ones, since the driver refuses all that
+ * is IP in IP. */
 static int
 layer_of(const struct reader *r)
 {
 	return r->tunnels & TUNNEL_VXLAN ? ESW_INNER : ESW_OUTER;
 }
 
-/* The rule matches what comes from that port; without a spec, from the one that it is created on. */
+/* The rule matches what comes from that port; without a spec, from the one that it is created
+ * on. */
 static int
 read_port(struct reader *r, uint32_t ethdev, bool any)
 {
@@ -147,7 +158,8 @@ read_port(struct reader *r, uint32_t ethdev, bool any)
 	if (port == NULL && !rte_eth_dev_is_valid_port(ethdev))
 		return REFUSE_AS(r, ENODEV, ITEM_SPEC, "there is no port %u", ethdev);
 	if (port == NULL || !esw_port_in_switch(port))
-		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "port %u is not in this switch domain", ethdev);
+		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "port %u is not in this switch domain",
+				 ethdev);
 	r->rule->info.source = port;
 	return 0;
 }
@@ -210,7 +222,8 @@ static const struct l2_fields {
 	size_t dst, src, type, cvlan, svlan, tci;
 } l2_fields[ESW_L3_MAX] = {
 	{ KEY(eth_dst), KEY(eth_src), KEY(eth_type), KEY(cvlan), KEY(svlan), KEY(vlan_tci) },
-	{ KEY(inner_eth_dst), KEY(inner_eth_src), KEY(inner_eth_type), KEY(inner_cvlan), KEY(inner_svlan), KEY(inner_vlan_tci) },
+	{ KEY(inner_eth_dst), KEY(inner_eth_src), KEY(inner_eth_type), KEY(inner_cvlan),
+	  KEY(inner_svlan), KEY(inner_vlan_tci) },
 };
 
 static void
@@ -319,11 +332,13 @@ require_svlan(struct reader *r, const struct l2_fields *at)
 	require_byte(r, at->cvlan, 0);
 }
 
-/* A VLAN item asks for a tag of 0x8100, unless something says that there are two, or that the first is one of 0x88a8. */
+/* A VLAN item asks for a tag of 0x8100, unless something says that there are two, or that the first
+ * is one of 0x88a8. */
 static void
 translate_vlan(struct reader *r, const struct values *v)
 {
-	const struct rte_flow_item_vlan *spec = (const void *)v->spec, *mask = (const void *)v->mask;
+	const struct rte_flow_item_vlan *spec = (const void *)v->spec,
+					*mask = (const void *)v->mask;
 	const struct l2_fields *at = &l2_fields[layer_of(r)];
 
 	if (((const uint8_t *)&r->rule->pattern.key)[at->svlan] == 0)
@@ -386,7 +401,8 @@ read_vlan(struct reader *r)
 static uint8_t
 next_proto(const struct reader *r, uint8_t spec, uint8_t mask)
 {
-	return r->item->spec == NULL || r->item->mask == NULL || mask == 0 ? ANY_PROTO : spec & mask;
+	return r->item->spec == NULL || r->item->mask == NULL || mask == 0 ? ANY_PROTO :
+									     spec & mask;
 }
 
 /* The first IP header is taken for that of a tunnel if it says that IP follows. */
@@ -430,14 +446,17 @@ check_ipv4(struct reader *r)
 	if (ret < 0)
 		return ret;
 	if ((r->tunnels & TUNNEL_IPIP) && (r->proto == IPPROTO_IPIP || r->proto == IPPROTO_IPV6))
-		return REFUSE(r, EINVAL, "is taken for a tunnel's inner header that has a tunnel in it");
+		return REFUSE(r, EINVAL,
+			      "is taken for a tunnel's inner header that has a tunnel in it");
 	if (r->tunnels & TUNNEL_IPV6)
-		return REFUSE(r, EINVAL, "IPv4 is taken for the inner header of a tunnel that carries IPv6");
+		return REFUSE(r, EINVAL,
+			      "IPv4 is taken for the inner header of a tunnel that carries IPv6");
 	ret = check_l3_order(r);
 	if (ret < 0)
 		return ret;
 	if (mask != NULL && mask->hdr.next_proto_id != 0 && mask->hdr.next_proto_id != UINT8_MAX)
-		return REFUSE_AS(r, EINVAL, ITEM_MASK, "partial masks of the protocol are not supported");
+		return REFUSE_AS(r, EINVAL, ITEM_MASK,
+				 "partial masks of the protocol are not supported");
 	return 0;
 }
 
@@ -446,7 +465,8 @@ check_fragment_range(struct reader *r, uint16_t spec, uint16_t last)
 {
 	if (spec == 1 && last == (RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK))
 		return 0;
-	return REFUSE_AS(r, ENOTSUP, ITEM_LAST, "of fragment_offset only 0 and the range from 1 to 0x3fff are supported");
+	return REFUSE_AS(r, ENOTSUP, ITEM_LAST,
+			 "of fragment_offset only 0 and the range from 1 to 0x3fff are supported");
 }
 
 /* A card knows whether a packet is a fragment, and no more. */
@@ -454,30 +474,40 @@ static int
 check_fragment(struct reader *r, const struct values *v)
 {
 	const uint16_t full = RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK;
-	uint16_t spec = rte_be_to_cpu_16(((const struct rte_flow_item_ipv4 *)v->spec)->hdr.fragment_offset);
-	uint16_t mask = rte_be_to_cpu_16(((const struct rte_flow_item_ipv4 *)v->mask)->hdr.fragment_offset);
+	uint16_t spec =
+		rte_be_to_cpu_16(((const struct rte_flow_item_ipv4 *)v->spec)->hdr.fragment_offset);
+	uint16_t mask =
+		rte_be_to_cpu_16(((const struct rte_flow_item_ipv4 *)v->mask)->hdr.fragment_offset);
 
 	if (spec == 0)
 		return 0;
 	if ((mask & full) != full)
-		return REFUSE_AS(r, EINVAL, ITEM_MASK, "fragment_offset takes the full mask 0x3fff only");
+		return REFUSE_AS(r, EINVAL, ITEM_MASK,
+				 "fragment_offset takes the full mask 0x3fff only");
 	if (spec == RTE_IPV4_HDR_MF_FLAG || r->item->last == NULL)
-		return REFUSE(r, ENOTSUP, "of fragment_offset only 0 and the range from 1 to 0x3fff are supported");
-	return check_fragment_range(r, spec,
-				    rte_be_to_cpu_16(((const struct rte_flow_item_ipv4 *)v->last)->hdr.fragment_offset));
+		return REFUSE(
+			r, ENOTSUP,
+			"of fragment_offset only 0 and the range from 1 to 0x3fff are supported");
+	return check_fragment_range(
+		r, spec,
+		rte_be_to_cpu_16(
+			((const struct rte_flow_item_ipv4 *)v->last)->hdr.fragment_offset));
 }
 
 static void
 translate_ipv4(struct reader *r, const struct values *v)
 {
-	const struct rte_flow_item_ipv4 *spec = (const void *)v->spec, *mask = (const void *)v->mask;
+	const struct rte_flow_item_ipv4 *spec = (const void *)v->spec,
+					*mask = (const void *)v->mask;
 	uint8_t ihl = spec->hdr.version_ihl & RTE_IPV4_HDR_IHL_MASK;
 	uint8_t ihl_mask = mask->hdr.version_ihl & RTE_IPV4_HDR_IHL_MASK;
 	int layer = layer_of(r);
 
 	require_version(r, 4);
-	require(r, L3(layer, src), &spec->hdr.src_addr, &mask->hdr.src_addr, sizeof(spec->hdr.src_addr));
-	require(r, L3(layer, dst), &spec->hdr.dst_addr, &mask->hdr.dst_addr, sizeof(spec->hdr.dst_addr));
+	require(r, L3(layer, src), &spec->hdr.src_addr, &mask->hdr.src_addr,
+		sizeof(spec->hdr.src_addr));
+	require(r, L3(layer, dst), &spec->hdr.dst_addr, &mask->hdr.dst_addr,
+		sizeof(spec->hdr.dst_addr));
 	COPY(r, L3(layer, proto), v, struct rte_flow_item_ipv4, hdr.next_proto_id);
 	COPY(r, L3(layer, ttl), v, struct rte_flow_item_ipv4, hdr.time_to_live);
 	COPY(r, L3(layer, tos), v, struct rte_flow_item_ipv4, hdr.type_of_service);
@@ -502,8 +532,9 @@ read_ipv4(struct reader *r)
 	struct values v;
 	int ret;
 
-	r->proto = spec == NULL || mask == NULL ? ANY_PROTO :
-		next_proto(r, spec->hdr.next_proto_id, mask->hdr.next_proto_id);
+	r->proto = spec == NULL || mask == NULL ?
+			   ANY_PROTO :
+			   next_proto(r, spec->hdr.next_proto_id, mask->hdr.next_proto_id);
 	detect_tunnel(r);
 	memset(&usual, 0, sizeof(usual));
 	usual.hdr.src_addr = usual.hdr.dst_addr = UINT32_MAX;
@@ -512,7 +543,8 @@ read_ipv4(struct reader *r)
 	all.hdr.fragment_offset = UINT16_MAX;
 	if (mask != NULL && (mask->hdr.version_ihl & RTE_IPV4_HDR_IHL_MASK)) {
 		if (r->port->nic->card == ESW_CX5)
-			return REFUSE(r, ENOTSUP, "a ConnectX-5 does not look at the header's length");
+			return REFUSE(r, ENOTSUP,
+				      "a ConnectX-5 does not look at the header's length");
 		all.hdr.version_ihl = mask->hdr.version_ihl;
 	}
 	ret = check_ipv4(r);
@@ -552,21 +584,26 @@ check_ipv6(struct reader *r)
 
 	if (ret < 0)
 		return ret;
-	if ((r->tunnels & TUNNEL_IPIP) && whole && (r->proto == IPPROTO_IPIP || r->proto == IPPROTO_IPV6))
-		return REFUSE(r, EINVAL, "is taken for a tunnel's inner header that has a tunnel in it");
+	if ((r->tunnels & TUNNEL_IPIP) && whole &&
+	    (r->proto == IPPROTO_IPIP || r->proto == IPPROTO_IPV6))
+		return REFUSE(r, EINVAL,
+			      "is taken for a tunnel's inner header that has a tunnel in it");
 	if (whole && is_extension(spec->hdr.proto))
 		return REFUSE(r, EINVAL, "the next header is not to be an extension header");
 	if (r->tunnels & TUNNEL_IPIP)
-		return REFUSE(r, EINVAL, "IPv6 is taken for the inner header of a tunnel that carries IPv4");
+		return REFUSE(r, EINVAL,
+			      "IPv6 is taken for the inner header of a tunnel that carries IPv4");
 	return check_l3_order(r);
 }
 
 static void
 translate_ipv6(struct reader *r, const struct values *v)
 {
-	const struct rte_flow_item_ipv6 *spec = (const void *)v->spec, *mask = (const void *)v->mask;
+	const struct rte_flow_item_ipv6 *spec = (const void *)v->spec,
+					*mask = (const void *)v->mask;
 	const rte_be32_t label_bits = RTE_BE32(RTE_IPV6_HDR_FL_MASK);
-	rte_be32_t label = spec->hdr.vtc_flow & label_bits, label_mask = mask->hdr.vtc_flow & label_bits;
+	rte_be32_t label = spec->hdr.vtc_flow & label_bits,
+		   label_mask = mask->hdr.vtc_flow & label_bits;
 	uint8_t tos = rte_be_to_cpu_32(spec->hdr.vtc_flow) >> RTE_IPV6_HDR_TC_SHIFT;
 	uint8_t tos_mask = rte_be_to_cpu_32(mask->hdr.vtc_flow) >> RTE_IPV6_HDR_TC_SHIFT;
 	int layer = layer_of(r);
@@ -574,8 +611,10 @@ translate_ipv6(struct reader *r, const struct values *v)
 	require_version(r, 6);
 	require(r, L3(layer, tos), &tos, &tos_mask, 1);
 	require(r, L3(layer, flow_label), &label, &label_mask, sizeof(label));
-	require(r, L3(layer, src), spec->hdr.src_addr, mask->hdr.src_addr, sizeof(spec->hdr.src_addr));
-	require(r, L3(layer, dst), spec->hdr.dst_addr, mask->hdr.dst_addr, sizeof(spec->hdr.dst_addr));
+	require(r, L3(layer, src), spec->hdr.src_addr, mask->hdr.src_addr,
+		sizeof(spec->hdr.src_addr));
+	require(r, L3(layer, dst), spec->hdr.dst_addr, mask->hdr.dst_addr,
+		sizeof(spec->hdr.dst_addr));
 	COPY(r, L3(layer, proto), v, struct rte_flow_item_ipv6, hdr.proto);
 	COPY(r, L3(layer, ttl), v, struct rte_flow_item_ipv6, hdr.hop_limits);
 	if (mask->has_frag_ext)
@@ -590,7 +629,8 @@ read_ipv6(struct reader *r)
 	struct values v;
 	int ret;
 
-	r->proto = spec == NULL || mask == NULL ? ANY_PROTO : next_proto(r, spec->hdr.proto, mask->hdr.proto);
+	r->proto = spec == NULL || mask == NULL ? ANY_PROTO :
+						  next_proto(r, spec->hdr.proto, mask->hdr.proto);
 	detect_tunnel(r);
 	memset(&usual, 0, sizeof(usual));
 	memset(&usual.hdr, 0xff, sizeof(usual.hdr));
@@ -736,7 +776,8 @@ check_vxlan(struct reader *r)
 	return 0;
 }
 
-/* To the driver VXLAN is a UDP port, unless the UDP item has named one. Of what is no VXLAN the VNI is 0. */
+/* To the driver VXLAN is a UDP port, unless the UDP item has named one. Of what is no VXLAN the VNI
+ * is 0. */
 static void
 require_vxlan_port(struct reader *r)
 {
@@ -769,7 +810,8 @@ read_vxlan(struct reader *r)
 	return 0;
 }
 
-/* Reads an item that is one register, at that offset of the key, of which it looks at all without a mask. */
+/* Reads an item that is one register, at that offset of the key, of which it looks at all without a
+ * mask. */
 static int
 read_register(struct reader *r, size_t offset, uint32_t supported, uint32_t all)
 {
@@ -781,7 +823,8 @@ read_register(struct reader *r, size_t offset, uint32_t supported, uint32_t all)
 	if (r->item->type == RTE_FLOW_ITEM_TYPE_META && r->item->spec == NULL)
 		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "needs a spec");
 	/* What the application sends has metadata in any case. */
-	if (!esw_port_has_metadata(r->port) && !(r->item->type == RTE_FLOW_ITEM_TYPE_META && r->rule->info.attr.egress))
+	if (!esw_port_has_metadata(r->port) &&
+	    !(r->item->type == RTE_FLOW_ITEM_TYPE_META && r->rule->info.attr.egress))
 		return REFUSE(r, ENOTSUP, "needs extended metadata (dv_xmeta_en=1)");
 	if (r->item->spec == NULL)
 		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "needs a spec");
@@ -803,7 +846,8 @@ read_register(struct reader *r, size_t offset, uint32_t supported, uint32_t all)
 static int
 check_tag(struct reader *r)
 {
-	const struct rte_flow_item_tag *mask = r->item->mask == NULL ? &rte_flow_item_tag_mask : r->item->mask;
+	const struct rte_flow_item_tag *mask =
+		r->item->mask == NULL ? &rte_flow_item_tag_mask : r->item->mask;
 
 	if (r->item->spec == NULL)
 		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "needs a spec");
@@ -829,14 +873,17 @@ read_tag(struct reader *r)
 	spec = (const void *)v.spec;
 	mask = (const void *)v.mask;
 	if (mask->index != UINT8_MAX)
-		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "partial masks of the index are not supported");
+		return REFUSE_AS(r, EINVAL, ITEM_SPEC,
+				 "partial masks of the index are not supported");
 	if (spec->index >= ESW_TAGS)
-		return REFUSE(r, spec->index < ESW_TAG_NAMES ? ENOTSUP : EINVAL, "there is no tag %u", spec->index);
+		return REFUSE(r, spec->index < ESW_TAG_NAMES ? ENOTSUP : EINVAL,
+			      "there is no tag %u", spec->index);
 	if (r->rule->tags & 1u << spec->index)
 		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "index %u is given twice", spec->index);
 	r->rule->tags |= 1u << spec->index;
 	r->behind_l2 = false;
-	require(r, KEY(metadata.tag) + spec->index * sizeof(uint32_t), &spec->data, &mask->data, sizeof(uint32_t));
+	require(r, KEY(metadata.tag) + spec->index * sizeof(uint32_t), &spec->data, &mask->data,
+		sizeof(uint32_t));
 	return 0;
 }
 
@@ -871,7 +918,8 @@ read_item(struct reader *r)
 	case RTE_FLOW_ITEM_TYPE_MARK:
 		return read_register(r, KEY(metadata.mark), ESW_MARK_MASK, ESW_MARK_MASK);
 	case RTE_FLOW_ITEM_TYPE_META:
-		return read_register(r, KEY(metadata.meta), esw_port_meta_mask(r->port, &r->rule->info.attr), UINT32_MAX);
+		return read_register(r, KEY(metadata.meta),
+				     esw_port_meta_mask(r->port, &r->rule->info.attr), UINT32_MAX);
 	case RTE_FLOW_ITEM_TYPE_TAG:
 		return read_tag(r);
 	default:

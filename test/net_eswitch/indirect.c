@@ -20,7 +20,8 @@ owns(const struct esw_port *port, const struct rte_flow_action_handle *handle)
 }
 
 static int
-check_age(const struct esw_port *port, const struct rte_flow_action *action, struct rte_flow_error *error)
+check_age(const struct esw_port *port, const struct rte_flow_action *action,
+	  struct rte_flow_error *error)
 {
 	const struct rte_flow_action_age *age = action->conf;
 
@@ -37,7 +38,8 @@ check_age(const struct esw_port *port, const struct rte_flow_action *action, str
 }
 
 static int
-check(const struct esw_port *port, const struct rte_flow_action *action, struct rte_flow_error *error)
+check(const struct esw_port *port, const struct rte_flow_action *action,
+      struct rte_flow_error *error)
 {
 	switch (action->type) {
 	case RTE_FLOW_ACTION_TYPE_COUNT:
@@ -62,7 +64,8 @@ start_age(struct rte_flow_action_handle *handle, const struct rte_flow_action_ag
 
 /* Makes an action that rules can name by its handle. An age starts at once. */
 struct rte_flow_action_handle *
-esw_indirect_create(struct rte_eth_dev *dev, const struct rte_flow_indir_action_conf *conf __rte_unused,
+esw_indirect_create(struct rte_eth_dev *dev,
+		    const struct rte_flow_indir_action_conf *conf __rte_unused,
 		    const struct rte_flow_action *action, struct rte_flow_error *error)
 {
 	struct esw_port *port = port_of(dev);
@@ -93,7 +96,8 @@ destroy(struct rte_flow_action_handle *handle)
 	free(handle);
 }
 
-/* Counts a flow more among its users, or one less that the pipeline is not at any more. Called under the flow lock. */
+/* Counts a flow more among its users, or one less that the pipeline is not at any more. Called
+ * under the flow lock. */
 void
 esw_indirect_use(struct rte_flow_action_handle *handle, int by)
 {
@@ -104,7 +108,8 @@ esw_indirect_use(struct rte_flow_action_handle *handle, int by)
 
 /* As with net_mlx5 a counter may have no users any more, and an age goes with the last of them. */
 int
-esw_indirect_destroy(struct rte_eth_dev *dev, struct rte_flow_action_handle *handle, struct rte_flow_error *error)
+esw_indirect_destroy(struct rte_eth_dev *dev, struct rte_flow_action_handle *handle,
+		     struct rte_flow_error *error)
 {
 	struct esw_port *port = port_of(dev);
 	int ret = 0;
@@ -126,8 +131,8 @@ esw_indirect_destroy(struct rte_eth_dev *dev, struct rte_flow_action_handle *han
 
 /* As with net_mlx5 (dv_flow_en=1) these actions cannot be updated. */
 int
-esw_indirect_update(struct rte_eth_dev *dev, struct rte_flow_action_handle *handle, const void *update __rte_unused,
-		    struct rte_flow_error *error)
+esw_indirect_update(struct rte_eth_dev *dev, struct rte_flow_action_handle *handle,
+		    const void *update __rte_unused, struct rte_flow_error *error)
 {
 	if (!owns(port_of(dev), handle))
 		return esw_flow_error(error, EINVAL, RTE_FLOW_ERROR_TYPE_HANDLE, handle,

@@ -12,31 +12,33 @@
 /* Index into the L3 headers of a key: the outer one, and what an IPinIP packet carries. */
 enum { ESW_OUTER, ESW_INNER, ESW_L3_MAX };
 
-/* An IP header and the L4 header behind it. What is not in the packet is zero. Network byte order. */
+/* An IP header and the L4 header behind it. What is not in the packet is zero. Network byte
+ * order. */
 struct esw_l3 {
-	uint8_t src[16];	/* IPv4 uses the first four bytes */
+	uint8_t src[16]; /* IPv4 uses the first four bytes */
 	uint8_t dst[16];
-	uint8_t version;	/* 4, 6, or 0: no such header */
-	uint8_t proto;		/* the upper layer's protocol, behind IPv6 extension headers */
+	uint8_t version; /* 4, 6, or 0: no such header */
+	uint8_t proto;   /* the upper layer's protocol, behind IPv6 extension headers */
 	uint8_t ttl;
 	uint8_t tos;
-	uint8_t fragment;	/* 1: a fragment, whose L4 header is never looked at: its fields are 0 */
-	uint8_t l4;		/* the protocol if it is TCP, UDP or the version's ICMP, or 0; the header may not be there */
+	uint8_t fragment; /* 1: a fragment, whose L4 header is never looked at: its fields are 0 */
+	uint8_t l4; /* the protocol if it is TCP, UDP or the version's ICMP, or 0; the header may
+		       not be there */
 	uint8_t tcp_flags;
 	uint8_t icmp_type;
 	rte_be16_t src_port;
 	rte_be16_t dst_port;
 	rte_be16_t icmp_ident;
 	uint8_t icmp_code;
-	uint8_t ihl;		/* IPv4's header length in words of 32 bits */
-	rte_be32_t flow_label;	/* IPv6's, the low 20 bits */
+	uint8_t ihl;           /* IPv4's header length in words of 32 bits */
+	rte_be32_t flow_label; /* IPv6's, the low 20 bits */
 	rte_be16_t icmp_seq;
 	uint16_t unused;
 };
 
 /*
- * The registers that actions write and items match: they are of the packet, but not in it. The driver has names for six tags;
- * for the last three it finds no register that rdma-core can change.
+ * The registers that actions write and items match: they are of the packet, but not in it. The
+ * driver has names for six tags; for the last three it finds no register that rdma-core can change.
  */
 #define ESW_TAGS 3
 #define ESW_TAG_NAMES 6
@@ -52,18 +54,19 @@ struct esw_metadata {
 };
 
 /*
- * What the steering of a ConnectX looks at beyond that: net_eswitch leaves it zero. Host byte order, but for what says
- * otherwise.
+ * What the steering of a ConnectX looks at beyond that: net_eswitch leaves it zero. Host byte
+ * order, but for what says otherwise.
  */
 struct esw_steering {
-	uint32_t sqn;		/* the send queue that it comes from, 0: none */
+	uint32_t sqn; /* the send queue that it comes from, 0: none */
 	uint32_t reg_a;
-	rte_be32_t icmp_data;	/* the four bytes behind the checksum of the one ICMP header, in whichever layer */
-	uint16_t vport;		/* that it comes from, 0: none */
-	uint8_t side;		/* of the switch: of the wire, or of the vports */
-	uint8_t icmp_type;	/* as icmp_data */
+	rte_be32_t icmp_data; /* the four bytes behind the checksum of the one ICMP header, in
+				 whichever layer */
+	uint16_t vport;       /* that it comes from, 0: none */
+	uint8_t side;         /* of the switch: of the wire, or of the vports */
+	uint8_t icmp_type;    /* as icmp_data */
 	uint8_t icmp_code;
-	uint8_t vxlan_reserved;	/* the byte behind the VNI */
+	uint8_t vxlan_reserved; /* the byte behind the VNI */
 	uint16_t unused;
 };
 
@@ -71,21 +74,23 @@ struct esw_steering {
 
 #define ESW_KEY_WORDS 25
 
-/* What rules look at in a packet. Made of 64-bit words, so that it can be masked and hashed by words. */
+/* What rules look at in a packet. Made of 64-bit words, so that it can be masked and hashed by
+ * words. */
 struct esw_key {
 	union {
 		struct {
 			struct rte_ether_addr eth_dst;
 			struct rte_ether_addr eth_src;
-			rte_be16_t eth_type;	/* behind the tags, of which there are up to two */
-			uint8_t cvlan;		/* 1: the first tag's TPID is 0x8100 */
-			uint8_t svlan;		/* 1: it is 0x88a8 */
-			rte_be16_t vlan_tci;	/* the first tag's */
+			rte_be16_t eth_type; /* behind the tags, of which there are up to two */
+			uint8_t cvlan;       /* 1: the first tag's TPID is 0x8100 */
+			uint8_t svlan;       /* 1: it is 0x88a8 */
+			rte_be16_t vlan_tci; /* the first tag's */
 			rte_be16_t inner_eth_type;
 			uint8_t vni[3];
-			uint8_t vxlan;		/* 1: VXLAN follows the outer UDP header */
+			uint8_t vxlan; /* 1: VXLAN follows the outer UDP header */
 			struct esw_l3 l3[ESW_L3_MAX];
-			/* Of the frame that VXLAN carries, as is inner_eth_type; what follows is in l3[ESW_INNER]. */
+			/* Of the frame that VXLAN carries, as is inner_eth_type; what follows is in
+			 * l3[ESW_INNER]. */
 			struct rte_ether_addr inner_eth_dst;
 			struct rte_ether_addr inner_eth_src;
 			uint8_t inner_cvlan;
@@ -93,7 +98,8 @@ struct esw_key {
 			rte_be16_t inner_vlan_tci;
 			union {
 				struct esw_metadata metadata;
-				uint32_t reg_c[ESW_REGISTERS];	/* the same registers, as a ConnectX calls them */
+				uint32_t reg_c[ESW_REGISTERS]; /* the same registers, as a ConnectX
+								  calls them */
 			};
 			struct esw_steering card;
 		};
@@ -110,7 +116,8 @@ struct esw_offsets {
 };
 
 void esw_parse(const uint8_t *data, uint32_t len, struct esw_key *key, struct esw_offsets *off);
-void esw_parse_template(const uint8_t *data, uint32_t len, struct esw_key *key, struct esw_offsets *off);
+void esw_parse_template(const uint8_t *data, uint32_t len, struct esw_key *key,
+			struct esw_offsets *off);
 uint32_t esw_flow_hash(const struct esw_key *key);
 
 #endif

@@ -7,6 +7,6 @@
 extern int esw_logtype;
 
 #define ESW_LOG(level, ...) \
-	rte_log(RTE_LOG_ ## level, esw_logtype, "net_eswitch: " RTE_FMT(__VA_ARGS__,) )
+	rte_log(RTE_LOG_##level, esw_logtype, "net_eswitch: " RTE_FMT(__VA_ARGS__, ))
 
 #endif

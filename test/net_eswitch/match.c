@@ -13,16 +13,16 @@
 
 struct buckets {
 	uint32_t mask;
-	uint32_t link;		/* which of an entry's links this table uses */
+	uint32_t link; /* which of an entry's links this table uses */
 	struct esw_entry *head[];
 };
 
 struct esw_shape {
 	uint32_t priority;
 	uint32_t depth;
-	uint32_t keys;		/* different ones: entries of the table */
+	uint32_t keys; /* different ones: entries of the table */
 	uint32_t words;
-	uint8_t word[ESW_KEY_WORDS];	/* indices of the words that the mask looks at */
+	uint8_t word[ESW_KEY_WORDS]; /* indices of the words that the mask looks at */
 	uint64_t mask[ESW_KEY_WORDS];
 	uint64_t secret[ESW_KEY_WORDS][2];
 	struct buckets *buckets;
@@ -53,9 +53,9 @@ wait_for_reader(struct rte_rcu_qsbr *rcu)
 }
 
 /*
- * Multiplies each half of each word with a random number of the shape's own (multilinear hashing), so that nobody can
- * make up packets, and thereby rules, that all fall into one bucket. A CRC would not do: its collisions are the same for
- * every seed.
+ * Multiplies each half of each word with a random number of the shape's own (multilinear hashing),
+ * so that nobody can make up packets, and thereby rules, that all fall into one bucket. A CRC would
+ * not do: its collisions are the same for every seed.
  */
 static uint32_t
 extract(const struct esw_shape *shape, const struct esw_key *key, uint64_t out[ESW_KEY_WORDS])
@@ -65,7 +65,8 @@ extract(const struct esw_shape *shape, const struct esw_key *key, uint64_t out[E
 
 	for (i = 0; i < shape->words; i++) {
 		out[i] = key->word[shape->word[i]] & shape->mask[i];
-		sum += (uint32_t)out[i] * shape->secret[i][0] + (out[i] >> 32) * shape->secret[i][1];
+		sum += (uint32_t)out[i] * shape->secret[i][0] +
+		       (out[i] >> 32) * shape->secret[i][1];
 	}
 	return sum >> 32;
 }
@@ -109,7 +110,8 @@ buckets_replace(struct buckets *b, struct esw_entry *entry, struct esw_entry *by
 
 /* The entry of that key, which is the oldest of those that have it, or NULL. */
 static struct esw_entry *
-buckets_find(const struct esw_shape *shape, const struct buckets *b, uint32_t hash, const uint64_t *key)
+buckets_find(const struct esw_shape *shape, const struct buckets *b, uint32_t hash,
+	     const uint64_t *key)
 {
 	struct esw_entry *entry = __atomic_load_n(&b->head[hash & b->mask], __ATOMIC_ACQUIRE);
 
@@ -182,7 +184,8 @@ shape_is(const struct esw_shape *shape, const struct esw_pattern *pattern)
 	for (i = 0; i < ESW_KEY_WORDS; i++) {
 		if (pattern->mask.word[i] == 0)
 			continue;
-		if (n == shape->words || shape->word[n] != i || shape->mask[n] != pattern->mask.word[i])
+		if (n == shape->words || shape->word[n] != i ||
+		    shape->mask[n] != pattern->mask.word[i])
 			return false;
 		n++;
 	}
@@ -245,7 +248,8 @@ group_add(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_shape *s
 	return 0;
 }
 
-/* Drops a shape without entries. When there is no memory for the shorter list it stays, empty and harmless. */
+/* Drops a shape without entries. When there is no memory for the shorter list it stays, empty and
+ * harmless. */
 static void
 group_drop(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_shape *shape)
 {
@@ -265,7 +269,8 @@ group_drop(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_shape *
 	shape_free(shape);
 }
 
-/* Finds a group, or makes it: a rule may jump to a group before that has rules. NULL without memory. */
+/* Finds a group, or makes it: a rule may jump to a group before that has rules. NULL without
+ * memory. */
 struct esw_group *
 esw_group_get(struct esw_groups *groups, uint32_t id)
 {
@@ -313,7 +318,8 @@ esw_groups_free(struct esw_groups *groups)
 	}
 }
 
-/* Makes room for one more key: a table is at most half full, so that most lookups look at one entry. */
+/* Makes room for one more key: a table is at most half full, so that most lookups look at one
+ * entry. */
 static int
 make_room(struct rte_rcu_qsbr *rcu, struct esw_shape *shape)
 {
@@ -369,7 +375,8 @@ esw_match_insert(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_e
 	return ret;
 }
 
-/* Takes out of its shape's table an entry that is the oldest of its key: the next one comes in its place. */
+/* Takes out of its shape's table an entry that is the oldest of its key: the next one comes in its
+ * place. */
 static void
 shape_remove_oldest(struct esw_shape *shape, struct esw_entry *entry)
 {
@@ -391,7 +398,8 @@ shape_remove_younger(struct esw_shape *shape, struct esw_entry *entry)
 	if (entry->younger != NULL)
 		entry->younger->older = entry->older;
 	else
-		buckets_find(shape, shape->buckets, entry->hash, entry->key)->youngest = entry->older;
+		buckets_find(shape, shape->buckets, entry->hash, entry->key)->youngest =
+			entry->older;
 }
 
 /* Takes the entry out of the group. The reader may hold it until the caller has waited for it. */
@@ -427,14 +435,15 @@ esw_match_pattern(const struct esw_entry *entry, struct esw_key *key, struct esw
 struct walk {
 	struct esw_lookup *lookup;
 	const struct esw_shapes *shapes;
-	const struct esw_shape *shape;		/* the one it is at */
+	const struct esw_shape *shape; /* the one it is at */
 	const struct esw_shape *found_in;
 	const struct buckets *buckets;
 	uint32_t hash;
 	uint64_t words[ESW_KEY_WORDS];
 };
 
-/* Goes to the nth shape of the group and asks for the bucket; false when there is no need to look any further. */
+/* Goes to the nth shape of the group and asks for the bucket; false when there is no need to look
+ * any further. */
 static bool
 begin_shape(struct walk *w, uint32_t n)
 {
@@ -453,13 +462,15 @@ begin_shape(struct walk *w, uint32_t n)
 static void
 prefetch_entry(const struct walk *w)
 {
-	const struct esw_entry *entry = __atomic_load_n(&w->buckets->head[w->hash & w->buckets->mask], __ATOMIC_RELAXED);
+	const struct esw_entry *entry =
+		__atomic_load_n(&w->buckets->head[w->hash & w->buckets->mask], __ATOMIC_RELAXED);
 
 	if (entry == NULL)
 		return;
 	rte_prefetch0(entry);
 	/* A usual key ends in the entry's first cache line. */
-	if (w->shape->words > (RTE_CACHE_LINE_SIZE - offsetof(struct esw_entry, key)) / sizeof(entry->key[0]))
+	if (w->shape->words >
+	    (RTE_CACHE_LINE_SIZE - offsetof(struct esw_entry, key)) / sizeof(entry->key[0]))
 		rte_prefetch0((const char *)entry + RTE_CACHE_LINE_SIZE);
 }
 
@@ -475,8 +486,9 @@ look(struct walk *w)
 }
 
 /*
- * For each the first entry, in the order of the rules, that matches. All of them do a step before any does the next, so
- * that the memory that one waits for is fetched while the others are looked at.
+ * For each the first entry, in the order of the rules, that matches. All of them do a step before
+ * any does the next, so that the memory that one waits for is fetched while the others are looked
+ * at.
  */
 void
 esw_match_lookup_burst(struct esw_lookup *lookups, uint32_t n)

@@ -209,7 +209,8 @@ probe(struct rte_vdev_device *vdev)
 	int ret;
 
 	if (rte_eal_process_type() != RTE_PROC_PRIMARY) {
-		ESW_LOG(ERR, "%s: secondary processes are not supported\n", rte_vdev_device_name(vdev));
+		ESW_LOG(ERR, "%s: secondary processes are not supported\n",
+			rte_vdev_device_name(vdev));
 		return -ENOTSUP;
 	}
 	ret = esw_devargs_parse(rte_vdev_device_args(vdev), &args);
@@ -258,7 +259,8 @@ remove_nic(struct rte_vdev_device *vdev)
 	return 0;
 }
 
-/* Notes that a port's ethdev is gone. What is behind the port stays, and rules forward to it, until all are. */
+/* Notes that a port's ethdev is gone. What is behind the port stays, and rules forward to it, until
+ * all are. */
 void
 esw_nic_port_closed(struct esw_port *port)
 {
@@ -304,7 +306,8 @@ esw_nic_port_by_name(const struct esw_nic *nic, const char *name)
 	return NULL;
 }
 
-/* The NIC of that name, which stays until esw_nics_unlock. NULL, and nothing is locked, when there is none. */
+/* The NIC of that name, which stays until esw_nics_unlock. NULL, and nothing is locked, when there
+ * is none. */
 struct esw_nic *
 esw_nic_find_locked(const char *name)
 {
@@ -330,6 +333,7 @@ static struct rte_vdev_driver driver = {
 };
 
 RTE_PMD_REGISTER_VDEV(net_eswitch, driver);
-RTE_PMD_REGISTER_PARAM_STRING(net_eswitch, "pf0=<ethdev> pf1=<ethdev> vf<n>=<ethdev> dv_xmeta_en=<0|1> "
-			      "fail_<call>=<n> fail_errno=<errno> create_delay_us=<us> far_stop=<port> "
-			      "link_down=<port>");
+RTE_PMD_REGISTER_PARAM_STRING(
+	net_eswitch, "pf0=<ethdev> pf1=<ethdev> vf<n>=<ethdev> dv_xmeta_en=<0|1> "
+		     "fail_<call>=<n> fail_errno=<errno> create_delay_us=<us> far_stop=<port> "
+		     "link_down=<port>");

@@ -45,7 +45,8 @@ esw_output_flush(struct esw_output *out)
 		flush_port(out, out->nic->port[i]);
 }
 
-/* Copies the packet to a queue of the port, into a buffer of the application's. The packet stays the caller's. */
+/* Copies the packet to a queue of the port, into a buffer of the application's. The packet stays
+ * the caller's. */
 void
 esw_output_receive(struct esw_port *port, uint16_t queue, const struct esw_packet *packet)
 {
@@ -80,7 +81,8 @@ esw_output_receive(struct esw_port *port, uint16_t queue, const struct esw_packe
 		m->ol_flags = RTE_MBUF_F_RX_FDIR | RTE_MBUF_F_RX_FDIR_ID;
 		m->hash.fdir.hi = packet->key.metadata.mark;
 	}
-	/* Metadata of 0 is none, and only an application that has asked for it has a place for it. */
+	/* Metadata of 0 is none, and only an application that has asked for it has a place for
+	 * it. */
 	if (packet->key.metadata.meta != 0 && rte_flow_dynf_metadata_avail()) {
 		m->ol_flags |= RTE_MBUF_DYNFLAG_RX_METADATA;
 		rte_flow_dynf_metadata_set(m, packet->key.metadata.meta);

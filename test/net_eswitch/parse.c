@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* The parser of packets. It never reads past the end: what is cut short is as if it were not there. */
+/* The parser of packets. It never reads past the end: what is cut short is as if it were not
+ * there. */
 
 #include <netinet/in.h>
 #include <string.h>
@@ -24,7 +25,7 @@ struct cursor {
 	const uint8_t *data;
 	uint32_t len;
 	uint32_t at;
-	bool any_length;	/* the lengths in IP headers mean nothing yet */
+	bool any_length; /* the lengths in IP headers mean nothing yet */
 };
 
 /* Ends the packet n bytes from here: what follows the IP packet in the frame is padding. */
@@ -42,7 +43,8 @@ peek(const struct cursor *c, uint32_t n)
 	return c->len - c->at < n ? NULL : c->data + c->at;
 }
 
-/* Copies the Ethernet header, the one header that is read as if it were aligned: behind an odd tunnel it is not. */
+/* Copies the Ethernet header, the one header that is read as if it were aligned: behind an odd
+ * tunnel it is not. */
 static bool
 copy_ethernet(const struct cursor *c, struct rte_ether_hdr *eth)
 {
@@ -57,9 +59,9 @@ copy_ethernet(const struct cursor *c, struct rte_ether_hdr *eth)
 /* A frame's Ethernet header and tags. */
 struct link {
 	struct rte_ether_hdr eth;
-	rte_be16_t tci;		/* the first tag's */
-	rte_be16_t type;	/* behind the tags; that of a tag which is cut short, or of a third one */
-	bool whole;		/* the headers behind can be looked for */
+	rte_be16_t tci;  /* the first tag's */
+	rte_be16_t type; /* behind the tags; that of a tag which is cut short, or of a third one */
+	bool whole;      /* the headers behind can be looked for */
 };
 
 static bool
@@ -91,7 +93,8 @@ parse_link(struct cursor *c, struct link *link)
 	return true;
 }
 
-/* The Ethernet header and its tags; returns the EtherType of what can be looked at behind these, or 0. */
+/* The Ethernet header and its tags; returns the EtherType of what can be looked at behind these, or
+ * 0. */
 static rte_be16_t
 parse_ethernet(struct cursor *c, struct esw_key *key)
 {
@@ -286,7 +289,8 @@ parse_inner_ethernet(struct cursor *c, struct esw_key *key)
 	return link.whole ? link.type : 0;
 }
 
-/* What an UDP header to VXLAN's port carries; returns the EtherType of the IP header in it, or 0. */
+/* What an UDP header to VXLAN's port carries; returns the EtherType of the IP header in it, or
+ * 0. */
 static rte_be16_t
 parse_vxlan(struct cursor *c, struct esw_key *key)
 {
@@ -302,7 +306,8 @@ parse_vxlan(struct cursor *c, struct esw_key *key)
 	return parse_inner_ethernet(c, key);
 }
 
-/* Parses one IP header of the given EtherType and its L4; returns the EtherType of an IP header within, or 0. */
+/* Parses one IP header of the given EtherType and its L4; returns the EtherType of an IP header
+ * within, or 0. */
 static rte_be16_t
 parse_l3(struct cursor *c, rte_be16_t type, int layer, struct esw_key *key, struct esw_offsets *off)
 {
@@ -327,7 +332,8 @@ parse_l3(struct cursor *c, rte_be16_t type, int layer, struct esw_key *key, stru
 		return RTE_BE16(RTE_ETHER_TYPE_IPV4);
 	if (l3->proto == IPPROTO_IPV6)
 		return RTE_BE16(RTE_ETHER_TYPE_IPV6);
-	if (layer == ESW_OUTER && off->l4[layer] != 0 && l3->l4 == IPPROTO_UDP && l3->dst_port == RTE_BE16(RTE_VXLAN_DEFAULT_PORT))
+	if (layer == ESW_OUTER && off->l4[layer] != 0 && l3->l4 == IPPROTO_UDP &&
+	    l3->dst_port == RTE_BE16(RTE_VXLAN_DEFAULT_PORT))
 		return parse_vxlan(c, key);
 	return 0;
 }
@@ -363,7 +369,8 @@ esw_parse_template(const uint8_t *data, uint32_t len, struct esw_key *key, struc
 	parse(&c, key, off);
 }
 
-/* A hash that all packets of a flow share: addresses, protocols and ports, of the inner headers too. */
+/* A hash that all packets of a flow share: addresses, protocols and ports, of the inner headers
+ * too. */
 uint32_t
 esw_flow_hash(const struct esw_key *key)
 {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The thread that is the NIC: it takes packets from the far sides, runs them through the rules and sends them on,
- * whatever the application does. It never waits for those who change rules; they wait for it (RCU).
+ * The thread that is the NIC: it takes packets from the far sides, runs them through the rules and
+ * sends them on, whatever the application does. It never waits for those who change rules; they
+ * wait for it (RCU).
  */
 
 #include <errno.h>
@@ -24,7 +25,8 @@
 /* How many lookups are done ahead for a packet. */
 #define AHEAD 4
 
-/* A packet of a burst, and what was found for it in its first groups before any packet of the burst was touched. */
+/* A packet of a burst, and what was found for it in its first groups before any packet of the burst
+ * was touched. */
 struct arrival {
 	struct esw_packet packet;
 	uint32_t looked;
@@ -62,7 +64,8 @@ keep(struct esw_lookup *lookup)
 	return lookup->group != NULL;
 }
 
-/* Looks up what the packets will meet, all of them at once: the memory of many rules is then fetched at a time. */
+/* Looks up what the packets will meet, all of them at once: the memory of many rules is then
+ * fetched at a time. */
 static void
 look_ahead(const struct esw_port *port, struct arrival *arrivals, uint32_t n)
 {
@@ -98,7 +101,8 @@ look_up(const struct esw_group *group, struct arrival *a)
 
 /* Runs the packet through the groups that start at group; true when a rule decided its fate. */
 static bool
-run_rules(struct esw_output *out, struct esw_port *port, struct esw_group *group, struct arrival *a, bool *jumped)
+run_rules(struct esw_output *out, struct esw_port *port, struct esw_group *group, struct arrival *a,
+	  bool *jumped)
 {
 	struct rte_flow *flow;
 
@@ -123,7 +127,8 @@ miss_queue(const struct esw_port *port, const struct arrival *a)
 	return queues > 1 ? esw_flow_hash(&a->packet.key) % queues : 0;
 }
 
-/* A packet that no transfer rule took: the port's own rules, and then the application, but for what these have sent astray. */
+/* A packet that no transfer rule took: the port's own rules, and then the application, but for what
+ * these have sent astray. */
 static void
 miss(struct esw_output *out, struct esw_port *port, struct arrival *a)
 {
@@ -198,11 +203,12 @@ admit(struct esw_port *port, struct rte_mbuf *m, struct arrival *a)
 }
 
 /*
- * Runs packets that came from the far side of a port through the rules, one after the other, so that they stay in
- * order, and sends them.
+ * Runs packets that came from the far side of a port through the rules, one after the other, so
+ * that they stay in order, and sends them.
  */
 void
-esw_pipeline_burst(struct esw_output *out, struct esw_port *port, struct rte_mbuf **pkts, uint16_t n)
+esw_pipeline_burst(struct esw_output *out, struct esw_port *port, struct rte_mbuf **pkts,
+		   uint16_t n)
 {
 	struct arrival arrivals[ESW_BURST];
 	uint32_t i, admitted = 0;
@@ -272,7 +278,8 @@ static struct rte_rcu_qsbr *
 rcu_new(void)
 {
 	size_t size = rte_rcu_qsbr_get_memsize(1);
-	struct rte_rcu_qsbr *rcu = aligned_alloc(RTE_CACHE_LINE_SIZE, RTE_ALIGN_CEIL(size, RTE_CACHE_LINE_SIZE));
+	struct rte_rcu_qsbr *rcu =
+		aligned_alloc(RTE_CACHE_LINE_SIZE, RTE_ALIGN_CEIL(size, RTE_CACHE_LINE_SIZE));
 
 	if (rcu == NULL)
 		return NULL;

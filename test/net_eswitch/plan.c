@@ -29,7 +29,8 @@ parse_nth(struct esw_fault_plan *plan, const char *text, char *message, size_t s
 	const char *rest;
 	uint64_t n;
 
-	if (parse_number(text, UINT32_MAX, &n, &rest) < 0 || n == 0 || (rest[0] != '\0' && strcmp(rest, "+") != 0)) {
+	if (parse_number(text, UINT32_MAX, &n, &rest) < 0 || n == 0 ||
+	    (rest[0] != '\0' && strcmp(rest, "+") != 0)) {
 		snprintf(message, size, "%s is no number of a call", text);
 		return -EINVAL;
 	}
@@ -92,9 +93,11 @@ esw_plan_text(const struct esw_fault_plan *plan, char *text, size_t size)
 
 	snprintf(text, size, "0");
 	for (i = 0; i < plan->n && at < size; i++)
-		at += snprintf(text + at, size - at, "%s%" PRIu64, i == 0 ? "" : ESW_FAULT_SEPARATOR, plan->nth[i]);
+		at += snprintf(text + at, size - at, "%s%" PRIu64,
+			       i == 0 ? "" : ESW_FAULT_SEPARATOR, plan->nth[i]);
 	if (plan->from != 0 && at < size)
-		snprintf(text + at, size - at, "%s%" PRIu64 "+", at == 0 ? "" : ESW_FAULT_SEPARATOR, plan->from);
+		snprintf(text + at, size - at, "%s%" PRIu64 "+", at == 0 ? "" : ESW_FAULT_SEPARATOR,
+			 plan->from);
 }
 
 int

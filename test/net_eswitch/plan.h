@@ -21,14 +21,16 @@
 
 /* Calls are numbered from when the plan was set. */
 struct esw_fault_plan {
-	uint64_t base;		/* calls that had been made by then */
+	uint64_t base; /* calls that had been made by then */
 	uint32_t n;
 	uint64_t nth[ESW_FAULT_NTH];
-	uint64_t from;		/* this one and all that follow; 0: none */
+	uint64_t from; /* this one and all that follow; 0: none */
 };
 
-/* Reads N, N+ or several of them; 0 is none. The value is taken apart. 0, or -EINVAL and message says why. */
-int esw_plan_parse(struct esw_fault_plan *plan, uint64_t calls, char *value, char *message, size_t size);
+/* Reads N, N+ or several of them; 0 is none. The value is taken apart. 0, or -EINVAL and message
+ * says why. */
+int esw_plan_parse(struct esw_fault_plan *plan, uint64_t calls, char *value, char *message,
+		   size_t size);
 /* Whether the last of so many calls is to fail. */
 bool esw_plan_fails(const struct esw_fault_plan *plan, uint64_t calls);
 /* Calls that are still to come and to fail; those behind N+ count as one until the Nth has come. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Rules' programs. A draft is compiled of a rule's actions; rules whose drafts are alike share one program, so that the many
- * flows to a peer do not fill the cache with copies of its header.
+ * Rules' programs. A draft is compiled of a rule's actions; rules whose drafts are alike share one
+ * program, so that the many flows to a peer do not fill the cache with copies of its header.
  */
 
 #include <stdlib.h>
@@ -16,13 +16,14 @@
 
 /* A program and who has it. */
 struct esw_shared {
-	struct esw_shared *next;	/* in the bucket */
+	struct esw_shared *next; /* in the bucket */
 	uint32_t hash;
 	uint32_t users;
-	struct esw_program program;	/* last: its steps follow */
+	struct esw_program program; /* last: its steps follow */
 };
 
-/* Room for size bytes of a step's, at the offset that the program's reader is to be given. NULL: there is no more. */
+/* Room for size bytes of a step's, at the offset that the program's reader is to be given. NULL:
+ * there is no more. */
 void *
 esw_draft_room(struct esw_draft *draft, size_t size, uint32_t *at)
 {
@@ -94,7 +95,8 @@ find(const struct esw_programs *all, const struct esw_shared *like)
 const struct esw_program *
 esw_program_get(struct esw_programs *all, const struct esw_draft *draft)
 {
-	struct esw_shared *shared = malloc(offsetof(struct esw_shared, program) + esw_draft_packed(draft));
+	struct esw_shared *shared =
+		malloc(offsetof(struct esw_shared, program) + esw_draft_packed(draft));
 	struct esw_shared *old;
 
 	if (shared == NULL || make_room(all) < 0) {

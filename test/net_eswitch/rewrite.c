@@ -69,7 +69,8 @@ make_headroom(struct rte_mbuf *m, uint16_t n)
 	missing = n - rte_pktmbuf_headroom(m);
 	if (rte_pktmbuf_tailroom(m) < missing)
 		return -ENOSPC;
-	memmove(rte_pktmbuf_mtod_offset(m, uint8_t *, missing), rte_pktmbuf_mtod(m, uint8_t *), m->data_len);
+	memmove(rte_pktmbuf_mtod_offset(m, uint8_t *, missing), rte_pktmbuf_mtod(m, uint8_t *),
+		m->data_len);
 	m->data_off += missing;
 	return 0;
 }
@@ -92,7 +93,8 @@ fill_ip_length(const struct esw_encap *encap, uint8_t *data, uint32_t total)
 	}
 }
 
-/* Prepends the header and fills the lengths, the IPv4 checksum and, as entropy, the UDP source port. */
+/* Prepends the header and fills the lengths, the IPv4 checksum and, as entropy, the UDP source
+ * port. */
 int
 esw_encap(struct esw_packet *p, const struct esw_encap *encap, uint32_t hash)
 {
@@ -127,7 +129,8 @@ decap_end(const struct esw_packet *p, const struct esw_decap *decap)
 	return decap->size;
 }
 
-/* Removes headers; an error when the packet does not have them, and of a tunnel nothing carried in it. */
+/* Removes headers; an error when the packet does not have them, and of a tunnel nothing carried in
+ * it. */
 int
 esw_decap(struct esw_packet *p, const struct esw_decap *decap)
 {
@@ -146,7 +149,8 @@ esw_decap(struct esw_packet *p, const struct esw_decap *decap)
 void
 esw_set_mac(struct esw_packet *p, const struct rte_ether_addr *mac, bool source)
 {
-	size_t offset = source ? offsetof(struct rte_ether_hdr, src_addr) : offsetof(struct rte_ether_hdr, dst_addr);
+	size_t offset = source ? offsetof(struct rte_ether_hdr, src_addr) :
+				 offsetof(struct rte_ether_hdr, dst_addr);
 
 	if (p->m->data_len < sizeof(struct rte_ether_hdr))
 		return;
@@ -181,7 +185,8 @@ set_word(uint8_t *at, rte_be16_t word)
 	memcpy(at, &word, sizeof(word));
 }
 
-/* Where the checksum of a TCP or UDP header lies, or NULL: of others, and where UDP has none, there is nothing to fix. */
+/* Where the checksum of a TCP or UDP header lies, or NULL: of others, and where UDP has none, there
+ * is nothing to fix. */
 static uint8_t *
 l4_checksum(const struct esw_packet *p)
 {
@@ -229,7 +234,8 @@ set_ipv4(struct esw_packet *p, size_t offset, const void *value)
 	uint8_t *ip = rte_pktmbuf_mtod_offset(p->m, uint8_t *, p->off.l3[ESW_OUTER]);
 
 	if (p->key.l3[ESW_OUTER].version == 4)
-		set_words(p, ip + offset, value, 2, ip + offsetof(struct rte_ipv4_hdr, hdr_checksum));
+		set_words(p, ip + offset, value, 2,
+			  ip + offsetof(struct rte_ipv4_hdr, hdr_checksum));
 }
 
 static void
@@ -295,14 +301,16 @@ esw_set_ip_word(struct esw_packet *p, size_t offset, rte_be16_t word)
 	p->stale = true;
 }
 
-/* The offset has to be within the header that the parser has found; without one there is nothing to replace. */
+/* The offset has to be within the header that the parser has found; without one there is nothing to
+ * replace. */
 void
 esw_set_l4_word(struct esw_packet *p, size_t offset, rte_be16_t word)
 {
 	esw_packet_refresh(p);
 	if (p->off.l4[ESW_OUTER] == 0)
 		return;
-	set_words(p, rte_pktmbuf_mtod_offset(p->m, uint8_t *, p->off.l4[ESW_OUTER] + offset), (const uint8_t *)&word, 1, NULL);
+	set_words(p, rte_pktmbuf_mtod_offset(p->m, uint8_t *, p->off.l4[ESW_OUTER] + offset),
+		  (const uint8_t *)&word, 1, NULL);
 }
 
 /* Removes the outermost tag. */
@@ -353,7 +361,8 @@ esw_dec_ttl(struct esw_packet *p)
 		rte_be16_t old = rte_cpu_to_be_16(ip->time_to_live << 8);
 
 		ip->time_to_live--;
-		ip->hdr_checksum = adjust(ip->hdr_checksum, old, rte_cpu_to_be_16(ip->time_to_live << 8));
+		ip->hdr_checksum =
+			adjust(ip->hdr_checksum, old, rte_cpu_to_be_16(ip->time_to_live << 8));
 	} else {
 		((struct rte_ipv6_hdr *)data)->hop_limits--;
 	}

@@ -5,7 +5,7 @@
 #include "eswitch.h"
 
 /* All counters are of packets but for those that say bytes. */
-static const char * const stat_names[ESW_STAT_MAX] = {
+static const char *const stat_names[ESW_STAT_MAX] = {
 	[ESW_STAT_FAR_RX_PACKETS] = "far_rx_packets",
 	[ESW_STAT_FAR_RX_BYTES] = "far_rx_bytes",
 	[ESW_STAT_FAR_TX_PACKETS] = "far_tx_packets",
@@ -39,7 +39,8 @@ get(const struct esw_port *port, enum esw_stat stat)
 	return stat == ESW_STAT_FAR_RX_ERRORS ? esw_far_rx_errors(port) - n : n;
 }
 
-/* The basic counters are the application's side of the port; what the rules did is in the xstats. */
+/* The basic counters are the application's side of the port; what the rules did is in the
+ * xstats. */
 int
 esw_stats_get(struct rte_eth_dev *dev, struct rte_eth_stats *stats)
 {
@@ -76,7 +77,9 @@ esw_stats_reset(struct rte_eth_dev *dev)
 			port->txq[i]->packets = port->txq[i]->bytes = port->txq[i]->errors = 0;
 	}
 	for (i = 0; i < ESW_STAT_MAX; i++)
-		__atomic_store_n(&port->stat[i], i == ESW_STAT_FAR_RX_ERRORS ? esw_far_rx_errors(port) : 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&port->stat[i],
+				 i == ESW_STAT_FAR_RX_ERRORS ? esw_far_rx_errors(port) : 0,
+				 __ATOMIC_RELAXED);
 	return 0;
 }
 
@@ -96,7 +99,8 @@ esw_xstats_get(struct rte_eth_dev *dev, struct rte_eth_xstat *xstats, unsigned i
 }
 
 int
-esw_xstats_get_names(struct rte_eth_dev *dev __rte_unused, struct rte_eth_xstat_name *names, unsigned int n)
+esw_xstats_get_names(struct rte_eth_dev *dev __rte_unused, struct rte_eth_xstat_name *names,
+		     unsigned int n)
 {
 	uint32_t i;
 

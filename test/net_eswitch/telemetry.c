@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* DPDK telemetry: faults are set, and what the NIC was asked is seen, while the application runs. */
+/* DPDK telemetry: faults are set, and what the NIC was asked is seen, while the application
+ * runs. */
 
 #include <errno.h>
 #include <inttypes.h>
@@ -83,7 +84,8 @@ is_link_down(const struct esw_port *port)
 
 /* Adds the names of the ports for which it is so. */
 static int
-add_ports(struct rte_tel_data *data, const char *key, const struct esw_nic *nic, bool (*is)(const struct esw_port *))
+add_ports(struct rte_tel_data *data, const char *key, const struct esw_nic *nic,
+	  bool (*is)(const struct esw_port *))
 {
 	char text[RTE_TEL_MAX_STRING_LEN] = "";
 	size_t at = 0;
@@ -91,7 +93,8 @@ add_ports(struct rte_tel_data *data, const char *key, const struct esw_nic *nic,
 
 	for (i = 0; i < nic->ports && at < sizeof(text); i++)
 		if (is(nic->port[i]))
-			at += snprintf(text + at, sizeof(text) - at, "%s%s", at == 0 ? "" : ":", nic->port[i]->label);
+			at += snprintf(text + at, sizeof(text) - at, "%s%s", at == 0 ? "" : ":",
+				       nic->port[i]->label);
 	return rte_tel_data_add_dict_string(data, key, text);
 }
 
@@ -142,7 +145,8 @@ answer_counters(struct esw_nic *nic, char *args __rte_unused, struct rte_tel_dat
 	for (call = 0; ret == 0 && call < ESW_CALLS; call++) {
 		ret = add_number(data, "", esw_call_name(call), nic->faults.calls[call]);
 		if (ret == 0)
-			ret = add_number(data, "failed_", esw_call_name(call), nic->faults.failed[call]);
+			ret = add_number(data, "failed_", esw_call_name(call),
+					 nic->faults.failed[call]);
 	}
 	pthread_mutex_unlock(&nic->flow_lock);
 	return ret;
@@ -214,10 +218,12 @@ command_rules(const char *command __rte_unused, const char *params, struct rte_t
 
 RTE_INIT(esw_telemetry)
 {
-	rte_telemetry_register_cmd("/net_eswitch/fault", command_fault,
-				   "Shows or sets faults. Parameters: VDEV, VDEV,clear or VDEV,KEY=VALUE,...");
+	rte_telemetry_register_cmd(
+		"/net_eswitch/fault", command_fault,
+		"Shows or sets faults. Parameters: VDEV, VDEV,clear or VDEV,KEY=VALUE,...");
 	rte_telemetry_register_cmd("/net_eswitch/counters", command_counters,
 				   "Calls of rte_flow that a NIC got and failed. Parameter: VDEV");
-	rte_telemetry_register_cmd("/net_eswitch/rules", command_rules,
-				   "Rules that stand in a NIC, a line each. Parameters: VDEV or VDEV,FIRST");
+	rte_telemetry_register_cmd(
+		"/net_eswitch/rules", command_rules,
+		"Rules that stand in a NIC, a line each. Parameters: VDEV or VDEV,FIRST");
 }

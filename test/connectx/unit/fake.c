@@ -76,7 +76,8 @@ cx_pool(void)
 }
 
 static void
-see(enum fake_where where, struct cx_vport *v, uint32_t tirn, const struct cx_rx_meta *meta, struct rte_mbuf *m)
+see(enum fake_where where, struct cx_vport *v, uint32_t tirn, const struct cx_rx_meta *meta,
+    struct rte_mbuf *m)
 {
 	struct fake_seen *seen = &fake_seen[fake_n++];
 
@@ -211,8 +212,9 @@ int
 fake_setup(void **state)
 {
 	char prefix[32];
-	char *args[] = { "unit", "--no-huge", "-m", "64", "--no-pci", "--no-shconf", "--no-telemetry", "-l", "0",
-			 "--log-level", "lib.eal:4", "--file-prefix", prefix };
+	char *args[] = { "unit",        "--no-huge",      "-m",  "64", "--no-pci",
+			 "--no-shconf", "--no-telemetry", "-l",  "0",  "--log-level",
+			 "lib.eal:4",   "--file-prefix",  prefix };
 
 	(void)state;
 	snprintf(prefix, sizeof(prefix), "cxunit%d", getpid());
@@ -265,7 +267,8 @@ remember(void *object, int (*destroy)(void *))
 static struct cx_domain *
 domain(struct cx_dev *dev, enum mlx5dv_dr_domain_type type)
 {
-	struct cx_domain *d = remember(fake_glue.dr_create_domain(dev->context, type), fake_glue.dr_destroy_domain);
+	struct cx_domain *d = remember(fake_glue.dr_create_domain(dev->context, type),
+				       fake_glue.dr_destroy_domain);
 
 	assert_non_null(d);
 	return d;
@@ -479,7 +482,8 @@ push_vlan(uint16_t type, uint16_t tci)
 static struct cx_action *
 modify(struct cx_domain *d, uint64_t command)
 {
-	return keep(fake_glue.dv_create_flow_action_modify_header(NULL, 0, d, 0, sizeof(command), &command));
+	return keep(fake_glue.dv_create_flow_action_modify_header(NULL, 0, d, 0, sizeof(command),
+								  &command));
 }
 
 struct cx_action *
@@ -524,14 +528,17 @@ reformat(struct cx_domain *d, uint32_t type, const struct frame *header)
 	size_t size = header == NULL ? 0 : header->len;
 	void *data = header == NULL ? NULL : (void *)(uintptr_t)header->data;
 
-	return keep(fake_glue.dv_create_flow_action_packet_reformat(NULL, type, 0, (void *)d, 0, size, data));
+	return keep(fake_glue.dv_create_flow_action_packet_reformat(NULL, type, 0, (void *)d, 0,
+								    size, data));
 }
 
 struct cx_action *
 mirror(struct cx_domain *d, struct cx_action *encap, struct cx_action *to, struct cx_action *and_to)
 {
-	struct mlx5dv_dr_action_dest_reformat with = { .reformat = (void *)encap, .dest = (void *)to };
-	struct mlx5dv_dr_action_dest_attr second = { .type = MLX5DV_DR_ACTION_DEST, .dest = (void *)and_to };
+	struct mlx5dv_dr_action_dest_reformat with = { .reformat = (void *)encap,
+						       .dest = (void *)to };
+	struct mlx5dv_dr_action_dest_attr second = { .type = MLX5DV_DR_ACTION_DEST,
+						     .dest = (void *)and_to };
 	struct mlx5dv_dr_action_dest_attr first = { 0 };
 	struct mlx5dv_dr_action_dest_attr *dests[] = { &first, &second };
 

@@ -19,9 +19,9 @@
 #include "../steer.h"
 
 extern struct mlx5_glue fake_glue;
-extern struct cx_dev fake_pf0;		/* with VFs 0 to 2 */
+extern struct cx_dev fake_pf0; /* with VFs 0 to 2 */
 extern struct cx_dev fake_pf1;
-extern struct cx_profile fake_profile;	/* of both: a CX-6 Dx unless a test says otherwise */
+extern struct cx_profile fake_profile; /* of both: a CX-6 Dx unless a test says otherwise */
 
 #define PF0 (&fake_pf0.vport[0])
 #define VF(n) (&fake_pf0.vport[1 + (n)])
@@ -35,7 +35,7 @@ enum fake_where { FAKE_FAR, FAKE_TWIN, FAKE_TIR };
 /* A frame that came out. */
 struct fake_seen {
 	enum fake_where where;
-	struct cx_vport *vport;		/* or NULL */
+	struct cx_vport *vport; /* or NULL */
 	uint32_t tirn;
 	struct cx_rx_meta meta;
 	struct frame frame;
@@ -54,15 +54,15 @@ struct fake_counter {
 extern struct fake_counter fake_counters[FAKE_COUNTERS];
 
 extern uint32_t fake_aso_object, fake_aso_offset, fake_aso_hits;
-extern const char *fake_fail;		/* the kind of object whose next call fails with ENOMEM, or NULL */
+extern const char *fake_fail; /* the kind of object whose next call fails with ENOMEM, or NULL */
 extern char fake_refused[256];
 
 uint64_t fake_stat(const struct cx_vport *vport, const char *name);
 
-int fake_setup(void **state);		/* once */
-int fake_end(void **state);		/* likewise, behind all tests */
-int fake_reset(void **state);		/* before each test */
-int fake_check(void **state);		/* behind each: takes down what it has made; nothing may be left */
+int fake_setup(void **state); /* once */
+int fake_end(void **state);   /* likewise, behind all tests */
+int fake_reset(void **state); /* before each test */
+int fake_check(void **state); /* behind each: takes down what it has made; nothing may be left */
 
 /* What a matcher looks at, and a rule's value. */
 struct match {
@@ -70,10 +70,11 @@ struct match {
 	uint8_t value[CX_FTE_SIZE];
 };
 
-#define MATCH(m, field, v, bits) do { \
-	MLX5_SET(fte_match_param, (m)->mask, field, bits); \
-	MLX5_SET(fte_match_param, (m)->value, field, v); \
-} while (0)
+#define MATCH(m, field, v, bits)                                   \
+	do {                                                       \
+		MLX5_SET(fte_match_param, (m)->mask, field, bits); \
+		MLX5_SET(fte_match_param, (m)->value, field, v);   \
+	} while (0)
 /* The 16-byte fields; n bytes from the end. */
 void match_bytes(struct match *m, uint32_t at, const void *value, uint32_t n);
 #define MATCH_IPV4(m, field, text) match_ipv4(m, MLX5_BYTE_OFF(fte_match_param, field), text)
@@ -83,7 +84,8 @@ void match_ipv6(struct match *m, uint32_t at, const char *text);
 /* From a vport, as the driver says it. */
 void match_source(struct match *m, const struct cx_vport *vport);
 
-/* These remember what they make: fake_check takes it down, in the opposite order. NULL and errno as the glue. */
+/* These remember what they make: fake_check takes it down, in the opposite order. NULL and errno as
+ * the glue. */
 struct cx_table *table(struct cx_domain *domain, uint32_t level);
 struct cx_matcher *matcher(struct cx_table *t, uint16_t priority, const struct match *m);
 /* Its actions, ended by NULL. */
@@ -102,7 +104,8 @@ struct cx_action *miss(void);
 struct cx_action *mark(uint32_t tag);
 struct cx_action *pop_vlan(void);
 struct cx_action *push_vlan(uint16_t type, uint16_t tci);
-struct cx_action *set(struct cx_domain *domain, uint32_t field, uint32_t at, uint32_t bits, uint32_t value);
+struct cx_action *set(struct cx_domain *domain, uint32_t field, uint32_t at, uint32_t bits,
+		      uint32_t value);
 struct cx_action *add(struct cx_domain *domain, uint32_t field, uint32_t value);
 struct cx_action *copy(struct cx_domain *domain, uint32_t from, uint32_t to, uint32_t bits);
 #define DECAP_L2 MLX5DV_FLOW_ACTION_PACKET_REFORMAT_TYPE_L2_TUNNEL_TO_L2

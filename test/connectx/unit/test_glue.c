@@ -39,8 +39,14 @@ assert_refused(const char *name)
 static void
 unknown_entries_are_refused_by_name(void **state)
 {
-	const struct { const char *name; void *entry; } pointers[] = { CX_REFUSED_POINTERS(REFUSED) };
-	const struct { const char *name; void *entry; } numbers[] = { CX_REFUSED_NUMBERS(REFUSED) };
+	const struct {
+		const char *name;
+		void *entry;
+	} pointers[] = { CX_REFUSED_POINTERS(REFUSED) };
+	const struct {
+		const char *name;
+		void *entry;
+	} numbers[] = { CX_REFUSED_NUMBERS(REFUSED) };
 	pointer_entry pointer;
 	number_entry number;
 	size_t i;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* DevX commands, queues and counters, driven as the driver drives them, with the frames of the test's own. */
+/* DevX commands, queues and counters, driven as the driver drives them, with the frames of the
+ * test's own. */
 
 #include <errno.h>
 #include <setjmp.h>
@@ -136,7 +137,7 @@ static struct queue cq, sq, rq;
 static struct mlx5dv_devx_obj *td, *tis, *rqt, *tir;
 static struct ibv_pd *pd;
 static struct ibv_mr *mr;
-static uint8_t *packets;		/* of the driver's, under the key */
+static uint8_t *packets; /* of the driver's, under the key */
 static uint16_t posted;
 
 #define PACKETS_SIZE 65536
@@ -249,8 +250,10 @@ static void
 make_tir(const uint8_t *key, uint32_t fields)
 {
 	uint32_t in[MLX5_ST_SZ_DW(create_tir_in)] = { 0 }, out[MLX5_ST_SZ_DW(create_tir_out)];
-	uint32_t rqt_in[MLX5_ST_SZ_DW(create_rqt_in) + 1] = { 0 }, rqt_out[MLX5_ST_SZ_DW(create_rqt_out)];
-	void *c = MLX5_ADDR_OF(create_tir_in, in, ctx), *r = MLX5_ADDR_OF(create_rqt_in, rqt_in, rqt_context);
+	uint32_t rqt_in[MLX5_ST_SZ_DW(create_rqt_in) + 1] = { 0 },
+						       rqt_out[MLX5_ST_SZ_DW(create_rqt_out)];
+	void *c = MLX5_ADDR_OF(create_tir_in, in, ctx),
+	     *r = MLX5_ADDR_OF(create_rqt_in, rqt_in, rqt_context);
 
 	MLX5_SET(create_rqt_in, rqt_in, opcode, MLX5_CMD_OP_CREATE_RQT);
 	MLX5_SET(rqtc, r, rqt_actual_size, 1);
@@ -261,7 +264,8 @@ make_tir(const uint8_t *key, uint32_t fields)
 	MLX5_SET(tirc, c, indirect_table, cx_devx_id(rqt));
 	MLX5_SET(tirc, c, rx_hash_fn, MLX5_RX_HASH_FN_TOEPLITZ);
 	memcpy(MLX5_ADDR_OF(tirc, c, rx_hash_toeplitz_key), key, 40);
-	MLX5_SET(rx_hash_field_select, MLX5_ADDR_OF(tirc, c, rx_hash_field_selector_outer), selected_fields, fields);
+	MLX5_SET(rx_hash_field_select, MLX5_ADDR_OF(tirc, c, rx_hash_field_selector_outer),
+		 selected_fields, fields);
 	tir = create(in, sizeof(in), out, sizeof(out));
 }
 
@@ -447,7 +451,7 @@ headers_are_inline(void **state)
 	begin(MLX5_OPCODE_SEND);
 	memcpy(wqe + 28, &size, sizeof(size));
 	memcpy(wqe + 30, whole, 40);
-	wqe_size = 80;		/* 30 + 40, in whole segments */
+	wqe_size = 80; /* 30 + 40, in whole segments */
 	add_pointer(mr->lkey, packets, 60);
 	post();
 	run();
@@ -606,7 +610,8 @@ wrong_entries_are_refused(void **state)
 static void
 random_entries_do_no_harm(void **state)
 {
-	static const uint8_t opcodes[] = { MLX5_OPCODE_SEND, MLX5_OPCODE_ENHANCED_MPSW, MLX5_OPCODE_TSO, MLX5_OPCODE_ACCESS_ASO };
+	static const uint8_t opcodes[] = { MLX5_OPCODE_SEND, MLX5_OPCODE_ENHANCED_MPSW,
+					   MLX5_OPCODE_TSO, MLX5_OPCODE_ACCESS_ASO };
 	uint32_t i, j;
 
 	(void)state;
@@ -665,12 +670,13 @@ arrive(const struct frame *f, const struct cx_rx_meta *meta)
 	cx_tir_receive(cx_devx_id(tir), m, meta);
 }
 
-#define RX_FIELD(name) (1u << MLX5_RX_HASH_FIELD_SELECT_SELECTED_FIELDS_ ## name)
+#define RX_FIELD(name) (1u << MLX5_RX_HASH_FIELD_SELECT_SELECTED_FIELDS_##name)
 
 /* The key and a tuple of Microsoft's verification suite for RSS. */
 static const uint8_t rss_key[40] = {
-	0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0, 0xd0, 0xca, 0x2b, 0xcb,
-	0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
+	0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3,
+	0x8f, 0xb0, 0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3,
+	0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
 };
 
 static struct frame
@@ -692,7 +698,8 @@ hashes_are_toeplitz(void **state)
 
 	(void)state;
 	offered = 0;
-	make_tir(rss_key, RX_FIELD(SRC_IP) | RX_FIELD(DST_IP) | RX_FIELD(L4_SPORT) | RX_FIELD(L4_DPORT));
+	make_tir(rss_key,
+		 RX_FIELD(SRC_IP) | RX_FIELD(DST_IP) | RX_FIELD(L4_SPORT) | RX_FIELD(L4_DPORT));
 	offer(2000, 0);
 	arrive(&f, &meta);
 	assert_int_equal(rte_be_to_cpu_32(completion()->rx_hash_res), 0x51ccc178);
@@ -736,7 +743,8 @@ frames_are_scattered(void **state)
 static void
 counters_are_read_and_cleared(void **state)
 {
-	uint32_t in[MLX5_ST_SZ_DW(alloc_flow_counter_in)] = { 0 }, out[MLX5_ST_SZ_DW(alloc_flow_counter_out)];
+	uint32_t in[MLX5_ST_SZ_DW(alloc_flow_counter_in)] = { 0 },
+		 out[MLX5_ST_SZ_DW(alloc_flow_counter_out)];
 	uint32_t query[MLX5_ST_SZ_DW(query_flow_counter_in)] = { 0 };
 	uint32_t answer[MLX5_ST_SZ_DW(query_flow_counter_out) + MLX5_ST_SZ_DW(traffic_counter)];
 	struct mlx5dv_devx_cmd_comp *commands = glue.devx_create_cmd_comp(&context);
@@ -764,24 +772,37 @@ counters_are_read_and_cleared(void **state)
 	MLX5_SET(query_flow_counter_in, query, dump_to_memory, 1);
 	MLX5_SET(query_flow_counter_in, query, mkey, mr->lkey);
 	MLX5_SET64(query_flow_counter_in, query, address, (uintptr_t)packets);
-	assert_int_equal(glue.devx_get_async_cmd_comp(commands, (void *)&done, sizeof(done)), EAGAIN);
-	assert_int_equal(glue.devx_obj_query_async(bulk, query, sizeof(query), sizeof(answer), 42, commands), 0);
+	assert_int_equal(glue.devx_get_async_cmd_comp(commands, (void *)&done, sizeof(done)),
+			 EAGAIN);
+	assert_int_equal(
+		glue.devx_obj_query_async(bulk, query, sizeof(query), sizeof(answer), 42, commands),
+		0);
 	assert_int_equal(glue.devx_get_async_cmd_comp(commands, (void *)&done, sizeof(done)), 0);
 	assert_int_equal(done.wr_id, 42);
-	assert_int_equal(glue.devx_get_async_cmd_comp(commands, (void *)&done, sizeof(done)), EAGAIN);
+	assert_int_equal(glue.devx_get_async_cmd_comp(commands, (void *)&done, sizeof(done)),
+			 EAGAIN);
 	assert_int_equal(rte_be_to_cpu_64(in_memory[2 * 511]), 2);
 	assert_int_equal(rte_be_to_cpu_64(in_memory[2 * 511 + 1]), 150);
 	assert_int_equal(in_memory[2 * 510], 0);
 
 	MLX5_SET(query_flow_counter_in, query, num_of_counters, 513);
-	assert_int_not_equal(glue.devx_obj_query(bulk, query, sizeof(query), answer, sizeof(answer)), 0);
+	assert_int_not_equal(
+		glue.devx_obj_query(bulk, query, sizeof(query), answer, sizeof(answer)), 0);
 	MLX5_SET(query_flow_counter_in, query, dump_to_memory, 0);
 	MLX5_SET(query_flow_counter_in, query, flow_counter_id, id + 511);
 	MLX5_SET(query_flow_counter_in, query, clear, 1);
-	assert_int_equal(glue.devx_obj_query(bulk, query, sizeof(query), answer, sizeof(answer)), 0);
-	assert_int_equal(MLX5_GET64(traffic_counter, MLX5_ADDR_OF(query_flow_counter_out, answer, flow_statistics), packets), 2);
-	assert_int_equal(glue.devx_obj_query(bulk, query, sizeof(query), answer, sizeof(answer)), 0);
-	assert_int_equal(MLX5_GET64(traffic_counter, MLX5_ADDR_OF(query_flow_counter_out, answer, flow_statistics), packets), 0);
+	assert_int_equal(glue.devx_obj_query(bulk, query, sizeof(query), answer, sizeof(answer)),
+			 0);
+	assert_int_equal(MLX5_GET64(traffic_counter,
+				    MLX5_ADDR_OF(query_flow_counter_out, answer, flow_statistics),
+				    packets),
+			 2);
+	assert_int_equal(glue.devx_obj_query(bulk, query, sizeof(query), answer, sizeof(answer)),
+			 0);
+	assert_int_equal(MLX5_GET64(traffic_counter,
+				    MLX5_ADDR_OF(query_flow_counter_out, answer, flow_statistics),
+				    packets),
+			 0);
 	assert_int_equal(glue.devx_obj_destroy(bulk), 0);
 	glue.devx_destroy_cmd_comp(commands);
 }
@@ -795,15 +816,18 @@ events_come_when_armed(void **state)
 	uint16_t completions[] = { 0 }, others[] = { MLX5_EVENT_TYPE_SRQ_LIMIT_REACHED };
 
 	(void)state;
-	assert_int_equal(glue.devx_subscribe_devx_event(channel, cq.object, sizeof(completions), completions, 42), 0);
-	assert_int_not_equal(glue.devx_subscribe_devx_event(channel, cq.object, sizeof(others), others, 42), 0);
+	assert_int_equal(glue.devx_subscribe_devx_event(channel, cq.object, sizeof(completions),
+							completions, 42),
+			 0);
+	assert_int_not_equal(
+		glue.devx_subscribe_devx_event(channel, cq.object, sizeof(others), others, 42), 0);
 	begin(MLX5_OPCODE_NOP);
 	post();
 	run();
 	cx_cq_poll(cx_object_get(CX_CQ, cq.id));
 	assert_int_equal(glue.devx_get_event(channel, &event, sizeof(event)), -1);
 	assert_int_equal(errno, EAGAIN);
-	cq.doorbell[1] = rte_cpu_to_be_32(1u << 28);	/* the first time, nothing read yet */
+	cq.doorbell[1] = rte_cpu_to_be_32(1u << 28); /* the first time, nothing read yet */
 	cx_cq_poll(cx_object_get(CX_CQ, cq.id));
 	cx_cq_poll(cx_object_get(CX_CQ, cq.id));
 	assert_int_equal(glue.devx_get_event(channel, &event, sizeof(event)), sizeof(event));
@@ -826,7 +850,8 @@ events_come_when_armed(void **state)
 static void
 flow_hits_are_read_and_cleared(void **state)
 {
-	uint32_t in[MLX5_ST_SZ_DW(create_flow_hit_aso_in)] = { 0 }, out[MLX5_ST_SZ_DW(general_obj_out_cmd_hdr)];
+	uint32_t in[MLX5_ST_SZ_DW(create_flow_hit_aso_in)] = { 0 },
+		 out[MLX5_ST_SZ_DW(general_obj_out_cmd_hdr)];
 	struct mlx5_aso_wqe *aso = (struct mlx5_aso_wqe *)wqe;
 	struct mlx5dv_devx_obj *object;
 	uint32_t id, i;
@@ -845,9 +870,11 @@ flow_hits_are_read_and_cleared(void **state)
 		aso->aso_cseg.va_h = rte_cpu_to_be_32((uintptr_t)packets >> 32);
 		aso->aso_cseg.va_l_r = rte_cpu_to_be_32((uint32_t)(uintptr_t)packets | 1);
 		aso->aso_cseg.lkey = rte_cpu_to_be_32(mr->lkey);
-		aso->aso_cseg.operand_masks = rte_cpu_to_be_32(
-			ASO_OPER_LOGICAL_OR << ASO_CSEG_COND_OPER_OFFSET | ASO_OP_ALWAYS_TRUE << ASO_CSEG_COND_1_OPER_OFFSET |
-			ASO_OP_ALWAYS_TRUE << ASO_CSEG_COND_0_OPER_OFFSET | BYTEWISE_64BYTE << ASO_CSEG_DATA_MASK_MODE_OFFSET);
+		aso->aso_cseg.operand_masks =
+			rte_cpu_to_be_32(ASO_OPER_LOGICAL_OR << ASO_CSEG_COND_OPER_OFFSET |
+					 ASO_OP_ALWAYS_TRUE << ASO_CSEG_COND_1_OPER_OFFSET |
+					 ASO_OP_ALWAYS_TRUE << ASO_CSEG_COND_0_OPER_OFFSET |
+					 BYTEWISE_64BYTE << ASO_CSEG_DATA_MASK_MODE_OFFSET);
 		aso->aso_cseg.data_mask = UINT64_MAX;
 		wqe_size = sizeof(*aso);
 		post();
@@ -878,14 +905,17 @@ unknown_commands_are_refused(void **state)
 static int
 start(void **state)
 {
-	char *args[] = { "test", "--no-huge", "-m", "64", "--no-pci", "--no-telemetry", "--no-shconf", "--log-level=3", NULL };
+	char *args[] = { "test",        "--no-huge",     "-m", "64", "--no-pci", "--no-telemetry",
+			 "--no-shconf", "--log-level=3", NULL };
 
 	(void)state;
 	if (rte_eal_init(RTE_DIM(args) - 1, args) < 0)
 		return -1;
 	pool = rte_pktmbuf_pool_create("card", 1023, 0, 0, 4096, SOCKET_ID_ANY);
 	dev.context = &context;
-	dev.vport[0] = (struct cx_vport){ .dev = &dev, .id = CX_VPORT_UPLINK, .ib_port = 1, .name = "pf0" };
+	dev.vport[0] = (struct cx_vport){
+		.dev = &dev, .id = CX_VPORT_UPLINK, .ib_port = 1, .name = "pf0"
+	};
 	cx_memory_glue(&glue);
 	cx_devx_glue(&glue);
 	cx_event_glue(&glue);

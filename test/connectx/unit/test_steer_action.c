@@ -33,7 +33,8 @@ from(const struct cx_vport *v)
 	return m;
 }
 
-/* Has the frame come from VF 0, or PF0, through a rule with that action, and returns what leaves by VF 1. */
+/* Has the frame come from VF 0, or PF0, through a rule with that action, and returns what leaves by
+ * VF 1. */
 static const struct frame *
 through(struct cx_vport *source, const struct frame *f, struct cx_action *action)
 {
@@ -75,8 +76,8 @@ tcp6(void)
 struct modify_case {
 	uint32_t field, at, bits, value;
 	struct frame (*frame)(void);
-	uint32_t where, n;		/* bytes of the frame */
-	uint32_t want;			/* what they are then */
+	uint32_t where, n; /* bytes of the frame */
+	uint32_t want;     /* what they are then */
 };
 
 static void
@@ -118,7 +119,8 @@ every_field_is_set(void **state)
 	for (i = 0; i < RTE_DIM(cases); i++) {
 		const struct modify_case *c = &cases[i];
 		struct frame f = c->frame();
-		const struct frame *got = through(VF(0), &f, set(fdb, c->field, c->at, c->bits, c->value));
+		const struct frame *got =
+			through(VF(0), &f, set(fdb, c->field, c->at, c->bits, c->value));
 
 		assert_int_equal(got->len, f.len);
 		for (k = 0, value = 0; k < c->n; k++)
@@ -168,9 +170,11 @@ registers_are_written_and_copied(void **state)
 	struct frame f = tcp4();
 
 	(void)state;
-	assert_non_null(rule(t, 1, &m, set(fdb, MLX5_MODI_META_REG_C_2, 8, 16, 0xbeef), jump(second), NULL));
+	assert_non_null(rule(t, 1, &m, set(fdb, MLX5_MODI_META_REG_C_2, 8, 16, 0xbeef),
+			     jump(second), NULL));
 	MATCH(&by_c2, misc_parameters_2.metadata_reg_c_2, 0xbeef00, 0xffffffff);
-	assert_non_null(rule(second, 1, &by_c2, copy(fdb, MLX5_MODI_META_REG_C_2, MLX5_MODI_META_REG_C_3, 0),
+	assert_non_null(rule(second, 1, &by_c2,
+			     copy(fdb, MLX5_MODI_META_REG_C_2, MLX5_MODI_META_REG_C_3, 0),
 			     jump(third), NULL));
 	MATCH(&by_c3, misc_parameters_2.metadata_reg_c_3, 0xbeef00, 0xffffffff);
 	assert_non_null(rule(third, 1, &by_c3, vport(VF(2)), NULL));
@@ -193,8 +197,12 @@ commands_may_lie_anywhere(void **state)
 		MLX5_SET(set_action_in, &command, length, 8);
 		MLX5_SET(set_action_in, &command, data, 9);
 		memcpy(room + at, &command, sizeof(command));
-		assert_int_equal(through(VF(0), &f, keep(fake_glue.dv_create_flow_action_modify_header(NULL, 0, fdb, 0,
-			sizeof(command), (void *)(room + at))))->data[22], 9);
+		assert_int_equal(
+			through(VF(0), &f,
+				keep(fake_glue.dv_create_flow_action_modify_header(
+					NULL, 0, fdb, 0, sizeof(command), (void *)(room + at))))
+				->data[22],
+			9);
 		fake_check(state);
 		fake_reset(state);
 	}
@@ -211,7 +219,8 @@ two_commands(uint32_t field, uint32_t other)
 	MLX5_SET(set_action_in, &commands[1], action_type, MLX5_MODIFICATION_TYPE_SET);
 	MLX5_SET(set_action_in, &commands[1], field, other);
 	MLX5_SET(set_action_in, &commands[1], length, 8);
-	return keep(fake_glue.dv_create_flow_action_modify_header(NULL, 0, fdb, 0, sizeof(commands), commands));
+	return keep(fake_glue.dv_create_flow_action_modify_header(NULL, 0, fdb, 0, sizeof(commands),
+								  commands));
 }
 
 static void
@@ -267,18 +276,21 @@ an_l3_tunnel_is_put_on(void **state)
 	assert_memory_equal(got->data + header.len, f.data + 14, f.len - 14);
 }
 
-/* An L2 tunnel goes before the frame; the UDP header has its length and a source port that depends on the flow. */
+/* An L2 tunnel goes before the frame; the UDP header has its length and a source port that depends
+ * on the flow. */
 static void
 an_l2_tunnel_is_put_on(void **state)
 {
-	struct frame a = udp4_frame(1, 2), b = udp4_frame(3, 4), header = tunnel_header(IPPROTO_UDP, true);
+	struct frame a = udp4_frame(1, 2), b = udp4_frame(3, 4),
+		     header = tunnel_header(IPPROTO_UDP, true);
 	const struct rte_udp_hdr *udp;
 	const struct frame *got;
 	struct match m = from(VF(0));
 	uint16_t port;
 
 	(void)state;
-	assert_non_null(rule(first_table(), 1, &m, reformat(fdb, ENCAP_L2, &header), vport(PF0), NULL));
+	assert_non_null(
+		rule(first_table(), 1, &m, reformat(fdb, ENCAP_L2, &header), vport(PF0), NULL));
 	from_far(VF(0), &a);
 	got = came(FAKE_FAR, PF0);
 	udp = (const void *)(got->data + 54);
@@ -398,8 +410,8 @@ hits_are_counted(void **state)
 	struct match m = from(VF(0));
 
 	(void)state;
-	assert_non_null(rule(first_table(), 1, &m, flow_hit(9, 77), reformat(fdb, ENCAP_L3, &header), vport(PF0),
-			     counter(5), NULL));
+	assert_non_null(rule(first_table(), 1, &m, flow_hit(9, 77),
+			     reformat(fdb, ENCAP_L3, &header), vport(PF0), counter(5), NULL));
 	from_far(VF(0), &f);
 	came(FAKE_FAR, PF0);
 	assert_int_equal(fake_counters[5].packets, 1);
@@ -415,9 +427,9 @@ enum { MAX_ACTIONS = 5 };
 
 struct order_case {
 	const char *name;
-	uint8_t format;			/* of the steering: 0 CX-5, 1 CX-6 Dx */
-	char domain;			/* w: FDB from the wire, v: FDB from a vport, r, t: NIC */
-	const char *actions;		/* a letter each */
+	uint8_t format;      /* of the steering: 0 CX-5, 1 CX-6 Dx */
+	char domain;         /* w: FDB from the wire, v: FDB from a vport, r, t: NIC */
+	const char *actions; /* a letter each */
 	int error;
 };
 
@@ -531,7 +543,8 @@ orders_are_refused_as_rdma_core_does(void **state)
 		fake_profile.steering_format = c->format;
 		made = rule(t, 1, &m, actions[0], actions[1], actions[2], actions[3], NULL);
 		if ((made == NULL ? errno : 0) != c->error)
-			fail_msg("%s: %d instead of %d", c->name, made == NULL ? errno : 0, c->error);
+			fail_msg("%s: %d instead of %d", c->name, made == NULL ? errno : 0,
+				 c->error);
 		fake_check(state);
 		fake_reset(state);
 	}
@@ -554,7 +567,8 @@ static void
 jumps_lead_up(void **state)
 {
 	struct match all = { 0 };
-	struct cx_table *two = table(fdb, 2), *one = table(fdb, 1), *other_two = table(fdb, 2), *in_rx = table(rx, 5);
+	struct cx_table *two = table(fdb, 2), *one = table(fdb, 1), *other_two = table(fdb, 2),
+			*in_rx = table(rx, 5);
 
 	(void)state;
 	assert_null(rule(two, 1, &all, jump(two), NULL));
@@ -585,9 +599,11 @@ root_tables_know_fewer_actions(void **state)
 	assert_null(rule(root, 1, &all, set(fdb, MLX5_MODI_META_REG_C_2, 0, 0, 1), drop(), NULL));
 	assert_int_equal(errno, EINVAL);
 	/* How the driver finds out whether counters of a bulk can be told apart there. */
-	assert_null(rule(root, 1, &all, keep(fake_glue.dv_create_flow_action_counter(&id, UINT16_MAX)), NULL));
+	assert_null(rule(root, 1, &all,
+			 keep(fake_glue.dv_create_flow_action_counter(&id, UINT16_MAX)), NULL));
 	assert_int_equal(errno, EINVAL);
-	assert_non_null(rule(root, 1, &all, keep(fake_glue.dv_create_flow_action_counter(&id, 3)), drop(), NULL));
+	assert_non_null(rule(root, 1, &all, keep(fake_glue.dv_create_flow_action_counter(&id, 3)),
+			     drop(), NULL));
 }
 
 static void
@@ -612,7 +628,8 @@ a_cx5_has_no_flow_hits(void **state)
 	assert_null(flow_hit(1, 1));
 	assert_int_equal(errno, EOPNOTSUPP);
 	fake_profile.steering_format = 1;
-	assert_null(keep(fake_glue.dv_create_flow_action_aso((void *)rx, &object, 1, FIRST_HIT, 4)));
+	assert_null(
+		keep(fake_glue.dv_create_flow_action_aso((void *)rx, &object, 1, FIRST_HIT, 4)));
 	assert_int_equal(errno, EINVAL);
 }
 
@@ -636,7 +653,8 @@ static void
 arrays_are_refused_as_rdma_core_does(void **state)
 {
 	struct frame header = tunnel_header(IPPROTO_IPIP, false), link = { 0 };
-	struct mlx5dv_dr_action_dest_attr one = { .type = MLX5DV_DR_ACTION_DEST, .dest = (void *)vport(VF(1)) };
+	struct mlx5dv_dr_action_dest_attr one = { .type = MLX5DV_DR_ACTION_DEST,
+						  .dest = (void *)vport(VF(1)) };
 	struct mlx5dv_dr_action_dest_attr *dests[] = { &one };
 
 	(void)state;
@@ -789,11 +807,14 @@ damaged_frame(void)
 static void
 no_frame_does_harm(void **state)
 {
-	static const char *const orders[] = { "dJ", "DJ", "eV", "EV", "pV", "PV", "dEV", "DPV", "mV" };
+	static const char *const orders[] = {
+		"dJ", "DJ", "eV", "EV", "pV", "PV", "dEV", "DPV", "mV"
+	};
 	static const uint32_t all_fields[] = {
-		MLX5_MODI_OUT_DMAC_15_0, MLX5_MODI_OUT_ETHERTYPE, MLX5_MODI_OUT_IP_DSCP, MLX5_MODI_OUT_IP_ECN,
-		MLX5_MODI_OUT_IPV4_TTL, MLX5_MODI_OUT_IPV6_HOPLIMIT, MLX5_MODI_OUT_SIPV4, MLX5_MODI_OUT_DIPV6_31_0,
-		MLX5_MODI_OUT_TCP_SPORT, MLX5_MODI_OUT_UDP_DPORT, MLX5_MODI_OUT_TCP_FLAGS, MLX5_MODI_OUT_TCP_SEQ_NUM,
+		MLX5_MODI_OUT_DMAC_15_0, MLX5_MODI_OUT_ETHERTYPE,  MLX5_MODI_OUT_IP_DSCP,
+		MLX5_MODI_OUT_IP_ECN,    MLX5_MODI_OUT_IPV4_TTL,   MLX5_MODI_OUT_IPV6_HOPLIMIT,
+		MLX5_MODI_OUT_SIPV4,     MLX5_MODI_OUT_DIPV6_31_0, MLX5_MODI_OUT_TCP_SPORT,
+		MLX5_MODI_OUT_UDP_DPORT, MLX5_MODI_OUT_TCP_FLAGS,  MLX5_MODI_OUT_TCP_SEQ_NUM,
 		MLX5_MODI_OUT_FIRST_VID,
 	};
 	struct match wire = from(PF0), any = { 0 };

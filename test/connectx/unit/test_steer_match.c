@@ -16,7 +16,7 @@ tcp4(void)
 
 	frame_eth(&f, "\x02\x03\x04\x05\x06\x07", "\x12\x13\x14\x15\x16\x17", 0x0800);
 	frame_ipv4(&f, "10.1.2.3", "10.4.5.6", IPPROTO_TCP, 61, 20);
-	f.data[15] = 0xb9;	/* DSCP 0x2e, ECN 1 */
+	f.data[15] = 0xb9; /* DSCP 0x2e, ECN 1 */
 	frame_tcp(&f, 0x1234, 0x5678, 0xd2);
 	return f;
 }
@@ -28,7 +28,7 @@ udp6(void)
 
 	frame_eth(&f, MAC_B, MAC_A, 0x86dd);
 	frame_ipv6(&f, "fc00:1::3", "fc00:2::4", IPPROTO_UDP, 62, 8);
-	f.data[14] = 0x6b;	/* traffic class 0xb9, flow label 0x12345 */
+	f.data[14] = 0x6b; /* traffic class 0xb9, flow label 0x12345 */
 	f.data[15] = 0x91;
 	f.data[16] = 0x23;
 	f.data[17] = 0x45;
@@ -70,8 +70,16 @@ tagged(uint16_t tpid, uint16_t tci)
 	return f;
 }
 
-static struct frame cvlan(void) { return tagged(0x8100, 0xb064); }
-static struct frame svlan(void) { return tagged(0x88a8, 0x0064); }
+static struct frame
+cvlan(void)
+{
+	return tagged(0x8100, 0xb064);
+}
+static struct frame
+svlan(void)
+{
+	return tagged(0x88a8, 0x0064);
+}
 
 static struct frame
 twice(void)
@@ -116,23 +124,27 @@ vxlan(void)
 	frame_eth(&f, "\x22\x23\x24\x25\x26\x27", "\x32\x33\x34\x35\x36\x37", 0x8100);
 	frame_vlan(&f, 0x5042, 0x86dd);
 	frame_ipv6(&f, "fc00:3::1", "fc00:3::2", IPPROTO_TCP, 33, 20);
-	f.data[f.len - 39] = 0x0a;	/* flow label 0xabc00 */
+	f.data[f.len - 39] = 0x0a; /* flow label 0xabc00 */
 	f.data[f.len - 38] = 0xbc;
 	frame_tcp(&f, 0x4321, 0x8765, 0x12);
 	return f;
 }
 
-/* What a field is in a frame; it is looked at together with an IP version, as software steering asks for. */
+/* What a field is in a frame; it is looked at together with an IP version, as software steering
+ * asks for. */
 struct field_case {
 	const char *name;
 	uint32_t at, bits;
 	struct frame (*frame)(void);
 	uint32_t value;
-	uint8_t outer, inner;		/* IP versions, 0: not looked at */
+	uint8_t outer, inner; /* IP versions, 0: not looked at */
 };
 
-#define F(field, frame, value, ...) { #field, __mlx5_bit_off(fte_match_param, field), \
-	__mlx5_bit_sz(fte_match_param, field), frame, value, __VA_ARGS__ }
+#define F(field, frame, value, ...)                                                      \
+	{                                                                                \
+#field, __mlx5_bit_off(fte_match_param, field),                          \
+			__mlx5_bit_sz(fte_match_param, field), frame, value, __VA_ARGS__ \
+	}
 
 static const struct field_case cases[] = {
 	F(outer_headers.dmac_47_16, tcp4, 0x02030405, 0, 0),
@@ -229,7 +241,8 @@ from_root(void)
 	return t;
 }
 
-/* A rule of each field takes a frame that has its value, and lets one pass that has not: every bit of it counts. */
+/* A rule of each field takes a frame that has its value, and lets one pass that has not: every bit
+ * of it counts. */
 static void
 every_field_is_compared(void **state)
 {
@@ -350,16 +363,25 @@ struct refusal {
 	uint32_t at, bits;
 };
 
-#define R(field) { #field, __mlx5_bit_off(fte_match_param, field), __mlx5_bit_sz(fte_match_param, field) }
+#define R(field)                                                \
+	{                                                       \
+#field, __mlx5_bit_off(fte_match_param, field), \
+			__mlx5_bit_sz(fte_match_param, field)   \
+	}
 
 static void
 unknown_fields_are_refused_by_name(void **state)
 {
 	static const struct refusal refusals[] = {
-		R(misc_parameters.gre_protocol), R(misc_parameters.geneve_vni), R(misc_parameters.outer_second_vid),
-		R(misc_parameters_2.metadata_reg_c_6), R(misc_parameters_3.gtpu_teid),
+		R(misc_parameters.gre_protocol),
+		R(misc_parameters.geneve_vni),
+		R(misc_parameters.outer_second_vid),
+		R(misc_parameters_2.metadata_reg_c_6),
+		R(misc_parameters_3.gtpu_teid),
 		R(misc_parameters_3.outer_tcp_seq_num),
-		R(misc_parameters_5.tunnel_header_0), R(outer_headers.l4_ok), R(inner_headers.l3_ok),
+		R(misc_parameters_5.tunnel_header_0),
+		R(outer_headers.l4_ok),
+		R(inner_headers.l3_ok),
 		R(misc_parameters.source_vhci_port),
 	};
 	char text[128];
@@ -377,7 +399,8 @@ unknown_fields_are_refused_by_name(void **state)
 	}
 }
 
-/* Reserved bits have no name, and are refused nevertheless; also the ninth TCP flag, and sections nobody knows. */
+/* Reserved bits have no name, and are refused nevertheless; also the ninth TCP flag, and sections
+ * nobody knows. */
 static void
 no_bit_is_ignored(void **state)
 {
@@ -436,7 +459,8 @@ values_have_to_be_within_the_mask(void **state)
 	assert_int_equal(errno, EINVAL);
 }
 
-/* A rule for the one side of the switch does not see the other's frames, also when it does not look at the source. */
+/* A rule for the one side of the switch does not see the other's frames, also when it does not look
+ * at the source. */
 static void
 rules_belong_to_sides(void **state)
 {
@@ -509,16 +533,24 @@ main(void)
 		cmocka_unit_test_setup_teardown(every_field_is_compared, fake_reset, fake_check),
 		cmocka_unit_test_setup_teardown(tcp_flags_are_compared, fake_reset, fake_check),
 		cmocka_unit_test_setup_teardown(addresses_are_compared, fake_reset, fake_check),
-		cmocka_unit_test_setup_teardown(root_tables_know_the_version_as_a_number, fake_reset, fake_check),
-		cmocka_unit_test_setup_teardown(inner_headers_are_outer_ones_behind_a_decap, fake_reset, fake_check),
-		cmocka_unit_test_setup_teardown(unknown_fields_are_refused_by_name, fake_reset, fake_check),
+		cmocka_unit_test_setup_teardown(root_tables_know_the_version_as_a_number,
+						fake_reset, fake_check),
+		cmocka_unit_test_setup_teardown(inner_headers_are_outer_ones_behind_a_decap,
+						fake_reset, fake_check),
+		cmocka_unit_test_setup_teardown(unknown_fields_are_refused_by_name, fake_reset,
+						fake_check),
 		cmocka_unit_test_setup_teardown(no_bit_is_ignored, fake_reset, fake_check),
-		cmocka_unit_test_setup_teardown(masks_are_refused_as_rdma_core_does, fake_reset, fake_check),
-		cmocka_unit_test_setup_teardown(values_have_to_be_within_the_mask, fake_reset, fake_check),
+		cmocka_unit_test_setup_teardown(masks_are_refused_as_rdma_core_does, fake_reset,
+						fake_check),
+		cmocka_unit_test_setup_teardown(values_have_to_be_within_the_mask, fake_reset,
+						fake_check),
 		cmocka_unit_test_setup_teardown(rules_belong_to_sides, fake_reset, fake_check),
-		cmocka_unit_test_setup_teardown(a_rule_of_neither_side_matches_nothing, fake_reset, fake_check),
-		cmocka_unit_test_setup_teardown(the_lowest_priority_comes_first, fake_reset, fake_check),
-		cmocka_unit_test_setup_teardown(duplicates_are_refused_when_asked, fake_reset, fake_check),
+		cmocka_unit_test_setup_teardown(a_rule_of_neither_side_matches_nothing, fake_reset,
+						fake_check),
+		cmocka_unit_test_setup_teardown(the_lowest_priority_comes_first, fake_reset,
+						fake_check),
+		cmocka_unit_test_setup_teardown(duplicates_are_refused_when_asked, fake_reset,
+						fake_check),
 	};
 
 	return cmocka_run_group_tests(tests, fake_setup, fake_end);

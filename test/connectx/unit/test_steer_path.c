@@ -54,14 +54,16 @@ static void
 misses_are_received_by_the_representor(void **state)
 {
 	struct match vf = from(VF(0)), pf = from(PF0);
-	struct cx_table *root = table(rx, 0), *next = table(rx, 10), *switch_root = table(fdb, 0), *t = table(fdb, 1);
+	struct cx_table *root = table(rx, 0), *next = table(rx, 10), *switch_root = table(fdb, 0),
+			*t = table(fdb, 1);
 	struct frame f = udp4_frame(1, 2);
 
 	(void)state;
 	assert_non_null(rule(switch_root, 0, &all, jump(t), NULL));
 	assert_non_null(rule(root, 5, &vf, mark(0xabc), tir(7), NULL));
 	assert_non_null(rule(root, 5, &pf, jump(next), NULL));
-	assert_non_null(rule(next, 5, &pf, set(rx, MLX5_MODI_META_DATA_REG_B, 0, 0, 0x1234), tir(8), NULL));
+	assert_non_null(
+		rule(next, 5, &pf, set(rx, MLX5_MODI_META_DATA_REG_B, 0, 0, 0x1234), tir(8), NULL));
 	from_far(VF(0), &f);
 	came(FAKE_TIR, NULL);
 	assert_int_equal(fake_seen[0].tirn, 7);
@@ -76,7 +78,8 @@ misses_are_received_by_the_representor(void **state)
 	came(FAKE_TWIN, VF(1));
 }
 
-/* Software steering has nothing behind its tables in NIC RX; a root table has the kernel's rules. */
+/* Software steering has nothing behind its tables in NIC RX; a root table has the kernel's
+ * rules. */
 static void
 nic_rx_tables_end_in_a_drop(void **state)
 {
@@ -97,7 +100,8 @@ nic_rx_tables_end_in_a_drop(void **state)
 static void
 the_registers_that_the_kernel_passes_reach_nic_rx(void **state)
 {
-	struct cx_table *root = table(fdb, 0), *t = table(fdb, 1), *second = table(fdb, 2), *rx_root = table(rx, 0);
+	struct cx_table *root = table(fdb, 0), *t = table(fdb, 1), *second = table(fdb, 2),
+			*rx_root = table(rx, 0);
 	struct match c1 = { 0 }, c2 = { 0 };
 	struct frame f = udp4_frame(1, 2);
 
@@ -105,7 +109,8 @@ the_registers_that_the_kernel_passes_reach_nic_rx(void **state)
 	MATCH(&c1, misc_parameters_2.metadata_reg_c_1, 5, 0xff);
 	MATCH(&c2, misc_parameters_2.metadata_reg_c_2, 6, 0xff);
 	assert_non_null(rule(root, 0, &all, jump(t), NULL));
-	assert_non_null(rule(t, 0, &all, set(fdb, MLX5_MODI_META_REG_C_1, 0, 0, 5), jump(second), NULL));
+	assert_non_null(
+		rule(t, 0, &all, set(fdb, MLX5_MODI_META_REG_C_1, 0, 0, 5), jump(second), NULL));
 	assert_non_null(rule(second, 0, &all, set(fdb, MLX5_MODI_META_REG_C_2, 0, 0, 6), NULL));
 	assert_non_null(rule(rx_root, 0, &c2, drop(), NULL));
 	assert_non_null(rule(rx_root, 1, &c1, tir(7), NULL));
@@ -197,16 +202,20 @@ mirrors_copy(void **state)
 	frame_udp(&header, 0, 3010, 0);
 	assert_non_null(rule(root, 0, &all, jump(t), NULL));
 	assert_non_null(rule(t, 0, &m, set(fdb, MLX5_MODI_OUT_DMAC_15_0, 0, 16, 0xffff),
-			     mirror(fdb, reformat(fdb, ENCAP_L2, &header), vport(PF0), jump(next)), NULL));
-	assert_non_null(rule(next, 0, &all, set(fdb, MLX5_MODI_OUT_SMAC_15_0, 0, 16, 0xeeee), vport(VF(1)), NULL));
+			     mirror(fdb, reformat(fdb, ENCAP_L2, &header), vport(PF0), jump(next)),
+			     NULL));
+	assert_non_null(rule(next, 0, &all, set(fdb, MLX5_MODI_OUT_SMAC_15_0, 0, 16, 0xeeee),
+			     vport(VF(1)), NULL));
 	from_far(VF(0), &f);
 	assert_int_equal(fake_n, 2);
 	assert_ptr_equal(fake_seen[0].vport, PF0);
 	assert_int_equal(fake_seen[0].frame.len, f.len + header.len);
-	assert_memory_equal(fake_seen[0].frame.data + header.len, "\x02\x00\x00\x00\xff\xff" MAC_A, 12);
+	assert_memory_equal(fake_seen[0].frame.data + header.len, "\x02\x00\x00\x00\xff\xff" MAC_A,
+			    12);
 	assert_ptr_equal(fake_seen[1].vport, VF(1));
 	assert_int_equal(fake_seen[1].frame.len, f.len);
-	assert_memory_equal(fake_seen[1].frame.data, "\x02\x00\x00\x00\xff\xff\x02\x00\x00\x00\xee\xee", 12);
+	assert_memory_equal(fake_seen[1].frame.data,
+			    "\x02\x00\x00\x00\xff\xff\x02\x00\x00\x00\xee\xee", 12);
 }
 
 static void
@@ -226,7 +235,8 @@ one_frame_in_so_many_is_sampled(void **state)
 
 	(void)state;
 	assert_non_null(rule(root, 0, &all, jump(t), NULL));
-	assert_non_null(rule(t, 0, &all, keep(fake_glue.dr_create_flow_action_sampler(&attr)), NULL));
+	assert_non_null(
+		rule(t, 0, &all, keep(fake_glue.dr_create_flow_action_sampler(&attr)), NULL));
 	assert_non_null(rule(next, 0, &all, vport(VF(1)), NULL));
 	for (i = 0; i < 9; i++) {
 		fake_n = 0;
@@ -259,7 +269,8 @@ a_cx5_restores_the_source(void **state)
 	MLX5_SET(set_action_in, &attr.action, field, MLX5_MODI_META_REG_C_0);
 	MLX5_SET(set_action_in, &attr.action, data, VF(2)->meta_tag);
 	assert_non_null(rule(root, 0, &all, jump(t), NULL));
-	assert_non_null(rule(t, 0, &all, keep(fake_glue.dr_create_flow_action_sampler(&attr)), NULL));
+	assert_non_null(
+		rule(t, 0, &all, keep(fake_glue.dr_create_flow_action_sampler(&attr)), NULL));
 	assert_non_null(rule(next, 0, &other, vport(VF(1)), NULL));
 	from_far(VF(0), &f);
 	came(FAKE_FAR, VF(1));
@@ -300,11 +311,12 @@ rules_are_dumped(void **state)
 	MATCH(&m, outer_headers.ip_version, 4, 4);
 	MATCH(&m, outer_headers.ip_protocol, 6, 0xff);
 	MATCH_IPV4(&m, outer_headers.dst_ipv4_dst_ipv6, "10.0.0.2");
-	assert_non_null(rule(t, 3, &m, add(fdb, MLX5_MODI_OUT_IPV4_TTL, 0xff), flow_hit(2, 3), counter(7),
-			     mirror(fdb, NULL, vport(PF0), vport(VF(1))), NULL));
+	assert_non_null(rule(t, 3, &m, add(fdb, MLX5_MODI_OUT_IPV4_TTL, 0xff), flow_hit(2, 3),
+			     counter(7), mirror(fdb, NULL, vport(PF0), vport(VF(1))), NULL));
 	cx_steering_dump(file);
 	fclose(file);
-	assert_string_equal(text,
+	assert_string_equal(
+		text,
 		"pf0 fdb level 0 priority 0: -> table(pf0 fdb level 1)\n"
 		"pf0 fdb level 1 priority 3: outer_headers.ip_protocol=0x6/0xff "
 		"misc_parameters_2.metadata_reg_c_0=0x10000/0xffff0000 outer_headers.ip_version=0x4/0xf "
@@ -339,7 +351,9 @@ reader(void *arg)
 static struct mlx5dv_flow_match_parameters *
 value_of(const struct match *m)
 {
-	static uint64_t room[(sizeof(struct mlx5dv_flow_match_parameters) + CX_FTE_SIZE) / sizeof(uint64_t) + 1];
+	static uint64_t room[(sizeof(struct mlx5dv_flow_match_parameters) + CX_FTE_SIZE) /
+				     sizeof(uint64_t) +
+			     1];
 	struct mlx5dv_flow_match_parameters *value = (void *)room;
 
 	value->match_sz = CX_FTE_SIZE;
@@ -372,7 +386,8 @@ rules_come_and_go_under_traffic(void **state)
 	of = matcher(t, 1, &m);
 	assert_int_equal(pthread_create(&thread, NULL, reader, NULL), 0);
 	for (i = 0; i < 300 || __atomic_load_n(&passed, __ATOMIC_RELAXED) < 300; i++) {
-		struct cx_action *own = fake_glue.dr_create_flow_action_dest_port(fdb, VF(2)->ib_port);
+		struct cx_action *own =
+			fake_glue.dr_create_flow_action_dest_port(fdb, VF(2)->ib_port);
 		void *r[3];
 
 		actions[0] = own;
@@ -442,8 +457,8 @@ many_rules_cost_no_more_than_one(void **state)
 	}
 	inserted = now() - start;
 	many = send(FRAMES);
-	print_message("%.0f rules/s; %.0f ns a frame with one rule, %.0f with %u\n", RULES / inserted,
-		      1e9 * few / FRAMES, 1e9 * many / FRAMES, RULES);
+	print_message("%.0f rules/s; %.0f ns a frame with one rule, %.0f with %u\n",
+		      RULES / inserted, 1e9 * few / FRAMES, 1e9 * many / FRAMES, RULES);
 	for (i = 0; i < RULES; i++)
 		assert_int_equal(fake_glue.dv_destroy_flow(rules[i]), 0);
 	/* A list would be a thousand times slower: even a loaded machine tells that apart. */

@@ -17,8 +17,8 @@
  *
  * And it sends no packets, and does not ask its rules what they have counted:
  *
- *   --vdev=net_count0,packets=64  once all rules are there, lets packets from 0.0.0.0, 0.0.0.1 and so on arrive at
- *                                 the far side net_ring0; asks each rule before it goes, and says so at the end
+ *   --vdev=net_count0,packets=64  once all rules are there, lets packets from 0.0.0.0, 0.0.0.1 and
+ * so on arrive at the far side net_ring0; asks each rule before it goes, and says so at the end
  */
 
 #include <errno.h>
@@ -45,8 +45,7 @@ reserve(struct rte_vdev_device *vdev)
 	char name[RTE_ETH_NAME_MAX_LEN];
 	unsigned int i;
 
-	if (args == NULL || sscanf(args, "ports=%u", &ports) != 1 ||
-	    ports > RTE_DIM(reserved))
+	if (args == NULL || sscanf(args, "ports=%u", &ports) != 1 || ports > RTE_DIM(reserved))
 		return -EINVAL;
 	for (i = 0; i < ports; i++) {
 		snprintf(name, sizeof(name), "reserved%u", i);
@@ -113,11 +112,13 @@ make_packet(struct rte_mempool *pool, struct rte_mbuf **packet, uint32_t source)
 	return 0;
 }
 
-/* Lets so many packets arrive at the far side net_ring0, and waits until the rules have dropped them. */
+/* Lets so many packets arrive at the far side net_ring0, and waits until the rules have dropped
+ * them. */
 static int
 inject(uint32_t n)
 {
-	struct rte_mempool *pool = rte_pktmbuf_pool_create("count", n, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	struct rte_mempool *pool =
+		rte_pktmbuf_pool_create("count", n, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
 	struct rte_ring *ring = rte_ring_lookup("ETH_RXTX0_net_ring0");
 	struct rte_mbuf *packet;
 	uint32_t i;
@@ -134,20 +135,23 @@ inject(uint32_t n)
 
 static uint32_t to_inject;
 static struct rte_flow_ops counted_ops;
-static int (*real_destroy)(struct rte_eth_dev *dev, struct rte_flow *flow, struct rte_flow_error *error);
+static int (*real_destroy)(struct rte_eth_dev *dev, struct rte_flow *flow,
+			   struct rte_flow_error *error);
 static uint64_t asked, with_packets, packets, bytes, unanswered;
 
 static int
 count_and_destroy(struct rte_eth_dev *dev, struct rte_flow *flow, struct rte_flow_error *error)
 {
-	const struct rte_flow_action actions[] = { { .type = RTE_FLOW_ACTION_TYPE_COUNT }, { .type = RTE_FLOW_ACTION_TYPE_END } };
+	const struct rte_flow_action actions[] = { { .type = RTE_FLOW_ACTION_TYPE_COUNT },
+						   { .type = RTE_FLOW_ACTION_TYPE_END } };
 	struct rte_flow_query_count count = { 0 };
 
 	if (to_inject > 0 && inject(to_inject) < 0)
 		fprintf(stderr, "the rules have not dropped %u packets\n", to_inject);
 	to_inject = 0;
 	asked++;
-	if (counted_ops.query(dev, flow, actions, &count, error) < 0 || !count.hits_set || !count.bytes_set)
+	if (counted_ops.query(dev, flow, actions, &count, error) < 0 || !count.hits_set ||
+	    !count.bytes_set)
 		unanswered++;
 	with_packets += count.hits > 0;
 	packets += count.hits;
@@ -183,12 +187,12 @@ count(struct rte_vdev_device *vdev)
 	return 0;
 }
 
-static void __attribute__((destructor))
-report(void)
+static void __attribute__((destructor)) report(void)
 {
 	if (asked > 0)
-		printf("asked %" PRIu64 " rules, %" PRIu64 " did not count, %" PRIu64 " had packets: %" PRIu64 " with %" PRIu64
-		       " bytes\n", asked, unanswered, with_packets, packets, bytes);
+		printf("asked %" PRIu64 " rules, %" PRIu64 " did not count, %" PRIu64
+		       " had packets: %" PRIu64 " with %" PRIu64 " bytes\n",
+		       asked, unanswered, with_packets, packets, bytes);
 }
 
 static int

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Any rule: it is refused, with an error that says why, or it stands, is dumped, meets packets and goes. The input is
- * items and actions, each a type and what it points at, which ends where its type does, so that ASan sees any step
- * beyond.
+ * Any rule: it is refused, with an error that says why, or it stands, is dumped, meets packets and
+ * goes. The input is items and actions, each a type and what it points at, which ends where its
+ * type does, so that ASan sees any step beyond.
  */
 
 #include <stdio.h>
@@ -28,29 +28,69 @@ struct memory {
 
 struct type {
 	int type;
-	size_t size;	/* of a spec or a configuration */
+	size_t size; /* of a spec or a configuration */
 };
 
-#define ITEM_TYPE(t, s) { RTE_FLOW_ITEM_TYPE_##t, sizeof(struct rte_flow_item_##s) }
-#define ACTION_TYPE(t, s) { RTE_FLOW_ACTION_TYPE_##t, sizeof(struct rte_flow_action_##s) }
-#define BARE_ACTION(t) { RTE_FLOW_ACTION_TYPE_##t, 0 }
+#define ITEM_TYPE(t, s)                                                  \
+	{                                                                \
+		RTE_FLOW_ITEM_TYPE_##t, sizeof(struct rte_flow_item_##s) \
+	}
+#define ACTION_TYPE(t, s)                                                    \
+	{                                                                    \
+		RTE_FLOW_ACTION_TYPE_##t, sizeof(struct rte_flow_action_##s) \
+	}
+#define BARE_ACTION(t)                      \
+	{                                   \
+		RTE_FLOW_ACTION_TYPE_##t, 0 \
+	}
 
 static const struct type item_types[] = {
-	{ RTE_FLOW_ITEM_TYPE_VOID, 0 }, ITEM_TYPE(ETH, eth), ITEM_TYPE(VLAN, vlan), ITEM_TYPE(IPV4, ipv4),
-	ITEM_TYPE(IPV6, ipv6), ITEM_TYPE(TCP, tcp), ITEM_TYPE(UDP, udp), ITEM_TYPE(ICMP, icmp), ITEM_TYPE(ICMP6, icmp6),
-	ITEM_TYPE(VXLAN, vxlan), ITEM_TYPE(MARK, mark), ITEM_TYPE(META, meta), ITEM_TYPE(TAG, tag),
-	ITEM_TYPE(REPRESENTED_PORT, ethdev), ITEM_TYPE(PORT_ID, port_id), ITEM_TYPE(GENEVE, geneve),
+	{ RTE_FLOW_ITEM_TYPE_VOID, 0 },
+	ITEM_TYPE(ETH, eth),
+	ITEM_TYPE(VLAN, vlan),
+	ITEM_TYPE(IPV4, ipv4),
+	ITEM_TYPE(IPV6, ipv6),
+	ITEM_TYPE(TCP, tcp),
+	ITEM_TYPE(UDP, udp),
+	ITEM_TYPE(ICMP, icmp),
+	ITEM_TYPE(ICMP6, icmp6),
+	ITEM_TYPE(VXLAN, vxlan),
+	ITEM_TYPE(MARK, mark),
+	ITEM_TYPE(META, meta),
+	ITEM_TYPE(TAG, tag),
+	ITEM_TYPE(REPRESENTED_PORT, ethdev),
+	ITEM_TYPE(PORT_ID, port_id),
+	ITEM_TYPE(GENEVE, geneve),
 };
 
 static const struct type action_types[] = {
-	BARE_ACTION(VOID), BARE_ACTION(COUNT), ACTION_TYPE(AGE, age), ACTION_TYPE(SAMPLE, sample),
-	ACTION_TYPE(RAW_ENCAP, raw_encap), ACTION_TYPE(RAW_DECAP, raw_decap), ACTION_TYPE(SET_MAC_SRC, set_mac),
-	ACTION_TYPE(SET_MAC_DST, set_mac), ACTION_TYPE(SET_IPV4_SRC, set_ipv4), ACTION_TYPE(SET_IPV4_DST, set_ipv4),
-	ACTION_TYPE(SET_IPV6_SRC, set_ipv6), ACTION_TYPE(SET_IPV6_DST, set_ipv6), ACTION_TYPE(SET_TP_SRC, set_tp),
-	ACTION_TYPE(SET_TP_DST, set_tp), BARE_ACTION(OF_POP_VLAN), ACTION_TYPE(OF_PUSH_VLAN, of_push_vlan),
-	ACTION_TYPE(SET_META, set_meta), ACTION_TYPE(SET_TAG, set_tag), BARE_ACTION(INDIRECT), BARE_ACTION(DEC_TTL),
-	ACTION_TYPE(MARK, mark), ACTION_TYPE(JUMP, jump), ACTION_TYPE(PORT_ID, port_id),
-	ACTION_TYPE(REPRESENTED_PORT, ethdev), ACTION_TYPE(QUEUE, queue), BARE_ACTION(DROP), BARE_ACTION(FLAG),
+	BARE_ACTION(VOID),
+	BARE_ACTION(COUNT),
+	ACTION_TYPE(AGE, age),
+	ACTION_TYPE(SAMPLE, sample),
+	ACTION_TYPE(RAW_ENCAP, raw_encap),
+	ACTION_TYPE(RAW_DECAP, raw_decap),
+	ACTION_TYPE(SET_MAC_SRC, set_mac),
+	ACTION_TYPE(SET_MAC_DST, set_mac),
+	ACTION_TYPE(SET_IPV4_SRC, set_ipv4),
+	ACTION_TYPE(SET_IPV4_DST, set_ipv4),
+	ACTION_TYPE(SET_IPV6_SRC, set_ipv6),
+	ACTION_TYPE(SET_IPV6_DST, set_ipv6),
+	ACTION_TYPE(SET_TP_SRC, set_tp),
+	ACTION_TYPE(SET_TP_DST, set_tp),
+	BARE_ACTION(OF_POP_VLAN),
+	ACTION_TYPE(OF_PUSH_VLAN, of_push_vlan),
+	ACTION_TYPE(SET_META, set_meta),
+	ACTION_TYPE(SET_TAG, set_tag),
+	BARE_ACTION(INDIRECT),
+	BARE_ACTION(DEC_TTL),
+	ACTION_TYPE(MARK, mark),
+	ACTION_TYPE(JUMP, jump),
+	ACTION_TYPE(PORT_ID, port_id),
+	ACTION_TYPE(REPRESENTED_PORT, ethdev),
+	ACTION_TYPE(QUEUE, queue),
+	BARE_ACTION(DROP),
+	BARE_ACTION(FLAG),
 	ACTION_TYPE(RSS, rss),
 };
 
@@ -98,11 +138,13 @@ read_items(struct input *in, struct memory *memory)
 	return items;
 }
 
-static const struct rte_flow_action *read_actions(struct input *in, struct memory *memory, int depth);
+static const struct rte_flow_action *read_actions(struct input *in, struct memory *memory,
+						  int depth);
 
 /* What is a pointer in a configuration cannot be any bytes. */
 static void
-read_pointers(struct input *in, struct memory *memory, const struct rte_flow_action *action, void *conf, int depth)
+read_pointers(struct input *in, struct memory *memory, const struct rte_flow_action *action,
+	      void *conf, int depth)
 {
 	struct rte_flow_action_raw_encap *encap = conf;
 	struct rte_flow_action_raw_decap *decap = conf;
@@ -161,7 +203,8 @@ make_shared(void)
 {
 	static const struct rte_flow_action_age age = { .timeout = 60 };
 	static const struct rte_flow_action kinds[] = {
-		{ .type = RTE_FLOW_ACTION_TYPE_COUNT }, { .type = RTE_FLOW_ACTION_TYPE_AGE, .conf = &age },
+		{ .type = RTE_FLOW_ACTION_TYPE_COUNT },
+		{ .type = RTE_FLOW_ACTION_TYPE_AGE, .conf = &age },
 	};
 	size_t i;
 
@@ -184,22 +227,25 @@ meet(const struct frame *f)
 static void
 live(struct rte_flow *flow, uint32_t group)
 {
-	static const struct rte_flow_action what[] = { { .type = RTE_FLOW_ACTION_TYPE_COUNT }, { .type = RTE_FLOW_ACTION_TYPE_END } };
+	static const struct rte_flow_action what[] = { { .type = RTE_FLOW_ACTION_TYPE_COUNT },
+						       { .type = RTE_FLOW_ACTION_TYPE_END } };
 	static struct frame udp, tcp, ipip;
 	struct rte_flow_query_count count = { 0 };
 	char *line = NULL;
 	size_t len = 0;
 	FILE *file = open_memstream(&line, &len);
 
-	harness_require(file != NULL && rte_flow_dev_dump(harness.vf0, flow, file, NULL) == 0 && fclose(file) == 0 && len > 1 &&
-			line[len - 1] == '\n', "no dump");
+	harness_require(file != NULL && rte_flow_dev_dump(harness.vf0, flow, file, NULL) == 0 &&
+				fclose(file) == 0 && len > 1 && line[len - 1] == '\n',
+			"no dump");
 	free(line);
 	if (udp.len == 0) {
 		udp = udp4_frame(1, 2);
 		tcp = tcp4_frame(2);
 		ipip = ipip_frame();
 	}
-	harness.from->transfer_root = esw_group_get(&harness.from->transfer, esw_group_level(group));
+	harness.from->transfer_root =
+		esw_group_get(&harness.from->transfer, esw_group_level(group));
 	harness.from->ingress_root = esw_group_get(&harness.from->ingress, esw_group_level(group));
 	meet(&udp);
 	meet(&tcp);
@@ -233,14 +279,16 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	actions = read_actions(&in, &memory, 0);
 	ret = rte_flow_validate(harness.vf0, &attr, items, actions, &error);
 	if (ret < 0)
-		harness_require(error.message != NULL && error.message[0] != '\0' && error.type != RTE_FLOW_ERROR_TYPE_NONE,
+		harness_require(error.message != NULL && error.message[0] != '\0' &&
+					error.type != RTE_FLOW_ERROR_TYPE_NONE,
 				"a refusal without a reason");
 	flow = rte_flow_create(harness.vf0, &attr, items, actions, &error);
 	harness_require(flow == NULL || ret == 0, "created what is not valid");
 	if (flow != NULL)
 		live(flow, attr.group);
 	else
-		harness_require(error.message != NULL && error.message[0] != '\0', "a refusal without a reason");
+		harness_require(error.message != NULL && error.message[0] != '\0',
+				"a refusal without a reason");
 	while (memory.n > 0)
 		free(memory.pointer[--memory.n]);
 	return 0;

@@ -29,8 +29,9 @@ static void
 start_eal(void)
 {
 	char prefix[32];
-	char *args[] = { "fuzz", "--no-huge", "-m", "64", "--no-pci", "--no-shconf", "--no-telemetry", "-l", "0",
-			 "--log-level", "lib.eal:4", "--file-prefix", prefix };
+	char *args[] = { "fuzz",        "--no-huge",      "-m",  "64", "--no-pci",
+			 "--no-shconf", "--no-telemetry", "-l",  "0",  "--log-level",
+			 "lib.eal:4",   "--file-prefix",  prefix };
 
 	snprintf(prefix, sizeof(prefix), "eswfuzz%d", getpid());
 	harness_require(rte_eal_init(RTE_DIM(args), args) >= 0, "no EAL");
@@ -45,9 +46,12 @@ start_port(const char *name)
 	uint16_t port;
 
 	harness_require(rte_eth_dev_get_port_by_name(name, &port) == 0 &&
-			rte_eth_dev_configure(port, 1, 1, &conf) == 0 &&
-			rte_eth_rx_queue_setup(port, 0, DESCS, 0, NULL, harness.pool) == 0 &&
-			rte_eth_tx_queue_setup(port, 0, DESCS, 0, NULL) == 0 && rte_eth_dev_start(port) == 0, name);
+				rte_eth_dev_configure(port, 1, 1, &conf) == 0 &&
+				rte_eth_rx_queue_setup(port, 0, DESCS, 0, NULL, harness.pool) ==
+					0 &&
+				rte_eth_tx_queue_setup(port, 0, DESCS, 0, NULL) == 0 &&
+				rte_eth_dev_start(port) == 0,
+			name);
 	return port;
 }
 
@@ -57,9 +61,13 @@ LLVMFuzzerInitialize(int *argc __rte_unused, char ***argv __rte_unused)
 	start_eal();
 	harness.pool = rte_pktmbuf_pool_create("fuzz", 1023, 0, 0, 4096, SOCKET_ID_ANY);
 	harness_require(harness.pool != NULL, "no pool");
-	harness_require(rte_vdev_init("net_null0", "no-rx=1") == 0 && rte_vdev_init("net_null1", "no-rx=1") == 0 &&
-			rte_vdev_init("net_null2", "no-rx=1") == 0, "no far sides");
-	harness_require(rte_vdev_init(NIC, "pf0=net_null0,vf0=net_null1,vf1=net_null2,dv_xmeta_en=1") == 0, "no NIC");
+	harness_require(rte_vdev_init("net_null0", "no-rx=1") == 0 &&
+				rte_vdev_init("net_null1", "no-rx=1") == 0 &&
+				rte_vdev_init("net_null2", "no-rx=1") == 0,
+			"no far sides");
+	harness_require(
+		rte_vdev_init(NIC, "pf0=net_null0,vf0=net_null1,vf1=net_null2,dv_xmeta_en=1") == 0,
+		"no NIC");
 	harness.pf0 = start_port(NIC);
 	harness.vf0 = start_port(NIC "_representor_vf0");
 	harness.vf1 = start_port(NIC "_representor_vf1");
@@ -67,7 +75,8 @@ LLVMFuzzerInitialize(int *argc __rte_unused, char ***argv __rte_unused)
 	harness.out = calloc(1, sizeof(*harness.out));
 	harness_require(harness.out != NULL, "no memory");
 	harness.out->nic = harness.from->nic;
-	/* Nothing shall run beside the fuzzer: it tells inputs apart by the code that they reach. */
+	/* Nothing shall run beside the fuzzer: it tells inputs apart by the code that they
+	 * reach. */
 	esw_pipeline_stop(harness.from->nic);
 	return 0;
 }
@@ -88,7 +97,8 @@ harness_run(struct rte_mbuf *m)
 	drain(harness.pf0);
 	drain(harness.vf0);
 	drain(harness.vf1);
-	harness_require(rte_mempool_full(harness.pool) && rte_mempool_full(harness.from->far.pool), "a packet has leaked");
+	harness_require(rte_mempool_full(harness.pool) && rte_mempool_full(harness.from->far.pool),
+			"a packet has leaked");
 }
 
 void

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * How fast packets go through the rules, with 10, 1,000 and 100,000 rules of one shape: parsing, two lookups (group 0
- * jumps, as in dpservice), the rewriting of a packet that leaves for the wire, count and age. The rules encapsulate for a
- * number of peers, 256 or as many as there are rules. Bursts come from this thread, so that neither far sides nor the
- * waiting for them are measured.
+ * How fast packets go through the rules, with 10, 1,000 and 100,000 rules of one shape: parsing,
+ * two lookups (group 0 jumps, as in dpservice), the rewriting of a packet that leaves for the wire,
+ * count and age. The rules encapsulate for a number of peers, 256 or as many as there are rules.
+ * Bursts come from this thread, so that neither far sides nor the waiting for them are measured.
  */
 
 #include <stdio.h>
@@ -51,10 +51,12 @@ create(uint32_t group, const struct rte_flow_item *items, const struct rte_flow_
 static void
 create_base(void)
 {
-	const struct rte_flow_item items[] = { { .type = RTE_FLOW_ITEM_TYPE_ETH }, { .type = RTE_FLOW_ITEM_TYPE_END } };
+	const struct rte_flow_item items[] = { { .type = RTE_FLOW_ITEM_TYPE_ETH },
+					       { .type = RTE_FLOW_ITEM_TYPE_END } };
 	const struct rte_flow_action_jump jump = { .group = VNET };
 	const struct rte_flow_action actions[] = {
-		{ .type = RTE_FLOW_ACTION_TYPE_JUMP, .conf = &jump }, { .type = RTE_FLOW_ACTION_TYPE_END },
+		{ .type = RTE_FLOW_ACTION_TYPE_JUMP, .conf = &jump },
+		{ .type = RTE_FLOW_ACTION_TYPE_END },
 	};
 
 	create(0, items, actions);
@@ -64,19 +66,28 @@ create_base(void)
 static void
 create_flow(uint32_t n, uint32_t peers)
 {
-	const struct rte_flow_item_ipv4 ip = { .hdr = { .src_addr = RTE_BE32(0x0a000001), .next_proto_id = IPPROTO_TCP,
-							.dst_addr = rte_cpu_to_be_32(0x0b000000 + n) } };
-	const struct rte_flow_item_ipv4 ip_mask = { .hdr = { .src_addr = UINT32_MAX, .dst_addr = UINT32_MAX,
+	const struct rte_flow_item_ipv4 ip = { .hdr = { .src_addr = RTE_BE32(0x0a000001),
+							.next_proto_id = IPPROTO_TCP,
+							.dst_addr = rte_cpu_to_be_32(0x0b000000 +
+										     n) } };
+	const struct rte_flow_item_ipv4 ip_mask = { .hdr = { .src_addr = UINT32_MAX,
+							     .dst_addr = UINT32_MAX,
 							     .next_proto_id = UINT8_MAX } };
-	const struct rte_flow_item_tcp tcp = { .hdr = { .src_port = RTE_BE16(1000), .dst_port = RTE_BE16(80) } };
-	const struct rte_flow_item_tcp tcp_mask = { .hdr = { .src_port = UINT16_MAX, .dst_port = UINT16_MAX, .tcp_flags = 7 } };
+	const struct rte_flow_item_tcp tcp = { .hdr = { .src_port = RTE_BE16(1000),
+							.dst_port = RTE_BE16(80) } };
+	const struct rte_flow_item_tcp tcp_mask = {
+		.hdr = { .src_port = UINT16_MAX, .dst_port = UINT16_MAX, .tcp_flags = 7 }
+	};
 	const struct rte_flow_item items[] = {
 		{ .type = RTE_FLOW_ITEM_TYPE_ETH },
 		{ .type = RTE_FLOW_ITEM_TYPE_IPV4, .spec = &ip, .mask = &ip_mask },
 		{ .type = RTE_FLOW_ITEM_TYPE_TCP, .spec = &tcp, .mask = &tcp_mask },
 		{ .type = RTE_FLOW_ITEM_TYPE_END },
 	};
-	uint8_t header[54] = { 2, [12] = 0x86, [13] = 0xdd, [14] = 0x60, [20] = IPPROTO_IPIP, [21] = 64, [22] = 0xfc };
+	uint8_t header[54] = {
+		2,         [12] = 0x86, [13] = 0xdd, [14] = 0x60, [20] = IPPROTO_IPIP,
+		[21] = 64, [22] = 0xfc
+	};
 	const rte_be32_t peer = rte_cpu_to_be_32(n % peers);
 	const struct rte_flow_action_raw_decap decap = { .size = 14 };
 	const struct rte_flow_action_raw_encap encap = { .data = header, .size = sizeof(header) };
@@ -120,7 +131,8 @@ compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Nanoseconds for a packet: the median of the bursts, which leaves out those that other programs interrupt. */
+/* Nanoseconds for a packet: the median of the bursts, which leaves out those that other programs
+ * interrupt. */
 static double
 measure(struct esw_output *out, struct esw_port *from, uint32_t rules)
 {
@@ -143,13 +155,17 @@ static void
 start(void)
 {
 	char prefix[32];
-	char *args[] = { "bench", "--no-huge", "-m", "128", "--no-pci", "--no-shconf", "--no-telemetry", "-l", "0",
-			 "--log-level", "lib.eal:4", "--file-prefix", prefix };
+	char *args[] = { "bench",       "--no-huge",      "-m",  "128", "--no-pci",
+			 "--no-shconf", "--no-telemetry", "-l",  "0",   "--log-level",
+			 "lib.eal:4",   "--file-prefix",  prefix };
 
 	snprintf(prefix, sizeof(prefix), "eswbench%d", getpid());
 	check(rte_eal_init(RTE_DIM(args), args) >= 0, "EAL");
-	check(rte_vdev_init("net_null0", "no-rx=1") == 0 && rte_vdev_init("net_null1", "no-rx=1") == 0, "net_null");
-	pool = rte_pktmbuf_pool_create("bench", 1023, 256, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	check(rte_vdev_init("net_null0", "no-rx=1") == 0 &&
+		      rte_vdev_init("net_null1", "no-rx=1") == 0,
+	      "net_null");
+	pool = rte_pktmbuf_pool_create("bench", 1023, 256, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
+				       SOCKET_ID_ANY);
 	check(pool != NULL, "pool");
 	frame = tcp4_frame(0x10);
 }

@@ -66,7 +66,8 @@ frame_vlan(struct frame *f, uint16_t tci, uint16_t type)
 }
 
 void
-frame_ipv4(struct frame *f, const char *src, const char *dst, uint8_t proto, uint8_t ttl, uint16_t payload)
+frame_ipv4(struct frame *f, const char *src, const char *dst, uint8_t proto, uint8_t ttl,
+	   uint16_t payload)
 {
 	struct rte_ipv4_hdr *ip = (void *)(f->data + f->len);
 
@@ -84,7 +85,8 @@ frame_ipv4(struct frame *f, const char *src, const char *dst, uint8_t proto, uin
 }
 
 void
-frame_ipv6(struct frame *f, const char *src, const char *dst, uint8_t proto, uint8_t ttl, uint16_t payload)
+frame_ipv6(struct frame *f, const char *src, const char *dst, uint8_t proto, uint8_t ttl,
+	   uint16_t payload)
 {
 	word(f, 0x6000);
 	word(f, 0);

@@ -31,24 +31,30 @@ const struct rte_flow_attr ingress = { .ingress = 1 };
 const struct rte_flow_attr transfer = { .transfer = 1 };
 
 #define ETH_BYTES(type_hi, type_lo) 2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, type_hi, type_lo
-#define IPV6_BYTES(proto) 0x60, 0, 0, 0, 0, 0, proto, 64, \
-	0xfc, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, \
-	0xfc, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2
+#define IPV6_BYTES(proto)                                                                        \
+	0x60, 0, 0, 0, 0, 0, proto, 64, 0xfc, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xfc, \
+		0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2
 
-const uint8_t udp_header[62] = { ETH_BYTES(0x86, 0xdd), IPV6_BYTES(17), 0x0b, 0xb8, 0x0b, 0xc2, 0, 0, 0, 0 };
+const uint8_t udp_header[62] = {
+	ETH_BYTES(0x86, 0xdd), IPV6_BYTES(17), 0x0b, 0xb8, 0x0b, 0xc2, 0, 0, 0, 0
+};
 const uint8_t ip_header[54] = { ETH_BYTES(0x86, 0xdd), IPV6_BYTES(4) };
 const uint8_t eth_header[14] = { ETH_BYTES(0x08, 0x00) };
 
-static const char * const port_names[NIC_PORTS] = {
-	NIC, NIC "_pf1", NIC "_representor_vf0", NIC "_representor_vf3",
+static const char *const port_names[NIC_PORTS] = {
+	NIC,
+	NIC "_pf1",
+	NIC "_representor_vf0",
+	NIC "_representor_vf3",
 };
 
 static int
 start_eal(void)
 {
 	char prefix[32];
-	char *args[] = { "unit", "--no-huge", "-m", "128", "--no-pci", "--no-shconf", "--no-telemetry", "-l", "0",
-			 "--log-level", "lib.eal:4", "--file-prefix", prefix };
+	char *args[] = { "unit",        "--no-huge",      "-m",  "128", "--no-pci",
+			 "--no-shconf", "--no-telemetry", "-l",  "0",   "--log-level",
+			 "lib.eal:4",   "--file-prefix",  prefix };
 
 	snprintf(prefix, sizeof(prefix), "eswunit%d", getpid());
 	if (nic_telemetry)
@@ -115,18 +121,21 @@ nic_setup(void **state)
 	(void)state;
 	if (start_eal() < 0)
 		return -1;
-	nic.pool = rte_pktmbuf_pool_create("unit", 1023, 0, 0, 4096 + RTE_PKTMBUF_HEADROOM, SOCKET_ID_ANY);
+	nic.pool = rte_pktmbuf_pool_create("unit", 1023, 0, 0, 4096 + RTE_PKTMBUF_HEADROOM,
+					   SOCKET_ID_ANY);
 	if (nic.pool == NULL)
 		return -1;
 	for (i = 0; i < NIC_PORTS; i++)
 		if (make_far(i) < 0)
 			return -1;
-	snprintf(devargs, sizeof(devargs), "pf0=net_ring_far0,pf1=net_ring_far1,vf0=net_ring_far2,vf3=net_ring_far3%s%s",
+	snprintf(devargs, sizeof(devargs),
+		 "pf0=net_ring_far0,pf1=net_ring_far1,vf0=net_ring_far2,vf3=net_ring_far3%s%s",
 		 nic_devargs == NULL ? "" : ",", nic_devargs == NULL ? "" : nic_devargs);
 	if (rte_vdev_init(NIC, devargs) < 0)
 		return -1;
 	for (i = 0; i < NIC_PORTS; i++) {
-		if (rte_eth_dev_get_port_by_name(port_names[i], &nic.port[i]) < 0 || start_port(nic.port[i]) < 0)
+		if (rte_eth_dev_get_port_by_name(port_names[i], &nic.port[i]) < 0 ||
+		    start_port(nic.port[i]) < 0)
 			return -1;
 		nic.esw[i] = rte_eth_devices[nic.port[i]].data->dev_private;
 	}
@@ -352,7 +361,8 @@ nic_ask(const char *command)
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
 
 	assert_true(fd >= 0);
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s/dpdk_telemetry.v2", rte_eal_get_runtime_dir());
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/dpdk_telemetry.v2",
+		 rte_eal_get_runtime_dir());
 	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 	read_answer(fd);
 	assert_int_equal(send(fd, command, strlen(command), 0), strlen(command));

@@ -14,8 +14,8 @@ struct nic {
 	uint16_t port[NIC_PORTS];
 	struct esw_port *esw[NIC_PORTS];
 	uint16_t far[NIC_PORTS];
-	struct rte_ring *in[NIC_PORTS];		/* to the far side */
-	struct rte_ring *out[NIC_PORTS];	/* what came out of it */
+	struct rte_ring *in[NIC_PORTS];  /* to the far side */
+	struct rte_ring *out[NIC_PORTS]; /* what came out of it */
 	struct rte_mempool *pool;
 };
 
@@ -43,7 +43,8 @@ void nic_arrive_mbuf(int port, struct rte_mbuf *m);
 /* The same with up to ESW_BURST frames, which the NIC takes in at once. */
 void nic_arrive_together(int port, const struct frame *f, uint32_t n);
 
-/* The next frame that came out of a far side, or that the application received; len is 0 when there is none. */
+/* The next frame that came out of a far side, or that the application received; len is 0 when there
+ * is none. */
 struct frame nic_left(int port);
 struct frame nic_received(int port);
 
@@ -64,25 +65,48 @@ struct rte_flow *nic_rule(int port, struct rte_flow_attr attr, const struct rte_
 			  const struct rte_flow_action *actions);
 void nic_destroy(int port, struct rte_flow *flow);
 
-#define ITEM(t, ...) { .type = RTE_FLOW_ITEM_TYPE_##t, ##__VA_ARGS__ }
-#define ITEMS(...) ((const struct rte_flow_item[]){ __VA_ARGS__ __VA_OPT__(,) ITEM(END) })
-#define ACTION(t, ...) { .type = RTE_FLOW_ACTION_TYPE_##t, ##__VA_ARGS__ }
-#define ACTIONS(...) ((const struct rte_flow_action[]){ __VA_ARGS__ __VA_OPT__(,) ACTION(END) })
+#define ITEM(t, ...)                                          \
+	{                                                     \
+		.type = RTE_FLOW_ITEM_TYPE_##t, ##__VA_ARGS__ \
+	}
+#define ITEMS(...) ((const struct rte_flow_item[]){ __VA_ARGS__ __VA_OPT__(, ) ITEM(END) })
+#define ACTION(t, ...)                                          \
+	{                                                       \
+		.type = RTE_FLOW_ACTION_TYPE_##t, ##__VA_ARGS__ \
+	}
+#define ACTIONS(...) ((const struct rte_flow_action[]){ __VA_ARGS__ __VA_OPT__(, ) ACTION(END) })
 
-#define CONF(type, ...) .conf = &(const struct rte_flow_action_##type){ __VA_ARGS__ }
+#define CONF(type, ...)                                \
+	.conf = &(const struct rte_flow_action_##type) \
+	{                                              \
+		__VA_ARGS__                            \
+	}
 #define TO(p) ACTION(REPRESENTED_PORT, CONF(ethdev, .port_id = nic.port[p]))
 #define TO_ID(p) ACTION(PORT_ID, CONF(port_id, .id = nic.port[p]))
 #define JUMP(g) ACTION(JUMP, CONF(jump, .group = (g)))
 #define QUEUE(q) ACTION(QUEUE, CONF(queue, .index = (q)))
 /* Without ACTION and ACTIONS, since these may be what it stands in. */
-#define SAMPLE(r, ...) { .type = RTE_FLOW_ACTION_TYPE_SAMPLE, .conf = &(const struct rte_flow_action_sample){ \
-	.ratio = (r), .actions = (const struct rte_flow_action[]){ \
-		__VA_ARGS__ __VA_OPT__(,) { .type = RTE_FLOW_ACTION_TYPE_END } } } }
-#define ENCAP(bytes, n) ACTION(RAW_ENCAP, CONF(raw_encap, .data = (uint8_t *)(uintptr_t)(bytes), .size = (n)))
+#define SAMPLE(r, ...)                                                            \
+	{                                                                         \
+		.type = RTE_FLOW_ACTION_TYPE_SAMPLE,                              \
+		.conf = &(const struct rte_flow_action_sample)                    \
+		{                                                                 \
+			.ratio = (r), .actions = (const struct rte_flow_action[]) \
+			{                                                         \
+				__VA_ARGS__ __VA_OPT__(, )                        \
+				{                                                 \
+					.type = RTE_FLOW_ACTION_TYPE_END          \
+				}                                                 \
+			}                                                         \
+		}                                                                 \
+	}
+#define ENCAP(bytes, n) \
+	ACTION(RAW_ENCAP, CONF(raw_encap, .data = (uint8_t *)(uintptr_t)(bytes), .size = (n)))
 #define DECAP(n) ACTION(RAW_DECAP, CONF(raw_decap, .size = (n)))
 #define AGE(s) ACTION(AGE, CONF(age, .timeout = (s)))
 
-/* Ethernet + IPv6 + UDP, 62 bytes, as a capture's; lengths 0. And Ethernet + IPv6, 54 bytes, and Ethernet, 14. */
+/* Ethernet + IPv6 + UDP, 62 bytes, as a capture's; lengths 0. And Ethernet + IPv6, 54 bytes, and
+ * Ethernet, 14. */
 extern const uint8_t udp_header[62], ip_header[54], eth_header[14];
 
 #endif

@@ -20,8 +20,10 @@
 
 #define ETH ITEM(ETH)
 #define UDP ITEM(UDP)
-#define SET_IPV4(which, address) ACTION(SET_IPV4_##which, CONF(set_ipv4, .ipv4_addr = RTE_BE32(address)))
-#define SET_IPV6(which, last) ACTION(SET_IPV6_##which, CONF(set_ipv6, .ipv6_addr = { 0xfd, [15] = (last) }))
+#define SET_IPV4(which, address) \
+	ACTION(SET_IPV4_##which, CONF(set_ipv4, .ipv4_addr = RTE_BE32(address)))
+#define SET_IPV6(which, last) \
+	ACTION(SET_IPV6_##which, CONF(set_ipv6, .ipv6_addr = { 0xfd, [15] = (last) }))
 #define SET_TP(which, n) ACTION(SET_TP_##which, CONF(set_tp, .port = RTE_BE16(n)))
 #define PUSH(type) ACTION(OF_PUSH_VLAN, CONF(of_push_vlan, .ethertype = RTE_BE16(type)))
 
@@ -32,7 +34,8 @@ static void
 fill_checksum(struct frame *f, bool ipv6, bool tcp)
 {
 	uint8_t *ip = f->data + L3, *l4 = f->data + (ipv6 ? L4_IPV6 : L4_IPV4);
-	uint8_t *at = l4 + (tcp ? offsetof(struct rte_tcp_hdr, cksum) : offsetof(struct rte_udp_hdr, dgram_cksum));
+	uint8_t *at = l4 + (tcp ? offsetof(struct rte_tcp_hdr, cksum) :
+				  offsetof(struct rte_udp_hdr, dgram_cksum));
 	uint16_t sum;
 
 	memset(at, 0, sizeof(sum));
@@ -61,14 +64,16 @@ rewrites_ipv4_and_tcp(void **state)
 	(void)state;
 	fill_checksum(&f, false, true);
 	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(TCP)),
-		 ACTIONS(SET_IPV4(SRC, 0xc0a80102), SET_IPV4(DST, 0xfffffffe), SET_TP(SRC, 65535), SET_TP(DST, 0), TO(VF3)));
+		 ACTIONS(SET_IPV4(SRC, 0xc0a80102), SET_IPV4(DST, 0xfffffffe), SET_TP(SRC, 65535),
+			 SET_TP(DST, 0), TO(VF3)));
 	nic_arrive(VF0, &f);
 	got = nic_left(VF3);
 	assert_int_equal(got.len, f.len);
 	assert_memory_equal(got.data + L3 + 12, addresses, sizeof(addresses));
 	assert_memory_equal(got.data + L4_IPV4, "\xff\xff\0\0", 4);
 	assert_int_equal(rte_raw_cksum(got.data + L3, 20), 0xffff);
-	assert_int_equal(rte_ipv4_udptcp_cksum_verify((void *)(got.data + L3), got.data + L4_IPV4), 0);
+	assert_int_equal(rte_ipv4_udptcp_cksum_verify((void *)(got.data + L3), got.data + L4_IPV4),
+			 0);
 	/* All else is as it was. */
 	memcpy(f.data + L3 + 10, got.data + L3 + 10, 2 + sizeof(addresses) + 4);
 	memcpy(f.data + L4_IPV4 + 16, got.data + L4_IPV4 + 16, 2);
@@ -84,7 +89,8 @@ rewrites_ipv6_and_udp(void **state)
 	(void)state;
 	fill_checksum(&f, true, false);
 	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV6), UDP),
-		 ACTIONS(SET_IPV6(SRC, 1), SET_IPV6(DST, 2), SET_TP(SRC, 1000), SET_TP(DST, 2000), TO(VF3)));
+		 ACTIONS(SET_IPV6(SRC, 1), SET_IPV6(DST, 2), SET_TP(SRC, 1000), SET_TP(DST, 2000),
+			 TO(VF3)));
 	nic_arrive(VF0, &f);
 	got = nic_left(VF3);
 	assert_int_equal(got.len, f.len);
@@ -93,7 +99,8 @@ rewrites_ipv6_and_udp(void **state)
 	address[15] = 2;
 	assert_memory_equal(got.data + L3 + 24, address, sizeof(address));
 	assert_memory_equal(got.data + L4_IPV6, "\x03\xe8\x07\xd0", 4);
-	assert_int_equal(rte_ipv6_udptcp_cksum_verify((void *)(got.data + L3), got.data + L4_IPV6), 0);
+	assert_int_equal(rte_ipv6_udptcp_cksum_verify((void *)(got.data + L3), got.data + L4_IPV6),
+			 0);
 }
 
 /* Whatever the port becomes, the checksum is right, and never says that there is none. */
@@ -107,12 +114,15 @@ keeps_a_udp_checksum(void **state)
 	fill_checksum(&f, false, false);
 	for (port = 1; port < 65536; port += 251) {
 		const struct rte_flow_action_set_tp conf = { .port = rte_cpu_to_be_16(port) };
-		struct rte_flow *flow = nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), UDP),
-						 ACTIONS(ACTION(SET_TP_DST, .conf = &conf), TO(VF3)));
+		struct rte_flow *flow =
+			nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), UDP),
+				 ACTIONS(ACTION(SET_TP_DST, .conf = &conf), TO(VF3)));
 
 		nic_arrive(VF0, &f);
 		got = nic_left(VF3);
-		assert_int_equal(rte_ipv4_udptcp_cksum_verify((void *)(got.data + L3), got.data + L4_IPV4), 0);
+		assert_int_equal(
+			rte_ipv4_udptcp_cksum_verify((void *)(got.data + L3), got.data + L4_IPV4),
+			0);
 		assert_memory_not_equal(got.data + L4_IPV4 + 6, "\0\0", 2);
 		nic_destroy(VF0, flow);
 	}
@@ -124,7 +134,8 @@ leaves_no_udp_checksum_alone(void **state)
 	struct frame f = udp4_frame(1, 2), got;
 
 	(void)state;
-	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), UDP), ACTIONS(SET_IPV4(SRC, 1), SET_TP(SRC, 9), TO(VF3)));
+	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), UDP),
+		 ACTIONS(SET_IPV4(SRC, 1), SET_TP(SRC, 9), TO(VF3)));
 	nic_arrive(VF0, &f);
 	got = nic_left(VF3);
 	assert_memory_equal(got.data + L4_IPV4 + 6, "\0\0", 2);
@@ -142,7 +153,8 @@ rewrites_only_the_ip_header_of_fragments(void **state)
 	ip->fragment_offset = RTE_BE16(RTE_IPV4_HDR_MF_FLAG | 3);
 	ip->hdr_checksum = 0;
 	ip->hdr_checksum = rte_ipv4_cksum(ip);
-	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4)), ACTIONS(SET_IPV4(DST, 0x01020304), TO(VF3)));
+	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4)),
+		 ACTIONS(SET_IPV4(DST, 0x01020304), TO(VF3)));
 	nic_arrive(VF0, &f);
 	got = nic_left(VF3);
 	assert_int_equal(rte_raw_cksum(got.data + L3, 20), 0xffff);
@@ -155,7 +167,8 @@ rewrites_what_was_inside(void **state)
 	struct frame f = ipip_frame(), got;
 
 	(void)state;
-	nic_rule(PF0, transfer, ITEMS(ETH, ITEM(IPV6)), ACTIONS(DECAP(54), ENCAP(eth_header, 14), JUMP(1)));
+	nic_rule(PF0, transfer, ITEMS(ETH, ITEM(IPV6)),
+		 ACTIONS(DECAP(54), ENCAP(eth_header, 14), JUMP(1)));
 	nic_rule(PF0, transfer_group(1), ITEMS(ETH, ITEM(IPV4), ITEM(TCP)),
 		 ACTIONS(SET_IPV4(DST, 0x01020304), SET_TP(DST, 81), TO(VF0)));
 	nic_arrive(PF0, &f);
@@ -180,7 +193,8 @@ tagged_frame(uint16_t tci)
 static void
 pops_and_pushes_tags(void **state)
 {
-	struct frame plain = udp4_frame(1, 2), tagged = tagged_frame(0x6005), zero = tagged_frame(0), twice = { 0 };
+	struct frame plain = udp4_frame(1, 2), tagged = tagged_frame(0x6005),
+		     zero = tagged_frame(0), twice = { 0 };
 	struct rte_flow *flow;
 
 	(void)state;
@@ -195,9 +209,15 @@ pops_and_pushes_tags(void **state)
 	frame_eth(&twice, MAC_B, MAC_A, 0x88a8);
 	frame_vlan(&twice, 0x6005, 0x8100);
 	frame_bytes(&twice, tagged.data + L3, tagged.len - L3);
-	flow = nic_rule(PF0, transfer, ITEMS(ETH, ITEM(VLAN, .spec = &(const struct rte_flow_item_vlan){
-		.hdr.vlan_tci = RTE_BE16(0x6005) }, .mask = &(const struct rte_flow_item_vlan){
-		.hdr.vlan_tci = RTE_BE16(0xefff) })), ACTIONS(PUSH(0x88a8), TO(VF0)));
+	flow = nic_rule(
+		PF0, transfer,
+		ITEMS(ETH,
+		      ITEM(VLAN,
+			   .spec = &(const struct rte_flow_item_vlan){ .hdr.vlan_tci =
+									       RTE_BE16(0x6005) },
+			   .mask = &(const struct rte_flow_item_vlan){ .hdr.vlan_tci =
+									       RTE_BE16(0xefff) })),
+		ACTIONS(PUSH(0x88a8), TO(VF0)));
 	nic_arrive(PF0, &tagged);
 	nic_assert_left(VF0, &twice);
 	nic_destroy(PF0, flow);
@@ -208,14 +228,17 @@ pops_and_pushes_tags(void **state)
 static void
 matches_again_what_was_rewritten(void **state)
 {
-	const struct rte_flow_item_udp spec = { .hdr.dst_port = RTE_BE16(53) }, mask = { .hdr.dst_port = UINT16_MAX };
+	const struct rte_flow_item_udp spec = { .hdr.dst_port = RTE_BE16(53) },
+				       mask = { .hdr.dst_port = UINT16_MAX };
 	struct frame tagged = tagged_frame(5), got;
 
 	(void)state;
 	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(VLAN), ITEM(IPV4), UDP),
 		 ACTIONS(ACTION(OF_POP_VLAN), SET_TP(DST, 53), JUMP(1)));
-	nic_rule(VF0, transfer_group(1), ITEMS(ITEM(ETH, .spec = &(const struct rte_flow_item_eth){ .has_vlan = 0 },
-		 .mask = &(const struct rte_flow_item_eth){ .has_vlan = 1 }), ITEM(IPV4), ITEM(UDP, .spec = &spec, .mask = &mask)),
+	nic_rule(VF0, transfer_group(1),
+		 ITEMS(ITEM(ETH, .spec = &(const struct rte_flow_item_eth){ .has_vlan = 0 },
+			    .mask = &(const struct rte_flow_item_eth){ .has_vlan = 1 }),
+		       ITEM(IPV4), ITEM(UDP, .spec = &spec, .mask = &mask)),
 		 ACTIONS(TO(VF3)));
 	nic_arrive(VF0, &tagged);
 	got = nic_left(VF3);
@@ -242,16 +265,19 @@ matches_vxlan(void **state)
 {
 	const struct rte_flow_item_vxlan vni = { .vni = { 0, 0, 7 } };
 	const struct rte_flow_item_eth inner_eth = { .hdr.src_addr.addr_bytes = MAC_A };
-	const struct rte_flow_item_eth source = { .hdr.src_addr.addr_bytes = "\xff\xff\xff\xff\xff\xff" };
-	const struct rte_flow_item_tcp port = { .hdr.dst_port = RTE_BE16(80) }, mask = { .hdr.dst_port = UINT16_MAX };
+	const struct rte_flow_item_eth source = { .hdr.src_addr.addr_bytes =
+							  "\xff\xff\xff\xff\xff\xff" };
+	const struct rte_flow_item_tcp port = { .hdr.dst_port = RTE_BE16(80) },
+				       mask = { .hdr.dst_port = UINT16_MAX };
 	struct frame seven = vxlan_frame(8, 7), eight = vxlan_frame(8, 8), none = vxlan_frame(0, 7);
 	struct rte_flow_attr last = { .transfer = 1, .priority = 1 };
 
 	(void)state;
 	nic_rule(VF0, last, ITEMS(ETH, ITEM(IPV4), UDP, ITEM(VXLAN)), ACTIONS(TO(PF0)));
-	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), UDP, ITEM(VXLAN, .spec = &vni),
-				      ITEM(ETH, .spec = &inner_eth, .mask = &source), ITEM(IPV4),
-				      ITEM(TCP, .spec = &port, .mask = &mask)),
+	nic_rule(VF0, transfer,
+		 ITEMS(ETH, ITEM(IPV4), UDP, ITEM(VXLAN, .spec = &vni),
+		       ITEM(ETH, .spec = &inner_eth, .mask = &source), ITEM(IPV4),
+		       ITEM(TCP, .spec = &port, .mask = &mask)),
 		 ACTIONS(TO(VF3)));
 	nic_arrive(VF0, &seven);
 	nic_assert_left(VF3, &seven);
@@ -274,8 +300,10 @@ shares_a_counter(void **state)
 	(void)state;
 	handle = rte_flow_action_handle_create(nic.port[VF0], NULL, ACTIONS(ACTION(COUNT)), NULL);
 	assert_non_null(handle);
-	a = nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), UDP), ACTIONS(ACTION(INDIRECT, .conf = handle), TO(VF3)));
-	b = nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(TCP)), ACTIONS(ACTION(INDIRECT, .conf = handle), TO(VF3)));
+	a = nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), UDP),
+		     ACTIONS(ACTION(INDIRECT, .conf = handle), TO(VF3)));
+	b = nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(TCP)),
+		     ACTIONS(ACTION(INDIRECT, .conf = handle), TO(VF3)));
 	nic_arrive(VF0, &udp);
 	nic_arrive(VF0, &tcp);
 	nic_arrive(VF0, &tcp);
@@ -305,14 +333,18 @@ leaves_an_age_to_its_rules(void **state)
 	struct rte_flow *flow;
 
 	(void)state;
-	handle = rte_flow_action_handle_create(nic.port[VF0], NULL, ACTIONS(ACTION(AGE, .conf = &age)), NULL);
+	handle = rte_flow_action_handle_create(nic.port[VF0], NULL,
+					       ACTIONS(ACTION(AGE, .conf = &age)), NULL);
 	assert_non_null(handle);
-	flow = nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(ACTION(INDIRECT, .conf = handle), TO(VF3)));
+	flow = nic_rule(VF0, transfer, ITEMS(ETH),
+			ACTIONS(ACTION(INDIRECT, .conf = handle), TO(VF3)));
 	assert_int_equal(rte_flow_action_handle_destroy(nic.port[VF0], handle, NULL), 0);
-	assert_int_equal(rte_flow_action_handle_query(nic.port[VF0], handle, &query, NULL), -EINVAL);
+	assert_int_equal(rte_flow_action_handle_query(nic.port[VF0], handle, &query, NULL),
+			 -EINVAL);
 	nic_arrive(VF0, &f);
 	nic_assert_left(VF3, &f);
-	assert_int_equal(rte_flow_query(nic.port[VF0], flow, ACTIONS(ACTION(AGE)), &query, NULL), 0);
+	assert_int_equal(rte_flow_query(nic.port[VF0], flow, ACTIONS(ACTION(AGE)), &query, NULL),
+			 0);
 	assert_int_equal(query.aged, 0);
 	nic_destroy(VF0, flow);
 }
@@ -324,8 +356,10 @@ takes_no_age_beside_a_shared_counter_in_a_root_table(void **state)
 	const struct rte_flow_attr attr = { .ingress = 1 }, deeper = { .ingress = 1, .group = 1 };
 	const struct rte_flow_action_age age = { .timeout = 1000 };
 	struct rte_flow_action_handle *handle;
-	const struct rte_flow_action actions[] = { ACTION(INDIRECT), ACTION(AGE, .conf = &age), ACTION(DROP), ACTION(END) };
-	const struct rte_flow_action turned[] = { ACTION(AGE, .conf = &age), ACTION(INDIRECT), ACTION(DROP), ACTION(END) };
+	const struct rte_flow_action actions[] = { ACTION(INDIRECT), ACTION(AGE, .conf = &age),
+						   ACTION(DROP), ACTION(END) };
+	const struct rte_flow_action turned[] = { ACTION(AGE, .conf = &age), ACTION(INDIRECT),
+						  ACTION(DROP), ACTION(END) };
 	struct rte_flow_action first[4], last[4];
 
 	(void)state;
@@ -350,7 +384,8 @@ takes_fragments_for_their_protocol(void **state)
 
 	(void)state;
 	ip->fragment_offset = RTE_BE16(RTE_IPV4_HDR_MF_FLAG | 3);
-	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(UDP, .spec = &port)), ACTIONS(ACTION(DROP)));
+	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(UDP, .spec = &port)),
+		 ACTIONS(ACTION(DROP)));
 	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(TCP)), ACTIONS(ACTION(DROP)));
 	nic_arrive(VF0, &f);
 	nic_assert_received(VF0, &f);
@@ -370,17 +405,22 @@ shares_an_age(void **state)
 	int waited;
 
 	(void)state;
-	handle = rte_flow_action_handle_create(nic.port[VF0], NULL, ACTIONS(ACTION(AGE, .conf = &age)), NULL);
+	handle = rte_flow_action_handle_create(nic.port[VF0], NULL,
+					       ACTIONS(ACTION(AGE, .conf = &age)), NULL);
 	assert_non_null(handle);
-	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4)), ACTIONS(ACTION(INDIRECT, .conf = handle), TO(VF3)));
-	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV6)), ACTIONS(ACTION(INDIRECT, .conf = handle), TO(VF3)));
+	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4)),
+		 ACTIONS(ACTION(INDIRECT, .conf = handle), TO(VF3)));
+	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV6)),
+		 ACTIONS(ACTION(INDIRECT, .conf = handle), TO(VF3)));
 	/* Either rule's packets keep it young. */
 	for (waited = 0; waited < 10; waited++) {
 		nic_arrive(VF0, &f);
 		usleep(200000);
 	}
 	assert_int_equal(rte_flow_get_aged_flows(nic.port[VF0], NULL, 0, NULL), 0);
-	for (waited = 0; waited < 50 && rte_flow_get_aged_flows(nic.port[VF0], &context, 1, NULL) == 0; waited++)
+	for (waited = 0;
+	     waited < 50 && rte_flow_get_aged_flows(nic.port[VF0], &context, 1, NULL) == 0;
+	     waited++)
 		usleep(100000);
 	assert_ptr_equal(context, &nic);
 	assert_int_equal(rte_flow_action_handle_query(nic.port[VF0], handle, &query, NULL), 0);
@@ -406,13 +446,23 @@ refuses_indirect_actions(void **state)
 	assert_int_equal(rte_errno, EINVAL);
 	handle = rte_flow_action_handle_create(port, NULL, ACTIONS(ACTION(COUNT)), NULL);
 	assert_non_null(handle);
-	assert_int_equal(rte_flow_action_handle_update(port, handle, ACTIONS(ACTION(COUNT)), NULL), -ENOTSUP);
+	assert_int_equal(rte_flow_action_handle_update(port, handle, ACTIONS(ACTION(COUNT)), NULL),
+			 -ENOTSUP);
 	assert_int_equal(rte_flow_validate(nic.port[VF3], attr, ITEMS(ETH),
-					   ACTIONS(ACTION(INDIRECT, .conf = handle), TO(VF3)), NULL), -EINVAL);
-	assert_int_equal(rte_flow_validate(port, attr, ITEMS(ETH),
-					   ACTIONS(ACTION(INDIRECT, .conf = handle), ACTION(COUNT), TO(VF3)), NULL), -EINVAL);
-	assert_int_equal(rte_flow_validate(port, attr, ITEMS(ETH), ACTIONS(
-		SAMPLE(1, ACTION(INDIRECT, .conf = handle), TO(VF3)), TO(PF0)), NULL), -ENOTSUP);
+					   ACTIONS(ACTION(INDIRECT, .conf = handle), TO(VF3)),
+					   NULL),
+			 -EINVAL);
+	assert_int_equal(
+		rte_flow_validate(port, attr, ITEMS(ETH),
+				  ACTIONS(ACTION(INDIRECT, .conf = handle), ACTION(COUNT), TO(VF3)),
+				  NULL),
+		-EINVAL);
+	assert_int_equal(
+		rte_flow_validate(
+			port, attr, ITEMS(ETH),
+			ACTIONS(SAMPLE(1, ACTION(INDIRECT, .conf = handle), TO(VF3)), TO(PF0)),
+			NULL),
+		-ENOTSUP);
 	/* What is left is freed with the port. */
 }
 
@@ -421,7 +471,8 @@ hits(struct rte_flow *flow)
 {
 	struct rte_flow_query_count count = { 0 };
 
-	assert_int_equal(rte_flow_query(nic.port[VF0], flow, ACTIONS(ACTION(COUNT)), &count, NULL), 0);
+	assert_int_equal(rte_flow_query(nic.port[VF0], flow, ACTIONS(ACTION(COUNT)), &count, NULL),
+			 0);
 	return count.hits;
 }
 
@@ -432,8 +483,10 @@ rule_of(uint16_t n)
 	const struct rte_flow_item_udp udp = { .hdr.dst_port = rte_cpu_to_be_16(n) };
 	const struct rte_flow_item_udp mask = { .hdr.dst_port = UINT16_MAX };
 
-	return nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(UDP, .spec = &udp, .mask = &mask)),
-			ACTIONS(ACTION(SET_TP_DST, CONF(set_tp, .port = rte_cpu_to_be_16(n + 1))), ACTION(COUNT), TO(VF3)));
+	return nic_rule(VF0, transfer,
+			ITEMS(ETH, ITEM(IPV4), ITEM(UDP, .spec = &udp, .mask = &mask)),
+			ACTIONS(ACTION(SET_TP_DST, CONF(set_tp, .port = rte_cpu_to_be_16(n + 1))),
+				ACTION(COUNT), TO(VF3)));
 }
 
 static void
@@ -470,7 +523,8 @@ keeps_the_actions_of_many_rules_apart(void **state)
 	assert_int_equal(programs->n, 0);
 }
 
-/* Rules with the same actions have one program, and yet each its own counter, and its own turn to sample. */
+/* Rules with the same actions have one program, and yet each its own counter, and its own turn to
+ * sample. */
 static void
 shares_the_actions_of_rules_but_not_their_state(void **state)
 {

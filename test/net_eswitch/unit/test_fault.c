@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What telemetry's socket offers: faults (devargs set them too), and what they do, and the NIC's rules. */
+/* What telemetry's socket offers: faults (devargs set them too), and what they do, and the NIC's
+ * rules. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -58,7 +59,8 @@ create(struct rte_flow_error *error)
 static int
 validate(void)
 {
-	return rte_flow_validate(nic.port[VF0], &transfer, ITEMS(ITEM(ETH)), ACTIONS(TO(VF3)), NULL);
+	return rte_flow_validate(nic.port[VF0], &transfer, ITEMS(ITEM(ETH)), ACTIONS(TO(VF3)),
+				 NULL);
 }
 
 static void
@@ -114,10 +116,13 @@ fails_the_other_calls(void **state)
 
 	(void)state;
 	nic_ask(FAULT ",fail_query=1,fail_flush=1,fail_isolate=1");
-	assert_int_equal(rte_flow_query(nic.port[VF0], flow, ACTIONS(ACTION(COUNT)), &count, NULL), -EIO);
-	assert_int_equal(rte_flow_query(nic.port[VF0], flow, ACTIONS(ACTION(COUNT)), &count, NULL), 0);
+	assert_int_equal(rte_flow_query(nic.port[VF0], flow, ACTIONS(ACTION(COUNT)), &count, NULL),
+			 -EIO);
+	assert_int_equal(rte_flow_query(nic.port[VF0], flow, ACTIONS(ACTION(COUNT)), &count, NULL),
+			 0);
 	assert_int_equal(rte_flow_flush(nic.port[VF0], NULL), -EIO);
-	assert_int_equal(rte_flow_query(nic.port[VF0], flow, ACTIONS(ACTION(COUNT)), &count, NULL), 0);
+	assert_int_equal(rte_flow_query(nic.port[VF0], flow, ACTIONS(ACTION(COUNT)), &count, NULL),
+			 0);
 	assert_int_equal(rte_flow_flush(nic.port[VF0], NULL), 0);
 	assert_int_equal(rte_flow_isolate(nic.port[VF0], 0, NULL), -EIO);
 }
@@ -246,7 +251,9 @@ drops_the_link(void **state)
 
 	(void)state;
 	ask_for_link_events(PF0, 1);
-	assert_int_equal(rte_eth_dev_callback_register(nic.port[PF0], RTE_ETH_EVENT_INTR_LSC, on_event, &events), 0);
+	assert_int_equal(rte_eth_dev_callback_register(nic.port[PF0], RTE_ETH_EVENT_INTR_LSC,
+						       on_event, &events),
+			 0);
 	nic_rule(VF0, transfer, ITEMS(), ACTIONS(TO(PF0)));
 	assert_says(FAULT ",link_down=pf0", "\"link_down\":\"pf0\"");
 	wait_for(&events, 1);
@@ -263,7 +270,9 @@ drops_the_link(void **state)
 	assert_int_equal(link.link_status, RTE_ETH_LINK_UP);
 	nic_arrive(VF0, &f);
 	nic_assert_left(PF0, &f);
-	assert_int_equal(rte_eth_dev_callback_unregister(nic.port[PF0], RTE_ETH_EVENT_INTR_LSC, on_event, &events), 0);
+	assert_int_equal(rte_eth_dev_callback_unregister(nic.port[PF0], RTE_ETH_EVENT_INTR_LSC,
+							 on_event, &events),
+			 0);
 	ask_for_link_events(PF0, 0);
 }
 
@@ -277,7 +286,9 @@ removes_a_port(void **state)
 
 	(void)state;
 	nic.esw[VF3]->dev->data->dev_conf.intr_conf.rmv = 1;
-	assert_int_equal(rte_eth_dev_callback_register(nic.port[VF3], RTE_ETH_EVENT_INTR_RMV, on_event, &events), 0);
+	assert_int_equal(rte_eth_dev_callback_register(nic.port[VF3], RTE_ETH_EVENT_INTR_RMV,
+						       on_event, &events),
+			 0);
 	nic_ask(FAULT ",remove=vf3");
 	wait_for(&events, 1);
 	nic_ask(FAULT ",remove=vf3");
@@ -287,16 +298,31 @@ removes_a_port(void **state)
 	nic_arrive(VF3, &f);
 	nic_assert_quiet();
 	assert_int_equal(events, 1);
-	assert_int_equal(rte_eth_dev_callback_unregister(nic.port[VF3], RTE_ETH_EVENT_INTR_RMV, on_event, &events), 0);
+	assert_int_equal(rte_eth_dev_callback_unregister(nic.port[VF3], RTE_ETH_EVENT_INTR_RMV,
+							 on_event, &events),
+			 0);
 }
 
 static void
 refuses_faults_that_make_no_sense(void **state)
 {
-	static const char * const bad[] = {
-		"", "fail_create", "fail_create=", "fail_create=x", "fail_create=-1", "fail_create=0:1", "fail_create=1x",
-		"fail_create=1++", "fail_create=1:2:3:4:5:6:7:8:9:10:11:12:13:14:15:16:17", "fail_jump=1", "fail_errno=x",
-		"fail_errno=99999", "create_delay_us=10000001", "far_stop=vf1", "link_down=", "nonsense=1",
+	static const char *const bad[] = {
+		"",
+		"fail_create",
+		"fail_create=",
+		"fail_create=x",
+		"fail_create=-1",
+		"fail_create=0:1",
+		"fail_create=1x",
+		"fail_create=1++",
+		"fail_create=1:2:3:4:5:6:7:8:9:10:11:12:13:14:15:16:17",
+		"fail_jump=1",
+		"fail_errno=x",
+		"fail_errno=99999",
+		"create_delay_us=10000001",
+		"far_stop=vf1",
+		"link_down=",
+		"nonsense=1",
 		"fail_create=1,far_stop=vf1",
 	};
 	char command[200];
@@ -350,7 +376,8 @@ lists_rules(void **state)
 		nic_rule(i % 2 ? PF0 : VF0, transfer_group(i), ITEMS(), ACTIONS(TO(VF3)));
 	assert_true(list_rules(text, sizeof(text)) > 1);
 	for (i = 0; i < 1000; i++) {
-		snprintf(line, sizeof(line), "on %s from %s transfer group %u priority 0 pattern actions port=vf3\\n",
+		snprintf(line, sizeof(line),
+			 "on %s from %s transfer group %u priority 0 pattern actions port=vf3\\n",
 			 i % 2 ? "pf0" : "vf0", i % 2 ? "pf0" : "vf0", i);
 		if (strstr(text, line) == NULL)
 			fail_msg("%s is not in the list", line);
@@ -414,6 +441,7 @@ main(void)
 	};
 
 	nic_telemetry = true;
-	nic_devargs = "fail_create=1:3+,fail_errno=28,link_down=vf0,far_stop=vf3,create_delay_us=50000";
+	nic_devargs =
+		"fail_create=1:3+,fail_errno=28,link_down=vf0,far_stop=vf3,create_delay_us=50000";
 	return cmocka_run_group_tests(tests, nic_setup, nic_teardown);
 }

@@ -24,8 +24,9 @@
 #define ATTR_PRIORITY(n) ((struct rte_flow_attr){ .transfer = 1, .priority = (n) })
 
 /* UDP to a port. */
-#define UDP_TO(n) ITEM(UDP, .spec = &(const struct rte_flow_item_udp){ .hdr.dst_port = RTE_BE16(n) }, \
-		       .mask = &(const struct rte_flow_item_udp){ .hdr.dst_port = UINT16_MAX })
+#define UDP_TO(n)                                                                           \
+	ITEM(UDP, .spec = &(const struct rte_flow_item_udp){ .hdr.dst_port = RTE_BE16(n) }, \
+	     .mask = &(const struct rte_flow_item_udp){ .hdr.dst_port = UINT16_MAX })
 
 static void
 shows_its_ports_and_hides_their_far_sides(void **state)
@@ -35,7 +36,7 @@ shows_its_ports_and_hides_their_far_sides(void **state)
 
 	(void)state;
 	RTE_ETH_FOREACH_DEV(port)
-		seen++;
+	seen++;
 	assert_int_equal(seen, NIC_PORTS);
 	assert_int_equal(rte_eth_dev_info_get(nic.port[PF0], &pf0), 0);
 	assert_int_equal(rte_eth_dev_info_get(nic.port[PF1], &pf1), 0);
@@ -64,7 +65,8 @@ says_how_representors_are_numbered(void **state)
 	assert_int_equal(info->nb_ranges, 1);
 	assert_int_equal(info->ranges[0].type, RTE_ETH_REPRESENTOR_VF);
 	/* As the representor itself says. */
-	assert_true(info->ranges[0].id_base + 3 - info->ranges[0].vf == nic.esw[VF3]->dev->data->representor_id);
+	assert_true(info->ranges[0].id_base + 3 - info->ranges[0].vf ==
+		    nic.esw[VF3]->dev->data->representor_id);
 	assert_true(info->ranges[0].id_end >= 3);
 	assert_int_equal(rte_eth_representor_info_get(nic.port[PF1], info), -ENOTSUP);
 	free(info);
@@ -186,7 +188,8 @@ jumps_and_misses_in_any_group(void **state)
 	assert_int_equal(nic_stat(VF0, "misses"), 1);
 }
 
-/* What a header of 62 bytes around f is to look like; the UDP source port is the NIC's to choose. */
+/* What a header of 62 bytes around f is to look like; the UDP source port is the NIC's to
+ * choose. */
 static struct frame
 encapsulated(const struct frame *f, const struct frame *got)
 {
@@ -252,9 +255,11 @@ copies_the_packet_as_it_is_at_that_point(void **state)
 	(void)state;
 	memcpy(changed.data, MAC_C, 6);
 	nic_rule(VF0, transfer, ITEMS(ETH),
-		 ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), ACTION(SET_MAC_DST, .conf = &mac), TO(VF3)));
+		 ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)),
+			 ACTION(SET_MAC_DST, .conf = &mac), TO(VF3)));
 	nic_rule(VF3, transfer, ITEMS(ETH),
-		 ACTIONS(ACTION(SET_MAC_DST, .conf = &mac), SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), TO(VF0)));
+		 ACTIONS(ACTION(SET_MAC_DST, .conf = &mac),
+			 SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), TO(VF0)));
 	nic_arrive(VF0, &f);
 	assert_left_encapsulated(PF0, &f);
 	nic_assert_left(VF3, &changed);
@@ -270,7 +275,8 @@ mirrors_what_the_slow_path_gets_too(void **state)
 	struct frame f = udp4_frame(1, 2);
 
 	(void)state;
-	nic_rule(PF0, transfer, ITEMS(ETH), ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), JUMP(1)));
+	nic_rule(PF0, transfer, ITEMS(ETH),
+		 ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), JUMP(1)));
 	nic_arrive(PF0, &f);
 	assert_left_encapsulated(PF0, &f);
 	nic_assert_received(PF0, &f);
@@ -298,7 +304,8 @@ samples_one_in_ratio_to_the_manager(void **state)
 static void
 rewrites_between_guests(void **state)
 {
-	const struct rte_flow_action_set_mac src = { .mac_addr = MAC_B }, dst = { .mac_addr = MAC_C };
+	const struct rte_flow_action_set_mac src = { .mac_addr = MAC_B },
+					     dst = { .mac_addr = MAC_C };
 	struct frame f = udp4_frame(1, 2), want = { 0 };
 
 	(void)state;
@@ -307,8 +314,8 @@ rewrites_between_guests(void **state)
 	frame_udp(&want, 1, 2, 30);
 	frame_fill(&want, 'x', 30);
 	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4)),
-		 ACTIONS(ACTION(SET_MAC_SRC, .conf = &src), ACTION(SET_MAC_DST, .conf = &dst), ACTION(DEC_TTL),
-			 AGE(10), ACTION(COUNT), TO(VF3)));
+		 ACTIONS(ACTION(SET_MAC_SRC, .conf = &src), ACTION(SET_MAC_DST, .conf = &dst),
+			 ACTION(DEC_TTL), AGE(10), ACTION(COUNT), TO(VF3)));
 	nic_arrive(VF0, &f);
 	nic_assert_left(VF3, &want);
 	nic_assert_quiet();
@@ -350,7 +357,8 @@ encapsulates_to_the_wire(void **state)
 	frame_fill(&want, 'x', 30);
 	ip->payload_len = rte_cpu_to_be_16(f.len - 14);
 	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4)),
-		 ACTIONS(ACTION(DEC_TTL), DECAP(14), ENCAP(ip_header, 54), AGE(10), ACTION(COUNT), TO(PF0)));
+		 ACTIONS(ACTION(DEC_TTL), DECAP(14), ENCAP(ip_header, 54), AGE(10), ACTION(COUNT),
+			 TO(PF0)));
 	nic_arrive(VF0, &f);
 	nic_assert_left(PF0, &want);
 	nic_assert_quiet();
@@ -361,9 +369,13 @@ static const struct rte_flow_item *
 inner_items(void)
 {
 	static const struct rte_flow_item_tcp spec = { .hdr.dst_port = RTE_BE16(80) };
-	static const struct rte_flow_item_tcp mask = { .hdr = { .dst_port = UINT16_MAX, .tcp_flags = 0x07 } };
+	static const struct rte_flow_item_tcp mask = { .hdr = { .dst_port = UINT16_MAX,
+								.tcp_flags = 0x07 } };
 	static const struct rte_flow_item items[] = {
-		ETH, ITEM(IPV4), ITEM(TCP, .spec = &spec, .mask = &mask), ITEM(END),
+		ETH,
+		ITEM(IPV4),
+		ITEM(TCP, .spec = &spec, .mask = &mask),
+		ITEM(END),
 	};
 
 	return items;
@@ -373,8 +385,10 @@ inner_items(void)
 static const struct rte_flow_item *
 tunnel_items(void)
 {
-	static const struct rte_flow_item_ipv6 spec = { .hdr.proto = 0 }, mask = { .hdr.proto = 0xfb };
-	static const struct rte_flow_item items[] = { ETH, ITEM(IPV6, .spec = &spec, .mask = &mask), ITEM(END) };
+	static const struct rte_flow_item_ipv6 spec = { .hdr.proto = 0 },
+					       mask = { .hdr.proto = 0xfb };
+	static const struct rte_flow_item items[] = { ETH, ITEM(IPV6, .spec = &spec, .mask = &mask),
+						      ITEM(END) };
 
 	return items;
 }
@@ -391,7 +405,8 @@ decapsulates_from_the_wire(void **state)
 	frame_bytes(&want, eth_header, sizeof(eth_header));
 	frame_bytes(&want, f.data + 54, f.len - 54);
 	nic_rule(PF0, transfer, tunnel_items(), ACTIONS(L3_DECAP, JUMP(INNER)));
-	nic_rule(PF0, transfer_group(INNER), inner_items(), ACTIONS(AGE(10), ACTION(COUNT), TO(VF3)));
+	nic_rule(PF0, transfer_group(INNER), inner_items(),
+		 ACTIONS(AGE(10), ACTION(COUNT), TO(VF3)));
 	nic_arrive(PF0, &f);
 	nic_assert_left(VF3, &want);
 	assert_int_equal(nic_stat(PF0, "decapsulated"), 1);
@@ -415,7 +430,8 @@ drops_what_carries_nothing(void **state)
 	frame_udp(&bare, 1, 2, 0);
 	cut.len = 60;
 	fragment.data[20] = IPPROTO_FRAGMENT;
-	nic_rule(PF0, transfer, ITEMS(ETH, ITEM(IPV6)), ACTIONS(ACTION(COUNT), L3_DECAP, JUMP(INNER)));
+	nic_rule(PF0, transfer, ITEMS(ETH, ITEM(IPV6)),
+		 ACTIONS(ACTION(COUNT), L3_DECAP, JUMP(INNER)));
 	nic_rule(PF0, transfer_group(INNER), ITEMS(ETH), ACTIONS(TO(VF3)));
 	nic_arrive(PF0, &bare);
 	nic_arrive(PF0, &cut);
@@ -425,23 +441,30 @@ drops_what_carries_nothing(void **state)
 	nic_assert_quiet();
 }
 
-#define TAG_IS(i, v, m) ITEM(TAG, .spec = &(const struct rte_flow_item_tag){ .index = (i), .data = (v) }, \
-			     .mask = &(const struct rte_flow_item_tag){ .index = UINT8_MAX, .data = (m) })
+#define TAG_IS(i, v, m)                                                                   \
+	ITEM(TAG, .spec = &(const struct rte_flow_item_tag){ .index = (i), .data = (v) }, \
+	     .mask = &(const struct rte_flow_item_tag){ .index = UINT8_MAX, .data = (m) })
 
 /* The first rule says who has sent, and the flows' rules ask for it. */
 static void
 matches_tags_behind_a_decapsulation(void **state)
 {
-	const struct rte_flow_action_set_tag tag = { .data = 0x70001, .mask = UINT32_MAX, .index = 2 };
+	const struct rte_flow_action_set_tag tag = { .data = 0x70001,
+						     .mask = UINT32_MAX,
+						     .index = 2 };
 	struct frame f = ipip_frame(), want = { 0 };
 
 	(void)state;
 	frame_bytes(&want, eth_header, sizeof(eth_header));
 	frame_bytes(&want, f.data + 54, f.len - 54);
-	nic_rule(PF0, transfer, tunnel_items(), ACTIONS(L3_DECAP, ACTION(SET_TAG, .conf = &tag), JUMP(INNER)));
-	nic_rule(PF0, transfer_group(INNER), ITEMS(TAG_IS(2, 0x70002, UINT32_MAX), ETH, ITEM(IPV4)), ACTIONS(TO(VF0)));
-	nic_rule(PF0, transfer_group(INNER), ITEMS(TAG_IS(2, 0x60000, 0xffff0000), ETH, ITEM(IPV4)), ACTIONS(TO(VF0)));
-	nic_rule(PF0, transfer_group(INNER), ITEMS(TAG_IS(2, 0x70000, 0xffff0000), ETH, ITEM(IPV4)), ACTIONS(TO(VF3)));
+	nic_rule(PF0, transfer, tunnel_items(),
+		 ACTIONS(L3_DECAP, ACTION(SET_TAG, .conf = &tag), JUMP(INNER)));
+	nic_rule(PF0, transfer_group(INNER), ITEMS(TAG_IS(2, 0x70002, UINT32_MAX), ETH, ITEM(IPV4)),
+		 ACTIONS(TO(VF0)));
+	nic_rule(PF0, transfer_group(INNER), ITEMS(TAG_IS(2, 0x60000, 0xffff0000), ETH, ITEM(IPV4)),
+		 ACTIONS(TO(VF0)));
+	nic_rule(PF0, transfer_group(INNER), ITEMS(TAG_IS(2, 0x70000, 0xffff0000), ETH, ITEM(IPV4)),
+		 ACTIONS(TO(VF3)));
 	nic_arrive(PF0, &f);
 	nic_assert_left(VF3, &want);
 	nic_assert_quiet();
@@ -462,12 +485,15 @@ jumps_to_large_groups(void **state)
 	nic_assert_quiet();
 }
 
-#define ETH_TYPE(t) ITEM(ETH, .spec = &(const struct rte_flow_item_eth){ .hdr.ether_type = RTE_BE16(t) }, \
-			 .mask = &(const struct rte_flow_item_eth){ .hdr.ether_type = UINT16_MAX })
-#define HAS_VLAN(v) ITEM(ETH, .spec = &(const struct rte_flow_item_eth){ .has_vlan = (v) }, \
-			 .mask = &(const struct rte_flow_item_eth){ .has_vlan = 1 })
+#define ETH_TYPE(t)                                                                           \
+	ITEM(ETH, .spec = &(const struct rte_flow_item_eth){ .hdr.ether_type = RTE_BE16(t) }, \
+	     .mask = &(const struct rte_flow_item_eth){ .hdr.ether_type = UINT16_MAX })
+#define HAS_VLAN(v)                                                             \
+	ITEM(ETH, .spec = &(const struct rte_flow_item_eth){ .has_vlan = (v) }, \
+	     .mask = &(const struct rte_flow_item_eth){ .has_vlan = 1 })
 
-/* To the card a frame is tagged when the tag is 0x8100; one of 0x88a8 it looks behind, and counts the frame as untagged. */
+/* To the card a frame is tagged when the tag is 0x8100; one of 0x88a8 it looks behind, and counts
+ * the frame as untagged. */
 static void
 knows_one_kind_of_tag(void **state)
 {
@@ -611,13 +637,16 @@ frame_of_payload(uint16_t n)
 static void
 drops_what_exceeds_the_mtu(void **state)
 {
-	struct frame fits = frame_of_payload(1500 - 62), exceeds = frame_of_payload(1500 - 61), tagged = { 0 };
+	struct frame fits = frame_of_payload(1500 - 62), exceeds = frame_of_payload(1500 - 61),
+		     tagged = { 0 };
 	struct frame full = frame_of_payload(1500), over = frame_of_payload(1501);
 
 	(void)state;
-	nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), JUMP(1)));
+	nic_rule(VF0, transfer, ITEMS(ETH),
+		 ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), JUMP(1)));
 	nic_rule(VF0, transfer_group(1), ITEMS(ETH), ACTIONS(TO(VF3)));
-	/* Of the 62 bytes 14 are the new link layer, which does not count; the old one, 14 as well, now does. */
+	/* Of the 62 bytes 14 are the new link layer, which does not count; the old one, 14 as well,
+	 * now does. */
 	nic_arrive(VF0, &fits);
 	nic_assert_left(VF3, &fits);
 	assert_left_encapsulated(PF0, &fits);
@@ -674,7 +703,8 @@ counts_and_resets(void **state)
 	assert_int_equal(rte_flow_query(nic.port[VF0], flow, what, &count, NULL), 0);
 	assert_int_equal(count.hits, 0);
 	assert_int_equal(rte_flow_query(nic.port[VF3], flow, what, &count, NULL), -EINVAL);
-	assert_int_equal(rte_flow_query(nic.port[VF0], flow, ACTIONS(AGE(1)), &count, NULL), -EINVAL);
+	assert_int_equal(rte_flow_query(nic.port[VF0], flow, ACTIONS(AGE(1)), &count, NULL),
+			 -EINVAL);
 }
 
 static int
@@ -697,12 +727,16 @@ reports_aged_flows(void **state)
 	int events = 0, waited;
 
 	(void)state;
-	assert_int_equal(rte_eth_dev_callback_register(nic.port[VF0], RTE_ETH_EVENT_FLOW_AGED, on_aged, &events), 0);
-	named = nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4)), ACTIONS(ACTION(AGE, .conf = &age), TO(VF3)));
+	assert_int_equal(rte_eth_dev_callback_register(nic.port[VF0], RTE_ETH_EVENT_FLOW_AGED,
+						       on_aged, &events),
+			 0);
+	named = nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4)),
+			 ACTIONS(ACTION(AGE, .conf = &age), TO(VF3)));
 	unnamed = nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV6)), ACTIONS(AGE(1), TO(VF3)));
 	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(VLAN)), ACTIONS(AGE(1000), TO(VF3)));
 	assert_int_equal(rte_flow_get_aged_flows(nic.port[VF0], NULL, 0, NULL), 0);
-	for (waited = 0; waited < 50 && rte_flow_get_aged_flows(nic.port[VF0], NULL, 0, NULL) < 2; waited++)
+	for (waited = 0; waited < 50 && rte_flow_get_aged_flows(nic.port[VF0], NULL, 0, NULL) < 2;
+	     waited++)
 		usleep(100000);
 	assert_int_equal(rte_flow_get_aged_flows(nic.port[VF0], contexts, 4, NULL), 2);
 	assert_ptr_equal(contexts[0], &nic);
@@ -714,7 +748,9 @@ reports_aged_flows(void **state)
 	assert_int_equal(query.aged, 1);
 	nic_destroy(VF0, named);
 	assert_int_equal(rte_flow_get_aged_flows(nic.port[VF0], contexts, 4, NULL), 1);
-	assert_int_equal(rte_eth_dev_callback_unregister(nic.port[VF0], RTE_ETH_EVENT_FLOW_AGED, on_aged, &events), 0);
+	assert_int_equal(rte_eth_dev_callback_unregister(nic.port[VF0], RTE_ETH_EVENT_FLOW_AGED,
+							 on_aged, &events),
+			 0);
 }
 
 static void
@@ -752,7 +788,8 @@ drops_what_an_ingress_rule_sends_astray(void **state)
 
 	(void)state;
 	nic_rule(PF1, ingress, ITEMS(ETH, ITEM(IPV4)), ACTIONS(JUMP(1)));
-	nic_rule(PF1, (struct rte_flow_attr){ .ingress = 1, .group = 1 }, ITEMS(ETH, ITEM(IPV4), UDP_TO(1)), ACTIONS(QUEUE(0)));
+	nic_rule(PF1, (struct rte_flow_attr){ .ingress = 1, .group = 1 },
+		 ITEMS(ETH, ITEM(IPV4), UDP_TO(1)), ACTIONS(QUEUE(0)));
 	nic_arrive(PF1, &to_one);
 	nic_assert_received(PF1, &to_one);
 	nic_arrive(PF1, &to_two);
@@ -763,7 +800,8 @@ drops_what_an_ingress_rule_sends_astray(void **state)
 static void
 runs_ingress_rules_on_misses(void **state)
 {
-	struct frame to_one = udp4_frame(9, 1), to_two = udp4_frame(9, 2), to_three = udp4_frame(9, 3);
+	struct frame to_one = udp4_frame(9, 1), to_two = udp4_frame(9, 2),
+		     to_three = udp4_frame(9, 3);
 	const struct rte_flow_action_mark mark = { .id = 77 };
 	struct rte_mbuf *m;
 
@@ -850,9 +888,11 @@ survives_hostile_frames(void **state)
 	int i, k;
 
 	(void)state;
-	nic_rule(PF0, transfer, ITEMS(ETH), ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), JUMP(1)));
+	nic_rule(PF0, transfer, ITEMS(ETH),
+		 ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), JUMP(1)));
 	nic_rule(PF0, transfer_group(1), ITEMS(ETH, ITEM(IPV6)), ACTIONS(L3_DECAP, JUMP(INNER)));
-	nic_rule(PF0, transfer_group(INNER), ITEMS(ETH, ITEM(IPV4)), ACTIONS(ACTION(DEC_TTL), TO(VF3)));
+	nic_rule(PF0, transfer_group(INNER), ITEMS(ETH, ITEM(IPV4)),
+		 ACTIONS(ACTION(DEC_TTL), TO(VF3)));
 	nic_rule(PF0, transfer_group(1), ITEMS(ETH, ITEM(IPV4)),
 		 ACTIONS(ACTION(DEC_TTL), DECAP(14), ENCAP(ip_header, 54), TO(PF0)));
 	nic_rule(PF0, transfer_group(1), ITEMS(ETH), ACTIONS(DECAP(60), TO(PF0)));
@@ -876,7 +916,8 @@ survives_hostile_frames(void **state)
 
 #define OUT_MAX 4
 
-/* What comes out of the NIC for the first len bytes of f, behind which the mbuf is filled with some byte. */
+/* What comes out of the NIC for the first len bytes of f, behind which the mbuf is filled with some
+ * byte. */
 static void
 run_cut(const struct frame *f, uint16_t len, uint8_t behind, struct frame out[OUT_MAX])
 {
@@ -898,7 +939,8 @@ static void
 looks_at_nothing_behind_a_packet(void **state)
 {
 	const struct rte_flow_action_of_push_vlan push = { .ethertype = RTE_BE16(0x88a8) };
-	struct frame tagged = { 0 }, seeds[] = { udp4_frame(1, 4789), ipip_frame(), tcp4_frame(2), tagged };
+	struct frame tagged = { 0 },
+		     seeds[] = { udp4_frame(1, 4789), ipip_frame(), tcp4_frame(2), tagged };
 	static struct frame zeros[OUT_MAX], ones[OUT_MAX];
 	uint16_t len;
 	size_t i, k;
@@ -908,10 +950,12 @@ looks_at_nothing_behind_a_packet(void **state)
 	frame_vlan(&tagged, 5, 0x0800);
 	frame_bytes(&tagged, seeds[0].data + 14, seeds[0].len - 14);
 	seeds[3] = tagged;
-	nic_rule(PF0, transfer, ITEMS(ETH), ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), JUMP(1)));
+	nic_rule(PF0, transfer, ITEMS(ETH),
+		 ACTIONS(SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), JUMP(1)));
 	nic_rule(PF0, transfer_group(1), tunnel_items(), ACTIONS(L3_DECAP, JUMP(INNER)));
 	nic_rule(PF0, transfer_group(INNER), inner_items(), ACTIONS(ACTION(DEC_TTL), TO(VF3)));
-	nic_rule(PF0, transfer_group(1), ITEMS(ETH, ITEM(VLAN), ITEM(IPV4)), ACTIONS(ACTION(OF_POP_VLAN), TO(VF3)));
+	nic_rule(PF0, transfer_group(1), ITEMS(ETH, ITEM(VLAN), ITEM(IPV4)),
+		 ACTIONS(ACTION(OF_POP_VLAN), TO(VF3)));
 	nic_rule(PF0, transfer_group(1), ITEMS(ETH, ITEM(IPV4), UDP_TO(4789)),
 		 ACTIONS(ACTION(DEC_TTL), ACTION(OF_PUSH_VLAN, .conf = &push), TO(VF3)));
 	nic_rule(PF0, transfer_group(1), ITEMS(ETH, ITEM(IPV4)),
@@ -946,7 +990,8 @@ takes_the_smallest_frames(void **state)
 	tunnelled.data[14 + 5] = 20;
 	frame_bytes(&want, eth_header, sizeof(eth_header));
 	frame_bytes(&want, f.data + 14, 20);
-	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4)), ACTIONS(DECAP(14), ENCAP(ip_header, 54), TO(PF0)));
+	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4)),
+		 ACTIONS(DECAP(14), ENCAP(ip_header, 54), TO(PF0)));
 	nic_rule(PF0, transfer, tunnel_items(), ACTIONS(L3_DECAP, TO(VF3)));
 	nic_rule(VF3, transfer, ITEMS(ETH), ACTIONS(TO(VF0)));
 	nic_arrive(VF0, &f);
@@ -969,7 +1014,8 @@ in_segments(const struct frame *f, uint16_t at)
 	for (i = 0; i < 3; i++) {
 		segment = rte_pktmbuf_alloc(nic.pool);
 		assert_non_null(segment);
-		memcpy(rte_pktmbuf_append(segment, begin[i + 1] - begin[i]), f->data + begin[i], begin[i + 1] - begin[i]);
+		memcpy(rte_pktmbuf_append(segment, begin[i + 1] - begin[i]), f->data + begin[i],
+		       begin[i + 1] - begin[i]);
 		if (head == NULL)
 			head = segment;
 		else
@@ -1057,7 +1103,8 @@ drops_what_is_no_frame(void **state)
 	nic_assert_left(VF3, &f);
 }
 
-/* 20,000 rules come and go while packets flow; each packet is either forwarded or missed, none is lost. */
+/* 20,000 rules come and go while packets flow; each packet is either forwarded or missed, none is
+ * lost. */
 static void
 changes_rules_while_packets_flow(void **state)
 {
@@ -1077,8 +1124,9 @@ changes_rules_while_packets_flow(void **state)
 		if (flow[i % 64] != NULL)
 			nic_destroy(VF0, flow[i % 64]);
 		spec.hdr.src_addr = i % 3 ? (uint32_t)i : source;
-		flow[i % 64] = nic_rule(VF0, transfer_group(0), ITEMS(ETH, ITEM(IPV4, .spec = &spec)),
-					ACTIONS(ACTION(COUNT), TO(VF3)));
+		flow[i % 64] =
+			nic_rule(VF0, transfer_group(0), ITEMS(ETH, ITEM(IPV4, .spec = &spec)),
+				 ACTIONS(ACTION(COUNT), TO(VF3)));
 		if (i % 64 == 0)
 			nic_arrive(VF0, &f);
 		while (nic_left(VF3).len > 0 || rte_eth_rx_burst(nic.port[VF0], 0, &m, 1) == 1)
@@ -1088,7 +1136,8 @@ changes_rules_while_packets_flow(void **state)
 	assert_int_equal(n, nic_stat(VF0, "far_rx_packets"));
 }
 
-/* Frames of a burst that take ways of different length come out in the order they came in, and all are looked at anew. */
+/* Frames of a burst that take ways of different length come out in the order they came in, and all
+ * are looked at anew. */
 static void
 keeps_the_order_of_a_burst(void **state)
 {
@@ -1097,13 +1146,16 @@ keeps_the_order_of_a_burst(void **state)
 	uint32_t i;
 
 	(void)state;
-	/* To port 0 at once, to 1 by one more group, to 2 by rewriting into 1000, to 3 by more groups than are looked at ahead. */
+	/* To port 0 at once, to 1 by one more group, to 2 by rewriting into 1000, to 3 by more
+	 * groups than are looked at ahead. */
 	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), UDP_TO(0)), ACTIONS(TO(VF3)));
 	nic_rule(VF0, ATTR_PRIORITY(1), ITEMS(ETH), ACTIONS(JUMP(1)));
 	nic_rule(VF0, transfer_group(1), ITEMS(ETH, ITEM(IPV4), UDP_TO(1)), ACTIONS(TO(VF3)));
-	nic_rule(VF0, transfer_group(1), ITEMS(ETH, ITEM(IPV4), UDP_TO(2)), ACTIONS(ACTION(SET_TP_DST, .conf = &port), JUMP(9)));
+	nic_rule(VF0, transfer_group(1), ITEMS(ETH, ITEM(IPV4), UDP_TO(2)),
+		 ACTIONS(ACTION(SET_TP_DST, .conf = &port), JUMP(9)));
 	for (i = 1; i < 9; i++)
-		nic_rule(VF0, transfer_group(i), ITEMS(ETH, ITEM(IPV4), UDP_TO(3)), ACTIONS(JUMP(i + 1)));
+		nic_rule(VF0, transfer_group(i), ITEMS(ETH, ITEM(IPV4), UDP_TO(3)),
+			 ACTIONS(JUMP(i + 1)));
 	nic_rule(VF0, transfer_group(9), ITEMS(ETH, ITEM(IPV4), UDP_TO(3)), ACTIONS(TO(VF3)));
 	nic_rule(VF0, transfer_group(9), ITEMS(ETH, ITEM(IPV4), UDP_TO(1000)), ACTIONS(TO(VF3)));
 	for (i = 0; i < ESW_BURST; i++)
@@ -1113,7 +1165,8 @@ keeps_the_order_of_a_burst(void **state)
 		out = nic_left(VF3);
 		assert_int_equal(out.len, in[i].len);
 		assert_int_equal(out.data[35], i);
-		assert_int_equal(out.data[36] << 8 | out.data[37], (3 * i) % 4 == 2 ? 1000 : (3 * i) % 4);
+		assert_int_equal(out.data[36] << 8 | out.data[37],
+				 (3 * i) % 4 == 2 ? 1000 : (3 * i) % 4);
 	}
 	nic_assert_quiet();
 	assert_int_equal(nic_stat(VF0, "hits"), ESW_BURST);
@@ -1181,9 +1234,23 @@ spreads_misses_if_told_to(void **state)
 static void
 refuses_devargs_that_make_no_sense(void **state)
 {
-	static const char * const bad[] = {
-		"", "pf1=net_null0", "card=cx4", "card", "pf0=", "pf0=no_such_ethdev", "pf0=net_ring_far0", "pf2=x", "vf=x", "vf0=x",
-		"pf0=a,pf0=b", "pf0=a,vf4096=b", "pf0=a,vf-1=b", "pf0=a,vf1x=b", "=,", "pf0",
+	static const char *const bad[] = {
+		"",
+		"pf1=net_null0",
+		"card=cx4",
+		"card",
+		"pf0=",
+		"pf0=no_such_ethdev",
+		"pf0=net_ring_far0",
+		"pf2=x",
+		"vf=x",
+		"vf0=x",
+		"pf0=a,pf0=b",
+		"pf0=a,vf4096=b",
+		"pf0=a,vf-1=b",
+		"pf0=a,vf1x=b",
+		"=,",
+		"pf0",
 	};
 	size_t i;
 

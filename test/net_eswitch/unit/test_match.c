@@ -215,9 +215,11 @@ agrees_with_a_linear_search(void **state)
 		key.eth_type = rand_r(&seed);
 		key.l3[1].dst_port = rand_r(&seed);
 		for (best = -1, k = 0; k < 200; k++) {
-			bool hit = ((key.l3[0].ttl ^ p[k].key.l3[0].ttl) & p[k].mask.l3[0].ttl) == 0 &&
+			bool hit =
+				((key.l3[0].ttl ^ p[k].key.l3[0].ttl) & p[k].mask.l3[0].ttl) == 0 &&
 				((key.eth_type ^ p[k].key.eth_type) & p[k].mask.eth_type) == 0 &&
-				((key.l3[1].dst_port ^ p[k].key.l3[1].dst_port) & p[k].mask.l3[1].dst_port) == 0;
+				((key.l3[1].dst_port ^ p[k].key.l3[1].dst_port) &
+				 p[k].mask.l3[1].dst_port) == 0;
 
 			if (hit && (best < 0 || p[k].priority < p[best].priority))
 				best = k;

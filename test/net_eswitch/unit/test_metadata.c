@@ -16,8 +16,9 @@
 #define SET_MARK(n) ACTION(MARK, CONF(mark, .id = (n)))
 #define SET_META_UNDER(n, m) ACTION(SET_META, CONF(set_meta, .data = (n), .mask = (m)))
 #define SET_META(n) SET_META_UNDER(n, UINT16_MAX)
-#define META_IS(n) ITEM(META, .spec = &(const struct rte_flow_item_meta){ .data = (n) }, \
-			.mask = &(const struct rte_flow_item_meta){ .data = UINT16_MAX })
+#define META_IS(n)                                                            \
+	ITEM(META, .spec = &(const struct rte_flow_item_meta){ .data = (n) }, \
+	     .mask = &(const struct rte_flow_item_meta){ .data = UINT16_MAX })
 #define SET_TAG(i, n, m) ACTION(SET_TAG, CONF(set_tag, .index = (i), .data = (n), .mask = (m)))
 #define IS(type, t, ...) ITEM(type, .spec = &(const struct rte_flow_item_##t){ __VA_ARGS__ })
 
@@ -31,7 +32,8 @@ takes_marks_and_metadata_to_the_application(void **state)
 	/* A place for metadata in mbufs is what an application registers; it stays then. */
 	assert_int_equal(rte_flow_dynf_metadata_register(), 0);
 	nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(SET_MARK(0xffffef), JUMP(1)));
-	nic_rule(VF0, transfer_group(1), ITEMS(IS(MARK, mark, .id = 0xffffef), ETH), ACTIONS(SET_META(99), JUMP(2)));
+	nic_rule(VF0, transfer_group(1), ITEMS(IS(MARK, mark, .id = 0xffffef), ETH),
+		 ACTIONS(SET_META(99), JUMP(2)));
 	nic_arrive(VF0, &f);
 	assert_int_equal(rte_eth_rx_burst(nic.port[VF0], 0, &m, 1), 1);
 	assert_true(m->ol_flags & RTE_MBUF_F_RX_FDIR_ID);
@@ -62,16 +64,23 @@ matches_tags_under_masks(void **state)
 	struct frame f = udp4_frame(1, 2);
 
 	(void)state;
-	nic_rule(VF0, transfer, ITEMS(ETH), ACTIONS(SET_TAG(2, 0xab, 0xff), SET_TAG(2, 0x50, 0xf0), JUMP(1)));
-	nic_rule(VF0, transfer_group(1), ITEMS(IS(TAG, tag, .index = 2, .data = 0xab)), ACTIONS(ACTION(DROP)));
-	nic_rule(VF0, transfer_group(1), ITEMS(ITEM(TAG, .spec = &(const struct rte_flow_item_tag){ .index = 2, .data = 0x50 },
-						    .mask = &mask)), ACTIONS(JUMP(2)));
-	nic_rule(VF0, transfer_group(2), ITEMS(IS(TAG, tag, .index = 2, .data = 0x5b)), ACTIONS(TO(VF3)));
+	nic_rule(VF0, transfer, ITEMS(ETH),
+		 ACTIONS(SET_TAG(2, 0xab, 0xff), SET_TAG(2, 0x50, 0xf0), JUMP(1)));
+	nic_rule(VF0, transfer_group(1), ITEMS(IS(TAG, tag, .index = 2, .data = 0xab)),
+		 ACTIONS(ACTION(DROP)));
+	nic_rule(VF0, transfer_group(1),
+		 ITEMS(ITEM(TAG,
+			    .spec = &(const struct rte_flow_item_tag){ .index = 2, .data = 0x50 },
+			    .mask = &mask)),
+		 ACTIONS(JUMP(2)));
+	nic_rule(VF0, transfer_group(2), ITEMS(IS(TAG, tag, .index = 2, .data = 0x5b)),
+		 ACTIONS(TO(VF3)));
 	nic_arrive(VF0, &f);
 	nic_assert_left(VF3, &f);
 }
 
-/* Registers survive rewriting, which makes the parser look again, but not the way out of the switch. */
+/* Registers survive rewriting, which makes the parser look again, but not the way out of the
+ * switch. */
 static void
 keeps_tags_within_the_switch(void **state)
 {
@@ -82,7 +91,8 @@ keeps_tags_within_the_switch(void **state)
 	(void)state;
 	nic_rule(VF0, transfer, ITEMS(ETH, ITEM(IPV4), ITEM(UDP)),
 		 ACTIONS(SET_TAG(0, 7, UINT32_MAX), ACTION(SET_TP_DST, .conf = &port), JUMP(1)));
-	nic_rule(VF0, transfer_group(1), ITEMS(IS(TAG, tag, .index = 0, .data = 7)), ACTIONS(JUMP(2)));
+	nic_rule(VF0, transfer_group(1), ITEMS(IS(TAG, tag, .index = 0, .data = 7)),
+		 ACTIONS(JUMP(2)));
 	nic_rule(VF0, ingress, ITEMS(IS(TAG, tag, .index = 0, .data = 7)), ACTIONS(ACTION(DROP)));
 	nic_arrive(VF0, &f);
 	got = nic_received(VF0);
@@ -95,7 +105,8 @@ keeps_tags_within_the_switch(void **state)
 }
 
 static int
-validate(struct rte_flow_attr attr, const struct rte_flow_item *items, const struct rte_flow_action *actions)
+validate(struct rte_flow_attr attr, const struct rte_flow_item *items,
+	 const struct rte_flow_action *actions)
 {
 	return rte_flow_validate(nic.port[VF0], &attr, items, actions, NULL);
 }
@@ -103,18 +114,31 @@ validate(struct rte_flow_attr attr, const struct rte_flow_item *items, const str
 static void
 refuses_what_the_registers_cannot_hold(void **state)
 {
-	const struct rte_flow_item_mark one = { .id = 1 }, wide = { .id = UINT32_MAX }, zero = { 0 };
+	const struct rte_flow_item_mark one = { .id = 1 }, wide = { .id = UINT32_MAX },
+					zero = { 0 };
 
 	(void)state;
 	assert_int_equal(validate(transfer, ITEMS(ITEM(MARK)), ACTIONS(TO(VF3))), -EINVAL);
-	assert_int_equal(validate(transfer, ITEMS(ITEM(MARK, .spec = &one, .mask = &wide)), ACTIONS(TO(VF3))), -ENOTSUP);
-	assert_int_equal(validate(transfer, ITEMS(ITEM(MARK, .spec = &one, .mask = &zero)), ACTIONS(TO(VF3))), -EINVAL);
-	assert_int_equal(validate(transfer, ITEMS(ITEM(MARK, .spec = &one), ITEM(MARK, .spec = &one)), ACTIONS(TO(VF3))), -EINVAL);
-	assert_int_equal(validate(transfer, ITEMS(), ACTIONS(SET_MARK(0xfffff0), TO(VF3))), -EINVAL);
+	assert_int_equal(validate(transfer, ITEMS(ITEM(MARK, .spec = &one, .mask = &wide)),
+				  ACTIONS(TO(VF3))),
+			 -ENOTSUP);
+	assert_int_equal(validate(transfer, ITEMS(ITEM(MARK, .spec = &one, .mask = &zero)),
+				  ACTIONS(TO(VF3))),
+			 -EINVAL);
+	assert_int_equal(validate(transfer,
+				  ITEMS(ITEM(MARK, .spec = &one), ITEM(MARK, .spec = &one)),
+				  ACTIONS(TO(VF3))),
+			 -EINVAL);
+	assert_int_equal(validate(transfer, ITEMS(), ACTIONS(SET_MARK(0xfffff0), TO(VF3))),
+			 -EINVAL);
 	assert_int_equal(validate(transfer, ITEMS(), ACTIONS(SET_META(1), TO(VF3))), 0);
 	assert_int_equal(validate(transfer_group(1), ITEMS(), ACTIONS(SET_META(1), TO(VF3))), 0);
-	assert_int_equal(validate(transfer_group(1), ITEMS(), ACTIONS(SET_META_UNDER(1, 0x10000), TO(VF3))), -EINVAL);
-	assert_int_equal(validate(transfer_group(1), ITEMS(IS(META, meta, .data = 1)), ACTIONS(TO(VF3))), -ENOTSUP);
+	assert_int_equal(
+		validate(transfer_group(1), ITEMS(), ACTIONS(SET_META_UNDER(1, 0x10000), TO(VF3))),
+		-EINVAL);
+	assert_int_equal(
+		validate(transfer_group(1), ITEMS(IS(META, meta, .data = 1)), ACTIONS(TO(VF3))),
+		-ENOTSUP);
 }
 
 /* It has no part in what the switch does. */
@@ -125,10 +149,15 @@ gives_the_second_pf_none(void **state)
 	const struct rte_flow_attr attr = { .ingress = 1, .group = 1 };
 
 	(void)state;
-	assert_int_equal(rte_flow_validate(nic.port[PF1], &attr, ITEMS(ITEM(MARK, .spec = &one)), ACTIONS(ACTION(DROP)), NULL), -ENOTSUP);
-	assert_int_equal(rte_flow_validate(nic.port[PF1], &attr, ITEMS(META_IS(1)), ACTIONS(ACTION(DROP)), NULL), -ENOTSUP);
+	assert_int_equal(rte_flow_validate(nic.port[PF1], &attr, ITEMS(ITEM(MARK, .spec = &one)),
+					   ACTIONS(ACTION(DROP)), NULL),
+			 -ENOTSUP);
+	assert_int_equal(rte_flow_validate(nic.port[PF1], &attr, ITEMS(META_IS(1)),
+					   ACTIONS(ACTION(DROP)), NULL),
+			 -ENOTSUP);
 	assert_int_equal(rte_flow_validate(nic.port[PF1], &attr, ITEMS(ETH),
-					   ACTIONS(SET_META_UNDER(1, UINT32_MAX), JUMP(2)), NULL), 0);
+					   ACTIONS(SET_META_UNDER(1, UINT32_MAX), JUMP(2)), NULL),
+			 0);
 }
 
 int

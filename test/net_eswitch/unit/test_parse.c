@@ -143,8 +143,8 @@ skips_ipv6_extensions(void **state)
 	(void)state;
 	frame_eth(&f, MAC_B, MAC_A, 0x86dd);
 	frame_ipv6(&f, "fc00::1", "fc00::2", IPPROTO_HOPOPTS, 64, 8 + 16 + 8);
-	frame_bytes(&f, "\x3c\0\1\4\0\0\0\0", 8);			/* then destination options */
-	frame_bytes(&f, "\x11\1\1\14\0\0\0\0\0\0\0\0\0\0\0\0", 16);	/* then UDP */
+	frame_bytes(&f, "\x3c\0\1\4\0\0\0\0", 8);                   /* then destination options */
+	frame_bytes(&f, "\x11\1\1\14\0\0\0\0\0\0\0\0\0\0\0\0", 16); /* then UDP */
 	frame_udp(&f, 1, 2, 0);
 	parse(&f);
 	assert_int_equal(key.l3[0].proto, IPPROTO_UDP);
@@ -157,13 +157,13 @@ does_not_look_into_fragments(void **state)
 	struct frame f = udp4_frame(1, 2);
 
 	(void)state;
-	f.data[20] = 0x20;	/* more fragments */
+	f.data[20] = 0x20; /* more fragments */
 	parse(&f);
 	assert_int_equal(key.l3[0].fragment, 1);
 	assert_int_equal(key.l3[0].l4, IPPROTO_UDP);
 	assert_int_equal(off.l4[0], 0);
 	assert_int_equal(key.l3[0].dst_port, 0);
-	f.data[20] = 0x40;	/* don't fragment */
+	f.data[20] = 0x40; /* don't fragment */
 	parse(&f);
 	assert_int_equal(key.l3[0].fragment, 0);
 	assert_int_equal(key.l3[0].l4, IPPROTO_UDP);
@@ -184,7 +184,7 @@ does_not_look_into_ipv6_fragments(void **state)
 	assert_int_equal(key.l3[0].proto, IPPROTO_UDP);
 	assert_int_equal(key.l3[0].l4, IPPROTO_UDP);
 	assert_int_equal(off.l4[0], 0);
-	f.data[14 + 40 + 3] = 0;	/* an atomic fragment */
+	f.data[14 + 40 + 3] = 0; /* an atomic fragment */
 	parse(&f);
 	assert_int_equal(key.l3[0].fragment, 0);
 	assert_int_equal(key.l3[0].l4, IPPROTO_UDP);
@@ -257,7 +257,7 @@ hashes_flows(void **state)
 	parse(&a);
 	hash = esw_flow_hash(&key);
 	a.data[a.len - 1] ^= 1;
-	a.data[22]--;	/* TTL */
+	a.data[22]--; /* TTL */
 	parse(&a);
 	assert_int_equal(esw_flow_hash(&key), hash);
 	parse(&b);

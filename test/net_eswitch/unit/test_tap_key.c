@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What the packet graph's taps see in a packet is what the NIC sees in it: the parsers side by side, on frames of any kind. */
+/* What the packet graph's taps see in a packet is what the NIC sees in it: the parsers side by
+ * side, on frames of any kind. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,8 +31,10 @@ any(uint32_t n)
 
 #define PICK(list) list[any(RTE_DIM(list))]
 
-static const uint8_t l4_protos[] = { IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP };
-static const uint8_t extensions[] = { IPPROTO_HOPOPTS, IPPROTO_ROUTING, IPPROTO_DSTOPTS, IPPROTO_FRAGMENT };
+static const uint8_t l4_protos[] = { IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6,
+				     IPPROTO_SCTP };
+static const uint8_t extensions[] = { IPPROTO_HOPOPTS, IPPROTO_ROUTING, IPPROTO_DSTOPTS,
+				      IPPROTO_FRAGMENT };
 static const uint16_t tags[] = { 0x8100, 0x88a8, 0x9100 };
 
 /* Of what an IP header says that follows it: all of the frame, or perhaps less. */
@@ -152,7 +155,8 @@ any_frame(void)
 	return f;
 }
 
-/* A packet that lies in one buffer or many, each of which ends where its bytes end, so that ASan sees any step beyond. */
+/* A packet that lies in one buffer or many, each of which ends where its bytes end, so that ASan
+ * sees any step beyond. */
 struct packet {
 	struct rte_mbuf mbufs[SEGMENTS_MAX];
 	uint32_t count;
@@ -247,7 +251,8 @@ sees_what_the_nic_sees(void **state)
 		esw_parse(f.data, f.len, &nic, &off);
 		tap_key_read(packet.mbufs, &key);
 		same_frame(&key, &nic, &off);
-		tunnel = outer->version == 6 && (outer->proto == IPPROTO_IPIP || outer->proto == IPPROTO_IPV6);
+		tunnel = outer->version == 6 &&
+			 (outer->proto == IPPROTO_IPIP || outer->proto == IPPROTO_IPV6);
 		assert_int_equal(tap_key_read_inner(packet.mbufs, &key), tunnel);
 		if (tunnel)
 			same_layer(&key, inner, off.l4[ESW_INNER]);
@@ -256,8 +261,8 @@ sees_what_the_nic_sees(void **state)
 		split += packet.count > 1;
 		packet_free(&packet);
 	}
-	report("frames that a tap and the NIC see alike: %u, %u of them tunnels, %u with a transport header, %u in pieces", i,
-	       tunnels, whole, split);
+	report("frames that a tap and the NIC see alike: %u, %u of them tunnels, %u with a transport header, %u in pieces",
+	       i, tunnels, whole, split);
 	assert_true(tunnels > FRAMES / 20 && whole > FRAMES / 5 && split > FRAMES / 5);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Applications that use one NIC from many threads, while packets flow. ASan sees what is used too late. */
+/* Applications that use one NIC from many threads, while packets flow. ASan sees what is used too
+ * late. */
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -41,22 +42,32 @@ running(void)
 	return !__atomic_load_n(&stop, __ATOMIC_RELAXED);
 }
 
-/* A rule that some of the packets meet: of one of a few shapes, groups and priorities, which come and go with it. */
+/* A rule that some of the packets meet: of one of a few shapes, groups and priorities, which come
+ * and go with it. */
 static struct rte_flow *
 create(struct writer *w)
 {
 	static const uint8_t prefixes[] = { 0, 8, 24, 32 };
 	uint32_t n = rand_r(&w->seed), group = n % 3;
 	uint8_t prefix = prefixes[(n >> 4) % RTE_DIM(prefixes)];
-	const struct rte_flow_attr attr = { .transfer = 1, .group = group, .priority = (n >> 8) % 3 };
+	const struct rte_flow_attr attr = { .transfer = 1,
+					    .group = group,
+					    .priority = (n >> 8) % 3 };
 	const struct rte_flow_item_ipv4 ip = { .hdr.dst_addr = RTE_BE32(0x0a000002) };
-	const struct rte_flow_item_ipv4 mask = { .hdr.dst_addr = rte_cpu_to_be_32(prefix == 0 ? 0 : UINT32_MAX << (32 - prefix)) };
-	const struct rte_flow_item *items = ITEMS(ITEM(ETH), ITEM(IPV4, .spec = &ip, .mask = &mask));
+	const struct rte_flow_item_ipv4 mask = {
+		.hdr.dst_addr = rte_cpu_to_be_32(prefix == 0 ? 0 : UINT32_MAX << (32 - prefix))
+	};
+	const struct rte_flow_item *items =
+		ITEMS(ITEM(ETH), ITEM(IPV4, .spec = &ip, .mask = &mask));
 
 	if (group < 2 && (n & 0x10000))
 		return rte_flow_create(nic.port[w->port], &attr, items,
-				       ACTIONS(ACTION(COUNT), SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)), JUMP(group + 1)), NULL);
-	return rte_flow_create(nic.port[w->port], &attr, items, ACTIONS(AGE(1), ACTION(COUNT), TO(VF3)), NULL);
+				       ACTIONS(ACTION(COUNT),
+					       SAMPLE(1, ENCAP(udp_header, 62), TO(PF0)),
+					       JUMP(group + 1)),
+				       NULL);
+	return rte_flow_create(nic.port[w->port], &attr, items,
+			       ACTIONS(AGE(1), ACTION(COUNT), TO(VF3)), NULL);
 }
 
 static void
@@ -66,7 +77,8 @@ replace(struct writer *w, uint32_t at)
 	uint16_t port = nic.port[w->port];
 
 	if (w->flow[at] != NULL) {
-		w->failures += rte_flow_query(port, w->flow[at], ACTIONS(ACTION(COUNT)), &count, NULL) != 0;
+		w->failures += rte_flow_query(port, w->flow[at], ACTIONS(ACTION(COUNT)), &count,
+					      NULL) != 0;
 		w->failures += rte_flow_destroy(port, w->flow[at], NULL) != 0;
 	}
 	w->flow[at] = create(w);
@@ -98,9 +110,12 @@ read_rules(void *arg)
 
 	while (running()) {
 		*failures += rte_flow_dev_dump(nic.port[VF0], NULL, nowhere, NULL) != 0;
-		*failures += rte_flow_get_aged_flows(nic.port[VF0], contexts, RTE_DIM(contexts), NULL) < 0;
-		*failures += rte_flow_validate(nic.port[PF0], &transfer, ITEMS(ITEM(ETH)), ACTIONS(TO(VF0)), NULL) != 0;
-		*failures += rte_eth_xstats_get(nic.port[VF0], xstats, RTE_DIM(xstats)) < ESW_STAT_MAX;
+		*failures += rte_flow_get_aged_flows(nic.port[VF0], contexts, RTE_DIM(contexts),
+						     NULL) < 0;
+		*failures += rte_flow_validate(nic.port[PF0], &transfer, ITEMS(ITEM(ETH)),
+					       ACTIONS(TO(VF0)), NULL) != 0;
+		*failures +=
+			rte_eth_xstats_get(nic.port[VF0], xstats, RTE_DIM(xstats)) < ESW_STAT_MAX;
 	}
 	fclose(nowhere);
 	return NULL;
@@ -139,7 +154,9 @@ forward(uint64_t until)
 static void
 serves_many_threads_while_packets_flow(void **state)
 {
-	static struct writer writers[WRITERS] = { { .port = VF0 }, { .port = VF0 }, { .port = VF3 } };
+	static struct writer writers[WRITERS] = { { .port = VF0 },
+						  { .port = VF0 },
+						  { .port = VF3 } };
 	uint64_t sent, created = 0, read_failures = 0;
 	pthread_t reader;
 	uint32_t i;
@@ -147,7 +164,8 @@ serves_many_threads_while_packets_flow(void **state)
 	(void)state;
 	for (i = 0; i < WRITERS; i++) {
 		writers[i].seed = i;
-		assert_int_equal(pthread_create(&writers[i].thread, NULL, write_rules, &writers[i]), 0);
+		assert_int_equal(pthread_create(&writers[i].thread, NULL, write_rules, &writers[i]),
+				 0);
 	}
 	assert_int_equal(pthread_create(&reader, NULL, read_rules, &read_failures), 0);
 	sent = forward(rte_rdtsc() + SECONDS * rte_get_tsc_hz());
@@ -164,7 +182,8 @@ serves_many_threads_while_packets_flow(void **state)
 	assert_int_equal(nic_stat(VF0, "hits") + nic_stat(VF0, "misses"), sent);
 	assert_int_not_equal(nic_stat(VF0, "hits"), 0);
 	assert_int_not_equal(nic_stat(VF0, "sampled"), 0);
-	report("net_eswitch in C: %lu rules came and went from %u threads while %lu packets flowed", created, WRITERS, sent);
+	report("net_eswitch in C: %lu rules came and went from %u threads while %lu packets flowed",
+	       created, WRITERS, sent);
 }
 
 int
