@@ -63,6 +63,7 @@ lint: ## Check the Go code's style and the C code with clang's warnings as error
 	build/bin/golangci-lint run --allow-parallel-runners
 	@! grep -rl --include='*.go' '^import "C"' . | grep -vE '^\./(cgo|rteflow|graph)/' || \
 		{ echo 'lint: import "C" outside cgo/, rteflow/ and graph/' >&2; exit 1; }
+	git ls-files '*.c' '*.h' | xargs clang-format-14 --dry-run -Werror
 	[ -f build/meson-clang/build.ninja ] || CC=clang meson setup build/meson-clang
 	ninja -C build/meson-clang
 
