@@ -153,11 +153,12 @@ func (g *gen) tunnel() []Item {
 
 // overlay is VXLAN, perhaps with what is in it.
 func (g *gen) overlay() (items []Item, ips int) {
-	items = []Item{Eth{Src: match(g, 20, g.mac, g.maskMAC)}, g.ipItem(g.chance(50), protoUDP), UDP{SrcPort: match(g, 10, g.l4Port, g.mask16)}}
+	items = []Item{Eth{Src: match(g, 20, g.mac, g.maskMAC)}, g.ipItem(g.chance(50), protoUDP),
+		UDP{SrcPort: match(g, 10, g.l4Port, g.mask16)}}
 	if g.chance(30) {
 		items[2] = UDP{DstPort: Is[uint16](portVXLAN)}
 	}
-	items = append(items, VXLAN{match(g, 50, g.vni, func() uint32 { return pick[uint32](g, 0xffffff, 0xff, 1) })})
+	items = append(items, VXLAN{VNI: match(g, 50, g.vni, func() uint32 { return pick[uint32](g, 0xffffff, 0xff, 1) })})
 	if g.chance(40) {
 		return items, 1
 	}
@@ -275,10 +276,10 @@ func (g *gen) goodRule() (uint16, Rule) {
 		if g.chance(30) {
 			source = g.switchPort()
 		}
-		items = slices.Insert(items, 0, pick[Item](g, RepresentedPort{source.ID}, PortID{source.ID}))
+		items = slices.Insert(items, 0, pick[Item](g, RepresentedPort{Port: source.ID}, PortID{Port: source.ID}))
 	}
 	if transfer && g.chance(4) {
-		items = append(items, pick[Item](g, RepresentedPort{source.ID}, PortID{source.ID}))
+		items = append(items, pick[Item](g, RepresentedPort{Port: source.ID}, PortID{Port: source.ID}))
 	}
 	r.Pattern = items
 	if g.chance(40) {
@@ -291,13 +292,14 @@ func (g *gen) goodRule() (uint16, Rule) {
 	}
 	if !transfer {
 		if g.chance(20) {
-			r.Actions = append(r.Actions, g.registerAction(), Jump{r.Group + 1})
+			r.Actions = append(r.Actions, g.registerAction(), Jump{Group: r.Group + 1})
 			return port.ID, r
 		}
 		if r.Group > 0 && g.chance(20) {
-			r.Actions = append(r.Actions, Sample{1, []Action{Queue{uint16(g.IntN(2))}}})
+			r.Actions = append(r.Actions, Sample{Ratio: 1, Actions: []Action{Queue{Index: uint16(g.IntN(2))}}})
 		}
-		r.Actions = append(r.Actions, pick[Action](g, Jump{r.Group + 1}, Drop{}, Queue{uint16(g.IntN(2))}, Queue{uint16(g.IntN(2))}))
+		r.Actions = append(r.Actions, pick[Action](g, Jump{Group: r.Group + 1}, Drop{}, Queue{Index: uint16(g.IntN(2))},
+			Queue{Index: uint16(g.IntN(2))}))
 		return port.ID, r
 	}
 	r.Actions = append(r.Actions, g.transferActions(r, source, ips)...)
@@ -324,10 +326,10 @@ func (g *gen) sharedAction(port Port, which int) Action {
 // registerItems look at what other rules may have written.
 func (g *gen) registerItems() (items []Item) {
 	if g.chance(40) {
-		items = append(items, Tag{match(g, 100, g.register, g.mask2), uint8(g.IntN(2))})
+		items = append(items, Tag{Data: match(g, 100, g.register, g.mask2), Index: uint8(g.IntN(2))})
 	}
 	if g.chance(40) {
-		items = append(items, Mark{Masked(g.register(), pick[uint32](g, 1, 2, 3, 0xffffff))})
+		items = append(items, Mark{ID: Masked(g.register(), pick[uint32](g, 1, 2, 3, 0xffffff))})
 	}
 	if len(items) == 0 || g.chance(30) {
 		meta := match(g, 100, g.register, g.mask2)
@@ -335,7 +337,7 @@ func (g *gen) registerItems() (items []Item) {
 			meta.Mask = new(uint32)
 			*meta.Mask = 0xffff
 		}
-		items = append(items, Meta{meta})
+		items = append(items, Meta{Data: meta})
 	}
 	return items
 }
@@ -364,9 +366,9 @@ func (g *gen) transferActions(r Rule, source Port, ips int) []Action {
 	}
 	switch {
 	case kind < 35 && g.chance(30):
-		return append(actions, g.registerAction(), Jump{r.Group + 1})
+		return append(actions, g.registerAction(), Jump{Group: r.Group + 1})
 	case kind < 35:
-		return append(actions, Jump{r.Group + uint32(g.IntN(2)) + 1})
+		return append(actions, Jump{Group: r.Group + uint32(g.IntN(2)) + 1})
 	case kind < 45:
 		return append(actions, Drop{})
 	case kind < 55:
@@ -374,13 +376,13 @@ func (g *gen) transferActions(r Rule, source Port, ips int) []Action {
 	case kind < 75:
 		return append(g.rewrite(r.Pattern, ips), g.to(g.switchPort()))
 	case kind < 80:
-		return append(g.rewrite(r.Pattern, ips), Jump{r.Group + 1})
+		return append(g.rewrite(r.Pattern, ips), Jump{Group: r.Group + 1})
 	case kind < 90 && !source.Uplink:
 		actions = g.rewrite(r.Pattern, ips)
 		if g.chance(50) {
-			actions = append(actions, RawDecap{make([]byte, ethLen)}, RawEncap{g.header(g.chance(30), 0)})
+			actions = append(actions, RawDecap{Data: make([]byte, ethLen)}, RawEncap{Data: g.header(g.chance(30), 0)})
 		} else {
-			actions = append(actions, RawEncap{g.header(true, g.IntN(20))})
+			actions = append(actions, RawEncap{Data: g.header(true, g.IntN(20))})
 		}
 		return append(actions, g.to(g.uplink()))
 	case source.Uplink && isTunnel(r.Pattern):
@@ -398,25 +400,25 @@ func isTunnel(items []Item) bool {
 
 // decapsulate is the first stage of what comes from a tunnel, or all of it.
 func (g *gen) decapsulate(r Rule) []Action {
-	actions := []Action{RawDecap{make([]byte, 54)}, RawEncap{g.link(pick[uint16](g, typeIPv4, typeIPv6))}}
+	actions := []Action{RawDecap{Data: make([]byte, 54)}, RawEncap{Data: g.link(pick[uint16](g, typeIPv4, typeIPv6))}}
 	if g.chance(50) {
 		actions = append(actions, SetTag{Data: g.register(), Mask: 3, Index: uint8(g.IntN(2))})
 	}
 	if g.chance(20) {
-		actions = append(actions, pick[Action](g, SetMACSrc{g.mac()}, DecTTL{}))
+		actions = append(actions, pick[Action](g, SetMACSrc{MAC: g.mac()}, DecTTL{}))
 	}
 	if g.chance(20) {
 		return append(actions, g.to(g.switchPort()))
 	}
-	return append(actions, Jump{r.Group + uint32(g.IntN(2)) + 1})
+	return append(actions, Jump{Group: r.Group + uint32(g.IntN(2)) + 1})
 }
 
 func (g *gen) to(p Port) Action {
-	return pick[Action](g, ToRepresentedPort{p.ID}, ToPortID{p.ID})
+	return pick[Action](g, ToRepresentedPort{Port: p.ID}, ToPortID{Port: p.ID})
 }
 
 func (g *gen) rewrite(items []Item, ips int) []Action {
-	all := append([]Action{SetMACSrc{g.mac()}, SetMACDst{g.mac()}}, g.more(items, ips)...)
+	all := append([]Action{SetMACSrc{MAC: g.mac()}, SetMACDst{MAC: g.mac()}}, g.more(items, ips)...)
 	if ips > 0 {
 		all = append(all, DecTTL{})
 	}
@@ -431,7 +433,8 @@ func (g *gen) more(items []Item, ips int) (actions []Action) {
 			actions = append(actions, PopVLAN{})
 		}
 	}
-	actions = append(actions, PushVLAN{pick[uint16](g, typeVLAN, typeQinQ)}, SetTag{Data: g.register(), Mask: 3, Index: uint8(g.IntN(2))})
+	actions = append(actions, PushVLAN{EtherType: pick[uint16](g, typeVLAN, typeQinQ)},
+		SetTag{Data: g.register(), Mask: 3, Index: uint8(g.IntN(2))})
 	if ips != 1 {
 		return actions
 	}
@@ -440,11 +443,11 @@ func (g *gen) more(items []Item, ips int) (actions []Action) {
 	default:
 		return actions // not always all there, so that a checksum may be beyond reach
 	}
-	actions = append(actions, SetTPSrc{g.l4Port()}, SetTPDst{g.l4Port()})
+	actions = append(actions, SetTPSrc{Port: g.l4Port()}, SetTPDst{Port: g.l4Port()})
 	if _, ok := items[len(items)-2].(IPv4); ok {
-		return append(actions, SetIPv4Src{g.v4()}, SetIPv4Dst{g.v4()})
+		return append(actions, SetIPv4Src{Addr: g.v4()}, SetIPv4Dst{Addr: g.v4()})
 	}
-	return append(actions, SetIPv6Src{g.v6()}, SetIPv6Dst{g.v6()})
+	return append(actions, SetIPv6Src{Addr: g.v6()}, SetIPv6Dst{Addr: g.v6()})
 }
 
 func (g *gen) sample(mustEncap bool) Sample {
@@ -452,9 +455,9 @@ func (g *gen) sample(mustEncap bool) Sample {
 		return Sample{Ratio: uint32(2 + g.IntN(100))}
 	}
 	if !mustEncap && g.chance(30) {
-		return Sample{1, []Action{g.to(g.switchPort())}}
+		return Sample{Ratio: 1, Actions: []Action{g.to(g.switchPort())}}
 	}
-	return Sample{1, []Action{RawEncap{g.header(true, pick(g, 0, 0, 8, 70))}, g.to(g.uplink())}}
+	return Sample{Ratio: 1, Actions: []Action{RawEncap{Data: g.header(true, pick(g, 0, 0, 8, 70))}, g.to(g.uplink())}}
 }
 
 func (g *gen) link(etherType uint16) []byte {
@@ -499,24 +502,26 @@ func (g *gen) spoil(r *Rule) {
 		func() { r.Ingress, r.Transfer = !r.Ingress, !r.Transfer },
 		func() { r.Actions = nil },
 		func() { r.Actions = append(r.Actions, Drop{}) },
-		func() { r.Actions = append(r.Actions, Jump{r.Group}) },
-		func() { r.Actions[len(r.Actions)-1] = Jump{r.Group} },
-		func() { r.Actions[len(r.Actions)-1] = Queue{7} },
-		func() { r.Actions[len(r.Actions)-1] = ToRepresentedPort{g.ports[1].ID} },
-		func() { r.Actions[len(r.Actions)-1] = ToPortID{31} },
-		func() { r.Pattern = slices.Insert(r.Pattern, 0, Item(RepresentedPort{g.ports[1].ID})) },
+		func() { r.Actions = append(r.Actions, Jump{Group: r.Group}) },
+		func() { r.Actions[len(r.Actions)-1] = Jump{Group: r.Group} },
+		func() { r.Actions[len(r.Actions)-1] = Queue{Index: 7} },
+		func() { r.Actions[len(r.Actions)-1] = ToRepresentedPort{Port: g.ports[1].ID} },
+		func() { r.Actions[len(r.Actions)-1] = ToPortID{Port: 31} },
+		func() { r.Pattern = slices.Insert(r.Pattern, 0, Item(RepresentedPort{Port: g.ports[1].ID})) },
 		func() { r.Pattern = append(r.Pattern, Eth{}) },
 		func() { r.Pattern = append(r.Pattern, TCP{}, UDP{}) },
 		func() { r.Pattern = []Item{Eth{}, TCP{}} },
 		func() { r.Pattern = []Item{Eth{}, VLAN{}, VLAN{}} },
 		func() { r.Pattern, r.Actions = []Item{Eth{}}, slices.Insert(r.Actions, 0, Action(DecTTL{})) },
 		func() { r.Actions = slices.Insert(r.Actions, 0, Action(Count{}), Action(Count{})) },
-		func() { r.Actions = slices.Insert(r.Actions, 0, Action(RawEncap{make([]byte, maxHeader+1)})) },
+		func() { r.Actions = slices.Insert(r.Actions, 0, Action(RawEncap{Data: make([]byte, maxHeader+1)})) },
 		func() { r.Actions = slices.Insert(r.Actions, 0, Action(g.badSample())) },
 		func() { r.Actions = append(r.Actions, g.sample(true)) },
 		func() { r.Pattern = append([]Item{Meta{}}, r.Pattern...) },
-		func() { r.Pattern = append([]Item{Mark{Is[uint32](1)}}, r.Pattern...) },
-		func() { r.Pattern = append([]Item{Tag{Is[uint32](1), 2}, Tag{Is[uint32](2), 2}}, r.Pattern...) },
+		func() { r.Pattern = append([]Item{Mark{ID: Is[uint32](1)}}, r.Pattern...) },
+		func() {
+			r.Pattern = append([]Item{Tag{Data: Is[uint32](1), Index: 2}, Tag{Data: Is[uint32](2), Index: 2}}, r.Pattern...)
+		},
 		func() { r.Pattern = []Item{Eth{}, IPv4{}, UDP{DstPort: Is[uint16](8472)}, VXLAN{}} },
 		func() {
 			r.Pattern = []Item{Eth{}, IPv6{Proto: Is[uint8](pick[uint8](g, 0, 4, 43, 44, 50, 51, 59, 60))}}
@@ -528,22 +533,26 @@ func (g *gen) spoil(r *Rule) {
 		func() { r.Pattern = []Item{Eth{}, IPv6{}, pick[Item](g, IPv6{}, IPv4{})} },
 		func() { r.Pattern = []Item{Eth{}, IPv4{Proto: Is(pick[uint8](g, 4, 41))}} },
 		func() {
-			r.Actions = []Action{RawDecap{make([]byte, 54)}, RawEncap{g.link(typeIPv4)}, r.Actions[len(r.Actions)-1]}
+			r.Actions = []Action{RawDecap{Data: make([]byte, 54)}, RawEncap{Data: g.link(typeIPv4)}, r.Actions[len(r.Actions)-1]}
 		},
-		func() { r.Actions = append([]Action{g.to(g.switchPort())}, SetMACSrc{g.mac()}, g.sample(true)) },
-		func() { r.Actions = []Action{PushVLAN{typeVLAN}, SetMACSrc{g.mac()}, Jump{r.Group + 1}} },
+		func() { r.Actions = append([]Action{g.to(g.switchPort())}, SetMACSrc{MAC: g.mac()}, g.sample(true)) },
 		func() {
-			r.Actions = []Action{g.sample(true), pick[Action](g, Age{Timeout: 1000}, Drop{}, SetMACDst{g.mac()}), Jump{r.Group + 1}}
+			r.Actions = []Action{PushVLAN{EtherType: typeVLAN}, SetMACSrc{MAC: g.mac()}, Jump{Group: r.Group + 1}}
 		},
 		func() {
-			r.Actions = []Action{g.to(g.uplink()), g.sample(false), pick[Action](g, Count{}, Age{Timeout: 1000}, SetMACDst{g.mac()})}
+			r.Actions = []Action{g.sample(true), pick[Action](g, Age{Timeout: 1000}, Drop{}, SetMACDst{MAC: g.mac()}),
+				Jump{Group: r.Group + 1}}
 		},
-		func() { r.Pattern = append(r.Pattern, PortID{g.ports[0].ID}, PortID{g.ports[0].ID}) },
-		func() { r.Pattern = []Item{Eth{}, IPv4{}, UDP{}, VXLAN{Is[uint32](0)}} },
+		func() {
+			r.Actions = []Action{g.to(g.uplink()), g.sample(false),
+				pick[Action](g, Count{}, Age{Timeout: 1000}, SetMACDst{MAC: g.mac()})}
+		},
+		func() { r.Pattern = append(r.Pattern, PortID{Port: g.ports[0].ID}, PortID{Port: g.ports[0].ID}) },
+		func() { r.Pattern = []Item{Eth{}, IPv4{}, UDP{}, VXLAN{VNI: Is[uint32](0)}} },
 		func() { r.Pattern = []Item{Eth{}, IPv4{}, TCP{}, VXLAN{}} },
-		func() { r.Actions = slices.Insert(r.Actions, 0, Action(SetMark{maxMark + 1})) },
+		func() { r.Actions = slices.Insert(r.Actions, 0, Action(SetMark{ID: maxMark + 1})) },
 		func() { r.Actions = slices.Insert(r.Actions, 0, Action(SetTag{Data: 1})) },
-		func() { r.Actions = slices.Insert(r.Actions, 0, Action(PushVLAN{0x9100})) },
+		func() { r.Actions = slices.Insert(r.Actions, 0, Action(PushVLAN{EtherType: 0x9100})) },
 		func() { r.Actions = slices.Insert(r.Actions, 0, Action(PopVLAN{}), Action(PopVLAN{})) },
 		func() { r.Actions = slices.Insert(r.Actions, 0, g.registerAction(), Action(Drop{})) },
 	}
@@ -554,15 +563,15 @@ func (g *gen) badSample() Sample {
 	good := g.header(true, 0)
 	vf := g.ports[2].ID
 	return pick(g,
-		Sample{0, nil},
-		Sample{1, nil},
-		Sample{2, []Action{Count{}}},
-		Sample{1, []Action{RawEncap{good}}},
-		Sample{1, []Action{RawEncap{good}, ToRepresentedPort{vf}}},
-		Sample{1, []Action{RawEncap{good}, Count{}, ToRepresentedPort{g.uplink().ID}}},
-		Sample{1, []Action{Drop{}}},
-		Sample{1, []Action{Jump{5}}},
-		Sample{1, []Action{Queue{0}}},
-		Sample{1, []Action{ToRepresentedPort{g.ports[1].ID}}},
+		Sample{Ratio: 0, Actions: nil},
+		Sample{Ratio: 1, Actions: nil},
+		Sample{Ratio: 2, Actions: []Action{Count{}}},
+		Sample{Ratio: 1, Actions: []Action{RawEncap{Data: good}}},
+		Sample{Ratio: 1, Actions: []Action{RawEncap{Data: good}, ToRepresentedPort{Port: vf}}},
+		Sample{Ratio: 1, Actions: []Action{RawEncap{Data: good}, Count{}, ToRepresentedPort{Port: g.uplink().ID}}},
+		Sample{Ratio: 1, Actions: []Action{Drop{}}},
+		Sample{Ratio: 1, Actions: []Action{Jump{Group: 5}}},
+		Sample{Ratio: 1, Actions: []Action{Queue{Index: 0}}},
+		Sample{Ratio: 1, Actions: []Action{ToRepresentedPort{Port: g.ports[1].ID}}},
 	)
 }
