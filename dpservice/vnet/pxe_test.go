@@ -16,6 +16,9 @@ func TestPXE(t *testing.T) {
 		server string // for IPv4
 		url    string // for IPv6
 	}{
+		"URL only":     {PXE{Filename: "http://boot.example/b"}, true, "", "http://boot.example/b"},
+		"URL, IPv4":    {PXE{"10.0.0.9", "http://boot.example/b"}, true, "10.0.0.9", "http://boot.example/b"},
+		"URL, IPv6":    {PXE{"fd00::9", "http://boot.example/b"}, true, "", "http://boot.example/b"},
 		"nothing":      {PXE{}, true, "", ""},
 		"IPv4":         {PXE{"10.0.0.9", "pxelinux.0"}, true, "10.0.0.9", ""},
 		"IPv6":         {PXE{"fd00::9", "/boot.efi"}, true, "", "tftp://[fd00::9]/boot.efi"},
@@ -33,8 +36,11 @@ func TestPXE(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			assert.Equal(t, tt.valid, tt.pxe.valid())
-			server, _ := tt.pxe.ForIPv4()
+			server, file := tt.pxe.ForIPv4()
 			assert.Equal(t, tt.server, server)
+			if tt.valid {
+				assert.Equal(t, tt.server != "" || tt.pxe.isURL(), file != "", "no file of a server that is out of reach")
+			}
 			assert.Equal(t, tt.url, tt.pxe.URL())
 		})
 	}

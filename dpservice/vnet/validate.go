@@ -38,8 +38,8 @@ func (r CreateRequest) validate() error {
 	case r.Hostname != "" && (len(r.Hostname) > maxHostname || !hostName.MatchString(r.Hostname)):
 		return invalid("hostname %.80q is not a host name of at most %d characters", r.Hostname, maxHostname)
 	case !r.PXE.valid():
-		return invalid("pxe wants both a server, an address or a host name of at most %d characters, and a filename, printable "+
-			"and of at most %d characters", maxBootServer, maxBootFile)
+		return invalid("pxe wants a server, an address or a host name of at most %d characters, and a filename, printable "+
+			"and of at most %d characters; only with a URL as filename can the server be left out", maxBootServer, maxBootFile)
 	}
 	return nil
 }
