@@ -69,7 +69,8 @@ func TestPuntsFromTheWire(t *testing.T) {
 // A flood of one kind of control packets takes nothing from the other kinds of its port.
 func TestKindsOfPuntsHaveTheirOwnBudget(t *testing.T) {
 	const burst, flood = 4, 100
-	fromWire := func() *layers.Ethernet { return eth(routerMAC, uplinkMAC, v6) }
+	fromWire := func() *layers.Ethernet { return eth(MAC{0x02, 0, 0, 0, 3, 0x99}, uplinkMAC, v6) }
+	fromRouter := func() *layers.Ethernet { return eth(routerMAC, uplinkMAC, v6) }
 	fromGuest := func() *layers.Ethernet { return eth(guest0MAC, gatewayMAC, v6) }
 	echo := make([]byte, 12)
 	for side, c := range map[string]struct {
@@ -80,6 +81,7 @@ func TestKindsOfPuntsHaveTheirOwnBudget(t *testing.T) {
 			"neighbours": control(t, fromWire(), "fe80::9", "ff02::1:ff00:1", 255, 135, target(nodeIP.String())),
 			"routers":    control(t, fromWire(), "fe80::9", uplinkIP.String(), 64, 129, echo),
 			"echo":       control(t, fromWire(), "fe80::9", uplinkIP.String(), 64, 128, echo),
+			"the router": control(t, fromRouter(), "fe80::9", uplinkIP.String(), 255, 136, target("fe80::9")),
 		}},
 		"guest": {ports.vf0, map[string][]byte{
 			"neighbours": frame(t, eth(guest0MAC, gatewayMAC, layers.EthernetTypeARP), payload("an ARP request")),

@@ -46,6 +46,18 @@ punt_if(bool for_us, struct rte_mbuf *m, enum punt_kind kind)
 	return for_us ? NEXT_PUNT : NEXT_NOT_FOR_US;
 }
 
+/* The uplink's router is known by its MAC, so others on the link cannot use up its budget: it would
+ * seem silent, or find this node no more. */
+static enum punt_kind
+known_or(const struct worker *w, const struct port_state *port, const struct rte_mbuf *m,
+	 enum punt_kind kind)
+{
+	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
+	const struct uplink *u = &w->uplinks[w->dp->ports[port->slot].pf];
+
+	return rte_is_same_ether_addr(&eth->src_addr, &u->router_mac) ? PUNT_KNOWN_ROUTER : kind;
+}
+
 /* What does not come from the link, or says too little, is none of neighbour discovery. */
 static rte_edge_t
 classify_control(const struct worker *w, const struct port_state *port, struct rte_mbuf *m)
@@ -63,17 +75,20 @@ classify_control(const struct worker *w, const struct port_state *port, struct r
 			return NEXT_MALFORMED;
 		return punt_if(is_nodes(w, port, nd->target) ||
 				       rte_hash_lookup(w->underlay_hash, nd->target) >= 0,
-			       m, PUNT_NEIGHBOURS);
+			       m, known_or(w, port, m, PUNT_NEIGHBOURS));
 	case ND_NEIGHBOUR_ADVERTISEMENT: /* of the router, which is asked whether it still has its
 					    MAC */
 		if (len < sizeof(*nd) || ip->hop_limits != ND_HOP_LIMIT)
 			return NEXT_MALFORMED;
-		return punt_if(is_link_local_of(&port->mac, ip->dst_addr), m, PUNT_NEIGHBOURS);
+		return punt_if(is_link_local_of(&port->mac, ip->dst_addr), m,
+			       known_or(w, port, m, PUNT_NEIGHBOURS));
 	case ND_ROUTER_ADVERTISEMENT:
-		return ip->hop_limits == ND_HOP_LIMIT ? punt_if(true, m, PUNT_ROUTERS) :
-							NEXT_MALFORMED;
+		return ip->hop_limits == ND_HOP_LIMIT ?
+			       punt_if(true, m, known_or(w, port, m, PUNT_ROUTERS)) :
+			       NEXT_MALFORMED;
 	case ICMPV6_ECHO_REPLY: /* of the routers, which are asked by echo requests */
-		return punt_if(is_nodes(w, port, ip->dst_addr), m, PUNT_ROUTERS);
+		return punt_if(is_nodes(w, port, ip->dst_addr), m,
+			       known_or(w, port, m, PUNT_ROUTERS));
 	case ICMPV6_ECHO_REQUEST:
 		return punt_if(is_nodes(w, port, ip->dst_addr), m, PUNT_ECHO);
 	default:

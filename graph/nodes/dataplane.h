@@ -290,10 +290,11 @@ struct port_state {
 /* What a packet is to the slow path. Each kind has a budget of its own on each port, so that a
  * flood of one, pings say, holds up no other. */
 enum punt_kind {
-	PUNT_NEIGHBOURS, /* ARP, neighbour solicitations and advertisements */
-	PUNT_ROUTERS,    /* router solicitations of guests; what the underlay's routers answer */
-	PUNT_ECHO,       /* requests */
-	PUNT_OTHER,      /* DHCP, a guest's frames from another MAC */
+	PUNT_NEIGHBOURS,   /* ARP, neighbour solicitations and advertisements */
+	PUNT_ROUTERS,      /* router solicitations of guests; what routers of the underlay answer */
+	PUNT_KNOWN_ROUTER, /* both of these, from the MAC of the uplink's router */
+	PUNT_ECHO,         /* requests */
+	PUNT_OTHER,        /* DHCP, a guest's frames from another MAC */
 	PUNT_KINDS,
 };
 
