@@ -257,12 +257,22 @@ func TestTwoWorkers(t *testing.T) {
 	flows := allFlows(g)
 	require.Len(t, flows, 2, "each worker has its own table")
 	require.NotEqual(t, flows[0].ID>>56, flows[1].ID>>56)
-	for _, f := range flows {
-		require.NoError(t, g.SetOffloaded(f.ID, true))
-	}
 	require.Equal(t, flows[0].Key, flows[1].Key)
-	require.NoError(t, g.DeleteFlow(flows[1].ID))
+	require.Equal(t, map[FlowClass]int{{State: StateEstablished}: 2}, g.CountFlows())
+
+	// What is said of flows reaches the worker of each, and only those fail that are not there.
+	ids := []uint64{flows[1].ID + 1<<40, flows[0].ID, 7 << 56, flows[1].ID, flows[0].ID + 1<<40}
+	err := g.SetOffloaded(ids, true)
+	var failed FlowErrors
+	require.ErrorAs(t, err, &failed)
+	require.ErrorIs(t, err, ErrNotFound)
+	require.Equal(t, FlowErrors{ids[0]: ErrNotFound, ids[2]: ErrNotFound, ids[4]: ErrNotFound}, failed)
+	require.Equal(t, map[FlowClass]int{{State: StateEstablished, Offloaded: true}: 2}, g.CountFlows())
+	require.NoError(t, g.SetOffloaded(ids[1:2], false))
+	require.Equal(t, 1, g.CountFlows()[FlowClass{State: StateEstablished, Offloaded: true}])
+	require.NoError(t, g.DeleteFlows([]uint64{flows[1].ID}))
 	require.Len(t, allFlows(g), 1)
+	require.NoError(t, g.SetOffloaded(nil, true))
 }
 
 // What a port may leave to the slow path, and the errors about an interface's packets, are not more by several workers.

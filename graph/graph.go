@@ -65,6 +65,10 @@ type (
 	EventKind = nodes.EventKind
 	// FlowEvent tells the control side of a flow's beginning or end.
 	FlowEvent = nodes.FlowEvent
+	// FlowClass is what flows are told apart by when they are counted.
+	FlowClass = nodes.FlowClass
+	// FlowErrors says by id why a change was not made to flows.
+	FlowErrors = nodes.FlowErrors
 	// Tap copies packets of a port, as the NIC's capture rules do.
 	Tap = nodes.Tap
 	// TapSide says which of a port's packets a tap copies.
@@ -159,7 +163,7 @@ var DefaultTimeouts = Timeouts{
 	Other:          30 * time.Second,
 }
 
-// The channels hold a few batches; behind them stand the rings, whose fullness is counted.
+// channelSize is a batch of punts; behind the channel is the ring, whose fullness is counted.
 const channelSize = 64
 
 // Graph is a packet graph on its workers. Its methods may be called concurrently.
@@ -172,7 +176,7 @@ type Graph struct {
 	n       *nodes.Instance
 	running bool
 	punts   *relay[Punt]
-	events  *relay[FlowEvent]
+	events  *relay[[]FlowEvent]
 }
 
 // one is the process's only Graph: DPDK's nodes are global.
@@ -218,8 +222,8 @@ func New(cfg Config) (*Graph, error) {
 	}
 	return &Graph{
 		n:      n,
-		punts:  newRelay(n.PuntFD(), "punts", nodes.NewPuntReader(n).Read),
-		events: newRelay(n.EventFD(), "flow events", nodes.NewEventReader(n).Read),
+		punts:  newRelay(n.PuntFD(), "punts", channelSize, nodes.NewPuntReader(n).Read),
+		events: newRelay(n.EventFD(), "flow events", 0, eventBatches(nodes.NewEventReader(n))),
 	}, nil
 }
 
@@ -373,8 +377,19 @@ func isRoutable(p netip.Prefix) bool { return p.IsValid() && !p.Addr().Is4In6() 
 // waiting, which drop_punt_full counts; drop_punt_rate counts what a port leaves of a kind beyond its rate.
 func (g *Graph) Punts() <-chan Punt { return g.punts.ch }
 
-// FlowEvents delivers the flows' beginnings and ends. None is lost if the reader is slow, but they come late.
-func (g *Graph) FlowEvents() <-chan FlowEvent { return g.events.ch }
+// FlowEvents delivers the flows' beginnings and ends in batches, as many as there are. None is lost if the reader is slow, but
+// they come late.
+func (g *Graph) FlowEvents() <-chan []FlowEvent { return g.events.ch }
+
+// eventBatches reads a batch as the one thing that goes through the channel.
+func eventBatches(r *nodes.EventReader) func() [][]FlowEvent {
+	return func() [][]FlowEvent {
+		if batch := r.Read(); len(batch) > 0 {
+			return [][]FlowEvent{batch}
+		}
+		return nil
+	}
+}
 
 // Inject sends a frame out of a port. ErrFull: the worker does not keep up.
 func (g *Graph) Inject(port uint16, frame []byte) error {
@@ -389,15 +404,31 @@ func (g *Graph) Inject(port uint16, frame []byte) error {
 	return nil
 }
 
-// SetOffloaded says whether hardware forwards a flow. One that it does has no timeout in software. When its rule has
-// gone and SetOffloaded takes that back, the flow's next packet announces it again.
-func (g *Graph) SetOffloaded(id uint64, on bool) error {
-	return g.change(fmt.Sprintf("set offloaded, flow %#x", id), func() error { return g.n.SetOffloaded(id, on) })
+// SetOffloaded says whether hardware forwards flows. One that it does has no timeout in software. When its rule has
+// gone and SetOffloaded takes that back, the flow's next packet announces it again. An error wraps a FlowErrors: the other flows
+// are changed.
+func (g *Graph) SetOffloaded(ids []uint64, on bool) error {
+	if on {
+		return g.changeFlows("set offloaded", nodes.Offload, ids)
+	}
+	return g.changeFlows("set no longer offloaded", nodes.Onload, ids)
 }
 
-// DeleteFlow removes a flow; no event tells of it.
-func (g *Graph) DeleteFlow(id uint64) error {
-	return g.change(fmt.Sprintf("delete flow %#x", id), func() error { return g.n.DeleteFlow(id) })
+// DeleteFlows removes flows; no events tell of it. An error wraps a FlowErrors: the other flows are removed.
+func (g *Graph) DeleteFlows(ids []uint64) error { return g.changeFlows("delete", nodes.Delete, ids) }
+
+func (g *Graph) changeFlows(what string, change nodes.FlowChange, ids []uint64) error {
+	return g.change(what, func() error { return g.n.ChangeFlows(change, ids) })
+}
+
+// CountFlows counts the flows by their state and whether hardware forwards them. It does not disturb the workers.
+func (g *Graph) CountFlows() map[FlowClass]int {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.n == nil {
+		return nil
+	}
+	return g.n.CountFlows()
 }
 
 // Flows lists up to limit flows from cursor on; 0 is the beginning. A next of 0 is the end. The worker goes on meanwhile:

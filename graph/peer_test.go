@@ -129,7 +129,7 @@ func TestThePeerFollowsTheRoute(t *testing.T) {
 		e := nextEvent(t, g)
 		require.Equal(t, FlowNew, e.Kind)
 		require.Equal(t, peer, e.Flow.Tunnel.Peer)
-		require.NoError(t, g.SetOffloaded(e.Flow.ID, true))
+		require.NoError(t, g.SetOffloaded([]uint64{e.Flow.ID}, true))
 		return e.Flow
 	}
 	requireGone := func(f Flow) {

@@ -17,10 +17,10 @@ type relay[T any] struct {
 	wg     sync.WaitGroup
 }
 
-// newRelay takes over the eventfd fd and starts relaying.
-func newRelay[T any](fd int, name string, read func() []T) *relay[T] {
+// newRelay takes over the eventfd fd and starts relaying through a channel that holds so many.
+func newRelay[T any](fd int, name string, size int, read func() []T) *relay[T] {
 	r := &relay[T]{
-		ch:     make(chan T, channelSize),
+		ch:     make(chan T, size),
 		wakeup: os.NewFile(uintptr(fd), name),
 		read:   read,
 		done:   make(chan struct{}),

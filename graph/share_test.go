@@ -73,7 +73,7 @@ func TestShares(t *testing.T) {
 				if step%1000 < 100 {
 					flows := allFlows(g)
 					if len(flows) > 0 {
-						require.NoError(t, g.DeleteFlow(flows[random.IntN(len(flows))].ID))
+						require.NoError(t, g.DeleteFlows([]uint64{flows[random.IntN(len(flows))].ID}))
 					}
 				}
 				before := g.FlowTable()
@@ -142,7 +142,7 @@ func TestTheIdlestFlowsMakeRoom(t *testing.T) {
 		borrower.begin(t, n)
 		e := nextEvent(t, g)
 		if n%20 == 1 {
-			require.NoError(t, g.SetOffloaded(e.Flow.ID, true))
+			require.NoError(t, g.SetOffloaded([]uint64{e.Flow.ID}, true))
 			offloaded[e.Flow.ID] = true
 		}
 	}
@@ -170,7 +170,7 @@ func TestTheIdlestFlowsMakeRoom(t *testing.T) {
 
 // Thousands of known flows end at once, and nobody reads of it: none is forgotten, and no new one is kept waiting for ever.
 func TestEveryEndIsTold(t *testing.T) {
-	const n = 6000 // more than the ring and the channel hold
+	const n = 18_000 // more than the ring and the channel hold
 	g := newGraph(t, withTimeouts(time.Hour), func(c *Config) { c.FlowCapacity = 2 * n })
 	s := sources()[0]
 	known := map[uint64]bool{}
@@ -191,7 +191,7 @@ func TestEveryEndIsTold(t *testing.T) {
 
 // A guest whose flows fill the ring of events does not keep those of another out of it.
 func TestEventsAreShared(t *testing.T) {
-	const n = 6000 // more than the ring and the channel hold
+	const n = 18_000 // more than the ring and the channel hold
 	g := newGraph(t, withTimeouts(time.Hour), func(c *Config) { c.FlowCapacity = 2 * n })
 	flood, victim := sources()[0], sources()[1]
 	for i := range n {

@@ -102,7 +102,7 @@ func TestOffloadedFlowsLeaveAFailedUplink(t *testing.T) {
 	sendMany(t, g)
 	for range manyFlows {
 		e := nextEvent(t, g)
-		require.NoError(t, g.SetOffloaded(e.Flow.ID, true))
+		require.NoError(t, g.SetOffloaded([]uint64{e.Flow.ID}, true))
 		if e.Flow.Verdict.TxPort == ports.pf0.ID {
 			onPF0[e.Flow.ID] = true
 		}
@@ -133,7 +133,7 @@ func TestNoUsableUplink(t *testing.T) {
 	in := fromGuest0(t, "10.0.1.5", vUDP, udp(1, 2), payload(hello))
 	send(t, ports.vf0, in)
 	flow := nextEvent(t, g).Flow
-	require.NoError(t, g.SetOffloaded(flow.ID, true))
+	require.NoError(t, g.SetOffloaded([]uint64{flow.ID}, true))
 	require.NoError(t, g.SetUplink(down(pf0)))
 	require.NoError(t, g.SetUplink(unknown(pf1)))
 	for {

@@ -72,31 +72,35 @@ func (f fakePorts) Interface(id string) (port.Port, bool) {
 
 // fakeGraph takes all it is told, and announces the flows that traffic makes.
 type fakeGraph struct {
-	events chan graph.FlowEvent
+	events chan []graph.FlowEvent
 
 	mu        sync.Mutex
 	offloaded map[uint64]bool
 	taps      map[uint16]graph.Tap // by port: there are such of what guests receive only
 }
 
-func (*fakeGraph) SetInterface(vnet.Attachment) error   { return nil }
-func (*fakeGraph) DeleteInterface(uint16) error         { return nil }
-func (*fakeGraph) SetTunnel(uint16, graph.Tunnel) error { return nil }
-func (*fakeGraph) AddRoute(vnet.Route) error            { return nil }
-func (*fakeGraph) DeleteRoute(vnet.Route) error         { return nil }
-func (g *fakeGraph) FlowEvents() <-chan graph.FlowEvent { return g.events }
+func (*fakeGraph) SetInterface(vnet.Attachment) error     { return nil }
+func (*fakeGraph) DeleteInterface(uint16) error           { return nil }
+func (*fakeGraph) SetTunnel(uint16, graph.Tunnel) error   { return nil }
+func (*fakeGraph) AddRoute(vnet.Route) error              { return nil }
+func (*fakeGraph) DeleteRoute(vnet.Route) error           { return nil }
+func (g *fakeGraph) FlowEvents() <-chan []graph.FlowEvent { return g.events }
 
-func (g *fakeGraph) SetOffloaded(id uint64, on bool) error {
+func (g *fakeGraph) SetOffloaded(ids []uint64, on bool) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.offloaded[id] = on
+	for _, id := range ids {
+		g.offloaded[id] = on
+	}
 	return nil
 }
 
-func (g *fakeGraph) DeleteFlow(id uint64) error {
+func (g *fakeGraph) DeleteFlows(ids []uint64) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.offloaded, id)
+	for _, id := range ids {
+		delete(g.offloaded, id)
+	}
 	return nil
 }
 
@@ -133,7 +137,7 @@ type node struct {
 }
 
 func newNode(t *testing.T) *node {
-	n := &node{t: t, graph: &fakeGraph{events: make(chan graph.FlowEvent), offloaded: map[uint64]bool{}, taps: map[uint16]graph.Tap{}}}
+	n := &node{t: t, graph: &fakeGraph{events: make(chan []graph.FlowEvent), offloaded: map[uint64]bool{}, taps: map[uint16]graph.Tap{}}}
 	ports := &fakePorts{}
 	nodeIP := netip.MustParseAddr("fc00:1::1")
 	eswitch, err := nic.Probe(&n.driver, ports.List(), nodeIP, func(uint16) bool { return false })
@@ -203,18 +207,18 @@ func (n *node) talk() {
 	guests := n.Attachments()
 	for _, to := range guests {
 		if f := n.flowTo(to); !n.graph.isOffloaded(f.ID) {
-			n.graph.events <- graph.FlowEvent{Kind: graph.FlowNew, Flow: f}
+			n.graph.events <- []graph.FlowEvent{{Kind: graph.FlowNew, Flow: f}}
 		}
 	}
 	for _, from := range guests {
 		for _, to := range guests {
 			f := flowBetween(from, to)
 			if from.ID != to.ID && !n.graph.isOffloaded(f.ID) {
-				n.graph.events <- graph.FlowEvent{Kind: graph.FlowNew, Flow: f}
+				n.graph.events <- []graph.FlowEvent{{Kind: graph.FlowNew, Flow: f}}
 			}
 		}
 	}
-	n.graph.events <- graph.FlowEvent{Kind: graph.FlowGone} // of a flow nobody knows: once it is taken, the others are too
+	n.graph.events <- []graph.FlowEvent{{Kind: graph.FlowGone}} // of a flow nobody knows: once it is taken, the others are too
 	require.Eventually(n.t, func() bool { return n.flows.Stats().Backlog == 0 }, 10*time.Second, 10*time.Microsecond)
 }
 

@@ -19,9 +19,6 @@ import (
 	"dpservice/rpc/server"
 )
 
-// flowPage is how many flows are counted at a time.
-const flowPage = 4096
-
 // serveMetrics starts to answer Prometheus, if the configuration says where.
 func (d *daemon) serveMetrics() error {
 	at := d.cfg.Metrics
@@ -82,12 +79,8 @@ func (d *daemon) nodeStats() []graph.NodeStats {
 
 func (d *daemon) countFlows() map[metrics.FlowClass]int {
 	counts := map[metrics.FlowClass]int{}
-	for cursor, more := uint64(0), true; more; more = cursor != 0 {
-		flows, next := d.graph.Flows(cursor, flowPage)
-		for _, f := range flows {
-			counts[metrics.FlowClass{State: f.State, Offloaded: f.Offloaded}]++
-		}
-		cursor = next
+	for class, flows := range d.graph.CountFlows() {
+		counts[metrics.FlowClass(class)] = flows
 	}
 	return counts
 }

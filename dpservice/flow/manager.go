@@ -18,9 +18,9 @@ import (
 
 // Graph is where flows begin and end. A *graph.Graph is one.
 type Graph interface {
-	FlowEvents() <-chan graph.FlowEvent
-	SetOffloaded(id uint64, on bool) error
-	DeleteFlow(id uint64) error
+	FlowEvents() <-chan []graph.FlowEvent
+	SetOffloaded(ids []uint64, on bool) error
+	DeleteFlows(ids []uint64) error
 }
 
 // NIC is where the rules stand. A *nic.NIC is one.
@@ -113,12 +113,11 @@ func (m *Manager) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case e, ok := <-events:
+		case batch, ok := <-events:
 			if !ok {
 				return
 			}
-			m.take(e)
-			m.takeMore(events)
+			m.take(batch)
 		case <-ticker.C:
 			m.age()
 		case <-turn:
@@ -127,38 +126,23 @@ func (m *Manager) Run(ctx context.Context) {
 	}
 }
 
-// takenAtOnce are more events than lanes usually are, so that no lane's turns wait for the graph to be read.
-const takenAtOnce = 64
-
-func (m *Manager) takeMore(events <-chan graph.FlowEvent) {
-	for range takenAtOnce {
-		select {
-		case e, ok := <-events:
-			if !ok {
-				return
-			}
-			m.take(e)
-		default:
-			return
-		}
-	}
-}
-
-// take puts an event into the backlog. A flow for which there is no place there is offered again later.
-func (m *Manager) take(e graph.FlowEvent) {
+// take puts events into the backlog. A flow for which there is no place there is offered again later.
+func (m *Manager) take(events []graph.FlowEvent) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	id := e.Flow.ID
-	if e.Kind == graph.FlowNew {
-		if !m.backlog.begin(e.Flow) {
-			m.waiting[id] = m.share(holderOf(e.Flow))
+	for _, e := range events {
+		id := e.Flow.ID
+		if e.Kind == graph.FlowNew {
+			if !m.backlog.begin(e.Flow) {
+				m.waiting[id] = m.share(holderOf(e.Flow))
+			}
+			continue
 		}
-		return
-	}
-	m.backlog.drop(id)
-	delete(m.waiting, id)
-	if r := m.rules[id]; r != nil {
-		m.backlog.end(lane{r.in, r.out}, ending{id: id})
+		m.backlog.drop(id)
+		delete(m.waiting, id)
+		if r := m.rules[id]; r != nil {
+			m.backlog.end(lane{r.in, r.out}, ending{id: id})
+		}
 	}
 }
 
@@ -250,7 +234,7 @@ func (m *Manager) offerAgain() {
 		}
 		offers--
 		room--
-		if err := m.cfg.Graph.SetOffloaded(id, false); err != nil && !errors.Is(err, graph.ErrNotFound) {
+		if err := m.cfg.Graph.SetOffloaded([]uint64{id}, false); err != nil && !errors.Is(err, graph.ErrNotFound) {
 			m.refused.warn("the graph does not offer a flow again", "err", err)
 			return // its worker is held up, and each try takes seconds
 		}
@@ -289,7 +273,7 @@ func (m *Manager) createFor(f graph.Flow, s *share, by *tunnel.Key, mark uint16)
 	m.rules[r.id] = r
 	r.place = s.rules.PushBack(r)
 	m.stats.Created++
-	if err := m.cfg.Graph.SetOffloaded(f.ID, true); err != nil {
+	if err := m.cfg.Graph.SetOffloaded([]uint64{f.ID}, true); err != nil {
 		if m.remove(r) && !errors.Is(err, graph.ErrNotFound) {
 			m.waiting[f.ID] = s
 		} // else the flow has ended meanwhile
@@ -360,7 +344,7 @@ func (m *Manager) age() {
 // again, lest it be taken for offloaded for good.
 func (m *Manager) forget(r *rule) {
 	delete(m.waiting, r.id)
-	if err := m.cfg.Graph.DeleteFlow(r.id); err != nil && !errors.Is(err, graph.ErrNotFound) {
+	if err := m.cfg.Graph.DeleteFlows([]uint64{r.id}); err != nil && !errors.Is(err, graph.ErrNotFound) {
 		m.waiting[r.id] = r.share
 		m.refused.warn("the graph does not forget a flow", "err", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -26,32 +27,50 @@ import (
 
 // fakeGraph has flows that do nothing.
 type fakeGraph struct {
-	events    chan graph.FlowEvent
+	events    chan []graph.FlowEvent
 	offloaded map[uint64]bool
 	deleted   []uint64
 	gone      bool // the flows have ended meanwhile
 	heldUp    bool // their worker is
 }
 
-func (g *fakeGraph) FlowEvents() <-chan graph.FlowEvent { return g.events }
-func (g *fakeGraph) SetOffloaded(id uint64, on bool) error {
-	if g.gone {
-		return graph.ErrNotFound
+func (g *fakeGraph) FlowEvents() <-chan []graph.FlowEvent { return g.events }
+
+// SetOffloaded fails for all flows, or for none.
+func (g *fakeGraph) SetOffloaded(ids []uint64, on bool) error {
+	if err := g.refusal(ids); err != nil {
+		return err
 	}
-	if g.heldUp {
-		return graph.ErrTimeout
+	for _, id := range ids {
+		g.offloaded[id] = on
 	}
-	g.offloaded[id] = on
 	return nil
 }
 
-func (g *fakeGraph) DeleteFlow(id uint64) error {
+func (g *fakeGraph) DeleteFlows(ids []uint64) error {
 	if g.heldUp {
-		return graph.ErrTimeout
+		return g.refusal(ids)
 	}
-	g.deleted = append(g.deleted, id)
-	delete(g.offloaded, id)
+	for _, id := range ids {
+		g.deleted = append(g.deleted, id)
+		delete(g.offloaded, id)
+	}
 	return nil
+}
+
+// refusal is why none of the flows is changed.
+func (g *fakeGraph) refusal(ids []uint64) error {
+	if !g.gone && !g.heldUp {
+		return nil
+	}
+	failed := graph.FlowErrors{}
+	for _, id := range ids {
+		failed[id] = graph.ErrTimeout
+		if g.gone {
+			failed[id] = graph.ErrNotFound
+		}
+	}
+	return fmt.Errorf("graph: %w", failed)
 }
 
 // fakeNIC has ports up to 9, and rules that age when told to.
@@ -109,7 +128,7 @@ type bench struct {
 }
 
 func newBench() *bench {
-	b := &bench{graph: &fakeGraph{events: make(chan graph.FlowEvent), offloaded: map[uint64]bool{}}, nic: &fakeNIC{}, tunnels: &fakeTunnels{}}
+	b := &bench{graph: &fakeGraph{events: make(chan []graph.FlowEvent), offloaded: map[uint64]bool{}}, nic: &fakeNIC{}, tunnels: &fakeTunnels{}}
 	b.Manager = New(Config{
 		Graph: b.graph, NIC: b.nic, Rules: ruleset.New(b.nic), Tunnels: b.tunnels, Max: 2, Timeout: 30 * time.Second,
 		HasInterface: func(index uint16) bool { return index == 3 },
@@ -374,8 +393,10 @@ func TestRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { b.Run(ctx); close(done) }()
-	b.graph.events <- graph.FlowEvent{Kind: graph.FlowNew, Flow: withID(1)}
-	b.graph.events <- graph.FlowEvent{Kind: graph.FlowNew, Flow: withID(2)}
+	b.graph.events <- []graph.FlowEvent{{Kind: graph.FlowNew, Flow: withID(1)}, {Kind: graph.FlowNew, Flow: withID(2)}}
+	require.Eventually(t, func() bool { return b.Stats().Rules == 2 }, 10*time.Second, time.Millisecond)
+	b.graph.events <- []graph.FlowEvent{{Kind: graph.FlowGone, Flow: withID(2)}}
+	require.Eventually(t, func() bool { return b.Stats().Rules == 1 }, 10*time.Second, time.Millisecond)
 	cancel()
 	<-done
 	assert.NotEmpty(t, b.nic.Rules(), "the rules stay: who cleans up removes them all")

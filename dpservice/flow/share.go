@@ -88,7 +88,7 @@ func (m *Manager) makeRoom(s *share) bool {
 	}
 	largest.evicted++
 	m.stats.Evicted++
-	if err := m.cfg.Graph.SetOffloaded(victim.id, false); err != nil && !errors.Is(err, graph.ErrNotFound) {
+	if err := m.cfg.Graph.SetOffloaded([]uint64{victim.id}, false); err != nil && !errors.Is(err, graph.ErrNotFound) {
 		m.refused.warn("the graph does not take a flow back", "err", err)
 	}
 	return true

@@ -118,11 +118,11 @@ func TestLanesTakeTurns(t *testing.T) {
 		b.begin(between(id+1, 1, 2))
 	}
 	for id := range uint64(many) {
-		b.take(graph.FlowEvent{Kind: graph.FlowGone, Flow: graph.Flow{ID: id + 1}})
-		b.take(graph.FlowEvent{Kind: graph.FlowNew, Flow: between(many+id+1, 1, 2)})
+		b.take([]graph.FlowEvent{{Kind: graph.FlowGone, Flow: graph.Flow{ID: id + 1}}})
+		b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: between(many+id+1, 1, 2)}})
 	}
 	for id := range uint64(100) {
-		b.take(graph.FlowEvent{Kind: graph.FlowNew, Flow: between(1<<32+id, 3, 2)})
+		b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: between(1<<32+id, 3, 2)}})
 	}
 	for range 200 {
 		b.work()
@@ -137,9 +137,9 @@ func TestLanesTakeTurns(t *testing.T) {
 // What a port is released from must not come back with a flow that has waited.
 func TestAReleasedPortGetsNoRules(t *testing.T) {
 	b := newBench()
-	b.take(graph.FlowEvent{Kind: graph.FlowNew, Flow: between(1, 1, 2)})
-	b.take(graph.FlowEvent{Kind: graph.FlowNew, Flow: between(2, 3, 1)})
-	b.take(graph.FlowEvent{Kind: graph.FlowNew, Flow: between(3, 3, 2)})
+	b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: between(1, 1, 2)}})
+	b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: between(2, 3, 1)}})
+	b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: between(3, 3, 2)}})
 	require.NoError(t, b.ReleasePort(1, func() error { return nil }))
 	b.workAll()
 	assert.Equal(t, map[uint64]bool{3: true}, b.graph.offloaded)
@@ -150,8 +150,8 @@ func TestAReleasedPortGetsNoRules(t *testing.T) {
 func TestRulesGoBeforeNewOnesCome(t *testing.T) {
 	b := newBench()
 	b.begin(between(1, 1, 2))
-	b.take(graph.FlowEvent{Kind: graph.FlowNew, Flow: between(2, 1, 2)})
-	b.take(graph.FlowEvent{Kind: graph.FlowGone, Flow: graph.Flow{ID: 1}})
+	b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: between(2, 1, 2)}})
+	b.take([]graph.FlowEvent{{Kind: graph.FlowGone, Flow: graph.Flow{ID: 1}}})
 	b.work()
 	assert.Empty(t, b.nic.Rules())
 	b.work()
@@ -163,11 +163,11 @@ func TestTheBacklogIsBounded(t *testing.T) {
 	b := newBench()
 	b.cfg.Max = 2 * backlogMax
 	for id := range uint64(backlogMax + 2) {
-		b.take(graph.FlowEvent{Kind: graph.FlowNew, Flow: between(id+1, 1, 2)})
+		b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: between(id+1, 1, 2)}})
 	}
 	assert.Len(t, b.waiting, 2)
-	b.take(graph.FlowEvent{Kind: graph.FlowGone, Flow: graph.Flow{ID: 7}})
-	b.take(graph.FlowEvent{Kind: graph.FlowGone, Flow: graph.Flow{ID: backlogMax + 1}})
+	b.take([]graph.FlowEvent{{Kind: graph.FlowGone, Flow: graph.Flow{ID: 7}}})
+	b.take([]graph.FlowEvent{{Kind: graph.FlowGone, Flow: graph.Flow{ID: backlogMax + 1}}})
 	assert.Len(t, b.waiting, 1)
 	b.workAll()
 	assert.Len(t, b.nic.Rules(), backlogMax-1)

@@ -445,49 +445,87 @@ dataplane_set_tunnel(struct dataplane *dp, const struct tunnel *t)
 	return change_all(dp, &change, t);
 }
 
-struct flow_request {
-	uint64_t id;
-	bool on;
+/* Flows that a worker changes between two walks: so many that packets hardly wait. */
+#define FLOWS_AT_ONCE 256u
+
+typedef int (*change_fn)(struct worker *w, uint64_t id);
+
+struct flows_request {
+	const uint64_t *ids;
+	int *results;
+	uint32_t n;
+	change_fn change;
 };
 
+/* To those of the flows that are this worker's. */
 static int
-call_owner(struct dataplane *dp, request_fn fn, const struct flow_request *r)
+do_change_flows(struct worker *w, const void *arg)
 {
-	uint16_t worker = flow_id_worker(r->id);
+	const struct flows_request *r = arg;
+	uint32_t i;
 
-	if (worker >= dp->nb_workers)
-		return -ENOENT;
-	return worker_call(dp->workers[worker], fn, r);
+	for (i = 0; i < r->n; i++)
+		if (flow_id_worker(r->ids[i]) == w->index)
+			r->results[i] = r->change(w, r->ids[i]);
+	return 0;
 }
 
-static int
-do_set_offloaded(struct worker *w, const void *arg)
+static bool
+owns_some(const struct worker *w, const struct flows_request *r)
 {
-	const struct flow_request *r = arg;
+	uint32_t i;
 
-	return flow_set_offloaded(w, r->id, r->on);
+	for (i = 0; i < r->n; i++)
+		if (flow_id_worker(r->ids[i]) == w->index)
+			return true;
+	return false;
 }
 
-int
-dataplane_set_offloaded(struct dataplane *dp, uint64_t id, bool on)
+static void
+set_results(const struct worker *w, const struct flows_request *r, int result)
 {
-	struct flow_request r = { .id = id, .on = on };
+	uint32_t i;
 
-	return call_owner(dp, do_set_offloaded, &r);
+	for (i = 0; i < r->n; i++)
+		if (flow_id_worker(r->ids[i]) == w->index)
+			r->results[i] = result;
 }
 
-static int
-do_delete_flow(struct worker *w, const void *arg)
+static void
+change_flows(struct dataplane *dp, const struct flows_request *r)
 {
-	return flow_delete(w, ((const struct flow_request *)arg)->id);
+	uint16_t i;
+	int rc;
+
+	for (i = 0; i < dp->nb_workers; i++) {
+		if (!owns_some(dp->workers[i], r))
+			continue;
+		rc = worker_call(dp->workers[i], do_change_flows, r);
+		if (rc < 0)
+			set_results(dp->workers[i], r, rc);
+	}
 }
 
-int
-dataplane_delete_flow(struct dataplane *dp, uint64_t id)
+void
+dataplane_change_flows(struct dataplane *dp, enum flow_change change, const uint64_t *ids,
+		       int *results, uint32_t n)
 {
-	struct flow_request r = { .id = id };
+	static const change_fn changes[] = {
+		[FLOW_CHANGE_ONLOAD] = flow_onload,
+		[FLOW_CHANGE_OFFLOAD] = flow_offload,
+		[FLOW_CHANGE_DELETE] = flow_delete,
+	};
+	struct flows_request r = { .change = changes[change] };
+	uint32_t i;
 
-	return call_owner(dp, do_delete_flow, &r);
+	for (i = 0; i < n; i++)
+		results[i] = -ENOENT; /* unless a worker says something else */
+	for (i = 0; i < n; i += r.n) {
+		r.ids = &ids[i];
+		r.results = &results[i];
+		r.n = RTE_MIN(n - i, FLOWS_AT_ONCE);
+		change_flows(dp, &r);
+	}
 }
 
 /* ---- packets and events ---- */
@@ -569,6 +607,16 @@ dataplane_read_flows(const struct dataplane *dp, uint64_t *cursor, struct flow_i
 	}
 	*cursor = worker < dp->nb_workers ? (uint64_t)worker << 32 | pos : 0;
 	return n;
+}
+
+void
+dataplane_count_flows(const struct dataplane *dp, uint32_t counts[FLOW_STATES][2])
+{
+	uint16_t i;
+
+	memset(counts, 0, FLOW_STATES * sizeof(*counts));
+	for (i = 0; i < dp->nb_workers; i++)
+		flow_count(dp->workers[i], counts);
 }
 
 void

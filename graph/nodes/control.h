@@ -48,8 +48,14 @@ int dataplane_add_route(struct dataplane *dp, const struct route *r);
 int dataplane_delete_route(struct dataplane *dp, const struct route *r);
 int dataplane_set_uplink(struct dataplane *dp, const struct uplink *u);
 int dataplane_set_tunnel(struct dataplane *dp, const struct tunnel *t);
-int dataplane_set_offloaded(struct dataplane *dp, uint64_t id, bool on);
-int dataplane_delete_flow(struct dataplane *dp, uint64_t id);
+
+/* What becomes of flows: hardware forwards them, or no longer, or they end. */
+enum flow_change { FLOW_CHANGE_ONLOAD, FLOW_CHANGE_OFFLOAD, FLOW_CHANGE_DELETE };
+
+/* A result for each flow: 0, -ENOENT if there is no such flow, or -ETIMEDOUT if its worker has not
+ * taken the change. */
+void dataplane_change_flows(struct dataplane *dp, enum flow_change change, const uint64_t *ids,
+			    int *results, uint32_t n);
 
 /* Copy a port's packets from now on, or by these rules instead. All returned counters are sums over
  * the workers; those of a replaced or removed tap are its last. */
@@ -72,6 +78,8 @@ uint32_t dataplane_read_events(struct dataplane *dp, struct flow_info *out, uint
  * number. */
 uint32_t dataplane_read_flows(const struct dataplane *dp, uint64_t *cursor, struct flow_info *out,
 			      uint32_t max);
+/* How many flows there are, by their state and whether hardware forwards them. */
+void dataplane_count_flows(const struct dataplane *dp, uint32_t counts[FLOW_STATES][2]);
 /* How full the flow tables are, summed over the workers. Shares are in the order of the ports:
  * first what a port's guest sends, then what comes to it from the wire. */
 void dataplane_flow_table(const struct dataplane *dp, struct flow_table *out);

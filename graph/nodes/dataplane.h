@@ -22,7 +22,7 @@
 #define RX_BURST 64u
 #define INJECT_BURST 64u
 #define INJECT_RING 1024u
-#define EVENT_RING 4096u
+#define EVENT_RING 16384u
 #define MAX_SHARES (2 * RTE_MAX_ETHPORTS)
 
 #define PORT_NAME_SIZE 57u /* a node's name less "tap_rx-" */
@@ -85,7 +85,7 @@ struct verdict {
 
 static_assert(sizeof(struct verdict) == 72, "verdicts are compared as a whole: no padding");
 
-enum flow_state { FLOW_NEW, FLOW_ESTABLISHED, FLOW_CLOSING };
+enum flow_state { FLOW_NEW, FLOW_ESTABLISHED, FLOW_CLOSING, FLOW_STATES };
 
 /* How long an idle flow lasts: those of TCP by enum flow_state, then the other protocols'. */
 enum { TIMEOUT_TCP, TIMEOUT_UDP = TIMEOUT_TCP + 3, TIMEOUT_ICMP, TIMEOUT_OTHER, FLOW_TIMEOUTS };

@@ -546,21 +546,37 @@ flow_by_id(struct worker *w, uint64_t id)
 	return &w->flows[pos];
 }
 
-int
-flow_set_offloaded(struct worker *w, uint64_t id, bool on)
+static struct flow *
+candidate_by_id(struct worker *w, uint64_t id)
 {
 	struct flow *f = flow_by_id(w, id);
 
-	if (f == NULL || !(f->flags & FLOW_CANDIDATE))
+	return f != NULL && (f->flags & FLOW_CANDIDATE) ? f : NULL;
+}
+
+int
+flow_offload(struct worker *w, uint64_t id)
+{
+	struct flow *f = candidate_by_id(w, id);
+
+	if (f == NULL)
 		return -ENOENT;
 	f->last_seen = w->now;
-	if (on) {
-		f->flags |= FLOW_OFFLOADED;
-		f->flags &= ~FLOW_PENDING;
-		return 0;
-	}
+	f->flags |= FLOW_OFFLOADED;
+	f->flags &= ~FLOW_PENDING;
+	return 0;
+}
+
+int
+flow_onload(struct worker *w, uint64_t id)
+{
+	struct flow *f = candidate_by_id(w, id);
+
+	if (f == NULL)
+		return -ENOENT;
+	f->last_seen = w->now;
 	f->flags &= ~FLOW_OFFLOADED;
-	f->flags |= FLOW_PENDING; /* its next packet offers it again */
+	f->flags |= FLOW_PENDING;
 	return 0;
 }
 
@@ -608,4 +624,20 @@ flow_read(const struct worker *w, uint32_t *pos, struct flow_info *out, uint32_t
 		(*pos)++;
 	}
 	return n;
+}
+
+void
+flow_count(const struct worker *w, uint32_t counts[FLOW_STATES][2])
+{
+	uint32_t touched = __atomic_load_n(&w->nb_touched, __ATOMIC_RELAXED), i;
+	const struct flow *f;
+	uint8_t flags, state;
+
+	for (i = 0; i < touched; i++) {
+		f = &w->flows[i];
+		flags = __atomic_load_n(&f->flags, __ATOMIC_RELAXED);
+		state = __atomic_load_n(&f->state, __ATOMIC_RELAXED);
+		if (flags & FLOW_USED)
+			counts[state][(flags & FLOW_OFFLOADED) != 0]++;
+	}
 }

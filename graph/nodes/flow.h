@@ -129,10 +129,15 @@ flow_id_worker(uint64_t id)
 
 /* Hardware cannot do this flow justice. It drops without a word what does not fit an MTU. */
 void flow_keep_in_software(struct worker *w, struct flow *f);
-/* -ENOENT: there is no such flow, or hardware is not to have it. */
-int flow_set_offloaded(struct worker *w, uint64_t id, bool on);
+/* Hardware forwards the flow, or no longer: then its next packet offers it again. -ENOENT: there is
+ * no such flow, or hardware is not to have it. */
+int flow_offload(struct worker *w, uint64_t id);
+int flow_onload(struct worker *w, uint64_t id);
 int flow_delete(struct worker *w, uint64_t id);
 
+/* From another thread, while the worker goes on. Adds the flows to counts, by their state and
+ * whether hardware forwards them. */
+void flow_count(const struct worker *w, uint32_t counts[FLOW_STATES][2]);
 /* From another thread, while the worker goes on. Returns the number copied, from position *pos on,
  * and moves it. */
 uint32_t flow_read(const struct worker *w, uint32_t *pos, struct flow_info *out, uint32_t max);

@@ -34,6 +34,7 @@ const (
 
 	maxNodes    = 256
 	readBatch   = 64
+	eventBatch  = 256
 	flowBatch   = 256
 	puntBufSize = 256 << 10
 )
@@ -153,14 +154,33 @@ func (n *Instance) SetTunnel(mark uint16, t Tunnel) error {
 	return asError(C.dataplane_set_tunnel(n.dp, &c))
 }
 
-// SetOffloaded says whether hardware forwards a flow.
-func (n *Instance) SetOffloaded(id uint64, on bool) error {
-	return asError(C.dataplane_set_offloaded(n.dp, C.uint64_t(id), C.bool(on)))
-}
+// FlowChange is what becomes of flows.
+type FlowChange uint32
 
-// DeleteFlow removes a flow.
-func (n *Instance) DeleteFlow(id uint64) error {
-	return asError(C.dataplane_delete_flow(n.dp, C.uint64_t(id)))
+// The changes of flows.
+const (
+	Onload  FlowChange = C.FLOW_CHANGE_ONLOAD  // hardware forwards them no longer: their next packets announce them again
+	Offload FlowChange = C.FLOW_CHANGE_OFFLOAD // hardware forwards them
+	Delete  FlowChange = C.FLOW_CHANGE_DELETE  // they end
+)
+
+// ChangeFlows does the same to all flows with these ids. An error is a FlowErrors.
+func (n *Instance) ChangeFlows(change FlowChange, ids []uint64) error {
+	results := make([]C.int, len(ids))
+	C.dataplane_change_flows(n.dp, uint32(change), (*C.uint64_t)(unsafe.SliceData(ids)), unsafe.SliceData(results), C.uint32_t(len(ids)))
+	var failed FlowErrors
+	for i, rc := range results {
+		if rc < 0 {
+			if failed == nil {
+				failed = FlowErrors{}
+			}
+			failed[ids[i]] = asError(rc)
+		}
+	}
+	if failed == nil {
+		return nil
+	}
+	return failed
 }
 
 // Inject sends a frame out of a port.
@@ -185,6 +205,21 @@ func (n *Instance) ReadFlows(cursor uint64, limit int) ([]Flow, uint64) {
 		}
 	}
 	return flows, cursor
+}
+
+// CountFlows counts the flows; a class without flows is left out.
+func (n *Instance) CountFlows() map[FlowClass]int {
+	var c [C.FLOW_STATES][2]C.uint32_t
+	C.dataplane_count_flows(n.dp, &c[0])
+	counts := map[FlowClass]int{}
+	for state, byOffload := range c {
+		for i, flows := range byOffload {
+			if flows > 0 {
+				counts[FlowClass{State: FlowState(state), Offloaded: i == 1}] = int(flows)
+			}
+		}
+	}
+	return counts
 }
 
 // FlowTable returns how full the flow tables are.
@@ -262,7 +297,7 @@ type EventReader struct {
 
 // NewEventReader returns the one reader of an Instance's flow events.
 func NewEventReader(n *Instance) *EventReader {
-	return &EventReader{n: n, buf: make([]C.struct_flow_info, readBatch)}
+	return &EventReader{n: n, buf: make([]C.struct_flow_info, eventBatch)}
 }
 
 // Read returns the next batch; an empty one if there is nothing.

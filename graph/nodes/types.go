@@ -5,7 +5,10 @@ package nodes
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 	"unsafe"
 )
@@ -316,6 +319,26 @@ type FlowEvent struct {
 	Kind EventKind
 	Flow Flow
 }
+
+// FlowClass is what flows are told apart by when they are counted.
+type FlowClass struct {
+	State     FlowState
+	Offloaded bool
+}
+
+// FlowErrors says by id why a change was not made to flows: ErrNotFound or ErrTimeout, also by errors.Is. It was made to the others.
+type FlowErrors map[uint64]error
+
+// Error names one of the flows.
+func (e FlowErrors) Error() string {
+	for id, err := range e {
+		return fmt.Sprintf("%d flows, such as %#x: %v", len(e), id, err)
+	}
+	return "no flows"
+}
+
+// Unwrap returns the flows' errors.
+func (e FlowErrors) Unwrap() []error { return slices.Collect(maps.Values(e)) }
 
 // NodeStats is what a graph node has done since the start, summed over the workers.
 type NodeStats struct {
