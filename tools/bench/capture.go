@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dpservice/rpc/api"
-	"dpservice/rpc/client"
 	"dpservice/test/plugin"
 )
 
@@ -73,8 +72,8 @@ func (c *captureTX) run(ctx context.Context, d *daemon, socket string) error {
 	}
 	asking, stop := context.WithCancel(ctx)
 	defer stop()
-	answers := make(chan statusAnswers, 1)
-	go func() { answers <- askStatus(asking, socket) }()
+	answers := make(chan map[string]answerTimes, 1)
+	go func() { answers <- ask(asking, socket, []string{api.MethodCaptureStatus}) }()
 	begun := time.Now()
 	err := d.Call(ctx, api.MethodCaptureStart, api.CaptureStartParams{
 		SinkNodeIP: remoteHop.String(), UDPSrcPort: 3000, UDPDstPort: 3010, Direction: "tx",
@@ -86,7 +85,7 @@ func (c *captureTX) run(ctx context.Context, d *daemon, socket string) error {
 	}
 	stopped := time.Now()
 	stop()
-	a := <-answers
+	a := (<-answers)[api.MethodCaptureStatus]
 	if err := errors.Join(err, a.err); err != nil {
 		return err
 	}
@@ -96,31 +95,6 @@ func (c *captureTX) run(ctx context.Context, d *daemon, socket string) error {
 }
 
 func milliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }
-
-// statusAnswers are how long calls took.
-type statusAnswers struct {
-	took []time.Duration
-	err  error
-}
-
-// askStatus calls capture.status once at least, and until ctx is done.
-func askStatus(ctx context.Context, socket string) (a statusAnswers) {
-	calling := context.WithoutCancel(ctx)
-	conn, err := client.Dial(calling, socket)
-	if err != nil {
-		return statusAnswers{err: err}
-	}
-	defer conn.Close()
-	for len(a.took) == 0 || ctx.Err() == nil {
-		begun := time.Now()
-		if err := conn.Call(calling, api.MethodCaptureStatus, nil, &api.CaptureStatusResult{}); err != nil {
-			return statusAnswers{err: err}
-		}
-		a.took = append(a.took, time.Since(begun))
-		time.Sleep(time.Millisecond)
-	}
-	return a
-}
 
 // offload sends packets of the flows until all have their rules in the NIC.
 func (c *captureTX) offload(ctx context.Context, d *daemon) error {

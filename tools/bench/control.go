@@ -16,10 +16,9 @@ import (
 	"time"
 
 	"dpservice/rpc/api"
-	"dpservice/test/plugin"
 )
 
-// control is what is not about single packets: starting, memory, many flows, and flows on their way into the NIC.
+// control is what is not about single packets: starting, memory, many flows, and a capture of many.
 type control struct {
 	Startup float64 `json:"startup_seconds"`      // until system.info is answered, with 16 VFs
 	Idle    int     `json:"resident_bytes_idle"`  // with 16 VFs, no flows and the configuration's defaults
@@ -33,9 +32,6 @@ type control struct {
 	Walk        float64    `json:"flow_list_filtered_walk_seconds"`
 	Undisturbed float64    `json:"packet_rate_while_listing"` // as a part of that without
 
-	Offloads    int     `json:"offloaded_flows"`
-	OffloadRate float64 `json:"offloaded_flows_per_second"` // first packet to rule in the NIC
-
 	Capture captureTX `json:"capture_tx"`
 }
 
@@ -46,12 +42,8 @@ type answerTime struct {
 }
 
 func (c *control) measure(ctx context.Context) error {
-	for _, do := range []func(context.Context, string) error{c.start, c.offload, c.manyFlows, c.Capture.measure} {
-		dir, err := os.MkdirTemp("/run", "dpservice-bench-")
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(do(ctx, dir), os.RemoveAll(dir)); err != nil {
+	for _, do := range []func(context.Context, string) error{c.start, c.manyFlows, c.Capture.measure} {
+		if err := inFolder(func(dir string) error { return do(ctx, dir) }); err != nil {
 			return err
 		}
 	}
@@ -192,26 +184,6 @@ func (d *daemon) forwarded(ctx context.Context, meanwhile func() error) (float64
 	return float64(after["deliver"].Packets-before["deliver"].Packets) / time.Since(start).Seconds(), err
 }
 
-// offload has the test NIC's guest begin many flows at once, and measures how fast they get into the NIC.
-func (c *control) offload(ctx context.Context, dir string) (err error) {
-	nic, remove, err := plugin.Install()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, remove()) }()
-	frames, empty := filepath.Join(dir, "frames.pcap"), filepath.Join(dir, "empty.pcap")
-	p := paths[0]
-	if err := errors.Join(p.writeFrames(frames, c.Offloads, c.Offloads, 64), p.writeFrames(empty, 0, 1, 64)); err != nil {
-		return err
-	}
-	d, err := startWith(ctx, dir, eswitchConfig(dir, nic, c.Offloads, "net_pcap0,rx_pcap="+empty,
-		"net_pcap1,rx_pcap="+frames+",infinite_rx=1", "net_pcap2,rx_pcap="+empty))
-	if err != nil {
-		return err
-	}
-	return errors.Join(c.intoNIC(ctx, d), d.stop())
-}
-
 // eswitchConfig is the configuration of a daemon on the test NIC, for so many flows and with these far sides of PF0 and two VFs.
 func eswitchConfig(dir, nic string, flows int, pf0, vf0, vf1 string) string {
 	name := func(vdev string) string { before, _, _ := strings.Cut(vdev, ","); return before }
@@ -232,32 +204,6 @@ func eswitchPort(vf int) string { return fmt.Sprintf("net_eswitch0_representor_v
 // offloadTimeout is long enough for any NIC.
 const offloadTimeout = 20 * time.Second
 
-// intoNIC waits until all flows have their rule.
-func (c *control) intoNIC(ctx context.Context, d *daemon) error {
-	if err := d.attach(ctx, eswitchPort); err != nil {
-		return err
-	}
-	start, begun := time.Now(), -1
-	deadline := start.Add(offloadTimeout)
-	for rules := -1; rules < c.Offloads; {
-		var info api.SystemInfoResult
-		if err := d.Call(ctx, api.MethodSystemInfo, nil, &info); err != nil {
-			return err
-		}
-		if begun < 0 {
-			start, begun = time.Now(), info.Flows.Rules
-		}
-		if time.Now().After(deadline) {
-			nodes, err := d.nodes(ctx)
-			return errors.Join(fmt.Errorf("not all flows get into the NIC: %+v; %v", info.Flows, nodes), err)
-		}
-		rules = info.Flows.Rules
-		time.Sleep(time.Millisecond)
-	}
-	c.OffloadRate = float64(c.Offloads-begun) / time.Since(start).Seconds()
-	return nil
-}
-
 func (c *control) table(w io.Writer) error {
 	fmt.Fprintf(w, "Start, memory and many flows\n\n")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -270,7 +216,6 @@ func (c *control) table(w io.Writer) error {
 	fmt.Fprintf(t, "flow.list of one flow of all, an answer\tp50 %.1f ms, p99 %.1f ms; %.2f s until found and all looked at\t\n",
 		c.Filtered.Median, c.Filtered.Highest, c.Walk)
 	fmt.Fprintf(t, "the worker's packet rate meanwhile\t%.2f of that without\t\n", c.Undisturbed)
-	fmt.Fprintf(t, "flows into the NIC, first packet to rule, of %d\t%.0f /s\t\n", c.Offloads, c.OffloadRate)
 	fmt.Fprintf(t, "capture of TX with %d flows in the NIC\tstart %.0f ms, stop %.0f ms\t\n", c.Capture.Flows, c.Capture.Start, c.Capture.Stop)
 	fmt.Fprintf(t, "capture.status meanwhile\tp50 %.1f ms, p99 %.1f ms of %d calls\tp99 20 ms\n", c.Capture.Status.Median, c.Capture.Status.P99,
 		c.Capture.Status.Calls)

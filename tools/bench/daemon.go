@@ -30,6 +30,7 @@ type daemon struct {
 	*client.Client
 	Startup time.Duration // until it answered
 
+	dir    string // of its files
 	cmd    *exec.Cmd
 	stderr *bytes.Buffer
 	ended  chan error
@@ -88,7 +89,7 @@ func startWith(ctx context.Context, dir, config string) (*daemon, error) {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	d := &daemon{stderr: &bytes.Buffer{}, ended: make(chan error, 1)}
+	d := &daemon{dir: dir, stderr: &bytes.Buffer{}, ended: make(chan error, 1)}
 	d.cmd = exec.Command(filepath.Join(filepath.Dir(self), "dpservice"), "--config", file)
 	d.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "DPSERVICE_") }) // no settings
 	d.cmd.Env = append(d.cmd.Env, "RUNTIME_DIRECTORY="+dir)

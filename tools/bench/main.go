@@ -47,7 +47,7 @@ func run() error {
 	sinkBuffer := flag.Int("sink-buffer", 4, "the size of their buffers, in MiB")
 	sinkDir := flag.String("sink-dir", "", "the `folder` on whose file system they write; default the one for temporary files")
 	many := flag.Int("many", 1_000_000, "flows in the table, where there are many")
-	offloads := flag.Int("offloads", 2_000, "flows to put into the NIC: a few times as many packet buffers are what its far side has")
+	offloads := flag.Int("offloads", 100_000, "flows to put into the NIC at once")
 	captured := flag.Int("captured", 32_768, "flows in the NIC to a guest that is captured")
 	output := flag.String("o", "build/bench.json", "where to write the figures; the picture goes beside them")
 	child := flag.String("child", "", "insert rules of this shape, say how long it took, and end (what the program starts itself for)")
@@ -71,8 +71,9 @@ func run() error {
 		Workers:    newScaling(*repetitions, *seconds),
 		Receive:    newReceiving(*sinkDir, *repetitions, *sinkTime, *sinkShare, *sinkBuffer, sizes),
 		RPC:        newRPC(*repetitions, *seconds),
-		Control:    &control{Flows: *many, Offloads: *offloads, Capture: captureTX{Flows: *captured}},
+		Control:    &control{Flows: *many, Capture: captureTX{Flows: *captured}},
 		Neighbour:  newNeighbour(*seconds, *goal),
+		Offload:    newOffload(*offloads, *repetitions, *goal),
 	}
 	return f.run(ctx, strings.FieldsFunc(*only, func(r rune) bool { return r == ',' }), os.Stdout, *output)
 }
@@ -103,7 +104,7 @@ type part interface {
 	check() error // against the goals that must be kept
 }
 
-var partNames = []string{"rules", "nic", "forwarding", "workers", "receive", "rpc", "control", "neighbour"}
+var partNames = []string{"rules", "nic", "forwarding", "workers", "receive", "rpc", "control", "neighbour", "offload"}
 
 // figures are all that is measured, as they are written to the file.
 type figures struct {
@@ -115,12 +116,13 @@ type figures struct {
 	RPC        *rpc        `json:"rpc,omitempty"`
 	Control    *control    `json:"control,omitempty"`
 	Neighbour  *neighbour  `json:"neighbour,omitempty"`
+	Offload    *offload    `json:"offload,omitempty"`
 }
 
 func (f *figures) part(name string) part {
 	return map[string]part{
 		"rules": f.Rules, "nic": f.NIC, "forwarding": f.Forwarding, "workers": f.Workers, "receive": f.Receive, "rpc": f.RPC, "control": f.Control,
-		"neighbour": f.Neighbour,
+		"neighbour": f.Neighbour, "offload": f.Offload,
 	}[name]
 }
 

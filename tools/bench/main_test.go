@@ -103,11 +103,16 @@ func TestBench(t *testing.T) {
 	assert.Positive(t, f.RPC.Ratio)
 	for name, figure := range map[string]float64{
 		"start": f.Control.Startup, "idle": float64(f.Control.Idle), "new flows": f.Control.NewRate, "page": f.Control.Page.Median,
-		"filtered": f.Control.Filtered.Median, "offloads": f.Control.OffloadRate,
+		"filtered": f.Control.Filtered.Median, "offloads": f.Offload.Rate, "one offload": f.Offload.Latency.Median,
 		"capture": f.Control.Capture.Start, "status": f.Control.Capture.Status.P99,
 		"beside a quiet neighbour": f.Neighbour.Quiet, "beside a flood": f.Neighbour.Beside,
 	} {
 		assert.Positive(t, figure, name)
+	}
+	require.Len(t, f.Offload.Changes, 3)
+	for _, c := range f.Offload.Changes {
+		assert.Positive(t, c.Best, c.What)
+		assert.Len(t, c.Meanwhile, len(meanwhileMethods), c.What)
 	}
 	picture, err := os.ReadFile(filepath.Join(dir, "bench.svg"))
 	require.NoError(t, err)

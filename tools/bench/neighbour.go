@@ -47,11 +47,7 @@ func newNeighbour(long time.Duration, goal float64) *neighbour {
 }
 
 func (n *neighbour) measure(ctx context.Context) error {
-	dir, err := os.MkdirTemp("/run", "dpservice-bench-")
-	if err != nil {
-		return err
-	}
-	return errors.Join(n.measureIn(ctx, dir), os.RemoveAll(dir))
+	return inFolder(func(dir string) error { return n.measureIn(ctx, dir) })
 }
 
 func (n *neighbour) measureIn(ctx context.Context, dir string) (err error) {
@@ -92,17 +88,8 @@ rpc: {idle_timeout: 24h}
 }
 
 func (n *neighbour) compare(ctx context.Context, d *daemon, wires [nbPorts]*wire) error {
-	if err := d.attach(ctx, func(vf int) string { return fmt.Sprintf("net_eswitch0_representor_vf%d", vf-vf0) }); err != nil {
+	if err := d.attachWires(ctx, wires[:]); err != nil {
 		return err
-	}
-	var list api.PortListResult
-	if err := d.Call(ctx, api.MethodPortList, nil, &list); err != nil {
-		return err
-	}
-	for _, p := range list.Ports {
-		if p.Role == "vf" {
-			wires[vf0+p.Index].gateway = p.MAC
-		}
 	}
 	var err error
 	if n.Quiet, err = n.rulesOf(ctx, d, wires[vf1]); err != nil {
@@ -118,6 +105,30 @@ func (n *neighbour) compare(ctx context.Context, d *daemon, wires [nbPorts]*wire
 	end()
 	n.Ratio = n.Beside / n.Quiet
 	return errors.Join(err, <-flooded)
+}
+
+// attachWires makes the guests at the wires known, and their gateways to them.
+func (d *daemon) attachWires(ctx context.Context, wires []*wire) error {
+	if err := d.attach(ctx, eswitchPort); err != nil {
+		return err
+	}
+	return d.gateways(ctx, wires...)
+}
+
+// gateways tells the guests at the wires to which MACs they send.
+func (d *daemon) gateways(ctx context.Context, wires ...*wire) error {
+	var list api.PortListResult
+	if err := d.Call(ctx, api.MethodPortList, nil, &list); err != nil {
+		return err
+	}
+	for _, p := range list.Ports {
+		for _, w := range wires {
+			if p.Role == "vf" && vf0+p.Index == w.port {
+				w.gateway = p.MAC
+			}
+		}
+	}
+	return nil
 }
 
 // waitFull waits until there is no room in the tables.
@@ -138,7 +149,7 @@ func (n *neighbour) waitFull(ctx context.Context, d *daemon) error {
 
 // rulesOf has the guest begin flows for a while, and returns how many rules per second it has got when it stops.
 func (n *neighbour) rulesOf(ctx context.Context, d *daemon, w *wire) (float64, error) {
-	before, err := rulesHeld(ctx, d)
+	before, err := rulesHeld(ctx, d, vf1)
 	if err != nil {
 		return 0, err
 	}
@@ -148,18 +159,18 @@ func (n *neighbour) rulesOf(ctx context.Context, d *daemon, w *wire) (float64, e
 	if err := w.begin(ending, neighbourRate); err != nil {
 		return 0, err
 	}
-	after, err := rulesHeld(ctx, d)
+	after, err := rulesHeld(ctx, d, vf1)
 	return float64(after-before) / time.Since(start).Seconds(), err
 }
 
-// rulesHeld is how many flows that vf1's guest has begun are in the NIC.
-func rulesHeld(ctx context.Context, d *daemon) (int, error) {
+// rulesHeld is how many flows that a guest has begun are in the NIC.
+func rulesHeld(ctx context.Context, d *daemon, vf int) (int, error) {
 	var info api.SystemInfoResult
 	if err := d.Call(ctx, api.MethodSystemInfo, nil, &info); err != nil {
 		return 0, err
 	}
 	for _, s := range info.Flows.Shares {
-		if s.Interface == fmt.Sprintf("vm-%d", vf1) && s.Origin == "guest" {
+		if s.Interface == fmt.Sprintf("vm-%d", vf) && s.Origin == "guest" {
 			return s.Rules, nil
 		}
 	}
@@ -229,25 +240,69 @@ func (w *wire) close() error {
 
 // begin has the guest send the first packets of flows to the other guest, so many per second, until ctx is done.
 func (w *wire) begin(ctx context.Context, rate int) error {
+	start, first := time.Now(), w.begun
+	for ctx.Err() == nil {
+		for due := first + int(time.Since(start).Seconds()*float64(rate)); w.begun < due; {
+			if err := w.beginOne(); err != nil {
+				return err
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return nil
+}
+
+// beginOne has the guest send the first packet of a flow to the other guest.
+func (w *wire) beginOne() error {
 	to, err := net.ParseMAC(w.gateway)
 	if err != nil {
 		return err
 	}
-	other := vf0 + vf1 - w.port
-	p := path{src: guestIP[w.port], dst: guestIP[other],
+	p := path{src: guestIP[w.port], dst: guestIP[vf0+vf1-w.port],
 		outer: []gopacket.SerializableLayer{ethernet(guestMAC(w.port), to, layers.EthernetTypeIPv4)}}
-	start, first := time.Now(), w.begun
-	for ctx.Err() == nil {
-		for due := first + int(time.Since(start).Seconds()*float64(rate)); w.begun < due; w.begun++ {
-			frame, err := p.frame(w.begun, 64)
-			if err != nil {
-				return err
-			}
-			if _, err := unix.Write(w.fd, frame); err != nil {
+	frame, err := p.frame(w.begun, 64)
+	if err != nil {
+		return err
+	}
+	w.begun++
+	_, err = unix.Write(w.fd, frame)
+	return os.NewSyscallError("write", err)
+}
+
+// sendFlows begins to send packets of so many flows to the guest on another node, of one after the other, so many per second, until
+// ctx is done. Then the channel has what went wrong.
+func (w *wire) sendFlows(ctx context.Context, flows, rate int) (<-chan error, error) {
+	to, err := net.ParseMAC(w.gateway)
+	if err != nil {
+		return nil, err
+	}
+	p := path{src: guestIP[w.port], dst: remoteIP,
+		outer: []gopacket.SerializableLayer{ethernet(guestMAC(w.port), to, layers.EthernetTypeIPv4)}}
+	frames := make([][]byte, flows)
+	for i := range frames {
+		if frames[i], err = p.frame(i, 64); err != nil {
+			return nil, err
+		}
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- w.sendAll(ctx, frames, rate) }()
+	return ended, nil
+}
+
+// sendAll sends the frames again and again.
+func (w *wire) sendAll(ctx context.Context, frames [][]byte, rate int) error {
+	const atOnce = 64
+	for start, sent := time.Now(), 0; ctx.Err() == nil; {
+		for range atOnce {
+			_, err := unix.Write(w.fd, frames[sent%len(frames)])
+			if err != nil && !errors.Is(err, unix.ENOBUFS) {
 				return os.NewSyscallError("write", err)
 			}
+			sent++
 		}
-		time.Sleep(time.Millisecond)
+		if early := time.Duration(sent)*time.Second/time.Duration(rate) - time.Since(start); early > 0 {
+			time.Sleep(early)
+		}
 	}
 	return nil
 }

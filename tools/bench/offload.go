@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"dpservice/dpservice/affinity"
+	"dpservice/rpc/api"
+	"dpservice/rpc/client"
+	"dpservice/test/flowperf"
+	"dpservice/test/plugin"
+)
+
+// offload is how fast flows get into the test NIC and out of it, beside dpdk-test-flow-perf's rules of the same kind on the same
+// NIC, and how long changes take that concern all of these flows.
+type offload struct {
+	Flows     int            `json:"flows"`
+	Reference []float64      `json:"flow_perf_rules_per_second"` // best of some turns each is the one that counts
+	Removal   []float64      `json:"flow_perf_deletions_per_second"`
+	Rates     []float64      `json:"flows_per_second"` // from the first flow's packet to the last flow's rule
+	Rate      float64        `json:"best_flows_per_second"`
+	Ratio     float64        `json:"ratio"`
+	Latency   latency        `json:"first_packet_to_rule_ms"` // of one flow at a time
+	Resident  float64        `json:"resident_bytes_per_flow"` // of the daemon and the NIC together
+	Changes   []*flowsChange `json:"changes"`
+	turns     int
+	goal      float64
+}
+
+// flowsChange is a change of all flows.
+type flowsChange struct {
+	What      string             `json:"what"`
+	Took      []float64          `json:"took_ms"` // until the NIC does the right thing to all flows
+	Best      float64            `json:"best_ms"`
+	Goal      float64            `json:"goal_ms"`
+	Meanwhile map[string]latency `json:"calls_meanwhile_ms"`
+}
+
+// The changes that are measured.
+const (
+	changeRoute    = "route: another next hop"
+	changeFailover = "uplink lost, the other one usable"
+	changeDelete   = "interface.delete"
+	changeGoal     = 200
+)
+
+// offloadGoal is the least ratio to dpdk-test-flow-perf that is good.
+const offloadGoal = 0.15
+
+func newOffload(flows, turns int, goal float64) *offload {
+	o := &offload{Flows: flows, turns: turns}
+	if goal > 0 {
+		o.goal = offloadGoal
+	}
+	for _, what := range []string{changeRoute, changeFailover, changeDelete} {
+		o.Changes = append(o.Changes, &flowsChange{What: what, Goal: changeGoal})
+	}
+	return o
+}
+
+func (o *offload) measure(ctx context.Context) error {
+	if err := o.latency(ctx); err != nil {
+		return err
+	}
+	installed, err := flowperf.Install(ctx)
+	if err != nil {
+		return err
+	}
+	for range o.turns {
+		if err := o.turn(ctx, installed); err != nil {
+			return errors.Join(err, installed.Remove())
+		}
+	}
+	o.summarize()
+	return installed.Remove()
+}
+
+// turn measures dpdk-test-flow-perf and then a daemon.
+func (o *offload) turn(ctx context.Context, installed *flowperf.Installed) error {
+	form := forms[slices.IndexFunc(forms, func(f form) bool { return f.name == "rewrite" })]
+	result, err := installed.Measure(ctx, flowperf.Run{Rules: o.Flows, Rule: form.options, Delete: true})
+	if err != nil {
+		return err
+	}
+	o.Reference = append(o.Reference, float64(o.Flows)/result.Insertion.Seconds())
+	o.Removal = append(o.Removal, float64(o.Flows)/result.Deletion.Seconds())
+	return inFolder(func(dir string) error { return o.daemon(ctx, dir) })
+}
+
+// inFolder does something with a folder for a daemon's files.
+func inFolder(do func(dir string) error) error {
+	dir, err := os.MkdirTemp("/run", "dpservice-bench-")
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(dir), os.RemoveAll(dir))
+}
+
+// daemon has a guest begin all flows at once, to another node, and then changes what concerns all of them.
+func (o *offload) daemon(ctx context.Context, dir string) (err error) {
+	nic, remove, err := plugin.Install()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	guest, err := newWire(vf0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, guest.close()) }()
+	empty := filepath.Join(dir, "empty.pcap")
+	if err := paths[0].writeFrames(empty, 0, 1, 64); err != nil {
+		return err
+	}
+	d, err := startWith(ctx, dir, o.config(dir, nic, guest.near, empty))
+	if err != nil {
+		return err
+	}
+	return errors.Join(o.with(ctx, d, guest), d.stop())
+}
+
+// config is that of a daemon on a test NIC with two uplinks, of which the second one has no link.
+func (o *offload) config(dir, nic, guest, empty string) string {
+	return fmt.Sprintf(`eal: ["--no-huge", "-m", "512", "--no-pci", "-l", "0,1", "--file-prefix", "bench", "-d", %q,
+      "--vdev=net_pcap0,rx_pcap=%[2]s", "--vdev=net_af_packet0,iface=%[3]s,framecnt=2048", "--vdev=net_pcap2,rx_pcap=%[2]s",
+      "--vdev=net_pcap3,rx_pcap=%[2]s",
+      "--vdev=net_eswitch0,pf0=net_pcap0,pf1=net_pcap3,vf0=net_af_packet0,vf1=net_pcap2,link_down=pf1"]
+ports: {pf0: net_eswitch0, pf1: net_eswitch0_pf1, vfs: "net_eswitch0_representor_vf*"}
+underlay: {ip: %[4]q, router_mac: %[5]q}
+offload: true
+mbufs: 65536
+flows: {capacity: %[6]d, max_offload: %[6]d}
+rpc: {idle_timeout: 24h}
+socket: %[7]s
+`, nic, empty, guest, nodeIP, routerMAC, 2*o.Flows, filepath.Join(dir, "dpservice.sock"))
+}
+
+// offeredRate is how many packets per second the guest sends, of one flow after the other.
+const offeredRate = 250_000
+
+func (o *offload) with(ctx context.Context, d *daemon, guest *wire) error {
+	before, err := d.resident()
+	if err != nil {
+		return err
+	}
+	if err := affinity.Leave([]int{workerCPU}); err != nil { // what is asked meanwhile takes no time from the worker
+		return err
+	}
+	if err := d.attach(ctx, eswitchPort); err != nil {
+		return err
+	}
+	if err := d.gateways(ctx, guest); err != nil {
+		return err
+	}
+	sending, end := context.WithCancel(ctx)
+	ended, err := guest.sendFlows(sending, o.Flows, offeredRate)
+	if err != nil {
+		end()
+		return err
+	}
+	err = o.change(ctx, d, before)
+	end()
+	return errors.Join(err, <-ended)
+}
+
+func (o *offload) change(ctx context.Context, d *daemon, before int) error {
+	took, err := d.untilFlows(ctx, func(f api.FlowTable) bool { return f.Rules >= o.Flows })
+	if err != nil {
+		return err
+	}
+	o.Rates = append(o.Rates, float64(o.Flows)/took.Seconds())
+	after, err := d.resident()
+	if err != nil {
+		return err
+	}
+	o.Resident = float64(after-before) / float64(o.Flows)
+	steps := map[string]func(context.Context, *daemon) (time.Duration, error){
+		changeRoute: o.changeRoute, changeFailover: o.failover, changeDelete: o.deleteInterface,
+	}
+	for _, c := range o.Changes {
+		err := c.measure(ctx, filepath.Join(d.dir, "dpservice.sock"), func(ctx context.Context) (time.Duration, error) { return steps[c.What](ctx, d) })
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.What, err)
+		}
+	}
+	return nil
+}
+
+// untilFlows is how long it takes until the daemon says of its flows what is waited for.
+func (d *daemon) untilFlows(ctx context.Context, done func(api.FlowTable) bool) (time.Duration, error) {
+	start := time.Now()
+	for {
+		var info api.SystemInfoResult
+		if err := d.Call(ctx, api.MethodSystemInfo, nil, &info); err != nil {
+			return 0, err
+		}
+		took := time.Since(start)
+		if done(info.Flows) {
+			return took, nil
+		}
+		if took > offloadTimeout {
+			nodes, err := d.nodes(ctx)
+			return 0, errors.Join(fmt.Errorf("flows do not get into the NIC, or out of it: %+v; %v", info.Flows, nodes), err)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// changeRoute replaces the route by which all flows leave.
+func (o *offload) changeRoute(ctx context.Context, d *daemon) (time.Duration, error) {
+	var info api.SystemInfoResult
+	if err := d.Call(ctx, api.MethodSystemInfo, nil, &info); err != nil {
+		return 0, err
+	}
+	route := api.Route{VNI: vni, Prefix: "10.0.1.1/32", NextHopVNI: vni, NextHopIP: "fc00:3::1:1"}
+	start := time.Now()
+	if err := d.Call(ctx, api.MethodRouteAdd, route, nil); err != nil {
+		return 0, err
+	}
+	_, err := d.untilFlows(ctx, func(f api.FlowTable) bool {
+		return f.Rules >= o.Flows && f.Created >= info.Flows.Created+uint64(o.Flows)
+	})
+	return time.Since(start), err
+}
+
+// failover takes the link from the uplink by which all flows leave, as soon as the other one has it. That one's packets do not
+// leave by rules.
+func (o *offload) failover(ctx context.Context, d *daemon) (time.Duration, error) {
+	if err := d.fault("link_up=pf1"); err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	if err := d.fault("link_down=pf0"); err != nil {
+		return 0, err
+	}
+	if _, err := d.untilFlows(ctx, func(f api.FlowTable) bool { return f.Rules == 0 }); err != nil {
+		return 0, err
+	}
+	took := time.Since(start)
+	if err := d.fault("link_up=pf0,link_down=pf1"); err != nil {
+		return 0, err
+	}
+	_, err := d.untilFlows(ctx, func(f api.FlowTable) bool { return f.Rules >= o.Flows })
+	return took, err
+}
+
+// deleteInterface deletes the guest's interface with all flows.
+func (o *offload) deleteInterface(ctx context.Context, d *daemon) (time.Duration, error) {
+	start := time.Now()
+	err := d.Call(ctx, api.MethodInterfaceDelete, api.InterfaceID{ID: fmt.Sprintf("vm-%d", vf0)}, nil)
+	return time.Since(start), err
+}
+
+// fault tells the test NIC what to do wrong, through DPDK's telemetry.
+func (d *daemon) fault(args string) error {
+	conn, err := net.Dial("unixpacket", filepath.Join(d.dir, "dpdk", "bench", "dpdk_telemetry.v2"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	answer := make([]byte, 64<<10)
+	if _, err := conn.Read(answer); err != nil { // a greeting
+		return err
+	}
+	if _, err := conn.Write([]byte("/net_eswitch/fault,net_eswitch0," + args)); err != nil {
+		return err
+	}
+	n, err := conn.Read(answer)
+	if err == nil && strings.Contains(string(answer[:n]), `"error"`) {
+		err = fmt.Errorf("the test NIC does not know %s: %s", args, answer[:n])
+	}
+	return err
+}
+
+// meanwhileMethods are called while all flows change.
+var meanwhileMethods = []string{api.MethodCaptureStatus, api.MethodInterfaceList}
+
+// measure makes the change, and calls the daemon meanwhile.
+func (c *flowsChange) measure(ctx context.Context, socket string, do func(context.Context) (time.Duration, error)) error {
+	asking, stop := context.WithCancel(ctx)
+	defer stop()
+	answers := make(chan map[string]answerTimes, 1)
+	go func() { answers <- ask(asking, socket, meanwhileMethods) }()
+	took, err := do(ctx)
+	stop()
+	c.Meanwhile = map[string]latency{}
+	for method, a := range <-answers {
+		if err = errors.Join(err, a.err); err == nil {
+			c.Meanwhile[method] = latencyOf(a.took)
+		}
+	}
+	c.Took = append(c.Took, milliseconds(took))
+	return err
+}
+
+// answerTimes are how long calls of a method took.
+type answerTimes struct {
+	took []time.Duration
+	err  error
+}
+
+// ask calls each method once at least, and until ctx is done.
+func ask(ctx context.Context, socket string, methods []string) map[string]answerTimes {
+	calling := context.WithoutCancel(ctx)
+	answers := map[string]answerTimes{}
+	conn, err := client.Dial(calling, socket)
+	if err != nil {
+		answers[methods[0]] = answerTimes{err: err}
+		return answers
+	}
+	defer conn.Close()
+	for first := true; first || ctx.Err() == nil; first = false {
+		for _, method := range methods {
+			a := answers[method]
+			begun := time.Now()
+			var result any
+			if a.err = conn.Call(calling, method, nil, &result); a.err != nil {
+				answers[method] = a
+				return answers
+			}
+			a.took = append(a.took, time.Since(begun))
+			answers[method] = a
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return answers
+}
+
+// latencyFlows are begun one after the other to see how long each takes into the NIC.
+const latencyFlows = 100
+
+// latency begins a flow, waits for its rule, and begins the next.
+func (o *offload) latency(ctx context.Context) error {
+	return inFolder(func(dir string) error { return o.latencyIn(ctx, dir) })
+}
+
+func (o *offload) latencyIn(ctx context.Context, dir string) (err error) {
+	nic, remove, err := plugin.Install()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	var wires [nbPorts]*wire
+	for port := range wires {
+		if wires[port], err = newWire(port); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, wires[port].close()) }()
+	}
+	d, err := startWith(ctx, dir, (&neighbour{}).config(dir, nic, wires))
+	if err != nil {
+		return err
+	}
+	return errors.Join(o.oneByOne(ctx, d, wires[:]), d.stop())
+}
+
+func (o *offload) oneByOne(ctx context.Context, d *daemon, wires []*wire) error {
+	if err := d.attachWires(ctx, wires); err != nil {
+		return err
+	}
+	var times []time.Duration
+	for len(times) < latencyFlows {
+		start := time.Now()
+		if err := wires[vf0].beginOne(); err != nil {
+			return err
+		}
+		for {
+			held, err := rulesHeld(ctx, d, vf0)
+			if err != nil {
+				return err
+			}
+			if held > len(times) {
+				break
+			}
+			if time.Since(start) > offloadTimeout {
+				return fmt.Errorf("flow %d does not get into the NIC", len(times))
+			}
+		}
+		times = append(times, time.Since(start))
+		time.Sleep(time.Millisecond)
+	}
+	o.Latency = latencyOf(times)
+	return nil
+}
+
+func (o *offload) summarize() {
+	o.Rate = slices.Max(o.Rates)
+	o.Ratio = o.Rate / slices.Max(o.Reference)
+	for _, c := range o.Changes {
+		c.Best = slices.Min(c.Took)
+	}
+}
+
+func (o *offload) table(w io.Writer) error {
+	fmt.Fprintf(w, "%d flows of a guest into the NIC, all begun at once; %d turns, the best counts\n\n", o.Flows, o.turns)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "WHAT\tMEASURED\tGOAL")
+	fmt.Fprintf(t, "dpdk-test-flow-perf, rules of this kind\t%.0f/s in, %.0f/s out\t\n", slices.Max(o.Reference), slices.Max(o.Removal))
+	fmt.Fprintf(t, "flows, first packet to rule\t%.0f/s, ratio %.3f\t100000/s, ratio %.2f\n", o.Rate, o.Ratio, offloadGoal)
+	fmt.Fprintf(t, "one flow at a time, first packet to rule\tp50 %.1f ms, p99 %.1f ms\t10 ms\n", o.Latency.Median, o.Latency.P99)
+	fmt.Fprintf(t, "resident memory of a flow, daemon and NIC\t%.0f bytes\t\n", o.Resident)
+	for _, c := range o.Changes {
+		fmt.Fprintf(t, "%s\t%.0f ms\t%.0f ms\n", c.What, c.Best, c.Goal)
+		for _, method := range meanwhileMethods {
+			l := c.Meanwhile[method]
+			fmt.Fprintf(t, "  %s meanwhile, last turn\tp50 %.1f ms, p99 %.1f ms of %d calls\tp99 20 ms\n", method, l.Median, l.P99, l.Calls)
+		}
+	}
+	return t.Flush()
+}
+
+func (o *offload) check() error {
+	if cmp.Less(o.Ratio, o.goal) {
+		return fmt.Errorf("flows get into the NIC at %.3f of dpdk-test-flow-perf's rate; the goal is %.2f", o.Ratio, o.goal)
+	}
+	return nil
+}
