@@ -14,22 +14,6 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// Capability is something that captures may need of a port.
-type Capability struct {
-	Name      string
-	Supported bool
-	Reason    string // why not, in the driver's words where it was asked
-}
-
-// PortCapabilities are what can be captured on a port.
-type PortCapabilities struct {
-	Port   port.Port
-	Mode   Mode       // where the copies are made
-	RX, TX Capability // what comes from behind the port, what goes there
-	Encaps []Capability
-	Filter []Capability // what filters may look at
-}
-
 // filterParts are what filters may look at, each with a filter that does.
 var filterParts = []struct{ name, filter string }{
 	{"ether", "ether host 02:00:00:00:00:01"}, {"vlan", "vlan 5 and ip"}, {"ip", "ip"}, {"ip6", "ip6"}, {"arp", "arp"},
@@ -100,7 +84,7 @@ func (a asker) about(name string, d Direction, text string) Capability {
 }
 
 func (a asker) tx() Capability {
-	if _, err := (Request{Direction: TX}).directionsOf(a.target); err != nil {
+	if _, err := (Request{Direction: TX}).Directions(a.target); err != nil {
 		return Capability{Name: "tx", Reason: err.Error()}
 	}
 	return a.about("tx", TX, "")

@@ -182,7 +182,7 @@ func TestTapFollowsTheUplink(t *testing.T) {
 		uplink := testUplink
 		uplink.RouterMAC[1] = byte(i + 1)
 		require.NoError(t, n.manager.UplinkChanged(uplink))
-		assert.Equal(t, copiesOf(1, validRequest().header(uplink)), n.taps.send(1, graph.TapRX, 0))
+		assert.Equal(t, copiesOf(1, headerOf(validRequest(), uplink)), n.taps.send(1, graph.TapRX, 0))
 		n.taps.taps[tapKey{1, graph.TapRX}].Oversize++
 	}
 	s := n.status()[0]
@@ -245,7 +245,7 @@ func TestTapHeaderRefused(t *testing.T) {
 	warnings := n.status()[0].Warnings
 	assert.Contains(t, warnings[len(warnings)-1], "copies do not follow the change of the uplink yet")
 	require.NoError(t, n.manager.UplinkChanged(uplink))
-	assert.Equal(t, copiesOf(1, validRequest().header(uplink)), n.taps.send(1, graph.TapRX, 0))
+	assert.Equal(t, copiesOf(1, headerOf(validRequest(), uplink)), n.taps.send(1, graph.TapRX, 0))
 }
 
 // A tap that stays is said to, and goes when the capture is stopped again.

@@ -5,6 +5,7 @@ package capture
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"dpservice/dpservice/nic"
@@ -159,4 +160,21 @@ func (f *fakeTaps) send(port uint16, side graph.TapSide, rule int) [][]byte {
 // set lists the taps there are.
 func (f *fakeTaps) set() []tapKey {
 	return slices.SortedFunc(maps.Keys(f.taps), func(a, b tapKey) int { return int(a.port)*2 + int(a.side) - int(b.port)*2 - int(b.side) })
+}
+
+func validRequest() Request {
+	return Request{
+		Sink:       netip.MustParseAddr("fc00:2::9"),
+		UDPSrcPort: 3000,
+		UDPDstPort: 3010,
+		Targets:    []Target{{VF: "vm-1"}},
+	}
+}
+
+func vfs(n int) []Target {
+	targets := make([]Target, n)
+	for i := range targets {
+		targets[i].VF = fmt.Sprintf("vm-%d", i+1)
+	}
+	return targets
 }

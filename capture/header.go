@@ -28,18 +28,6 @@ const (
 	vxlanHasVNI   = 0x08
 )
 
-// VXLANPort is the UDP destination port of VXLAN (RFC 7348).
-const VXLANPort = 4789
-
-// Encap is what stands between the UDP header and the captured frame.
-type Encap string
-
-// The encapsulations.
-const (
-	EncapUDP   Encap = "udp" // nothing: the label is the flow label of the IPv6 header
-	EncapVXLAN Encap = "vxlan"
-)
-
 // Label says at the sink whose packet a copy is, and in which direction. It is not 0 and has at most 20 bits, as a flow
 // label has; a VNI has more. Two ports of a node never have the same, and a port keeps its own.
 type Label uint32

@@ -101,6 +101,7 @@ func (m *Manager) Start(ctx context.Context, req Request) (Session, error) {
 	if err := req.Validate(); err != nil {
 		return Session{}, err
 	}
+	req = req.WithDefaults()
 	s := &session{request: req, state: Active}
 	if err := s.compile(m.deps.MaxRules); err != nil {
 		return Session{}, err
@@ -224,7 +225,7 @@ func (m *Manager) follow(s *session) error {
 		return nil
 	}
 	s.stale = ""
-	header := s.request.header(m.uplink)
+	header := headerOf(s.request, m.uplink)
 	if header == s.copies.header {
 		return nil
 	}
@@ -311,9 +312,9 @@ func (m *Manager) prepare(s *session) error {
 	if !ok {
 		return fault.New(fault.NotFound, "pf0", "there is no PF0, through which copies leave")
 	}
-	s.copies = copies{session: s.name(), header: s.request.header(m.uplink), out: uplink.ID}
+	s.copies = copies{session: s.name(), header: headerOf(s.request, m.uplink), out: uplink.ID}
 	for _, t := range s.request.Targets {
-		if err := m.prepareTarget(s, t.key(), uplink); err != nil {
+		if err := m.prepareTarget(s, t, uplink); err != nil {
 			return err
 		}
 	}
@@ -333,7 +334,7 @@ func (m *Manager) prepareTarget(s *session, t Target, uplink port.Port) error {
 	if other := m.capturing(t); other != nil {
 		return fault.New(fault.AlreadyActive, t.String(), "%s is captured by session %s: stop that first", t, other.name())
 	}
-	directions, err := s.request.directionsOf(t)
+	directions, err := s.request.Directions(t)
 	if err != nil {
 		return err
 	}
@@ -345,20 +346,6 @@ func (m *Manager) prepareTarget(s *session, t Target, uplink port.Port) error {
 		s.warnings = append(s.warnings, w)
 	}
 	return nil
-}
-
-// directionsOf are the directions in which a target is captured.
-func (r Request) directionsOf(t Target) ([]Direction, error) {
-	switch d := r.direction(); {
-	case t.VF != "" && d == Both:
-		return []Direction{RX, TX}, nil
-	case t.VF != "":
-		return []Direction{d}, nil
-	case d == TX:
-		return nil, fault.New(fault.NotSupported, t.String(), "what leaves by %s cannot be captured: capture what the guests send, "+
-			"with direction rx", t)
-	}
-	return []Direction{RX}, nil
 }
 
 // checkRoom refuses a session whose name is taken, or that would make too many interfaces.
@@ -426,15 +413,15 @@ func mtuWarning(t Target, mtu, uplinkMTU uint16, headerLen int) string {
 
 func (u Uplink) resolved() bool { return u.RouterMAC != rteflow.MAC{} && u.NodeIP.Is6() }
 
-// header is the copies' header, but for the label.
-func (r Request) header(u Uplink) Header {
+// headerOf is the header of a request's copies, but for the label.
+func headerOf(r Request, u Uplink) Header {
 	return Header{
 		RouterMAC:  u.RouterMAC,
 		UplinkMAC:  u.MAC,
 		NodeIP:     u.NodeIP,
 		Sink:       r.Sink,
 		UDPSrcPort: r.UDPSrcPort,
-		UDPDstPort: r.udpDstPort(),
-		Encap:      r.encap(),
+		UDPDstPort: r.UDPDstPort,
+		Encap:      r.Encap,
 	}
 }

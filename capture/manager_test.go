@@ -488,7 +488,7 @@ func TestUplinkChanged(t *testing.T) {
 		uplink.RouterMAC[0] = byte(2 * i)
 		uplink.RouterMAC[1] = byte(i)
 		require.NoError(t, n.manager.UplinkChanged(uplink))
-		want := validRequest().header(uplink)
+		want := headerOf(validRequest(), uplink)
 		assert.Equal(t, copiesOf(2, want), n.nic.send(packet{port: 2}).copies)
 		assert.Equal(t, copiesOf(0, want), n.nic.send(packet{port: 0, proto: 4}).copies)
 		copied[point2{2, RX}]++
@@ -550,7 +550,7 @@ func TestUplinkChangeFails(t *testing.T) {
 	n.nic.refuse = func(rteflow.Rule) bool { return false }
 	require.NoError(t, n.manager.UplinkChanged(uplink))
 	assert.Empty(t, n.status()[0].Warnings)
-	assert.Equal(t, copiesOf(2, validRequest().header(uplink)), n.nic.send(packet{port: 2}).copies)
+	assert.Equal(t, copiesOf(2, headerOf(validRequest(), uplink)), n.nic.send(packet{port: 2}).copies)
 }
 
 // delete has an interface deleted by nobody.

@@ -35,7 +35,7 @@ type session struct {
 	changing  bool      // a change of it goes on without the lock
 }
 
-func (s *session) name() string { return s.request.name() }
+func (s *session) name() string { return s.request.Name }
 
 // compile turns the filter into rules, for each kind of target that there is. What rules cannot tell becomes a warning.
 func (s *session) compile(maxRules int) error {
@@ -264,9 +264,9 @@ func (s *session) view() Session {
 		EndReason:  s.reason,
 		Sink:       s.request.Sink,
 		UDPSrcPort: s.request.UDPSrcPort,
-		UDPDstPort: s.request.udpDstPort(),
-		Encap:      s.request.encap(),
-		Direction:  s.request.direction(),
+		UDPDstPort: s.request.UDPDstPort,
+		Encap:      s.request.Encap,
+		Direction:  s.request.Direction,
 		Filter:     s.request.Filter,
 		Limits:     s.request.Limits,
 		Warnings:   slices.Clone(s.warnings),
@@ -320,7 +320,7 @@ func (s *session) copied() rteflow.Counters {
 func (s *session) viewInterface(points []point) SessionInterface {
 	first := points[0]
 	v := SessionInterface{Target: first.target, Direction: first.direction, Mode: modeOf(points), Port: first.port.Name,
-		Label: labelOf(first.port.ID, first.direction)}
+		Label: uint32(labelOf(first.port.ID, first.direction))}
 	for _, p := range points {
 		c := p.copied()
 		v.Packets, v.Bytes = v.Packets+c.Packets, v.Bytes+c.Bytes

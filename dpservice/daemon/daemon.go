@@ -22,6 +22,7 @@ import (
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/nic"
 	"dpservice/dpservice/port"
+	"dpservice/dpservice/port/dpdk"
 	"dpservice/dpservice/slowpath"
 	"dpservice/dpservice/tunnel"
 	"dpservice/dpservice/uplink"
@@ -57,6 +58,7 @@ type daemon struct {
 	fence   *fence.Fence
 
 	listener *server.Listener
+	device   *dpdk.Device
 	ports    *port.Manager
 	workers  []int // lcores that run the graph
 	pool     *mempool.Pool
@@ -161,7 +163,8 @@ func (d *daemon) placeWorkers() error {
 
 func (d *daemon) findPorts() (err error) {
 	names := port.Names{PF0: d.cfg.Ports.PF0, PF1: d.cfg.Ports.PF1, VFs: d.cfg.Ports.VFs}
-	d.ports, err = port.Discover(port.Ethdev{}, names)
+	d.device = &dpdk.Device{}
+	d.ports, err = port.Discover(d.device, names, d.log)
 	return err
 }
 
@@ -184,7 +187,8 @@ func (d *daemon) startPorts() error {
 			return err
 		}
 	}
-	if err := d.ports.Configure(d.pool, len(d.workers)); err != nil {
+	d.device.Pool = d.pool
+	if err := d.ports.Configure(len(d.workers)); err != nil {
 		return err
 	}
 	if err := d.ports.Start(); err != nil {

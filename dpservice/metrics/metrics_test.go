@@ -20,7 +20,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dpservice/capture"
-	"dpservice/cgo/ethdev"
 	"dpservice/dpservice/fence"
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/port"
@@ -35,9 +34,9 @@ func sources() Sources {
 		Version: "1.2.3", DPDKVersion: "DPDK 22.11",
 		Ports: func() ([]port.Stats, error) {
 			return []port.Stats{{
-				Port:   port.Port{Name: "nic", Role: port.PF, LinkUp: true},
-				Stats:  ethdev.Stats{RxPackets: 1, RxBytes: 2, RxErrors: 3, RxMissed: 4, RxNoMbuf: 5, TxPackets: 6, TxBytes: 7, TxErrors: 8},
-				Xstats: []ethdev.Xstat{{Name: `odd "name"`, Value: 9}},
+				Port:     port.Port{Name: "nic", Role: port.PF, LinkUp: true},
+				Counters: port.Counters{RxPackets: 1, RxBytes: 2, RxErrors: 3, RxMissed: 4, RxNoMbuf: 5, TxPackets: 6, TxBytes: 7, TxErrors: 8},
+				Xstats:   []port.Xstat{{Name: `odd "name"`, Value: 9}},
 			}, {Port: port.Port{Name: "vf", Role: port.VF, Index: 3, Removed: true}}}, nil
 		},
 		Uplinks: func() []uplink.Uplink {

@@ -17,62 +17,38 @@ import (
 	"syscall"
 	"time"
 
-	"dpservice/cgo/ethdev"
-	"dpservice/cgo/mempool"
 	"dpservice/dpservice/fault"
 )
 
-// Names says which ports to take: ethdev names or kernel interface names, and for the VFs patterns of path.Match
-// over ethdev names too. PF1 may be empty.
+// Names says which ports to use, by ethdev name or kernel interface name. VFs can also be patterns of path.Match over ethdev names.
+// PF1 may be empty.
 type Names struct {
 	PF0, PF1 string
 	VFs      []string
 }
 
-// Device is the part of package ethdev that a Manager needs. Ethdev is the real one.
-type Device interface {
-	Find(name string) (uint16, error)
-	List() []uint16
-	Info(id uint16) (ethdev.Info, error)
-	Configure(id uint16, cfg ethdev.Config) error
-	Start(id uint16) error
-	Stop(id uint16) error
-	Close(id uint16) error
-	SetPromiscuous(id uint16, on bool) error
-	Removed(id uint16) bool
-	Link(id uint16) (ethdev.Link, error)
-	Stats(id uint16) (ethdev.Stats, error)
-	Xstats(id uint16) ([]ethdev.Xstat, error)
-}
-
-// Stats are a port's counters.
-type Stats struct {
-	Port Port
-	ethdev.Stats
-	Xstats []ethdev.Xstat
-}
-
-// A Manager holds the ports that dpservice was told to use. The set never changes.
+// A Manager holds the ports that dpservice uses. The set never changes. Its methods that read are safe for concurrent use.
 type Manager struct {
 	dev   Device
+	log   *slog.Logger
 	ports []*entry // PF0 first, then PF1, then the VFs by index
 }
 
 type entry struct {
 	Port
-	info    ethdev.Info
+	info    Info
 	started atomic.Bool
-	removed atomic.Bool // and it was logged
+	removed atomic.Bool // for good, and it was logged
 
 	linkMu sync.Mutex
 	linkUp bool
 	readAt time.Time // when the link was last read
 }
 
-// linkAge is how old the state of a link may be that is told: ports are looked up often, and to ask the driver takes time.
+// linkAge is how long a link state is cached: ports are looked up often, and asking the driver takes time.
 const linkAge = 50 * time.Millisecond
 
-// Descriptors in each queue: bursts of 64 packets, several times.
+// descriptors is the number in each queue: room for several bursts of 64 packets.
 const descriptors = 512
 
 const macLen = 6
@@ -83,9 +59,9 @@ const (
 	local     = 2 // not given by a manufacturer
 )
 
-// Discover finds the ports with these names. Nothing is done to them.
-func Discover(dev Device, names Names) (*Manager, error) {
-	m := &Manager{dev: dev}
+// Discover finds the ports with these names. It changes nothing about them.
+func Discover(dev Device, names Names, log *slog.Logger) (*Manager, error) {
+	m := &Manager{dev: dev, log: log}
 	for i, name := range []string{names.PF0, names.PF1} {
 		if name == "" && i > 0 {
 			continue
@@ -109,7 +85,7 @@ func Discover(dev Device, names Names) (*Manager, error) {
 	return m, nil
 }
 
-// addVFs adds the ports that match pattern and have no part yet.
+// addVFs adds the ports that match pattern and have no role yet.
 func (m *Manager) addVFs(pattern string) error {
 	ids, err := m.match(pattern)
 	if err != nil {
@@ -155,12 +131,12 @@ func (m *Manager) match(pattern string) ([]uint16, error) {
 		}
 	}
 	if len(ids) == 0 {
-		return nil, ethdev.ErrNotFound
+		return nil, ErrNotFound
 	}
 	return ids, nil
 }
 
-// add takes a port in. index is its number unless it is a representor that knows its own.
+// add adds a port. A representor that knows its VF's number has that as its index, others the given one.
 func (m *Manager) add(id uint16, role Role, index int) error {
 	info, err := m.dev.Info(id)
 	if err != nil {
@@ -183,7 +159,7 @@ func (m *Manager) add(id uint16, role Role, index int) error {
 }
 
 // macOf is the device's MAC, or a random one for a device that has none, such as a net_ring: its peers need some address.
-func macOf(info ethdev.Info) (net.HardwareAddr, error) {
+func macOf(info Info) (net.HardwareAddr, error) {
 	if !bytes.Equal(info.MAC, make(net.HardwareAddr, macLen)) {
 		return info.MAC, nil
 	}
@@ -195,9 +171,9 @@ func macOf(info ethdev.Info) (net.HardwareAddr, error) {
 	return mac, nil
 }
 
-// notFound says which ports there are besides the one that is missing.
+// notFound returns an error that names the missing port and those that exist.
 func (m *Manager) notFound(part, name string, err error) error {
-	if !errors.Is(err, ethdev.ErrNotFound) {
+	if !errors.Is(err, ErrNotFound) {
 		return err
 	}
 	var there []string
@@ -209,30 +185,29 @@ func (m *Manager) notFound(part, name string, err error) error {
 	return fmt.Errorf("%s: no port %q; there are: %s: %w", part, name, strings.Join(there, ", "), err)
 }
 
-// Queues returns how many queues each way every port can have, up to most, and the port that has no more.
+// Queues returns how many RX and TX queues every port can have, at most most, and the port that limits it, if one does.
 func (m *Manager) Queues(most int) (queues int, least Port) {
 	queues = most
 	for _, p := range m.ports {
-		if n := int(min(p.info.MaxRxQueues, p.info.MaxTxQueues)); n < queues {
+		if n := int(p.info.MaxQueues); n < queues {
 			queues, least = n, p.Port
 		}
 	}
 	return queues, least
 }
 
-// Configure sets up every port with so many queues each way. Received packets go to pool.
-func (m *Manager) Configure(pool *mempool.Pool, queues int) error {
-	cfg := ethdev.Config{RxQueues: uint16(queues), TxQueues: uint16(queues), RxDescs: descriptors, TxDescs: descriptors, Pool: pool}
+// Configure sets up every port with so many RX and as many TX queues.
+func (m *Manager) Configure(queues int) error {
 	for _, p := range m.ports {
-		if err := m.dev.Configure(p.ID, cfg); err != nil {
+		if err := m.dev.Configure(p.ID, uint16(queues), descriptors); err != nil {
 			return fmt.Errorf("%s: %w", p.Name, err)
 		}
 	}
 	return nil
 }
 
-// Start starts the configured ports, PF0 first: it may be the one through which the others' rules go. On an error
-// all are stopped again.
+// Start starts the configured ports, PF0 first, because the rules of other ports may go through it. On an error all are stopped
+// again.
 func (m *Manager) Start() error {
 	for _, p := range m.ports {
 		if err := m.start(p); err != nil {
@@ -250,7 +225,7 @@ func (m *Manager) start(p *entry) error {
 	p.forgetLink()
 	err := m.dev.SetPromiscuous(p.ID, true) // for the neighbours' solicitations, which are multicast
 	if errors.Is(err, syscall.ENOTSUP) {
-		slog.Warn("the port cannot be made promiscuous: it may not receive neighbour solicitations", "port", p.Name)
+		m.log.Warn("the port cannot be made promiscuous: it may not receive neighbour solicitations", "port", p.Name)
 		return nil
 	}
 	return err
@@ -270,7 +245,7 @@ func (m *Manager) Stop() error {
 	return errors.Join(errs...)
 }
 
-// Close gives the stopped ports up.
+// Close closes the stopped ports for good.
 func (m *Manager) Close() error {
 	var errs []error
 	for _, p := range slices.Backward(m.ports) {
@@ -281,7 +256,7 @@ func (m *Manager) Close() error {
 	return errors.Join(errs...)
 }
 
-// List returns all ports as they are now: PF0, PF1, then the VFs.
+// List returns the present state of all ports: PF0, PF1, then the VFs.
 func (m *Manager) List() []Port {
 	ports := make([]Port, len(m.ports))
 	for i, p := range m.ports {
@@ -290,7 +265,7 @@ func (m *Manager) List() []Port {
 	return ports
 }
 
-// now is the port with what changes about it.
+// now returns the present state of a port.
 func (m *Manager) now(e *entry) Port {
 	p := e.Port
 	p.Started = e.started.Load()
@@ -299,16 +274,15 @@ func (m *Manager) now(e *entry) Port {
 	return p
 }
 
-// isRemoved asks the device. A port that is removed is logged once: the uplinks' links are read all the time, and all ports with
-// them.
+// isRemoved asks the device. A removal is logged once only, because ports are looked up all the time.
 func (m *Manager) isRemoved(e *entry) bool {
 	if m.dev.Removed(e.ID) && !e.removed.Swap(true) {
-		slog.Error("a port was removed, or has reported a fatal error: it is not used any more", "port", e.Name)
+		m.log.Error("a port was removed, or has reported a fatal error: it is not used any more", "port", e.Name)
 	}
 	return e.removed.Load()
 }
 
-// forgetLink has the link be read anew.
+// forgetLink makes the next lookup read the link.
 func (e *entry) forgetLink() {
 	e.linkMu.Lock()
 	defer e.linkMu.Unlock()
@@ -319,8 +293,8 @@ func (m *Manager) link(e *entry) bool {
 	e.linkMu.Lock()
 	defer e.linkMu.Unlock()
 	if time.Since(e.readAt) >= linkAge {
-		link, err := m.dev.Link(e.ID)
-		e.linkUp, e.readAt = err == nil && link.Up, time.Now()
+		up, err := m.dev.LinkUp(e.ID)
+		e.linkUp, e.readAt = err == nil && up, time.Now()
 	}
 	return e.linkUp
 }
@@ -351,10 +325,10 @@ func (m *Manager) find(match func(*entry) bool) (Port, bool) {
 // Uplink returns PF0.
 func (m *Manager) Uplink() Port { return m.now(m.ports[0]) }
 
-// HasKernelTwin reports whether the kernel has an interface beside the port and shares its traffic.
+// HasKernelTwin reports whether a kernel interface shares the port's traffic.
 func (m *Manager) HasKernelTwin(id uint16) bool { return m.KernelTwin(id) != 0 }
 
-// KernelTwin is the index of the kernel's interface beside the port, which shares its traffic; 0 if there is none.
+// KernelTwin returns the index of the kernel interface that shares the port's traffic; 0 if there is none.
 func (m *Manager) KernelTwin(id uint16) int {
 	i := slices.IndexFunc(m.ports, func(p *entry) bool { return p.ID == id })
 	if i < 0 {
@@ -363,12 +337,12 @@ func (m *Manager) KernelTwin(id uint16) int {
 	return m.ports[i].info.IfIndex
 }
 
-// PFs are the physical ports, by number.
+// PFs returns the physical ports, by number.
 func (m *Manager) PFs() []Port {
 	return slices.DeleteFunc(m.List(), func(p Port) bool { return p.Role != PF })
 }
 
-// Driver is the name of the NIC's driver.
+// Driver returns the name of the NIC's driver.
 func (m *Manager) Driver() string { return m.ports[0].info.Driver }
 
 // Stats reads the counters of every port, or of the one with this ethdev name.
@@ -390,12 +364,12 @@ func (m *Manager) Stats(name string) ([]Stats, error) {
 	return all, nil
 }
 
-// stats of a removed port, which answers nothing, are zero.
+// stats reads the counters of a port, unless it was removed and cannot answer.
 func (m *Manager) stats(p Port) (Stats, error) {
 	if p.Removed {
 		return Stats{Port: p}, nil
 	}
-	basic, err := m.dev.Stats(p.ID)
+	counters, err := m.dev.Counters(p.ID)
 	if err != nil {
 		return Stats{}, err
 	}
@@ -403,7 +377,7 @@ func (m *Manager) stats(p Port) (Stats, error) {
 	if err != nil {
 		return Stats{}, err
 	}
-	return Stats{Port: p, Stats: basic, Xstats: xstats}, nil
+	return Stats{Port: p, Counters: counters, Xstats: xstats}, nil
 }
 
 func (m *Manager) names() string {

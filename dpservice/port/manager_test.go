@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"syscall"
 	"testing"
@@ -13,20 +14,19 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"dpservice/cgo/ethdev"
 	"dpservice/dpservice/fault"
 )
 
 // fakeNIC is a Device with ports at 1, 2, ... that logs what is done to them.
 type fakeNIC struct {
-	infos []ethdev.Info
-	fail  string // the call that fails
-	err   error  // with this, or as something broken
-	calls []string
-	cfg   ethdev.Config // of the last port that was configured
-	down  bool          // all links
-	gone  uint16        // a port that was removed
-	links int           // times that a link was read
+	infos  []Info
+	fail   string // the call that fails
+	err    error  // with this, or as something broken
+	calls  []string
+	queues uint16 // of the last port that was configured
+	down   bool   // all links
+	gone   uint16 // a port that was removed
+	links  int    // times that a link was read
 }
 
 func (f *fakeNIC) call(name string, id uint16) error {
@@ -44,7 +44,7 @@ func (f *fakeNIC) Find(name string) (uint16, error) {
 			return uint16(i + 1), nil
 		}
 	}
-	return 0, ethdev.ErrNotFound
+	return 0, ErrNotFound
 }
 
 func (f *fakeNIC) List() []uint16 {
@@ -55,9 +55,9 @@ func (f *fakeNIC) List() []uint16 {
 	return ids
 }
 
-func (f *fakeNIC) Info(id uint16) (ethdev.Info, error) { return f.infos[id-1], nil }
-func (f *fakeNIC) Configure(id uint16, cfg ethdev.Config) error {
-	f.cfg = cfg
+func (f *fakeNIC) Info(id uint16) (Info, error) { return f.infos[id-1], nil }
+func (f *fakeNIC) Configure(id, queues, _ uint16) error {
+	f.queues = queues
 	return f.call("configure", id)
 }
 func (f *fakeNIC) Start(id uint16) error                  { return f.call("start", id) }
@@ -65,22 +65,18 @@ func (f *fakeNIC) Stop(id uint16) error                   { return f.call("stop"
 func (f *fakeNIC) Close(id uint16) error                  { return f.call("close", id) }
 func (f *fakeNIC) SetPromiscuous(id uint16, _ bool) error { return f.call("promiscuous", id) }
 func (f *fakeNIC) Removed(id uint16) bool                 { return id == f.gone }
-func (f *fakeNIC) Link(uint16) (ethdev.Link, error) {
+func (f *fakeNIC) LinkUp(uint16) (bool, error) {
 	f.links++
-	return ethdev.Link{Up: !f.down}, nil
+	return !f.down, nil
 }
-func (f *fakeNIC) Stats(id uint16) (ethdev.Stats, error) {
-	return ethdev.Stats{RxPackets: uint64(id)}, nil
-}
-func (f *fakeNIC) Xstats(uint16) ([]ethdev.Xstat, error) {
-	return []ethdev.Xstat{{Name: "hits", Value: 7}}, nil
-}
+func (f *fakeNIC) Counters(id uint16) (Counters, error) { return Counters{RxPackets: uint64(id)}, nil }
+func (f *fakeNIC) Xstats(uint16) ([]Xstat, error)       { return []Xstat{{Name: "hits", Value: 7}}, nil }
 
 func newNIC() *fakeNIC {
 	domain := uint16(3)
-	return &fakeNIC{infos: []ethdev.Info{
-		{Name: "nic_representor_vf10", Representor: true, RepresentorID: 10, SwitchDomain: &domain},
-		{Name: "nic_representor_vf2", Representor: true, RepresentorID: 2, SwitchDomain: &domain},
+	return &fakeNIC{infos: []Info{
+		{Name: "nic_representor_vf10", RepresentorID: 10, SwitchDomain: &domain},
+		{Name: "nic_representor_vf2", RepresentorID: 2, SwitchDomain: &domain},
 		{Name: "nic", Driver: "net_x", SwitchDomain: &domain, RepresentorID: -1},
 		{Name: "nic_pf1", RepresentorID: -1, IfIndex: 5},
 	}}
@@ -89,7 +85,7 @@ func newNIC() *fakeNIC {
 var all = Names{PF0: "nic", PF1: "nic_pf1", VFs: []string{"nic_representor_vf*", "nic_representor_vf2"}}
 
 func TestDiscoverOrdersPorts(t *testing.T) {
-	m, err := Discover(newNIC(), all)
+	m, err := Discover(newNIC(), all, slog.Default())
 	require.NoError(t, err)
 	type short struct {
 		id    uint16
@@ -112,10 +108,10 @@ func TestDiscoverOrdersPorts(t *testing.T) {
 func TestQueuesOfEveryPort(t *testing.T) {
 	nic := newNIC()
 	for i := range nic.infos {
-		nic.infos[i].MaxRxQueues, nic.infos[i].MaxTxQueues = 8, 8
+		nic.infos[i].MaxQueues = 8
 	}
-	nic.infos[1].MaxRxQueues, nic.infos[3].MaxTxQueues = 4, 3
-	m, err := Discover(nic, all)
+	nic.infos[1].MaxQueues, nic.infos[3].MaxQueues = 4, 3
+	m, err := Discover(nic, all, slog.Default())
 	require.NoError(t, err)
 	queues, least := m.Queues(16)
 	assert.Equal(t, 3, queues)
@@ -123,13 +119,12 @@ func TestQueuesOfEveryPort(t *testing.T) {
 	queues, least = m.Queues(2)
 	assert.Equal(t, 2, queues)
 	assert.Empty(t, least.Name, "every port has enough")
-	require.NoError(t, m.Configure(nil, 2))
-	assert.EqualValues(t, 2, nic.cfg.RxQueues)
-	assert.EqualValues(t, 2, nic.cfg.TxQueues)
+	require.NoError(t, m.Configure(2))
+	assert.EqualValues(t, 2, nic.queues)
 }
 
 func TestPortsThatAreNoRepresentorsAreCounted(t *testing.T) {
-	m, err := Discover(newNIC(), Names{PF0: "nic", VFs: []string{"nic_pf1"}})
+	m, err := Discover(newNIC(), Names{PF0: "nic", VFs: []string{"nic_pf1"}}, slog.Default())
 	require.NoError(t, err)
 	assert.Equal(t, 0, m.List()[1].Index)
 	assert.Equal(t, VF, m.List()[1].Role)
@@ -148,7 +143,7 @@ func TestDiscoverErrors(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := Discover(newNIC(), tt.names)
+			_, err := Discover(newNIC(), tt.names, slog.Default())
 			assert.ErrorContains(t, err, tt.want)
 		})
 	}
@@ -156,7 +151,7 @@ func TestDiscoverErrors(t *testing.T) {
 
 func TestStartStopsWhatItStarted(t *testing.T) {
 	nic := newNIC()
-	m, err := Discover(nic, all)
+	m, err := Discover(nic, all, slog.Default())
 	require.NoError(t, err)
 	nic.fail = "start 2"
 	assert.ErrorContains(t, m.Start(), "nic_representor_vf2: broken")
@@ -165,9 +160,9 @@ func TestStartStopsWhatItStarted(t *testing.T) {
 
 func TestLifeCycle(t *testing.T) {
 	nic := newNIC()
-	m, err := Discover(nic, Names{PF0: "nic", VFs: []string{"nic_representor_vf2"}})
+	m, err := Discover(nic, Names{PF0: "nic", VFs: []string{"nic_representor_vf2"}}, slog.Default())
 	require.NoError(t, err)
-	require.NoError(t, m.Configure(nil, 2))
+	require.NoError(t, m.Configure(2))
 	require.NoError(t, m.Start())
 	vf, ok := m.ByName("nic_representor_vf2")
 	assert.True(t, ok)
@@ -183,7 +178,7 @@ func TestLifeCycle(t *testing.T) {
 func TestAStartedPortHasItsLinkAtOnce(t *testing.T) {
 	nic := newNIC()
 	nic.down = true
-	m, err := Discover(nic, all)
+	m, err := Discover(nic, all, slog.Default())
 	require.NoError(t, err)
 	assert.False(t, m.Uplink().LinkUp)
 	nic.down = false
@@ -194,7 +189,7 @@ func TestAStartedPortHasItsLinkAtOnce(t *testing.T) {
 func TestADeviceThatCannotBePromiscuousStarts(t *testing.T) {
 	nic := newNIC()
 	nic.fail, nic.err = "promiscuous 3", fmt.Errorf("ethdev: %w", syscall.ENOTSUP)
-	m, err := Discover(nic, Names{PF0: "nic"})
+	m, err := Discover(nic, Names{PF0: "nic"}, slog.Default())
 	require.NoError(t, err)
 	require.NoError(t, m.Start())
 	assert.True(t, m.Uplink().Started)
@@ -204,11 +199,11 @@ func TestADeviceThatCannotBePromiscuousStarts(t *testing.T) {
 
 // A net_ring has the MAC 00:00:00:00:00:00.
 func TestADeviceWithoutMACGetsOne(t *testing.T) {
-	nic := &fakeNIC{infos: []ethdev.Info{
+	nic := &fakeNIC{infos: []Info{
 		{Name: "ring0", RepresentorID: -1, MAC: make(net.HardwareAddr, 6)}, {Name: "ring1", RepresentorID: -1, MAC: make(net.HardwareAddr, 6)},
 		{Name: "real", RepresentorID: -1, MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}},
 	}}
-	m, err := Discover(nic, Names{PF0: "real", VFs: []string{"ring*"}})
+	m, err := Discover(nic, Names{PF0: "real", VFs: []string{"ring*"}}, slog.Default())
 	require.NoError(t, err)
 	ports := m.List()
 	assert.Equal(t, "02:00:00:00:00:01", ports[0].MAC.String())
@@ -220,7 +215,7 @@ func TestADeviceWithoutMACGetsOne(t *testing.T) {
 }
 
 func TestStats(t *testing.T) {
-	m, err := Discover(newNIC(), all)
+	m, err := Discover(newNIC(), all, slog.Default())
 	require.NoError(t, err)
 	stats, err := m.Stats("")
 	require.NoError(t, err)
@@ -234,7 +229,7 @@ func TestStats(t *testing.T) {
 }
 
 func TestLookups(t *testing.T) {
-	m, err := Discover(newNIC(), all)
+	m, err := Discover(newNIC(), all, slog.Default())
 	require.NoError(t, err)
 	p, ok := m.PF(1)
 	assert.True(t, ok)
@@ -248,7 +243,7 @@ func TestLookups(t *testing.T) {
 // A port that is removed stays so, and asks for nothing more; the others go on.
 func TestARemovedPort(t *testing.T) {
 	nic := newNIC()
-	m, err := Discover(nic, all)
+	m, err := Discover(nic, all, slog.Default())
 	require.NoError(t, err)
 	require.True(t, m.Uplink().LinkUp)
 	nic.gone = 3
@@ -266,4 +261,18 @@ func TestARemovedPort(t *testing.T) {
 	assert.Zero(t, stats[0].RxPackets)
 	assert.Nil(t, stats[0].Xstats)
 	assert.NotZero(t, stats[1].RxPackets)
+}
+
+// Ports are looked up for every rule of a list, say: the driver is not asked each time.
+func TestLinksAreNotReadTooOften(t *testing.T) {
+	nic := newNIC()
+	m, err := Discover(nic, all, slog.Default())
+	require.NoError(t, err)
+	for range 1000 {
+		_, ok := m.PF(0)
+		require.True(t, ok)
+	}
+	assert.Less(t, nic.links, 100)
+	assert.Len(t, m.PFs(), 2)
+	assert.Equal(t, 5, m.KernelTwin(4))
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/semaphore"
 
-	"dpservice/capture"
+	"dpservice/capture/spec"
 	"dpservice/dpservice/fence"
 	"dpservice/rpc/api"
 )
@@ -67,14 +67,14 @@ type patient struct {
 	entered, gone chan struct{}
 }
 
-func (p patient) Start(ctx context.Context, _ capture.Request) (capture.Session, error) {
+func (p patient) Start(ctx context.Context, _ spec.Request) (spec.Session, error) {
 	p.entered <- struct{}{}
 	select {
 	case <-ctx.Done():
 		p.gone <- struct{}{}
 	case <-time.After(300 * time.Millisecond):
 	}
-	return capture.Session{}, ctx.Err()
+	return spec.Session{}, ctx.Err()
 }
 
 type fixture struct {

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"dpservice/capture"
+	"dpservice/capture/spec"
 	"dpservice/dpservice/port"
 	"dpservice/dpservice/vnet"
 	"dpservice/rpc/api"
@@ -188,13 +188,13 @@ func (c calls) captureStart(ctx context.Context, p api.CaptureStartParams) (api.
 	if err != nil {
 		return api.CaptureSession{}, err
 	}
-	r := capture.Request{
+	r := spec.Request{
 		Name:       p.Name,
 		Sink:       sink,
 		UDPSrcPort: p.UDPSrcPort,
 		UDPDstPort: p.UDPDstPort,
-		Encap:      capture.Encap(p.Encap),
-		Direction:  capture.Direction(p.Direction),
+		Encap:      spec.Encap(p.Encap),
+		Direction:  spec.Direction(p.Direction),
 		Filter:     p.Filter,
 		DryRun:     p.DryRun,
 	}
@@ -204,9 +204,9 @@ func (c calls) captureStart(ctx context.Context, p api.CaptureStartParams) (api.
 	for i, target := range p.Interfaces {
 		switch {
 		case target.VF != "" && target.PF == nil:
-			r.Targets = append(r.Targets, capture.Target{VF: target.VF})
+			r.Targets = append(r.Targets, spec.Target{VF: target.VF})
 		case target.VF == "" && target.PF != nil:
-			r.Targets = append(r.Targets, capture.Target{PF: *target.PF})
+			r.Targets = append(r.Targets, spec.Target{PF: *target.PF})
 		default:
 			return api.CaptureSession{}, invalid(`field "interfaces[%d]": want either "vf", an interface's id, or "pf", a number`, i)
 		}
@@ -232,11 +232,11 @@ func (c calls) captureCapabilities(context.Context, none) (api.CaptureCapabiliti
 }
 
 // parseLimits returns the limits of a request, none if it has none.
-func parseLimits(p *api.CaptureLimits) (capture.Limits, error) {
+func parseLimits(p *api.CaptureLimits) (spec.Limits, error) {
 	if p == nil {
-		return capture.Limits{}, nil
+		return spec.Limits{}, nil
 	}
-	limits := capture.Limits{Packets: p.Packets, Bytes: p.Bytes}
+	limits := spec.Limits{Packets: p.Packets, Bytes: p.Bytes}
 	if p.Duration == "" {
 		return limits, nil
 	}
@@ -309,7 +309,7 @@ func toRoute(r vnet.Route) api.Route {
 	return api.Route{VNI: r.VNI, Prefix: r.Prefix.String(), NextHopVNI: r.NextHopVNI, NextHopIP: text(r.NextHopIP)}
 }
 
-func toSession(s capture.Session) api.CaptureSession {
+func toSession(s spec.Session) api.CaptureSession {
 	session := api.CaptureSession{
 		Name:       s.Name,
 		State:      string(s.State),
@@ -338,17 +338,17 @@ func toSession(s capture.Session) api.CaptureSession {
 	return session
 }
 
-func toCaptureInterface(i capture.SessionInterface) api.CaptureInterface {
+func toCaptureInterface(i spec.SessionInterface) api.CaptureInterface {
 	target := api.CaptureTarget{VF: i.VF}
 	if i.VF == "" {
 		target.PF = &i.PF
 	}
 	return api.CaptureInterface{
-		CaptureTarget: target, Direction: string(i.Direction), Mode: string(i.Mode), Port: i.Port, Label: uint32(i.Label), Packets: i.Packets, Bytes: i.Bytes, Rules: convert(i.Rules, toCaptureRule),
+		CaptureTarget: target, Direction: string(i.Direction), Mode: string(i.Mode), Port: i.Port, Label: i.Label, Packets: i.Packets, Bytes: i.Bytes, Rules: convert(i.Rules, toCaptureRule),
 	}
 }
 
-func toCaptureRule(r capture.SessionRule) api.CaptureRule {
+func toCaptureRule(r spec.SessionRule) api.CaptureRule {
 	action := "pass"
 	if r.Sample {
 		action = "sample"
@@ -357,8 +357,8 @@ func toCaptureRule(r capture.SessionRule) api.CaptureRule {
 }
 
 // toLimits returns nil where there are none.
-func toLimits(l capture.Limits) *api.CaptureLimits {
-	if l == (capture.Limits{}) {
+func toLimits(l spec.Limits) *api.CaptureLimits {
+	if l == (spec.Limits{}) {
 		return nil
 	}
 	limits := &api.CaptureLimits{Packets: l.Packets, Bytes: l.Bytes}
@@ -368,11 +368,11 @@ func toLimits(l capture.Limits) *api.CaptureLimits {
 	return limits
 }
 
-func toCapturePort(p capture.PortCapabilities) api.CapturePort {
+func toCapturePort(p spec.PortCapabilities) api.CapturePort {
 	return api.CapturePort{
 		Port: p.Port.Name, Role: string(p.Port.Role), Mode: string(p.Mode), RX: api.Capability(p.RX), TX: api.Capability(p.TX),
 		Encaps: convert(p.Encaps, toCapability), Filter: convert(p.Filter, toCapability),
 	}
 }
 
-func toCapability(c capture.Capability) api.Capability { return api.Capability(c) }
+func toCapability(c spec.Capability) api.Capability { return api.Capability(c) }

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"dpservice/capture"
+	"dpservice/capture/spec"
 	"dpservice/dpservice/fault"
 	"dpservice/rpc/api"
 	"dpservice/rpc/client"
@@ -322,9 +322,9 @@ func TestCapture(t *testing.T) {
 	fake := servertest.New()
 	socket := servertest.Start(t, fake.Services())
 	session := must[api.CaptureSession](t, socket, api.MethodCaptureStart, start(`{"vf":"vm-1"},{"pf":0}`))
-	assert.Equal(t, capture.Request{
+	assert.Equal(t, spec.Request{
 		Sink: netip.MustParseAddr("fc00:2::1"), UDPSrcPort: 3000, UDPDstPort: 3010,
-		Targets: []capture.Target{{VF: "vm-1"}, {PF: 0}},
+		Targets: []spec.Target{{VF: "vm-1"}, {PF: 0}},
 	}, fake.Request)
 
 	status := must[json.RawMessage](t, socket, api.MethodCaptureStatus, "")
@@ -353,10 +353,10 @@ func TestCaptureWithFilterAndLimits(t *testing.T) {
 	session := must[api.CaptureSession](t, socket, api.MethodCaptureStart, `{"sink_node_ip":"fc00:2::1","udp_src_port":3000,
 		"udp_dst_port":3010,"interfaces":[{"vf":"vm-1"}],"filter":"tcp port 443","direction":"tx","limits":{"duration":"90s","packets":7,"bytes":8}}`)
 	assert.Equal(t, "tcp port 443", fake.Request.Filter)
-	assert.Equal(t, capture.TX, fake.Request.Direction)
+	assert.Equal(t, spec.TX, fake.Request.Direction)
 	assert.Equal(t, "tx", session.Direction)
 	assert.Equal(t, "tx", session.Interfaces[0].Direction)
-	assert.Equal(t, capture.Limits{Duration: 90 * time.Second, Packets: 7, Bytes: 8}, fake.Request.Limits)
+	assert.Equal(t, spec.Limits{Duration: 90 * time.Second, Packets: 7, Bytes: 8}, fake.Request.Limits)
 	assert.Equal(t, &api.CaptureLimits{Duration: "1m30s", Packets: 7, Bytes: 8}, session.Limits)
 	assert.Equal(t, []api.CaptureRule{
 		{Pattern: "eth has_vlan is 0 / ipv4 / tcp dst is 443", Action: "sample", Packets: 5, Bytes: 500},

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"time"
 
-	"dpservice/capture"
+	"dpservice/capture/spec"
 	"dpservice/dpservice/port"
 	"dpservice/dpservice/vnet"
 	"dpservice/rpc/api"
@@ -95,8 +95,8 @@ type Graph interface {
 
 // Capture manages the captures.
 type Capture interface {
-	Start(ctx context.Context, r capture.Request) (capture.Session, error)
+	Start(ctx context.Context, r spec.Request) (spec.Session, error)
 	Stop(name string) (stopped int, err error)
-	Status() (sessions, ended []capture.Session)
-	Capabilities() []capture.PortCapabilities
+	Status() (sessions, ended []spec.Session)
+	Capabilities() []spec.PortCapabilities
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"dpservice/capture"
+	"dpservice/capture/spec"
 	"dpservice/dpservice/fault"
 	"dpservice/rpc/api"
 	"dpservice/rpc/server/servertest"
@@ -183,7 +183,7 @@ func TestExtcapCapture(t *testing.T) {
 	assert.Equal(t, "::1", fake.Request.Sink.String())
 	assert.EqualValues(t, port, fake.Request.UDPDstPort)
 	assert.Equal(t, "vm-1", fake.Request.Targets[0].VF)
-	assert.Equal(t, capture.Both, fake.Request.Direction)
+	assert.Equal(t, spec.Both, fake.Request.Direction)
 }
 
 // However tshark ends, so does the session.

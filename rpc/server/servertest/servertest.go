@@ -19,8 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"dpservice/capture"
-	"dpservice/cgo/ethdev"
+	"dpservice/capture/spec"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/fence"
 	"dpservice/dpservice/port"
@@ -72,16 +71,16 @@ func SocketDir(t testing.TB) string {
 type Fake struct {
 	// Err, if set, is what the methods that can fail return.
 	Err error
-	// Request is the last request of capture.start.
-	Request capture.Request
+	// Request is the last request of spec.start.
+	Request spec.Request
 	// FlowTable is what flow.list lists, by ascending id.
 	FlowTable []server.Flow
 
 	mu         sync.Mutex
 	interfaces map[string]vnet.Interface
 	routes     []vnet.Route
-	sessions   map[string]capture.Session
-	ended      []capture.Session
+	sessions   map[string]spec.Session
+	ended      []spec.Session
 }
 
 // New returns a Fake without interfaces, with two flows.
@@ -103,7 +102,7 @@ func New() *Fake {
 			},
 		},
 		interfaces: map[string]vnet.Interface{},
-		sessions:   map[string]capture.Session{},
+		sessions:   map[string]spec.Session{},
 	}
 }
 
@@ -169,9 +168,9 @@ func (p ports) Stats(name string) ([]port.Stats, error) {
 	for _, p := range p.List() {
 		if name == "" || name == p.Name {
 			all = append(all, port.Stats{
-				Port:   p,
-				Stats:  ethdev.Stats{RxPackets: 10, RxBytes: 1000, TxPackets: 20, TxBytes: 2000, RxMissed: 1},
-				Xstats: []ethdev.Xstat{{Name: "hw_rx_packets", Value: 7}},
+				Port:     p,
+				Counters: port.Counters{RxPackets: 10, RxBytes: 1000, TxPackets: 20, TxBytes: 2000, RxMissed: 1},
+				Xstats:   []port.Xstat{{Name: "hw_rx_packets", Value: 7}},
 			})
 		}
 	}
@@ -309,22 +308,22 @@ func (graph) DOT() string { return "digraph G {\n\t\"rx-0\" -> \"classify\";\n}\
 
 type captures struct{ *Fake }
 
-func (c captures) Start(_ context.Context, r capture.Request) (capture.Session, error) {
+func (c captures) Start(_ context.Context, r spec.Request) (spec.Session, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.Request = r
 	if c.Err != nil {
-		return capture.Session{}, c.Err
+		return spec.Session{}, c.Err
 	}
 	if r.Name == "" {
 		r.Name = "default"
 	}
 	if _, ok := c.sessions[r.Name]; ok {
-		return capture.Session{}, fault.New(fault.AlreadyActive, r.Name, "capture %q is active already", r.Name)
+		return spec.Session{}, fault.New(fault.AlreadyActive, r.Name, "capture %q is active already", r.Name)
 	}
-	s := capture.Session{
-		Name: r.Name, State: capture.Active, StartedAt: time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC),
-		Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort, Encap: cmp.Or(r.Encap, capture.EncapUDP), Direction: cmp.Or(r.Direction, capture.RX),
+	s := spec.Session{
+		Name: r.Name, State: spec.Active, StartedAt: time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC),
+		Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort, Encap: cmp.Or(r.Encap, spec.EncapUDP), Direction: cmp.Or(r.Direction, spec.RX),
 		Filter: r.Filter, Limits: r.Limits, Warnings: []string{"the NIC overwrites the UDP source port"},
 	}
 	for i, target := range r.Targets {
@@ -332,9 +331,9 @@ func (c captures) Start(_ context.Context, r capture.Request) (capture.Session, 
 		if target.VF != "" {
 			name = vf(i)
 		}
-		on := capture.SessionInterface{Target: target, Direction: s.Direction, Mode: capture.Hardware, Port: name, Label: capture.Label(i + 1), Packets: 5, Bytes: 500}
+		on := spec.SessionInterface{Target: target, Direction: s.Direction, Mode: spec.Hardware, Port: name, Label: uint32(i + 1), Packets: 5, Bytes: 500}
 		if r.Filter != "" {
-			on.Rules = []capture.SessionRule{
+			on.Rules = []spec.SessionRule{
 				{Pattern: "eth has_vlan is 0 / ipv4 / tcp dst is 443", Sample: true, Packets: 5, Bytes: 500}, {Pattern: "eth", Packets: 3, Bytes: 300},
 			}
 		}
@@ -342,7 +341,7 @@ func (c captures) Start(_ context.Context, r capture.Request) (capture.Session, 
 		s.Packets, s.Bytes = s.Packets+5, s.Bytes+500
 	}
 	if r.DryRun {
-		s.State, s.StartedAt = capture.DryRun, time.Time{}
+		s.State, s.StartedAt = spec.DryRun, time.Time{}
 		s.Plan = []string{"flow create 2 group 1 transfer pattern eth / end actions jump group 2 / end"}
 		return s, nil
 	}
@@ -358,7 +357,7 @@ func (c captures) Stop(name string) (int, error) {
 		if name == "" || name == id {
 			n += len(s.Interfaces)
 			delete(c.sessions, id)
-			s.State, s.EndReason, s.EndedAt = capture.Ended, capture.Stopped, s.StartedAt.Add(time.Minute)
+			s.State, s.EndReason, s.EndedAt = spec.Ended, spec.Stopped, s.StartedAt.Add(time.Minute)
 			c.ended = append(c.ended, s)
 		}
 	}
@@ -368,18 +367,18 @@ func (c captures) Stop(name string) (int, error) {
 	return n, nil
 }
 
-func (c captures) Capabilities() []capture.PortCapabilities {
-	yes := capture.Capability{Name: "rx", Supported: true}
-	no := capture.Capability{Name: "rx", Reason: "attr_transfer: not in switchdev mode"}
-	tx := capture.Capability{Name: "tx", Reason: "item: no, thanks"}
-	return []capture.PortCapabilities{
-		{Port: port.Port{Name: pf0, Role: port.PF}, Mode: capture.Hardware, RX: yes, TX: tx, Encaps: []capture.Capability{{Name: "udp", Supported: true}},
-			Filter: []capture.Capability{{Name: "ip", Supported: true}, {Name: "vlan", Reason: "item: vlan"}}},
-		{Port: port.Port{Name: vf(0), Role: port.VF}, Mode: capture.Hardware, RX: no, TX: tx},
+func (c captures) Capabilities() []spec.PortCapabilities {
+	yes := spec.Capability{Name: "rx", Supported: true}
+	no := spec.Capability{Name: "rx", Reason: "attr_transfer: not in switchdev mode"}
+	tx := spec.Capability{Name: "tx", Reason: "item: no, thanks"}
+	return []spec.PortCapabilities{
+		{Port: port.Port{Name: pf0, Role: port.PF}, Mode: spec.Hardware, RX: yes, TX: tx, Encaps: []spec.Capability{{Name: "udp", Supported: true}},
+			Filter: []spec.Capability{{Name: "ip", Supported: true}, {Name: "vlan", Reason: "item: vlan"}}},
+		{Port: port.Port{Name: vf(0), Role: port.VF}, Mode: spec.Hardware, RX: no, TX: tx},
 	}
 }
 
-func (c captures) Status() (all, ended []capture.Session) {
+func (c captures) Status() (all, ended []spec.Session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(c.sessions)) {

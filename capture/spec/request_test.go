@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package capture
+package spec
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -21,14 +20,6 @@ func validRequest() Request {
 		UDPDstPort: 3010,
 		Targets:    []Target{{VF: "vm-1"}},
 	}
-}
-
-func vfs(n int) []Target {
-	targets := make([]Target, n)
-	for i := range targets {
-		targets[i].VF = fmt.Sprintf("vm-%d", i+1)
-	}
-	return targets
 }
 
 func TestValidateAccepts(t *testing.T) {
@@ -95,7 +86,7 @@ func TestValidateRefuses(t *testing.T) {
 	}
 }
 
-// Whatever is accepted can be put into a header and sent.
+// An accepted request can be carried out: its sink is reachable, its ports are set, and its targets differ.
 func FuzzValidate(f *testing.F) {
 	f.Add("default", "fc00:2::9", uint16(3000), uint16(3010), "vm-1,vm-2", 0)
 	f.Add("", "::ffff:1.2.3.4", uint16(0), uint16(1), "vm-1,vm-1", 1)
@@ -116,12 +107,43 @@ func FuzzValidate(f *testing.F) {
 		assert.True(t, addr.Is6() && !addr.Is4In6() && addr.IsGlobalUnicast(), addr)
 		assert.NotZero(t, src)
 		assert.NotZero(t, dst)
-		assert.NotContains(t, r.name(), "/")
-		keys := map[string]bool{}
+		r = r.WithDefaults()
+		assert.NotContains(t, r.Name, "/")
+		seen := map[Target]bool{}
 		for _, target := range r.Targets {
-			keys[target.key().VF+"/"+target.String()] = true
+			seen[target] = true
 		}
-		assert.Len(t, keys, len(r.Targets))
-		assert.Len(t, r.header(Uplink{NodeIP: testHeader.NodeIP}).Bytes(), HeaderLen)
+		assert.Len(t, seen, len(r.Targets))
 	})
+}
+
+func TestWithDefaults(t *testing.T) {
+	r := Request{Targets: []Target{{VF: "vm-1", PF: 3}, {PF: 1}}}
+	full := r.WithDefaults()
+	assert.Equal(t, Request{
+		Name: DefaultName, Encap: EncapUDP, Direction: RX, Targets: []Target{{VF: "vm-1"}, {PF: 1}},
+	}, full)
+	assert.Equal(t, 3, r.Targets[0].PF, "the caller's targets stay as they are")
+	assert.Equal(t, full, full.WithDefaults())
+	assert.EqualValues(t, VXLANPort, Request{Encap: EncapVXLAN}.WithDefaults().UDPDstPort)
+	assert.EqualValues(t, 7, Request{Encap: EncapVXLAN, UDPDstPort: 7}.WithDefaults().UDPDstPort)
+}
+
+func TestDirections(t *testing.T) {
+	vf, pf := Target{VF: "vm-1"}, Target{PF: 0}
+	tests := []struct {
+		direction Direction
+		of        Target
+		want      []Direction
+	}{
+		{RX, vf, []Direction{RX}}, {TX, vf, []Direction{TX}}, {Both, vf, []Direction{RX, TX}},
+		{RX, pf, []Direction{RX}}, {Both, pf, []Direction{RX}},
+	}
+	for _, tt := range tests {
+		got, err := Request{Direction: tt.direction}.Directions(tt.of)
+		require.NoError(t, err)
+		assert.Equal(t, tt.want, got)
+	}
+	_, err := Request{Direction: TX}.Directions(pf)
+	assert.True(t, fault.Is(err, fault.NotSupported))
 }

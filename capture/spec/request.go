@@ -1,37 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package capture
+package spec
 
 import (
 	"cmp"
 	"net/netip"
 	"regexp"
+	"slices"
 
 	"dpservice/dpservice/fault"
 )
 
-// names of sessions become parts of rules' names, in which a slash separates.
+// nameSyntax is the syntax of session names. They become parts of rule names, in which a slash separates the parts.
 var nameSyntax = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
-// Validate checks what can be checked without knowing the node's ports.
+// Validate checks everything that can be checked without the node's ports. The error is a *fault.Error.
 func (r Request) Validate() error {
-	if r.Name != "" && !nameSyntax.MatchString(r.Name) {
+	r = r.WithDefaults()
+	if !nameSyntax.MatchString(r.Name) {
 		return fault.New(fault.InvalidParams, "", "session name %q: want 1 to 63 letters, digits, dots, dashes "+
 			"or underscores, the first a letter or digit", r.Name)
 	}
-	if why := sinkFlaw(r.Sink); why != "" {
-		return fault.New(fault.InvalidParams, "", "sink_node_ip %s", why)
+	if problem := sinkProblem(r.Sink); problem != "" {
+		return fault.New(fault.InvalidParams, "", "sink_node_ip %s", problem)
 	}
 	if r.UDPSrcPort == 0 {
 		return fault.New(fault.InvalidParams, "", "udp_src_port is 0: want 1 to 65535")
 	}
-	if e := r.encap(); e != EncapUDP && e != EncapVXLAN {
+	if e := r.Encap; e != EncapUDP && e != EncapVXLAN {
 		return fault.New(fault.InvalidParams, "", "encap %q: want %s or %s", e, EncapUDP, EncapVXLAN)
 	}
-	if d := r.direction(); d != RX && d != TX && d != Both {
+	if d := r.Direction; d != RX && d != TX && d != Both {
 		return fault.New(fault.InvalidParams, "", "direction %q: want %s, %s or %s", d, RX, TX, Both)
 	}
-	if r.udpDstPort() == 0 {
+	if r.UDPDstPort == 0 {
 		return fault.New(fault.InvalidParams, "", "udp_dst_port is 0 or missing: want 1 to 65535")
 	}
 	if r.Limits.Duration < 0 {
@@ -46,7 +48,6 @@ func validateTargets(targets []Target) error {
 	}
 	seen := make(map[Target]bool, len(targets))
 	for _, t := range targets {
-		t = t.key()
 		if seen[t] {
 			return fault.New(fault.InvalidParams, t.String(), "interface %s is named twice", t)
 		}
@@ -55,8 +56,8 @@ func validateTargets(targets []Target) error {
 	return nil
 }
 
-// sinkFlaw says what keeps an address from being a sink; empty if nothing does.
-func sinkFlaw(sink netip.Addr) string {
+// sinkProblem says why an address cannot be a sink; it is empty for a good one.
+func sinkProblem(sink netip.Addr) string {
 	switch {
 	case !sink.IsValid():
 		return "is missing: want the sink's IPv6 address"
@@ -76,28 +77,34 @@ func sinkFlaw(sink netip.Addr) string {
 	return ""
 }
 
-// key makes two ways of naming one capture point equal: PF is not looked at when VF is set.
-func (t Target) key() Target {
-	if t.VF != "" {
-		t.PF = 0
+// WithDefaults returns the request with defaults in its empty fields. The PF number of targets that name a VF becomes 0, so that
+// equal targets compare as equal.
+func (r Request) WithDefaults() Request {
+	r.Name = cmp.Or(r.Name, DefaultName)
+	r.Encap = cmp.Or(r.Encap, EncapUDP)
+	r.Direction = cmp.Or(r.Direction, RX)
+	if r.Encap == EncapVXLAN {
+		r.UDPDstPort = cmp.Or(r.UDPDstPort, VXLANPort)
 	}
-	return t
+	r.Targets = slices.Clone(r.Targets)
+	for i, t := range r.Targets {
+		if t.VF != "" {
+			r.Targets[i].PF = 0
+		}
+	}
+	return r
 }
 
-func (r Request) encap() Encap { return cmp.Or(r.Encap, EncapUDP) }
-
-func (r Request) direction() Direction { return cmp.Or(r.Direction, RX) }
-
-func (r Request) udpDstPort() uint16 {
-	if r.encap() == EncapVXLAN {
-		return cmp.Or(r.UDPDstPort, VXLANPort)
+// Directions returns the directions in which a target is captured, for a request with defaults. PFs are captured on RX only.
+func (r Request) Directions(t Target) ([]Direction, error) {
+	switch {
+	case t.VF != "" && r.Direction == Both:
+		return []Direction{RX, TX}, nil
+	case t.VF != "":
+		return []Direction{r.Direction}, nil
+	case r.Direction == TX:
+		return nil, fault.New(fault.NotSupported, t.String(), "what leaves by %s cannot be captured: capture what the guests send, "+
+			"with direction rx", t)
 	}
-	return r.UDPDstPort
-}
-
-func (r Request) name() string {
-	if r.Name == "" {
-		return DefaultName
-	}
-	return r.Name
+	return []Direction{RX}, nil
 }

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package port
+package dpdk
 
 import (
 	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -51,18 +50,4 @@ func checkCarrier(t *testing.T) {
 	assert.False(t, up(index))
 	assert.NoError(t, netlink.LinkDel(here))
 	assert.False(t, up(index), "it is gone")
-}
-
-// Ports are looked up for every rule of a list, say: the driver is not asked each time.
-func TestLinksAreNotReadTooOften(t *testing.T) {
-	nic := newNIC()
-	m, err := Discover(nic, all)
-	require.NoError(t, err)
-	for range 1000 {
-		_, ok := m.PF(0)
-		require.True(t, ok)
-	}
-	assert.Less(t, nic.links, 100)
-	assert.Len(t, m.PFs(), 2)
-	assert.Equal(t, 5, m.KernelTwin(4))
 }

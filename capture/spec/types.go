@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package spec holds the values with which captures are requested and described. It links no DPDK, so that the API can use it.
+package spec
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"dpservice/dpservice/port"
+)
+
+// DefaultName is the name of a session that was not given one.
+const DefaultName = "default"
+
+// How many interfaces can be captured at once over all sessions, and how many rules a filter may need on each of them: the
+// defaults, and the largest values that can be configured.
+const (
+	DefaultMaxInterfaces = 16
+	MaxInterfaces        = 4096
+	DefaultMaxRules      = 64
+	MaxRules             = 256
+)
+
+// Encap is what is between the UDP header and the captured frame.
+type Encap string
+
+// The encapsulations.
+const (
+	EncapUDP   Encap = "udp" // nothing: the label is the flow label of the IPv6 header
+	EncapVXLAN Encap = "vxlan"
+)
+
+// VXLANPort is the UDP destination port of VXLAN (RFC 7348).
+const VXLANPort = 4789
+
+// Target names what is captured: a guest's interface by its id, or a physical port by its number.
+type Target struct {
+	VF string // interface id; empty for a PF
+	PF int    // PF number; ignored if VF is set
+}
+
+// String returns the target's name for people: the interface's id, or pf0.
+func (t Target) String() string {
+	if t.VF != "" {
+		return t.VF
+	}
+	return fmt.Sprintf("pf%d", t.PF)
+}
+
+// Direction says which packets of an interface are copied.
+type Direction string
+
+// The directions, as the node sees them. RX is what a port receives: what a guest sends, or what arrives from the wire. TX is
+// what a port transmits: what a guest receives. A physical port is captured on RX only.
+const (
+	RX   Direction = "rx"
+	TX   Direction = "tx"
+	Both Direction = "both"
+)
+
+// Mode says where copies are made.
+type Mode string
+
+// The modes. In Hardware the NIC copies the packets that it forwards by itself, and the packet graph those that reach the
+// software. In Software the packet graph makes all copies: the NIC forwards nothing by itself.
+const (
+	Hardware Mode = "hardware"
+	Software Mode = "software"
+)
+
+// Request describes a capture to start.
+type Request struct {
+	Name       string     // session name; empty means DefaultName
+	Sink       netip.Addr // IPv6 destination of the copies
+	UDPSrcPort uint16     // a NIC may overwrite it with its own entropy
+	UDPDstPort uint16     // 0 means VXLANPort for EncapVXLAN
+	Encap      Encap      // empty means EncapUDP
+	Targets    []Target
+	Direction  Direction // of the guests' interfaces; empty means RX
+	Filter     string    // pcap-filter(7); empty: everything
+	Limits     Limits
+	DryRun     bool // plan and validate, change nothing
+}
+
+// Limits end a session by themselves. Zero means no limit. The NIC keeps copying until its rules are removed, so the final
+// count can exceed a limit slightly.
+type Limits struct {
+	Duration time.Duration
+	Packets  uint64
+	Bytes    uint64 // of the packets, without the copies' headers
+}
+
+// State is the state of a session.
+type State string
+
+// The states of a session.
+const (
+	Active State = "active"
+	DryRun State = "dry_run"
+	// Broken is a session of which only a part is installed, because a failed change could not be undone. Stopping it removes
+	// the rest.
+	Broken State = "broken"
+	Ended  State = "ended" // only in the history
+)
+
+// EndReason says why a session has ended.
+type EndReason string
+
+// The reasons for the end of a session.
+const (
+	Stopped          EndReason = "stopped"
+	DurationReached  EndReason = "duration"
+	PacketsReached   EndReason = "packets"
+	BytesReached     EndReason = "bytes"
+	InterfaceDeleted EndReason = "interface_deleted" // the last one of the session
+)
+
+// Session describes a capture.
+type Session struct {
+	Name       string
+	State      State
+	StartedAt  time.Time // zero for a dry run
+	EndedAt    time.Time // zero unless Ended
+	EndReason  EndReason
+	Sink       netip.Addr
+	UDPSrcPort uint16
+	UDPDstPort uint16
+	Encap      Encap
+	Direction  Direction
+	Filter     string
+	Limits     Limits
+	Packets    uint64 // copied so far, including those of deleted interfaces
+	Bytes      uint64
+	Interfaces []SessionInterface
+	Warnings   []string
+	Plan       []string // testpmd commands; only for a dry run
+}
+
+// SessionInterface is one direction of a captured interface.
+type SessionInterface struct {
+	Target
+	Direction Direction // RX or TX
+	Mode      Mode
+	Port      string // ethdev name
+	Label     uint32 // identifies interface and direction in the copies
+	Packets   uint64 // copied so far
+	Bytes     uint64
+	Rules     []SessionRule // of the filter, in order: the first one that matches a packet decides
+}
+
+// SessionRule is a rule of a filter on an interface.
+type SessionRule struct {
+	Pattern string // in testpmd's syntax
+	Sample  bool   // whether matching packets are copied
+	Packets uint64 // that matched
+	Bytes   uint64
+}
+
+// Capability says whether a port supports something that captures can use.
+type Capability struct {
+	Name      string
+	Supported bool
+	Reason    string // why not: in the driver's words if the driver refused it
+}
+
+// PortCapabilities says what can be captured on a port.
+type PortCapabilities struct {
+	Port   port.Port
+	Mode   Mode       // where the copies are made
+	RX, TX Capability // the directions
+	Encaps []Capability
+	Filter []Capability // what filters can match
+}
