@@ -46,7 +46,7 @@ func run() int {
 			}
 			code = exitFailed
 			slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.LogLevel})))
-			return daemon.Run(ctx, cfg)
+			return daemon.Run(ctx, cfg, slog.Default())
 		},
 	}
 	config.AddFlags(cmd.Flags())

@@ -75,8 +75,8 @@ type daemon struct {
 
 // Run runs dpservice until ctx is done, and then ends it cleanly. Whatever a Run that fails has started is ended too. EAL
 // starts only once in a process, so Run does.
-func Run(ctx context.Context, cfg config.Config) (err error) {
-	d := &daemon{cfg: cfg, log: slog.Default(), started: time.Now(), fence: fence.New(slog.Default())}
+func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
+	d := &daemon{cfg: cfg, log: log, started: time.Now(), fence: fence.New(log)}
 	defer func() { err = errors.Join(err, d.ending.run(d.log)) }()
 	steps := []struct {
 		what string
@@ -104,7 +104,7 @@ func Run(ctx context.Context, cfg config.Config) (err error) {
 	d.log.Info("dpservice is up", "socket", cfg.Socket, "node", cfg.Underlay.IP, "offload", cfg.Offload, "ports", len(d.ports.List()))
 	err = server.New(d.services(), server.Config{
 		MaxClients: cfg.RPC.MaxClients, MaxClientsPerUser: cfg.RPC.MaxClientsPerUser,
-		IdleTimeout: cfg.RPC.IdleTimeout, RequestTimeout: cfg.RPC.RequestTimeout, Fence: d.fence,
+		IdleTimeout: cfg.RPC.IdleTimeout, RequestTimeout: cfg.RPC.RequestTimeout, Fence: d.fence, Log: d.log,
 	}).Serve(ctx, d.listener)
 	d.log.Info("dpservice ends")
 	return err

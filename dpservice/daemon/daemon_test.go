@@ -53,7 +53,7 @@ func testMain(m *testing.M) int {
 func child(pf0, socket string) int {
 	cfg := testConfig(socket)
 	cfg.Ports = config.Ports{PF0: pf0, VFs: config.Patterns{"net_null1"}}
-	fmt.Println(Run(context.Background(), cfg))
+	fmt.Println(Run(context.Background(), cfg, slog.Default()))
 	if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
 		fmt.Println("the socket is still there:", err)
 		return 2
@@ -96,7 +96,7 @@ func TestASocketInUse(t *testing.T) {
 	l, err := server.Listen(socket)
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, l.Close()) }()
-	assert.ErrorContains(t, Run(context.Background(), testConfig(socket)), "cannot open the socket")
+	assert.ErrorContains(t, Run(context.Background(), testConfig(socket), slog.Default()), "cannot open the socket")
 	_, err = os.Stat(socket)
 	assert.NoError(t, err, "the other daemon's socket stays")
 }
@@ -107,16 +107,15 @@ type daemonUnderTest struct {
 	socket string
 }
 
-func call[R any](d daemonUnderTest, method string, params any) R {
+func call[R any](d daemonUnderTest, method api.AnyMethod, params any) (result R) {
 	d.t.Helper()
-	r, err := client.Call[R](d.t.Context(), d.socket, method, params)
-	require.NoError(d.t, err)
-	return r
+	require.NoError(d.t, client.CallAny(d.t.Context(), d.socket, method, params, &result))
+	return result
 }
 
-func (d daemonUnderTest) refused(method string, params any, reason string) {
+func (d daemonUnderTest) refused(method api.AnyMethod, params any, reason string) {
 	d.t.Helper()
-	_, err := client.Call[any](d.t.Context(), d.socket, method, params)
+	err := client.CallAny(d.t.Context(), d.socket, method, params, nil)
 	var e *client.Error
 	require.ErrorAs(d.t, err, &e)
 	assert.Equal(d.t, reason, e.Data.Reason, e.Message)
@@ -130,10 +129,10 @@ func TestLife(t *testing.T) {
 	cfg.EAL = append(cfg.EAL, "-d", path, "--vdev=net_eswitch0,pf0=net_null0,pf1=net_null1,vf0=net_null2,vf7=net_null3")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Run(ctx, cfg) }()
+	go func() { done <- Run(ctx, cfg, slog.Default()) }()
 	d := daemonUnderTest{t, cfg.Socket}
 	require.Eventually(t, func() bool {
-		_, err := client.Call[api.SystemInfoResult](ctx, cfg.Socket, api.MethodSystemInfo, nil)
+		_, err := client.Call(ctx, cfg.Socket, api.MethodSystemInfo, api.None{})
 		return err == nil
 	}, 20*time.Second, 50*time.Millisecond)
 
@@ -198,7 +197,7 @@ func (d daemonUnderTest) checkCapture() {
 		Interfaces: []api.CaptureTarget{{VF: "vm-1"}, {PF: &pf0}},
 	}
 	require.Eventually(d.t, func() bool { // the router's MAC is passed on at once, but not within the start
-		_, err := client.Call[api.CaptureSession](d.t.Context(), d.socket, api.MethodCaptureStart, params)
+		_, err := client.Call(d.t.Context(), d.socket, api.MethodCaptureStart, params)
 		return err == nil
 	}, 5*time.Second, 20*time.Millisecond)
 	group := uint32(1)

@@ -13,9 +13,8 @@ import (
 	"dpservice/dpservice/metrics"
 	"dpservice/dpservice/port"
 	"dpservice/dpservice/slowpath"
+	"dpservice/dpservice/status"
 	"dpservice/dpservice/version"
-	"dpservice/graph"
-	"dpservice/rpc/api"
 	"dpservice/rpc/server"
 )
 
@@ -58,7 +57,7 @@ func (d *daemon) metricSources() metrics.Sources {
 		Uplinks:     d.uplinks.List,
 		Nodes:       d.nodeStats,
 		Flows:       d.countFlows,
-		Shares:      func() []api.FlowShare { return d.flowShares(d.graph.FlowTable()) },
+		Shares:      func() []status.FlowShare { return d.flowShares(d.graph.FlowTable()) },
 		Offload:     d.offloadStats,
 		Rules:       d.rules.Counts,
 		PortName:    d.portName,
@@ -68,13 +67,16 @@ func (d *daemon) metricSources() metrics.Sources {
 	}
 }
 
-// nodeStats is the graph's counters and, as if they were nodes behind punt, the outcomes of the slow path.
-func (d *daemon) nodeStats() []graph.NodeStats {
-	stats := d.graph.Stats()
-	for outcome, n := range d.slow.Counts() {
-		stats = append(stats, graph.NodeStats{Name: "slow_path_" + slowpath.Outcome(outcome).String(), Packets: n})
+// nodeStats returns the graph's counters, with the outcomes of the slow path as nodes behind the punt node.
+func (d *daemon) nodeStats() []status.Node {
+	var nodes []status.Node
+	for _, n := range d.graph.Stats() {
+		nodes = append(nodes, status.Node(n))
 	}
-	return stats
+	for outcome, n := range d.slow.Counts() {
+		nodes = append(nodes, status.Node{Name: "slow_path_" + slowpath.Outcome(outcome).String(), Packets: n})
+	}
+	return nodes
 }
 
 func (d *daemon) countFlows() map[metrics.FlowClass]int {

@@ -11,10 +11,9 @@ import (
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/port"
-	"dpservice/dpservice/uplink"
+	"dpservice/dpservice/status"
 	"dpservice/dpservice/version"
 	"dpservice/graph"
-	"dpservice/rpc/api"
 	"dpservice/rpc/server"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
@@ -36,44 +35,32 @@ func (d *daemon) services() server.Services {
 
 type system struct{ d *daemon }
 
-func (s system) Info() api.SystemInfoResult {
+// Info implements server.System.
+func (s system) Info() status.System {
 	mainLcore, _ := eal.Lcores()
-	info := api.SystemInfoResult{
-		Version:       version.String(),
-		DPDKVersion:   eal.Version(),
-		GoVersion:     runtime.Version(),
-		PID:           os.Getpid(),
-		UptimeSeconds: time.Since(s.d.started).Seconds(),
-		Offload:       s.d.cfg.Offload,
-		Lcores:        api.Lcores{Main: mainLcore, Workers: s.d.workers},
-		NIC:           api.NIC{Driver: s.d.ports.Driver()},
-		Underlay:      s.underlay(),
-		Flows:         s.flowTable(),
+	info := status.System{
+		Version:     version.String(),
+		DPDKVersion: eal.Version(),
+		GoVersion:   runtime.Version(),
+		PID:         os.Getpid(),
+		Uptime:      time.Since(s.d.started),
+		Offload:     s.d.cfg.Offload,
+		MainLcore:   mainLcore,
+		Workers:     s.d.workers,
+		Driver:      s.d.ports.Driver(),
+		UnderlayIP:  s.d.cfg.Underlay.IP,
+		Uplinks:     s.d.uplinks.List(),
+		Flows:       s.flowTable(),
 	}
 	if s.d.nic != nil {
-		info.NIC.PortNaming = s.d.nic.Names()
+		info.PortNaming = s.d.nic.Names()
 	}
 	return info
 }
 
-func (s system) underlay() api.Underlay {
-	underlay := api.Underlay{IP: s.d.cfg.Underlay.IP.String()}
-	for _, u := range s.d.uplinks.List() {
-		shown := api.Uplink{PF: u.Number, Port: u.Name, Link: api.LinkState(u.LinkUp), RouterFrom: string(u.Source), Usable: u.Usable()}
-		if u.RouterMAC != (uplink.MAC{}) {
-			shown.RouterMAC = u.RouterMAC.String()
-		}
-		if u.Number == 0 {
-			underlay.RouterMAC = shown.RouterMAC
-		}
-		underlay.Uplinks = append(underlay.Uplinks, shown)
-	}
-	return underlay
-}
-
-func (s system) flowTable() api.FlowTable {
+func (s system) flowTable() status.FlowTable {
 	t := s.d.graph.FlowTable()
-	table := api.FlowTable{
+	table := status.FlowTable{
 		Known: t.Flows, Capacity: t.Capacity, Overflow: t.Overflow, Guaranteed: t.Guaranteed, Shares: s.d.flowShares(t),
 	}
 	if s.d.flows != nil {
@@ -85,8 +72,8 @@ func (s system) flowTable() api.FlowTable {
 	return table
 }
 
-// flowShares are what the interfaces hold of the flow tables t and of the NIC's rules.
-func (d *daemon) flowShares(t graph.FlowTable) []api.FlowShare {
+// flowShares returns what the interfaces hold of the flow table t and of the NIC's rules.
+func (d *daemon) flowShares(t graph.FlowTable) []status.FlowShare {
 	type holder struct {
 		port   uint16
 		origin graph.Origin
@@ -97,14 +84,14 @@ func (d *daemon) flowShares(t graph.FlowTable) []api.FlowShare {
 			rules[holder{s.Port, s.Origin}] = s
 		}
 	}
-	shares := []api.FlowShare{}
+	shares := []status.FlowShare{}
 	for _, s := range t.Shares {
 		a, ok := d.vnet.OnPort(s.Port)
 		if !ok {
 			continue
 		}
 		r := rules[holder{s.Port, s.Origin}]
-		shares = append(shares, api.FlowShare{
+		shares = append(shares, status.FlowShare{
 			Interface: a.ID, Origin: s.Origin.String(), Flows: s.Flows, FlowsEvicted: s.Evicted, Overflow: s.Overflow,
 			Rules: r.Rules, RulesEvicted: r.Evicted, Limited: r.Limited,
 		})
@@ -119,9 +106,9 @@ type flows struct{ d *daemon }
 const maxScan = 1 << 16
 
 // Flows implements server.Flows. The worker is not disturbed: its table is read beside it.
-func (f flows) Flows(cursor uint64, limit int, fits func(server.Flow) bool) ([]server.Flow, uint64, error) {
+func (f flows) Flows(cursor uint64, limit int, fits func(status.Flow) bool) ([]status.Flow, uint64, error) {
 	names := f.names()
-	var list []server.Flow
+	var list []status.Flow
 	for scanned := 0; len(list) < limit && scanned < maxScan; {
 		found, next := f.d.graph.Flows(cursor, limit-len(list))
 		for _, flow := range found {
@@ -160,8 +147,8 @@ func (f flows) names() flowNames {
 	return n
 }
 
-func (n flowNames) describe(flow graph.Flow) server.Flow {
-	s := server.Flow{
+func (n flowNames) describe(flow graph.Flow) status.Flow {
+	s := status.Flow{
 		ID: flow.ID, Interface: n.interfaces[flow.Key.Interface], FromGuest: flow.Key.Origin == graph.FromGuest, VNI: flow.VNI,
 		Src: flow.Key.Src, Dst: flow.Key.Dst, Proto: flow.Key.Proto, SrcPort: flow.Key.SrcPort, DstPort: flow.Key.DstPort,
 		InPort: n.ports[flow.Verdict.InPort], OutPort: n.ports[flow.Verdict.TxPort], Action: action(flow.Verdict.Kind),
@@ -193,16 +180,17 @@ type rules struct {
 	ports *port.Manager
 }
 
-func (r rules) Rules(p api.RuleListParams) ([]api.Rule, error) {
-	if p.Port != "" {
-		if _, ok := r.ports.ByName(p.Port); !ok {
-			return nil, fault.New(fault.NotFound, p.Port, "no port %q", p.Port)
+// Rules implements server.Rules.
+func (r rules) Rules(port string, group *uint32) ([]status.Rule, error) {
+	if port != "" {
+		if _, ok := r.ports.ByName(port); !ok {
+			return nil, fault.New(fault.NotFound, port, "no port %q", port)
 		}
 	}
-	list := []api.Rule{}
+	var list []status.Rule
 	for _, e := range r.set.List() {
 		rule := r.describe(e)
-		if (p.Port == "" || p.Port == rule.Port) && (p.Group == nil || *p.Group == rule.Group) {
+		if (port == "" || port == rule.Port) && (group == nil || *group == rule.Group) {
 			r.count(e, &rule)
 			list = append(list, rule)
 		}
@@ -210,16 +198,16 @@ func (r rules) Rules(p api.RuleListParams) ([]api.Rule, error) {
 	return list, nil
 }
 
-func (r rules) describe(e ruleset.Entry) api.Rule {
+func (r rules) describe(e ruleset.Entry) status.Rule {
 	p, _ := r.ports.ByID(e.Port)
-	return api.Rule{
+	return status.Rule{
 		Name: e.Name, Port: p.Name, PortID: e.Port, Domain: e.Rule.Domain(), Group: e.Rule.Group, Priority: e.Rule.Priority,
 		Pattern: e.Rule.PatternString(), Actions: e.Rule.ActionsString(),
 	}
 }
 
 // count adds the counters of a rule that has some, and still stands.
-func (r rules) count(e ruleset.Entry, rule *api.Rule) {
+func (r rules) count(e ruleset.Entry, rule *status.Rule) {
 	for _, a := range e.Rule.Actions {
 		if _, ok := a.(rteflow.Count); !ok {
 			continue
@@ -234,11 +222,4 @@ type graphInfo struct{ d *daemon }
 
 func (g graphInfo) DOT() string { return g.d.graph.DOT() }
 
-func (g graphInfo) Stats() []api.NodeStats {
-	nodes := g.d.nodeStats()
-	stats := make([]api.NodeStats, len(nodes))
-	for i, n := range nodes {
-		stats[i] = api.NodeStats{Name: n.Name, Calls: n.Calls, Packets: n.Packets, Cycles: n.Cycles}
-	}
-	return stats
-}
+func (g graphInfo) Stats() []status.Node { return g.d.nodeStats() }

@@ -13,9 +13,9 @@ import (
 	"dpservice/dpservice/fence"
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/port"
+	"dpservice/dpservice/status"
 	"dpservice/dpservice/uplink"
 	"dpservice/graph"
-	"dpservice/rpc/api"
 	"dpservice/rteflow/ruleset"
 )
 
@@ -25,9 +25,9 @@ type Sources struct {
 	DPDKVersion string                       //
 	Ports       func() ([]port.Stats, error) // every port's counters
 	Uplinks     func() []uplink.Uplink       //
-	Nodes       func() []graph.NodeStats     // the packet graph's
+	Nodes       func() []status.Node         // the packet graph's
 	Flows       func() map[FlowClass]int     // numbers of flows
-	Shares      func() []api.FlowShare       // the interfaces' of the flows and rules
+	Shares      func() []status.FlowShare    // the interfaces' of the flows and rules
 	Offload     func() flow.Stats            // zero without offload
 	Rules       func() map[ruleset.Group]int // numbers of rules
 	PortName    func(id uint16) string       // of a port that has rules

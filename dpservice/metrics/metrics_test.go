@@ -23,9 +23,9 @@ import (
 	"dpservice/dpservice/fence"
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/port"
+	"dpservice/dpservice/status"
 	"dpservice/dpservice/uplink"
 	"dpservice/graph"
-	"dpservice/rpc/api"
 	"dpservice/rteflow/ruleset"
 )
 
@@ -45,15 +45,15 @@ func sources() Sources {
 				{Name: "nic1", Number: 1, LinkUp: true, Source: uplink.Discovery},
 			}
 		},
-		Nodes: func() []graph.NodeStats {
-			return []graph.NodeStats{{Name: "drop_no_route", Calls: 10, Packets: 11, Cycles: 12}}
+		Nodes: func() []status.Node {
+			return []status.Node{{Name: "drop_no_route", Calls: 10, Packets: 11, Cycles: 12}}
 		},
 		Flows: func() map[FlowClass]int { return map[FlowClass]int{{graph.StateEstablished, true}: 13} },
 		Offload: func() flow.Stats {
 			return flow.Stats{Created: 14, Aged: 15, Refused: 16, Limited: 17, Evicted: 18, Backlog: 19}
 		},
-		Shares: func() []api.FlowShare {
-			return []api.FlowShare{{
+		Shares: func() []status.FlowShare {
+			return []status.FlowShare{{
 				Interface: "vm-1", Origin: "wire", Flows: 30, FlowsEvicted: 31, Overflow: 32, Rules: 33, RulesEvicted: 34, Limited: 35,
 			}}
 		},
@@ -203,7 +203,7 @@ func TestScrapeWithoutPorts(t *testing.T) {
 // TestASourceThatPanics costs the scrape what comes behind it, and is counted.
 func TestASourceThatPanics(t *testing.T) {
 	s := sources()
-	s.Nodes = func() []graph.NodeStats { panic("no nodes") }
+	s.Nodes = func() []status.Node { panic("no nodes") }
 	get := start(t, "tcp", "127.0.0.1:0", s)
 	assert.NotContains(t, string(get("/metrics").text), "dpservice_graph_node")
 	p := get("/metrics")

@@ -15,30 +15,51 @@ const Version = "1.8"
 // DefaultSocket is where the daemon listens unless it is told otherwise.
 const DefaultSocket = "/run/dpservice/dpservice.sock"
 
+// Method is the name of a method of the API, with the types of its parameters and of its result.
+type Method[Params, Result any] string
+
+// Name implements AnyMethod.
+func (m Method[Params, Result]) Name() string { return string(m) }
+
+// AnyMethod is a method whatever its types.
+type AnyMethod interface{ Name() string }
+
+// RawMethod is a method by its name alone, which need not be one of the API.
+type RawMethod string
+
+// Name implements AnyMethod.
+func (m RawMethod) Name() string { return string(m) }
+
+// None are the parameters of a method that takes none.
+type None struct{}
+
+// Done is the result of a method that returns nothing: {}.
+type Done struct{}
+
 // The methods.
 const (
-	MethodSystemInfo          = "system.info"
-	MethodPortList            = "port.list"
-	MethodPortStats           = "port.stats"
-	MethodInterfaceCreate     = "interface.create"
-	MethodInterfaceGet        = "interface.get"
-	MethodInterfaceList       = "interface.list"
-	MethodInterfaceDelete     = "interface.delete"
-	MethodRouteAdd            = "route.add"
-	MethodRouteList           = "route.list"
-	MethodRouteDelete         = "route.delete"
-	MethodFlowList            = "flow.list"
-	MethodRuleList            = "rule.list"
-	MethodGraphStats          = "graph.stats"
-	MethodGraphDOT            = "graph.dot"
-	MethodCaptureStart        = "capture.start"
-	MethodCaptureStop         = "capture.stop"
-	MethodCaptureStatus       = "capture.status"
-	MethodCaptureCapabilities = "capture.capabilities"
+	MethodSystemInfo          Method[None, SystemInfoResult]               = "system.info"
+	MethodPortList            Method[None, PortListResult]                 = "port.list"
+	MethodPortStats           Method[PortStatsParams, PortStatsResult]     = "port.stats"
+	MethodInterfaceCreate     Method[InterfaceCreateParams, Interface]     = "interface.create"
+	MethodInterfaceGet        Method[InterfaceID, Interface]               = "interface.get"
+	MethodInterfaceList       Method[None, InterfaceListResult]            = "interface.list"
+	MethodInterfaceDelete     Method[InterfaceID, Done]                    = "interface.delete"
+	MethodRouteAdd            Method[Route, Route]                         = "route.add"
+	MethodRouteList           Method[RouteListParams, RouteListResult]     = "route.list"
+	MethodRouteDelete         Method[RouteDeleteParams, Done]              = "route.delete"
+	MethodFlowList            Method[FlowListParams, FlowListResult]       = "flow.list"
+	MethodRuleList            Method[RuleListParams, RuleListResult]       = "rule.list"
+	MethodGraphStats          Method[None, GraphStatsResult]               = "graph.stats"
+	MethodGraphDOT            Method[None, GraphDOTResult]                 = "graph.dot"
+	MethodCaptureStart        Method[CaptureStartParams, CaptureSession]   = "capture.start"
+	MethodCaptureStop         Method[CaptureStopParams, CaptureStopResult] = "capture.stop"
+	MethodCaptureStatus       Method[None, CaptureStatusResult]            = "capture.status"
+	MethodCaptureCapabilities Method[None, CaptureCapabilitiesResult]      = "capture.capabilities"
 )
 
 // Methods are all methods.
-var Methods = []string{
+var Methods = []AnyMethod{
 	MethodSystemInfo, MethodPortList, MethodPortStats,
 	MethodInterfaceCreate, MethodInterfaceGet, MethodInterfaceList, MethodInterfaceDelete,
 	MethodRouteAdd, MethodRouteList, MethodRouteDelete,

@@ -200,9 +200,6 @@ type RouteDeleteParams struct {
 	NextHopIP  string `json:"next_hop_ip,omitempty"`
 }
 
-// Done is the result of a method that has nothing to say: {}.
-type Done struct{}
-
 // FlowFilter selects flows. A flow is listed if it fits every field that is set.
 type FlowFilter struct {
 	Interface string  `json:"interface,omitempty"` // interface id: flows from and to it
@@ -243,8 +240,8 @@ type Flow struct {
 	DstPort    uint16  `json:"dst_port,omitempty"`
 	ICMPType   *uint8  `json:"icmp_type,omitempty"`
 	InPort     string  `json:"in_port"`            // ethdev name
-	OutPort    string  `json:"out_port,omitempty"` // ethdev name; empty for a dropped flow
-	Action     string  `json:"action"`             // deliver, encap or drop
+	OutPort    string  `json:"out_port,omitempty"` // ethdev name
+	Action     string  `json:"action"`             // deliver or encap
 	State      string  `json:"state"`
 	Offloaded  bool    `json:"offloaded"`
 	Packets    uint64  `json:"packets"`

@@ -60,9 +60,10 @@ func Dial(ctx context.Context, socket string) (*Client, error) {
 // Close ends the connection.
 func (c *Client) Close() error { return c.conn.Close() }
 
-// Call calls a method and stores its result in what result points to. Params may be nil. What the daemon refuses is
-// an *Error.
-func (c *Client) Call(ctx context.Context, method string, params, result any) error {
+// Call calls a method and stores its result in what result points to. Params and result may be nil. A refusal by the daemon is an
+// *Error.
+func (c *Client) Call(ctx context.Context, m api.AnyMethod, params, result any) error {
+	method := m.Name()
 	err := c.conn.Call(ctx, method, params, result)
 	var refused *jsonrpc2.Error
 	switch {
@@ -130,16 +131,22 @@ func (r *refusals) ReadObject(v any) error {
 	return json.Unmarshal(raw, v)
 }
 
-// Call calls a method over a connection of its own and returns the result.
-func Call[R any](ctx context.Context, socket, method string, params any) (R, error) {
-	var result R
+// Call calls a method over a connection of its own and returns the result. A refusal by the daemon is an *Error.
+func Call[P, R any](ctx context.Context, socket string, m api.Method[P, R], params P) (result R, err error) {
+	err = CallAny(ctx, socket, m, params, &result)
+	return result, err
+}
+
+// CallAny calls a method of any types over a connection of its own, and stores its result in what result points to. Params and
+// result may be nil.
+func CallAny(ctx context.Context, socket string, m api.AnyMethod, params, result any) error {
 	c, err := Dial(ctx, socket)
 	if err != nil {
-		return result, err
+		return err
 	}
-	err = c.Call(ctx, method, params, &result)
+	err = c.Call(ctx, m, params, result)
 	_ = c.Close() // the answer is here already
-	return result, err
+	return err
 }
 
 // noRequests ignores the requests of a daemon: it sends none.

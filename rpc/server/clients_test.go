@@ -21,6 +21,7 @@ import (
 
 	"dpservice/capture/spec"
 	"dpservice/dpservice/fence"
+	"dpservice/dpservice/status"
 	"dpservice/rpc/api"
 )
 
@@ -42,7 +43,7 @@ func (s slow) DOT() string {
 
 type instant struct{ System }
 
-func (instant) Info() api.SystemInfoResult { return api.SystemInfoResult{Version: "1"} }
+func (instant) Info() status.System { return status.System{Version: "1"} }
 
 const (
 	infoCall  = `{"jsonrpc":"2.0","id":1,"method":"system.info"}`
@@ -53,10 +54,10 @@ const (
 // many is Flows with as many as fit into an answer.
 type many struct{}
 
-func (many) Flows(uint64, int, func(Flow) bool) ([]Flow, uint64, error) {
-	flows := make([]Flow, api.MaxFlows)
+func (many) Flows(uint64, int, func(status.Flow) bool) ([]status.Flow, uint64, error) {
+	flows := make([]status.Flow, api.MaxFlows)
 	for i := range flows {
-		flows[i] = Flow{Src: netip.IPv6Unspecified(), Dst: netip.IPv6Unspecified(), Interface: strings.Repeat("x", 64)}
+		flows[i] = status.Flow{Src: netip.IPv6Unspecified(), Dst: netip.IPv6Unspecified(), Interface: strings.Repeat("x", 64)}
 	}
 	return flows, 0, nil
 }
@@ -99,7 +100,7 @@ func serveSlow(t *testing.T, change func(*Server)) fixture {
 	require.NoError(t, err)
 	s := New(Services{System: instant{}, Graph: f.graph, Flows: many{}, Capture: f.capture}, Config{
 		MaxClients: 64, MaxClientsPerUser: 16, IdleTimeout: time.Minute, RequestTimeout: time.Minute,
-		Fence: fence.New(slog.New(slog.DiscardHandler)),
+		Fence: fence.New(slog.New(slog.DiscardHandler)), Log: slog.New(slog.DiscardHandler),
 	})
 	change(s)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -3,41 +3,16 @@
 package server
 
 import (
-	"context"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 
+	"dpservice/dpservice/status"
 	"dpservice/rpc/api"
 )
 
-// protocols are the names of the protocols that flows have.
-var protocols = map[uint8]string{1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6"}
-
-// flowList lists the flows that fit the filter. An answer may hold fewer flows than the limit, or none, although more
-// follow: so it comes soon, however many flows there are.
-func (c calls) flowList(_ context.Context, p api.FlowListParams) (api.FlowListResult, error) {
-	limit, cursor, err := flowPage(p)
-	if err != nil {
-		return api.FlowListResult{}, err
-	}
-	fits, err := newFlowFilter(p.Filter)
-	if err != nil {
-		return api.FlowListResult{}, err
-	}
-	flows, next, err := c.Flows.Flows(cursor, limit, fits.match)
-	if err != nil {
-		return api.FlowListResult{}, err
-	}
-	result := api.FlowListResult{Flows: convert(flows, toFlow)}
-	if next != 0 {
-		result.NextCursor = strconv.FormatUint(next, 10)
-	}
-	return result, nil
-}
-
-// flowPage returns which part of the flows is asked for.
+// flowPage returns which part of the flows is requested.
 func flowPage(p api.FlowListParams) (limit int, cursor uint64, err error) {
 	limit = api.DefaultFlows
 	if p.Limit != nil {
@@ -104,7 +79,7 @@ func parseProto(field, text string) (*uint8, error) {
 }
 
 // match reports whether a flow fits every field of the filter that is set.
-func (f flowFilter) match(flow Flow) bool {
+func (f flowFilter) match(flow status.Flow) bool {
 	return (f.Interface == "" || f.Interface == flow.Interface) &&
 		fits(f.VNI, flow.VNI) &&
 		(!f.src.IsValid() || f.src == flow.Src) &&
@@ -119,40 +94,3 @@ func (f flowFilter) match(flow Flow) bool {
 
 // fits reports whether value is the wanted one, if one is wanted.
 func fits[T comparable](want *T, value T) bool { return want == nil || *want == value }
-
-func toFlow(f Flow) api.Flow {
-	origin := "wire"
-	if f.FromGuest {
-		origin = "guest"
-	}
-	flow := api.Flow{
-		ID:         f.ID,
-		Interface:  f.Interface,
-		Origin:     origin,
-		VNI:        f.VNI,
-		Src:        f.Src.String(),
-		Dst:        f.Dst.String(),
-		Proto:      protoName(f.Proto),
-		SrcPort:    f.SrcPort,
-		DstPort:    f.DstPort,
-		InPort:     f.InPort,
-		OutPort:    f.OutPort,
-		Action:     f.Action,
-		State:      f.State,
-		Offloaded:  f.Offloaded,
-		Packets:    f.Packets,
-		Bytes:      f.Bytes,
-		AgeSeconds: f.Idle.Seconds(),
-	}
-	if name := protocols[f.Proto]; name == "icmp" || name == "icmp6" {
-		flow.ICMPType = &f.ICMPType
-	}
-	return flow
-}
-
-func protoName(number uint8) string {
-	if name, ok := protocols[number]; ok {
-		return name
-	}
-	return strconv.Itoa(int(number))
-}

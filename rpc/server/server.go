@@ -30,13 +30,14 @@ const leastIdle = time.Second
 // grace is how long a request may take to end when the server stops.
 const grace = 5 * time.Second
 
-// Config bounds what clients can hold, and says what a panic does.
+// Config bounds what clients can hold. Fence and Log must be set.
 type Config struct {
 	MaxClients        int           // connections at once, without those kept for root and the daemon's user
 	MaxClientsPerUser int           // of them, of one user; root and the daemon's user may have all
 	IdleTimeout       time.Duration // for a client to begin a request
 	RequestTimeout    time.Duration // for a client to send the rest of a request
 	Fence             *fence.Fence
+	Log               *slog.Logger
 }
 
 // Server is a JSON-RPC server.
@@ -70,7 +71,7 @@ func New(services Services, cfg Config) *Server {
 		methods: methods(services),
 		limits:  limits,
 		rooms:   map[bool]*room{true: newRoom(maxAnswers), false: newRoom(maxAnswers)},
-		log:     slog.Default().With("module", "rpc"),
+		log:     cfg.Log.With("module", "rpc"),
 		clients: map[*client]struct{}{},
 	}
 }

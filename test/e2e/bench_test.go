@@ -119,7 +119,7 @@ func (b *bench) eventually(cond func() error) {
 }
 
 // call calls a method without parameters of the first hypervisor's daemon; it has to succeed.
-func (b *bench) call(method string, result any) {
+func (b *bench) call(method api.AnyMethod, result any) {
 	b.t.Helper()
 	require.NoError(b.t, b.daemons[0].Call(b.ctx, method, nil, result))
 }

@@ -374,7 +374,7 @@ func TestKilledAndStartedAgain(t *testing.T) {
 // checkBlank requires of the first daemon that it has nothing but its ports' base rules.
 func (b *bench) checkBlank() {
 	b.t.Helper()
-	for method, empty := range map[string]string{
+	for method, empty := range map[api.AnyMethod]string{
 		api.MethodCaptureStatus: `{"active":false,"sessions":[]}`,
 		api.MethodInterfaceList: `{"interfaces":[]}`,
 		api.MethodRouteList:     `{"routes":[]}`,
@@ -382,7 +382,7 @@ func (b *bench) checkBlank() {
 	} {
 		var result json.RawMessage
 		b.call(method, &result)
-		require.JSONEq(b.t, empty, string(result), method)
+		require.JSONEq(b.t, empty, string(result), method.Name())
 	}
 	for _, r := range b.rules() {
 		require.True(b.t, strings.HasPrefix(r.Name, "base/"), "%+v", r)

@@ -37,17 +37,16 @@ type state struct {
 }
 
 // get calls a method of the first daemon without dpctl in between: there is much to ask.
-func get[R any](f *fire, method string, params any) R {
+func get[R any](f *fire, method api.AnyMethod, params any) (result R) {
 	f.t.Helper()
-	result, err := client.Call[R](f.ctx, f.daemons[0].Socket, method, params)
-	require.NoError(f.t, err)
+	require.NoError(f.t, client.CallAny(f.ctx, f.daemons[0].Socket, method, params, &result))
 	return result
 }
 
 // invoke calls a method of the first daemon. What it refuses is a *client.Error.
-func (f *fire) invoke(method string, params any) error {
+func (f *fire) invoke(method api.AnyMethod, params any) error {
 	f.t.Helper()
-	_, err := client.Call[any](f.ctx, f.daemons[0].Socket, method, params)
+	err := client.CallAny(f.ctx, f.daemons[0].Socket, method, params, nil)
 	var refused *client.Error
 	if err != nil {
 		require.ErrorAs(f.t, err, &refused)

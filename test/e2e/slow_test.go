@@ -32,7 +32,7 @@ func TestTheNICIsSlow(t *testing.T) {
 	pf0 := 0
 	started := make(chan error, 1)
 	go func() {
-		_, err := client.Call[any](b.ctx, b.daemons[0].Socket, api.MethodCaptureStart, api.CaptureStartParams{
+		_, err := client.Call(b.ctx, b.daemons[0].Socket, api.MethodCaptureStart, api.CaptureStartParams{
 			SinkNodeIP: b.net.SinkIP.String(), UDPSrcPort: 3000, UDPDstPort: 3010,
 			Interfaces: []api.CaptureTarget{{VF: "vm-1"}, {VF: "vm-2"}, {PF: &pf0}},
 		})

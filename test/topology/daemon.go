@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"dpservice/rpc/api"
 )
 
 // readyTimeout is how long dpservice may take from its start to its first answer.
@@ -197,7 +199,7 @@ func (d *Daemon) waitReady(ctx context.Context) error {
 		if _, err := os.Stat(d.Socket); err != nil {
 			return fmt.Errorf("dpservice does not listen yet: %w", err)
 		}
-		return d.Call(ctx, "system.info", nil, nil)
+		return d.Call(ctx, api.MethodSystemInfo, nil, nil)
 	})
 }
 
@@ -211,7 +213,8 @@ func (d *Daemon) Dpctl(ctx context.Context, args ...string) (Result, error) {
 }
 
 // Call calls a JSON-RPC method through `dpctl rpc` and puts its result into result, unless that is nil.
-func (d *Daemon) Call(ctx context.Context, method string, params, result any) error {
+func (d *Daemon) Call(ctx context.Context, m api.AnyMethod, params, result any) error {
+	method := m.Name()
 	args := []string{"rpc", method}
 	if params != nil {
 		p, err := json.Marshal(params)
@@ -241,7 +244,7 @@ func (d *Daemon) CreateInterfaces(ctx context.Context) (map[string]netip.Addr, e
 		var created struct {
 			UnderlayIP netip.Addr `json:"underlay_ip"`
 		}
-		err := d.Call(ctx, "interface.create", map[string]any{
+		err := d.Call(ctx, api.MethodInterfaceCreate, map[string]any{
 			"id": g.ID, "device": g.Device, "vni": g.VNI, "ipv4": g.IPv4, "ipv6": g.IPv6,
 		}, &created)
 		if err != nil {
@@ -255,7 +258,7 @@ func (d *Daemon) CreateInterfaces(ctx context.Context) (map[string]netip.Addr, e
 // AddRoutes routes the addresses of a guest on another hypervisor to its underlay address.
 func (d *Daemon) AddRoutes(ctx context.Context, g *Guest, nextHop netip.Addr) error {
 	for _, ip := range []netip.Addr{g.IPv4, g.IPv6} {
-		err := d.Call(ctx, "route.add", map[string]any{
+		err := d.Call(ctx, api.MethodRouteAdd, map[string]any{
 			"vni": g.VNI, "prefix": netip.PrefixFrom(ip, ip.BitLen()), "next_hop_vni": g.VNI, "next_hop_ip": nextHop,
 		}, nil)
 		if err != nil {

@@ -72,8 +72,8 @@ func (c *captureTX) run(ctx context.Context, d *daemon, socket string) error {
 	}
 	asking, stop := context.WithCancel(ctx)
 	defer stop()
-	answers := make(chan map[string]answerTimes, 1)
-	go func() { answers <- ask(asking, socket, []string{api.MethodCaptureStatus}) }()
+	answers := make(chan map[api.AnyMethod]answerTimes, 1)
+	go func() { answers <- ask(asking, socket, []api.AnyMethod{api.MethodCaptureStatus}) }()
 	begun := time.Now()
 	err := d.Call(ctx, api.MethodCaptureStart, api.CaptureStartParams{
 		SinkNodeIP: remoteHop.String(), UDPSrcPort: 3000, UDPDstPort: 3010, Direction: "tx",

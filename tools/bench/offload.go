@@ -285,20 +285,20 @@ func (d *daemon) fault(args string) error {
 }
 
 // meanwhileMethods are called while all flows change.
-var meanwhileMethods = []string{api.MethodCaptureStatus, api.MethodInterfaceList}
+var meanwhileMethods = []api.AnyMethod{api.MethodCaptureStatus, api.MethodInterfaceList}
 
 // measure makes the change, and calls the daemon meanwhile.
 func (c *flowsChange) measure(ctx context.Context, socket string, do func(context.Context) (time.Duration, error)) error {
 	asking, stop := context.WithCancel(ctx)
 	defer stop()
-	answers := make(chan map[string]answerTimes, 1)
+	answers := make(chan map[api.AnyMethod]answerTimes, 1)
 	go func() { answers <- ask(asking, socket, meanwhileMethods) }()
 	took, err := do(ctx)
 	stop()
 	c.Meanwhile = map[string]latency{}
 	for method, a := range <-answers {
 		if err = errors.Join(err, a.err); err == nil {
-			c.Meanwhile[method] = latencyOf(a.took)
+			c.Meanwhile[method.Name()] = latencyOf(a.took)
 		}
 	}
 	c.Took = append(c.Took, milliseconds(took))
@@ -312,9 +312,9 @@ type answerTimes struct {
 }
 
 // ask calls each method once at least, and until ctx is done.
-func ask(ctx context.Context, socket string, methods []string) map[string]answerTimes {
+func ask(ctx context.Context, socket string, methods []api.AnyMethod) map[api.AnyMethod]answerTimes {
 	calling := context.WithoutCancel(ctx)
-	answers := map[string]answerTimes{}
+	answers := map[api.AnyMethod]answerTimes{}
 	conn, err := client.Dial(calling, socket)
 	if err != nil {
 		answers[methods[0]] = answerTimes{err: err}
@@ -414,8 +414,8 @@ func (o *offload) table(w io.Writer) error {
 	for _, c := range o.Changes {
 		fmt.Fprintf(t, "%s\t%.0f ms\t%.0f ms\n", c.What, c.Best, c.Goal)
 		for _, method := range meanwhileMethods {
-			l := c.Meanwhile[method]
-			fmt.Fprintf(t, "  %s meanwhile, last turn\tp50 %.1f ms, p99 %.1f ms of %d calls\tp99 20 ms\n", method, l.Median, l.P99, l.Calls)
+			l := c.Meanwhile[method.Name()]
+			fmt.Fprintf(t, "  %s meanwhile, last turn\tp50 %.1f ms, p99 %.1f ms of %d calls\tp99 20 ms\n", method.Name(), l.Median, l.P99, l.Calls)
 		}
 	}
 	return t.Flush()

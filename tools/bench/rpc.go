@@ -30,7 +30,7 @@ const rpcFlows = 1000
 
 // rpcMethods are what the clients call in turn: what monitoring asks for.
 var rpcMethods = []struct {
-	name   string
+	method api.AnyMethod
 	params any
 }{
 	{api.MethodSystemInfo, nil}, {api.MethodPortList, nil}, {api.MethodPortStats, nil}, {api.MethodGraphStats, nil},
@@ -172,10 +172,10 @@ func callUntil(ctx context.Context, socket string) (map[string][]time.Duration, 
 		m := rpcMethods[i%len(rpcMethods)]
 		var result any
 		start := time.Now()
-		if err := conn.Call(context.WithoutCancel(ctx), m.name, m.params, &result); err != nil {
+		if err := conn.Call(context.WithoutCancel(ctx), m.method, m.params, &result); err != nil {
 			return nil, err
 		}
-		took[m.name] = append(took[m.name], time.Since(start))
+		took[m.method.Name()] = append(took[m.method.Name()], time.Since(start))
 	}
 	return took, nil
 }
@@ -218,7 +218,7 @@ func (r *rpc) table(w io.Writer) error {
 func rpcNames() []string {
 	var names []string
 	for _, m := range rpcMethods {
-		names = append(names, m.name)
+		names = append(names, m.method.Name())
 	}
 	return names
 }

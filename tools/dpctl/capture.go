@@ -61,9 +61,9 @@ of which a NIC may tell only ip from ip6: capture capabilities says.`,
   dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --udp-dst-port=3010 --vf=vm-1 --direction=both
   dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --udp-dst-port=3010 --pf=0 --dry-run`,
 		Args: cobra.NoArgs,
-		RunE: command(a, api.MethodCaptureStart, func([]string) (any, error) {
+		RunE: command(a, api.MethodCaptureStart, func([]string) (api.CaptureStartParams, error) {
 			if p.UDPDstPort == 0 && p.Encap != "vxlan" {
-				return nil, errors.New("--udp-dst-port is required")
+				return p, errors.New("--udp-dst-port is required")
 			}
 			p.Interfaces, p.Limits = targets(vfs, pfs), limits.params()
 			return p, nil
@@ -119,7 +119,7 @@ func (a *app) captureStop() *cobra.Command {
   dpctl capture stop default`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: first(a.captureNames),
-		RunE: command(a, api.MethodCaptureStop, func(args []string) (any, error) {
+		RunE: command(a, api.MethodCaptureStop, func(args []string) (api.CaptureStopParams, error) {
 			if len(args) > 0 {
 				p.Name = args[0]
 			}
@@ -274,7 +274,7 @@ func limitsText(l api.CaptureLimits) string {
 
 // captureNames asks the daemon for the names of the captures.
 func (a *app) captureNames(cmd *cobra.Command) []string {
-	r := ask[api.CaptureStatusResult](a, cmd, api.MethodCaptureStatus)
+	r := ask(a, cmd, api.MethodCaptureStatus)
 	return each(r.Sessions, func(s api.CaptureSession) string { return s.Name })
 }
 

@@ -136,14 +136,14 @@ func (a *app) extcapInterfaces(ctx context.Context, w io.Writer) error {
 	fmt.Fprintln(w, "extcap {version=1.0}{display=dpservice: packets that the NIC forwards by itself}")
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	interfaces, err := client.Call[api.InterfaceListResult](ctx, a.socket, api.MethodInterfaceList, nil)
+	interfaces, err := client.Call(ctx, a.socket, api.MethodInterfaceList, api.None{})
 	if err != nil {
 		return nil
 	}
 	for _, i := range interfaces.Interfaces {
 		fmt.Fprintf(w, "interface {value=%s%s}{display=dpservice: %s}\n", extcapVF, i.ID, i.ID)
 	}
-	ports, err := client.Call[api.PortListResult](ctx, a.socket, api.MethodPortList, nil)
+	ports, err := client.Call(ctx, a.socket, api.MethodPortList, api.None{})
 	if err != nil {
 		return nil
 	}

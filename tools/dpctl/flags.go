@@ -56,24 +56,24 @@ func first(list lister) cobra.CompletionFunc {
 
 // interfaceIDs asks the daemon for the ids of the interfaces.
 func (a *app) interfaceIDs(cmd *cobra.Command) []string {
-	r := ask[api.InterfaceListResult](a, cmd, api.MethodInterfaceList)
+	r := ask(a, cmd, api.MethodInterfaceList)
 	return each(r.Interfaces, func(i api.Interface) string { return i.ID })
 }
 
 // portNames asks the daemon for the names of the ports.
 func (a *app) portNames(cmd *cobra.Command) []string {
-	r := ask[api.PortListResult](a, cmd, api.MethodPortList)
+	r := ask(a, cmd, api.MethodPortList)
 	return each(r.Ports, func(p api.Port) string { return p.Name })
 }
 
 // ask calls a method to complete a word. A daemon that does not answer at once has nothing to complete.
-func ask[R any](a *app, cmd *cobra.Command, method string) R {
+func ask[R any](a *app, cmd *cobra.Command, m api.Method[api.None, R]) R {
 	var r R
 	if err := a.check(); err != nil {
 		return r
 	}
 	a.timeout = time.Second
-	result, err := a.call(cmd.Context(), method, nil)
+	result, err := a.call(cmd.Context(), m, nil)
 	if err == nil {
 		_ = json.Unmarshal(result, &r) // what is not there is not completed
 	}

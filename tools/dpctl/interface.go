@@ -40,7 +40,7 @@ outer source of what the guest sends and the outer destination of what it gets. 
 and what it boots from, if it is to boot over the network.`,
 		Example: `  dpctl interface create vm-1 --device=net_eswitch0_representor_vf0 --vni=100 --ipv4=10.0.0.1 --ipv6=fd00::1`,
 		Args:    cobra.ExactArgs(1),
-		RunE: command(a, api.MethodInterfaceCreate, func(args []string) (any, error) {
+		RunE: command(a, api.MethodInterfaceCreate, func(args []string) (api.InterfaceCreateParams, error) {
 			p.ID = args[0]
 			if pxe != (api.PXE{}) {
 				p.PXE = &pxe
@@ -106,7 +106,7 @@ func (a *app) interfaceDelete() *cobra.Command {
 }
 
 // interfaceID returns the parameters of a method on one interface.
-func interfaceID(args []string) (any, error) { return api.InterfaceID{ID: args[0]}, nil }
+func interfaceID(args []string) (api.InterfaceID, error) { return api.InterfaceID{ID: args[0]}, nil }
 
 // done shows that a method without a result has succeeded.
 func done(message string) view[api.Done] {

@@ -37,7 +37,7 @@ captures' rules, 2 those of guests' flows and of decapsulation, 4 those of flows
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.Group = given(cmd, "group", &group)
-			return command(a, api.MethodRuleList, func([]string) (any, error) { return p, nil }, ruleView)(cmd, args)
+			return command(a, api.MethodRuleList, func([]string) (api.RuleListParams, error) { return p, nil }, ruleView)(cmd, args)
 		},
 	}
 	cmd.Flags().StringVar(&p.Port, "port", "", "only those of this port, by its ethdev name")
@@ -107,7 +107,7 @@ forwards by itself do not pass the software's RX and TX, which the first columns
 					return each(r.Ports, func(s api.PortStats) string { return s.Name })
 				},
 			}
-			return command(a, api.MethodPortStats, func([]string) (any, error) { return p, nil }, v)(cmd, args)
+			return command(a, api.MethodPortStats, func([]string) (api.PortStatsParams, error) { return p, nil }, v)(cmd, args)
 		},
 		ValidArgsFunction: first(a.portNames),
 	}

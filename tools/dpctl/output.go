@@ -13,6 +13,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
+
+	"dpservice/rpc/api"
 )
 
 // formats are the output formats.
@@ -25,20 +27,20 @@ type view[R any] struct {
 }
 
 // command returns the RunE of a command that calls a method, with the parameters that it takes from the command line,
-// and shows the result.
-func command[R any](a *app, method string, params func(args []string) (any, error), v view[R]) func(*cobra.Command, []string) error {
+// and shows the result. Nil params stand for the zero value.
+func command[P, R any](a *app, m api.Method[P, R], params func(args []string) (P, error), v view[R]) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		if a.output == "name" && v.names == nil {
 			return fmt.Errorf("%s has no names to show: use another -o", cmd.CommandPath())
 		}
-		var p any
+		var p P
 		if params != nil {
 			var err error
 			if p, err = params(args); err != nil {
 				return err
 			}
 		}
-		result, err := a.call(cmd.Context(), method, p)
+		result, err := a.call(cmd.Context(), m, p)
 		if err != nil {
 			return err
 		}

@@ -90,11 +90,10 @@ func (a *app) check() error {
 }
 
 // call calls a method and returns its result.
-func (a *app) call(ctx context.Context, method string, params any) (json.RawMessage, error) {
+func (a *app) call(ctx context.Context, m api.AnyMethod, params any) (result json.RawMessage, err error) {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	result, err := client.Call[json.RawMessage](ctx, a.socket, method, params)
-	if err != nil {
+	if err := client.CallAny(ctx, a.socket, m, params, &result); err != nil {
 		return nil, failure{explain(err)}
 	}
 	return result, nil

@@ -29,7 +29,7 @@ func (a *app) routeAdd() *cobra.Command {
 		Short:   "Add a route",
 		Example: "  dpctl route add 10.0.0.2/32 --vni=100 --next-hop-ip=fc00:2::8000:0:1",
 		Args:    cobra.ExactArgs(1),
-		RunE: command(a, api.MethodRouteAdd, func(args []string) (any, error) {
+		RunE: command(a, api.MethodRouteAdd, func(args []string) (api.Route, error) {
 			p.Prefix = args[0]
 			if p.NextHopVNI == 0 {
 				p.NextHopVNI = p.VNI
@@ -60,7 +60,7 @@ func (a *app) routeList() *cobra.Command {
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().Uint32Var(&vni, "vni", 0, "only those of this virtual network")
-	cmd.RunE = command(a, api.MethodRouteList, func([]string) (any, error) {
+	cmd.RunE = command(a, api.MethodRouteList, func([]string) (api.RouteListParams, error) {
 		return api.RouteListParams{VNI: given(cmd, "vni", &vni)}, nil
 	}, view[api.RouteListResult]{
 		table: func(w io.Writer, r api.RouteListResult) { writeRoutes(w, r.Routes) },
@@ -76,7 +76,7 @@ func (a *app) routeDelete() *cobra.Command {
 		Short:   "Delete a route",
 		Example: "  dpctl route delete 10.0.0.2/32 --vni=100",
 		Args:    cobra.ExactArgs(1),
-		RunE: command(a, api.MethodRouteDelete, func(args []string) (any, error) {
+		RunE: command(a, api.MethodRouteDelete, func(args []string) (api.RouteDeleteParams, error) {
 			p.Prefix = args[0]
 			return p, nil
 		}, done("the route is deleted")),

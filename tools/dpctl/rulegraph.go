@@ -43,7 +43,7 @@ rules of one kind that lead to the same place are drawn as one if they are more 
 				table: func(w io.Writer, r api.RuleListResult) { _, _ = io.WriteString(w, drawRules(r.Rules, fold)) },
 				names: ruleView.names,
 			}
-			get := command(a, api.MethodRuleList, func([]string) (any, error) { return p, nil }, v)
+			get := command(a, api.MethodRuleList, func([]string) (api.RuleListParams, error) { return p, nil }, v)
 			return a.maybeSVG(cmd, args, svg, get)
 		},
 	}

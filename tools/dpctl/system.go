@@ -154,8 +154,8 @@ func (a *app) rpcCommand() *cobra.Command {
 			if a.output == "table" {
 				a.output = "json"
 			}
-			return command(a, args[0], func([]string) (any, error) { return params, nil }, view[any]{})(cmd, args)
+			return command(a, api.Method[any, any](args[0]), func([]string) (any, error) { return params, nil }, view[any]{})(cmd, args)
 		},
-		ValidArgsFunction: first(func(*cobra.Command) []string { return api.Methods }),
+		ValidArgsFunction: first(func(*cobra.Command) []string { return each(api.Methods, api.AnyMethod.Name) }),
 	}
 }

@@ -79,7 +79,7 @@ func (a *app) sample(ctx context.Context) (*sample, error) {
 	var interfaces api.InterfaceListResult
 	var captures api.CaptureStatusResult
 	for _, get := range []struct {
-		method string
+		method api.AnyMethod
 		result any
 	}{
 		{api.MethodSystemInfo, &s.info}, {api.MethodPortList, &ports}, {api.MethodPortStats, &stats},
@@ -112,7 +112,7 @@ func (a *app) sampleFlows(ctx context.Context, s *sample) error {
 }
 
 // get calls a method and stores its result in what result points to.
-func (a *app) get(ctx context.Context, method string, params, result any) error {
+func (a *app) get(ctx context.Context, method api.AnyMethod, params, result any) error {
 	raw, err := a.call(ctx, method, params)
 	if err != nil {
 		return err

@@ -23,8 +23,9 @@ import (
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/fence"
 	"dpservice/dpservice/port"
+	"dpservice/dpservice/status"
+	"dpservice/dpservice/uplink"
 	"dpservice/dpservice/vnet"
-	"dpservice/rpc/api"
 	"dpservice/rpc/server"
 )
 
@@ -54,7 +55,7 @@ func StartWith(t testing.TB, s server.Services, cfg server.Config) string {
 func Config() server.Config {
 	return server.Config{
 		MaxClients: 64, MaxClientsPerUser: 16, IdleTimeout: time.Minute, RequestTimeout: 10 * time.Second,
-		Fence: fence.New(slog.Default()),
+		Fence: fence.New(slog.Default()), Log: slog.Default(),
 	}
 }
 
@@ -74,7 +75,7 @@ type Fake struct {
 	// Request is the last request of spec.start.
 	Request spec.Request
 	// FlowTable is what flow.list lists, by ascending id.
-	FlowTable []server.Flow
+	FlowTable []status.Flow
 
 	mu         sync.Mutex
 	interfaces map[string]vnet.Interface
@@ -86,7 +87,7 @@ type Fake struct {
 // New returns a Fake without interfaces, with two flows.
 func New() *Fake {
 	return &Fake{
-		FlowTable: []server.Flow{
+		FlowTable: []status.Flow{
 			{
 				ID: 1, Interface: "vm-1", FromGuest: true, VNI: 100,
 				Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddr("10.0.0.2"),
@@ -126,23 +127,26 @@ func vf(n int) string { return pf0 + "_representor_vf" + string(rune('0'+n)) }
 
 type system struct{}
 
-func (system) Info() api.SystemInfoResult {
-	return api.SystemInfoResult{
-		Version:       "1.2.3",
-		DPDKVersion:   "DPDK 22.11.11",
-		GoVersion:     "go1.26",
-		PID:           4711,
-		UptimeSeconds: 93784.5,
-		Offload:       true,
-		Lcores:        api.Lcores{Main: 0, Workers: []int{1}},
-		NIC:           api.NIC{Driver: pf0, PortNaming: "represented_port"},
-		Underlay: api.Underlay{IP: "fc00:1::1", RouterMAC: "02:00:00:00:00:01", Uplinks: []api.Uplink{
-			{PF: 0, Port: pf0, Link: "up", RouterMAC: "02:00:00:00:00:01", RouterFrom: "neighbour discovery", Usable: true},
-			{PF: 1, Port: pf0 + "_pf1", Link: "down", RouterFrom: "kernel"},
-		}},
-		Flows: api.FlowTable{
+func (system) Info() status.System {
+	router := uplink.MAC{2, 0, 0, 0, 0, 1}
+	return status.System{
+		Version:     "1.2.3",
+		DPDKVersion: "DPDK 22.11.11",
+		GoVersion:   "go1.26",
+		PID:         4711,
+		Uptime:      93784500 * time.Millisecond,
+		Offload:     true,
+		Workers:     []int{1},
+		Driver:      pf0,
+		PortNaming:  "represented_port",
+		UnderlayIP:  netip.MustParseAddr("fc00:1::1"),
+		Uplinks: []uplink.Uplink{
+			{Name: pf0, LinkUp: true, RouterMAC: router, Source: uplink.Discovery},
+			{Number: 1, Name: pf0 + "_pf1", Source: uplink.Kernel},
+		},
+		Flows: status.FlowTable{
 			Known: 2, Capacity: 65536, Overflow: 3, Rules: 1, MaxRules: 32768, Created: 4, Aged: 2, Refused: 1,
-			Guaranteed: 16384, GuaranteedRules: 8192, Shares: []api.FlowShare{
+			Guaranteed: 16384, GuaranteedRules: 8192, Shares: []status.FlowShare{
 				{Interface: "vm-1", Origin: "guest", Flows: 2, Overflow: 3, Rules: 1, RulesEvicted: 1},
 				{Interface: "vm-1", Origin: "wire"},
 			},
@@ -259,14 +263,14 @@ func (f *Fake) DeleteRoute(r vnet.Route) error {
 
 type flows struct{ *Fake }
 
-func (f flows) Flows(cursor uint64, limit int, fits func(server.Flow) bool) ([]server.Flow, uint64, error) {
+func (f flows) Flows(cursor uint64, limit int, fits func(status.Flow) bool) ([]status.Flow, uint64, error) {
 	first := min(int(cursor), len(f.FlowTable))
 	end := min(first+limit, len(f.FlowTable))
 	next := uint64(end)
 	if end == len(f.FlowTable) {
 		next = 0
 	}
-	var fit []server.Flow
+	var fit []status.Flow
 	for _, flow := range f.FlowTable[first:end] {
 		if fits(flow) {
 			fit = append(fit, flow)
@@ -277,9 +281,9 @@ func (f flows) Flows(cursor uint64, limit int, fits func(server.Flow) bool) ([]s
 
 type rules struct{}
 
-func (rules) Rules(p api.RuleListParams) ([]api.Rule, error) {
+func (rules) Rules(port string, group *uint32) ([]status.Rule, error) {
 	hits, bytes := uint64(12), uint64(1200)
-	all := []api.Rule{
+	all := []status.Rule{
 		{
 			Name: "flow/1", Port: vf(0), PortID: 2, Domain: "transfer", Group: 2,
 			Pattern: "represented_port ethdev_port_id is 2 / eth / ipv4 / tcp / end",
@@ -290,15 +294,15 @@ func (rules) Rules(p api.RuleListParams) ([]api.Rule, error) {
 			Pattern: "represented_port ethdev_port_id is 2 / eth / end", Actions: "jump group 2 / end",
 		},
 	}
-	return slices.DeleteFunc(all, func(r api.Rule) bool {
-		return p.Port != "" && p.Port != r.Port || p.Group != nil && *p.Group != r.Group
+	return slices.DeleteFunc(all, func(r status.Rule) bool {
+		return port != "" && port != r.Port || group != nil && *group != r.Group
 	}), nil
 }
 
 type graph struct{}
 
-func (graph) Stats() []api.NodeStats {
-	return []api.NodeStats{
+func (graph) Stats() []status.Node {
+	return []status.Node{
 		{Name: "rx-0", Calls: 100, Packets: 3200, Cycles: 64000},
 		{Name: "drop_no_route", Calls: 1, Packets: 2, Cycles: 300},
 	}

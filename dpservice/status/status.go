@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package status describes the running daemon in plain values, for those who show it: the API and the metrics. It links no DPDK.
+package status
+
+import (
+	"net/netip"
+	"time"
+
+	"dpservice/dpservice/uplink"
+)
+
+// System describes the daemon as a whole.
+type System struct {
+	Version     string // of dpservice
+	DPDKVersion string
+	GoVersion   string
+	PID         int
+	Uptime      time.Duration
+	Offload     bool // whether flows get rules in the NIC
+	MainLcore   int
+	Workers     []int  // lcores that run the packet graph
+	Driver      string // of the NIC
+	PortNaming  string // how rules name ports: represented_port or port_id; empty without offload
+	UnderlayIP  netip.Addr
+	Uplinks     []uplink.Uplink
+	Flows       FlowTable
+}
+
+// FlowTable says how full the flow table and the NIC are.
+type FlowTable struct {
+	Known    int    // flows in the table
+	Capacity int    // of the table
+	Overflow uint64 // packets that found it full: forwarded, but neither counted by flow nor offloaded
+	Rules    int    // flows with a rule in the NIC
+	MaxRules int    // as configured
+	Created  uint64 // rules ever installed
+	Aged     uint64 // rules removed because no packet came for their timeout
+	Refused  uint64 // times a flow stayed in software because the NIC refused its rule
+	Limited  uint64 // times a flow stayed in software because there was no room for its rule
+	Evicted  uint64 // rules removed to make room for those of another share
+	Backlog  int    // flows that wait until their rule is installed or removed
+
+	Guaranteed      int // flows of each share that always have room in the table
+	GuaranteedRules int // and in the NIC
+	Shares          []FlowShare
+}
+
+// FlowShare is what an interface holds of the flow table and of the NIC's rules, for one origin of flows.
+type FlowShare struct {
+	Interface    string // id
+	Origin       string // guest or wire
+	Flows        int
+	FlowsEvicted uint64 // flows that lost room borrowed from other shares
+	Overflow     uint64 // packets for whose flow there was no room
+	Rules        int
+	RulesEvicted uint64 // rules that lost room borrowed from other shares
+	Limited      uint64 // times a flow stayed in software because there was no room for its rule
+}
+
+// Flow is one flow as the packet graph knows it.
+type Flow struct {
+	ID        uint64
+	Interface string // id of the guest's interface that sends or receives it
+	FromGuest bool   // else it comes from the wire
+	VNI       uint32
+	Src, Dst  netip.Addr
+	Proto     uint8  // IP protocol
+	SrcPort   uint16 // TCP and UDP only
+	DstPort   uint16
+	ICMPType  uint8  // ICMP and ICMPv6 only
+	InPort    string // ethdev name
+	OutPort   string // ethdev name
+	Action    string // deliver or encap
+	State     string // new, established or closing
+	Offloaded bool
+	Packets   uint64 // forwarded by software and by the NIC
+	Bytes     uint64
+	Idle      time.Duration // since its last packet
+}
+
+// Rule is one rule in the NIC.
+type Rule struct {
+	Name     string // says what it is for, for example base/eth
+	Port     string // ethdev name
+	PortID   uint16
+	Domain   string // transfer, ingress or egress
+	Group    uint32
+	Priority uint32
+	Pattern  string  // in testpmd's flow syntax
+	Actions  string  // in testpmd's flow syntax
+	Hits     *uint64 // packets; nil for a rule that does not count
+	Bytes    *uint64
+}
+
+// Node holds the counters of one node of the packet graph, summed over the workers.
+type Node struct {
+	Name    string
+	Calls   uint64
+	Packets uint64
+	Cycles  uint64 // of the TSC
+}
