@@ -16,6 +16,7 @@ import (
 	"dpservice/dpservice/config"
 	"dpservice/dpservice/daemon"
 	"dpservice/dpservice/version"
+	"dpservice/rpc/api"
 )
 
 // Exit codes.
@@ -40,7 +41,9 @@ func run() int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.Load(cmd.Flags(), os.Environ())
+			defaults := config.Default()
+			defaults.Socket = api.DefaultSocket
+			cfg, err := config.Load(defaults, cmd.Flags(), os.Environ())
 			if err != nil {
 				return err
 			}

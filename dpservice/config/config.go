@@ -14,6 +14,11 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dpservice/capture/spec"
+	"dpservice/dpservice/vnet"
 )
 
 // DefaultPath is the file read when no other is named; it may be absent.
@@ -174,12 +179,11 @@ type Capture struct {
 	MaxRules      int `yaml:"max_rules"`      // of a filter on an interface
 }
 
-// Default returns the configuration before file, environment and flags.
+// Default returns the configuration before file, environment and flags. The caller adds the socket, which clients know too.
 func Default() Config {
 	return Config{
 		Underlay: Underlay{CheckSource: true},
 		Offload:  true,
-		Socket:   "/run/dpservice/dpservice.sock",
 		Flows: Flows{
 			Capacity: 65536, MaxOffload: 32768, Timeout: 30 * time.Second,
 			Timeouts: Timeouts{
@@ -187,7 +191,7 @@ func Default() Config {
 				UDP: 30 * time.Second, ICMP: 30 * time.Second, Other: 30 * time.Second,
 			},
 		},
-		Capture:  Capture{MaxInterfaces: 16, MaxRules: 64},
+		Capture:  Capture{MaxInterfaces: spec.DefaultMaxInterfaces, MaxRules: spec.DefaultMaxRules},
 		Guests:   Guests{LeaseTime: 24 * time.Hour, GatewayPrefix: gatewayPrefix},
 		SlowPath: SlowPath{Rate: 1000, Burst: 200},
 		RPC:      RPC{MaxClients: 64, MaxClientsPerUser: 16, IdleTimeout: time.Minute, RequestTimeout: 10 * time.Second},
@@ -221,14 +225,11 @@ const (
 	maxWait       = 24 * time.Hour
 )
 
-// maxVNI is the largest number of a virtual network.
-const maxVNI = 1<<24 - 1
-
 // leastMbuf is what a packet buffer takes at least, in bytes.
 const leastMbuf = 2048
 
-// maxSocketPath is what fits into struct sockaddr_un with its final zero.
-const maxSocketPath = 107
+// maxSocketPath is the longest path in bytes that fits into struct sockaddr_un with its final zero.
+const maxSocketPath = len(unix.RawSockaddrUnix{}.Path) - 1
 
 // checkSocket refuses a path that a unix socket cannot have, or that depends on where the daemon was started.
 func checkSocket(path string) error {
@@ -264,7 +265,7 @@ func (c *Config) validate() error {
 	check(ip.Is6() && !ip.Is4In6() && ip.Zone() == "" && ip.IsGlobalUnicast(),
 		"underlay.ip %q is not a global unicast IPv6 address", ip)
 	for _, vni := range c.Underlay.UncheckedVNIs {
-		check(vni >= 1 && vni <= maxVNI, "underlay.unchecked_vnis: %d is not in 1..%d", vni, maxVNI)
+		check(vni >= 1 && vni <= vnet.MaxVNI, "underlay.unchecked_vnis: %d is not in 1..%d", vni, vnet.MaxVNI)
 	}
 	err := checkSocket(c.Socket)
 	check(err == nil, "socket %q: %v", c.Socket, err)
@@ -279,9 +280,10 @@ func (c *Config) validate() error {
 	c.Flows.Timeouts.each(func(key string, t *time.Duration) {
 		check(*t >= time.Second && *t <= maxSoftTimeout, "flows.timeouts.%s %v is not in 1s..%v", key, *t, maxSoftTimeout)
 	})
-	check(c.Capture.MaxInterfaces >= 1 && c.Capture.MaxInterfaces <= 4096,
-		"capture.max_interfaces %d is not in 1..4096", c.Capture.MaxInterfaces)
-	check(c.Capture.MaxRules >= 1 && c.Capture.MaxRules <= 256, "capture.max_rules %d is not in 1..256", c.Capture.MaxRules)
+	check(c.Capture.MaxInterfaces >= 1 && c.Capture.MaxInterfaces <= spec.MaxInterfaces,
+		"capture.max_interfaces %d is not in 1..%d", c.Capture.MaxInterfaces, spec.MaxInterfaces)
+	check(c.Capture.MaxRules >= 1 && c.Capture.MaxRules <= spec.MaxRules,
+		"capture.max_rules %d is not in 1..%d", c.Capture.MaxRules, spec.MaxRules)
 	check(c.Mbufs >= minMbufs && c.Mbufs <= maxMbufs, "mbufs %d is not in %d..%d", c.Mbufs, minMbufs, maxMbufs)
 	check(c.MbufSize >= 0 && c.MbufSize <= maxMbufSize, "mbuf_size %d is not in 0..%d", c.MbufSize, maxMbufSize)
 	check(c.Mbufs > maxMbufs || c.Mbufs*max(c.MbufSize, leastMbuf) <= maxMbufMemory,

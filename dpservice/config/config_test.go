@@ -41,13 +41,20 @@ func run(t *testing.T, text string, args []string, env map[string]string) (Confi
 	for name, value := range env {
 		environ = append(environ, name+"="+value)
 	}
-	return Load(flags, environ)
+	return Load(defaults(), flags, environ)
+}
+
+// defaults returns a whole configuration: Default, and a socket.
+func defaults() Config {
+	cfg := Default()
+	cfg.Socket = "/run/dpservice/dpservice.sock"
+	return cfg
 }
 
 func TestDemoFile(t *testing.T) {
 	cfg, err := run(t, demo, nil, nil)
 	require.NoError(t, err)
-	want := Default()
+	want := defaults()
 	want.EAL = []string{"--no-huge", "-m", "512", "--no-pci", "-l", "0,1", "-d", "build/librte_net_eswitch.so",
 		"--vdev=net_eswitch0,pf0=net_af_packet0"}
 	want.Ports = Ports{PF0: "net_eswitch0", PF1: "net_eswitch0_pf1", VFs: Patterns{"net_eswitch0_representor_vf*"}}

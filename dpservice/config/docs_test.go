@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"dpservice/dpservice/port"
 )
 
 // docs/configuration.md has a line for every setting.
@@ -57,7 +59,7 @@ func TestConnectXFile(t *testing.T) {
 	assert.True(t, cfg.Offload)
 	assert.Contains(t, devices[cfg.Ports.PF0], "representor=vf[0-15]")
 	lcores := cfg.EAL[slices.Index(cfg.EAL, "-l")+1]
-	const ports, descriptors = 2 + 16, 512 // as package port asks for, each way
-	workers := strings.Count(lcores, ",")  // the first lcore is for control
-	assert.Greater(t, cfg.Mbufs, ports*workers*2*descriptors)
+	const ports = 2 + 16
+	workers := strings.Count(lcores, ",") // the first lcore is for control
+	assert.Greater(t, cfg.Mbufs, ports*workers*2*port.Descriptors)
 }

@@ -188,9 +188,9 @@ func AddFlags(flags *pflag.FlagSet) {
 	flags.Lookup("check-source").NoOptDefVal = "true"
 }
 
-// Load returns the configuration that file, environment and flags give together. The flags are those of
+// Load returns the configuration: file over defaults, environment over file, flags over environment. The flags are those of
 // AddFlags, parsed; environ is os.Environ().
-func Load(flags *pflag.FlagSet, environ []string) (Config, error) {
+func Load(defaults Config, flags *pflag.FlagSet, environ []string) (Config, error) {
 	if err := checkEnvironment(environ); err != nil {
 		return Config{}, err
 	}
@@ -199,7 +199,7 @@ func Load(flags *pflag.FlagSet, environ []string) (Config, error) {
 		name, value, _ := strings.Cut(entry, "=")
 		env[name] = value
 	}
-	cfg := Default()
+	cfg := defaults
 	if err := loadFile(flags, env, &cfg); err != nil {
 		return Config{}, err
 	}

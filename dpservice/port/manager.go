@@ -48,8 +48,8 @@ type entry struct {
 // linkAge is how long a link state is cached: ports are looked up often, and asking the driver takes time.
 const linkAge = 50 * time.Millisecond
 
-// descriptors is the number in each queue: room for several bursts of 64 packets.
-const descriptors = 512
+// Descriptors is the number in each queue: room for several bursts of 64 packets.
+const Descriptors = 512
 
 const macLen = 6
 
@@ -199,7 +199,7 @@ func (m *Manager) Queues(most int) (queues int, least Port) {
 // Configure sets up every port with so many RX and as many TX queues.
 func (m *Manager) Configure(queues int) error {
 	for _, p := range m.ports {
-		if err := m.dev.Configure(p.ID, uint16(queues), descriptors); err != nil {
+		if err := m.dev.Configure(p.ID, uint16(queues), Descriptors); err != nil {
 			return fmt.Errorf("%s: %w", p.Name, err)
 		}
 	}

@@ -21,8 +21,8 @@ const (
 	socketMode = 0o660
 	dirMode    = 0o755
 
-	// maxPath is what fits into struct sockaddr_un with its final zero.
-	maxPath = 107
+	// maxPath is the longest path in bytes that fits into struct sockaddr_un with its final zero.
+	maxPath = len(unix.RawSockaddrUnix{}.Path) - 1
 
 	// lockWait is how long another daemon may take to open a socket in the same directory.
 	lockWait = 2 * time.Second
