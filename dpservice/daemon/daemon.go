@@ -269,9 +269,9 @@ func (d *daemon) startControl() error {
 		tasks.start(func() { d.fence.Run(ctx, part, run) })
 	}
 	start("punts", func(ctx context.Context) { handlePunts(ctx, d.graph.Punts(), d.fence, d.slow.Handle) })
-	start("slow path", d.slow.Run)
+	start("slow_path", d.slow.Run)
 	start("uplinks", d.uplinks.Run)
-	start("kernel neighbours", d.newKernelWatcher().Run)
+	start("kernel_neighbours", d.newKernelWatcher().Run)
 	start("captures", d.capture.Run)
 	if d.flows != nil {
 		start("flows", d.flows.Run)
@@ -319,7 +319,7 @@ func handlePunts(ctx context.Context, punts <-chan graph.Punt, fence *fence.Fenc
 			if !ok {
 				return
 			}
-			_ = fence.Do("slow path frames", func() { handle(p.Port, p.Frame) }) // which has counted and logged it
+			_ = fence.Do("slow_path_frames", func() { handle(p.Port, p.Frame) }) // which has counted and logged it
 		}
 	}
 }

@@ -27,5 +27,5 @@ func TestAFrameThatPanics(t *testing.T) {
 		handled = append(handled, string(frame))
 	})
 	assert.Equal(t, []string{"a", "b"}, handled)
-	assert.Equal(t, map[string]uint64{"slow path frames": 1}, f.Panics())
+	assert.Equal(t, map[string]uint64{"slow_path_frames": 1}, f.Panics())
 }

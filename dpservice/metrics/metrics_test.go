@@ -147,7 +147,7 @@ func TestScrape(t *testing.T) {
 			for i, want := range []float64{1, 0} {
 				labels := []string{"port", []string{"nic", "nic1"}[i], "role", []string{"pf0", "pf1"}[i]}
 				assert.InDelta(t, want, value(t, f, "dpservice_uplink_usable", labels...), 0)
-				from := []string{"from", []string{"kernel", "neighbour discovery"}[i]}
+				from := []string{"from", []string{"kernel", "neighbour_discovery"}[i]}
 				assert.InDelta(t, want, value(t, f, "dpservice_uplink_router_known", append(from, labels...)...), 0)
 			}
 			for i, name := range []string{

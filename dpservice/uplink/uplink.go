@@ -23,7 +23,7 @@ type Source string
 const (
 	Configuration Source = "configuration"
 	Kernel        Source = "kernel"
-	Discovery     Source = "neighbour discovery"
+	Discovery     Source = "neighbour_discovery"
 )
 
 // Uplink is the state of one.

@@ -10,7 +10,7 @@ package api
 // client can ignore: a method, an optional parameter, a field of a result, an error reason. MAJOR, and MINOR
 // back to 0, when an older client would break: a method, parameter or result field is removed, renamed, gets
 // another type or meaning, or a parameter becomes required.
-const Version = "1.8"
+const Version = "2.0"
 
 // DefaultSocket is where the daemon listens unless it is told otherwise.
 const DefaultSocket = "/run/dpservice/dpservice.sock"

@@ -76,7 +76,7 @@ type Uplink struct {
 	Port       string `json:"port"`
 	Link       string `json:"link"`                 // up or down
 	RouterMAC  string `json:"router_mac,omitempty"` // empty while it is not known
-	RouterFrom string `json:"router_from"`          // configuration, kernel or neighbour discovery
+	RouterFrom string `json:"router_from"`          // configuration, kernel or neighbour_discovery
 	Usable     bool   `json:"usable"`               // whether packets leave by it: the link is up and the router is known
 }
 
@@ -229,24 +229,24 @@ const (
 
 // Flow is one flow of flow.list.
 type Flow struct {
-	ID         uint64  `json:"id"`
-	Interface  string  `json:"interface"` // the guest's interface that it leaves or enters by
-	Origin     string  `json:"origin"`    // guest or wire
-	VNI        uint32  `json:"vni"`
-	Src        string  `json:"src"`
-	Dst        string  `json:"dst"`
-	Proto      string  `json:"proto"` // tcp, udp, icmp, icmp6 or a number
-	SrcPort    uint16  `json:"src_port,omitempty"`
-	DstPort    uint16  `json:"dst_port,omitempty"`
-	ICMPType   *uint8  `json:"icmp_type,omitempty"`
-	InPort     string  `json:"in_port"`            // ethdev name
-	OutPort    string  `json:"out_port,omitempty"` // ethdev name
-	Action     string  `json:"action"`             // deliver or encap
-	State      string  `json:"state"`
-	Offloaded  bool    `json:"offloaded"`
-	Packets    uint64  `json:"packets"`
-	Bytes      uint64  `json:"bytes"`
-	AgeSeconds float64 `json:"age_seconds"` // since its last packet
+	ID          uint64  `json:"id"`
+	Interface   string  `json:"interface"` // the guest's interface that it leaves or enters by
+	Origin      string  `json:"origin"`    // guest or wire
+	VNI         uint32  `json:"vni"`
+	Src         string  `json:"src"`
+	Dst         string  `json:"dst"`
+	Proto       string  `json:"proto"` // tcp, udp, icmp, icmp6 or a number
+	SrcPort     uint16  `json:"src_port,omitempty"`
+	DstPort     uint16  `json:"dst_port,omitempty"`
+	ICMPType    *uint8  `json:"icmp_type,omitempty"`
+	InPort      string  `json:"in_port"`            // ethdev name
+	OutPort     string  `json:"out_port,omitempty"` // ethdev name
+	Action      string  `json:"action"`             // deliver or encap
+	State       string  `json:"state"`
+	Offloaded   bool    `json:"offloaded"`
+	Packets     uint64  `json:"packets"`
+	Bytes       uint64  `json:"bytes"`
+	IdleSeconds float64 `json:"idle_seconds"` // since its last packet
 }
 
 // FlowListResult is the result of flow.list.

@@ -258,7 +258,7 @@ func TestFlows(t *testing.T) {
 	assert.Equal(t, api.Flow{
 		ID: 2, Interface: "vm-2", Origin: "wire", VNI: 100, Src: "fd00::9", Dst: "fd00::2", Proto: "icmp6",
 		ICMPType: &echo, InPort: "net_eswitch0", OutPort: "net_eswitch0_representor_vf1", Action: "deliver",
-		State: "new", Packets: 1, Bytes: 118, AgeSeconds: 3,
+		State: "new", Packets: 1, Bytes: 118, IdleSeconds: 3,
 	}, flows.Flows[1])
 
 	filters := map[string][]uint64{

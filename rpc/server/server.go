@@ -156,7 +156,7 @@ type fenced struct {
 
 // ReadObject implements jsonrpc2.ObjectStream.
 func (f fenced) ReadObject(v any) (err error) {
-	return errors.Join(f.fence.Do("rpc requests", func() { err = f.Stream.ReadObject(v) }), err)
+	return errors.Join(f.fence.Do("rpc_requests", func() { err = f.Stream.ReadObject(v) }), err)
 }
 
 // add gives a client a place. The error says why there is none.

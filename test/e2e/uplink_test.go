@@ -297,7 +297,7 @@ func (b *uplinkBench) checkFailover(check func(s *stream, left int)) {
 // NIC, and no others; a capture says when its copies are lost.
 func TestUplinkFailover(t *testing.T) {
 	b := newUplinkBench(t, func(*topology.Hypervisor) topology.DaemonConfig { return topology.DaemonConfig{Telemetry: true} })
-	from := "neighbour discovery"
+	from := "neighbour_discovery"
 	if b.h.HasTwins() {
 		from = "kernel"
 	}
@@ -461,7 +461,7 @@ func TestUplinkFailoverInSoftware(t *testing.T) {
 	b.waitUsable(true, true)
 	b.eventually(func() error {
 		for i, u := range b.uplinks() {
-			if u.RouterFrom != "neighbour discovery" || u.RouterMAC != routers[i] {
+			if u.RouterFrom != "neighbour_discovery" || u.RouterMAC != routers[i] {
 				return fmt.Errorf("%+v", u)
 			}
 		}

@@ -313,7 +313,7 @@ func writeCapabilities(w io.Writer, r api.CaptureCapabilitiesResult) {
 			add("encap="+c.Name, c)
 		}
 		for _, c := range p.Filter {
-			add("filter="+strings.ReplaceAll(c.Name, " ", "-"), c)
+			add("filter="+c.Name, c)
 		}
 	}
 	table(w, "PORT MODE CAPABILITY SUPPORTED REASON", rows)

@@ -105,11 +105,11 @@ func (a *app) flows(cmd *cobra.Command, f api.FlowFilter, limit int) (json.RawMe
 
 var flowView = view[api.FlowListResult]{
 	table: func(w io.Writer, r api.FlowListResult) {
-		const head = "ID INTERFACE ORIGIN VNI PROTO SOURCE DESTINATION IN OUT ACTION STATE HW PACKETS BYTES AGE"
+		const head = "ID INTERFACE ORIGIN VNI PROTO SOURCE DESTINATION IN OUT ACTION STATE HW PACKETS BYTES IDLE"
 		table(w, head, each(r.Flows, func(f api.Flow) []any {
 			return []any{
 				f.ID, f.Interface, f.Origin, f.VNI, flowProto(f), endpoint(f, f.Src, f.SrcPort), endpoint(f, f.Dst, f.DstPort),
-				f.InPort, f.OutPort, f.Action, f.State, yesNo(f.Offloaded), f.Packets, f.Bytes, seconds(f.AgeSeconds),
+				f.InPort, f.OutPort, f.Action, f.State, yesNo(f.Offloaded), f.Packets, f.Bytes, seconds(f.IdleSeconds),
 			}
 		}))
 	},

@@ -132,7 +132,7 @@ func describeUplink(u api.Uplink) string {
 	if u.RouterMAC != "" {
 		router = "router " + u.RouterMAC + " from"
 	}
-	return fmt.Sprintf("%s: %s, link %s, %s %s", usable, u.Port, u.Link, router, u.RouterFrom)
+	return fmt.Sprintf("%s: %s, link %s, %s %s", usable, u.Port, u.Link, router, strings.ReplaceAll(u.RouterFrom, "_", " "))
 }
 
 func (a *app) rpcCommand() *cobra.Command {
