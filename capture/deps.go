@@ -38,7 +38,7 @@ type Rules interface {
 	Has(port uint16, name string) bool
 }
 
-// Taps copy packets in the packet graph. A *graph.Graph is one.
+// Taps copy packets in the packet graph. A *nodes.Graph is one.
 type Taps interface {
 	// SetTap adds a tap, or replaces the one that is there and returns what that one has counted.
 	SetTap(t graph.Tap) (graph.TapCounters, error)

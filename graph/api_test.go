@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package graph
+package graph_test
 
 import (
 	"math/rand/v2"
@@ -13,40 +13,42 @@ import (
 	"github.com/google/gopacket/layers"
 	"github.com/stretchr/testify/require"
 
+	"dpservice/graph"
 	"dpservice/graph/graphtest"
+	"dpservice/graph/nodes"
 )
 
 func TestNewRefuses(t *testing.T) {
-	for name, change := range map[string]func(*Config){
-		"no pool":        func(c *Config) { c.Pool = nil },
-		"no worker":      func(c *Config) { c.Workers = nil },
-		"main lcore":     func(c *Config) { c.Workers = []int{0} },
-		"no such lcore":  func(c *Config) { c.Workers = []int{77} },
-		"lcore twice":    func(c *Config) { c.Workers = []int{1, 1} },
-		"negative lcore": func(c *Config) { c.Workers = []int{-1} },
-		"no port":        func(c *Config) { c.Ports = nil },
-		"no such port":   func(c *Config) { c.Ports[0].ID = 31 },
-		"port twice":     func(c *Config) { c.Ports[0].ID = c.Ports[1].ID },
-		"name twice":     func(c *Config) { c.Ports[0].Name = c.Ports[1].Name },
-		"no name":        func(c *Config) { c.Ports[0].Name = "" },
-		"long name":      func(c *Config) { c.Ports[0].Name = strings.Repeat("n", 61) },
-		"third uplink":   func(c *Config) { c.Ports[4].PF = 2 },
-		"uplink twice":   func(c *Config) { c.Ports[4].PF = 0 },
-		"too many flows": func(c *Config) { c.FlowCapacity = 1<<24 + 1 },
+	for name, change := range map[string]func(*nodes.Config){
+		"no pool":        func(c *nodes.Config) { c.Pool = nil },
+		"no worker":      func(c *nodes.Config) { c.Workers = nil },
+		"main lcore":     func(c *nodes.Config) { c.Workers = []int{0} },
+		"no such lcore":  func(c *nodes.Config) { c.Workers = []int{77} },
+		"lcore twice":    func(c *nodes.Config) { c.Workers = []int{1, 1} },
+		"negative lcore": func(c *nodes.Config) { c.Workers = []int{-1} },
+		"no port":        func(c *nodes.Config) { c.Ports = nil },
+		"no such port":   func(c *nodes.Config) { c.Ports[0].ID = 31 },
+		"port twice":     func(c *nodes.Config) { c.Ports[0].ID = c.Ports[1].ID },
+		"name twice":     func(c *nodes.Config) { c.Ports[0].Name = c.Ports[1].Name },
+		"no name":        func(c *nodes.Config) { c.Ports[0].Name = "" },
+		"long name":      func(c *nodes.Config) { c.Ports[0].Name = strings.Repeat("n", 61) },
+		"third uplink":   func(c *nodes.Config) { c.Ports[4].PF = 2 },
+		"uplink twice":   func(c *nodes.Config) { c.Ports[4].PF = 0 },
+		"too many flows": func(c *nodes.Config) { c.FlowCapacity = 1<<24 + 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := testConfig()
 			change(&cfg)
 			before := openFiles(t)
-			_, err := New(cfg)
+			_, err := nodes.New(cfg)
 			require.Error(t, err)
 			require.Equal(t, before, openFiles(t))
 		})
 	}
 	g := newGraph(t) // nothing stands in the way
-	_, err := New(testConfig())
-	require.ErrorIs(t, err, ErrExists)
-	require.ErrorIs(t, g.Start(), ErrExists)
+	_, err := nodes.New(testConfig())
+	require.ErrorIs(t, err, graph.ErrExists)
+	require.ErrorIs(t, g.Start(), graph.ErrExists)
 }
 
 func openFiles(t *testing.T) int {
@@ -58,9 +60,9 @@ func openFiles(t *testing.T) int {
 func TestStartNeedsQueues(t *testing.T) {
 	cfg := testConfig()
 	cfg.Workers = []int{1, 2, 3}
-	g, err := New(cfg)
+	g, err := nodes.New(cfg)
 	require.NoError(t, err)
-	require.ErrorIs(t, g.Start(), ErrInvalid)
+	require.ErrorIs(t, g.Start(), graph.ErrInvalid)
 	require.NoError(t, g.Close())
 }
 
@@ -69,8 +71,8 @@ func TestCloseGivesEverythingBack(t *testing.T) {
 	before := openFiles(t)
 	for range 30 {
 		cfg := testConfig()
-		cfg.FlowCapacity = DefaultFlowCapacity
-		g, err := New(cfg)
+		cfg.FlowCapacity = graph.DefaultFlowCapacity
+		g, err := nodes.New(cfg)
 		require.NoError(t, err)
 		require.NoError(t, g.Close())
 	}
@@ -78,22 +80,22 @@ func TestCloseGivesEverythingBack(t *testing.T) {
 }
 
 func TestCloseIsFinal(t *testing.T) {
-	g, err := New(testConfig())
+	g, err := nodes.New(testConfig())
 	require.NoError(t, err)
 	require.NoError(t, g.Start())
 	require.NoError(t, g.Stop())
 	require.NoError(t, g.Stop())
 	require.NoError(t, g.Start())
 	require.NoError(t, g.Close())
-	require.ErrorIs(t, g.Close(), ErrClosed)
-	require.ErrorIs(t, g.Start(), ErrClosed)
-	require.ErrorIs(t, g.SetInterface(testInterfaces()[0]), ErrClosed)
-	require.ErrorIs(t, g.Inject(ports.vf0.ID, make([]byte, 60)), ErrClosed)
-	require.ErrorIs(t, setTap(g, everything(t, ports.vf0, TapRX)), ErrClosed)
-	_, err = g.RemoveTap(ports.vf0.ID, TapRX)
-	require.ErrorIs(t, err, ErrClosed)
-	_, err = g.TapCounters(ports.vf0.ID, TapRX)
-	require.ErrorIs(t, err, ErrClosed)
+	require.ErrorIs(t, g.Close(), graph.ErrClosed)
+	require.ErrorIs(t, g.Start(), graph.ErrClosed)
+	require.ErrorIs(t, g.SetInterface(testInterfaces()[0]), graph.ErrClosed)
+	require.ErrorIs(t, g.Inject(ports.vf0.ID, make([]byte, 60)), graph.ErrClosed)
+	require.ErrorIs(t, setTap(g, everything(t, ports.vf0, graph.TapRX)), graph.ErrClosed)
+	_, err = g.RemoveTap(ports.vf0.ID, graph.TapRX)
+	require.ErrorIs(t, err, graph.ErrClosed)
+	_, err = g.TapCounters(ports.vf0.ID, graph.TapRX)
+	require.ErrorIs(t, err, graph.ErrClosed)
 	require.Empty(t, g.Stats())
 	require.Empty(t, g.DOT())
 	_, open := <-g.Punts()
@@ -105,23 +107,23 @@ func TestCloseIsFinal(t *testing.T) {
 func TestInterfaceConflicts(t *testing.T) {
 	g := newGraph(t)
 	for name, c := range map[string]struct {
-		change func(*Interface)
+		change func(*graph.Interface)
 		want   error
 	}{
-		"itself":                  {func(*Interface) {}, nil},
-		"other's underlay":        {func(i *Interface) { i.Underlay = underlay1 }, ErrExists},
-		"other's IPv4":            {func(i *Interface) { i.IPv4 = addr("10.0.0.2") }, ErrExists},
-		"other's IPv6":            {func(i *Interface) { i.IPv6 = addr("fd00::2") }, ErrExists},
-		"other's port":            {func(i *Interface) { i.Port = ports.vf1.ID }, ErrExists},
-		"uplink":                  {func(i *Interface) { i.Port = ports.pf0.ID }, ErrInvalid},
-		"no such port":            {func(i *Interface) { i.Port = 1000 }, ErrInvalid},
-		"VNI 0":                   {func(i *Interface) { i.VNI = 0 }, ErrInvalid},
-		"index":                   {func(i *Interface) { i.Index = 65535 }, ErrInvalid},
-		"IPv4 underlay":           {func(i *Interface) { i.Underlay = addr("10.0.0.1") }, ErrInvalid},
-		"multicast underlay":      {func(i *Interface) { i.Underlay = addr("ff02::1") }, ErrInvalid},
-		"families mixed up":       {func(i *Interface) { i.IPv4, i.IPv6 = i.IPv6, i.IPv4 }, ErrInvalid},
-		"same address, other VNI": {func(i *Interface) { i.VNI = 300 }, nil},
-		"back":                    {func(*Interface) {}, nil},
+		"itself":                  {func(*graph.Interface) {}, nil},
+		"other's underlay":        {func(i *graph.Interface) { i.Underlay = underlay1 }, graph.ErrExists},
+		"other's IPv4":            {func(i *graph.Interface) { i.IPv4 = addr("10.0.0.2") }, graph.ErrExists},
+		"other's IPv6":            {func(i *graph.Interface) { i.IPv6 = addr("fd00::2") }, graph.ErrExists},
+		"other's port":            {func(i *graph.Interface) { i.Port = ports.vf1.ID }, graph.ErrExists},
+		"uplink":                  {func(i *graph.Interface) { i.Port = ports.pf0.ID }, graph.ErrInvalid},
+		"no such port":            {func(i *graph.Interface) { i.Port = 1000 }, graph.ErrInvalid},
+		"VNI 0":                   {func(i *graph.Interface) { i.VNI = 0 }, graph.ErrInvalid},
+		"index":                   {func(i *graph.Interface) { i.Index = 65535 }, graph.ErrInvalid},
+		"IPv4 underlay":           {func(i *graph.Interface) { i.Underlay = addr("10.0.0.1") }, graph.ErrInvalid},
+		"multicast underlay":      {func(i *graph.Interface) { i.Underlay = addr("ff02::1") }, graph.ErrInvalid},
+		"families mixed up":       {func(i *graph.Interface) { i.IPv4, i.IPv6 = i.IPv6, i.IPv4 }, graph.ErrInvalid},
+		"same address, other VNI": {func(i *graph.Interface) { i.VNI = 300 }, nil},
+		"back":                    {func(*graph.Interface) {}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := testInterfaces()[0]
@@ -133,8 +135,8 @@ func TestInterfaceConflicts(t *testing.T) {
 		})
 	}
 	require.NoError(t, g.DeleteInterface(1))
-	require.ErrorIs(t, g.DeleteInterface(1), ErrNotFound)
-	require.ErrorIs(t, g.DeleteInterface(65535), ErrNotFound)
+	require.ErrorIs(t, g.DeleteInterface(1), graph.ErrNotFound)
+	require.ErrorIs(t, g.DeleteInterface(65535), graph.ErrNotFound)
 	send(t, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello)))
 	settle(t, g)
 	require.EqualValues(t, 1, counters(g)["drop_no_interface"])
@@ -143,9 +145,9 @@ func TestInterfaceConflicts(t *testing.T) {
 func TestNeighbourUnknown(t *testing.T) {
 	g := newGraph(t)
 	i := testInterfaces()[1]
-	i.GuestMAC = MAC{}
+	i.GuestMAC = graph.MAC{}
 	require.NoError(t, g.SetInterface(i))
-	require.NoError(t, g.SetUplink(Uplink{Port: ports.pf0.ID, MAC: uplinkMAC, LinkUp: true}))
+	require.NoError(t, g.SetUplink(graph.Uplink{Port: ports.pf0.ID, MAC: uplinkMAC, LinkUp: true}))
 	send(t, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello)))
 	send(t, ports.vf0, fromGuest0(t, "10.0.1.5", vUDP, udp(1, 2), payload(hello)))
 	settle(t, g)
@@ -155,15 +157,15 @@ func TestNeighbourUnknown(t *testing.T) {
 
 func TestRoutes(t *testing.T) {
 	g := newGraph(t)
-	hop := NextHop{Underlay: remote}
+	hop := graph.NextHop{Underlay: remote}
 	p := netip.MustParsePrefix
-	require.ErrorIs(t, g.AddRoute(100, p("10.0.1.0/24"), hop), ErrExists)
-	require.ErrorIs(t, g.AddRoute(100, p("10.0.1.77/24"), hop), ErrExists, "the host part does not count")
-	require.ErrorIs(t, g.AddRoute(0, p("10.7.0.0/24"), hop), ErrInvalid)
-	require.ErrorIs(t, g.AddRoute(100, netip.Prefix{}, hop), ErrInvalid)
-	require.ErrorIs(t, g.AddRoute(100, p("10.7.0.0/24"), NextHop{}), ErrInvalid)
-	require.ErrorIs(t, g.DeleteRoute(100, p("10.7.0.0/24")), ErrNotFound)
-	require.ErrorIs(t, g.DeleteRoute(101, p("10.0.1.0/24")), ErrNotFound)
+	require.ErrorIs(t, g.AddRoute(100, p("10.0.1.0/24"), hop), graph.ErrExists)
+	require.ErrorIs(t, g.AddRoute(100, p("10.0.1.77/24"), hop), graph.ErrExists, "the host part does not count")
+	require.ErrorIs(t, g.AddRoute(0, p("10.7.0.0/24"), hop), graph.ErrInvalid)
+	require.ErrorIs(t, g.AddRoute(100, netip.Prefix{}, hop), graph.ErrInvalid)
+	require.ErrorIs(t, g.AddRoute(100, p("10.7.0.0/24"), graph.NextHop{}), graph.ErrInvalid)
+	require.ErrorIs(t, g.DeleteRoute(100, p("10.7.0.0/24")), graph.ErrNotFound)
+	require.ErrorIs(t, g.DeleteRoute(101, p("10.0.1.0/24")), graph.ErrNotFound)
 	for _, def := range []string{"0.0.0.0/0", "::/0"} {
 		require.NoError(t, g.AddRoute(100, p(def), hop))
 	}
@@ -188,7 +190,7 @@ func TestLongestPrefix(t *testing.T) {
 		b := hop.As16()
 		b[15] = byte(len(hops) + 1)
 		hops[p] = netip.AddrFrom16(b)
-		require.NoError(t, g.AddRoute(100, p, NextHop{Underlay: hops[p]}))
+		require.NoError(t, g.AddRoute(100, p, graph.NextHop{Underlay: hops[p]}))
 	}
 	for range 200 {
 		dst := netip.AddrFrom4([4]byte{172, 16, byte(r.Uint32() & 3), byte(r.Uint32())})
@@ -232,7 +234,7 @@ func TestControlUnderLoad(t *testing.T) {
 			default:
 			}
 			p := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, byte(i), 0}), 24)
-			if g.AddRoute(100, p, NextHop{Underlay: remote}) != nil || g.DeleteRoute(100, p) != nil {
+			if g.AddRoute(100, p, graph.NextHop{Underlay: remote}) != nil || g.DeleteRoute(100, p) != nil {
 				return
 			}
 		}
@@ -247,7 +249,7 @@ func TestControlUnderLoad(t *testing.T) {
 }
 
 func TestTwoWorkers(t *testing.T) {
-	g := newGraph(t, func(c *Config) { c.Workers = []int{1, 2} })
+	g := newGraph(t, func(c *nodes.Config) { c.Workers = []int{1, 2} })
 	in := fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello))
 	for q := range 2 {
 		require.NoError(t, ports.vf0.Send(q, in, 0))
@@ -258,18 +260,18 @@ func TestTwoWorkers(t *testing.T) {
 	require.Len(t, flows, 2, "each worker has its own table")
 	require.NotEqual(t, flows[0].ID>>56, flows[1].ID>>56)
 	require.Equal(t, flows[0].Key, flows[1].Key)
-	require.Equal(t, map[FlowClass]int{{State: StateEstablished}: 2}, g.CountFlows())
+	require.Equal(t, map[graph.FlowClass]int{{State: graph.StateEstablished}: 2}, g.CountFlows())
 
 	// What is said of flows reaches the worker of each, and only those fail that are not there.
 	ids := []uint64{flows[1].ID + 1<<40, flows[0].ID, 7 << 56, flows[1].ID, flows[0].ID + 1<<40}
 	err := g.SetOffloaded(ids, true)
-	var failed FlowErrors
+	var failed graph.FlowErrors
 	require.ErrorAs(t, err, &failed)
-	require.ErrorIs(t, err, ErrNotFound)
-	require.Equal(t, FlowErrors{ids[0]: ErrNotFound, ids[2]: ErrNotFound, ids[4]: ErrNotFound}, failed)
-	require.Equal(t, map[FlowClass]int{{State: StateEstablished, Offloaded: true}: 2}, g.CountFlows())
+	require.ErrorIs(t, err, graph.ErrNotFound)
+	require.Equal(t, graph.FlowErrors{ids[0]: graph.ErrNotFound, ids[2]: graph.ErrNotFound, ids[4]: graph.ErrNotFound}, failed)
+	require.Equal(t, map[graph.FlowClass]int{{State: graph.StateEstablished, Offloaded: true}: 2}, g.CountFlows())
 	require.NoError(t, g.SetOffloaded(ids[1:2], false))
-	require.Equal(t, 1, g.CountFlows()[FlowClass{State: StateEstablished, Offloaded: true}])
+	require.Equal(t, 1, g.CountFlows()[graph.FlowClass{State: graph.StateEstablished, Offloaded: true}])
 	require.NoError(t, g.DeleteFlows([]uint64{flows[1].ID}))
 	require.Len(t, allFlows(g), 1)
 	require.NoError(t, g.SetOffloaded(nil, true))
@@ -278,7 +280,7 @@ func TestTwoWorkers(t *testing.T) {
 // What a port may leave to the slow path, and the errors about an interface's packets, are not more by several workers.
 func TestWorkersShareRates(t *testing.T) {
 	const burst = 8
-	g := newGraph(t, func(c *Config) { c.Workers, c.PuntRate, c.PuntBurst = []int{1, 2}, 1, burst })
+	g := newGraph(t, func(c *nodes.Config) { c.Workers, c.PuntRate, c.PuntBurst = []int{1, 2}, 1, burst })
 	punted := frame(t, eth(guest0MAC, gatewayMAC, layers.EthernetTypeARP), payload("flood"))
 	astray := fromGuest0(t, "203.0.113.1", vUDP, udp(1, 2), payload(hello))
 	const flood = 100

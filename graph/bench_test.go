@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package graph
+package graph_test
 
 import (
 	"fmt"
@@ -10,7 +10,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dpservice/graph"
 	"dpservice/graph/graphtest"
+	"dpservice/graph/nodes"
 )
 
 // BenchmarkNodes shows the TSC cycles per packet of every node but rx and tx, with full bursts.
@@ -40,15 +42,15 @@ func BenchmarkNodes(b *testing.B) {
 
 // BenchmarkTaps shows what a copy costs, and what it costs to look at a packet, with rules that it does not match.
 func BenchmarkTaps(b *testing.B) {
-	port := TapCondition{Field: TapDstPort, Value: [16]byte{0, 3}, Mask: [16]byte{0xff, 0xff}}
-	rules := func(n int) []TapRule {
-		rules := make([]TapRule, n)
+	port := graph.TapCondition{Field: graph.TapDstPort, Value: [16]byte{0, 3}, Mask: [16]byte{0xff, 0xff}}
+	rules := func(n int) []graph.TapRule {
+		rules := make([]graph.TapRule, n)
 		for i := range n - 1 {
-			rules[i] = TapRule{Sample: true, Conditions: []TapCondition{port}}
+			rules[i] = graph.TapRule{Sample: true, Conditions: []graph.TapCondition{port}}
 		}
 		return rules
 	}
-	everything := []TapRule{{Sample: true}}
+	everything := []graph.TapRule{{Sample: true}}
 	for _, size := range []int{18, 1400} {
 		frameOf := func(int) []byte {
 			return frame(b, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2), text(size))
@@ -56,24 +58,24 @@ func BenchmarkTaps(b *testing.B) {
 		for _, c := range []struct {
 			name  string
 			port  *graphtest.Port
-			side  TapSide
-			rules []TapRule
+			side  graph.TapSide
+			rules []graph.TapRule
 		}{
-			{"RX", ports.vf0, TapRX, everything},
-			{"TX", ports.vf1, TapTX, everything},
-			{"RX, 2 rules, no copy", ports.vf0, TapRX, rules(2)},
-			{"RX, 64 rules, no copy", ports.vf0, TapRX, rules(64)},
+			{"RX", ports.vf0, graph.TapRX, everything},
+			{"TX", ports.vf1, graph.TapTX, everything},
+			{"RX, 2 rules, no copy", ports.vf0, graph.TapRX, rules(2)},
+			{"RX, 64 rules, no copy", ports.vf0, graph.TapRX, rules(64)},
 		} {
 			b.Run(fmt.Sprintf("%s, %d bytes", c.name, len(frameOf(0))), func(b *testing.B) {
-				tap := Tap{Port: c.port.ID, Side: c.side, Out: ports.pf0.ID, Header: udpEncap().header(b), Rules: c.rules}
+				tap := graph.Tap{Port: c.port.ID, Side: c.side, Out: ports.pf0.ID, Header: udpEncap().header(b), Rules: c.rules}
 				benchmarkNodes(b, ports.vf0, ports.vf1, 1, frameOf, tap)
 			})
 		}
 	}
 }
 
-func benchmarkNodes(b *testing.B, in, out *graphtest.Port, flows int, frameOf func(int) []byte, taps ...Tap) {
-	g := newGraph(b, roomy, func(c *Config) { c.FlowCapacity = 1 << 16; c.Offload = false })
+func benchmarkNodes(b *testing.B, in, out *graphtest.Port, flows int, frameOf func(int) []byte, taps ...graph.Tap) {
+	g := newGraph(b, roomy, func(c *nodes.Config) { c.FlowCapacity = 1 << 16; c.Offload = false })
 	for _, t := range taps {
 		require.NoError(b, setTap(g, t))
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package graph
+package graph_test
 
 import (
 	"math/rand/v2"
@@ -11,7 +11,9 @@ import (
 	"github.com/google/gopacket/layers"
 	"github.com/stretchr/testify/require"
 
+	"dpservice/graph"
 	"dpservice/graph/graphtest"
+	"dpservice/graph/nodes"
 )
 
 const (
@@ -187,7 +189,7 @@ func reassemble(t *testing.T, fragments [][]byte, mtu int) []byte {
 
 // An IPv4 packet that may be cut is cut, whichever way it goes.
 func TestFragment(t *testing.T) {
-	g := newGraph(t, func(c *Config) {
+	g := newGraph(t, func(c *nodes.Config) {
 		for i := range c.Ports {
 			c.Ports[i].MTU = map[string]uint16{"vf1": 700, "vf0": 1000}[c.Ports[i].Name]
 		}
@@ -238,13 +240,13 @@ func TestOversizeFlowsStayInSoftware(t *testing.T) {
 	send(t, ports.vf0, fromGuest0(t, "10.0.1.5", vUDP, udp(1, 2), payload(hello)))
 	receive(t, ports.pf0)
 	e := nextEvent(t, g)
-	require.Equal(t, FlowNew, e.Kind)
+	require.Equal(t, graph.FlowNew, e.Kind)
 	require.NoError(t, g.SetOffloaded([]uint64{e.Flow.ID}, true))
 	cut()
 	gone := nextEvent(t, g)
-	require.Equal(t, FlowGone, gone.Kind)
+	require.Equal(t, graph.FlowGone, gone.Kind)
 	require.Equal(t, e.Flow.ID, gone.Flow.ID)
-	require.ErrorIs(t, g.SetOffloaded([]uint64{e.Flow.ID}, true), ErrNotFound, "an offload that comes late")
+	require.ErrorIs(t, g.SetOffloaded([]uint64{e.Flow.ID}, true), graph.ErrNotFound, "an offload that comes late")
 	require.False(t, allFlows(g)[0].Offloaded)
 	cut()
 	send(t, ports.vf0, fromGuest0(t, "10.0.1.5", vUDP, udp(1, 2), payload(hello)))
@@ -254,7 +256,7 @@ func TestOversizeFlowsStayInSoftware(t *testing.T) {
 
 // Whatever the header says: nothing crashes, and what goes out fits.
 func TestRandomOversize(t *testing.T) {
-	g := newGraph(t, func(c *Config) {
+	g := newGraph(t, func(c *nodes.Config) {
 		for i := range c.Ports {
 			c.Ports[i].MTU = 300
 		}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package graph
+package graph_test
 
 import (
 	"net/netip"
@@ -10,6 +10,9 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"github.com/stretchr/testify/require"
+
+	"dpservice/graph"
+	"dpservice/graph/nodes"
 )
 
 func tcp(dst uint16, flags string) *layers.TCP {
@@ -35,44 +38,44 @@ func fromGuest0(t *testing.T, dst string, proto layers.IPProtocol, l4 ...gopacke
 	return frame(t, append(ls, l4...)...)
 }
 
-func allFlows(g *Graph) []Flow {
+func allFlows(g *nodes.Graph) []graph.Flow {
 	flows, _ := g.Flows(0, 1<<20)
 	return flows
 }
 
 // unread is the rest of a batch of events.
-var unread = map[*Graph][]FlowEvent{}
+var unread = map[*nodes.Graph][]graph.FlowEvent{}
 
 // takeEvent waits so long for an event.
-func takeEvent(g *Graph, wait time.Duration) (e FlowEvent, ok bool) {
+func takeEvent(g *nodes.Graph, wait time.Duration) (e graph.FlowEvent, ok bool) {
 	if len(unread[g]) == 0 {
 		select {
 		case unread[g] = <-g.FlowEvents():
 		case <-time.After(wait):
-			return FlowEvent{}, false
+			return graph.FlowEvent{}, false
 		}
 	}
 	e, unread[g] = unread[g][0], unread[g][1:]
 	return e, true
 }
 
-func nextEvent(t *testing.T, g *Graph) FlowEvent {
+func nextEvent(t *testing.T, g *nodes.Graph) graph.FlowEvent {
 	t.Helper()
 	e, ok := takeEvent(g, 3*time.Second)
 	require.True(t, ok, "no flow event")
 	return e
 }
 
-func requireNoEvent(t *testing.T, g *Graph) {
+func requireNoEvent(t *testing.T, g *nodes.Graph) {
 	t.Helper()
 	settle(t, g)
 	e, ok := takeEvent(g, 50*time.Millisecond)
 	require.False(t, ok, "unexpected event: %+v", e)
 }
 
-func withTimeouts(d time.Duration) func(*Config) {
-	return func(c *Config) {
-		c.Timeouts = Timeouts{TCPNew: d, TCPEstablished: d, TCPClosing: d, UDP: d, ICMP: d, Other: d}
+func withTimeouts(d time.Duration) func(*nodes.Config) {
+	return func(c *nodes.Config) {
+		c.Timeouts = graph.Timeouts{TCPNew: d, TCPEstablished: d, TCPClosing: d, UDP: d, ICMP: d, Other: d}
 	}
 }
 
@@ -81,24 +84,24 @@ func TestFlowEvent(t *testing.T) {
 	g := newGraph(t)
 	for name, c := range map[string]struct {
 		send func()
-		want Flow
+		want graph.Flow
 	}{
 		"VF to VF": {
 			func() { send(t, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(1000, 2000), payload(hello))) },
-			Flow{VNI: 100, Packets: 1,
-				Key: FlowKey{Origin: FromGuest, Interface: 1, Src: addr("10.0.0.1"), Dst: addr("10.0.0.2"), Proto: 17,
+			graph.Flow{VNI: 100, Packets: 1,
+				Key: graph.FlowKey{Origin: graph.FromGuest, Interface: 1, Src: addr("10.0.0.1"), Dst: addr("10.0.0.2"), Proto: 17,
 					SrcPort: 1000, DstPort: 2000},
-				Verdict: Verdict{Kind: Deliver, InPort: ports.vf0.ID, TxPort: ports.vf1.ID, DecTTL: true,
+				Verdict: graph.Verdict{Kind: graph.Deliver, InPort: ports.vf0.ID, TxPort: ports.vf1.ID, DecTTL: true,
 					Header: frame(t, eth(gatewayMAC, guest1MAC, v4))[:14]}},
 		},
 		"VF to PF0": {
 			func() {
 				send(t, ports.vf1, frame(t, eth(guest1MAC, gatewayMAC, v6), ip6("fd00::2", "fd00:1::9", 64, vUDP), udp(3, 4)))
 			},
-			Flow{VNI: 100, Packets: 1,
-				Key: FlowKey{Origin: FromGuest, Interface: 2, Src: addr("fd00::2"), Dst: addr("fd00:1::9"), Proto: 17,
+			graph.Flow{VNI: 100, Packets: 1,
+				Key: graph.FlowKey{Origin: graph.FromGuest, Interface: 2, Src: addr("fd00::2"), Dst: addr("fd00:1::9"), Proto: 17,
 					SrcPort: 3, DstPort: 4},
-				Verdict: Verdict{Kind: Encap, InPort: ports.vf1.ID, TxPort: ports.pf0.ID, DecTTL: true,
+				Verdict: graph.Verdict{Kind: graph.Encap, InPort: ports.vf1.ID, TxPort: ports.pf0.ID, DecTTL: true,
 					Header: frame(t, eth(uplinkMAC, routerMAC, v6), ip6(underlay1.String(), remote.String(), 64, inIP6))[:54]}},
 		},
 		"PF0 to VF": {
@@ -107,22 +110,22 @@ func TestFlowEvent(t *testing.T) {
 					ip4("10.0.1.5", "10.0.0.1", 63, layers.IPProtocolICMPv4),
 					&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(0, 0)}))
 			},
-			Flow{VNI: 100, Packets: 1,
-				Key:    FlowKey{Origin: FromWire, Interface: 1, Src: addr("10.0.1.5"), Dst: addr("10.0.0.1"), Proto: 1},
-				Tunnel: Tunnel{Interface: 1, Underlay: underlay0, Peer: remote},
-				Verdict: Verdict{Kind: Deliver, InPort: ports.pf0.ID, TxPort: ports.vf0.ID,
+			graph.Flow{VNI: 100, Packets: 1,
+				Key:    graph.FlowKey{Origin: graph.FromWire, Interface: 1, Src: addr("10.0.1.5"), Dst: addr("10.0.0.1"), Proto: 1},
+				Tunnel: graph.Tunnel{Interface: 1, Underlay: underlay0, Peer: remote},
+				Verdict: graph.Verdict{Kind: graph.Deliver, InPort: ports.pf0.ID, TxPort: ports.vf0.ID,
 					Header: frame(t, eth(gatewayMAC, guest0MAC, v4))[:14]}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.send()
 			e := nextEvent(t, g)
-			require.Equal(t, FlowNew, e.Kind)
+			require.Equal(t, graph.FlowNew, e.Kind)
 			got := e.Flow
 			require.NotZero(t, got.ID)
 			require.NotZero(t, got.Bytes)
 			got.ID, got.Bytes, got.Idle, got.State = 0, 0, 0, 0
-			if c.want.Verdict.Kind == Encap {
+			if c.want.Verdict.Kind == graph.Encap {
 				c.want.Verdict.Header[18], c.want.Verdict.Header[19] = 0, 0 // the payload length is each packet's own
 			}
 			require.Equal(t, c.want, got)
@@ -162,7 +165,7 @@ func TestNotOffered(t *testing.T) {
 }
 
 func TestOffloadDisabled(t *testing.T) {
-	g := newGraph(t, func(c *Config) { c.Offload = false })
+	g := newGraph(t, func(c *nodes.Config) { c.Offload = false })
 	send(t, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello)))
 	requireNoEvent(t, g)
 	require.Len(t, allFlows(g), 1)
@@ -172,16 +175,16 @@ func TestTCPState(t *testing.T) {
 	g := newGraph(t)
 	for _, step := range []struct {
 		flags string
-		want  FlowState
+		want  graph.FlowState
 		event bool
 	}{
-		{"S", StateNew, false}, {"S", StateNew, false}, {"A", StateEstablished, true}, {"A", StateEstablished, false},
-		{"FA", StateClosing, false}, {"A", StateClosing, false}, {"S", StateNew, false}, {"A", StateEstablished, false},
-		{"R", StateClosing, false},
+		{"S", graph.StateNew, false}, {"S", graph.StateNew, false}, {"A", graph.StateEstablished, true}, {"A", graph.StateEstablished, false},
+		{"FA", graph.StateClosing, false}, {"A", graph.StateClosing, false}, {"S", graph.StateNew, false}, {"A", graph.StateEstablished, false},
+		{"R", graph.StateClosing, false},
 	} {
 		send(t, ports.vf0, fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, step.flags)))
 		if step.event {
-			require.Equal(t, FlowNew, nextEvent(t, g).Kind)
+			require.Equal(t, graph.FlowNew, nextEvent(t, g).Kind)
 		}
 		requireNoEvent(t, g)
 		require.Equal(t, step.want, allFlows(g)[0].State, step.flags)
@@ -197,7 +200,7 @@ func TestFlowTimeout(t *testing.T) {
 	send(t, ports.vf0, fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, "S")))
 	begun := nextEvent(t, g)
 	ended := nextEvent(t, g)
-	require.Equal(t, FlowGone, ended.Kind)
+	require.Equal(t, graph.FlowGone, ended.Kind)
 	require.Equal(t, begun.Flow.ID, ended.Flow.ID)
 	require.GreaterOrEqual(t, time.Since(start), 200*time.Millisecond)
 	require.Eventually(t, func() bool { return len(allFlows(g)) == 0 }, 3*time.Second, time.Millisecond)
@@ -207,27 +210,27 @@ func TestFlowTimeout(t *testing.T) {
 // Each protocol, and each state of TCP, has a timeout of its own.
 func TestTimeoutByProtocol(t *testing.T) {
 	const brief, long = 100 * time.Millisecond, time.Hour
-	all := Timeouts{TCPNew: long, TCPEstablished: long, TCPClosing: long, UDP: long, ICMP: long, Other: long}
+	all := graph.Timeouts{TCPNew: long, TCPEstablished: long, TCPClosing: long, UDP: long, ICMP: long, Other: long}
 	echo := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(8, 0)}
 	for name, c := range map[string]struct {
-		timeout func(*Timeouts) *time.Duration
+		timeout func(*graph.Timeouts) *time.Duration
 		frames  [][]byte
 	}{
-		"TCP new": {func(t *Timeouts) *time.Duration { return &t.TCPNew }, [][]byte{
+		"TCP new": {func(t *graph.Timeouts) *time.Duration { return &t.TCPNew }, [][]byte{
 			fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, "S")),
 		}},
-		"TCP established": {func(t *Timeouts) *time.Duration { return &t.TCPEstablished }, [][]byte{
+		"TCP established": {func(t *graph.Timeouts) *time.Duration { return &t.TCPEstablished }, [][]byte{
 			fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, "A")),
 		}},
-		"TCP closing": {func(t *Timeouts) *time.Duration { return &t.TCPClosing }, [][]byte{
+		"TCP closing": {func(t *graph.Timeouts) *time.Duration { return &t.TCPClosing }, [][]byte{
 			fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, "A")), fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, "R")),
 		}},
-		"UDP":   {func(t *Timeouts) *time.Duration { return &t.UDP }, [][]byte{fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2))}},
-		"ICMP":  {func(t *Timeouts) *time.Duration { return &t.ICMP }, [][]byte{fromGuest0(t, "10.0.0.2", layers.IPProtocolICMPv4, echo)}},
-		"other": {func(t *Timeouts) *time.Duration { return &t.Other }, [][]byte{fromGuest0(t, "10.0.0.2", layers.IPProtocolGRE, payload(hello))}},
+		"UDP":   {func(t *graph.Timeouts) *time.Duration { return &t.UDP }, [][]byte{fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2))}},
+		"ICMP":  {func(t *graph.Timeouts) *time.Duration { return &t.ICMP }, [][]byte{fromGuest0(t, "10.0.0.2", layers.IPProtocolICMPv4, echo)}},
+		"other": {func(t *graph.Timeouts) *time.Duration { return &t.Other }, [][]byte{fromGuest0(t, "10.0.0.2", layers.IPProtocolGRE, payload(hello))}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := newGraph(t, func(cfg *Config) {
+			g := newGraph(t, func(cfg *nodes.Config) {
 				cfg.Timeouts, cfg.Offload = all, false
 				*c.timeout(&cfg.Timeouts) = brief
 			})
@@ -250,7 +253,7 @@ func TestTimeoutByProtocol(t *testing.T) {
 // What is removed from a crowded table is not found any more, and its place is used again.
 func TestPlacesAreUsedAgain(t *testing.T) {
 	const capacity = 1000
-	g := newGraph(t, func(c *Config) { c.FlowCapacity = capacity; c.Offload = false })
+	g := newGraph(t, func(c *nodes.Config) { c.FlowCapacity = capacity; c.Offload = false })
 	for round := range uint16(3) {
 		for i := range uint16(capacity) {
 			send(t, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(1000+i, 1+round), payload(hello)))
@@ -270,7 +273,7 @@ func TestPlacesAreUsedAgain(t *testing.T) {
 	}
 	require.Zero(t, g.FlowTable().Flows)
 	for _, s := range g.FlowTable().Shares {
-		require.Equal(t, FlowShare{Port: s.Port, Origin: s.Origin}, s)
+		require.Equal(t, graph.FlowShare{Port: s.Port, Origin: s.Origin}, s)
 	}
 }
 
@@ -286,10 +289,10 @@ func TestOffloadedFlowStays(t *testing.T) {
 	require.NoError(t, g.SetOffloaded([]uint64{id}, false))
 	send(t, ports.vf0, in)
 	again := nextEvent(t, g)
-	require.Equal(t, FlowNew, again.Kind, "its rule has gone: it is offered again")
+	require.Equal(t, graph.FlowNew, again.Kind, "its rule has gone: it is offered again")
 	require.Equal(t, id, again.Flow.ID)
-	require.Equal(t, FlowGone, nextEvent(t, g).Kind)
-	require.ErrorIs(t, g.SetOffloaded([]uint64{id}, true), ErrNotFound)
+	require.Equal(t, graph.FlowGone, nextEvent(t, g).Kind)
+	require.ErrorIs(t, g.SetOffloaded([]uint64{id}, true), graph.ErrNotFound)
 }
 
 // The end of a connection that hardware forwards takes the flow out of it.
@@ -304,7 +307,7 @@ func TestOffloadedConnectionEnds(t *testing.T) {
 			require.Len(t, allFlows(g), 1)
 			send(t, ports.vf0, fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, end)))
 			gone := nextEvent(t, g)
-			require.Equal(t, FlowGone, gone.Kind)
+			require.Equal(t, graph.FlowGone, gone.Kind)
 			require.Equal(t, id, gone.Flow.ID)
 		})
 	}
@@ -317,8 +320,8 @@ func TestDeleteFlow(t *testing.T) {
 	id := nextEvent(t, g).Flow.ID
 	require.NoError(t, g.DeleteFlows([]uint64{id}))
 	require.Empty(t, allFlows(g))
-	require.ErrorIs(t, g.DeleteFlows([]uint64{id}), ErrNotFound)
-	require.ErrorIs(t, g.DeleteFlows([]uint64{1 << 63}), ErrNotFound)
+	require.ErrorIs(t, g.DeleteFlows([]uint64{id}), graph.ErrNotFound)
+	require.ErrorIs(t, g.DeleteFlows([]uint64{1 << 63}), graph.ErrNotFound)
 	requireNoEvent(t, g)
 	send(t, ports.vf0, in)
 	require.NotEqual(t, id, nextEvent(t, g).Flow.ID)
@@ -327,33 +330,33 @@ func TestDeleteFlow(t *testing.T) {
 // A change of the configuration reaches flows that no packet touches any more, since hardware has them: they leave it, and with
 // their next packet begin anew.
 func TestChangeReachesOffloadedFlows(t *testing.T) {
-	header := func(mac MAC) func(*testing.T, Flow) {
-		return func(t *testing.T, f Flow) { require.Equal(t, mac[:], f.Verdict.Header[:6]) }
+	header := func(mac graph.MAC) func(*testing.T, graph.Flow) {
+		return func(t *testing.T, f graph.Flow) { require.Equal(t, mac[:], f.Verdict.Header[:6]) }
 	}
 	for name, c := range map[string]struct {
 		dst    string
-		change func(*Graph) error
-		anew   func(t *testing.T, f Flow) // nil: it ends
+		change func(*nodes.Graph) error
+		anew   func(t *testing.T, f graph.Flow) // nil: it ends
 	}{
 		"router's MAC": {"10.0.1.5",
-			func(g *Graph) error {
-				return g.SetUplink(Uplink{Port: ports.pf0.ID, MAC: uplinkMAC, RouterMAC: guest2MAC, LinkUp: true})
+			func(g *nodes.Graph) error {
+				return g.SetUplink(graph.Uplink{Port: ports.pf0.ID, MAC: uplinkMAC, RouterMAC: guest2MAC, LinkUp: true})
 			}, header(guest2MAC)},
 		"guest's MAC": {"10.0.0.2",
-			func(g *Graph) error {
+			func(g *nodes.Graph) error {
 				i := testInterfaces()[1]
 				i.GuestMAC = guest2MAC
 				return g.SetInterface(i)
 			}, header(guest2MAC)},
 		"longer route": {"10.0.1.5",
-			func(g *Graph) error {
-				return g.AddRoute(100, netip.MustParsePrefix("10.0.1.5/32"), NextHop{Underlay: underlay1})
+			func(g *nodes.Graph) error {
+				return g.AddRoute(100, netip.MustParsePrefix("10.0.1.5/32"), graph.NextHop{Underlay: underlay1})
 			},
-			func(t *testing.T, f Flow) { require.Equal(t, Deliver, f.Verdict.Kind) }},
+			func(t *testing.T, f graph.Flow) { require.Equal(t, graph.Deliver, f.Verdict.Kind) }},
 		"route deleted": {"10.0.1.5",
-			func(g *Graph) error { return g.DeleteRoute(100, netip.MustParsePrefix("10.0.1.0/24")) }, nil},
-		"sender deleted":   {"10.0.0.2", func(g *Graph) error { return g.DeleteInterface(1) }, nil},
-		"receiver deleted": {"10.0.0.2", func(g *Graph) error { return g.DeleteInterface(2) }, nil},
+			func(g *nodes.Graph) error { return g.DeleteRoute(100, netip.MustParsePrefix("10.0.1.0/24")) }, nil},
+		"sender deleted":   {"10.0.0.2", func(g *nodes.Graph) error { return g.DeleteInterface(1) }, nil},
+		"receiver deleted": {"10.0.0.2", func(g *nodes.Graph) error { return g.DeleteInterface(2) }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGraph(t)
@@ -361,13 +364,13 @@ func TestChangeReachesOffloadedFlows(t *testing.T) {
 			send(t, ports.vf0, in)
 			id := nextEvent(t, g).Flow.ID
 			require.NoError(t, g.SetOffloaded([]uint64{id}, true))
-			require.NoError(t, g.AddRoute(100, netip.MustParsePrefix("192.0.2.0/24"), NextHop{Underlay: remote}))
+			require.NoError(t, g.AddRoute(100, netip.MustParsePrefix("192.0.2.0/24"), graph.NextHop{Underlay: remote}))
 			requireNoEvent(t, g) // nothing has changed for this flow
 			start := time.Now()
 			require.NoError(t, c.change(g))
-			require.Equal(t, FlowEvent{Kind: FlowGone, Flow: Flow{ID: id}}, nextEvent(t, g))
+			require.Equal(t, graph.FlowEvent{Kind: graph.FlowGone, Flow: graph.Flow{ID: id}}, nextEvent(t, g))
 			require.Less(t, time.Since(start), 500*time.Millisecond)
-			require.ErrorIs(t, g.SetOffloaded([]uint64{id}, true), ErrNotFound, "an offload that comes late")
+			require.ErrorIs(t, g.SetOffloaded([]uint64{id}, true), graph.ErrNotFound, "an offload that comes late")
 			if c.anew == nil {
 				requireNoEvent(t, g)
 				require.Empty(t, allFlows(g))
@@ -376,7 +379,7 @@ func TestChangeReachesOffloadedFlows(t *testing.T) {
 			require.False(t, allFlows(g)[0].Offloaded)
 			send(t, ports.vf0, in)
 			e := nextEvent(t, g)
-			require.Equal(t, FlowNew, e.Kind)
+			require.Equal(t, graph.FlowNew, e.Kind)
 			require.NotEqual(t, id, e.Flow.ID)
 			c.anew(t, e.Flow)
 		})
@@ -384,7 +387,7 @@ func TestChangeReachesOffloadedFlows(t *testing.T) {
 }
 
 func TestTableFull(t *testing.T) {
-	g := newGraph(t, func(c *Config) { c.FlowCapacity = 16; c.Offload = false })
+	g := newGraph(t, func(c *nodes.Config) { c.FlowCapacity = 16; c.Offload = false })
 	for port := range uint16(100) {
 		send(t, ports.vf0, fromGuest0(t, "10.0.1.5", vUDP, udp(port, 2), payload(hello)))
 		out := receive(t, ports.pf0)
@@ -402,7 +405,7 @@ func TestTableFull(t *testing.T) {
 // A reader that sleeps gets every flow in the end, once.
 func TestSlowEventReader(t *testing.T) {
 	const n = 18_000 // more than the ring and the channel hold
-	g := newGraph(t, withTimeouts(time.Hour), func(c *Config) { c.FlowCapacity = 32768 })
+	g := newGraph(t, withTimeouts(time.Hour), func(c *nodes.Config) { c.FlowCapacity = 32768 })
 	flow := func(i int) []byte {
 		return fromGuest0(t, "10.0.0.2", vUDP, udp(uint16(1+i), 2), payload(hello))
 	}
@@ -413,7 +416,7 @@ func TestSlowEventReader(t *testing.T) {
 	seen := map[uint16]bool{}
 	for i := 0; len(seen) < n; i++ {
 		if e, ok := takeEvent(g, 20*time.Millisecond); ok {
-			require.Equal(t, FlowNew, e.Kind)
+			require.Equal(t, graph.FlowNew, e.Kind)
 			require.False(t, seen[e.Flow.Key.SrcPort], "announced twice")
 			seen[e.Flow.Key.SrcPort] = true
 			continue
@@ -452,13 +455,13 @@ func TestFlowsInPages(t *testing.T) {
 
 // A configuration that changes all the time must not tear what a reader sees: key and verdict belong together.
 func TestReadWhileChanging(t *testing.T) {
-	g := newGraph(t, func(c *Config) { c.Offload = false })
+	g := newGraph(t, func(c *nodes.Config) { c.Offload = false })
 	for port := range uint16(50) {
 		send(t, ports.vf0, fromGuest0(t, "10.0.1.5", vUDP, udp(port, 2), payload(hello)))
 		receive(t, ports.pf0)
 	}
 	change := func(i byte) error {
-		return g.SetUplink(Uplink{Port: ports.pf0.ID, MAC: MAC{2, 0, 0, 0, 0, i}, RouterMAC: MAC{2, 0, 0, 0, 1, i}, LinkUp: true})
+		return g.SetUplink(graph.Uplink{Port: ports.pf0.ID, MAC: graph.MAC{2, 0, 0, 0, 0, i}, RouterMAC: graph.MAC{2, 0, 0, 0, 1, i}, LinkUp: true})
 	}
 	require.NoError(t, change(0))
 	require.Eventually(t, func() bool { return allFlows(g)[0].Verdict.Header[4] == 1 }, time.Second, time.Millisecond)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package graph
+package graph_test
 
 import (
 	"encoding/binary"
@@ -13,7 +13,9 @@ import (
 	"github.com/google/gopacket/layers"
 	"github.com/stretchr/testify/require"
 
+	"dpservice/graph"
 	"dpservice/graph/graphtest"
+	"dpservice/graph/nodes"
 )
 
 const (
@@ -33,7 +35,7 @@ type stack = []gopacket.SerializableLayer
 // Every case states the frame out in full: what the NIC makes of it once the flow is offloaded is the same.
 func TestForward(t *testing.T) {
 	g := newGraph(t)
-	require.NoError(t, g.AddRoute(200, netip.MustParsePrefix("10.0.1.0/24"), NextHop{Underlay: remote}))
+	require.NoError(t, g.AddRoute(200, netip.MustParsePrefix("10.0.1.0/24"), graph.NextHop{Underlay: remote}))
 	for _, c := range []struct {
 		name    string
 		in, out *graphtest.Port
@@ -122,7 +124,7 @@ func TestChecksumOfTTL(t *testing.T) {
 
 func TestDrop(t *testing.T) {
 	g := newGraph(t)
-	other := MAC{0x02, 9, 9, 9, 9, 9}
+	other := graph.MAC{0x02, 9, 9, 9, 9, 9}
 	short := frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2), payload("x"))[:38]
 	for _, c := range []struct {
 		node  string
@@ -130,13 +132,13 @@ func TestDrop(t *testing.T) {
 		frame []byte
 	}{
 		{"drop_not_for_us", ports.vf0, frame(t, eth(guest0MAC, other, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2))},
-		{"drop_multicast", ports.vf0, frame(t, eth(guest0MAC, MAC{0x01, 0, 0x5e, 0, 0, 0xfb}, v4),
+		{"drop_multicast", ports.vf0, frame(t, eth(guest0MAC, graph.MAC{0x01, 0, 0x5e, 0, 0, 0xfb}, v4),
 			ip4("10.0.0.1", "224.0.0.251", 1, vUDP), udp(5353, 5353))},
 		{"drop_malformed", ports.vf0, []byte{1, 2, 3}},
 		{"drop_malformed", ports.vf0, short},
 		{"drop_malformed", ports.vf0, frame(t, eth(other, gatewayMAC, v6), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2),
 			payload("an IPv4 packet that says IPv6"))},
-		{"drop_malformed", ports.vf0, frame(t, eth(MAC{0x01}, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2))},
+		{"drop_malformed", ports.vf0, frame(t, eth(graph.MAC{0x01}, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2))},
 		{"drop_spoofed", ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.9", "10.0.0.2", 64, vUDP), udp(1, 2))},
 		{"drop_spoofed", ports.vf2, frame(t, eth(guest2MAC, gatewayMAC, v6), ip6("fd00::3", "fd00::2", 64, vUDP), udp(1, 2))},
 		{"icmp_no_route", ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.9.0.2", 64, vUDP), udp(1, 2))},
@@ -163,8 +165,8 @@ func TestDrop(t *testing.T) {
 
 func TestPunt(t *testing.T) {
 	g := newGraph(t)
-	broadcast := MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-	group := MAC{0x33, 0x33, 0, 0, 0, 1}
+	broadcast := graph.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	group := graph.MAC{0x33, 0x33, 0, 0, 0, 1}
 	ns := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeNeighborSolicitation, 0)}
 	echo := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeEchoReply, 0)}
 	ping := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeEchoRequest, 0)}
@@ -190,7 +192,7 @@ func TestPunt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			send(t, c.in, c.frame)
-			require.Equal(t, Punt{Port: c.in.ID, Frame: c.frame}, <-g.Punts())
+			require.Equal(t, graph.Punt{Port: c.in.ID, Frame: c.frame}, <-g.Punts())
 		})
 	}
 }
@@ -227,14 +229,14 @@ func target(ip string) gopacket.Payload { return append(make([]byte, 4), addr(ip
 // TestAnotherSourceIsShown has a guest whose MAC has changed: its frames are forwarded, and the slow path sees one.
 func TestAnotherSourceIsShown(t *testing.T) {
 	g := newGraph(t)
-	moved := MAC{0x02, 0, 0, 0, 1, 0x99}
+	moved := graph.MAC{0x02, 0, 0, 0, 1, 0x99}
 	in := frame(t, eth(moved, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2), payload(hello))
 	const frames = 20
 	for range frames {
 		send(t, ports.vf0, in)
 		receive(t, ports.vf1)
 	}
-	var shown Punt
+	var shown graph.Punt
 	require.Eventually(t, func() bool { // another test may have taken the copy of this second
 		select {
 		case shown = <-g.Punts():
@@ -245,12 +247,12 @@ func TestAnotherSourceIsShown(t *testing.T) {
 			return false
 		}
 	}, waitLong, tick)
-	require.Equal(t, Punt{Port: ports.vf0.ID, Frame: in}, shown)
+	require.Equal(t, graph.Punt{Port: ports.vf0.ID, Frame: in}, shown)
 	require.InDelta(t, 1, counters(g)["guest_moved"], 1, "one a second, not one for each frame")
 }
 
 func TestPuntFull(t *testing.T) {
-	g := newGraph(t, func(c *Config) { c.PuntRate = 1e9 })
+	g := newGraph(t, func(c *nodes.Config) { c.PuntRate = 1e9 })
 	arp := frame(t, eth(guest0MAC, gatewayMAC, layers.EthernetTypeARP), payload("flood"))
 	for range 3000 { // the port's share, the channel and what lies between hold less
 		send(t, ports.vf0, arp)
@@ -274,7 +276,7 @@ func TestPuntFull(t *testing.T) {
 // TestPuntRate floods from one port faster than it may, and finds that another is not held up.
 func TestPuntRate(t *testing.T) {
 	const burst = 8
-	g := newGraph(t, func(c *Config) { c.PuntRate, c.PuntBurst = 1, burst })
+	g := newGraph(t, func(c *nodes.Config) { c.PuntRate, c.PuntBurst = 1, burst })
 	flood := frame(t, eth(guest0MAC, gatewayMAC, layers.EthernetTypeARP), payload("flood"))
 	other := frame(t, eth(guest1MAC, gatewayMAC, layers.EthernetTypeARP), payload("another guest's"))
 	for range 200 {
@@ -296,9 +298,9 @@ func TestInject(t *testing.T) {
 	out := frame(t, eth(gatewayMAC, guest0MAC, layers.EthernetTypeARP), payload("reply"))
 	require.NoError(t, g.Inject(ports.vf0.ID, out))
 	require.Equal(t, out, receive(t, ports.vf0))
-	require.ErrorIs(t, g.Inject(99, out), ErrNotFound)
-	require.ErrorIs(t, g.Inject(ports.vf0.ID, nil), ErrInvalid)
-	require.ErrorIs(t, g.Inject(ports.vf0.ID, make([]byte, 1515)), ErrInvalid)
+	require.ErrorIs(t, g.Inject(99, out), graph.ErrNotFound)
+	require.ErrorIs(t, g.Inject(ports.vf0.ID, nil), graph.ErrInvalid)
+	require.ErrorIs(t, g.Inject(ports.vf0.ID, make([]byte, 1515)), graph.ErrInvalid)
 }
 
 func TestSegmentedPacket(t *testing.T) {

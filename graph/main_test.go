@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package graph
+package graph_test
 
 import (
 	"crypto/rand"
@@ -18,7 +18,9 @@ import (
 
 	"dpservice/cgo/eal"
 	"dpservice/cgo/mempool"
+	"dpservice/graph"
 	"dpservice/graph/graphtest"
+	"dpservice/graph/nodes"
 )
 
 const (
@@ -30,13 +32,13 @@ var (
 	pool  *mempool.Pool
 	ports struct{ vf0, vf1, vf2, pf0, pf1 *graphtest.Port }
 
-	gatewayMAC = MAC{0x02, 0, 0, 0, 0, 0x01}
-	guest0MAC  = MAC{0x02, 0, 0, 0, 1, 0x00}
-	guest1MAC  = MAC{0x02, 0, 0, 0, 1, 0x01}
-	guest2MAC  = MAC{0x02, 0, 0, 0, 1, 0x02}
-	uplinkMAC  = MAC{0x02, 0, 0, 0, 2, 0x00}
-	uplink1MAC = MAC{0x02, 0, 0, 0, 2, 0x01}
-	routerMAC  = MAC{0x02, 0, 0, 0, 3, 0x00}
+	gatewayMAC = graph.MAC{0x02, 0, 0, 0, 0, 0x01}
+	guest0MAC  = graph.MAC{0x02, 0, 0, 0, 1, 0x00}
+	guest1MAC  = graph.MAC{0x02, 0, 0, 0, 1, 0x01}
+	guest2MAC  = graph.MAC{0x02, 0, 0, 0, 1, 0x02}
+	uplinkMAC  = graph.MAC{0x02, 0, 0, 0, 2, 0x00}
+	uplink1MAC = graph.MAC{0x02, 0, 0, 0, 2, 0x01}
+	routerMAC  = graph.MAC{0x02, 0, 0, 0, 3, 0x00}
 
 	underlay0  = netip.MustParseAddr("fc00:1::100:1")
 	underlay1  = netip.MustParseAddr("fc00:1::100:2")
@@ -80,9 +82,9 @@ func setUp() error {
 	return nil
 }
 
-func testConfig() Config {
-	return Config{
-		Ports: []PortConfig{
+func testConfig() nodes.Config {
+	return nodes.Config{
+		Ports: []graph.PortConfig{
 			{ID: ports.vf0.ID, Name: "vf0", VF: true},
 			{ID: ports.vf1.ID, Name: "vf1", VF: true},
 			{ID: ports.vf2.ID, Name: "vf2", VF: true},
@@ -97,8 +99,8 @@ func testConfig() Config {
 	}
 }
 
-func testInterfaces() []Interface {
-	return []Interface{
+func testInterfaces() []graph.Interface {
+	return []graph.Interface{
 		{Index: 1, Port: ports.vf0.ID, VNI: 100, IPv4: addr("10.0.0.1"), IPv6: addr("fd00::1"),
 			Underlay: underlay0, GatewayMAC: gatewayMAC, GatewayIPv6: gateway100, GuestMAC: guest0MAC},
 		{Index: 2, Port: ports.vf1.ID, VNI: 100, IPv4: addr("10.0.0.2"), IPv6: addr("fd00::2"),
@@ -110,7 +112,7 @@ func testInterfaces() []Interface {
 
 // newGraph returns a configured graph that runs; at the test's end it is closed, and every packet must be accounted for
 // and given back.
-func newGraph(t testing.TB, change ...func(*Config)) *Graph {
+func newGraph(t testing.TB, change ...func(*nodes.Config)) *nodes.Graph {
 	t.Helper()
 	drain(t)
 	sent, made, unbalanced = 0, 0, false
@@ -118,7 +120,7 @@ func newGraph(t testing.TB, change ...func(*Config)) *Graph {
 	for _, f := range change {
 		f(&cfg)
 	}
-	g, err := New(cfg)
+	g, err := nodes.New(cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		settle(t, g)
@@ -130,15 +132,15 @@ func newGraph(t testing.TB, change ...func(*Config)) *Graph {
 	}
 	if cfg.Offload {
 		for _, i := range testInterfaces() { // each interface's index is the mark, too
-			require.NoError(t, g.SetTunnel(i.Index, Tunnel{Interface: i.Index, Underlay: i.Underlay, Peer: remote}))
+			require.NoError(t, g.SetTunnel(i.Index, graph.Tunnel{Interface: i.Index, Underlay: i.Underlay, Peer: remote}))
 		}
 	}
-	require.NoError(t, g.SetUplink(Uplink{Port: ports.pf0.ID, MAC: uplinkMAC, RouterMAC: routerMAC, LinkUp: true}))
-	require.NoError(t, g.SetUplink(Uplink{Port: ports.pf1.ID, MAC: uplink1MAC, LinkUp: true}))
+	require.NoError(t, g.SetUplink(graph.Uplink{Port: ports.pf0.ID, MAC: uplinkMAC, RouterMAC: routerMAC, LinkUp: true}))
+	require.NoError(t, g.SetUplink(graph.Uplink{Port: ports.pf1.ID, MAC: uplink1MAC, LinkUp: true}))
 	for prefix, hop := range map[string]netip.Addr{
 		"10.0.1.0/24": remote, "10.0.1.128/25": addr("fc00:3::1"), "fd00:1::/64": remote, "10.0.2.0/24": underlay1,
 	} {
-		require.NoError(t, g.AddRoute(100, netip.MustParsePrefix(prefix), NextHop{Underlay: hop}))
+		require.NoError(t, g.AddRoute(100, netip.MustParsePrefix(prefix), graph.NextHop{Underlay: hop}))
 	}
 	require.NoError(t, g.Start())
 	return g
@@ -161,7 +163,7 @@ func allPorts() []*graphtest.Port {
 }
 
 // settle waits until the graph has taken in what was sent and checks that nothing got lost within.
-func settle(t testing.TB, g *Graph) {
+func settle(t testing.TB, g *nodes.Graph) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		c := counters(g)
@@ -191,7 +193,7 @@ func send(t *testing.T, p *graphtest.Port, frame []byte) {
 
 type counts map[string]uint64
 
-func counters(g *Graph) counts {
+func counters(g *nodes.Graph) counts {
 	c := counts{}
 	for _, s := range g.Stats() {
 		c[s.Name] = s.Packets
@@ -221,7 +223,7 @@ func receive(t *testing.T, p *graphtest.Port) []byte {
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
-func eth(src, dst MAC, t layers.EthernetType) *layers.Ethernet {
+func eth(src, dst graph.MAC, t layers.EthernetType) *layers.Ethernet {
 	return &layers.Ethernet{SrcMAC: src[:], DstMAC: dst[:], EthernetType: t}
 }
 

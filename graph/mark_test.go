@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package graph
+package graph_test
 
 import (
 	"fmt"
@@ -14,7 +14,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"dpservice/graph"
 	"dpservice/graph/graphtest"
+	"dpservice/graph/nodes"
 )
 
 // A frame that the NIC has decapsulated for an interface is treated as the one that came in: the same comes out, the same
@@ -42,12 +44,12 @@ func TestMarkedAsEncapsulated(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			g := newGraph(t, func(c *Config) { c.Ports[0].MTU = 1280 })
+			g := newGraph(t, func(c *nodes.Config) { c.Ports[0].MTU = 1280 })
 			etherType, proto := v4, inIP4
 			if _, ok := tt.inner[0].(*layers.IPv6); ok {
 				etherType, proto = v6, inIP6
 			}
-			through := func(headers ...gopacket.SerializableLayer) (outs [][]byte, counted counts, flows []Flow) {
+			through := func(headers ...gopacket.SerializableLayer) (outs [][]byte, counted counts, flows []graph.Flow) {
 				before := counters(g)
 				send(t, ports.pf0, frame(t, append(headers, tt.inner...)...))
 				for range tt.outs {
@@ -66,7 +68,7 @@ func TestMarkedAsEncapsulated(t *testing.T) {
 			encapsulated := []gopacket.SerializableLayer{eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay0.String(), 64, proto)}
 			through(encapsulated...) // the flow's first one takes a way of its own
 			outs, counted, flows := through(encapsulated...)
-			markedOuts, markedCounted, markedFlows := through(eth(Mark(1), uplinkMAC, etherType))
+			markedOuts, markedCounted, markedFlows := through(eth(graph.Mark(1), uplinkMAC, etherType))
 			assert.Equal(t, outs, markedOuts)
 			assert.Equal(t, counted, markedCounted)
 			assert.NotZero(t, counted[tt.counts])
@@ -82,9 +84,9 @@ func TestMarkedAsEncapsulated(t *testing.T) {
 // Whose a marked frame is, the mark says, not its addresses: two networks may use the same.
 func TestMarkTellsTheInterface(t *testing.T) {
 	g := newGraph(t)
-	require.NoError(t, g.AddRoute(200, netip.MustParsePrefix("10.0.1.0/24"), NextHop{Underlay: remote}))
+	require.NoError(t, g.AddRoute(200, netip.MustParsePrefix("10.0.1.0/24"), graph.NextHop{Underlay: remote}))
 	for index, out := range map[uint16]*graphtest.Port{1: ports.vf0, 3: ports.vf2} {
-		in := frame(t, eth(Mark(index), uplinkMAC, v4), ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload("whose?"))
+		in := frame(t, eth(graph.Mark(index), uplinkMAC, v4), ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload("whose?"))
 		send(t, ports.pf0, in)
 		assert.Equal(t, in[14:], receive(t, out)[14:])
 	}
@@ -93,12 +95,12 @@ func TestMarkTellsTheInterface(t *testing.T) {
 // What looks like a mark is none where the NIC makes none: on a guest's port, on PF1, and without offload.
 func TestMarkIsReadOnlyWhereTheNICWritesIt(t *testing.T) {
 	inner := []gopacket.SerializableLayer{ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1)}
-	marked := func(dst MAC, index uint16) []byte {
-		return frame(t, append([]gopacket.SerializableLayer{eth(Mark(index), dst, v4)}, inner...)...)
+	marked := func(dst graph.MAC, index uint16) []byte {
+		return frame(t, append([]gopacket.SerializableLayer{eth(graph.Mark(index), dst, v4)}, inner...)...)
 	}
 	for _, offload := range []bool{true, false} {
 		t.Run(fmt.Sprintf("offload %t", offload), func(t *testing.T) {
-			g := newGraph(t, func(c *Config) { c.Offload = offload })
+			g := newGraph(t, func(c *nodes.Config) { c.Offload = offload })
 			onPF0 := "drop_unsupported"
 			if offload {
 				onPF0 = "decap"
@@ -110,7 +112,7 @@ func TestMarkIsReadOnlyWhereTheNICWritesIt(t *testing.T) {
 			}
 			for node, c := range map[string]struct {
 				in  *graphtest.Port
-				dst MAC
+				dst graph.MAC
 			}{onPF0: {ports.pf0, uplinkMAC}, "drop_spoofed": {ports.vf1, gatewayMAC}} {
 				send(t, c.in, marked(c.dst, 1))
 				settle(t, g)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package graph
+package graph_test
 
 import (
 	"net/netip"
@@ -9,6 +9,9 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"github.com/stretchr/testify/require"
+
+	"dpservice/graph"
+	"dpservice/graph/nodes"
 )
 
 // martians are addresses that no router forwards to, and the nodes that drop what a guest sends there.
@@ -38,10 +41,10 @@ func datagram(src, dst string) (stack, layers.EthernetType, layers.IPProtocol) {
 	return stack{ip, udp(1, 2), payload(hello)}, v6, inIP6
 }
 
-func withDefaultRoutes(t *testing.T) *Graph {
+func withDefaultRoutes(t *testing.T) *nodes.Graph {
 	g := newGraph(t)
 	for _, prefix := range []string{"0.0.0.0/0", "::/0"} {
-		require.NoError(t, g.AddRoute(100, netip.MustParsePrefix(prefix), NextHop{Underlay: remote}))
+		require.NoError(t, g.AddRoute(100, netip.MustParsePrefix(prefix), graph.NextHop{Underlay: remote}))
 	}
 	return g
 }

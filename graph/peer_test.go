@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package graph
+package graph_test
 
 import (
 	"net/netip"
@@ -9,6 +9,9 @@ import (
 	"github.com/google/gopacket/layers"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"dpservice/graph"
+	"dpservice/graph/nodes"
 )
 
 const other = "fc00:9::1" // an address on the underlay that no route leads to
@@ -24,7 +27,7 @@ func tunnelled(t *testing.T, outer string, inner stack) []byte {
 }
 
 // requireDrop sends a frame to PF0, and requires that a node drops it.
-func requireDrop(t *testing.T, g *Graph, node string, in []byte) {
+func requireDrop(t *testing.T, g *nodes.Graph, node string, in []byte) {
 	t.Helper()
 	before := counters(g)
 	send(t, ports.pf0, in)
@@ -42,11 +45,11 @@ func TestOnlyThePeerMaySend(t *testing.T) {
 	to0v6 := stack{ip6("fd00:1::9", "fd00::1", 63, vUDP), udp(2, 1), payload(hello)}
 	nobody := stack{ip4(near, "10.0.0.9", 63, vUDP), udp(2, 1), payload(hello)}
 	marked := func(mark uint16, inner stack) []byte {
-		return frame(t, append(stack{eth(Mark(mark), uplinkMAC, v4)}, inner...)...)
+		return frame(t, append(stack{eth(graph.Mark(mark), uplinkMAC, v4)}, inner...)...)
 	}
 	g := newGraph(t)
-	require.NoError(t, g.SetTunnel(9, Tunnel{Interface: 1, Underlay: underlay0, Peer: addr("fc00:3::1")}))
-	require.NoError(t, g.SetTunnel(10, Tunnel{Interface: 1, Underlay: underlay0}))
+	require.NoError(t, g.SetTunnel(9, graph.Tunnel{Interface: 1, Underlay: underlay0, Peer: addr("fc00:3::1")}))
+	require.NoError(t, g.SetTunnel(10, graph.Tunnel{Interface: 1, Underlay: underlay0}))
 	wrong := map[string][]byte{
 		"a stranger":                 tunnelled(t, other, to0(near)),
 		"a stranger, IPv6":           tunnelled(t, other, to0v6),
@@ -70,7 +73,7 @@ func TestOnlyThePeerMaySend(t *testing.T) {
 		require.Len(t, allFlows(g), 3)
 	}
 	for _, f := range allFlows(g) {
-		want := Tunnel{Interface: 1, Underlay: underlay0, Peer: remote}
+		want := graph.Tunnel{Interface: 1, Underlay: underlay0, Peer: remote}
 		if f.Key.Src == addr(far) {
 			want.Peer = addr("fc00:3::1")
 		}
@@ -105,16 +108,16 @@ func TestAnyPeer(t *testing.T) {
 	i := testInterfaces()[0]
 	i.AnyPeer = true
 	require.NoError(t, g.SetInterface(i))
-	require.NoError(t, g.SetTunnel(10, Tunnel{Interface: 1, Underlay: underlay0}))
+	require.NoError(t, g.SetTunnel(10, graph.Tunnel{Interface: 1, Underlay: underlay0}))
 	inner := stack{ip4("198.51.100.1", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)}
 	for _, in := range [][]byte{tunnelled(t, other, inner), tunnelled(t, remote.String(), inner),
-		frame(t, append(stack{eth(Mark(10), uplinkMAC, v4)}, inner...)...)} {
+		frame(t, append(stack{eth(graph.Mark(10), uplinkMAC, v4)}, inner...)...)} {
 		send(t, ports.pf0, in)
 		receive(t, ports.vf0)
 	}
 	flows := allFlows(g)
 	require.Len(t, flows, 1)
-	assert.Equal(t, Tunnel{Interface: 1, Underlay: underlay0}, flows[0].Tunnel)
+	assert.Equal(t, graph.Tunnel{Interface: 1, Underlay: underlay0}, flows[0].Tunnel)
 	assert.EqualValues(t, 3, flows[0].Packets)
 }
 
@@ -123,22 +126,22 @@ func TestThePeerFollowsTheRoute(t *testing.T) {
 	g := newGraph(t)
 	inner := stack{ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)}
 	elsewhere := addr("fc00:4::1")
-	begin := func(peer netip.Addr) Flow {
+	begin := func(peer netip.Addr) graph.Flow {
 		send(t, ports.pf0, tunnelled(t, peer.String(), inner))
 		receive(t, ports.vf0)
 		e := nextEvent(t, g)
-		require.Equal(t, FlowNew, e.Kind)
+		require.Equal(t, graph.FlowNew, e.Kind)
 		require.Equal(t, peer, e.Flow.Tunnel.Peer)
 		require.NoError(t, g.SetOffloaded([]uint64{e.Flow.ID}, true))
 		return e.Flow
 	}
-	requireGone := func(f Flow) {
+	requireGone := func(f graph.Flow) {
 		e := nextEvent(t, g)
-		require.Equal(t, FlowGone, e.Kind)
+		require.Equal(t, graph.FlowGone, e.Kind)
 		require.Equal(t, f.ID, e.Flow.ID)
 	}
 	flow := begin(remote)
-	require.NoError(t, g.AddRoute(100, netip.MustParsePrefix("10.0.1.5/32"), NextHop{Underlay: elsewhere}))
+	require.NoError(t, g.AddRoute(100, netip.MustParsePrefix("10.0.1.5/32"), graph.NextHop{Underlay: elsewhere}))
 	requireGone(flow)
 	requireDrop(t, g, "drop_wrong_peer", tunnelled(t, remote.String(), inner))
 	requireNoEvent(t, g)
@@ -195,7 +198,7 @@ func TestErrorsComeFromWhereThePacketWent(t *testing.T) {
 	}
 	for _, underlay := range []netip.Addr{underlay1, addr("fc00:3::1")} {
 		for _, prefix := range []string{"0.0.0.0/0", "::/0"} {
-			require.NoError(t, g.AddRoute(100, netip.MustParsePrefix(prefix), NextHop{Underlay: underlay}))
+			require.NoError(t, g.AddRoute(100, netip.MustParsePrefix(prefix), graph.NextHop{Underlay: underlay}))
 		}
 		for _, inner := range []stack{gateway4(), gateway6()} {
 			send(t, ports.pf0, tunnelled(t, remote.String(), inner))
@@ -211,9 +214,9 @@ func TestErrorsComeFromWhereThePacketWent(t *testing.T) {
 // A mark stands for a tunnel as long as its interface is there.
 func TestTunnelsEndWithTheirInterface(t *testing.T) {
 	g := newGraph(t)
-	require.ErrorIs(t, g.SetTunnel(9, Tunnel{Interface: 1, Underlay: underlay1}), ErrNotFound, "another one's address")
-	require.ErrorIs(t, g.SetTunnel(9, Tunnel{Interface: 7, Underlay: addr("fc00:1::7")}), ErrNotFound)
-	in := frame(t, eth(Mark(1), uplinkMAC, v4), ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello))
+	require.ErrorIs(t, g.SetTunnel(9, graph.Tunnel{Interface: 1, Underlay: underlay1}), graph.ErrNotFound, "another one's address")
+	require.ErrorIs(t, g.SetTunnel(9, graph.Tunnel{Interface: 7, Underlay: addr("fc00:1::7")}), graph.ErrNotFound)
+	in := frame(t, eth(graph.Mark(1), uplinkMAC, v4), ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello))
 	learned := testInterfaces()[0]
 	learned.GuestMAC = guest2MAC
 	require.NoError(t, g.SetInterface(learned))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package graph
+package graph_test
 
 import (
 	"testing"
@@ -9,7 +9,9 @@ import (
 	"github.com/google/gopacket/layers"
 	"github.com/stretchr/testify/require"
 
+	"dpservice/graph"
 	"dpservice/graph/graphtest"
+	"dpservice/graph/nodes"
 )
 
 // control is an ICMPv6 packet.
@@ -61,7 +63,7 @@ func TestPuntsFromTheWire(t *testing.T) {
 		settle(t, g)
 		require.Equal(t, before+1, counters(g)[c.node], name)
 		if c.node == "punt" {
-			require.Equal(t, Punt{Port: ports.pf0.ID, Frame: c.frame}, <-g.Punts(), name)
+			require.Equal(t, graph.Punt{Port: ports.pf0.ID, Frame: c.frame}, <-g.Punts(), name)
 		}
 	}
 }
@@ -69,7 +71,7 @@ func TestPuntsFromTheWire(t *testing.T) {
 // A flood of one kind of control packets takes nothing from the other kinds of its port.
 func TestKindsOfPuntsHaveTheirOwnBudget(t *testing.T) {
 	const burst, flood = 4, 100
-	fromWire := func() *layers.Ethernet { return eth(MAC{0x02, 0, 0, 0, 3, 0x99}, uplinkMAC, v6) }
+	fromWire := func() *layers.Ethernet { return eth(graph.MAC{0x02, 0, 0, 0, 3, 0x99}, uplinkMAC, v6) }
 	fromRouter := func() *layers.Ethernet { return eth(routerMAC, uplinkMAC, v6) }
 	fromGuest := func() *layers.Ethernet { return eth(guest0MAC, gatewayMAC, v6) }
 	echo := make([]byte, 12)
@@ -92,7 +94,7 @@ func TestKindsOfPuntsHaveTheirOwnBudget(t *testing.T) {
 	} {
 		for flooding := range c.kinds {
 			t.Run(side+", "+flooding, func(t *testing.T) {
-				g := newGraph(t, func(cfg *Config) { cfg.PuntRate, cfg.PuntBurst = 1, burst })
+				g := newGraph(t, func(cfg *nodes.Config) { cfg.PuntRate, cfg.PuntBurst = 1, burst })
 				for range flood {
 					send(t, c.in, c.kinds[flooding])
 				}
@@ -100,7 +102,7 @@ func TestKindsOfPuntsHaveTheirOwnBudget(t *testing.T) {
 				dropped := counters(g)["drop_punt_rate"]
 				require.InDelta(t, flood-burst, dropped, burst)
 				for range flood - dropped {
-					require.Equal(t, Punt{Port: c.in.ID, Frame: c.kinds[flooding]}, <-g.Punts())
+					require.Equal(t, graph.Punt{Port: c.in.ID, Frame: c.kinds[flooding]}, <-g.Punts())
 				}
 				for kind, f := range c.kinds {
 					if kind == flooding {
@@ -108,7 +110,7 @@ func TestKindsOfPuntsHaveTheirOwnBudget(t *testing.T) {
 					}
 					for range burst {
 						send(t, c.in, f)
-						require.Equal(t, Punt{Port: c.in.ID, Frame: f}, <-g.Punts(), kind)
+						require.Equal(t, graph.Punt{Port: c.in.ID, Frame: f}, <-g.Punts(), kind)
 					}
 				}
 			})

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package graph
+package graph_test
 
 import (
 	"fmt"
@@ -10,13 +10,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dpservice/graph"
 	"dpservice/graph/graphtest"
+	"dpservice/graph/nodes"
 )
 
 // source is where flows of a share come from.
 type source struct {
 	port   *graphtest.Port
-	holder FlowShare // with no more than the port and the origin
+	holder graph.FlowShare // with no more than the port and the origin
 	out    *graphtest.Port
 	frame  func(t *testing.T, n int) []byte // of the n-th flow
 }
@@ -28,17 +30,17 @@ func sources() []source {
 				udp(uint16(n>>8), uint16(n&0xff)), payload(hello))
 		}
 	}
-	fromGuest := func(mac MAC, src, dst string) func(t *testing.T, n int) []byte {
+	fromGuest := func(mac graph.MAC, src, dst string) func(t *testing.T, n int) []byte {
 		return func(t *testing.T, n int) []byte {
 			return frame(t, eth(mac, gatewayMAC, v4), ip4(src, dst, 64, vUDP), udp(uint16(n>>8), uint16(n&0xff)),
 				payload(hello))
 		}
 	}
 	return []source{
-		{ports.vf0, FlowShare{Port: ports.vf0.ID, Origin: FromGuest}, ports.vf1, fromGuest(guest0MAC, "10.0.0.1", "10.0.0.2")},
-		{ports.vf1, FlowShare{Port: ports.vf1.ID, Origin: FromGuest}, ports.vf0, fromGuest(guest1MAC, "10.0.0.2", "10.0.0.1")},
-		{ports.pf0, FlowShare{Port: ports.vf0.ID, Origin: FromWire}, ports.vf0, fromWire(underlay0.String(), "10.0.0.1")},
-		{ports.pf0, FlowShare{Port: ports.vf1.ID, Origin: FromWire}, ports.vf1, fromWire(underlay1.String(), "10.0.0.2")},
+		{ports.vf0, graph.FlowShare{Port: ports.vf0.ID, Origin: graph.FromGuest}, ports.vf1, fromGuest(guest0MAC, "10.0.0.1", "10.0.0.2")},
+		{ports.vf1, graph.FlowShare{Port: ports.vf1.ID, Origin: graph.FromGuest}, ports.vf0, fromGuest(guest1MAC, "10.0.0.2", "10.0.0.1")},
+		{ports.pf0, graph.FlowShare{Port: ports.vf0.ID, Origin: graph.FromWire}, ports.vf0, fromWire(underlay0.String(), "10.0.0.1")},
+		{ports.pf0, graph.FlowShare{Port: ports.vf1.ID, Origin: graph.FromWire}, ports.vf1, fromWire(underlay1.String(), "10.0.0.2")},
 	}
 }
 
@@ -49,7 +51,7 @@ func (s source) begin(t *testing.T, n int) {
 	receive(t, s.out)
 }
 
-func (s source) share(g *Graph) FlowShare {
+func (s source) share(g *nodes.Graph) graph.FlowShare {
 	for _, share := range g.FlowTable().Shares {
 		if share.Port == s.holder.Port && share.Origin == s.holder.Origin {
 			return share
@@ -65,7 +67,7 @@ func TestShares(t *testing.T) {
 		t.Run(fmt.Sprintf("offload %v", offload), func(t *testing.T) {
 			const capacity = 205
 			random := rand.New(rand.NewPCG(3, 4))
-			g := newGraph(t, withTimeouts(time.Hour), func(c *Config) { c.FlowCapacity, c.Offload = capacity, offload })
+			g := newGraph(t, withTimeouts(time.Hour), func(c *nodes.Config) { c.FlowCapacity, c.Offload = capacity, offload })
 			all := sources()
 			n := 0
 			for step := range 3000 {
@@ -95,10 +97,10 @@ func TestShares(t *testing.T) {
 				}
 				require.LessOrEqual(t, after.Flows, capacity)
 			}
-			held := map[FlowShare]int{}
+			held := map[graph.FlowShare]int{}
 			for _, f := range allFlows(g) {
-				h := FlowShare{Port: f.Verdict.InPort, Origin: f.Key.Origin}
-				if f.Key.Origin == FromWire {
+				h := graph.FlowShare{Port: f.Verdict.InPort, Origin: f.Key.Origin}
+				if f.Key.Origin == graph.FromWire {
 					h.Port = f.Verdict.TxPort
 				}
 				held[h]++
@@ -114,7 +116,7 @@ func TestShares(t *testing.T) {
 // Whoever is alone may have the whole table, and others get what they are guaranteed all the same.
 func TestIdleRoomIsBorrowed(t *testing.T) {
 	const capacity = 400
-	g := newGraph(t, withTimeouts(time.Hour), func(c *Config) { c.FlowCapacity, c.Offload = capacity, false })
+	g := newGraph(t, withTimeouts(time.Hour), func(c *nodes.Config) { c.FlowCapacity, c.Offload = capacity, false })
 	all, guaranteed := sources(), g.FlowTable().Guaranteed
 	for n := range capacity + 50 {
 		all[2].begin(t, n)
@@ -135,7 +137,7 @@ func TestIdleRoomIsBorrowed(t *testing.T) {
 // Idle flows make room before those that are in use, and those that hardware forwards, of which nothing is seen here, last.
 func TestTheIdlestFlowsMakeRoom(t *testing.T) {
 	const capacity, inUse = 400, 20
-	g := newGraph(t, withTimeouts(time.Hour), func(c *Config) { c.FlowCapacity = capacity })
+	g := newGraph(t, withTimeouts(time.Hour), func(c *nodes.Config) { c.FlowCapacity = capacity })
 	borrower, other := sources()[0], sources()[1]
 	offloaded := map[uint64]bool{}
 	for n := range capacity {
@@ -171,7 +173,7 @@ func TestTheIdlestFlowsMakeRoom(t *testing.T) {
 // Thousands of known flows end at once, and nobody reads of it: none is forgotten, and no new one is kept waiting for ever.
 func TestEveryEndIsTold(t *testing.T) {
 	const n = 18_000 // more than the ring and the channel hold
-	g := newGraph(t, withTimeouts(time.Hour), func(c *Config) { c.FlowCapacity = 2 * n })
+	g := newGraph(t, withTimeouts(time.Hour), func(c *nodes.Config) { c.FlowCapacity = 2 * n })
 	s := sources()[0]
 	known := map[uint64]bool{}
 	for i := range n {
@@ -182,7 +184,7 @@ func TestEveryEndIsTold(t *testing.T) {
 	require.Eventually(t, func() bool { return len(allFlows(g)) == 0 }, waitLong, tick)
 	for len(known) > 0 {
 		e := nextEvent(t, g)
-		require.Equal(t, FlowGone, e.Kind)
+		require.Equal(t, graph.FlowGone, e.Kind)
 		require.True(t, known[e.Flow.ID])
 		delete(known, e.Flow.ID)
 	}
@@ -192,7 +194,7 @@ func TestEveryEndIsTold(t *testing.T) {
 // A guest whose flows fill the ring of events does not keep those of another out of it.
 func TestEventsAreShared(t *testing.T) {
 	const n = 18_000 // more than the ring and the channel hold
-	g := newGraph(t, withTimeouts(time.Hour), func(c *Config) { c.FlowCapacity = 2 * n })
+	g := newGraph(t, withTimeouts(time.Hour), func(c *nodes.Config) { c.FlowCapacity = 2 * n })
 	flood, victim := sources()[0], sources()[1]
 	for i := range n {
 		flood.begin(t, i)

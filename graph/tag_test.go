@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package graph
+package graph_test
 
 import (
 	"testing"
@@ -8,11 +8,12 @@ import (
 	"github.com/google/gopacket/layers"
 	"github.com/stretchr/testify/require"
 
+	"dpservice/graph"
 	"dpservice/graph/graphtest"
 )
 
 // tagged is a frame's Ethernet header with an 802.1Q tag.
-func tagged(src, dst MAC, vlan uint16, priority uint8, t layers.EthernetType) stack {
+func tagged(src, dst graph.MAC, vlan uint16, priority uint8, t layers.EthernetType) stack {
 	return stack{eth(src, dst, layers.EthernetTypeDot1Q), &layers.Dot1Q{VLANIdentifier: vlan, Priority: priority, Type: t}}
 }
 
@@ -32,10 +33,10 @@ func TestPriorityTagged(t *testing.T) {
 	require.Equal(t, frame(t, eth(gatewayMAC, guest0MAC, v4), ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)),
 		receive(t, ports.vf0))
 
-	broadcast := MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	broadcast := graph.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 	arp := payload("an ARP packet, which is to be padded by nobody")
 	send(t, ports.vf0, frame(t, append(tagged(guest0MAC, broadcast, 0, 3, layers.EthernetTypeARP), arp)...))
-	require.Equal(t, Punt{Port: ports.vf0.ID, Frame: frame(t, eth(guest0MAC, broadcast, layers.EthernetTypeARP), arp)}, <-g.Punts())
+	require.Equal(t, graph.Punt{Port: ports.vf0.ID, Frame: frame(t, eth(guest0MAC, broadcast, layers.EthernetTypeARP), arp)}, <-g.Punts())
 	require.Zero(t, counters(g).sum("drop_"))
 }
 
@@ -58,7 +59,7 @@ func TestTaggedAndUnknownAreCounted(t *testing.T) {
 		"no more than one": {ports.vf0, frame(t, tagged(guest0MAC, gatewayMAC, 0, 1, v4)...)[:18], "drop_malformed"},
 		"a VLAN, on the wire": {ports.pf0, frame(t, append(tagged(routerMAC, uplinkMAC, 5, 0, v6), ip6(remote.String(), underlay0.String(), 61, inIP4),
 			ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello))...), "drop_tagged"},
-		"LLDP": {ports.vf0, frame(t, eth(guest0MAC, MAC{0x01, 0x80, 0xc2, 0, 0, 0x0e}, layers.EthernetTypeLinkLayerDiscovery), payload(hello)),
+		"LLDP": {ports.vf0, frame(t, eth(guest0MAC, graph.MAC{0x01, 0x80, 0xc2, 0, 0, 0x0e}, layers.EthernetTypeLinkLayerDiscovery), payload(hello)),
 			"drop_unsupported"},
 	} {
 		before := counters(g)[c.node]

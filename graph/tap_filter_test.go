@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package graph
+package graph_test
 
 import (
 	"math/rand/v2"
@@ -11,18 +11,20 @@ import (
 
 	"dpservice/capture/filter"
 	"dpservice/capture/filter/filtertest"
+	"dpservice/graph"
 	"dpservice/graph/graphtest"
+	"dpservice/graph/nodes"
 	"dpservice/test/report"
 )
 
 // tapRules are a compiled filter's rules. The fields have the same order on both sides.
-func tapRules(p filter.Program) []TapRule {
-	rules := make([]TapRule, len(p.Rules))
+func tapRules(p filter.Program) []graph.TapRule {
+	rules := make([]graph.TapRule, len(p.Rules))
 	for i, r := range p.Rules {
 		rules[i].Sample = r.Sample
 		for f, c := range r.Pattern {
 			if !c.Any() {
-				rules[i].Conditions = append(rules[i].Conditions, TapCondition{Field: TapField(f), Value: c.Value, Mask: c.Mask})
+				rules[i].Conditions = append(rules[i].Conditions, graph.TapCondition{Field: graph.TapField(f), Value: c.Value, Mask: c.Mask})
 			}
 		}
 	}
@@ -33,13 +35,13 @@ func tapRules(p filter.Program) []TapRule {
 type place struct {
 	link filter.Link
 	port *graphtest.Port
-	side TapSide
-	pass func(g *Graph, r *rand.Rand, packet []byte) ([]byte, error) // returns the frame that passed
+	side graph.TapSide
+	pass func(g *nodes.Graph, r *rand.Rand, packet []byte) ([]byte, error) // returns the frame that passed
 }
 
 func places(t *testing.T) []place {
-	receive := func(port *graphtest.Port) func(*Graph, *rand.Rand, []byte) ([]byte, error) {
-		return func(_ *Graph, r *rand.Rand, packet []byte) ([]byte, error) {
+	receive := func(port *graphtest.Port) func(*nodes.Graph, *rand.Rand, []byte) ([]byte, error) {
+		return func(_ *nodes.Graph, r *rand.Rand, packet []byte) ([]byte, error) {
 			sent++
 			return packet, port.Send(0, packet, []int{0, 0, 7, 33}[r.IntN(4)])
 		}
@@ -49,11 +51,11 @@ func places(t *testing.T) []place {
 		6: frame(t, eth(routerMAC, uplinkMAC, v6), ip6("fc00:2::1", "fc00:1::9", 64, inIP6))[:54],
 	}
 	return []place{
-		{filter.Ethernet, ports.vf0, TapRX, receive(ports.vf0)},
-		{filter.Ethernet, ports.vf1, TapTX, func(g *Graph, _ *rand.Rand, packet []byte) ([]byte, error) {
+		{filter.Ethernet, ports.vf0, graph.TapRX, receive(ports.vf0)},
+		{filter.Ethernet, ports.vf1, graph.TapTX, func(g *nodes.Graph, _ *rand.Rand, packet []byte) ([]byte, error) {
 			return packet, g.Inject(ports.vf1.ID, packet)
 		}},
-		{filter.IP, ports.pf0, TapRX, func(g *Graph, r *rand.Rand, packet []byte) ([]byte, error) {
+		{filter.IP, ports.pf0, graph.TapRX, func(g *nodes.Graph, r *rand.Rand, packet []byte) ([]byte, error) {
 			f := append(append([]byte(nil), tunnel[packet[0]>>4]...), packet...)
 			f[19] = byte(len(packet)) // the payload length: they are short
 			return receive(ports.pf0)(g, r, f)
@@ -62,7 +64,7 @@ func places(t *testing.T) []place {
 }
 
 // sums are all packets that a tap has counted, and those that it has copied.
-func sums(tap Tap, c TapCounters) (all, copied uint64) {
+func sums(tap graph.Tap, c graph.TapCounters) (all, copied uint64) {
 	for i, n := range c.Rules {
 		all += n.Packets
 		if tap.Rules[i].Sample {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package graph
+package graph_test
 
 import (
 	"bytes"
@@ -15,7 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dpservice/cgo/mempool"
+	"dpservice/graph"
 	"dpservice/graph/graphtest"
+	"dpservice/graph/nodes"
 )
 
 // encap makes copies, as the encapsulation's definition has it.
@@ -59,19 +61,19 @@ func (e encap) copyOf(t testing.TB, frame []byte) []byte {
 }
 
 // setTap sets a tap in the place of none, or of one whose counters do not matter.
-func setTap(g *Graph, tap Tap) error {
+func setTap(g *nodes.Graph, tap graph.Tap) error {
 	_, err := g.SetTap(tap)
 	return err
 }
 
 // everything is a tap without a filter.
-func everything(t testing.TB, port *graphtest.Port, side TapSide) Tap {
+func everything(t testing.TB, port *graphtest.Port, side graph.TapSide) graph.Tap {
 	t.Helper()
-	return Tap{Port: port.ID, Side: side, Out: ports.pf0.ID, Header: udpEncap().header(t), Rules: []TapRule{{Sample: true}}}
+	return graph.Tap{Port: port.ID, Side: side, Out: ports.pf0.ID, Header: udpEncap().header(t), Rules: []graph.TapRule{{Sample: true}}}
 }
 
 // roomy makes place for the copies of full-size frames.
-func roomy(c *Config) {
+func roomy(c *nodes.Config) {
 	for i := range c.Ports {
 		if c.Ports[i].Name == "pf0" {
 			c.Ports[i].MTU = 9000
@@ -86,8 +88,8 @@ func receiveAll(p *graphtest.Port) (frames [][]byte) {
 	return frames
 }
 
-func counted(packets, size int) TapCounters {
-	return TapCounters{Rules: []TapCount{{Packets: uint64(packets), Bytes: uint64(packets * size)}}}
+func counted(packets, size int) graph.TapCounters {
+	return graph.TapCounters{Rules: []graph.TapCount{{Packets: uint64(packets), Bytes: uint64(packets * size)}}}
 }
 
 // Every case states in full what a guest, or the wire, has sent or received: that, and nothing else, is in the copy.
@@ -101,31 +103,31 @@ func TestTapCopies(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		port   *graphtest.Port
-		side   TapSide
+		side   graph.TapSide
 		inner  bool
 		in     *graphtest.Port // nil: injected
 		frame  []byte
 		copied []byte
 		out    *graphtest.Port // nil: it goes nowhere
 	}{
-		{"a guest's, to another", ports.vf0, TapRX, false, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello)),
+		{"a guest's, to another", ports.vf0, graph.TapRX, false, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello)),
 			fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello)), ports.vf1},
-		{"a guest's, dropped", ports.vf0, TapRX, false, ports.vf0, fromGuest0(t, "224.0.0.5", vUDP, udp(1, 2)),
+		{"a guest's, dropped", ports.vf0, graph.TapRX, false, ports.vf0, fromGuest0(t, "224.0.0.5", vUDP, udp(1, 2)),
 			fromGuest0(t, "224.0.0.5", vUDP, udp(1, 2)), nil},
-		{"a guest's, of three bytes", ports.vf0, TapRX, false, ports.vf0, []byte{1, 2, 3}, []byte{1, 2, 3}, nil},
-		{"to a guest, from another", ports.vf0, TapTX, false, ports.vf1, toGuest0,
+		{"a guest's, of three bytes", ports.vf0, graph.TapRX, false, ports.vf0, []byte{1, 2, 3}, []byte{1, 2, 3}, nil},
+		{"to a guest, from another", ports.vf0, graph.TapTX, false, ports.vf1, toGuest0,
 			frame(t, eth(gatewayMAC, guest0MAC, v4), ip4("10.0.0.2", "10.0.0.1", 63, vUDP), udp(1, 2), payload(hello)), ports.vf0},
-		{"to a guest, from the wire", ports.vf0, TapTX, false, ports.pf0,
+		{"to a guest, from the wire", ports.vf0, graph.TapTX, false, ports.pf0,
 			wire(ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)),
 			frame(t, eth(gatewayMAC, guest0MAC, v4), ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)), ports.vf0},
-		{"to a guest, from the slow path", ports.vf0, TapTX, false, nil,
+		{"to a guest, from the slow path", ports.vf0, graph.TapTX, false, nil,
 			frame(t, eth(gatewayMAC, guest0MAC, layers.EthernetTypeARP), payload("reply")),
 			frame(t, eth(gatewayMAC, guest0MAC, layers.EthernetTypeARP), payload("reply")), ports.vf0},
-		{"to a guest, an error", ports.vf0, TapTX, false, ports.vf0, frame(t, append(stack{eth(guest0MAC, gatewayMAC, v4)}, hopsUsedUp...)...),
+		{"to a guest, an error", ports.vf0, graph.TapTX, false, ports.vf0, frame(t, append(stack{eth(guest0MAC, gatewayMAC, v4)}, hopsUsedUp...)...),
 			frame(t, append(stack{eth(gatewayMAC, guest0MAC, v4)}, error4("10.0.0.1", 11, 0, 0, frame(t, hopsUsedUp...))...)...), ports.vf0},
-		{"from the wire", ports.pf0, TapRX, true, ports.pf0, wire(ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)),
+		{"from the wire", ports.pf0, graph.TapRX, true, ports.pf0, wire(ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)),
 			wire(ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)), ports.vf0},
-		{"from the other wire, dropped", ports.pf1, TapRX, true, ports.pf1, wire(payload("neither IPv4 nor IPv6, but in a tunnel")),
+		{"from the other wire, dropped", ports.pf1, graph.TapRX, true, ports.pf1, wire(payload("neither IPv4 nor IPv6, but in a tunnel")),
 			wire(payload("neither IPv4 nor IPv6, but in a tunnel")), nil},
 	} {
 		for name, e := range map[string]encap{"UDP": udpEncap(), "VXLAN": vxlanEncap()} {
@@ -141,7 +143,7 @@ func TestTapCopies(t *testing.T) {
 					}
 					settle(t, g)
 				}
-				tap := Tap{Port: c.port.ID, Side: c.side, Out: ports.pf0.ID, Header: e.header(t), Inner: c.inner, Rules: []TapRule{{Sample: true}}}
+				tap := graph.Tap{Port: c.port.ID, Side: c.side, Out: ports.pf0.ID, Header: e.header(t), Inner: c.inner, Rules: []graph.TapRule{{Sample: true}}}
 				require.NoError(t, setTap(g, tap))
 				made++
 				pass()
@@ -163,7 +165,7 @@ func TestTapCopies(t *testing.T) {
 // Of what comes from the wire only the guests' packets are copied, whatever comes beside them.
 func TestTapInnerOnly(t *testing.T) {
 	g := newGraph(t, roomy)
-	tap := everything(t, ports.pf0, TapRX)
+	tap := everything(t, ports.pf0, graph.TapRX)
 	tap.Inner = true
 	require.NoError(t, setTap(g, tap))
 	for _, f := range [][]byte{
@@ -176,7 +178,7 @@ func TestTapInnerOnly(t *testing.T) {
 	}
 	settle(t, g)
 	require.Empty(t, receiveAll(ports.pf0))
-	got, err := g.RemoveTap(ports.pf0.ID, TapRX)
+	got, err := g.RemoveTap(ports.pf0.ID, graph.TapRX)
 	require.NoError(t, err)
 	require.Equal(t, counted(0, 0), got)
 }
@@ -185,7 +187,7 @@ func TestTapInnerOnly(t *testing.T) {
 func TestTapWithoutInterface(t *testing.T) {
 	g := newGraph(t, roomy)
 	require.NoError(t, g.DeleteInterface(1))
-	require.NoError(t, setTap(g, everything(t, ports.vf0, TapRX)))
+	require.NoError(t, setTap(g, everything(t, ports.vf0, graph.TapRX)))
 	in := fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello))
 	made++
 	send(t, ports.vf0, in)
@@ -197,7 +199,7 @@ func TestTapWithoutInterface(t *testing.T) {
 // Fragments that the graph makes are copied as the guest receives them.
 func TestTapFragments(t *testing.T) {
 	g := newGraph(t, roomy)
-	require.NoError(t, setTap(g, everything(t, ports.vf0, TapTX)))
+	require.NoError(t, setTap(g, everything(t, ports.vf0, graph.TapTX)))
 	send(t, ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay0.String(), 61, inIP4),
 		ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), text(1473)))
 	made += 1 + 2
@@ -211,25 +213,25 @@ func TestTapFragments(t *testing.T) {
 }
 
 // port80 samples TCP and UDP to port 80, and not what is from 10.0.0.9.
-func port80() []TapRule {
-	is := func(f TapField, value ...byte) TapCondition {
-		c := TapCondition{Field: f}
+func port80() []graph.TapRule {
+	is := func(f graph.TapField, value ...byte) graph.TapCondition {
+		c := graph.TapCondition{Field: f}
 		copy(c.Value[:], value)
 		copy(c.Mask[:], bytes.Repeat([]byte{0xff}, len(value)))
 		return c
 	}
-	ip, l4, port := is(TapEtherType, 8, 0), is(TapL4, 1), is(TapDstPort, 0, 80)
-	return []TapRule{
-		{Conditions: []TapCondition{ip, is(TapSrc, 10, 0, 0, 9)}},
-		{Sample: true, Conditions: []TapCondition{ip, is(TapProto, 6), l4, port}},
-		{Sample: true, Conditions: []TapCondition{ip, is(TapProto, 17), l4, port}},
+	ip, l4, port := is(graph.TapEtherType, 8, 0), is(graph.TapL4, 1), is(graph.TapDstPort, 0, 80)
+	return []graph.TapRule{
+		{Conditions: []graph.TapCondition{ip, is(graph.TapSrc, 10, 0, 0, 9)}},
+		{Sample: true, Conditions: []graph.TapCondition{ip, is(graph.TapProto, 6), l4, port}},
+		{Sample: true, Conditions: []graph.TapCondition{ip, is(graph.TapProto, 17), l4, port}},
 		{},
 	}
 }
 
 func TestTapRulesInOrder(t *testing.T) {
 	g := newGraph(t, roomy)
-	tap := everything(t, ports.vf0, TapRX)
+	tap := everything(t, ports.vf0, graph.TapRX)
 	tap.Rules = port80()
 	require.NoError(t, setTap(g, tap))
 	from := func(src string, proto layers.IPProtocol, ls ...gopacket.SerializableLayer) []byte {
@@ -238,7 +240,7 @@ func TestTapRulesInOrder(t *testing.T) {
 	web, dns := from("10.0.0.1", 6, tcp(80, "S"), text(30)), from("10.0.0.1", vUDP, udp(1, 80), text(30))
 	broken := slices.Clone(web)
 	broken[14] = 0x44 // an IP header of 16 bytes
-	var want TapCounters
+	var want graph.TapCounters
 	for _, c := range []struct {
 		rule  int
 		frame []byte
@@ -249,7 +251,7 @@ func TestTapRulesInOrder(t *testing.T) {
 		{3, broken},
 		{3, web[:53]}, // no whole TCP header
 	} {
-		want.Rules = append(want.Rules, make([]TapCount, max(0, len(tap.Rules)-len(want.Rules)))...)
+		want.Rules = append(want.Rules, make([]graph.TapCount, max(0, len(tap.Rules)-len(want.Rules)))...)
 		want.Rules[c.rule].Packets++
 		want.Rules[c.rule].Bytes += uint64(len(c.frame))
 		send(t, ports.vf0, c.frame)
@@ -257,7 +259,7 @@ func TestTapRulesInOrder(t *testing.T) {
 	made += 3
 	settle(t, g)
 	require.Equal(t, [][]byte{udpEncap().copyOf(t, web), udpEncap().copyOf(t, web), udpEncap().copyOf(t, dns)}, receiveAll(ports.pf0))
-	got, err := g.TapCounters(ports.vf0.ID, TapRX)
+	got, err := g.TapCounters(ports.vf0.ID, graph.TapRX)
 	require.NoError(t, err)
 	require.Equal(t, want, got)
 }
@@ -265,7 +267,7 @@ func TestTapRulesInOrder(t *testing.T) {
 func TestTapOversize(t *testing.T) {
 	const longest = 14 + 1500 - 62
 	g := newGraph(t)
-	require.NoError(t, setTap(g, everything(t, ports.vf0, TapRX)))
+	require.NoError(t, setTap(g, everything(t, ports.vf0, graph.TapRX)))
 	fits := fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), text(longest-42))
 	made += 2
 	send(t, ports.vf0, fits)
@@ -273,9 +275,9 @@ func TestTapOversize(t *testing.T) {
 	settle(t, g)
 	require.Equal(t, [][]byte{udpEncap().copyOf(t, fits)}, receiveAll(ports.pf0))
 	require.Len(t, receiveAll(ports.vf1), 2)
-	got, err := g.RemoveTap(ports.vf0.ID, TapRX)
+	got, err := g.RemoveTap(ports.vf0.ID, graph.TapRX)
 	require.NoError(t, err)
-	require.Equal(t, TapCounters{Rules: []TapCount{{Packets: 2, Bytes: 2*longest + 1}}, Oversize: 1}, got)
+	require.Equal(t, graph.TapCounters{Rules: []graph.TapCount{{Packets: 2, Bytes: 2*longest + 1}}, Oversize: 1}, got)
 	require.EqualValues(t, 1, counters(g)["drop_copy_too_big"])
 }
 
@@ -285,9 +287,9 @@ func TestTapWithoutBuffers(t *testing.T) {
 	small, err := mempool.NewPktmbuf("few", buffers, 0, 0, mempool.DataRoom)
 	require.NoError(t, err)
 	t.Cleanup(small.Free)
-	g := newGraph(t, roomy, func(c *Config) { c.Pool = small })
-	require.NoError(t, setTap(g, everything(t, ports.vf0, TapRX)))
-	require.NoError(t, setTap(g, everything(t, ports.vf1, TapTX)))
+	g := newGraph(t, roomy, func(c *nodes.Config) { c.Pool = small })
+	require.NoError(t, setTap(g, everything(t, ports.vf0, graph.TapRX)))
+	require.NoError(t, setTap(g, everything(t, ports.vf1, graph.TapTX)))
 	in := fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello))
 	made += buffers
 	for range packets {
@@ -298,7 +300,7 @@ func TestTapWithoutBuffers(t *testing.T) {
 	require.Len(t, receiveAll(ports.pf0), buffers)
 	require.Equal(t, buffers, graphtest.Available(small))
 	var missing uint64
-	for port, side := range map[*graphtest.Port]TapSide{ports.vf0: TapRX, ports.vf1: TapTX} {
+	for port, side := range map[*graphtest.Port]graph.TapSide{ports.vf0: graph.TapRX, ports.vf1: graph.TapTX} {
 		got, err := g.RemoveTap(port.ID, side)
 		require.NoError(t, err)
 		require.Equal(t, counted(packets, len(in)).Rules, got.Rules)
@@ -311,7 +313,7 @@ func TestTapWithoutBuffers(t *testing.T) {
 func TestTapPortFull(t *testing.T) {
 	const room, packets = 5, 100
 	g := newGraph(t, roomy)
-	require.NoError(t, setTap(g, everything(t, ports.vf1, TapTX)))
+	require.NoError(t, setTap(g, everything(t, ports.vf1, graph.TapTX)))
 	_, err := ports.vf1.Fill(0)
 	require.NoError(t, err)
 	for range room {
@@ -332,7 +334,7 @@ func TestTapPortFull(t *testing.T) {
 		want = append(want, udpEncap().copyOf(t, f))
 	}
 	require.Equal(t, want, receiveAll(ports.pf0))
-	c, err := g.RemoveTap(ports.vf1.ID, TapTX)
+	c, err := g.RemoveTap(ports.vf1.ID, graph.TapTX)
 	require.NoError(t, err)
 	require.Equal(t, counted(room, len(got[0])), c)
 	require.EqualValues(t, packets-room, counters(g)["drop_tx"])
@@ -341,7 +343,7 @@ func TestTapPortFull(t *testing.T) {
 // A packet in pieces is copied whole, and its rules see all of it; a copy may be in pieces itself.
 func TestTapSegments(t *testing.T) {
 	g := newGraph(t, roomy)
-	tap := everything(t, ports.vf0, TapRX)
+	tap := everything(t, ports.vf0, graph.TapRX)
 	tap.Rules = port80()
 	require.NoError(t, setTap(g, tap))
 	for _, size := range []int{30, 1400, 5000} {
@@ -369,11 +371,11 @@ func TestTapRandomFrames(t *testing.T) {
 		for range g.Punts() {
 		}
 	}()
-	var taps []Tap
+	var taps []graph.Tap
 	for _, p := range allPorts() {
-		taps = append(taps, everything(t, p, TapRX))
+		taps = append(taps, everything(t, p, graph.TapRX))
 		if p != ports.pf0 && p != ports.pf1 {
-			taps = append(taps, everything(t, p, TapTX))
+			taps = append(taps, everything(t, p, graph.TapTX))
 		}
 	}
 	for i := range taps {
@@ -415,53 +417,53 @@ func TestTapRandomFrames(t *testing.T) {
 
 func TestTapRefuses(t *testing.T) {
 	g := newGraph(t)
-	condition := func(f TapField, value, mask byte, at int) []TapRule {
-		c := TapCondition{Field: f}
+	condition := func(f graph.TapField, value, mask byte, at int) []graph.TapRule {
+		c := graph.TapCondition{Field: f}
 		c.Value[at], c.Mask[at] = value, mask
-		return []TapRule{{Conditions: []TapCondition{c}}, {}}
+		return []graph.TapRule{{Conditions: []graph.TapCondition{c}}, {}}
 	}
 	for name, c := range map[string]struct {
-		change func(*Tap)
+		change func(*graph.Tap)
 		want   error
 	}{
-		"nothing wrong":         {func(*Tap) {}, nil},
-		"no such port":          {func(t *Tap) { t.Port = 99 }, ErrNotFound},
-		"no such way out":       {func(t *Tap) { t.Out = 99 }, ErrNotFound},
-		"out by a VF":           {func(t *Tap) { t.Out = ports.vf1.ID }, ErrInvalid},
-		"what an uplink sends":  {func(t *Tap) { t.Port, t.Side = ports.pf1.ID, TapTX }, ErrInvalid},
-		"no such side":          {func(t *Tap) { t.Side = 2 }, ErrInvalid},
-		"no header":             {func(t *Tap) { t.Header = nil }, ErrInvalid},
-		"another header":        {func(t *Tap) { t.Header = make([]byte, 66) }, ErrInvalid},
-		"no rule":               {func(t *Tap) { t.Rules = nil }, ErrInvalid},
-		"as many rules as fit":  {func(t *Tap) { t.Rules = make([]TapRule, 256) }, nil},
-		"too many rules":        {func(t *Tap) { t.Rules = make([]TapRule, 257) }, ErrInvalid},
-		"nothing for the rest":  {func(t *Tap) { t.Rules = condition(TapProto, 6, 0xff, 0)[:1] }, ErrInvalid},
-		"no such field":         {func(t *Tap) { t.Rules = condition(TapICMPCode+1, 6, 0xff, 0) }, ErrInvalid},
-		"more than the field":   {func(t *Tap) { t.Rules = condition(TapDstPort, 6, 0xff, 2) }, ErrInvalid},
-		"the field's last byte": {func(t *Tap) { t.Rules = condition(TapSrc, 6, 0xff, 15) }, nil},
-		"a field twice": {func(t *Tap) {
-			t.Rules = condition(TapProto, 6, 0xff, 0)
+		"nothing wrong":         {func(*graph.Tap) {}, nil},
+		"no such port":          {func(t *graph.Tap) { t.Port = 99 }, graph.ErrNotFound},
+		"no such way out":       {func(t *graph.Tap) { t.Out = 99 }, graph.ErrNotFound},
+		"out by a VF":           {func(t *graph.Tap) { t.Out = ports.vf1.ID }, graph.ErrInvalid},
+		"what an uplink sends":  {func(t *graph.Tap) { t.Port, t.Side = ports.pf1.ID, graph.TapTX }, graph.ErrInvalid},
+		"no such side":          {func(t *graph.Tap) { t.Side = 2 }, graph.ErrInvalid},
+		"no header":             {func(t *graph.Tap) { t.Header = nil }, graph.ErrInvalid},
+		"another header":        {func(t *graph.Tap) { t.Header = make([]byte, 66) }, graph.ErrInvalid},
+		"no rule":               {func(t *graph.Tap) { t.Rules = nil }, graph.ErrInvalid},
+		"as many rules as fit":  {func(t *graph.Tap) { t.Rules = make([]graph.TapRule, 256) }, nil},
+		"too many rules":        {func(t *graph.Tap) { t.Rules = make([]graph.TapRule, 257) }, graph.ErrInvalid},
+		"nothing for the rest":  {func(t *graph.Tap) { t.Rules = condition(graph.TapProto, 6, 0xff, 0)[:1] }, graph.ErrInvalid},
+		"no such field":         {func(t *graph.Tap) { t.Rules = condition(graph.TapICMPCode+1, 6, 0xff, 0) }, graph.ErrInvalid},
+		"more than the field":   {func(t *graph.Tap) { t.Rules = condition(graph.TapDstPort, 6, 0xff, 2) }, graph.ErrInvalid},
+		"the field's last byte": {func(t *graph.Tap) { t.Rules = condition(graph.TapSrc, 6, 0xff, 15) }, nil},
+		"a field twice": {func(t *graph.Tap) {
+			t.Rules = condition(graph.TapProto, 6, 0xff, 0)
 			t.Rules[0].Conditions = append(t.Rules[0].Conditions, t.Rules[0].Conditions[0])
-		}, ErrInvalid},
+		}, graph.ErrInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tap := everything(t, ports.vf0, TapRX)
+			tap := everything(t, ports.vf0, graph.TapRX)
 			c.change(&tap)
 			require.ErrorIs(t, setTap(g, tap), c.want)
-			_, err := g.RemoveTap(ports.vf0.ID, TapRX)
+			_, err := g.RemoveTap(ports.vf0.ID, graph.TapRX)
 			if c.want == nil {
 				require.NoError(t, err)
 			} else {
-				require.ErrorIs(t, err, ErrNotFound)
+				require.ErrorIs(t, err, graph.ErrNotFound)
 			}
 		})
 	}
 	for _, port := range []uint16{ports.vf0.ID, ports.pf0.ID, 99, 65535} {
-		for _, side := range []TapSide{TapRX, TapTX, 2} {
+		for _, side := range []graph.TapSide{graph.TapRX, graph.TapTX, 2} {
 			_, err := g.RemoveTap(port, side)
-			require.ErrorIs(t, err, ErrNotFound)
+			require.ErrorIs(t, err, graph.ErrNotFound)
 			_, err = g.TapCounters(port, side)
-			require.ErrorIs(t, err, ErrNotFound)
+			require.ErrorIs(t, err, graph.ErrNotFound)
 		}
 	}
 }
@@ -471,9 +473,9 @@ func TestTapAndStop(t *testing.T) {
 	in := fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello))
 	t.Run("one graph", func(t *testing.T) {
 		g := newGraph(t, roomy)
-		require.NoError(t, setTap(g, everything(t, ports.vf0, TapRX)))
+		require.NoError(t, setTap(g, everything(t, ports.vf0, graph.TapRX)))
 		require.NoError(t, g.Stop())
-		require.NoError(t, setTap(g, everything(t, ports.vf1, TapTX)))
+		require.NoError(t, setTap(g, everything(t, ports.vf1, graph.TapTX)))
 		require.NoError(t, g.Start())
 		made += 2
 		send(t, ports.vf0, in)
@@ -491,8 +493,8 @@ func TestTapAndStop(t *testing.T) {
 
 // Every worker counts for itself, and all count.
 func TestTapTwoWorkers(t *testing.T) {
-	g := newGraph(t, roomy, func(c *Config) { c.Workers = []int{1, 2} })
-	require.NoError(t, setTap(g, everything(t, ports.vf0, TapRX)))
+	g := newGraph(t, roomy, func(c *nodes.Config) { c.Workers = []int{1, 2} })
+	require.NoError(t, setTap(g, everything(t, ports.vf0, graph.TapRX)))
 	in := fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello))
 	for i := range 2 * 30 {
 		require.NoError(t, ports.vf0.Send(i%2, in, 0))
@@ -500,7 +502,7 @@ func TestTapTwoWorkers(t *testing.T) {
 	sent += 60
 	made += 60
 	settle(t, g)
-	got, err := g.RemoveTap(ports.vf0.ID, TapRX)
+	got, err := g.RemoveTap(ports.vf0.ID, graph.TapRX)
 	require.NoError(t, err)
 	require.Equal(t, counted(60, len(in)), got)
 	for q := range 2 {
@@ -557,7 +559,7 @@ func numbered(t *testing.T, rounds int, change func(round int) error) (n uint32,
 // Whichever tap is at work while it is replaced, every packet is copied once, and counted by one of the taps.
 func TestTapReplacedUnderTraffic(t *testing.T) {
 	g := newGraph(t, roomy)
-	taps := []Tap{everything(t, ports.vf0, TapRX), everything(t, ports.vf0, TapRX)}
+	taps := []graph.Tap{everything(t, ports.vf0, graph.TapRX), everything(t, ports.vf0, graph.TapRX)}
 	taps[1].Header = slices.Clone(taps[1].Header)
 	binary.BigEndian.PutUint16(taps[1].Header[56:], 3011)
 	require.NoError(t, setTap(g, taps[0]))
@@ -570,7 +572,7 @@ func TestTapReplacedUnderTraffic(t *testing.T) {
 	made += uint64(n)
 	settle(t, g)
 	copied.gather()
-	last, err := g.RemoveTap(ports.vf0.ID, TapRX)
+	last, err := g.RemoveTap(ports.vf0.ID, graph.TapRX)
 	require.NoError(t, err)
 	require.EqualValues(t, n, seen+last.Rules[0].Packets)
 	require.NotEmpty(t, copied[3010])
@@ -583,7 +585,7 @@ func TestTapReplacedUnderTraffic(t *testing.T) {
 
 // The last counters of a tap are those of the copies that were made.
 func TestTapRemovedUnderTraffic(t *testing.T) {
-	for name, tap := range map[string]Tap{"RX": everything(t, ports.vf0, TapRX), "TX": everything(t, ports.vf1, TapTX)} {
+	for name, tap := range map[string]graph.Tap{"RX": everything(t, ports.vf0, graph.TapRX), "TX": everything(t, ports.vf1, graph.TapTX)} {
 		t.Run(name, func(t *testing.T) {
 			g := newGraph(t, roomy)
 			var sum uint64

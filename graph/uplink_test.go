@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package graph
+package graph_test
 
 import (
 	"bytes"
@@ -8,19 +8,21 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"dpservice/graph"
 	"dpservice/graph/graphtest"
+	"dpservice/graph/nodes"
 )
 
-var router1MAC = MAC{0x02, 0, 0, 0, 3, 0x01}
+var router1MAC = graph.MAC{0x02, 0, 0, 0, 3, 0x01}
 
 // uplinks are the two uplinks, with a router each.
-func uplinks() (pf0, pf1 Uplink) {
-	return Uplink{Port: ports.pf0.ID, MAC: uplinkMAC, RouterMAC: routerMAC, LinkUp: true},
-		Uplink{Port: ports.pf1.ID, MAC: uplink1MAC, RouterMAC: router1MAC, LinkUp: true}
+func uplinks() (pf0, pf1 graph.Uplink) {
+	return graph.Uplink{Port: ports.pf0.ID, MAC: uplinkMAC, RouterMAC: routerMAC, LinkUp: true},
+		graph.Uplink{Port: ports.pf1.ID, MAC: uplink1MAC, RouterMAC: router1MAC, LinkUp: true}
 }
 
 // newGraphWithUplinks returns a graph whose uplinks are both usable.
-func newGraphWithUplinks(t *testing.T) (g *Graph, pf0, pf1 Uplink) {
+func newGraphWithUplinks(t *testing.T) (g *nodes.Graph, pf0, pf1 graph.Uplink) {
 	t.Helper()
 	g = newGraph(t)
 	pf0, pf1 = uplinks()
@@ -28,14 +30,14 @@ func newGraphWithUplinks(t *testing.T) (g *Graph, pf0, pf1 Uplink) {
 	return g, pf0, pf1
 }
 
-func down(u Uplink) Uplink    { u.LinkUp = false; return u }
-func unknown(u Uplink) Uplink { u.RouterMAC = MAC{}; return u }
+func down(u graph.Uplink) graph.Uplink    { u.LinkUp = false; return u }
+func unknown(u graph.Uplink) graph.Uplink { u.RouterMAC = graph.MAC{}; return u }
 
 const manyFlows = 400
 
 // sendMany sends a packet of each of many flows to another hypervisor, and returns the port that each has left by. Its
 // headers are those of that uplink.
-func sendMany(t *testing.T, g *Graph) map[uint16]*graphtest.Port {
+func sendMany(t *testing.T, g *nodes.Graph) map[uint16]*graphtest.Port {
 	t.Helper()
 	macs := map[*graphtest.Port][]byte{
 		ports.pf0: append(append([]byte{}, routerMAC[:]...), uplinkMAC[:]...),
@@ -73,7 +75,7 @@ func TestFlowsAreSpreadOverUplinks(t *testing.T) {
 	require.InDelta(t, manyFlows/2, countOn(spread, ports.pf0), manyFlows/5)
 	require.Equal(t, spread, sendMany(t, g), "a flow stays where it is")
 	for name, change := range map[string]struct {
-		lost, back Uplink
+		lost, back graph.Uplink
 		rest       *graphtest.Port
 	}{
 		"PF0's link":   {down(pf0), pf0, ports.pf1},
@@ -112,7 +114,7 @@ func TestOffloadedFlowsLeaveAFailedUplink(t *testing.T) {
 	moved := map[uint64]bool{}
 	for range onPF0 {
 		e := nextEvent(t, g)
-		require.Equal(t, FlowGone, e.Kind)
+		require.Equal(t, graph.FlowGone, e.Kind)
 		moved[e.Flow.ID] = true
 	}
 	require.Equal(t, onPF0, moved)
@@ -120,7 +122,7 @@ func TestOffloadedFlowsLeaveAFailedUplink(t *testing.T) {
 	sendMany(t, g)
 	for range onPF0 {
 		e := nextEvent(t, g)
-		require.Equal(t, FlowNew, e.Kind)
+		require.Equal(t, graph.FlowNew, e.Kind)
 		require.Equal(t, ports.pf1.ID, e.Flow.Verdict.TxPort)
 		require.Equal(t, router1MAC[:], e.Flow.Verdict.Header[:6])
 	}
@@ -137,7 +139,7 @@ func TestNoUsableUplink(t *testing.T) {
 	require.NoError(t, g.SetUplink(down(pf0)))
 	require.NoError(t, g.SetUplink(unknown(pf1)))
 	for {
-		if e := nextEvent(t, g); e.Kind == FlowGone {
+		if e := nextEvent(t, g); e.Kind == graph.FlowGone {
 			require.Equal(t, flow.ID, e.Flow.ID)
 			break
 		}

@@ -10,11 +10,12 @@ import (
 	"dpservice/dpservice/port"
 	"dpservice/dpservice/vnet"
 	"dpservice/graph"
+	"dpservice/graph/nodes"
 )
 
 // dataplane is the graph as interfaces and routes see it.
 type dataplane struct {
-	graph    *graph.Graph
+	graph    *nodes.Graph
 	underlay config.Underlay
 }
 

@@ -28,6 +28,7 @@ import (
 	"dpservice/dpservice/uplink"
 	"dpservice/dpservice/vnet"
 	"dpservice/graph"
+	"dpservice/graph/nodes"
 	"dpservice/rpc/server"
 	"dpservice/rteflow/ruleset"
 )
@@ -64,7 +65,7 @@ type daemon struct {
 	pool     *mempool.Pool
 	nic      *nic.NIC // nil without offload
 	rules    *ruleset.Set
-	graph    *graph.Graph
+	graph    *nodes.Graph
 	vnet     *vnet.Manager
 	flows    *flow.Manager   // nil without offload
 	tunnels  *tunnel.Manager // nil without offload
@@ -216,12 +217,12 @@ func (d *daemon) setBaseRules() (err error) {
 }
 
 func (d *daemon) startGraph() (err error) {
-	cfg := graph.Config{NodeIP: d.cfg.Underlay.IP, Workers: d.workers, FlowCapacity: d.cfg.Flows.Capacity, Offload: d.cfg.Offload, Pool: d.pool,
+	cfg := nodes.Config{NodeIP: d.cfg.Underlay.IP, Workers: d.workers, FlowCapacity: d.cfg.Flows.Capacity, Offload: d.cfg.Offload, Pool: d.pool,
 		Timeouts: graph.Timeouts(d.cfg.Flows.Timeouts), PuntRate: d.cfg.SlowPath.Rate, PuntBurst: d.cfg.SlowPath.Burst}
 	for _, p := range d.ports.List() {
 		cfg.Ports = append(cfg.Ports, graph.PortConfig{ID: p.ID, Name: p.Name, VF: p.Role == port.VF, PF: pfNumber(p), MTU: p.MTU})
 	}
-	d.graph, err = graph.New(cfg)
+	d.graph, err = nodes.New(cfg)
 	if err != nil {
 		return err
 	}

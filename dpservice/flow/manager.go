@@ -16,7 +16,7 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// Graph is where flows begin and end. A *graph.Graph is one.
+// Graph is where flows begin and end. A *nodes.Graph is one.
 type Graph interface {
 	FlowEvents() <-chan []graph.FlowEvent
 	SetOffloaded(ids []uint64, on bool) error

@@ -17,7 +17,7 @@ import (
 // ErrFull says that there are as many tunnels as there are marks.
 var ErrFull = errors.New("no mark is left for another tunnel")
 
-// Graph is told what a mark stands for. A *graph.Graph is one.
+// Graph is told what a mark stands for. A *nodes.Graph is one.
 type Graph interface {
 	SetTunnel(mark uint16, t graph.Tunnel) error
 }

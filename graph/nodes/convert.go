@@ -11,9 +11,13 @@ import (
 	"net/netip"
 	"time"
 	"unsafe"
+
+	"dpservice/graph"
 )
 
-func asMAC(m MAC) C.struct_rte_ether_addr { return *(*C.struct_rte_ether_addr)(unsafe.Pointer(&m)) }
+func asMAC(m graph.MAC) C.struct_rte_ether_addr {
+	return *(*C.struct_rte_ether_addr)(unsafe.Pointer(&m))
+}
 
 // putString writes a string that leaves room for the terminating zero.
 func putString(dst []C.char, s string) {
@@ -52,11 +56,11 @@ func asAddr(b *[16]C.uint8_t, ipv6 bool) netip.Addr {
 	return netip.AddrFrom4([4]byte(a[:4]))
 }
 
-func asFlow(c *C.struct_flow_info) Flow {
+func asFlow(c *C.struct_flow_info) graph.Flow {
 	ipv6 := c.ipv6 != 0
-	f := Flow{
+	f := graph.Flow{
 		ID: uint64(c.id),
-		Key: FlowKey{
+		Key: graph.FlowKey{
 			Interface: uint16(c.iface),
 			Src:       asAddr(&c.src, ipv6),
 			Dst:       asAddr(&c.dst, ipv6),
@@ -65,22 +69,22 @@ func asFlow(c *C.struct_flow_info) Flow {
 			DstPort:   uint16(c.dport),
 		},
 		VNI: uint32(c.vni),
-		Verdict: Verdict{
-			Kind:   VerdictKind(c.kind),
+		Verdict: graph.Verdict{
+			Kind:   graph.VerdictKind(c.kind),
 			InPort: uint16(c.in_port),
 			TxPort: uint16(c.tx_port),
 			Header: bytesOf(c.header[:min(int(c.header_len), len(c.header))]),
 			DecTTL: c.dec_ttl != 0,
 		},
-		State:     FlowState(c.state),
+		State:     graph.FlowState(c.state),
 		Offloaded: c.offloaded != 0,
 		Packets:   uint64(c.packets),
 		Bytes:     uint64(c.bytes),
 		Idle:      time.Duration(c.idle_ns),
 	}
 	if c.wire != 0 {
-		f.Key.Origin = FromWire
-		f.Tunnel = Tunnel{Interface: f.Key.Interface, Underlay: asAddr(&c.outer, true)}
+		f.Key.Origin = graph.FromWire
+		f.Tunnel = graph.Tunnel{Interface: f.Key.Interface, Underlay: asAddr(&c.outer, true)}
 	}
 	if c.from_peer != 0 {
 		f.Tunnel.Peer = asAddr(&c.peer, true)

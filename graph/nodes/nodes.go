@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package nodes is the packet path: the graph's C nodes, and Go wrappers around them that hold no policy.
+// Package nodes is the packet graph: its control side, and the C nodes that handle the packets. Package graph has the values
+// that it takes and gives.
 package nodes
 
 /*
@@ -18,20 +19,11 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"dpservice/graph"
 )
 
-// MaxPorts is the number of ports that DPDK, as it was built, can have.
-const MaxPorts = C.RTE_MAX_ETHPORTS
-
-// MaxInterfaces bounds an interface's index.
-const MaxInterfaces = C.MAX_IFACES
-
-// MaxUplinks bounds an uplink's number.
-const MaxUplinks = C.MAX_UPLINKS
-
 const (
-	markPrefix uint32 = C.MARK_PREFIX
-
 	maxNodes    = 256
 	readBatch   = 64
 	eventBatch  = 256
@@ -39,20 +31,20 @@ const (
 	puntBufSize = 256 << 10
 )
 
-// Instance is a dataplane: workers with their graphs and tables. Its methods are not safe for concurrent use, but for
-// Inject, ReadFlows, Stats, DOT, and a PuntReader and an EventReader each.
-type Instance struct{ dp *C.struct_dataplane }
+// instance is a dataplane: workers with their graphs and tables. Its methods are not safe for concurrent use, but for
+// inject, readFlows, stats, dot, and a puntReader and an eventReader each.
+type instance struct{ dp *C.struct_dataplane }
 
-// Create allocates an Instance. On error nothing stays allocated.
-func Create(cfg Config) (*Instance, error) {
-	if len(cfg.Ports) > MaxPorts || len(cfg.Workers) > C.RTE_MAX_LCORE {
-		return nil, fmt.Errorf("%d ports, %d workers: %w", len(cfg.Ports), len(cfg.Workers), ErrInvalid)
+// create allocates an instance. On error nothing stays allocated.
+func create(cfg Config) (*instance, error) {
+	if len(cfg.Ports) > C.RTE_MAX_ETHPORTS || len(cfg.Workers) > C.RTE_MAX_LCORE {
+		return nil, fmt.Errorf("%d ports, %d workers: %w", len(cfg.Ports), len(cfg.Workers), graph.ErrInvalid)
 	}
 	name := C.CString(cfg.Name)
 	defer C.free(unsafe.Pointer(name))
 	conf := (*C.struct_dataplane_conf)(C.calloc(1, C.sizeof_struct_dataplane_conf))
 	defer C.free(unsafe.Pointer(conf))
-	conf.pool = (*C.struct_rte_mempool)(cfg.Pool)
+	conf.pool = (*C.struct_rte_mempool)(cfg.Pool.Ptr())
 	conf.name = name
 	conf.flow_capacity = C.uint32_t(cfg.FlowCapacity)
 	conf.punt_rate = C.uint32_t(cfg.PuntRate)
@@ -69,7 +61,7 @@ func Create(cfg Config) (*Instance, error) {
 	}
 	for i, p := range cfg.Ports {
 		if p.Name == "" || len(p.Name) >= C.PORT_NAME_SIZE {
-			return nil, fmt.Errorf("port name %q: %w", p.Name, ErrInvalid)
+			return nil, fmt.Errorf("port name %q: %w", p.Name, graph.ErrInvalid)
 		}
 		conf.ports[i] = C.struct_port{id: C.uint16_t(p.ID), vf: C.bool(p.VF), pf: C.uint16_t(p.PF), mtu: C.uint16_t(p.MTU)}
 		putString(conf.ports[i].name[:], p.Name)
@@ -82,29 +74,23 @@ func Create(cfg Config) (*Instance, error) {
 	if dp == nil {
 		return nil, asError(rc)
 	}
-	return &Instance{dp}, nil
+	return &instance{dp}, nil
 }
 
-// Free gives everything back. The workers have been stopped, and no method is running.
-func (n *Instance) Free() {
+// free gives everything back. The workers have been stopped, and no method is running.
+func (n *instance) free() {
 	C.dataplane_free(n.dp)
 	n.dp = nil
 }
 
-// Start launches the workers. The ports have been started, with a queue for each worker.
-func (n *Instance) Start() error { return asError(C.dataplane_start(n.dp)) }
+// start launches the workers. The ports have been started, with a queue for each worker.
+func (n *instance) start() error { return asError(C.dataplane_start(n.dp)) }
 
-// Stop ends the workers.
-func (n *Instance) Stop() { C.dataplane_stop(n.dp) }
+// stop ends the workers.
+func (n *instance) stop() { C.dataplane_stop(n.dp) }
 
-// PuntFD is the eventfd that tells of punted frames. The caller owns it.
-func (n *Instance) PuntFD() int { return int(n.dp.punt_fd) }
-
-// EventFD is the eventfd that tells of flow events. The caller owns it.
-func (n *Instance) EventFD() int { return int(n.dp.event_fd) }
-
-// SetInterface adds or replaces an interface.
-func (n *Instance) SetInterface(i Interface) error {
+// setInterface adds or replaces an interface.
+func (n *instance) setInterface(i graph.Interface) error {
 	c := C.struct_iface{
 		index:       C.uint16_t(i.Index),
 		port:        C.uint16_t(i.Port),
@@ -122,57 +108,57 @@ func (n *Instance) SetInterface(i Interface) error {
 	return asError(C.dataplane_set_iface(n.dp, &c))
 }
 
-// DeleteInterface removes an interface.
-func (n *Instance) DeleteInterface(index uint16) error {
+// deleteInterface removes an interface.
+func (n *instance) deleteInterface(index uint16) error {
 	return asError(C.dataplane_delete_iface(n.dp, C.uint16_t(index)))
 }
 
-// AddRoute adds a route; its prefix is masked.
-func (n *Instance) AddRoute(vni uint32, p netip.Prefix, hop NextHop) error {
+// addRoute adds a route; its prefix is masked.
+func (n *instance) addRoute(vni uint32, p netip.Prefix, hop graph.NextHop) error {
 	r := asRoute(vni, p)
 	putAddr(r.next_hop[:], hop.Underlay)
 	return asError(C.dataplane_add_route(n.dp, &r))
 }
 
-// DeleteRoute removes a route.
-func (n *Instance) DeleteRoute(vni uint32, p netip.Prefix) error {
+// deleteRoute removes a route.
+func (n *instance) deleteRoute(vni uint32, p netip.Prefix) error {
 	r := asRoute(vni, p)
 	return asError(C.dataplane_delete_route(n.dp, &r))
 }
 
-// SetUplink sets an uplink's addressing.
-func (n *Instance) SetUplink(u Uplink) error {
+// setUplink sets an uplink's addressing.
+func (n *instance) setUplink(u graph.Uplink) error {
 	c := C.struct_uplink{port: C.uint16_t(u.Port), mac: asMAC(u.MAC), router_mac: asMAC(u.RouterMAC), link_up: C.bool(u.LinkUp)}
 	return asError(C.dataplane_set_uplink(n.dp, &c))
 }
 
-// SetTunnel says what a mark stands for.
-func (n *Instance) SetTunnel(mark uint16, t Tunnel) error {
+// setTunnel says what a mark stands for.
+func (n *instance) setTunnel(mark uint16, t graph.Tunnel) error {
 	c := C.struct_tunnel{mark: C.uint16_t(mark), iface: C.uint16_t(t.Interface), any_peer: C.bool(!t.Peer.IsValid())}
 	putAddr(c.underlay[:], t.Underlay)
 	putAddr(c.peer[:], t.Peer)
 	return asError(C.dataplane_set_tunnel(n.dp, &c))
 }
 
-// FlowChange is what becomes of flows.
-type FlowChange uint32
+// flowChange is what becomes of flows.
+type flowChange uint32
 
 // The changes of flows.
 const (
-	Onload  FlowChange = C.FLOW_CHANGE_ONLOAD  // hardware forwards them no longer: their next packets announce them again
-	Offload FlowChange = C.FLOW_CHANGE_OFFLOAD // hardware forwards them
-	Delete  FlowChange = C.FLOW_CHANGE_DELETE  // they end
+	onload  flowChange = C.FLOW_CHANGE_ONLOAD  // hardware forwards them no longer: their next packets announce them again
+	offload flowChange = C.FLOW_CHANGE_OFFLOAD // hardware forwards them
+	remove  flowChange = C.FLOW_CHANGE_DELETE  // they end
 )
 
-// ChangeFlows does the same to all flows with these ids. An error is a FlowErrors.
-func (n *Instance) ChangeFlows(change FlowChange, ids []uint64) error {
+// changeFlows does the same to all flows with these ids. An error is a graph.FlowErrors.
+func (n *instance) changeFlows(change flowChange, ids []uint64) error {
 	results := make([]C.int, len(ids))
 	C.dataplane_change_flows(n.dp, uint32(change), (*C.uint64_t)(unsafe.SliceData(ids)), unsafe.SliceData(results), C.uint32_t(len(ids)))
-	var failed FlowErrors
+	var failed graph.FlowErrors
 	for i, rc := range results {
 		if rc < 0 {
 			if failed == nil {
-				failed = FlowErrors{}
+				failed = graph.FlowErrors{}
 			}
 			failed[ids[i]] = asError(rc)
 		}
@@ -183,15 +169,15 @@ func (n *Instance) ChangeFlows(change FlowChange, ids []uint64) error {
 	return failed
 }
 
-// Inject sends a frame out of a port.
-func (n *Instance) Inject(port uint16, frame []byte) error {
+// inject sends a frame out of a port.
+func (n *instance) inject(port uint16, frame []byte) error {
 	return asError(C.dataplane_inject(n.dp, C.uint16_t(port), unsafe.Pointer(unsafe.SliceData(frame)),
 		C.uint32_t(len(frame))))
 }
 
-// ReadFlows returns up to limit flows from cursor on, and the cursor behind them; 0 is the beginning and the end.
-func (n *Instance) ReadFlows(cursor uint64, limit int) ([]Flow, uint64) {
-	var flows []Flow
+// readFlows returns up to limit flows from cursor on, and the cursor behind them; 0 is the beginning and the end.
+func (n *instance) readFlows(cursor uint64, limit int) ([]graph.Flow, uint64) {
+	var flows []graph.Flow
 	buf := make([]C.struct_flow_info, min(limit, flowBatch))
 	for len(flows) < limit {
 		c := C.uint64_t(cursor)
@@ -207,26 +193,26 @@ func (n *Instance) ReadFlows(cursor uint64, limit int) ([]Flow, uint64) {
 	return flows, cursor
 }
 
-// CountFlows counts the flows; a class without flows is left out.
-func (n *Instance) CountFlows() map[FlowClass]int {
+// countFlows counts the flows; a class without flows is left out.
+func (n *instance) countFlows() map[graph.FlowClass]int {
 	var c [C.FLOW_STATES][2]C.uint32_t
 	C.dataplane_count_flows(n.dp, &c[0])
-	counts := map[FlowClass]int{}
+	counts := map[graph.FlowClass]int{}
 	for state, byOffload := range c {
 		for i, flows := range byOffload {
 			if flows > 0 {
-				counts[FlowClass{State: FlowState(state), Offloaded: i == 1}] = int(flows)
+				counts[graph.FlowClass{State: graph.FlowState(state), Offloaded: i == 1}] = int(flows)
 			}
 		}
 	}
 	return counts
 }
 
-// FlowTable returns how full the flow tables are.
-func (n *Instance) FlowTable() FlowTable {
+// flowTable returns how full the flow tables are.
+func (n *instance) flowTable() graph.FlowTable {
 	var t C.struct_flow_table
 	C.dataplane_flow_table(n.dp, &t)
-	table := FlowTable{Flows: int(t.flows), Capacity: int(t.capacity), Guaranteed: int(t.guaranteed)}
+	table := graph.FlowTable{Flows: int(t.flows), Capacity: int(t.capacity), Guaranteed: int(t.guaranteed)}
 	for i := range t.shares[:2*n.dp.nb_ports] {
 		p := n.dp.ports[i/2]
 		if !p.vf {
@@ -234,20 +220,20 @@ func (n *Instance) FlowTable() FlowTable {
 		}
 		s := t.shares[i]
 		table.Overflow += uint64(s.overflow)
-		table.Shares = append(table.Shares, FlowShare{
-			Port: uint16(p.id), Origin: Origin(i % 2), Flows: int(s.flows), Evicted: uint64(s.evicted), Overflow: uint64(s.overflow),
+		table.Shares = append(table.Shares, graph.FlowShare{
+			Port: uint16(p.id), Origin: graph.Origin(i % 2), Flows: int(s.flows), Evicted: uint64(s.evicted), Overflow: uint64(s.overflow),
 		})
 	}
 	return table
 }
 
-// Stats returns every node's counters, summed over the workers.
-func (n *Instance) Stats() []NodeStats {
+// stats returns every node's counters, summed over the workers.
+func (n *instance) stats() []graph.NodeStats {
 	buf := make([]C.struct_node_stats, maxNodes)
 	got := C.dataplane_stats(n.dp, unsafe.SliceData(buf), maxNodes)
-	stats := make([]NodeStats, 0, maxNodes)
+	stats := make([]graph.NodeStats, 0, maxNodes)
 	for i := range buf[:max(got, 0)] {
-		stats = append(stats, NodeStats{
+		stats = append(stats, graph.NodeStats{
 			Name:    C.GoString(&buf[i].name[0]),
 			Calls:   uint64(buf[i].calls),
 			Packets: uint64(buf[i].objs),
@@ -257,56 +243,56 @@ func (n *Instance) Stats() []NodeStats {
 	return stats
 }
 
-// DOT draws the first worker's graph; empty for want of memory.
-func (n *Instance) DOT() string {
+// dot draws the first worker's graph; empty for want of memory.
+func (n *instance) dot() string {
 	text := C.dataplane_dot(n.dp)
 	defer C.free(unsafe.Pointer(text))
 	return C.GoString(text)
 }
 
-// PuntReader takes punted frames out of the ring, a batch at a time.
-type PuntReader struct {
-	n     *Instance
+// puntReader takes punted frames out of the ring, a batch at a time.
+type puntReader struct {
+	n     *instance
 	buf   []byte
 	ports [readBatch]C.uint16_t
 	lens  [readBatch]C.uint16_t
 }
 
-// NewPuntReader returns the one reader of an Instance's punts.
-func NewPuntReader(n *Instance) *PuntReader { return &PuntReader{n: n, buf: make([]byte, puntBufSize)} }
+// newPuntReader returns the one reader of an instance's punts.
+func newPuntReader(n *instance) *puntReader { return &puntReader{n: n, buf: make([]byte, puntBufSize)} }
 
-// Read returns the next batch; an empty one if there is nothing.
-func (r *PuntReader) Read() []Punt {
+// read returns the next batch; an empty one if there is nothing.
+func (r *puntReader) read() []graph.Punt {
 	got := C.dataplane_read_punts(r.n.dp, (*C.uint8_t)(unsafe.SliceData(r.buf)), C.uint32_t(len(r.buf)), &r.ports[0],
 		&r.lens[0], readBatch)
-	punts := make([]Punt, got)
+	punts := make([]graph.Punt, got)
 	rest := r.buf
 	for i := range punts {
 		size := int(r.lens[i])
-		punts[i] = Punt{Port: uint16(r.ports[i]), Frame: append([]byte(nil), rest[:size]...)}
+		punts[i] = graph.Punt{Port: uint16(r.ports[i]), Frame: append([]byte(nil), rest[:size]...)}
 		rest = rest[size:]
 	}
 	return punts
 }
 
-// EventReader takes flow events out of the ring, a batch at a time.
-type EventReader struct {
-	n   *Instance
+// eventReader takes flow events out of the ring, a batch at a time.
+type eventReader struct {
+	n   *instance
 	buf []C.struct_flow_info
 }
 
-// NewEventReader returns the one reader of an Instance's flow events.
-func NewEventReader(n *Instance) *EventReader {
-	return &EventReader{n: n, buf: make([]C.struct_flow_info, eventBatch)}
+// newEventReader returns the one reader of an instance's flow events.
+func newEventReader(n *instance) *eventReader {
+	return &eventReader{n: n, buf: make([]C.struct_flow_info, eventBatch)}
 }
 
-// Read returns the next batch; an empty one if there is nothing.
-func (r *EventReader) Read() []FlowEvent {
+// read returns the next batch; an empty one if there is nothing.
+func (r *eventReader) read() []graph.FlowEvent {
 	got := C.dataplane_read_events(r.n.dp, unsafe.SliceData(r.buf), C.uint32_t(len(r.buf)))
-	events := make([]FlowEvent, got)
+	events := make([]graph.FlowEvent, got)
 	for i := range events {
-		events[i] = FlowEvent{Kind: EventKind(r.buf[i].event), Flow: Flow{ID: uint64(r.buf[i].id)}}
-		if events[i].Kind == FlowNew {
+		events[i] = graph.FlowEvent{Kind: graph.EventKind(r.buf[i].event), Flow: graph.Flow{ID: uint64(r.buf[i].id)}}
+		if events[i].Kind == graph.FlowNew {
 			events[i].Flow = asFlow(&r.buf[i])
 		}
 	}
@@ -321,15 +307,15 @@ func asError(rc C.int) error {
 	errno := syscall.Errno(-rc)
 	switch errno {
 	case syscall.EEXIST:
-		return ErrExists
+		return graph.ErrExists
 	case syscall.ENOENT, syscall.ENODEV:
-		return ErrNotFound
+		return graph.ErrNotFound
 	case syscall.ENOSPC, syscall.ENOBUFS:
-		return ErrFull
+		return graph.ErrFull
 	case syscall.ETIMEDOUT:
-		return ErrTimeout
+		return graph.ErrTimeout
 	case syscall.EINVAL, syscall.EMSGSIZE:
-		return ErrInvalid
+		return graph.ErrInvalid
 	default:
 		return errno
 	}

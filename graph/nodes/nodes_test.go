@@ -15,6 +15,7 @@ import (
 
 	"dpservice/cgo/eal"
 	"dpservice/cgo/mempool"
+	"dpservice/graph"
 	"dpservice/graph/graphtest"
 )
 
@@ -33,20 +34,20 @@ func TestMain(m *testing.M) {
 	os.Exit(rc)
 }
 
-// newInstance returns an Instance with workers and a port, a VF or an uplink, which can have taps.
-func newInstance(t *testing.T, name string, vf bool, workers int) (*Instance, *graphtest.Port) {
+// newInstance returns an instance with workers and a port, a VF or an uplink, which can have taps.
+func newInstance(t *testing.T, name string, vf bool, workers int) (*instance, *graphtest.Port) {
 	t.Helper()
 	pool, err := mempool.NewPktmbuf("nodes_test_"+name, 511, 0, 0, mempool.DataRoom)
 	require.NoError(t, err)
 	t.Cleanup(pool.Free)
 	port, err := graphtest.NewPort(name, workers, pool)
 	require.NoError(t, err)
-	n, err := Create(Config{
-		Name: name, Ports: []Port{{ID: port.ID, Name: name, VF: vf}}, Workers: []int{1, 2}[:workers], FlowCapacity: 64,
-		PuntRate: 1, PuntBurst: 1, Pool: pool.Ptr(),
+	n, err := create(Config{
+		Name: name, Ports: []graph.PortConfig{{ID: port.ID, Name: name, VF: vf}}, Workers: []int{1, 2}[:workers], FlowCapacity: 64,
+		PuntRate: 1, PuntBurst: 1, Pool: pool,
 	})
 	require.NoError(t, err)
-	t.Cleanup(n.Free)
+	t.Cleanup(n.free)
 	return n, port
 }
 
@@ -57,9 +58,9 @@ type state struct {
 	tapped     bool
 }
 
-func states(n *Instance, port uint16) (all []state) {
+func states(n *instance, port uint16) (all []state) {
 	for _, w := range n.dp.workers[:n.dp.nb_workers] {
-		all = append(all, state{uint16(w.ports[port].iface), uint32(w.generation), w.taps[port][TapRX] != nil})
+		all = append(all, state{uint16(w.ports[port].iface), uint32(w.generation), w.taps[port][graph.TapRX] != nil})
 	}
 	return all
 }
@@ -71,12 +72,12 @@ func TestHeldUpWorker(t *testing.T) {
 		t.Run(fmt.Sprintf("worker %d", held), func(t *testing.T) {
 			n, port := newInstance(t, fmt.Sprintf("held%d", held), false, 2)
 			setTap := func(rules int) error {
-				_, err := n.SetTap(Tap{Port: port.ID, Out: port.ID, Header: make([]byte, TapHeaderLen), Rules: make([]TapRule, rules)})
+				_, err := n.setTap(graph.Tap{Port: port.ID, Out: port.ID, Header: make([]byte, graph.TapHeaderLen), Rules: make([]graph.TapRule, rules)})
 				return err
 			}
-			setUplink := func() error { return n.SetUplink(Uplink{Port: port.ID, LinkUp: true}) }
-			require.NoError(t, n.Start())
-			t.Cleanup(n.Stop)
+			setUplink := func() error { return n.setUplink(graph.Uplink{Port: port.ID, LinkUp: true}) }
+			require.NoError(t, n.start())
+			t.Cleanup(n.stop)
 			require.NoError(t, setTap(1))
 			before, memory := states(n, port.ID), graphtest.HeapInUse()
 			require.Positive(t, memory)
@@ -84,16 +85,16 @@ func TestHeldUpWorker(t *testing.T) {
 			letGo := port.Hold(held)
 			defer letGo()
 			start := time.Now()
-			require.ErrorIs(t, setUplink(), ErrTimeout)
+			require.ErrorIs(t, setUplink(), graph.ErrTimeout)
 			require.WithinRange(t, time.Now(), start.Add(2*time.Second), start.Add(10*time.Second))
-			require.ErrorIs(t, setTap(2), ErrTimeout)
-			_, err := n.RemoveTap(port.ID, TapRX)
-			require.ErrorIs(t, err, ErrTimeout)
+			require.ErrorIs(t, setTap(2), graph.ErrTimeout)
+			_, err := n.removeTap(port.ID, graph.TapRX)
+			require.ErrorIs(t, err, graph.ErrTimeout)
 			letGo()
-			require.ErrorIs(t, n.ChangeFlows(Delete, []uint64{uint64(held) << 56}), ErrNotFound, "it answers again")
+			require.ErrorIs(t, n.changeFlows(remove, []uint64{uint64(held) << 56}), graph.ErrNotFound, "it answers again")
 			require.Equal(t, before, states(n, port.ID))
 			require.Equal(t, memory, graphtest.HeapInUse())
-			c, err := n.TapCounters(port.ID, TapRX)
+			c, err := n.tapCounters(port.ID, graph.TapRX)
 			require.NoError(t, err)
 			require.Len(t, c.Rules, 1)
 
@@ -101,7 +102,7 @@ func TestHeldUpWorker(t *testing.T) {
 			after := states(n, port.ID)
 			require.NotEqual(t, before[0].generation, after[0].generation)
 			require.Equal(t, after[0], after[1])
-			_, err = n.RemoveTap(port.ID, TapRX)
+			_, err = n.removeTap(port.ID, graph.TapRX)
 			require.NoError(t, err)
 			require.False(t, states(n, port.ID)[0].tapped || states(n, port.ID)[1].tapped)
 		})
@@ -111,36 +112,36 @@ func TestHeldUpWorker(t *testing.T) {
 // What the second worker refuses the first has not done either.
 func TestSecondWorkerRefuses(t *testing.T) {
 	n, port := newInstance(t, "refuses", true, 2)
-	i := Interface{Index: 1, Port: port.ID, VNI: 1, Underlay: netip.MustParseAddr("fc00::1")}
+	i := graph.Interface{Index: 1, Port: port.ID, VNI: 1, Underlay: netip.MustParseAddr("fc00::1")}
 	for _, running := range []bool{false, true} {
 		if running {
-			require.NoError(t, n.Start())
-			defer n.Stop()
+			require.NoError(t, n.start())
+			defer n.stop()
 		}
 		free := n.dp.workers[1].ports[port.ID].iface
 		n.dp.workers[1].ports[port.ID].iface = 2
 		before := states(n, port.ID)
-		require.ErrorIs(t, n.SetInterface(i), ErrExists)
+		require.ErrorIs(t, n.setInterface(i), graph.ErrExists)
 		require.Equal(t, before, states(n, port.ID))
 		n.dp.workers[1].ports[port.ID].iface = free
-		require.NoError(t, n.SetInterface(i))
-		require.NoError(t, n.DeleteInterface(1))
+		require.NoError(t, n.setInterface(i))
+		require.NoError(t, n.deleteInterface(1))
 	}
 }
 
 // When a process was stopped for longer than a worker has to take a request, its workers still have their time afterwards.
 func TestStoppedProcess(t *testing.T) {
 	n, port := newInstance(t, "stopped", true, 2)
-	require.NoError(t, n.Start())
-	defer n.Stop()
+	require.NoError(t, n.start())
+	defer n.stop()
 	letGo := port.Hold(1)
 	defer letGo()
 	answer := make(chan error)
-	go func() { answer <- n.ChangeFlows(Delete, []uint64{1 << 56}) }()
+	go func() { answer <- n.changeFlows(remove, []uint64{1 << 56}) }()
 	time.Sleep(50 * time.Millisecond)
 	require.NoError(t, exec.Command("sh", "-c", fmt.Sprintf("kill -STOP %[1]d; sleep 4; kill -CONT %[1]d", os.Getpid())).Run())
 	letGo()
-	require.ErrorIs(t, <-answer, ErrNotFound)
+	require.ErrorIs(t, <-answer, graph.ErrNotFound)
 }
 
 // Without memory for another tap the one that is there goes on.
@@ -148,15 +149,15 @@ func TestTapWithoutMemory(t *testing.T) {
 	n, p := newInstance(t, "no_memory", false, 1)
 	port := p.ID
 	set := func(rules int) error {
-		_, err := n.SetTap(Tap{Port: port, Out: port, Header: make([]byte, TapHeaderLen), Rules: make([]TapRule, rules)})
+		_, err := n.setTap(graph.Tap{Port: port, Out: port, Header: make([]byte, graph.TapHeaderLen), Rules: make([]graph.TapRule, rules)})
 		return err
 	}
 	require.NoError(t, set(1))
 	giveBack := graphtest.FillHeap()
-	require.ErrorIs(t, set(MaxTapRules), ErrFull)
+	require.ErrorIs(t, set(graph.MaxTapRules), graph.ErrFull)
 	giveBack()
-	c, err := n.TapCounters(port, TapRX)
+	c, err := n.tapCounters(port, graph.TapRX)
 	require.NoError(t, err)
 	require.Len(t, c.Rules, 1)
-	require.NoError(t, set(MaxTapRules))
+	require.NoError(t, set(graph.MaxTapRules))
 }

@@ -4,28 +4,32 @@ package nodes
 
 /*
 #include "control.h"
+#include "mark.h"
 */
 import "C"
 
 import (
 	"fmt"
 	"unsafe"
+
+	"dpservice/graph"
 )
 
-// The two sides count the same fields, and have the same bounds.
+// C and Go have the same fields, bounds and mark.
 var (
-	_ [C.TAP_MAX_RULES]struct{}  = [MaxTapRules]struct{}{}
-	_ [C.TAP_MAX_HEADER]struct{} = [TapVXLANHeaderLen]struct{}{}
-	_ [C.TAP_FIELDS]struct{}     = [numTapFields]struct{}{}
+	_ [C.TAP_MAX_RULES]struct{}  = [graph.MaxTapRules]struct{}{}
+	_ [C.TAP_MAX_HEADER]struct{} = [graph.TapVXLANHeaderLen]struct{}{}
+	_ [C.TAP_FIELDS]struct{}     = [graph.TapICMPCode + 1]struct{}{}
+	_ [C.MARK_PREFIX]struct{}    = [graph.MarkPrefix]struct{}{}
 )
 
-// SetTap adds a tap, or replaces that of its port and side, and returns that one's last counters.
-func (n *Instance) SetTap(t Tap) (TapCounters, error) {
-	if len(t.Header) != TapHeaderLen && len(t.Header) != TapVXLANHeaderLen {
-		return TapCounters{}, fmt.Errorf("a header of %d bytes: %w", len(t.Header), ErrInvalid)
+// setTap adds a tap, or replaces that of its port and side, and returns that one's last counters.
+func (n *instance) setTap(t graph.Tap) (graph.TapCounters, error) {
+	if len(t.Header) != graph.TapHeaderLen && len(t.Header) != graph.TapVXLANHeaderLen {
+		return graph.TapCounters{}, fmt.Errorf("a header of %d bytes: %w", len(t.Header), graph.ErrInvalid)
 	}
-	if len(t.Rules) == 0 || len(t.Rules) > MaxTapRules {
-		return TapCounters{}, fmt.Errorf("%d rules, want 1 to %d: %w", len(t.Rules), MaxTapRules, ErrInvalid)
+	if len(t.Rules) == 0 || len(t.Rules) > graph.MaxTapRules {
+		return graph.TapCounters{}, fmt.Errorf("%d rules, want 1 to %d: %w", len(t.Rules), graph.MaxTapRules, graph.ErrInvalid)
 	}
 	conf := C.struct_tap_conf{
 		port:       C.uint16_t(t.Port),
@@ -48,31 +52,31 @@ func (n *Instance) SetTap(t Tap) (TapCounters, error) {
 	return asTapCounters(&replaced), asError(rc)
 }
 
-// RemoveTap removes a tap and returns its last counters.
-func (n *Instance) RemoveTap(port uint16, side TapSide) (TapCounters, error) {
+// removeTap removes a tap and returns its last counters.
+func (n *instance) removeTap(port uint16, side graph.TapSide) (graph.TapCounters, error) {
 	var c C.struct_tap_counters
 	rc := C.dataplane_remove_tap(n.dp, C.uint16_t(port), C.uint8_t(side), &c)
 	return asTapCounters(&c), asError(rc)
 }
 
-// TapCounters returns the counters of a tap.
-func (n *Instance) TapCounters(port uint16, side TapSide) (TapCounters, error) {
+// tapCounters returns the counters of a tap.
+func (n *instance) tapCounters(port uint16, side graph.TapSide) (graph.TapCounters, error) {
 	var c C.struct_tap_counters
 	rc := C.dataplane_tap_counters(n.dp, C.uint16_t(port), C.uint8_t(side), &c)
 	return asTapCounters(&c), asError(rc)
 }
 
-func asCondition(rule int, c TapCondition) C.struct_tap_condition {
+func asCondition(rule int, c graph.TapCondition) C.struct_tap_condition {
 	out := C.struct_tap_condition{rule: C.uint16_t(rule), field: C.uint8_t(c.Field)}
 	putBytes(out.value[:], c.Value[:])
 	putBytes(out.mask[:], c.Mask[:])
 	return out
 }
 
-func asTapCounters(c *C.struct_tap_counters) TapCounters {
-	out := TapCounters{Oversize: uint64(c.oversize), NoBuffer: uint64(c.no_buffer)}
+func asTapCounters(c *C.struct_tap_counters) graph.TapCounters {
+	out := graph.TapCounters{Oversize: uint64(c.oversize), NoBuffer: uint64(c.no_buffer)}
 	for _, r := range c.rules[:c.nb_rules] {
-		out.Rules = append(out.Rules, TapCount{Packets: uint64(r.packets), Bytes: uint64(r.bytes)})
+		out.Rules = append(out.Rules, graph.TapCount{Packets: uint64(r.packets), Bytes: uint64(r.bytes)})
 	}
 	return out
 }

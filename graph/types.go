@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package nodes
+// Package graph has the values that the packet graph takes and gives: plain data without C. The graph itself is in package nodes.
+package graph
 
 import (
 	"encoding/binary"
@@ -10,7 +11,6 @@ import (
 	"net/netip"
 	"slices"
 	"time"
-	"unsafe"
 )
 
 // The errors that a caller can act on. They come wrapped.
@@ -30,17 +30,20 @@ type MAC [6]byte
 // Only on PF0, and with Config.Offload, is it such. All marks have the bits of MarkMask in common.
 func Mark(tunnel uint16) MAC {
 	var m MAC
-	binary.BigEndian.PutUint32(m[:], markPrefix)
+	binary.BigEndian.PutUint32(m[:], MarkPrefix)
 	binary.BigEndian.PutUint16(m[4:], tunnel)
 	return m
 }
 
+// MarkPrefix is how a mark begins; the number of the tunnel follows.
+const MarkPrefix uint32 = 0x02647073 // 02, "dps"
+
 // MarkMask are the bits of a mark that do not depend on the tunnel.
 var MarkMask = MAC{0xff, 0xff, 0xff, 0xff}
 
-// Port is one DPDK port that the graph receives from and sends to. VF says that a guest is behind it; otherwise it is
+// PortConfig is one DPDK port that the graph receives from and sends to. VF says that a guest is behind it; otherwise it is
 // an uplink, number PF, below MaxUplinks. Its nodes are rx-Name and tx-Name.
-type Port struct {
+type PortConfig struct {
 	ID   uint16
 	Name string
 	VF   bool
@@ -48,18 +51,27 @@ type Port struct {
 	MTU  uint16 // bytes of an IP packet; 0 is what the device says
 }
 
-// Config is what an Instance is made of.
-type Config struct {
-	Name         string // the graphs' name prefix
-	Ports        []Port
-	Workers      []int // lcores; the n-th worker serves queue n of every port
-	FlowCapacity int   // flows per worker
-	Timeouts     Timeouts
-	PuntRate     uint32     // frames a second of each kind that a port may leave to the slow path
-	PuntBurst    uint32     // such frames at once, and waiting for the slow path
-	NodeIP       netip.Addr // on the underlay: control packets for others are dropped
-	Offload      bool       // announce flows that hardware could take over
-	Pool         unsafe.Pointer
+// DefaultFlowCapacity is the number of flows a worker holds unless a graph's Config says otherwise.
+const DefaultFlowCapacity = 65536
+
+// What each port may leave to the slow path of each kind (neighbours, routers, echo, the rest) unless a graph's Config says
+// otherwise: frames a second, and at once.
+const (
+	DefaultPuntRate  = 1000
+	DefaultPuntBurst = 200
+)
+
+// MaxPuntBurst bounds how many packet buffers may wait for the slow path, for each port and kind.
+const MaxPuntBurst = 1024
+
+// DefaultTimeouts is how long idle flows last unless a graph's Config says otherwise.
+var DefaultTimeouts = Timeouts{
+	TCPNew:         30 * time.Second,
+	TCPEstablished: 2 * time.Minute,
+	TCPClosing:     10 * time.Second,
+	UDP:            30 * time.Second,
+	ICMP:           30 * time.Second,
+	Other:          30 * time.Second,
 }
 
 // Timeouts are how long a flow lasts without a packet.
@@ -179,7 +191,6 @@ const (
 	TapTCPFlags                  // 1 byte
 	TapICMPType                  // 1 byte, ICMP or ICMPv6
 	TapICMPCode                  // 1 byte
-	numTapFields
 )
 
 // TapCounters is what a tap has done, summed over the workers.
