@@ -143,7 +143,7 @@ lead_to_tx(const struct dataplane *dp, const char *from, uint16_t static_edges)
 }
 
 int
-build_nodes(const struct dataplane *dp)
+dps_build_nodes(const struct dataplane *dp)
 {
 	uint16_t i;
 	int rc;
@@ -201,7 +201,7 @@ bind_nodes(struct worker *w)
 }
 
 int
-build_graph(struct worker *w, const char *prefix)
+dps_build_graph(struct worker *w, const char *prefix)
 {
 	char names[RTE_MAX_ETHPORTS][RTE_NODE_NAMESIZE], graph_name[RTE_GRAPH_NAMESIZE];
 	const char *patterns[RTE_MAX_ETHPORTS + 1];
@@ -224,7 +224,7 @@ build_graph(struct worker *w, const char *prefix)
 }
 
 void
-build_destroy(struct worker *w)
+dps_build_destroy(struct worker *w)
 {
 	if (w->graph != NULL)
 		rte_graph_destroy(w->graph->id);

@@ -7,9 +7,9 @@
 
 /* Clone rx, tx and the taps for the ports, and lead the forwarding nodes to them. What it makes is
  * DPDK's for good; it is used again when a graph with the same ports is built. */
-int build_nodes(const struct dataplane *dp);
+int dps_build_nodes(const struct dataplane *dp);
 /* Create the worker's graph of these nodes. */
-int build_graph(struct worker *w, const char *prefix);
-void build_destroy(struct worker *w);
+int dps_build_graph(struct worker *w, const char *prefix);
+void dps_build_destroy(struct worker *w);
 
 #endif

@@ -58,10 +58,10 @@ check_conf(const struct dataplane_conf *conf)
 static void
 worker_free(struct worker *w)
 {
-	taps_free(w);
-	build_destroy(w);
-	tables_free(w);
-	flow_table_free(w);
+	dps_taps_free(w);
+	dps_build_destroy(w);
+	dps_tables_free(w);
+	dps_flow_table_free(w);
 	rte_free(w);
 }
 
@@ -94,12 +94,12 @@ worker_init(struct worker *w, const struct dataplane_conf *conf)
 	init_ports(w);
 	for (i = 0; i < FLOW_TIMEOUTS; i++)
 		w->timeouts[i] = conf->timeouts_ms[i] * rte_get_tsc_hz() / MS_PER_S;
-	rc = flow_table_create(w, conf->flow_capacity, spare);
+	rc = dps_flow_table_create(w, conf->flow_capacity, spare);
 	if (rc == 0)
-		rc = tables_create(w);
+		rc = dps_tables_create(w);
 	if (rc < 0)
 		return rc;
-	return build_graph(w, conf->name);
+	return dps_build_graph(w, conf->name);
 }
 
 static int
@@ -172,7 +172,7 @@ dataplane_init(struct dataplane *dp, const struct dataplane_conf *conf)
 	if (rc == 0)
 		rc = create_shared(dp);
 	if (rc == 0)
-		rc = build_nodes(dp);
+		rc = dps_build_nodes(dp);
 	for (i = 0; rc == 0 && i < conf->nb_workers; i++)
 		rc = add_worker(dp, conf);
 	return rc;
@@ -186,7 +186,7 @@ close_fd(int fd)
 }
 
 struct dataplane *
-dataplane_create(const struct dataplane_conf *conf, int *error)
+dps_dataplane_create(const struct dataplane_conf *conf, int *error)
 {
 	struct dataplane *dp;
 
@@ -204,7 +204,7 @@ dataplane_create(const struct dataplane_conf *conf, int *error)
 	memcpy(dp->node_ip, conf->node_ip, sizeof(dp->node_ip));
 	dp->nb_ports = conf->nb_ports;
 	memcpy(dp->ports, conf->ports, sizeof(dp->ports));
-	dp->event_share = EVENT_RING / 2 / (share_count(dp) + 1);
+	dp->event_share = EVENT_RING / 2 / (dps_share_count(dp) + 1);
 	dp->punt_fd = -1;
 	dp->event_fd = -1;
 	*error = dataplane_init(dp, conf);
@@ -212,7 +212,7 @@ dataplane_create(const struct dataplane_conf *conf, int *error)
 		return dp;
 	close_fd(dp->punt_fd);
 	close_fd(dp->event_fd);
-	dataplane_free(dp);
+	dps_dataplane_free(dp);
 	return NULL;
 }
 
@@ -229,7 +229,7 @@ free_packet_ring(struct rte_ring *ring)
 }
 
 void
-dataplane_free(struct dataplane *dp)
+dps_dataplane_free(struct dataplane *dp)
 {
 	uint16_t i;
 
@@ -260,7 +260,7 @@ check_queues(const struct dataplane *dp)
 }
 
 int
-dataplane_start(struct dataplane *dp)
+dps_dataplane_start(struct dataplane *dp)
 {
 	uint16_t i;
 	int rc;
@@ -272,9 +272,9 @@ dataplane_start(struct dataplane *dp)
 		struct worker *w = dp->workers[i];
 
 		w->stop = false;
-		rc = rte_eal_remote_launch(worker_main, w, w->lcore);
+		rc = rte_eal_remote_launch(dps_worker_main, w, w->lcore);
 		if (rc < 0) {
-			dataplane_stop(dp);
+			dps_dataplane_stop(dp);
 			return rc;
 		}
 		w->running = true;
@@ -283,7 +283,7 @@ dataplane_start(struct dataplane *dp)
 }
 
 void
-dataplane_stop(struct dataplane *dp)
+dps_dataplane_stop(struct dataplane *dp)
 {
 	uint16_t i;
 
@@ -316,24 +316,24 @@ change_all(struct dataplane *dp, const struct change *c, const void *arg)
 		if (rc < 0)
 			return rc;
 	}
-	return workers_change(dp->workers, dp->nb_workers, c->make, arg);
+	return dps_workers_change(dp->workers, dp->nb_workers, c->make, arg);
 }
 
 static int
 check_set_iface(const struct worker *w, const void *arg)
 {
-	return iface_check(w, arg);
+	return dps_iface_check(w, arg);
 }
 
 static int
 make_set_iface(struct worker *w, const void *arg)
 {
-	iface_set(w, arg);
+	dps_iface_set(w, arg);
 	return 0;
 }
 
 int
-dataplane_set_iface(struct dataplane *dp, const struct iface *conf)
+dps_dataplane_set_iface(struct dataplane *dp, const struct iface *conf)
 {
 	static const struct change change = { check_set_iface, make_set_iface };
 
@@ -343,18 +343,18 @@ dataplane_set_iface(struct dataplane *dp, const struct iface *conf)
 static int
 check_delete_iface(const struct worker *w, const void *arg)
 {
-	return iface_check_delete(w, *(const uint16_t *)arg);
+	return dps_iface_check_delete(w, *(const uint16_t *)arg);
 }
 
 static int
 make_delete_iface(struct worker *w, const void *arg)
 {
-	iface_delete(w, *(const uint16_t *)arg);
+	dps_iface_delete(w, *(const uint16_t *)arg);
 	return 0;
 }
 
 int
-dataplane_delete_iface(struct dataplane *dp, uint16_t index)
+dps_dataplane_delete_iface(struct dataplane *dp, uint16_t index)
 {
 	static const struct change change = { check_delete_iface, make_delete_iface };
 
@@ -364,18 +364,18 @@ dataplane_delete_iface(struct dataplane *dp, uint16_t index)
 static int
 check_add_route(const struct worker *w, const void *arg)
 {
-	return route_check_add(w, arg);
+	return dps_route_check_add(w, arg);
 }
 
 static int
 make_add_route(struct worker *w, const void *arg)
 {
-	route_add(w, arg);
+	dps_route_add(w, arg);
 	return 0;
 }
 
 int
-dataplane_add_route(struct dataplane *dp, const struct route *r)
+dps_dataplane_add_route(struct dataplane *dp, const struct route *r)
 {
 	static const struct change change = { check_add_route, make_add_route };
 
@@ -385,18 +385,18 @@ dataplane_add_route(struct dataplane *dp, const struct route *r)
 static int
 check_delete_route(const struct worker *w, const void *arg)
 {
-	return route_check_delete(w, arg);
+	return dps_route_check_delete(w, arg);
 }
 
 static int
 make_delete_route(struct worker *w, const void *arg)
 {
-	route_delete(w, arg);
+	dps_route_delete(w, arg);
 	return 0;
 }
 
 int
-dataplane_delete_route(struct dataplane *dp, const struct route *r)
+dps_dataplane_delete_route(struct dataplane *dp, const struct route *r)
 {
 	static const struct change change = { check_delete_route, make_delete_route };
 
@@ -406,18 +406,18 @@ dataplane_delete_route(struct dataplane *dp, const struct route *r)
 static int
 check_set_uplink(const struct worker *w, const void *arg)
 {
-	return uplink_check(w, arg);
+	return dps_uplink_check(w, arg);
 }
 
 static int
 make_set_uplink(struct worker *w, const void *arg)
 {
-	uplink_set(w, arg);
+	dps_uplink_set(w, arg);
 	return 0;
 }
 
 int
-dataplane_set_uplink(struct dataplane *dp, const struct uplink *u)
+dps_dataplane_set_uplink(struct dataplane *dp, const struct uplink *u)
 {
 	static const struct change change = { check_set_uplink, make_set_uplink };
 
@@ -427,18 +427,18 @@ dataplane_set_uplink(struct dataplane *dp, const struct uplink *u)
 static int
 check_set_tunnel(const struct worker *w, const void *arg)
 {
-	return tunnel_check(w, arg);
+	return dps_tunnel_check(w, arg);
 }
 
 static int
 make_set_tunnel(struct worker *w, const void *arg)
 {
-	tunnel_set(w, arg);
+	dps_tunnel_set(w, arg);
 	return 0;
 }
 
 int
-dataplane_set_tunnel(struct dataplane *dp, const struct tunnel *t)
+dps_dataplane_set_tunnel(struct dataplane *dp, const struct tunnel *t)
 {
 	static const struct change change = { check_set_tunnel, make_set_tunnel };
 
@@ -500,20 +500,20 @@ change_flows(struct dataplane *dp, const struct flows_request *r)
 	for (i = 0; i < dp->nb_workers; i++) {
 		if (!owns_some(dp->workers[i], r))
 			continue;
-		rc = worker_call(dp->workers[i], do_change_flows, r);
+		rc = dps_worker_call(dp->workers[i], do_change_flows, r);
 		if (rc < 0)
 			set_results(dp->workers[i], r, rc);
 	}
 }
 
 void
-dataplane_change_flows(struct dataplane *dp, enum flow_change change, const uint64_t *ids,
-		       int *results, uint32_t n)
+dps_dataplane_change_flows(struct dataplane *dp, enum flow_change change, const uint64_t *ids,
+			   int *results, uint32_t n)
 {
 	static const change_fn changes[] = {
-		[FLOW_CHANGE_ONLOAD] = flow_onload,
-		[FLOW_CHANGE_OFFLOAD] = flow_offload,
-		[FLOW_CHANGE_DELETE] = flow_delete,
+		[FLOW_CHANGE_ONLOAD] = dps_flow_onload,
+		[FLOW_CHANGE_OFFLOAD] = dps_flow_offload,
+		[FLOW_CHANGE_DELETE] = dps_flow_delete,
 	};
 	struct flows_request r = { .change = changes[change] };
 	uint32_t i;
@@ -531,7 +531,7 @@ dataplane_change_flows(struct dataplane *dp, enum flow_change change, const uint
 /* ---- packets and events ---- */
 
 int
-dataplane_inject(struct dataplane *dp, uint16_t port, const void *frame, uint32_t len)
+dps_dataplane_inject(struct dataplane *dp, uint16_t port, const void *frame, uint32_t len)
 {
 	const struct port *p = port_by_id(dp, port);
 	struct rte_mbuf *m;
@@ -559,8 +559,8 @@ dataplane_inject(struct dataplane *dp, uint16_t port, const void *frame, uint32_
 }
 
 uint32_t
-dataplane_read_punts(struct dataplane *dp, uint8_t *buf, uint32_t size, uint16_t *ports,
-		     uint16_t *lens, uint32_t max)
+dps_dataplane_read_punts(struct dataplane *dp, uint8_t *buf, uint32_t size, uint16_t *ports,
+			 uint16_t *lens, uint32_t max)
 {
 	struct rte_mbuf *m;
 	uint32_t n = 0;
@@ -580,7 +580,7 @@ dataplane_read_punts(struct dataplane *dp, uint8_t *buf, uint32_t size, uint16_t
 }
 
 uint32_t
-dataplane_read_events(struct dataplane *dp, struct flow_info *out, uint32_t max)
+dps_dataplane_read_events(struct dataplane *dp, struct flow_info *out, uint32_t max)
 {
 	uint32_t n = rte_ring_sc_dequeue_burst_elem(dp->events, out, sizeof(*out), max, NULL), i;
 
@@ -593,13 +593,13 @@ dataplane_read_events(struct dataplane *dp, struct flow_info *out, uint32_t max)
 /* ---- seeing ---- */
 
 uint32_t
-dataplane_read_flows(const struct dataplane *dp, uint64_t *cursor, struct flow_info *out,
-		     uint32_t max)
+dps_dataplane_read_flows(const struct dataplane *dp, uint64_t *cursor, struct flow_info *out,
+			 uint32_t max)
 {
 	uint32_t worker = *cursor >> 32, pos = *cursor & UINT32_MAX, n = 0;
 
 	while (worker < dp->nb_workers) {
-		n += flow_read(dp->workers[worker], &pos, out + n, max - n);
+		n += dps_flow_read(dp->workers[worker], &pos, out + n, max - n);
 		if (n == max)
 			break;
 		worker++;
@@ -610,17 +610,17 @@ dataplane_read_flows(const struct dataplane *dp, uint64_t *cursor, struct flow_i
 }
 
 void
-dataplane_count_flows(const struct dataplane *dp, uint32_t counts[FLOW_STATES][2])
+dps_dataplane_count_flows(const struct dataplane *dp, uint32_t counts[FLOW_STATES][2])
 {
 	uint16_t i;
 
 	memset(counts, 0, FLOW_STATES * sizeof(*counts));
 	for (i = 0; i < dp->nb_workers; i++)
-		flow_count(dp->workers[i], counts);
+		dps_flow_count(dp->workers[i], counts);
 }
 
 void
-dataplane_flow_table(const struct dataplane *dp, struct flow_table *out)
+dps_dataplane_flow_table(const struct dataplane *dp, struct flow_table *out)
 {
 	const struct worker *w;
 	uint16_t i, s;
@@ -671,7 +671,7 @@ add_stats(const struct worker *w, struct node_stats *out, uint32_t *nb, uint32_t
 }
 
 int
-dataplane_stats(const struct dataplane *dp, struct node_stats *out, uint32_t max)
+dps_dataplane_stats(const struct dataplane *dp, struct node_stats *out, uint32_t max)
 {
 	uint32_t nb = 0;
 	uint16_t i;
@@ -683,7 +683,7 @@ dataplane_stats(const struct dataplane *dp, struct node_stats *out, uint32_t max
 }
 
 char *
-dataplane_dot(const struct dataplane *dp)
+dps_dataplane_dot(const struct dataplane *dp)
 {
 	char *text = NULL;
 	size_t size;

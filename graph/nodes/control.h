@@ -36,56 +36,56 @@ struct node_stats {
 };
 
 /* NULL on error: then *error is a negative errno, and nothing stays allocated. */
-struct dataplane *dataplane_create(const struct dataplane_conf *conf, int *error);
+struct dataplane *dps_dataplane_create(const struct dataplane_conf *conf, int *error);
 /* The workers have been stopped. Closes no eventfd: Go has taken them over. */
-void dataplane_free(struct dataplane *dp);
-int dataplane_start(struct dataplane *dp);
-void dataplane_stop(struct dataplane *dp);
+void dps_dataplane_free(struct dataplane *dp);
+int dps_dataplane_start(struct dataplane *dp);
+void dps_dataplane_stop(struct dataplane *dp);
 
-int dataplane_set_iface(struct dataplane *dp, const struct iface *conf);
-int dataplane_delete_iface(struct dataplane *dp, uint16_t index);
-int dataplane_add_route(struct dataplane *dp, const struct route *r);
-int dataplane_delete_route(struct dataplane *dp, const struct route *r);
-int dataplane_set_uplink(struct dataplane *dp, const struct uplink *u);
-int dataplane_set_tunnel(struct dataplane *dp, const struct tunnel *t);
+int dps_dataplane_set_iface(struct dataplane *dp, const struct iface *conf);
+int dps_dataplane_delete_iface(struct dataplane *dp, uint16_t index);
+int dps_dataplane_add_route(struct dataplane *dp, const struct route *r);
+int dps_dataplane_delete_route(struct dataplane *dp, const struct route *r);
+int dps_dataplane_set_uplink(struct dataplane *dp, const struct uplink *u);
+int dps_dataplane_set_tunnel(struct dataplane *dp, const struct tunnel *t);
 
 /* What becomes of flows: hardware forwards them, or no longer, or they end. */
 enum flow_change { FLOW_CHANGE_ONLOAD, FLOW_CHANGE_OFFLOAD, FLOW_CHANGE_DELETE };
 
 /* A result for each flow: 0, -ENOENT if there is no such flow, or -ETIMEDOUT if its worker has not
  * taken the change. */
-void dataplane_change_flows(struct dataplane *dp, enum flow_change change, const uint64_t *ids,
-			    int *results, uint32_t n);
+void dps_dataplane_change_flows(struct dataplane *dp, enum flow_change change, const uint64_t *ids,
+				int *results, uint32_t n);
 
 /* Copy a port's packets from now on, or by these rules instead. All returned counters are sums over
  * the workers; those of a replaced or removed tap are its last. */
-int dataplane_set_tap(struct dataplane *dp, const struct tap_conf *conf,
-		      const struct tap_condition *conditions, uint32_t nb_conditions,
-		      struct tap_counters *replaced);
-int dataplane_remove_tap(struct dataplane *dp, uint16_t port, uint8_t side,
-			 struct tap_counters *out);
-int dataplane_tap_counters(const struct dataplane *dp, uint16_t port, uint8_t side,
-			   struct tap_counters *out);
+int dps_dataplane_set_tap(struct dataplane *dp, const struct tap_conf *conf,
+			  const struct tap_condition *conditions, uint32_t nb_conditions,
+			  struct tap_counters *replaced);
+int dps_dataplane_remove_tap(struct dataplane *dp, uint16_t port, uint8_t side,
+			     struct tap_counters *out);
+int dps_dataplane_tap_counters(const struct dataplane *dp, uint16_t port, uint8_t side,
+			       struct tap_counters *out);
 /* The worker has been stopped. */
-void taps_free(struct worker *w);
+void dps_taps_free(struct worker *w);
 
-int dataplane_inject(struct dataplane *dp, uint16_t port, const void *frame, uint32_t len);
+int dps_dataplane_inject(struct dataplane *dp, uint16_t port, const void *frame, uint32_t len);
 /* Up to max punted frames, one behind the other in buf; returns their number. */
-uint32_t dataplane_read_punts(struct dataplane *dp, uint8_t *buf, uint32_t size, uint16_t *ports,
-			      uint16_t *lens, uint32_t max);
-uint32_t dataplane_read_events(struct dataplane *dp, struct flow_info *out, uint32_t max);
+uint32_t dps_dataplane_read_punts(struct dataplane *dp, uint8_t *buf, uint32_t size,
+				  uint16_t *ports, uint16_t *lens, uint32_t max);
+uint32_t dps_dataplane_read_events(struct dataplane *dp, struct flow_info *out, uint32_t max);
 /* Up to max flows from *cursor on, which moves; 0 is the beginning and the end. Returns their
  * number. */
-uint32_t dataplane_read_flows(const struct dataplane *dp, uint64_t *cursor, struct flow_info *out,
-			      uint32_t max);
+uint32_t dps_dataplane_read_flows(const struct dataplane *dp, uint64_t *cursor,
+				  struct flow_info *out, uint32_t max);
 /* How many flows there are, by their state and whether hardware forwards them. */
-void dataplane_count_flows(const struct dataplane *dp, uint32_t counts[FLOW_STATES][2]);
+void dps_dataplane_count_flows(const struct dataplane *dp, uint32_t counts[FLOW_STATES][2]);
 /* How full the flow tables are, summed over the workers. Shares are in the order of the ports:
  * first what a port's guest sends, then what comes to it from the wire. */
-void dataplane_flow_table(const struct dataplane *dp, struct flow_table *out);
+void dps_dataplane_flow_table(const struct dataplane *dp, struct flow_table *out);
 /* Every node's counters, summed over the workers; returns the number of nodes, or -ENOSPC. */
-int dataplane_stats(const struct dataplane *dp, struct node_stats *out, uint32_t max);
+int dps_dataplane_stats(const struct dataplane *dp, struct node_stats *out, uint32_t max);
 /* The graph in DOT, malloc'ed; NULL for want of memory. */
-char *dataplane_dot(const struct dataplane *dp);
+char *dps_dataplane_dot(const struct dataplane *dp);
 
 #endif

@@ -19,7 +19,7 @@ do_put_tap(struct worker *w, const void *arg)
 {
 	const struct tap_request *r = arg;
 
-	tap_put(w, r->port, r->side, r->taps[w->index]);
+	dps_tap_put(w, r->port, r->side, r->taps[w->index]);
 	return 0;
 }
 
@@ -36,28 +36,28 @@ exchange(struct dataplane *dp, uint16_t port, uint8_t side, struct tap **taps,
 
 	for (i = 0; i < dp->nb_workers; i++)
 		before[i] = dp->workers[i]->taps[port][side];
-	rc = workers_change(dp->workers, dp->nb_workers, do_put_tap, &r);
+	rc = dps_workers_change(dp->workers, dp->nb_workers, do_put_tap, &r);
 	if (rc < 0)
 		return rc;
 	for (i = 0; i < dp->nb_workers; i++) {
 		if (before[i] != NULL)
-			tap_add_counters(before[i], sum);
+			dps_tap_add_counters(before[i], sum);
 		rte_free(before[i]);
 	}
 	return 0;
 }
 
 int
-dataplane_set_tap(struct dataplane *dp, const struct tap_conf *conf,
-		  const struct tap_condition *conditions, uint32_t nb_conditions,
-		  struct tap_counters *replaced)
+dps_dataplane_set_tap(struct dataplane *dp, const struct tap_conf *conf,
+		      const struct tap_condition *conditions, uint32_t nb_conditions,
+		      struct tap_counters *replaced)
 {
 	struct tap *taps[RTE_MAX_LCORE];
 	uint16_t i;
 	int rc;
 
 	*replaced = (struct tap_counters){ 0 };
-	rc = tap_create(dp, conf, conditions, nb_conditions, taps, dp->nb_workers);
+	rc = dps_tap_create(dp, conf, conditions, nb_conditions, taps, dp->nb_workers);
 	if (rc < 0)
 		return rc;
 	rc = exchange(dp, conf->port, conf->side, taps, replaced);
@@ -75,7 +75,8 @@ has_tap(const struct dataplane *dp, uint16_t port, uint8_t side)
 }
 
 int
-dataplane_remove_tap(struct dataplane *dp, uint16_t port, uint8_t side, struct tap_counters *out)
+dps_dataplane_remove_tap(struct dataplane *dp, uint16_t port, uint8_t side,
+			 struct tap_counters *out)
 {
 	struct tap *none[RTE_MAX_LCORE] = { 0 };
 
@@ -86,8 +87,8 @@ dataplane_remove_tap(struct dataplane *dp, uint16_t port, uint8_t side, struct t
 }
 
 int
-dataplane_tap_counters(const struct dataplane *dp, uint16_t port, uint8_t side,
-		       struct tap_counters *out)
+dps_dataplane_tap_counters(const struct dataplane *dp, uint16_t port, uint8_t side,
+			   struct tap_counters *out)
 {
 	uint16_t i;
 
@@ -95,12 +96,12 @@ dataplane_tap_counters(const struct dataplane *dp, uint16_t port, uint8_t side,
 	if (!has_tap(dp, port, side))
 		return -ENOENT;
 	for (i = 0; i < dp->nb_workers; i++)
-		tap_add_counters(dp->workers[i]->taps[port][side], out);
+		dps_tap_add_counters(dp->workers[i]->taps[port][side], out);
 	return 0;
 }
 
 void
-taps_free(struct worker *w)
+dps_taps_free(struct worker *w)
 {
 	uint16_t port;
 

@@ -55,7 +55,7 @@ buckets_size(const struct worker *w)
 }
 
 int
-flow_table_create(struct worker *w, uint32_t capacity, uint32_t spare)
+dps_flow_table_create(struct worker *w, uint32_t capacity, uint32_t spare)
 {
 	if (capacity == 0 || capacity > 1u << FLOW_ID_POS_BITS)
 		return -EINVAL;
@@ -63,7 +63,7 @@ flow_table_create(struct worker *w, uint32_t capacity, uint32_t spare)
 		return -EIO;
 	w->capacity = capacity;
 	w->nb_spare = spare;
-	w->guaranteed = capacity / RTE_MAX(share_count(w->dp), 1u);
+	w->guaranteed = capacity / RTE_MAX(dps_share_count(w->dp), 1u);
 	w->bucket_mask = rte_align32pow2(RTE_MAX(2 * capacity / BUCKET_SLOTS, 2u)) - 1;
 	w->generation = 1; /* an unused entry has 0 */
 	w->flows = table_alloc(flows_size(w));
@@ -73,7 +73,7 @@ flow_table_create(struct worker *w, uint32_t capacity, uint32_t spare)
 }
 
 void
-flow_table_free(struct worker *w)
+dps_flow_table_free(struct worker *w)
 {
 	table_release(w->flows, flows_size(w));
 	table_release(w->buckets, buckets_size(w));
@@ -159,8 +159,8 @@ move_to_share(struct worker *w, struct flow *f, uint16_t share)
 {
 	if (f->share == share)
 		return;
-	share_remove(w, f);
-	share_add(w, f, share);
+	dps_share_remove(w, f);
+	dps_share_add(w, f, share);
 }
 
 /* Take over the verdict of the current configuration. One that is the same as before is no news.
@@ -194,7 +194,7 @@ find_in(const struct worker *w, const struct flow_bucket *b, const struct flow_k
 }
 
 uint32_t
-flow_find(const struct worker *w, const struct flow_key *key, uint32_t hash)
+dps_flow_find(const struct worker *w, const struct flow_key *key, uint32_t hash)
 {
 	const struct flow_bucket *b = flow_bucket(w, hash);
 	uint32_t pos = find_in(w, b, key, hash);
@@ -300,7 +300,7 @@ flow_remove(struct worker *w, struct flow *f)
 	uint32_t pos = f - w->flows;
 
 	index_remove(w, pos, f->hash);
-	share_remove(w, f);
+	dps_share_remove(w, f);
 	write_begin(f);
 	f->flags = 0;
 	f->generation = 0;
@@ -324,7 +324,7 @@ place_for(struct worker *w, uint16_t share)
 
 	if (likely(pos != FLOW_NONE) || !share_is_owed(w, share))
 		return pos;
-	victim = share_victim(w);
+	victim = dps_share_victim(w);
 	if (victim == NULL)
 		return FLOW_NONE;
 	w->shares[victim->share].evicted++;
@@ -333,10 +333,10 @@ place_for(struct worker *w, uint16_t share)
 }
 
 uint32_t
-flow_put(struct worker *w, const struct flow_key *key, const struct verdict *v)
+dps_flow_put(struct worker *w, const struct flow_key *key, const struct verdict *v)
 {
 	uint32_t hash = flow_key_hash(w, key);
-	uint32_t pos = flow_find(w, key, hash);
+	uint32_t pos = dps_flow_find(w, key, hash);
 	uint16_t share;
 	struct flow *f;
 
@@ -354,12 +354,12 @@ flow_put(struct worker *w, const struct flow_key *key, const struct verdict *v)
 	flow_init(w, pos, hash, key);
 	set_verdict(w, f, v);
 	write_end(f);
-	share_add(w, f, share);
+	dps_share_add(w, f, share);
 	return pos;
 }
 
 uint32_t
-flow_spare(struct worker *w, const struct flow_key *key, const struct verdict *v)
+dps_flow_spare(struct worker *w, const struct flow_key *key, const struct verdict *v)
 {
 	uint32_t pos = w->capacity + w->next_spare;
 
@@ -436,7 +436,7 @@ send_new(struct worker *w, const struct flow *f)
 
 /* If there is no room the flow stays pending: its next packet tries again. */
 void
-flow_announce(struct worker *w, struct flow *f)
+dps_flow_announce(struct worker *w, struct flow *f)
 {
 	if (!send_new(w, f))
 		return;
@@ -445,7 +445,7 @@ flow_announce(struct worker *w, struct flow *f)
 }
 
 void
-flow_keep_in_software(struct worker *w, struct flow *f)
+dps_flow_keep_in_software(struct worker *w, struct flow *f)
 {
 	tell_gone(w, f);
 	f->flags &= ~(FLOW_CANDIDATE | FLOW_PENDING);
@@ -485,7 +485,7 @@ sweep_flow(struct worker *w, struct flow *f)
 	struct verdict v;
 
 	if (f->generation != w->generation) {
-		if (resolve(w, &f->key, &v) != RESOLVED) {
+		if (dps_resolve(w, &f->key, &v) != RESOLVED) {
 			flow_end(w, f);
 			return;
 		}
@@ -510,7 +510,7 @@ sweep_entries(struct worker *w, uint32_t n)
 }
 
 void
-flow_sweep(struct worker *w)
+dps_flow_sweep(struct worker *w)
 {
 	uint32_t n;
 
@@ -529,7 +529,7 @@ flow_sweep(struct worker *w)
 }
 
 void
-flow_invalidate(struct worker *w)
+dps_flow_invalidate(struct worker *w)
 {
 	if (++w->generation == 0)
 		w->generation = 1;
@@ -555,7 +555,7 @@ candidate_by_id(struct worker *w, uint64_t id)
 }
 
 int
-flow_offload(struct worker *w, uint64_t id)
+dps_flow_offload(struct worker *w, uint64_t id)
 {
 	struct flow *f = candidate_by_id(w, id);
 
@@ -568,7 +568,7 @@ flow_offload(struct worker *w, uint64_t id)
 }
 
 int
-flow_onload(struct worker *w, uint64_t id)
+dps_flow_onload(struct worker *w, uint64_t id)
 {
 	struct flow *f = candidate_by_id(w, id);
 
@@ -581,7 +581,7 @@ flow_onload(struct worker *w, uint64_t id)
 }
 
 int
-flow_delete(struct worker *w, uint64_t id)
+dps_flow_delete(struct worker *w, uint64_t id)
 {
 	struct flow *f = flow_by_id(w, id);
 
@@ -614,7 +614,7 @@ read_entry(const struct worker *w, const struct flow *f, struct flow_info *out)
 }
 
 uint32_t
-flow_read(const struct worker *w, uint32_t *pos, struct flow_info *out, uint32_t max)
+dps_flow_read(const struct worker *w, uint32_t *pos, struct flow_info *out, uint32_t max)
 {
 	uint32_t n = 0;
 
@@ -627,7 +627,7 @@ flow_read(const struct worker *w, uint32_t *pos, struct flow_info *out, uint32_t
 }
 
 void
-flow_count(const struct worker *w, uint32_t counts[FLOW_STATES][2])
+dps_flow_count(const struct worker *w, uint32_t counts[FLOW_STATES][2])
 {
 	uint32_t touched = __atomic_load_n(&w->nb_touched, __ATOMIC_RELAXED), i;
 	const struct flow *f;

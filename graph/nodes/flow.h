@@ -82,7 +82,7 @@ flow_set_state(struct flow *f, uint8_t tcp_flags)
 		f->state = FLOW_ESTABLISHED;
 }
 
-void flow_announce(struct worker *w, struct flow *f);
+void dps_flow_announce(struct worker *w, struct flow *f);
 
 /* Account a packet, and announce the flow if that is due. A flow without TCP has no flags and is
  * established. */
@@ -98,24 +98,24 @@ flow_touch(struct worker *w, struct flow *f, struct rte_mbuf *m)
 		flow_set_state(f, tcp_flags);
 	if (unlikely((f->flags & FLOW_PENDING) && !(tcp_flags & TCP_NO_OFFLOAD) &&
 		     f->state != FLOW_CLOSING))
-		flow_announce(w, f);
+		dps_flow_announce(w, f);
 }
 
-int flow_table_create(struct worker *w, uint32_t capacity, uint32_t spare);
-void flow_table_free(struct worker *w);
+int dps_flow_table_create(struct worker *w, uint32_t capacity, uint32_t spare);
+void dps_flow_table_free(struct worker *w);
 
 /* The flow of key, or FLOW_NONE. */
-uint32_t flow_find(const struct worker *w, const struct flow_key *key, uint32_t hash);
+uint32_t dps_flow_find(const struct worker *w, const struct flow_key *key, uint32_t hash);
 /* The flow of key with verdict v, made if it is not there. FLOW_NONE: there is no place for it, see
  * flow_share.h. */
-uint32_t flow_put(struct worker *w, const struct flow_key *key, const struct verdict *v);
+uint32_t dps_flow_put(struct worker *w, const struct flow_key *key, const struct verdict *v);
 /* An entry outside the table for one packet of this walk. */
-uint32_t flow_spare(struct worker *w, const struct flow_key *key, const struct verdict *v);
+uint32_t dps_flow_spare(struct worker *w, const struct flow_key *key, const struct verdict *v);
 
 /* Between walks: end idle flows, resolve stale ones again. */
-void flow_sweep(struct worker *w);
+void dps_flow_sweep(struct worker *w);
 /* The configuration has changed: no verdict stands until it was resolved again. */
-void flow_invalidate(struct worker *w);
+void dps_flow_invalidate(struct worker *w);
 
 /* An id names the worker, a use of a table's place, and the place. */
 #define FLOW_ID_POS_BITS 24
@@ -128,18 +128,18 @@ flow_id_worker(uint64_t id)
 }
 
 /* Hardware cannot do this flow justice. It drops without a word what does not fit an MTU. */
-void flow_keep_in_software(struct worker *w, struct flow *f);
+void dps_flow_keep_in_software(struct worker *w, struct flow *f);
 /* Hardware forwards the flow, or no longer: then its next packet offers it again. -ENOENT: there is
  * no such flow, or hardware is not to have it. */
-int flow_offload(struct worker *w, uint64_t id);
-int flow_onload(struct worker *w, uint64_t id);
-int flow_delete(struct worker *w, uint64_t id);
+int dps_flow_offload(struct worker *w, uint64_t id);
+int dps_flow_onload(struct worker *w, uint64_t id);
+int dps_flow_delete(struct worker *w, uint64_t id);
 
 /* From another thread, while the worker goes on. Adds the flows to counts, by their state and
  * whether hardware forwards them. */
-void flow_count(const struct worker *w, uint32_t counts[FLOW_STATES][2]);
+void dps_flow_count(const struct worker *w, uint32_t counts[FLOW_STATES][2]);
 /* From another thread, while the worker goes on. Returns the number copied, from position *pos on,
  * and moves it. */
-uint32_t flow_read(const struct worker *w, uint32_t *pos, struct flow_info *out, uint32_t max);
+uint32_t dps_flow_read(const struct worker *w, uint32_t *pos, struct flow_info *out, uint32_t max);
 
 #endif

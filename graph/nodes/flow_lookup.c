@@ -58,7 +58,7 @@ apply(struct worker *w, struct rte_mbuf *m, const struct flow_key *key, uint32_t
 	if (unlikely(pos == FLOW_NONE))
 		return NEXT_ROUTE;
 	if (unlikely(!flow_key_equal(&w->flows[pos].key, key))) { /* another one with this hash */
-		pos = flow_find(w, key, hash);
+		pos = dps_flow_find(w, key, hash);
 		if (pos == FLOW_NONE)
 			return NEXT_ROUTE;
 	}

@@ -51,14 +51,14 @@ route(struct worker *w, struct rte_mbuf *m)
 	uint32_t pos;
 
 	parse_packet(w, m, &key); /* flow_lookup has checked the packet */
-	res = resolve(w, &key, &v);
+	res = dps_resolve(w, &key, &v);
 	if (v.from_peer && !peer_is_right(w, m, &key, &v))
 		return NEXT_WRONG_PEER; /* no error either: it would go to somebody else */
 	if (res != RESOLVED)
 		return drop_edges[res];
-	pos = flow_put(w, &key, &v);
+	pos = dps_flow_put(w, &key, &v);
 	if (unlikely(pos == FLOW_NONE)) {
-		pkt_meta(m)->flow = flow_spare(w, &key, &v);
+		pkt_meta(m)->flow = dps_flow_spare(w, &key, &v);
 		return NEXT_OVERFLOW;
 	}
 	pkt_meta(m)->flow = pos;

@@ -4,7 +4,7 @@
 #define SAMPLE 8u /* flows of which the one that is idle for the longest time makes room */
 
 uint32_t
-share_count(const struct dataplane *dp)
+dps_share_count(const struct dataplane *dp)
 {
 	uint32_t n = 0;
 	uint16_t i;
@@ -42,7 +42,7 @@ list_remove(struct worker *w, struct flow_share *s, const struct flow *f)
 }
 
 void
-share_add(struct worker *w, struct flow *f, uint16_t share)
+dps_share_add(struct worker *w, struct flow *f, uint16_t share)
 {
 	f->share = share;
 	list_append(w, &w->shares[share], f);
@@ -50,7 +50,7 @@ share_add(struct worker *w, struct flow *f, uint16_t share)
 }
 
 void
-share_remove(struct worker *w, struct flow *f)
+dps_share_remove(struct worker *w, struct flow *f)
 {
 	list_remove(w, &w->shares[f->share], f);
 	w->shares[f->share].flows--;
@@ -81,7 +81,7 @@ goes_before(const struct flow *a, const struct flow *b)
 /* The first flows of the list are looked at, and go to its end: it is as a clock's hand, and
  * packets need not move flows. */
 struct flow *
-share_victim(struct worker *w)
+dps_share_victim(struct worker *w)
 {
 	struct flow_share *s = largest_share(w);
 	struct flow *f, *victim = NULL;

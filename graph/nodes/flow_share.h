@@ -22,13 +22,13 @@ share_is_owed(const struct worker *w, uint16_t share)
 }
 
 /* The number of shares that there are. */
-uint32_t share_count(const struct dataplane *dp);
+uint32_t dps_share_count(const struct dataplane *dp);
 
-void share_add(struct worker *w, struct flow *f, uint16_t share);
-void share_remove(struct worker *w, struct flow *f);
+void dps_share_add(struct worker *w, struct flow *f, uint16_t share);
+void dps_share_remove(struct worker *w, struct flow *f);
 
 /* The flow of the largest share that is to make room, or NULL if a packet of this walk is on its
  * way with each of them. */
-struct flow *share_victim(struct worker *w);
+struct flow *dps_share_victim(struct worker *w);
 
 #endif

@@ -80,7 +80,7 @@ may_answer_ipv6(const struct rte_ipv6_hdr *ip)
 }
 
 bool
-icmp_may_answer(const uint8_t *l3)
+dps_icmp_may_answer(const uint8_t *l3)
 {
 	if ((l3[0] >> 4) == 6)
 		return may_answer_ipv6((const struct rte_ipv6_hdr *)l3);
@@ -171,8 +171,8 @@ quote_len(const uint8_t *packet, uint32_t mtu)
 }
 
 bool
-icmp_make_error(struct rte_mbuf *m, uint16_t l3, const struct icmp_error *e,
-		const uint8_t *from_ipv6, const struct verdict *back)
+dps_icmp_make_error(struct rte_mbuf *m, uint16_t l3, const struct icmp_error *e,
+		    const uint8_t *from_ipv6, const struct verdict *back)
 {
 	const uint8_t *packet = (const uint8_t *)rte_pktmbuf_adj(m, l3);
 	uint32_t quoted = quote_len(packet, back->mtu);

@@ -31,12 +31,12 @@ struct icmp_error {
 
 /* Whether RFC 1812 (4.3.2.7) and RFC 4443 (2.4 e) allow an error about a packet, whose IP header
  * has been checked. */
-bool icmp_may_answer(const uint8_t *l3);
+bool dps_icmp_may_answer(const uint8_t *l3);
 
 /* Make of a packet, whose IP header begins at l3, the error about it, which quotes its beginning.
  * from_ipv6 is where one of ICMPv6 comes from; back says what leads to its sender. False: the
  * buffer has no room; the packet is of no use any more. */
-bool icmp_make_error(struct rte_mbuf *m, uint16_t l3, const struct icmp_error *e,
-		     const uint8_t *from_ipv6, const struct verdict *back);
+bool dps_icmp_make_error(struct rte_mbuf *m, uint16_t l3, const struct icmp_error *e,
+			 const uint8_t *from_ipv6, const struct verdict *back);
 
 #endif

@@ -36,9 +36,9 @@ answer(struct worker *w, struct rte_mbuf *m, const struct icmp_error *e)
 	if (!parse_packet(w, m, &key))
 		return NEXT_DROP;
 	l3 = pkt_meta(m)->l3;
-	if (!icmp_may_answer(rte_pktmbuf_mtod_offset(m, const uint8_t *, l3)) ||
-	    !resolve_back(w, &key, &back) || !take_token(w, &back, &key) ||
-	    !icmp_make_error(m, l3, e, w->ifaces[back.iface].gateway_ipv6, &back))
+	if (!dps_icmp_may_answer(rte_pktmbuf_mtod_offset(m, const uint8_t *, l3)) ||
+	    !dps_resolve_back(w, &key, &back) || !take_token(w, &back, &key) ||
+	    !dps_icmp_make_error(m, l3, e, w->ifaces[back.iface].gateway_ipv6, &back))
 		return NEXT_DROP;
 	return NEXT_TX + back.slot;
 }

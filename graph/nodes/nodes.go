@@ -70,7 +70,7 @@ func create(cfg Config) (*instance, error) {
 		conf.lcores[i] = C.uint32_t(lcore)
 	}
 	var rc C.int
-	dp := C.dataplane_create(conf, &rc)
+	dp := C.dps_dataplane_create(conf, &rc)
 	if dp == nil {
 		return nil, asError(rc)
 	}
@@ -79,15 +79,15 @@ func create(cfg Config) (*instance, error) {
 
 // free gives everything back. The workers have been stopped, and no method is running.
 func (n *instance) free() {
-	C.dataplane_free(n.dp)
+	C.dps_dataplane_free(n.dp)
 	n.dp = nil
 }
 
 // start launches the workers. The ports have been started, with a queue for each worker.
-func (n *instance) start() error { return asError(C.dataplane_start(n.dp)) }
+func (n *instance) start() error { return asError(C.dps_dataplane_start(n.dp)) }
 
 // stop ends the workers.
-func (n *instance) stop() { C.dataplane_stop(n.dp) }
+func (n *instance) stop() { C.dps_dataplane_stop(n.dp) }
 
 // setInterface adds or replaces an interface.
 func (n *instance) setInterface(i graph.Interface) error {
@@ -105,31 +105,31 @@ func (n *instance) setInterface(i graph.Interface) error {
 	putAddr(c.ipv6[:], i.IPv6)
 	putAddr(c.underlay[:], i.Underlay)
 	putAddr(c.gateway_ipv6[:], i.GatewayIPv6)
-	return asError(C.dataplane_set_iface(n.dp, &c))
+	return asError(C.dps_dataplane_set_iface(n.dp, &c))
 }
 
 // deleteInterface removes an interface.
 func (n *instance) deleteInterface(index uint16) error {
-	return asError(C.dataplane_delete_iface(n.dp, C.uint16_t(index)))
+	return asError(C.dps_dataplane_delete_iface(n.dp, C.uint16_t(index)))
 }
 
 // addRoute adds a route; its prefix is masked.
 func (n *instance) addRoute(vni uint32, p netip.Prefix, hop graph.NextHop) error {
 	r := asRoute(vni, p)
 	putAddr(r.next_hop[:], hop.Underlay)
-	return asError(C.dataplane_add_route(n.dp, &r))
+	return asError(C.dps_dataplane_add_route(n.dp, &r))
 }
 
 // deleteRoute removes a route.
 func (n *instance) deleteRoute(vni uint32, p netip.Prefix) error {
 	r := asRoute(vni, p)
-	return asError(C.dataplane_delete_route(n.dp, &r))
+	return asError(C.dps_dataplane_delete_route(n.dp, &r))
 }
 
 // setUplink sets an uplink's addressing.
 func (n *instance) setUplink(u graph.Uplink) error {
 	c := C.struct_uplink{port: C.uint16_t(u.Port), mac: asMAC(u.MAC), router_mac: asMAC(u.RouterMAC), link_up: C.bool(u.LinkUp)}
-	return asError(C.dataplane_set_uplink(n.dp, &c))
+	return asError(C.dps_dataplane_set_uplink(n.dp, &c))
 }
 
 // setTunnel says what a mark stands for.
@@ -137,7 +137,7 @@ func (n *instance) setTunnel(mark uint16, t graph.Tunnel) error {
 	c := C.struct_tunnel{mark: C.uint16_t(mark), iface: C.uint16_t(t.Interface), any_peer: C.bool(!t.Peer.IsValid())}
 	putAddr(c.underlay[:], t.Underlay)
 	putAddr(c.peer[:], t.Peer)
-	return asError(C.dataplane_set_tunnel(n.dp, &c))
+	return asError(C.dps_dataplane_set_tunnel(n.dp, &c))
 }
 
 // flowChange is what becomes of flows.
@@ -153,7 +153,7 @@ const (
 // changeFlows does the same to all flows with these ids. An error is a graph.FlowErrors.
 func (n *instance) changeFlows(change flowChange, ids []uint64) error {
 	results := make([]C.int, len(ids))
-	C.dataplane_change_flows(n.dp, uint32(change), (*C.uint64_t)(unsafe.SliceData(ids)), unsafe.SliceData(results), C.uint32_t(len(ids)))
+	C.dps_dataplane_change_flows(n.dp, uint32(change), (*C.uint64_t)(unsafe.SliceData(ids)), unsafe.SliceData(results), C.uint32_t(len(ids)))
 	var failed graph.FlowErrors
 	for i, rc := range results {
 		if rc < 0 {
@@ -171,7 +171,7 @@ func (n *instance) changeFlows(change flowChange, ids []uint64) error {
 
 // inject sends a frame out of a port.
 func (n *instance) inject(port uint16, frame []byte) error {
-	return asError(C.dataplane_inject(n.dp, C.uint16_t(port), unsafe.Pointer(unsafe.SliceData(frame)),
+	return asError(C.dps_dataplane_inject(n.dp, C.uint16_t(port), unsafe.Pointer(unsafe.SliceData(frame)),
 		C.uint32_t(len(frame))))
 }
 
@@ -182,7 +182,7 @@ func (n *instance) readFlows(cursor uint64, limit int) ([]graph.Flow, uint64) {
 	for len(flows) < limit {
 		c := C.uint64_t(cursor)
 		want := min(limit-len(flows), len(buf))
-		got := C.dataplane_read_flows(n.dp, &c, unsafe.SliceData(buf), C.uint32_t(want))
+		got := C.dps_dataplane_read_flows(n.dp, &c, unsafe.SliceData(buf), C.uint32_t(want))
 		for i := range buf[:got] {
 			flows = append(flows, asFlow(&buf[i]))
 		}
@@ -196,7 +196,7 @@ func (n *instance) readFlows(cursor uint64, limit int) ([]graph.Flow, uint64) {
 // countFlows counts the flows; a class without flows is left out.
 func (n *instance) countFlows() map[graph.FlowClass]int {
 	var c [C.FLOW_STATES][2]C.uint32_t
-	C.dataplane_count_flows(n.dp, &c[0])
+	C.dps_dataplane_count_flows(n.dp, &c[0])
 	counts := map[graph.FlowClass]int{}
 	for state, byOffload := range c {
 		for i, flows := range byOffload {
@@ -211,7 +211,7 @@ func (n *instance) countFlows() map[graph.FlowClass]int {
 // flowTable returns how full the flow tables are.
 func (n *instance) flowTable() graph.FlowTable {
 	var t C.struct_flow_table
-	C.dataplane_flow_table(n.dp, &t)
+	C.dps_dataplane_flow_table(n.dp, &t)
 	table := graph.FlowTable{Flows: int(t.flows), Capacity: int(t.capacity), Guaranteed: int(t.guaranteed)}
 	for i := range t.shares[:2*n.dp.nb_ports] {
 		p := n.dp.ports[i/2]
@@ -230,7 +230,7 @@ func (n *instance) flowTable() graph.FlowTable {
 // stats returns every node's counters, summed over the workers.
 func (n *instance) stats() []graph.NodeStats {
 	buf := make([]C.struct_node_stats, maxNodes)
-	got := C.dataplane_stats(n.dp, unsafe.SliceData(buf), maxNodes)
+	got := C.dps_dataplane_stats(n.dp, unsafe.SliceData(buf), maxNodes)
 	stats := make([]graph.NodeStats, 0, maxNodes)
 	for i := range buf[:max(got, 0)] {
 		stats = append(stats, graph.NodeStats{
@@ -245,7 +245,7 @@ func (n *instance) stats() []graph.NodeStats {
 
 // dot draws the first worker's graph; empty for want of memory.
 func (n *instance) dot() string {
-	text := C.dataplane_dot(n.dp)
+	text := C.dps_dataplane_dot(n.dp)
 	defer C.free(unsafe.Pointer(text))
 	return C.GoString(text)
 }
@@ -263,7 +263,7 @@ func newPuntReader(n *instance) *puntReader { return &puntReader{n: n, buf: make
 
 // read returns the next batch; an empty one if there is nothing.
 func (r *puntReader) read() []graph.Punt {
-	got := C.dataplane_read_punts(r.n.dp, (*C.uint8_t)(unsafe.SliceData(r.buf)), C.uint32_t(len(r.buf)), &r.ports[0],
+	got := C.dps_dataplane_read_punts(r.n.dp, (*C.uint8_t)(unsafe.SliceData(r.buf)), C.uint32_t(len(r.buf)), &r.ports[0],
 		&r.lens[0], readBatch)
 	punts := make([]graph.Punt, got)
 	rest := r.buf
@@ -288,7 +288,7 @@ func newEventReader(n *instance) *eventReader {
 
 // read returns the next batch; an empty one if there is nothing.
 func (r *eventReader) read() []graph.FlowEvent {
-	got := C.dataplane_read_events(r.n.dp, unsafe.SliceData(r.buf), C.uint32_t(len(r.buf)))
+	got := C.dps_dataplane_read_events(r.n.dp, unsafe.SliceData(r.buf), C.uint32_t(len(r.buf)))
 	events := make([]graph.FlowEvent, got)
 	for i := range events {
 		events[i] = graph.FlowEvent{Kind: graph.EventKind(r.buf[i].event), Flow: graph.Flow{ID: uint64(r.buf[i].id)}}

@@ -83,7 +83,7 @@ handle(struct rte_graph *graph, struct rte_node *node, struct rte_mbuf *m)
 	uint16_t l3 = pkt_meta(m)->l3, n;
 	rte_edge_t next;
 
-	flow_keep_in_software(w, f);
+	dps_flow_keep_in_software(w, f);
 	next = decide(v, rte_pktmbuf_mtod_offset(m, const uint8_t *, l3));
 	if (next >= NEXT_FORWARDS) {
 		rte_node_enqueue_x1(graph, node, next, m);

@@ -60,7 +60,7 @@ peer_is_right(const struct worker *w, struct rte_mbuf *m, const struct flow_key 
 	dst = quoted_destination(m, key);
 	if (dst == NULL)
 		return false;
-	hop = peer_find(w, v->vni, key->kind & KEY_IPV6, dst);
+	hop = dps_peer_find(w, v->vni, key->kind & KEY_IPV6, dst);
 	return hop != NULL && memcmp(peer, hop, sizeof(v->peer)) == 0;
 }
 

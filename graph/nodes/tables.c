@@ -44,7 +44,7 @@ table_create(const char *what, unsigned int lcore, uint32_t entries, uint32_t ke
 }
 
 int
-tables_create(struct worker *w)
+dps_tables_create(struct worker *w)
 {
 	w->ifaces = rte_zmalloc("ifaces", MAX_IFACES * sizeof(*w->ifaces), RTE_CACHE_LINE_SIZE);
 	w->next_hops =
@@ -65,7 +65,7 @@ tables_create(struct worker *w)
 }
 
 void
-tables_free(struct worker *w)
+dps_tables_free(struct worker *w)
 {
 	rte_hash_free(w->route_hash);
 	rte_hash_free(w->underlay_hash);
@@ -110,7 +110,7 @@ is_other(const struct iface *found, uint16_t index)
 }
 
 int
-iface_check(const struct worker *w, const struct iface *conf)
+dps_iface_check(const struct worker *w, const struct iface *conf)
 {
 	const struct port_state *port;
 
@@ -163,14 +163,14 @@ iface_link(struct worker *w, const struct iface *conf)
 }
 
 void
-iface_set(struct worker *w, const struct iface *conf)
+dps_iface_set(struct worker *w, const struct iface *conf)
 {
 	struct iface *cur = &w->ifaces[conf->index];
 
 	if (cur->vni != 0)
 		iface_unlink(w, cur);
 	iface_link(w, conf);
-	flow_invalidate(w);
+	dps_flow_invalidate(w);
 }
 
 /* What the NIC has decapsulated by them, and is on its way, is nobody's any more. */
@@ -185,7 +185,7 @@ tunnels_clear(struct worker *w, uint16_t iface)
 }
 
 int
-tunnel_check(const struct worker *w, const struct tunnel *t)
+dps_tunnel_check(const struct worker *w, const struct tunnel *t)
 {
 	const struct iface *i = iface_find(w, w->underlay_hash, t->underlay);
 
@@ -193,24 +193,24 @@ tunnel_check(const struct worker *w, const struct tunnel *t)
 }
 
 void
-tunnel_set(struct worker *w, const struct tunnel *t)
+dps_tunnel_set(struct worker *w, const struct tunnel *t)
 {
 	w->tunnels[t->mark] = *t;
 	w->tunnels[t->mark].used = true;
 }
 
 int
-iface_check_delete(const struct worker *w, uint16_t index)
+dps_iface_check_delete(const struct worker *w, uint16_t index)
 {
 	return index >= MAX_IFACES || w->ifaces[index].vni == 0 ? -ENOENT : 0;
 }
 
 void
-iface_delete(struct worker *w, uint16_t index)
+dps_iface_delete(struct worker *w, uint16_t index)
 {
 	iface_unlink(w, &w->ifaces[index]);
 	tunnels_clear(w, index);
-	flow_invalidate(w);
+	dps_flow_invalidate(w);
 }
 
 static bool
@@ -228,7 +228,7 @@ route_is_there(const struct worker *w, const struct route *r)
 }
 
 int
-route_check_add(const struct worker *w, const struct route *r)
+dps_route_check_add(const struct worker *w, const struct route *r)
 {
 	if (!route_is_valid(r))
 		return -EINVAL;
@@ -238,7 +238,7 @@ route_check_add(const struct worker *w, const struct route *r)
 }
 
 void
-route_add(struct worker *w, const struct route *r)
+dps_route_add(struct worker *w, const struct route *r)
 {
 	struct addr_key key = addr_key(r->vni, r->is_ipv6, r->len, r->addr);
 	int32_t pos = rte_hash_add_key(w->route_hash, &key);
@@ -246,11 +246,11 @@ route_add(struct worker *w, const struct route *r)
 	RTE_VERIFY(pos >= 0);
 	memcpy(w->next_hops[pos], r->next_hop, 16);
 	w->route_lens[r->is_ipv6][r->len]++;
-	flow_invalidate(w);
+	dps_flow_invalidate(w);
 }
 
 int
-route_check_delete(const struct worker *w, const struct route *r)
+dps_route_check_delete(const struct worker *w, const struct route *r)
 {
 	if (!route_is_valid(r))
 		return -EINVAL;
@@ -258,17 +258,17 @@ route_check_delete(const struct worker *w, const struct route *r)
 }
 
 void
-route_delete(struct worker *w, const struct route *r)
+dps_route_delete(struct worker *w, const struct route *r)
 {
 	struct addr_key key = addr_key(r->vni, r->is_ipv6, r->len, r->addr);
 
 	rte_hash_del_key(w->route_hash, &key);
 	w->route_lens[r->is_ipv6][r->len]--;
-	flow_invalidate(w);
+	dps_flow_invalidate(w);
 }
 
 int
-uplink_check(const struct worker *w, const struct uplink *u)
+dps_uplink_check(const struct worker *w, const struct uplink *u)
 {
 	if (u->port >= RTE_MAX_ETHPORTS || w->ports[u->port].slot == NO_SLOT ||
 	    w->ports[u->port].vf)
@@ -277,13 +277,13 @@ uplink_check(const struct worker *w, const struct uplink *u)
 }
 
 void
-uplink_set(struct worker *w, const struct uplink *u)
+dps_uplink_set(struct worker *w, const struct uplink *u)
 {
 	struct port_state *port = &w->ports[u->port];
 
 	port->mac = u->mac;
 	w->uplinks[w->dp->ports[port->slot].pf] = *u;
-	flow_invalidate(w);
+	dps_flow_invalidate(w);
 }
 
 static void
@@ -430,7 +430,7 @@ is_local(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *addr
 }
 
 const uint8_t *
-peer_find(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *addr)
+dps_peer_find(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *addr)
 {
 	return is_local(w, vni, is_ipv6, addr) ? NULL : route_find(w, vni, is_ipv6, addr);
 }
@@ -447,7 +447,7 @@ resolve_peer(const struct worker *w, const struct flow_key *key, const struct if
 	if (dst->any_peer)
 		return true;
 	if (!is_gateway_error(dst, key))
-		peer = peer_find(w, dst->vni, key->kind & KEY_IPV6, key->src);
+		peer = dps_peer_find(w, dst->vni, key->kind & KEY_IPV6, key->src);
 	if (peer == NULL && !key_is_icmp_error(key))
 		return false;
 	v->from_peer = 1;
@@ -519,7 +519,7 @@ resolve_from_guest(const struct worker *w, const struct flow_key *key, struct ve
 }
 
 enum resolution
-resolve(const struct worker *w, const struct flow_key *key, struct verdict *v)
+dps_resolve(const struct worker *w, const struct flow_key *key, struct verdict *v)
 {
 	memset(v, 0, sizeof(*v));
 	if (key->kind & KEY_WIRE)
@@ -528,7 +528,7 @@ resolve(const struct worker *w, const struct flow_key *key, struct verdict *v)
 }
 
 bool
-resolve_back(const struct worker *w, const struct flow_key *key, struct verdict *v)
+dps_resolve_back(const struct worker *w, const struct flow_key *key, struct verdict *v)
 {
 	const struct iface *local;
 	const uint8_t *next_hop;

@@ -5,25 +5,25 @@
 
 #include "dataplane.h"
 
-int tables_create(struct worker *w);
-void tables_free(struct worker *w);
+int dps_tables_create(struct worker *w);
+void dps_tables_free(struct worker *w);
 
 /* Whether a change is possible: 0 or a negative errno. */
-int iface_check(const struct worker *w, const struct iface *conf);
-int iface_check_delete(const struct worker *w, uint16_t index);
-int route_check_add(const struct worker *w, const struct route *r);
-int route_check_delete(const struct worker *w, const struct route *r);
-int uplink_check(const struct worker *w, const struct uplink *u);
+int dps_iface_check(const struct worker *w, const struct iface *conf);
+int dps_iface_check_delete(const struct worker *w, uint16_t index);
+int dps_route_check_add(const struct worker *w, const struct route *r);
+int dps_route_check_delete(const struct worker *w, const struct route *r);
+int dps_uplink_check(const struct worker *w, const struct uplink *u);
 /* -ENOENT: there is no such interface with this underlay address. */
-int tunnel_check(const struct worker *w, const struct tunnel *t);
+int dps_tunnel_check(const struct worker *w, const struct tunnel *t);
 
 /* Changes that have been checked. */
-void iface_set(struct worker *w, const struct iface *conf);
-void iface_delete(struct worker *w, uint16_t index);
-void route_add(struct worker *w, const struct route *r);
-void route_delete(struct worker *w, const struct route *r);
-void uplink_set(struct worker *w, const struct uplink *u);
-void tunnel_set(struct worker *w, const struct tunnel *t);
+void dps_iface_set(struct worker *w, const struct iface *conf);
+void dps_iface_delete(struct worker *w, uint16_t index);
+void dps_route_add(struct worker *w, const struct route *r);
+void dps_route_delete(struct worker *w, const struct route *r);
+void dps_uplink_set(struct worker *w, const struct uplink *u);
+void dps_tunnel_set(struct worker *w, const struct tunnel *t);
 
 enum resolution {
 	RESOLVED,
@@ -46,12 +46,13 @@ enum resolution {
 
 /* What is to be done with the flow's packets. Where the verdict says from_peer, also beside an
  * error, each packet's peer is to be checked. */
-enum resolution resolve(const struct worker *w, const struct flow_key *key, struct verdict *v);
+enum resolution dps_resolve(const struct worker *w, const struct flow_key *key, struct verdict *v);
 /* What leads back to the sender of such a packet, by a tunnel for one from the wire. False: nothing
  * does. */
-bool resolve_back(const struct worker *w, const struct flow_key *key, struct verdict *v);
+bool dps_resolve_back(const struct worker *w, const struct flow_key *key, struct verdict *v);
 /* The underlay address on another hypervisor that the longest prefix which holds addr leads to, or
  * NULL. */
-const uint8_t *peer_find(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *addr);
+const uint8_t *dps_peer_find(const struct worker *w, uint32_t vni, bool is_ipv6,
+			     const uint8_t *addr);
 
 #endif

@@ -55,7 +55,7 @@ set_rules(struct tap *t, const struct tap_conf *conf, const struct tap_condition
 		if (c->rule >= t->nb_rules)
 			return -EINVAL;
 		r = &t->rules[c->rule];
-		if (!tap_key_require(&r->value, &r->mask, c->field, c->value, c->mask))
+		if (!dps_tap_key_require(&r->value, &r->mask, c->field, c->value, c->mask))
 			return -EINVAL;
 	}
 	return memcmp(&t->rules[t->nb_rules - 1].mask, &anything, sizeof(anything)) != 0 ? -EINVAL :
@@ -85,9 +85,9 @@ alloc_taps(struct tap **taps, uint16_t count, size_t size)
 }
 
 int
-tap_create(const struct dataplane *dp, const struct tap_conf *conf,
-	   const struct tap_condition *conditions, uint32_t nb_conditions, struct tap **taps,
-	   uint16_t count)
+dps_tap_create(const struct dataplane *dp, const struct tap_conf *conf,
+	       const struct tap_condition *conditions, uint32_t nb_conditions, struct tap **taps,
+	       uint16_t count)
 {
 	size_t size = sizeof(struct tap) + conf->nb_rules * sizeof(struct tap_rule);
 	struct tap *t;
@@ -120,14 +120,14 @@ tap_create(const struct dataplane *dp, const struct tap_conf *conf,
 }
 
 void
-tap_put(struct worker *w, uint16_t port, uint8_t side, struct tap *t)
+dps_tap_put(struct worker *w, uint16_t port, uint8_t side, struct tap *t)
 {
 	__atomic_store_n(&w->taps[port][side], t, __ATOMIC_RELEASE);
 	w->tap_points[port][side]->tapped = t != NULL;
 }
 
 void
-tap_add_counters(const struct tap *t, struct tap_counters *sum)
+dps_tap_add_counters(const struct tap *t, struct tap_counters *sum)
 {
 	uint16_t i;
 
@@ -163,8 +163,8 @@ decide(struct tap *t, const struct rte_mbuf *m)
 	if (t->nb_rules == 1 && !t->inner)
 		return r; /* without a filter */
 	if (!t->inner)
-		tap_key_read(m, &key);
-	else if (!tap_key_read_inner(m, &key))
+		dps_tap_key_read(m, &key);
+	else if (!dps_tap_key_read_inner(m, &key))
 		return NULL;
 	while (r < &t->rules[t->nb_rules - 1] && !matches(r, &key))
 		r++;
@@ -203,7 +203,7 @@ copy(const struct tap *t, const struct rte_mbuf *m, struct rte_mempool *pool)
 }
 
 void
-tap_look(const struct worker *w, struct tap *t, const struct rte_mbuf *m, struct tap_look *out)
+dps_tap_look(const struct worker *w, struct tap *t, const struct rte_mbuf *m, struct tap_look *out)
 {
 	*out = (struct tap_look){ .rule = decide(t, m), .len = rte_pktmbuf_pkt_len(m) };
 	if (out->rule == NULL || !out->rule->sample)
@@ -215,8 +215,8 @@ tap_look(const struct worker *w, struct tap *t, const struct rte_mbuf *m, struct
 }
 
 void
-tap_commit(struct rte_graph *graph, struct rte_node *node, struct tap *t,
-	   const struct tap_look *look)
+dps_tap_commit(struct rte_graph *graph, struct rte_node *node, struct tap *t,
+	       const struct tap_look *look)
 {
 	bool fits = look->len <= t->longest;
 
@@ -233,7 +233,7 @@ tap_commit(struct rte_graph *graph, struct rte_node *node, struct tap *t,
 }
 
 void
-tap_cancel(const struct tap_look *look)
+dps_tap_cancel(const struct tap_look *look)
 {
 	rte_pktmbuf_free(look->copy);
 }

@@ -48,21 +48,21 @@ func (n *instance) setTap(t graph.Tap) (graph.TapCounters, error) {
 		}
 	}
 	var replaced C.struct_tap_counters
-	rc := C.dataplane_set_tap(n.dp, &conf, unsafe.SliceData(conditions), C.uint32_t(len(conditions)), &replaced)
+	rc := C.dps_dataplane_set_tap(n.dp, &conf, unsafe.SliceData(conditions), C.uint32_t(len(conditions)), &replaced)
 	return asTapCounters(&replaced), asError(rc)
 }
 
 // removeTap removes a tap and returns its last counters.
 func (n *instance) removeTap(port uint16, side graph.TapSide) (graph.TapCounters, error) {
 	var c C.struct_tap_counters
-	rc := C.dataplane_remove_tap(n.dp, C.uint16_t(port), C.uint8_t(side), &c)
+	rc := C.dps_dataplane_remove_tap(n.dp, C.uint16_t(port), C.uint8_t(side), &c)
 	return asTapCounters(&c), asError(rc)
 }
 
 // tapCounters returns the counters of a tap.
 func (n *instance) tapCounters(port uint16, side graph.TapSide) (graph.TapCounters, error) {
 	var c C.struct_tap_counters
-	rc := C.dataplane_tap_counters(n.dp, C.uint16_t(port), C.uint8_t(side), &c)
+	rc := C.dps_dataplane_tap_counters(n.dp, C.uint16_t(port), C.uint8_t(side), &c)
 	return asTapCounters(&c), asError(rc)
 }
 

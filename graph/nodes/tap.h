@@ -38,13 +38,13 @@ struct tap {
 /* ---- control ---- */
 
 /* Memory for count taps alike, each rte_free'd by itself. All or none: 0 or a negative errno. */
-int tap_create(const struct dataplane *dp, const struct tap_conf *conf,
-	       const struct tap_condition *conditions, uint32_t nb_conditions, struct tap **taps,
-	       uint16_t count);
+int dps_tap_create(const struct dataplane *dp, const struct tap_conf *conf,
+		   const struct tap_condition *conditions, uint32_t nb_conditions,
+		   struct tap **taps, uint16_t count);
 /* Between walks: copy by t from now on, which may be NULL, and no longer by the tap that was in its
  * place. */
-void tap_put(struct worker *w, uint16_t port, uint8_t side, struct tap *t);
-void tap_add_counters(const struct tap *t, struct tap_counters *sum);
+void dps_tap_put(struct worker *w, uint16_t port, uint8_t side, struct tap *t);
+void dps_tap_add_counters(const struct tap *t, struct tap_counters *sum);
 
 /* ---- packets ---- */
 
@@ -55,12 +55,12 @@ struct tap_look {
 	uint32_t len;
 };
 
-void tap_look(const struct worker *w, struct tap *t, const struct rte_mbuf *m,
-	      struct tap_look *out);
+void dps_tap_look(const struct worker *w, struct tap *t, const struct rte_mbuf *m,
+		  struct tap_look *out);
 /* Count the packet, and send its copy. */
-void tap_commit(struct rte_graph *graph, struct rte_node *node, struct tap *t,
-		const struct tap_look *look);
+void dps_tap_commit(struct rte_graph *graph, struct rte_node *node, struct tap *t,
+		    const struct tap_look *look);
 /* The packet has not passed after all. */
-void tap_cancel(const struct tap_look *look);
+void dps_tap_cancel(const struct tap_look *look);
 
 #endif

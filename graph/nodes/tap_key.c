@@ -64,8 +64,8 @@ require_version(union tap_key *value, union tap_key *mask, rte_be16_t type, rte_
 }
 
 bool
-tap_key_require(union tap_key *value, union tap_key *mask, uint8_t field, const uint8_t bytes[16],
-		const uint8_t bits[16])
+dps_tap_key_require(union tap_key *value, union tap_key *mask, uint8_t field,
+		    const uint8_t bytes[16], const uint8_t bits[16])
 {
 	uint8_t *v, *m, i;
 
@@ -318,7 +318,7 @@ read_ip(struct cursor *c, rte_be16_t type, union tap_key *key)
 }
 
 void
-tap_key_read(const struct rte_mbuf *m, union tap_key *key)
+dps_tap_key_read(const struct rte_mbuf *m, union tap_key *key)
 {
 	struct cursor c = { .m = m, .len = rte_pktmbuf_pkt_len(m) };
 
@@ -328,7 +328,7 @@ tap_key_read(const struct rte_mbuf *m, union tap_key *key)
 }
 
 bool
-tap_key_read_inner(const struct rte_mbuf *m, union tap_key *key)
+dps_tap_key_read_inner(const struct rte_mbuf *m, union tap_key *key)
 {
 	struct cursor c = { .m = m, .len = rte_pktmbuf_pkt_len(m) };
 	union tap_key outer = { 0 };

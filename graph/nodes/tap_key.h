@@ -45,12 +45,12 @@ static_assert(sizeof(union tap_key) == TAP_KEY_WORDS * sizeof(uint64_t),
 
 /* Add a condition to a rule's value and mask. False: there is no such field, it has fewer bytes, or
  * it has a condition. */
-bool tap_key_require(union tap_key *value, union tap_key *mask, uint8_t field,
-		     const uint8_t bytes[16], const uint8_t bits[16]);
+bool dps_tap_key_require(union tap_key *value, union tap_key *mask, uint8_t field,
+			 const uint8_t bytes[16], const uint8_t bits[16]);
 
 /* Read a frame. */
-void tap_key_read(const struct rte_mbuf *m, union tap_key *key);
+void dps_tap_key_read(const struct rte_mbuf *m, union tap_key *key);
 /* Read the packet in a frame's tunnel. False: the frame is none of IP in IPv6. */
-bool tap_key_read_inner(const struct rte_mbuf *m, union tap_key *key);
+bool dps_tap_key_read_inner(const struct rte_mbuf *m, union tap_key *key);
 
 #endif

@@ -14,8 +14,8 @@ tap_rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint
 	for (i = 0; i < nb_objs; i++) {
 		if (i + PREFETCH_AHEAD < nb_objs)
 			node_prefetch(objs[i + PREFETCH_AHEAD]);
-		tap_look(ctx->w, t, objs[i], &look);
-		tap_commit(graph, node, t, &look);
+		dps_tap_look(ctx->w, t, objs[i], &look);
+		dps_tap_commit(graph, node, t, &look);
 	}
 	rte_node_next_stream_move(graph, node, TAP_NEXT_ON);
 	return nb_objs;

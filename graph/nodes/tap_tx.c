@@ -15,12 +15,12 @@ send_and_copy(struct rte_graph *graph, struct rte_node *node, struct tap *t, voi
 	uint16_t sent, i;
 
 	for (i = 0; i < n; i++)
-		tap_look(ctx->w, t, objs[i], &looks[i]);
+		dps_tap_look(ctx->w, t, objs[i], &looks[i]);
 	sent = rte_eth_tx_burst(ctx->port, ctx->queue, (struct rte_mbuf **)objs, n);
 	for (i = 0; i < sent; i++)
-		tap_commit(graph, node, t, &looks[i]);
+		dps_tap_commit(graph, node, t, &looks[i]);
 	for (; i < n; i++)
-		tap_cancel(&looks[i]);
+		dps_tap_cancel(&looks[i]);
 	if (unlikely(sent < n))
 		rte_node_enqueue(graph, node, TAP_NEXT_ON, &objs[sent], n - sent);
 }

@@ -92,7 +92,7 @@ call(struct worker *w, request_fn fn, const void *arg, uint64_t patience)
 }
 
 int
-worker_call(struct worker *w, request_fn fn, const void *arg)
+dps_worker_call(struct worker *w, request_fn fn, const void *arg)
 {
 	return call(w, fn, arg, rte_get_tsc_hz() / MS_PER_S * CALL_TIMEOUT_MS);
 }
@@ -108,15 +108,15 @@ do_nothing(struct worker *w, const void *arg)
 /* The others have answered just now when the first worker takes the change. That decides: then they
  * are waited for. */
 int
-workers_change(struct worker *const *workers, uint16_t count, request_fn make, const void *arg)
+dps_workers_change(struct worker *const *workers, uint16_t count, request_fn make, const void *arg)
 {
 	uint16_t i;
 	int rc = 0;
 
 	for (i = 1; rc == 0 && i < count; i++)
-		rc = worker_call(workers[i], do_nothing, NULL);
+		rc = dps_worker_call(workers[i], do_nothing, NULL);
 	if (rc == 0)
-		rc = worker_call(workers[0], make, arg);
+		rc = dps_worker_call(workers[0], make, arg);
 	if (rc < 0)
 		return rc;
 	for (i = 1; i < count; i++)
@@ -149,7 +149,7 @@ rest(struct worker *w, uint32_t idle)
 }
 
 int
-worker_main(void *worker)
+dps_worker_main(void *worker)
 {
 	struct worker *w = worker;
 	uint32_t idle = 0;
@@ -159,7 +159,7 @@ worker_main(void *worker)
 		w->now = rte_rdtsc();
 		rte_graph_walk(w->graph);
 		handle_request(w);
-		flow_sweep(w);
+		dps_flow_sweep(w);
 		wake(w->dp->punt_fd, &w->wake_punts);
 		wake(w->dp->event_fd, &w->wake_events);
 		idle = rest(w, idle);

@@ -10,7 +10,7 @@
 typedef int (*request_fn)(struct worker *w, const void *arg);
 
 /* The lcore's main function. */
-int worker_main(void *worker);
+int dps_worker_main(void *worker);
 
 /* Requests. One caller at a time sends them, while no worker is being started or stopped.
  *
@@ -23,10 +23,11 @@ int worker_main(void *worker);
  * graph wait meanwhile, too. */
 
 /* Run fn in the worker's thread, between two walks; in the caller's while the worker is stopped. */
-int worker_call(struct worker *w, request_fn fn, const void *arg);
+int dps_worker_call(struct worker *w, request_fn fn, const void *arg);
 
 /* Run make, which does not fail, in all workers, or in none: -ETIMEDOUT. Between the first and the
  * last one packets may still be handled by the old state or by the new one. */
-int workers_change(struct worker *const *workers, uint16_t count, request_fn make, const void *arg);
+int dps_workers_change(struct worker *const *workers, uint16_t count, request_fn make,
+		       const void *arg);
 
 #endif

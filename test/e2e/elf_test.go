@@ -5,6 +5,7 @@ package e2e
 import (
 	"debug/elf"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -60,6 +61,38 @@ func TestHardenedBinaries(t *testing.T) {
 		})
 	}
 }
+
+// TestGlobalSymbols looks at the names that this project's C code has in common with all that is linked or loaded beside it, DPDK
+// above all: each has a prefix of ours, but for what libconnectx.so puts in the place of libc's and net_mlx5's own.
+func TestGlobalSymbols(t *testing.T) {
+	build, err := topology.BuildDir()
+	require.NoError(t, err)
+	for name, ours := range map[string]string{
+		"dpservice":             `^(dps|rf)_`,
+		"librte_net_eswitch.so": `^esw_`,
+		"libconnectx.so":        `^(cx|esw)_|^ioctl$|^mlx5_(glue|nl_\w+)$`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := elf.Open(filepath.Join(build, name))
+			require.NoError(t, err)
+			defer f.Close()
+			symbols, err := f.Symbols()
+			require.NoError(t, err)
+			var found int
+			for _, s := range symbols {
+				if elf.ST_BIND(s.Info) != elf.STB_GLOBAL || s.Section == elf.SHN_UNDEF || foreign.MatchString(s.Name) {
+					continue
+				}
+				assert.Regexp(t, ours, s.Name)
+				found++
+			}
+			assert.Greater(t, found, 20)
+		})
+	}
+}
+
+// foreign are the names that the linker, libc, Go and cgo define in any binary.
+var foreign = regexp.MustCompile(`[./]|^_|^x_cgo_|crosscall[12]|^(main|data_start|fatalf)$`)
 
 // segment returns the first of a type; nil if there is none.
 func segment(f *elf.File, t elf.ProgType) *elf.Prog {

@@ -249,11 +249,11 @@ sees_what_the_nic_sees(void **state)
 
 		packet_make(&packet, &f);
 		esw_parse(f.data, f.len, &nic, &off);
-		tap_key_read(packet.mbufs, &key);
+		dps_tap_key_read(packet.mbufs, &key);
 		same_frame(&key, &nic, &off);
 		tunnel = outer->version == 6 &&
 			 (outer->proto == IPPROTO_IPIP || outer->proto == IPPROTO_IPV6);
-		assert_int_equal(tap_key_read_inner(packet.mbufs, &key), tunnel);
+		assert_int_equal(dps_tap_key_read_inner(packet.mbufs, &key), tunnel);
 		if (tunnel)
 			same_layer(&key, inner, off.l4[ESW_INNER]);
 		tunnels += tunnel;
