@@ -329,6 +329,7 @@ static int
 make_set_iface(struct worker *w, const void *arg)
 {
 	dps_iface_set(w, arg);
+	dps_flow_invalidate(w);
 	return 0;
 }
 
@@ -350,6 +351,7 @@ static int
 make_delete_iface(struct worker *w, const void *arg)
 {
 	dps_iface_delete(w, *(const uint16_t *)arg);
+	dps_flow_invalidate(w);
 	return 0;
 }
 
@@ -371,6 +373,7 @@ static int
 make_add_route(struct worker *w, const void *arg)
 {
 	dps_route_add(w, arg);
+	dps_flow_invalidate(w);
 	return 0;
 }
 
@@ -392,6 +395,7 @@ static int
 make_delete_route(struct worker *w, const void *arg)
 {
 	dps_route_delete(w, arg);
+	dps_flow_invalidate(w);
 	return 0;
 }
 
@@ -413,6 +417,7 @@ static int
 make_set_uplink(struct worker *w, const void *arg)
 {
 	dps_uplink_set(w, arg);
+	dps_flow_invalidate(w);
 	return 0;
 }
 

@@ -5,38 +5,10 @@
 
 #include <rte_common.h>
 
+#include "flow_key.h"
 #include "parse.h"
 
 #define FLOW_NONE UINT32_MAX
-
-static __rte_always_inline uint64_t
-flow_mix(uint64_t a, uint64_t b)
-{
-	__uint128_t product = (__uint128_t)a * b;
-
-	return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-/* The multiplications run side by side. */
-static __rte_always_inline uint32_t
-flow_key_hash(const struct worker *w, const struct flow_key *key)
-{
-	const uint64_t *q = (const uint64_t *)key, *s = w->secrets;
-	uint64_t sum;
-
-	sum = flow_mix(q[0] ^ s[0], q[1] ^ s[1]) ^ flow_mix(q[2] ^ s[2], q[3] ^ s[3]) ^
-	      flow_mix(q[4] ^ s[4], q[5] ^ s[5]) ^ flow_mix(q[6] ^ s[6], s[7]);
-	return flow_mix(sum, s[7]);
-}
-
-static __rte_always_inline bool
-flow_key_equal(const struct flow_key *a, const struct flow_key *b)
-{
-	const uint64_t *x = (const uint64_t *)a, *y = (const uint64_t *)b;
-
-	return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4]) |
-		(x[5] ^ y[5]) | (x[6] ^ y[6])) == 0;
-}
 
 static __rte_always_inline struct flow_bucket *
 flow_bucket(const struct worker *w, uint32_t hash)

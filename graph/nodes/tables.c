@@ -12,7 +12,7 @@
 #include <rte_ip.h>
 #include <rte_malloc.h>
 
-#include "flow.h"
+#include "flow_key.h"
 #include "martian.h"
 
 #define HOP_LIMIT 64
@@ -170,7 +170,6 @@ dps_iface_set(struct worker *w, const struct iface *conf)
 	if (cur->vni != 0)
 		iface_unlink(w, cur);
 	iface_link(w, conf);
-	dps_flow_invalidate(w);
 }
 
 /* What the NIC has decapsulated by them, and is on its way, is nobody's any more. */
@@ -210,7 +209,6 @@ dps_iface_delete(struct worker *w, uint16_t index)
 {
 	iface_unlink(w, &w->ifaces[index]);
 	tunnels_clear(w, index);
-	dps_flow_invalidate(w);
 }
 
 static bool
@@ -246,7 +244,6 @@ dps_route_add(struct worker *w, const struct route *r)
 	RTE_VERIFY(pos >= 0);
 	memcpy(w->next_hops[pos], r->next_hop, 16);
 	w->route_lens[r->is_ipv6][r->len]++;
-	dps_flow_invalidate(w);
 }
 
 int
@@ -264,7 +261,6 @@ dps_route_delete(struct worker *w, const struct route *r)
 
 	rte_hash_del_key(w->route_hash, &key);
 	w->route_lens[r->is_ipv6][r->len]--;
-	dps_flow_invalidate(w);
 }
 
 int
@@ -283,7 +279,6 @@ dps_uplink_set(struct worker *w, const struct uplink *u)
 
 	port->mac = u->mac;
 	w->uplinks[w->dp->ports[port->slot].pf] = *u;
-	dps_flow_invalidate(w);
 }
 
 static void
