@@ -93,10 +93,14 @@ read_values(struct reader *r, const void *supported, const void *default_mask, s
 	return 0;
 }
 
+/* Like read_values, for an item that takes no range. */
 static int
-no_range(struct reader *r, const struct values *v)
+read_exact(struct reader *r, const void *supported, const void *default_mask, size_t size,
+	   struct values *v)
 {
-	return v->range ? REFUSE(r, EINVAL, "ranges (last) are not supported") : 0;
+	int ret = read_values(r, supported, default_mask, size, v);
+
+	return ret == 0 && v->range ? REFUSE(r, EINVAL, "ranges (last) are not supported") : ret;
 }
 
 /* Adds a condition: the bytes at a field of the key, under mask, equal spec. */
@@ -164,9 +168,10 @@ read_port(struct reader *r, uint32_t ethdev, bool any)
 	return 0;
 }
 
-/* A pattern may have one item of each kind; the last one tells. */
+/* Reads an item that names a port by number. A pattern may have one of each kind; the last one
+ * tells. */
 static int
-begin_port(struct reader *r, bool *seen)
+read_port_item(struct reader *r, bool *seen, const void *all, size_t size, struct values *v)
 {
 	if (!r->rule->info.attr.transfer)
 		return REFUSE(r, EINVAL, "is valid in transfer rules only");
@@ -174,47 +179,35 @@ begin_port(struct reader *r, bool *seen)
 		return REFUSE(r, ENOTSUP, "the pattern names a source port already");
 	*seen = true;
 	r->behind_l2 = false;
-	return 0;
+	if (r->item->mask != NULL && memcmp(r->item->mask, all, size) != 0)
+		return REFUSE_AS(r, ENOTSUP, ITEM_MASK, "partial masks are not supported");
+	return read_exact(r, all, all, size, v);
 }
 
 static int
 read_represented_port(struct reader *r)
 {
 	const struct rte_flow_item_ethdev all = { .port_id = UINT16_MAX };
-	const struct rte_flow_item_ethdev *spec, *mask = r->item->mask;
 	struct values v;
-	int ret = begin_port(r, &r->represented_port);
+	int ret = read_port_item(r, &r->represented_port, &all, sizeof(all), &v);
 
-	if (ret == 0 && mask != NULL && mask->port_id != UINT16_MAX)
-		ret = REFUSE_AS(r, ENOTSUP, ITEM_MASK, "partial masks are not supported");
-	if (ret == 0)
-		ret = read_values(r, &all, &all, sizeof(all), &v);
-	if (ret == 0)
-		ret = no_range(r, &v);
 	if (ret < 0)
 		return ret;
-	spec = (const void *)v.spec;
-	return read_port(r, spec->port_id, r->item->spec == NULL);
+	return read_port(r, ((const struct rte_flow_item_ethdev *)v.spec)->port_id,
+			 r->item->spec == NULL);
 }
 
 static int
 read_port_id(struct reader *r)
 {
 	const struct rte_flow_item_port_id all = { .id = UINT32_MAX };
-	const struct rte_flow_item_port_id *spec, *mask = r->item->mask;
 	struct values v;
-	int ret = begin_port(r, &r->port_id);
+	int ret = read_port_item(r, &r->port_id, &all, sizeof(all), &v);
 
-	if (ret == 0 && mask != NULL && mask->id != UINT32_MAX)
-		ret = REFUSE_AS(r, ENOTSUP, ITEM_MASK, "partial masks are not supported");
-	if (ret == 0)
-		ret = read_values(r, &all, &all, sizeof(all), &v);
-	if (ret == 0)
-		ret = no_range(r, &v);
 	if (ret < 0)
 		return ret;
-	spec = (const void *)v.spec;
-	return read_port(r, spec->id, r->item->spec == NULL);
+	return read_port(r, ((const struct rte_flow_item_port_id *)v.spec)->id,
+			 r->item->spec == NULL);
 }
 
 /* Where the key has the fields of L2: of the frame, and of the one that VXLAN carries. */
@@ -312,9 +305,7 @@ read_eth(struct reader *r)
 	all = no_tag;
 	all.has_vlan = 1;
 	if (ret == 0)
-		ret = read_values(r, &all, &no_tag, sizeof(all), &v);
-	if (ret == 0)
-		ret = no_range(r, &v);
+		ret = read_exact(r, &all, &no_tag, sizeof(all), &v);
 	if (ret < 0)
 		return ret;
 	headers(r)->l2 = true;
@@ -384,9 +375,7 @@ read_vlan(struct reader *r)
 	memset(&all, 0, sizeof(all));
 	memset(&all.hdr, 0xff, sizeof(all.hdr));
 	all.has_more_vlan = 1;
-	ret = read_values(r, &all, &rte_flow_item_vlan_mask, sizeof(all), &v);
-	if (ret == 0)
-		ret = no_range(r, &v);
+	ret = read_exact(r, &all, &rte_flow_item_vlan_mask, sizeof(all), &v);
 	if (ret < 0)
 		return ret;
 	h->vlan = true;
@@ -639,9 +628,7 @@ read_ipv6(struct reader *r)
 	all.has_frag_ext = 1;
 	ret = check_ipv6(r);
 	if (ret == 0)
-		ret = read_values(r, &all, &usual, sizeof(all), &v);
-	if (ret == 0)
-		ret = no_range(r, &v);
+		ret = read_exact(r, &all, &usual, sizeof(all), &v);
 	if (ret < 0)
 		return ret;
 	translate_ipv6(r, &v);
@@ -649,120 +636,88 @@ read_ipv6(struct reader *r)
 	return 0;
 }
 
-/* Checks an L4 header's place. Of IP the version is asked for, or 0. */
+/* A field of an L4 item, and where the key has it within a layer. */
+struct l4_field {
+	uint8_t at;
+	uint8_t size;
+	uint8_t key;
+};
+
+/* The items of L4: they differ only in what this table says. */
+static const struct l4_item {
+	enum rte_flow_item_type type;
+	uint8_t proto;
+	uint8_t ip_version; /* that has to be before it; 0: either */
+	bool counted;       /* the driver counts it among the rule's headers */
+	size_t size;
+	const void *default_mask;
+	struct l4_field fields[5]; /* up to one of size 0 */
+} l4_items[] = {
+#define FIELD(item, name, field)                                          \
+	{                                                                 \
+		offsetof(struct rte_flow_item_##item, name),              \
+			sizeof(((struct rte_flow_item_##item *)0)->name), \
+			offsetof(struct esw_l3, field)                    \
+	}
+#define ITEM(kind, item)                                                                \
+	.type = RTE_FLOW_ITEM_TYPE_##kind, .size = sizeof(struct rte_flow_item_##item), \
+	.default_mask = &rte_flow_item_##item##_mask
+	{ ITEM(TCP, tcp), .proto = IPPROTO_TCP, .counted = true,
+	  .fields = { FIELD(tcp, hdr.src_port, src_port), FIELD(tcp, hdr.dst_port, dst_port),
+		      FIELD(tcp, hdr.tcp_flags, tcp_flags) } },
+	{ ITEM(UDP, udp), .proto = IPPROTO_UDP, .counted = true,
+	  .fields = { FIELD(udp, hdr.src_port, src_port), FIELD(udp, hdr.dst_port, dst_port) } },
+	{ ITEM(ICMP, icmp), .proto = IPPROTO_ICMP, .ip_version = 4,
+	  .fields = { FIELD(icmp, hdr.icmp_type, icmp_type), FIELD(icmp, hdr.icmp_code, icmp_code),
+		      FIELD(icmp, hdr.icmp_ident, icmp_ident),
+		      FIELD(icmp, hdr.icmp_seq_nb, icmp_seq) } },
+	{ ITEM(ICMP6, icmp6), .proto = IPPROTO_ICMPV6, .ip_version = 6,
+	  .fields = { FIELD(icmp6, type, icmp_type), FIELD(icmp6, code, icmp_code) } },
+#undef ITEM
+#undef FIELD
+};
+
 static int
-check_l4(struct reader *r, uint8_t proto, uint8_t version)
+check_l4(struct reader *r, const struct l4_item *l4)
 {
 	const struct esw_headers *h = headers(r);
 
-	if (r->proto != ANY_PROTO && r->proto != proto)
+	if (r->proto != ANY_PROTO && r->proto != l4->proto)
 		return REFUSE(r, EINVAL, "the protocol of the IP header says something else");
-	if (h->version == 0 && version == 0)
+	if (h->version == 0 && l4->ip_version == 0)
 		return REFUSE(r, EINVAL, "L3 is mandatory before L4");
-	if (version != 0 && h->version != version)
-		return REFUSE(r, EINVAL, "IPv%u is mandatory before it", version);
+	if (l4->ip_version != 0 && h->version != l4->ip_version)
+		return REFUSE(r, EINVAL, "IPv%u is mandatory before it", l4->ip_version);
 	if (h->l4 != 0)
 		return REFUSE(r, EINVAL, "multiple L4 layers are not supported");
 	return 0;
 }
 
-static void
-end_l4(struct reader *r, uint8_t proto)
+static int
+read_l4(struct reader *r, const struct l4_item *l4)
 {
-	require_byte(r, L3(layer_of(r), l4), proto);
+	uint8_t all[ITEM_MAX] = { 0 };
+	size_t layer = KEY(l3) + layer_of(r) * sizeof(struct esw_l3);
+	const struct l4_field *f;
+	struct values v;
+	int ret = check_l4(r, l4);
+
+	if (ret < 0)
+		return ret;
+	for (f = l4->fields; f->size != 0; f++)
+		memset(all + f->at, 0xff, f->size);
+	ret = read_exact(r, all, l4->default_mask, l4->size, &v);
+	if (ret < 0)
+		return ret;
+	for (f = l4->fields; f->size != 0; f++)
+		require(r, layer + f->key, v.spec + f->at, v.mask + f->at, f->size);
+	if (l4->counted)
+		headers(r)->l4 = l4->proto;
+	if (l4->type == RTE_FLOW_ITEM_TYPE_ICMP6)
+		r->rule->icmp6 = true;
+	require_byte(r, L3(layer_of(r), l4), l4->proto);
 	r->behind_l2 = false;
 	rank(r, DEPTH_L4);
-}
-
-static int
-read_tcp(struct reader *r)
-{
-	struct rte_flow_item_tcp all;
-	struct values v;
-	int layer = layer_of(r), ret = check_l4(r, IPPROTO_TCP, 0);
-
-	memset(&all, 0, sizeof(all));
-	all.hdr.src_port = all.hdr.dst_port = UINT16_MAX;
-	all.hdr.tcp_flags = UINT8_MAX;
-	if (ret == 0)
-		ret = read_values(r, &all, &rte_flow_item_tcp_mask, sizeof(all), &v);
-	if (ret == 0)
-		ret = no_range(r, &v);
-	if (ret < 0)
-		return ret;
-	COPY(r, L3(layer, src_port), &v, struct rte_flow_item_tcp, hdr.src_port);
-	COPY(r, L3(layer, dst_port), &v, struct rte_flow_item_tcp, hdr.dst_port);
-	COPY(r, L3(layer, tcp_flags), &v, struct rte_flow_item_tcp, hdr.tcp_flags);
-	headers(r)->l4 = IPPROTO_TCP;
-	end_l4(r, IPPROTO_TCP);
-	return 0;
-}
-
-static int
-read_udp(struct reader *r)
-{
-	struct rte_flow_item_udp all;
-	struct values v;
-	int layer = layer_of(r), ret = check_l4(r, IPPROTO_UDP, 0);
-
-	memset(&all, 0, sizeof(all));
-	all.hdr.src_port = all.hdr.dst_port = UINT16_MAX;
-	if (ret == 0)
-		ret = read_values(r, &all, &rte_flow_item_udp_mask, sizeof(all), &v);
-	if (ret == 0)
-		ret = no_range(r, &v);
-	if (ret < 0)
-		return ret;
-	COPY(r, L3(layer, src_port), &v, struct rte_flow_item_udp, hdr.src_port);
-	COPY(r, L3(layer, dst_port), &v, struct rte_flow_item_udp, hdr.dst_port);
-	headers(r)->l4 = IPPROTO_UDP;
-	end_l4(r, IPPROTO_UDP);
-	return 0;
-}
-
-static int
-read_icmp(struct reader *r)
-{
-	struct rte_flow_item_icmp all;
-	struct values v;
-	int layer = layer_of(r), ret = check_l4(r, IPPROTO_ICMP, 4);
-
-	memset(&all, 0, sizeof(all));
-	all.hdr.icmp_type = all.hdr.icmp_code = UINT8_MAX;
-	all.hdr.icmp_ident = all.hdr.icmp_seq_nb = UINT16_MAX;
-	if (ret == 0)
-		ret = read_values(r, &all, &rte_flow_item_icmp_mask, sizeof(all), &v);
-	if (ret == 0)
-		ret = no_range(r, &v);
-	if (ret < 0)
-		return ret;
-	COPY(r, L3(layer, icmp_type), &v, struct rte_flow_item_icmp, hdr.icmp_type);
-	COPY(r, L3(layer, icmp_code), &v, struct rte_flow_item_icmp, hdr.icmp_code);
-	COPY(r, L3(layer, icmp_ident), &v, struct rte_flow_item_icmp, hdr.icmp_ident);
-	COPY(r, L3(layer, icmp_seq), &v, struct rte_flow_item_icmp, hdr.icmp_seq_nb);
-	end_l4(r, IPPROTO_ICMP);
-	return 0;
-}
-
-static int
-read_icmp6(struct reader *r)
-{
-	struct rte_flow_item_icmp6 all;
-	struct values v;
-	int layer = layer_of(r), ret = check_l4(r, IPPROTO_ICMPV6, 6);
-
-	memset(&all, 0, sizeof(all));
-	all.type = all.code = UINT8_MAX;
-	if (ret == 0)
-		ret = read_values(r, &all, &rte_flow_item_icmp6_mask, sizeof(all), &v);
-	if (ret == 0)
-		ret = no_range(r, &v);
-	if (ret < 0)
-		return ret;
-	COPY(r, L3(layer, icmp_type), &v, struct rte_flow_item_icmp6, type);
-	COPY(r, L3(layer, icmp_code), &v, struct rte_flow_item_icmp6, code);
-	r->rule->icmp6 = true;
-	end_l4(r, IPPROTO_ICMPV6);
 	return 0;
 }
 
@@ -797,9 +752,7 @@ read_vxlan(struct reader *r)
 	memset(&all, 0, sizeof(all));
 	memset(all.vni, 0xff, sizeof(all.vni));
 	if (ret == 0)
-		ret = read_values(r, &all, &rte_flow_item_vxlan_mask, sizeof(all), &v);
-	if (ret == 0)
-		ret = no_range(r, &v);
+		ret = read_exact(r, &all, &rte_flow_item_vxlan_mask, sizeof(all), &v);
 	if (ret < 0)
 		return ret;
 	r->tunnels |= TUNNEL_VXLAN;
@@ -828,9 +781,7 @@ read_register(struct reader *r, size_t offset, uint32_t supported, uint32_t all)
 		return REFUSE(r, ENOTSUP, "needs extended metadata (dv_xmeta_en=1)");
 	if (r->item->spec == NULL)
 		return REFUSE_AS(r, EINVAL, ITEM_SPEC, "needs a spec");
-	ret = read_values(r, &supported, &all, sizeof(supported), &v);
-	if (ret == 0)
-		ret = no_range(r, &v);
+	ret = read_exact(r, &supported, &all, sizeof(supported), &v);
 	if (ret < 0)
 		return ret;
 	memcpy(&mask, v.mask, sizeof(mask));
@@ -865,9 +816,7 @@ read_tag(struct reader *r)
 	int ret = check_tag(r);
 
 	if (ret == 0)
-		ret = read_values(r, &all, &rte_flow_item_tag_mask, sizeof(all), &v);
-	if (ret == 0)
-		ret = no_range(r, &v);
+		ret = read_exact(r, &all, &rte_flow_item_tag_mask, sizeof(all), &v);
 	if (ret < 0)
 		return ret;
 	spec = (const void *)v.spec;
@@ -890,6 +839,11 @@ read_tag(struct reader *r)
 static int
 read_item(struct reader *r)
 {
+	size_t i;
+
+	for (i = 0; i < RTE_DIM(l4_items); i++)
+		if (r->item->type == l4_items[i].type)
+			return read_l4(r, &l4_items[i]);
 	switch (r->item->type) {
 	case RTE_FLOW_ITEM_TYPE_VOID:
 		return 0;
@@ -905,14 +859,6 @@ read_item(struct reader *r)
 		return read_ipv4(r);
 	case RTE_FLOW_ITEM_TYPE_IPV6:
 		return read_ipv6(r);
-	case RTE_FLOW_ITEM_TYPE_TCP:
-		return read_tcp(r);
-	case RTE_FLOW_ITEM_TYPE_UDP:
-		return read_udp(r);
-	case RTE_FLOW_ITEM_TYPE_ICMP:
-		return read_icmp(r);
-	case RTE_FLOW_ITEM_TYPE_ICMP6:
-		return read_icmp6(r);
 	case RTE_FLOW_ITEM_TYPE_VXLAN:
 		return read_vxlan(r);
 	case RTE_FLOW_ITEM_TYPE_MARK:
