@@ -256,7 +256,7 @@ func (w *walk) action(t *testing.T, a action) {
 	_, got, ok := strings.Cut(w.dump(t, port, rule), " actions ")
 	require.True(t, ok)
 	assert.Equal(t, a.dump, got)
-	w.ask(t, "clear port xstats all")
+	w.Ask(t, "clear port xstats all")
 	w.counts.packets++
 	w.send(t, wire, a.in)
 	for _, d := range a.out {
@@ -284,7 +284,7 @@ func (d departure) withoutEntropy(t *testing.T, frame []byte) []byte {
 func (w *walk) stat(t *testing.T, port int, line string) {
 	t.Helper()
 	require.NoError(t, until(t.Context(), func() error {
-		answer := w.ask(t, fmt.Sprintf("show port xstats %d", port))
+		answer := w.Ask(t, fmt.Sprintf("show port xstats %d", port))
 		if !strings.Contains(answer, "\n"+line+"\n") {
 			return fmt.Errorf("no %q in %s", line, answer)
 		}

@@ -17,6 +17,7 @@ import (
 
 	"dpservice/test/plugin"
 	"dpservice/test/report"
+	"dpservice/test/testpmd/console"
 	"dpservice/test/topology"
 )
 
@@ -179,7 +180,7 @@ func (n nicUnderTest) testpmd(t *testing.T, commands []string) []string {
 	cmd.Stdin = strings.NewReader(strings.Join(commands, "\n") + "\nquit\n")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
-	said := strings.Split(string(out), prompt)
+	said := strings.Split(string(out), console.Prompt)
 	require.Len(t, said, len(commands)+2, "one answer for each command, the greeting and the end")
 	return said[1:]
 }

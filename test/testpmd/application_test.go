@@ -89,14 +89,14 @@ var receptions = []reception{
 // toTheApplication lets testpmd say what it receives.
 func (w *walk) toTheApplication(t *testing.T) {
 	w.tell(t, "set flush_rx off")
-	w.ask(t, "set verbose 1")
-	w.ask(t, "set fwd rxonly")
-	require.Contains(t, w.ask(t, "start"), "rxonly packet forwarding")
+	w.Ask(t, "set verbose 1")
+	w.Ask(t, "set fwd rxonly")
+	require.Contains(t, w.Ask(t, "start"), "rxonly packet forwarding")
 	for _, r := range receptions {
 		t.Run(r.name, func(t *testing.T) { w.reception(t, r) })
 	}
-	require.Contains(t, w.ask(t, "stop"), "Done.")
-	w.ask(t, "set verbose 0")
+	require.Contains(t, w.Ask(t, "stop"), "Done.")
+	w.Ask(t, "set verbose 0")
 }
 
 func (w *walk) reception(t *testing.T, r reception) {
@@ -109,14 +109,14 @@ func (w *walk) reception(t *testing.T, r reception) {
 	if number != "" {
 		assert.Contains(t, w.dump(t, r.port, number)+"\n", " actions "+r.dump+"\n")
 	}
-	w.ask(t, "clear port xstats all")
-	mark := len(w.output.since(0))
+	w.Ask(t, "clear port xstats all")
+	mark := w.Mark()
 	for range max(r.copies, 1) {
 		w.counts.packets++
 		w.send(t, r.wire, r.in)
 	}
 	if r.says != "" {
-		w.says(t, mark, r.says)
+		w.Says(t, mark, r.says)
 	}
 	if r.stat != "" {
 		w.stat(t, r.port, r.stat)
@@ -130,7 +130,7 @@ func (w *walk) sharedActions(t *testing.T) {
 		{"flow indirect_action 8 create action_id 2 transfer action age timeout 600 / end", "Indirect action #2 created\n"},
 		{"flow indirect_action 9 create action_id 3 transfer action age timeout 1 / end", "Indirect action #3 created\n"},
 	} {
-		require.Equal(t, c.want, w.ask(t, c.command))
+		require.Equal(t, c.want, w.Ask(t, c.command))
 		w.counts.actions++
 	}
 	tcpRule := w.create(t, vf0, "transfer pattern eth / ipv4 / tcp / end actions indirect 1 / indirect 2 / port_id id 9 / end")
@@ -141,9 +141,9 @@ func (w *walk) sharedActions(t *testing.T) {
 	w.send(t, "vf0", tcp4, udp4)
 	assert.Equal(t, [][]byte{tcp4, udp4}, w.left(t, "vf1", 2))
 	both := fmt.Sprintf(" hits_set: 1\n bytes_set: 1\n hits: 2\n bytes: %d\n", len(tcp4)+len(udp4))
-	assert.Contains(t, w.ask(t, "flow indirect_action 8 query 1"), both)
-	assert.Equal(t, "COUNT:\n"+both, w.ask(t, fmt.Sprintf("flow query 8 %s count", udpRule)))
-	assert.Regexp(t, `aged: 0\n sec_since_last_hit_valid: 1\n sec_since_last_hit: \d`, w.ask(t, "flow indirect_action 8 query 2"))
+	assert.Contains(t, w.Ask(t, "flow indirect_action 8 query 1"), both)
+	assert.Equal(t, "COUNT:\n"+both, w.Ask(t, fmt.Sprintf("flow query 8 %s count", udpRule)))
+	assert.Regexp(t, `aged: 0\n sec_since_last_hit_valid: 1\n sec_since_last_hit: \d`, w.Ask(t, "flow indirect_action 8 query 2"))
 	w.refused(t, "flow indirect_action 8 destroy action_id 1", "flow rule (handle): 2 rules have this indirect action: Device or resource busy")
 	w.refused(t, "flow indirect_action 8 create transfer action drop / end", "specific action: only COUNT and AGE can be indirect: Operation not supported")
 	w.refused(t, "flow indirect_action 8 create transfer action age timeout 0 / end", "specific action: action AGE: the timeout is 0: Invalid argument")
@@ -153,23 +153,23 @@ func (w *walk) sharedActions(t *testing.T) {
 	w.destroy(t, vf0, tcpRule)
 	w.destroy(t, vf0, udpRule)
 	for _, c := range []string{"8 destroy action_id 1", "8 destroy action_id 2", "9 destroy action_id 3"} {
-		assert.Regexp(t, `^Indirect action #\d destroyed\n$`, w.ask(t, "flow indirect_action "+c))
+		assert.Regexp(t, `^Indirect action #\d destroyed\n$`, w.Ask(t, "flow indirect_action "+c))
 	}
 }
 
 // ageing waits until a rule and an indirect action without traffic have aged.
 func (w *walk) ageing(t *testing.T) {
 	w.counts.actions++
-	mark := len(w.output.since(0))
+	mark := w.Mark()
 	rule := w.create(t, vf1, "group 2 transfer pattern eth / end actions age timeout 1 / drop / end")
-	w.says(t, mark, `(?i)port 9: flow aged event`)
+	w.Says(t, mark, `(?i)port 9: flow aged event`)
 	require.NoError(t, until(t.Context(), func() error {
-		if answer := w.ask(t, fmt.Sprintf("flow query 9 %s age", rule)); answer != "AGE:\n aged: 1\n sec_since_last_hit_valid: 0\n sec_since_last_hit: 0\n" {
+		if answer := w.Ask(t, fmt.Sprintf("flow query 9 %s age", rule)); answer != "AGE:\n aged: 1\n sec_since_last_hit_valid: 0\n sec_since_last_hit: 0\n" {
 			return fmt.Errorf("has not aged: %s", answer)
 		}
 		return nil
 	}))
-	aged := w.ask(t, "flow aged 9")
+	aged := w.Ask(t, "flow aged 9")
 	assert.Contains(t, aged, "Port 9 total aged flows: 2\n")
 	assert.Regexp(t, `\nIndirect action +\t3\n`, aged)
 	assert.Regexp(t, `\nFlow +\t`+rule+`\t\d+\t0\t--t\t\n`, aged)
@@ -184,16 +184,16 @@ func (w *walk) ports(t *testing.T) {
 		vf0:  {"Switch name: net_eswitch0\n", "Switch domain Id: 0\n", "Switch Port Id: 0\n"},
 		xvf0: {"Switch name: net_eswitch1\n", "Switch domain Id: 1\n", "Switch Port Id: 0\n"},
 	} {
-		info := w.ask(t, fmt.Sprintf("show port info %d", port))
+		info := w.Ask(t, fmt.Sprintf("show port info %d", port))
 		for _, line := range want {
 			assert.Contains(t, info, line)
 		}
 	}
 	for port, proxy := range map[int]int{pf0: pf0, vf0: pf0, vf1: pf0, xvf0: xpf0} {
-		assert.Contains(t, w.ask(t, fmt.Sprintf("show port %d flow transfer proxy", port)), fmt.Sprintf("%d", proxy))
+		assert.Contains(t, w.Ask(t, fmt.Sprintf("show port %d flow transfer proxy", port)), fmt.Sprintf("%d", proxy))
 	}
 	w.counts.refusals++
-	assert.Contains(t, w.ask(t, fmt.Sprintf("show port %d flow transfer proxy", pf1)), "Invalid argument")
+	assert.Contains(t, w.Ask(t, fmt.Sprintf("show port %d flow transfer proxy", pf1)), "Invalid argument")
 	w.refused(t, "flow isolate 8 1", "cause unspecified: the port has to be stopped first: Device or resource busy")
 	rule := w.create(t, vf0, "transfer pattern eth / end actions drop / end")
 	w.refused(t, fmt.Sprintf("flow query 8 %s count", rule), "specific action: the rule does not count: Invalid argument")

@@ -5,14 +5,9 @@ package testpmd_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,14 +17,11 @@ import (
 
 	"dpservice/test/plugin"
 	"dpservice/test/record"
+	"dpservice/test/testpmd/console"
 	"dpservice/test/topology"
 )
 
-const (
-	startTimeout = 30 * time.Second
-	replyTimeout = 10 * time.Second
-	prompt       = "testpmd> "
-)
+const replyTimeout = 10 * time.Second
 
 // The ports as testpmd numbers them: the NICs' come behind their far sides. The second NIC has extended metadata.
 const (
@@ -57,49 +49,9 @@ var (
 type client struct {
 	t       *testing.T
 	lab     *topology.Lab
-	stdin   io.Writer
-	output  *output
 	sockets map[string]int // by wire
 	seen    map[string]int // by far side: frames that left has returned
-}
-
-// output collects what testpmd prints.
-type output struct {
-	mu   sync.Mutex
-	text strings.Builder
-	news chan struct{} // has room for one: there is more text
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	select {
-	case o.news <- struct{}{}:
-	default:
-	}
-	return o.text.Write(p)
-}
-
-func (o *output) since(mark int) string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()[mark:]
-}
-
-// await returns what there is since mark as soon as it is enough, or else when the time is over.
-func (o *output) await(timeout time.Duration, mark int, enough func(string) bool) (text string, ok bool) {
-	deadline := time.NewTimer(timeout)
-	defer deadline.Stop()
-	for {
-		if text = o.since(mark); enough(text) {
-			return text, true
-		}
-		select {
-		case <-o.news:
-		case <-deadline.C:
-			return text, false
-		}
-	}
+	*console.Console
 }
 
 func newClient(t *testing.T) *client {
@@ -112,7 +64,7 @@ func newClient(t *testing.T) *client {
 	require.NoError(t, err)
 	far, err := lab.Namespace("far", noIPv6...)
 	require.NoError(t, err)
-	c := &client{t: t, lab: lab, output: &output{news: make(chan struct{}, 1)}, sockets: map[string]int{}, seen: map[string]int{}}
+	c := &client{t: t, lab: lab, sockets: map[string]int{}, seen: map[string]int{}}
 	for _, wire := range wires {
 		require.NoError(t, lab.Link(host, wire, far, "far-"+wire, 1500))
 		socket, err := far.PacketSocket("far-" + wire)
@@ -147,54 +99,16 @@ func (c *client) start(host *topology.Namespace) {
 		"--vdev=net_eswitch0,pf0=net_pcap0,pf1=net_pcap1,vf0=net_pcap2,vf1=net_pcap3",
 		"--vdev=net_eswitch1,pf0=net_pcap4,vf0=net_pcap5,dv_xmeta_en=1",
 		"--", "-i", "--total-num-mbufs=4096", "--rxq=2", "--txq=2")...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+c.lab.Dir()) // where EAL puts its files
-	cmd.Stdout, cmd.Stderr = c.output, c.output
-	c.stdin, err = cmd.StdinPipe()
-	require.NoError(c.t, err)
-	require.NoError(c.t, cmd.Start())
-	c.t.Cleanup(func() { c.quit(cmd) })
-	greeting, ok := c.output.await(startTimeout, 0, func(s string) bool { return strings.HasSuffix(s, prompt) })
-	require.True(c.t, ok, "testpmd has not started: %s", greeting)
-}
-
-func (c *client) quit(cmd *exec.Cmd) {
-	_, err := io.WriteString(c.stdin, "quit\n")
-	assert.NoError(c.t, err)
-	kill := time.AfterFunc(startTimeout, func() { _ = cmd.Process.Kill() })
-	defer kill.Stop()
-	assert.NoError(c.t, cmd.Wait())
-	if c.t.Failed() {
-		c.t.Log(c.output.since(0))
-	}
-}
-
-// ask types a command and returns what testpmd answers until it is ready for the next one.
-func (c *client) ask(t *testing.T, command string) string {
-	t.Helper()
-	require.LessOrEqual(t, len(command), 511, "testpmd does not read more of a line")
-	mark := len(c.output.since(0))
-	_, err := io.WriteString(c.stdin, command+"\n")
-	require.NoError(t, err)
-	answer, ok := c.output.await(replyTimeout, mark, func(s string) bool { return strings.HasSuffix(s, prompt) })
-	require.True(t, ok, "%s: %s", command, answer)
-	return strings.TrimSuffix(strings.TrimPrefix(answer, command+"\r\n"), prompt)
+	c.Console = console.Start(c.t, cmd)
 }
 
 // tell types commands that are to be answered by nothing.
 func (c *client) tell(t *testing.T, commands ...string) {
 	t.Helper()
 	for _, command := range commands {
-		require.Empty(t, c.ask(t, command), command)
+		require.Empty(t, c.Ask(t, command), command)
 	}
-}
-
-// says waits until testpmd has said something of its own accord since mark, an earlier length of its output.
-func (c *client) says(t *testing.T, mark int, pattern string) {
-	t.Helper()
-	re := regexp.MustCompile(pattern)
-	said, ok := c.output.await(replyTimeout, mark, re.MatchString)
-	require.True(t, ok, "testpmd did not say %q but %s", pattern, said)
 }
 
 // send lets frames arrive from a wire.

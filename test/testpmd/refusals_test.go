@@ -22,7 +22,7 @@ func (w *walk) refused(t *testing.T, command, want string) {
 
 func (w *walk) complains(t *testing.T, command, want string) {
 	t.Helper()
-	answer := w.ask(t, command)
+	answer := w.Ask(t, command)
 	found := complaint.FindStringSubmatch(answer)
 	if assert.NotNil(t, found, "%s: %s", command, answer) {
 		assert.Equal(t, want, found[1]+": "+found[2], command)
@@ -42,7 +42,7 @@ func (w *walk) refusals(t *testing.T) {
 	}
 	for _, r := range refusedByCard {
 		t.Run(r.rule, func(t *testing.T) {
-			assert.Equal(t, "Flow rule validated\n", w.ask(t, fmt.Sprintf("flow validate %d %s", r.port, r.rule)))
+			assert.Equal(t, "Flow rule validated\n", w.Ask(t, fmt.Sprintf("flow validate %d %s", r.port, r.rule)))
 			w.refused(t, fmt.Sprintf("flow create %d %s", r.port, r.rule), r.want)
 		})
 	}
@@ -52,7 +52,7 @@ func (w *walk) refusals(t *testing.T) {
 		w.refused(t, "flow validate "+rule, "attributes structure: cannot use attr ingress/egress with attr transfer: Invalid argument")
 		w.complains(t, "flow create "+rule, "attributes structure: exactly one of ingress, egress and transfer has to be given: Invalid argument")
 	}
-	assert.Equal(t, "Flow dump finished\n", w.ask(t, "flow dump 8 all"), "what is refused leaves nothing")
+	assert.Equal(t, "Flow dump finished\n", w.Ask(t, "flow dump 8 all"), "what is refused leaves nothing")
 }
 
 // refusalSetup is what the refused rules refer to.

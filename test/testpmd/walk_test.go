@@ -44,8 +44,8 @@ var created = regexp.MustCompile(`^Flow rule #(\d+) created\r?\n$`)
 // create creates a rule of the form "PORT ATTRIBUTES pattern ... / end actions ... / end" and returns its number.
 func (w *walk) create(t *testing.T, port int, rule string) string {
 	t.Helper()
-	require.Equal(t, "Flow rule validated\n", w.ask(t, fmt.Sprintf("flow validate %d %s", port, rule)), rule)
-	answer := w.ask(t, fmt.Sprintf("flow create %d %s", port, rule))
+	require.Equal(t, "Flow rule validated\n", w.Ask(t, fmt.Sprintf("flow validate %d %s", port, rule)), rule)
+	answer := w.Ask(t, fmt.Sprintf("flow create %d %s", port, rule))
 	found := created.FindStringSubmatch(answer)
 	require.NotNil(t, found, "%s: %s", rule, answer)
 	return found[1]
@@ -54,7 +54,7 @@ func (w *walk) create(t *testing.T, port int, rule string) string {
 // dump is the NIC's words about a rule.
 func (w *walk) dump(t *testing.T, port int, number string) string {
 	t.Helper()
-	answer := w.ask(t, fmt.Sprintf("flow dump %d rule %s", port, number))
+	answer := w.Ask(t, fmt.Sprintf("flow dump %d rule %s", port, number))
 	rule, ok := strings.CutSuffix(answer, "\nFlow dump finished\n")
 	require.True(t, ok, answer)
 	return rule
@@ -62,7 +62,7 @@ func (w *walk) dump(t *testing.T, port int, number string) string {
 
 func (w *walk) destroy(t *testing.T, port int, number string) {
 	t.Helper()
-	require.Equal(t, fmt.Sprintf("Flow rule #%s destroyed\n", number), w.ask(t, fmt.Sprintf("flow destroy %d rule %s", port, number)))
+	require.Equal(t, fmt.Sprintf("Flow rule #%s destroyed\n", number), w.Ask(t, fmt.Sprintf("flow destroy %d rule %s", port, number)))
 }
 
 // flush takes all rules of the ports away.
@@ -98,6 +98,6 @@ func (w *walk) item(t *testing.T, it item) {
 		w.send(t, "vf0", it.miss)
 		assert.Equal(t, [][]byte{it.miss}, w.left(t, "pf0", 1))
 	}
-	answer := w.ask(t, fmt.Sprintf("flow query %d %s count", vf0, rule))
+	answer := w.Ask(t, fmt.Sprintf("flow query %d %s count", vf0, rule))
 	assert.Equal(t, fmt.Sprintf("COUNT:\n hits_set: 1\n bytes_set: 1\n hits: 1\n bytes: %d\n", len(it.hit)), answer)
 }

@@ -7,14 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,15 +20,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dpservice/test/plugin"
+	"dpservice/test/testpmd/console"
 	"dpservice/test/topology"
 )
 
 const (
-	startTimeout = 60 * time.Second
 	replyTimeout = 20 * time.Second
 	frameTimeout = 10 * time.Second
 	quietTime    = 300 * time.Millisecond
-	prompt       = "testpmd> "
 	mtu          = 1500
 )
 
@@ -53,48 +49,8 @@ type client struct {
 	host   *topology.Namespace
 	far    *topology.Namespace
 	prefix string
-	stdin  io.Writer
-	output *output
 	socket []int
-}
-
-// output collects what testpmd prints.
-type output struct {
-	mu   sync.Mutex
-	text strings.Builder
-	news chan struct{} // has room for one: there is more text
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	select {
-	case o.news <- struct{}{}:
-	default:
-	}
-	return o.text.Write(p)
-}
-
-func (o *output) since(mark int) string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()[mark:]
-}
-
-// await returns what there is since mark as soon as it is enough, or else when the time is over.
-func (o *output) await(timeout time.Duration, mark int, enough func(string) bool) (text string, ok bool) {
-	deadline := time.NewTimer(timeout)
-	defer deadline.Stop()
-	for {
-		if text = o.since(mark); enough(text) {
-			return text, true
-		}
-		select {
-		case <-o.news:
-		case <-deadline.C:
-			return text, false
-		}
-	}
+	*console.Console
 }
 
 // newClient starts testpmd on a card of this profile, with these arguments of its own.
@@ -110,7 +66,7 @@ func newClientWith(t *testing.T, card, devargs string, args ...string) *client {
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, lab.Close()) })
 	noIPv6 := []string{"net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"}
-	c := &client{t: t, lab: lab, prefix: filepath.Base(lab.Dir()), output: &output{news: make(chan struct{}, 1)}}
+	c := &client{t: t, lab: lab, prefix: filepath.Base(lab.Dir())}
 	c.host, err = lab.Namespace("host", noIPv6...)
 	require.NoError(t, err)
 	c.far, err = lab.Namespace("far", noIPv6...)
@@ -162,57 +118,28 @@ func (c *client) start(card, devargs string, args []string) {
 		"-a", "0000:03:00.0,dv_flow_en=1,dv_esw_en=1,representor=vf[0-1]" + devargs, "-a", "0000:03:00.1",
 		"--", "-i", "--total-num-mbufs=8192", "--rxd=512", "--txd=512",
 	}, args...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+c.lab.Dir()) // where EAL and the card put their files
-	cmd.Stdout, cmd.Stderr = c.output, c.output
-	c.stdin, err = cmd.StdinPipe()
-	require.NoError(c.t, err)
-	require.NoError(c.t, cmd.Start())
-	c.t.Cleanup(func() { c.quit(cmd) })
-	greeting, ok := c.output.await(startTimeout, 0, func(s string) bool { return strings.HasSuffix(s, prompt) })
-	require.True(c.t, ok, "testpmd has not started: %s", greeting)
+	c.t.Cleanup(c.checkEnd)
+	c.Console = console.Start(c.t, cmd)
 }
 
-func (c *client) quit(cmd *exec.Cmd) {
-	_, err := io.WriteString(c.stdin, "quit\n")
-	assert.NoError(c.t, err)
-	kill := time.AfterFunc(startTimeout, func() { _ = cmd.Process.Kill() })
-	defer kill.Stop()
-	assert.NoError(c.t, cmd.Wait())
-	assert.NotContains(c.t, c.output.since(0), "refused:", "the driver has asked for what the card does not know")
+// checkEnd looks at what testpmd has said and left behind when it has ended.
+func (c *client) checkEnd() {
+	if c.Console != nil {
+		assert.NotContains(c.t, c.Since(0), "refused:", "the driver has asked for what the card does not know")
+	}
 	left, err := filepath.Glob(c.lab.Path("connectx.*"))
 	assert.NoError(c.t, err)
 	assert.Empty(c.t, left, "the card's files are left behind")
-	if c.t.Failed() {
-		c.t.Log(c.output.since(0))
-	}
-}
-
-// ask types a command and returns what testpmd answers until it is ready for the next one.
-func (c *client) ask(t *testing.T, command string) string {
-	t.Helper()
-	mark := len(c.output.since(0))
-	_, err := io.WriteString(c.stdin, command+"\n")
-	require.NoError(t, err)
-	answer, ok := c.output.await(replyTimeout, mark, func(s string) bool { return strings.HasSuffix(s, prompt) })
-	require.True(t, ok, "%s: %s", command, answer)
-	return strings.TrimSuffix(strings.TrimPrefix(answer, command+"\r\n"), prompt)
 }
 
 func (c *client) tell(t *testing.T, commands ...string) {
 	t.Helper()
 	for _, command := range commands {
-		answer := c.ask(t, command)
+		answer := c.Ask(t, command)
 		require.NotContains(t, answer, "Bad arguments", command)
 		require.NotContains(t, strings.ToLower(answer), "fail", command)
 	}
-}
-
-// says waits until testpmd has said something of its own accord since mark, an earlier length of its output.
-func (c *client) says(t *testing.T, mark int, want string) {
-	t.Helper()
-	said, ok := c.output.await(replyTimeout, mark, func(s string) bool { return strings.Contains(s, want) })
-	require.True(t, ok, "testpmd did not say %q but %s", want, said)
 }
 
 // telemetry asks DPDK's telemetry and reads the answer to a command into into.

@@ -145,7 +145,7 @@ func TestRSS(t *testing.T) {
 	c.tell(t, "set fwd rxonly", "start")
 	const flows = 64
 	queues := func() (n [2]int) {
-		stats := c.ask(t, "show port xstats 0")
+		stats := c.Ask(t, "show port xstats 0")
 		for q := range n {
 			m := regexp.MustCompile(fmt.Sprintf(`rx_q%d_packets: (\d+)`, q)).FindStringSubmatch(stats)
 			require.NotNil(t, m, stats)
@@ -187,10 +187,10 @@ func TestKernelTwin(t *testing.T) {
 		assert.Contains(t, r.Stdout, "3 received")
 		assert.NotContains(t, r.Stdout, "DUP", "the kernel answers at the far side, too")
 	}
-	assert.Contains(t, c.ask(t, "show port stats 0"), "RX-packets: 0 ")
+	assert.Contains(t, c.Ask(t, "show port stats 0"), "RX-packets: 0 ")
 	c.tell(t, "flow create 0 ingress pattern eth / ipv4 / udp / end actions queue index 0 / end")
 	c.send(t, pf0, udp(100, 1))
-	eventually(t, "a rule takes what it matches", func() bool { return strings.Contains(c.ask(t, "show port stats 0"), "RX-packets: 1 ") })
+	eventually(t, "a rule takes what it matches", func() bool { return strings.Contains(c.Ask(t, "show port stats 0"), "RX-packets: 1 ") })
 }
 
 // Ports and queues stop and start again.
@@ -216,7 +216,7 @@ func TestChecksums(t *testing.T) {
 	c.tell(t, "set fwd csum", "port stop all")
 	for port := range farSides {
 		for _, layer := range []string{"ip", "udp", "tcp"} {
-			c.ask(t, fmt.Sprintf("csum set %s hw %d", layer, port))
+			c.Ask(t, fmt.Sprintf("csum set %s hw %d", layer, port))
 		}
 	}
 	c.tell(t, "port start all", "start")
@@ -257,10 +257,10 @@ func (c *client) tellsGood(t *testing.T) {
 		if broken.at >= 0 {
 			f[broken.at] ^= 0x55
 		}
-		mark := len(c.output.since(0))
+		mark := c.Mark()
 		c.send(t, vf0, f)
-		c.says(t, mark, "hw ptype: L2_ETHER L3_IPV4_EXT_UNKNOWN L4_UDP")
-		c.says(t, mark, broken.want)
+		c.Says(t, mark, "hw ptype: L2_ETHER L3_IPV4_EXT_UNKNOWN L4_UDP")
+		c.Says(t, mark, broken.want)
 	}
 }
 
@@ -328,25 +328,25 @@ func TestFaults(t *testing.T) {
 		return state
 	}
 	t.Run("link", func(t *testing.T) {
-		mark := len(c.output.since(0))
+		mark := c.Mark()
 		assert.Equal(t, "pf0", set(t, "link_down=pf0")["link_down"])
-		c.says(t, mark, "Port 0: link state change event")
-		assert.Regexp(t, `(?m)^0 .* down `, c.ask(t, "show port summary 0"))
+		c.Says(t, mark, "Port 0: link state change event")
+		assert.Regexp(t, `(?m)^0 .* down `, c.Ask(t, "show port summary 0"))
 		c.send(t, vf0, f...)
 		c.quiet(t, pf0)
 		assert.Equal(t, 1, c.counter(t, "pf0", "fault_dropped"))
-		mark = len(c.output.since(0))
+		mark = c.Mark()
 		set(t, "link_up=pf0")
-		c.says(t, mark, "Port 0: link state change event")
+		c.Says(t, mark, "Port 0: link state change event")
 		c.forwards(t, vf0, f, pf0, f)
 	})
 	t.Run("carrier", func(t *testing.T) {
-		mark := len(c.output.since(0))
+		mark := c.Mark()
 		require.NoError(t, c.far.IP("link set far-guest1 down"))
-		c.says(t, mark, "Port 2: link state change event")
-		mark = len(c.output.since(0))
+		c.Says(t, mark, "Port 2: link state change event")
+		mark = c.Mark()
 		require.NoError(t, c.far.IP("link set far-guest1 up"))
-		c.says(t, mark, "Port 2: link state change event")
+		c.Says(t, mark, "Port 2: link state change event")
 	})
 	t.Run("far side", func(t *testing.T) {
 		set(t, "far_stop=vf0")
@@ -360,19 +360,19 @@ func TestFaults(t *testing.T) {
 	t.Run("create", func(t *testing.T) {
 		const rule = "flow create 0 transfer pattern eth / ipv6 / end actions drop / end"
 		set(t, "fail_create=1,fail_errno=12")
-		assert.Contains(t, c.ask(t, rule), "Cannot allocate memory")
-		assert.Contains(t, c.ask(t, rule), "created")
+		assert.Contains(t, c.Ask(t, rule), "Cannot allocate memory")
+		assert.Contains(t, c.Ask(t, rule), "created")
 		set(t, "fail_object=1,create_delay_us=100000")
 		begin := time.Now()
-		assert.Contains(t, c.ask(t, "flow create 0 transfer pattern eth / ipv4 src is 9.9.9.9 / end actions drop / end"), "created")
+		assert.Contains(t, c.Ask(t, "flow create 0 transfer pattern eth / ipv4 src is 9.9.9.9 / end actions drop / end"), "created")
 		assert.GreaterOrEqual(t, time.Since(begin), 100*time.Millisecond)
 		assert.EqualValues(t, 0, set(t, "clear")["create_delay_us"])
 	})
 	t.Run("removal", func(t *testing.T) {
-		mark := len(c.output.since(0))
+		mark := c.Mark()
 		set(t, "remove=pf1")
-		c.says(t, mark, "Port 3: device removal event")
-		c.says(t, mark, "io packet forwarding - ports=3") // without it
+		c.Says(t, mark, "Port 3: device removal event")
+		c.Says(t, mark, "io packet forwarding - ports=3") // without it
 		eventually(t, "the others go on", func() bool {   // when testpmd has emptied their queues
 			c.send(t, vf0, f...)
 			return len(c.receive(t, pf0, 1, quietTime)) == 1
@@ -386,17 +386,17 @@ func TestCountersAndAges(t *testing.T) {
 		t.Run(card, func(t *testing.T) {
 			c := newClient(t, card)
 			c.tell(t, "set fwd io", "start")
-			mark := len(c.output.since(0))
-			answer := c.ask(t, "flow create 0 transfer pattern represented_port ethdev_port_id is 1 / eth / ipv4 / udp / end actions age timeout 3 / count / represented_port ethdev_port_id 0 / end")
+			mark := c.Mark()
+			answer := c.Ask(t, "flow create 0 transfer pattern represented_port ethdev_port_id is 1 / eth / ipv4 / udp / end actions age timeout 3 / count / represented_port ethdev_port_id 0 / end")
 			require.Contains(t, answer, "Flow rule #0 created")
 			f := [][]byte{udp(100, 1), udp(100, 2), udp(200, 3)}
 			c.forwards(t, vf0, f, pf0, f)
 			eventually(t, "the rule has counted", func() bool {
-				q := c.ask(t, "flow query 0 0 count")
+				q := c.Ask(t, "flow query 0 0 count")
 				return strings.Contains(q, "hits: 3") && strings.Contains(q, "bytes: 400")
 			})
-			assert.NotContains(t, c.ask(t, "flow aged 0"), "transfer", "it has just been hit")
-			c.says(t, mark, "Port 0: flow aged event")
+			assert.NotContains(t, c.Ask(t, "flow aged 0"), "transfer", "it has just been hit")
+			c.Says(t, mark, "Port 0: flow aged event")
 		})
 	}
 }
