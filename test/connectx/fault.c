@@ -16,23 +16,20 @@
 #include "device.h"
 #include "fault.h"
 
-/* What a command fails with unless told otherwise: no refusal of the card's own has it. */
-#define DEFAULT_CODE EIO
-
-static struct cx_faults faults = { .code = DEFAULT_CODE };
+static struct cx_faults faults = { .code = ESW_FAULT_DEFAULT_CODE };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* What is being set; it counts once all of it is understood. */
 struct change {
-	struct cx_faults faults;
-	bool far_stopped[CX_PFS * CX_MAX_VPORTS];
-	bool link_down[CX_PFS * CX_MAX_VPORTS];
+	struct esw_fault_plan plan[CX_CALLS];
+	struct esw_fault_settings settings;
 	bool removed[CX_PFS];
-	char *message;
-	size_t size;
+	struct esw_fault_reader reader;
 };
 
-#define REFUSE(c, ...) (snprintf((c)->message, (c)->size, __VA_ARGS__), -EINVAL)
+static_assert(CX_PFS * CX_MAX_VPORTS <= ESW_FAULT_PORTS, "more ports than faults can be set for");
+
+#define REFUSE(c, ...) (snprintf((c)->reader.message, (c)->reader.size, __VA_ARGS__), -EINVAL)
 
 const char *
 cx_call_name(enum cx_call call)
@@ -60,30 +57,18 @@ call_of(const char *key)
 	return call;
 }
 
-static uint32_t
-index_of(const struct cx_port *port)
+static int
+port_number(const void *nic, const char *name)
 {
-	uint32_t n = 0;
+	const struct cx_port *port = cx_port_by_name(name);
+	int n = 0;
 
+	(void)nic; /* there is one card */
+	if (port == NULL)
+		return -ENODEV;
 	while (cx_port_at(n) != port)
 		n++;
 	return n;
-}
-
-static int
-set_ports(struct change *c, bool *flags, char *value, bool on)
-{
-	const struct cx_port *port;
-	char *save, *text;
-
-	for (text = strtok_r(value, ESW_FAULT_SEPARATOR, &save); text != NULL;
-	     text = strtok_r(NULL, ESW_FAULT_SEPARATOR, &save)) {
-		port = cx_port_by_name(text);
-		if (port == NULL)
-			return REFUSE(c, "the card has no port %s", text);
-		flags[index_of(port)] = on;
-	}
-	return 0;
 }
 
 static int
@@ -101,33 +86,15 @@ static int
 set_value(struct change *c, const char *key, char *value)
 {
 	enum cx_call call = call_of(key);
-	uint64_t n = 0;
 	int ret;
 
 	if (call < CX_CALLS)
-		return esw_plan_parse(&c->faults.plan[call], c->faults.calls[call], value,
-				      c->message, c->size);
-	if (strcmp(key, "fail_errno") == 0) {
-		ret = esw_fault_number(value, ESW_FAULT_ERRNO_MAX, &n, c->message, c->size);
-		c->faults.code = n == 0 ? DEFAULT_CODE : (int)n;
-		return ret;
-	}
-	if (strcmp(key, "create_delay_us") == 0) {
-		ret = esw_fault_number(value, ESW_FAULT_DELAY_MAX, &n, c->message, c->size);
-		c->faults.create_delay_us = n;
-		return ret;
-	}
-	if (strcmp(key, "far_stop") == 0)
-		return set_ports(c, c->far_stopped, value, true);
-	if (strcmp(key, "far_start") == 0)
-		return set_ports(c, c->far_stopped, value, false);
-	if (strcmp(key, "link_down") == 0)
-		return set_ports(c, c->link_down, value, true);
-	if (strcmp(key, "link_up") == 0)
-		return set_ports(c, c->link_down, value, false);
+		return esw_plan_parse(&c->plan[call], faults.calls[call], value, c->reader.message,
+				      c->reader.size);
 	if (strcmp(key, "remove") == 0)
 		return set_removed(c, value);
-	return REFUSE(c, "there is no fault %s", key);
+	ret = esw_fault_read(&c->reader, &c->settings, key, value);
+	return ret == -ENOENT ? REFUSE(c, "there is no fault %s", key) : ret;
 }
 
 static int
@@ -155,10 +122,12 @@ begin(struct change *c)
 	const struct cx_port *port;
 	uint32_t n;
 
-	c->faults = faults;
+	memcpy(c->plan, faults.plan, sizeof(c->plan));
+	c->settings.code = faults.code;
+	c->settings.create_delay_us = faults.create_delay_us;
 	for (n = 0; (port = cx_port_at(n)) != NULL; n++) {
-		c->far_stopped[n] = port->far_stopped;
-		c->link_down[n] = port->link_down;
+		c->settings.far_stopped[n] = port->far_stopped;
+		c->settings.link_down[n] = port->link_down;
 	}
 }
 
@@ -168,13 +137,14 @@ take(const struct change *c)
 	struct cx_port *port;
 	uint32_t n, pf;
 
-	memcpy(faults.plan, c->faults.plan, sizeof(faults.plan));
-	faults.code = c->faults.code;
-	faults.create_delay_us = c->faults.create_delay_us;
+	memcpy(faults.plan, c->plan, sizeof(faults.plan));
+	faults.code = c->settings.code;
+	faults.create_delay_us = c->settings.create_delay_us;
 	for (n = 0; (port = cx_port_at(n)) != NULL; n++) {
-		__atomic_store_n(&port->far_stopped, c->far_stopped[n], __ATOMIC_RELAXED);
-		if (port->link_down != c->link_down[n]) {
-			__atomic_store_n(&port->link_down, c->link_down[n], __ATOMIC_RELAXED);
+		__atomic_store_n(&port->far_stopped, c->settings.far_stopped[n], __ATOMIC_RELAXED);
+		if (port->link_down != c->settings.link_down[n]) {
+			__atomic_store_n(&port->link_down, c->settings.link_down[n],
+					 __ATOMIC_RELAXED);
 			cx_port_link(port);
 		}
 	}
@@ -187,7 +157,10 @@ take(const struct change *c)
 int
 cx_fault_set(const char *pairs, char *message, size_t size)
 {
-	struct change c = { .message = message, .size = size };
+	struct change c = { .reader = { .name = "the card",
+					.port_number = port_number,
+					.message = message,
+					.size = size } };
 	char *copy = strdup(pairs);
 	int ret;
 
@@ -207,7 +180,7 @@ cx_fault_set(const char *pairs, char *message, size_t size)
 void
 cx_fault_clear(void)
 {
-	const struct change none = { .faults.code = DEFAULT_CODE };
+	const struct change none = { .settings.code = ESW_FAULT_DEFAULT_CODE };
 
 	pthread_mutex_lock(&lock);
 	take(&none);

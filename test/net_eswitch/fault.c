@@ -17,9 +17,6 @@
 
 #include "eswitch.h"
 
-/* What a call fails with unless told otherwise: no refusal of the NIC's own has it. */
-#define DEFAULT_CODE EIO
-
 static const char *const call_names[ESW_CALLS] = {
 	[ESW_CALL_VALIDATE] = "validate", [ESW_CALL_CREATE] = "create",
 	[ESW_CALL_DESTROY] = "destroy",   [ESW_CALL_FLUSH] = "flush",
@@ -31,16 +28,14 @@ static const char *const call_names[ESW_CALLS] = {
 struct change {
 	const struct esw_nic *nic;
 	struct esw_fault_plan plan[ESW_CALLS];
-	int code;
-	uint32_t create_delay_us;
-	bool far_stopped[ESW_MAX_PORTS];
-	bool link_down[ESW_MAX_PORTS];
+	struct esw_fault_settings settings;
 	bool removed[ESW_MAX_PORTS];
-	char *message; /* of an error */
-	size_t size;
+	struct esw_fault_reader reader;
 };
 
-#define REFUSE(c, ...) (snprintf((c)->message, (c)->size, __VA_ARGS__), -EINVAL)
+static_assert(ESW_MAX_PORTS <= ESW_FAULT_PORTS, "more ports than faults can be set for");
+
+#define REFUSE(c, ...) (snprintf((c)->reader.message, (c)->reader.size, __VA_ARGS__), -EINVAL)
 
 const char *
 esw_call_name(enum esw_call call)
@@ -49,19 +44,11 @@ esw_call_name(enum esw_call call)
 }
 
 static int
-set_ports(struct change *c, bool *flags, char *value, bool on)
+port_number(const void *nic, const char *name)
 {
-	const struct esw_port *port;
-	char *save, *text;
+	const struct esw_port *port = esw_nic_port_by_name(nic, name);
 
-	for (text = strtok_r(value, ESW_FAULT_SEPARATOR, &save); text != NULL;
-	     text = strtok_r(NULL, ESW_FAULT_SEPARATOR, &save)) {
-		port = esw_nic_port_by_name(c->nic, text);
-		if (port == NULL)
-			return REFUSE(c, "%s has no port %s", c->nic->name, text);
-		flags[port->index] = on;
-	}
-	return 0;
+	return port == NULL ? -ENODEV : (int)port->index;
 }
 
 /* The call that a key names behind fail_, or ESW_CALLS. */
@@ -81,33 +68,15 @@ static int
 set_value(struct change *c, const char *key, char *value)
 {
 	enum esw_call call = call_of(key);
-	uint64_t n = 0;
 	int ret;
 
 	if (call < ESW_CALLS)
-		return esw_plan_parse(&c->plan[call], c->nic->faults.calls[call], value, c->message,
-				      c->size);
-	if (strcmp(key, "fail_errno") == 0) {
-		ret = esw_fault_number(value, ESW_FAULT_ERRNO_MAX, &n, c->message, c->size);
-		c->code = n == 0 ? DEFAULT_CODE : (int)n;
-		return ret;
-	}
-	if (strcmp(key, "create_delay_us") == 0) {
-		ret = esw_fault_number(value, ESW_FAULT_DELAY_MAX, &n, c->message, c->size);
-		c->create_delay_us = n;
-		return ret;
-	}
-	if (strcmp(key, "far_stop") == 0)
-		return set_ports(c, c->far_stopped, value, true);
-	if (strcmp(key, "far_start") == 0)
-		return set_ports(c, c->far_stopped, value, false);
-	if (strcmp(key, "link_down") == 0)
-		return set_ports(c, c->link_down, value, true);
-	if (strcmp(key, "link_up") == 0)
-		return set_ports(c, c->link_down, value, false);
+		return esw_plan_parse(&c->plan[call], c->nic->faults.calls[call], value,
+				      c->reader.message, c->reader.size);
 	if (strcmp(key, "remove") == 0)
-		return set_ports(c, c->removed, value, true);
-	return REFUSE(c, "there is no fault %s", key);
+		return esw_fault_read_ports(&c->reader, c->removed, value, true);
+	ret = esw_fault_read(&c->reader, &c->settings, key, value);
+	return ret == -ENOENT ? REFUSE(c, "there is no fault %s", key) : ret;
 }
 
 static int
@@ -127,16 +96,7 @@ set_pair(const char *key, const char *value, void *opaque)
 bool
 esw_fault_is_key(const char *key)
 {
-	static const char *const keys[] = {
-		"fail_errno", "create_delay_us", "far_stop", "far_start",
-		"link_down",  "link_up",         "remove",
-	};
-	size_t i;
-
-	for (i = 0; i < RTE_DIM(keys); i++)
-		if (strcmp(key, keys[i]) == 0)
-			return true;
-	return call_of(key) < ESW_CALLS;
+	return esw_fault_is_common(key) || strcmp(key, "remove") == 0 || call_of(key) < ESW_CALLS;
 }
 
 /* Tells the applications of links that have changed, and of ports that are gone. */
@@ -206,12 +166,14 @@ take(struct esw_nic *nic, const struct change *c)
 	uint32_t i;
 
 	memcpy(nic->faults.plan, c->plan, sizeof(c->plan));
-	nic->faults.code = c->code;
-	__atomic_store_n(&nic->faults.create_delay_us, c->create_delay_us, __ATOMIC_RELAXED);
+	nic->faults.code = c->settings.code;
+	__atomic_store_n(&nic->faults.create_delay_us, c->settings.create_delay_us,
+			 __ATOMIC_RELAXED);
 	for (i = 0; i < nic->ports; i++) {
-		__atomic_store_n(&nic->port[i]->far_stopped, c->far_stopped[i], __ATOMIC_RELAXED);
+		__atomic_store_n(&nic->port[i]->far_stopped, c->settings.far_stopped[i],
+				 __ATOMIC_RELAXED);
 		set_removed(nic->port[i], c->removed[i]);
-		set_link(nic->port[i], c->link_down[i]);
+		set_link(nic->port[i], c->settings.link_down[i]);
 	}
 }
 
@@ -221,12 +183,15 @@ begin(struct change *c, const struct esw_nic *nic)
 	uint32_t i;
 
 	c->nic = nic;
+	c->reader.name = nic->name;
+	c->reader.nic = nic;
+	c->reader.port_number = port_number;
 	memcpy(c->plan, nic->faults.plan, sizeof(c->plan));
-	c->code = nic->faults.code;
-	c->create_delay_us = nic->faults.create_delay_us;
+	c->settings.code = nic->faults.code;
+	c->settings.create_delay_us = nic->faults.create_delay_us;
 	for (i = 0; i < nic->ports; i++) {
-		c->far_stopped[i] = nic->port[i]->far_stopped;
-		c->link_down[i] = nic->port[i]->link_down;
+		c->settings.far_stopped[i] = nic->port[i]->far_stopped;
+		c->settings.link_down[i] = nic->port[i]->link_down;
 	}
 }
 
@@ -234,7 +199,7 @@ begin(struct change *c, const struct esw_nic *nic)
 int
 esw_fault_set(struct esw_nic *nic, const char *pairs, char *message, size_t size)
 {
-	struct change c = { .message = message, .size = size };
+	struct change c = { .reader = { .message = message, .size = size } };
 	struct rte_kvargs *kvargs = rte_kvargs_parse(pairs, NULL);
 	int ret;
 
@@ -254,7 +219,7 @@ esw_fault_set(struct esw_nic *nic, const char *pairs, char *message, size_t size
 void
 esw_fault_clear(struct esw_nic *nic)
 {
-	const struct change none = { .nic = nic, .code = DEFAULT_CODE };
+	const struct change none = { .nic = nic, .settings.code = ESW_FAULT_DEFAULT_CODE };
 
 	pthread_mutex_lock(&nic->flow_lock);
 	take(nic, &none);

@@ -100,13 +100,83 @@ esw_plan_text(const struct esw_fault_plan *plan, char *text, size_t size)
 			 plan->from);
 }
 
-int
-esw_fault_number(const char *value, uint64_t max, uint64_t *n, char *message, size_t size)
+static int
+read_number(const struct esw_fault_reader *r, const char *value, uint64_t max, uint64_t *n)
 {
 	const char *rest;
 
 	if (parse_number(value, max, n, &rest) == 0 && rest[0] == '\0')
 		return 0;
-	snprintf(message, size, "%s is no number up to %" PRIu64, value, max);
+	snprintf(r->message, r->size, "%s is no number up to %" PRIu64, value, max);
 	return -EINVAL;
+}
+
+int
+esw_fault_read_ports(const struct esw_fault_reader *r, bool *flags, char *value, bool on)
+{
+	char *save, *text;
+	int number;
+
+	for (text = strtok_r(value, ESW_FAULT_SEPARATOR, &save); text != NULL;
+	     text = strtok_r(NULL, ESW_FAULT_SEPARATOR, &save)) {
+		number = r->port_number(r->nic, text);
+		if (number < 0) {
+			snprintf(r->message, r->size, "%s has no port %s", r->name, text);
+			return -EINVAL;
+		}
+		flags[number] = on;
+	}
+	return 0;
+}
+
+enum common { FAIL_ERRNO, CREATE_DELAY, FAR_STOP, FAR_START, LINK_DOWN, LINK_UP, COMMON };
+
+static enum common
+common_of(const char *key)
+{
+	static const char *const keys[COMMON] = {
+		[FAIL_ERRNO] = "fail_errno", [CREATE_DELAY] = "create_delay_us",
+		[FAR_STOP] = "far_stop",     [FAR_START] = "far_start",
+		[LINK_DOWN] = "link_down",   [LINK_UP] = "link_up",
+	};
+	enum common i = 0;
+
+	while (i < COMMON && strcmp(key, keys[i]) != 0)
+		i++;
+	return i;
+}
+
+bool
+esw_fault_is_common(const char *key)
+{
+	return common_of(key) < COMMON;
+}
+
+int
+esw_fault_read(const struct esw_fault_reader *r, struct esw_fault_settings *s, const char *key,
+	       char *value)
+{
+	uint64_t n = 0;
+	int ret;
+
+	switch (common_of(key)) {
+	case FAIL_ERRNO:
+		ret = read_number(r, value, ESW_FAULT_ERRNO_MAX, &n);
+		s->code = n == 0 ? ESW_FAULT_DEFAULT_CODE : (int)n;
+		return ret;
+	case CREATE_DELAY:
+		ret = read_number(r, value, ESW_FAULT_DELAY_MAX, &n);
+		s->create_delay_us = n;
+		return ret;
+	case FAR_STOP:
+		return esw_fault_read_ports(r, s->far_stopped, value, true);
+	case FAR_START:
+		return esw_fault_read_ports(r, s->far_stopped, value, false);
+	case LINK_DOWN:
+		return esw_fault_read_ports(r, s->link_down, value, true);
+	case LINK_UP:
+		return esw_fault_read_ports(r, s->link_down, value, false);
+	default:
+		return -ENOENT;
+	}
 }

@@ -2,7 +2,8 @@
 #ifndef ESW_PLAN_H
 #define ESW_PLAN_H
 
-/* Which calls of a kind fail, as a test has planned. Both test NICs use it. */
+/* What the faults of both test NICs have in common: which calls of a kind fail, as a test has
+ * planned, and the words for the other faults that both know. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,6 +19,12 @@
 #define ESW_FAULT_VALUE 128
 #define ESW_FAULT_ERRNO_MAX 4095
 #define ESW_FAULT_DELAY_MAX 10000000
+
+/* What a call fails with unless a test names an errno: no refusal of a NIC's own has it. */
+#define ESW_FAULT_DEFAULT_CODE EIO
+
+/* As many ports as either NIC can have. */
+#define ESW_FAULT_PORTS 66
 
 /* Calls are numbered from when the plan was set. */
 struct esw_fault_plan {
@@ -37,7 +44,30 @@ bool esw_plan_fails(const struct esw_fault_plan *plan, uint64_t calls);
 uint32_t esw_plan_pending(const struct esw_fault_plan *plan, uint64_t calls);
 /* Writes a plan as it was set. */
 void esw_plan_text(const struct esw_fault_plan *plan, char *text, size_t size);
-/* Reads a number up to max; 0, or -EINVAL and message says why. */
-int esw_fault_number(const char *value, uint64_t max, uint64_t *n, char *message, size_t size);
+/* The faults, beside calls that fail, that both NICs know. */
+struct esw_fault_settings {
+	int code; /* the errno of calls that fail */
+	uint32_t create_delay_us;
+	bool far_stopped[ESW_FAULT_PORTS]; /* by the port's number */
+	bool link_down[ESW_FAULT_PORTS];
+};
+
+/* How faults are read for a NIC. */
+struct esw_fault_reader {
+	const char *name; /* the NIC's, for messages */
+	const void *nic;
+	int (*port_number)(const void *nic, const char *name); /* negative: there is no such port */
+	char *message;                                         /* says why, after -EINVAL */
+	size_t size;
+};
+
+/* Reads the value, which is taken apart, of fail_errno, create_delay_us, far_stop, far_start,
+ * link_down or link_up. 0, -EINVAL, or -ENOENT for any other key. */
+int esw_fault_read(const struct esw_fault_reader *r, struct esw_fault_settings *s, const char *key,
+		   char *value);
+/* Reads names of ports and sets the flags of these. 0 or -EINVAL. */
+int esw_fault_read_ports(const struct esw_fault_reader *r, bool *flags, char *value, bool on);
+/* Whether esw_fault_read knows the key. */
+bool esw_fault_is_common(const char *key);
 
 #endif
