@@ -79,7 +79,7 @@ func benchmarkNodes(b *testing.B, in, out *graphtest.Port, flows int, frameOf fu
 	for _, t := range taps {
 		require.NoError(b, setTap(g, t))
 	}
-	const burst = graphtest.MaxBurst
+	const burst = 512
 	next := func(i int) [][]byte {
 		frames := make([][]byte, burst)
 		for j := range frames {

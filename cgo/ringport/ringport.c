@@ -48,9 +48,8 @@ ringport_open(struct ringport *port, const char *name, struct rte_mempool *pool)
 	return id;
 }
 
-/* A chain of buffers with segment bytes each, but for the last; 0 is one buffer. */
-static struct rte_mbuf *
-make_packet(struct rte_mempool *pool, const uint8_t *frame, uint32_t len, uint32_t segment)
+struct rte_mbuf *
+ringport_make_packet(struct rte_mempool *pool, const uint8_t *frame, uint32_t len, uint32_t segment)
 {
 	struct rte_mbuf *head = NULL, *m;
 	char *data;
@@ -74,9 +73,8 @@ make_packet(struct rte_mempool *pool, const uint8_t *frame, uint32_t len, uint32
 	return head;
 }
 
-/* The packet's length; it is freed. */
-static int
-read_packet(struct rte_mbuf *m, uint8_t *buf, uint32_t size)
+int
+ringport_read_packet(struct rte_mbuf *m, uint8_t *buf, uint32_t size)
 {
 	uint32_t len = rte_pktmbuf_pkt_len(m);
 	const void *data;
@@ -95,7 +93,7 @@ read_packet(struct rte_mbuf *m, uint8_t *buf, uint32_t size)
 int
 ringport_send(struct ringport *port, const uint8_t *frame, uint32_t len, uint32_t segment)
 {
-	struct rte_mbuf *m = make_packet(port->pool, frame, len, segment);
+	struct rte_mbuf *m = ringport_make_packet(port->pool, frame, len, segment);
 
 	if (m == NULL)
 		return -ENOMEM;
@@ -112,7 +110,7 @@ ringport_receive(struct ringport *port, uint8_t *buf, uint32_t size)
 
 	if (rte_ring_dequeue(port->out, &m) < 0)
 		return -EAGAIN;
-	return read_packet(m, buf, size);
+	return ringport_read_packet(m, buf, size);
 }
 
 int
@@ -122,14 +120,14 @@ ringport_burst_receive(uint16_t port, uint16_t queue, uint8_t *buf, uint32_t siz
 
 	if (rte_eth_rx_burst(port, queue, &m, 1) == 0)
 		return -EAGAIN;
-	return read_packet(m, buf, size);
+	return ringport_read_packet(m, buf, size);
 }
 
 int
 ringport_burst_send(uint16_t port, uint16_t queue, struct rte_mempool *pool, const uint8_t *frame,
 		    uint32_t len)
 {
-	struct rte_mbuf *m = make_packet(pool, frame, len, 0);
+	struct rte_mbuf *m = ringport_make_packet(pool, frame, len, 0);
 
 	if (m == NULL)
 		return -ENOMEM;

@@ -71,6 +71,26 @@ func SendBy(port uint16, pool *mempool.Pool, frame []byte) error {
 	return callError("send by", port, rc)
 }
 
+// NewPacket returns a packet, a struct rte_mbuf, with a frame's bytes, in buffers of segment bytes each; 0 is one buffer. It is the
+// caller's.
+func NewPacket(pool *mempool.Pool, frame []byte, segment int) (unsafe.Pointer, error) {
+	m := C.ringport_make_packet((*C.struct_rte_mempool)(pool.Ptr()), bytesOf(frame), C.uint32_t(len(frame)), C.uint32_t(segment))
+	if m == nil {
+		return nil, fmt.Errorf("ringport: packet of %d bytes: %w", len(frame), syscall.ENOMEM)
+	}
+	return unsafe.Pointer(m), nil
+}
+
+// ReadPacket returns the bytes of a packet, a struct rte_mbuf, and frees it.
+func ReadPacket(packet unsafe.Pointer) ([]byte, error) {
+	buf := make([]byte, MaxFrame)
+	rc := C.ringport_read_packet((*C.struct_rte_mbuf)(packet), bytesOf(buf), MaxFrame)
+	if rc < 0 {
+		return nil, fmt.Errorf("ringport: read packet: %w", syscall.Errno(-rc))
+	}
+	return buf[:rc], nil
+}
+
 // Attach probes a virtual device after EAL has started.
 func Attach(name, args string) error {
 	cname, cargs := C.CString(name), C.CString(args)

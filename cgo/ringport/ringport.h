@@ -24,4 +24,11 @@ int ringport_burst_receive(uint16_t port, uint16_t queue, uint8_t *buf, uint32_t
 int ringport_burst_send(uint16_t port, uint16_t queue, struct rte_mempool *pool,
 			const uint8_t *frame, uint32_t len);
 
+/* A chain of buffers with segment bytes each, but for the last; 0 is one buffer. NULL: no memory.
+ */
+struct rte_mbuf *ringport_make_packet(struct rte_mempool *pool, const uint8_t *frame, uint32_t len,
+				      uint32_t segment);
+/* Copies the packet into buf and frees it. Returns its length. */
+int ringport_read_packet(struct rte_mbuf *m, uint8_t *buf, uint32_t size);
+
 #endif

@@ -94,93 +94,21 @@ test_port_create(const char *name, uint16_t queues, struct rte_mempool *pool, in
 	return NULL;
 }
 
-/* A chain of buffers with segment bytes each, but for the last. */
-static struct rte_mbuf *
-make_packet(struct rte_mempool *pool, const uint8_t *frame, uint32_t len, uint32_t segment)
-{
-	struct rte_mbuf *head = NULL, *m;
-	uint32_t n;
-	char *data;
-
-	do {
-		n = segment == 0 ? len : RTE_MIN(len, segment);
-		m = rte_pktmbuf_alloc(pool);
-		data = m == NULL ? NULL : rte_pktmbuf_append(m, n);
-		if (data == NULL || (head != NULL && rte_pktmbuf_chain(head, m) < 0)) {
-			rte_pktmbuf_free(m);
-			rte_pktmbuf_free(head);
-			return NULL;
-		}
-		memcpy(data, frame, n);
-		if (head == NULL)
-			head = m;
-		frame += n;
-		len -= n;
-	} while (len > 0);
-	return head;
-}
-
 int
-test_port_send(struct test_port *port, uint16_t queue, const uint8_t *frame, uint32_t len,
-	       uint32_t segment)
+test_port_send(struct test_port *port, uint16_t queue, struct rte_mbuf **packets, uint32_t count)
 {
-	struct rte_mbuf *m = make_packet(port->pool, frame, len, segment);
-
-	if (m == NULL)
-		return -ENOMEM;
-	if (rte_ring_enqueue(port->to_graph[queue], m) < 0) {
-		rte_pktmbuf_free(m);
-		return -ENOBUFS;
-	}
-	return 0;
-}
-
-int
-test_port_send_burst(struct test_port *port, uint16_t queue, const uint8_t *bytes,
-		     const uint32_t *lens, uint32_t count)
-{
-	struct rte_mbuf *packets[TEST_BURST_MAX];
-	uint32_t i;
-
-	if (count > TEST_BURST_MAX)
-		return -EINVAL;
-	for (i = 0; i < count; i++) {
-		packets[i] = make_packet(port->pool, bytes, lens[i], 0);
-		if (packets[i] == NULL)
-			break;
-		bytes += lens[i];
-	}
-	if (i == count &&
-	    rte_ring_enqueue_bulk(port->to_graph[queue], (void **)packets, count, NULL) == count)
+	if (rte_ring_enqueue_bulk(port->to_graph[queue], (void **)packets, count, NULL) == count)
 		return 0;
-	rte_pktmbuf_free_bulk(packets, i);
+	rte_pktmbuf_free_bulk(packets, count);
 	return -ENOBUFS;
 }
 
-static void
-gather(const struct rte_mbuf *m, uint8_t *buf)
+struct rte_mbuf *
+test_port_receive(struct test_port *port, uint16_t queue)
 {
-	for (; m != NULL; m = m->next) {
-		memcpy(buf, rte_pktmbuf_mtod(m, void *), m->data_len);
-		buf += m->data_len;
-	}
-}
+	void *m;
 
-int
-test_port_receive(struct test_port *port, uint16_t queue, uint8_t *buf, uint32_t size)
-{
-	struct rte_mbuf *m;
-	int len;
-
-	if (rte_ring_dequeue(port->from_graph[queue], (void **)&m) < 0)
-		return -EAGAIN;
-	len = rte_pktmbuf_pkt_len(m);
-	if ((uint32_t)len > size)
-		len = -EMSGSIZE;
-	else
-		gather(m, buf);
-	rte_pktmbuf_free(m);
-	return len;
+	return rte_ring_dequeue(port->from_graph[queue], &m) < 0 ? NULL : m;
 }
 
 int

@@ -21,14 +21,14 @@ import (
 	"unsafe"
 
 	"dpservice/cgo/mempool"
+	"dpservice/cgo/ringport"
 )
-
-const maxFrame = 16 << 10
 
 // Port is a DPDK port made of rings, started with one or more queues.
 type Port struct {
-	ID uint16
-	p  *C.struct_test_port
+	ID   uint16
+	p    *C.struct_test_port
+	pool *mempool.Pool
 }
 
 // NewPort makes and starts a port. It lasts until EAL's clean-up.
@@ -40,32 +40,28 @@ func NewPort(name string, queues int, pool *mempool.Pool) (*Port, error) {
 	if p == nil {
 		return nil, fmt.Errorf("port %s: %w", name, syscall.Errno(-rc))
 	}
-	return &Port{ID: uint16(p.id), p: p}, nil
+	return &Port{ID: uint16(p.id), p: p, pool: pool}, nil
 }
 
 // Send makes the graph receive a frame by a queue. Its bytes are spread over buffers of segment bytes; 0 is one buffer.
 func (p *Port) Send(queue int, frame []byte, segment int) error {
-	rc := C.test_port_send(p.p, C.uint16_t(queue), (*C.uint8_t)(unsafe.SliceData(frame)), C.uint32_t(len(frame)),
-		C.uint32_t(segment))
-	if rc < 0 {
-		return fmt.Errorf("send %d bytes: %w", len(frame), syscall.Errno(-rc))
-	}
-	return nil
+	return p.send(queue, segment, frame)
 }
 
-// MaxBurst is the most frames that SendBurst takes.
-const MaxBurst = C.TEST_BURST_MAX
-
 // SendBurst makes the graph find all frames at once.
-func (p *Port) SendBurst(queue int, frames [][]byte) error {
-	var bytes []byte
-	lens := make([]C.uint32_t, len(frames))
-	for i, f := range frames {
-		bytes = append(bytes, f...)
-		lens[i] = C.uint32_t(len(f))
+func (p *Port) SendBurst(queue int, frames [][]byte) error { return p.send(queue, 0, frames...) }
+
+func (p *Port) send(queue, segment int, frames ...[]byte) error {
+	packets := make([]*C.struct_rte_mbuf, 0, len(frames))
+	for _, f := range frames {
+		m, err := ringport.NewPacket(p.pool, f, segment)
+		if err != nil {
+			C.rte_pktmbuf_free_bulk(unsafe.SliceData(packets), C.uint(len(packets)))
+			return err
+		}
+		packets = append(packets, (*C.struct_rte_mbuf)(m))
 	}
-	rc := C.test_port_send_burst(p.p, C.uint16_t(queue), (*C.uint8_t)(unsafe.SliceData(bytes)), unsafe.SliceData(lens),
-		C.uint32_t(len(frames)))
+	rc := C.test_port_send(p.p, C.uint16_t(queue), unsafe.SliceData(packets), C.uint32_t(len(packets)))
 	if rc < 0 {
 		return fmt.Errorf("send %d frames: %w", len(frames), syscall.Errno(-rc))
 	}
@@ -74,12 +70,15 @@ func (p *Port) SendBurst(queue int, frames [][]byte) error {
 
 // Receive returns the next frame that the graph has sent by a queue; nil if there is none.
 func (p *Port) Receive(queue int) []byte {
-	buf := make([]byte, maxFrame)
-	n := C.test_port_receive(p.p, C.uint16_t(queue), (*C.uint8_t)(unsafe.SliceData(buf)), maxFrame)
-	if n < 0 {
+	m := C.test_port_receive(p.p, C.uint16_t(queue))
+	if m == nil {
 		return nil
 	}
-	return buf[:n]
+	frame, err := ringport.ReadPacket(unsafe.Pointer(m))
+	if err != nil {
+		return nil
+	}
+	return frame
 }
 
 // Fill takes all room of a queue towards the test with copies of a frame, so that the port takes nothing more.

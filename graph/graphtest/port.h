@@ -10,7 +10,6 @@
 #include <rte_ring.h>
 
 #define TEST_QUEUES_MAX 4
-#define TEST_BURST_MAX 512
 
 struct test_port {
 	uint16_t id;
@@ -26,12 +25,11 @@ struct test_port {
 /* NULL on error: then *error is a negative errno. */
 struct test_port *test_port_create(const char *name, uint16_t queues, struct rte_mempool *pool,
 				   int *error);
-int test_port_send(struct test_port *port, uint16_t queue, const uint8_t *frame, uint32_t len,
-		   uint32_t segment);
-/* All count frames at once, which lie one behind the other in bytes. */
-int test_port_send_burst(struct test_port *port, uint16_t queue, const uint8_t *bytes,
-			 const uint32_t *lens, uint32_t count);
-int test_port_receive(struct test_port *port, uint16_t queue, uint8_t *buf, uint32_t size);
+/* All packets at once, or -ENOBUFS; they are the port's, or freed. */
+int test_port_send(struct test_port *port, uint16_t queue, struct rte_mbuf **packets,
+		   uint32_t count);
+/* NULL: there is none. */
+struct rte_mbuf *test_port_receive(struct test_port *port, uint16_t queue);
 int test_port_fill(struct test_port *port, uint16_t queue);
 /* Keep who receives by the queue in the driver, from when it is held on until it is let go. */
 void test_port_hold(struct test_port *port, uint16_t queue, bool on);
