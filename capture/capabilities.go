@@ -41,7 +41,7 @@ func (m *Manager) capabilities(p, uplink port.Port) PortCapabilities {
 	}
 	// Which addresses a copy has does not matter to the NIC, and the router may not be known yet.
 	header := Header{NodeIP: netip.IPv6Loopback(), Sink: netip.IPv6Loopback()}
-	a := asker{m, target, p, uplink, copies{header: header, out: uplink.ID}}
+	a := asker{m, target, p, uplink, copies{header: header, out: uplink.ID, rules: m.newRegistry()}}
 	c := PortCapabilities{Port: p, Mode: Software, RX: a.about("rx", RX, ""), TX: a.tx()}
 	if m.offloads(p, uplink) {
 		c.Mode = Hardware
@@ -92,11 +92,11 @@ func (a asker) tx() Capability {
 
 // diverted is a rule as a flow's whose packets go to where those to a guest are copied.
 func (a asker) diverted() ruleset.Op {
-	return ruleset.Add(a.uplink.ID, "capability", rteflow.Rule{
+	return ruleset.Op{Rule: &ruleset.Rule{Port: a.uplink.ID, Owner: ruleOwner("capability"), Spec: rteflow.Rule{
 		Attr:    rteflow.Attr{Group: nic.GroupDecapsulated, Priority: nic.FlowPriority, Transfer: true},
 		Pattern: []rteflow.Item{a.m.deps.NIC.PortItem(a.uplink.ID), rteflow.Eth{}, rteflow.IPv4{}},
 		Actions: []rteflow.Action{rteflow.SetMACDst{}, rteflow.DecTTL{}, rteflow.Jump{Group: nic.GroupDelivery(a.port.ID)}},
-	})
+	}}}
 }
 
 func (a asker) ask(name string, ops []ruleset.Op) Capability {

@@ -33,9 +33,9 @@ type Rules interface {
 	// Check asks the NIC whether it would take the rules, and changes nothing.
 	Check(ops []ruleset.Op) error
 	// Counters reads what a rule's count action has seen.
-	Counters(port uint16, name string) (rteflow.Counters, error)
-	// Has reports whether a rule stands.
-	Has(port uint16, name string) bool
+	Counters(r *ruleset.Rule) (rteflow.Counters, error)
+	// Installed reports whether a rule is in the NIC.
+	Installed(r *ruleset.Rule) bool
 }
 
 // Taps copy packets in the packet graph. A *nodes.Graph is one.
@@ -47,12 +47,22 @@ type Taps interface {
 	TapCounters(port uint16, side graph.TapSide) (graph.TapCounters, error)
 }
 
-// Flows are those that the NIC forwards. A *flow.Manager is one.
+// Flows are those that the NIC forwards. A *flow.Manager is one but for the type of its diversions.
 type Flows interface {
-	// Divert has the packets that the NIC delivers to ports, as the guests there receive them, pass a group each on their
-	// way; group 0 is none. apply makes the changes that bring the standing flows there, in order and all of them
-	// or none. New flows follow once it has succeeded.
-	Divert(groups map[uint16]uint32, apply func(moves []ruleset.Op) error) error
+	// Divert plans to have the packets that the NIC delivers to ports pass a group each on their way, as the guests there
+	// receive them; group 0 is none.
+	Divert(groups map[uint16]uint32) Diversion
+}
+
+// Diversion is a change of the groups that flows pass. Its operations are to be carried out as a whole or not at all; then either
+// Commit or Abort is to be called, once.
+type Diversion interface {
+	// Ops are the operations that bring the installed flows there, in order.
+	Ops() []ruleset.Op
+	// Commit is called when they were carried out: new flows follow.
+	Commit()
+	// Abort is called when they were not, or were undone: new flows go as before.
+	Abort()
 }
 
 // Ports finds the ports that targets stand for.

@@ -17,33 +17,30 @@ import (
 
 // fakeFlows are offloaded flows between ports: from PF0 and each guest to each other guest.
 type fakeFlows struct {
-	rules   *ruleset.Set
-	ways    map[fakeFlow][]uint32 // the groups by way of which rules of the flow stand
-	diverts map[uint16]uint32
+	rules *ruleset.Set
+	paths map[fakeFlow]map[uint32]*ruleset.Rule // by the groups via which the rules send packets
 }
 
 type fakeFlow struct{ in, out uint16 }
 
 func newFakeFlows(n *node) *fakeFlows {
-	f := &fakeFlows{rules: n.rules, ways: map[fakeFlow][]uint32{}, diverts: map[uint16]uint32{}}
+	f := &fakeFlows{rules: n.rules, paths: map[fakeFlow]map[uint32]*ruleset.Rule{}}
 	for _, in := range n.sorted() {
 		for _, out := range n.sorted() {
 			if in.ID == out.ID || in.SwitchDomain == nil || out.Role != port.VF {
 				continue
 			}
 			flow := fakeFlow{in.ID, out.ID}
-			if err := n.rules.Apply([]ruleset.Op{flow.add(0)}); err != nil {
+			f.paths[flow] = map[uint32]*ruleset.Rule{0: flow.rule(0), nic.GroupDelivery(out.ID): flow.rule(nic.GroupDelivery(out.ID))}
+			if err := n.rules.Apply(ruleset.Add(f.paths[flow][0])); err != nil {
 				panic(err)
 			}
-			f.ways[flow] = []uint32{0}
 		}
 	}
 	return f
 }
 
-func (f fakeFlow) name(group uint32) string { return fmt.Sprintf("flow/%d-%d/%d", f.in, f.out, group) }
-
-func (f fakeFlow) add(group uint32) ruleset.Op {
+func (f fakeFlow) rule(group uint32) *ruleset.Rule {
 	r := rteflow.Rule{
 		Attr:    rteflow.Attr{Group: nic.GroupVNET, Priority: 2, Transfer: true},
 		Pattern: []rteflow.Item{rteflow.RepresentedPort{Port: f.in}, rteflow.Eth{Dst: rteflow.Is(macBehind(f.out))}},
@@ -52,37 +49,39 @@ func (f fakeFlow) add(group uint32) ruleset.Op {
 	if group != 0 {
 		r.Priority, r.Actions = 1, []rteflow.Action{rteflow.Jump{Group: group}}
 	}
-	return ruleset.Add(f.in, f.name(group), r)
+	return &ruleset.Rule{Port: f.in, Owner: fakeOwner(fmt.Sprintf("flow/%d-%d/%d", f.in, f.out, group)), Spec: r}
 }
 
-// Divert moves the flows by adding the new rule and removing the others.
-func (f *fakeFlows) Divert(groups map[uint16]uint32, apply func([]ruleset.Op) error) error {
-	var moves []ruleset.Op
-	for _, flow := range slices.SortedFunc(maps.Keys(f.ways), func(a, b fakeFlow) int { return int(a.in)*100 + int(a.out) - int(b.in)*100 - int(b.out) }) {
+type fakeOwner string
+
+func (o fakeOwner) String() string { return string(o) }
+
+// Divert moves the flows by adding the new rule and removing the other.
+func (f *fakeFlows) Divert(groups map[uint16]uint32) Diversion {
+	var moves fakeDiversion
+	for _, flow := range slices.SortedFunc(maps.Keys(f.paths), func(a, b fakeFlow) int { return int(a.in)*100 + int(a.out) - int(b.in)*100 - int(b.out) }) {
 		group, ok := groups[flow.out]
 		if !ok {
 			continue
 		}
-		if !slices.Contains(f.ways[flow], group) {
-			moves = append(moves, flow.add(group))
+		if !f.rules.Installed(f.paths[flow][group]) {
+			moves = append(moves, ruleset.Op{Rule: f.paths[flow][group]})
 		}
-		for _, way := range f.ways[flow] {
-			if way != group {
-				moves = append(moves, ruleset.Remove(flow.in, flow.name(way)))
+		for via, r := range f.paths[flow] {
+			if via != group && f.rules.Installed(r) {
+				moves = append(moves, ruleset.Op{Rule: r, Remove: true})
 			}
 		}
 	}
-	err := apply(moves)
-	for flow := range f.ways {
-		group := groups[flow.out]
-		f.ways[flow] = slices.DeleteFunc([]uint32{0, nic.GroupDelivery(flow.out)},
-			func(way uint32) bool { return !f.rules.Has(flow.in, flow.name(way)) })
-		if err == nil && groups[flow.out] == group {
-			f.diverts[flow.out] = group
-		}
-	}
-	return err
+	return moves
 }
+
+// fakeDiversion is its operations: what became of them can be seen in the set of rules.
+type fakeDiversion []ruleset.Op
+
+func (d fakeDiversion) Ops() []ruleset.Op { return d }
+func (fakeDiversion) Commit()             {}
+func (fakeDiversion) Abort()              {}
 
 // fakeTaps are those of a graph that copies when told to, and may refuse.
 type fakeTaps struct {

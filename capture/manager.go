@@ -22,10 +22,11 @@ type Manager struct {
 	deps Deps
 
 	mu       sync.Mutex
-	settled  *sync.Cond // of mu: a session is no longer changing
+	settled  *sync.Cond // of mu: a session is no longer changing, or an interface no longer being deleted
 	uplink   Uplink
-	sessions []*session // in the order of their starts
-	history  []Session  // those that ended, the last one first
+	sessions []*session          // in the order of their starts
+	history  []Session           // those that ended, the last one first
+	deleting map[Target]struct{} // interfaces that are being deleted
 
 	known    atomic.Pointer[snapshot] // never nil
 	changing atomic.Bool              // who has the lock is making a change, and known is what was before it
@@ -41,7 +42,7 @@ const maxHistory = 16
 func New(deps Deps) *Manager {
 	deps.MaxInterfaces = cmp.Or(deps.MaxInterfaces, DefaultMaxInterfaces)
 	deps.MaxRules = min(cmp.Or(deps.MaxRules, DefaultMaxRules), MaxRules)
-	m := &Manager{deps: deps}
+	m := &Manager{deps: deps, deleting: map[Target]struct{}{}}
 	m.settled = sync.NewCond(&m.mu)
 	m.known.Store(&snapshot{})
 	return m
@@ -109,6 +110,7 @@ func (m *Manager) Start(ctx context.Context, req Request) (Session, error) {
 	m.lock()
 	defer m.unlock()
 
+	m.awaitDeletions(req.Targets)
 	if err := m.prepare(s); err != nil {
 		return Session{}, err
 	}
@@ -236,21 +238,54 @@ func (m *Manager) follow(s *session) error {
 	return err
 }
 
-// DeleteInterface has an interface deleted by deleteIt, before another capture of it can begin. endCapture, which deleteIt
-// calls first, ends the interface's part of its session, and the session if it was the last one. By then no flow goes to the
-// interface's port in the NIC. If the capture cannot be ended it goes on, and the interface must not be deleted.
-func (m *Manager) DeleteInterface(id string, deleteIt func(endCapture func() error) error) error {
+// Deletion is an interface that is being deleted. Until Close is called, a capture of it cannot begin: Start waits.
+type Deletion struct {
+	manager *Manager
+	target  Target
+}
+
+// BeginDeletion says that an interface is going to be deleted.
+func (m *Manager) BeginDeletion(id string) *Deletion {
 	m.lock()
 	defer m.unlock()
-	for s := m.capturing(Target{VF: id}); s != nil && s.changing; s = m.capturing(Target{VF: id}) {
-		m.await(s)
-	}
-	return deleteIt(func() error {
-		if s := m.capturing(Target{VF: id}); s != nil {
-			return m.endTarget(s, Target{VF: id})
+	t := Target{VF: id}
+	m.awaitDeletions([]Target{t})
+	m.deleting[t] = struct{}{}
+	return &Deletion{m, t}
+}
+
+// EndCapture ends the interface's part of its session, if there is one, and the session if it was the last one. On an error the
+// capture goes on, or is Broken if it is ROLLBACK_FAILED, and the interface must not be deleted.
+func (d *Deletion) EndCapture() error {
+	m := d.manager
+	m.lock()
+	defer m.unlock()
+	for s := m.capturing(d.target); s != nil; s = m.capturing(d.target) {
+		if s.changing {
+			m.await(s)
+			continue
 		}
-		return nil
-	})
+		return m.endTarget(s, d.target)
+	}
+	return nil
+}
+
+// Close is called when the interface is gone, or stays.
+func (d *Deletion) Close() {
+	d.manager.mu.Lock()
+	defer d.manager.mu.Unlock()
+	delete(d.manager.deleting, d.target)
+	d.manager.settled.Broadcast()
+}
+
+// awaitDeletions waits until none of the targets is being deleted.
+func (m *Manager) awaitDeletions(targets []Target) {
+	isDeleted := func(t Target) bool { _, ok := m.deleting[t]; return ok }
+	for slices.ContainsFunc(targets, isDeleted) {
+		m.endChange()
+		m.settled.Wait()
+		m.beginChange()
+	}
 }
 
 // capturing finds the session that captures a target; nil if there is none.
@@ -263,14 +298,14 @@ func (m *Manager) capturing(t Target) *session {
 	return nil
 }
 
-// endTarget ends the capture of an interface to whose port no flow goes in the NIC.
+// endTarget ends the capture of one of a session's interfaces.
 func (m *Manager) endTarget(s *session, t Target) error {
 	first := slices.IndexFunc(s.points, func(p point) bool { return p.target == t })
 	behind := first
 	for behind < len(s.points) && s.points[behind].target == t {
 		behind++
 	}
-	if err := m.release(s, s.points[first:behind], true, "cannot end the capture of "+t.String()); err != nil {
+	if err := m.release(s, s.points[first:behind], "cannot end the capture of "+t.String()); err != nil {
 		return err
 	}
 	if behind-first == len(s.points) {
@@ -287,7 +322,7 @@ func (m *Manager) endTarget(s *session, t Target) error {
 
 // end ends a session.
 func (m *Manager) end(s *session, reason EndReason, what string) error {
-	if err := m.release(s, s.points, false, what); err != nil {
+	if err := m.release(s, s.points, what); err != nil {
 		return err
 	}
 	m.ended(s, reason)
@@ -312,7 +347,7 @@ func (m *Manager) prepare(s *session) error {
 	if !ok {
 		return fault.New(fault.NotFound, "pf0", "there is no PF0, through which copies leave")
 	}
-	s.copies = copies{session: s.name(), header: headerOf(s.request, m.uplink), out: uplink.ID}
+	s.copies = copies{session: s.name(), header: headerOf(s.request, m.uplink), out: uplink.ID, rules: m.newRegistry()}
 	for _, t := range s.request.Targets {
 		if err := m.prepareTarget(s, t, uplink); err != nil {
 			return err

@@ -555,7 +555,9 @@ func TestUplinkChangeFails(t *testing.T) {
 
 // delete has an interface deleted by nobody.
 func (n *node) delete(id string) error {
-	return n.manager.DeleteInterface(id, func(endCapture func() error) error { return endCapture() })
+	d := n.manager.BeginDeletion(id)
+	defer d.Close()
+	return d.EndCapture()
 }
 
 func TestDeleteInterface(t *testing.T) {
@@ -589,9 +591,26 @@ func TestDeleteInterfaceIsTheLastStep(t *testing.T) {
 	n.nic.fail = func(int) bool { return true }
 	requireFault(t, n.delete("vm-1"), fault.RuleRejected, "cannot end the capture of vm-1")
 	n.nic.fail = func(int) bool { return false }
-	wanted := errors.New("the dataplane is busy")
-	assert.ErrorIs(t, n.manager.DeleteInterface("vm-1", func(func() error) error { return wanted }), wanted)
+	n.manager.BeginDeletion("vm-1").Close()
 	assert.Len(t, n.status(), 1, "it was not asked to end")
+}
+
+// While an interface is being deleted, no capture of it can begin; others can.
+func TestStartWaitsForADeletion(t *testing.T) {
+	n := newNode(2)
+	d := n.manager.BeginDeletion("vm-1")
+	begun := make(chan error)
+	go func() { begun <- startNamed(n, "first", Target{VF: "vm-1"}) }()
+	require.NoError(t, startNamed(n, "second", Target{VF: "vm-2"}))
+	select {
+	case err := <-begun:
+		require.Fail(t, "it began", "%v", err)
+	case <-time.After(10 * time.Millisecond):
+	}
+	require.NoError(t, d.EndCapture())
+	delete(n.ports, Target{VF: "vm-1"})
+	d.Close()
+	requireFault(t, <-begun, fault.NotFound, "there is no interface vm-1")
 }
 
 func TestCountersUnread(t *testing.T) {
@@ -752,8 +771,8 @@ func TestCountersSurviveUndo(t *testing.T) {
 		n.nic.send(packet{port: 2})
 	}
 	require.EqualValues(t, 10, n.status()[0].Interfaces[0].Packets)
-	stop := n.manager.sessions[0]
-	last := n.nic.calls + len(stopChange(stop.copies, stop.points, n.rules.Has).ops) + len(removal(stop.copies, stop.points, n.rules.Has).ops)
+	const rules = 5 // three redirects, and one rule of each
+	last := n.nic.calls + rules
 	n.nic.fail = func(call int) bool { return call == last }
 	_, err := n.manager.Stop("")
 	requireFault(t, err, fault.RuleRejected, "cannot stop the capture")
@@ -881,7 +900,7 @@ func TestStatusDoesNotWait(t *testing.T) {
 			return n.manager.UplinkChanged(u)
 		}, 2},
 		{"deletion", func() error {
-			return n.manager.DeleteInterface("vm-2", func(end func() error) error { return end() })
+			return n.delete("vm-2")
 		}, 1},
 		{"stop", func() error { _, err := n.manager.Stop(""); return err }, 0},
 	}
@@ -940,7 +959,7 @@ func TestOtherSessionsDoNotWaitForCounters(t *testing.T) {
 	_, err := n.manager.Start(context.Background(), r)
 	requireFault(t, err, fault.AlreadyActive, "vm-1 is captured by session first")
 	go stop()
-	require.NoError(t, n.manager.DeleteInterface("vm-1", func(end func() error) error { return end() }))
+	require.NoError(t, n.delete("vm-1"))
 	assert.GreaterOrEqual(t, time.Since(begun), lag)
 	assert.Equal(t, 1, <-stopped+<-stopped, "one of them has ended it")
 	sessions, ended := n.manager.Status()

@@ -61,7 +61,18 @@ func newFakeNIC() *fakeNIC {
 	}
 }
 
-func (n *fakeNIC) Create(port uint16, r rteflow.Rule) (rteflow.Handle, error) {
+func (n *fakeNIC) CreateBatch(port uint16, rules []rteflow.Rule) (handles []rteflow.Handle, err error) {
+	for _, r := range rules {
+		h, err := n.create(port, r)
+		if err != nil {
+			return handles, err
+		}
+		handles = append(handles, h)
+	}
+	return handles, nil
+}
+
+func (n *fakeNIC) create(port uint16, r rteflow.Rule) (rteflow.Handle, error) {
 	n.calls++
 	if n.fail(n.calls) || n.refuse(inReach(r)) {
 		return 0, flowError("create", port)
@@ -75,17 +86,19 @@ func (n *fakeNIC) Create(port uint16, r rteflow.Rule) (rteflow.Handle, error) {
 	return n.last, nil
 }
 
-func (n *fakeNIC) Destroy(port uint16, h rteflow.Handle) error {
-	n.calls++
-	if n.fail(n.calls) {
-		return flowError("destroy", port)
+func (n *fakeNIC) DestroyBatch(port uint16, handles []rteflow.Handle) (int, error) {
+	for i, h := range handles {
+		n.calls++
+		if n.fail(n.calls) {
+			return i, flowError("destroy", port)
+		}
+		if n.rules[h] == nil {
+			panic("a rule is destroyed twice")
+		}
+		delete(n.rules, h)
+		n.after()
 	}
-	if n.rules[h] == nil {
-		panic("a rule is destroyed twice")
-	}
-	delete(n.rules, h)
-	n.after()
-	return nil
+	return len(handles), nil
 }
 
 func (n *fakeNIC) QueryAge(uint16, rteflow.Handle) (rteflow.AgeState, error) {
@@ -211,7 +224,7 @@ func (n *fakeNIC) dump() []string {
 func dumpSet(s *ruleset.Set) []string {
 	var lines []string
 	for _, e := range s.List() {
-		lines = append(lines, fmt.Sprintf("port %d: %s", e.Port, e.Rule))
+		lines = append(lines, fmt.Sprintf("port %d: %s", e.Port, e.Spec))
 	}
 	slices.Sort(lines)
 	return lines
@@ -276,11 +289,11 @@ func (n *node) addBaseRules(p port.Port) {
 		return
 	}
 	for i, pattern := range n.BasePatterns(p) {
-		err := n.rules.Apply([]ruleset.Op{ruleset.Add(p.ID, fmt.Sprintf("base/%d", i), rteflow.Rule{
+		err := n.rules.Apply(ruleset.Add(&ruleset.Rule{Port: p.ID, Owner: fakeOwner(fmt.Sprintf("base/%d", i)), Spec: rteflow.Rule{
 			Attr:    rteflow.Attr{Group: nic.GroupDefault, Priority: nic.BasePriority, Transfer: true},
 			Pattern: pattern,
 			Actions: []rteflow.Action{rteflow.Jump{Group: nic.GroupVNET}},
-		})})
+		}}))
 		if err != nil {
 			panic(err)
 		}
@@ -330,7 +343,7 @@ func (n *node) packets() []packet {
 	for i := range n.interfaces {
 		all = append(all, packet{port: uint16(i + 2), udp: true})
 	}
-	for f := range n.flows.ways {
+	for f := range n.flows.paths {
 		all = append(all, packet{port: f.in, to: f.out, udp: true, proto: 4})
 	}
 	return append(all, n.extra...)

@@ -23,6 +23,7 @@ type copies struct {
 	session string
 	header  Header
 	out     uint16
+	rules   registry
 }
 
 // change is what is done to the NIC at once: rules are added and removed, and what it delivers to ports passes a group on its
@@ -55,7 +56,7 @@ func startChange(c copies, points []point) change {
 	start := change{ops: addRules(c, points), diverts: map[uint16]uint32{}}
 	for _, p := range points {
 		for i, pattern := range p.redirects() {
-			start.ops = append(start.ops, ruleset.Add(p.port.ID, redirectName(c.session, i), redirect(pattern)))
+			start.ops = append(start.ops, c.rules.add(p.port.ID, redirectName(c.session, i), &ruleset.Rule{Spec: redirect(pattern)}))
 		}
 		if p.isDelivery() {
 			start.diverts[p.port.ID] = nic.GroupDelivery(p.port.ID)
@@ -70,18 +71,19 @@ func addRules(c copies, points []point) []ruleset.Op {
 	var ops []ruleset.Op
 	for _, p := range points {
 		for i := range p.ruleCount() {
-			ops = append(ops, ruleset.Add(p.place.on.ID, p.ruleName(c.session, p.generation, i), captureRule(p, i, c)))
+			ops = append(ops, c.rules.add(p.place.on.ID, p.ruleName(c.session, p.generation, i),
+				&ruleset.Rule{Spec: captureRule(p, i, c)}))
 		}
 	}
 	return ops
 }
 
 // removeRules removes them, the last first.
-func removeRules(session string, points []point) []ruleset.Op {
+func removeRules(c copies, points []point) []ruleset.Op {
 	var ops []ruleset.Op
 	for _, p := range points {
 		for i := range p.ruleCount() {
-			ops = append(ops, ruleset.Remove(p.place.on.ID, p.ruleName(session, p.generation, p.ruleCount()-1-i)))
+			ops = append(ops, c.rules.remove(p.place.on.ID, p.ruleName(c.session, p.generation, p.ruleCount()-1-i)))
 		}
 	}
 	return ops
@@ -107,14 +109,12 @@ func next(points []point) []point {
 
 // stopChange takes the packets away from the points' rules, and removal then removes these: what stands of them, as after
 // a change that could not be undone this may be any part.
-func stopChange(c copies, points []point, has func(port uint16, name string) bool) change {
+func stopChange(c copies, points []point) change {
 	stop := change{diverts: map[uint16]uint32{}}
 	for _, p := range points {
-		for i, pattern := range p.redirects() {
-			if name := redirectName(c.session, i); has(p.port.ID, name) {
-				op := ruleset.Remove(p.port.ID, name)
-				op.Rule = redirect(pattern)
-				stop.ops = append(stop.ops, op)
+		for i := range p.redirects() {
+			if name := redirectName(c.session, i); c.rules.has(p.port.ID, name) {
+				stop.ops = append(stop.ops, c.rules.remove(p.port.ID, name))
 			}
 		}
 		if p.isDelivery() {
@@ -124,13 +124,13 @@ func stopChange(c copies, points []point, has func(port uint16, name string) boo
 	return stop
 }
 
-func removal(c copies, points []point, has func(port uint16, name string) bool) change {
+func removal(c copies, points []point) change {
 	var ops []ruleset.Op
 	for _, p := range points {
 		for generation := range uint32(generations) {
 			for i := range p.ruleCount() {
-				if name := p.ruleName(c.session, generation, p.ruleCount()-1-i); has(p.place.on.ID, name) {
-					ops = append(ops, ruleset.Remove(p.place.on.ID, name))
+				if name := p.ruleName(c.session, generation, p.ruleCount()-1-i); c.rules.has(p.place.on.ID, name) {
+					ops = append(ops, c.rules.remove(p.place.on.ID, name))
 				}
 			}
 		}

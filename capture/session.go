@@ -74,31 +74,37 @@ func filterFault(t Target, err error) *fault.Error {
 	return fault.New(reason, culprit, "%v", err)
 }
 
-// withMoves does something with a change's operations and those that move flows for it.
-func (m *Manager) withMoves(c change, do func(ops []ruleset.Op) error) error {
+// divert plans what a change has the flows do. It is nil if that is nothing.
+func (m *Manager) divert(c change) Diversion {
 	if len(c.diverts) == 0 {
-		return do(c.ops)
+		return nil
 	}
-	return m.deps.Flows.Divert(c.diverts, func(moves []ruleset.Op) error { return do(slices.Concat(c.ops, moves)) })
+	return m.deps.Flows.Divert(c.diverts)
 }
 
 // carryOut changes the NIC: all of it, or nothing.
-func (m *Manager) carryOut(c change) error { return m.withMoves(c, m.deps.Rules.Apply) }
-
-// errOnlyAsked ends what was not meant to be done.
-var errOnlyAsked = errors.New("only asked")
+func (m *Manager) carryOut(c change) error {
+	d := m.divert(c)
+	if d == nil {
+		return m.deps.Rules.Apply(c.ops)
+	}
+	err := m.deps.Rules.Apply(slices.Concat(c.ops, d.Ops()))
+	if err == nil {
+		d.Commit()
+	} else {
+		d.Abort()
+	}
+	return err
+}
 
 // check asks the NIC whether it would take a change, and changes nothing.
 func (m *Manager) check(c change) error {
-	var refusal error
-	err := m.withMoves(c, func(ops []ruleset.Op) error {
-		refusal = m.deps.Rules.Check(ops)
-		return errOnlyAsked
-	})
-	if !errors.Is(err, errOnlyAsked) {
-		return err
+	d := m.divert(c)
+	if d == nil {
+		return m.deps.Rules.Check(c.ops)
 	}
-	return refusal
+	defer d.Abort()
+	return m.deps.Rules.Check(slices.Concat(c.ops, d.Ops()))
 }
 
 // apply changes what the NIC does for the session: all of it, or nothing. If neither can be had, the session is Broken.
@@ -118,14 +124,13 @@ func (m *Manager) apply(s *session, what string, c change) *fault.Error {
 
 // inTwoSteps changes what the NIC does for the session: all of it, or nothing. The counters are read between the steps: only
 // once the first has taken the packets away from the rules that the second removes, have these counted all that they will.
-// pause waits for the NIC to show it.
-func (m *Manager) inTwoSteps(s *session, what string, first, second change, pause func(*session)) *fault.Error {
+func (m *Manager) inTwoSteps(s *session, what string, first, second change) *fault.Error {
 	before, wasBroken := m.standing(s), s.state == Broken
 	if f := m.apply(s, what, first); f != nil {
 		return f
 	}
 	if len(second.ops) > 0 {
-		pause(s)
+		m.pause(s)
 	}
 	m.readCounters(s)
 	f := m.apply(s, what, second)
@@ -153,9 +158,6 @@ func (m *Manager) pause(s *session) {
 	m.settled.Broadcast()
 }
 
-// pauseLocked is pause for who holds locks that others take after the Manager's.
-func (m *Manager) pauseLocked(*session) { time.Sleep(m.deps.CounterLag) }
-
 // begin makes the session's copies: all of them, or none. If neither can be had, the session is Broken.
 func (m *Manager) begin(s *session, start change) error {
 	const what = "cannot start the capture"
@@ -181,7 +183,7 @@ func (m *Manager) replaceHeader(s *session, header Header) error {
 		return err
 	}
 	added := addRules(newCopies, next(s.points))
-	if f := m.inTwoSteps(s, what, change{ops: added}, change{ops: removeRules(s.name(), s.points)}, m.pause); f != nil {
+	if f := m.inTwoSteps(s, what, change{ops: added}, change{ops: removeRules(s.copies, s.points)}); f != nil {
 		if err := m.replaceTaps(s, what, s.copies); err != nil {
 			return fmt.Errorf("%w; undo: %w", f, err)
 		}
@@ -191,15 +193,9 @@ func (m *Manager) replaceHeader(s *session, header Header) error {
 	return nil
 }
 
-// release ends the copies of some of the session's points: all of them, or none. flowsGone says that no flow goes to their
-// ports in the NIC, and that who saw to that keeps new ones from coming. If neither can be had, the session is Broken.
-func (m *Manager) release(s *session, points []point, flowsGone bool, what string) error {
-	stop := stopChange(s.copies, points, m.deps.Rules.Has)
-	pause := m.pause
-	if flowsGone {
-		stop.diverts, pause = nil, m.pauseLocked
-	}
-	if f := m.inTwoSteps(s, what, stop, removal(s.copies, points, m.deps.Rules.Has), pause); f != nil {
+// release ends the copies of some of the session's points: all of them, or none. If neither can be had, the session is Broken.
+func (m *Manager) release(s *session, points []point, what string) error {
+	if f := m.inTwoSteps(s, what, stopChange(s.copies, points), removal(s.copies, points)); f != nil {
 		return f
 	}
 	return m.removeTaps(s, points, what)
@@ -223,13 +219,15 @@ func (m *Manager) readPoint(s *session, p *point) error {
 	}
 	for k := range p.rules {
 		name := p.ruleName(s.name(), p.generation, k)
-		c, err := m.deps.Rules.Counters(p.place.on.ID, name)
-		switch {
-		case err == nil:
-			p.rules[k].count(c)
-		case s.state != Broken || m.deps.Rules.Has(p.place.on.ID, name):
+		installed := s.copies.rules.has(p.place.on.ID, name)
+		if s.state == Broken && !installed {
+			continue
+		}
+		c, err := m.deps.Rules.Counters(s.copies.rules.known[ruleKey{p.place.on.ID, name}])
+		if err != nil {
 			return err
 		}
+		p.rules[k].count(c)
 	}
 	return nil
 }
@@ -352,7 +350,7 @@ func modeOf(points []point) Mode {
 func (s *session) planned(ops []ruleset.Op) Session {
 	v := s.view()
 	for _, op := range ops {
-		v.Plan = append(v.Plan, op.Rule.Commands(op.Port)...)
+		v.Plan = append(v.Plan, op.Rule.Spec.Commands(op.Rule.Port)...)
 	}
 	return v
 }
@@ -386,9 +384,9 @@ func (m *Manager) standing(s *session) [][]string {
 	var all [][]string
 	for _, points := range s.interfaces() {
 		var names []string
-		stop, rest := stopChange(s.copies, points, m.deps.Rules.Has), removal(s.copies, points, m.deps.Rules.Has)
+		stop, rest := stopChange(s.copies, points), removal(s.copies, points)
 		for _, op := range slices.Concat(stop.ops, rest.ops) {
-			names = append(names, op.Name)
+			names = append(names, op.Rule.Owner.String())
 		}
 		all = append(all, names)
 	}
@@ -417,31 +415,31 @@ func (m *Manager) refused(s *session, what string, err error) *fault.Error {
 func (m *Manager) blame(s *session, f *fault.Error, op ruleset.Op) {
 	var name string
 	f.Interface, name = m.ownerOf(s, op)
-	f.Rule = op.Rule.String()
+	f.Rule = op.Rule.Spec.String()
 	verb := "add"
 	if op.Remove {
 		verb = "remove"
 	}
-	f.Message = fmt.Sprintf("%s: the NIC did not %s rule %s of %s: %s", f.Message, verb, op.Name, name, f.Rule)
+	f.Message = fmt.Sprintf("%s: the NIC did not %s rule %s of %s: %s", f.Message, verb, op.Rule.Owner, name, f.Rule)
 }
 
 // ownerOf is whose rule an operation is about, and what a person calls that: a flow's may stand on the port of one that is not
 // captured.
 func (m *Manager) ownerOf(s *session, op ruleset.Op) (culprit, name string) {
 	for _, p := range s.points {
-		if p.place != nil && p.place.on.ID == op.Port && strings.HasPrefix(op.Name, p.ruleNames(s.name())) {
+		if p.place != nil && p.place.on.ID == op.Rule.Port && strings.HasPrefix(op.Rule.Owner.String(), p.ruleNames(s.name())) {
 			return p.target.String(), fmt.Sprintf("%s (port %s)", p.target, p.place.on.Name)
 		}
 	}
 	for _, p := range s.points {
-		if p.port.ID == op.Port {
+		if p.port.ID == op.Rule.Port {
 			return p.target.String(), fmt.Sprintf("%s (port %s)", p.target, p.port.Name)
 		}
 	}
 	for _, p := range m.deps.Ports.All() {
-		if p.ID == op.Port {
+		if p.ID == op.Rule.Port {
 			return p.Name, "port " + p.Name
 		}
 	}
-	return "", fmt.Sprintf("port %d", op.Port)
+	return "", fmt.Sprintf("port %d", op.Rule.Port)
 }

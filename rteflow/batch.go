@@ -7,14 +7,17 @@ package rteflow
 */
 import "C"
 
-import "unsafe"
+import (
+	"slices"
+	"unsafe"
+)
 
 // batchSize is how many rules go to C in one call: enough to make the call's cost vanish, few enough for their bytes to
 // stay in the CPU's cache.
 const batchSize = 64
 
 // CreateBatch puts the rules into the NIC in order, in as few calls of C as is reasonable. It stops at the first rule that
-// fails: then the handles are those of the rules before it, which stand, and the error is about rules[len(handles)].
+// fails: then the handles are those of the rules before it, which stay installed, and the error is about rules[len(handles)].
 // It does not undo; package ruleset does.
 func CreateBatch(port uint16, rules []Rule) ([]Handle, error) {
 	b := batch{port: port, handles: make([]Handle, 0, len(rules)), encoder: newEncoder()}
@@ -27,6 +30,23 @@ func CreateBatch(port uint16, rules []Rule) ([]Handle, error) {
 		rules = rules[n:]
 	}
 	return b.handles, nil
+}
+
+// DestroyBatch removes rules in order, in one call of C. It stops at the first that fails and returns how many it has removed: their
+// handles must not be used again, the others are still installed.
+func DestroyBatch(port uint16, handles []Handle) (int, error) {
+	n := len(handles)
+	if none := slices.Index(handles, 0); none >= 0 {
+		n = none
+	}
+	var cerr C.struct_rf_error
+	var destroyed C.uint32_t
+	rc := C.rf_destroy(C.uint16_t(port), (*C.uintptr_t)(unsafe.Pointer(unsafe.SliceData(handles))), C.uint32_t(n),
+		&destroyed, &cerr)
+	if rc >= 0 && n < len(handles) {
+		return n, noRule("destroy", port)
+	}
+	return int(destroyed), callError("destroy", port, rc, &cerr)
 }
 
 type batch struct {

@@ -267,11 +267,19 @@ rf_create(uint16_t port, uint8_t *memory, size_t len, uint32_t n, uintptr_t *flo
 }
 
 int
-rf_destroy(uint16_t port, uintptr_t flow, struct rf_error *out)
+rf_destroy(uint16_t port, const uintptr_t *flows, uint32_t n, uint32_t *destroyed,
+	   struct rf_error *out)
 {
 	struct rte_flow_error err = { 0 };
-	int rc = rte_flow_destroy(port, (struct rte_flow *)flow, &err);
+	int rc = 0;
 
+	for (*destroyed = 0; *destroyed < n; (*destroyed)++) {
+		struct rte_flow *flow = (struct rte_flow *)flows[*destroyed];
+
+		rc = rte_flow_destroy(port, flow, &err);
+		if (rc != 0)
+			break;
+	}
 	return report(rc, &err, NULL, out);
 }
 

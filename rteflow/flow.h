@@ -86,7 +86,9 @@ int rf_validate(uint16_t port, uint8_t *rule, size_t len, struct rf_error *err);
 /* n rules; stops at the first that fails. */
 int rf_create(uint16_t port, uint8_t *rules, size_t len, uint32_t n, uintptr_t *flows,
 	      uint32_t *created, struct rf_error *err);
-int rf_destroy(uint16_t port, uintptr_t flow, struct rf_error *err);
+/* Likewise. */
+int rf_destroy(uint16_t port, const uintptr_t *flows, uint32_t n, uint32_t *destroyed,
+	       struct rf_error *err);
 int rf_query_count(uint16_t port, uintptr_t flow, uint64_t *packets, uint64_t *bytes,
 		   struct rf_error *err);
 int rf_query_age(uint16_t port, uintptr_t flow, struct rf_age *age, struct rf_error *err);

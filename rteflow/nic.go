@@ -38,11 +38,13 @@ type AgeState struct {
 // NIC is the ports' rte_flow interface as a value, for packages that take an interface.
 type NIC struct{}
 
-// Create is the function of that name.
-func (NIC) Create(port uint16, r Rule) (Handle, error) { return Create(port, r) }
+// CreateBatch is the function of that name.
+func (NIC) CreateBatch(port uint16, rules []Rule) ([]Handle, error) { return CreateBatch(port, rules) }
 
-// Destroy is the function of that name.
-func (NIC) Destroy(port uint16, h Handle) error { return Destroy(port, h) }
+// DestroyBatch is the function of that name.
+func (NIC) DestroyBatch(port uint16, handles []Handle) (int, error) {
+	return DestroyBatch(port, handles)
+}
 
 // Query is the function of that name.
 func (NIC) Query(port uint16, h Handle) (Counters, error) { return Query(port, h) }
@@ -74,14 +76,10 @@ func Create(port uint16, r Rule) (Handle, error) {
 	return Handle(flow), ruleError("create", port, r, rc, &e.err)
 }
 
-// Destroy removes the rule. After success h must not be used again; after an error the rule stands.
+// Destroy removes the rule. After success h must not be used again; after an error the rule is still installed.
 func Destroy(port uint16, h Handle) error {
-	if h == 0 {
-		return noRule("destroy", port)
-	}
-	var cerr C.struct_rf_error
-	rc := C.rf_destroy(C.uint16_t(port), C.uintptr_t(h), &cerr)
-	return callError("destroy", port, rc, &cerr)
+	_, err := DestroyBatch(port, []Handle{h})
+	return err
 }
 
 // Query reads the rule's Count action; without one the driver refuses.

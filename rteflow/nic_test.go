@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -372,19 +373,43 @@ func TestIsolate(t *testing.T) {
 	require.NoError(t, ethdev.Start(p.pf0))
 }
 
+// name is an Owner.
+type name string
+
+func (n name) String() string { return string(n) }
+
 func TestASetOnTheNIC(t *testing.T) {
 	p := needNIC(t)
 	set := ruleset.New(NIC{})
-	require.NoError(t, set.Apply([]ruleset.Op{ruleset.Add(p.vf0, "capture", captureRule(p)), ruleset.Add(p.vf0, "flow", flowRule(p))}))
-	bad := captureRule(p)
-	bad.Actions = []Action{Jump{Group: 1}}
-	err := set.Apply([]ruleset.Op{ruleset.Remove(p.vf0, "capture"), ruleset.Add(p.vf0, "bad", bad)})
+	capture := &ruleset.Rule{Port: p.vf0, Owner: name("capture"), Spec: captureRule(p)}
+	flow := &ruleset.Rule{Port: p.vf0, Owner: name("flow"), Spec: flowRule(p)}
+	bad := &ruleset.Rule{Port: p.vf0, Owner: name("bad"), Spec: captureRule(p)}
+	bad.Spec.Actions = []Action{Jump{Group: 1}}
+	require.NoError(t, set.Apply(ruleset.Add(capture, flow)))
+	err := set.Apply(slices.Concat(ruleset.Remove(capture), ruleset.Add(bad)))
 	var rerr *Error
 	require.ErrorAs(t, err, &rerr)
 	assert.Len(t, set.List(), 2)
-	_, err = set.Counters(p.vf0, "capture")
-	require.NoError(t, err, "it stands again")
+	_, err = set.Counters(capture)
+	require.NoError(t, err, "it is installed again")
 	require.NoError(t, set.Clear())
+}
+
+func TestDestroyBatch(t *testing.T) {
+	p := needNIC(t)
+	handles, err := CreateBatch(p.vf0, []Rule{captureRule(p), flowRule(p)})
+	require.NoError(t, err)
+	n, err := DestroyBatch(p.vf0, []Handle{handles[0], 0, handles[1]})
+	assert.Equal(t, 1, n)
+	assert.ErrorIs(t, err, syscall.EINVAL, "0 is no rule")
+	_, err = Query(p.vf0, handles[1])
+	require.NoError(t, err, "those behind it are still installed")
+	n, err = DestroyBatch(p.vf0, handles[1:])
+	require.NoError(t, err)
+	assert.Equal(t, 1, n)
+	n, err = DestroyBatch(p.vf0, nil)
+	require.NoError(t, err)
+	assert.Zero(t, n)
 }
 
 // testpmd creates our rules on a test NIC of its own, the ports of which have the same numbers.

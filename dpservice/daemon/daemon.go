@@ -213,7 +213,7 @@ func (d *daemon) setBaseRules() (err error) {
 	}
 	d.rules = ruleset.New(d.nic)
 	d.ending.add("remove the rules", d.rules.Clear)
-	return d.rules.Apply(d.nic.BaseRules())
+	return d.rules.Apply(ruleset.Add(d.nic.BaseRules()...))
 }
 
 func (d *daemon) startGraph() (err error) {
@@ -299,7 +299,7 @@ func (d *daemon) captureDeps() capture.Deps {
 	deps := capture.Deps{Rules: d.rules, Ports: capturePorts{d.ports, d.vnet}, Taps: d.graph,
 		MaxInterfaces: d.cfg.Capture.MaxInterfaces, MaxRules: d.cfg.Capture.MaxRules}
 	if d.nic != nil {
-		deps.NIC, deps.Flows, deps.CounterLag = d.nic, d.flows, nic.CounterLag(d.ports.Driver())
+		deps.NIC, deps.Flows, deps.CounterLag = d.nic, captureFlows{d.flows}, nic.CounterLag(d.ports.Driver())
 	}
 	return deps
 }

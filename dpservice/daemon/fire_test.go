@@ -143,7 +143,7 @@ func newNode(t *testing.T) *node {
 	eswitch, err := nic.Probe(&n.driver, ports.List(), nodeIP, func(uint16) bool { return false })
 	require.NoError(t, err)
 	n.rules = ruleset.New(eswitch)
-	require.NoError(t, n.rules.Apply(eswitch.BaseRules()))
+	require.NoError(t, n.rules.Apply(ruleset.Add(eswitch.BaseRules()...)))
 	ports.vnet = vnet.New(vnet.Config{NodeIP: nodeIP, Ports: ports, Dataplane: n.graph, MaxInterfaces: 9, MaxRoutes: 9})
 	tunnels := tunnel.New(tunnel.Config{Graph: n.graph, NIC: eswitch, Rules: n.rules})
 	flows := flow.New(flow.Config{
@@ -152,7 +152,7 @@ func newNode(t *testing.T) *node {
 	})
 	n.interfaces = interfaces{
 		Manager:  ports.vnet,
-		capture:  capture.New(capture.Deps{Rules: n.rules, Ports: ports, Taps: n.graph, NIC: eswitch, Flows: flows}),
+		capture:  capture.New(capture.Deps{Rules: n.rules, Ports: ports, Taps: n.graph, NIC: eswitch, Flows: captureFlows{flows}}),
 		flows:    flows,
 		tunnels:  tunnels,
 		checks:   func(vni uint32) bool { return vni == 200 },
@@ -260,8 +260,8 @@ func (n *node) standing() []string {
 	for _, r := range n.driver.Rules() {
 		inNIC = append(inNIC, fmt.Sprintf("port %d: %s", r.Port, r.Rule))
 	}
-	for _, e := range n.rules.List() {
-		believed = append(believed, fmt.Sprintf("port %d: %s", e.Port, e.Rule))
+	for _, r := range n.rules.List() {
+		believed = append(believed, fmt.Sprintf("port %d: %s", r.Port, r.Spec))
 	}
 	for i := range inNIC {
 		inNIC[i] = aMark.ReplaceAllString(inNIC[i], "MARK")

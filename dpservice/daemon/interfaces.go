@@ -75,19 +75,45 @@ func (i interfaces) DeleteInterface(id string) error {
 	return i.refused(id, "cannot delete interface "+id, i.deleteInterface(found))
 }
 
+// deleteInterface ends what an interface has in the NIC, in an order in which nothing of it can come back meanwhile, and deletes it.
 func (i interfaces) deleteInterface(found vnet.Interface) error {
-	return i.capture.DeleteInterface(found.ID, func(endCapture func() error) error {
-		deleteIt := func() error {
-			if err := endCapture(); err != nil {
-				return err
-			}
-			return i.Manager.DeleteInterface(found.ID)
-		}
-		if i.flows == nil {
-			return deleteIt()
-		}
-		return i.flows.ReleasePort(found.Port, func() error { return i.withoutTunnels(found, deleteIt) })
-	})
+	deletion := i.capture.BeginDeletion(found.ID)
+	defer deletion.Close()
+	if i.flows == nil {
+		return i.endCaptureAndDelete(found, deletion)
+	}
+	release, err := i.flows.ReleasePort(found.Port)
+	if err != nil {
+		return err
+	}
+	if err := i.deleteWithoutTunnels(found, deletion); err != nil {
+		release.Abort()
+		return err
+	}
+	release.Commit()
+	return nil
+}
+
+func (i interfaces) endCaptureAndDelete(found vnet.Interface, deletion *capture.Deletion) error {
+	if err := deletion.EndCapture(); err != nil {
+		return err
+	}
+	return i.Manager.DeleteInterface(found.ID)
+}
+
+// deleteWithoutTunnels removes the rules of an interface's tunnels before the rest. If that fails, it puts them back.
+func (i interfaces) deleteWithoutTunnels(found vnet.Interface, deletion *capture.Deletion) error {
+	if err := i.tunnels.RemoveInterface(found.UnderlayIP); err != nil {
+		return err
+	}
+	err := i.endCaptureAndDelete(found, deletion)
+	if err == nil {
+		return nil
+	}
+	if undo := i.keepTunnels(found); undo != nil {
+		return fault.Wrap(errors.Join(err, undo), fault.RollbackFailed, found.ID, "interface %s goes on without all of its rules", found.ID)
+	}
+	return err
 }
 
 // keepTunnels has the NIC decapsulate all that comes for an interface to which anybody may send.
@@ -97,21 +123,6 @@ func (i interfaces) keepTunnels(of vnet.Interface) error {
 		return nil
 	}
 	return i.tunnels.Keep(graph.Tunnel{Interface: a.Index, Underlay: a.UnderlayIP}, nic.InnerTypes...)
-}
-
-// withoutTunnels does something while the NIC decapsulates nothing for an interface. If it fails, it is as before.
-func (i interfaces) withoutTunnels(of vnet.Interface, do func() error) error {
-	if err := i.tunnels.RemoveInterface(of.UnderlayIP); err != nil {
-		return err
-	}
-	err := do()
-	if err == nil {
-		return nil
-	}
-	if undo := i.keepTunnels(of); undo != nil {
-		return fault.Wrap(errors.Join(err, undo), fault.RollbackFailed, of.ID, "interface %s goes on without all of its rules", of.ID)
-	}
-	return err
 }
 
 // refused gives an error of the NIC's its reason and words; others have theirs.
@@ -124,8 +135,8 @@ func (i interfaces) refused(id, what string, err error) error {
 	if len(failed.Undo) > 0 || fault.Is(err, fault.RollbackFailed) {
 		reason = fault.RollbackFailed
 	}
-	f := fault.Wrap(err, reason, id, "%s: the NIC refuses a change of port %s", what, i.portName(failed.Op.Port))
-	f.Rule = failed.Op.Rule.String()
+	f := fault.Wrap(err, reason, id, "%s: the NIC refuses a change of port %s", what, i.portName(failed.Op.Rule.Port))
+	f.Rule = failed.Op.Rule.Spec.String()
 	var flow *rteflow.Error
 	if errors.As(err, &flow) {
 		f.RTEFlowError, f.Errno = flow.Words(), flow.Errno

@@ -188,32 +188,32 @@ func (r rules) Rules(port string, group *uint32) ([]status.Rule, error) {
 		}
 	}
 	var list []status.Rule
-	for _, e := range r.set.List() {
-		rule := r.describe(e)
+	for _, installed := range r.set.List() {
+		rule := r.describe(installed)
 		if (port == "" || port == rule.Port) && (group == nil || *group == rule.Group) {
-			r.count(e, &rule)
+			r.count(installed, &rule)
 			list = append(list, rule)
 		}
 	}
 	return list, nil
 }
 
-func (r rules) describe(e ruleset.Entry) status.Rule {
-	p, _ := r.ports.ByID(e.Port)
+func (r rules) describe(rule *ruleset.Rule) status.Rule {
+	p, _ := r.ports.ByID(rule.Port)
 	return status.Rule{
-		Name: e.Name, Port: p.Name, PortID: e.Port, Domain: e.Rule.Domain(), Group: e.Rule.Group, Priority: e.Rule.Priority,
-		Pattern: e.Rule.PatternString(), Actions: e.Rule.ActionsString(),
+		Name: rule.Owner.String(), Port: p.Name, PortID: rule.Port, Domain: rule.Spec.Domain(), Group: rule.Spec.Group,
+		Priority: rule.Spec.Priority, Pattern: rule.Spec.PatternString(), Actions: rule.Spec.ActionsString(),
 	}
 }
 
-// count adds the counters of a rule that has some, and still stands.
-func (r rules) count(e ruleset.Entry, rule *status.Rule) {
-	for _, a := range e.Rule.Actions {
+// count adds the counters of a rule that has some, and is still installed.
+func (r rules) count(rule *ruleset.Rule, shown *status.Rule) {
+	for _, a := range rule.Spec.Actions {
 		if _, ok := a.(rteflow.Count); !ok {
 			continue
 		}
-		if c, err := r.set.Counters(e.Port, e.Name); err == nil {
-			rule.Hits, rule.Bytes = &c.Packets, &c.Bytes
+		if c, err := r.set.Counters(rule); err == nil {
+			shown.Hits, shown.Bytes = &c.Packets, &c.Bytes
 		}
 	}
 }

@@ -13,137 +13,194 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// The priorities of flows' rules. A rule that has packets pass a group on their way precedes the one that sends them straight,
+// The priorities of flows' rules. A rule that sends packets via a group precedes the one that sends them straight,
 // so that the one can take the place of the other without a packet between them.
 const (
 	divertedPriority = nic.FlowPriority
 	straightPriority = nic.FlowPriority + 1
 )
 
-// rule is a flow's rule in the NIC.
+// rule is an offloaded flow.
 type rule struct {
 	id       uint64
 	in, out  uint16           // ports
 	by       *tunnel.Key      // nil: from a guest
-	straight rteflow.Rule     // as it sends packets straight to out
-	ways     []uint32         // the groups that packets pass on their way, 0 for none; more than one where the NIC kept a rule
-	before   rteflow.Counters // what rules in its place before had counted
+	straight rteflow.Rule     // the rule that sends packets straight to out
+	paths    []*path          // the installed rules; more than one where the NIC kept a rule
+	before   rteflow.Counters // what removed rules of the flow had counted
 	share    *share           // that it counts to
 	place    *list.Element    // in the share
 	doomed   bool             // it should be gone, but the NIC would not remove it
 }
 
-func (r *rule) name(group uint32) string {
-	if group == 0 {
-		return fmt.Sprintf("flow/%x", r.id)
-	}
-	return fmt.Sprintf("flow/%x/by/%d", r.id, group)
+// path is a rule of a flow in the NIC. It is its own Owner.
+type path struct {
+	ruleset.Rule
+	flow uint64
+	via  uint32 // the group that packets pass on their way to the port; 0: they go straight
 }
 
-// spec is the rule that has packets pass a group on their way.
-func (r *rule) spec(group uint32) rteflow.Rule {
-	if group == 0 {
-		return r.straight
+// String names the rule.
+func (p *path) String() string {
+	if p.via == 0 {
+		return fmt.Sprintf("flow/%x", p.flow)
 	}
-	diverted := r.straight
-	diverted.Priority = divertedPriority
-	diverted.Actions = slices.Clone(diverted.Actions)
-	diverted.Actions[len(diverted.Actions)-1] = rteflow.Jump{Group: group}
-	return diverted
+	return fmt.Sprintf("flow/%x/by/%d", p.flow, p.via)
 }
 
-func (r *rule) add(group uint32) ruleset.Op { return ruleset.Add(r.in, r.name(group), r.spec(group)) }
+// newPath makes the flow's rule via a group.
+func (r *rule) newPath(via uint32) *path {
+	p := &path{Rule: ruleset.Rule{Port: r.in, Spec: r.straight}, flow: r.id, via: via}
+	p.Owner = p
+	if via == 0 {
+		return p
+	}
+	p.Spec.Priority = divertedPriority
+	p.Spec.Actions = slices.Clone(p.Spec.Actions)
+	p.Spec.Actions[len(p.Spec.Actions)-1] = rteflow.Jump{Group: via}
+	return p
+}
 
-// none is no group.
-const none = -1
+// isOnly reports whether all of the flow's packets go via a group.
+func (r *rule) isOnly(via uint32) bool { return len(r.paths) == 1 && r.paths[0].via == via }
 
-// removeBut removes the flow's rules but the one by way of a group.
-func (r *rule) removeBut(group int64) []ruleset.Op {
-	var ops []ruleset.Op
-	for _, way := range r.ways {
-		if int64(way) != group {
-			ops = append(ops, ruleset.Remove(r.in, r.name(way)))
-		}
+// removeAll removes the flow's rules.
+func (r *rule) removeAll() []ruleset.Op {
+	ops := make([]ruleset.Op, len(r.paths))
+	for i, p := range r.paths {
+		ops[i] = ruleset.Op{Rule: &p.Rule, Remove: true}
 	}
 	return ops
 }
 
-// move is a flow whose packets are to pass a group on their way, or none if it is 0.
+// Diversion is a change of the groups that flows pass on their way to some ports. Its operations are to be carried out as a
+// whole or not at all; then either Commit or Abort must be called, once. Until then flows that begin, end or age wait
+// for their rules to be made or removed, as do ReleasePort and another Divert. What only reads the Manager does not wait.
+type Diversion struct {
+	flows  *Manager
+	groups map[uint16]uint32
+	moves  []*move
+}
+
+// move is a flow whose packets are to go another way.
 type move struct {
 	*rule
-	group uint32
-	seen  rteflow.Counters // of the rules that are to go
+	keep *path            // the rule that is to be the only one
+	isIn bool             // it is installed already
+	old  []*path          // the rules that are to go
+	seen rteflow.Counters // of old
 }
 
-// ops add the new rule before the old ones go: no packet finds no rule.
-func (v move) ops() []ruleset.Op {
-	ops := v.removeBut(int64(v.group))
-	if !slices.Contains(v.ways, v.group) {
-		ops = slices.Insert(ops, 0, v.add(v.group))
+// Divert plans to have the packets that the NIC delivers to ports pass a group each on their way, as a guest receives them; group 0
+// sends them straight to the port.
+func (m *Manager) Divert(groups map[uint16]uint32) *Diversion {
+	m.lockToChange()
+	defer m.mu.Unlock()
+	d := &Diversion{flows: m, groups: groups}
+	for _, r := range m.rules {
+		if via, ok := groups[r.out]; ok && !r.doomed && !r.isOnly(via) {
+			d.moves = append(d.moves, m.newMove(r, via))
+		}
+	}
+	m.diversion = d
+	return d
+}
+
+func (m *Manager) newMove(r *rule, via uint32) *move {
+	v := &move{rule: r}
+	for _, p := range r.paths {
+		if p.via == via {
+			v.keep, v.isIn = p, true
+		} else {
+			v.old = append(v.old, p)
+		}
+	}
+	if !v.isIn {
+		v.keep = r.newPath(via)
+	}
+	v.seen = m.count(v.old)
+	return v
+}
+
+// atOnce is how many flows are moved at a time: enough for batches, few enough for the rules that are installed twice meanwhile.
+const atOnce = 256
+
+// Ops returns the operations in order. New rules are installed before the old ones are removed: each packet finds a rule.
+func (d *Diversion) Ops() []ruleset.Op {
+	var ops []ruleset.Op
+	for moves := range slices.Chunk(d.moves, atOnce) {
+		for _, v := range moves {
+			if !v.isIn {
+				ops = append(ops, ruleset.Op{Rule: &v.keep.Rule})
+			}
+		}
+		for _, v := range moves {
+			for _, p := range v.old {
+				ops = append(ops, ruleset.Op{Rule: &p.Rule, Remove: true})
+			}
+		}
 	}
 	return ops
 }
 
-// Divert has the packets that the NIC delivers to ports, as they are there, pass a group each on their way; group 0 is none.
-// apply is given the changes that bring the standing flows there, and makes all of them, or none. Flows that come
-// after it has succeeded go the new way. If it fails, the flows go as their rules then stand.
-func (m *Manager) Divert(groups map[uint16]uint32, apply func(moves []ruleset.Op) error) error {
+// Commit is called when the operations were carried out: new flows to the ports follow.
+func (d *Diversion) Commit() { d.end(true) }
+
+// Abort is called when the operations were not carried out, or were undone, perhaps in part. Flows go where their installed rules send
+// them, new ones as before.
+func (d *Diversion) Abort() { d.end(false) }
+
+func (d *Diversion) end(done bool) {
+	m := d.flows
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var ops []ruleset.Op
-	var moves []move
-	for _, r := range m.rules {
-		group, ok := groups[r.out]
-		if !ok || r.doomed || slices.Equal(r.ways, []uint32{group}) {
-			continue
-		}
-		v := move{rule: r, group: group}
-		v.seen = m.countersBut(r, int64(group))
-		moves, ops = append(moves, v), append(ops, v.ops()...)
+	for _, v := range d.moves {
+		m.settle(v, done)
 	}
-	err := apply(ops)
-	for _, v := range moves {
-		m.settle(v, err == nil)
-	}
-	if err != nil {
-		return err
-	}
-	for port, group := range groups {
-		if group == 0 {
+	for port, via := range d.groups {
+		switch {
+		case !done:
+		case via == 0:
 			delete(m.diverts, port)
-		} else {
-			m.diverts[port] = group
+		default:
+			m.diverts[port] = via
 		}
 	}
-	return nil
+	m.diversion = nil
+	m.settled.Broadcast()
 }
 
-// settle finds out which rules of a flow stand that was to be moved, and keeps what those had counted that were removed, also
-// if they were put back.
-func (m *Manager) settle(v move, moved bool) {
-	v.ways = m.standing(v.rule, append([]uint32{v.group}, slices.DeleteFunc(v.ways, func(way uint32) bool { return way == v.group })...))
-	if moved || m.countersBut(v.rule, int64(v.group)).Packets < v.seen.Packets {
+// settle finds out which rules of a flow are installed that was to be moved, and keeps what the old ones had counted if they were
+// removed, also if they were put back: then they count anew.
+func (m *Manager) settle(v *move, done bool) {
+	if done || m.count(v.old).Packets < v.seen.Packets {
 		v.before = v.before.Plus(v.seen)
 	}
+	v.paths = m.installed(append([]*path{v.keep}, v.old...))
 }
 
-// standing are those of the ways by which rules of the flow stand.
-func (m *Manager) standing(r *rule, ways []uint32) []uint32 {
-	return slices.DeleteFunc(ways, func(way uint32) bool { return !m.cfg.Rules.Has(r.in, r.name(way)) })
+// installed are those of the rules that are in the NIC.
+func (m *Manager) installed(paths []*path) []*path {
+	return slices.DeleteFunc(paths, func(p *path) bool { return !m.cfg.Rules.Installed(&p.Rule) })
 }
 
 // counted is what the NIC has forwarded of a flow.
-func (m *Manager) counted(r *rule) rteflow.Counters { return r.before.Plus(m.countersBut(r, none)) }
+func (m *Manager) counted(r *rule) rteflow.Counters { return r.before.Plus(m.count(r.paths)) }
 
-// countersBut reads the flow's rules but the one by way of a group.
-func (m *Manager) countersBut(r *rule, group int64) (c rteflow.Counters) {
-	for _, way := range r.ways {
-		if int64(way) == group {
-			continue
-		}
-		if more, err := m.cfg.Rules.Counters(r.in, r.name(way)); err == nil {
+// count reads the counters of installed rules.
+func (m *Manager) count(paths []*path) (c rteflow.Counters) {
+	for _, p := range paths {
+		if more, err := m.cfg.Rules.Counters(&p.Rule); err == nil {
 			c = c.Plus(more)
 		}
 	}
 	return c
+}
+
+// lockToChange takes the lock for a change of the rules, once no diversion is under way.
+func (m *Manager) lockToChange() {
+	m.mu.Lock()
+	for m.diversion != nil {
+		m.settled.Wait()
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -18,7 +19,22 @@ import (
 
 // divert sends what goes to ports by way of groups.
 func (b *bench) divert(groups map[uint16]uint32) error {
-	return b.Divert(groups, b.cfg.Rules.Apply)
+	d := b.Divert(groups)
+	err := b.cfg.Rules.Apply(d.Ops())
+	if err == nil {
+		d.Commit()
+	} else {
+		d.Abort()
+	}
+	return err
+}
+
+// groups are those that the flow's rules send packets via.
+func (r *rule) groups() (groups []uint32) {
+	for _, p := range r.paths {
+		groups = append(groups, p.via)
+	}
+	return groups
 }
 
 // last is where a rule sends packets in the end.
@@ -91,12 +107,38 @@ func TestDivertedFlowsKeepTheirCounters(t *testing.T) {
 func TestAReleasedPortIsStraightAgain(t *testing.T) {
 	b := newBench()
 	require.NoError(t, b.divert(map[uint16]uint32{2: 18}))
-	require.Error(t, b.ReleasePort(2, func() error { return errors.New("not now") }))
+	b.release(t, 2).Abort()
 	b.begin(withID(1))
 	require.Contains(t, b.ends(), uint32(divertedPriority), "it is not released")
-	require.NoError(t, b.ReleasePort(2, func() error { return nil }))
+	b.release(t, 2).Commit()
 	b.begin(withID(2))
 	assert.Equal(t, map[uint32]rteflow.Action{straightPriority: rteflow.ToRepresentedPort{Port: 2}}, b.ends())
+}
+
+// Between Divert and its end flows can be read but get no rules; those that have begun then go the new way.
+func TestFlowsWaitForADiversion(t *testing.T) {
+	for _, done := range []bool{true, false} {
+		b := newBench()
+		b.begin(withID(1))
+		d := b.Divert(map[uint16]uint32{2: 18})
+		begun := make(chan struct{})
+		go func() { b.begin(withID(2)); b.end(withID(1)); close(begun) }()
+		time.Sleep(10 * time.Millisecond)
+		f := withID(1)
+		b.Count(&f)
+		assert.Equal(t, 1, b.Stats().Rules)
+		require.Len(t, b.nic.Rules(), 1)
+		if done {
+			require.NoError(t, b.cfg.Rules.Apply(d.Ops()))
+			d.Commit()
+		} else {
+			d.Abort()
+		}
+		<-begun
+		require.Len(t, b.nic.Rules(), 1)
+		assert.Equal(t, done, last(b.nic.Rules()[0].Rule) == rteflow.Jump{Group: 18})
+		assert.Empty(t, b.nic.Misuse())
+	}
 }
 
 // Whichever calls the NIC refuses, also of the undo: every flow has a rule, all flows go the old way or all the new one, or
@@ -133,7 +175,7 @@ func TestDivertUnderFire(t *testing.T) {
 				b.requireWay(t, from)
 			}
 			for id := range b.rules {
-				require.NotEmpty(t, b.rules[id].ways)
+				require.NotEmpty(t, b.rules[id].paths)
 			}
 			if err == nil {
 				return false
@@ -160,7 +202,7 @@ func (b *bench) requireWay(t *testing.T, group uint32) {
 	t.Helper()
 	require.Len(t, b.nic.Rules(), len(b.rules))
 	for _, r := range b.rules {
-		require.Equal(t, []uint32{group}, r.ways)
+		require.Equal(t, []uint32{group}, r.groups())
 	}
 	for _, r := range b.nic.Rules() {
 		if group == 0 {

@@ -72,10 +72,10 @@ func live(do func(*bench), fail func(call int) bool) *bench {
 	return b
 }
 
-// bare is a rule without its place in its share.
+// bare is a rule without its place in its share and in the NIC.
 func bare(r *rule) rule {
 	c := *r
-	c.share, c.place = nil, nil
+	c.share, c.place, c.paths = nil, nil, nil
 	return c
 }
 
@@ -106,13 +106,14 @@ func TestEveryCallFails(t *testing.T) {
 					require.Contains(t, life.stand, id)
 					assert.Equal(t, bare(unharmed.rules[id]), bare(r))
 					assert.True(t, b.graph.offloaded[id], "rule of flow %d", id)
-					for _, way := range r.ways {
-						names = append(names, r.name(way))
+					assert.Equal(t, unharmed.rules[id].groups(), r.groups())
+					for _, p := range r.paths {
+						names = append(names, p.String())
 					}
 				}
 				var believed []string
-				for _, e := range b.cfg.Rules.(*ruleset.Set).List() {
-					believed = append(believed, e.Name)
+				for _, r := range b.cfg.Rules.(*ruleset.Set).List() {
+					believed = append(believed, r.Owner.String())
 				}
 				assert.ElementsMatch(t, believed, names)
 				assert.Len(t, b.nic.Rules(), len(names))

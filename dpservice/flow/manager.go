@@ -23,10 +23,10 @@ type Graph interface {
 	DeleteFlows(ids []uint64) error
 }
 
-// NIC is where the rules stand. A *nic.NIC is one.
+// NIC is where the rules are installed. A *nic.NIC is one.
 type NIC interface {
 	Ports
-	// Has reports whether transfer rules can stand on a port.
+	// Has reports whether a port can have transfer rules.
 	Has(id uint16) bool
 	// Aged returns the contexts of rules that have seen no packet for their timeout.
 	Aged() ([]uint64, error)
@@ -35,9 +35,9 @@ type NIC interface {
 // Rules are the rules in the NIC. A *ruleset.Set is one.
 type Rules interface {
 	Apply(ops []ruleset.Op) error
-	Has(port uint16, name string) bool
-	Counters(port uint16, name string) (rteflow.Counters, error)
-	Age(port uint16, name string) (rteflow.AgeState, error)
+	Installed(r *ruleset.Rule) bool
+	Counters(r *ruleset.Rule) (rteflow.Counters, error)
+	Age(r *ruleset.Rule) (rteflow.AgeState, error)
 }
 
 // Tunnels have the NIC decapsulate what comes from the wire. A *tunnel.Manager is one.
@@ -63,11 +63,11 @@ type Config struct {
 
 // Stats say how the offload fares.
 type Stats struct {
-	Rules   int    // that stand
+	Rules   int    // installed
 	Created uint64 // ever
 	Aged    uint64
 	Refused uint64 // times a flow was left to the software since the NIC refused its rule
-	Limited uint64 // and since there was no place for it
+	Limited uint64 // and since there was no room for it
 	Evicted uint64 // rules that made room for one of another share
 	Backlog int    // flows that wait until their rule is made or removed
 }
@@ -77,28 +77,33 @@ type Manager struct {
 	cfg     Config
 	refused rareLog
 
-	mu      sync.Mutex
-	rules   map[uint64]*rule  // by flow id
-	waiting map[uint64]*share // of flows without a rule that are to be offered again
-	diverts map[uint16]uint32 // the groups that packets to ports pass on their way
-	backlog *backlog
-	shares  map[holder]*share
-	stats   Stats
+	mu        sync.Mutex
+	settled   *sync.Cond          // of mu: no diversion is under way
+	rules     map[uint64]*rule    // by flow id
+	waiting   map[uint64]*share   // of flows without a rule, by flow id, that are to be offered again
+	diverts   map[uint16]uint32   // the groups that packets to ports pass on their way
+	diversion *Diversion          // under way; nil: none
+	released  map[uint16]struct{} // ports that flows get no rules from or to
+	backlog   *backlog
+	shares    map[holder]*share
+	stats     Stats
 }
 
 // New returns a Manager without rules.
 func New(cfg Config) *Manager {
-	return &Manager{
+	m := &Manager{
 		cfg: cfg, rules: map[uint64]*rule{}, waiting: map[uint64]*share{}, diverts: map[uint16]uint32{},
-		shares: map[holder]*share{}, backlog: newBacklog(),
+		released: map[uint16]struct{}{}, shares: map[holder]*share{}, backlog: newBacklog(),
 		refused: rareLog{log: cfg.Log, every: 10 * time.Second},
 	}
+	m.settled = sync.NewCond(&m.mu)
+	return m
 }
 
 // agePeriod is how often the NIC is asked which rules have aged.
 const agePeriod = time.Second
 
-// Run follows the graph's flows until ctx is done. The rules that stand then stay.
+// Run follows the graph's flows until ctx is done. The rules then stay installed.
 func (m *Manager) Run(ctx context.Context) {
 	ticker := time.NewTicker(agePeriod)
 	defer ticker.Stop()
@@ -171,7 +176,7 @@ func (m *Manager) done() {
 func (m *Manager) handle(e graph.FlowEvent) {
 	// A look into others' tables, so before the lock.
 	interfaceExists := m.cfg.HasInterface(e.Flow.Key.Interface)
-	m.mu.Lock()
+	m.lockToChange()
 	defer m.mu.Unlock()
 	delete(m.waiting, e.Flow.ID)
 	old := m.rules[e.Flow.ID]
@@ -194,6 +199,10 @@ func (m *Manager) offload(f graph.Flow) {
 		return
 	}
 	s := m.share(holderOf(f))
+	if m.isReleased(f.Verdict.InPort) || m.isReleased(f.Verdict.TxPort) {
+		m.waiting[f.ID] = s
+		return
+	}
 	if !m.makeRoom(s) {
 		m.stats.Limited++
 		s.limited++
@@ -265,11 +274,11 @@ func (m *Manager) createFor(f graph.Flow, s *share, by *tunnel.Key, mark uint16)
 		return err
 	}
 	r := &rule{id: f.ID, in: f.Verdict.InPort, out: f.Verdict.TxPort, by: by, straight: spec, share: s}
-	group := m.diverts[r.out]
-	if err := m.cfg.Rules.Apply([]ruleset.Op{r.add(group)}); err != nil {
+	p := r.newPath(m.diverts[r.out])
+	if err := m.cfg.Rules.Apply(ruleset.Add(&p.Rule)); err != nil {
 		return err
 	}
-	r.ways = []uint32{group}
+	r.paths = []*path{p}
 	m.rules[r.id] = r
 	r.place = s.rules.PushBack(r)
 	m.stats.Created++
@@ -293,8 +302,8 @@ func (m *Manager) remove(r *rule) bool {
 
 // destroy takes a rule out of the NIC, or leaves it as it is.
 func (m *Manager) destroy(r *rule) error {
-	if err := m.cfg.Rules.Apply(r.removeBut(none)); err != nil {
-		if r.ways = m.standing(r, r.ways); len(r.ways) > 0 {
+	if err := m.cfg.Rules.Apply(r.removeAll()); err != nil {
+		if r.paths = m.installed(r.paths); len(r.paths) > 0 {
 			return err
 		}
 	}
@@ -308,7 +317,7 @@ func (m *Manager) destroy(r *rule) error {
 
 // endAged ends a flow whose rule has seen no packet for the timeout. Should one be on its way, it begins the flow anew.
 func (m *Manager) endAged(id uint64) {
-	m.mu.Lock()
+	m.lockToChange()
 	defer m.mu.Unlock()
 	if r := m.rules[id]; r != nil && !r.doomed && m.remove(r) {
 		m.stats.Aged++
@@ -318,7 +327,7 @@ func (m *Manager) endAged(id uint64) {
 
 // age finds the rules that have aged, and tries again what the NIC has refused.
 func (m *Manager) age() {
-	m.mu.Lock()
+	m.lockToChange()
 	defer m.mu.Unlock()
 	aged, err := m.cfg.NIC.Aged()
 	if err != nil {
@@ -350,30 +359,50 @@ func (m *Manager) forget(r *rule) {
 	}
 }
 
-// ReleasePort removes the rules of all flows that come from or go to a port and, before new ones can come, does what
-// the port is released for. Flows that then go there go straight. If a rule cannot be removed, that is not done, and the flows
-// that have lost theirs begin anew with their next packet: so they do if it fails.
-func (m *Manager) ReleasePort(id uint16, do func() error) error {
-	m.mu.Lock()
+// Release is a port that flows get no rules from or to, until either Commit or Abort is called, once.
+type Release struct {
+	flows *Manager
+	port  uint16
+}
+
+// ReleasePort removes the rules of all flows from and to a port, and keeps new ones from being made until the Release is ended: flows
+// that begin meanwhile stay in software and are offered again. On an error the port is not released, and the flows
+// that have lost their rules begin anew with their next packet.
+func (m *Manager) ReleasePort(id uint16) (*Release, error) {
+	m.lockToChange()
 	defer m.mu.Unlock()
 	for _, r := range m.rules {
 		if r.in != id && r.out != id {
 			continue
 		}
 		if err := m.destroy(r); err != nil {
-			return err
+			return nil, err
 		}
 		m.forget(r)
 	}
 	for _, f := range m.backlog.dropPort(id) {
 		m.waiting[f.ID] = m.share(holderOf(f))
 	}
-	err := do()
-	if err == nil {
-		delete(m.diverts, id)
-	}
-	return err
+	m.released[id] = struct{}{}
+	return &Release{m, id}, nil
 }
+
+// Commit is called when the port has been given up: flows that go there later go straight.
+func (r *Release) Commit() {
+	r.flows.mu.Lock()
+	defer r.flows.mu.Unlock()
+	delete(r.flows.diverts, r.port)
+	delete(r.flows.released, r.port)
+}
+
+// Abort is called when the port stays in use: its flows are offloaded again with their next packets.
+func (r *Release) Abort() {
+	r.flows.mu.Lock()
+	defer r.flows.mu.Unlock()
+	delete(r.flows.released, r.port)
+}
+
+func (m *Manager) isReleased(port uint16) bool { _, ok := m.released[port]; return ok }
 
 // Count adds to a flow's counters what the NIC has forwarded.
 func (m *Manager) Count(f *graph.Flow) {
@@ -386,8 +415,8 @@ func (m *Manager) Count(f *graph.Flow) {
 	c := m.counted(r)
 	f.Packets += c.Packets
 	f.Bytes += c.Bytes
-	for _, group := range r.ways {
-		if age, err := m.cfg.Rules.Age(r.in, r.name(group)); err == nil && age.IdleKnown {
+	for _, p := range r.paths {
+		if age, err := m.cfg.Rules.Age(&p.Rule); err == nil && age.IdleKnown {
 			f.Idle = min(f.Idle, age.Idle)
 		}
 	}

@@ -152,6 +152,14 @@ func (b *bench) workAll() {
 func (b *bench) begin(f graph.Flow) { b.handle(graph.FlowEvent{Kind: graph.FlowNew, Flow: f}) }
 func (b *bench) end(f graph.Flow)   { b.handle(graph.FlowEvent{Kind: graph.FlowGone, Flow: f}) }
 
+// release takes a port out of use.
+func (b *bench) release(t *testing.T, port uint16) *Release {
+	t.Helper()
+	r, err := b.ReleasePort(port)
+	require.NoError(t, err)
+	return r
+}
+
 func withID(id uint64) graph.Flow {
 	f := deliver()
 	f.ID = id
@@ -314,18 +322,22 @@ func TestReleasePort(t *testing.T) {
 	elsewhere := withID(2)
 	elsewhere.Verdict.InPort, elsewhere.Verdict.TxPort = 5, 6
 	b.begin(elsewhere)
-	done := errors.New("done")
-	assert.ErrorIs(t, b.ReleasePort(2, func() error { return done }), done) // where flow 1 goes to
+	b.release(t, 2) // where flow 1 goes to
 	assert.Equal(t, []uint64{1}, b.graph.deleted)
-	assert.ErrorIs(t, b.ReleasePort(5, func() error { return done }), done)
+	b.release(t, 5).Abort()
 	assert.Empty(t, b.nic.Rules())
+	b.begin(withID(1))
+	assert.Empty(t, b.nic.Rules(), "port 2 is still released")
+	b.begin(elsewhere)
+	assert.Len(t, b.nic.Rules(), 1)
 }
 
-func TestAPortIsNotReleasedWhileARuleStands(t *testing.T) {
+func TestAPortIsNotReleasedWhileARuleIsInstalled(t *testing.T) {
 	b := newBench()
 	b.begin(withID(1))
 	b.nic.refuse("destroy")
-	err := b.ReleasePort(1, func() error { panic("released") })
+	release, err := b.ReleasePort(1)
+	assert.Nil(t, release)
 	assert.ErrorContains(t, err, "no: operation not supported; the rule: "+b.nic.Rules()[0].Rule.String())
 	assert.ErrorIs(t, err, syscall.ENOTSUP)
 	assert.True(t, b.graph.offloaded[1], "as before")
@@ -378,7 +390,7 @@ func TestFlowsHoldTheirTunnels(t *testing.T) {
 	other := by(3, "fc00:2::1")
 	other.Key.Proto = 132
 	b.begin(other)
-	require.NoError(t, b.ReleasePort(2, func() error { return nil }))
+	b.release(t, 2).Commit()
 	assert.Equal(t, []int{0, 0}, b.tunnels.uses)
 
 	b.tunnels.full, b.tunnels.tidyErr = true, errors.New("busy")

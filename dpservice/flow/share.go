@@ -114,8 +114,8 @@ func (m *Manager) idlest(s *share) (idlest *rule) {
 
 // idle is how long the NIC has seen no packet of a flow, 0 if it does not tell.
 func (m *Manager) idle(r *rule) time.Duration {
-	for _, way := range r.ways {
-		if age, err := m.cfg.Rules.Age(r.in, r.name(way)); err == nil && age.IdleKnown {
+	for _, p := range r.paths {
+		if age, err := m.cfg.Rules.Age(&p.Rule); err == nil && age.IdleKnown {
 			return age.Idle
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"dpservice/graph"
 	"dpservice/rteflow"
+	"dpservice/rteflow/ruleset"
 )
 
 // between is a flow from one port to another; from the wire if it comes by port 0.
@@ -140,8 +141,11 @@ func TestAReleasedPortGetsNoRules(t *testing.T) {
 	b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: between(1, 1, 2)}})
 	b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: between(2, 3, 1)}})
 	b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: between(3, 3, 2)}})
-	require.NoError(t, b.ReleasePort(1, func() error { return nil }))
+	release := b.release(t, 1)
 	b.workAll()
+	b.begin(between(4, 1, 2))
+	assert.Contains(t, b.waiting, uint64(4), "nor does one that begins meanwhile")
+	release.Commit()
 	assert.Equal(t, map[uint64]bool{3: true}, b.graph.offloaded)
 	assert.Zero(t, b.Stats().Backlog)
 }
@@ -182,6 +186,6 @@ type idleRules struct {
 	idle map[string]time.Duration
 }
 
-func (r idleRules) Age(_ uint16, name string) (rteflow.AgeState, error) {
-	return rteflow.AgeState{IdleKnown: true, Idle: r.idle[name]}, nil
+func (r idleRules) Age(rule *ruleset.Rule) (rteflow.AgeState, error) {
+	return rteflow.AgeState{IdleKnown: true, Idle: r.idle[rule.Owner.String()]}, nil
 }

@@ -5,6 +5,7 @@ package nic
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 
 	"dpservice/dpservice/port"
 	"dpservice/rteflow"
@@ -37,33 +38,38 @@ func (n *NIC) encapsulated() [][]rteflow.Item {
 	return patterns
 }
 
-// BaseRules are the operations that add the rules that stand whatever the interfaces and the flows are. They are to be the first
-// ones of all, and the last to go: before the guard stands, a frame from the wire could pass for one that was decapsulated.
-func (n *NIC) BaseRules() []ruleset.Op {
-	ops := []ruleset.Op{n.guard()}
+// baseOwner is the Owner of a base rule: what the rule is for.
+type baseOwner string
+
+func (o baseOwner) String() string { return "base/" + string(o) }
+
+// BaseRules are the rules that are installed whatever the interfaces and the flows are. They are to be installed first of all, in
+// this order, and removed last: without the guard, a frame from the wire could pass for one that was decapsulated.
+func (n *NIC) BaseRules() []*ruleset.Rule {
+	rules := []*ruleset.Rule{n.guard()}
 	for _, p := range n.ports {
 		for i, pattern := range n.BasePatterns(p) {
-			ops = append(ops, ruleset.Add(p.ID, fmt.Sprintf("base/%d", i), rteflow.Rule{
+			rules = append(rules, &ruleset.Rule{Port: p.ID, Owner: baseOwner(strconv.Itoa(i)), Spec: rteflow.Rule{
 				Attr:    rteflow.Attr{Group: GroupDefault, Priority: BasePriority, Transfer: true},
 				Pattern: pattern,
 				Actions: []rteflow.Action{rteflow.Jump{Group: GroupVNET}},
-			}))
+			}})
 		}
 		if n.lastHop == nil {
-			ops = append(ops, n.lastHopRules(p)...)
+			rules = append(rules, n.lastHopRules(p)...)
 		}
 	}
-	return append(ops, n.receiveRules()...)
+	return append(rules, n.receiveRules()...)
 }
 
 // guard drops what comes from the wire with a mark.
-func (n *NIC) guard() ruleset.Op {
+func (n *NIC) guard() *ruleset.Rule {
 	uplink := n.ports[0].ID
-	return ruleset.Add(uplink, "base/guard", rteflow.Rule{
+	return &ruleset.Rule{Port: uplink, Owner: baseOwner("guard"), Spec: rteflow.Rule{
 		Attr:    rteflow.Attr{Group: GroupDefault, Priority: guardPriority, Transfer: true},
 		Pattern: []rteflow.Item{n.PortItem(uplink), marked},
 		Actions: []rteflow.Action{rteflow.Count{}, rteflow.Drop{}},
-	})
+	}}
 }
 
 // noHopLeft is how a TTL of 0 or 1 is matched.
@@ -71,39 +77,41 @@ var noHopLeft = rteflow.Masked[uint8](0, 0xfe)
 
 // lastHopRules keep a guest's packets that have no hop left from the flows' rules: the software tells the sender. From the
 // wire, the hop was counted by the sending hypervisor.
-func (n *NIC) lastHopRules(p port.Port) []ruleset.Op {
+func (n *NIC) lastHopRules(p port.Port) []*ruleset.Rule {
 	if p.Role != port.VF {
 		return nil
 	}
-	var ops []ruleset.Op
+	var rules []*ruleset.Rule
 	for i, ip := range []rteflow.Item{rteflow.IPv4{TTL: noHopLeft}, rteflow.IPv6{HopLimit: noHopLeft}} {
-		ops = append(ops, ruleset.Add(p.ID, fmt.Sprintf("base/last_hop/%d", i), rteflow.Rule{
+		owner := baseOwner(fmt.Sprintf("last_hop/%d", i))
+		rules = append(rules, &ruleset.Rule{Port: p.ID, Owner: owner, Spec: rteflow.Rule{
 			Attr:    rteflow.Attr{Group: GroupVNET, Priority: lastHopPriority, Transfer: true},
 			Pattern: []rteflow.Item{n.PortItem(p.ID), rteflow.Eth{}, ip},
 			Actions: []rteflow.Action{rteflow.Jump{Group: GroupSoftware}},
-		}))
+		}})
 	}
-	return ops
+	return rules
 }
 
 // receiveRules hand what is for this node, and found no flow's rule, to the software, also where the kernel shares the uplink: what
 // is for no interface as it came in, the rest decapsulated. On an uplink outside of the E-Switch nothing is.
-func (n *NIC) receiveRules() []ruleset.Op {
-	ops := receive(n.ports[0].ID, append(n.encapsulated(), []rteflow.Item{marked}))
+func (n *NIC) receiveRules() []*ruleset.Rule {
+	rules := receive(n.ports[0].ID, append(n.encapsulated(), []rteflow.Item{marked}))
 	for _, id := range n.sharing {
-		ops = append(ops, receive(id, n.encapsulated())...)
+		rules = append(rules, receive(id, n.encapsulated())...)
 	}
-	return ops
+	return rules
 }
 
-func receive(id uint16, patterns [][]rteflow.Item) []ruleset.Op {
-	var ops []ruleset.Op
+func receive(id uint16, patterns [][]rteflow.Item) []*ruleset.Rule {
+	var rules []*ruleset.Rule
 	for i, pattern := range patterns {
-		ops = append(ops, ruleset.Add(id, fmt.Sprintf("base/receive/%d", i), rteflow.Rule{
+		owner := baseOwner(fmt.Sprintf("receive/%d", i))
+		rules = append(rules, &ruleset.Rule{Port: id, Owner: owner, Spec: rteflow.Rule{
 			Attr:    rteflow.Attr{Priority: BasePriority, Ingress: true},
 			Pattern: pattern,
 			Actions: []rteflow.Action{rteflow.Queue{Index: 0}},
-		}))
+		}})
 	}
-	return ops
+	return rules
 }

@@ -48,22 +48,27 @@ func Decapsulated(mark uint16, inner uint16) rteflow.Item {
 	return rteflow.Eth{Src: rteflow.Is(rteflow.MAC(graph.Mark(mark))), Type: rteflow.Is(inner)}
 }
 
-// TunnelRule is the operation that adds a tunnel's rule: what comes by it from the wire, with a packet of this EtherType inside, is
+// tunnelOwner is the Owner of a tunnel's rule: the mark that it gives.
+type tunnelOwner uint16
+
+func (o tunnelOwner) String() string { return fmt.Sprintf("tunnel/%d", uint16(o)) }
+
+// TunnelRule is a tunnel's rule: what comes by it from the wire, with a packet of this EtherType inside, is
 // decapsulated, marked, and goes on to the flows' rules.
-func (n *NIC) TunnelRule(mark uint16, t graph.Tunnel, inner uint16) ruleset.Op {
+func (n *NIC) TunnelRule(mark uint16, t graph.Tunnel, inner uint16) *ruleset.Rule {
 	uplink := n.ports[0]
 	ip := rteflow.IPv6{Dst: rteflow.Is(t.Underlay), Proto: ProtoOf(inner)}
 	if t.Peer.IsValid() {
 		ip.Src = rteflow.Is(t.Peer)
 	}
-	return ruleset.Add(uplink.ID, fmt.Sprintf("tunnel/%d", mark), rteflow.Rule{
+	return &ruleset.Rule{Port: uplink.ID, Owner: tunnelOwner(mark), Spec: rteflow.Rule{
 		Attr:    rteflow.Attr{Group: GroupVNET, Priority: decapsulatePriority, Transfer: true},
 		Pattern: []rteflow.Item{n.PortItem(uplink.ID), rteflow.Eth{}, ip},
 		Actions: []rteflow.Action{
 			rteflow.Count{}, rteflow.RawDecap{Data: tunnel()}, rteflow.RawEncap{Data: markedHeader(uplink, mark, inner)},
 			rteflow.Jump{Group: GroupDecapsulated},
 		},
-	})
+	}}
 }
 
 // tunnel is an Ethernet and an IPv6 header as raw_decap removes them: only their shapes matter.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package nic knows how rules are written for the NIC at hand: how they name ports, which port they go through,
-// and what stands in the default group.
+// and what rules the default group has.
 package nic
 
 import (
@@ -74,8 +74,8 @@ type NIC struct {
 	action  bool              // and the action
 	lastHop error             // why it does not take lastHopRules
 
-	mu  sync.Mutex
-	via map[created]uint16 // the port a standing transfer rule was created through
+	mu     sync.Mutex
+	direct map[created]struct{} // the installed rules that did not go through their port's proxy: few, of other domains
 }
 
 // counterLags says by driver how old what a rule's counter shows may be. net_mlx5 reads the card's counters in the background, each
@@ -119,7 +119,7 @@ func Probe(driver Driver, ports []port.Port, node netip.Addr, hasKernelTwin func
 	if err != nil {
 		return nil, fmt.Errorf("underlay address %s: %w", node, err)
 	}
-	n := &NIC{driver: driver, prefix: prefix, proxies: map[uint16]uint16{}, via: map[created]uint16{}}
+	n := &NIC{driver: driver, prefix: prefix, proxies: map[uint16]uint16{}, direct: map[created]struct{}{}}
 	uplink := ports[0]
 	if err := inSwitchdev(uplink); err != nil {
 		return nil, err
@@ -182,8 +182,8 @@ func (n *NIC) probeNames() error {
 
 func (n *NIC) probeLastHop() error {
 	for _, p := range n.ports {
-		for _, op := range n.lastHopRules(p) {
-			if err := ruleset.Try(n, op.Port, op.Rule); err != nil {
+		for _, r := range n.lastHopRules(p) {
+			if err := ruleset.Try(n, r.Port, r.Spec); err != nil {
 				return err
 			}
 		}
@@ -214,7 +214,7 @@ func (n *NIC) Names() string {
 	return fmt.Sprintf("item %s, action %s", name[n.item], name[n.action])
 }
 
-// Has reports whether the port belongs to the E-Switch, so that transfer rules can stand on it.
+// Has reports whether the port belongs to the E-Switch, so that it can have transfer rules.
 func (n *NIC) Has(id uint16) bool {
 	_, ok := n.proxies[id]
 	return ok
@@ -236,27 +236,62 @@ func (n *NIC) PortAction(id uint16) rteflow.Action {
 	return rteflow.ToPortID{Port: id}
 }
 
-// Create implements ruleset.Driver.
-func (n *NIC) Create(id uint16, r rteflow.Rule) (rteflow.Handle, error) {
-	via := n.through(id, r)
-	h, err := n.driver.Create(via, r)
-	if err == nil && via != id {
-		n.mu.Lock()
-		n.via[created{id, h}] = via
-		n.mu.Unlock()
+// CreateBatch implements ruleset.Driver.
+func (n *NIC) CreateBatch(id uint16, rules []rteflow.Rule) ([]rteflow.Handle, error) {
+	handles := make([]rteflow.Handle, 0, len(rules))
+	for len(rules) > 0 {
+		via := n.through(id, rules[0])
+		run := 1
+		for run < len(rules) && n.through(id, rules[run]) == via {
+			run++
+		}
+		created, err := n.driver.CreateBatch(via, rules[:run])
+		n.noteDirect(id, via, created)
+		handles = append(handles, created...)
+		if err != nil {
+			return handles, err
+		}
+		rules = rules[run:]
 	}
-	return h, err
+	return handles, nil
 }
 
-// Destroy implements ruleset.Driver.
-func (n *NIC) Destroy(id uint16, h rteflow.Handle) error {
-	err := n.driver.Destroy(n.createdThrough(id, h), h)
-	if err == nil {
-		n.mu.Lock()
-		delete(n.via, created{id, h})
-		n.mu.Unlock()
+// noteDirect remembers rules that were created on a port itself although the port has another for its proxy.
+func (n *NIC) noteDirect(id, via uint16, handles []rteflow.Handle) {
+	if via != id || n.proxy(id) == id {
+		return
 	}
-	return err
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, h := range handles {
+		n.direct[created{id, h}] = struct{}{}
+	}
+}
+
+// DestroyBatch implements ruleset.Driver.
+func (n *NIC) DestroyBatch(id uint16, handles []rteflow.Handle) (int, error) {
+	for done := 0; done < len(handles); {
+		via := n.createdThrough(id, handles[done])
+		run := done + 1
+		for run < len(handles) && n.createdThrough(id, handles[run]) == via {
+			run++
+		}
+		destroyed, err := n.driver.DestroyBatch(via, handles[done:run])
+		n.forgetDirect(id, handles[done:done+destroyed])
+		done += destroyed
+		if err != nil {
+			return done, err
+		}
+	}
+	return len(handles), nil
+}
+
+func (n *NIC) forgetDirect(id uint16, handles []rteflow.Handle) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, h := range handles {
+		delete(n.direct, created{id, h})
+	}
 }
 
 // Query implements ruleset.Driver.
@@ -290,17 +325,26 @@ func (n *NIC) Aged() ([]uint64, error) {
 
 // through is the port through which a new rule for port id goes.
 func (n *NIC) through(id uint16, r rteflow.Rule) uint16 {
-	if proxy, ok := n.proxies[id]; ok && r.Transfer {
+	if r.Transfer {
+		return n.proxy(id)
+	}
+	return id
+}
+
+// proxy is the port through which the transfer rules of port id go.
+func (n *NIC) proxy(id uint16) uint16 {
+	if proxy, ok := n.proxies[id]; ok {
 		return proxy
 	}
 	return id
 }
 
+// createdThrough is the port through which an installed rule of port id went.
 func (n *NIC) createdThrough(id uint16, h rteflow.Handle) uint16 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if via, ok := n.via[created{id, h}]; ok {
-		return via
+	if _, ok := n.direct[created{id, h}]; ok {
+		return id
 	}
-	return id
+	return n.proxy(id)
 }

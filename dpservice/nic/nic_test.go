@@ -96,8 +96,8 @@ func TestProbeFindsTheNamesThatTheDriverTakes(t *testing.T) {
 			n, err := Probe(driver, testPorts(), testNode, noTwin)
 			require.NoError(t, err)
 			assert.Equal(t, tt.want, n.Names())
-			for _, op := range append(n.BaseRules(), n.TunnelRule(0, graph.Tunnel{Underlay: testNode}, typeIPv4)) {
-				assert.NoError(t, ruleset.Try(n, op.Port, op.Rule))
+			for _, r := range append(n.BaseRules(), n.TunnelRule(0, graph.Tunnel{Underlay: testNode}, typeIPv4)) {
+				assert.NoError(t, ruleset.Try(n, r.Port, r.Spec))
 			}
 			assert.Empty(t, driver.Rules(), "a probe leaves nothing")
 		})
@@ -132,9 +132,8 @@ func TestBaseRules(t *testing.T) {
 	n, err := Probe(&fakeDriver{}, testPorts(), testNode, noTwin)
 	require.NoError(t, err)
 	var said []string
-	for _, op := range n.BaseRules() {
-		require.False(t, op.Remove)
-		said = append(said, fmt.Sprintf("%d %s: %s", op.Port, op.Name, op.Rule))
+	for _, r := range n.BaseRules() {
+		said = append(said, fmt.Sprintf("%d %s: %s", r.Port, r.Owner, r.Spec))
 	}
 	const from, overlay, marked = "represented_port ethdev_port_id is ", "eth / ipv6 proto spec 0 proto mask 251 dst spec fc00:1:: dst mask ffff:ffff:ffff:ffff::",
 		"eth src spec 02:64:70:73:00:00 src mask ff:ff:ff:ff:00:00"
@@ -160,12 +159,12 @@ func TestReceiveRulesOfAnotherUplink(t *testing.T) {
 	n, err := Probe(&fakeDriver{}, testPorts(), testNode, func(uint16) bool { return true })
 	require.NoError(t, err)
 	var onPF0, onPF1 []rteflow.Rule
-	for _, op := range n.BaseRules() {
+	for _, r := range n.BaseRules() {
 		switch {
-		case op.Port == 10 && op.Rule.Ingress:
-			onPF0 = append(onPF0, op.Rule)
-		case op.Port == 11:
-			onPF1 = append(onPF1, op.Rule)
+		case r.Port == 10 && r.Spec.Ingress:
+			onPF0 = append(onPF0, r.Spec)
+		case r.Port == 11:
+			onPF1 = append(onPF1, r.Spec)
 		}
 	}
 	assert.Equal(t, onPF0[:2], onPF1, "but nothing is decapsulated there")
@@ -186,7 +185,7 @@ func TestLastHopRulesAreRefused(t *testing.T) {
 	n, err = Probe(driver, testPorts(), testNode, noTwin)
 	require.NoError(t, err)
 	require.ErrorIs(t, n.LastHop(), syscall.ENOTSUP)
-	require.NoError(t, ruleset.New(n).Apply(n.BaseRules()))
+	require.NoError(t, ruleset.New(n).Apply(ruleset.Add(n.BaseRules()...)))
 	require.Len(t, n.BaseRules(), all-2)
 }
 
@@ -196,28 +195,35 @@ func TestTransferRulesGoThroughTheProxy(t *testing.T) {
 	n, err := Probe(driver, testPorts(), testNode, noTwin)
 	require.NoError(t, err)
 	set := ruleset.New(n)
-	require.NoError(t, set.Apply(n.BaseRules()))
+	require.NoError(t, set.Apply(ruleset.Add(n.BaseRules()...)))
 	for _, r := range driver.Rules() {
 		assert.Equal(t, proxy, r.Port)
 	}
-	counted := ruleset.Add(12, "counted", rteflow.Rule{
+	counted := &ruleset.Rule{Port: 12, Owner: baseOwner("counted"), Spec: rteflow.Rule{
 		Attr: rteflow.Attr{Group: 2, Transfer: true}, Pattern: []rteflow.Item{n.PortItem(12)}, Actions: []rteflow.Action{rteflow.Count{}, rteflow.Age{Timeout: 1}},
-	})
-	require.NoError(t, set.Apply([]ruleset.Op{counted}))
-	_, err = set.Counters(12, "counted")
-	assert.NoError(t, err)
-	_, err = set.Age(12, "counted")
+	}}
+	direct := &ruleset.Rule{Port: 12, Owner: baseOwner("direct"), Spec: rteflow.Rule{
+		Attr: rteflow.Attr{Ingress: true}, Pattern: []rteflow.Item{rteflow.Eth{}}, Actions: []rteflow.Action{rteflow.Count{}, rteflow.Queue{}},
+	}}
+	require.NoError(t, set.Apply(ruleset.Add(counted, direct)), "in one batch")
+	assert.Equal(t, uint16(12), driver.Rules()[len(driver.Rules())-1].Port, "no transfer rule")
+	for _, r := range []*ruleset.Rule{counted, direct} {
+		_, err = set.Counters(r)
+		assert.NoError(t, err)
+	}
+	_, err = set.Age(counted)
 	assert.NoError(t, err)
 	aged, err := n.Aged()
 	require.NoError(t, err)
 	assert.Equal(t, []uint64{1, 2}, aged, "the proxy is asked, and once")
 
-	for _, e := range slices.Backward(set.List()) {
-		require.NoError(t, set.Apply([]ruleset.Op{ruleset.Remove(e.Port, e.Name)}))
+	require.NoError(t, set.Apply(ruleset.Remove(counted, direct)))
+	for _, r := range slices.Backward(set.List()) {
+		require.NoError(t, set.Apply(ruleset.Remove(r)))
 	}
 	assert.Empty(t, driver.Rules())
 	assert.Empty(t, driver.Misuse())
-	assert.Empty(t, n.via)
+	assert.Empty(t, n.direct)
 }
 
 func TestIsolateOnlyBesideTheKernel(t *testing.T) {
@@ -235,13 +241,13 @@ func TestTunnelRule(t *testing.T) {
 	from.Peer = netip.MustParseAddr("fc00:2::1:1")
 	const form = "10 tunnel/258: group 2 priority 1 transfer pattern represented_port ethdev_port_id is 10 / eth / ipv6 %s dst is fc00:1::1:1 / end actions " +
 		"count / raw_decap { eth / ipv6 } / raw_encap { eth dst is 02:00:00:00:00:0a src is 02:64:70:73:01:02 type is %s } / jump group 4 / end"
-	for want, op := range map[string]ruleset.Op{
+	for want, r := range map[string]*ruleset.Rule{
 		fmt.Sprintf(form, "proto spec 0 proto mask 251", "0x0800"):                    n.TunnelRule(0x102, to, typeIPv4),
 		fmt.Sprintf(form, "proto is 41 src is fc00:2::1:1", "0x86dd"):                 n.TunnelRule(0x102, from, typeIPv6),
 		fmt.Sprintf(form, "proto spec 0 proto mask 251 src is fc00:2::1:1", "0x0800"): n.TunnelRule(0x102, from, typeIPv4),
 	} {
-		assert.Equal(t, want, fmt.Sprintf("%d %s: %s", op.Port, op.Name, op.Rule))
-		assert.Len(t, op.Rule.Actions[1].(rteflow.RawDecap).Data, 54)
+		assert.Equal(t, want, fmt.Sprintf("%d %s: %s", r.Port, r.Owner, r.Spec))
+		assert.Len(t, r.Spec.Actions[1].(rteflow.RawDecap).Data, 54)
 	}
 }
 

@@ -24,14 +24,14 @@ type Graph interface {
 
 // NIC writes the rules. A *nic.NIC is one.
 type NIC interface {
-	// TunnelRule adds the rule that decapsulates what comes by a tunnel, with packets of this EtherType inside, under a mark.
-	TunnelRule(mark uint16, t graph.Tunnel, inner uint16) ruleset.Op
+	// TunnelRule makes the rule that decapsulates what comes by a tunnel, with packets of this EtherType inside, under a mark.
+	TunnelRule(mark uint16, t graph.Tunnel, inner uint16) *ruleset.Rule
 }
 
 // Rules are the rules in the NIC. A *ruleset.Set is one.
 type Rules interface {
 	Apply(ops []ruleset.Op) error
-	Has(port uint16, name string) bool
+	Installed(r *ruleset.Rule) bool
 }
 
 // Config is what a Manager is made of.
@@ -47,12 +47,12 @@ type Key struct {
 	Inner uint16
 }
 
-// tunnel is one whose rule stands.
+// tunnel is one whose rule is installed.
 type tunnel struct {
 	mark  uint16
-	rule  ruleset.Op // that has added it
-	flows int        // in the NIC, that come by it
-	kept  bool       // without flows, too
+	rule  *ruleset.Rule
+	flows int  // in the NIC that come by it
+	kept  bool // also without flows
 }
 
 // Manager keeps the tunnels' rules. It is safe for concurrent use.
@@ -122,7 +122,7 @@ func (m *Manager) RemoveInterface(underlay netip.Addr) error {
 // open adds the rules of those tunnels that have none, or of none.
 func (m *Manager) open(keys []Key) error {
 	defer m.settle(keys)
-	var ops []ruleset.Op
+	var rules []*ruleset.Rule
 	for _, k := range keys {
 		if m.tunnels[k] != nil {
 			continue
@@ -136,29 +136,29 @@ func (m *Manager) open(keys []Key) error {
 		if err := m.cfg.Graph.SetTunnel(mark, k.Tunnel); err != nil {
 			return err
 		}
-		ops = append(ops, t.rule)
+		rules = append(rules, t.rule)
 	}
-	return m.cfg.Rules.Apply(ops)
+	return m.cfg.Rules.Apply(ruleset.Add(rules...))
 }
 
 func (m *Manager) remove(which func(Key, *tunnel) bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var keys []Key
-	var ops []ruleset.Op
+	var rules []*ruleset.Rule
 	for k, t := range m.tunnels {
 		if which(k, t) {
-			keys, ops = append(keys, k), append(ops, ruleset.Remove(t.rule.Port, t.rule.Name))
+			keys, rules = append(keys, k), append(rules, t.rule)
 		}
 	}
 	defer m.settle(keys)
-	return m.cfg.Rules.Apply(ops)
+	return m.cfg.Rules.Apply(ruleset.Remove(rules...))
 }
 
-// settle forgets the tunnels whose rules do not stand, whatever became of a change.
+// settle forgets the tunnels whose rules are not installed, whatever became of a change.
 func (m *Manager) settle(keys []Key) {
 	for _, k := range keys {
-		if t := m.tunnels[k]; t != nil && !m.cfg.Rules.Has(t.rule.Port, t.rule.Name) {
+		if t := m.tunnels[k]; t != nil && !m.cfg.Rules.Installed(t.rule) {
 			delete(m.marks, t.mark)
 			delete(m.tunnels, k)
 		}

@@ -21,10 +21,10 @@ import (
 // fakeNIC writes rules whose patterns name the peer; fakeGraph knows the marks.
 type fakeNIC struct{ flowtest.NIC }
 
-func (*fakeNIC) TunnelRule(mark uint16, t graph.Tunnel, inner uint16) ruleset.Op {
-	return ruleset.Add(0, fmt.Sprintf("tunnel/%d", mark), rteflow.Rule{
+func (*fakeNIC) TunnelRule(_ uint16, t graph.Tunnel, inner uint16) *ruleset.Rule {
+	return &ruleset.Rule{Spec: rteflow.Rule{
 		Pattern: []rteflow.Item{rteflow.Eth{Type: rteflow.Is(inner)}, rteflow.IPv6{Src: rteflow.Is(t.Peer), Dst: rteflow.Is(t.Underlay)}},
-	})
+	}}
 }
 
 type fakeGraph struct {
@@ -68,7 +68,7 @@ func (b *bench) check(rules int) {
 	require.Len(b.t, b.tunnels, rules)
 	require.Len(b.t, b.marks, rules)
 	for k, t := range b.tunnels {
-		require.True(b.t, b.rules.Has(t.rule.Port, t.rule.Name))
+		require.True(b.t, b.rules.Installed(t.rule))
 		require.Equal(b.t, k.Tunnel, b.graph.marks[t.mark])
 	}
 	require.Empty(b.t, b.nic.Misuse())

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package flowtest is a NIC made of memory, for tests of what is built upon rteflow: it refuses, it fails, it blocks
-// when told to, and it notices a caller that uses a dead handle.
+// on request, and it notices a caller that uses a dead handle.
 package flowtest
 
 import (
@@ -21,8 +21,8 @@ type Call struct {
 	Rule   rteflow.Rule
 }
 
-// Standing is a rule in the NIC.
-type Standing struct {
+// Installed is a rule in the NIC.
+type Installed struct {
 	Port     uint16
 	Rule     rteflow.Rule
 	Counters rteflow.Counters
@@ -33,7 +33,7 @@ type NIC struct {
 	mu     sync.Mutex
 	hook   func(Call) error
 	calls  []Call
-	rules  map[rteflow.Handle]*Standing
+	rules  map[rteflow.Handle]*Installed
 	next   rteflow.Handle
 	misuse []string
 }
@@ -72,8 +72,8 @@ func (n *NIC) Calls() []Call {
 	return slices.Clone(n.calls)
 }
 
-// Rules returns the rules that stand, the oldest first.
-func (n *NIC) Rules() []Standing {
+// Rules returns the installed rules, the oldest first.
+func (n *NIC) Rules() []Installed {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var handles []rteflow.Handle
@@ -81,7 +81,7 @@ func (n *NIC) Rules() []Standing {
 		handles = append(handles, h)
 	}
 	slices.Sort(handles)
-	rules := make([]Standing, len(handles))
+	rules := make([]Installed, len(handles))
 	for i, h := range handles {
 		rules[i] = *n.rules[h]
 	}
@@ -100,35 +100,52 @@ func (n *NIC) Hit(port uint16, match func(rteflow.Rule) bool, c rteflow.Counters
 	}
 }
 
-// Misuse lists what no caller may do and one did: destroying or querying a rule that does not stand on the port.
+// Misuse lists what no caller may do and one did: destroying or querying a rule that is not installed on the port.
 func (n *NIC) Misuse() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.misuse)
 }
 
-// Create makes the rule stand unless the hook refuses.
-func (n *NIC) Create(port uint16, r rteflow.Rule) (rteflow.Handle, error) {
-	if err := n.called("create", port, r); err != nil {
-		return 0, err
+// CreateBatch installs the rules until the hook, which sees a call for each, refuses one.
+func (n *NIC) CreateBatch(port uint16, rules []rteflow.Rule) ([]rteflow.Handle, error) {
+	var handles []rteflow.Handle
+	for _, r := range rules {
+		if err := n.called("create", port, r); err != nil {
+			return handles, err
+		}
+		handles = append(handles, n.install(port, r))
 	}
+	return handles, nil
+}
+
+func (n *NIC) install(port uint16, r rteflow.Rule) rteflow.Handle {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.rules == nil {
-		n.rules = map[rteflow.Handle]*Standing{}
+		n.rules = map[rteflow.Handle]*Installed{}
 	}
 	n.next++
-	n.rules[n.next] = &Standing{Port: port, Rule: r}
-	return n.next, nil
+	n.rules[n.next] = &Installed{Port: port, Rule: r}
+	return n.next
 }
 
-// Destroy removes the rule unless the hook refuses.
-func (n *NIC) Destroy(port uint16, h rteflow.Handle) error {
-	st, err := n.find("destroy", port, h)
+// DestroyBatch removes the rules until the hook, which sees a call for each, refuses one.
+func (n *NIC) DestroyBatch(port uint16, handles []rteflow.Handle) (int, error) {
+	for i, h := range handles {
+		if err := n.destroy(port, h); err != nil {
+			return i, err
+		}
+	}
+	return len(handles), nil
+}
+
+func (n *NIC) destroy(port uint16, h rteflow.Handle) error {
+	r, err := n.find("destroy", port, h)
 	if err != nil {
 		return err
 	}
-	if err := n.called("destroy", port, st.Rule); err != nil {
+	if err := n.called("destroy", port, r.Rule); err != nil {
 		return err
 	}
 	n.mu.Lock()
@@ -174,14 +191,14 @@ func (n *NIC) called(method string, port uint16, r rteflow.Rule) error {
 	return hook(call)
 }
 
-func (n *NIC) find(method string, port uint16, h rteflow.Handle) (Standing, error) {
+func (n *NIC) find(method string, port uint16, h rteflow.Handle) (Installed, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	st := n.rules[h]
 	if st == nil || st.Port != port {
-		what := fmt.Sprintf("%s of rule %d on port %d, which does not stand", method, h, port)
+		what := fmt.Sprintf("%s of rule %d on port %d, which is not installed", method, h, port)
 		n.misuse = append(n.misuse, what)
-		return Standing{}, Refusal(Call{Method: method, Port: port}, syscall.EINVAL, what)
+		return Installed{}, Refusal(Call{Method: method, Port: port}, syscall.EINVAL, what)
 	}
 	return *st, nil
 }

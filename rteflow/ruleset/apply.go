@@ -3,10 +3,8 @@
 package ruleset
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -34,7 +32,7 @@ func (e *ApplyError) Error() string {
 	fmt.Fprintf(&b, "%v: %v", e.Op, e.Err)
 	var refusal *rteflow.Error
 	if errors.As(e.Err, &refusal) {
-		fmt.Fprintf(&b, "; the rule: %v", e.Op.Rule)
+		fmt.Fprintf(&b, "; the rule: %v", e.Op.Rule.Spec)
 	}
 	for _, u := range e.Undo {
 		fmt.Fprintf(&b, "; undo failed: %v: %v", u.Op, u.Err)
@@ -47,58 +45,158 @@ func (e *ApplyError) Unwrap() error { return e.Err }
 // String names the operation, as in `add rule "base/eth" to port 1`.
 func (o Op) String() string {
 	if o.Remove {
-		return fmt.Sprintf("remove rule %q from port %d", o.Name, o.Port)
+		return fmt.Sprintf("remove rule %q from port %d", o.Rule.Owner, o.Rule.Port)
 	}
-	return fmt.Sprintf("add rule %q to port %d", o.Name, o.Port)
+	return fmt.Sprintf("add rule %q to port %d", o.Rule.Owner, o.Rule.Port)
 }
 
-func (o Op) key() key { return key{o.Port, o.Name} }
+// fits says whether the operation can be done to a rule that is installed or not.
+func (o Op) fits(installed bool) error {
+	switch {
+	case o.Remove && !installed:
+		return ErrNotInstalled
+	case !o.Remove && installed:
+		return ErrInstalled
+	}
+	return nil
+}
 
-// Apply carries out all operations in order, or none: when one fails, those before it are undone in reverse. The error
-// is an *ApplyError. If the undo fails too, its Undo says where the NIC is not as before, and the Set knows
-// what stands.
+// batchSize is the most operations that go to the driver in one call.
+const batchSize = 256
+
+// Apply carries out all operations in order, or none: when one fails, those before it are undone in reverse. Neighbours of the same
+// kind on the same port share a call of the driver. The error is an *ApplyError. If the undo fails too, its Undo says
+// where the NIC is not as before, and the Set knows what is installed.
 func (s *Set) Apply(ops []Op) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := transaction{set: s, before: map[key]*standing{}, failures: map[key]error{}}
-	for _, op := range ops {
-		if err := t.do(op); err != nil {
-			return &ApplyError{Op: s.filled(op), Err: err, Undo: t.undo()}
+	for done := 0; done < len(ops); {
+		n, err := s.do(ops[done:])
+		done += n
+		if err != nil {
+			return &ApplyError{Op: ops[done], Err: err, Undo: s.undo(ops[:done])}
 		}
 	}
 	return nil
 }
 
-// Check finds out whether the driver takes the rules that Apply would add, and whether the names fit. Each is tried on its own, as
-// by Try. The error is an *ApplyError without Undo.
+// do carries out the first operations, as many as one call of the driver can. It returns how many are done, and the error of
+// the one after them.
+func (s *Set) do(ops []Op) (int, error) {
+	first := ops[0]
+	if err := first.fits(first.Rule.installed); err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, op := range ops[:min(len(ops), batchSize)] {
+		if op.Remove != first.Remove || op.Rule.Port != first.Rule.Port || op.fits(op.Rule.installed) != nil {
+			break
+		}
+		op.Rule.installed = !op.Remove // so that the same operation does not fit twice
+		n++
+	}
+	for _, op := range ops[:n] {
+		op.Rule.installed = op.Remove
+	}
+	if first.Remove {
+		return s.destroy(ops[:n])
+	}
+	return s.create(ops[:n])
+}
+
+// create installs the rules of operations on one port.
+func (s *Set) create(ops []Op) (int, error) {
+	specs := make([]rteflow.Rule, len(ops))
+	for i, op := range ops {
+		specs[i] = op.Rule.Spec
+	}
+	handles, err := s.driver.CreateBatch(ops[0].Rule.Port, specs)
+	for i, h := range handles {
+		s.insert(ops[i].Rule, h)
+	}
+	return len(handles), err
+}
+
+// destroy removes the rules of operations on one port.
+func (s *Set) destroy(ops []Op) (int, error) {
+	handles := make([]rteflow.Handle, len(ops))
+	for i, op := range ops {
+		handles[i] = op.Rule.handle
+	}
+	n, err := s.driver.DestroyBatch(ops[0].Rule.Port, handles)
+	for _, op := range ops[:n] {
+		s.forget(op.Rule)
+	}
+	return n, err
+}
+
+// errLeft is why an operation was not reversed although nothing refused it.
+var errLeft = errors.New("left in place, since a later change of this port could not be undone")
+
+// undo reverses operations that were done, the last first, and returns what is left to do where that failed. Where one cannot be
+// reversed, the earlier ones on its port stay as well: each state on the way was one that packets can pass, while
+// a rule without those that it was built on may send them nowhere.
+func (s *Set) undo(done []Op) []UndoError {
+	stuck := map[uint16]bool{}
+	failures := map[*Rule]error{}
+	for _, op := range slices.Backward(done) {
+		err := errLeft
+		if !stuck[op.Rule.Port] {
+			_, err = s.do([]Op{{op.Rule, !op.Remove}})
+		}
+		if err != nil {
+			stuck[op.Rule.Port] = true
+			if failures[op.Rule] == nil {
+				failures[op.Rule] = err
+			}
+		}
+	}
+	if len(failures) == 0 {
+		return nil
+	}
+	return left(done, failures)
+}
+
+// left is what separates the rules of operations that could not all be reversed from what they were before. A rule was installed before
+// if the first operation on it has removed it.
+func left(done []Op, failures map[*Rule]error) []UndoError {
+	before := map[*Rule]bool{}
+	for _, op := range slices.Backward(done) {
+		before[op.Rule] = op.Remove
+	}
+	var left []UndoError
+	for _, op := range slices.Backward(done) {
+		r := op.Rule
+		was, unseen := before[r]
+		delete(before, r)
+		if unseen && was != r.installed {
+			left = append(left, UndoError{Op{r, r.installed}, failures[r]})
+		}
+	}
+	return left
+}
+
+// Check finds out whether the driver takes the rules that Apply would add, and whether the operations fit. Each rule is tried on its
+// own, as by Try. The error is an *ApplyError without Undo.
 func (s *Set) Check(ops []Op) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	changed := map[key]bool{}
+	changed := map[*Rule]bool{}
 	for _, op := range ops {
-		stands, known := changed[op.key()]
+		installed, known := changed[op.Rule]
 		if !known {
-			stands = s.rules[op.key()] != nil
+			installed = op.Rule.installed
 		}
-		if err := s.check(op, stands); err != nil {
-			return &ApplyError{Op: s.filled(op), Err: err}
+		err := op.fits(installed)
+		if err == nil && !op.Remove {
+			err = Try(s.driver, op.Rule.Port, op.Rule.Spec)
 		}
-		changed[op.key()] = !op.Remove
+		if err != nil {
+			return &ApplyError{Op: op, Err: err}
+		}
+		changed[op.Rule] = !op.Remove
 	}
 	return nil
-}
-
-func (s *Set) check(op Op, stands bool) error {
-	switch {
-	case op.Remove && !stands:
-		return ErrNotFound
-	case op.Remove:
-		return nil
-	case stands:
-		return ErrExists
-	default:
-		return Try(s.driver, op.Port, op.Rule)
-	}
 }
 
 // OutOfReach is how far above its own group a rule is tried: no rule that packets reach leads there.
@@ -114,12 +212,12 @@ func Try(d Driver, port uint16, r rteflow.Rule) error {
 			r.Actions[i] = rteflow.Jump{Group: jump.Group + OutOfReach}
 		}
 	}
-	h, err := d.Create(port, r)
+	h, err := d.CreateBatch(port, []rteflow.Rule{r})
 	if err != nil {
 		return err
 	}
-	if err := d.Destroy(port, h); err != nil {
-		return fmt.Errorf("the rule was taken to try it, and now stands in group %d, where no packet comes: %w", r.Group, err)
+	if _, err := d.DestroyBatch(port, h); err != nil {
+		return fmt.Errorf("the rule was taken to try it, and now is left in group %d, where no packet comes: %w", r.Group, err)
 	}
 	return nil
 }
@@ -129,144 +227,18 @@ func Try(d Driver, port uint16, r rteflow.Rule) error {
 func (s *Set) Clear() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	keys := slices.SortedFunc(maps.Keys(s.rules), func(a, b key) int {
-		return cmp.Compare(s.rules[b].serial, s.rules[a].serial)
-	})
+	var all []*Rule
+	for r := s.newest; r != nil; r = r.older {
+		all = append(all, r)
+	}
 	var errs []error
-	for _, k := range keys {
-		op := s.filled(Remove(k.port, k.name))
-		if err := s.destroy(k); err != nil {
-			errs = append(errs, &ApplyError{Op: op, Err: err})
+	for ops := Remove(all...); len(ops) > 0; {
+		n, err := s.do(ops)
+		if err != nil {
+			errs = append(errs, &ApplyError{Op: ops[n], Err: err})
+			n++
 		}
+		ops = ops[n:]
 	}
 	return errors.Join(errs...)
-}
-
-// filled completes a removal with the rule it is about.
-func (s *Set) filled(op Op) Op {
-	if st := s.rules[op.key()]; op.Remove && st != nil {
-		op.Rule = st.rule
-	}
-	return op
-}
-
-// create puts st into the NIC; its name must be free.
-func (s *Set) create(k key, st *standing) error {
-	h, err := s.driver.Create(k.port, st.rule)
-	if err != nil {
-		return err
-	}
-	st.handle = h
-	s.rules[k] = st
-	return nil
-}
-
-// destroy removes what stands under k. Its handle is dead afterwards, so it leaves the Set with it.
-func (s *Set) destroy(k key) error {
-	st := s.rules[k]
-	if err := s.driver.Destroy(k.port, st.handle); err != nil {
-		return err
-	}
-	st.handle = 0
-	delete(s.rules, k)
-	return nil
-}
-
-// transaction remembers what an Apply has done.
-type transaction struct {
-	set      *Set
-	done     []step
-	before   map[key]*standing // what stood under the names that were touched; nil: nothing
-	failures map[key]error     // of the undo
-}
-
-// errLeft is why a step was not reversed although nothing refused it.
-var errLeft = errors.New("left in place, since a later change of this port could not be undone")
-
-// step is a rule that was put in place or taken away.
-type step struct {
-	key     key
-	rule    *standing
-	removed bool
-}
-
-func (t *transaction) do(op Op) error {
-	k, s := op.key(), t.set
-	st := s.rules[k]
-	if _, ok := t.before[k]; !ok {
-		t.before[k] = st
-	}
-	if op.Remove {
-		if st == nil {
-			return ErrNotFound
-		}
-		if err := s.destroy(k); err != nil {
-			return err
-		}
-	} else {
-		if st != nil {
-			return ErrExists
-		}
-		s.count++
-		st = &standing{rule: op.Rule, serial: s.count}
-		if err := s.create(k, st); err != nil {
-			return err
-		}
-	}
-	t.done = append(t.done, step{k, st, op.Remove})
-	return nil
-}
-
-// undo reverses the steps, the last first, and returns what is left to do where that failed. Where a step cannot be
-// reversed, the earlier ones on its port stay as well: each state on the way was one that packets can pass, while
-// a rule without those that it was built on may send them nowhere.
-func (t *transaction) undo() []UndoError {
-	stuck := map[uint16]bool{}
-	for _, st := range slices.Backward(t.done) {
-		if stuck[st.key.port] {
-			if t.failures[st.key] == nil {
-				t.failures[st.key] = errLeft
-			}
-			continue
-		}
-		stuck[st.key.port] = t.reverse(st) != nil
-	}
-	var left []UndoError
-	seen := map[key]bool{}
-	for _, st := range slices.Backward(t.done) {
-		if !seen[st.key] {
-			seen[st.key] = true
-			left = append(left, t.left(st.key)...)
-		}
-	}
-	return left
-}
-
-func (t *transaction) reverse(st step) error {
-	var err error
-	if st.removed {
-		err = t.set.create(st.key, st.rule)
-	} else {
-		err = t.set.destroy(st.key)
-	}
-	if err != nil {
-		t.failures[st.key] = err
-	}
-	return err
-}
-
-// left is what separates the rule under k from what it was before the transaction.
-func (t *transaction) left(k key) []UndoError {
-	now, before, err := t.set.rules[k], t.before[k], t.failures[k]
-	if now == before {
-		return nil
-	}
-	var left []UndoError
-	if now != nil {
-		left = append(left, UndoError{Op{k.port, k.name, now.rule, true}, err})
-	}
-	if before != nil {
-		left = append(left, UndoError{Op{k.port, k.name, before.rule, false}, err})
-	}
-	return left
 }

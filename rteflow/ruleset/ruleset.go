@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ruleset keeps the rules that stand in the NIC, each under a name, and changes them in
-// steps that are undone when one fails.
+// Package ruleset keeps the rules that are installed in the NIC, and changes them by lists of operations that are carried out
+// as a whole or not at all.
 package ruleset
 
 import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -16,88 +17,112 @@ import (
 
 // The errors of an operation that does not fit the set.
 var (
-	ErrExists   = errors.New("a rule of this name stands already")
-	ErrNotFound = errors.New("no rule of this name")
+	ErrInstalled    = errors.New("the rule is installed already")
+	ErrNotInstalled = errors.New("the rule is not installed")
 )
 
-// Driver is what puts rules into a NIC. A Destroy that fails leaves the rule standing.
+// Driver puts rules into a NIC.
 type Driver interface {
-	Create(port uint16, r rteflow.Rule) (rteflow.Handle, error)
-	Destroy(port uint16, h rteflow.Handle) error
+	// CreateBatch installs rules in order and stops at the first that fails: the handles are those of the rules before it.
+	CreateBatch(port uint16, rules []rteflow.Rule) ([]rteflow.Handle, error)
+	// DestroyBatch removes rules in order, stops at the first that fails, and returns how many it has removed. The others
+	// stay installed.
+	DestroyBatch(port uint16, handles []rteflow.Handle) (int, error)
 	Query(port uint16, h rteflow.Handle) (rteflow.Counters, error)
 	QueryAge(port uint16, h rteflow.Handle) (rteflow.AgeState, error)
 }
 
-// Op adds a rule under a name that is unique on its port, or removes it.
+// Owner says who made a rule and what for, as people read it: "base/guard", "flow/1f". Each package that makes rules has
+// an Owner type of its own.
+type Owner interface{ String() string }
+
+// Rule is a rule for the NIC. Whoever makes it keeps the pointer, which is the rule's identity: it is how the rule is added to
+// a Set, read and removed. A removed Rule can be added again. The exported fields must not change once the Rule was
+// given to a Set, and a Rule belongs to one Set.
+type Rule struct {
+	Port  uint16 // the port that the rule is created on
+	Owner Owner
+	Spec  rteflow.Rule
+
+	// Guarded by the Set's lock.
+	installed    bool
+	handle       rteflow.Handle // of an installed rule
+	older, newer *Rule          // the Set's neighbours of an installed rule
+}
+
+// String names the rule, its port and what it does.
+func (r *Rule) String() string { return fmt.Sprintf("%v on port %d: %v", r.Owner, r.Port, r.Spec) }
+
+// Op adds a rule to the NIC, or removes it.
 type Op struct {
-	Port   uint16
-	Name   string
-	Rule   rteflow.Rule // of a removal: filled in by the Set for those who read its errors
+	Rule   *Rule
 	Remove bool
 }
 
-// Add is the operation that puts a rule into the NIC. The Set keeps the rule: it must not be changed afterwards.
-func Add(port uint16, name string, r rteflow.Rule) Op { return Op{Port: port, Name: name, Rule: r} }
+// Add returns the operations that install rules in this order.
+func Add(rules ...*Rule) []Op { return ops(rules, false) }
 
-// Remove is the operation that takes a rule out of the NIC.
-func Remove(port uint16, name string) Op { return Op{Port: port, Name: name, Remove: true} }
+// Remove returns the operations that remove rules in this order.
+func Remove(rules ...*Rule) []Op { return ops(rules, true) }
 
-// Entry is a rule that stands.
-type Entry struct {
-	Port uint16
-	Name string
-	Rule rteflow.Rule
+func ops(rules []*Rule, remove bool) []Op {
+	ops := make([]Op, len(rules))
+	for i, r := range rules {
+		ops[i] = Op{r, remove}
+	}
+	return ops
 }
 
-// Set is the rules that stand in the NIC. It is safe for concurrent use.
+// Set is the rules that are installed in a NIC. It is safe for concurrent use; changes, and reads of counters while a change is
+// under way, wait for each other.
 type Set struct {
 	driver Driver
 
-	mu    sync.RWMutex
-	rules map[key]*standing
-	count uint64 // rules ever added
-}
-
-type key struct {
-	port uint16
-	name string
-}
-
-type standing struct {
-	rule   rteflow.Rule
-	handle rteflow.Handle
-	serial uint64 // orders rules by their age
+	mu             sync.RWMutex
+	oldest, newest *Rule // the ends of the list of installed rules
+	counts         map[Group]int
 }
 
 // New returns an empty set of rules in the driver's NIC.
 func New(d Driver) *Set {
-	return &Set{driver: d, rules: map[key]*standing{}}
+	return &Set{driver: d, counts: map[Group]int{}}
 }
 
-// Has reports whether a rule of this name stands on the port.
-func (s *Set) Has(port uint16, name string) bool {
+// Installed reports whether a rule is in the NIC.
+func (s *Set) Installed(r *Rule) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.rules[key{port, name}] != nil
+	return r.installed
 }
 
-// List returns the rules by port, group, priority and name.
-func (s *Set) List() []Entry {
+// List returns the installed rules by port, group, priority and owner.
+func (s *Set) List() []*Rule {
+	type named struct {
+		*Rule
+		name string
+	}
 	s.mu.RLock()
-	entries := make([]Entry, 0, len(s.rules))
-	for k, st := range s.rules {
-		entries = append(entries, Entry{k.port, k.name, st.rule})
+	var all []named
+	for r := s.oldest; r != nil; r = r.newer {
+		all = append(all, named{Rule: r})
 	}
 	s.mu.RUnlock()
-	slices.SortFunc(entries, func(a, b Entry) int {
+	for i := range all {
+		all[i].name = all[i].Owner.String()
+	}
+	slices.SortFunc(all, func(a, b named) int {
 		return cmp.Or(
 			cmp.Compare(a.Port, b.Port),
-			cmp.Compare(a.Rule.Group, b.Rule.Group),
-			cmp.Compare(a.Rule.Priority, b.Rule.Priority),
-			cmp.Compare(a.Name, b.Name),
+			cmp.Compare(a.Spec.Group, b.Spec.Group),
+			cmp.Compare(a.Spec.Priority, b.Spec.Priority),
+			cmp.Compare(a.name, b.name),
 		)
 	})
-	return entries
+	rules := make([]*Rule, len(all))
+	for i, n := range all {
+		rules[i] = n.Rule
+	}
+	return rules
 }
 
 // Group is a group of rules on a port.
@@ -107,35 +132,67 @@ type Group struct {
 	Number uint32
 }
 
-// Counts returns how many rules stand in each group that has some.
+func groupOf(r *Rule) Group { return Group{r.Port, r.Spec.Domain(), r.Spec.Group} }
+
+// Counts returns how many rules are installed in each group that has some.
 func (s *Set) Counts() map[Group]int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	counts := map[Group]int{}
-	for k, st := range s.rules {
-		counts[Group{k.port, st.rule.Domain(), st.rule.Group}]++
-	}
-	return counts
+	return maps.Clone(s.counts)
 }
 
-// Counters reads the Count action of a rule.
-func (s *Set) Counters(port uint16, name string) (rteflow.Counters, error) {
+// Counters reads the Count action of a rule. It wraps ErrNotInstalled, or the driver's refusal if the rule has no such action.
+func (s *Set) Counters(r *Rule) (rteflow.Counters, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	st := s.rules[key{port, name}]
-	if st == nil {
-		return rteflow.Counters{}, fmt.Errorf("port %d: %q: %w", port, name, ErrNotFound)
+	if !r.installed {
+		return rteflow.Counters{}, notInstalled(r)
 	}
-	return s.driver.Query(port, st.handle)
+	return s.driver.Query(r.Port, r.handle)
 }
 
-// Age reads the Age action of a rule.
-func (s *Set) Age(port uint16, name string) (rteflow.AgeState, error) {
+// Age reads the Age action of a rule. It wraps ErrNotInstalled, or the driver's refusal if the rule has no such action.
+func (s *Set) Age(r *Rule) (rteflow.AgeState, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	st := s.rules[key{port, name}]
-	if st == nil {
-		return rteflow.AgeState{}, fmt.Errorf("port %d: %q: %w", port, name, ErrNotFound)
+	if !r.installed {
+		return rteflow.AgeState{}, notInstalled(r)
 	}
-	return s.driver.QueryAge(port, st.handle)
+	return s.driver.QueryAge(r.Port, r.handle)
+}
+
+func notInstalled(r *Rule) error {
+	return fmt.Errorf("port %d: %v: %w", r.Port, r.Owner, ErrNotInstalled)
+}
+
+// insert notes that a rule was installed.
+func (s *Set) insert(r *Rule, h rteflow.Handle) {
+	r.installed, r.handle = true, h
+	r.older, r.newer = s.newest, nil
+	if s.newest == nil {
+		s.oldest = r
+	} else {
+		s.newest.newer = r
+	}
+	s.newest = r
+	s.counts[groupOf(r)]++
+}
+
+// forget notes that a rule was removed. Its handle is dead.
+func (s *Set) forget(r *Rule) {
+	if r.older == nil {
+		s.oldest = r.newer
+	} else {
+		r.older.newer = r.newer
+	}
+	if r.newer == nil {
+		s.newest = r.older
+	} else {
+		r.newer.older = r.older
+	}
+	r.installed, r.handle, r.older, r.newer = false, 0, nil, nil
+	g := groupOf(r)
+	if s.counts[g]--; s.counts[g] == 0 {
+		delete(s.counts, g)
+	}
 }

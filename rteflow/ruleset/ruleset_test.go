@@ -5,7 +5,9 @@ package ruleset_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -18,88 +20,122 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// rule is one that can be told from others by its group.
-func rule(group uint32) rteflow.Rule {
-	return rteflow.Rule{
+// name is an Owner.
+type name string
+
+func (n name) String() string { return string(n) }
+
+// rule has a group of its own, by which tests know it.
+func rule(port uint16, owner string, group uint32) *ruleset.Rule {
+	return &ruleset.Rule{Port: port, Owner: name(owner), Spec: rteflow.Rule{
 		Attr:    rteflow.Attr{Group: group, Transfer: true},
 		Pattern: []rteflow.Item{rteflow.Eth{}},
 		Actions: []rteflow.Action{rteflow.Count{}, rteflow.Drop{}},
-	}
+	}}
 }
 
-func newSet(t *testing.T, ops ...ruleset.Op) (*ruleset.Set, *flowtest.NIC) {
+func newSet(t *testing.T, rules ...*ruleset.Rule) (*ruleset.Set, *flowtest.NIC) {
 	nic := &flowtest.NIC{}
 	set := ruleset.New(nic)
-	require.NoError(t, set.Apply(ops))
+	require.NoError(t, set.Apply(ruleset.Add(rules...)))
 	return set, nic
 }
 
 func names(set *ruleset.Set) []string {
 	var names []string
-	for _, e := range set.List() {
-		names = append(names, fmt.Sprintf("%d/%s=%d", e.Port, e.Name, e.Rule.Group))
+	for _, r := range set.List() {
+		names = append(names, fmt.Sprintf("%d/%s=%d", r.Port, r.Owner, r.Spec.Group))
 	}
 	return names
 }
 
 func TestApplyAddsAndRemoves(t *testing.T) {
-	set, nic := newSet(t, ruleset.Add(1, "b", rule(0)), ruleset.Add(0, "a", rule(7)), ruleset.Add(1, "a", rule(0)))
+	b := rule(1, "b", 0)
+	set, nic := newSet(t, b, rule(0, "a", 7), rule(1, "a", 0))
 	assert.Equal(t, []string{"0/a=7", "1/a=0", "1/b=0"}, names(set))
-	assert.True(t, set.Has(1, "b"))
+	assert.True(t, set.Installed(b))
+	assert.Equal(t, map[ruleset.Group]int{{Domain: "transfer", Number: 7}: 1, {Port: 1, Domain: "transfer"}: 2}, set.Counts())
 
-	require.NoError(t, set.Apply([]ruleset.Op{ruleset.Remove(1, "b"), ruleset.Add(1, "b", rule(5))}))
+	other := rule(1, "b", 5)
+	require.NoError(t, set.Apply(slices.Concat(ruleset.Remove(b), ruleset.Add(other))))
 	assert.Equal(t, []string{"0/a=7", "1/a=0", "1/b=5"}, names(set))
-	assert.False(t, set.Has(0, "b"))
+	assert.False(t, set.Installed(b))
+	require.NoError(t, set.Apply(slices.Concat(ruleset.Remove(other), ruleset.Add(b), ruleset.Remove(b), ruleset.Add(b))))
+	assert.Equal(t, []string{"0/a=7", "1/a=0", "1/b=0"}, names(set), "a removed rule can be added again")
 	assert.Len(t, nic.Rules(), 3)
+	require.NoError(t, set.Clear())
+	assert.Empty(t, set.Counts())
+}
+
+// However long a list is, the calls of the driver are in its order.
+func TestApplyOfMany(t *testing.T) {
+	var rules []*ruleset.Rule
+	for i := range 1000 {
+		rules = append(rules, rule(uint16(i/400), fmt.Sprint(i), uint32(i)))
+	}
+	set, nic := newSet(t, rules...)
+	require.NoError(t, set.Apply(ruleset.Remove(rules...)))
+	calls := nic.Calls()
+	require.Len(t, calls, 2000)
+	for i, c := range calls {
+		require.EqualValues(t, i%1000, c.Rule.Group)
+		require.EqualValues(t, i%1000/400, c.Port)
+	}
+	nic.FailCalls(700)
+	require.Error(t, set.Apply(ruleset.Add(rules...)))
+	assert.Empty(t, set.List())
+	assert.Empty(t, nic.Rules())
+	assert.Empty(t, nic.Misuse())
 }
 
 func TestListOrdersByPriorityWithinAGroup(t *testing.T) {
-	low := rule(0)
-	low.Priority = 1
-	set, _ := newSet(t, ruleset.Add(0, "a", low), ruleset.Add(0, "z", rule(0)))
-	assert.Equal(t, "z", set.List()[0].Name)
+	low := rule(0, "a", 0)
+	low.Spec.Priority = 1
+	high := rule(0, "z", 0)
+	set, _ := newSet(t, low, high)
+	assert.Equal(t, []*ruleset.Rule{high, low}, set.List())
 }
 
 func TestCounters(t *testing.T) {
-	silent := rule(9)
-	silent.Actions = silent.Actions[1:]
-	set, nic := newSet(t, ruleset.Add(0, "a", rule(1)), ruleset.Add(0, "silent", silent))
+	a, silent, removed := rule(0, "a", 1), rule(0, "silent", 9), rule(0, "removed", 1)
+	silent.Spec.Actions = silent.Spec.Actions[1:]
+	set, nic := newSet(t, a, silent, removed)
+	require.NoError(t, set.Apply(ruleset.Remove(removed)))
 	nic.Hit(0, func(r rteflow.Rule) bool { return r.Group == 1 }, rteflow.Counters{Packets: 2, Bytes: 120})
 
-	counters, err := set.Counters(0, "a")
+	counters, err := set.Counters(a)
 	require.NoError(t, err)
 	assert.Equal(t, rteflow.Counters{Packets: 2, Bytes: 120}, counters)
-	_, err = set.Counters(0, "silent")
+	_, err = set.Counters(silent)
 	assert.ErrorIs(t, err, syscall.ENOTSUP)
-	_, err = set.Age(0, "a")
+	_, err = set.Age(a)
 	assert.ErrorIs(t, err, syscall.ENOTSUP, "the rule does not age")
-	_, err = set.Age(1, "a")
-	assert.ErrorIs(t, err, ruleset.ErrNotFound)
-	_, err = set.Counters(1, "a")
-	assert.ErrorIs(t, err, ruleset.ErrNotFound)
+	_, err = set.Age(removed)
+	assert.ErrorIs(t, err, ruleset.ErrNotInstalled)
+	_, err = set.Counters(removed)
+	assert.ErrorIs(t, err, ruleset.ErrNotInstalled)
 }
 
 func TestApplyThatDoesNotFit(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		ops  []ruleset.Op
+	for name, tt := range map[string]struct {
+		ops  func(old, added *ruleset.Rule) []ruleset.Op
 		err  error
 		text string
 	}{
-		{"name taken", []ruleset.Op{ruleset.Add(0, "old", rule(2))}, ruleset.ErrExists, `add rule "old" to port 0: a rule of this name stands already`},
-		{
-			"added twice", []ruleset.Op{ruleset.Add(0, "new", rule(2)), ruleset.Add(0, "new", rule(2))},
-			ruleset.ErrExists, `add rule "new" to port 0: a rule of this name stands already`,
-		},
-		{"not there", []ruleset.Op{ruleset.Remove(1, "old")}, ruleset.ErrNotFound, `remove rule "old" from port 1: no rule of this name`},
-		{
-			"removed twice", []ruleset.Op{ruleset.Remove(0, "old"), ruleset.Remove(0, "old")},
-			ruleset.ErrNotFound, `remove rule "old" from port 0: no rule of this name`,
-		},
+		"installed": {func(old, _ *ruleset.Rule) []ruleset.Op { return ruleset.Add(old) }, ruleset.ErrInstalled,
+			`add rule "old" to port 0: the rule is installed already`},
+		"added twice": {func(_, added *ruleset.Rule) []ruleset.Op { return ruleset.Add(added, added) }, ruleset.ErrInstalled,
+			`add rule "new" to port 0: the rule is installed already`},
+		"not there": {func(_, added *ruleset.Rule) []ruleset.Op { return ruleset.Remove(added) }, ruleset.ErrNotInstalled,
+			`remove rule "new" from port 0: the rule is not installed`},
+		"removed twice": {func(old, _ *ruleset.Rule) []ruleset.Op { return ruleset.Remove(old, old) }, ruleset.ErrNotInstalled,
+			`remove rule "old" from port 0: the rule is not installed`},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			set, nic := newSet(t, ruleset.Add(0, "old", rule(1)))
-			for _, err := range []error{set.Check(tt.ops), set.Apply(tt.ops)} {
+		t.Run(name, func(t *testing.T) {
+			old := rule(0, "old", 1)
+			set, nic := newSet(t, old)
+			ops := tt.ops(old, rule(0, "new", 2))
+			for _, err := range []error{set.Check(ops), set.Apply(ops)} {
 				require.ErrorIs(t, err, tt.err)
 				require.EqualError(t, err, tt.text)
 			}
@@ -110,10 +146,9 @@ func TestApplyThatDoesNotFit(t *testing.T) {
 }
 
 func TestCheckChangesNothing(t *testing.T) {
-	set, nic := newSet(t, ruleset.Add(0, "old", rule(1)))
-	require.NoError(t, set.Check([]ruleset.Op{
-		ruleset.Remove(0, "old"), ruleset.Add(0, "old", rule(2)), ruleset.Add(0, "new", rule(3)), ruleset.Remove(0, "new"),
-	}))
+	old, added := rule(0, "old", 1), rule(0, "new", 3)
+	set, nic := newSet(t, old)
+	require.NoError(t, set.Check(slices.Concat(ruleset.Remove(old), ruleset.Add(old, added), ruleset.Remove(added))))
 	assert.Equal(t, []string{"0/old=1"}, names(set))
 
 	nic.OnCall(func(c flowtest.Call) error {
@@ -122,10 +157,11 @@ func TestCheckChangesNothing(t *testing.T) {
 		}
 		return nil
 	})
-	err := set.Check([]ruleset.Op{ruleset.Add(0, "x", rule(2)), ruleset.Add(0, "y", rule(3))})
+	y := rule(0, "y", 3)
+	err := set.Check(ruleset.Add(rule(0, "x", 2), y))
 	var aerr *ruleset.ApplyError
 	require.ErrorAs(t, err, &aerr)
-	assert.Equal(t, "y", aerr.Op.Name)
+	assert.Same(t, y, aerr.Op.Rule)
 	assert.Empty(t, aerr.Undo)
 	assert.Len(t, nic.Rules(), 1)
 }
@@ -133,7 +169,7 @@ func TestCheckChangesNothing(t *testing.T) {
 // A rule is tried where no packet comes, and all that it leads to is as far away.
 func TestTry(t *testing.T) {
 	var nic flowtest.NIC
-	r := rule(2)
+	r := rule(4, "", 2).Spec
 	r.Actions = []rteflow.Action{rteflow.Count{}, rteflow.Jump{Group: 7}}
 	require.NoError(t, ruleset.Try(&nic, 4, r))
 	assert.Equal(t, rteflow.Jump{Group: 7}, r.Actions[1], "it is the caller's")
@@ -149,20 +185,19 @@ func TestTry(t *testing.T) {
 
 	nic.FailCalls(2)
 	err := ruleset.Try(&nic, 4, r)
-	assert.ErrorContains(t, err, "now stands in group 1026, where no packet comes")
+	assert.ErrorContains(t, err, "now is left in group 1026, where no packet comes")
 	assert.ErrorIs(t, err, syscall.ENOMEM)
 }
 
 func TestAFailedApplyIsUndoneInReverse(t *testing.T) {
-	set, nic := newSet(t, ruleset.Add(0, "old", rule(1)))
+	old, c := rule(0, "old", 1), rule(0, "c", 4)
+	set, nic := newSet(t, old)
 	nic.FailCalls(4)
 	before := len(nic.Calls())
-	err := set.Apply([]ruleset.Op{
-		ruleset.Add(0, "a", rule(2)), ruleset.Remove(0, "old"), ruleset.Add(0, "b", rule(3)), ruleset.Add(0, "c", rule(4)),
-	})
+	err := set.Apply(slices.Concat(ruleset.Add(rule(0, "a", 2)), ruleset.Remove(old), ruleset.Add(rule(0, "b", 3), c)))
 	var aerr *ruleset.ApplyError
 	require.ErrorAs(t, err, &aerr)
-	assert.Equal(t, ruleset.Add(0, "c", rule(4)), aerr.Op)
+	assert.Equal(t, ruleset.Op{Rule: c}, aerr.Op)
 	assert.Empty(t, aerr.Undo)
 	var rerr *rteflow.Error
 	require.ErrorAs(t, err, &rerr)
@@ -177,20 +212,18 @@ func TestAFailedApplyIsUndoneInReverse(t *testing.T) {
 }
 
 func TestAFailedUndoSaysWhatIsLeftToDo(t *testing.T) {
-	set, nic := newSet(t, ruleset.Add(0, "old", rule(1)))
+	old, a, b := rule(0, "old", 1), rule(0, "a", 2), rule(0, "b", 3)
+	set, nic := newSet(t, old)
 	nic.FailCalls(4, 5) // the fourth operation, and the undo of the third
-	err := set.Apply([]ruleset.Op{
-		ruleset.Add(0, "a", rule(2)), ruleset.Add(1, "a", rule(4)), ruleset.Remove(0, "old"), ruleset.Add(0, "b", rule(3)),
-	})
+	err := set.Apply(slices.Concat(ruleset.Add(a, rule(1, "a", 4)), ruleset.Remove(old), ruleset.Add(b)))
 	var aerr *ruleset.ApplyError
 	require.ErrorAs(t, err, &aerr)
 	require.Len(t, aerr.Undo, 2)
-	assert.Equal(t, ruleset.Add(0, "old", rule(1)), aerr.Undo[0].Op)
-	assert.True(t, aerr.Undo[1].Op.Remove)
-	assert.Equal(t, rule(2), aerr.Undo[1].Op.Rule)
+	assert.Equal(t, ruleset.Op{Rule: old}, aerr.Undo[0].Op)
+	assert.Equal(t, ruleset.Op{Rule: a, Remove: true}, aerr.Undo[1].Op)
 	assert.ErrorIs(t, aerr.Undo[0].Err, syscall.ENOMEM)
 	assert.EqualError(t, err, `add rule "b" to port 0: rte_flow create on port 0: told to fail: cannot allocate memory; `+
-		`the rule: `+rule(3).String()+`; `+
+		`the rule: `+b.Spec.String()+`; `+
 		`undo failed: add rule "old" to port 0: rte_flow create on port 0: told to fail: cannot allocate memory; `+
 		`undo failed: remove rule "a" from port 0: left in place, since a later change of this port could not be undone`)
 	assert.Equal(t, []string{"0/a=2"}, names(set), "the other port is as before")
@@ -198,19 +231,20 @@ func TestAFailedUndoSaysWhatIsLeftToDo(t *testing.T) {
 }
 
 func TestARemovalThatFailsKeepsTheRule(t *testing.T) {
-	set, nic := newSet(t, ruleset.Add(0, "old", rule(1)))
+	old := rule(0, "old", 1)
+	set, nic := newSet(t, old)
 	nic.FailCalls(1)
-	err := set.Apply([]ruleset.Op{ruleset.Remove(0, "old")})
+	err := set.Apply(ruleset.Remove(old))
 	var aerr *ruleset.ApplyError
 	require.ErrorAs(t, err, &aerr)
-	assert.Equal(t, rule(1), aerr.Op.Rule, "for those who read the error")
+	assert.Same(t, old, aerr.Op.Rule)
 	assert.Equal(t, []string{"0/old=1"}, names(set))
-	require.NoError(t, set.Apply([]ruleset.Op{ruleset.Remove(0, "old")}))
+	require.NoError(t, set.Apply(ruleset.Remove(old)))
 	assert.Empty(t, nic.Rules())
 }
 
 func TestClearGoesOnAndKeepsWhatItCannotRemove(t *testing.T) {
-	set, nic := newSet(t, ruleset.Add(0, "a", rule(1)), ruleset.Add(0, "b", rule(2)), ruleset.Add(0, "c", rule(3)))
+	set, nic := newSet(t, rule(0, "a", 1), rule(0, "b", 2), rule(0, "c", 3))
 	nic.FailCalls(2)
 	before := len(nic.Calls())
 	err := set.Clear()
@@ -226,14 +260,14 @@ func TestConcurrentUse(t *testing.T) {
 	var wg sync.WaitGroup
 	for worker := range 4 {
 		wg.Go(func() {
-			port := uint16(worker)
 			for i := range 50 {
-				name := fmt.Sprint(i)
-				assert.NoError(t, set.Apply([]ruleset.Op{ruleset.Add(port, name, rule(uint32(i)))}))
-				_, err := set.Counters(port, name)
+				r := rule(uint16(worker), fmt.Sprint(i), uint32(i))
+				assert.NoError(t, set.Apply(ruleset.Add(r)))
+				_, err := set.Counters(r)
 				assert.NoError(t, err)
 				set.List()
-				assert.NoError(t, set.Apply([]ruleset.Op{ruleset.Remove(port, name)}))
+				set.Counts()
+				assert.NoError(t, set.Apply(ruleset.Remove(r)))
 			}
 		})
 	}
@@ -256,11 +290,15 @@ func FuzzApply(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		nic := &flowtest.NIC{}
 		set := ruleset.New(nic)
-		fits := map[string]uint32{} // the state that the operations lead to, as a model: name to group
+		var rules []*ruleset.Rule // few, so that they are used again and again, on two ports
+		for i := range uint32(5) {
+			rules = append(rules, rule(uint16(i/3), string('a'+rune(i)), i))
+		}
+		fits := map[*ruleset.Rule]bool{} // the rules that are installed, as a model
 		for len(data) > 8 {
 			plan, failures := data[:8], data[8:]
 			data = data[min(len(data), 10):]
-			ops, after := operations(plan, fits)
+			ops, after := operations(plan, rules, fits)
 			nic.OnCall(failing(failures))
 			err := set.Apply(ops)
 			nic.OnCall(nil)
@@ -280,23 +318,18 @@ func FuzzApply(f *testing.F) {
 	})
 }
 
-// operations makes a list that fits the state of few names, so that they are used again and again.
-func operations(plan []byte, state map[string]uint32) ([]ruleset.Op, map[string]uint32) {
-	after := map[string]uint32{}
-	for name, group := range state {
-		after[name] = group
-	}
+// operations makes a list that fits the state.
+func operations(plan []byte, rules []*ruleset.Rule, state map[*ruleset.Rule]bool) ([]ruleset.Op, map[*ruleset.Rule]bool) {
+	after := maps.Clone(state)
 	var ops []ruleset.Op
-	for i, b := range plan[:1+int(plan[0])%len(plan)] {
-		name := string('a' + rune(b%4))
-		if _, stands := after[name]; stands {
-			ops = append(ops, ruleset.Remove(0, name))
-			delete(after, name)
-			continue
+	for _, b := range plan[:1+int(plan[0])%len(plan)] {
+		r := rules[int(b)%len(rules)]
+		ops = append(ops, ruleset.Op{Rule: r, Remove: after[r]})
+		if after[r] {
+			delete(after, r)
+		} else {
+			after[r] = true
 		}
-		group := uint32(b)<<8 | uint32(i)
-		ops = append(ops, ruleset.Add(0, name, rule(group)))
-		after[name] = group
 	}
 	return ops, after
 }
@@ -330,26 +363,29 @@ func repair(t *testing.T, set *ruleset.Set, err error) {
 	}
 }
 
-func requireState(t *testing.T, want map[string]uint32, set *ruleset.Set) {
-	got := map[string]uint32{}
-	for _, e := range set.List() {
-		got[e.Name] = e.Rule.Group
+func requireState(t *testing.T, want map[*ruleset.Rule]bool, set *ruleset.Set) {
+	got := map[*ruleset.Rule]bool{}
+	for _, r := range set.List() {
+		got[r] = true
 	}
-	if fmt.Sprint(want) != fmt.Sprint(got) {
+	if !maps.Equal(want, got) {
 		t.Fatalf("want %v, got %v", want, got)
 	}
 }
 
-// requireSame compares the set and the NIC by the rules' groups, which are unique.
+// requireSame compares the set and the NIC by the rules' groups, which are unique, and the set's counts.
 func requireSame(t *testing.T, nic *flowtest.NIC, set *ruleset.Set) {
-	inNIC, inSet := map[uint32]bool{}, map[uint32]bool{}
+	inNIC, inSet, counted := map[uint32]bool{}, map[uint32]bool{}, 0
 	for _, r := range nic.Rules() {
 		inNIC[r.Rule.Group] = true
 	}
-	for _, e := range set.List() {
-		inSet[e.Rule.Group] = true
+	for _, r := range set.List() {
+		inSet[r.Spec.Group] = true
 	}
-	if fmt.Sprint(inNIC) != fmt.Sprint(inSet) {
-		t.Fatalf("in the NIC %v, in the set %v", inNIC, inSet)
+	for _, n := range set.Counts() {
+		counted += n
+	}
+	if !maps.Equal(inNIC, inSet) || counted != len(inNIC) {
+		t.Fatalf("in the NIC %v, in the set %v, counted %d", inNIC, inSet, counted)
 	}
 }
