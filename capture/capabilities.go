@@ -5,9 +5,10 @@ package capture
 import (
 	"errors"
 	"net/netip"
-	"slices"
 
 	"dpservice/capture/filter"
+	"dpservice/capture/header"
+	"dpservice/capture/plan"
 	"dpservice/dpservice/nic"
 	"dpservice/dpservice/port"
 	"dpservice/rteflow"
@@ -28,82 +29,89 @@ func (m *Manager) Capabilities() []PortCapabilities {
 	defer m.mu.Unlock()
 	var all []PortCapabilities
 	uplink, _ := m.deps.Ports.PF(0)
-	for _, p := range m.deps.Ports.All() {
-		all = append(all, m.capabilities(p, uplink))
+	node := plan.Node{NIC: m.deps.NIC, Ports: m.deps.Ports.All(), Uplink: uplink}
+	for _, p := range node.Ports {
+		all = append(all, m.capabilities(p, node))
 	}
 	return all
 }
 
-func (m *Manager) capabilities(p, uplink port.Port) PortCapabilities {
+func (m *Manager) capabilities(p port.Port, node plan.Node) PortCapabilities {
 	target := Target{VF: p.Name}
 	if p.Role == port.PF {
 		target = Target{PF: p.Index}
 	}
-	// Which addresses a copy has does not matter to the NIC, and the router may not be known yet.
-	header := Header{NodeIP: netip.IPv6Loopback(), Sink: netip.IPv6Loopback()}
-	a := asker{m, target, p, uplink, copies{header: header, out: uplink.ID, rules: m.newRegistry()}}
-	c := PortCapabilities{Port: p, Mode: Software, RX: a.about("rx", RX, ""), TX: a.tx()}
-	if m.offloads(p, uplink) {
+	probe := prober{m.deps, node, target, p}
+	c := PortCapabilities{Port: p, Mode: Software, RX: probe.ask("rx", RX, EncapUDP, ""), TX: probe.askTX()}
+	if node.Offloads(p) {
 		c.Mode = Hardware
 	}
 	for _, encap := range []Encap{EncapUDP, EncapVXLAN} {
-		with := a
-		with.copies.header.Encap = encap
-		c.Encaps = append(c.Encaps, with.about(string(encap), RX, ""))
+		c.Encaps = append(c.Encaps, probe.ask(string(encap), RX, encap, ""))
 	}
 	for _, part := range filterParts {
-		c.Filter = append(c.Filter, a.about(part.name, RX, part.filter))
+		c.Filter = append(c.Filter, probe.ask(part.name, RX, EncapUDP, part.filter))
 	}
 	return c
 }
 
-// asker asks the NIC about rules on a port.
-type asker struct {
-	m            *Manager
-	target       Target
-	port, uplink port.Port
-	copies       copies
+// prober asks the NIC whether it takes the rules of captures on a port.
+type prober struct {
+	deps   Deps
+	node   plan.Node
+	target Target
+	port   port.Port
 }
 
-// about asks for the rules of a capture with a filter. Where no rules are needed the packet graph does it all.
-func (a asker) about(name string, d Direction, text string) Capability {
+func (a prober) askTX() Capability {
+	if _, err := (Request{Direction: TX}).Directions(a.target); err != nil {
+		return Capability{Name: "tx", Reason: err.Error()}
+	}
+	return a.ask("tx", TX, EncapUDP, "")
+}
+
+// ask asks for the rules of a capture with a filter. Where no rules are needed the packet graph does it all.
+func (a prober) ask(name string, d Direction, encap Encap, text string) Capability {
 	link := linkOf(a.target)
 	program, err := filter.Compile(text, link, MaxRules)
 	if err != nil {
 		return Capability{Name: name, Reason: err.Error()}
 	}
-	points := a.m.pointsOf(a.target, d, a.port, a.uplink, rulesOf(program, link))
-	for i := range points {
-		points[i].generation = generations // where no capture has its rules
+	// Which addresses a copy has does not matter to the NIC, and the router may not be known yet.
+	h := header.Header{NodeIP: netip.IPv6Loopback(), Sink: netip.IPv6Loopback(), Encap: encap}
+	points := a.node.Points(plan.Mirror{
+		Interface: a.target.String(), Port: a.port, Side: sideOf(d), Link: link, Filter: program.Rules,
+	})
+	var rules []*ruleset.Rule
+	for _, p := range plan.Probe(plan.Copies{Header: h, Out: a.node.Uplink.ID}, points) {
+		rules = append(rules, p.Rules...)
 	}
-	ops := addRules(a.copies, points)
-	if slices.ContainsFunc(points, point.isDelivery) {
-		ops = append(ops, a.diverted())
+	if len(rules) > 0 && d == TX {
+		rules = append(rules, a.divertedFlow())
 	}
-	return a.ask(name, ops)
+	return a.check(name, rules)
 }
 
-func (a asker) tx() Capability {
-	if _, err := (Request{Direction: TX}).Directions(a.target); err != nil {
-		return Capability{Name: "tx", Reason: err.Error()}
-	}
-	return a.about("tx", TX, "")
-}
-
-// diverted is a rule as a flow's whose packets go to where those to a guest are copied.
-func (a asker) diverted() ruleset.Op {
-	return ruleset.Op{Rule: &ruleset.Rule{Port: a.uplink.ID, Owner: ruleOwner("capability"), Spec: rteflow.Rule{
+// divertedFlow is a rule like a flow's whose packets go to where those to a guest are copied.
+func (a prober) divertedFlow() *ruleset.Rule {
+	return &ruleset.Rule{Port: a.node.Uplink.ID, Owner: probeOwner{}, Spec: rteflow.Rule{
 		Attr:    rteflow.Attr{Group: nic.GroupDecapsulated, Priority: nic.FlowPriority, Transfer: true},
-		Pattern: []rteflow.Item{a.m.deps.NIC.PortItem(a.uplink.ID), rteflow.Eth{}, rteflow.IPv4{}},
+		Pattern: []rteflow.Item{a.deps.NIC.PortItem(a.node.Uplink.ID), rteflow.Eth{}, rteflow.IPv4{}},
 		Actions: []rteflow.Action{rteflow.SetMACDst{}, rteflow.DecTTL{}, rteflow.Jump{Group: nic.GroupDelivery(a.port.ID)}},
-	}}}
+	}}
 }
 
-func (a asker) ask(name string, ops []ruleset.Op) Capability {
-	if len(ops) == 0 {
+// probeOwner is the Owner of a rule that is only tried.
+type probeOwner struct{}
+
+func (probeOwner) String() string { return "capability" }
+
+// check asks the NIC whether it would take rules.
+func (a prober) check(name string, rules []*ruleset.Rule) Capability {
+	if len(rules) == 0 {
 		return Capability{Name: name, Supported: true}
 	}
-	err := a.m.deps.Rules.Check(ops)
+	err := a.deps.Rules.Check(ruleset.Add(rules...))
 	if err == nil {
 		return Capability{Name: name, Supported: true}
 	}

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"time"
 
+	"dpservice/capture/header"
+	"dpservice/capture/plan"
 	"dpservice/dpservice/port"
 	"dpservice/graph"
 	"dpservice/rteflow"
@@ -18,7 +20,7 @@ type Deps struct {
 	Ports Ports
 	Taps  Taps
 	// NIC and Flows are nil where all traffic takes the software path and the NIC holds no rules.
-	NIC   NIC
+	NIC   plan.NIC
 	Flows Flows
 	// CounterLag is how long to wait before the counter of a rule that packets reach no more shows all of them.
 	CounterLag time.Duration
@@ -77,21 +79,36 @@ type Ports interface {
 	All() []port.Port
 }
 
-// NIC knows how the base rules of this NIC are written.
-type NIC interface {
-	// BasePatterns are the patterns of the rules which send a port's packets from the default group to the
-	// flow rules. Each names its port.
-	BasePatterns(p port.Port) [][]rteflow.Item
-	// PortItem matches the packets that come from behind a port.
-	PortItem(id uint16) rteflow.Item
-	// PortAction sends a packet to what is behind a port.
-	PortAction(id uint16) rteflow.Action
-}
-
 // Uplink is PF0's place in the underlay network: what the header of a copy is made of.
 type Uplink struct {
 	MAC       rteflow.MAC // PF0's own
 	RouterMAC rteflow.MAC // the next hop's; zero while it is not resolved
 	NodeIP    netip.Addr  // this node's underlay address
 	LinkDown  bool        // copies are lost meanwhile
+}
+
+func (u Uplink) resolved() bool { return u.RouterMAC != rteflow.MAC{} && u.NodeIP.Is6() }
+
+// warnings say why copies that leave now do not reach the sink.
+func (u Uplink) warnings() (warnings []string) {
+	if u.LinkDown {
+		warnings = append(warnings, "the link of PF0 is down: copies leave by it alone, and are lost")
+	}
+	if !u.resolved() {
+		warnings = append(warnings, "the router behind PF0 is not known any more: copies go to its last MAC")
+	}
+	return warnings
+}
+
+// header is the header of a request's copies, but for the label.
+func (u Uplink) header(r Request) header.Header {
+	return header.Header{
+		RouterMAC:  u.RouterMAC,
+		UplinkMAC:  u.MAC,
+		NodeIP:     u.NodeIP,
+		Sink:       r.Sink,
+		UDPSrcPort: r.UDPSrcPort,
+		UDPDstPort: r.UDPDstPort,
+		Encap:      r.Encap,
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dpservice/capture/filter"
+	"dpservice/capture/header"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/nic"
 	"dpservice/graph"
@@ -31,7 +32,7 @@ func begin(t *testing.T, n *node, d Direction, text string, targets ...Target) S
 // txCopy is the header of the one copy of what vm-1 receives.
 func txCopy() [][]byte {
 	h := testHeader
-	h.Label = labelOf(2, TX)
+	h.Label = header.LabelOf(2, sideOf(TX))
 	return [][]byte{h.Bytes()}
 }
 
@@ -89,7 +90,7 @@ func TestBothDirections(t *testing.T) {
 	copied[point2{3, TX}]++
 	assert.Empty(t, n.nic.send(packet{port: 2, to: 3, ip6: true}).copies, "not IPv4")
 
-	for i := range 2*generations + 1 {
+	for i := range 2*bands + 1 {
 		uplink := testUplink
 		uplink.RouterMAC[1] = byte(i + 1)
 		require.NoError(t, n.manager.UplinkChanged(uplink))
@@ -182,7 +183,7 @@ func TestTapFollowsTheUplink(t *testing.T) {
 		uplink := testUplink
 		uplink.RouterMAC[1] = byte(i + 1)
 		require.NoError(t, n.manager.UplinkChanged(uplink))
-		assert.Equal(t, copiesOf(1, headerOf(validRequest(), uplink)), n.taps.send(1, graph.TapRX, 0))
+		assert.Equal(t, copiesOf(1, uplink.header(validRequest())), n.taps.send(1, graph.TapRX, 0))
 		n.taps.taps[tapKey{1, graph.TapRX}].Oversize++
 	}
 	s := n.status()[0]
@@ -245,7 +246,7 @@ func TestTapHeaderRefused(t *testing.T) {
 	warnings := n.status()[0].Warnings
 	assert.Contains(t, warnings[len(warnings)-1], "copies do not follow the change of the uplink yet")
 	require.NoError(t, n.manager.UplinkChanged(uplink))
-	assert.Equal(t, copiesOf(1, headerOf(validRequest(), uplink)), n.taps.send(1, graph.TapRX, 0))
+	assert.Equal(t, copiesOf(1, uplink.header(validRequest())), n.taps.send(1, graph.TapRX, 0))
 }
 
 // A tap that stays is said to, and goes when the capture is stopped again.

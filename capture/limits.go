@@ -38,20 +38,22 @@ func (m *Manager) enforceLimits(now time.Time) {
 		if s.changing || s.state != Active || now.Before(s.retryAt) {
 			continue
 		}
-		reason := m.reached(s, now)
+		reason := s.reached(now)
 		if reason == "" {
 			continue
 		}
 		m.beginChange()
-		if err := m.end(s, reason, "cannot end the capture at its limit"); err != nil {
+		if err := s.end(reason, "cannot end the capture at its limit"); err != nil {
 			s.overdue = fmt.Sprintf("its limit is reached (%s), but it goes on: %v", reason, err)
 			s.retryAt = now.Add(retryPeriod)
+			continue
 		}
+		m.remember(s)
 	}
 }
 
 // reached is the limit that a session has reached, if any.
-func (m *Manager) reached(s *session, now time.Time) EndReason {
+func (s *session) reached(now time.Time) EndReason {
 	l := s.request.Limits
 	if l.Duration > 0 && now.Sub(s.startedAt) >= l.Duration {
 		return DurationReached
@@ -59,7 +61,7 @@ func (m *Manager) reached(s *session, now time.Time) EndReason {
 	if l.Packets == 0 && l.Bytes == 0 {
 		return ""
 	}
-	m.readCounters(s)
+	s.readCounters()
 	switch c := s.copied(); {
 	case l.Packets > 0 && c.Packets >= l.Packets:
 		return PacketsReached

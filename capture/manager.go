@@ -5,19 +5,17 @@ package capture
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"dpservice/capture/plan"
 	"dpservice/dpservice/fault"
-	"dpservice/dpservice/port"
-	"dpservice/rteflow"
 )
 
-// Manager starts and stops captures. It is safe for concurrent use.
+// Manager keeps the sessions: it starts and stops captures, and has them follow the uplink. It is safe for concurrent use.
 type Manager struct {
 	deps Deps
 
@@ -32,9 +30,6 @@ type Manager struct {
 	changing atomic.Bool              // who has the lock is making a change, and known is what was before it
 }
 
-// snapshot is what Status shows.
-type snapshot struct{ sessions, ended []Session }
-
 // maxHistory is how many sessions that ended are remembered.
 const maxHistory = 16
 
@@ -48,53 +43,6 @@ func New(deps Deps) *Manager {
 	return m
 }
 
-// lock and unlock are around a change.
-func (m *Manager) lock() {
-	m.mu.Lock()
-	m.beginChange()
-}
-
-func (m *Manager) unlock() {
-	m.endChange()
-	m.mu.Unlock()
-}
-
-// beginChange has Status show what is known now, until endChange.
-func (m *Manager) beginChange() {
-	m.refresh()
-	m.changing.Store(true)
-}
-
-func (m *Manager) endChange() {
-	m.publish()
-	m.changing.Store(false)
-}
-
-// refresh shows what all counters are now.
-func (m *Manager) refresh() {
-	for _, s := range m.sessions {
-		m.readCounters(s)
-	}
-	m.publish()
-}
-
-func (m *Manager) publish() {
-	known := &snapshot{ended: slices.Clone(m.history)}
-	for _, s := range m.sessions {
-		known.sessions = append(known.sessions, m.view(s))
-	}
-	m.known.Store(known)
-}
-
-// await waits until nobody is changing a session. It may have ended then, and others may have begun.
-func (m *Manager) await(s *session) {
-	for s.changing {
-		m.endChange()
-		m.settled.Wait()
-		m.beginChange()
-	}
-}
-
 // Start begins to copy the packets of the request's targets to its sink. A start that fails changes nothing,
 // unless its error is ROLLBACK_FAILED: then the session is Broken, and stopping it removes what is left. A dry
 // run returns the session that would be, with the rules as testpmd commands, and changes nothing either.
@@ -103,38 +51,84 @@ func (m *Manager) Start(ctx context.Context, req Request) (Session, error) {
 		return Session{}, err
 	}
 	req = req.WithDefaults()
-	s := &session{request: req, state: Active}
-	if err := s.compile(m.deps.MaxRules); err != nil {
+	s, err := newSession(m.deps, req, m.waitForCounters)
+	if err != nil {
 		return Session{}, err
 	}
 	m.lock()
 	defer m.unlock()
-
 	m.awaitDeletions(req.Targets)
+
 	if err := m.prepare(s); err != nil {
 		return Session{}, err
 	}
 	if err := ctx.Err(); err != nil { // the caller is gone
 		return Session{}, err
 	}
-	start := startChange(s.copies, s.points)
 	if req.DryRun {
-		if err := m.check(start); err != nil {
-			return Session{}, m.refused(s, "cannot start the capture", err)
-		}
-		s.state = DryRun
-		return s.planned(start.ops), nil
+		return s.dryRun()
 	}
 	s.startedAt = time.Now()
-	err := m.begin(s, start)
+	err = s.begin()
 	if err == nil || s.state == Broken {
 		m.sessions = append(m.sessions, s)
 	}
 	if err != nil {
 		return Session{}, err
 	}
-	m.readCounters(s)
-	return m.view(s), nil
+	s.readCounters()
+	return s.view(m.uplink), nil
+}
+
+// prepare completes a session as far as that is possible without changing anything.
+func (m *Manager) prepare(s *session) error {
+	if err := m.checkRoom(s); err != nil {
+		return err
+	}
+	uplink, ok := m.deps.Ports.PF(0)
+	if !ok {
+		return fault.New(fault.NotFound, "pf0", "there is no PF0, through which copies leave")
+	}
+	s.copies = plan.Copies{Session: s.name(), Header: m.uplink.header(s.request), Out: uplink.ID}
+	node := plan.Node{NIC: m.deps.NIC, Ports: m.deps.Ports.All(), Uplink: uplink}
+	for _, t := range s.request.Targets {
+		if err := m.addTarget(s, t, node); err != nil {
+			return err
+		}
+	}
+	if !m.uplink.resolved() {
+		return fault.New(fault.NotFound, uplink.Name, "the underlay's router is not resolved yet, and copies go "+
+			"through it: check PF0's link and that a router answers there, or configure underlay.router_mac")
+	}
+	return nil
+}
+
+// checkRoom refuses a session whose name is taken, or that would make too many interfaces.
+func (m *Manager) checkRoom(s *session) error {
+	captured := 0
+	for _, other := range m.sessions {
+		if other.name() == s.name() {
+			return fault.New(fault.AlreadyActive, s.name(), "capture %s is %s: stop it first, or give this one another name",
+				s.name(), other.state)
+		}
+		captured += other.targetCount()
+	}
+	if n := captured + len(s.request.Targets); n > m.deps.MaxInterfaces {
+		return fault.New(fault.LimitReached, "", "%d interfaces to capture, at most %d are possible at once", n, m.deps.MaxInterfaces)
+	}
+	return nil
+}
+
+// addTarget has a session capture a target that no other one does.
+func (m *Manager) addTarget(s *session, t Target, node plan.Node) error {
+	p, err := findPort(m.deps.Ports, t)
+	if err != nil {
+		return err
+	}
+	if other := m.capturing(t); other != nil {
+		return fault.New(fault.AlreadyActive, t.String(), "%s is captured by session %s: stop that first", t, other.name())
+	}
+	return s.addTarget(t, p, node)
 }
 
 // Stop ends a session and removes its rules; without a name it ends all sessions. It returns how many
@@ -157,11 +151,12 @@ func (m *Manager) Stop(name string) (int, error) {
 		if m.await(s); s.state == Ended {
 			continue
 		}
-		interfaces := targetCount(s.points)
-		if err := m.end(s, Stopped, "cannot stop the capture"); err != nil {
+		interfaces := s.targetCount()
+		if err := s.end(Stopped, "cannot stop the capture"); err != nil {
 			failed = cmp.Or(failed, err)
 			continue
 		}
+		m.remember(s)
 		stopped += interfaces
 	}
 	if !found {
@@ -179,27 +174,11 @@ func (m *Manager) names() string {
 	return "there is " + strings.Join(names, ", ")
 }
 
-// Status returns the sessions, in the order of their starts and with their counters as of now, and those that have
-// ended, the last one first, as far as they are remembered. While a change is under way it does not wait for the NIC:
-// sessions and counters are those at the beginning of the change. What it returns is not to be changed.
-func (m *Manager) Status() (sessions, ended []Session) {
-	if m.lockToRead() {
-		m.refresh()
-		m.mu.Unlock()
-	}
-	known := m.known.Load()
-	return known.sessions, known.ended
-}
-
-// lockToRead locks unless a change is under way. Others who read are done soon.
-func (m *Manager) lockToRead() bool {
-	for !m.mu.TryLock() {
-		if m.changing.Load() {
-			return false
-		}
-		time.Sleep(100 * time.Microsecond)
-	}
-	return true
+// remember makes a session that has ended history.
+func (m *Manager) remember(s *session) {
+	m.sessions = slices.DeleteFunc(m.sessions, func(other *session) bool { return other == s })
+	m.history = append([]Session{s.viewAlone()}, m.history...)
+	m.history = m.history[:min(len(m.history), maxHistory)]
 }
 
 // UplinkChanged tells where copies leave from now on. Running captures follow, without a copy lost or doubled. Those of
@@ -216,247 +195,17 @@ func (m *Manager) UplinkChanged(u Uplink) error {
 	var failed error
 	for _, s := range slices.Clone(m.sessions) {
 		m.await(s)
-		failed = cmp.Or(failed, m.follow(s))
+		failed = cmp.Or(failed, s.follow(m.uplink.header(s.request)))
 	}
 	return failed
-}
-
-// follow makes a session's copies leave where the uplink says.
-func (m *Manager) follow(s *session) error {
-	if s.state != Active {
-		return nil
-	}
-	s.stale = ""
-	header := headerOf(s.request, m.uplink)
-	if header == s.copies.header {
-		return nil
-	}
-	err := m.replaceHeader(s, header)
-	if err != nil {
-		s.stale = fmt.Sprintf("copies do not follow the change of the uplink yet: %v", err)
-	}
-	return err
-}
-
-// Deletion is an interface that is being deleted. Until Close is called, a capture of it cannot begin: Start waits.
-type Deletion struct {
-	manager *Manager
-	target  Target
-}
-
-// BeginDeletion says that an interface is going to be deleted.
-func (m *Manager) BeginDeletion(id string) *Deletion {
-	m.lock()
-	defer m.unlock()
-	t := Target{VF: id}
-	m.awaitDeletions([]Target{t})
-	m.deleting[t] = struct{}{}
-	return &Deletion{m, t}
-}
-
-// EndCapture ends the interface's part of its session, if there is one, and the session if it was the last one. On an error the
-// capture goes on, or is Broken if it is ROLLBACK_FAILED, and the interface must not be deleted.
-func (d *Deletion) EndCapture() error {
-	m := d.manager
-	m.lock()
-	defer m.unlock()
-	for s := m.capturing(d.target); s != nil; s = m.capturing(d.target) {
-		if s.changing {
-			m.await(s)
-			continue
-		}
-		return m.endTarget(s, d.target)
-	}
-	return nil
-}
-
-// Close is called when the interface is gone, or stays.
-func (d *Deletion) Close() {
-	d.manager.mu.Lock()
-	defer d.manager.mu.Unlock()
-	delete(d.manager.deleting, d.target)
-	d.manager.settled.Broadcast()
-}
-
-// awaitDeletions waits until none of the targets is being deleted.
-func (m *Manager) awaitDeletions(targets []Target) {
-	isDeleted := func(t Target) bool { _, ok := m.deleting[t]; return ok }
-	for slices.ContainsFunc(targets, isDeleted) {
-		m.endChange()
-		m.settled.Wait()
-		m.beginChange()
-	}
 }
 
 // capturing finds the session that captures a target; nil if there is none.
 func (m *Manager) capturing(t Target) *session {
 	for _, s := range m.sessions {
-		if slices.ContainsFunc(s.points, func(p point) bool { return p.target == t }) {
+		if s.captures(t) {
 			return s
 		}
 	}
 	return nil
-}
-
-// endTarget ends the capture of one of a session's interfaces.
-func (m *Manager) endTarget(s *session, t Target) error {
-	first := slices.IndexFunc(s.points, func(p point) bool { return p.target == t })
-	behind := first
-	for behind < len(s.points) && s.points[behind].target == t {
-		behind++
-	}
-	if err := m.release(s, s.points[first:behind], "cannot end the capture of "+t.String()); err != nil {
-		return err
-	}
-	if behind-first == len(s.points) {
-		m.ended(s, InterfaceDeleted)
-		return nil
-	}
-	for _, p := range s.points[first:behind] {
-		s.gone = s.gone.Plus(p.copied())
-	}
-	s.warnings = append(s.warnings, fmt.Sprintf("interface %s was deleted: its part of the capture has ended", t))
-	s.points = slices.Delete(s.points, first, behind)
-	return nil
-}
-
-// end ends a session.
-func (m *Manager) end(s *session, reason EndReason, what string) error {
-	if err := m.release(s, s.points, what); err != nil {
-		return err
-	}
-	m.ended(s, reason)
-	return nil
-}
-
-// ended makes a session history.
-func (m *Manager) ended(s *session, reason EndReason) {
-	s.state, s.endedAt, s.reason = Ended, time.Now(), reason
-	s.stale, s.broken, s.overdue = "", "", ""
-	m.sessions = slices.DeleteFunc(m.sessions, func(other *session) bool { return other == s })
-	m.history = append([]Session{s.view()}, m.history...)
-	m.history = m.history[:min(len(m.history), maxHistory)]
-}
-
-// prepare completes a session of a valid request, as far as that is possible without changing anything.
-func (m *Manager) prepare(s *session) error {
-	if err := m.checkRoom(s); err != nil {
-		return err
-	}
-	uplink, ok := m.deps.Ports.PF(0)
-	if !ok {
-		return fault.New(fault.NotFound, "pf0", "there is no PF0, through which copies leave")
-	}
-	s.copies = copies{session: s.name(), header: headerOf(s.request, m.uplink), out: uplink.ID, rules: m.newRegistry()}
-	for _, t := range s.request.Targets {
-		if err := m.prepareTarget(s, t, uplink); err != nil {
-			return err
-		}
-	}
-	if !m.uplink.resolved() {
-		return fault.New(fault.NotFound, uplink.Name, "the underlay's router is not resolved yet, and copies go "+
-			"through it: check PF0's link and that a router answers there, or configure underlay.router_mac")
-	}
-	return nil
-}
-
-// prepareTarget adds the points of an interface.
-func (m *Manager) prepareTarget(s *session, t Target, uplink port.Port) error {
-	p, err := m.findPort(t)
-	if err != nil {
-		return err
-	}
-	if other := m.capturing(t); other != nil {
-		return fault.New(fault.AlreadyActive, t.String(), "%s is captured by session %s: stop that first", t, other.name())
-	}
-	directions, err := s.request.Directions(t)
-	if err != nil {
-		return err
-	}
-	rules := rulesOf(s.programs[linkOf(t)], linkOf(t))
-	for _, d := range directions {
-		s.points = append(s.points, m.pointsOf(t, d, p, uplink, rules)...)
-	}
-	if w := mtuWarning(t, p.MTU, uplink.MTU, s.copies.header.Len()); w != "" {
-		s.warnings = append(s.warnings, w)
-	}
-	return nil
-}
-
-// checkRoom refuses a session whose name is taken, or that would make too many interfaces.
-func (m *Manager) checkRoom(s *session) error {
-	captured := 0
-	for _, other := range m.sessions {
-		if other.name() == s.name() {
-			return fault.New(fault.AlreadyActive, s.name(), "capture %s is %s: stop it first, or give this one another name",
-				s.name(), other.state)
-		}
-		captured += targetCount(other.points)
-	}
-	if n := captured + len(s.request.Targets); n > m.deps.MaxInterfaces {
-		return fault.New(fault.LimitReached, "", "%d interfaces to capture, at most %d are possible at once", n, m.deps.MaxInterfaces)
-	}
-	return nil
-}
-
-// findPort returns the port that a target stands for.
-func (m *Manager) findPort(t Target) (port.Port, error) {
-	if t.VF != "" {
-		return m.findInterface(t.VF)
-	}
-	return m.findPF(t.PF)
-}
-
-func (m *Manager) findInterface(id string) (port.Port, error) {
-	p, ok := m.deps.Ports.Interface(id)
-	if !ok {
-		if _, ok := m.deps.Ports.Device(id); ok {
-			return port.Port{}, fault.New(fault.NotFound, id, "%s is a device, not an interface: create an interface "+
-				"on it to start it, and name the interface's id", id)
-		}
-		return port.Port{}, fault.New(fault.NotFound, id, "there is no interface %s", id)
-	}
-	if !p.Started {
-		return port.Port{}, fault.New(fault.NotFound, id, "interface %s is not started: its port %s is stopped", id, p.Name)
-	}
-	return p, nil
-}
-
-func (m *Manager) findPF(number int) (port.Port, error) {
-	name := Target{PF: number}.String()
-	p, ok := m.deps.Ports.PF(number)
-	if !ok {
-		return port.Port{}, fault.New(fault.NotFound, name, "there is no PF%d to capture on", number)
-	}
-	if !p.Started {
-		return port.Port{}, fault.New(fault.NotFound, name, "PF%d is not started: its port %s is stopped", number, p.Name)
-	}
-	return p, nil
-}
-
-// mtuWarning says which frames of a target are too long to be copied: an Ethernet frame in a UDP datagram becomes
-// the payload of the uplink's frame.
-func mtuWarning(t Target, mtu, uplinkMTU uint16, headerLen int) string {
-	overhead := headerLen - ethLen // of the outer header, what counts towards the uplink's MTU
-	need := int(mtu) + ethLen + overhead
-	if need <= int(uplinkMTU) {
-		return ""
-	}
-	return fmt.Sprintf("frames of %s can have %d bytes, their copies need an uplink MTU of %d, and it is %d: "+
-		"frames longer than %d bytes are not captured", t, int(mtu)+ethLen, need, uplinkMTU, int(uplinkMTU)-overhead)
-}
-
-func (u Uplink) resolved() bool { return u.RouterMAC != rteflow.MAC{} && u.NodeIP.Is6() }
-
-// headerOf is the header of a request's copies, but for the label.
-func headerOf(r Request, u Uplink) Header {
-	return Header{
-		RouterMAC:  u.RouterMAC,
-		UplinkMAC:  u.MAC,
-		NodeIP:     u.NodeIP,
-		Sink:       r.Sink,
-		UDPSrcPort: r.UDPSrcPort,
-		UDPDstPort: r.UDPDstPort,
-		Encap:      r.Encap,
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"dpservice/capture/header"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/nic"
 	"dpservice/dpservice/port"
@@ -31,8 +32,8 @@ func start(t *testing.T, n *node, targets ...Target) Session {
 }
 
 // copiesOf are the headers of one packet's one copy.
-func copiesOf(port uint16, h Header) [][]byte {
-	h.Label = labelOf(port, RX)
+func copiesOf(port uint16, h header.Header) [][]byte {
+	h.Label = header.LabelOf(port, sideOf(RX))
 	return [][]byte{h.Bytes()}
 }
 
@@ -484,11 +485,11 @@ func TestUplinkChanged(t *testing.T) {
 	copied := n.observe(t.Errorf)
 	start(t, n, Target{VF: "vm-1"}, Target{PF: 0})
 	uplink := testUplink
-	for i := range 2*generations + 1 {
+	for i := range 2*bands + 1 {
 		uplink.RouterMAC[0] = byte(2 * i)
 		uplink.RouterMAC[1] = byte(i)
 		require.NoError(t, n.manager.UplinkChanged(uplink))
-		want := headerOf(validRequest(), uplink)
+		want := uplink.header(validRequest())
 		assert.Equal(t, copiesOf(2, want), n.nic.send(packet{port: 2}).copies)
 		assert.Equal(t, copiesOf(0, want), n.nic.send(packet{port: 0, proto: 4}).copies)
 		copied[point2{2, RX}]++
@@ -550,7 +551,7 @@ func TestUplinkChangeFails(t *testing.T) {
 	n.nic.refuse = func(rteflow.Rule) bool { return false }
 	require.NoError(t, n.manager.UplinkChanged(uplink))
 	assert.Empty(t, n.status()[0].Warnings)
-	assert.Equal(t, copiesOf(2, headerOf(validRequest(), uplink)), n.nic.send(packet{port: 2}).copies)
+	assert.Equal(t, copiesOf(2, uplink.header(validRequest())), n.nic.send(packet{port: 2}).copies)
 }
 
 // delete has an interface deleted by nobody.

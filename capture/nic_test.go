@@ -5,9 +5,11 @@ package capture
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"syscall"
 
+	"dpservice/capture/header"
 	"dpservice/dpservice/nic"
 	"dpservice/dpservice/port"
 	"dpservice/rteflow"
@@ -192,7 +194,7 @@ func matches(pattern []rteflow.Item, p packet) bool {
 				return false
 			}
 		case rteflow.IPv4:
-			if p.ip6 || i.Proto != nil && (i.Proto.Spec == protoUDP) != p.udp {
+			if p.ip6 || i.Proto != nil && (i.Proto.Spec == 17) != p.udp {
 				return false
 			}
 		}
@@ -328,8 +330,8 @@ func (n *node) BasePatterns(p port.Port) [][]rteflow.Item {
 		return [][]rteflow.Item{{from, rteflow.Eth{}}}
 	}
 	return [][]rteflow.Item{
-		{from, rteflow.Eth{}, rteflow.IPv6{Proto: nic.ProtoOf(typeIPv4)}},
-		{from, rteflow.Eth{}, rteflow.IPv6{Proto: nic.ProtoOf(typeIPv6)}},
+		{from, rteflow.Eth{}, rteflow.IPv6{Proto: nic.ProtoOf(nic.InnerTypes[0])}},
+		{from, rteflow.Eth{}, rteflow.IPv6{Proto: nic.ProtoOf(nic.InnerTypes[1])}},
 	}
 }
 
@@ -374,6 +376,21 @@ func (n *node) observe(fail func(format string, args ...any)) map[point2]uint64 
 	return copied
 }
 
+// labelTX is set in the labels of what guests receive, and bands is how many priority bands rules go through.
+const (
+	labelTX = 1 << 19
+	bands   = 16
+)
+
+var testHeader = header.Header{
+	RouterMAC:  rteflow.MAC{0x02, 0, 0, 0, 0, 0xfe},
+	UplinkMAC:  rteflow.MAC{0x02, 0, 0, 0, 0, 0x01},
+	NodeIP:     netip.MustParseAddr("fc00:1::1"),
+	Sink:       netip.MustParseAddr("fc00:2::9"),
+	UDPSrcPort: 3000,
+	UDPDstPort: 3010,
+}
+
 // point2 is a direction of a port.
 type point2 struct {
 	port uint16
@@ -381,8 +398,8 @@ type point2 struct {
 }
 
 // pointOf reads from a copy's header where it was made.
-func (n *node) pointOf(header []byte) point2 {
-	label := Label(header[15]&0xf)<<16 | Label(header[16])<<8 | Label(header[17])
+func (n *node) pointOf(copied []byte) point2 {
+	label := header.Label(copied[15]&0xf)<<16 | header.Label(copied[16])<<8 | header.Label(copied[17])
 	if label&labelTX != 0 {
 		return point2{uint16(label&^labelTX) - 1, TX}
 	}

@@ -6,54 +6,68 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"dpservice/capture/filter"
+	"dpservice/capture/header"
+	"dpservice/capture/plan"
 	"dpservice/dpservice/fault"
+	"dpservice/dpservice/port"
+	"dpservice/graph"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
 )
 
-// session is a capture with what is needed to change and to end it.
+// session is a capture, with all that it has made. Its Manager's lock guards it.
 type session struct {
+	deps Deps
+	wait func(*session) // until the NIC's counters are up to date, while others may be changed
+
 	request   Request
 	state     State
 	startedAt time.Time
 	endedAt   time.Time
 	reason    EndReason
-	programs  map[filter.Link]filter.Program
-	copies    copies
-	points    []point          // those of a direction of an interface side by side
-	gone      rteflow.Counters // what was copied of interfaces that are no longer there
+	programs  map[filter.Link]filter.Program // the compiled filter
+	copies    plan.Copies
+	mirrors   []*mirror        // those of an interface side by side
+	gone      rteflow.Counters // what was copied of interfaces that were deleted
 	warnings  []string
 	stale     string    // why copies do not follow the uplink; empty if they do
-	broken    string    // what stands of a Broken session
+	broken    string    // what is installed of a Broken session
 	overdue   string    // why it has not ended at its limit; empty unless it should have
 	retryAt   time.Time // when to try again
 	unread    []string  // which counters could not be read
 	changing  bool      // a change of it goes on without the lock
 }
 
+// newSession makes a session of a valid request that captures nothing yet, and compiles its filter.
+func newSession(deps Deps, req Request, wait func(*session)) (*session, error) {
+	s := &session{deps: deps, wait: wait, request: req, state: Active, programs: map[filter.Link]filter.Program{}}
+	for _, t := range req.Targets {
+		if err := s.compile(t); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
 func (s *session) name() string { return s.request.Name }
 
-// compile turns the filter into rules, for each kind of target that there is. What rules cannot tell becomes a warning.
-func (s *session) compile(maxRules int) error {
-	s.programs = map[filter.Link]filter.Program{}
-	for _, t := range s.request.Targets {
-		link := linkOf(t)
-		if _, ok := s.programs[link]; ok {
-			continue
-		}
-		p, err := filter.Compile(s.request.Filter, link, maxRules)
-		if err != nil {
-			return filterFault(t, err)
-		}
-		s.programs[link] = p
-		for _, note := range p.Notes {
-			if !slices.Contains(s.warnings, note) {
-				s.warnings = append(s.warnings, note)
-			}
+// compile turns the filter into rules for targets of this kind. What rules cannot tell becomes a warning.
+func (s *session) compile(t Target) error {
+	link := linkOf(t)
+	if _, ok := s.programs[link]; ok {
+		return nil
+	}
+	p, err := filter.Compile(s.request.Filter, link, s.deps.MaxRules)
+	if err != nil {
+		return filterFault(t, err)
+	}
+	s.programs[link] = p
+	for _, note := range p.Notes {
+		if !slices.Contains(s.warnings, note) {
+			s.warnings = append(s.warnings, note)
 		}
 	}
 	return nil
@@ -74,233 +88,158 @@ func filterFault(t Target, err error) *fault.Error {
 	return fault.New(reason, culprit, "%v", err)
 }
 
-// divert plans what a change has the flows do. It is nil if that is nothing.
-func (m *Manager) divert(c change) Diversion {
-	if len(c.diverts) == 0 {
-		return nil
+// addTarget has the session capture what is behind a port.
+func (s *session) addTarget(t Target, p port.Port, node plan.Node) error {
+	directions, err := s.request.Directions(t)
+	if err != nil {
+		return err
 	}
-	return m.deps.Flows.Divert(c.diverts)
+	for _, d := range directions {
+		points := node.Points(plan.Mirror{
+			Interface: t.String(), Port: p, Side: sideOf(d), Link: linkOf(t), Filter: s.programs[linkOf(t)].Rules,
+		})
+		s.mirrors = append(s.mirrors, newMirror(t, d, plan.Next(s.copies, points)))
+	}
+	if w := mtuWarning(t, p.MTU, node.Uplink.MTU, s.copies.Header.Len()); w != "" {
+		s.warnings = append(s.warnings, w)
+	}
+	return nil
 }
 
-// carryOut changes the NIC: all of it, or nothing.
-func (m *Manager) carryOut(c change) error {
-	d := m.divert(c)
-	if d == nil {
-		return m.deps.Rules.Apply(c.ops)
+// dryRun asks the NIC whether it would take the session's start, and changes nothing.
+func (s *session) dryRun() (Session, error) {
+	var ops []ruleset.Op
+	var commands []string
+	for _, step := range plan.Start(s.plans()) {
+		switch step := step.(type) {
+		case plan.Rules:
+			ops = append(ops, step...)
+			for _, op := range step {
+				commands = append(commands, op.Rule.Spec.Commands(op.Rule.Port)...)
+			}
+		case plan.Divert:
+			d := s.deps.Flows.Divert(step.Groups())
+			defer d.Abort()
+			ops = append(ops, d.Ops()...)
+		}
 	}
-	err := m.deps.Rules.Apply(slices.Concat(c.ops, d.Ops()))
-	if err == nil {
-		d.Commit()
-	} else {
-		d.Abort()
+	if err := s.deps.Rules.Check(ops); err != nil {
+		return Session{}, s.refused("cannot start the capture", err)
+	}
+	s.state = DryRun
+	v := s.viewAlone()
+	v.Plan = commands
+	return v, nil
+}
+
+// begin makes the session's copies: all of them, or none. If neither can be had, the session is Broken.
+func (s *session) begin() error {
+	points := s.plans()
+	s.eachMirror(points, (*mirror).own)
+	return s.carryOut("cannot start the capture", plan.Start(points))
+}
+
+// follow makes the session's copies leave with a header: all of them, or none. If neither can be had, the session is Broken.
+func (s *session) follow(h header.Header) error {
+	if s.state != Active {
+		return nil
+	}
+	s.stale = ""
+	if h == s.copies.Header {
+		return nil
+	}
+	copies := s.copies
+	copies.Header = h
+	err := s.replace(copies)
+	if err != nil {
+		s.stale = fmt.Sprintf("copies do not follow the change of the uplink yet: %v", err)
 	}
 	return err
 }
 
-// check asks the NIC whether it would take a change, and changes nothing.
-func (m *Manager) check(c change) error {
-	d := m.divert(c)
-	if d == nil {
-		return m.deps.Rules.Check(c.ops)
-	}
-	defer d.Abort()
-	return m.deps.Rules.Check(slices.Concat(c.ops, d.Ops()))
-}
-
-// apply changes what the NIC does for the session: all of it, or nothing. If neither can be had, the session is Broken.
-func (m *Manager) apply(s *session, what string, c change) *fault.Error {
-	before := m.standing(s)
-	err := m.carryOut(c)
-	if err == nil {
-		return nil
-	}
-	f := m.refused(s, what, err)
-	var failed *ruleset.ApplyError
-	if errors.As(err, &failed) && len(failed.Undo) > 0 {
-		m.markBroken(s, f, before)
-	}
-	return f
-}
-
-// inTwoSteps changes what the NIC does for the session: all of it, or nothing. The counters are read between the steps: only
-// once the first has taken the packets away from the rules that the second removes, have these counted all that they will.
-func (m *Manager) inTwoSteps(s *session, what string, first, second change) *fault.Error {
-	before, wasBroken := m.standing(s), s.state == Broken
-	if f := m.apply(s, what, first); f != nil {
-		return f
-	}
-	if len(second.ops) > 0 {
-		m.pause(s)
-	}
-	m.readCounters(s)
-	f := m.apply(s, what, second)
-	if f == nil || s.state == Broken && !wasBroken {
-		return f
-	}
-	if err := m.carryOut(first.inverse()); err != nil {
-		var failed *ruleset.ApplyError
-		if errors.As(err, &failed) {
-			err = failed.Err // f is about the change, not about its undo
-		}
-		f.Err = fmt.Errorf("%w; undo: %w", f.Err, err)
-		m.markBroken(s, f, before)
-	}
-	return f
-}
-
-// pause waits for the NIC's counters, and lets other sessions be changed meanwhile.
-func (m *Manager) pause(s *session) {
-	s.changing = true
-	m.unlock()
-	time.Sleep(m.deps.CounterLag)
-	m.lock()
-	s.changing = false
-	m.settled.Broadcast()
-}
-
-// begin makes the session's copies: all of them, or none. If neither can be had, the session is Broken.
-func (m *Manager) begin(s *session, start change) error {
-	const what = "cannot start the capture"
-	if err := m.addTaps(s, what); err != nil {
+// replace gives the session's points other rules and taps, for other copies.
+func (s *session) replace(copies plan.Copies) error {
+	old := s.plans()
+	fresh := plan.Next(copies, old)
+	s.eachMirror(fresh, (*mirror).own)
+	if err := s.carryOut("cannot change the header of the copies", plan.Replace(old, fresh)); err != nil {
 		return err
 	}
-	f := m.apply(s, what, start)
-	if f == nil {
-		return nil
-	}
-	if err := m.removeTaps(s, s.points, what); err != nil {
-		return fmt.Errorf("%w; undo: %w", f, err)
-	}
-	return f
-}
-
-// replaceHeader makes the session's copies leave with a new header.
-func (m *Manager) replaceHeader(s *session, header Header) error {
-	const what = "cannot change the header of the copies"
-	newCopies := s.copies
-	newCopies.header = header
-	if err := m.replaceTaps(s, what, newCopies); err != nil {
-		return err
-	}
-	added := addRules(newCopies, next(s.points))
-	if f := m.inTwoSteps(s, what, change{ops: added}, change{ops: removeRules(s.copies, s.points)}); f != nil {
-		if err := m.replaceTaps(s, what, s.copies); err != nil {
-			return fmt.Errorf("%w; undo: %w", f, err)
-		}
-		return f
-	}
-	s.copies, s.points = newCopies, next(s.points)
+	s.copies = copies
+	s.eachMirror(fresh, (*mirror).replace)
 	return nil
 }
 
-// release ends the copies of some of the session's points: all of them, or none. If neither can be had, the session is Broken.
-func (m *Manager) release(s *session, points []point, what string) error {
-	if f := m.inTwoSteps(s, what, stopChange(s.copies, points), removal(s.copies, points)); f != nil {
-		return f
+// eachMirror does something to each mirror with its share of the session's points.
+func (s *session) eachMirror(points []plan.Point, do func(*mirror, []plan.Point)) {
+	for _, m := range s.mirrors {
+		do(m, points[:len(m.points)])
+		points = points[len(m.points):]
 	}
-	return m.removeTaps(s, points, what)
 }
 
-// readCounters brings the points' counters up to date, and notes which could not be read.
-func (m *Manager) readCounters(s *session) {
-	s.unread = nil
-	for i := range s.points {
-		p := &s.points[i]
-		if err := m.readPoint(s, p); err != nil {
-			s.unread = append(s.unread, fmt.Sprintf("counters of %s are not up to date: %v", p.target, err))
-		}
+// end ends the session's copies: all of them, or none. If neither can be had, the session is Broken.
+func (s *session) end(reason EndReason, what string) error {
+	if err := s.release(s.mirrors, what); err != nil {
+		return err
 	}
-	s.unread = slices.Compact(s.unread)
-}
-
-func (m *Manager) readPoint(s *session, p *point) error {
-	if p.place == nil {
-		return m.readTap(s, p)
-	}
-	for k := range p.rules {
-		name := p.ruleName(s.name(), p.generation, k)
-		installed := s.copies.rules.has(p.place.on.ID, name)
-		if s.state == Broken && !installed {
-			continue
-		}
-		c, err := m.deps.Rules.Counters(s.copies.rules.known[ruleKey{p.place.on.ID, name}])
-		if err != nil {
-			return err
-		}
-		p.rules[k].count(c)
-	}
+	s.state, s.endedAt, s.reason = Ended, time.Now(), reason
+	s.stale, s.broken, s.overdue = "", "", ""
 	return nil
 }
 
-// view is the session as status shows it.
-func (m *Manager) view(s *session) Session {
-	v := s.view()
-	v.Warnings = append(v.Warnings, s.unread...)
-	if s.state == Active {
-		v.Warnings = append(v.Warnings, m.uplink.warnings()...)
+// endTarget ends the copies of one of the session's interfaces, which is going to be deleted, and the session if it was the last one.
+func (s *session) endTarget(t Target) error {
+	what := "cannot end the capture of " + t.String()
+	isOf := func(m *mirror) bool { return m.target == t }
+	if !slices.ContainsFunc(s.mirrors, func(m *mirror) bool { return !isOf(m) }) {
+		return s.end(InterfaceDeleted, what)
 	}
-	return v
-}
-
-// warnings say why copies that leave now do not reach the sink.
-func (u Uplink) warnings() (warnings []string) {
-	if u.LinkDown {
-		warnings = append(warnings, "the link of PF0 is down: copies leave by it alone, and are lost")
-	}
-	if !u.resolved() {
-		warnings = append(warnings, "the router behind PF0 is not known any more: copies go to its last MAC")
-	}
-	return warnings
-}
-
-func (s *session) view() Session {
-	v := Session{
-		Name:       s.name(),
-		State:      s.state,
-		StartedAt:  s.startedAt,
-		EndedAt:    s.endedAt,
-		EndReason:  s.reason,
-		Sink:       s.request.Sink,
-		UDPSrcPort: s.request.UDPSrcPort,
-		UDPDstPort: s.request.UDPDstPort,
-		Encap:      s.request.Encap,
-		Direction:  s.request.Direction,
-		Filter:     s.request.Filter,
-		Limits:     s.request.Limits,
-		Warnings:   slices.Clone(s.warnings),
-	}
-	for _, w := range []string{s.stale, s.broken, s.overdue} {
-		if w != "" {
-			v.Warnings = append(v.Warnings, w)
+	var ended []*mirror
+	for _, m := range s.mirrors {
+		if isOf(m) {
+			ended = append(ended, m)
 		}
 	}
-	for _, points := range s.interfaces() {
-		v.Interfaces = append(v.Interfaces, s.viewInterface(points))
-		v.Warnings = append(v.Warnings, missedWarnings(points)...)
+	if err := s.release(ended, what); err != nil {
+		return err
 	}
-	total := s.copied()
-	v.Packets, v.Bytes = total.Packets, total.Bytes
-	return v
+	for _, m := range ended {
+		s.gone = s.gone.Plus(m.copied())
+	}
+	s.warnings = append(s.warnings, fmt.Sprintf("interface %s was deleted: its part of the capture has ended", t))
+	s.mirrors = slices.DeleteFunc(s.mirrors, isOf)
+	return nil
 }
 
-// interfaces are the points of each direction of an interface.
-func (s *session) interfaces() [][]point {
-	var all [][]point
-	for i, p := range s.points {
-		if i == 0 || p.target != s.points[i-1].target || p.direction != s.points[i-1].direction {
-			all = append(all, nil)
-		}
-		last := &all[len(all)-1]
-		*last = append(*last, p)
+// release undoes what the session has made for some mirrors.
+func (s *session) release(mirrors []*mirror, what string) error {
+	var points []plan.Point
+	var owned []*ruleset.Rule
+	for _, m := range mirrors {
+		points, owned = append(points, m.plans()...), append(owned, m.owned...)
 	}
-	return all
+	return s.carryOut(what, plan.Stop(points, owned))
 }
 
-// targetCount is how many interfaces points are of.
-func targetCount(points []point) int {
+// plans are the session's points as a plan has them.
+func (s *session) plans() (points []plan.Point) {
+	for _, m := range s.mirrors {
+		points = append(points, m.plans()...)
+	}
+	return points
+}
+
+// captures reports whether the session captures a target.
+func (s *session) captures(t Target) bool {
+	return slices.ContainsFunc(s.mirrors, func(m *mirror) bool { return m.target == t })
+}
+
+// targetCount is how many interfaces the session captures.
+func (s *session) targetCount() int {
 	targets := map[Target]bool{}
-	for _, p := range points {
-		targets[p.target] = true
+	for _, m := range s.mirrors {
+		targets[m.target] = true
 	}
 	return len(targets)
 }
@@ -308,138 +247,45 @@ func targetCount(points []point) int {
 // copied is what the session has copied in all.
 func (s *session) copied() rteflow.Counters {
 	total := s.gone
-	for _, p := range s.points {
-		total = total.Plus(p.copied())
+	for _, m := range s.mirrors {
+		total = total.Plus(m.copied())
 	}
 	return total
 }
 
-// viewInterface shows the points of a direction of an interface.
-func (s *session) viewInterface(points []point) SessionInterface {
-	first := points[0]
-	v := SessionInterface{Target: first.target, Direction: first.direction, Mode: modeOf(points), Port: first.port.Name,
-		Label: uint32(labelOf(first.port.ID, first.direction))}
-	for _, p := range points {
-		c := p.copied()
-		v.Packets, v.Bytes = v.Packets+c.Packets, v.Bytes+c.Bytes
-	}
-	if s.request.Filter == "" {
-		return v
-	}
-	for i, r := range first.rules {
-		var matched rteflow.Counters
-		for _, p := range points {
-			matched = matched.Plus(p.rules[i].counted())
-		}
-		v.Rules = append(v.Rules, SessionRule{
-			Pattern: rteflow.Rule{Pattern: r.pattern}.PatternString(), Sample: r.sample, Packets: matched.Packets, Bytes: matched.Bytes,
-		})
-	}
-	return v
-}
-
-// modeOf is where the copies of a direction of an interface are made.
-func modeOf(points []point) Mode {
-	if slices.ContainsFunc(points, func(p point) bool { return p.place != nil }) {
-		return Hardware
-	}
-	return Software
-}
-
-// planned is the view of a session that was not started.
-func (s *session) planned(ops []ruleset.Op) Session {
-	v := s.view()
-	for _, op := range ops {
-		v.Plan = append(v.Plan, op.Rule.Spec.Commands(op.Rule.Port)...)
-	}
-	return v
-}
-
-// markBroken turns f into a ROLLBACK_FAILED that says for each port what stands.
-func (m *Manager) markBroken(s *session, f *fault.Error, before [][]string) {
-	after := m.standing(s)
-	var lines []string
-	for i, points := range s.interfaces() {
-		lines = append(lines, fmt.Sprintf("%s (port %s): %s", points[0].target, points[0].port.Name, difference(before[i], after[i])))
-	}
-	f.Reason = fault.RollbackFailed
-	f.Message = fmt.Sprintf("%s; the change could not be undone, stop the capture to remove what stands; %s",
-		f.Message, strings.Join(lines, "; "))
-	s.state = Broken
-	s.broken = f.Error()
-}
-
-func difference(before, after []string) string {
-	switch {
-	case slices.Equal(before, after):
-		return "as before"
-	case len(after) == 0:
-		return "no rule of the capture stands"
-	}
-	return "stands: " + strings.Join(after, ", ")
-}
-
-// standing lists for each direction of an interface the names of the session's rules that stand.
-func (m *Manager) standing(s *session) [][]string {
-	var all [][]string
-	for _, points := range s.interfaces() {
-		var names []string
-		stop, rest := stopChange(s.copies, points), removal(s.copies, points)
-		for _, op := range slices.Concat(stop.ops, rest.ops) {
-			names = append(names, op.Rule.Owner.String())
-		}
-		all = append(all, names)
-	}
-	return all
-}
-
-// refused is the fault of a change that the NIC did not take.
-func (m *Manager) refused(s *session, what string, err error) *fault.Error {
-	f := fault.Wrap(err, fault.RuleRejected, "", "%s", what)
-	var failed *ruleset.ApplyError
-	if errors.As(err, &failed) {
-		m.blame(s, f, failed.Op)
-		f.Err = failed.Err
-		if len(failed.Undo) > 0 {
-			f.Err = fmt.Errorf("%w; undo: %w", failed.Err, failed.Undo[0].Err)
+// readCounters brings all counters up to date, and notes which could not be read.
+func (s *session) readCounters() {
+	s.unread = nil
+	for _, m := range s.mirrors {
+		for _, p := range m.points {
+			if err := s.read(p); err != nil {
+				s.unread = append(s.unread, fmt.Sprintf("counters of %s are not up to date: %v", m.target, err))
+			}
 		}
 	}
-	var flow *rteflow.Error
-	if errors.As(err, &flow) {
-		f.RTEFlowError, f.Errno = flow.Words(), flow.Errno
-	}
-	return f
+	s.unread = slices.Compact(s.unread)
 }
 
-// blame adds to f which rule of which port was not taken.
-func (m *Manager) blame(s *session, f *fault.Error, op ruleset.Op) {
-	var name string
-	f.Interface, name = m.ownerOf(s, op)
-	f.Rule = op.Rule.Spec.String()
-	verb := "add"
-	if op.Remove {
-		verb = "remove"
+// read reads a point's counters. Of a Broken session rules and taps may be missing.
+func (s *session) read(p *point) error {
+	if !p.InNIC() {
+		c, err := s.deps.Taps.TapCounters(p.Port.ID, p.Side)
+		if err == nil {
+			p.updateTap(c)
+		}
+		if s.state == Broken && errors.Is(err, graph.ErrNotFound) {
+			return nil
+		}
+		return err
 	}
-	f.Message = fmt.Sprintf("%s: the NIC did not %s rule %s of %s: %s", f.Message, verb, op.Rule.Owner, name, f.Rule)
-}
-
-// ownerOf is whose rule an operation is about, and what a person calls that: a flow's may stand on the port of one that is not
-// captured.
-func (m *Manager) ownerOf(s *session, op ruleset.Op) (culprit, name string) {
-	for _, p := range s.points {
-		if p.place != nil && p.place.on.ID == op.Rule.Port && strings.HasPrefix(op.Rule.Owner.String(), p.ruleNames(s.name())) {
-			return p.target.String(), fmt.Sprintf("%s (port %s)", p.target, p.place.on.Name)
+	for i, r := range p.Rules {
+		c, err := s.deps.Rules.Counters(r)
+		switch {
+		case err == nil:
+			p.counts[i].update(c)
+		case s.state != Broken || !errors.Is(err, ruleset.ErrNotInstalled):
+			return err
 		}
 	}
-	for _, p := range s.points {
-		if p.port.ID == op.Rule.Port {
-			return p.target.String(), fmt.Sprintf("%s (port %s)", p.target, p.port.Name)
-		}
-	}
-	for _, p := range m.deps.Ports.All() {
-		if p.ID == op.Rule.Port {
-			return p.Name, "port " + p.Name
-		}
-	}
-	return "", fmt.Sprintf("port %d", op.Rule.Port)
+	return nil
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package capture
+package plan
 
 import (
 	"encoding/binary"
@@ -13,19 +13,18 @@ import (
 
 const typeIPv4, typeIPv6 = 0x0800, 0x86dd
 
-// anyFragment are the flag of more fragments and the offset.
-const anyFragment = 0x3fff
+// IP protocols.
+const (
+	protoICMP = 1
+	protoTCP  = 6
+	protoUDP  = 17
+)
 
-// linkOf is what a filter's packets begin with: on PF0 it is about what the tunnel carries.
-func linkOf(t Target) filter.Link {
-	if t.VF == "" {
-		return filter.IP
-	}
-	return filter.Ethernet
-}
+// fragmentMask selects the flag "more fragments" and the offset: both are 0 in a packet that is no fragment.
+const fragmentMask = 0x3fff
 
-// itemsOf are the items that match a filter's pattern, from Ethernet on.
-func itemsOf(p filter.Pattern, link filter.Link) []rteflow.Item {
+// items match a filter's pattern, from Ethernet on.
+func items(p filter.Pattern, link filter.Link) []rteflow.Item {
 	if link == filter.IP {
 		return tunnelItems(p)
 	}
@@ -36,37 +35,37 @@ func itemsOf(p filter.Pattern, link filter.Link) []rteflow.Item {
 	return append(frameItems(p), ipItems(p, ipVersion)...)
 }
 
-// ipItems are an IP header and what follows it.
+// ipItems match an IP header and what follows it.
 func ipItems(p filter.Pattern, version uint16) []rteflow.Item {
-	var items []rteflow.Item
+	var list []rteflow.Item
 	switch version {
 	case typeIPv4:
-		items = append(items, ipv4Item(p))
+		list = append(list, ipv4Item(p))
 	case typeIPv6:
-		items = append(items, ipv6Item(p))
+		list = append(list, ipv6Item(p))
 	}
 	if !p[filter.L4].Any() {
-		items = append(items, l4Item(p))
+		list = append(list, l4Item(p))
 	}
-	return items
+	return list
 }
 
-// tunnelItems are the outer headers of a packet, and those within where more is asked of these than the version of IP: the outer
-// one tells that, and a NIC may take no pattern that looks into a tunnel.
+// tunnelItems match the outer headers of a packet. They match inner headers only if the filter asks for more than the version of
+// IP: the outer header tells the version, and some NICs take no pattern that looks into a tunnel.
 func tunnelItems(p filter.Pattern) []rteflow.Item {
 	version := p[filter.EtherType]
 	if version.Any() {
 		return []rteflow.Item{rteflow.Eth{}}
 	}
-	items := []rteflow.Item{rteflow.Eth{}, rteflow.IPv6{Proto: nic.ProtoOf(number(version))}}
+	outer := []rteflow.Item{rteflow.Eth{}, rteflow.IPv6{Proto: nic.ProtoOf(number(version))}}
 	if p[filter.EtherType] = (filter.Condition{}); p == (filter.Pattern{}) {
-		return items
+		return outer
 	}
-	return append(items, ipItems(p, number(version))...)
+	return append(outer, ipItems(p, number(version))...)
 }
 
-// frameItems are Ethernet and a tag. That there is none is said in words of its own, as a NIC's EtherType may be that
-// behind the tags; an IP header is said by its item.
+// frameItems match Ethernet and a VLAN tag. An untagged frame is matched by has_vlan and not by its EtherType, since a NIC may compare
+// the EtherType behind the tags. The EtherType of IP is left to the item of the IP header.
 func frameItems(p filter.Pattern) []rteflow.Item {
 	eth := rteflow.Eth{Dst: mac(p[filter.EthDst]), Src: mac(p[filter.EthSrc])}
 	if t := number(p[filter.EtherType]); t != typeIPv4 && t != typeIPv6 {
@@ -88,9 +87,9 @@ func ipv4Item(p filter.Pattern) rteflow.Item {
 		Proto: proto(p),
 	}
 	if f := p[filter.Fragment]; !f.Any() {
-		ip.FragmentOffset = rteflow.Masked[uint16](0, anyFragment)
+		ip.FragmentOffset = rteflow.Masked[uint16](0, fragmentMask)
 		if f.Value[0] == 1 {
-			last := uint16(anyFragment)
+			last := uint16(fragmentMask)
 			ip.FragmentOffset.Spec, ip.FragmentOffset.Last = 1, &last
 		}
 	}
@@ -101,7 +100,7 @@ func ipv6Item(p filter.Pattern) rteflow.Item {
 	return rteflow.IPv6{Src: match6(p[filter.Src]), Dst: match6(p[filter.Dst]), HopLimit: match8(p[filter.TTL]), Proto: proto(p)}
 }
 
-// proto is left to the item of what follows, if there is one.
+// proto matches the protocol, unless an item of the next header does.
 func proto(p filter.Pattern) *rteflow.Match[uint8] {
 	if !p[filter.L4].Any() {
 		return nil
@@ -113,11 +112,11 @@ func l4Item(p filter.Pattern) rteflow.Item {
 	src, dst := match16(p[filter.SrcPort]), match16(p[filter.DstPort])
 	kind, code := match8(p[filter.ICMPType]), match8(p[filter.ICMPCode])
 	switch p[filter.Proto].Value[0] {
-	case 6:
+	case protoTCP:
 		return rteflow.TCP{SrcPort: src, DstPort: dst, Flags: match8(p[filter.TCPFlags])}
 	case protoUDP:
 		return rteflow.UDP{SrcPort: src, DstPort: dst}
-	case 1:
+	case protoICMP:
 		return rteflow.ICMP{Type: kind, Code: code}
 	default:
 		return rteflow.ICMP6{Type: kind, Code: code}
@@ -126,7 +125,7 @@ func l4Item(p filter.Pattern) rteflow.Item {
 
 func number(c filter.Condition) uint16 { return binary.BigEndian.Uint16(c.Value[:]) }
 
-// matchOf is a condition as a match, nil if there is none, and without a mask if that is all.
+// matchOf turns a condition into a match: nil if any value fits, without a mask if all bits count.
 func matchOf[T comparable](c filter.Condition, all T, read func([16]byte) T) *rteflow.Match[T] {
 	switch {
 	case c.Any():

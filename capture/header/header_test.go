@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package capture
+package header
 
 import (
 	"encoding/hex"
@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"dpservice/capture/spec"
+	"dpservice/graph"
 	"dpservice/rteflow"
 )
 
@@ -36,8 +38,8 @@ func TestHeaderBytes(t *testing.T) {
 		"0bb8", "0bc2", "0000", "0000",
 	}, "")
 	b := testHeader.Bytes()
-	assert.Len(t, b, HeaderLen)
-	assert.Equal(t, 62, HeaderLen)
+	assert.Len(t, b, Len)
+	assert.Equal(t, 62, Len)
 	assert.Equal(t, want, hex.EncodeToString(b))
 }
 
@@ -47,17 +49,17 @@ func TestLabel(t *testing.T) {
 	h.Label = 0xabcde
 	assert.Equal(t, "600abcde", hex.EncodeToString(h.Bytes()[14:18]))
 
-	h.Encap = EncapVXLAN
+	h.Encap = spec.EncapVXLAN
 	b := h.Bytes()
-	assert.Len(t, b, VXLANHeaderLen)
+	assert.Len(t, b, VXLANLen)
 	assert.Equal(t, h.Len(), len(b))
-	assert.Equal(t, testHeader.Bytes(), b[:HeaderLen])
-	assert.Equal(t, "08000000"+"0abcde00", hex.EncodeToString(b[HeaderLen:]))
+	assert.Equal(t, testHeader.Bytes(), b[:Len])
+	assert.Equal(t, "08000000"+"0abcde00", hex.EncodeToString(b[Len:]))
 
 	for _, port := range []uint16{0, 1, 65535} {
-		assert.EqualValues(t, port, labelOf(port, RX)-1)
-		assert.NotZero(t, labelOf(port, RX))
-		assert.Less(t, labelOf(port, RX), Label(1<<20))
+		assert.EqualValues(t, port, LabelOf(port, graph.TapRX)-1)
+		assert.NotZero(t, LabelOf(port, graph.TapRX))
+		assert.Less(t, LabelOf(port, graph.TapRX), Label(1<<20))
 	}
 }
 
@@ -74,7 +76,7 @@ func TestHeaderDecodes(t *testing.T) {
 
 	ip := new(layers.IPv6)
 	// A payload length of 0 means a jumbogram to gopacket, so the NIC's part is played here.
-	b := append(testHeader.Bytes(), frame...)[ethLen:]
+	b := append(testHeader.Bytes(), frame...)[EthLen:]
 	b[5] = byte(len(b) - ipv6Len)
 	b[ipv6Len+5] = byte(len(b) - ipv6Len)
 	require.NoError(t, ip.DecodeFromBytes(b, gopacket.NilDecodeFeedback))

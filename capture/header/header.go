@@ -1,23 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package capture
+// Package header writes what the NIC and the packet graph put before the copy of a packet.
+package header
 
 import (
 	"encoding/binary"
 	"net/netip"
 
+	"dpservice/capture/spec"
+	"dpservice/graph"
 	"dpservice/rteflow"
 )
 
-// HeaderLen is how many bytes stand before the captured frame: Ethernet (14), IPv6 (40) and UDP (8). VXLANHeaderLen is
-// the same with VXLAN (8). A NIC takes at most 132.
+// Len is how many bytes precede the captured frame: Ethernet (14), IPv6 (40) and UDP (8). VXLANLen is the same with VXLAN (8).
+// A NIC takes at most 132.
 const (
-	HeaderLen      = ethLen + ipv6Len + udpLen
-	VXLANHeaderLen = HeaderLen + vxlanLen
+	Len      = EthLen + ipv6Len + udpLen
+	VXLANLen = Len + vxlanLen
 )
 
+// EthLen is how many of them do not count towards an uplink's MTU.
+const EthLen = 14
+
 const (
-	ethLen   = 14
 	ipv6Len  = 40
 	udpLen   = 8
 	vxlanLen = 8
@@ -32,12 +37,12 @@ const (
 // label has; a VNI has more. Two ports of a node never have the same, and a port keeps its own.
 type Label uint32
 
-// labelTX tells what a guest receives from what it sends.
+// labelTX is set in the labels of what a guest receives.
 const labelTX = 1 << 19
 
-// labelOf returns the label of what comes from behind a port, or goes there.
-func labelOf(port uint16, d Direction) Label {
-	if d == TX {
+// LabelOf returns the label of what comes from behind a port, or goes there.
+func LabelOf(port uint16, side graph.TapSide) Label {
+	if side == graph.TapTX {
 		return labelTX | (Label(port) + 1)
 	}
 	return Label(port) + 1
@@ -52,30 +57,30 @@ type Header struct {
 	Sink       netip.Addr  // IPv6 destination
 	UDPSrcPort uint16      // a NIC may overwrite it with its own entropy
 	UDPDstPort uint16
-	Encap      Encap
+	Encap      spec.Encap
 	Label      Label // the flow label, or VXLAN's VNI
 }
 
 // Len is the header's length.
 func (h Header) Len() int {
-	if h.Encap == EncapVXLAN {
-		return VXLANHeaderLen
+	if h.Encap == spec.EncapVXLAN {
+		return VXLANLen
 	}
-	return HeaderLen
+	return Len
 }
 
 // Bytes is the header as it goes into a raw_encap action. Three fields are zero on purpose: the IPv6 payload
 // length and the UDP length, which the NIC fills in for each packet, and the UDP checksum, which a tunnel over
 // IPv6 may leave out (RFC 6935, RFC 6936) and a NIC could not compute over the whole copy.
 func (h Header) Bytes() []byte {
-	b := make([]byte, 0, VXLANHeaderLen)
+	b := make([]byte, 0, VXLANLen)
 
 	b = append(b, h.RouterMAC[:]...)
 	b = append(b, h.UplinkMAC[:]...)
 	b = binary.BigEndian.AppendUint16(b, etherTypeIPv6)
 
 	const version = 6 << 28 // the traffic class is 0
-	if h.Encap == EncapVXLAN {
+	if h.Encap == spec.EncapVXLAN {
 		b = binary.BigEndian.AppendUint32(b, version)
 	} else {
 		b = binary.BigEndian.AppendUint32(b, version|uint32(h.Label))
@@ -90,7 +95,7 @@ func (h Header) Bytes() []byte {
 	b = binary.BigEndian.AppendUint16(b, h.UDPDstPort)
 	b = binary.BigEndian.AppendUint16(b, 0) // length
 	b = binary.BigEndian.AppendUint16(b, 0) // checksum
-	if h.Encap == EncapVXLAN {
+	if h.Encap == spec.EncapVXLAN {
 		b = append(b, vxlanHasVNI, 0, 0, 0)
 		b = binary.BigEndian.AppendUint32(b, uint32(h.Label)<<8)
 	}

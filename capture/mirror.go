@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package capture
+
+import (
+	"fmt"
+	"slices"
+
+	"dpservice/capture/header"
+	"dpservice/capture/plan"
+	"dpservice/dpservice/port"
+	"dpservice/graph"
+	"dpservice/rteflow"
+	"dpservice/rteflow/ruleset"
+)
+
+// mirror is one direction of an interface that a session captures, with what the session has made for it.
+type mirror struct {
+	target    Target
+	direction Direction // RX or TX
+	points    []*point
+	owned     []*ruleset.Rule // made for it and installed; at times also such as are about to be, or failed to be
+}
+
+// point is a point of the plan, with the counters of its rules.
+type point struct {
+	plan.Point
+	counts []count
+	missed dropped // copies that taps could not send
+	before dropped // by earlier taps; included in missed
+}
+
+// count is what a rule of a filter has matched.
+type count struct {
+	read   rteflow.Counters // the last reading of the counter
+	before rteflow.Counters // what earlier counters of the rule had counted
+}
+
+// dropped are copies that a tap could not send.
+type dropped struct{ oversize, noBuffer uint64 }
+
+// total is what has matched so far.
+func (c count) total() rteflow.Counters { return c.before.Plus(c.read) }
+
+// update takes a reading. A counter that went backwards is that of a rule which was removed and
+// put back by an undone change.
+func (c *count) update(read rteflow.Counters) {
+	if read.Packets < c.read.Packets {
+		c.before = c.total()
+	}
+	c.read = read
+}
+
+// restart notes that the rule has a fresh counter.
+func (c *count) restart() { c.before, c.read = c.total(), rteflow.Counters{} }
+
+// newMirror makes a mirror of the points of a plan.
+func newMirror(t Target, d Direction, points []plan.Point) *mirror {
+	m := &mirror{target: t, direction: d}
+	for _, p := range points {
+		m.points = append(m.points, &point{Point: p, counts: make([]count, len(p.Filter))})
+	}
+	return m
+}
+
+// sideOf is what the graph calls a direction.
+func sideOf(d Direction) graph.TapSide {
+	if d == TX {
+		return graph.TapTX
+	}
+	return graph.TapRX
+}
+
+// own notes the rules of points that are going to be installed.
+func (m *mirror) own(points []plan.Point) {
+	for _, p := range points {
+		for _, r := range slices.Concat(p.Rules, p.Redirects) {
+			if !slices.Contains(m.owned, r) {
+				m.owned = append(m.owned, r)
+			}
+		}
+	}
+}
+
+// plans are the mirror's points as a plan has them.
+func (m *mirror) plans() []plan.Point {
+	points := make([]plan.Point, len(m.points))
+	for i, p := range m.points {
+		points[i] = p.Point
+	}
+	return points
+}
+
+// replace gives the points fresh rules and taps.
+func (m *mirror) replace(fresh []plan.Point) {
+	for i, p := range m.points {
+		p.Point = fresh[i]
+		if !p.InNIC() {
+			continue // a tap's last reading was taken when it was replaced
+		}
+		for k := range p.counts {
+			p.counts[k].restart()
+		}
+	}
+}
+
+// label is what identifies the mirror's copies at the sink.
+// port is the port that the mirror is about.
+func (m *mirror) port() port.Port { return m.points[0].Port }
+
+func (m *mirror) label() header.Label { return header.LabelOf(m.port().ID, sideOf(m.direction)) }
+
+// mode is where the mirror's copies are made.
+func (m *mirror) mode() Mode {
+	if slices.ContainsFunc(m.points, func(p *point) bool { return p.InNIC() }) {
+		return Hardware
+	}
+	return Software
+}
+
+// copied is what the mirror has copied.
+func (m *mirror) copied() (c rteflow.Counters) {
+	for _, p := range m.points {
+		for i, r := range p.Filter {
+			if r.Sample {
+				c = c.Plus(p.counts[i].total())
+			}
+		}
+	}
+	return c
+}
+
+// matched is what the i-th rule of the filter has matched.
+func (m *mirror) matched(i int) (c rteflow.Counters) {
+	for _, p := range m.points {
+		c = c.Plus(p.counts[i].total())
+	}
+	return c
+}
+
+// view shows a mirror, with the rules of the filter if there is one.
+func (m *mirror) view(withRules bool) SessionInterface {
+	copied := m.copied()
+	v := SessionInterface{
+		Target: m.target, Direction: m.direction, Mode: m.mode(), Port: m.port().Name, Label: uint32(m.label()),
+		Packets: copied.Packets, Bytes: copied.Bytes,
+	}
+	if !withRules {
+		return v
+	}
+	first := m.points[0]
+	for i, r := range first.Filter {
+		matched := m.matched(i)
+		v.Rules = append(v.Rules, SessionRule{
+			Pattern: first.Pattern(i), Sample: r.Sample, Packets: matched.Packets, Bytes: matched.Bytes,
+		})
+	}
+	return v
+}
+
+// missedWarnings say which copies the graph could not send.
+func (m *mirror) missedWarnings() (warnings []string) {
+	for _, p := range m.points {
+		if p.missed.oversize > 0 {
+			warnings = append(warnings, fmt.Sprintf("%d packets of %s were not copied: too long for the uplink", p.missed.oversize, m.target))
+		}
+		if p.missed.noBuffer > 0 {
+			warnings = append(warnings, fmt.Sprintf("%d packets of %s were not copied: no packet buffer was free", p.missed.noBuffer, m.target))
+		}
+	}
+	return warnings
+}
+
+// updateTap takes a reading of the point's tap.
+func (p *point) updateTap(c graph.TapCounters) {
+	for i := range min(len(p.counts), len(c.Rules)) {
+		p.counts[i].update(rteflow.Counters(c.Rules[i]))
+	}
+	p.missed = dropped{p.before.oversize + c.Oversize, p.before.noBuffer + c.NoBuffer}
+}
+
+// tapReplaced takes the last reading of a tap whose place another has taken.
+func (p *point) tapReplaced(last graph.TapCounters) {
+	p.updateTap(last)
+	for i := range p.counts {
+		p.counts[i].restart()
+	}
+	p.before = p.missed
+}

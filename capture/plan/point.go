@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package plan says what a capture changes, and changes nothing itself: from ports, a request and what is known of the NIC it makes
+// the ordered steps that start a capture, give its copies another header, or stop it.
+package plan
+
+import (
+	"fmt"
+	"slices"
+
+	"dpservice/capture/filter"
+	"dpservice/capture/header"
+	"dpservice/capture/spec"
+	"dpservice/dpservice/nic"
+	"dpservice/dpservice/port"
+	"dpservice/graph"
+	"dpservice/rteflow"
+	"dpservice/rteflow/ruleset"
+)
+
+// Mirror is what is to be copied: one direction of an interface.
+type Mirror struct {
+	Interface string // as people call it
+	Port      port.Port
+	Side      graph.TapSide // what comes from behind the port, or goes there
+	Link      filter.Link   // what the packets that the filter looks at begin with
+	Filter    []filter.Rule // its rules in order; the last one takes all packets
+}
+
+// Node is what is known of the machine.
+type Node struct {
+	NIC    NIC         // nil where all traffic takes the software path and the NIC holds no rules
+	Ports  []port.Port // all of the NIC
+	Uplink port.Port   // through which copies leave
+}
+
+// NIC knows how rules are written for this NIC. A *nic.NIC is one.
+type NIC interface {
+	// BasePatterns are the patterns of the rules which send a port's packets from the default group to the
+	// flow rules. Each names its port.
+	BasePatterns(p port.Port) [][]rteflow.Item
+	// PortItem matches the packets that come from behind a port.
+	PortItem(id uint16) rteflow.Item
+	// PortAction sends a packet to what is behind a port.
+	PortAction(id uint16) rteflow.Action
+}
+
+// Offloads reports whether the NIC may forward a port's packets by itself: then they must be copied there.
+func (n Node) Offloads(p port.Port) bool { return n.NIC != nil && sameSwitch(p, n.Uplink) }
+
+func sameSwitch(a, b port.Port) bool {
+	return a.SwitchDomain != nil && b.SwitchDomain != nil && *a.SwitchDomain == *b.SwitchDomain
+}
+
+// Point is where packets of a mirror are copied: in the NIC by rules, or in the packet graph by a tap. A Point is a value; Next gives
+// it the rules or the tap.
+type Point struct {
+	Mirror
+	slot     *slot // where the rules are in the NIC; nil: the point is a tap
+	patterns [][]rteflow.Item
+	band     uint32 // of priorities that the rules have
+
+	Rules     []*ruleset.Rule // as many as the filter has, in order
+	Redirects []*ruleset.Rule // lead packets from the default group to Rules
+	Tap       *graph.Tap
+}
+
+// slot is a place for rules in the NIC.
+type slot struct {
+	on        port.Port // the port that the packets come from
+	name      string    // in the rules' names
+	group     uint32
+	from      rteflow.Item     // matches packets from that port
+	redirects [][]rteflow.Item // the patterns of the rules that lead to the group
+	out       rteflow.Action   // where the copies go
+	then      rteflow.Action   // where the packets go on to
+}
+
+// Points returns where a mirror's packets are copied: in the NIC if it may forward them past the graph, else in the graph. What a guest
+// receives is copied in the NIC once for each port that it may come from, and in the graph, which sends some of it.
+func (n Node) Points(m Mirror) []Point {
+	base := Point{Mirror: m}
+	for _, r := range m.Filter {
+		base.patterns = append(base.patterns, items(r.Pattern, m.Link))
+	}
+	if !n.Offloads(m.Port) {
+		return []Point{base}
+	}
+	var points []Point
+	for _, s := range n.slots(m) {
+		inNIC := base
+		inNIC.slot = &s
+		points = append(points, inNIC)
+	}
+	if m.Side == graph.TapRX {
+		return points // the NIC has all packets before the graph
+	}
+	return append(points, base)
+}
+
+// slots are where the NIC copies a mirror's packets.
+func (n Node) slots(m Mirror) []slot {
+	out := n.NIC.PortAction(n.Uplink.ID)
+	if m.Side == graph.TapRX {
+		return []slot{{
+			on: m.Port, name: "rule", group: nic.GroupCapture, from: n.NIC.PortItem(m.Port.ID),
+			redirects: n.NIC.BasePatterns(m.Port), out: out, then: rteflow.Jump{Group: nic.GroupVNET},
+		}}
+	}
+	var all []slot
+	for _, source := range n.Ports {
+		if sameSwitch(source, n.Uplink) {
+			all = append(all, slot{
+				on: source, name: fmt.Sprintf("delivery/%d", m.Port.ID), group: nic.GroupDelivery(m.Port.ID),
+				from: n.NIC.PortItem(source.ID), out: out, then: n.NIC.PortAction(m.Port.ID),
+			})
+		}
+	}
+	return all
+}
+
+// InNIC reports whether the point is in the NIC.
+func (p Point) InNIC() bool { return p.slot != nil }
+
+// Pattern is what the i-th rule of the filter matches, in testpmd's syntax.
+func (p Point) Pattern(i int) string { return rteflow.Rule{Pattern: p.patterns[i]}.PatternString() }
+
+// bands is how many priority bands a group has for the rules of a point, each of spec.MaxRules priorities. They are used from the
+// last to the first. New rules take the next band, ahead of the rules that they replace: from then on packets hit the new rules
+// only, and the old ones' counters do not change until they are read and the rules removed. After the first band
+// comes the last one again, where new rules wait behind the old ones.
+const bands = 16
+
+// Copies says what becomes of a session's copies.
+type Copies struct {
+	Session string
+	Header  header.Header // each point gives it its own label
+	Out     uint16        // the port they leave through
+}
+
+// Next returns the points with fresh rules in the next priority band, and fresh taps. Redirects stay.
+func Next(c Copies, points []Point) []Point {
+	points = slices.Clone(points)
+	for i := range points {
+		p := &points[i]
+		p.band = (p.band + bands - 1) % bands
+		p.fill(c)
+	}
+	return points
+}
+
+// Probe returns the points with rules in a band in which no capture has rules, to ask the NIC about them.
+func Probe(c Copies, points []Point) []Point {
+	points = slices.Clone(points)
+	for i := range points {
+		points[i].band = bands
+		points[i].fill(c)
+	}
+	return points
+}
+
+// fill gives the point its rules, or its tap.
+func (p *Point) fill(c Copies) {
+	c.Header.Label = header.LabelOf(p.Port.ID, p.Side)
+	if p.slot == nil {
+		p.Tap = p.newTap(c)
+		return
+	}
+	p.Rules = nil
+	for i := range p.Filter {
+		p.Rules = append(p.Rules, p.newRule(c, i))
+	}
+	if p.Redirects == nil {
+		for i, pattern := range p.slot.redirects {
+			p.Redirects = append(p.Redirects, p.newRedirect(c, i, pattern))
+		}
+	}
+}
+
+// Owner is the Owner of a capture's rule in the NIC.
+type Owner struct {
+	Session, Interface string
+	Side               graph.TapSide
+	Port               port.Port // that the rule is on
+	Redirect           bool      // it leads packets to the other rules
+	rule               string
+}
+
+// String names the rule.
+func (o *Owner) String() string { return fmt.Sprintf("capture/%s/%s", o.Session, o.rule) }
+
+func (p *Point) owner(c Copies, format string, args ...any) *Owner {
+	return &Owner{Session: c.Session, Interface: p.Interface, Side: p.Side, Port: p.slot.on, rule: fmt.Sprintf(format, args...)}
+}
+
+// newRule makes the NIC's rule for the i-th rule of the filter.
+func (p *Point) newRule(c Copies, i int) *ruleset.Rule {
+	r := rteflow.Rule{
+		Attr:    rteflow.Attr{Group: p.slot.group, Priority: p.band*spec.MaxRules + uint32(i), Transfer: true},
+		Pattern: append([]rteflow.Item{p.slot.from}, p.patterns[i]...),
+		Actions: []rteflow.Action{rteflow.Count{}},
+	}
+	if p.Filter[i].Sample {
+		r.Actions = append(r.Actions,
+			rteflow.Sample{Ratio: 1, Actions: []rteflow.Action{rteflow.RawEncap{Data: c.Header.Bytes()}, p.slot.out}})
+	}
+	r.Actions = append(r.Actions, p.slot.then)
+	return &ruleset.Rule{Port: p.slot.on.ID, Owner: p.owner(c, "%s/%d/%d", p.slot.name, p.band, i), Spec: r}
+}
+
+// newRedirect makes a rule that has a port's packets visit the captures' rules. The base rules stay installed beneath, so a packet
+// finds its way before, during and after any change.
+func (p *Point) newRedirect(c Copies, i int, pattern []rteflow.Item) *ruleset.Rule {
+	owner := p.owner(c, "redirect/%d", i)
+	owner.Redirect = true
+	return &ruleset.Rule{Port: p.slot.on.ID, Owner: owner, Spec: rteflow.Rule{
+		Attr:    rteflow.Attr{Group: nic.GroupDefault, Priority: nic.RedirectPriority, Transfer: true},
+		Pattern: pattern,
+		Actions: []rteflow.Action{rteflow.Jump{Group: nic.GroupCapture}},
+	}}
+}
+
+// newTap makes the point's tap in the packet graph.
+func (p *Point) newTap(c Copies) *graph.Tap {
+	t := &graph.Tap{Port: p.Port.ID, Side: p.Side, Out: c.Out, Header: c.Header.Bytes(), Inner: p.Link == filter.IP}
+	for i := range p.Filter {
+		r := &p.Filter[i]
+		t.Rules = append(t.Rules, graph.TapRule{Sample: r.Sample, Conditions: conditions(&r.Pattern)})
+	}
+	return t
+}
+
+// conditions are what a pattern asks of a packet. The graph's fields are the filter's.
+func conditions(p *filter.Pattern) []graph.TapCondition {
+	var all []graph.TapCondition
+	for f := filter.EthDst; f <= filter.ICMPCode; f++ {
+		if c := p[f]; !c.Any() {
+			all = append(all, graph.TapCondition{Field: graph.TapField(f), Value: c.Value, Mask: c.Mask})
+		}
+	}
+	return all
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package capture
+
+import (
+	"fmt"
+
+	"dpservice/capture/filter"
+	"dpservice/capture/header"
+	"dpservice/dpservice/fault"
+	"dpservice/dpservice/port"
+)
+
+// linkOf is what a filter's packets begin with: on a PF it is about what the tunnel carries.
+func linkOf(t Target) filter.Link {
+	if t.VF == "" {
+		return filter.IP
+	}
+	return filter.Ethernet
+}
+
+// findPort returns the port that a target names.
+func findPort(ports Ports, t Target) (port.Port, error) {
+	if t.VF != "" {
+		return findInterface(ports, t.VF)
+	}
+	return findPF(ports, t.PF)
+}
+
+func findInterface(ports Ports, id string) (port.Port, error) {
+	p, ok := ports.Interface(id)
+	if !ok {
+		if _, ok := ports.Device(id); ok {
+			return port.Port{}, fault.New(fault.NotFound, id, "%s is a device, not an interface: create an interface "+
+				"on it to start it, and name the interface's id", id)
+		}
+		return port.Port{}, fault.New(fault.NotFound, id, "there is no interface %s", id)
+	}
+	if !p.Started {
+		return port.Port{}, fault.New(fault.NotFound, id, "interface %s is not started: its port %s is stopped", id, p.Name)
+	}
+	return p, nil
+}
+
+func findPF(ports Ports, number int) (port.Port, error) {
+	name := Target{PF: number}.String()
+	p, ok := ports.PF(number)
+	if !ok {
+		return port.Port{}, fault.New(fault.NotFound, name, "there is no PF%d to capture on", number)
+	}
+	if !p.Started {
+		return port.Port{}, fault.New(fault.NotFound, name, "PF%d is not started: its port %s is stopped", number, p.Name)
+	}
+	return p, nil
+}
+
+// mtuWarning says which frames of a target are too long to be copied: an Ethernet frame in a UDP datagram becomes
+// the payload of the uplink's frame.
+func mtuWarning(t Target, mtu, uplinkMTU uint16, headerLen int) string {
+	overhead := headerLen - header.EthLen // of the outer header, what counts towards the uplink's MTU
+	need := int(mtu) + header.EthLen + overhead
+	if need <= int(uplinkMTU) {
+		return ""
+	}
+	return fmt.Sprintf("frames of %s can have %d bytes, their copies need an uplink MTU of %d, and it is %d: "+
+		"frames longer than %d bytes are not captured", t, int(mtu)+header.EthLen, need, uplinkMTU, int(uplinkMTU)-overhead)
+}

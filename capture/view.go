@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package capture
+
+import "slices"
+
+// view is the session as status shows it, while copies leave by an uplink.
+func (s *session) view(u Uplink) Session {
+	v := s.viewAlone()
+	v.Warnings = append(v.Warnings, s.unread...)
+	if s.state == Active {
+		v.Warnings = append(v.Warnings, u.warnings()...)
+	}
+	return v
+}
+
+// viewAlone is the session as history shows it.
+func (s *session) viewAlone() Session {
+	v := Session{
+		Name:       s.name(),
+		State:      s.state,
+		StartedAt:  s.startedAt,
+		EndedAt:    s.endedAt,
+		EndReason:  s.reason,
+		Sink:       s.request.Sink,
+		UDPSrcPort: s.request.UDPSrcPort,
+		UDPDstPort: s.request.UDPDstPort,
+		Encap:      s.request.Encap,
+		Direction:  s.request.Direction,
+		Filter:     s.request.Filter,
+		Limits:     s.request.Limits,
+		Warnings:   slices.Clone(s.warnings),
+	}
+	for _, w := range []string{s.stale, s.broken, s.overdue} {
+		if w != "" {
+			v.Warnings = append(v.Warnings, w)
+		}
+	}
+	for _, m := range s.mirrors {
+		v.Interfaces = append(v.Interfaces, m.view(s.request.Filter != ""))
+		v.Warnings = append(v.Warnings, m.missedWarnings()...)
+	}
+	total := s.copied()
+	v.Packets, v.Bytes = total.Packets, total.Bytes
+	return v
+}
