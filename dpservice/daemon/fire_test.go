@@ -32,13 +32,6 @@ import (
 	"dpservice/test/report"
 )
 
-// driver is an E-Switch without proxies, in which no rule ages.
-type driver struct{ flowtest.NIC }
-
-func (*driver) TransferProxy(id uint16) (uint16, error) { return id, nil }
-func (*driver) Aged(uint16) ([]uint64, error)           { return nil, nil }
-func (*driver) Isolate(uint16, bool) error              { return nil }
-
 // fakePorts are PF0 (port 0) and VFs (ports 1 to 4).
 type fakePorts struct{ vnet *vnet.Manager }
 
@@ -131,7 +124,7 @@ func (g *fakeGraph) isOffloaded(id uint64) bool {
 type node struct {
 	t *testing.T
 	interfaces
-	driver driver
+	driver flowtest.NIC
 	rules  *ruleset.Set
 	graph  *fakeGraph
 }

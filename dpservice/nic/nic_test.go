@@ -21,31 +21,9 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// fakeDriver is a NIC whose transfer rules go through proxy, unless that is nil.
-type fakeDriver struct {
-	flowtest.NIC
-	proxy    *uint16
-	isolated []uint16
-	aged     map[uint16][]uint64
-}
-
-func (f *fakeDriver) TransferProxy(id uint16) (uint16, error) {
-	if f.proxy != nil {
-		return *f.proxy, nil
-	}
-	return id, nil
-}
-
-func (f *fakeDriver) Aged(id uint16) ([]uint64, error) { return f.aged[id], nil }
-
-func (f *fakeDriver) Isolate(id uint16, _ bool) error {
-	f.isolated = append(f.isolated, id)
-	return nil
-}
-
 // refuse makes the driver refuse rules with such an item or action.
-func (f *fakeDriver) refuse(unwanted func(item rteflow.Item, action rteflow.Action) bool) {
-	f.OnCall(func(c flowtest.Call) error {
+func refuse(driver *flowtest.NIC, unwanted func(item rteflow.Item, action rteflow.Action) bool) {
+	driver.OnCall(func(c flowtest.Call) error {
 		for _, i := range c.Rule.Pattern {
 			if unwanted(i, nil) {
 				return flowtest.Refusal(c, syscall.ENOTSUP, "item")
@@ -91,8 +69,8 @@ func TestProbeFindsTheNamesThatTheDriverTakes(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			driver := &fakeDriver{}
-			driver.refuse(tt.unwanted)
+			driver := &flowtest.NIC{}
+			refuse(driver, tt.unwanted)
 			n, err := Probe(driver, testPorts(), testNode, noTwin)
 			require.NoError(t, err)
 			assert.Equal(t, tt.want, n.Names())
@@ -105,14 +83,14 @@ func TestProbeFindsTheNamesThatTheDriverTakes(t *testing.T) {
 }
 
 func TestProbeErrors(t *testing.T) {
-	driver := &fakeDriver{}
-	driver.refuse(func(i rteflow.Item, _ rteflow.Action) bool {
+	driver := &flowtest.NIC{}
+	refuse(driver, func(i rteflow.Item, _ rteflow.Action) bool {
 		return isItem[rteflow.RepresentedPort](i) || isItem[rteflow.PortID](i)
 	})
 	_, err := Probe(driver, testPorts(), testNode, noTwin)
 	assert.ErrorContains(t, err, "in a pattern")
 
-	driver.refuse(func(_ rteflow.Item, a rteflow.Action) bool {
+	refuse(driver, func(_ rteflow.Item, a rteflow.Action) bool {
 		return isAction[rteflow.ToRepresentedPort](a) || isAction[rteflow.ToPortID](a)
 	})
 	_, err = Probe(driver, testPorts(), testNode, noTwin)
@@ -120,16 +98,16 @@ func TestProbeErrors(t *testing.T) {
 
 	legacy := testPorts()
 	legacy[0].SwitchDomain = nil
-	_, err = Probe(&fakeDriver{}, legacy, testNode, noTwin)
+	_, err = Probe(&flowtest.NIC{}, legacy, testNode, noTwin)
 	assert.ErrorContains(t, err, "pf0 is not in switchdev mode")
-	driver = &fakeDriver{}
+	driver = &flowtest.NIC{}
 	err = Isolate(driver, legacy, func(uint16) bool { return true })
 	assert.ErrorContains(t, err, "pf0 is not in switchdev mode")
-	assert.Empty(t, driver.isolated, "a port that takes no rules is asked for none")
+	assert.Empty(t, driver.Isolated(), "a port that takes no rules is asked for none")
 }
 
 func TestBaseRules(t *testing.T) {
-	n, err := Probe(&fakeDriver{}, testPorts(), testNode, noTwin)
+	n, err := Probe(&flowtest.NIC{}, testPorts(), testNode, noTwin)
 	require.NoError(t, err)
 	var said []string
 	for _, r := range n.BaseRules() {
@@ -156,7 +134,7 @@ func TestBaseRules(t *testing.T) {
 
 // Where the kernel shares another uplink, too, what is for this node is received there.
 func TestReceiveRulesOfAnotherUplink(t *testing.T) {
-	n, err := Probe(&fakeDriver{}, testPorts(), testNode, func(uint16) bool { return true })
+	n, err := Probe(&flowtest.NIC{}, testPorts(), testNode, func(uint16) bool { return true })
 	require.NoError(t, err)
 	var onPF0, onPF1 []rteflow.Rule
 	for _, r := range n.BaseRules() {
@@ -172,13 +150,13 @@ func TestReceiveRulesOfAnotherUplink(t *testing.T) {
 
 // Without rules for the TTL, the NIC is used as far as it goes.
 func TestLastHopRulesAreRefused(t *testing.T) {
-	driver := &fakeDriver{}
+	driver := &flowtest.NIC{}
 	n, err := Probe(driver, testPorts(), testNode, noTwin)
 	require.NoError(t, err)
 	require.NoError(t, n.LastHop())
 	all := len(n.BaseRules())
 
-	driver.refuse(func(i rteflow.Item, _ rteflow.Action) bool {
+	refuse(driver, func(i rteflow.Item, _ rteflow.Action) bool {
 		ip, ok := i.(rteflow.IPv6)
 		return ok && ip.HopLimit != nil
 	})
@@ -191,7 +169,7 @@ func TestLastHopRulesAreRefused(t *testing.T) {
 
 func TestTransferRulesGoThroughTheProxy(t *testing.T) {
 	proxy := uint16(10)
-	driver := &fakeDriver{proxy: &proxy, aged: map[uint16][]uint64{10: {1, 2}, 12: {3}}}
+	driver := &flowtest.NIC{Proxy: &proxy, AgedByPort: map[uint16][]uint64{10: {1, 2}, 12: {3}}}
 	n, err := Probe(driver, testPorts(), testNode, noTwin)
 	require.NoError(t, err)
 	set := ruleset.New(n)
@@ -227,14 +205,14 @@ func TestTransferRulesGoThroughTheProxy(t *testing.T) {
 }
 
 func TestIsolateOnlyBesideTheKernel(t *testing.T) {
-	driver := &fakeDriver{}
+	driver := &flowtest.NIC{}
 	require.NoError(t, Isolate(driver, testPorts(), func(id uint16) bool { return id != 11 }))
-	assert.Equal(t, []uint16{10}, driver.isolated, "no representor, though it has a twin too")
+	assert.Equal(t, []uint16{10}, driver.Isolated(), "no representor, though it has a twin too")
 }
 
 // A tunnel's rule looks at who has sent a packet, unless anybody may, and says by the mark which tunnel it came by.
 func TestTunnelRule(t *testing.T) {
-	n, err := Probe(&fakeDriver{}, testPorts(), testNode, noTwin)
+	n, err := Probe(&flowtest.NIC{}, testPorts(), testNode, noTwin)
 	require.NoError(t, err)
 	to := graph.Tunnel{Underlay: netip.MustParseAddr("fc00:1::1:1")}
 	from := to

@@ -28,14 +28,20 @@ type Installed struct {
 	Counters rteflow.Counters
 }
 
-// NIC implements ruleset.Driver. The zero NIC is empty and agrees to everything. It is safe for concurrent use.
+// NIC implements ruleset.Driver and nic.Driver. The zero NIC is empty and agrees to everything. It is safe for concurrent use; its
+// exported fields are set before.
 type NIC struct {
+	Proxy      *uint16             // manages the transfer rules of all ports; nil: each port its own
+	AgedByPort map[uint16][]uint64 // what Aged returns
+
 	mu     sync.Mutex
 	hook   func(Call) error
 	calls  []Call
 	rules  map[rteflow.Handle]*Installed
 	next   rteflow.Handle
 	misuse []string
+
+	isolated []uint16
 }
 
 // OnCall sets a function that runs before each call and makes it fail with its error; it may block. nil agrees to
@@ -176,6 +182,32 @@ func (n *NIC) QueryAge(port uint16, h rteflow.Handle) (rteflow.AgeState, error) 
 		return rteflow.AgeState{}, Refusal(Call{Method: "query_age", Port: port}, syscall.ENOTSUP, "the rule does not age")
 	}
 	return rteflow.AgeState{IdleKnown: true}, nil
+}
+
+// TransferProxy is Proxy, or the port itself.
+func (n *NIC) TransferProxy(port uint16) (uint16, error) {
+	if n.Proxy != nil {
+		return *n.Proxy, nil
+	}
+	return port, nil
+}
+
+// Aged returns the port's contexts in AgedByPort.
+func (n *NIC) Aged(port uint16) ([]uint64, error) { return n.AgedByPort[port], nil }
+
+// Isolate notes the port.
+func (n *NIC) Isolate(port uint16, _ bool) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.isolated = append(n.isolated, port)
+	return nil
+}
+
+// Isolated lists the ports of the calls of Isolate.
+func (n *NIC) Isolated() []uint16 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.isolated)
 }
 
 // called records a call and asks the hook, which may block, without holding the lock.
