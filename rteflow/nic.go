@@ -3,12 +3,9 @@
 package rteflow
 
 /*
-#include <stdlib.h>
 #include "flow.h"
 
 // What these are given stays on Go's stack, and no driver calls Go.
-#cgo noescape rf_validate
-#cgo nocallback rf_validate
 #cgo noescape rf_create
 #cgo nocallback rf_create
 #cgo noescape rf_destroy
@@ -24,8 +21,7 @@ import (
 	"unsafe"
 )
 
-// Handle is a rule that stands in a NIC. It is DPDK's own pointer, which means nothing to Go; the zero Handle is
-// no rule.
+// Handle identifies an installed rule. It is DPDK's own pointer, which Go must not follow; the zero Handle is no rule.
 type Handle uintptr
 
 // AgeState is what a rule's Age action knows.
@@ -51,17 +47,6 @@ func (NIC) Query(port uint16, h Handle) (Counters, error) { return Query(port, h
 
 // QueryAge is the function of that name.
 func (NIC) QueryAge(port uint16, h Handle) (AgeState, error) { return QueryAge(port, h) }
-
-// Validate asks the driver whether it would create the rule.
-func Validate(port uint16, r Rule) error {
-	e := newEncoder()
-	defer e.free()
-	if err := e.rule(r); err != nil {
-		return err.in("validate", port)
-	}
-	rc := C.rf_validate(C.uint16_t(port), e.memory(), C.size_t(len(e.buf)), &e.err)
-	return ruleError("validate", port, r, rc, &e.err)
-}
 
 // Create puts the rule into the NIC.
 func Create(port uint16, r Rule) (Handle, error) {
@@ -108,30 +93,14 @@ func ageState(age *C.struct_rf_age) AgeState {
 	return AgeState{Aged: age.aged != 0, Idle: time.Duration(age.idle) * time.Second, IdleKnown: age.idle_known != 0}
 }
 
-// DevDump is the driver's own words about the rules of the port, for humans and for tests.
-func DevDump(port uint16) (string, error) {
-	var cerr C.struct_rf_error
-	text := new(*C.char)
-	var size C.size_t
-	rc := C.rf_dev_dump(C.uint16_t(port), text, &size, &cerr)
-	defer C.free(unsafe.Pointer(*text))
-	return C.GoStringN(*text, C.int(size)), callError("dev_dump", port, rc, &cerr)
-}
-
-// Flush removes all of the port's rules, whoever created them. Their handles must not be used again.
-func Flush(port uint16) error {
-	var cerr C.struct_rf_error
-	return callError("flush", port, C.rf_flush(C.uint16_t(port), &cerr), &cerr)
-}
-
 // Isolate makes a stopped port receive only what rules name, or all again.
 func Isolate(port uint16, on bool) error {
 	var cerr C.struct_rf_error
 	return callError("isolate", port, C.rf_isolate(C.uint16_t(port), C.int(flag(on)), &cerr), &cerr)
 }
 
-// Aged returns the contexts of the port's rules that aged since the last call. The rules stand until destroyed. For a
-// rule with context 0 it is its Handle.
+// Aged returns the contexts of the port's rules that aged since the last call. The rules stay installed until they are
+// destroyed. For a rule with context 0 it returns the rule's Handle.
 func Aged(port uint16) ([]uint64, error) {
 	var cerr C.struct_rf_error
 	n := C.rf_aged(C.uint16_t(port), nil, 0, &cerr)

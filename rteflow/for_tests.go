@@ -3,17 +3,52 @@
 package rteflow
 
 /*
+#include <stdlib.h>
 #include "flow.h"
+
+#cgo noescape rf_validate
+#cgo nocallback rf_validate
 */
 import "C"
 
 import (
 	"fmt"
 	"strings"
+	"unsafe"
 )
 
-// IndirectHandle is an action that stands in a NIC for rules to share by Indirect. It is DPDK's own pointer, which means
-// nothing to Go; the zero IndirectHandle is no action.
+// This file has what only tests use. It is no test file, since those may not call C and tests of other packages use it
+// too.
+
+// Validate asks the driver whether it would create the rule.
+func Validate(port uint16, r Rule) error {
+	e := newEncoder()
+	defer e.free()
+	if err := e.rule(r); err != nil {
+		return err.in("validate", port)
+	}
+	rc := C.rf_validate(C.uint16_t(port), e.memory(), C.size_t(len(e.buf)), &e.err)
+	return ruleError("validate", port, r, rc, &e.err)
+}
+
+// DevDump is the driver's own words about the rules of the port, for humans and for tests.
+func DevDump(port uint16) (string, error) {
+	var cerr C.struct_rf_error
+	text := new(*C.char)
+	var size C.size_t
+	rc := C.rf_dev_dump(C.uint16_t(port), text, &size, &cerr)
+	defer C.free(unsafe.Pointer(*text))
+	return C.GoStringN(*text, C.int(size)), callError("dev_dump", port, rc, &cerr)
+}
+
+// Flush removes all of the port's rules, whoever created them. Their handles must not be used again.
+func Flush(port uint16) error {
+	var cerr C.struct_rf_error
+	return callError("flush", port, C.rf_flush(C.uint16_t(port), &cerr), &cerr)
+}
+
+// IndirectHandle identifies an action that rules share by Indirect. It is DPDK's own pointer, which Go must not follow;
+// the zero IndirectHandle is no action.
 type IndirectHandle uintptr
 
 // CreateIndirect makes an action, mostly Count or Age, that rules of the domain (Ingress, Egress, Transfer) of attr can
