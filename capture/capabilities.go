@@ -117,7 +117,7 @@ func (a prober) check(name string, rules []*ruleset.Rule) Capability {
 	}
 	var refusal *rteflow.Error
 	if errors.As(err, &refusal) {
-		return Capability{Name: name, Reason: refusal.Words() + ": " + refusal.Errno.Error()}
+		return Capability{Name: name, Reason: refusal.Reason() + ": " + refusal.Errno.Error()}
 	}
 	return Capability{Name: name, Reason: err.Error()}
 }

@@ -27,7 +27,7 @@ func (s *session) refused(what string, err error) error {
 	}
 	var flow *rteflow.Error
 	if errors.As(err, &flow) {
-		f.RTEFlowError, f.Errno = flow.Words(), flow.Errno
+		f.RTEFlowError, f.Errno = flow.Reason(), flow.Errno
 	}
 	return f
 }

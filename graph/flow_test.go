@@ -327,8 +327,8 @@ func TestDeleteFlow(t *testing.T) {
 	require.NotEqual(t, id, nextEvent(t, g).Flow.ID)
 }
 
-// A change of the configuration reaches flows that no packet touches any more, since hardware has them: they leave it, and with
-// their next packet begin anew.
+// A change of the configuration reaches flows that no packet touches any more, since hardware has them: they leave it,
+// and with their next packet begin anew.
 func TestChangeReachesOffloadedFlows(t *testing.T) {
 	header := func(mac graph.MAC) func(*testing.T, graph.Flow) {
 		return func(t *testing.T, f graph.Flow) { require.Equal(t, mac[:], f.Verdict.Header[:6]) }

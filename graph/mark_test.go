@@ -19,8 +19,8 @@ import (
 	"dpservice/graph/nodes"
 )
 
-// A frame that the NIC has decapsulated for an interface is treated as the one that came in: the same comes out, the same
-// nodes count, and it is of the same flow.
+// A frame that the NIC has decapsulated for an interface is treated as the one that came in: the same comes out, the
+// same nodes count, and it is of the same flow.
 func TestMarkedAsEncapsulated(t *testing.T) {
 	filler := strings.Repeat("f", 32) // no frame is so short that it is padded
 	long, df := strings.Repeat("x", 1300), layers.IPv4DontFragment

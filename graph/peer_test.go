@@ -37,8 +37,8 @@ func requireDrop(t *testing.T, g *nodes.Graph, node string, in []byte) {
 	require.Equal(t, before.sum("tx-"), after.sum("tx-"))
 }
 
-// Only where the route to a packet's inner source leads may it come from, whether its flow is known or not, and however it came. No
-// other makes a flow, and none is told of an error.
+// Only where the route to a packet's inner source leads may it come from, whether its flow is known or not, and however
+// it came. No other makes a flow, and none is told of an error.
 func TestOnlyThePeerMaySend(t *testing.T) {
 	const near, far = "10.0.1.5", "10.0.1.200" // by routes to remote and, the longer prefix, to fc00:3::1
 	to0 := func(src string) stack { return stack{ip4(src, "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)} }
@@ -155,8 +155,8 @@ func TestThePeerFollowsTheRoute(t *testing.T) {
 	requireDrop(t, g, "drop_wrong_peer", tunnelled(t, remote.String(), inner))
 }
 
-// A router on the way, which the network has no route to, and the gateway, whatever routes say of its addresses, tell what became of a
-// packet; but only where it went.
+// A router on the way, which the network has no route to, and the gateway, whatever routes say of its addresses, tell
+// what became of a packet; but only where it went.
 func TestErrorsComeFromWhereThePacketWent(t *testing.T) {
 	g := newGraph(t)
 	gone := frame(t, ip4("10.0.0.1", "10.0.1.5", 1, vUDP), udp(1, 2), payload(hello))

@@ -60,8 +60,8 @@ func (s source) share(g *nodes.Graph) graph.FlowShare {
 	panic("no such share")
 }
 
-// Flows of random ports begin and end. A share below its guarantee always gets its place, the table never holds more than its
-// capacity, only borrowed places are taken back, and what is listed is what is counted.
+// Flows of random ports begin and end. A share below its guarantee always gets its place, the table never holds more
+// than its capacity, only borrowed places are taken back, and what is listed is what is counted.
 func TestShares(t *testing.T) {
 	for _, offload := range []bool{false, true} {
 		t.Run(fmt.Sprintf("offload %v", offload), func(t *testing.T) {
@@ -134,7 +134,8 @@ func TestIdleRoomIsBorrowed(t *testing.T) {
 	require.EqualValues(t, 3*guaranteed, all[2].share(g).Evicted)
 }
 
-// Idle flows make room before those that are in use, and those that hardware forwards, of which nothing is seen here, last.
+// Idle flows make room before those that are in use, and those that hardware forwards, of which nothing is seen here,
+// last.
 func TestTheIdlestFlowsMakeRoom(t *testing.T) {
 	const capacity, inUse = 400, 20
 	g := newGraph(t, withTimeouts(time.Hour), func(c *nodes.Config) { c.FlowCapacity = capacity })
@@ -170,7 +171,8 @@ func TestTheIdlestFlowsMakeRoom(t *testing.T) {
 	require.Len(t, offloaded, left)
 }
 
-// Thousands of known flows end at once, and nobody reads of it: none is forgotten, and no new one is kept waiting for ever.
+// Thousands of known flows end at once, and nobody reads of it: none is forgotten, and no new one is kept waiting for
+// ever.
 func TestEveryEndIsTold(t *testing.T) {
 	const n = 18_000 // more than the ring and the channel hold
 	g := newGraph(t, withTimeouts(time.Hour), func(c *nodes.Config) { c.FlowCapacity = 2 * n })

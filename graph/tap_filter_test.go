@@ -74,8 +74,8 @@ func sums(tap graph.Tap, c graph.TapCounters) (all, copied uint64) {
 	return all, copied
 }
 
-// What a filter's rules let a tap copy is what libpcap would have captured, but for what the documentation names: at every
-// place, for packets in one piece or more.
+// What a filter's rules let a tap copy is what libpcap would have captured, but for what the documentation names: at
+// every place, for packets in one piece or more.
 func TestTapFiltersDecideLikeLibpcap(t *testing.T) {
 	const filters, packets, maxRules = 120, 200, 256
 	seed := rand.Uint64()

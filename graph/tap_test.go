@@ -522,8 +522,8 @@ func (c copies) gather() {
 	}
 }
 
-// numbered sends packets from vf0 to vf1 until change, which is called again and again meanwhile, has been rounds times.
-// It returns their number, and such copies as have come out.
+// numbered sends packets from vf0 to vf1 until change, which is called again and again meanwhile, has been rounds
+// times. It returns their number, and such copies as have come out.
 func numbered(t *testing.T, rounds int, change func(round int) error) (n uint32, copied copies) {
 	t.Helper()
 	done := make(chan error, 1)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package graph has the values that the packet graph takes and gives: plain data without C. The graph itself is in package nodes.
+// Package graph has the values that the packet graph takes and gives: plain data without C. The graph itself is in
+// package nodes.
 package graph
 
 import (
@@ -41,8 +42,8 @@ const MarkPrefix uint32 = 0x02647073 // 02, "dps"
 // MarkMask are the bits of a mark that do not depend on the tunnel.
 var MarkMask = MAC{0xff, 0xff, 0xff, 0xff}
 
-// PortConfig is one DPDK port that the graph receives from and sends to. VF says that a guest is behind it; otherwise it is
-// an uplink, number PF, below MaxUplinks. Its nodes are rx-Name and tx-Name.
+// PortConfig is one DPDK port that the graph receives from and sends to. VF says that a guest is behind it; otherwise
+// it is an uplink, number PF, below MaxUplinks. Its nodes are rx-Name and tx-Name.
 type PortConfig struct {
 	ID   uint16
 	Name string
@@ -54,8 +55,8 @@ type PortConfig struct {
 // DefaultFlowCapacity is the number of flows a worker holds unless a graph's Config says otherwise.
 const DefaultFlowCapacity = 65536
 
-// What each port may leave to the slow path of each kind (neighbours, routers, echo, the rest) unless a graph's Config says
-// otherwise: frames a second, and at once.
+// What each port may leave to the slow path of each kind (neighbours, routers, echo, the rest) unless a graph's Config
+// says otherwise: frames a second, and at once.
 const (
 	DefaultPuntRate  = 1000
 	DefaultPuntBurst = 200
@@ -95,8 +96,8 @@ type Interface struct {
 	Underlay   netip.Addr
 	AnyPeer    bool // what the wire brings is not checked for whether its outer source is where the route to its inner one leads
 	GatewayMAC MAC
-	// GatewayIPv6 is an address of the guest's gateway besides fe80::1, that other routers forward packets from. ICMPv6 errors
-	// come from it.
+	// GatewayIPv6 is an address of the guest's gateway besides fe80::1, that other routers forward packets from. ICMPv6
+	// errors come from it.
 	GatewayIPv6 netip.Addr
 	GuestMAC    MAC
 }
@@ -112,8 +113,8 @@ type Tunnel struct {
 	Peer      netip.Addr // outer source address; invalid: any
 }
 
-// Uplink is the state of a physical port. A zero RouterMAC is not known. Encapsulated packets leave only by an uplink whose
-// router is known and whose link is up.
+// Uplink is the state of a physical port. A zero RouterMAC is not known. Encapsulated packets leave only by an uplink
+// whose router is known and whose link is up.
 type Uplink struct {
 	Port      uint16
 	MAC       MAC
@@ -136,8 +137,8 @@ const (
 // length are filled in. The UDP source port stays as it is in Header, where a NIC would write a hash of the flow. The
 // UDP checksum is 0.
 //
-// TapRX copies whatever comes in, before anything is done to it or it is dropped. TapTX copies what the port takes, from
-// wherever it comes, and only of VFs: copies leave by uplinks and are never copied again.
+// TapRX copies whatever comes in, before anything is done to it or it is dropped. TapTX copies what the port takes,
+// from wherever it comes, and only of VFs: copies leave by uplinks and are never copied again.
 type Tap struct {
 	Port   uint16 // DPDK port id, as Out
 	Side   TapSide
@@ -299,33 +300,33 @@ type Flow struct {
 type FlowTable struct {
 	Flows      int
 	Capacity   int
-	Overflow   uint64 // packets that found no place; they were forwarded all the same
-	Guaranteed int    // places of each share
+	Overflow   uint64 // packets for whose flows the table had no room; they were forwarded all the same
+	Guaranteed int    // entries of each share
 	Shares     []FlowShare
 }
 
-// FlowShare is what a port holds of the flow tables: the flows that its guest sends, or those that come to it from the wire. A
-// share gets its guaranteed places whatever others hold, and may borrow places that are free.
+// FlowShare is what a port holds of the flow tables: the flows that its guest sends, or those that come to it from the
+// wire. A share has its guaranteed entries whatever others hold, and may borrow free ones.
 type FlowShare struct {
 	Port     uint16
 	Origin   Origin
 	Flows    int
-	Evicted  uint64 // flows that lost their borrowed places
-	Overflow uint64 // packets that found no place
+	Evicted  uint64 // flows that lost their borrowed entries
+	Overflow uint64 // packets for whose flows the table had no room
 }
 
 // EventKind says what happened to a flow.
 type EventKind uint8
 
-// FlowNew: the flow is fit for offload with this verdict. FlowGone: a flow that was announced has ended here, or its verdict has
-// changed; what stands in hardware for it is to go. No more than its ID is set. With its new verdict it comes again, after its
-// next packet, with another ID.
+// FlowNew: the flow is fit for offload with this verdict. FlowGone: a flow that was announced has ended here, or its
+// verdict has changed: its rule in hardware is to be removed. Only its ID is set. With a new verdict the flow is
+// announced again, after its next packet, under another ID.
 const (
 	FlowNew EventKind = iota
 	FlowGone
 )
 
-// FlowEvent tells the control side of a flow's beginning or end.
+// FlowEvent reports a flow's beginning or end to the control side.
 type FlowEvent struct {
 	Kind EventKind
 	Flow Flow

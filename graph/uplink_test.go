@@ -66,8 +66,8 @@ func countOn(left map[uint16]*graphtest.Port, port *graphtest.Port) (n int) {
 	return n
 }
 
-// Flows are spread over the usable uplinks, and one that fails or comes back moves its own flows only, to where they would
-// have been without it. Any order of changes ends in the same picture.
+// Flows are spread over the usable uplinks, and one that fails or comes back moves its own flows only, to where they
+// would have been without it. Any order of changes ends in the same picture.
 func TestFlowsAreSpreadOverUplinks(t *testing.T) {
 	g, pf0, pf1 := newGraphWithUplinks(t)
 	spread := sendMany(t, g)
@@ -96,8 +96,8 @@ func TestFlowsAreSpreadOverUplinks(t *testing.T) {
 	require.Len(t, allFlows(g), manyFlows, "moved, not begun anew")
 }
 
-// Flows that hardware has, and of which no packet comes, leave it when their uplink fails, and begin anew with their next packet;
-// the others are not touched.
+// Flows that hardware has, and of which no packet comes, leave it when their uplink fails, and begin anew with their
+// next packet; the others are not touched.
 func TestOffloadedFlowsLeaveAFailedUplink(t *testing.T) {
 	g, pf0, _ := newGraphWithUplinks(t)
 	onPF0 := map[uint64]bool{}

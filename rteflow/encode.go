@@ -26,8 +26,8 @@ const maxAge = 1<<24 - 1
 // MaxRawEncap is the longest header that RawEncap takes, in bytes. net_mlx5 copies a longer one beyond its own buffer.
 const MaxRawEncap = 132
 
-// encoder writes rules into memory as C takes them, see flow.h. It has room for all that a call of C needs, so that a call
-// allocates nothing.
+// encoder writes rules into memory as C takes them, see flow.h. It has room for all that a call of C needs, so that a
+// call allocates nothing.
 type encoder struct {
 	buf   []byte
 	start int // of the last rule in buf
@@ -60,7 +60,7 @@ func (e *encoder) at(offset int) []byte { return e.buf[e.start+offset:] }
 // structAt is the rule's struct at the offset. It may move with the next take.
 func structAt[T any](e *encoder, offset int) *T { return (*T)(unsafe.Pointer(&e.buf[e.start+offset])) }
 
-// rule appends a rule. The error is as if a driver had refused it.
+// rule appends a rule. Its error has the form of a driver's.
 func (e *encoder) rule(r Rule) *Error {
 	const items = C.sizeof_struct_rf_rule
 	actions := items + (len(r.Pattern)+1)*C.sizeof_struct_rf_item
@@ -88,8 +88,8 @@ func invalid(t ErrorType, cause string, err error) *Error {
 	return &Error{Type: t, Message: err.Error(), Errno: syscall.EINVAL, Cause: cause}
 }
 
-// item writes the item at the offset, and what it points at. Without any condition on a field it points at nothing, which
-// matches the protocol's presence.
+// item writes the item at the offset, and what it points at. Without any condition on a field it points at nothing,
+// which matches the protocol's presence.
 func (e *encoder) item(at int, it Item) error {
 	spec := e.take(3 * C.RF_ROOM)
 	mask, last := spec+C.RF_ROOM, spec+2*C.RF_ROOM
@@ -202,7 +202,8 @@ func (e *encoder) kind(at int, kind uint32) *C.struct_rf_action {
 	return a
 }
 
-// conf makes the action at the offset one of the kind, and returns its configuration, to be filled before the next take.
+// conf makes the action at the offset one of the kind, and returns its configuration, to be filled before the next
+// take.
 func (e *encoder) conf(at int, kind uint32) []byte {
 	conf := e.take(C.RF_ROOM)
 	e.kind(at, kind).conf = C.uint64_t(conf)

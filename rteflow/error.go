@@ -52,7 +52,7 @@ type Error struct {
 	Type    ErrorType
 	Message string // the driver's words; may be empty
 	Errno   syscall.Errno
-	Cause   string // the culprit's place, as in "action 2: sample"; empty if the driver did not tell
+	Cause   string // the item or action at fault, as in "action 2: sample"; empty if the driver did not say
 }
 
 // Error is one line with all there is.
@@ -72,8 +72,8 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Words are what the driver said: the error's type and its message, if there was one.
-func (e *Error) Words() string {
+// Reason is what the driver said: the error's type and its message, if there was one.
+func (e *Error) Reason() string {
 	if e.Message == "" {
 		return e.Type.String()
 	}

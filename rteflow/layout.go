@@ -19,8 +19,8 @@ import (
 	"strconv"
 )
 
-// hasVLANOffset is where struct rte_flow_item_eth has the bit: the compilers of little-endian machines put it right behind
-// the header, into the lowest bit.
+// hasVLANOffset is where struct rte_flow_item_eth has the bit: the compilers of little-endian machines put it right
+// behind the header, into the lowest bit.
 const hasVLANOffset = 14
 
 // headerRoom is what each of an item's spec, mask and last has in an encoder.
@@ -90,7 +90,8 @@ var (
 	nativeUint32 = codec[uint32]{ones(4), putNative32, nativeText}
 )
 
-// describe makes l, which is new, the item's layout. Unknown items, which a caller can only make of pointers to items, get no name.
+// describe makes l, which is new, the item's layout. Unknown items, which a caller can only make of pointers to items,
+// get no name.
 func (l *layout) describe(it Item) {
 	switch it := it.(type) {
 	case Eth:
@@ -195,8 +196,8 @@ func lookAt[T any](l *layout, name string, offset int, m *Match[T], c *codec[T])
 	}
 }
 
-// closeRanges gives the fields without a range, if others have one, the range of their spec alone: below its spec a last is
-// undefined.
+// closeRanges gives the fields without a range, if others have one, the range of their spec alone: below its spec a
+// last is undefined.
 func (l *layout) closeRanges() {
 	spec, last := l.spec(), l.last()
 	for i := range last {

@@ -44,7 +44,7 @@ func (r *replayer) command(command, answer string) {
 	r.checks[len(r.commands)-1] = answer
 }
 
-// create creates the rule and returns whether it stands.
+// create creates the rule and returns whether the driver took it.
 func (r *replayer) create(port uint16, rule Rule) bool {
 	commands := rule.Commands(port)
 	for _, c := range commands {
@@ -98,8 +98,8 @@ func (r *replayer) replay() {
 	}
 }
 
-// Rules that are created here, and rules that testpmd makes of their text, are the same to the NIC: what it says of them,
-// and what it says when it refuses them.
+// Rules that are created here, and rules that testpmd makes of their text, are the same to the NIC: what it says of
+// them, and what it says when it refuses them.
 func TestRoundTripThroughTestpmd(t *testing.T) {
 	p := needNIC(t)
 	r := &replayer{t: t, checks: map[int]string{}, stood: map[string]int{}}

@@ -8,7 +8,7 @@ package rteflow
 
 import "net/netip"
 
-// Attr says where a rule stands. A lower Priority value is matched first.
+// Attr is where a rule applies: its group, priority and domain. A lower Priority value is matched first.
 type Attr struct {
 	Group    uint32
 	Priority uint32
@@ -17,7 +17,7 @@ type Attr struct {
 	Transfer bool
 }
 
-// Domain names where the rule stands: transfer, egress or ingress.
+// Domain is the rule's domain: transfer, egress or ingress.
 func (a Attr) Domain() string {
 	switch {
 	case a.Transfer:

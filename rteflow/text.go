@@ -10,7 +10,7 @@ import (
 )
 
 // String is the rule in the syntax of dpdk-testpmd's flow commands, from "group" on. What testpmd wants set up by
-// commands of their own, headers and samples, stands inline in braces.
+// commands of their own, headers and samples, is written inline in braces.
 func (r Rule) String() string {
 	return r.text(&printer{})
 }
@@ -43,7 +43,7 @@ func (r Rule) text(p *printer) string {
 	return strings.Join(words, " ")
 }
 
-// domains are the words for where the rule stands.
+// domains are testpmd's words for the rule's domain.
 func (a Attr) domains() []string {
 	var words []string
 	if a.Ingress {

@@ -34,8 +34,8 @@ type Info struct {
 	IfIndex int // the kernel's interface beside the port, 0 if there is none
 	// The most queues that the device can have.
 	MaxRxQueues, MaxTxQueues uint16
-	// Representor tells a representor from a physical port. RepresentorID is the number that ends its name
-	// (DPDK's public API does not tell it), -1 if there is none.
+	// Representor: the port is a representor, not a physical port. RepresentorID is the number that ends its name, which
+	// DPDK's public API does not offer; -1 if there is none.
 	Representor   bool
 	RepresentorID int
 	// SwitchDomain is the E-Switch that the port belongs to, nil without one; SwitchName and SwitchPort are its
@@ -45,8 +45,8 @@ type Info struct {
 	SwitchPort   uint16
 }
 
-// Config is how a port shall be set up. Descriptor counts are fitted to the device's limits; 0 is its default. Over several RX
-// queues a device spreads flows by their addresses and ports, if it can.
+// Config is how a port shall be set up. Descriptor counts are fitted to the device's limits; 0 is its default. Over
+// several RX queues a device spreads flows by their addresses and ports, if it can.
 type Config struct {
 	RxQueues, TxQueues uint16
 	RxDescs, TxDescs   uint16
@@ -166,7 +166,8 @@ func SetPromiscuous(id uint16, on bool) error {
 	return portError("disable promiscuous mode of", id, C.rte_eth_promiscuous_disable(C.uint16_t(id)))
 }
 
-// Removed reports whether a configured port was removed, or has reported that nothing can be done with it any more. That is for good.
+// Removed reports whether a configured port was removed, or has reported that nothing can be done with it any more.
+// That is for good.
 func Removed(id uint16) bool { return bool(C.dps_port_removed(C.uint16_t(id))) }
 
 // GetLink reads the link's state without waiting for it to settle.

@@ -71,8 +71,8 @@ func SendBy(port uint16, pool *mempool.Pool, frame []byte) error {
 	return callError("send by", port, rc)
 }
 
-// NewPacket returns a packet, a struct rte_mbuf, with a frame's bytes, in buffers of segment bytes each; 0 is one buffer. It is the
-// caller's.
+// NewPacket returns a packet, a struct rte_mbuf, with a frame's bytes, in buffers of segment bytes each; 0 is one
+// buffer. It is the caller's.
 func NewPacket(pool *mempool.Pool, frame []byte, segment int) (unsafe.Pointer, error) {
 	m := C.ringport_make_packet((*C.struct_rte_mempool)(pool.Ptr()), bytesOf(frame), C.uint32_t(len(frame)), C.uint32_t(segment))
 	if m == nil {

@@ -139,7 +139,7 @@ func (i interfaces) refused(id, what string, err error) error {
 	f.Rule = failed.Op.Rule.Spec.String()
 	var flow *rteflow.Error
 	if errors.As(err, &flow) {
-		f.RTEFlowError, f.Errno = flow.Words(), flow.Errno
+		f.RTEFlowError, f.Errno = flow.Reason(), flow.Errno
 	}
 	return f
 }

@@ -24,7 +24,7 @@ struct dataplane_conf {
 struct flow_table {
 	uint64_t flows;
 	uint64_t capacity;
-	uint64_t guaranteed; /* places of each share */
+	uint64_t guaranteed; /* entries of each share */
 	struct flow_share shares[MAX_SHARES];
 };
 

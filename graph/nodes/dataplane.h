@@ -63,7 +63,7 @@ enum verdict_kind { VERDICT_DELIVER, VERDICT_ENCAP };
 /* All that is needed to forward a packet. The header begins a cache line of struct flow. */
 struct verdict {
 	uint16_t next;  /* edge out of the node that has found the flow */
-	uint16_t slot;  /* port to send to: its place in the graph's list */
+	uint16_t slot;  /* port to send to: its index in the graph's list */
 	uint16_t iface; /* the guest's side of the flow */
 	uint8_t kind;
 	uint8_t header_len;
@@ -72,7 +72,7 @@ struct verdict {
 	uint8_t from_peer; /* the packets come from the peer, or are not the flow's */
 	uint16_t mtu;      /* the largest IP packet that fits where it is to go */
 	union {
-		uint8_t header[OUTER_LEN]; /* takes the place of the packet's outer headers */
+		uint8_t header[OUTER_LEN]; /* replaces the packet's outer headers */
 		struct {
 			uint8_t eth[ETH_LEN]; /* all of the header of what comes from the wire */
 			uint8_t zero3[2];
@@ -123,7 +123,7 @@ static_assert(sizeof(struct flow) == 192, "three cache lines");
 
 struct flow_bucket {
 	uint32_t hash[BUCKET_SLOTS];
-	uint32_t ref[BUCKET_SLOTS]; /* place in the table, plus one */
+	uint32_t ref[BUCKET_SLOTS]; /* index in the table, plus one */
 } __rte_cache_aligned;
 
 /* What one side of a port holds of the flow table: see flow_share.h. */
@@ -131,8 +131,8 @@ struct flow_share {
 	uint32_t flows;
 	uint32_t first; /* of the list of its flows, plus one */
 	uint32_t last;
-	uint64_t evicted;  /* flows that others were given the places of */
-	uint64_t overflow; /* packets that found no place */
+	uint64_t evicted;  /* flows removed to make room for another share's */
+	uint64_t overflow; /* packets for whose flows there was no room */
 };
 
 #define HASH_SECRETS 8
@@ -346,7 +346,7 @@ struct worker {
 	uint32_t first_free; /* a list of entries that were used, by their hash fields; plus one */
 	uint32_t nb_touched; /* entries from here on have never been used */
 	uint32_t nb_flows;
-	uint32_t guaranteed; /* places of each share */
+	uint32_t guaranteed; /* entries of each share */
 	struct flow_share shares[MAX_SHARES];
 	uint64_t *gone; /* a ring of capacity ids: flows that have ended, of which the control side
 			   does not know yet */
@@ -382,7 +382,7 @@ struct dataplane {
 	struct rte_ring *inject; /* mbufs from the slow path, taken by the first worker */
 	struct rte_ring *events; /* struct flow_info by value */
 	uint32_t event_share; /* flows of each share that may be in there when it is half full; as
-				 many places are for those that have gone */
+				 many entries are for those that have gone */
 	uint32_t events_waiting[MAX_SHARES]; /* flows in there, by share */
 	int punt_fd;                         /* eventfds: something is in the ring */
 	int event_fd;

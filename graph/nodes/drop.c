@@ -40,7 +40,7 @@ DROP_NODE(unknown_underlay); /* outer destination is no interface's underlay add
 DROP_NODE(unknown_mark);     /* decapsulated by the NIC by a tunnel that is not there any more */
 DROP_NODE(ttl);              /* time to live, or hop limit, is used up */
 DROP_NODE(too_big);          /* does not fit the MTU where it is to go */
-DROP_NODE(no_headroom);      /* no place for the outer header in the buffer */
+DROP_NODE(no_headroom);      /* no room for the outer header in the buffer */
 DROP_NODE(tx);               /* the port did not take it */
 DROP_NODE(punt_full);        /* the slow path does not keep up */
 DROP_NODE(punt_rate); /* for the slow path, and more than the port may leave to it of that kind */

@@ -126,10 +126,11 @@ set_verdict(struct worker *w, struct flow *f, const struct verdict *v)
 		f->flags |= FLOW_PENDING;
 }
 
-/* The control side is told at the end of the walk. Only flows that it knows come here, and while
- * some wait here no flow becomes known to it: there is room. */
+/* Notes a flow that has ended; send_gone reports it to the control side at the end of the walk.
+ * There is always room: only flows that were announced are noted, and none is announced while some
+ * wait. */
 static void
-tell_gone(struct worker *w, struct flow *f)
+report_gone(struct worker *w, struct flow *f)
 {
 	if (!(f->flags & FLOW_KNOWN))
 		return;
@@ -170,7 +171,7 @@ static void
 flow_refresh(struct worker *w, struct flow *f, const struct verdict *v)
 {
 	if (memcmp(&f->verdict, v, sizeof(*v)) != 0) {
-		tell_gone(w, f);
+		report_gone(w, f);
 		move_to_share(w, f, share_of(w, &f->key, v));
 		write_begin(f);
 		f->id = next_id(w, f - w->flows);
@@ -267,9 +268,9 @@ index_remove(struct worker *w, uint32_t pos, uint32_t hash)
 		bucket_remove(flow_other_bucket(w, b, hash), pos + 1);
 }
 
-/* The place that place_take would give, or FLOW_NONE. */
+/* The entry that entry_take would take, or FLOW_NONE. */
 static uint32_t
-place_peek(const struct worker *w)
+entry_peek(const struct worker *w)
 {
 	if (w->first_free != 0)
 		return w->first_free - 1;
@@ -277,7 +278,7 @@ place_peek(const struct worker *w)
 }
 
 static void
-place_take(struct worker *w)
+entry_take(struct worker *w)
 {
 	if (w->first_free != 0)
 		w->first_free = w->flows[w->first_free - 1].hash;
@@ -287,7 +288,7 @@ place_take(struct worker *w)
 }
 
 static void
-place_give(struct worker *w, uint32_t pos)
+entry_give_back(struct worker *w, uint32_t pos)
 {
 	w->flows[pos].hash = w->first_free;
 	w->first_free = pos + 1;
@@ -305,21 +306,21 @@ flow_remove(struct worker *w, struct flow *f)
 	f->flags = 0;
 	f->generation = 0;
 	write_end(f);
-	place_give(w, pos);
+	entry_give_back(w, pos);
 }
 
 static void
 flow_end(struct worker *w, struct flow *f)
 {
-	tell_gone(w, f);
+	report_gone(w, f);
 	flow_remove(w, f);
 }
 
-/* A place for a flow of this share, or FLOW_NONE. */
+/* A free entry for a flow of this share, or FLOW_NONE. */
 static uint32_t
-place_for(struct worker *w, uint16_t share)
+entry_for(struct worker *w, uint16_t share)
 {
-	uint32_t pos = place_peek(w);
+	uint32_t pos = entry_peek(w);
 	struct flow *victim;
 
 	if (likely(pos != FLOW_NONE) || !share_is_owed(w, share))
@@ -329,7 +330,7 @@ place_for(struct worker *w, uint16_t share)
 		return FLOW_NONE;
 	w->shares[victim->share].evicted++;
 	flow_end(w, victim);
-	return place_peek(w);
+	return entry_peek(w);
 }
 
 uint32_t
@@ -345,10 +346,10 @@ dps_flow_put(struct worker *w, const struct flow_key *key, const struct verdict 
 		return pos;
 	}
 	share = share_of(w, key, v);
-	pos = place_for(w, share);
+	pos = entry_for(w, share);
 	if (pos == FLOW_NONE || !index_add(w, pos, hash))
 		return FLOW_NONE;
-	place_take(w);
+	entry_take(w);
 	f = &w->flows[pos];
 	write_begin(f);
 	flow_init(w, pos, hash, key);
@@ -447,7 +448,7 @@ dps_flow_announce(struct worker *w, struct flow *f)
 void
 dps_flow_keep_in_software(struct worker *w, struct flow *f)
 {
-	tell_gone(w, f);
+	report_gone(w, f);
 	f->flags &= ~(FLOW_CANDIDATE | FLOW_PENDING);
 }
 

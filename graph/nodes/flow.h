@@ -78,7 +78,7 @@ void dps_flow_table_free(struct worker *w);
 
 /* The flow of key, or FLOW_NONE. */
 uint32_t dps_flow_find(const struct worker *w, const struct flow_key *key, uint32_t hash);
-/* The flow of key with verdict v, made if it is not there. FLOW_NONE: there is no place for it, see
+/* The flow of key with verdict v, made if it is not there. FLOW_NONE: the table has no room, see
  * flow_share.h. */
 uint32_t dps_flow_put(struct worker *w, const struct flow_key *key, const struct verdict *v);
 /* An entry outside the table for one packet of this walk. */
@@ -86,10 +86,10 @@ uint32_t dps_flow_spare(struct worker *w, const struct flow_key *key, const stru
 
 /* Between walks: end idle flows, resolve stale ones again. */
 void dps_flow_sweep(struct worker *w);
-/* The configuration has changed: no verdict stands until it was resolved again. */
+/* The configuration has changed: every verdict is resolved again before it is used. */
 void dps_flow_invalidate(struct worker *w);
 
-/* An id names the worker, a use of a table's place, and the place. */
+/* An id holds the worker, a serial number, and the position in the worker's table. */
 #define FLOW_ID_POS_BITS 24
 #define FLOW_ID_SERIAL_BITS 32
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who holds how much of a worker's flow table. A port with a guest has two shares: the flows that
  * its guest sends, and those that come to it from the wire. Each share is guaranteed the same
- * number of places; what nobody uses, any share may borrow. A share below its guarantee that finds
- * the table full takes a place of the largest share, which then is a borrower. */
+ * number of entries, and may borrow those that nobody uses. If a share below its guarantee finds
+ * the table full, the largest share loses an entry: it must have borrowed some. */
 #ifndef NODES_FLOW_SHARE_H
 #define NODES_FLOW_SHARE_H
 
@@ -27,8 +27,8 @@ uint32_t dps_share_count(const struct dataplane *dp);
 void dps_share_add(struct worker *w, struct flow *f, uint16_t share);
 void dps_share_remove(struct worker *w, struct flow *f);
 
-/* The flow of the largest share that is to make room, or NULL if a packet of this walk is on its
- * way with each of them. */
+/* The flow of the largest share that is to make room, or NULL if each of them has a packet in this
+ * walk. */
 struct flow *dps_share_victim(struct worker *w);
 
 #endif

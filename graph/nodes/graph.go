@@ -29,14 +29,15 @@ type Config struct {
 	Name         string // prefix of the rte_graphs' names; empty is "dpservice"
 }
 
-// channelSize is a batch of punts; behind the channel is the ring, whose fullness is counted.
+// channelSize is a batch of punts. When the channel is full the ring fills, and what finds no room in that is counted.
 const channelSize = 64
 
 // Graph is a packet graph on its workers. Its methods may be called concurrently.
 //
-// A change is made on all workers or on none, and after an error everything is as before. ErrTimeout: a worker has not taken
-// the change for two seconds, as it has no CPU or is held up in a driver; it will not be made. All other calls wait meanwhile,
-// and the caller may try again: those that follow uplinks and flows do each second, a client's request fails.
+// A change is made on all workers or on none, and after an error everything is as before. ErrTimeout: a worker has not
+// taken the change for two seconds, as it has no CPU or is held up in a driver; it will not be made. All other calls
+// wait meanwhile, and the caller may try again: those that follow uplinks and flows do each second, a client's request
+// fails.
 type Graph struct {
 	mu      sync.RWMutex // Lock: control changes; RLock: reading, and sending frames
 	n       *instance
@@ -172,22 +173,23 @@ func (g *Graph) DeleteRoute(vni uint32, p netip.Prefix) error {
 	})
 }
 
-// SetUplink sets or changes the state of an uplink. Flows of encapsulated packets are spread over the uplinks that are usable:
-// whose router is known and whose link is up. A change moves only the flows of the uplink that has become unusable, or those
-// that one which is usable again takes its share of; the verdicts of all that leave by it follow its router. Without a usable
-// uplink such packets are dropped.
+// SetUplink sets or changes the state of an uplink. Flows of encapsulated packets are spread over the uplinks that are
+// usable: whose router is known and whose link is up. A change moves only the flows of the uplink that has become
+// unusable, or those that one which is usable again takes its share of; the verdicts of all that leave by it follow its
+// router. Without a usable uplink such packets are dropped.
 func (g *Graph) SetUplink(u graph.Uplink) error {
 	return g.change(fmt.Sprintf("set uplink, port %d", u.Port), func() error { return g.n.setUplink(u) })
 }
 
-// SetTunnel says what the NIC decapsulates under a mark, before it does. It stands until the interface is deleted, or the mark is
-// said to stand for another one. ErrNotFound: there is no such interface with this underlay address.
+// SetTunnel gives a mark its meaning, before the NIC uses it: the tunnel whose packets carry it. The meaning is valid
+// until the interface is deleted or the mark gets another one. ErrNotFound: there is no such interface with this
+// underlay address.
 func (g *Graph) SetTunnel(mark uint16, t graph.Tunnel) error {
 	return g.change(fmt.Sprintf("set tunnel %d", mark), func() error { return g.n.setTunnel(mark, t) })
 }
 
-// SetTap begins to copy a port's packets, or goes on by other rules from the next packet on: none is copied by both, or by
-// neither. A tap replaces that of its port and side, whose last counters are returned, and its own start at 0.
+// SetTap begins to copy a port's packets, or goes on by other rules from the next packet on: none is copied by both, or
+// by neither. A tap replaces that of its port and side, whose last counters are returned, and its own start at 0.
 //
 // ErrNotFound: no such port. ErrInvalid: the tap is not as its documentation says. ErrFull: no memory for it.
 func (g *Graph) SetTap(t graph.Tap) (replaced graph.TapCounters, err error) {
@@ -198,8 +200,8 @@ func (g *Graph) SetTap(t graph.Tap) (replaced graph.TapCounters, err error) {
 	return replaced, err
 }
 
-// RemoveTap ends copying and returns the tap's last counters: nothing is counted or copied afterwards. ErrNotFound: there
-// is no tap.
+// RemoveTap ends copying and returns the tap's last counters: nothing is counted or copied afterwards. ErrNotFound:
+// there is no tap.
 func (g *Graph) RemoveTap(port uint16, side graph.TapSide) (c graph.TapCounters, err error) {
 	err = g.change(fmt.Sprintf("remove tap, port %d", port), func() error {
 		c, err = g.n.removeTap(port, side)
@@ -228,8 +230,9 @@ func isHost(a netip.Addr) bool { return is6(a) && !a.IsUnspecified() && !a.IsMul
 
 func isRoutable(p netip.Prefix) bool { return p.IsValid() && !p.Addr().Is4In6() }
 
-// Punts delivers the frames left to the slow path. A reader that is slow loses frames of those ports and kinds that have too many
-// waiting, which drop_punt_full counts; drop_punt_rate counts what a port leaves of a kind beyond its rate.
+// Punts delivers the frames left to the slow path. A reader that is slow loses frames of those ports and kinds that
+// have too many waiting, which drop_punt_full counts; drop_punt_rate counts what a port leaves of a kind beyond its
+// rate.
 func (g *Graph) Punts() <-chan graph.Punt { return g.punts.ch }
 
 // FlowEvents delivers the flows' beginnings and ends in batches, as many as there are. None is lost if the reader is slow, but
@@ -269,7 +272,7 @@ func (g *Graph) SetOffloaded(ids []uint64, on bool) error {
 	return g.changeFlows("set no longer offloaded", onload, ids)
 }
 
-// DeleteFlows removes flows; no events tell of it. An error wraps a graph.FlowErrors: the other flows are removed.
+// DeleteFlows removes flows; there are no events for it. An error wraps a graph.FlowErrors: the other flows are removed.
 func (g *Graph) DeleteFlows(ids []uint64) error { return g.changeFlows("delete", remove, ids) }
 
 func (g *Graph) changeFlows(what string, change flowChange, ids []uint64) error {
@@ -286,8 +289,8 @@ func (g *Graph) CountFlows() map[graph.FlowClass]int {
 	return g.n.countFlows()
 }
 
-// Flows lists up to limit flows from cursor on; 0 is the beginning. A next of 0 is the end. The worker goes on meanwhile:
-// a flow that lives throughout is listed once.
+// Flows lists up to limit flows from cursor on; 0 is the beginning. A next of 0 is the end. The worker goes on
+// meanwhile: a flow that lives throughout is listed once.
 func (g *Graph) Flows(cursor uint64, limit int) (flows []graph.Flow, next uint64) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()

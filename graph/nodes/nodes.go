@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package nodes is the packet graph: its control side, and the C nodes that handle the packets. Package graph has the values
-// that it takes and gives.
+// Package nodes is the packet graph: its control side, and the C nodes that handle the packets. Package graph has the
+// values that it takes and gives.
 package nodes
 
 /*
@@ -132,7 +132,7 @@ func (n *instance) setUplink(u graph.Uplink) error {
 	return asError(C.dps_dataplane_set_uplink(n.dp, &c))
 }
 
-// setTunnel says what a mark stands for.
+// setTunnel gives a mark its meaning.
 func (n *instance) setTunnel(mark uint16, t graph.Tunnel) error {
 	c := C.struct_tunnel{mark: C.uint16_t(mark), iface: C.uint16_t(t.Interface), any_peer: C.bool(!t.Peer.IsValid())}
 	putAddr(c.underlay[:], t.Underlay)

@@ -65,8 +65,8 @@ func states(n *instance, port uint16) (all []state) {
 	return all
 }
 
-// A request that a worker has not taken in time is never carried out, neither by it when it goes on nor by the others; and
-// its memory comes back.
+// A request that a worker has not taken in time is never carried out, neither by it when it goes on nor by the others;
+// and its memory comes back.
 func TestHeldUpWorker(t *testing.T) {
 	for held := range 2 {
 		t.Run(fmt.Sprintf("worker %d", held), func(t *testing.T) {
@@ -129,7 +129,8 @@ func TestSecondWorkerRefuses(t *testing.T) {
 	}
 }
 
-// When a process was stopped for longer than a worker has to take a request, its workers still have their time afterwards.
+// When a process was stopped for longer than a worker has to take a request, its workers still have their time
+// afterwards.
 func TestStoppedProcess(t *testing.T) {
 	n, port := newInstance(t, "stopped", true, 2)
 	require.NoError(t, n.start())

@@ -81,7 +81,7 @@ void cx_far_send(struct cx_vport *vport, struct rte_mbuf *m);
 /* To the kernel, at the port's twin. */
 void cx_twin_receive(struct cx_vport *vport, struct rte_mbuf *m);
 
-/* What the card tells of a frame that it puts into a receive queue, beside its length and
+/* What the card reports of a frame that it puts into a receive queue, beside its length and
  * checksums, which the device half finds out by itself. */
 struct cx_rx_meta {
 	bool marked;
@@ -96,7 +96,7 @@ void cx_tir_receive(uint32_t tirn, struct rte_mbuf *m, const struct cx_rx_meta *
 void cx_counter_hit(uint32_t counter_id, uint32_t bytes);
 /* A flow-hit ASO object's bit, which the driver reads and clears through its ASO queue. */
 void cx_aso_flow_hit(uint32_t aso_object, uint32_t offset);
-/* The ids that the driver's handles of DevX objects stand for. */
+/* The ids behind the driver's handles of DevX objects. */
 uint32_t cx_devx_id(const void *devx_obj);
 
 /* Whether the next command of this kind has to fail, as a test has asked: 0, or an errno. Names the
@@ -130,9 +130,9 @@ void cx_steer_from_sq(struct cx_dev *dev, uint32_t sqn, struct cx_vport *vport, 
 /* A frame that the kernel sends at the twin: it leaves by the port's far side. */
 void cx_steer_from_twin(struct cx_vport *vport, struct rte_mbuf *m);
 
-/* The rules that stand, one a line, without addresses of memory: for tests that compare. */
+/* The installed rules, one a line, without addresses of memory: for tests that compare. */
 void cx_steering_dump(FILE *file);
-/* How many rules, tables and matchers stand: for tests of leaks. */
+/* How many rules, tables and matchers there are: for tests of leaks. */
 struct cx_steering_counts {
 	uint32_t tables, matchers, rules, actions;
 };

@@ -96,7 +96,7 @@ struct cx_port *cx_port_by_name(const char *name);
 struct cx_port *cx_port_at(uint32_t n);
 
 int cx_port_open(struct cx_vport *vport, const char *far);
-/* Has the twin's carrier follow the far side's and the faults; the driver is told by the kernel. */
+/* Has the twin's carrier follow the far side's and the faults; the kernel notifies the driver. */
 void cx_port_link(struct cx_port *port);
 uint32_t cx_ports_max_mtu(void);
 
@@ -109,10 +109,10 @@ void cx_ports_flush(void);
 /* When there is no thread any more; at the end of the process. */
 void cx_ports_stop(void);
 void cx_ports_close(void);
-/* Has the port's counters tell what the far side's socket has dropped. */
+/* Adds what the far side's socket has dropped to the port's counters. */
 void cx_port_read_drops(struct cx_port *port);
 
-/* ---- monitor.c: what the kernel tells of netdevs ---- */
+/* ---- monitor.c: the kernel's news of netdevs ---- */
 
 int cx_monitor_open(void);
 int cx_monitor_fd(void);
@@ -217,7 +217,7 @@ struct cx_cq {
 	uint32_t log_size;
 	uint32_t pi;
 	bool overrun_ignore;
-	struct cx_channel *channel; /* who is told of completions, or NULL */
+	struct cx_channel *channel; /* that gets an event for completions, or NULL */
 	uint64_t cookie;
 	uint32_t told_at; /* the arm doorbell that an event was sent for */
 };

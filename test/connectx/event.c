@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What the card tells the driver of its own accord, each by a file descriptor: completions, queries
+/* The card's events to the driver, each by a file descriptor: completions, queries
  * that are done, and that the device has failed. */
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Listens to what the kernel tells of netdevs: carriers of far sides, MTUs of twins. */
+/* Listens to the kernel's news of netdevs: carriers of far sides, MTUs of twins. */
 
 #include <errno.h>
 #include <linux/netlink.h>
@@ -60,7 +60,7 @@ take(const struct nlmsghdr *message)
 	struct cx_port *port;
 	uint32_t n;
 
-	/* A bridge tells of its ports, too, in messages of its own family. */
+	/* A bridge reports its ports, too, in messages of its own family. */
 	if ((message->nlmsg_type != RTM_NEWLINK && message->nlmsg_type != RTM_DELLINK) ||
 	    info->ifi_family != AF_UNSPEC)
 		return;

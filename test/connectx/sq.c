@@ -3,7 +3,7 @@
 /*
  * Send queues: work queue entries (WQEs) become frames. Layouts: ConnectX programmer's manual,
  * mlx5_prm.h and mlx5_tx.h of the driver. An entry that is wrong, or unknown, ends in an error
- * completion, and the queue stands until it is reset.
+ * completion, and the queue stops until it is reset.
  */
 
 #include <errno.h>
@@ -151,7 +151,7 @@ cx_sq_modify(uint32_t id, const void *in)
 	if (to == MLX5_SQC_STATE_RST) {
 		cx_thread_wait();
 		sq->ci = 0;
-		/* A card is told of entries through the UAR; here it is the record that counts, and
+		/* A card learns of entries through the UAR; here it is the record that counts, and
 		 * the driver leaves it. */
 		sq->doorbell[MLX5_SND_DBR] = 0;
 	}

@@ -158,8 +158,8 @@ struct cx_rule {
 
 TAILQ_HEAD(cx_rules, cx_rule);
 
-/* steer.c: what stands. The lock serialises all writers, and the dump; the card's thread never
- * takes it. */
+/* steer.c: what is installed. The lock serialises all writers, and the dump; the card's thread
+ * never takes it. */
 extern pthread_mutex_t cx_steer_lock;
 extern struct rte_rcu_qsbr *cx_steer_rcu;
 extern struct cx_rules cx_steer_rules;

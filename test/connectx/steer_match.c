@@ -334,7 +334,7 @@ clear_known(uint8_t *fte)
 	}
 }
 
-/* Refuses a mask with bits that no field of the key stands for. */
+/* Refuses a mask with bits that no field of the key has. */
 static int
 check_known(const uint8_t *mask)
 {
@@ -523,8 +523,8 @@ dump_address(FILE *file, const char *name, const char *which, const struct esw_k
 	}
 }
 
-/* Whether an earlier field has the same place in the key: what can be told apart no more is said
- * once. */
+/* Whether an earlier field has the same place in the key: what can no longer be distinguished is
+ * said once. */
 static bool
 said(uint32_t n)
 {

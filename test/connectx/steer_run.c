@@ -69,7 +69,7 @@ enter_fdb_from_manager(struct cx_flight *f)
 	return enter(f, MLX5DV_DR_DOMAIN_TYPE_FDB);
 }
 
-/* By the tag the kernel tells which of its netdevs has received a frame. */
+/* The tag tells the kernel which of its netdevs has received a frame. */
 static void
 to_kernel(struct cx_flight *f)
 {
@@ -257,7 +257,7 @@ go(struct cx_flight *f, const struct cx_action *to, uint32_t hash)
 	}
 }
 
-/* What sees the frame as it has come, wherever in the rule it stands: counters may even be behind
+/* What sees the frame as it has come, wherever in the rule it is: counters may even be behind
  * the destination. */
 static void
 run_hits(const struct cx_flight *f, const struct cx_rule *rule)

@@ -252,7 +252,7 @@ add_commands(void)
 				   "How many objects exist, by type");
 	rte_telemetry_register_cmd(
 		"/connectx/rules", command_rules,
-		"Rules that stand in the card, a line each. Parameters: CARD or CARD,FIRST");
+		"Rules installed in the card, a line each. Parameters: CARD or CARD,FIRST");
 	rte_telemetry_register_cmd("/connectx/ports", command_ports, "Counters of each port");
 	rte_telemetry_register_cmd("/connectx/refusals", command_refusals,
 				   "What the card does not know and was asked for");

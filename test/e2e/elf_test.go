@@ -62,8 +62,9 @@ func TestHardenedBinaries(t *testing.T) {
 	}
 }
 
-// TestGlobalSymbols looks at the names that this project's C code has in common with all that is linked or loaded beside it, DPDK
-// above all: each has a prefix of ours, but for what libconnectx.so puts in the place of libc's and net_mlx5's own.
+// TestGlobalSymbols looks at the names that this project's C code has in common with all that is linked or loaded
+// beside it, DPDK above all: each has a prefix of ours, but for what libconnectx.so puts in the place of libc's and
+// net_mlx5's own.
 func TestGlobalSymbols(t *testing.T) {
 	build, err := topology.BuildDir()
 	require.NoError(t, err)

@@ -44,8 +44,8 @@ type Result struct {
 	Inserted, Deleted int
 	Insertion         time.Duration
 	Deletion          time.Duration
-	// Of a Run with Packets: the rules that were asked, those of them that do not count, those that have counted packets, and
-	// what these counted together.
+	// Of a Run with Packets: the rules that were asked, those of them that do not count, those that have counted packets,
+	// and what these counted together.
 	Asked, Uncounted, Busy, Packets, Bytes int
 	Output                                 string
 }
@@ -53,7 +53,8 @@ type Result struct {
 //go:embed stage/stage.c
 var stage []byte
 
-// Installed is the program's needs in a private folder: the NIC's plugin, and the stage for its ports (see stage/stage.c).
+// Installed is the program's needs in a private folder: the NIC's plugin, and the stage for its ports (see
+// stage/stage.c).
 type Installed struct {
 	nic, stage string
 	remove     func() error

@@ -22,7 +22,8 @@ func TestMain(m *testing.M) { os.Exit(topology.Main(m)) }
 
 const rules = 100_000
 
-// shapes are the rules that the program creates: it ends with an error when a single one cannot be created or destroyed.
+// shapes are the rules that the program creates: it ends with an error when a single one cannot be created or
+// destroyed.
 var shapes = []struct {
 	name  string
 	group int
@@ -87,7 +88,8 @@ func complete(t *testing.T, result flowperf.Result, rules, group int) {
 	}
 }
 
-// The rules differ in their source addresses, 0.0.0.0 and up: those whose packets arrive count them, the others nothing.
+// The rules differ in their source addresses, 0.0.0.0 and up: those whose packets arrive count them, the others
+// nothing.
 func TestFlowPerfCounts(t *testing.T) {
 	const busy, frameSize = 64, 60
 	in, err := flowperf.Install(t.Context())

@@ -26,11 +26,12 @@ var (
 	cardDuration = flag.Duration("model.card-duration", 12*time.Second, "how long to compare with each of them")
 )
 
-// overhead is how long a process may take beside comparing: to start on a busy machine, and to shrink a case that fails.
+// overhead is how long a process may take beside comparing: to start on a busy machine, and to shrink a case that
+// fails.
 const overhead = 2 * time.Minute
 
-// The same rules and packets on net_eswitch, and on net_mlx5 over a virtual ConnectX, each in a process of its own: the card
-// is preloaded, and there is one of a process.
+// The same rules and packets on net_eswitch, and on net_mlx5 over a virtual ConnectX, each in a process of its own: the
+// card is preloaded, and there is one of a process.
 func TestOnVirtualConnectX(t *testing.T) {
 	for _, card := range strings.Split(*cards, ",") {
 		t.Run(card, func(t *testing.T) { runOnCard(t, card) })

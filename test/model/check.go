@@ -192,8 +192,8 @@ func protoMatch(it rteflow.Item) *rteflow.Match[uint8] {
 	return nil
 }
 
-// checkProto knows that net_mlx5 takes an outermost header for a tunnel's that says that IP follows, what it thinks of these,
-// and that it does not look into extension headers.
+// checkProto knows that net_mlx5 takes an outermost header for a tunnel's that says that IP follows, what it thinks of
+// these, and that it does not look into extension headers.
 func checkProto(k kind, m *rteflow.Match[uint8], next *kind, within bool) string {
 	mask := uint8(0xff)
 	if m.Mask != nil {
@@ -276,7 +276,8 @@ func (n *Reference) checkFate(port uint16, r rteflow.Rule) (Verdict, string) {
 	return Accepted, ""
 }
 
-// agesByCounter says whether the card cannot keep an age for the rule, so that the driver takes the rule's own counter for one.
+// agesByCounter says whether the card cannot keep an age for the rule, so that the driver takes the rule's own counter
+// for one.
 func (n *Reference) agesByCounter(r rteflow.Rule) bool {
 	return n.Card == "cx5" || !r.Transfer && r.Group == 0
 }
@@ -314,8 +315,8 @@ func samples(actions []rteflow.Action) (all [][]rteflow.Action) {
 	return all
 }
 
-// tunnel is what a list's raw_decap and raw_encap amount to. A new link layer belongs to a decapsulation, and the old one
-// to an encapsulation.
+// tunnel is what a list's raw_decap and raw_encap amount to. A new link layer belongs to a decapsulation, and the old
+// one to an encapsulation.
 type tunnel struct{ encap, decap bool }
 
 func tunnelOf(actions []rteflow.Action) (t tunnel) {
@@ -330,8 +331,8 @@ func tunnelOf(actions []rteflow.Action) (t tunnel) {
 	return t
 }
 
-// checkTunnel wants a raw_decap and a raw_encap, of which exactly one is about a tunnel, or only the raw_encap of one; and
-// what changes the packet neither before a decapsulation nor behind an encapsulation.
+// checkTunnel wants a raw_decap and a raw_encap, of which exactly one is about a tunnel, or only the raw_encap of one;
+// and what changes the packet neither before a decapsulation nor behind an encapsulation.
 func checkTunnel(actions []rteflow.Action) string {
 	var encaps, decaps, encap, decap int
 	modified := false
@@ -373,8 +374,8 @@ type named struct {
 	ip       kind // eth: none
 }
 
-// headersOf are the outer and the inner headers: inner are those behind VXLAN, and an outermost IP header that says that
-// IPv6 follows.
+// headersOf are the outer and the inner headers: inner are those behind VXLAN, and an outermost IP header that says
+// that IPv6 follows.
 func headersOf(pattern []rteflow.Item) (all [2]named, icmpv6 bool) {
 	all[0].ip, all[1].ip = eth, eth
 	side := 0

@@ -11,8 +11,8 @@ import (
 	"dpservice/rteflow"
 )
 
-// difference is what net_eswitch and net_mlx5 answer differently about a rule, and why that stays. README.md of net_eswitch
-// lists the same.
+// difference is what net_eswitch and net_mlx5 answer differently about a rule, and why that stays. README.md of
+// net_eswitch lists the same.
 type difference struct {
 	reason string
 	// applies is asked about the two answers, and the rule as cases have it.
@@ -38,14 +38,15 @@ var differences = []difference{
 	}},
 }
 
-// breaksDriver says whether net_mlx5 cannot be asked for the rule: of a mirror that it cannot make it frees parts twice, and
-// crashes sooner or later.
+// breaksDriver says whether net_mlx5 cannot be asked for the rule: of a mirror that it cannot make it frees parts
+// twice, and crashes sooner or later.
 func breaksDriver(r rteflow.Rule) bool {
 	verdict, _ := (&Reference{}).checkDuplication(0, r)
 	return verdict == Refused
 }
 
-// handledOtherwise says whether a card is known to do something else with packets than net_eswitch. Such rules are on neither.
+// handledOtherwise says whether a card is known to do something else with packets than net_eswitch. Such rules are on
+// neither.
 func handledOtherwise(r rteflow.Rule) bool {
 	encap := false
 	for _, a := range r.Actions {
@@ -66,7 +67,8 @@ func handledOtherwise(r rteflow.Rule) bool {
 	return false
 }
 
-// ages says whether it is an age of the rule's own. Where the driver takes a counter for that, it lets applications query it.
+// ages says whether it is an age of the rule's own. Where the driver takes a counter for that, it lets applications
+// query it.
 func ages(a rteflow.Action) bool { _, ok := a.(rteflow.Age); return ok }
 
 // namesTag says whether the rule matches or writes a tag of that index or of a higher one.
@@ -75,8 +77,8 @@ func namesTag(r rteflow.Rule, from uint8) bool {
 		slices.ContainsFunc(r.Actions, func(a rteflow.Action) bool { t, ok := a.(rteflow.SetTag); return ok && t.Index >= from })
 }
 
-// compareAnswers compares what net_eswitch and net_mlx5 say of a rule. It returns a difference in words, and whether there is one
-// that is explained, which it counts.
+// compareAnswers compares what net_eswitch and net_mlx5 say of a rule. It returns a difference in words, and whether
+// there is one that is explained, which it counts.
 func (p *player) compareAnswers(o op, answers []error) (why string, explained bool) {
 	if len(answers) < 2 {
 		return "", false

@@ -13,7 +13,7 @@ import (
 // maxArrival is the longest frame that arrives: the MTU is 1500.
 const maxArrival = 1514
 
-// frame makes a packet: any, or one that a standing rule could be for. Some are truncated or wrong.
+// frame makes a packet: any, or one that an installed rule could match. Some are truncated or wrong.
 func (g *gen) frame(rules []Rule) []byte {
 	var b []byte
 	if len(rules) > 0 && g.chance(65) {

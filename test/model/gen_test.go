@@ -16,8 +16,8 @@ type gen struct {
 	*rand.Rand
 	ports []Port
 	size  int // how many values a field of the universe has
-	// forCard: no indirect actions of other ports, since the driver does not look whose they are and may crash, and no frames
-	// that veths do not carry.
+	// forCard: no indirect actions of other ports, since the driver does not look whose they are and may crash, and no
+	// frames that veths do not carry.
 	forCard bool
 	alike   int // how many percent of the rules differ from others in their values only
 }

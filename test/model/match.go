@@ -122,8 +122,8 @@ func linkOf(frame []byte) link {
 	return l
 }
 
-// matchesLink compares tags and EtherTypes as net_mlx5 translates an Ethernet item with what follows it: to the card a frame
-// is tagged when its first tag is 0x8100, and a whole EtherType also says whether it is.
+// matchesLink compares tags and EtherTypes as net_mlx5 translates an Ethernet item with what follows it: to the card a
+// frame is tagged when its first tag is 0x8100, and a whole EtherType also says whether it is.
 func matchesLink(e rteflow.Eth, rest []rteflow.Item, l link, above []header) bool {
 	tagged := l.tpid == typeVLAN
 	if len(rest) > 0 {

@@ -22,8 +22,8 @@ type Port struct {
 	Isolated bool
 }
 
-// The Queue of an Output that leaves the NIC at a port's far side, and of one that the application receives by whatever queue
-// the NIC chooses: it spreads flows.
+// The Queue of an Output that leaves the NIC at a port's far side, and of one that the application receives by whatever
+// queue the NIC chooses: it spreads flows.
 const (
 	FarSide  = -1
 	AnyQueue = -2
@@ -61,14 +61,14 @@ type Shared struct {
 	Counters rteflow.Counters
 }
 
-// Flow is a rule that stands.
+// Flow is an installed rule.
 type Flow struct {
 	Port     uint16
 	Rule     rteflow.Rule
 	Counters rteflow.Counters
 }
 
-// Create makes a rule stand, whether or not Check likes it.
+// Create installs a rule, whether or not Check accepts it.
 func (n *Reference) Create(port uint16, r rteflow.Rule) *Flow {
 	f := &Flow{Port: port, Rule: r}
 	n.rules = append(n.rules, f)
@@ -85,7 +85,8 @@ func (n *Reference) Flush(port uint16) {
 	n.rules = slices.DeleteFunc(n.rules, func(f *Flow) bool { return f.Port == port })
 }
 
-// Ties tells whether a frame from the far side of a port meets rules between which only age decides. There cards and NIC differ.
+// Ties tells whether a frame from the far side of a port meets rules between which only age decides. There cards and
+// NIC differ.
 func (n *Reference) Ties(port uint16, frame []byte) bool {
 	n.trying, n.tied = true, false
 	n.Receive(port, frame)
@@ -126,8 +127,8 @@ func (n *Reference) Receive(port uint16, frame []byte) []Output {
 	return out
 }
 
-// pass runs the packet through the groups of a domain, transfer or ingress, and tells whether a rule decided its fate. Outside
-// of the switch a jump to where no rule takes the packet does.
+// pass runs the packet through the groups of a domain, transfer or ingress, and tells whether a rule decided its fate.
+// Outside of the switch a jump to where no rule takes the packet does.
 func (n *Reference) pass(p *packet, transfer bool, out *[]Output) bool {
 	for group := uint32(0); ; {
 		f := n.lookup(p, transfer, group)
@@ -144,7 +145,8 @@ func (n *Reference) pass(p *packet, transfer bool, out *[]Output) bool {
 	}
 }
 
-// Counters tells whether the rule counts, and what a query of it says: what it has counted, or the counter that it shares.
+// Counters tells whether the rule counts, and what a query of it says: what it has counted, or the counter that it
+// shares.
 func (n *Reference) Counters(f *Flow) (bool, rteflow.Counters) {
 	for _, a := range f.Rule.Actions {
 		if _, ok := a.(rteflow.Count); ok {
@@ -281,8 +283,8 @@ func (n *Reference) run(p *packet, actions []rteflow.Action, out *[]Output) (gro
 	return group, jumped
 }
 
-// changesFirst has the changes of fields before the tags that are added: to the card they are one action, at the place of the
-// first of them, and it adds no tag before that.
+// changesFirst has the changes of fields before the tags that are added: to the card they are one action, at the place
+// of the first of them, and it adds no tag before that.
 func changesFirst(actions []rteflow.Action) []rteflow.Action {
 	actions = slices.Clone(actions)
 	for i := range actions {

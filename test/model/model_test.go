@@ -70,16 +70,16 @@ func makeCase(seed uint64, ports []Port, nics []nic) testCase {
 		c.isolated[p.ID] = g.chance(4)
 	}
 	most := pick(g, 10, 40, 150, 400)
-	var standing []op
+	var installed []op
 	for id := range 100 + 3*most {
-		o := g.op(id, standing, most)
+		o := g.op(id, installed, most)
 		switch o.kind {
 		case opCreate:
-			standing = append(standing, o)
+			installed = append(installed, o)
 		case opDestroy:
-			standing = slices.DeleteFunc(standing, func(s op) bool { return s.id == o.id })
+			installed = slices.DeleteFunc(installed, func(s op) bool { return s.id == o.id })
 		case opFlush:
-			standing = slices.DeleteFunc(standing, func(s op) bool { return s.port == o.port })
+			installed = slices.DeleteFunc(installed, func(s op) bool { return s.port == o.port })
 		}
 		c.ops = append(c.ops, o)
 	}
@@ -87,29 +87,29 @@ func makeCase(seed uint64, ports []Port, nics []nic) testCase {
 }
 
 // op is the next operation. It knows nothing of what the NIC did: a rule it thinks of may have been refused.
-func (g *gen) op(id int, standing []op, most int) op {
+func (g *gen) op(id int, installed []op, most int) op {
 	dice := g.IntN(1000)
 	switch {
 	case dice < 3:
 		return op{kind: opFlush, port: pick(g, g.ports...).ID}
-	case len(standing) > 0 && dice < 60:
-		o := pick(g, standing...)
+	case len(installed) > 0 && dice < 60:
+		o := pick(g, installed...)
 		return op{kind: opQuery, id: o.id, port: o.port}
-	case len(standing) > 0 && (dice < 180 || len(standing) > most):
-		o := pick(g, standing...)
+	case len(installed) > 0 && (dice < 180 || len(installed) > most):
+		o := pick(g, installed...)
 		return op{kind: opDestroy, id: o.id, port: o.port}
 	case dice < 600:
 		port, r := g.rule()
-		if len(standing) > 0 && g.chance(g.alike) { // of a shape that there is
-			port, r = g.sibling(pick(g, standing...))
+		if len(installed) > 0 && g.chance(g.alike) { // of a shape that there is
+			port, r = g.sibling(pick(g, installed...))
 		}
 		for g.forCard && (breaksDriver(r) || handledOtherwise(r)) {
 			port, r = g.rule()
 		}
 		return op{kind: opCreate, id: id, port: port, rule: r}
 	}
-	rules := make([]rteflow.Rule, len(standing))
-	for i, o := range standing {
+	rules := make([]rteflow.Rule, len(installed))
+	for i, o := range installed {
 		rules[i] = o.rule
 	}
 	o := op{kind: opSend, port: pick(g, g.ports...).ID}
@@ -177,7 +177,7 @@ func again[T any](m *rteflow.Match[T], value func() T) *rteflow.Match[T] {
 type player struct {
 	devices []*device
 	ref     Reference
-	rules   map[int]standing
+	rules   map[int]installedRule
 	counts  *counts
 }
 
@@ -188,8 +188,8 @@ type device struct {
 	entropy entropies
 }
 
-// standing is a rule that all have taken.
-type standing struct {
+// installedRule is a rule that all devices have taken.
+type installedRule struct {
 	handles []rteflow.Handle // by device
 	flow    *Flow
 }
@@ -280,7 +280,7 @@ func (p *player) unshare(d *device, used map[uint32]bool) (difference string, er
 
 // play returns how a NIC differs from the reference, "" if none does; err is the machinery's.
 func play(nics []nic, c testCase, n *counts) (difference string, at int, err error) {
-	p := &player{ref: Reference{Ports: slices.Clone(thePorts), Card: os.Getenv(cardVariable)}, rules: map[int]standing{}, counts: n}
+	p := &player{ref: Reference{Ports: slices.Clone(thePorts), Card: os.Getenv(cardVariable)}, rules: map[int]installedRule{}, counts: n}
 	for i := range p.ref.Ports {
 		p.ref.Ports[i].Isolated = c.isolated[uint16(i)]
 	}
@@ -319,7 +319,7 @@ func (p *player) playAll(c testCase) (difference string, at int, err error) {
 // lateCount is how long a NIC may take until a query tells of all packets. net_mlx5 asks its card once a second.
 const lateCount = 5 * time.Second
 
-// queryAll queries all rules that stand of the first n that a case may have made, and the indirect counters.
+// queryAll queries all installed rules of the first n that a case may have made, and the indirect counters.
 func (p *player) queryAll(n int) (difference string) {
 	for i, d := range p.devices {
 		begin := time.Now()
@@ -355,7 +355,7 @@ func (p *player) queryDevice(i, n int) (difference string) {
 }
 
 func (p *player) do(o op) (difference string, err error) {
-	s, stands := p.rules[o.id]
+	s, found := p.rules[o.id]
 	switch o.kind {
 	case opCreate:
 		return p.create(o)
@@ -373,7 +373,7 @@ func (p *player) do(o op) (difference string, err error) {
 		return "", errors.Join(errs...)
 	case opQuery:
 		for i, d := range p.devices {
-			if !stands || d.countsLate() {
+			if !found || d.countsLate() {
 				continue
 			}
 			if difference := p.query(d, s.handles[i], s.flow); difference != "" {
@@ -381,7 +381,7 @@ func (p *player) do(o op) (difference string, err error) {
 			}
 		}
 	case opDestroy:
-		if stands {
+		if found {
 			delete(p.rules, o.id)
 			p.ref.Destroy(s.flow)
 			return "", p.destroy(o.port, s.handles)
@@ -427,7 +427,7 @@ func (p *player) create(o op) (difference string, err error) {
 		p.counts.refusals++
 		return judged, p.destroy(o.port, handles)
 	}
-	p.rules[o.id] = standing{handles, p.ref.Create(o.port, o.rule)}
+	p.rules[o.id] = installedRule{handles, p.ref.Create(o.port, o.rule)}
 	return judged, nil
 }
 
@@ -583,8 +583,8 @@ func (c testCase) String() string {
 
 func newCounts() *counts { return &counts{explained: map[string]int{}} }
 
-// compareFor plays random cases on the NICs for some time, and fails the test when one differs from the reference or, in a way
-// that is not explained, from another.
+// compareFor plays random cases on the NICs for some time, and fails the test when one differs from the reference or,
+// in a way that is not explained, from another.
 func compareFor(t *testing.T, nics []nic, duration time.Duration) (first uint64, n *counts) {
 	t.Helper()
 	if first = *seed; first == 0 {

@@ -80,8 +80,8 @@ func (n *eswitch) hides(Output) bool { return false }
 
 func (n *eswitch) countsLate() bool { return false }
 
-// exchange returns once the NIC holds no frame any more and at least want have come, or after some patience, which is little
-// for the last perhaps of these.
+// exchange returns once the NIC holds no frame any more and at least want have come, or after some patience, which is
+// little for the last perhaps of these.
 func (n *eswitch) exchange(shots []shot, want, perhaps int) ([]Output, error) {
 	for _, s := range shots {
 		var err error

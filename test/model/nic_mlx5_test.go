@@ -25,7 +25,8 @@ const (
 	shortestToSend = 60                     // net_mlx5 sends nothing of up to 18 bytes, and wires nothing below this
 )
 
-// mlx5Args are EAL's arguments for the virtual card. Vectors take four frames at a time or none, and ringport asks for one.
+// mlx5Args are EAL's arguments for the virtual card. Vectors take four frames at a time or none, and ringport asks for
+// one.
 var mlx5Args = []string{
 	"-a", "0000:03:00.0,dv_flow_en=1,dv_esw_en=1,dv_xmeta_en=1,rx_vec_en=0,representor=vf[0,1,5]", "-a", "0000:03:00.1,rx_vec_en=0",
 }
@@ -121,8 +122,8 @@ func carried(frame []byte) bool {
 
 func (n *mlx5) countsLate() bool { return true }
 
-// exchange returns once at least want frames have come and a little time has passed, or after some patience, which is little
-// for the last perhaps of these.
+// exchange returns once at least want frames have come and a little time has passed, or after some patience, which is
+// little for the last perhaps of these.
 func (n *mlx5) exchange(shots []shot, want, perhaps int) ([]Output, error) {
 	for _, s := range shots {
 		if s.transmit {

@@ -17,7 +17,8 @@ import (
 	"dpservice/test/topology"
 )
 
-// testPorts are the ports of each NIC: name, and place in the switch. Cases and the reference know a port by its place here.
+// testPorts are the ports of each NIC: name, and place in the switch. Cases and the reference know a port by its place
+// here.
 var testPorts = []struct {
 	name           string
 	domain, uplink bool
@@ -39,7 +40,8 @@ type nic interface {
 	name() string
 	// reset takes all rules away and isolates these ports only.
 	reset(isolated map[uint16]bool) error
-	// exchange gives frames to the NIC and returns what comes out of it: want frames, of which the last perhaps may stay away.
+	// exchange gives frames to the NIC and returns what comes out of it: want frames, of which the last perhaps may stay
+	// away.
 	exchange(shots []shot, want, perhaps int) ([]Output, error)
 	// hides tells of an output that it comes out of the NIC, but cannot be seen.
 	hides(o Output) bool
@@ -57,7 +59,8 @@ type shot struct {
 	transmit bool
 }
 
-// nics are those of the process, of which the first is net_eswitch: EAL starts once. thePorts are the ports that all of them have.
+// nics are those of the process, of which the first is net_eswitch: EAL starts once. thePorts are the ports that all of
+// them have.
 var (
 	nics     []nic
 	thePorts []Port

@@ -31,7 +31,8 @@ func mirrors(a rteflow.Action) bool {
 	return ok && len(s.Actions) > 0
 }
 
-// ownRule says whether what is behind a mirror becomes a rule of its own for such an action: it changes what was mirrored.
+// ownRule says whether what is behind a mirror becomes a rule of its own for such an action: it changes what was
+// mirrored.
 func ownRule(a rteflow.Action) bool {
 	switch a := a.(type) {
 	case rteflow.RawEncap:
@@ -56,8 +57,8 @@ const (
 	ends
 )
 
-// mayFollow are the kinds behind which the card takes one: what comes from the wire, and what a guest or the application
-// sends, are different.
+// mayFollow are the kinds behind which the card takes one: what comes from the wire, and what a guest or the
+// application sends, are different.
 var mayFollow = map[bool]map[stepKind][]stepKind{
 	true: {
 		decapsulates:   {start},

@@ -42,8 +42,8 @@ const (
 	protoHopOpts, protoRouting, protoFragment, protoESP, protoAH, protoNone, protoDstOpts = 0, 43, 44, 50, 51, 59, 60
 )
 
-// parse lists the frame's headers from the outside in. It ends at the first that is incomplete, wrong or unknown. What is
-// beyond an IP packet's length is padding.
+// parse lists the frame's headers from the outside in. It ends at the first that is incomplete, wrong or unknown. What
+// is beyond an IP packet's length is padding.
 func parse(frame []byte) []header {
 	return parseEth(frame, 0, nil)
 }
@@ -113,7 +113,8 @@ func parseIP(frame []byte, at int, k kind, headers []header) []header {
 	return headers
 }
 
-// parseVXLAN appends a VXLAN header and the frame within, if the last header is an outermost UDP header that announces one.
+// parseVXLAN appends a VXLAN header and the frame within, if the last header is an outermost UDP header that announces
+// one.
 func parseVXLAN(frame []byte, headers []header) []header {
 	last := headers[len(headers)-1]
 	outer, _ := outerIP(headers)
@@ -146,7 +147,8 @@ func ipLength(frame []byte, at int, k kind) int {
 	}
 }
 
-// ipv4At returns where the IPv4 header ends, and what follows it. fragment: that is not all there, even if it begins here.
+// ipv4At returns where the IPv4 header ends, and what follows it. fragment: that is not all there, even if it begins
+// here.
 func ipv4At(frame []byte, at int) (end, proto int, fragment, ok bool) {
 	if len(frame) < at+20 || frame[at]>>4 != 4 {
 		return 0, 0, false, false
@@ -158,8 +160,8 @@ func ipv4At(frame []byte, at int) (end, proto int, fragment, ok bool) {
 	return end, int(frame[at+9]), be16(frame, at+6)&0x3fff != 0, true
 }
 
-// ipv6At is ipv4At for IPv6: it goes over the extension headers. Behind an incomplete one there is nothing to be found, and
-// nothing that is known of it.
+// ipv6At is ipv4At for IPv6: it goes over the extension headers. Behind an incomplete one there is nothing to be found,
+// and nothing that is known of it.
 func ipv6At(frame []byte, at int) (end, proto int, fragment, ok bool) {
 	if len(frame) < at+40 || frame[at]>>4 != 6 {
 		return 0, 0, false, false

@@ -110,7 +110,8 @@ func (p *packet) adjustL4(h header, old, now uint16) {
 }
 
 // decap removes a header of data's length. Where the frame has IP, the parser knows better where that ends: before the
-// inner IP header of a tunnel or before the outer one, behind the VLAN tags. A packet that is no tunnel has nothing in one.
+// inner IP header of a tunnel or before the outer one, behind the VLAN tags. A packet that is no tunnel has nothing in
+// one.
 func (p *packet) decap(data []byte) {
 	headers, end := parse(p.frame), min(len(data), len(p.frame))
 	if outer, ok := outerIP(headers); ok && len(data) <= linkMost {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Ageing. The ages, of flows and of indirect actions, stand in a wheel of seconds. An alarm looks
- * at the slots whose second has come: one that was hit meanwhile moves to its new second, one that
- * was not is reported. It stays reported until it is destroyed, as with net_mlx5.
+ * Ageing. The ages, of flows and of indirect actions, are kept in a wheel of seconds. An alarm
+ * looks at the slots whose second has come: one that was hit meanwhile moves to its new second, one
+ * that was not is reported. It stays reported until it is destroyed, as with net_mlx5.
  */
 
 #include <rte_alarm.h>
@@ -89,34 +89,34 @@ look_at_wheel(struct esw_nic *nic)
 		look_at_slot(nic, &nic->ages.slot[(first + i) % ESW_AGE_SLOTS], now);
 }
 
-/* Whether to tell the application of the port: once, until it has fetched the aged flows. */
+/* Whether to notify the port's application: once, until it has fetched the aged flows. */
 static bool
 take_news(struct esw_port *port)
 {
-	bool tell = port->dev != NULL && port->aged_news && !port->aged_told;
+	bool notify = port->dev != NULL && port->aged_news && !port->aged_notified;
 
 	port->aged_news = false;
-	if (tell)
-		port->aged_told = true;
-	return tell;
+	if (notify)
+		port->aged_notified = true;
+	return notify;
 }
 
 static void
 alarm(void *arg)
 {
-	struct rte_eth_dev *tell[ESW_MAX_PORTS];
+	struct rte_eth_dev *aged[ESW_MAX_PORTS];
 	struct esw_nic *nic = arg;
 	uint32_t i;
 
 	pthread_mutex_lock(&nic->flow_lock);
 	look_at_wheel(nic);
 	for (i = 0; i < nic->ports; i++)
-		tell[i] = take_news(nic->port[i]) ? nic->port[i]->dev : NULL;
+		aged[i] = take_news(nic->port[i]) ? nic->port[i]->dev : NULL;
 	pthread_mutex_unlock(&nic->flow_lock);
 	/* Without the lock: the callback may well call rte_flow. */
 	for (i = 0; i < nic->ports; i++)
-		if (tell[i] != NULL)
-			rte_eth_dev_callback_process(tell[i], RTE_ETH_EVENT_FLOW_AGED, NULL);
+		if (aged[i] != NULL)
+			rte_eth_dev_callback_process(aged[i], RTE_ETH_EVENT_FLOW_AGED, NULL);
 	if (rte_eal_alarm_set(ALARM_US, alarm, nic) < 0)
 		ESW_LOG(ERR, "%s: ageing stops: cannot set an alarm\n", nic->name);
 }

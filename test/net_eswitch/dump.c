@@ -2,7 +2,7 @@
 
 /*
  * Rules as text, a line each. It says what the NIC holds, all of it, and nothing that differs
- * between two NICs with the same rules, but for the counters, which stand at the end.
+ * between two NICs with the same rules, but for the counters at the end.
  */
 
 #include <arpa/inet.h>
@@ -328,7 +328,7 @@ esw_dump_rule(FILE *file, const struct rte_flow *flow)
 	print_program(file, flow, flow->program);
 }
 
-/* Writes what changes while the rule stands, for behind the rule. */
+/* Writes the counters, which change while the rule is installed, for the end of its line. */
 void
 esw_dump_counters(FILE *file, const struct rte_flow *flow)
 {

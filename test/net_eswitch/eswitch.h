@@ -216,7 +216,7 @@ struct esw_listed {
 	bool ages;          /* the card keeps the age */
 };
 
-/* A rule as it was understood, before it stands in the NIC. */
+/* A rule that was parsed and checked, before it is installed. */
 struct esw_rule {
 	struct esw_rule_info info;
 	struct esw_pattern pattern;
@@ -251,7 +251,7 @@ struct esw_age {
 TAILQ_HEAD(esw_age_list, esw_age);
 
 /*
- * A rule that stands in the NIC. There may be very many, so what the pipeline needs of one, beside
+ * An installed rule. There may be very many, so what the pipeline needs of one, beside
  * a program that it shares with others, lies in two cache lines: the first, and the entry with a
  * key of usual length.
  */
@@ -330,9 +330,9 @@ struct esw_port {
 	bool isolated;
 	bool far_stopped; /* these two are faults */
 	bool link_down;
-	bool link_news;    /* the application is to be told of the link */
+	bool link_news;    /* the application is to be notified of its link */
 	bool removed;      /* its link is down, for good */
-	bool removal_news; /* the application is to be told */
+	bool removal_news; /* the application is to be notified */
 	struct esw_far far;
 	struct esw_groups transfer;
 	struct esw_groups ingress;
@@ -342,8 +342,8 @@ struct esw_port {
 	struct esw_flow_list flows;
 	struct esw_handle_list handles;
 	struct esw_age_list aged;
-	bool aged_news; /* flows have aged since the last event */
-	bool aged_told; /* an event was sent, and the aged flows not fetched since */
+	bool aged_news;     /* flows have aged since the last event */
+	bool aged_notified; /* an event was sent, and the aged flows not fetched since */
 	struct esw_rxq *rxq[ESW_MAX_QUEUES];
 	struct esw_txq *txq[ESW_MAX_QUEUES];
 	uint64_t stat[ESW_STAT_MAX];

@@ -85,8 +85,8 @@ start(struct esw_port *port)
 	if (ret < 0)
 		return ret;
 	port->far.configured = true;
-	/* Everything there is to see has to arrive; devices that cannot be told otherwise are so
-	 * anyway. */
+	/* Everything there is to see has to arrive; devices that cannot be switched
+	 * do so anyway. */
 	ret = rte_eth_promiscuous_enable(far);
 	return ret == -ENOTSUP ? 0 : ret;
 }

@@ -99,17 +99,17 @@ esw_fault_is_key(const char *key)
 	return esw_fault_is_common(key) || strcmp(key, "remove") == 0 || call_of(key) < ESW_CALLS;
 }
 
-/* Tells the applications of links that have changed, and of ports that are gone. */
+/* Notifies the application of links that have changed and of ports that are gone. */
 static void
-tell_news(void *arg)
+report_news(void *arg)
 {
-	struct rte_eth_dev *tell[ESW_MAX_PORTS], *gone[ESW_MAX_PORTS];
+	struct rte_eth_dev *changed[ESW_MAX_PORTS], *gone[ESW_MAX_PORTS];
 	struct esw_nic *nic = arg;
 	uint32_t i;
 
 	pthread_mutex_lock(&nic->flow_lock);
 	for (i = 0; i < nic->ports; i++) {
-		tell[i] = nic->port[i]->link_news ? nic->port[i]->dev : NULL;
+		changed[i] = nic->port[i]->link_news ? nic->port[i]->dev : NULL;
 		nic->port[i]->link_news = false;
 		gone[i] = nic->port[i]->removal_news ? nic->port[i]->dev : NULL;
 		nic->port[i]->removal_news = false;
@@ -117,27 +117,26 @@ tell_news(void *arg)
 	pthread_mutex_unlock(&nic->flow_lock);
 	/* Without the lock: the callback may well call rte_flow. */
 	for (i = 0; i < nic->ports; i++) {
-		if (tell[i] != NULL)
-			esw_ethdev_link_changed(tell[i]);
+		if (changed[i] != NULL)
+			esw_ethdev_link_changed(changed[i]);
 		if (gone[i] != NULL)
 			esw_ethdev_removed(gone[i]);
 	}
 }
 
-/* Waits for tell_news, which may be under way. */
+/* Waits for report_news, which may be under way. */
 void
 esw_fault_stop(struct esw_nic *nic)
 {
-	rte_eal_alarm_cancel(tell_news, nic);
+	rte_eal_alarm_cancel(report_news, nic);
 }
 
 /* As with a card, the news come on the interrupt thread. */
 static void
-tell_soon(const struct esw_port *port)
+report_soon(const struct esw_port *port)
 {
-	if (rte_eal_alarm_set(1, tell_news, port->nic) < 0)
-		ESW_LOG(ERR, "%s: nobody is told what happens to it: cannot set an alarm\n",
-			port->name);
+	if (rte_eal_alarm_set(1, report_news, port->nic) < 0)
+		ESW_LOG(ERR, "%s: cannot notify the application: no alarm\n", port->name);
 }
 
 static void
@@ -147,7 +146,7 @@ set_link(struct esw_port *port, bool down)
 		return;
 	__atomic_store_n(&port->link_down, down || port->removed, __ATOMIC_RELAXED);
 	port->link_news = true;
-	tell_soon(port);
+	report_soon(port);
 }
 
 static void
@@ -157,7 +156,7 @@ set_removed(struct esw_port *port, bool removed)
 		return;
 	port->removed = true;
 	port->removal_news = true;
-	tell_soon(port);
+	report_soon(port);
 }
 
 static void

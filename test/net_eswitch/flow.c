@@ -159,7 +159,7 @@ insert(struct rte_flow *flow, const struct esw_pattern *pattern)
 	return ret;
 }
 
-/* Lets the rule stand in the NIC; NULL without memory. */
+/* Installs the rule; NULL without memory. */
 static struct rte_flow *
 add(struct esw_port *port, struct esw_rule *rule, struct rte_flow_error *error)
 {
@@ -398,7 +398,7 @@ flow_aged(struct rte_eth_dev *dev, void **contexts, uint32_t n, struct rte_flow_
 			contexts[found] = age->context;
 		found++;
 	}
-	port->aged_told = false;
+	port->aged_notified = false;
 	pthread_mutex_unlock(&port->nic->flow_lock);
 	return found;
 }

@@ -35,7 +35,7 @@ struct compiler {
 	struct compiler *outer; /* of a sample's actions: the rule's */
 	uint32_t seen;          /* steps so far, as bits */
 	uint32_t shape;         /* SHAPE_*: tunnel actions so far */
-	struct esw_step fate;   /* kept until the end, wherever it stands in the list */
+	struct esw_step fate;   /* kept until the end, wherever it is in the list */
 	struct esw_port *target;
 	const struct rte_flow_action *sample;
 	uint32_t behind_sample; /* steps, as bits */
@@ -753,7 +753,7 @@ compile_rss(struct compiler *c)
 	return 0;
 }
 
-/* The actions that may stand in a sample. */
+/* The actions that a sample may have. */
 static int
 check_nested(struct compiler *c)
 {

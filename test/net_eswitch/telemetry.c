@@ -225,5 +225,5 @@ RTE_INIT(esw_telemetry)
 				   "Calls of rte_flow that a NIC got and failed. Parameter: VDEV");
 	rte_telemetry_register_cmd(
 		"/net_eswitch/rules", command_rules,
-		"Rules that stand in a NIC, a line each. Parameters: VDEV or VDEV,FIRST");
+		"Rules installed in a NIC, a line each. Parameters: VDEV or VDEV,FIRST");
 }

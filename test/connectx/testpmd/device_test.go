@@ -210,7 +210,8 @@ func TestStopAndStart(t *testing.T) {
 	c.forwards(t, vf0, frames, pf0, frames)
 }
 
-// The card computes the checksums that the application leaves to it, cuts TCP into segments, and tells of good and bad ones.
+// The card computes the checksums that the application leaves to it, cuts TCP into segments, and tells of good and bad
+// ones.
 func TestChecksums(t *testing.T) {
 	c := newClient(t, "cx6dx", "--rx-offloads=0xe", "--tx-offloads=0x802e")
 	c.tell(t, "set fwd csum", "port stop all")

@@ -549,7 +549,7 @@ completions_come_when_wanted(void **state)
 	assert_int_equal(rte_be_to_cpu_16(completion()->wqe_counter), 1);
 }
 
-/* The queue stands after an error, until it is reset. */
+/* The queue stops after an error, until it is reset. */
 static void
 expect_error(uint8_t syndrome, const char *why)
 {

@@ -402,7 +402,7 @@ the_vlan_is_set(void **state)
 	assert_memory_equal(got->data + 12, "\x81\x00\xb0\x07\x08\x06", 6);
 }
 
-/* Counters and ages see the frame as it came, wherever they stand. */
+/* Counters and ages see the frame as it came, wherever they are in the list. */
 static void
 hits_are_counted(void **state)
 {
@@ -598,7 +598,7 @@ root_tables_know_fewer_actions(void **state)
 	assert_int_equal(errno, ENOTSUP);
 	assert_null(rule(root, 1, &all, set(fdb, MLX5_MODI_META_REG_C_2, 0, 0, 1), drop(), NULL));
 	assert_int_equal(errno, EINVAL);
-	/* How the driver finds out whether counters of a bulk can be told apart there. */
+	/* How the driver finds out whether counters of a bulk can be distinguished there. */
 	assert_null(rule(root, 1, &all,
 			 keep(fake_glue.dv_create_flow_action_counter(&id, UINT16_MAX)), NULL));
 	assert_int_equal(errno, EINVAL);

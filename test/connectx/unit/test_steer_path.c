@@ -461,7 +461,7 @@ many_rules_cost_no_more_than_one(void **state)
 		      RULES / inserted, 1e9 * few / FRAMES, 1e9 * many / FRAMES, RULES);
 	for (i = 0; i < RULES; i++)
 		assert_int_equal(fake_glue.dv_destroy_flow(rules[i]), 0);
-	/* A list would be a thousand times slower: even a loaded machine tells that apart. */
+	/* A list would be a thousand times slower: even a loaded machine shows the difference. */
 	assert_true(many < 20 * few);
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Any rule: it is refused, with an error that says why, or it stands, is dumped, meets packets and
- * goes. The input is items and actions, each a type and what it points at, which ends where its
- * type does, so that ASan sees any step beyond.
+ * Any rule: it is refused, with an error that says why, or it is installed, is dumped, meets
+ * packets and goes. The input is items and actions, each a type and what it points at, which ends
+ * where its type does, so that ASan sees any step beyond.
  */
 
 #include <stdio.h>
@@ -223,7 +223,7 @@ meet(const struct frame *f)
 	harness_run(m);
 }
 
-/* What may become of a rule that stands. */
+/* What may happen to an installed rule. */
 static void
 live(struct rte_flow *flow, uint32_t group)
 {

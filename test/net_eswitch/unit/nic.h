@@ -85,7 +85,7 @@ void nic_destroy(int port, struct rte_flow *flow);
 #define TO_ID(p) ACTION(PORT_ID, CONF(port_id, .id = nic.port[p]))
 #define JUMP(g) ACTION(JUMP, CONF(jump, .group = (g)))
 #define QUEUE(q) ACTION(QUEUE, CONF(queue, .index = (q)))
-/* Without ACTION and ACTIONS, since these may be what it stands in. */
+/* Without ACTION and ACTIONS, since it may be an argument of these. */
 #define SAMPLE(r, ...)                                                            \
 	{                                                                         \
 		.type = RTE_FLOW_ACTION_TYPE_SAMPLE,                              \

@@ -98,7 +98,7 @@ fails_validation_and_destruction(void **state)
 	assert_says(FAULT ",fail_validate=1,fail_destroy=1:2", "\"fail_destroy\":\"1:2\"");
 	assert_int_equal(validate(), -EIO);
 	assert_int_equal(validate(), 0);
-	/* What could not be destroyed still stands. */
+	/* A rule that could not be destroyed is still installed. */
 	assert_int_equal(rte_flow_destroy(nic.port[VF0], flow, NULL), -EIO);
 	nic_arrive(VF0, &f);
 	nic_assert_left(VF3, &f);

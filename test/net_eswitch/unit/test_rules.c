@@ -616,7 +616,7 @@ accepts_what_the_card_accepts(void **state)
 	assert_accepted(VF0, transfer, ANY_ETH, ACTIONS(SAMPLE(1, TO(VF3)), TO(PF0)));
 	assert_accepted(VF0, transfer, ANY_ETH, ACTIONS(SAMPLE(1, TO(PF0)), TO(VF3)));
 	assert_accepted(VF0, transfer, ANY_ETH, ACTIONS(SAMPLE(100), TO(VF3)));
-	/* The fate may stand anywhere. */
+	/* The fate may be anywhere in the list. */
 	assert_accepted(VF0, transfer, ANY_ETH, ACTIONS(TO(VF3), ACTION(COUNT)));
 	assert_accepted(VF0, transfer, ANY_ETH, ACTIONS(AGE(60), ACTION(COUNT), ACTION(DROP)));
 	assert_created(PF0, transfer, IP6IP6, ACTIONS(L3_DECAP, ACTION(DEC_TTL), TO(VF0)));
