@@ -268,7 +268,8 @@ func TestTwoWorkers(t *testing.T) {
 	var failed graph.FlowErrors
 	require.ErrorAs(t, err, &failed)
 	require.ErrorIs(t, err, graph.ErrNotFound)
-	require.Equal(t, graph.FlowErrors{ids[0]: graph.ErrNotFound, ids[2]: graph.ErrNotFound, ids[4]: graph.ErrNotFound}, failed)
+	require.Equal(t, graph.FlowErrors{ids[0]: graph.ErrNotFound, ids[2]: graph.ErrNotFound, ids[4]: graph.ErrNotFound},
+		failed)
 	require.Equal(t, map[graph.FlowClass]int{{State: graph.StateEstablished, Offloaded: true}: 2}, g.CountFlows())
 	require.NoError(t, g.SetOffloaded(ids[1:2], false))
 	require.Equal(t, 1, g.CountFlows()[graph.FlowClass{State: graph.StateEstablished, Offloaded: true}])

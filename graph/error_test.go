@@ -30,7 +30,8 @@ func error4(to string, kind, code uint8, mtu uint16, quoted []byte) stack {
 
 func error6(to string, kind uint8, mtu uint16, quoted []byte) stack {
 	body := append([]byte{0, 0, byte(mtu >> 8), byte(mtu)}, quoted...)
-	return stack{ip6(gateway100.String(), to, 64, inICMP6), &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(kind, 0)}, gopacket.Payload(body)}
+	return stack{ip6(gateway100.String(), to, 64, inICMP6), &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(kind, 0)},
+		gopacket.Payload(body)}
 }
 
 func text(n int) gopacket.Payload { return payload(strings.Repeat("0123456789abcdef", n/16+1)[:n]) }
@@ -55,24 +56,32 @@ func TestErrors(t *testing.T) {
 		want        func(quoted []byte) stack
 		quoted      int // bytes; 0: all
 	}{
-		{"hops used up, IPv4", ports.vf0, stack{from0}, stack{ip4("10.0.0.1", "10.0.0.2", 1, vUDP), udp(1, 2), payload(hello)},
+		{"hops used up, IPv4", ports.vf0, stack{from0},
+			stack{ip4("10.0.0.1", "10.0.0.2", 1, vUDP), udp(1, 2), payload(hello)},
 			stack{to0}, func(q []byte) stack { return error4("10.0.0.1", 11, 0, 0, q) }, 0},
 		{"hops used up on the way to another node, IPv6", ports.vf0, stack{from0v6},
 			stack{ip6("fd00::1", "fd00:1::9", 1, vUDP), udp(1, 2), payload(hello)},
 			stack{to0v6}, func(q []byte) stack { return error6("fd00::1", 3, 0, q) }, 0},
-		{"hops used up, a long packet", ports.vf0, stack{from0}, stack{ip4("10.0.0.1", "10.0.0.2", 0, vUDP), udp(1, 2), text(1000)},
+		{"hops used up, a long packet", ports.vf0, stack{from0},
+			stack{ip4("10.0.0.1", "10.0.0.2", 0, vUDP), udp(1, 2), text(1000)},
 			stack{to0}, func(q []byte) stack { return error4("10.0.0.1", 11, 0, 0, q) }, 548},
-		{"hops used up before the size matters", ports.vf0, stack{from0}, stack{df(ip4("10.0.0.1", "10.0.1.5", 1, vUDP)), udp(1, 2), text(1472)},
+		{"hops used up before the size matters", ports.vf0, stack{from0},
+			stack{df(ip4("10.0.0.1", "10.0.1.5", 1, vUDP)), udp(1, 2), text(1472)},
 			stack{to0}, func(q []byte) stack { return error4("10.0.0.1", 11, 0, 0, q) }, 548},
-		{"no route, IPv4", ports.vf0, stack{from0}, stack{ip4("10.0.0.1", "203.0.113.1", 64, vUDP), udp(1, 2), payload(hello)},
+		{"no route, IPv4", ports.vf0, stack{from0},
+			stack{ip4("10.0.0.1", "203.0.113.1", 64, vUDP), udp(1, 2), payload(hello)},
 			stack{to0}, func(q []byte) stack { return error4("10.0.0.1", 3, 0, 0, q) }, 0},
-		{"no route, IPv6", ports.vf0, stack{from0v6}, stack{ip6("fd00::1", "2001:db8::1", 64, vUDP), udp(1, 2), payload(hello)},
+		{"no route, IPv6", ports.vf0, stack{from0v6},
+			stack{ip6("fd00::1", "2001:db8::1", 64, vUDP), udp(1, 2), payload(hello)},
 			stack{to0v6}, func(q []byte) stack { return error6("fd00::1", 1, 0, q) }, 0},
-		{"no route, from the wire", ports.pf0, tunnel(inIP4), stack{ip4("10.0.1.5", "10.0.0.9", 63, vUDP), udp(1, 2), payload(hello)},
+		{"no route, from the wire", ports.pf0, tunnel(inIP4),
+			stack{ip4("10.0.1.5", "10.0.0.9", 63, vUDP), udp(1, 2), payload(hello)},
 			back(inIP4), func(q []byte) stack { return error4("10.0.1.5", 3, 0, 0, q) }, 0},
-		{"too big for the uplink, IPv4", ports.vf0, stack{from0}, stack{df(ip4("10.0.0.1", "10.0.1.5", 64, vUDP)), udp(1, 2), text(1433)},
+		{"too big for the uplink, IPv4", ports.vf0, stack{from0},
+			stack{df(ip4("10.0.0.1", "10.0.1.5", 64, vUDP)), udp(1, 2), text(1433)},
 			stack{to0}, func(q []byte) stack { return error4("10.0.0.1", 3, 4, 1460, q) }, 548},
-		{"too big for the uplink, IPv6", ports.vf0, stack{from0v6}, stack{ip6("fd00::1", "fd00:1::9", 64, vUDP), udp(1, 2), text(1413)},
+		{"too big for the uplink, IPv6", ports.vf0, stack{from0v6},
+			stack{ip6("fd00::1", "fd00:1::9", 64, vUDP), udp(1, 2), text(1413)},
 			stack{to0v6}, func(q []byte) stack { return error6("fd00::1", 2, 1460, q) }, 1232},
 		{"too big for the guest, from the wire, IPv4", ports.pf0, tunnel(inIP4),
 			stack{df(ip4("10.0.1.5", "10.0.0.1", 63, vUDP)), udp(1, 2), text(1473)},
@@ -157,7 +166,8 @@ func TestErrorsAreRateLimited(t *testing.T) {
 	dropped := counters(g)["drop_no_route"]
 	require.Less(t, dropped, uint64(flood-49), "a burst is answered")
 	require.Greater(t, dropped, uint64(0), "but not all of it")
-	send(t, ports.vf1, frame(t, eth(guest1MAC, gatewayMAC, v4), ip4("10.0.0.2", "203.0.113.1", 64, vUDP), udp(1, 2), payload(hello)))
+	send(t, ports.vf1, frame(t, eth(guest1MAC, gatewayMAC, v4), ip4("10.0.0.2", "203.0.113.1", 64, vUDP), udp(1, 2),
+		payload(hello)))
 	receive(t, ports.vf1)
 	require.Eventually(t, func() bool { // the bucket fills again
 		before := counters(g)["drop_no_route"]
@@ -203,8 +213,10 @@ func TestFragment(t *testing.T) {
 		skip, mtu int
 		fragments int
 	}{
-		{"to a guest", ports.vf0, ports.vf1, stack{eth(guest0MAC, gatewayMAC, v4)}, ip4("10.0.0.1", "10.0.0.2", 64, vUDP), 14, 700, 3},
-		{"to the wire", ports.vf0, ports.pf0, stack{eth(guest0MAC, gatewayMAC, v4)}, ip4("10.0.0.1", "10.0.1.5", 64, vUDP), 54, 1460, 2},
+		{"to a guest", ports.vf0, ports.vf1, stack{eth(guest0MAC, gatewayMAC, v4)}, ip4("10.0.0.1", "10.0.0.2", 64, vUDP), 14,
+			700, 3},
+		{"to the wire", ports.vf0, ports.pf0, stack{eth(guest0MAC, gatewayMAC, v4)}, ip4("10.0.0.1", "10.0.1.5", 64, vUDP),
+			54, 1460, 2},
 		{"from the wire", ports.pf0, ports.vf0, outer, ip4("10.0.1.5", "10.0.0.1", 63, vUDP), 14, 1000, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {

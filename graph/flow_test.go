@@ -147,7 +147,8 @@ func TestNotOffered(t *testing.T) {
 		"GRE":            fromGuest0(t, "10.0.0.2", layers.IPProtocolGRE, payload(hello)),
 		"unreachable": fromGuest0(t, "10.0.0.2", layers.IPProtocolICMPv4,
 			&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(3, 1)}, payload(hello)),
-		"extension header": frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 64, layers.IPProtocolIPv6Fragment),
+		"extension header": frame(t, eth(guest0MAC, gatewayMAC, v6),
+			ip6("fd00::1", "fd00::2", 64, layers.IPProtocolIPv6Fragment),
 			payload("\x11\x00\x00\x01....01020304"+hello)),
 		"short TCP": fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, payload("1234567")),
 		"SYN":       fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, "S")),
@@ -178,8 +179,10 @@ func TestTCPState(t *testing.T) {
 		want  graph.FlowState
 		event bool
 	}{
-		{"S", graph.StateNew, false}, {"S", graph.StateNew, false}, {"A", graph.StateEstablished, true}, {"A", graph.StateEstablished, false},
-		{"FA", graph.StateClosing, false}, {"A", graph.StateClosing, false}, {"S", graph.StateNew, false}, {"A", graph.StateEstablished, false},
+		{"S", graph.StateNew, false}, {"S", graph.StateNew, false}, {"A", graph.StateEstablished, true},
+		{"A", graph.StateEstablished, false},
+		{"FA", graph.StateClosing, false}, {"A", graph.StateClosing, false}, {"S", graph.StateNew, false},
+		{"A", graph.StateEstablished, false},
 		{"R", graph.StateClosing, false},
 	} {
 		send(t, ports.vf0, fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, step.flags)))
@@ -223,11 +226,15 @@ func TestTimeoutByProtocol(t *testing.T) {
 			fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, "A")),
 		}},
 		"TCP closing": {func(t *graph.Timeouts) *time.Duration { return &t.TCPClosing }, [][]byte{
-			fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, "A")), fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, "R")),
+			fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, "A")),
+			fromGuest0(t, "10.0.0.2", layers.IPProtocolTCP, tcp(2, "R")),
 		}},
-		"UDP":   {func(t *graph.Timeouts) *time.Duration { return &t.UDP }, [][]byte{fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2))}},
-		"ICMP":  {func(t *graph.Timeouts) *time.Duration { return &t.ICMP }, [][]byte{fromGuest0(t, "10.0.0.2", layers.IPProtocolICMPv4, echo)}},
-		"other": {func(t *graph.Timeouts) *time.Duration { return &t.Other }, [][]byte{fromGuest0(t, "10.0.0.2", layers.IPProtocolGRE, payload(hello))}},
+		"UDP": {func(t *graph.Timeouts) *time.Duration { return &t.UDP },
+			[][]byte{fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2))}},
+		"ICMP": {func(t *graph.Timeouts) *time.Duration { return &t.ICMP },
+			[][]byte{fromGuest0(t, "10.0.0.2", layers.IPProtocolICMPv4, echo)}},
+		"other": {func(t *graph.Timeouts) *time.Duration { return &t.Other },
+			[][]byte{fromGuest0(t, "10.0.0.2", layers.IPProtocolGRE, payload(hello))}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGraph(t, func(cfg *nodes.Config) {
@@ -461,7 +468,8 @@ func TestReadWhileChanging(t *testing.T) {
 		receive(t, ports.pf0)
 	}
 	change := func(i byte) error {
-		return g.SetUplink(graph.Uplink{Port: ports.pf0.ID, MAC: graph.MAC{2, 0, 0, 0, 0, i}, RouterMAC: graph.MAC{2, 0, 0, 0, 1, i}, LinkUp: true})
+		return g.SetUplink(graph.Uplink{Port: ports.pf0.ID, MAC: graph.MAC{2, 0, 0, 0, 0, i},
+			RouterMAC: graph.MAC{2, 0, 0, 0, 1, i}, LinkUp: true})
 	}
 	require.NoError(t, change(0))
 	require.Eventually(t, func() bool { return allFlows(g)[0].Verdict.Header[4] == 1 }, time.Second, time.Millisecond)

@@ -138,22 +138,33 @@ func TestDrop(t *testing.T) {
 		{"drop_malformed", ports.vf0, short},
 		{"drop_malformed", ports.vf0, frame(t, eth(other, gatewayMAC, v6), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2),
 			payload("an IPv4 packet that says IPv6"))},
-		{"drop_malformed", ports.vf0, frame(t, eth(graph.MAC{0x01}, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2))},
-		{"drop_spoofed", ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.9", "10.0.0.2", 64, vUDP), udp(1, 2))},
+		{"drop_malformed", ports.vf0, frame(t, eth(graph.MAC{0x01}, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP),
+			udp(1, 2))},
+		{"drop_spoofed", ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.9", "10.0.0.2", 64, vUDP),
+			udp(1, 2))},
 		{"drop_spoofed", ports.vf2, frame(t, eth(guest2MAC, gatewayMAC, v6), ip6("fd00::3", "fd00::2", 64, vUDP), udp(1, 2))},
-		{"icmp_no_route", ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.9.0.2", 64, vUDP), udp(1, 2))},
-		{"icmp_no_route", ports.vf2, frame(t, eth(guest2MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2))},
-		{"icmp_time_exceeded", ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 1, vUDP), udp(1, 2))},
-		{"icmp_time_exceeded", ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00:1::2", 0, vUDP), udp(1, 2))},
-		{"drop_not_for_us", ports.pf0, frame(t, eth(routerMAC, other, v6), ip6(remote.String(), underlay0.String(), 64, inIP4),
+		{"icmp_no_route", ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.9.0.2", 64, vUDP),
+			udp(1, 2))},
+		{"icmp_no_route", ports.vf2, frame(t, eth(guest2MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP),
+			udp(1, 2))},
+		{"icmp_time_exceeded", ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 1, vUDP),
+			udp(1, 2))},
+		{"icmp_time_exceeded", ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00:1::2", 0, vUDP),
+			udp(1, 2))},
+		{"drop_not_for_us", ports.pf0, frame(t, eth(routerMAC, other, v6),
+			ip6(remote.String(), underlay0.String(), 64, inIP4),
 			ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1))},
-		{"drop_unsupported", ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6("fc00:2::1", "fc00:1::1", 64, vUDP), udp(2, 1))},
-		{"drop_unsupported", ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v4), ip4("1.2.3.4", "10.0.0.1", 64, vUDP), udp(2, 1))},
+		{"drop_unsupported", ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6("fc00:2::1", "fc00:1::1", 64, vUDP),
+			udp(2, 1))},
+		{"drop_unsupported", ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v4), ip4("1.2.3.4", "10.0.0.1", 64, vUDP),
+			udp(2, 1))},
 		{"drop_unknown_underlay", ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6("fc00:2::1", "fc00:1::9", 64, inIP4),
 			ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1))},
-		{"icmp_no_route", ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay0.String(), 64, inIP4),
+		{"icmp_no_route", ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6),
+			ip6(remote.String(), underlay0.String(), 64, inIP4),
 			ip4("10.0.1.5", "10.0.0.2", 63, vUDP), udp(2, 1))},
-		{"drop_malformed", ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay0.String(), 64, inIP4), payload("xx"))},
+		{"drop_malformed", ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6),
+			ip6(remote.String(), underlay0.String(), 64, inIP4), payload("xx"))},
 		{"drop_malformed", ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6))[:20]},
 	} {
 		before := counters(g)
@@ -179,16 +190,19 @@ func TestPunt(t *testing.T) {
 			layers.IPProtocolICMPv6), ns, payload("0000fe80000000000001"))},
 		"is a neighbour still there": {ports.vf1, frame(t, eth(guest1MAC, gatewayMAC, v6), ip6("fd00::2", "fd00::1", 255,
 			layers.IPProtocolICMPv6), ns, target("fd00::1"))},
-		"DHCP":   {ports.vf0, frame(t, eth(guest0MAC, broadcast, v4), ip4("0.0.0.0", "255.255.255.255", 64, vUDP), udp(68, 67))},
+		"DHCP": {ports.vf0, frame(t, eth(guest0MAC, broadcast, v4), ip4("0.0.0.0", "255.255.255.255", 64, vUDP),
+			udp(68, 67))},
 		"DHCPv6": {ports.vf0, frame(t, eth(guest0MAC, group, v6), ip6("fe80::2", "ff02::1:2", 64, vUDP), udp(546, 547))},
 		"ping of the gateway": {ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "169.254.0.1", 64,
 			layers.IPProtocolICMPv4), payload("00000000"))},
 		"ping of the IPv6 gateway": {ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fe80::1", 64,
 			layers.IPProtocolICMPv6), ping, payload("0000"))},
-		"ping of the gateway's other address": {ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", gateway100.String(), 64,
-			layers.IPProtocolICMPv6), ping, payload("0000"))},
-		"echo reply on the underlay": {ports.pf0, frame(t, eth(routerMAC, uplinkMAC, v6), ip6("fe80::9", uplinkIP.String(), 64,
-			layers.IPProtocolICMPv6), echo, payload("0000"))},
+		"ping of the gateway's other address": {ports.vf0,
+			frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", gateway100.String(), 64,
+				layers.IPProtocolICMPv6), ping, payload("0000"))},
+		"echo reply on the underlay": {ports.pf0,
+			frame(t, eth(routerMAC, uplinkMAC, v6), ip6("fe80::9", uplinkIP.String(), 64,
+				layers.IPProtocolICMPv6), echo, payload("0000"))},
 	} {
 		t.Run(name, func(t *testing.T) {
 			send(t, c.in, c.frame)
@@ -202,15 +216,24 @@ func TestControlOfAnotherGuestIsForwarded(t *testing.T) {
 	g := newGraph(t)
 	icmp := func(kind uint8) *layers.ICMPv6 { return &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(kind, 0)} }
 	for name, c := range map[string][]byte{
-		"DHCP":           frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(67, 67), payload(hello)),
-		"DHCPv6":         frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 64, vUDP), udp(547, 547), payload(hello)),
-		"solicitation":   frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 64, vICMP6), icmp(135), target("fd00::2")),
-		"for another":    frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 255, vICMP6), icmp(135), target("fd00::9")),
-		"cut short":      frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 255, vICMP6), icmp(135), payload("00000000")),
-		"router":         frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 255, vICMP6), icmp(133), payload("0000")),
-		"advertisement":  frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 255, vICMP6), icmp(136), target("fd00::1")),
-		"redirect":       frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 255, vICMP6), icmp(137), target("fd00::1")),
-		"router adverts": frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 255, vICMP6), icmp(134), target("fd00::1")),
+		"DHCP": frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(67, 67),
+			payload(hello)),
+		"DHCPv6": frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 64, vUDP), udp(547, 547),
+			payload(hello)),
+		"solicitation": frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 64, vICMP6), icmp(135),
+			target("fd00::2")),
+		"for another": frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 255, vICMP6), icmp(135),
+			target("fd00::9")),
+		"cut short": frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 255, vICMP6), icmp(135),
+			payload("00000000")),
+		"router": frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 255, vICMP6), icmp(133),
+			payload("0000")),
+		"advertisement": frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 255, vICMP6), icmp(136),
+			target("fd00::1")),
+		"redirect": frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 255, vICMP6), icmp(137),
+			target("fd00::1")),
+		"router adverts": frame(t, eth(guest0MAC, gatewayMAC, v6), ip6("fd00::1", "fd00::2", 255, vICMP6), icmp(134),
+			target("fd00::1")),
 	} {
 		t.Run(name, func(t *testing.T) {
 			send(t, ports.vf0, c)
@@ -305,7 +328,8 @@ func TestInject(t *testing.T) {
 
 func TestSegmentedPacket(t *testing.T) {
 	newGraph(t)
-	in := frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2), payload("a packet in pieces"))
+	in := frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2),
+		payload("a packet in pieces"))
 	require.NoError(t, ports.vf0.Send(0, in, 16))
 	sent++
 	require.Equal(t, frame(t, eth(gatewayMAC, guest1MAC, v4), ip4("10.0.0.1", "10.0.0.2", 63, vUDP), udp(1, 2),

@@ -254,7 +254,8 @@ func frame(t testing.TB, ls ...gopacket.SerializableLayer) []byte {
 		}
 	}
 	buf := gopacket.NewSerializeBuffer()
-	require.NoError(t, gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, ls...))
+	require.NoError(t, gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
+		ls...))
 	return buf.Bytes()
 }
 

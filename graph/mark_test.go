@@ -32,15 +32,23 @@ func TestMarkedAsEncapsulated(t *testing.T) {
 		to     *graphtest.Port // nil: dropped
 		counts string
 	}{
-		"IPv4":         {inner: []gopacket.SerializableLayer{to1(), udp(2, 1), payload(filler)}, outs: 1, to: ports.vf0, counts: "decap"},
-		"IPv6":         {inner: []gopacket.SerializableLayer{ip6("fd00:1::5", "fd00::1", 63, vUDP), udp(2, 1), payload(filler)}, outs: 1, to: ports.vf0, counts: "decap"},
-		"no hop left":  {inner: []gopacket.SerializableLayer{ip4("10.0.1.5", "10.0.0.1", 1, vUDP), udp(2, 1), payload(filler)}, outs: 1, to: ports.vf0, counts: "decap"},
-		"fragment":     {inner: []gopacket.SerializableLayer{from(to1(), func(l *layers.IPv4) { l.FragOffset = 10 }), payload(filler)}, outs: 1, to: ports.vf0, counts: "decap"},
-		"another's":    {inner: []gopacket.SerializableLayer{ip4("10.0.1.5", "10.0.0.2", 63, vUDP), udp(2, 1), payload(filler)}, outs: 1, to: ports.pf0, counts: "icmp_no_route"},
-		"too big":      {inner: []gopacket.SerializableLayer{from(to1(), func(l *layers.IPv4) { l.Flags = df }), udp(2, 1), payload(long)}, outs: 1, to: ports.pf0, counts: "icmp_too_big"},
-		"too big IPv6": {inner: []gopacket.SerializableLayer{ip6("fd00:1::5", "fd00::1", 63, vUDP), udp(2, 1), payload(long)}, outs: 1, to: ports.pf0, counts: "icmp_too_big"},
-		"to be cut":    {inner: []gopacket.SerializableLayer{to1(), udp(2, 1), payload(long)}, outs: 2, to: ports.vf0, counts: "oversize"},
-		"malformed":    {inner: []gopacket.SerializableLayer{payload("no IP")}, counts: "drop_malformed"},
+		"IPv4": {inner: []gopacket.SerializableLayer{to1(), udp(2, 1), payload(filler)}, outs: 1, to: ports.vf0,
+			counts: "decap"},
+		"IPv6": {inner: []gopacket.SerializableLayer{ip6("fd00:1::5", "fd00::1", 63, vUDP), udp(2, 1),
+			payload(filler)}, outs: 1, to: ports.vf0, counts: "decap"},
+		"no hop left": {inner: []gopacket.SerializableLayer{ip4("10.0.1.5", "10.0.0.1", 1, vUDP), udp(2, 1),
+			payload(filler)}, outs: 1, to: ports.vf0, counts: "decap"},
+		"fragment": {inner: []gopacket.SerializableLayer{from(to1(), func(l *layers.IPv4) { l.FragOffset = 10 }),
+			payload(filler)}, outs: 1, to: ports.vf0, counts: "decap"},
+		"another's": {inner: []gopacket.SerializableLayer{ip4("10.0.1.5", "10.0.0.2", 63, vUDP), udp(2, 1),
+			payload(filler)}, outs: 1, to: ports.pf0, counts: "icmp_no_route"},
+		"too big": {inner: []gopacket.SerializableLayer{from(to1(), func(l *layers.IPv4) { l.Flags = df }), udp(2, 1),
+			payload(long)}, outs: 1, to: ports.pf0, counts: "icmp_too_big"},
+		"too big IPv6": {inner: []gopacket.SerializableLayer{ip6("fd00:1::5", "fd00::1", 63, vUDP), udp(2, 1), payload(long)},
+			outs: 1, to: ports.pf0, counts: "icmp_too_big"},
+		"to be cut": {inner: []gopacket.SerializableLayer{to1(), udp(2, 1), payload(long)}, outs: 2, to: ports.vf0,
+			counts: "oversize"},
+		"malformed": {inner: []gopacket.SerializableLayer{payload("no IP")}, counts: "drop_malformed"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -65,7 +73,8 @@ func TestMarkedAsEncapsulated(t *testing.T) {
 				flows, _ = g.Flows(0, 10)
 				return outs, counted, flows
 			}
-			encapsulated := []gopacket.SerializableLayer{eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay0.String(), 64, proto)}
+			encapsulated := []gopacket.SerializableLayer{eth(routerMAC, uplinkMAC, v6),
+				ip6(remote.String(), underlay0.String(), 64, proto)}
 			through(encapsulated...) // the flow's first one takes a way of its own
 			outs, counted, flows := through(encapsulated...)
 			markedOuts, markedCounted, markedFlows := through(eth(graph.Mark(1), uplinkMAC, etherType))
@@ -86,7 +95,8 @@ func TestMarkTellsTheInterface(t *testing.T) {
 	g := newGraph(t)
 	require.NoError(t, g.AddRoute(200, netip.MustParsePrefix("10.0.1.0/24"), graph.NextHop{Underlay: remote}))
 	for index, out := range map[uint16]*graphtest.Port{1: ports.vf0, 3: ports.vf2} {
-		in := frame(t, eth(graph.Mark(index), uplinkMAC, v4), ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload("whose?"))
+		in := frame(t, eth(graph.Mark(index), uplinkMAC, v4), ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1),
+			payload("whose?"))
 		send(t, ports.pf0, in)
 		assert.Equal(t, in[14:], receive(t, out)[14:])
 	}

@@ -16,8 +16,9 @@ import (
 
 // martians are addresses that no router forwards to, and the nodes that drop what a guest sends there.
 var martians = map[string]string{
-	"0.0.0.0": "drop_unspecified", "0.0.0.5": "drop_reserved", "127.0.0.1": "drop_loopback", "127.255.255.255": "drop_loopback",
-	"169.254.0.0": "drop_link_local", "169.254.169.254": "drop_link_local", "169.254.0.1": "drop_to_gateway",
+	"0.0.0.0": "drop_unspecified", "0.0.0.5": "drop_reserved", "127.0.0.1": "drop_loopback",
+	"127.255.255.255": "drop_loopback",
+	"169.254.0.0":     "drop_link_local", "169.254.169.254": "drop_link_local", "169.254.0.1": "drop_to_gateway",
 	"224.0.0.5": "drop_multicast", "239.255.255.255": "drop_multicast", "240.0.0.1": "drop_reserved",
 	"255.255.255.254": "drop_reserved", "255.255.255.255": "drop_broadcast",
 	"::": "drop_unspecified", "::1": "drop_loopback", "fe80::1": "drop_to_gateway", "fe80::1234": "drop_link_local",
@@ -80,7 +81,8 @@ func TestMartiansFromTheWire(t *testing.T) {
 	g := withDefaultRoutes(t)
 	fromWire := func(src, dst string) {
 		inner, _, proto := datagram(src, dst)
-		send(t, ports.pf0, frame(t, append(stack{eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay0.String(), 61, proto)}, inner...)...))
+		send(t, ports.pf0, frame(t, append(stack{eth(routerMAC, uplinkMAC, v6),
+			ip6(remote.String(), underlay0.String(), 61, proto)}, inner...)...))
 	}
 	for ip, node := range martians {
 		from := "10.0.1.5"

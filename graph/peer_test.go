@@ -92,10 +92,13 @@ func TestLocalSourcesDoNotComeFromTheWire(t *testing.T) {
 			require.NoError(t, g.SetInterface(i))
 			for _, outer := range []string{remote.String(), other, underlay1.String()} {
 				for _, src := range []string{"10.0.0.2", "10.0.0.1"} {
-					requireDrop(t, g, "drop_local_source", tunnelled(t, outer, stack{ip4(src, "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)}))
+					requireDrop(t, g, "drop_local_source", tunnelled(t, outer,
+						stack{ip4(src, "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)}))
 				}
-				requireDrop(t, g, "drop_local_source", tunnelled(t, outer, stack{ip4("10.0.2.9", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)}))
-				requireDrop(t, g, "drop_local_source", tunnelled(t, outer, stack{ip6("fd00::2", "fd00::1", 63, vUDP), udp(2, 1), payload(hello)}))
+				requireDrop(t, g, "drop_local_source", tunnelled(t, outer,
+					stack{ip4("10.0.2.9", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)}))
+				requireDrop(t, g, "drop_local_source", tunnelled(t, outer,
+					stack{ip6("fd00::2", "fd00::1", 63, vUDP), udp(2, 1), payload(hello)}))
 			}
 			assert.Empty(t, allFlows(g))
 		})
@@ -163,7 +166,8 @@ func TestErrorsComeFromWhereThePacketWent(t *testing.T) {
 	gone6 := frame(t, ip6("fd00::1", "fd00:1::9", 1, vUDP), udp(1, 2), payload(hello))
 	others := frame(t, ip4("10.0.0.2", "10.0.1.5", 1, vUDP), udp(1, 2), payload(hello))
 	by4 := func(router string, kind uint8, quoted []byte) stack {
-		return stack{ip4(router, "10.0.0.1", 64, inICMP4), &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(kind, 0)}, payload(string(quoted))}
+		return stack{ip4(router, "10.0.0.1", 64, inICMP4), &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(kind, 0)},
+			payload(string(quoted))}
 	}
 	by6 := func(router string, kind uint8, quoted []byte) stack {
 		return stack{ip6(router, "fd00::1", 64, inICMP6), &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(kind, 0)},
@@ -173,7 +177,8 @@ func TestErrorsComeFromWhereThePacketWent(t *testing.T) {
 	said6 := func(kind uint8, quoted []byte) stack { return by6("2001:db8::1", kind, quoted) }
 	gateway4 := func() stack { return by4("169.254.0.1", 11, gone) }
 	gateway6 := func() stack { return by6(gateway100.String(), 3, gone6) }
-	for _, inner := range []stack{said4(3, gone), said4(11, gone), said6(1, gone6), said6(3, gone6), gateway4(), gateway6()} {
+	for _, inner := range []stack{said4(3, gone), said4(11, gone), said6(1, gone6), said6(3, gone6), gateway4(),
+		gateway6()} {
 		send(t, ports.pf0, tunnelled(t, remote.String(), inner))
 		receive(t, ports.vf0)
 		requireDrop(t, g, "drop_wrong_peer", tunnelled(t, other, inner))
@@ -214,7 +219,8 @@ func TestErrorsComeFromWhereThePacketWent(t *testing.T) {
 // A mark stands for a tunnel as long as its interface is there.
 func TestTunnelsEndWithTheirInterface(t *testing.T) {
 	g := newGraph(t)
-	require.ErrorIs(t, g.SetTunnel(9, graph.Tunnel{Interface: 1, Underlay: underlay1}), graph.ErrNotFound, "another one's address")
+	require.ErrorIs(t, g.SetTunnel(9, graph.Tunnel{Interface: 1, Underlay: underlay1}), graph.ErrNotFound,
+		"another one's address")
 	require.ErrorIs(t, g.SetTunnel(9, graph.Tunnel{Interface: 7, Underlay: addr("fc00:1::7")}), graph.ErrNotFound)
 	in := frame(t, eth(graph.Mark(1), uplinkMAC, v4), ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello))
 	learned := testInterfaces()[0]

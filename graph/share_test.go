@@ -26,7 +26,8 @@ type source struct {
 func sources() []source {
 	fromWire := func(underlay, dst string) func(t *testing.T, n int) []byte {
 		return func(t *testing.T, n int) []byte {
-			return frame(t, eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay, 61, inIP4), ip4("10.0.1.5", dst, 63, vUDP),
+			return frame(t, eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay, 61, inIP4),
+				ip4("10.0.1.5", dst, 63, vUDP),
 				udp(uint16(n>>8), uint16(n&0xff)), payload(hello))
 		}
 	}
@@ -37,10 +38,14 @@ func sources() []source {
 		}
 	}
 	return []source{
-		{ports.vf0, graph.FlowShare{Port: ports.vf0.ID, Origin: graph.FromGuest}, ports.vf1, fromGuest(guest0MAC, "10.0.0.1", "10.0.0.2")},
-		{ports.vf1, graph.FlowShare{Port: ports.vf1.ID, Origin: graph.FromGuest}, ports.vf0, fromGuest(guest1MAC, "10.0.0.2", "10.0.0.1")},
-		{ports.pf0, graph.FlowShare{Port: ports.vf0.ID, Origin: graph.FromWire}, ports.vf0, fromWire(underlay0.String(), "10.0.0.1")},
-		{ports.pf0, graph.FlowShare{Port: ports.vf1.ID, Origin: graph.FromWire}, ports.vf1, fromWire(underlay1.String(), "10.0.0.2")},
+		{ports.vf0, graph.FlowShare{Port: ports.vf0.ID, Origin: graph.FromGuest}, ports.vf1,
+			fromGuest(guest0MAC, "10.0.0.1", "10.0.0.2")},
+		{ports.vf1, graph.FlowShare{Port: ports.vf1.ID, Origin: graph.FromGuest}, ports.vf0,
+			fromGuest(guest1MAC, "10.0.0.2", "10.0.0.1")},
+		{ports.pf0, graph.FlowShare{Port: ports.vf0.ID, Origin: graph.FromWire}, ports.vf0,
+			fromWire(underlay0.String(), "10.0.0.1")},
+		{ports.pf0, graph.FlowShare{Port: ports.vf1.ID, Origin: graph.FromWire}, ports.vf1,
+			fromWire(underlay1.String(), "10.0.0.2")},
 	}
 }
 

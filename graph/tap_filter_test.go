@@ -24,7 +24,8 @@ func tapRules(p filter.Program) []graph.TapRule {
 		rules[i].Sample = r.Sample
 		for f, c := range r.Pattern {
 			if !c.Any() {
-				rules[i].Conditions = append(rules[i].Conditions, graph.TapCondition{Field: graph.TapField(f), Value: c.Value, Mask: c.Mask})
+				rules[i].Conditions = append(rules[i].Conditions,
+					graph.TapCondition{Field: graph.TapField(f), Value: c.Value, Mask: c.Mask})
 			}
 		}
 	}

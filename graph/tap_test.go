@@ -69,7 +69,8 @@ func setTap(g *nodes.Graph, tap graph.Tap) error {
 // everything is a tap without a filter.
 func everything(t testing.TB, port *graphtest.Port, side graph.TapSide) graph.Tap {
 	t.Helper()
-	return graph.Tap{Port: port.ID, Side: side, Out: ports.pf0.ID, Header: udpEncap().header(t), Rules: []graph.TapRule{{Sample: true}}}
+	return graph.Tap{Port: port.ID, Side: side, Out: ports.pf0.ID, Header: udpEncap().header(t),
+		Rules: []graph.TapRule{{Sample: true}}}
 }
 
 // roomy makes place for the copies of full-size frames.
@@ -96,7 +97,8 @@ func counted(packets, size int) graph.TapCounters {
 func TestTapCopies(t *testing.T) {
 	g := newGraph(t, roomy)
 	wire := func(inner ...gopacket.SerializableLayer) []byte {
-		return frame(t, append(stack{eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay0.String(), 61, inIP4)}, inner...)...)
+		return frame(t, append(stack{eth(routerMAC, uplinkMAC, v6), ip6(remote.String(), underlay0.String(), 61, inIP4)},
+			inner...)...)
 	}
 	toGuest0 := frame(t, eth(guest1MAC, gatewayMAC, v4), ip4("10.0.0.2", "10.0.0.1", 64, vUDP), udp(1, 2), payload(hello))
 	hopsUsedUp := stack{ip4("10.0.0.1", "10.0.0.2", 1, vUDP), udp(1, 2), payload(hello)}
@@ -110,24 +112,31 @@ func TestTapCopies(t *testing.T) {
 		copied []byte
 		out    *graphtest.Port // nil: it goes nowhere
 	}{
-		{"a guest's, to another", ports.vf0, graph.TapRX, false, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello)),
+		{"a guest's, to another", ports.vf0, graph.TapRX, false, ports.vf0,
+			fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello)),
 			fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello)), ports.vf1},
 		{"a guest's, dropped", ports.vf0, graph.TapRX, false, ports.vf0, fromGuest0(t, "224.0.0.5", vUDP, udp(1, 2)),
 			fromGuest0(t, "224.0.0.5", vUDP, udp(1, 2)), nil},
 		{"a guest's, of three bytes", ports.vf0, graph.TapRX, false, ports.vf0, []byte{1, 2, 3}, []byte{1, 2, 3}, nil},
 		{"to a guest, from another", ports.vf0, graph.TapTX, false, ports.vf1, toGuest0,
-			frame(t, eth(gatewayMAC, guest0MAC, v4), ip4("10.0.0.2", "10.0.0.1", 63, vUDP), udp(1, 2), payload(hello)), ports.vf0},
+			frame(t, eth(gatewayMAC, guest0MAC, v4), ip4("10.0.0.2", "10.0.0.1", 63, vUDP), udp(1, 2), payload(hello)),
+			ports.vf0},
 		{"to a guest, from the wire", ports.vf0, graph.TapTX, false, ports.pf0,
 			wire(ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)),
-			frame(t, eth(gatewayMAC, guest0MAC, v4), ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)), ports.vf0},
+			frame(t, eth(gatewayMAC, guest0MAC, v4), ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)),
+			ports.vf0},
 		{"to a guest, from the slow path", ports.vf0, graph.TapTX, false, nil,
 			frame(t, eth(gatewayMAC, guest0MAC, layers.EthernetTypeARP), payload("reply")),
 			frame(t, eth(gatewayMAC, guest0MAC, layers.EthernetTypeARP), payload("reply")), ports.vf0},
-		{"to a guest, an error", ports.vf0, graph.TapTX, false, ports.vf0, frame(t, append(stack{eth(guest0MAC, gatewayMAC, v4)}, hopsUsedUp...)...),
-			frame(t, append(stack{eth(gatewayMAC, guest0MAC, v4)}, error4("10.0.0.1", 11, 0, 0, frame(t, hopsUsedUp...))...)...), ports.vf0},
-		{"from the wire", ports.pf0, graph.TapRX, true, ports.pf0, wire(ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)),
+		{"to a guest, an error", ports.vf0, graph.TapTX, false, ports.vf0,
+			frame(t, append(stack{eth(guest0MAC, gatewayMAC, v4)}, hopsUsedUp...)...),
+			frame(t, append(stack{eth(gatewayMAC, guest0MAC, v4)}, error4("10.0.0.1", 11, 0, 0, frame(t, hopsUsedUp...))...)...),
+			ports.vf0},
+		{"from the wire", ports.pf0, graph.TapRX, true, ports.pf0,
+			wire(ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)),
 			wire(ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)), ports.vf0},
-		{"from the other wire, dropped", ports.pf1, graph.TapRX, true, ports.pf1, wire(payload("neither IPv4 nor IPv6, but in a tunnel")),
+		{"from the other wire, dropped", ports.pf1, graph.TapRX, true, ports.pf1,
+			wire(payload("neither IPv4 nor IPv6, but in a tunnel")),
 			wire(payload("neither IPv4 nor IPv6, but in a tunnel")), nil},
 	} {
 		for name, e := range map[string]encap{"UDP": udpEncap(), "VXLAN": vxlanEncap()} {
@@ -143,7 +152,8 @@ func TestTapCopies(t *testing.T) {
 					}
 					settle(t, g)
 				}
-				tap := graph.Tap{Port: c.port.ID, Side: c.side, Out: ports.pf0.ID, Header: e.header(t), Inner: c.inner, Rules: []graph.TapRule{{Sample: true}}}
+				tap := graph.Tap{Port: c.port.ID, Side: c.side, Out: ports.pf0.ID, Header: e.header(t), Inner: c.inner,
+					Rules: []graph.TapRule{{Sample: true}}}
 				require.NoError(t, setTap(g, tap))
 				made++
 				pass()
@@ -258,7 +268,8 @@ func TestTapRulesInOrder(t *testing.T) {
 	}
 	made += 3
 	settle(t, g)
-	require.Equal(t, [][]byte{udpEncap().copyOf(t, web), udpEncap().copyOf(t, web), udpEncap().copyOf(t, dns)}, receiveAll(ports.pf0))
+	require.Equal(t, [][]byte{udpEncap().copyOf(t, web), udpEncap().copyOf(t, web), udpEncap().copyOf(t, dns)},
+		receiveAll(ports.pf0))
 	got, err := g.TapCounters(ports.vf0.ID, graph.TapRX)
 	require.NoError(t, err)
 	require.Equal(t, want, got)
@@ -356,7 +367,8 @@ func TestTapSegments(t *testing.T) {
 			sent++
 			made++
 			settle(t, g)
-			require.Equal(t, [][]byte{udpEncap().copyOf(t, in)}, receiveAll(ports.pf0), "%d bytes in segments of %d", size, segment)
+			require.Equal(t, [][]byte{udpEncap().copyOf(t, in)}, receiveAll(ports.pf0), "%d bytes in segments of %d", size,
+				segment)
 			receiveAll(ports.vf1)
 			receiveAll(ports.vf0)
 		}
@@ -426,19 +438,21 @@ func TestTapRefuses(t *testing.T) {
 		change func(*graph.Tap)
 		want   error
 	}{
-		"nothing wrong":         {func(*graph.Tap) {}, nil},
-		"no such port":          {func(t *graph.Tap) { t.Port = 99 }, graph.ErrNotFound},
-		"no such way out":       {func(t *graph.Tap) { t.Out = 99 }, graph.ErrNotFound},
-		"out by a VF":           {func(t *graph.Tap) { t.Out = ports.vf1.ID }, graph.ErrInvalid},
-		"what an uplink sends":  {func(t *graph.Tap) { t.Port, t.Side = ports.pf1.ID, graph.TapTX }, graph.ErrInvalid},
-		"no such side":          {func(t *graph.Tap) { t.Side = 2 }, graph.ErrInvalid},
-		"no header":             {func(t *graph.Tap) { t.Header = nil }, graph.ErrInvalid},
-		"another header":        {func(t *graph.Tap) { t.Header = make([]byte, 66) }, graph.ErrInvalid},
-		"no rule":               {func(t *graph.Tap) { t.Rules = nil }, graph.ErrInvalid},
-		"as many rules as fit":  {func(t *graph.Tap) { t.Rules = make([]graph.TapRule, 256) }, nil},
-		"too many rules":        {func(t *graph.Tap) { t.Rules = make([]graph.TapRule, 257) }, graph.ErrInvalid},
-		"nothing for the rest":  {func(t *graph.Tap) { t.Rules = condition(graph.TapProto, 6, 0xff, 0)[:1] }, graph.ErrInvalid},
-		"no such field":         {func(t *graph.Tap) { t.Rules = condition(graph.TapICMPCode+1, 6, 0xff, 0) }, graph.ErrInvalid},
+		"nothing wrong":        {func(*graph.Tap) {}, nil},
+		"no such port":         {func(t *graph.Tap) { t.Port = 99 }, graph.ErrNotFound},
+		"no such way out":      {func(t *graph.Tap) { t.Out = 99 }, graph.ErrNotFound},
+		"out by a VF":          {func(t *graph.Tap) { t.Out = ports.vf1.ID }, graph.ErrInvalid},
+		"what an uplink sends": {func(t *graph.Tap) { t.Port, t.Side = ports.pf1.ID, graph.TapTX }, graph.ErrInvalid},
+		"no such side":         {func(t *graph.Tap) { t.Side = 2 }, graph.ErrInvalid},
+		"no header":            {func(t *graph.Tap) { t.Header = nil }, graph.ErrInvalid},
+		"another header":       {func(t *graph.Tap) { t.Header = make([]byte, 66) }, graph.ErrInvalid},
+		"no rule":              {func(t *graph.Tap) { t.Rules = nil }, graph.ErrInvalid},
+		"as many rules as fit": {func(t *graph.Tap) { t.Rules = make([]graph.TapRule, 256) }, nil},
+		"too many rules":       {func(t *graph.Tap) { t.Rules = make([]graph.TapRule, 257) }, graph.ErrInvalid},
+		"nothing for the rest": {func(t *graph.Tap) { t.Rules = condition(graph.TapProto, 6, 0xff, 0)[:1] },
+			graph.ErrInvalid},
+		"no such field": {func(t *graph.Tap) { t.Rules = condition(graph.TapICMPCode+1, 6, 0xff, 0) },
+			graph.ErrInvalid},
 		"more than the field":   {func(t *graph.Tap) { t.Rules = condition(graph.TapDstPort, 6, 0xff, 2) }, graph.ErrInvalid},
 		"the field's last byte": {func(t *graph.Tap) { t.Rules = condition(graph.TapSrc, 6, 0xff, 15) }, nil},
 		"a field twice": {func(t *graph.Tap) {
@@ -580,12 +594,14 @@ func TestTapReplacedUnderTraffic(t *testing.T) {
 	all := slices.Concat(copied[3010], copied[3011])
 	slices.Sort(all)
 	require.EqualValues(t, n, len(all))
-	require.True(t, int(all[0]) == 0 && int(all[n-1]) == int(n-1) && len(slices.Compact(all)) == int(n), "every packet once")
+	require.True(t, int(all[0]) == 0 && int(all[n-1]) == int(n-1) && len(slices.Compact(all)) == int(n),
+		"every packet once")
 }
 
 // The last counters of a tap are those of the copies that were made.
 func TestTapRemovedUnderTraffic(t *testing.T) {
-	for name, tap := range map[string]graph.Tap{"RX": everything(t, ports.vf0, graph.TapRX), "TX": everything(t, ports.vf1, graph.TapTX)} {
+	for name, tap := range map[string]graph.Tap{"RX": everything(t, ports.vf0, graph.TapRX),
+		"TX": everything(t, ports.vf1, graph.TapTX)} {
 		t.Run(name, func(t *testing.T) {
 			g := newGraph(t, roomy)
 			var sum uint64

@@ -94,7 +94,7 @@ type Interface struct {
 	IPv4       netip.Addr // invalid: the guest has none
 	IPv6       netip.Addr // invalid: the guest has none
 	Underlay   netip.Addr
-	AnyPeer    bool // what the wire brings is not checked for whether its outer source is where the route to its inner one leads
+	AnyPeer    bool // the outer source of what the wire brings need not be where the route to the inner one leads
 	GatewayMAC MAC
 	// GatewayIPv6 is an address of the guest's gateway besides fe80::1, that other routers forward packets from. ICMPv6
 	// errors come from it.
@@ -338,7 +338,8 @@ type FlowClass struct {
 	Offloaded bool
 }
 
-// FlowErrors says by id why a change was not made to flows: ErrNotFound or ErrTimeout, also by errors.Is. It was made to the others.
+// FlowErrors says by id why a change was not made to flows: ErrNotFound or ErrTimeout, also by errors.Is. It was made
+// to the others.
 type FlowErrors map[uint64]error
 
 // Error names one of the flows.

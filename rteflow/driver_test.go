@@ -23,7 +23,8 @@ func driver(t *testing.T, lines []string) []string {
 	require.NoError(t, err)
 	program := filepath.Join(t.TempDir(), "show_rule")
 	args := append([]string{
-		"-g", "-Wall", "-Wextra", "-Werror", "-DALLOW_EXPERIMENTAL_API", "-fsanitize=address,undefined", "-fno-sanitize-recover",
+		"-g", "-Wall", "-Wextra", "-Werror", "-DALLOW_EXPERIMENTAL_API", "-fsanitize=address,undefined",
+		"-fno-sanitize-recover",
 		"-o", program, "flow.c", "testdata/show_rule.c", "-Wl,--wrap=rte_flow_validate",
 	}, strings.Fields(string(flags))...)
 	out, err := exec.Command("gcc", args...).CombinedOutput()
@@ -223,7 +224,8 @@ func TestTheCulpritIsFound(t *testing.T) {
 	}
 	for i, answer := range driver(t, lines) {
 		tt := tests[i]
-		assert.True(t, strings.HasSuffix(answer, fmt.Sprintf("cause=%d index=%d sub=%d refused", tt.kind, tt.index, tt.sub)), answer)
+		assert.True(t, strings.HasSuffix(answer, fmt.Sprintf("cause=%d index=%d sub=%d refused", tt.kind, tt.index, tt.sub)),
+			answer)
 		switch tt.kind {
 		case item:
 			assert.Equal(t, tt.where, itemCause(rule, tt.index))
@@ -237,7 +239,8 @@ func TestTheCulpritIsFound(t *testing.T) {
 func TestARuleCutShort(t *testing.T) {
 	whole, err := encode(Rule{
 		Pattern: []Item{Eth{Type: Is[uint16](1)}, UDP{}},
-		Actions: []Action{Age{Timeout: 1}, Sample{Actions: []Action{RawEncap{Data: []byte{1}}, ToPortID{}}}, Count{}, Indirect{}, PopVLAN{}},
+		Actions: []Action{Age{Timeout: 1}, Sample{Actions: []Action{RawEncap{Data: []byte{1}}, ToPortID{}}}, Count{},
+			Indirect{}, PopVLAN{}},
 	})
 	require.Nil(t, err)
 	const size, lists = 0, 24 // where a rule has its size, and where its lists are

@@ -25,18 +25,25 @@ func TestRulesThatCannotBeBuilt(t *testing.T) {
 		message string
 	}{
 		{"no item", Rule{Pattern: []Item{Eth{}, nil}}, "item 1: unknown <nil>", "<nil> is not an item of this package"},
-		{"pointer to an item", Rule{Pattern: []Item{&Eth{}}}, "item 0: unknown *rteflow.Eth", "*rteflow.Eth is not an item of this package"},
-		{"IPv6 address in IPv4", Rule{Pattern: []Item{IPv4{Src: addr("::1")}}}, "item 0: ipv4", `src: "::1" is not an IPv4 address`},
-		{"IPv4 address in IPv6", Rule{Pattern: []Item{IPv6{Dst: addr("1.2.3.4")}}}, "item 0: ipv6", `dst: "1.2.3.4" is not an IPv6 address`},
+		{"pointer to an item", Rule{Pattern: []Item{&Eth{}}}, "item 0: unknown *rteflow.Eth",
+			"*rteflow.Eth is not an item of this package"},
+		{"IPv6 address in IPv4", Rule{Pattern: []Item{IPv4{Src: addr("::1")}}}, "item 0: ipv4",
+			`src: "::1" is not an IPv4 address`},
+		{"IPv4 address in IPv6", Rule{Pattern: []Item{IPv6{Dst: addr("1.2.3.4")}}}, "item 0: ipv6",
+			`dst: "1.2.3.4" is not an IPv6 address`},
 		{
 			"IPv6 mask in IPv4", Rule{Pattern: []Item{IPv4{Dst: Masked(netip.IPv4Unspecified(), netip.IPv6Unspecified())}}},
 			"item 0: ipv4", `dst: "::" is not an IPv4 address`,
 		},
 		{"no action", Rule{Actions: []Action{nil}}, "action 0: unknown <nil>", "<nil> is not an action of this package"},
-		{"timeout", Rule{Actions: []Action{Count{}, Age{Timeout: 1 << 24}}}, "action 1: age", "timeout 16777216 is more than 16777215 seconds"},
-		{"VNI", Rule{Pattern: []Item{VXLAN{VNI: Is[uint32](1 << 24)}}}, "item 0: vxlan", "vni: 16777216 is more than 24 bits"},
-		{"IPv6 address to set", Rule{Actions: []Action{SetIPv4Dst{netip.IPv6Unspecified()}}}, "action 0: set_ipv4_dst", `"::" is not an IPv4 address`},
-		{"IPv4 address to set", Rule{Actions: []Action{Count{}, SetIPv6Src{netip.IPv4Unspecified()}}}, "action 1: set_ipv6_src", `"0.0.0.0" is not an IPv6 address`},
+		{"timeout", Rule{Actions: []Action{Count{}, Age{Timeout: 1 << 24}}}, "action 1: age",
+			"timeout 16777216 is more than 16777215 seconds"},
+		{"VNI", Rule{Pattern: []Item{VXLAN{VNI: Is[uint32](1 << 24)}}}, "item 0: vxlan",
+			"vni: 16777216 is more than 24 bits"},
+		{"IPv6 address to set", Rule{Actions: []Action{SetIPv4Dst{netip.IPv6Unspecified()}}}, "action 0: set_ipv4_dst",
+			`"::" is not an IPv4 address`},
+		{"IPv4 address to set", Rule{Actions: []Action{Count{}, SetIPv6Src{netip.IPv4Unspecified()}}},
+			"action 1: set_ipv6_src", `"0.0.0.0" is not an IPv6 address`},
 		{
 			"sample in sample", Rule{Actions: []Action{Sample{Actions: []Action{Count{}, Sample{}}}}},
 			"action 0: sample", "action 1: a sample within a sample",
@@ -84,9 +91,11 @@ func TestCallsForAPortThatDoesNotExist(t *testing.T) {
 	_, indirect := CreateIndirect(noPort, Attr{Transfer: true}, Count{})
 	_, queryIndirect := QueryIndirect(noPort, 1)
 	for name, err := range map[string]error{
-		"validate": Validate(noPort, Rule{}), "create": create, "destroy": Destroy(noPort, 1), "query": query, "query_age": queryAge,
-		"flush": Flush(noPort), "isolate": Isolate(noPort, true), "get_aged_flows": aged, "pick_transfer_proxy": proxy,
-		"dev_dump": dump, "action_handle_create": indirect, "action_handle_query": queryIndirect, "action_handle_destroy": DestroyIndirect(noPort, 1),
+		"validate": Validate(noPort, Rule{}), "create": create, "destroy": Destroy(noPort, 1), "query": query,
+		"query_age": queryAge,
+		"flush":     Flush(noPort), "isolate": Isolate(noPort, true), "get_aged_flows": aged, "pick_transfer_proxy": proxy,
+		"dev_dump": dump, "action_handle_create": indirect, "action_handle_query": queryIndirect,
+		"action_handle_destroy": DestroyIndirect(noPort, 1),
 	} {
 		require.ErrorIs(t, err, syscall.ENODEV, name)
 		assert.True(t, strings.HasPrefix(err.Error(), "rte_flow "+name+" on port 31: "), err.Error())
@@ -110,11 +119,14 @@ func TestTheZeroHandleIsRefused(t *testing.T) {
 
 func TestErrorText(t *testing.T) {
 	err := error(&Error{
-		Op: "create", Port: 3, Type: ErrorActionConf, Message: "ratio is not 1", Errno: syscall.ENOTSUP, Cause: "action 2: sample",
+		Op: "create", Port: 3, Type: ErrorActionConf, Message: "ratio is not 1", Errno: syscall.ENOTSUP,
+		Cause: "action 2: sample",
 	})
-	assert.EqualError(t, err, "rte_flow create on port 3: action 2: sample: ratio is not 1: operation not supported (action_conf)")
+	assert.EqualError(t, err,
+		"rte_flow create on port 3: action 2: sample: ratio is not 1: operation not supported (action_conf)")
 	assert.ErrorIs(t, err, syscall.ENOTSUP)
-	assert.EqualError(t, &Error{Op: "flush", Errno: syscall.EIO, Type: ErrorUnspecified}, "rte_flow flush on port 0: input/output error")
+	assert.EqualError(t, &Error{Op: "flush", Errno: syscall.EIO, Type: ErrorUnspecified},
+		"rte_flow flush on port 0: input/output error")
 	assert.Equal(t, "type 99", ErrorType(99).String())
 }
 

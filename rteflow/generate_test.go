@@ -91,7 +91,8 @@ func (d *dice) header() []byte {
 	items := []Item{Eth{Is(d.mac()), Is(d.mac()), Is(d.u16() | 0x8000), nil}}
 	if d.n(2) == 1 {
 		items[0] = Eth{Is(d.mac()), Is(d.mac()), Is[uint16](etherTypeIPv6), nil}
-		items = append(items, IPv6{Is(d.v6()), Is(d.v6()), Is(d.label()), Is[uint8](protoUDP), Is(d.byte())}, UDP{Is(d.u16()), Is(d.u16())})
+		items = append(items, IPv6{Is(d.v6()), Is(d.v6()), Is(d.label()), Is[uint8](protoUDP), Is(d.byte())},
+			UDP{Is(d.u16()), Is(d.u16())})
 	}
 	return headerBytes(items)
 }
@@ -170,7 +171,8 @@ func (d *dice) rule() Rule {
 
 // broken puts something into a rule that no rule may contain.
 func (d *dice) broken(r Rule) Rule {
-	items := []Item{nil, &Eth{}, IPv4{Src: Is(d.v6())}, IPv6{Dst: Is(netip.Addr{})}, (*TCP)(nil), VXLAN{Is[uint32](1 << 24)}}
+	items := []Item{nil, &Eth{}, IPv4{Src: Is(d.v6())}, IPv6{Dst: Is(netip.Addr{})}, (*TCP)(nil),
+		VXLAN{Is[uint32](1 << 24)}}
 	actions := []Action{
 		nil, &Drop{}, Age{Timeout: maxAge + 1}, Sample{Actions: []Action{Sample{}}}, Sample{Actions: []Action{nil}},
 		SetIPv4Src{d.v6()}, SetIPv4Dst{}, SetIPv6Src{d.v4()}, SetIPv6Dst{},

@@ -219,7 +219,8 @@ func (l *layout) words(f *field) string {
 	case !f.ranged:
 		return fmt.Sprintf("%s spec %s %s mask %s", f.name, f.text(spec), f.name, f.text(mask))
 	default:
-		return fmt.Sprintf("%s spec %s %s last %s %s mask %s", f.name, f.text(spec), f.name, f.text(last), f.name, f.text(mask))
+		return fmt.Sprintf("%s spec %s %s last %s %s mask %s", f.name, f.text(spec), f.name, f.text(last), f.name,
+			f.text(mask))
 	}
 }
 

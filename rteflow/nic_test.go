@@ -59,7 +59,8 @@ func startNIC() (ports, error) {
 	}
 	stop = append(stop, remove)
 	err = eal.Init(append([]string{
-		"--no-huge", "-m", "128", "--no-pci", "--file-prefix", fmt.Sprintf("rteflow-test-%d", os.Getpid()), "-l", "0", "-d", path,
+		"--no-huge", "-m", "128", "--no-pci", "--file-prefix", fmt.Sprintf("rteflow-test-%d", os.Getpid()), "-l", "0", "-d",
+		path,
 	}, vdevs...))
 	if err != nil {
 		return ports{}, err
@@ -70,7 +71,8 @@ func startNIC() (ports, error) {
 		return ports{}, err
 	}
 	var ids [4]uint16
-	for i, name := range []string{"net_eswitch0", "net_eswitch0_pf1", "net_eswitch0_representor_vf0", "net_eswitch0_representor_vf7"} {
+	for i, name := range []string{"net_eswitch0", "net_eswitch0_pf1", "net_eswitch0_representor_vf0",
+		"net_eswitch0_representor_vf7"} {
 		if ids[i], err = startPort(name, pool); err != nil {
 			return ports{}, err
 		}
@@ -133,7 +135,8 @@ func flowRule(p ports) Rule {
 			TCP{SrcPort: Is[uint16](1024), DstPort: Is[uint16](80), Flags: Masked[uint8](0, 7)},
 		},
 		Actions: []Action{
-			SetMACSrc{MAC{2, 0, 0, 0, 0, 1}}, SetMACDst{MAC{2, 0, 0, 0, 0, 2}}, DecTTL{}, Age{Timeout: 1, Context: 0xfedcba9876543210},
+			SetMACSrc{MAC{2, 0, 0, 0, 0, 1}}, SetMACDst{MAC{2, 0, 0, 0, 0, 2}}, DecTTL{},
+			Age{Timeout: 1, Context: 0xfedcba9876543210},
 			Count{}, ToRepresentedPort{Port: p.vf7},
 		},
 	}
@@ -203,7 +206,8 @@ func TestCreateBatch(t *testing.T) {
 		{"the first is refused", append([]Rule{bad}, flows(p, 70)...), 0, syscall.EINVAL, ""},
 		{"a later one is refused", append(flows(p, 130), bad, bad), 130, syscall.EINVAL, ""},
 		{"one of a next call is refused", append(flows(p, 64), bad), 64, syscall.EINVAL, ""},
-		{"one cannot be built", append(flows(p, 100), Rule{Actions: []Action{nil}}, bad), 100, syscall.EINVAL, "action 0: unknown <nil>"},
+		{"one cannot be built", append(flows(p, 100), Rule{Actions: []Action{nil}}, bad), 100, syscall.EINVAL,
+			"action 0: unknown <nil>"},
 		{"the first cannot be built", []Rule{{Pattern: []Item{nil}}}, 0, syscall.EINVAL, "item 0: unknown <nil>"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -421,7 +425,8 @@ func TestTestpmdReplaysTheCommands(t *testing.T) {
 	commands := append(captureRule(p).Commands(p.vf0), flowRule(p).Commands(p.vf0)...)
 
 	cmd := exec.CommandContext(t.Context(), "dpdk-testpmd", append(append([]string{
-		"--no-huge", "-m", "256", "--no-pci", "--file-prefix", fmt.Sprintf("rteflow-replay-%d", os.Getpid()), "-l", "0,1", "-d", path,
+		"--no-huge", "-m", "256", "--no-pci", "--file-prefix", fmt.Sprintf("rteflow-replay-%d", os.Getpid()), "-l", "0,1",
+		"-d", path,
 	}, vdevs...), "--", "-i", "--total-num-mbufs=4096")...)
 	cmd.Stdin = strings.NewReader(strings.Join(commands, "\n") + "\nquit\n")
 	out, err := cmd.CombinedOutput()

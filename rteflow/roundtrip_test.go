@@ -76,7 +76,8 @@ func verdict(err error, success string) string {
 	if message == "" {
 		message = "(no stated reason)"
 	}
-	return fmt.Sprintf(`(?is)caught pmd error type %d .*%s: %s`, rerr.Type, regexp.QuoteMeta(message), regexp.QuoteMeta(rerr.Errno.Error()))
+	return fmt.Sprintf(`(?is)caught pmd error type %d .*%s: %s`, rerr.Type, regexp.QuoteMeta(message),
+		regexp.QuoteMeta(rerr.Errno.Error()))
 }
 
 // replay lets testpmd run the commands and checks its answers.
@@ -86,7 +87,8 @@ func (r *replayer) replay() {
 	defer func() { assert.NoError(r.t, remove()) }()
 	// Line by line, or else its answers come later than its complaints.
 	cmd := exec.CommandContext(r.t.Context(), "stdbuf", append(append([]string{
-		"-oL", "dpdk-testpmd", "--no-huge", "-m", "256", "--no-pci", "--file-prefix", fmt.Sprintf("rteflow-trip-%d", os.Getpid()), "-l", "0,1", "-d", path,
+		"-oL", "dpdk-testpmd", "--no-huge", "-m", "256", "--no-pci", "--file-prefix",
+		fmt.Sprintf("rteflow-trip-%d", os.Getpid()), "-l", "0,1", "-d", path,
 	}, vdevs...), "--", "-i", "--total-num-mbufs=4096")...)
 	cmd.Stdin = strings.NewReader(strings.Join(r.commands, "\n") + "\nquit\n")
 	out, err := cmd.CombinedOutput()
@@ -131,8 +133,9 @@ func TestRoundTripThroughTestpmd(t *testing.T) {
 	for _, kind := range kinds {
 		assert.NotZero(t, r.stood[fmt.Sprintf("%T", kind)], "%T has not stood in any rule", kind)
 	}
-	report.Printf(t, "round trip through testpmd: %d rules created and %d refused alike, of %d kinds of items and actions; "+
-		"%d lines of the NIC's dump are the same", created, refused, len(kinds), rules)
+	report.Printf(t,
+		"round trip through testpmd: %d rules created and %d refused alike, of %d kinds of items and actions; "+
+			"%d lines of the NIC's dump are the same", created, refused, len(kinds), rules)
 	assert.Greater(t, created, roundTrips/6)
 	assert.Greater(t, refused, roundTrips/20)
 	assert.GreaterOrEqual(t, rules, created)
@@ -140,9 +143,12 @@ func TestRoundTripThroughTestpmd(t *testing.T) {
 
 // kinds are all items and actions.
 var kinds = []any{
-	Eth{}, VLAN{}, IPv4{}, IPv6{}, TCP{}, UDP{}, ICMP{}, ICMP6{}, VXLAN{}, Mark{}, Tag{}, Meta{}, RepresentedPort{}, PortID{},
-	Jump{}, Sample{}, RawEncap{}, RawDecap{}, SetMACSrc{}, SetMACDst{}, SetIPv4Src{}, SetIPv4Dst{}, SetIPv6Src{}, SetIPv6Dst{},
-	SetTPSrc{}, SetTPDst{}, PopVLAN{}, PushVLAN{}, SetMark{}, SetTag{}, SetMeta{}, DecTTL{}, Age{}, Count{}, Indirect{}, Drop{},
+	Eth{}, VLAN{}, IPv4{}, IPv6{}, TCP{}, UDP{}, ICMP{}, ICMP6{}, VXLAN{}, Mark{}, Tag{}, Meta{}, RepresentedPort{},
+	PortID{},
+	Jump{}, Sample{}, RawEncap{}, RawDecap{}, SetMACSrc{}, SetMACDst{}, SetIPv4Src{}, SetIPv4Dst{}, SetIPv6Src{},
+	SetIPv6Dst{},
+	SetTPSrc{}, SetTPDst{}, PopVLAN{}, PushVLAN{}, SetMark{}, SetTag{}, SetMeta{}, DecTTL{}, Age{}, Count{}, Indirect{},
+	Drop{},
 	Queue{}, ToRepresentedPort{}, ToPortID{},
 }
 
@@ -221,7 +227,8 @@ func (g generator) pattern() []Item {
 	case 0:
 		return items
 	case 1: // a tunnel of IP in IP, of which net_mlx5 takes no more
-		return append(items, IPv6{Dst: some(g, g.v6), Proto: []*Match[uint8]{Masked[uint8](0, 0xfb), Is[uint8](41)}[g.IntN(2)]})
+		return append(items, IPv6{Dst: some(g, g.v6),
+			Proto: []*Match[uint8]{Masked[uint8](0, 0xfb), Is[uint8](41)}[g.IntN(2)]})
 	case 2:
 		items = append(items, g.ip(17, 17), UDP{}, VXLAN{some(g, func() uint32 { return g.Uint32N(1 << 24) })})
 		return append(append(items, g.link()...), g.network()...)
@@ -249,7 +256,8 @@ func (g generator) ip(v4, v6 uint8) Item {
 	}
 	if v4 != 0 && (v6 == 0 || g.IntN(2) == 0) {
 		return IPv4{
-			Src: some(g, g.v4), Dst: some(g, g.v4), TOS: some(g, g.u8), TTL: some(g, g.u8), Proto: g.proto(v4), FragmentOffset: fragment,
+			Src: some(g, g.v4), Dst: some(g, g.v4), TOS: some(g, g.u8), TTL: some(g, g.u8), Proto: g.proto(v4),
+			FragmentOffset: fragment,
 		}
 	}
 	return IPv6{Src: some(g, g.v6), Dst: some(g, g.v6), Proto: g.proto(v6), HopLimit: some(g, g.u8)}
@@ -302,7 +310,8 @@ func (g generator) actions(transfer bool) []Action {
 	choices := []Action{
 		Count{}, Age{Timeout: 3600 + g.Uint32N(3600), Context: g.Uint64()}, DecTTL{}, SetMACSrc{g.mac()}, SetMACDst{g.mac()},
 		SetIPv4Src{g.v4()}, SetIPv4Dst{g.v4()}, SetIPv6Src{g.v6()}, SetIPv6Dst{g.v6()}, SetTPSrc{g.u16()}, SetTPDst{g.u16()},
-		PopVLAN{}, PushVLAN{0x8100}, SetMark{g.Uint32N(1 << 24)}, SetTag{g.Uint32(), g.Uint32(), uint8(g.IntN(3))}, SetMeta{g.Uint32N(1 << 16), g.Uint32N(1 << 16)},
+		PopVLAN{}, PushVLAN{0x8100}, SetMark{g.Uint32N(1 << 24)}, SetTag{g.Uint32(), g.Uint32(), uint8(g.IntN(3))},
+		SetMeta{g.Uint32N(1 << 16), g.Uint32N(1 << 16)},
 		Sample{1, []Action{RawEncap{g.tunnel()}, ToRepresentedPort{g.p.pf0}}},
 		Sample{1 + g.Uint32N(2), []Action{ToPortID{g.port()}}},
 	}
@@ -317,7 +326,8 @@ func (g generator) actions(transfer bool) []Action {
 		actions = append(actions, RawDecap{g.tunnel()[:14]}, RawEncap{g.tunnel()[:54]})
 	}
 	if transfer {
-		return append(actions, []Action{Jump{1 + g.Uint32N(4)}, ToRepresentedPort{g.port()}, ToPortID{g.port()}, Drop{}}[g.IntN(4)])
+		return append(actions, []Action{Jump{1 + g.Uint32N(4)}, ToRepresentedPort{g.port()}, ToPortID{g.port()},
+			Drop{}}[g.IntN(4)])
 	}
 	return append(actions, []Action{Queue{}, Drop{}}[g.IntN(2)])
 }

@@ -66,7 +66,8 @@ func TestTestpmdMakesTheSameHeaders(t *testing.T) {
 		IPv4{Src: addr("10.0.0.1"), Dst: addr("10.0.0.2"), Proto: Is[uint8](protoUDP), TTL: Is[uint8](64), TOS: Is[uint8](4)},
 		UDP{Is[uint16](1), Is[uint16](2)},
 	})
-	headers := [][]byte{captureHeader, labelledHeader, vxlanHeader, tunnelHeader, tunnelHeader[:14], ipv4, make([]byte, 14)}
+	headers := [][]byte{captureHeader, labelledHeader, vxlanHeader, tunnelHeader, tunnelHeader[:14], ipv4,
+		make([]byte, 14)}
 	var rule Rule
 	for _, header := range headers {
 		rule.Actions = append(rule.Actions, RawEncap{Data: header})

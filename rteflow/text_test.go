@@ -72,7 +72,8 @@ func TestRuleString(t *testing.T) {
 			Rule{
 				Attr{Group: 1, Transfer: true},
 				[]Item{PortID{Port: 3}, Eth{}},
-				[]Action{Count{}, Sample{Ratio: 1, Actions: []Action{RawEncap{Data: captureHeader}, ToPortID{Port: 0}}}, Jump{Group: 2}},
+				[]Action{Count{}, Sample{Ratio: 1, Actions: []Action{RawEncap{Data: captureHeader}, ToPortID{Port: 0}}},
+					Jump{Group: 2}},
 			},
 			"group 1 priority 0 transfer pattern port_id id is 3 / eth / end actions count / sample ratio 1 { raw_encap { " +
 				"eth dst is 02:00:00:00:00:01 src is 02:00:00:00:00:0a type is 0x86dd / " +
@@ -88,13 +89,15 @@ func TestRuleString(t *testing.T) {
 					TCP{SrcPort: Is(uint16(1024)), DstPort: Is(uint16(80)), Flags: Masked[uint8](0, 7)},
 				},
 				[]Action{
-					SetMACSrc{MAC{2, 0, 0, 0, 0, 1}}, SetMACDst{MAC{2, 0, 0, 0, 0, 2}}, DecTTL{}, Age{Timeout: 30, Context: 7}, Count{},
+					SetMACSrc{MAC{2, 0, 0, 0, 0, 1}}, SetMACDst{MAC{2, 0, 0, 0, 0, 2}}, DecTTL{}, Age{Timeout: 30, Context: 7},
+					Count{},
 					ToRepresentedPort{Port: 4},
 				},
 			},
 			"group 2 priority 0 transfer pattern eth / ipv4 proto is 6 src is 10.0.0.1 dst is 10.0.0.2 / " +
 				"tcp src is 1024 dst is 80 flags spec 0x00 flags mask 0x07 / end actions " +
-				"set_mac_src mac_addr 02:00:00:00:00:01 / set_mac_dst mac_addr 02:00:00:00:00:02 / dec_ttl / age timeout 30 / count / " +
+				"set_mac_src mac_addr 02:00:00:00:00:01 / set_mac_dst mac_addr 02:00:00:00:00:02 / dec_ttl / age timeout 30 / " +
+				"count / " +
 				"represented_port ethdev_port_id 4 / end",
 		},
 		{
@@ -105,12 +108,15 @@ func TestRuleString(t *testing.T) {
 				[]Action{RawDecap{Data: tunnelHeader}, RawEncap{Data: tunnelHeader[:14]}, Drop{}},
 			},
 			"group 0 priority 0 egress pattern eth / ipv6 / ipv4 / icmp type is 8 code is 0 ident is 3 / end actions " +
-				"raw_decap { eth / ipv6 } / raw_encap { eth dst is 02:00:00:00:00:01 src is 02:00:00:00:00:0a type is 0x86dd } / drop / end",
+				"raw_decap { eth / ipv6 } / raw_encap { eth dst is 02:00:00:00:00:01 src is 02:00:00:00:00:0a type is 0x86dd " +
+				"} / drop / end",
 		},
 		{
 			"masks",
-			Rule{Pattern: []Item{IPv4{TOS: Masked[uint8](8, 0xfc), Dst: Masked(addr("10.0.0.0").Spec, addr("255.192.0.0").Spec)}}},
-			"group 0 priority 0 pattern ipv4 tos spec 0x08 tos mask 0xfc dst spec 10.0.0.0 dst mask 255.192.0.0 / end actions end",
+			Rule{Pattern: []Item{IPv4{TOS: Masked[uint8](8, 0xfc),
+				Dst: Masked(addr("10.0.0.0").Spec, addr("255.192.0.0").Spec)}}},
+			"group 0 priority 0 pattern ipv4 tos spec 0x08 tos mask 0xfc dst spec 10.0.0.0 dst mask 255.192.0.0 / end " +
+				"actions end",
 		},
 		{
 			"tags and marks",
@@ -122,18 +128,22 @@ func TestRuleString(t *testing.T) {
 				},
 				[]Action{PopVLAN{}, PushVLAN{0x88a8}, SetMark{8}, SetTag{1, 3, 2}, SetMeta{9, 15}, Indirect{ID: 3, Handle: 0xffff}},
 			},
-			"group 0 priority 0 transfer pattern mark id is 7 / tag data spec 1 data mask 3 index is 2 / meta data is 9 / eth / " +
+			"group 0 priority 0 transfer pattern mark id is 7 / tag data spec 1 data mask 3 index is 2 / meta data is 9 / " +
+				"eth / " +
 				"vlan tci spec 0x0064 tci mask 0x0fff inner_type is 0x0800 / ipv4 / udp / vxlan vni is 70000 / end actions " +
-				"of_pop_vlan / of_push_vlan ethertype 0x88a8 / mark id 8 / set_tag data 1 index 2 mask 3 / set_meta data 9 mask 15 / indirect 3 / end",
+				"of_pop_vlan / of_push_vlan ethertype 0x88a8 / mark id 8 / set_tag data 1 index 2 mask 3 / set_meta data 9 mask " +
+				"15 / indirect 3 / end",
 		},
 		{
 			"rewriting",
 			Rule{Actions: []Action{
 				SetIPv4Src{netip.MustParseAddr("1.2.3.4")}, SetIPv4Dst{netip.MustParseAddr("5.6.7.8")},
-				SetIPv6Src{netip.MustParseAddr("fc00::1")}, SetIPv6Dst{netip.MustParseAddr("::ffff:1.2.3.4")}, SetTPSrc{1}, SetTPDst{2},
+				SetIPv6Src{netip.MustParseAddr("fc00::1")}, SetIPv6Dst{netip.MustParseAddr("::ffff:1.2.3.4")}, SetTPSrc{1},
+				SetTPDst{2},
 			}},
 			"group 0 priority 0 pattern end actions set_ipv4_src ipv4_addr 1.2.3.4 / set_ipv4_dst ipv4_addr 5.6.7.8 / " +
-				"set_ipv6_src ipv6_addr fc00::1 / set_ipv6_dst ipv6_addr ::ffff:1.2.3.4 / set_tp_src port 1 / set_tp_dst port 2 / end",
+				"set_ipv6_src ipv6_addr fc00::1 / set_ipv6_dst ipv6_addr ::ffff:1.2.3.4 / set_tp_src port 1 / set_tp_dst port " +
+				"2 / end",
 		},
 		{
 			"range",
@@ -148,7 +158,8 @@ func TestRuleString(t *testing.T) {
 		{
 			"what no rule may contain",
 			Rule{Pattern: []Item{nil, &Eth{}, IPv4{Src: addr("::1")}}, Actions: []Action{nil, &Drop{}}},
-			"group 0 priority 0 pattern unknown <nil> / unknown *rteflow.Eth / ipv4 src is invalid (\"::1\" is not an IPv4 address) / end " +
+			"group 0 priority 0 pattern unknown <nil> / unknown *rteflow.Eth / ipv4 src is invalid (\"::1\" is not an IPv4 " +
+				"address) / end " +
 				"actions unknown <nil> / unknown *rteflow.Drop / end",
 		},
 	} {
@@ -163,7 +174,8 @@ func TestRuleCommands(t *testing.T) {
 	rule := Rule{
 		Attr{Group: 1, Transfer: true},
 		[]Item{Eth{}},
-		[]Action{RawDecap{Data: tunnelHeader}, RawEncap{Data: tunnelHeader[:14]}, sample, RawEncap{Data: []byte{1}}, Jump{Group: 2}},
+		[]Action{RawDecap{Data: tunnelHeader}, RawEncap{Data: tunnelHeader[:14]}, sample, RawEncap{Data: []byte{1}},
+			Jump{Group: 2}},
 	}
 	require.Equal(t, []string{
 		"set raw_decap 0 eth / ipv6 / end_set",

@@ -23,7 +23,8 @@ import (
 func TestLife(t *testing.T) {
 	require.NoError(t, eal.Cleanup(), "before Init there is nothing to do")
 
-	args := []string{"--no-huge", "-m", "64", "--no-pci", "--file-prefix", fmt.Sprintf("eal-test-%d", os.Getpid()), "-l", "0,1"}
+	args := []string{"--no-huge", "-m", "64", "--no-pci", "--file-prefix", fmt.Sprintf("eal-test-%d", os.Getpid()), "-l",
+		"0,1"}
 	given := append([]string(nil), args...)
 	require.NoError(t, eal.Init(args))
 	assert.Equal(t, given, args, "EAL permutes its arguments, not the caller's")
@@ -83,7 +84,8 @@ const failInit = "EAL_TEST_FAIL_INIT"
 
 func TestInitThatFails(t *testing.T) {
 	if os.Getenv(failInit) != "" {
-		err := eal.Init([]string{"--no-huge", "--no-pci", "--file-prefix", fmt.Sprintf("eal-test-%d", os.Getpid()), "--no-such-option"})
+		err := eal.Init([]string{"--no-huge", "--no-pci", "--file-prefix", fmt.Sprintf("eal-test-%d", os.Getpid()),
+			"--no-such-option"})
 		fmt.Printf("init: %v\ncleanup: %v\n", err, eal.Cleanup())
 		return
 	}

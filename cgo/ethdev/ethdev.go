@@ -77,7 +77,8 @@ type Xstat struct {
 // List returns the ports that nobody else in this process owns.
 func List() []uint16 {
 	var ids []uint16
-	for id := C.rte_eth_find_next_owned_by(0, C.RTE_ETH_DEV_NO_OWNER); id < C.RTE_MAX_ETHPORTS; id = C.rte_eth_find_next_owned_by(C.uint16_t(id)+1, C.RTE_ETH_DEV_NO_OWNER) {
+	next := func(from C.uint16_t) C.uint64_t { return C.rte_eth_find_next_owned_by(from, C.RTE_ETH_DEV_NO_OWNER) }
+	for id := next(0); id < C.RTE_MAX_ETHPORTS; id = next(C.uint16_t(id) + 1) {
 		ids = append(ids, uint16(id))
 	}
 	return ids

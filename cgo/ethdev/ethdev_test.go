@@ -97,8 +97,9 @@ func TestInfo(t *testing.T) {
 	twin, err := net.InterfaceByName(veth)
 	require.NoError(t, err)
 	assert.Equal(t, ethdev.Info{
-		Name: "net_af_packet0", Driver: "net_af_packet", MAC: twin.HardwareAddr, MTU: 1500, IfIndex: twin.Index, RepresentorID: -1,
-		MaxRxQueues: 1, MaxTxQueues: 1,
+		Name: "net_af_packet0", Driver: "net_af_packet", MAC: twin.HardwareAddr, MTU: 1500, IfIndex: twin.Index,
+		RepresentorID: -1,
+		MaxRxQueues:   1, MaxTxQueues: 1,
 	}, info)
 
 	_, err = ethdev.GetInfo(17)
@@ -114,7 +115,8 @@ func TestPortsLife(t *testing.T) {
 	assert.Error(t, ethdev.Start(id), "not configured")
 	assert.ErrorContains(t, ethdev.Configure(id, ethdev.Config{RxQueues: 1}), "RX queues need a pool")
 	assert.ErrorIs(t, ethdev.Configure(id, ethdev.Config{RxQueues: 100, TxQueues: 1, Pool: pool}), syscall.EINVAL)
-	require.NoError(t, ethdev.Configure(id, ethdev.Config{RxQueues: 1, TxQueues: 1, RxDescs: 512, TxDescs: 512, Pool: pool}))
+	require.NoError(t, ethdev.Configure(id, ethdev.Config{RxQueues: 1, TxQueues: 1, RxDescs: 512, TxDescs: 512,
+		Pool: pool}))
 	require.NoError(t, ethdev.Start(id))
 	assert.ErrorIs(t, ethdev.Configure(id, ethdev.Config{TxQueues: 1}), syscall.EBUSY)
 	require.NoError(t, ethdev.SetPromiscuous(id, true))
@@ -126,7 +128,8 @@ func TestPortsLife(t *testing.T) {
 	assert.True(t, link.Up)
 
 	require.NoError(t, ethdev.Stop(id))
-	require.NoError(t, ethdev.Configure(id, ethdev.Config{RxQueues: 1, TxQueues: 1, Pool: pool}), "once more, with defaults")
+	require.NoError(t, ethdev.Configure(id, ethdev.Config{RxQueues: 1, TxQueues: 1, Pool: pool}),
+		"once more, with defaults")
 	require.NoError(t, ethdev.Start(id))
 	require.NoError(t, ethdev.Stop(id))
 }
@@ -154,9 +157,11 @@ func TestDescriptors(t *testing.T) {
 		pool, err := mempool.NewPktmbuf("descriptors", 8191, 0, 0, mempool.DataRoom)
 		require.NoError(t, err)
 		free := pool.Available()
-		require.NoError(t, ethdev.Configure(nicPort, ethdev.Config{RxQueues: 1, TxQueues: 1, RxDescs: uint16(tt.asked), Pool: pool}))
+		require.NoError(t, ethdev.Configure(nicPort,
+			ethdev.Config{RxQueues: 1, TxQueues: 1, RxDescs: uint16(tt.asked), Pool: pool}))
 		require.NoError(t, ethdev.Start(nicPort))
-		assert.Eventually(t, func() bool { return free-pool.Available() == tt.want }, 10*time.Second, time.Millisecond, "%+v", tt)
+		assert.Eventually(t, func() bool { return free-pool.Available() == tt.want }, 10*time.Second, time.Millisecond, "%+v",
+			tt)
 		before, err := ethdev.GetStats(nicPort)
 		require.NoError(t, err)
 		assert.Eventually(t, func() bool {
@@ -204,8 +209,9 @@ func TestCallsForAPortThatDoesNotExist(t *testing.T) {
 	_, stats := ethdev.GetStats(17)
 	_, xstats := ethdev.Xstats(17)
 	for name, err := range map[string]error{
-		"link": link, "stats": stats, "xstats": xstats, "configure": ethdev.Configure(17, ethdev.Config{}), "start": ethdev.Start(17),
-		"stop": ethdev.Stop(17), "close": ethdev.Close(17), "promiscuous": ethdev.SetPromiscuous(17, true),
+		"link": link, "stats": stats, "xstats": xstats, "configure": ethdev.Configure(17, ethdev.Config{}),
+		"start": ethdev.Start(17),
+		"stop":  ethdev.Stop(17), "close": ethdev.Close(17), "promiscuous": ethdev.SetPromiscuous(17, true),
 	} {
 		assert.ErrorIs(t, err, ethdev.ErrNotFound, name)
 	}

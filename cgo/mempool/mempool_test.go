@@ -21,7 +21,8 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	err := eal.Init([]string{"--no-huge", "-m", "64", "--no-pci", "--file-prefix", fmt.Sprintf("mempool-test-%d", os.Getpid()), "-l", "0"})
+	err := eal.Init([]string{"--no-huge", "-m", "64", "--no-pci", "--file-prefix",
+		fmt.Sprintf("mempool-test-%d", os.Getpid()), "-l", "0"})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

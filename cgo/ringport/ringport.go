@@ -67,14 +67,16 @@ func ReceiveFrom(port, queue uint16, buf []byte) ([]byte, error) {
 
 // SendBy sends a frame by queue 0 of any started port.
 func SendBy(port uint16, pool *mempool.Pool, frame []byte) error {
-	rc := C.ringport_burst_send(C.uint16_t(port), 0, (*C.struct_rte_mempool)(pool.Ptr()), bytesOf(frame), C.uint32_t(len(frame)))
+	rc := C.ringport_burst_send(C.uint16_t(port), 0, (*C.struct_rte_mempool)(pool.Ptr()), bytesOf(frame),
+		C.uint32_t(len(frame)))
 	return callError("send by", port, rc)
 }
 
 // NewPacket returns a packet, a struct rte_mbuf, with a frame's bytes, in buffers of segment bytes each; 0 is one
 // buffer. It is the caller's.
 func NewPacket(pool *mempool.Pool, frame []byte, segment int) (unsafe.Pointer, error) {
-	m := C.ringport_make_packet((*C.struct_rte_mempool)(pool.Ptr()), bytesOf(frame), C.uint32_t(len(frame)), C.uint32_t(segment))
+	m := C.ringport_make_packet((*C.struct_rte_mempool)(pool.Ptr()), bytesOf(frame), C.uint32_t(len(frame)),
+		C.uint32_t(segment))
 	if m == nil {
 		return nil, fmt.Errorf("ringport: packet of %d bytes: %w", len(frame), syscall.ENOMEM)
 	}

@@ -21,7 +21,7 @@ type Config struct {
 	Workers      []int          // worker lcores; the n-th serves RX and TX queue n of every port
 	FlowCapacity int            // flows per worker; 0 is graph.DefaultFlowCapacity
 	Timeouts     graph.Timeouts // zero is graph.DefaultTimeouts
-	PuntRate     int            // frames a second of each kind that a port may leave to the slow path; 0 is graph.DefaultPuntRate
+	PuntRate     int            // of each port and kind, frames a second; 0 is graph.DefaultPuntRate
 	PuntBurst    int            // such frames at once, and waiting; 0 is graph.DefaultPuntBurst
 	NodeIP       netip.Addr     // on the underlay: control packets for others are dropped
 	Offload      bool           // announce flows that hardware could take over
@@ -141,8 +141,10 @@ func (g *Graph) change(what string, do func() error) error {
 // address in its VNI is another interface's.
 func (g *Graph) SetInterface(i graph.Interface) error {
 	return g.change(fmt.Sprintf("set interface %d", i.Index), func() error {
-		if !isHost(i.Underlay) || !isHost(i.GatewayIPv6) || i.IPv4.IsValid() && !i.IPv4.Is4() || i.IPv6.IsValid() && !is6(i.IPv6) {
-			return fmt.Errorf("addresses %v, %v, underlay %v, gateway %v: %w", i.IPv4, i.IPv6, i.Underlay, i.GatewayIPv6, graph.ErrInvalid)
+		if !isHost(i.Underlay) || !isHost(i.GatewayIPv6) || i.IPv4.IsValid() && !i.IPv4.Is4() || i.IPv6.IsValid() &&
+			!is6(i.IPv6) {
+			return fmt.Errorf("addresses %v, %v, underlay %v, gateway %v: %w", i.IPv4, i.IPv6, i.Underlay, i.GatewayIPv6,
+				graph.ErrInvalid)
 		}
 		return g.n.setInterface(i)
 	})
@@ -235,8 +237,8 @@ func isRoutable(p netip.Prefix) bool { return p.IsValid() && !p.Addr().Is4In6() 
 // rate.
 func (g *Graph) Punts() <-chan graph.Punt { return g.punts.ch }
 
-// FlowEvents delivers the flows' beginnings and ends in batches, as many as there are. None is lost if the reader is slow, but
-// they come late.
+// FlowEvents delivers the flows' beginnings and ends in batches, as many as there are. None is lost if the reader is
+// slow, but they come late.
 func (g *Graph) FlowEvents() <-chan []graph.FlowEvent { return g.events.ch }
 
 // eventBatches reads a batch as the one thing that goes through the channel.
@@ -263,8 +265,8 @@ func (g *Graph) Inject(port uint16, frame []byte) error {
 }
 
 // SetOffloaded says whether hardware forwards flows. One that it does has no timeout in software. When its rule has
-// gone and SetOffloaded takes that back, the flow's next packet announces it again. An error wraps a graph.FlowErrors: the other
-// flows are changed.
+// gone and SetOffloaded takes that back, the flow's next packet announces it again. An error wraps a graph.FlowErrors:
+// the other flows are changed.
 func (g *Graph) SetOffloaded(ids []uint64, on bool) error {
 	if on {
 		return g.changeFlows("set offloaded", offload, ids)
@@ -272,7 +274,8 @@ func (g *Graph) SetOffloaded(ids []uint64, on bool) error {
 	return g.changeFlows("set no longer offloaded", onload, ids)
 }
 
-// DeleteFlows removes flows; there are no events for it. An error wraps a graph.FlowErrors: the other flows are removed.
+// DeleteFlows removes flows; there are no events for it. An error wraps a graph.FlowErrors: the other flows are
+// removed.
 func (g *Graph) DeleteFlows(ids []uint64) error { return g.changeFlows("delete", remove, ids) }
 
 func (g *Graph) changeFlows(what string, change flowChange, ids []uint64) error {

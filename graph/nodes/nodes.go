@@ -128,7 +128,8 @@ func (n *instance) deleteRoute(vni uint32, p netip.Prefix) error {
 
 // setUplink sets an uplink's addressing.
 func (n *instance) setUplink(u graph.Uplink) error {
-	c := C.struct_uplink{port: C.uint16_t(u.Port), mac: asMAC(u.MAC), router_mac: asMAC(u.RouterMAC), link_up: C.bool(u.LinkUp)}
+	c := C.struct_uplink{port: C.uint16_t(u.Port), mac: asMAC(u.MAC), router_mac: asMAC(u.RouterMAC),
+		link_up: C.bool(u.LinkUp)}
 	return asError(C.dps_dataplane_set_uplink(n.dp, &c))
 }
 
@@ -153,7 +154,8 @@ const (
 // changeFlows does the same to all flows with these ids. An error is a graph.FlowErrors.
 func (n *instance) changeFlows(change flowChange, ids []uint64) error {
 	results := make([]C.int, len(ids))
-	C.dps_dataplane_change_flows(n.dp, uint32(change), (*C.uint64_t)(unsafe.SliceData(ids)), unsafe.SliceData(results), C.uint32_t(len(ids)))
+	C.dps_dataplane_change_flows(n.dp, uint32(change), (*C.uint64_t)(unsafe.SliceData(ids)), unsafe.SliceData(results),
+		C.uint32_t(len(ids)))
 	var failed graph.FlowErrors
 	for i, rc := range results {
 		if rc < 0 {
@@ -221,7 +223,8 @@ func (n *instance) flowTable() graph.FlowTable {
 		s := t.shares[i]
 		table.Overflow += uint64(s.overflow)
 		table.Shares = append(table.Shares, graph.FlowShare{
-			Port: uint16(p.id), Origin: graph.Origin(i % 2), Flows: int(s.flows), Evicted: uint64(s.evicted), Overflow: uint64(s.overflow),
+			Port: uint16(p.id), Origin: graph.Origin(i % 2), Flows: int(s.flows), Evicted: uint64(s.evicted),
+			Overflow: uint64(s.overflow),
 		})
 	}
 	return table

@@ -43,8 +43,9 @@ func newInstance(t *testing.T, name string, vf bool, workers int) (*instance, *g
 	port, err := graphtest.NewPort(name, workers, pool)
 	require.NoError(t, err)
 	n, err := create(Config{
-		Name: name, Ports: []graph.PortConfig{{ID: port.ID, Name: name, VF: vf}}, Workers: []int{1, 2}[:workers], FlowCapacity: 64,
-		PuntRate: 1, PuntBurst: 1, Pool: pool,
+		Name: name, Ports: []graph.PortConfig{{ID: port.ID, Name: name, VF: vf}}, Workers: []int{1, 2}[:workers],
+		FlowCapacity: 64,
+		PuntRate:     1, PuntBurst: 1, Pool: pool,
 	})
 	require.NoError(t, err)
 	t.Cleanup(n.free)
@@ -72,7 +73,8 @@ func TestHeldUpWorker(t *testing.T) {
 		t.Run(fmt.Sprintf("worker %d", held), func(t *testing.T) {
 			n, port := newInstance(t, fmt.Sprintf("held%d", held), false, 2)
 			setTap := func(rules int) error {
-				_, err := n.setTap(graph.Tap{Port: port.ID, Out: port.ID, Header: make([]byte, graph.TapHeaderLen), Rules: make([]graph.TapRule, rules)})
+				_, err := n.setTap(graph.Tap{Port: port.ID, Out: port.ID, Header: make([]byte, graph.TapHeaderLen),
+					Rules: make([]graph.TapRule, rules)})
 				return err
 			}
 			setUplink := func() error { return n.setUplink(graph.Uplink{Port: port.ID, LinkUp: true}) }
@@ -140,7 +142,8 @@ func TestStoppedProcess(t *testing.T) {
 	answer := make(chan error)
 	go func() { answer <- n.changeFlows(remove, []uint64{1 << 56}) }()
 	time.Sleep(50 * time.Millisecond)
-	require.NoError(t, exec.Command("sh", "-c", fmt.Sprintf("kill -STOP %[1]d; sleep 4; kill -CONT %[1]d", os.Getpid())).Run())
+	require.NoError(t, exec.Command("sh", "-c",
+		fmt.Sprintf("kill -STOP %[1]d; sleep 4; kill -CONT %[1]d", os.Getpid())).Run())
 	letGo()
 	require.ErrorIs(t, <-answer, graph.ErrNotFound)
 }
@@ -150,7 +153,8 @@ func TestTapWithoutMemory(t *testing.T) {
 	n, p := newInstance(t, "no_memory", false, 1)
 	port := p.ID
 	set := func(rules int) error {
-		_, err := n.setTap(graph.Tap{Port: port, Out: port, Header: make([]byte, graph.TapHeaderLen), Rules: make([]graph.TapRule, rules)})
+		_, err := n.setTap(graph.Tap{Port: port, Out: port, Header: make([]byte, graph.TapHeaderLen),
+			Rules: make([]graph.TapRule, rules)})
 		return err
 	}
 	require.NoError(t, set(1))

@@ -29,7 +29,8 @@ func (n *instance) setTap(t graph.Tap) (graph.TapCounters, error) {
 		return graph.TapCounters{}, fmt.Errorf("a header of %d bytes: %w", len(t.Header), graph.ErrInvalid)
 	}
 	if len(t.Rules) == 0 || len(t.Rules) > graph.MaxTapRules {
-		return graph.TapCounters{}, fmt.Errorf("%d rules, want 1 to %d: %w", len(t.Rules), graph.MaxTapRules, graph.ErrInvalid)
+		return graph.TapCounters{}, fmt.Errorf("%d rules, want 1 to %d: %w", len(t.Rules), graph.MaxTapRules,
+			graph.ErrInvalid)
 	}
 	conf := C.struct_tap_conf{
 		port:       C.uint16_t(t.Port),

@@ -90,7 +90,8 @@ func (in *Installed) build(ctx context.Context) error {
 	if err := os.WriteFile(source, stage, 0o600); err != nil {
 		return err
 	}
-	args := append([]string{"-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-DALLOW_INTERNAL_API", "-o", in.stage, source},
+	args := append([]string{"-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-DALLOW_INTERNAL_API", "-o", in.stage,
+		source},
 		strings.Fields(string(cflags))...)
 	for _, dir := range []string{"lib/eal/include", "lib/ethdev", "drivers/bus/vdev"} {
 		args = append(args, "-idirafter", filepath.Join(dpdk, dir))
@@ -156,7 +157,8 @@ func MeasureOnCard(ctx context.Context, card string, run Run) (result Result, er
 	}
 	return measure(ctx, []string{
 		"ip", "netns", "exec", host.Name,
-		"env", "RUNTIME_DIRECTORY=" + lab.Dir(), "CONNECTX=card=" + card + ",pf0=far-pf0,vf0=far-vf0", "LD_PRELOAD=" + library,
+		"env", "RUNTIME_DIRECTORY=" + lab.Dir(), "CONNECTX=card=" + card + ",pf0=far-pf0,vf0=far-vf0",
+		"LD_PRELOAD=" + library,
 		"dpdk-test-flow-perf", "--no-huge", "-m", "512", "--no-telemetry", "-l", "0,1",
 		"-a", "0000:03:00.0,dv_flow_en=1,dv_esw_en=1,representor=vf0",
 	}, run)
@@ -165,7 +167,8 @@ func MeasureOnCard(ctx context.Context, card string, run Run) (result Result, er
 // measure runs the program that command is up to EAL's options.
 func measure(ctx context.Context, command []string, run Run) (Result, error) {
 	args := append(slices.Clone(command), "--",
-		fmt.Sprintf("--portmask=%#x", 1<<VF0), fmt.Sprintf("--rules-count=%d", run.Rules), fmt.Sprintf("--rules-batch=%d", run.Rules))
+		fmt.Sprintf("--portmask=%#x", 1<<VF0), fmt.Sprintf("--rules-count=%d", run.Rules),
+		fmt.Sprintf("--rules-batch=%d", run.Rules))
 	if run.Delete {
 		args = append(args, "--deletion-rate")
 	}

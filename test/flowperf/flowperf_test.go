@@ -34,7 +34,8 @@ var shapes = []struct {
 	{"ingress queue", 0, []string{"--ingress", "--group=0", "--ether", "--ipv4", "--udp", "--count", "--queue"}},
 	{
 		"transfer rewrite", 1,
-		[]string{"--transfer", "--group=1", "--ether", "--ipv4", "--tcp", "--set-src-mac", "--set-dst-mac", "--dec-ttl", "--count", "--port-id=0"},
+		[]string{"--transfer", "--group=1", "--ether", "--ipv4", "--tcp", "--set-src-mac", "--set-dst-mac", "--dec-ttl",
+			"--count", "--port-id=0"},
 	},
 }
 
@@ -67,7 +68,8 @@ func TestFlowPerfOnTheDriver(t *testing.T) {
 				inserted, insertion = inserted+result.Inserted, insertion+result.Insertion
 			})
 		}
-		report.Printf(t, "dpdk-test-flow-perf, net_mlx5 as a %s: %d rules of %d shapes inserted in %v and deleted", card, inserted, len(shapes), insertion)
+		report.Printf(t, "dpdk-test-flow-perf, net_mlx5 as a %s: %d rules of %d shapes inserted in %v and deleted", card,
+			inserted, len(shapes), insertion)
 	}
 }
 

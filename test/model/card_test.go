@@ -56,7 +56,8 @@ func runOnCard(t *testing.T, card string) {
 	ctx, cancel := context.WithTimeout(t.Context(), *cardDuration+overhead)
 	defer cancel()
 	process, err := ns.Start("env", cardVariable+"="+card, "LD_PRELOAD="+library, "CONNECTX="+config, self, "-test.v",
-		"-test.run=^TestBothNICs$", fmt.Sprintf("-model.seed=%d", *seed), fmt.Sprintf("-model.card-duration=%v", *cardDuration))
+		"-test.run=^TestBothNICs$", fmt.Sprintf("-model.seed=%d", *seed),
+		fmt.Sprintf("-model.card-duration=%v", *cardDuration))
 	require.NoError(t, err)
 	result, err := process.Wait(ctx)
 	require.NoError(t, err, "%s%s", process.Stdout, process.Stderr)
@@ -79,8 +80,11 @@ func TestBothNICs(t *testing.T) {
 		explained += n.explained[reason]
 		reasons = append(reasons, fmt.Sprintf("%d %s", n.explained[reason], reason))
 	}
-	report.Printf(t, "net_eswitch and net_mlx5 on %s: %d rules compared (%d refused, with the same errno): 0 differ unexplained, %d explained %v; "+
-		"%d packets (%d came out; not sent were %d that only the age of rules decides about) and the counters compared in %d cases from seed %d",
+	report.Printf(t,
+		"net_eswitch and net_mlx5 on %s: %d rules compared (%d refused, with the same errno): 0 differ unexplained, %d "+
+			"explained %v; "+
+			"%d packets (%d came out; not sent were %d that only the age of rules decides about) and the counters compared "+
+			"in %d cases from seed %d",
 		card, n.rules, n.refusals, explained, reasons, n.packets, n.outputs, n.ties, n.cases, first)
 	require.NotZero(t, n.outputs)
 }

@@ -39,8 +39,10 @@ func (n *Reference) Check(port uint16, r rteflow.Rule) (Verdict, string) {
 
 // Valid says what rte_flow_validate answers: it does not ask the card.
 func (n *Reference) Valid(port uint16, r rteflow.Rule) (Verdict, string) {
-	return n.first(port, r, (*Reference).checkDomain, (*Reference).checkPorts, (*Reference).checkLayers, (*Reference).checkFields, (*Reference).checkFate,
-		(*Reference).checkHeaders, (*Reference).checkRewrites, (*Reference).checkRegisters, (*Reference).checkTags, (*Reference).checkSample)
+	return n.first(port, r, (*Reference).checkDomain, (*Reference).checkPorts, (*Reference).checkLayers,
+		(*Reference).checkFields, (*Reference).checkFate,
+		(*Reference).checkHeaders, (*Reference).checkRewrites, (*Reference).checkRegisters, (*Reference).checkTags,
+		(*Reference).checkSample)
 }
 
 func (n *Reference) first(port uint16, r rteflow.Rule, checks ...check) (Verdict, string) {
@@ -211,12 +213,14 @@ func checkProto(k kind, m *rteflow.Match[uint8], next *kind, within bool) string
 		return "a tunnel in IPv4"
 	case !within && says == protoIP6IP && next != nil:
 		return "something within a tunnel"
-	case k == ipv6 && mask == 0xff && slices.Contains([]uint8{protoHopOpts, protoRouting, protoFragment, protoESP, protoAH, protoDstOpts}, says):
+	case k == ipv6 && mask == 0xff && slices.Contains([]uint8{protoHopOpts, protoRouting, protoFragment, protoESP, protoAH,
+		protoDstOpts}, says):
 		return "an extension header"
 	case next == nil:
 		return ""
 	}
-	if want, ok := map[kind]uint8{tcp: protoTCP, udp: protoUDP, icmp: protoICMP, icmp6: protoICMP6}[*next]; ok && says != want {
+	if want, ok := map[kind]uint8{tcp: protoTCP, udp: protoUDP, icmp: protoICMP, icmp6: protoICMP6}[*next]; ok &&
+		says != want {
 		return "the protocol is not the next layer's"
 	}
 	return ""
@@ -384,7 +388,8 @@ func headersOf(pattern []rteflow.Item) (all [2]named, icmpv6 bool) {
 		if !ok {
 			continue
 		}
-		if m := protoMatch(it); side == 0 && m != nil && m.Spec == protoIP6IP && (m.Mask == nil || *m.Mask&protoIP6IP == protoIP6IP && m.Spec&*m.Mask == protoIP6IP) {
+		if m := protoMatch(it); side == 0 && m != nil && m.Spec == protoIP6IP &&
+			(m.Mask == nil || *m.Mask&protoIP6IP == protoIP6IP && m.Spec&*m.Mask == protoIP6IP) {
 			side = 1
 		}
 		switch k {
@@ -450,7 +455,8 @@ func modifies(a rteflow.Action) bool {
 
 func rewrites(a rteflow.Action) bool {
 	switch a.(type) {
-	case rteflow.RawEncap, rteflow.RawDecap, rteflow.PopVLAN, rteflow.PushVLAN, rteflow.SetMark, rteflow.SetTag, rteflow.SetMeta:
+	case rteflow.RawEncap, rteflow.RawDecap, rteflow.PopVLAN, rteflow.PushVLAN, rteflow.SetMark, rteflow.SetTag,
+		rteflow.SetMeta:
 		return true
 	default:
 		return modifies(a)
@@ -633,7 +639,11 @@ func (n *Reference) checkMirror(r rteflow.Rule, at int, s rteflow.Sample) (Verdi
 
 // toGuest says whether the fate is a port that is not the uplink.
 func (n *Reference) toGuest(actions []rteflow.Action) bool {
-	return slices.ContainsFunc(actions, func(a rteflow.Action) bool { to, ok := target(a); return ok && !n.port(to).Uplink })
+	return slices.ContainsFunc(actions, func(a rteflow.Action) bool {
+		to, ok := target(a)
+		return ok &&
+			!n.port(to).Uplink
+	})
 }
 
 // agesInCard tells of an action of the list whether the card keeps it as an age. It need not when the rule also counts.

@@ -27,14 +27,19 @@ var differences = []difference{
 	}},
 	// net_eswitch has no such counters.
 	{"a counter within a sample of an ingress rule", func(r rteflow.Rule, eswitch, _ error) bool {
-		return errors.Is(eswitch, syscall.ENOTSUP) && !r.Transfer && slices.ContainsFunc(samples(r.Actions), func(list []rteflow.Action) bool {
-			return slices.ContainsFunc(list, func(a rteflow.Action) bool { _, ok := a.(rteflow.Count); return ok })
-		})
+		return errors.Is(eswitch, syscall.ENOTSUP) && !r.Transfer &&
+			slices.ContainsFunc(samples(r.Actions), func(list []rteflow.Action) bool {
+				return slices.ContainsFunc(list, func(a rteflow.Action) bool { _, ok := a.(rteflow.Count); return ok })
+			})
 	}},
 	// Packets would go round: what a card does then is not known.
 	{"a mirror that does not jump upwards", func(r rteflow.Rule, eswitch, mlx5 error) bool {
 		return errors.Is(eswitch, syscall.EINVAL) && mlx5 == nil && slices.ContainsFunc(r.Actions, mirrors) &&
-			slices.ContainsFunc(r.Actions, func(a rteflow.Action) bool { j, ok := a.(rteflow.Jump); return ok && j.Group <= r.Group })
+			slices.ContainsFunc(r.Actions, func(a rteflow.Action) bool {
+				j, ok := a.(rteflow.Jump)
+				return ok &&
+					j.Group <= r.Group
+			})
 	}},
 }
 
@@ -73,8 +78,16 @@ func ages(a rteflow.Action) bool { _, ok := a.(rteflow.Age); return ok }
 
 // namesTag says whether the rule matches or writes a tag of that index or of a higher one.
 func namesTag(r rteflow.Rule, from uint8) bool {
-	return slices.ContainsFunc(r.Pattern, func(it rteflow.Item) bool { t, ok := it.(rteflow.Tag); return ok && t.Index >= from }) ||
-		slices.ContainsFunc(r.Actions, func(a rteflow.Action) bool { t, ok := a.(rteflow.SetTag); return ok && t.Index >= from })
+	return slices.ContainsFunc(r.Pattern, func(it rteflow.Item) bool {
+		t, ok := it.(rteflow.Tag)
+		return ok &&
+			t.Index >= from
+	}) ||
+		slices.ContainsFunc(r.Actions, func(a rteflow.Action) bool {
+			t, ok := a.(rteflow.SetTag)
+			return ok &&
+				t.Index >= from
+		})
 }
 
 // compareAnswers compares what net_eswitch and net_mlx5 say of a rule. It returns a difference in words, and whether

@@ -64,7 +64,11 @@ func valueMAC(m *Match[MAC], any func() MAC) MAC {
 }
 
 func valueAddr(m *Match[netip.Addr], any func() netip.Addr) []byte {
-	return value(m, any, netip.Addr.AsSlice, func(b []byte) netip.Addr { a, _ := netip.AddrFromSlice(b); return a }).AsSlice()
+	return value(m, any, netip.Addr.AsSlice, func(b []byte) netip.Addr {
+		a,
+			_ := netip.AddrFromSlice(b)
+		return a
+	}).AsSlice()
 }
 
 // frameFor builds a frame with the rule's layers, whose fields satisfy it, and what may follow them.
@@ -141,7 +145,10 @@ func (g *gen) ip(items []Item) (b []byte, four bool) {
 	h[1] = value8(it.TOS, func() uint8 { return pick[uint8](g, 0, 0, 0xb8) })
 	put16(h, 2, g.length(len(h)+len(inner)))
 	put16(h, 4, uint16(g.Uint32()))
-	put16(h, 6, value16(it.FragmentOffset, func() uint16 { return pick[uint16](g, 0, 0, 0, 0, 0, 0, 0x4000, 0x4000, 0x2000, 0x00b9, 0x20b9) }))
+	put16(h, 6, value16(it.FragmentOffset, func() uint16 {
+		return pick[uint16](g, 0, 0, 0, 0, 0, 0, 0x4000, 0x4000, 0x2000,
+			0x00b9, 0x20b9)
+	}))
 	h[8] = value8(it.TTL, g.ttl)
 	h[9] = value8(it.Proto, always(proto))
 	copy(h[12:], valueAddr(it.Src, g.v4))

@@ -316,7 +316,8 @@ func (n *Reference) sample(p packet, s rteflow.Sample, out *[]Output) {
 // emit gives the packet away unless it is too long for the port.
 func (n *Reference) emit(p *packet, port uint16, queue int, out *[]Output) {
 	if len(p.frame)-linkLen(p.frame) <= n.port(port).MTU {
-		*out = append(*out, Output{From: int(p.source), Port: port, Queue: queue, Frame: slices.Clone(p.frame), Entropy: p.entropy, Inner: p.inner})
+		*out = append(*out, Output{From: int(p.source), Port: port, Queue: queue, Frame: slices.Clone(p.frame),
+			Entropy: p.entropy, Inner: p.inner})
 	}
 }
 

@@ -205,7 +205,8 @@ func (p *player) shareActions() error {
 			want = syscall.ENOTSUP
 		}
 		for _, d := range p.devices {
-			h, err := rteflow.CreateIndirect(d.ethdevs().id(port.ID), rteflow.Attr{Ingress: !port.Switch, Transfer: port.Switch}, a)
+			h, err := rteflow.CreateIndirect(d.ethdevs().id(port.ID), rteflow.Attr{Ingress: !port.Switch, Transfer: port.Switch},
+				a)
 			if !errors.Is(err, want) {
 				return fmt.Errorf("%s: %v, but wanted %v", d.name(), err, want) //nolint:errorlint // either may be none
 			}
@@ -280,7 +281,8 @@ func (p *player) unshare(d *device, used map[uint32]bool) (difference string, er
 
 // play returns how a NIC differs from the reference, "" if none does; err is the machinery's.
 func play(nics []nic, c testCase, n *counts) (difference string, at int, err error) {
-	p := &player{ref: Reference{Ports: slices.Clone(thePorts), Card: os.Getenv(cardVariable)}, rules: map[int]installedRule{}, counts: n}
+	p := &player{ref: Reference{Ports: slices.Clone(thePorts), Card: os.Getenv(cardVariable)},
+		rules: map[int]installedRule{}, counts: n}
 	for i := range p.ref.Ports {
 		p.ref.Ports[i].Isolated = c.isolated[uint16(i)]
 	}
@@ -472,7 +474,8 @@ func (p *player) query(d *device, h rteflow.Handle, f *Flow) string {
 func (p *player) send(shots []shot) (string, error) {
 	if len(p.devices) > 1 {
 		before := len(shots)
-		shots = slices.DeleteFunc(slices.Clone(shots), func(s shot) bool { return !s.transmit && p.ref.Ties(s.port, s.frame) })
+		shots = slices.DeleteFunc(slices.Clone(shots),
+			func(s shot) bool { return !s.transmit && p.ref.Ties(s.port, s.frame) })
 		p.counts.ties += before - len(shots)
 	}
 	var want []Output
@@ -611,6 +614,8 @@ func compareFor(t *testing.T, nics []nic, duration time.Duration) (first uint64,
 
 func TestNICAgainstModel(t *testing.T) {
 	first, n := compareFor(t, nics[:1], *duration)
-	report.Printf(t, "model: %d rules (%d refused, %d left to the driver), %d packets (%d came out), %d operations compared in %d cases from seed %d",
+	report.Printf(t,
+		"model: %d rules (%d refused, %d left to the driver), %d packets (%d came out), %d operations compared in %d "+
+			"cases from seed %d",
 		n.rules, n.refusals, n.left, n.packets, n.outputs, n.operations, n.cases, first)
 }

@@ -14,7 +14,7 @@ import (
 
 const (
 	poolSize  = 4095
-	patience  = 20 * time.Second      // with a NIC that does not give a buffer back: on a busy machine its thread may wait for seconds
+	patience  = 20 * time.Second      // until a NIC has given a buffer back: on a busy machine its thread may wait
 	lateFrame = 20 * time.Millisecond // what a frame that the reference wants may take longer than the others
 	maybeLate = time.Millisecond      // likewise one that may come or not
 )

@@ -28,7 +28,8 @@ const (
 // mlx5Args are EAL's arguments for the virtual card. Vectors take four frames at a time or none, and ringport asks for
 // one.
 var mlx5Args = []string{
-	"-a", "0000:03:00.0,dv_flow_en=1,dv_esw_en=1,dv_xmeta_en=1,rx_vec_en=0,representor=vf[0,1,5]", "-a", "0000:03:00.1,rx_vec_en=0",
+	"-a", "0000:03:00.0,dv_flow_en=1,dv_esw_en=1,dv_xmeta_en=1,rx_vec_en=0,representor=vf[0,1,5]", "-a",
+	"0000:03:00.1,rx_vec_en=0",
 }
 
 // mlx5 is net_mlx5 over a virtual ConnectX. Its far sides are veths, at whose other ends are sockets.
@@ -150,7 +151,8 @@ func (n *mlx5) exchange(shots []shot, want, perhaps int) ([]Output, error) {
 			last = time.Now()
 		}
 		silent := time.Since(last)
-		if silent > mlx5Late || silent > mlx5Settle && len(out) >= want || silent > mlx5MaybeLate && len(out) >= want-perhaps {
+		if silent > mlx5Late || silent > mlx5Settle && len(out) >= want || silent > mlx5MaybeLate &&
+			len(out) >= want-perhaps {
 			return out, nil
 		}
 		time.Sleep(50 * time.Microsecond)

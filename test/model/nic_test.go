@@ -114,7 +114,8 @@ func startNICs(card string) error {
 		if err != nil {
 			return err
 		}
-		thePorts = append(thePorts, Port{ID: uint16(i), Name: p.name, Switch: p.domain, Uplink: p.uplink, MTU: int(info.MTU), Queues: rxQueues})
+		thePorts = append(thePorts, Port{ID: uint16(i), Name: p.name, Switch: p.domain, Uplink: p.uplink, MTU: int(info.MTU),
+			Queues: rxQueues})
 	}
 	if card == "" {
 		return nil
@@ -142,7 +143,8 @@ func newPorts(names []string, pool *mempool.Pool) (ports, error) {
 			return p, err
 		}
 		undo = append(undo, func() error { return errors.Join(ethdev.Stop(id), ethdev.Close(id)) })
-		err = errors.Join(ethdev.Configure(id, ethdev.Config{RxQueues: rxQueues, TxQueues: 1, RxDescs: 512, TxDescs: 512, Pool: pool}), ethdev.Start(id))
+		err = errors.Join(ethdev.Configure(id, ethdev.Config{RxQueues: rxQueues, TxQueues: 1, RxDescs: 512, TxDescs: 512,
+			Pool: pool}), ethdev.Start(id))
 		if err != nil {
 			return p, err
 		}

@@ -99,7 +99,11 @@ func (n *Reference) checkOrder(port uint16, r rteflow.Rule) (Verdict, string) {
 		}
 	}
 	fromWire := r.Ingress || r.Transfer && n.port(sourceOf(port, r)).Uplink
-	split := slices.ContainsFunc(r.Actions, func(a rteflow.Action) bool { s, ok := a.(rteflow.Sample); return ok && len(s.Actions) == 0 })
+	split := slices.ContainsFunc(r.Actions, func(a rteflow.Action) bool {
+		s, ok := a.(rteflow.Sample)
+		return ok &&
+			len(s.Actions) == 0
+	})
 	at := slices.IndexFunc(r.Actions, mirrors)
 	split = split || !r.Transfer || at >= 0 && slices.ContainsFunc(r.Actions[at:], ownRule)
 	last, modified, tags := start, false, 0

@@ -240,7 +240,8 @@ func (c *client) forwards(t *testing.T, from int, in [][]byte, to int, out [][]b
 		got := c.receive(t, to, end-begin, frameTimeout)
 		require.Len(t, got, end-begin, "%d bytes and others, from %s to %s", len(in[begin]), farSides[from], farSides[to])
 		for i := range got {
-			require.Equal(t, out[begin+i], got[i], "frame %d of %d bytes, from %s to %s", begin+i, len(in[begin+i]), farSides[from], farSides[to])
+			require.Equal(t, out[begin+i], got[i], "frame %d of %d bytes, from %s to %s", begin+i, len(in[begin+i]),
+				farSides[from], farSides[to])
 		}
 	}
 	require.Empty(t, c.receive(t, to, 1, time.Millisecond), "out of %s", farSides[to])

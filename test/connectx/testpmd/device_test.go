@@ -40,7 +40,8 @@ func udp(size int, source uint16) []byte {
 	for i := range payload {
 		payload[i] = byte(i*7 + size)
 	}
-	return serialize(&layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: net.IP{10, 0, 0, 1}, DstIP: net.IP{10, 0, 0, 2}},
+	return serialize(&layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: net.IP{10, 0, 0, 1},
+		DstIP: net.IP{10, 0, 0, 2}},
 		&layers.UDP{SrcPort: layers.UDPPort(source), DstPort: 7}, payload)
 }
 
@@ -190,7 +191,8 @@ func TestKernelTwin(t *testing.T) {
 	assert.Contains(t, c.Ask(t, "show port stats 0"), "RX-packets: 0 ")
 	c.tell(t, "flow create 0 ingress pattern eth / ipv4 / udp / end actions queue index 0 / end")
 	c.send(t, pf0, udp(100, 1))
-	eventually(t, "a rule takes what it matches", func() bool { return strings.Contains(c.Ask(t, "show port stats 0"), "RX-packets: 1 ") })
+	eventually(t, "a rule takes what it matches",
+		func() bool { return strings.Contains(c.Ask(t, "show port stats 0"), "RX-packets: 1 ") })
 }
 
 // Ports and queues stop and start again.
@@ -221,9 +223,12 @@ func TestChecksums(t *testing.T) {
 		}
 	}
 	c.tell(t, "port start all", "start")
-	ip6 := &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolTCP, SrcIP: net.ParseIP("fd00::1"), DstIP: net.ParseIP("fd00::2")}
-	ip4 := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolTCP, SrcIP: net.IP{10, 0, 0, 1}, DstIP: net.IP{10, 0, 0, 2}}
-	for _, f := range [][]byte{udp(100, 1), udp(101, 1), serialize(ip4, &layers.TCP{SrcPort: 1, DstPort: 2, ACK: true}, []byte("odd")),
+	ip6 := &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolTCP, SrcIP: net.ParseIP("fd00::1"),
+		DstIP: net.ParseIP("fd00::2")}
+	ip4 := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolTCP, SrcIP: net.IP{10, 0, 0, 1},
+		DstIP: net.IP{10, 0, 0, 2}}
+	for _, f := range [][]byte{udp(100, 1), udp(101, 1),
+		serialize(ip4, &layers.TCP{SrcPort: 1, DstPort: 2, ACK: true}, []byte("odd")),
 		serialize(ip6, &layers.TCP{SrcPort: 1, DstPort: 2, SYN: true}, []byte("even"))} {
 		broken := append([]byte{}, f...)
 		at := 14 + 20 + 6
@@ -269,7 +274,8 @@ func (c *client) tellsGood(t *testing.T) {
 func (c *client) cuts(t *testing.T) {
 	c.tell(t, "stop", "port stop all", "tso set 500 0", "port start all", "start")
 	payload := bytes.Repeat([]byte("0123456789abcdef"), 85)
-	in := serialize(&layers.IPv4{Version: 4, Id: 7, TTL: 64, Protocol: layers.IPProtocolTCP, SrcIP: net.IP{10, 0, 0, 1}, DstIP: net.IP{10, 0, 0, 2}},
+	in := serialize(&layers.IPv4{Version: 4, Id: 7, TTL: 64, Protocol: layers.IPProtocolTCP, SrcIP: net.IP{10, 0, 0, 1},
+		DstIP: net.IP{10, 0, 0, 2}},
 		&layers.TCP{SrcPort: 1, DstPort: 2, Seq: 1000, ACK: true, PSH: true, Window: 100}, payload)
 	c.send(t, vf0, in)
 	got := c.receive(t, pf0, 3, frameTimeout)
@@ -365,7 +371,8 @@ func TestFaults(t *testing.T) {
 		assert.Contains(t, c.Ask(t, rule), "created")
 		set(t, "fail_object=1,create_delay_us=100000")
 		begin := time.Now()
-		assert.Contains(t, c.Ask(t, "flow create 0 transfer pattern eth / ipv4 src is 9.9.9.9 / end actions drop / end"), "created")
+		assert.Contains(t, c.Ask(t, "flow create 0 transfer pattern eth / ipv4 src is 9.9.9.9 / end actions drop / end"),
+			"created")
 		assert.GreaterOrEqual(t, time.Since(begin), 100*time.Millisecond)
 		assert.EqualValues(t, 0, set(t, "clear")["create_delay_us"])
 	})
@@ -388,7 +395,9 @@ func TestCountersAndAges(t *testing.T) {
 			c := newClient(t, card)
 			c.tell(t, "set fwd io", "start")
 			mark := c.Mark()
-			answer := c.Ask(t, "flow create 0 transfer pattern represented_port ethdev_port_id is 1 / eth / ipv4 / udp / end actions age timeout 3 / count / represented_port ethdev_port_id 0 / end")
+			answer := c.Ask(t,
+				"flow create 0 transfer pattern represented_port ethdev_port_id is 1 / eth / ipv4 / udp / end actions age "+
+					"timeout 3 / count / represented_port ethdev_port_id 0 / end")
 			require.Contains(t, answer, "Flow rule #0 created")
 			f := [][]byte{udp(100, 1), udp(100, 2), udp(200, 3)}
 			c.forwards(t, vf0, f, pf0, f)
