@@ -18,9 +18,11 @@ import (
 // filterParts are what filters may look at, each with a filter that does.
 var filterParts = []struct{ name, filter string }{
 	{"ether", "ether host 02:00:00:00:00:01"}, {"vlan", "vlan 5 and ip"}, {"ip", "ip"}, {"ip6", "ip6"}, {"arp", "arp"},
-	{"ip_host", "ip host 10.0.0.1"}, {"ip6_net", "net 2001:db8::/32"}, {"tos", "ip[1] & 0xfc = 0xb8"}, {"ttl", "ip[8] < 5"},
+	{"ip_host", "ip host 10.0.0.1"}, {"ip6_net", "net 2001:db8::/32"}, {"tos", "ip[1] & 0xfc = 0xb8"},
+	{"ttl", "ip[8] < 5"},
 	{"fragments", "ip[6:2] & 0x3fff != 0"}, {"tcp_port", "tcp port 443"}, {"tcp_flags", "tcp[tcpflags] & tcp-syn != 0"},
-	{"udp_portrange", "udp portrange 5000-5999"}, {"icmp", "icmp[icmptype] = icmp-echo"}, {"icmp6", "icmp6[icmp6type] = icmp6-echo"},
+	{"udp_portrange", "udp portrange 5000-5999"}, {"icmp", "icmp[icmptype] = icmp-echo"},
+	{"icmp6", "icmp6[icmp6type] = icmp6-echo"},
 }
 
 // Capabilities finds out what can be captured, by asking the NIC whether it would take the rules.

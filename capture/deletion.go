@@ -18,8 +18,8 @@ func (m *Manager) BeginDeletion(id string) *Deletion {
 	return &Deletion{m, t}
 }
 
-// EndCapture ends the interface's part of its session, if there is one, and the session if it was the last one. On an error the
-// capture goes on, or is Broken if it is ROLLBACK_FAILED, and the interface must not be deleted.
+// EndCapture ends the interface's part of its session, if there is one, and the session if it was the last one. On an
+// error the capture goes on, or is Broken if it is ROLLBACK_FAILED, and the interface must not be deleted.
 func (d *Deletion) EndCapture() error {
 	m := d.manager
 	m.lock()

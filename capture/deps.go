@@ -51,13 +51,13 @@ type Taps interface {
 
 // Flows are those that the NIC forwards. A *flow.Manager is one but for the type of its diversions.
 type Flows interface {
-	// Divert plans to have the packets that the NIC delivers to ports pass a group each on their way, as the guests there
-	// receive them; group 0 is none.
+	// Divert plans to send the packets that the NIC delivers to ports via a group each, as the guests there receive
+	// them; group 0 sends them straight.
 	Divert(groups map[uint16]uint32) Diversion
 }
 
-// Diversion is a change of the groups that flows pass. Its operations are to be carried out as a whole or not at all; then either
-// Commit or Abort is to be called, once.
+// Diversion is a change of the groups that flows pass. Its operations are to be carried out as a whole or not at all;
+// then either Commit or Abort is to be called, once.
 type Diversion interface {
 	// Ops are the operations that bring the installed flows there, in order.
 	Ops() []ruleset.Op
@@ -67,7 +67,7 @@ type Diversion interface {
 	Abort()
 }
 
-// Ports finds the ports that targets stand for.
+// Ports finds the ports of targets.
 type Ports interface {
 	// Interface finds the port of a guest's interface by the interface's id.
 	Interface(id string) (port.Port, bool)
@@ -79,7 +79,7 @@ type Ports interface {
 	All() []port.Port
 }
 
-// Uplink is PF0's place in the underlay network: what the header of a copy is made of.
+// Uplink is what is known of PF0 in the underlay network: the header of a copy is made of it.
 type Uplink struct {
 	MAC       rteflow.MAC // PF0's own
 	RouterMAC rteflow.MAC // the next hop's; zero while it is not resolved

@@ -36,8 +36,8 @@ func txCopy() [][]byte {
 	return [][]byte{h.Bytes()}
 }
 
-// What the NIC delivers to a guest is copied once, whichever port it came from and whether its flow stood before, and so is
-// what the graph sends it. What the guest sends is not.
+// What the NIC delivers to a guest is copied once, whichever port it came from and whether its flow stood before, and
+// so is what the graph sends it. What the guest sends is not.
 func TestCaptureOfWhatAGuestReceives(t *testing.T) {
 	n := newNode(3)
 	before := n.nic.dump()
@@ -148,7 +148,7 @@ func TestSoftware(t *testing.T) {
 	assert.Empty(t, n.taps.set())
 }
 
-// What a filter asks for is what the tap is told.
+// The tap matches what the filter asks for.
 func TestTapRules(t *testing.T) {
 	n := newNode(1)
 	n.withoutOffload()

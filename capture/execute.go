@@ -13,9 +13,9 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// carryOut does the steps of a plan: all of them, or none. If a step fails, those before it are undone in the reverse order. If that
-// fails too, or a step cannot tell what it has left, the session is Broken. Undoing ends at the first failure: each state on the way was one
-// that packets can pass.
+// carryOut does the steps of a plan: all of them, or none. If a step fails, those before it are undone in the reverse
+// order. If that fails too, or the failed step itself could not be undone, the session is Broken. Undoing stops at
+// the first failure: packets find their way in every state in between.
 func (s *session) carryOut(what string, steps []plan.Step) error {
 	before := s.installed()
 	defer s.disown()

@@ -83,7 +83,7 @@ func (d fakeDiversion) Ops() []ruleset.Op { return d }
 func (fakeDiversion) Commit()             {}
 func (fakeDiversion) Abort()              {}
 
-// fakeTaps are those of a graph that copies when told to, and may refuse.
+// fakeTaps are those of a graph that copies on request, and may refuse.
 type fakeTaps struct {
 	taps map[tapKey]*fakeTap
 	fail func(call string) error
@@ -142,7 +142,8 @@ func (f *fakeTaps) TapCounters(port uint16, side graph.TapSide) (graph.TapCounte
 	return t.TapCounters, nil
 }
 
-// send lets a packet pass a port in the graph that the rule-th rule of its tap matches, and returns its copies' headers.
+// send lets a packet pass a port in the graph that the rule-th rule of its tap matches, and returns its copies'
+// headers.
 func (f *fakeTaps) send(port uint16, side graph.TapSide, rule int) [][]byte {
 	t := f.taps[tapKey{port, side}]
 	if t == nil {

@@ -15,7 +15,8 @@ import (
 	"dpservice/dpservice/fault"
 )
 
-// Manager keeps the sessions: it starts and stops captures, and has them follow the uplink. It is safe for concurrent use.
+// Manager keeps the sessions: it starts and stops captures, and has them follow the uplink. It is safe for concurrent
+// use.
 type Manager struct {
 	deps Deps
 
@@ -114,7 +115,8 @@ func (m *Manager) checkRoom(s *session) error {
 		captured += other.targetCount()
 	}
 	if n := captured + len(s.request.Targets); n > m.deps.MaxInterfaces {
-		return fault.New(fault.LimitReached, "", "%d interfaces to capture, at most %d are possible at once", n, m.deps.MaxInterfaces)
+		return fault.New(fault.LimitReached, "", "%d interfaces to capture, at most %d are possible at once",
+			n, m.deps.MaxInterfaces)
 	}
 	return nil
 }
@@ -181,7 +183,7 @@ func (m *Manager) remember(s *session) {
 	m.history = m.history[:min(len(m.history), maxHistory)]
 }
 
-// UplinkChanged tells where copies leave from now on. Running captures follow, without a copy lost or doubled. Those of
+// UplinkChanged says where copies leave from now on. Running captures follow, without a copy lost or doubled. Those of
 // which that fails go on as they were and say so in their warnings; the next call tries again. While the router is
 // not known, running captures keep their last one.
 func (m *Manager) UplinkChanged(u Uplink) error {

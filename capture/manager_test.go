@@ -155,13 +155,13 @@ func TestSessionsBesideEachOther(t *testing.T) {
 	before := n.nic.dump()
 	copied := n.observe(t.Errorf)
 	start(t, n, Target{VF: "vm-1"})
-	standing := n.nic.dump()
+	installed := n.nic.dump()
 	requireFault(t, startNamed(n, "", Target{VF: "vm-2"}), fault.AlreadyActive, "capture default is active: stop it first, or")
 	requireFault(t, startNamed(n, "other", Target{VF: "vm-2"}, Target{VF: "vm-1"}), fault.AlreadyActive,
 		"vm-1 is captured by session default: stop that first")
 	requireFault(t, startNamed(n, "other", Target{VF: "vm-2"}, Target{VF: "vm-3"}, Target{PF: 0}), fault.LimitReached,
 		"4 interfaces to capture, at most 3 are possible at once")
-	assert.Equal(t, standing, n.nic.dump())
+	assert.Equal(t, installed, n.nic.dump())
 
 	sink := validRequest()
 	sink.Name, sink.Sink, sink.Targets = "other", testHeader.NodeIP.Next(), []Target{{VF: "vm-2"}, {PF: 0}}
@@ -683,8 +683,8 @@ func outcome(t *testing.T, name string, fail func(call int) bool) (*node, error)
 	return n, err
 }
 
-// Whichever calls the NIC refuses, also of the undo: either the old or the new state stands, or the session is broken,
-// says what stands, and a stop repairs it.
+// Whichever calls the NIC refuses, also of the undo: the state is the old or the new one, or the session is broken,
+// says which rules are installed, and a stop repairs it.
 func TestEveryCallFails(t *testing.T) {
 	never := func(int) bool { return false }
 	total := 0
@@ -711,7 +711,7 @@ func TestEveryCallFails(t *testing.T) {
 					return false
 				}
 				refusals++
-				assert.Equal(t, n.nic.dump(), dumpSet(n.rules), "what is believed is what stands")
+				assert.Equal(t, n.nic.dump(), dumpSet(n.rules), "the set of rules knows what is installed")
 				f := faultOf(t, err)
 				assert.NotEmpty(t, f.Interface)
 				assert.NotEmpty(t, f.Rule)
@@ -751,11 +751,11 @@ func checkBroken(t *testing.T, n *node, err error, idle []string) {
 	assert.Contains(t, s[0].Warnings, err.Error())
 	_, again := n.manager.Start(context.Background(), validRequest())
 	requireFault(t, again, fault.AlreadyActive, "capture default is broken: stop it first")
-	stands := n.nic.dump()
+	left := n.nic.dump()
 	uplink := testUplink
 	uplink.RouterMAC[4]++
 	assert.NoError(t, n.manager.UplinkChanged(uplink), "left alone until it is stopped")
-	assert.Equal(t, stands, n.nic.dump())
+	assert.Equal(t, left, n.nic.dump())
 
 	_, stopErr := n.manager.Stop("")
 	require.NoError(t, stopErr)
@@ -855,7 +855,7 @@ func TestCapabilities(t *testing.T) {
 	}
 }
 
-// blocked has the NIC stop at its next change until release is called. entered tells that it has come there.
+// blocked has the NIC stop at its next change until release is called. entered reports that it has come there.
 func blocked(n *node) (entered <-chan struct{}, release func()) {
 	at, free := make(chan struct{}, 1), make(chan struct{})
 	var once sync.Once
@@ -880,7 +880,7 @@ func promptly(t *testing.T, n *node) []Session {
 	return sessions
 }
 
-// While the NIC is at a change, status tells at once what was before it, and afterwards what came of it.
+// While the NIC is at a change, status reports at once what was before it, and afterwards what came of it.
 func TestStatusDoesNotWait(t *testing.T) {
 	n := newNode(2)
 	start(t, n, Target{VF: "vm-1"})

@@ -19,7 +19,7 @@ type mirror struct {
 	target    Target
 	direction Direction // RX or TX
 	points    []*point
-	owned     []*ruleset.Rule // made for it and installed; at times also such as are about to be, or failed to be
+	owned     []*ruleset.Rule // made for it: installed, or about to be in a change under way
 }
 
 // point is a point of the plan, with the counters of its rules.
@@ -162,10 +162,12 @@ func (m *mirror) view(withRules bool) SessionInterface {
 func (m *mirror) missedWarnings() (warnings []string) {
 	for _, p := range m.points {
 		if p.missed.oversize > 0 {
-			warnings = append(warnings, fmt.Sprintf("%d packets of %s were not copied: too long for the uplink", p.missed.oversize, m.target))
+			warnings = append(warnings,
+				fmt.Sprintf("%d packets of %s were not copied: too long for the uplink", p.missed.oversize, m.target))
 		}
 		if p.missed.noBuffer > 0 {
-			warnings = append(warnings, fmt.Sprintf("%d packets of %s were not copied: no packet buffer was free", p.missed.noBuffer, m.target))
+			warnings = append(warnings,
+				fmt.Sprintf("%d packets of %s were not copied: no packet buffer was free", p.missed.noBuffer, m.target))
 		}
 	}
 	return warnings
@@ -179,7 +181,7 @@ func (p *point) updateTap(c graph.TapCounters) {
 	p.missed = dropped{p.before.oversize + c.Oversize, p.before.noBuffer + c.NoBuffer}
 }
 
-// tapReplaced takes the last reading of a tap whose place another has taken.
+// tapReplaced takes the last reading of a tap that was replaced by another.
 func (p *point) tapReplaced(last graph.TapCounters) {
 	p.updateTap(last)
 	for i := range p.counts {

@@ -114,7 +114,7 @@ func (n *fakeNIC) Query(port uint16, h rteflow.Handle) (rteflow.Counters, error)
 	return n.rules[h].counters, nil
 }
 
-// inReach is a rule as it would stand: one that is only tried is further up.
+// inReach is a rule in the group that it is meant for: one that is only tried is in a higher group.
 func inReach(r rteflow.Rule) rteflow.Rule {
 	r.Group %= ruleset.OutOfReach
 	return r
@@ -210,10 +210,10 @@ func hasProto(m *rteflow.Match[uint8], proto uint8) bool {
 	return (m.Spec^proto)&mask == 0
 }
 
-// macBehind is by what these tests' flow rules tell where packets go.
+// macBehind is the destination by which these tests' flow rules match.
 func macBehind(port uint16) rteflow.MAC { return rteflow.MAC{2, 5: byte(port)} }
 
-// dump lists the rules as they stand, without what tells one incarnation from another.
+// dump lists the installed rules, without handles and counters.
 func (n *fakeNIC) dump() []string {
 	var lines []string
 	for _, r := range n.rules {
@@ -351,9 +351,9 @@ func (n *node) packets() []packet {
 	return append(all, n.extra...)
 }
 
-// observe sends packets after every change of the rules. Each must come to the flow rules, be delivered if it has a flow, and
-// be copied at most once in each direction, if filters want it. It returns how many copies had each port's packets, or in TX those
-// to it.
+// observe sends packets after every change of the rules. Each must come to the flow rules, be delivered if it has a
+// flow, and be copied at most once in each direction, if filters want it. It returns how many copies had each port's
+// packets, or in TX those to it.
 func (n *node) observe(fail func(format string, args ...any)) map[point2]uint64 {
 	copied := map[point2]uint64{}
 	n.nic.after = func() {

@@ -44,7 +44,8 @@ func (s *session) blame(f *fault.Error, op ruleset.Op) {
 	f.Message = fmt.Sprintf("%s: the NIC did not %s rule %s of %s: %s", f.Message, verb, op.Rule.Owner, name, f.Rule)
 }
 
-// culprit is whose rule this is, and what a person calls that. A flow's rule may be on the port of an interface that is not captured.
+// culprit is whose rule this is, and what a person calls that. A flow's rule may be on the port of an interface that
+// is not captured.
 func (s *session) culprit(r *ruleset.Rule) (culprit, name string) {
 	if o, ok := r.Owner.(*plan.Owner); ok {
 		return o.Interface, fmt.Sprintf("%s (port %s)", o.Interface, o.Port.Name)
@@ -62,8 +63,8 @@ func (s *session) culprit(r *ruleset.Rule) (culprit, name string) {
 	return "", fmt.Sprintf("port %d", r.Port)
 }
 
-// breaks makes the session Broken: a step of a change failed with err and could not undo what it had done, or undoing the steps before it
-// failed with undo. before is what was installed before the change.
+// breaks makes the session Broken: a step of a change failed with err and could not undo what it had done, or undoing
+// the steps before it failed with undo. before is what was installed before the change.
 func (s *session) breaks(what string, err, undo error, before [][]string) error {
 	var left tapLeft
 	err = s.refused(what, err)
@@ -79,7 +80,7 @@ func (s *session) breaks(what string, err, undo error, before [][]string) error 
 		f.Err = fmt.Errorf("%w; undo: %w", f.Err, cause(undo))
 	}
 	f.Reason = fault.RollbackFailed
-	f.Message = fmt.Sprintf("%s; the change could not be undone, stop the capture to remove what stands; %s",
+	f.Message = fmt.Sprintf("%s; the change could not be undone, stop the capture to remove what is left; %s",
 		f.Message, strings.Join(s.differences(before), "; "))
 	s.state, s.broken = Broken, f.Error()
 	return f
@@ -109,7 +110,7 @@ func difference(before, now []string) string {
 	case slices.Equal(before, now):
 		return "as before"
 	case len(now) == 0:
-		return "no rule of the capture stands"
+		return "no rule of the capture is installed"
 	}
-	return "stands: " + strings.Join(now, ", ")
+	return "installed: " + strings.Join(now, ", ")
 }

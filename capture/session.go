@@ -34,7 +34,7 @@ type session struct {
 	gone      rteflow.Counters // what was copied of interfaces that were deleted
 	warnings  []string
 	stale     string    // why copies do not follow the uplink; empty if they do
-	broken    string    // what is installed of a Broken session
+	broken    string    // what is left of a Broken session
 	overdue   string    // why it has not ended at its limit; empty unless it should have
 	retryAt   time.Time // when to try again
 	unread    []string  // which counters could not be read
@@ -54,7 +54,7 @@ func newSession(deps Deps, req Request, wait func(*session)) (*session, error) {
 
 func (s *session) name() string { return s.request.Name }
 
-// compile turns the filter into rules for targets of this kind. What rules cannot tell becomes a warning.
+// compile turns the filter into rules for targets of this kind. What rules cannot express becomes a warning.
 func (s *session) compile(t Target) error {
 	link := linkOf(t)
 	if _, ok := s.programs[link]; ok {
@@ -139,7 +139,8 @@ func (s *session) begin() error {
 	return s.carryOut("cannot start the capture", plan.Start(points))
 }
 
-// follow makes the session's copies leave with a header: all of them, or none. If neither can be had, the session is Broken.
+// follow makes the session's copies leave with a header: all of them, or none. If neither can be had, the session is
+// Broken.
 func (s *session) follow(h header.Header) error {
 	if s.state != Active {
 		return nil
@@ -188,7 +189,8 @@ func (s *session) end(reason EndReason, what string) error {
 	return nil
 }
 
-// endTarget ends the copies of one of the session's interfaces, which is going to be deleted, and the session if it was the last one.
+// endTarget ends the copies of one of the session's interfaces, which is going to be deleted, and the session if it
+// was the last one.
 func (s *session) endTarget(t Target) error {
 	what := "cannot end the capture of " + t.String()
 	isOf := func(m *mirror) bool { return m.target == t }

@@ -93,8 +93,8 @@ func (m *Manager) waitSettled() {
 	m.beginChange()
 }
 
-// waitForCounters waits, in the middle of a change of a session, until the NIC's counters are up to date. Other sessions may be changed
-// meanwhile.
+// waitForCounters waits, in the middle of a change of a session, until the NIC's counters are up to date. Other
+// sessions may be changed meanwhile.
 func (m *Manager) waitForCounters(s *session) {
 	s.changing = true
 	m.unlock()

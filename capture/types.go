@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package capture makes the NIC, and where no rule reaches the packet graph, duplicate the packets of chosen interfaces and
-// send the copies, encapsulated, to a sink node.
+// Package capture makes the NIC, and where no rule reaches the packet graph, duplicate the packets of chosen
+// interfaces and send the copies, encapsulated, to a sink node.
 package capture
 
 import "dpservice/capture/spec"

@@ -16,9 +16,9 @@ import (
 // stay in the CPU's cache.
 const batchSize = 64
 
-// CreateBatch puts the rules into the NIC in order, in as few calls of C as is reasonable. It stops at the first rule that
-// fails: then the handles are those of the rules before it, which stay installed, and the error is about rules[len(handles)].
-// It does not undo; package ruleset does.
+// CreateBatch puts the rules into the NIC in order, in as few calls of C as is reasonable. It stops at the first rule
+// that fails: then the handles are those of the rules before it, which stay installed, and the error is about
+// rules[len(handles)]. It does not undo; package ruleset does.
 func CreateBatch(port uint16, rules []Rule) ([]Handle, error) {
 	b := batch{port: port, handles: make([]Handle, 0, len(rules)), encoder: newEncoder()}
 	defer b.encoder.free()
@@ -32,8 +32,8 @@ func CreateBatch(port uint16, rules []Rule) ([]Handle, error) {
 	return b.handles, nil
 }
 
-// DestroyBatch removes rules in order, in one call of C. It stops at the first that fails and returns how many it has removed: their
-// handles must not be used again, the others are still installed.
+// DestroyBatch removes rules in order, in one call of C. It stops at the first that fails and returns how many it has
+// removed: their handles must not be used again, the others are still installed.
 func DestroyBatch(port uint16, handles []Handle) (int, error) {
 	n := len(handles)
 	if none := slices.Index(handles, 0); none >= 0 {

@@ -12,8 +12,8 @@ import (
 	"dpservice/rteflow"
 )
 
-// Len is how many bytes precede the captured frame: Ethernet (14), IPv6 (40) and UDP (8). VXLANLen is the same with VXLAN (8).
-// A NIC takes at most 132.
+// Len is how many bytes precede the captured frame: Ethernet (14), IPv6 (40) and UDP (8). VXLANLen is the same with
+// VXLAN (8). A NIC takes at most 132.
 const (
 	Len      = EthLen + ipv6Len + udpLen
 	VXLANLen = Len + vxlanLen

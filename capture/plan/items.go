@@ -50,8 +50,8 @@ func ipItems(p filter.Pattern, version uint16) []rteflow.Item {
 	return list
 }
 
-// tunnelItems match the outer headers of a packet. They match inner headers only if the filter asks for more than the version of
-// IP: the outer header tells the version, and some NICs take no pattern that looks into a tunnel.
+// tunnelItems match the outer headers of a packet. They match inner headers only if the filter asks for more than the
+// version of IP: the outer header tells the version, and some NICs take no pattern that looks into a tunnel.
 func tunnelItems(p filter.Pattern) []rteflow.Item {
 	version := p[filter.EtherType]
 	if version.Any() {
@@ -64,8 +64,8 @@ func tunnelItems(p filter.Pattern) []rteflow.Item {
 	return append(outer, ipItems(p, number(version))...)
 }
 
-// frameItems match Ethernet and a VLAN tag. An untagged frame is matched by has_vlan and not by its EtherType, since a NIC may compare
-// the EtherType behind the tags. The EtherType of IP is left to the item of the IP header.
+// frameItems match Ethernet and a VLAN tag. An untagged frame is matched by has_vlan and not by its EtherType, since
+// a NIC may compare the EtherType behind the tags. The EtherType of IP is left to the item of the IP header.
 func frameItems(p filter.Pattern) []rteflow.Item {
 	eth := rteflow.Eth{Dst: mac(p[filter.EthDst]), Src: mac(p[filter.EthSrc])}
 	if t := number(p[filter.EtherType]); t != typeIPv4 && t != typeIPv6 {
@@ -97,7 +97,9 @@ func ipv4Item(p filter.Pattern) rteflow.Item {
 }
 
 func ipv6Item(p filter.Pattern) rteflow.Item {
-	return rteflow.IPv6{Src: match6(p[filter.Src]), Dst: match6(p[filter.Dst]), HopLimit: match8(p[filter.TTL]), Proto: proto(p)}
+	return rteflow.IPv6{
+		Src: match6(p[filter.Src]), Dst: match6(p[filter.Dst]), HopLimit: match8(p[filter.TTL]), Proto: proto(p),
+	}
 }
 
 // proto matches the protocol, unless an item of the next header does.
@@ -145,7 +147,8 @@ func match16(c filter.Condition) *rteflow.Match[uint16] {
 }
 
 func mac(c filter.Condition) *rteflow.Match[rteflow.MAC] {
-	return matchOf(c, rteflow.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, func(b [16]byte) rteflow.MAC { return rteflow.MAC(b[:6]) })
+	all := rteflow.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	return matchOf(c, all, func(b [16]byte) rteflow.MAC { return rteflow.MAC(b[:6]) })
 }
 
 func match4(c filter.Condition) *rteflow.Match[netip.Addr] {

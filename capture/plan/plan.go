@@ -23,8 +23,8 @@ func Start(points []Point) []Step {
 	return appendNIC(steps, rules, Divert{Ports: delivered(points)})
 }
 
-// Replace lets the rules and taps of one set of points take the place of another's, which has them in the band before. At any
-// moment a packet hits exactly one rule of the two sets.
+// Replace replaces the rules and taps of points by those of fresh ones, in the next band. At any moment a packet hits
+// exactly one of the old and fresh rules.
 func Replace(old, fresh []Point) []Step {
 	var steps []Step
 	for i, p := range fresh {
@@ -39,8 +39,8 @@ func Replace(old, fresh []Point) []Step {
 	return appendRemoval(appendNIC(steps, addRules(fresh), Divert{}), rules)
 }
 
-// Stop undoes what a capture has: rules, of which some may be missing after a change that could not be undone, and what its points
-// are. It takes the packets away from the rules, and only then removes these.
+// Stop removes what was made for points. After a change that could not be undone, some of their rules may be missing:
+// installed are those that are there. It first leads the packets past the rules, and then removes these.
 func Stop(points []Point, installed []*ruleset.Rule) []Step {
 	isRedirect := func(r *ruleset.Rule) bool { o, ok := r.Owner.(*Owner); return ok && o.Redirect }
 	var redirects, others []*ruleset.Rule
@@ -61,8 +61,8 @@ func Stop(points []Point, installed []*ruleset.Rule) []Step {
 	return steps
 }
 
-// addRules adds the points' rules, the first of each first: ahead of rules that decide the same, any number of the first
-// ones changes nothing.
+// addRules adds the points' rules, the first of each first: ahead of rules that decide the same, any number of the
+// first ones changes nothing.
 func addRules(points []Point) []ruleset.Op {
 	var ops []ruleset.Op
 	for _, p := range points {
@@ -93,7 +93,8 @@ func appendNIC(steps []Step, rules Rules, divert Divert) []Step {
 	return steps
 }
 
-// appendRemoval adds steps that remove rules which packets no longer reach, the last first, once their counters are read.
+// appendRemoval adds steps that remove rules which packets no longer reach, the last first, once their counters are
+// read.
 func appendRemoval(steps []Step, rules []*ruleset.Rule) []Step {
 	if len(rules) == 0 {
 		return steps

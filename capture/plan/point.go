@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package plan says what a capture changes, and changes nothing itself: from ports, a request and what is known of the NIC it makes
-// the ordered steps that start a capture, give its copies another header, or stop it.
+// Package plan says what a capture changes, and changes nothing itself: from ports, a request and what is known of
+// the NIC it makes the ordered steps that start a capture, give its copies another header, or stop it.
 package plan
 
 import (
@@ -52,8 +52,8 @@ func sameSwitch(a, b port.Port) bool {
 	return a.SwitchDomain != nil && b.SwitchDomain != nil && *a.SwitchDomain == *b.SwitchDomain
 }
 
-// Point is where packets of a mirror are copied: in the NIC by rules, or in the packet graph by a tap. A Point is a value; Next gives
-// it the rules or the tap.
+// Point is where packets of a mirror are copied: in the NIC by rules, or in the packet graph by a tap. A Point is a
+// value; Next gives it the rules or the tap.
 type Point struct {
 	Mirror
 	slot     *slot // where the rules are in the NIC; nil: the point is a tap
@@ -65,7 +65,7 @@ type Point struct {
 	Tap       *graph.Tap
 }
 
-// slot is a place for rules in the NIC.
+// slot is where rules are in the NIC.
 type slot struct {
 	on        port.Port // the port that the packets come from
 	name      string    // in the rules' names
@@ -76,8 +76,9 @@ type slot struct {
 	then      rteflow.Action   // where the packets go on to
 }
 
-// Points returns where a mirror's packets are copied: in the NIC if it may forward them past the graph, else in the graph. What a guest
-// receives is copied in the NIC once for each port that it may come from, and in the graph, which sends some of it.
+// Points returns where a mirror's packets are copied: in the NIC if it may forward them past the graph, else in the
+// graph. What a guest receives is copied in the NIC once for each port that it may come from, and in the graph, which
+// sends some of it.
 func (n Node) Points(m Mirror) []Point {
 	base := Point{Mirror: m}
 	for _, r := range m.Filter {
@@ -125,10 +126,10 @@ func (p Point) InNIC() bool { return p.slot != nil }
 // Pattern is what the i-th rule of the filter matches, in testpmd's syntax.
 func (p Point) Pattern(i int) string { return rteflow.Rule{Pattern: p.patterns[i]}.PatternString() }
 
-// bands is how many priority bands a group has for the rules of a point, each of spec.MaxRules priorities. They are used from the
-// last to the first. New rules take the next band, ahead of the rules that they replace: from then on packets hit the new rules
-// only, and the old ones' counters do not change until they are read and the rules removed. After the first band
-// comes the last one again, where new rules wait behind the old ones.
+// bands is how many priority bands a group has for the rules of a point, each of spec.MaxRules priorities. They are
+// used from the last to the first. New rules take the next band, ahead of the rules that they replace: from then on
+// packets hit the new rules only, and the old ones' counters do not change until they are read and the rules removed.
+// After the first band comes the last one again, where new rules wait behind the old ones.
 const bands = 16
 
 // Copies says what becomes of a session's copies.
@@ -180,7 +181,6 @@ func (p *Point) fill(c Copies) {
 // Owner is the Owner of a capture's rule in the NIC.
 type Owner struct {
 	Session, Interface string
-	Side               graph.TapSide
 	Port               port.Port // that the rule is on
 	Redirect           bool      // it leads packets to the other rules
 	rule               string
@@ -190,7 +190,8 @@ type Owner struct {
 func (o *Owner) String() string { return fmt.Sprintf("capture/%s/%s", o.Session, o.rule) }
 
 func (p *Point) owner(c Copies, format string, args ...any) *Owner {
-	return &Owner{Session: c.Session, Interface: p.Interface, Side: p.Side, Port: p.slot.on, rule: fmt.Sprintf(format, args...)}
+	rule := fmt.Sprintf(format, args...)
+	return &Owner{Session: c.Session, Interface: p.Interface, Port: p.slot.on, rule: rule}
 }
 
 // newRule makes the NIC's rule for the i-th rule of the filter.
@@ -208,8 +209,8 @@ func (p *Point) newRule(c Copies, i int) *ruleset.Rule {
 	return &ruleset.Rule{Port: p.slot.on.ID, Owner: p.owner(c, "%s/%d/%d", p.slot.name, p.band, i), Spec: r}
 }
 
-// newRedirect makes a rule that has a port's packets visit the captures' rules. The base rules stay installed beneath, so a packet
-// finds its way before, during and after any change.
+// newRedirect makes a rule that has a port's packets visit the captures' rules. The base rules stay installed
+// beneath, so a packet finds its way before, during and after any change.
 func (p *Point) newRedirect(c Copies, i int, pattern []rteflow.Item) *ruleset.Rule {
 	owner := p.owner(c, "redirect/%d", i)
 	owner.Redirect = true

@@ -49,8 +49,8 @@ func (d Divert) Groups() map[uint16]uint32 {
 	return groups
 }
 
-// Tap replaces a tap of the packet graph by another on the same side of the same port. One of them may be nil: then there is none
-// before, or after.
+// Tap replaces a tap of the packet graph by another on the same side of the same port. One of them may be nil: then
+// there is none before, or after.
 type Tap struct{ New, Old *graph.Tap }
 
 // Undo sets the old one again.

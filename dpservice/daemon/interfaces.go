@@ -17,8 +17,8 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// interfaces are those of vnet. A new one's guest is greeted at once, so that neither it nor packets for it have to wait;
-// captures and rules end with their interface.
+// interfaces are those of vnet. A new one's guest is greeted at once, so that neither it nor packets for it have to
+// wait; captures and rules end with their interface.
 type interfaces struct {
 	*vnet.Manager
 	capture  *capture.Manager
@@ -39,9 +39,9 @@ func (d *daemon) interfaces() interfaces {
 	}
 }
 
-// CreateInterface creates an interface and then, where anybody may send to it and as its packets find their way without them, the rules
-// of its tunnels. Where that is checked, they come with the flows. If the NIC
-// refuses them there is no interface, unless the error is ROLLBACK_FAILED: then it is to be deleted.
+// CreateInterface creates an interface and then, where anybody may send to it and as its packets find their way
+// without them, the rules of its tunnels. Where that is checked, they come with the flows. If the NIC refuses them
+// there is no interface, unless the error is ROLLBACK_FAILED: then it is to be deleted.
 func (i interfaces) CreateInterface(req vnet.CreateRequest) (vnet.Interface, error) {
 	i.changing.Lock()
 	defer i.changing.Unlock()
@@ -54,7 +54,8 @@ func (i interfaces) CreateInterface(req vnet.CreateRequest) (vnet.Interface, err
 		if undo := i.deleteInterface(created); undo == nil && errors.As(err, &failed) {
 			failed.Undo = nil // what was left of it is done
 		} else if undo != nil {
-			err = fault.Wrap(errors.Join(err, undo), fault.RollbackFailed, created.ID, "interface %s stays, without all of its rules: delete it", created.ID)
+			err = fault.Wrap(errors.Join(err, undo), fault.RollbackFailed, created.ID,
+				"interface %s stays, without all of its rules: delete it", created.ID)
 		}
 		return vnet.Interface{}, i.refused(created.ID, "cannot create interface "+created.ID, err)
 	}
@@ -62,9 +63,9 @@ func (i interfaces) CreateInterface(req vnet.CreateRequest) (vnet.Interface, err
 	return created, nil
 }
 
-// DeleteInterface takes the rules of the interface's flows out of the NIC, then those of its tunnels and those that capture it, and
-// then deletes it. If the NIC keeps a rule, so does dpservice the interface; the flows come back with their next packets. After a
-// ROLLBACK_FAILED the interface lacks rules, and goes on in software.
+// DeleteInterface takes the rules of the interface's flows out of the NIC, then those of its tunnels and those that
+// capture it, and then deletes it. If the NIC keeps a rule, so does dpservice the interface; the flows come back with
+// their next packets. After a ROLLBACK_FAILED the interface lacks rules, and goes on in software.
 func (i interfaces) DeleteInterface(id string) error {
 	i.changing.Lock()
 	defer i.changing.Unlock()
@@ -75,7 +76,8 @@ func (i interfaces) DeleteInterface(id string) error {
 	return i.refused(id, "cannot delete interface "+id, i.deleteInterface(found))
 }
 
-// deleteInterface ends what an interface has in the NIC, in an order in which nothing of it can come back meanwhile, and deletes it.
+// deleteInterface ends what an interface has in the NIC, in an order in which nothing of it can come back meanwhile,
+// and deletes it.
 func (i interfaces) deleteInterface(found vnet.Interface) error {
 	deletion := i.capture.BeginDeletion(found.ID)
 	defer deletion.Close()
@@ -111,7 +113,8 @@ func (i interfaces) deleteWithoutTunnels(found vnet.Interface, deletion *capture
 		return nil
 	}
 	if undo := i.keepTunnels(found); undo != nil {
-		return fault.Wrap(errors.Join(err, undo), fault.RollbackFailed, found.ID, "interface %s goes on without all of its rules", found.ID)
+		return fault.Wrap(errors.Join(err, undo), fault.RollbackFailed, found.ID,
+			"interface %s goes on without all of its rules", found.ID)
 	}
 	return err
 }

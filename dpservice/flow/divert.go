@@ -14,7 +14,7 @@ import (
 )
 
 // The priorities of flows' rules. A rule that sends packets via a group precedes the one that sends them straight,
-// so that the one can take the place of the other without a packet between them.
+// so that one can replace the other while packets arrive.
 const (
 	divertedPriority = nic.FlowPriority
 	straightPriority = nic.FlowPriority + 1
@@ -30,14 +30,14 @@ type rule struct {
 	before   rteflow.Counters // what removed rules of the flow had counted
 	share    *share           // that it counts to
 	place    *list.Element    // in the share
-	doomed   bool             // it should be gone, but the NIC would not remove it
+	doomed   bool             // to be removed later: the NIC has refused to
 }
 
 // path is a rule of a flow in the NIC. It is its own Owner.
 type path struct {
 	ruleset.Rule
 	flow uint64
-	via  uint32 // the group that packets pass on their way to the port; 0: they go straight
+	via  uint32 // the group that packets pass before the port; 0: they go straight
 }
 
 // String names the rule.
@@ -73,16 +73,17 @@ func (r *rule) removeAll() []ruleset.Op {
 	return ops
 }
 
-// Diversion is a change of the groups that flows pass on their way to some ports. Its operations are to be carried out as a
+// Diversion is a change of the groups via which flows go to some ports. Its operations are to be carried out as a
 // whole or not at all; then either Commit or Abort must be called, once. Until then flows that begin, end or age wait
-// for their rules to be made or removed, as do ReleasePort and another Divert. What only reads the Manager does not wait.
+// for their rules to be made or removed, as do ReleasePort and another Divert. What only reads the Manager does not
+// wait.
 type Diversion struct {
 	flows  *Manager
 	groups map[uint16]uint32
 	moves  []*move
 }
 
-// move is a flow whose packets are to go another way.
+// move is a flow whose packets are to go via another group.
 type move struct {
 	*rule
 	keep *path            // the rule that is to be the only one
@@ -91,7 +92,7 @@ type move struct {
 	seen rteflow.Counters // of old
 }
 
-// Divert plans to have the packets that the NIC delivers to ports pass a group each on their way, as a guest receives them; group 0
+// Divert plans to send the packets that the NIC delivers to ports via a group each, as a guest receives them; group 0
 // sends them straight to the port.
 func (m *Manager) Divert(groups map[uint16]uint32) *Diversion {
 	m.lockToChange()
@@ -122,10 +123,12 @@ func (m *Manager) newMove(r *rule, via uint32) *move {
 	return v
 }
 
-// atOnce is how many flows are moved at a time: enough for batches, few enough for the rules that are installed twice meanwhile.
+// atOnce is how many flows are moved at a time: enough for batches, few enough for the rules that are installed twice
+// meanwhile.
 const atOnce = 256
 
-// Ops returns the operations in order. New rules are installed before the old ones are removed: each packet finds a rule.
+// Ops returns the operations in order. New rules are installed before the old ones are removed: each packet finds a
+// rule.
 func (d *Diversion) Ops() []ruleset.Op {
 	var ops []ruleset.Op
 	for moves := range slices.Chunk(d.moves, atOnce) {
@@ -146,8 +149,8 @@ func (d *Diversion) Ops() []ruleset.Op {
 // Commit is called when the operations were carried out: new flows to the ports follow.
 func (d *Diversion) Commit() { d.end(true) }
 
-// Abort is called when the operations were not carried out, or were undone, perhaps in part. Flows go where their installed rules send
-// them, new ones as before.
+// Abort is called when the operations were not carried out, or were undone, perhaps in part. Flows go where their
+// installed rules send them, new ones as before.
 func (d *Diversion) Abort() { d.end(false) }
 
 func (d *Diversion) end(done bool) {
@@ -170,8 +173,8 @@ func (d *Diversion) end(done bool) {
 	m.settled.Broadcast()
 }
 
-// settle finds out which rules of a flow are installed that was to be moved, and keeps what the old ones had counted if they were
-// removed, also if they were put back: then they count anew.
+// settle finds out which rules of a flow are installed that was to be moved, and keeps what the old ones had counted
+// if they were removed, also if they were put back: then they count anew.
 func (m *Manager) settle(v *move, done bool) {
 	if done || m.count(v.old).Packets < v.seen.Packets {
 		v.before = v.before.Plus(v.seen)

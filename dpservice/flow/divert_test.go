@@ -141,8 +141,8 @@ func TestFlowsWaitForADiversion(t *testing.T) {
 	}
 }
 
-// Whichever calls the NIC refuses, also of the undo: every flow has a rule, all flows go the old way or all the new one, or
-// the error says what is left to do; and diverting them back sets all right.
+// Whichever calls the NIC refuses, also of the undo: every flow has a rule, all flows go the old way or all the new
+// one, or the error says what is left to do; and diverting them back sets all right.
 func TestDivertUnderFire(t *testing.T) {
 	points := 0
 	for _, back := range []bool{false, true} {

@@ -81,7 +81,7 @@ type Manager struct {
 	settled   *sync.Cond          // of mu: no diversion is under way
 	rules     map[uint64]*rule    // by flow id
 	waiting   map[uint64]*share   // of flows without a rule, by flow id, that are to be offered again
-	diverts   map[uint16]uint32   // the groups that packets to ports pass on their way
+	diverts   map[uint16]uint32   // the groups via which packets go to ports, if not straight
 	diversion *Diversion          // under way; nil: none
 	released  map[uint16]struct{} // ports that flows get no rules from or to
 	backlog   *backlog

@@ -25,9 +25,9 @@ func (n *NIC) BasePatterns(p port.Port) [][]rteflow.Item {
 	return patterns
 }
 
-// encapsulated are the patterns of what is encapsulated and for this node. By the prefix alone they would take more: the kernel's
-// share of what is for the node's own address, and copies that a capture sends to a sink on this node, which would be copied
-// again, without an end.
+// encapsulated are the patterns of what is encapsulated and for this node. By the prefix alone they would take more:
+// the kernel's share of what is for the node's own address, and copies that a capture sends to a sink on this node,
+// which would be copied again, without an end.
 func (n *NIC) encapsulated() [][]rteflow.Item {
 	mask, _ := netip.MustParseAddr("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff").Prefix(n.prefix.Bits())
 	var patterns [][]rteflow.Item
@@ -43,8 +43,9 @@ type baseOwner string
 
 func (o baseOwner) String() string { return "base/" + string(o) }
 
-// BaseRules are the rules that are installed whatever the interfaces and the flows are. They are to be installed first of all, in
-// this order, and removed last: without the guard, a frame from the wire could pass for one that was decapsulated.
+// BaseRules are the rules that are installed whatever the interfaces and the flows are. They are to be installed
+// first of all, in this order, and removed last: without the guard, a frame from the wire could pass for one that was
+// decapsulated.
 func (n *NIC) BaseRules() []*ruleset.Rule {
 	rules := []*ruleset.Rule{n.guard()}
 	for _, p := range n.ports {
@@ -75,8 +76,8 @@ func (n *NIC) guard() *ruleset.Rule {
 // noHopLeft is how a TTL of 0 or 1 is matched.
 var noHopLeft = rteflow.Masked[uint8](0, 0xfe)
 
-// lastHopRules keep a guest's packets that have no hop left from the flows' rules: the software tells the sender. From the
-// wire, the hop was counted by the sending hypervisor.
+// lastHopRules keep a guest's packets that have no hop left from the flows' rules: the software informs the sender.
+// From the wire, the hop was counted by the sending hypervisor.
 func (n *NIC) lastHopRules(p port.Port) []*ruleset.Rule {
 	if p.Role != port.VF {
 		return nil
@@ -93,8 +94,9 @@ func (n *NIC) lastHopRules(p port.Port) []*ruleset.Rule {
 	return rules
 }
 
-// receiveRules hand what is for this node, and found no flow's rule, to the software, also where the kernel shares the uplink: what
-// is for no interface as it came in, the rest decapsulated. On an uplink outside of the E-Switch nothing is.
+// receiveRules hand what is for this node, and found no flow's rule, to the software, also where the kernel shares
+// the uplink: what is for no interface as it came in, the rest decapsulated. On an uplink outside of the E-Switch
+// nothing is.
 func (n *NIC) receiveRules() []*ruleset.Rule {
 	rules := receive(n.ports[0].ID, append(n.encapsulated(), []rteflow.Item{marked}))
 	for _, id := range n.sharing {

@@ -30,9 +30,10 @@ const (
 // protoIPv6 is the next header of IPv6 in IPv6.
 const protoIPv6 = 41
 
-// ProtoOf matches the next header of an outer IPv6 header with a packet of this EtherType inside. net_mlx5 takes a pattern that
-// names 4, IPv4's, for one of a tunnel, and refuses it. What it takes without that thought, and comes closest, are 0 and 4.
-// A packet with 0, options for each hop, is so taken for one with 4: who sends it could as well have sent that.
+// ProtoOf matches the next header of an outer IPv6 header with a packet of this EtherType inside. net_mlx5 takes a
+// pattern that names 4, IPv4's, for one of a tunnel, and refuses it. What it takes without that thought, and comes
+// closest, are 0 and 4. A packet with 0, options for each hop, is so taken for one with 4: who sends it could as well
+// have sent that.
 func ProtoOf(inner uint16) *rteflow.Match[uint8] {
 	if inner == typeIPv6 {
 		return rteflow.Is[uint8](protoIPv6)

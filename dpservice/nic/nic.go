@@ -78,8 +78,8 @@ type NIC struct {
 	direct map[created]struct{} // the installed rules that did not go through their port's proxy: few, of other domains
 }
 
-// counterLags says by driver how old what a rule's counter shows may be. net_mlx5 reads the card's counters in the background, each
-// once a second (MLX5_POOL_QUERY_FREQ_US), and what a rule has counted since is lost with the rule.
+// counterLags says by driver how old what a rule's counter shows may be. net_mlx5 reads the card's counters in the
+// background, each once a second (MLX5_POOL_QUERY_FREQ_US), and what a rule has counted since is lost with the rule.
 var counterLags = map[string]time.Duration{"mlx5_pci": 1200 * time.Millisecond}
 
 // CounterLag is how long to wait before a counter that counts no more shows all that it has counted.
@@ -90,9 +90,10 @@ type created struct {
 	handle rteflow.Handle
 }
 
-// Isolate makes the uplinks that share their traffic with the kernel receive only what rules name. It comes before the
-// ports are configured, and only where there will be rules: an uplink that takes none is refused here, by name. Representors
-// have a kernel twin too, but what no rule takes is to come here: an isolated one would leave its guest's packets to the kernel.
+// Isolate makes the uplinks that share their traffic with the kernel receive only what rules name. It comes before
+// the ports are configured, and only where there will be rules: an uplink that takes none is refused here, by name.
+// Representors have a kernel twin too, but what no rule takes is to come here: an isolated one would leave its
+// guest's packets to the kernel.
 func Isolate(driver Driver, ports []port.Port, hasKernelTwin func(id uint16) bool) error {
 	if err := inSwitchdev(ports[0]); err != nil {
 		return err
@@ -112,8 +113,8 @@ func isShared(p port.Port, hasKernelTwin func(id uint16) bool) bool {
 	return p.Role == port.PF && hasKernelTwin(p.ID)
 }
 
-// Probe finds out how the E-Switch of ports[0], the started uplink, wants its rules. What comes from the wire to the /64 of node,
-// an underlay address, is this node's.
+// Probe finds out how the E-Switch of ports[0], the started uplink, wants its rules. What comes from the wire to the
+// /64 of node, an underlay address, is this node's.
 func Probe(driver Driver, ports []port.Port, node netip.Addr, hasKernelTwin func(id uint16) bool) (*NIC, error) {
 	prefix, err := node.Prefix(64)
 	if err != nil {
@@ -147,7 +148,8 @@ func Probe(driver Driver, ports []port.Port, node netip.Addr, hasKernelTwin func
 
 func inSwitchdev(uplink port.Port) error {
 	if uplink.SwitchDomain == nil {
-		return fmt.Errorf("%s is not in switchdev mode: it has no switch domain; switch it over, or turn offload off", uplink.Name)
+		return fmt.Errorf("%s is not in switchdev mode: it has no switch domain; switch it over, or turn offload off",
+			uplink.Name)
 	}
 	return nil
 }
@@ -191,8 +193,8 @@ func (n *NIC) probeLastHop() error {
 	return nil
 }
 
-// LastHop is nil if the NIC leaves to the software the packets of guests that have no hop left, or says why it cannot. Then
-// it forwards those of offloaded flows, with a TTL of 0.
+// LastHop is nil if the NIC leaves to the software the packets of guests that have no hop left, or says why it
+// cannot. Then it forwards those of offloaded flows, with a TTL of 0.
 func (n *NIC) LastHop() error { return n.lastHop }
 
 // probe leaves *current true if a rule with the current name passes, and else false if one with the older name does.

@@ -229,7 +229,8 @@ func TestTunnelRule(t *testing.T) {
 	}
 }
 
-// The match of a next header takes the packets that it is for. net_mlx5 takes a spec of 4 with any mask that has its bit for a tunnel.
+// The match of a next header takes the packets that it is for. net_mlx5 takes a spec of 4 with any mask that has its
+// bit for a tunnel.
 func TestProtoOf(t *testing.T) {
 	for inner, proto := range map[uint16]uint8{typeIPv4: 4, typeIPv6: 41} {
 		m := ProtoOf(inner)

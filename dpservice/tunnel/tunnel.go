@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package tunnel has the NIC decapsulate what comes from the wire: it keeps the rules of the first stage, one for each tunnel that
-// flows in the NIC come by. Whatever comes by another one reaches the software as it came, with its outer source.
+// Package tunnel has the NIC decapsulate what comes from the wire: it keeps the rules of the first stage, one for
+// each tunnel through which offloaded flows arrive. Packets of other tunnels reach the software as they arrived, with
+// their outer headers.
 package tunnel
 
 import (
@@ -17,14 +18,14 @@ import (
 // ErrFull says that there are as many tunnels as there are marks.
 var ErrFull = errors.New("no mark is left for another tunnel")
 
-// Graph is told what a mark stands for. A *nodes.Graph is one.
+// Graph learns which tunnel has a mark. A *nodes.Graph is one.
 type Graph interface {
 	SetTunnel(mark uint16, t graph.Tunnel) error
 }
 
 // NIC writes the rules. A *nic.NIC is one.
 type NIC interface {
-	// TunnelRule makes the rule that decapsulates what comes by a tunnel, with packets of this EtherType inside, under a mark.
+	// TunnelRule makes the rule that decapsulates a tunnel's packets with this EtherType inside, and gives them a mark.
 	TunnelRule(mark uint16, t graph.Tunnel, inner uint16) *ruleset.Rule
 }
 
@@ -51,7 +52,7 @@ type Key struct {
 type tunnel struct {
 	mark  uint16
 	rule  *ruleset.Rule
-	flows int  // in the NIC that come by it
+	flows int  // offloaded flows that arrive through it
 	kept  bool // also without flows
 }
 
@@ -62,7 +63,7 @@ type Manager struct {
 	mu      sync.Mutex
 	tunnels map[Key]*tunnel
 	marks   map[uint16]struct{} // in use
-	next    uint16              // mark to try: one that was given up rests, as packets that bear it may be on their way
+	next    uint16              // mark to try: one that was given up rests, as packets with it may still be in the NIC
 }
 
 // New returns a Manager without tunnels.
@@ -70,8 +71,9 @@ func New(cfg Config) *Manager {
 	return &Manager{cfg: cfg, tunnels: map[Key]*tunnel{}, marks: map[uint16]struct{}{}}
 }
 
-// Acquire has the NIC decapsulate a tunnel's packets for a flow, and returns the mark that they bear. Flows share a tunnel's rule.
-// On an error it is as before; it wraps ErrFull, graph.ErrNotFound if the interface is gone, or the driver's refusal.
+// Acquire has the NIC decapsulate a tunnel's packets for a flow, and returns the mark that they bear. Flows share a
+// tunnel's rule. On an error it is as before; it wraps ErrFull, graph.ErrNotFound if the interface is gone, or the
+// driver's refusal.
 func (m *Manager) Acquire(k Key) (mark uint16, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -92,12 +94,13 @@ func (m *Manager) Release(k Key) {
 	}
 }
 
-// Tidy removes the rules of tunnels by which no flow comes. What it cannot remove, it tries again when it is called again.
+// Tidy removes the rules of tunnels by which no flow comes. What it cannot remove, it tries again when it is called
+// again.
 func (m *Manager) Tidy() error {
 	return m.remove(func(_ Key, t *tunnel) bool { return t.flows == 0 && !t.kept })
 }
 
-// Keep has the NIC decapsulate all that comes by a tunnel until RemoveInterface. On an error it is as before.
+// Keep has the NIC decapsulate all packets of a tunnel until RemoveInterface. On an error it is as before.
 func (m *Manager) Keep(t graph.Tunnel, inner ...uint16) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -114,7 +117,8 @@ func (m *Manager) Keep(t graph.Tunnel, inner ...uint16) error {
 	return nil
 }
 
-// RemoveInterface removes the rules of all tunnels to an interface, or on an error none. No flow that comes by them is in the NIC.
+// RemoveInterface removes the rules of all tunnels to an interface, or on an error none. No offloaded flow may arrive
+// through them.
 func (m *Manager) RemoveInterface(underlay netip.Addr) error {
 	return m.remove(func(k Key, _ *tunnel) bool { return k.Underlay == underlay })
 }

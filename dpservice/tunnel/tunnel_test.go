@@ -40,7 +40,7 @@ func (g *fakeGraph) SetTunnel(mark uint16, t graph.Tunnel) error {
 	return nil
 }
 
-type bench struct {
+type lab struct {
 	*Manager
 	t     *testing.T
 	nic   *fakeNIC
@@ -48,11 +48,11 @@ type bench struct {
 	rules *ruleset.Set
 }
 
-func newBench(t *testing.T) *bench {
-	b := &bench{t: t, nic: &fakeNIC{}, graph: &fakeGraph{marks: map[uint16]graph.Tunnel{}}}
-	b.rules = ruleset.New(b.nic)
-	b.Manager = New(Config{Graph: b.graph, NIC: b.nic, Rules: b.rules})
-	return b
+func newLab(t *testing.T) *lab {
+	l := &lab{t: t, nic: &fakeNIC{}, graph: &fakeGraph{marks: map[uint16]graph.Tunnel{}}}
+	l.rules = ruleset.New(l.nic)
+	l.Manager = New(Config{Graph: l.graph, NIC: l.nic, Rules: l.rules})
+	return l
 }
 
 func key(iface uint16, peer string, inner uint16) Key {
@@ -62,126 +62,126 @@ func key(iface uint16, peer string, inner uint16) Key {
 }
 
 // check requires that the NIC holds this many rules, each of a tunnel that the Manager knows, and no others.
-func (b *bench) check(rules int) {
-	b.t.Helper()
-	require.Len(b.t, b.nic.Rules(), rules)
-	require.Len(b.t, b.tunnels, rules)
-	require.Len(b.t, b.marks, rules)
-	for k, t := range b.tunnels {
-		require.True(b.t, b.rules.Installed(t.rule))
-		require.Equal(b.t, k.Tunnel, b.graph.marks[t.mark])
+func (l *lab) check(rules int) {
+	l.t.Helper()
+	require.Len(l.t, l.nic.Rules(), rules)
+	require.Len(l.t, l.tunnels, rules)
+	require.Len(l.t, l.marks, rules)
+	for k, t := range l.tunnels {
+		require.True(l.t, l.rules.Installed(t.rule))
+		require.Equal(l.t, k.Tunnel, l.graph.marks[t.mark])
 	}
-	require.Empty(b.t, b.nic.Misuse())
+	require.Empty(l.t, l.nic.Misuse())
 }
 
 func TestFlowsShareATunnel(t *testing.T) {
-	b := newBench(t)
+	l := newLab(t)
 	var marks []uint16
 	all := []Key{key(1, "fc00:2::1", 0x800), key(1, "fc00:2::1", 0x86dd), key(1, "fc00:3::1", 0x800), key(2, "fc00:2::1", 0x800)}
 	for range 2 {
 		for i, k := range all {
-			mark, err := b.Acquire(k)
+			mark, err := l.Acquire(k)
 			require.NoError(t, err)
 			require.Equal(t, uint16(i), mark)
 			marks = append(marks, mark)
 		}
-		b.check(len(all))
+		l.check(len(all))
 	}
-	b.Release(all[0])
-	require.NoError(t, b.Tidy())
-	b.check(len(all))
-	b.Release(all[0])
-	b.check(len(all))
-	mark, err := b.Acquire(all[0])
+	l.Release(all[0])
+	require.NoError(t, l.Tidy())
+	l.check(len(all))
+	l.Release(all[0])
+	l.check(len(all))
+	mark, err := l.Acquire(all[0])
 	require.NoError(t, err)
 	require.Equal(t, marks[0], mark, "between two flows it stays")
-	b.Release(all[0])
-	require.NoError(t, b.Tidy())
-	b.check(len(all) - 1)
-	mark, err = b.Acquire(all[0])
+	l.Release(all[0])
+	require.NoError(t, l.Tidy())
+	l.check(len(all) - 1)
+	mark, err = l.Acquire(all[0])
 	require.NoError(t, err)
 	require.NotContains(t, marks, mark, "a mark that was given up rests")
 }
 
 func TestTunnelsOfAnInterface(t *testing.T) {
-	b := newBench(t)
+	l := newLab(t)
 	kept, other := key(1, "::", 0x800).Tunnel, key(2, "fc00:2::1", 0x800)
-	require.NoError(t, b.Keep(kept, 0x800, 0x86dd))
-	require.NoError(t, b.Keep(kept, 0x800, 0x86dd), "once more is no more")
-	_, err := b.Acquire(other)
+	require.NoError(t, l.Keep(kept, 0x800, 0x86dd))
+	require.NoError(t, l.Keep(kept, 0x800, 0x86dd), "once more is no more")
+	_, err := l.Acquire(other)
 	require.NoError(t, err)
-	_, err = b.Acquire(key(1, "fc00:2::1", 0x800))
+	_, err = l.Acquire(key(1, "fc00:2::1", 0x800))
 	require.NoError(t, err)
-	b.Release(key(1, "fc00:2::1", 0x800))
-	b.check(4)
-	require.NoError(t, b.Tidy())
-	b.check(3)
-	require.NoError(t, b.RemoveInterface(kept.Underlay))
-	b.check(1)
+	l.Release(key(1, "fc00:2::1", 0x800))
+	l.check(4)
+	require.NoError(t, l.Tidy())
+	l.check(3)
+	require.NoError(t, l.RemoveInterface(kept.Underlay))
+	l.check(1)
 }
 
 // Marks run out; those that are given up are used again.
 func TestNoMarkIsLeft(t *testing.T) {
-	b := newBench(t)
+	l := newLab(t)
 	for mark := range math.MaxUint16 {
-		b.marks[uint16(mark)] = struct{}{}
+		l.marks[uint16(mark)] = struct{}{}
 	}
-	mark, err := b.Acquire(key(1, "fc00:2::1", 0x800))
+	mark, err := l.Acquire(key(1, "fc00:2::1", 0x800))
 	require.NoError(t, err)
 	assert.Equal(t, uint16(math.MaxUint16), mark)
-	_, err = b.Acquire(key(1, "fc00:3::1", 0x800))
+	_, err = l.Acquire(key(1, "fc00:3::1", 0x800))
 	assert.ErrorIs(t, err, ErrFull)
-	assert.ErrorIs(t, b.Keep(key(2, "::", 0x800).Tunnel, 0x800), ErrFull)
-	delete(b.marks, 77)
-	mark, err = b.Acquire(key(1, "fc00:3::1", 0x800))
+	assert.ErrorIs(t, l.Keep(key(2, "::", 0x800).Tunnel, 0x800), ErrFull)
+	delete(l.marks, 77)
+	mark, err = l.Acquire(key(1, "fc00:3::1", 0x800))
 	require.NoError(t, err)
 	assert.Equal(t, uint16(77), mark)
 }
 
 func TestWithoutAnInterfaceThereIsNoRule(t *testing.T) {
-	b := newBench(t)
-	b.graph.err = graph.ErrNotFound
-	_, err := b.Acquire(key(1, "fc00:2::1", 0x800))
+	l := newLab(t)
+	l.graph.err = graph.ErrNotFound
+	_, err := l.Acquire(key(1, "fc00:2::1", 0x800))
 	assert.ErrorIs(t, err, graph.ErrNotFound)
-	assert.Error(t, b.Keep(key(1, "::", 0x800).Tunnel, 0x800, 0x86dd))
-	assert.Empty(t, b.nic.Calls())
-	b.check(0)
+	assert.Error(t, l.Keep(key(1, "::", 0x800).Tunnel, 0x800, 0x86dd))
+	assert.Empty(t, l.nic.Calls())
+	l.check(0)
 }
 
-// Whichever calls the NIC refuses, also of an undo, the Manager knows what stands, and gets rid of it.
+// Whichever calls the NIC refuses, also of an undo, the Manager knows which rules are installed, and removes them.
 func TestEveryCallFails(t *testing.T) {
 	anyone := key(1, "::", 0x800).Tunnel
-	operations := map[string]func(b *bench) error{
-		"acquire": func(b *bench) error { _, err := b.Acquire(key(1, "fc00:4::1", 0x800)); return err },
-		"keep":    func(b *bench) error { return b.Keep(anyone, 0x800, 0x86dd) },
-		"tidy":    func(b *bench) error { return b.Tidy() },
-		"remove":  func(b *bench) error { return b.RemoveInterface(anyone.Underlay) },
+	operations := map[string]func(l *lab) error{
+		"acquire": func(l *lab) error { _, err := l.Acquire(key(1, "fc00:4::1", 0x800)); return err },
+		"keep":    func(l *lab) error { return l.Keep(anyone, 0x800, 0x86dd) },
+		"tidy":    func(l *lab) error { return l.Tidy() },
+		"remove":  func(l *lab) error { return l.RemoveInterface(anyone.Underlay) },
 	}
 	for name, do := range operations {
 		t.Run(name, func(t *testing.T) {
 			for first := 1; first <= 4; first++ {
 				for last := first; last <= 8; last++ {
-					b := newBench(t)
+					l := newLab(t)
 					for i := range 3 {
 						k := key(1, fmt.Sprintf("fc00:2::%d", i), 0x800)
-						_, err := b.Acquire(k)
+						_, err := l.Acquire(k)
 						require.NoError(t, err)
-						b.Release(k)
+						l.Release(k)
 					}
-					before := len(b.nic.Calls())
-					b.nic.OnCall(func(c flowtest.Call) error {
+					before := len(l.nic.Calls())
+					l.nic.OnCall(func(c flowtest.Call) error {
 						if n := c.N - before; n >= first && n <= last {
 							return flowtest.Refusal(c, syscall.EBUSY, "out of luck")
 						}
 						return nil
 					})
-					err := do(b)
-					require.Equal(t, first <= len(b.nic.Calls())-before, err != nil)
-					b.nic.OnCall(nil)
-					b.check(len(b.nic.Rules()))
-					require.NoError(t, do(b), "the next time it works")
-					require.NoError(t, b.RemoveInterface(anyone.Underlay))
-					b.check(0)
+					err := do(l)
+					require.Equal(t, first <= len(l.nic.Calls())-before, err != nil)
+					l.nic.OnCall(nil)
+					l.check(len(l.nic.Rules()))
+					require.NoError(t, do(l), "the next time it works")
+					require.NoError(t, l.RemoveInterface(anyone.Underlay))
+					l.check(0)
 				}
 			}
 		})

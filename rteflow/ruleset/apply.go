@@ -64,9 +64,9 @@ func (o Op) fits(installed bool) error {
 // batchSize is the most operations that go to the driver in one call.
 const batchSize = 256
 
-// Apply carries out all operations in order, or none: when one fails, those before it are undone in reverse. Neighbours of the same
-// kind on the same port share a call of the driver. The error is an *ApplyError. If the undo fails too, its Undo says
-// where the NIC is not as before, and the Set knows what is installed.
+// Apply carries out all operations in order, or none: when one fails, those before it are undone in reverse.
+// Neighbours of the same kind on the same port share a call of the driver. The error is an *ApplyError. If the undo
+// fails too, its Undo says where the NIC is not as before, and the Set knows what is installed.
 func (s *Set) Apply(ops []Op) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,8 +80,8 @@ func (s *Set) Apply(ops []Op) error {
 	return nil
 }
 
-// do carries out the first operations, as many as one call of the driver can. It returns how many are done, and the error of
-// the one after them.
+// do carries out the first operations, as many as one call of the driver can. It returns how many are done, and the
+// error of the one after them.
 func (s *Set) do(ops []Op) (int, error) {
 	first := ops[0]
 	if err := first.fits(first.Rule.installed); err != nil {
@@ -133,9 +133,9 @@ func (s *Set) destroy(ops []Op) (int, error) {
 // errLeft is why an operation was not reversed although nothing refused it.
 var errLeft = errors.New("left in place, since a later change of this port could not be undone")
 
-// undo reverses operations that were done, the last first, and returns what is left to do where that failed. Where one cannot be
-// reversed, the earlier ones on its port stay as well: each state on the way was one that packets can pass, while
-// a rule without those that it was built on may send them nowhere.
+// undo reverses operations that were done, the last first, and returns what is left to do where that failed. Where
+// one cannot be reversed, the earlier ones on its port stay as well: each state on the way was one that packets can
+// pass, while a rule without those that it was built on may send them nowhere.
 func (s *Set) undo(done []Op) []UndoError {
 	stuck := map[uint16]bool{}
 	failures := map[*Rule]error{}
@@ -157,8 +157,8 @@ func (s *Set) undo(done []Op) []UndoError {
 	return left(done, failures)
 }
 
-// left is what separates the rules of operations that could not all be reversed from what they were before. A rule was installed before
-// if the first operation on it has removed it.
+// left is what separates the rules of operations that could not all be reversed from what they were before. A rule
+// was installed before if the first operation on it has removed it.
 func left(done []Op, failures map[*Rule]error) []UndoError {
 	before := map[*Rule]bool{}
 	for _, op := range slices.Backward(done) {
@@ -176,8 +176,8 @@ func left(done []Op, failures map[*Rule]error) []UndoError {
 	return left
 }
 
-// Check finds out whether the driver takes the rules that Apply would add, and whether the operations fit. Each rule is tried on its
-// own, as by Try. The error is an *ApplyError without Undo.
+// Check finds out whether the driver takes the rules that Apply would add, and whether the operations fit. Each rule
+// is tried on its own, as by Try. The error is an *ApplyError without Undo.
 func (s *Set) Check(ops []Op) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -202,8 +202,8 @@ func (s *Set) Check(ops []Op) error {
 // OutOfReach is how far above its own group a rule is tried: no rule that packets reach leads there.
 const OutOfReach = 1024
 
-// Try finds out whether the driver takes a rule, by creating it in a group that no packet reaches, and destroying it at once.
-// To validate it would be no answer: drivers refuse to create what they have found valid.
+// Try finds out whether the driver takes a rule, by creating it in a group that no packet reaches, and destroying it
+// at once. To validate it would be no answer: drivers refuse to create what they have found valid.
 func Try(d Driver, port uint16, r rteflow.Rule) error {
 	r.Group += OutOfReach
 	r.Actions = slices.Clone(r.Actions)
@@ -217,7 +217,8 @@ func Try(d Driver, port uint16, r rteflow.Rule) error {
 		return err
 	}
 	if _, err := d.DestroyBatch(port, h); err != nil {
-		return fmt.Errorf("the rule was taken to try it, and now is left in group %d, where no packet comes: %w", r.Group, err)
+		return fmt.Errorf("the rule was taken to try it, and now is left in group %d, where no packet comes: %w",
+			r.Group, err)
 	}
 	return nil
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ruleset keeps the rules that are installed in the NIC, and changes them by lists of operations that are carried out
-// as a whole or not at all.
+// Package ruleset keeps the rules that are installed in the NIC, and changes them by lists of operations that are
+// carried out as a whole or not at all.
 package ruleset
 
 import (
@@ -32,13 +32,13 @@ type Driver interface {
 	QueryAge(port uint16, h rteflow.Handle) (rteflow.AgeState, error)
 }
 
-// Owner says who made a rule and what for, as people read it: "base/guard", "flow/1f". Each package that makes rules has
-// an Owner type of its own.
+// Owner says who made a rule and what for, as people read it: "base/guard", "flow/1f". Each package that makes rules
+// has an Owner type of its own.
 type Owner interface{ String() string }
 
-// Rule is a rule for the NIC. Whoever makes it keeps the pointer, which is the rule's identity: it is how the rule is added to
-// a Set, read and removed. A removed Rule can be added again. The exported fields must not change once the Rule was
-// given to a Set, and a Rule belongs to one Set.
+// Rule is a rule for the NIC. Whoever makes it keeps the pointer, which is the rule's identity: it is how the rule is
+// added to a Set, read and removed. A removed Rule can be added again. The exported fields must not change once the
+// Rule was given to a Set, and a Rule belongs to one Set.
 type Rule struct {
 	Port  uint16 // the port that the rule is created on
 	Owner Owner
@@ -73,8 +73,8 @@ func ops(rules []*Rule, remove bool) []Op {
 	return ops
 }
 
-// Set is the rules that are installed in a NIC. It is safe for concurrent use; changes, and reads of counters while a change is
-// under way, wait for each other.
+// Set is the rules that are installed in a NIC. It is safe for concurrent use; changes, and reads of counters while a
+// change is under way, wait for each other.
 type Set struct {
 	driver Driver
 
@@ -141,7 +141,8 @@ func (s *Set) Counts() map[Group]int {
 	return maps.Clone(s.counts)
 }
 
-// Counters reads the Count action of a rule. It wraps ErrNotInstalled, or the driver's refusal if the rule has no such action.
+// Counters reads the Count action of a rule. It wraps ErrNotInstalled, or the driver's refusal if the rule has no
+// such action.
 func (s *Set) Counters(r *Rule) (rteflow.Counters, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

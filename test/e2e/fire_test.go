@@ -466,7 +466,7 @@ func (f *fire) checkRefused(err error) {
 	require.Contains(f.t, e.Message, refusedErrno.Error())
 }
 
-// checkBroken requires that the capture says for each port what stands.
+// checkBroken requires that the capture says for each port which of its rules are installed.
 func (f *fire) checkBroken(err error) {
 	f.t.Helper()
 	s := f.session()
@@ -474,7 +474,7 @@ func (f *fire) checkBroken(err error) {
 	said := func(warning string) bool { return strings.Contains(err.Error(), warning) }
 	require.True(f.t, slices.ContainsFunc(s.Warnings, said), "%v: %v", err, s.Warnings)
 	for _, i := range s.Interfaces {
-		require.Regexp(f.t, `\(port `+i.Port+`\): (as before|no rule of the capture stands|stands: capture/)`, err.Error())
+		require.Regexp(f.t, `\(port `+i.Port+`\): (as before|no rule of the capture is installed|installed: capture/)`, err.Error())
 	}
 }
 
