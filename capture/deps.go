@@ -89,17 +89,6 @@ type Uplink struct {
 
 func (u Uplink) resolved() bool { return u.RouterMAC != rteflow.MAC{} && u.NodeIP.Is6() }
 
-// warnings say why copies that leave now do not reach the sink.
-func (u Uplink) warnings() (warnings []string) {
-	if u.LinkDown {
-		warnings = append(warnings, "the link of PF0 is down: copies leave by it alone, and are lost")
-	}
-	if !u.resolved() {
-		warnings = append(warnings, "the router behind PF0 is not known any more: copies go to its last MAC")
-	}
-	return warnings
-}
-
 // header is the header of a request's copies, but for the label.
 func (u Uplink) header(r Request) header.Header {
 	return header.Header{

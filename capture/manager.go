@@ -90,7 +90,7 @@ func (m *Manager) prepare(s *session) error {
 	if !ok {
 		return fault.New(fault.NotFound, "pf0", "there is no PF0, through which copies leave")
 	}
-	s.copies = plan.Copies{Session: s.name(), Header: m.uplink.header(s.request), Out: uplink.ID}
+	s.copies = plan.Copies{Session: s.request.Name, Header: m.uplink.header(s.request), Out: uplink.ID}
 	node := plan.Node{NIC: m.deps.NIC, Ports: m.deps.Ports.All(), Uplink: uplink}
 	for _, t := range s.request.Targets {
 		if err := m.addTarget(s, t, node); err != nil {
@@ -108,9 +108,9 @@ func (m *Manager) prepare(s *session) error {
 func (m *Manager) checkRoom(s *session) error {
 	captured := 0
 	for _, other := range m.sessions {
-		if other.name() == s.name() {
-			return fault.New(fault.AlreadyActive, s.name(), "capture %s is %s: stop it first, or give this one another name",
-				s.name(), other.state)
+		if other.request.Name == s.request.Name {
+			return fault.New(fault.AlreadyActive, s.request.Name, "capture %s is %s: stop it first, or give this one another name",
+				s.request.Name, other.state)
 		}
 		captured += other.targetCount()
 	}
@@ -123,14 +123,10 @@ func (m *Manager) checkRoom(s *session) error {
 
 // addTarget has a session capture a target that no other one does.
 func (m *Manager) addTarget(s *session, t Target, node plan.Node) error {
-	p, err := findPort(m.deps.Ports, t)
-	if err != nil {
-		return err
-	}
 	if other := m.capturing(t); other != nil {
-		return fault.New(fault.AlreadyActive, t.String(), "%s is captured by session %s: stop that first", t, other.name())
+		return fault.New(fault.AlreadyActive, t.String(), "%s is captured by session %s: stop that first", t, other.request.Name)
 	}
-	return s.addTarget(t, p, node)
+	return s.addTarget(t, node)
 }
 
 // Stop ends a session and removes its rules; without a name it ends all sessions. It returns how many
@@ -146,7 +142,7 @@ func (m *Manager) Stop(name string) (int, error) {
 	stopped, found := 0, false
 	var failed error
 	for _, s := range slices.Clone(m.sessions) {
-		if name != "" && name != s.name() {
+		if name != "" && name != s.request.Name {
 			continue
 		}
 		found = true
@@ -171,7 +167,7 @@ func (m *Manager) Stop(name string) (int, error) {
 func (m *Manager) names() string {
 	names := make([]string, len(m.sessions))
 	for i, s := range m.sessions {
-		names[i] = s.name()
+		names[i] = s.request.Name
 	}
 	return "there is " + strings.Join(names, ", ")
 }

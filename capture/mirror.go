@@ -3,6 +3,7 @@
 package capture
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -91,6 +92,22 @@ func (m *mirror) plans() []plan.Point {
 	return points
 }
 
+// plans are the session's points as a plan has them.
+func (s *session) plans() (points []plan.Point) {
+	for _, m := range s.mirrors {
+		points = append(points, m.plans()...)
+	}
+	return points
+}
+
+// eachMirror does something to each mirror with its share of the session's points.
+func (s *session) eachMirror(points []plan.Point, do func(*mirror, []plan.Point)) {
+	for _, m := range s.mirrors {
+		do(m, points[:len(m.points)])
+		points = points[len(m.points):]
+	}
+}
+
 // replace gives the points fresh rules and taps.
 func (m *mirror) replace(fresh []plan.Point) {
 	for i, p := range m.points {
@@ -128,6 +145,15 @@ func (m *mirror) copied() (c rteflow.Counters) {
 		}
 	}
 	return c
+}
+
+// copied is what the session has copied in all.
+func (s *session) copied() rteflow.Counters {
+	total := s.gone
+	for _, m := range s.mirrors {
+		total = total.Plus(m.copied())
+	}
+	return total
 }
 
 // matched is what the i-th rule of the filter has matched.
@@ -171,6 +197,43 @@ func (m *mirror) missedWarnings() (warnings []string) {
 		}
 	}
 	return warnings
+}
+
+// readCounters brings all counters up to date, and notes which could not be read.
+func (s *session) readCounters() {
+	s.unread = nil
+	for _, m := range s.mirrors {
+		for _, p := range m.points {
+			if err := s.read(p); err != nil {
+				s.unread = append(s.unread, fmt.Sprintf("counters of %s are not up to date: %v", m.target, err))
+			}
+		}
+	}
+	s.unread = slices.Compact(s.unread)
+}
+
+// read reads a point's counters. Of a Broken session rules and taps may be missing.
+func (s *session) read(p *point) error {
+	if !p.InNIC() {
+		c, err := s.deps.Taps.TapCounters(p.Port.ID, p.Side)
+		if err == nil {
+			p.updateTap(c)
+		}
+		if s.state == Broken && errors.Is(err, graph.ErrNotFound) {
+			return nil
+		}
+		return err
+	}
+	for i, r := range p.Rules {
+		c, err := s.deps.Rules.Counters(r)
+		switch {
+		case err == nil:
+			p.counts[i].update(c)
+		case s.state != Broken || !errors.Is(err, ruleset.ErrNotInstalled):
+			return err
+		}
+	}
+	return nil
 }
 
 // updateTap takes a reading of the point's tap.

@@ -12,8 +12,6 @@ import (
 	"dpservice/capture/header"
 	"dpservice/capture/plan"
 	"dpservice/dpservice/fault"
-	"dpservice/dpservice/port"
-	"dpservice/graph"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
 )
@@ -52,8 +50,6 @@ func newSession(deps Deps, req Request, wait func(*session)) (*session, error) {
 	return s, nil
 }
 
-func (s *session) name() string { return s.request.Name }
-
 // compile turns the filter into rules for targets of this kind. What rules cannot express becomes a warning.
 func (s *session) compile(t Target) error {
 	link := linkOf(t)
@@ -73,6 +69,14 @@ func (s *session) compile(t Target) error {
 	return nil
 }
 
+// linkOf is what a filter's packets begin with: on a PF it is about what the tunnel carries.
+func linkOf(t Target) filter.Link {
+	if t.VF == "" {
+		return filter.IP
+	}
+	return filter.Ethernet
+}
+
 // filterFault gives an error of the filter's compiler its reason.
 func filterFault(t Target, err error) *fault.Error {
 	var e *filter.Error
@@ -88,8 +92,12 @@ func filterFault(t Target, err error) *fault.Error {
 	return fault.New(reason, culprit, "%v", err)
 }
 
-// addTarget has the session capture what is behind a port.
-func (s *session) addTarget(t Target, p port.Port, node plan.Node) error {
+// addTarget has the session capture a target.
+func (s *session) addTarget(t Target, node plan.Node) error {
+	p, err := findPort(s.deps.Ports, t)
+	if err != nil {
+		return err
+	}
 	directions, err := s.request.Directions(t)
 	if err != nil {
 		return err
@@ -171,14 +179,6 @@ func (s *session) replace(copies plan.Copies) error {
 	return nil
 }
 
-// eachMirror does something to each mirror with its share of the session's points.
-func (s *session) eachMirror(points []plan.Point, do func(*mirror, []plan.Point)) {
-	for _, m := range s.mirrors {
-		do(m, points[:len(m.points)])
-		points = points[len(m.points):]
-	}
-}
-
 // end ends the session's copies: all of them, or none. If neither can be had, the session is Broken.
 func (s *session) end(reason EndReason, what string) error {
 	if err := s.release(s.mirrors, what); err != nil {
@@ -224,14 +224,6 @@ func (s *session) release(mirrors []*mirror, what string) error {
 	return s.carryOut(what, plan.Stop(points, owned))
 }
 
-// plans are the session's points as a plan has them.
-func (s *session) plans() (points []plan.Point) {
-	for _, m := range s.mirrors {
-		points = append(points, m.plans()...)
-	}
-	return points
-}
-
 // captures reports whether the session captures a target.
 func (s *session) captures(t Target) bool {
 	return slices.ContainsFunc(s.mirrors, func(m *mirror) bool { return m.target == t })
@@ -244,50 +236,4 @@ func (s *session) targetCount() int {
 		targets[m.target] = true
 	}
 	return len(targets)
-}
-
-// copied is what the session has copied in all.
-func (s *session) copied() rteflow.Counters {
-	total := s.gone
-	for _, m := range s.mirrors {
-		total = total.Plus(m.copied())
-	}
-	return total
-}
-
-// readCounters brings all counters up to date, and notes which could not be read.
-func (s *session) readCounters() {
-	s.unread = nil
-	for _, m := range s.mirrors {
-		for _, p := range m.points {
-			if err := s.read(p); err != nil {
-				s.unread = append(s.unread, fmt.Sprintf("counters of %s are not up to date: %v", m.target, err))
-			}
-		}
-	}
-	s.unread = slices.Compact(s.unread)
-}
-
-// read reads a point's counters. Of a Broken session rules and taps may be missing.
-func (s *session) read(p *point) error {
-	if !p.InNIC() {
-		c, err := s.deps.Taps.TapCounters(p.Port.ID, p.Side)
-		if err == nil {
-			p.updateTap(c)
-		}
-		if s.state == Broken && errors.Is(err, graph.ErrNotFound) {
-			return nil
-		}
-		return err
-	}
-	for i, r := range p.Rules {
-		c, err := s.deps.Rules.Counters(r)
-		switch {
-		case err == nil:
-			p.counts[i].update(c)
-		case s.state != Broken || !errors.Is(err, ruleset.ErrNotInstalled):
-			return err
-		}
-	}
-	return nil
 }

@@ -5,19 +5,10 @@ package capture
 import (
 	"fmt"
 
-	"dpservice/capture/filter"
 	"dpservice/capture/header"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/port"
 )
-
-// linkOf is what a filter's packets begin with: on a PF it is about what the tunnel carries.
-func linkOf(t Target) filter.Link {
-	if t.VF == "" {
-		return filter.IP
-	}
-	return filter.Ethernet
-}
 
 // findPort returns the port that a target names.
 func findPort(ports Ports, t Target) (port.Port, error) {

@@ -17,7 +17,7 @@ func (s *session) view(u Uplink) Session {
 // viewAlone is the session as history shows it.
 func (s *session) viewAlone() Session {
 	v := Session{
-		Name:       s.name(),
+		Name:       s.request.Name,
 		State:      s.state,
 		StartedAt:  s.startedAt,
 		EndedAt:    s.endedAt,
@@ -43,4 +43,15 @@ func (s *session) viewAlone() Session {
 	total := s.copied()
 	v.Packets, v.Bytes = total.Packets, total.Bytes
 	return v
+}
+
+// warnings say why copies that leave now do not reach the sink.
+func (u Uplink) warnings() (warnings []string) {
+	if u.LinkDown {
+		warnings = append(warnings, "the link of PF0 is down: copies leave by it alone, and are lost")
+	}
+	if !u.resolved() {
+		warnings = append(warnings, "the router behind PF0 is not known any more: copies go to its last MAC")
+	}
+	return warnings
 }

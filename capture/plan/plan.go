@@ -75,7 +75,7 @@ func addRules(points []Point) []ruleset.Op {
 func delivered(points []Point) []uint16 {
 	var ports []uint16
 	for _, p := range points {
-		if p.InNIC() && p.Side == graph.TapTX && !slices.Contains(ports, p.Port.ID) {
+		if p.slot != nil && p.Side == graph.TapTX && !slices.Contains(ports, p.Port.ID) {
 			ports = append(ports, p.Port.ID)
 		}
 	}

@@ -163,13 +163,14 @@ func Probe(c Copies, points []Point) []Point {
 // fill gives the point its rules, or its tap.
 func (p *Point) fill(c Copies) {
 	c.Header.Label = header.LabelOf(p.Port.ID, p.Side)
+	copyHeader := c.Header.Bytes()
 	if p.slot == nil {
-		p.Tap = p.newTap(c)
+		p.Tap = p.newTap(c, copyHeader)
 		return
 	}
 	p.Rules = nil
 	for i := range p.Filter {
-		p.Rules = append(p.Rules, p.newRule(c, i))
+		p.Rules = append(p.Rules, p.newRule(c, i, copyHeader))
 	}
 	if p.Redirects == nil {
 		for i, pattern := range p.slot.redirects {
@@ -194,8 +195,8 @@ func (p *Point) owner(c Copies, format string, args ...any) *Owner {
 	return &Owner{Session: c.Session, Interface: p.Interface, Port: p.slot.on, rule: rule}
 }
 
-// newRule makes the NIC's rule for the i-th rule of the filter.
-func (p *Point) newRule(c Copies, i int) *ruleset.Rule {
+// newRule makes the NIC's rule for the i-th rule of the filter. The header comes before each copy.
+func (p *Point) newRule(c Copies, i int, copyHeader []byte) *ruleset.Rule {
 	r := rteflow.Rule{
 		Attr:    rteflow.Attr{Group: p.slot.group, Priority: p.band*spec.MaxRules + uint32(i), Transfer: true},
 		Pattern: append([]rteflow.Item{p.slot.from}, p.patterns[i]...),
@@ -203,7 +204,7 @@ func (p *Point) newRule(c Copies, i int) *ruleset.Rule {
 	}
 	if p.Filter[i].Sample {
 		r.Actions = append(r.Actions,
-			rteflow.Sample{Ratio: 1, Actions: []rteflow.Action{rteflow.RawEncap{Data: c.Header.Bytes()}, p.slot.out}})
+			rteflow.Sample{Ratio: 1, Actions: []rteflow.Action{rteflow.RawEncap{Data: copyHeader}, p.slot.out}})
 	}
 	r.Actions = append(r.Actions, p.slot.then)
 	return &ruleset.Rule{Port: p.slot.on.ID, Owner: p.owner(c, "%s/%d/%d", p.slot.name, p.band, i), Spec: r}
@@ -222,8 +223,8 @@ func (p *Point) newRedirect(c Copies, i int, pattern []rteflow.Item) *ruleset.Ru
 }
 
 // newTap makes the point's tap in the packet graph.
-func (p *Point) newTap(c Copies) *graph.Tap {
-	t := &graph.Tap{Port: p.Port.ID, Side: p.Side, Out: c.Out, Header: c.Header.Bytes(), Inner: p.Link == filter.IP}
+func (p *Point) newTap(c Copies, copyHeader []byte) *graph.Tap {
+	t := &graph.Tap{Port: p.Port.ID, Side: p.Side, Out: c.Out, Header: copyHeader, Inner: p.Link == filter.IP}
 	for i := range p.Filter {
 		r := &p.Filter[i]
 		t.Rules = append(t.Rules, graph.TapRule{Sample: r.Sample, Conditions: conditions(&r.Pattern)})
