@@ -10,6 +10,7 @@ import (
 	"dpservice/capture/header"
 	"dpservice/capture/plan"
 	"dpservice/dpservice/nic"
+	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
@@ -97,9 +98,9 @@ func (a prober) ask(name string, d Direction, encap Encap, text string) Capabili
 // divertedFlow is a rule like a flow's whose packets go to where those to a guest are copied.
 func (a prober) divertedFlow() *ruleset.Rule {
 	return &ruleset.Rule{Port: a.node.Uplink.ID, Owner: probeOwner{}, Spec: rteflow.Rule{
-		Attr:    rteflow.Attr{Group: nic.GroupDecapsulated, Priority: nic.FlowPriority, Transfer: true},
+		Attr:    rteflow.Attr{Group: nicgroup.Decapsulated, Priority: nic.FlowPriority, Transfer: true},
 		Pattern: []rteflow.Item{a.deps.NIC.PortItem(a.node.Uplink.ID), rteflow.Eth{}, rteflow.IPv4{}},
-		Actions: []rteflow.Action{rteflow.SetMACDst{}, rteflow.DecTTL{}, rteflow.Jump{Group: nic.GroupDelivery(a.port.ID)}},
+		Actions: []rteflow.Action{rteflow.SetMACDst{}, rteflow.DecTTL{}, rteflow.Jump{Group: nicgroup.Delivery(a.port.ID)}},
 	}}
 }
 

@@ -14,7 +14,7 @@ import (
 	"dpservice/capture/filter"
 	"dpservice/capture/header"
 	"dpservice/dpservice/fault"
-	"dpservice/dpservice/nic"
+	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/graph"
 	"dpservice/rteflow"
 )
@@ -281,7 +281,7 @@ func TestDryRunOfDelivery(t *testing.T) {
 	assert.Contains(t, strings.Join(s.Plan, "\n"), "flow create 0 group 18 priority 3840 transfer pattern represented_port ethdev_port_id is 0 / eth / end "+
 		"actions count / sample ratio 1 index 0 / represented_port ethdev_port_id 2 / end")
 
-	n.nic.refuse = func(r rteflow.Rule) bool { return r.Group == nic.GroupVNET && r.Priority == 1 }
+	n.nic.refuse = func(r rteflow.Rule) bool { return r.Group == nicgroup.VNET && r.Priority == 1 }
 	_, err = n.manager.Start(context.Background(), r)
 	requireFault(t, err, fault.RuleRejected, "the NIC did not add rule flow/0-2/18 of port net_eswitch0")
 	assert.Equal(t, before, n.nic.dump())

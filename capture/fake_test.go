@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"dpservice/dpservice/nic"
+	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"
 	"dpservice/graph"
 	"dpservice/rteflow"
@@ -31,7 +31,7 @@ func newFakeFlows(n *node) *fakeFlows {
 				continue
 			}
 			flow := fakeFlow{in.ID, out.ID}
-			f.paths[flow] = map[uint32]*ruleset.Rule{0: flow.rule(0), nic.GroupDelivery(out.ID): flow.rule(nic.GroupDelivery(out.ID))}
+			f.paths[flow] = map[uint32]*ruleset.Rule{0: flow.rule(0), nicgroup.Delivery(out.ID): flow.rule(nicgroup.Delivery(out.ID))}
 			if err := n.rules.Apply(ruleset.Add(f.paths[flow][0])); err != nil {
 				panic(err)
 			}
@@ -42,7 +42,7 @@ func newFakeFlows(n *node) *fakeFlows {
 
 func (f fakeFlow) rule(group uint32) *ruleset.Rule {
 	r := rteflow.Rule{
-		Attr:    rteflow.Attr{Group: nic.GroupVNET, Priority: 2, Transfer: true},
+		Attr:    rteflow.Attr{Group: nicgroup.VNET, Priority: 2, Transfer: true},
 		Pattern: []rteflow.Item{rteflow.RepresentedPort{Port: f.in}, rteflow.Eth{Dst: rteflow.Is(macBehind(f.out))}},
 		Actions: []rteflow.Action{rteflow.ToRepresentedPort{Port: f.out}},
 	}

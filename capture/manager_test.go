@@ -16,7 +16,7 @@ import (
 
 	"dpservice/capture/header"
 	"dpservice/dpservice/fault"
-	"dpservice/dpservice/nic"
+	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"
 	"dpservice/rteflow"
 	"dpservice/test/report"
@@ -455,7 +455,7 @@ func TestDryRun(t *testing.T) {
 	requireFault(t, err, fault.RuleRejected, "no, thanks")
 }
 
-func isSample(r rteflow.Rule) bool { return r.Group == nic.GroupCapture }
+func isSample(r rteflow.Rule) bool { return r.Group == nicgroup.Capture }
 
 func TestRuleRejected(t *testing.T) {
 	n := newNode(2)
@@ -820,7 +820,7 @@ func TestCapabilities(t *testing.T) {
 				return true
 			}
 		}
-		return r.Group == nic.GroupDelivery(2)
+		return r.Group == nicgroup.Delivery(2)
 	}
 	all := n.manager.Capabilities()
 	assert.Equal(t, before, n.nic.dump())

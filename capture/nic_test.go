@@ -11,6 +11,7 @@ import (
 
 	"dpservice/capture/header"
 	"dpservice/dpservice/nic"
+	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
@@ -139,8 +140,8 @@ func flowError(op string, port uint16) error {
 
 // send lets a packet through the rules.
 func (n *fakeNIC) send(p packet) (f fate) {
-	for group := uint32(nic.GroupDefault); f.delivered == 0; {
-		f.atFlows = f.atFlows || group == nic.GroupVNET
+	for group := uint32(nicgroup.Default); f.delivered == 0; {
+		f.atFlows = f.atFlows || group == nicgroup.VNET
 		r := n.match(group, p)
 		if r == nil {
 			return f
@@ -292,9 +293,9 @@ func (n *node) addBaseRules(p port.Port) {
 	}
 	for i, pattern := range n.BasePatterns(p) {
 		err := n.rules.Apply(ruleset.Add(&ruleset.Rule{Port: p.ID, Owner: fakeOwner(fmt.Sprintf("base/%d", i)), Spec: rteflow.Rule{
-			Attr:    rteflow.Attr{Group: nic.GroupDefault, Priority: nic.BasePriority, Transfer: true},
+			Attr:    rteflow.Attr{Group: nicgroup.Default, Priority: nic.BasePriority, Transfer: true},
 			Pattern: pattern,
-			Actions: []rteflow.Action{rteflow.Jump{Group: nic.GroupVNET}},
+			Actions: []rteflow.Action{rteflow.Jump{Group: nicgroup.VNET}},
 		}}))
 		if err != nil {
 			panic(err)

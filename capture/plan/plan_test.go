@@ -12,7 +12,7 @@ import (
 	"dpservice/capture/filter"
 	"dpservice/capture/header"
 	"dpservice/capture/spec"
-	"dpservice/dpservice/nic"
+	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"
 	"dpservice/graph"
 	"dpservice/rteflow"
@@ -120,7 +120,7 @@ func TestUndo(t *testing.T) {
 	rules := Rules(append(ruleset.Add(first[0].Rules[0]), ruleset.Remove(first[1].Rules[0])...))
 	assert.Equal(t, Rules(append(ruleset.Add(first[1].Rules[0]), ruleset.Remove(first[0].Rules[0])...)), rules.Undo())
 	divert := Divert{Ports: []uint16{2, 3}}
-	assert.Equal(t, map[uint16]uint32{2: nic.GroupDelivery(2), 3: nic.GroupDelivery(3)}, divert.Groups())
+	assert.Equal(t, map[uint16]uint32{2: nicgroup.Delivery(2), 3: nicgroup.Delivery(3)}, divert.Groups())
 	assert.Equal(t, map[uint16]uint32{2: 0, 3: 0}, divert.Undo().(Divert).Groups())
 }
 

@@ -12,6 +12,7 @@ import (
 	"dpservice/capture/header"
 	"dpservice/capture/spec"
 	"dpservice/dpservice/nic"
+	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"
 	"dpservice/graph"
 	"dpservice/rteflow"
@@ -104,15 +105,15 @@ func (n Node) slots(m Mirror) []slot {
 	out := n.NIC.PortAction(n.Uplink.ID)
 	if m.Side == graph.TapRX {
 		return []slot{{
-			on: m.Port, name: "rule", group: nic.GroupCapture, from: n.NIC.PortItem(m.Port.ID),
-			redirects: n.NIC.BasePatterns(m.Port), out: out, then: rteflow.Jump{Group: nic.GroupVNET},
+			on: m.Port, name: "rule", group: nicgroup.Capture, from: n.NIC.PortItem(m.Port.ID),
+			redirects: n.NIC.BasePatterns(m.Port), out: out, then: rteflow.Jump{Group: nicgroup.VNET},
 		}}
 	}
 	var all []slot
 	for _, source := range n.Ports {
 		if sameSwitch(source, n.Uplink) {
 			all = append(all, slot{
-				on: source, name: fmt.Sprintf("delivery/%d", m.Port.ID), group: nic.GroupDelivery(m.Port.ID),
+				on: source, name: fmt.Sprintf("delivery/%d", m.Port.ID), group: nicgroup.Delivery(m.Port.ID),
 				from: n.NIC.PortItem(source.ID), out: out, then: n.NIC.PortAction(m.Port.ID),
 			})
 		}
@@ -216,9 +217,9 @@ func (p *Point) newRedirect(c Copies, i int, pattern []rteflow.Item) *ruleset.Ru
 	owner := p.owner(c, "redirect/%d", i)
 	owner.Redirect = true
 	return &ruleset.Rule{Port: p.slot.on.ID, Owner: owner, Spec: rteflow.Rule{
-		Attr:    rteflow.Attr{Group: nic.GroupDefault, Priority: nic.RedirectPriority, Transfer: true},
+		Attr:    rteflow.Attr{Group: nicgroup.Default, Priority: nic.RedirectPriority, Transfer: true},
 		Pattern: pattern,
-		Actions: []rteflow.Action{rteflow.Jump{Group: nic.GroupCapture}},
+		Actions: []rteflow.Action{rteflow.Jump{Group: nicgroup.Capture}},
 	}}
 }
 

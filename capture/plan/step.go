@@ -5,7 +5,7 @@ package plan
 import (
 	"slices"
 
-	"dpservice/dpservice/nic"
+	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/graph"
 	"dpservice/rteflow/ruleset"
 )
@@ -43,7 +43,7 @@ func (d Divert) Groups() map[uint16]uint32 {
 	groups := map[uint16]uint32{}
 	for _, p := range d.Ports {
 		if groups[p] = 0; !d.Straight {
-			groups[p] = nic.GroupDelivery(p)
+			groups[p] = nicgroup.Delivery(p)
 		}
 	}
 	return groups

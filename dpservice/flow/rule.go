@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"dpservice/dpservice/nic"
+	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/graph"
 	"dpservice/rteflow"
 )
@@ -50,9 +51,9 @@ func ruleFor(ports Ports, f graph.Flow, mark uint16, timeout uint32) (rteflow.Ru
 	if err != nil {
 		return rteflow.Rule{}, err
 	}
-	group, eth := uint32(nic.GroupVNET), rteflow.Item(rteflow.Eth{Type: rteflow.Is(etherType(f.Key))})
+	group, eth := uint32(nicgroup.VNET), rteflow.Item(rteflow.Eth{Type: rteflow.Is(etherType(f.Key))})
 	if f.Key.Origin == graph.FromWire {
-		group, eth = nic.GroupDecapsulated, nic.Decapsulated(mark, etherType(f.Key))
+		group, eth = nicgroup.Decapsulated, nic.Decapsulated(mark, etherType(f.Key))
 	}
 	rewrite, err := rewrite(f)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"dpservice/dpservice/nic"
+	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/graph"
 	"dpservice/rteflow"
 )
@@ -97,9 +97,9 @@ func TestRules(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r, err := ruleFor(&fakeNIC{}, tt.flow, 0x102, 30)
 			require.NoError(t, err)
-			group := uint32(nic.GroupVNET)
+			group := uint32(nicgroup.VNET)
 			if tt.flow.Key.Origin == graph.FromWire {
-				group = nic.GroupDecapsulated
+				group = nicgroup.Decapsulated
 			}
 			assert.Equal(t, rteflow.Attr{Group: group, Priority: straightPriority, Transfer: true}, r.Attr)
 			assert.Equal(t, tt.pattern, r.PatternString())

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 
+	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
@@ -51,9 +52,9 @@ func (n *NIC) BaseRules() []*ruleset.Rule {
 	for _, p := range n.ports {
 		for i, pattern := range n.BasePatterns(p) {
 			rules = append(rules, &ruleset.Rule{Port: p.ID, Owner: baseOwner(strconv.Itoa(i)), Spec: rteflow.Rule{
-				Attr:    rteflow.Attr{Group: GroupDefault, Priority: BasePriority, Transfer: true},
+				Attr:    rteflow.Attr{Group: nicgroup.Default, Priority: BasePriority, Transfer: true},
 				Pattern: pattern,
-				Actions: []rteflow.Action{rteflow.Jump{Group: GroupVNET}},
+				Actions: []rteflow.Action{rteflow.Jump{Group: nicgroup.VNET}},
 			}})
 		}
 		if n.lastHop == nil {
@@ -67,7 +68,7 @@ func (n *NIC) BaseRules() []*ruleset.Rule {
 func (n *NIC) guard() *ruleset.Rule {
 	uplink := n.ports[0].ID
 	return &ruleset.Rule{Port: uplink, Owner: baseOwner("guard"), Spec: rteflow.Rule{
-		Attr:    rteflow.Attr{Group: GroupDefault, Priority: guardPriority, Transfer: true},
+		Attr:    rteflow.Attr{Group: nicgroup.Default, Priority: guardPriority, Transfer: true},
 		Pattern: []rteflow.Item{n.PortItem(uplink), marked},
 		Actions: []rteflow.Action{rteflow.Count{}, rteflow.Drop{}},
 	}}
@@ -86,9 +87,9 @@ func (n *NIC) lastHopRules(p port.Port) []*ruleset.Rule {
 	for i, ip := range []rteflow.Item{rteflow.IPv4{TTL: noHopLeft}, rteflow.IPv6{HopLimit: noHopLeft}} {
 		owner := baseOwner(fmt.Sprintf("last_hop/%d", i))
 		rules = append(rules, &ruleset.Rule{Port: p.ID, Owner: owner, Spec: rteflow.Rule{
-			Attr:    rteflow.Attr{Group: GroupVNET, Priority: lastHopPriority, Transfer: true},
+			Attr:    rteflow.Attr{Group: nicgroup.VNET, Priority: lastHopPriority, Transfer: true},
 			Pattern: []rteflow.Item{n.PortItem(p.ID), rteflow.Eth{}, ip},
-			Actions: []rteflow.Action{rteflow.Jump{Group: GroupSoftware}},
+			Actions: []rteflow.Action{rteflow.Jump{Group: nicgroup.Software}},
 		}})
 	}
 	return rules

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"
 	"dpservice/graph"
 	"dpservice/rteflow"
@@ -63,11 +64,11 @@ func (n *NIC) TunnelRule(mark uint16, t graph.Tunnel, inner uint16) *ruleset.Rul
 		ip.Src = rteflow.Is(t.Peer)
 	}
 	return &ruleset.Rule{Port: uplink.ID, Owner: tunnelOwner(mark), Spec: rteflow.Rule{
-		Attr:    rteflow.Attr{Group: GroupVNET, Priority: decapsulatePriority, Transfer: true},
+		Attr:    rteflow.Attr{Group: nicgroup.VNET, Priority: decapsulatePriority, Transfer: true},
 		Pattern: []rteflow.Item{n.PortItem(uplink.ID), rteflow.Eth{}, ip},
 		Actions: []rteflow.Action{
 			rteflow.Count{}, rteflow.RawDecap{Data: tunnel()}, rteflow.RawEncap{Data: markedHeader(uplink, mark, inner)},
-			rteflow.Jump{Group: GroupDecapsulated},
+			rteflow.Jump{Group: nicgroup.Decapsulated},
 		},
 	}}
 }

@@ -10,32 +10,20 @@ import (
 	"sync"
 	"time"
 
+	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
 )
 
-// The groups of the transfer domain. Packets enter Default, and only ever go on to a higher group.
-const (
-	GroupDefault      = 0
-	GroupCapture      = 1  // what is copied as it comes in
-	GroupVNET         = 2  // flows of guests, and decapsulation of what comes from the wire
-	GroupSoftware     = 3  // has no rules: what is sent there comes to its port's RX queue
-	GroupDecapsulated = 4  // flows from the wire, by their own headers
-	groupDelivery     = 16 // and more, by port: what is copied as a guest receives it
-)
-
-// GroupDelivery is that of what goes to a port.
-func GroupDelivery(port uint16) uint32 { return groupDelivery + uint32(port) }
-
-// The priorities in GroupDefault: nothing precedes the guard, and captures take their packets from the base rules.
+// The priorities in nicgroup.Default: nothing precedes the guard, and captures take their packets from the base rules.
 const (
 	guardPriority    = 0
 	RedirectPriority = 1
 	BasePriority     = 2
 )
 
-// The priorities in GroupVNET and GroupDecapsulated: what no flow's rule may take comes first.
+// The priorities in nicgroup.VNET and nicgroup.Decapsulated: what no flow's rule may take comes first.
 const (
 	lastHopPriority     = 0
 	decapsulatePriority = 1
@@ -160,15 +148,15 @@ func (n *NIC) probeNames() error {
 	try := func(r rteflow.Rule) error { return ruleset.Try(n, uplink, r) }
 	jump := func() rteflow.Rule {
 		return rteflow.Rule{
-			Attr:    rteflow.Attr{Group: GroupDefault, Priority: BasePriority, Transfer: true},
+			Attr:    rteflow.Attr{Group: nicgroup.Default, Priority: BasePriority, Transfer: true},
 			Pattern: []rteflow.Item{n.PortItem(uplink), rteflow.Eth{}},
-			Actions: []rteflow.Action{rteflow.Jump{Group: GroupVNET}},
+			Actions: []rteflow.Action{rteflow.Jump{Group: nicgroup.VNET}},
 		}
 	}
 	send := func() rteflow.Rule {
 		to := n.ports[len(n.ports)-1].ID
 		return rteflow.Rule{
-			Attr:    rteflow.Attr{Group: GroupVNET, Transfer: true},
+			Attr:    rteflow.Attr{Group: nicgroup.VNET, Transfer: true},
 			Pattern: []rteflow.Item{n.PortItem(uplink), rteflow.Eth{}},
 			Actions: []rteflow.Action{n.PortAction(to)},
 		}

@@ -7,10 +7,12 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/rpc/api"
 )
 
@@ -30,8 +32,9 @@ func (a *app) ruleList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the rules in the NIC",
-		Long: `List the rules in the NIC, with pattern and actions in testpmd's syntax. Groups: 0 is where packets start, 1 has the
-captures' rules, 2 those of guests' flows and of decapsulation, 4 those of flows from the wire. A dash for HITS is a rule that does not count.`,
+		Long: `List the rules in the NIC, with pattern and actions in testpmd's syntax. Packets start in group 0 (DEFAULT);
+CAPTURE has the captures' rules, VNET those of guests' flows and of decapsulation, DECAPSULATED those of flows from the
+wire. A dash for HITS is a rule that does not count.`,
 		Example: `  dpctl rule list
   dpctl rule list --port=net_eswitch0 --group=2`,
 		Args: cobra.NoArgs,
@@ -46,10 +49,19 @@ captures' rules, 2 those of guests' flows and of decapsulation, 4 those of flows
 	return cmd
 }
 
+// groupTitle is the group's number and, where dpservice has one for it, its name.
+func groupTitle(domain string, group uint32) string {
+	number := strconv.FormatUint(uint64(group), 10)
+	if domain != "transfer" {
+		return number
+	}
+	return strings.TrimSpace(number + " " + nicgroup.Name(group))
+}
+
 var ruleView = view[api.RuleListResult]{
 	table: func(w io.Writer, r api.RuleListResult) {
 		table(w, "PORT GROUP PRIORITY DOMAIN NAME HITS PATTERN ACTIONS", each(r.Rules, func(r api.Rule) []any {
-			return []any{r.Port, r.Group, r.Priority, r.Domain, r.Name, orDash(r.Hits), r.Pattern, r.Actions}
+			return []any{r.Port, groupTitle(r.Domain, r.Group), r.Priority, r.Domain, r.Name, orDash(r.Hits), r.Pattern, r.Actions}
 		}))
 	},
 	names: func(r api.RuleListResult) []string {

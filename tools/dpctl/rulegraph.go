@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/rpc/api"
 )
 
@@ -97,16 +98,9 @@ type ruleBox struct {
 func (b ruleBox) id() string { return fmt.Sprintf("p%d_%s%d", b.port, b.domain, b.group) }
 
 // title names the group, as dpservice uses it.
-// firstDelivery is the group of what goes to port 0, and is copied there.
-const firstDelivery = 16
-
 func (b ruleBox) title() string {
-	names := []string{"DEFAULT", "CAPTURE", "VNET", "SOFTWARE", "DECAPSULATED"}
-	switch {
-	case b.domain == "transfer" && int(b.group) < len(names):
-		return fmt.Sprintf("%s (group %d)", names[b.group], b.group)
-	case b.domain == "transfer" && b.group >= firstDelivery:
-		return fmt.Sprintf("DELIVERY to port %d (group %d)", b.group-firstDelivery, b.group)
+	if name := nicgroup.Name(b.group); b.domain == "transfer" && name != "" {
+		return fmt.Sprintf("%s (group %d)", name, b.group)
 	}
 	return fmt.Sprintf("%s group %d", b.domain, b.group)
 }
