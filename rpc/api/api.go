@@ -12,7 +12,7 @@ package api
 // another type or meaning, or a parameter becomes required.
 const Version = "2.0"
 
-// DefaultSocket is where the daemon listens unless it is told otherwise.
+// DefaultSocket is the path of the daemon's socket unless another is configured.
 const DefaultSocket = "/run/dpservice/dpservice.sock"
 
 // Method is the name of a method of the API, with the types of its parameters and of its result.

@@ -28,7 +28,7 @@ const (
 	CodeTimedOut         Code = -32010 // of the connection, which is closed: it answers no request
 )
 
-// The reasons of errors that the protocol's own codes stand for. A domain error's reason is the name of its
+// The reasons of errors with the protocol's own codes. A domain error's reason is the name of its
 // code, for example NOT_FOUND.
 const (
 	ReasonParseError     = "PARSE_ERROR"
@@ -47,7 +47,7 @@ const (
 // ErrorData is the data of every error: what a program needs to decide what to do.
 type ErrorData struct {
 	Reason       string `json:"reason"`
-	Interface    string `json:"interface,omitempty"`      // the interface, port or session that is the culprit
+	Interface    string `json:"interface,omitempty"`      // the interface, port or session that the error is about
 	Rule         string `json:"rule,omitempty"`           // the refused rule in testpmd's flow syntax
 	RTEFlowError string `json:"rte_flow_error,omitempty"` // what the driver said about it
 	Errno        int    `json:"errno,omitempty"`

@@ -28,12 +28,12 @@ type FlowTable struct {
 	MaxRules int    `json:"max_rules"` // as configured
 	Created  uint64 `json:"created"`   // rules, ever
 	Aged     uint64 `json:"aged"`      // rules that saw no packet for their timeout
-	Refused  uint64 `json:"refused"`   // times a flow stayed in software since the NIC refused its rule
-	Limited  uint64 `json:"limited"`   // times a flow stayed in software since there was no place for its rule
-	Evicted  uint64 `json:"evicted"`   // rules that made room for those of another share
+	Refused  uint64 `json:"refused"`   // times a flow stayed in software because the NIC refused its rule
+	Limited  uint64 `json:"limited"`   // times a flow stayed in software because there was no room for its rule
+	Evicted  uint64 `json:"evicted"`   // rules removed to make room for those of another share
 	Backlog  int    `json:"backlog"`   // flows that wait until their rule is made or removed
 
-	Guaranteed      int         `json:"guaranteed"`       // flows of each share that always find a place in the table
+	Guaranteed      int         `json:"guaranteed"`       // flows of each share that always have room in the table
 	GuaranteedRules int         `json:"guaranteed_rules"` // and in the NIC
 	Shares          []FlowShare `json:"shares"`
 }
@@ -44,11 +44,11 @@ type FlowShare struct {
 	Interface    string `json:"interface"`
 	Origin       string `json:"origin"` // guest or wire
 	Flows        int    `json:"flows"`
-	FlowsEvicted uint64 `json:"flows_evicted"` // that lost borrowed places
-	Overflow     uint64 `json:"overflow"`      // packets that found no place
+	FlowsEvicted uint64 `json:"flows_evicted"` // that lost borrowed room
+	Overflow     uint64 `json:"overflow"`      // packets for whose flow there was no room
 	Rules        int    `json:"rules"`
-	RulesEvicted uint64 `json:"rules_evicted"` // that lost borrowed places
-	Limited      uint64 `json:"limited"`       // times a flow stayed in software since there was no place for its rule
+	RulesEvicted uint64 `json:"rules_evicted"` // that lost borrowed room
+	Limited      uint64 `json:"limited"`       // times a flow stayed in software because there was no room for its rule
 }
 
 // Lcores says which lcores do what.
@@ -63,14 +63,14 @@ type NIC struct {
 	PortNaming string `json:"port_naming"` // represented_port or port_id: how rules name ports
 }
 
-// Underlay describes the node's place in the underlay network.
+// Underlay describes the node in the network between the hypervisors.
 type Underlay struct {
 	IP        string   `json:"ip"`
 	RouterMAC string   `json:"router_mac,omitempty"` // behind PF0; empty while it is not known
 	Uplinks   []Uplink `json:"uplinks"`
 }
 
-// Uplink describes a physical port on the way to the other hypervisors.
+// Uplink describes a physical port to the other hypervisors.
 type Uplink struct {
 	PF         int    `json:"pf"`
 	Port       string `json:"port"`
@@ -145,8 +145,8 @@ type InterfaceCreateParams struct {
 	IPv6       string `json:"ipv6,omitempty"`
 	UnderlayIP string `json:"underlay_ip,omitempty"` // chosen from the node's prefix if empty
 	MAC        string `json:"mac,omitempty"`         // the guest's, where it is known before the guest speaks
-	Hostname   string `json:"hostname,omitempty"`    // that the guest is told by DHCP
-	PXE        *PXE   `json:"pxe,omitempty"`         // what the guest is told by DHCP to boot from
+	Hostname   string `json:"hostname,omitempty"`    // that the guest gets by DHCP
+	PXE        *PXE   `json:"pxe,omitempty"`         // what the guest boots from, by DHCP
 }
 
 // PXE is what a guest boots from over the network.
@@ -387,7 +387,7 @@ type CaptureStatusResult struct {
 type Capability struct {
 	Name      string `json:"name"`
 	Supported bool   `json:"supported"`
-	Reason    string `json:"reason,omitempty"` // why not, in the driver's words where it was asked
+	Reason    string `json:"reason,omitempty"` // why not: in the driver's words if the driver refused it
 }
 
 // CapturePort is what can be captured on a port.
@@ -398,7 +398,7 @@ type CapturePort struct {
 	RX     Capability   `json:"rx"`   // what comes from behind the port
 	TX     Capability   `json:"tx"`   // what goes there
 	Encaps []Capability `json:"encaps"`
-	Filter []Capability `json:"filter"` // what filters may look at
+	Filter []Capability `json:"filter"` // what filters can match
 }
 
 // CaptureCapabilitiesResult is the result of capture.capabilities.

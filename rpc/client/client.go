@@ -21,10 +21,10 @@ import (
 	"dpservice/rpc/api"
 )
 
-// ErrNoDaemon is a socket on which no daemon answers.
+// ErrNoDaemon means that no daemon listens at the socket.
 var ErrNoDaemon = errors.New("no daemon at the socket")
 
-// Error is a daemon's refusal.
+// Error is an error that the daemon has answered with.
 type Error struct {
 	Code    api.Code
 	Message string
@@ -39,7 +39,7 @@ type Client struct {
 	in   *refusals
 }
 
-// endWait is how long a connection that can no longer be written to may take to tell why.
+// endWait is how long to wait for the reason why a connection can no longer be written to.
 const endWait = time.Second
 
 // Dial connects to the daemon at a unix socket. It is ErrNoDaemon if there is none.

@@ -29,7 +29,7 @@ type handler struct {
 
 // Handle implements jsonrpc2.Handler.
 func (h *handler) Handle(_ context.Context, _ *jsonrpc2.Conn, req *jsonrpc2.Request) {
-	held := &share{room: h.room}
+	held := &holding{room: h.room}
 	defer held.release()
 	answer, err := h.answer(req, held)
 	switch {
@@ -48,7 +48,7 @@ func (h *handler) Handle(_ context.Context, _ *jsonrpc2.Conn, req *jsonrpc2.Requ
 
 // answer calls the method, and returns its result as JSON, for which held is large enough. A panic costs the caller its
 // answer, not the daemon its life.
-func (h *handler) answer(req *jsonrpc2.Request, held *share) (answer json.RawMessage, err error) {
+func (h *handler) answer(req *jsonrpc2.Request, held *holding) (answer json.RawMessage, err error) {
 	panicked := h.fence.Do(req.Method, func() {
 		var m method
 		if m, err = h.method(req.Method); err != nil {

@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hangups tells when clients hang up while their requests are carried out, when nobody reads their connections. A client
-// that has only closed its sending side still waits for answers: it has not hung up. The kernel tells the two apart by
-// EPOLLHUP, which Go's own poller does not show.
+// hangups notices when clients hang up while their requests are carried out and nobody reads their connections. A client that has only
+// closed its sending side still waits for answers: it has not hung up. Only EPOLLHUP distinguishes the two, and Go's own poller does
+// not report it.
 type hangups struct {
-	epoll *os.File // in Go's poller itself, so that no thread waits for it
+	epoll *os.File // watched by Go's poller, so that it blocks no thread
 	raw   syscall.RawConn
 	done  chan struct{}
 
@@ -43,7 +43,7 @@ func watchHangups() (*hangups, error) {
 	return h, nil
 }
 
-// watch has do called, once, when the client hangs up. forget must be called before the connection is closed.
+// watch calls do, once, when the client hangs up. forget must be called before the connection is closed.
 func (h *hangups) watch(conn *net.UnixConn, do func()) (forget func(), err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {

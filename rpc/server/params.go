@@ -49,7 +49,7 @@ func decode(params json.RawMessage, v any) error {
 	return nil
 }
 
-// checkFields looks for unknown and for missing fields in the JSON value tree, which is to become a t. Values of
+// checkFields finds unknown and missing fields in the JSON value tree, which will be decoded into a t. Values of
 // the wrong type are left to json.Unmarshal.
 func checkFields(path string, tree any, t reflect.Type) error {
 	if t.Kind() == reflect.Pointer {

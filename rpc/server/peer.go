@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peer is who is at the other end of a socket.
+// peer identifies the process at the other end of a socket.
 type peer struct {
 	uid    uint32
 	groups []uint32
@@ -23,8 +23,7 @@ type peer struct {
 func (p peer) privileged() bool { return p.uid == 0 || p.uid == uint32(os.Geteuid()) }
 
 // mayChange reports whether the peer may call methods that change something: root, the daemon's own user and
-// members of the socket's group may. Others can connect only if somebody has opened the socket's mode further, so
-// that they can look.
+// members of the socket's group may. Others can connect only if the socket's mode was opened further, and then only read.
 func (p peer) mayChange(socket string) bool {
 	if p.privileged() {
 		return true
@@ -42,7 +41,7 @@ func groupOf(path string) (uint32, error) {
 	return info.Sys().(*syscall.Stat_t).Gid, nil
 }
 
-// peerOf asks the kernel who has connected.
+// peerOf asks the kernel for the credentials of the peer.
 func peerOf(conn *net.UnixConn) (peer, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -63,7 +62,7 @@ func peerOf(conn *net.UnixConn) (peer, error) {
 	return p, errors.Join(err, credErr, groupsErr)
 }
 
-// peerGroups returns the supplementary groups of the peer, which SO_PEERCRED does not tell.
+// peerGroups returns the supplementary groups of the peer, which SO_PEERCRED does not report.
 func peerGroups(fd uintptr) ([]uint32, error) {
 	const maxGroups = 65536 // NGROUPS_MAX
 	for n := 32; n <= maxGroups; n *= 2 {

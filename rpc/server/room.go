@@ -19,7 +19,7 @@ const (
 	roomWait    = 5 * time.Second
 )
 
-// room is memory for answers, in bytes.
+// room is a budget of memory for answers, in bytes.
 type room struct {
 	sem  *semaphore.Weighted
 	wait time.Duration
@@ -27,14 +27,14 @@ type room struct {
 
 func newRoom(bytes int64) *room { return &room{semaphore.NewWeighted(bytes), roomWait} }
 
-// share is a part of the room, of one answer.
-type share struct {
+// holding is what one answer holds of the room.
+type holding struct {
 	room *room
 	held int64
 }
 
-// resize makes the share as large as an answer of so many bytes needs. More than there is after a while is LimitReached.
-func (s *share) resize(ctx context.Context, bytes int) error {
+// resize changes the holding to the size of an answer. If there is not enough room after a while, the error is LimitReached.
+func (s *holding) resize(ctx context.Context, bytes int) error {
 	if bytes > maxAnswer {
 		return fault.New(fault.LimitReached, "", "the answer has %d bytes, at most %d are allowed", bytes, maxAnswer)
 	}
@@ -56,8 +56,8 @@ func (s *share) resize(ctx context.Context, bytes int) error {
 	return nil
 }
 
-// release gives the share back.
-func (s *share) release() {
+// release returns the holding to the room.
+func (s *holding) release() {
 	s.room.sem.Release(s.held)
 	s.held = 0
 }

@@ -21,10 +21,10 @@ import (
 	"dpservice/rpc/stream"
 )
 
-// kept are the places for root and the daemon's user beyond those for all.
-const kept = 8
+// reserved is the number of connections for root and the daemon's user besides those for all.
+const reserved = 8
 
-// leastIdle is how long a connection must have been idle to give way to another: one that has just come will have a request.
+// leastIdle is how long a connection must be idle before another may replace it: a new one will soon send a request.
 const leastIdle = time.Second
 
 // grace is how long a request may take to end when the server stops.
@@ -32,9 +32,9 @@ const grace = 5 * time.Second
 
 // Config bounds what clients can hold. Fence and Log must be set.
 type Config struct {
-	MaxClients        int           // connections at once, without those kept for root and the daemon's user
-	MaxClientsPerUser int           // of them, of one user; root and the daemon's user may have all
-	IdleTimeout       time.Duration // for a client to begin a request
+	MaxClients        int           // concurrent connections, besides those reserved for root and the daemon's user
+	MaxClientsPerUser int           // the same for one user; no limit for root and the daemon's user
+	IdleTimeout       time.Duration // for a client to start a request
 	RequestTimeout    time.Duration // for a client to send the rest of a request
 	Fence             *fence.Fence
 	Log               *slog.Logger
@@ -117,7 +117,7 @@ func (s *Server) accept(ctx context.Context, l *Listener) error {
 func (s *Server) serve(conn *net.UnixConn) {
 	p, err := peerOf(conn)
 	if err != nil {
-		s.log.Warn("cannot tell who has connected", "error", err)
+		s.log.Warn("cannot identify a client", "error", err)
 		_ = conn.Close() // nothing was written
 		return
 	}
@@ -159,12 +159,12 @@ func (f fenced) ReadObject(v any) (err error) {
 	return errors.Join(f.fence.Do("rpc_requests", func() { err = f.Stream.ReadObject(v) }), err)
 }
 
-// add gives a client a place. The error says why there is none.
+// add registers a client. The error says why there are too many.
 func (s *Server) add(c *client) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := s.full(c)
-	if err != nil && s.makePlace(c.uid) {
+	if err != nil && s.dropIdlest(c.uid) {
 		err = s.full(c)
 	}
 	if err != nil {
@@ -175,9 +175,9 @@ func (s *Server) add(c *client) error {
 	return nil
 }
 
-// full says why there is no place for a client; nil if there is one.
+// full returns an error if there are too many clients for another one.
 func (s *Server) full(c *client) error {
-	public, own := 0, 0 // the clients that take places for all, and those of this user
+	public, own := 0, 0 // clients other than root and the daemon's user, and clients of this user
 	for other := range s.clients {
 		if !other.privileged {
 			public++
@@ -187,7 +187,7 @@ func (s *Server) full(c *client) error {
 		}
 	}
 	switch {
-	case len(s.clients) >= s.cfg.MaxClients+kept:
+	case len(s.clients) >= s.cfg.MaxClients+reserved:
 		return fmt.Errorf("too many clients: %d are connected already", len(s.clients))
 	case c.privileged:
 		return nil
@@ -200,8 +200,8 @@ func (s *Server) full(c *client) error {
 	}
 }
 
-// makePlace ends the connection of a user which has been idle longest, if one has for long enough.
-func (s *Server) makePlace(uid uint32) bool {
+// dropIdlest ends the connection of a user that has been idle longest, if it has been for leastIdle.
+func (s *Server) dropIdlest(uid uint32) bool {
 	var idlest *client
 	oldest := time.Now().Add(-leastIdle)
 	for c := range s.clients {

@@ -28,7 +28,7 @@ const (
 	lockWait = 2 * time.Second
 )
 
-// Listener listens on a unix socket. On Close the socket file goes away. It is a net.Listener.
+// Listener listens on a unix socket. Close removes the socket file. It is a net.Listener.
 type Listener struct {
 	l     *net.UnixListener
 	path  string
@@ -37,9 +37,8 @@ type Listener struct {
 	err   error // of Close
 }
 
-// Listen opens the unix socket path, which owner and group may connect to. The directory is made if it is missing and below
-// the system's runtime directory.
-// The socket file of a dead daemon is replaced; if a daemon listens there, that is an error.
+// Listen opens a unix socket to which owner and group may connect. It creates a missing directory below the system's runtime
+// directory. It replaces the socket file of a dead daemon; a daemon that listens there is an error.
 func Listen(path string) (*Listener, error) {
 	l, err := listen(path)
 	if err != nil {
@@ -90,8 +89,8 @@ func makeDir(dir string) error {
 	return fmt.Errorf("there is no directory %s, and only those below %s are made", dir, runtimeDirs[0])
 }
 
-// lockDir makes daemons that start at the same time look at the socket one after the other: both would find it
-// stale, and the second would remove the first one's new socket.
+// lockDir makes daemons that start at the same time check the socket one after the other. Otherwise both would find it stale, and the
+// second would remove the first one's new socket.
 func lockDir(dir string) (unlock func(), err error) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -109,7 +108,7 @@ func lockDir(dir string) (unlock func(), err error) {
 	}
 }
 
-// removeStale removes the socket file of a daemon that is no more.
+// removeStale removes the socket file of a dead daemon.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -144,7 +143,7 @@ func bind(path string) (*Listener, error) {
 		return nil, err
 	}
 	ul := l.(*net.UnixListener)
-	ul.SetUnlinkOnClose(false) // Close looks first whose file it is
+	ul.SetUnlinkOnClose(false) // Close first checks whose file it is
 	err = os.Chmod(path, socketMode)
 	info, statErr := os.Lstat(path)
 	if err = errors.Join(err, statErr); err != nil {
