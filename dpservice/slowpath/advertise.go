@@ -33,7 +33,7 @@ const (
 // advertiseToGuests tells the guests of their gateway from time to time.
 func (s *SlowPath) advertiseToGuests() {
 	for _, a := range s.cfg.Guests.Attachments() {
-		if s.due(s.told, a.Port, advertisePeriod) {
+		if s.due(s.advertised, a.Port, advertisePeriod) {
 			s.advertise(a)
 		}
 	}

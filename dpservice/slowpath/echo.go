@@ -24,11 +24,11 @@ func (p *parser) echoReply4(from, to MAC) []byte {
 
 // echoReply6 answers an ICMPv6 echo request; nil if the packet is none, or has no sender to answer.
 func (p *parser) echoReply6(from, to MAC) []byte {
-	asker := addr(p.ip6.SrcIP)
-	if p.icmp6.TypeCode != layers.CreateICMPv6TypeCode(layers.ICMPv6TypeEchoRequest, 0) || asker.IsUnspecified() || asker.IsMulticast() {
+	requester := addr(p.ip6.SrcIP)
+	if p.icmp6.TypeCode != layers.CreateICMPv6TypeCode(layers.ICMPv6TypeEchoRequest, 0) || requester.IsUnspecified() || requester.IsMulticast() {
 		return nil
 	}
-	return icmp6(from, to, addr(p.ip6.DstIP), asker, layers.ICMPv6TypeEchoReply,
+	return icmp6(from, to, addr(p.ip6.DstIP), requester, layers.ICMPv6TypeEchoReply,
 		&layers.ICMPv6Echo{Identifier: p.echo6.Identifier, SeqNumber: p.echo6.SeqNumber}, gopacket.Payload(p.echoBody6()))
 }
 

@@ -29,7 +29,7 @@ func (s *SlowPath) fromGuest(a vnet.Attachment, frame []byte) Outcome {
 	return used(s.answerGuest(a, p, kind, src) || moved)
 }
 
-// guestMoved follows a guest to another MAC, and reports whether the frame was of use for that.
+// guestMoved follows a guest to another MAC, and reports whether the frame was useful for that.
 func (s *SlowPath) guestMoved(a *vnet.Attachment, p *parser, src MAC) bool {
 	switch {
 	case a.GuestMAC == MAC{}:
@@ -68,7 +68,7 @@ func (s *SlowPath) answerGuest(a vnet.Attachment, p *parser, kind gopacket.Layer
 	}
 }
 
-// learn tells where the guest is, unless that changes too often, and reports whether that was news.
+// learn records the guest's MAC, unless it changes too often, and reports whether it has changed.
 func (s *SlowPath) learn(a vnet.Attachment, mac MAC) bool {
 	if a.GuestMAC == mac {
 		return false
@@ -77,7 +77,7 @@ func (s *SlowPath) learn(a vnet.Attachment, mac MAC) bool {
 	s.mu.Lock()
 	last, known := s.moved[a.Port]
 	if a.GuestMAC != (MAC{}) && known && now.Sub(last) < movePeriod {
-		delete(s.asked, a.Port) // if it stays silent now, it is asked with the next round
+		delete(s.solicited, a.Port) // if it stays silent now, it is asked with the next round
 		s.mu.Unlock()
 		return false
 	}

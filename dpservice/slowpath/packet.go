@@ -188,14 +188,14 @@ const (
 	flagOverride  = 0x20
 )
 
-// neighbourAdvertisement says that target is at mac, to who asked: the solicitation came from MAC to and address asker.
-func neighbourAdvertisement(mac MAC, target netip.Addr, to MAC, asker netip.Addr, flags uint8) []byte {
-	if asker.IsUnspecified() {
-		to, asker = multicastMAC(allNodes), allNodes
+// neighbourAdvertisement says that target is at mac. It answers a solicitation from the MAC to and the address requester.
+func neighbourAdvertisement(mac MAC, target netip.Addr, to MAC, requester netip.Addr, flags uint8) []byte {
+	if requester.IsUnspecified() {
+		to, requester = multicastMAC(allNodes), allNodes
 	} else {
 		flags |= flagSolicited
 	}
-	return icmp6(mac, to, target, asker, layers.ICMPv6TypeNeighborAdvertisement, &layers.ICMPv6NeighborAdvertisement{
+	return icmp6(mac, to, target, requester, layers.ICMPv6TypeNeighborAdvertisement, &layers.ICMPv6NeighborAdvertisement{
 		Flags: flags, TargetAddress: target.AsSlice(), Options: linkLayer(layers.ICMPv6OptTargetAddress, mac),
 	})
 }

@@ -42,13 +42,13 @@ type Config struct {
 	NodeIP  netip.Addr
 	// FindsRouter reports whether an uplink's router is to be found out, now: otherwise somebody else knows it.
 	FindsRouter func(port uint16) bool
-	OnRouter    func(port uint16, router MAC) // told a router's MAC once it is known, and whenever it changes or is forgotten
+	OnRouter    func(port uint16, router MAC) // called when a router's MAC becomes known, changes or is forgotten (zero)
 	Network     Network
 	Now         func() time.Time // time.Now
 	Log         *slog.Logger
 }
 
-// Network is what all guests are told of theirs.
+// Network is what all guests get by DHCP and router advertisements.
 type Network struct {
 	DNS       []netip.Addr // IPv4 and IPv6
 	MTU       uint16       // bytes
@@ -63,11 +63,11 @@ type SlowPath struct {
 
 	counts [numOutcomes]atomic.Uint64
 
-	mu     sync.Mutex
-	moved  map[uint16]time.Time // when the guest's MAC on a port last changed
-	asked  map[uint16]time.Time // when the guest on a port was last asked for its MAC
-	told   map[uint16]time.Time // when the router was last advertised on a port
-	warned map[uint16]time.Time // when it was last said that somebody claims to be an uplink's router
+	mu         sync.Mutex
+	moved      map[uint16]time.Time // when the guest's MAC on a port last changed
+	solicited  map[uint16]time.Time // when the guest on a port was last asked for its MAC
+	advertised map[uint16]time.Time // when the router was last advertised on a port
+	warned     map[uint16]time.Time // when it was last said that somebody claims to be an uplink's router
 }
 
 // The periods: guests whose MAC is not known are asked every second, the others now and then, as one that got another
@@ -85,7 +85,7 @@ const (
 func New(cfg Config) *SlowPath {
 	s := &SlowPath{
 		cfg: cfg, uplinks: newUplinks(cfg.Uplinks),
-		moved: map[uint16]time.Time{}, asked: map[uint16]time.Time{}, told: map[uint16]time.Time{},
+		moved: map[uint16]time.Time{}, solicited: map[uint16]time.Time{}, advertised: map[uint16]time.Time{},
 		warned: map[uint16]time.Time{},
 	}
 	_, _ = rand.Read(s.nonce[:]) // never fails
@@ -116,7 +116,7 @@ func (s *SlowPath) Run(ctx context.Context) {
 	}
 }
 
-// Greet asks the guest on a port for its MAC, and tells it of its gateway, without waiting until that is due.
+// Greet asks the guest on a port for its MAC and advertises the gateway to it, without waiting for the next round.
 func (s *SlowPath) Greet(port uint16) {
 	if a, ok := s.cfg.Guests.OnPort(port); ok {
 		s.solicit(a)
@@ -124,7 +124,7 @@ func (s *SlowPath) Greet(port uint16) {
 	}
 }
 
-// SolicitGuests asks every guest whose MAC is not known for it, and those which have not been asked for long.
+// SolicitGuests solicits every guest whose MAC is not known, and those that have not been solicited for long.
 func (s *SlowPath) SolicitGuests() {
 	for _, a := range s.cfg.Guests.Attachments() {
 		if a.GuestMAC == (MAC{}) || s.mayAsk(a.Port, refreshPeriod) {
@@ -133,9 +133,9 @@ func (s *SlowPath) SolicitGuests() {
 	}
 }
 
-// mayAsk reports whether the guest on a port was last asked so long ago, and notes that it is asked now.
+// mayAsk reports whether the guest on a port was last solicited at least a period ago, and records that it is solicited now.
 func (s *SlowPath) mayAsk(port uint16, period time.Duration) bool {
-	return s.due(s.asked, port, period)
+	return s.due(s.solicited, port, period)
 }
 
 // due reports whether something last happened on a port so long ago, and notes that it happens now.
@@ -196,7 +196,7 @@ func (s *SlowPath) handle(port uint16, frame []byte) Outcome {
 	return Ignored
 }
 
-// used is the outcome of a frame of which something, or nothing, was of use.
+// used returns the outcome of a frame that was, or was not, useful.
 func used(any bool) Outcome {
 	if any {
 		return Used

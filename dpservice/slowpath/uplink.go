@@ -109,7 +109,7 @@ func (s *SlowPath) askForRouters() {
 	}
 }
 
-// askForRouter ends a round of asking for an uplink's router and begins the next.
+// askForRouter ends a round of soliciting an uplink's router and starts the next.
 func (s *SlowPath) askForRouter(u *uplink) {
 	if !s.cfg.FindsRouter(u.Port) {
 		return
@@ -156,14 +156,14 @@ func (s *SlowPath) heardRouter(u *uplink, ip netip.Addr, mac MAC) bool {
 	return true
 }
 
-// suspect has the router probed, unless it is. The first claim counts: others do not begin anew.
+// suspect starts to probe the router, unless it is being probed. Only the first claim counts: later ones do not restart the probes.
 func (r *router) suspect(claim station) {
 	if !r.claim.addr.IsValid() {
 		r.claim, r.probes = claim, 0
 	}
 }
 
-// probeRouters goes on probing the routers whose place somebody claims, and gives it to those whose router has been silent.
+// probeRouters continues the probes of routers that another station claims to be. If the router stays silent, the claim is accepted.
 func (s *SlowPath) probeRouters() {
 	for _, u := range s.uplinks {
 		if probe := s.nextProbe(u); probe != nil {
@@ -174,7 +174,7 @@ func (s *SlowPath) probeRouters() {
 
 // nextProbe is the frame that asks an uplink's router itself for a sign of life; nil: none is due.
 func (s *SlowPath) nextProbe(u *uplink) []byte {
-	finds := s.cfg.FindsRouter(u.Port) // a look into others' tables, so before the lock
+	finds := s.cfg.FindsRouter(u.Port) // calls another package, so before the lock
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := &u.router
@@ -223,11 +223,11 @@ func (s *SlowPath) dismissClaim(u *uplink, ip netip.Addr, mac MAC) (dismissed st
 	return dismissed, true
 }
 
-// setRouter tells of the router if its MAC is news. The lock is held, so that news come in order.
+// setRouter reports the router if its MAC has changed. It is called with the lock held, so that reports come in order.
 func (s *SlowPath) setRouter(u *uplink, ip netip.Addr, mac MAC) {
-	news := u.router.mac != mac
+	changed := u.router.mac != mac
 	u.router.addr, u.router.mac = ip, mac
-	if !news {
+	if !changed {
 		return
 	}
 	if ip.IsValid() {

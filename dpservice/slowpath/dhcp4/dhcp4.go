@@ -22,7 +22,7 @@ const (
 // Broadcast is where an answer goes whose guest cannot receive unicasts yet.
 var Broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
-// Lease is all that a guest is told.
+// Lease is everything that a guest gets.
 type Lease struct {
 	Address    netip.Addr
 	Gateway    netip.Addr   // router and DHCP server; outside of the guest's subnet, which is its address alone

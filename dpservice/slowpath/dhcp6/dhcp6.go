@@ -23,7 +23,7 @@ const (
 // Servers is the group that guests ask: all relay agents and servers on the link.
 var Servers = netip.MustParseAddr("ff02::1:2")
 
-// Lease is all that a guest is told.
+// Lease is everything that a guest gets.
 type Lease struct {
 	Address   netip.Addr
 	ServerMAC [6]byte      // what the server is known by
