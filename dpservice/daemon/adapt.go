@@ -15,14 +15,14 @@ import (
 	"dpservice/graph/nodes"
 )
 
-// dataplane is the graph as interfaces and routes see it.
+// dataplane implements vnet.Dataplane with the packet graph.
 type dataplane struct {
 	graph    *nodes.Graph
 	underlay config.Underlay
 }
 
 func (d dataplane) SetInterface(a vnet.Attachment) error {
-	return refused(a.ID, d.graph.SetInterface(graph.Interface{
+	return graphFault(a.ID, d.graph.SetInterface(graph.Interface{
 		Index: a.Index, Port: a.Port, VNI: a.VNI, IPv4: a.IPv4, IPv6: a.IPv6, Underlay: a.UnderlayIP,
 		GatewayMAC: graph.MAC(a.GatewayMAC), GatewayIPv6: a.GatewayIPv6, GuestMAC: graph.MAC(a.GuestMAC),
 		AnyPeer: !d.underlay.ChecksSource(a.VNI),
@@ -32,13 +32,13 @@ func (d dataplane) SetInterface(a vnet.Attachment) error {
 func (d dataplane) DeleteInterface(index uint16) error { return d.graph.DeleteInterface(index) }
 
 func (d dataplane) AddRoute(r vnet.Route) error {
-	return refused("", d.graph.AddRoute(r.VNI, r.Prefix, graph.NextHop{Underlay: r.NextHopIP}))
+	return graphFault("", d.graph.AddRoute(r.VNI, r.Prefix, graph.NextHop{Underlay: r.NextHopIP}))
 }
 
 func (d dataplane) DeleteRoute(r vnet.Route) error { return d.graph.DeleteRoute(r.VNI, r.Prefix) }
 
-// refused gives the graph's refusals their reason.
-func refused(iface string, err error) error {
+// graphFault gives an error of the packet graph its reason.
+func graphFault(iface string, err error) error {
 	switch {
 	case errors.Is(err, graph.ErrFull):
 		return fault.Wrap(err, fault.LimitReached, iface, "no room in the packet graph")
@@ -49,7 +49,7 @@ func refused(iface string, err error) error {
 	}
 }
 
-// capturePorts finds ports for captures.
+// capturePorts implements capture.Ports.
 type capturePorts struct {
 	ports *port.Manager
 	vnet  *vnet.Manager

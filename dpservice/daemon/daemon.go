@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package daemon puts dpservice together: it starts its parts in order, and ends them in the reverse order.
+// Package daemon puts dpservice together: it starts the parts in order, and ends them in the reverse order.
 package daemon
 
 import (
@@ -42,7 +42,7 @@ const (
 // mbufCache is how many packet buffers each lcore keeps to itself.
 const mbufCache = 256
 
-// What a packet buffer has room for beside a frame's payload: the headroom, and an Ethernet header with two VLAN tags.
+// What a packet buffer holds besides the payload of a frame: the headroom, and an Ethernet header with two VLAN tags.
 const (
 	headroom      = 128
 	frameOverhead = headroom + 14 + 8
@@ -52,11 +52,11 @@ const (
 const ipv6Header = 40
 
 type daemon struct {
-	cfg     config.Config
-	log     *slog.Logger
-	started time.Time
-	ending  unwinder
-	fence   *fence.Fence
+	cfg      config.Config
+	log      *slog.Logger
+	started  time.Time
+	cleanups unwinder
+	fence    *fence.Fence
 
 	listener *server.Listener
 	device   *dpdk.Device
@@ -74,11 +74,11 @@ type daemon struct {
 	uplinks  *uplink.Manager
 }
 
-// Run runs dpservice until ctx is done, and then ends it cleanly. Whatever a Run that fails has started is ended too. EAL
-// starts only once in a process, so Run does.
+// Run runs dpservice until ctx is done, and then ends it cleanly. On an error nothing that it started stays. EAL starts only once in
+// a process, so Run can be called only once.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 	d := &daemon{cfg: cfg, log: log, started: time.Now(), fence: fence.New(log)}
-	defer func() { err = errors.Join(err, d.ending.run(d.log)) }()
+	defer func() { err = errors.Join(err, d.cleanups.run(d.log)) }()
 	steps := []struct {
 		what string
 		do   func() error
@@ -99,7 +99,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 			return fmt.Errorf("cannot %s: %w", s.what, err)
 		}
 		if ctx.Err() != nil {
-			return nil // told to end before it began
+			return nil // ctx was done before the daemon was up
 		}
 	}
 	d.log.Info("dpservice is up", "socket", cfg.Socket, "node", cfg.Underlay.IP, "offload", cfg.Offload, "ports", len(d.ports.List()))
@@ -114,7 +114,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 func (d *daemon) listen() (err error) {
 	d.listener, err = server.Listen(d.cfg.Socket)
 	if err == nil {
-		d.ending.add("close the socket", d.listener.Close)
+		d.cleanups.add("close the socket", d.listener.Close)
 	}
 	return err
 }
@@ -123,8 +123,8 @@ func (d *daemon) startEAL() error {
 	if err := eal.Init(d.cfg.EAL); err != nil {
 		return err
 	}
-	d.ending.add("end EAL", eal.Cleanup)
-	d.ending.add("close the ports that are not in use", closePorts)
+	d.cleanups.add("end EAL", eal.Cleanup)
+	d.cleanups.add("close the ports that are not in use", closePorts)
 	_, workers := eal.Lcores()
 	if len(workers) == 0 {
 		return errors.New("no lcore is left for a worker: name two with -l")
@@ -132,7 +132,7 @@ func (d *daemon) startEAL() error {
 	return nil
 }
 
-// closePorts closes what ports there are: EAL does not end well under an open one that stands on others.
+// closePorts closes all ports. EAL does not end cleanly while a port that is built on others is open.
 func closePorts() error {
 	var errs []error
 	for _, id := range ethdev.List() {
@@ -141,12 +141,12 @@ func closePorts() error {
 	return errors.Join(errs...)
 }
 
-// leastProcs is how many goroutines may run at once however few CPUs are left to them: with one, all would wait, the handler of
-// signals too, for a thread that the kernel lets wait.
+// leastProcs is the smallest GOMAXPROCS. With 1, all goroutines, the signal handler included, would wait for a thread that the kernel
+// does not schedule.
 const leastProcs = 2
 
-// placeWorkers takes as many lcores for workers as every port has queues: the n-th uses queue n of each. They get their CPUs
-// for themselves: what others do there, they do not.
+// placeWorkers uses as many lcores for workers as every port has queues: worker n uses queue n of each port. The other threads of the
+// process leave the workers' CPUs.
 func (d *daemon) placeWorkers() error {
 	_, lcores := eal.Lcores()
 	queues, least := d.ports.Queues(len(lcores))
@@ -176,13 +176,13 @@ func (d *daemon) makePool() (err error) {
 	}
 	d.pool, err = mempool.NewPktmbuf("dpservice", d.cfg.Mbufs, mbufCache, 0, room)
 	if err == nil {
-		d.ending.add("free the packet buffers", func() error { d.pool.Free(); return nil })
+		d.cleanups.add("free the packet buffers", func() error { d.pool.Free(); return nil })
 	}
 	return err
 }
 
 func (d *daemon) startPorts() error {
-	d.ending.add("close the ports", d.ports.Close)
+	d.cleanups.add("close the ports", d.ports.Close)
 	if d.cfg.Offload {
 		if err := nic.Isolate(nic.RTEFlow{}, d.ports.List(), d.ports.HasKernelTwin); err != nil {
 			return err
@@ -195,7 +195,7 @@ func (d *daemon) startPorts() error {
 	if err := d.ports.Start(); err != nil {
 		return err
 	}
-	d.ending.add("stop the ports", d.ports.Stop)
+	d.cleanups.add("stop the ports", d.ports.Stop)
 	return nil
 }
 
@@ -212,7 +212,7 @@ func (d *daemon) setBaseRules() (err error) {
 		d.log.Warn("guests are not told that the TTL of an offloaded flow's packet is used up: the NIC takes no rule for it", "err", err)
 	}
 	d.rules = ruleset.New(d.nic)
-	d.ending.add("remove the rules", d.rules.Clear)
+	d.cleanups.add("remove the rules", d.rules.Clear)
 	return d.rules.Apply(ruleset.Add(d.nic.BaseRules()...))
 }
 
@@ -226,11 +226,11 @@ func (d *daemon) startGraph() (err error) {
 	if err != nil {
 		return err
 	}
-	d.ending.add("close the packet graph", d.graph.Close)
+	d.cleanups.add("close the packet graph", d.graph.Close)
 	if err := d.graph.Start(); err != nil {
 		return err
 	}
-	d.ending.add("stop the packet graph", d.graph.Stop)
+	d.cleanups.add("stop the packet graph", d.graph.Stop)
 	return nil
 }
 
@@ -265,7 +265,7 @@ func (d *daemon) startControl() error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var tasks tasks
-	d.ending.add("end the control of flows and neighbours", func() error { cancel(); tasks.wait(); return nil })
+	d.cleanups.add("end the control of flows and neighbours", func() error { cancel(); tasks.wait(); return nil })
 	start := func(part string, run func(context.Context)) {
 		tasks.start(func() { d.fence.Run(ctx, part, run) })
 	}
@@ -280,7 +280,7 @@ func (d *daemon) startControl() error {
 	return nil
 }
 
-// guestMTU is what the guests are told: no more than what fits into the VFs, and with an outer header into each uplink.
+// guestMTU returns the MTU that guests get: at most that of the VFs, and that of each uplink less the outer header.
 func (d *daemon) guestMTU() uint16 {
 	mtu := uint16(math.MaxUint16)
 	for _, p := range d.ports.List() {
@@ -309,8 +309,8 @@ func (d *daemon) hasInterface(index uint16) bool {
 	return ok
 }
 
-// handlePunts gives the slow path what the packet graph leaves to it: frames of guests and of the wire, which may be
-// anything. A frame that makes it panic is lost.
+// handlePunts passes frames of guests and of the wire from the packet graph to the slow path. They are untrusted: a frame that makes
+// the slow path panic is lost.
 func handlePunts(ctx context.Context, punts <-chan graph.Punt, fence *fence.Fence, handle func(port uint16, frame []byte)) {
 	for {
 		select {
@@ -320,7 +320,7 @@ func handlePunts(ctx context.Context, punts <-chan graph.Punt, fence *fence.Fenc
 			if !ok {
 				return
 			}
-			_ = fence.Do("slow_path_frames", func() { handle(p.Port, p.Frame) }) // which has counted and logged it
+			_ = fence.Do("slow_path_frames", func() { handle(p.Port, p.Frame) }) // it counts and logs a panic
 		}
 	}
 }

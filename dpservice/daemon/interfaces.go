@@ -17,18 +17,18 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// interfaces are those of vnet. A new one's guest is greeted at once, so that neither it nor packets for it have to
-// wait; captures and rules end with their interface.
+// interfaces creates and deletes interfaces with all that belongs to them: rules of tunnels and flows, and captures. It greets the
+// guest of a new interface, so that neither the guest nor packets for it have to wait.
 type interfaces struct {
 	*vnet.Manager
 	capture  *capture.Manager
 	flows    *flow.Manager         // nil without offload
 	tunnels  *tunnel.Manager       // nil without offload
-	checks   func(vni uint32) bool // who sends to a network from the wire
+	checks   func(vni uint32) bool // whether the outer source of packets to a network is checked
 	greet    func(port uint16)
 	portName func(id uint16) string
 
-	changing *sync.Mutex // one change at a time: an id must not come to mean another interface while it is deleted
+	changing *sync.Mutex // one change at a time: an id must not be reused while its interface is being deleted
 }
 
 func (d *daemon) interfaces() interfaces {
@@ -39,9 +39,9 @@ func (d *daemon) interfaces() interfaces {
 	}
 }
 
-// CreateInterface creates an interface and then, where anybody may send to it and as its packets find their way
-// without them, the rules of its tunnels. Where that is checked, they come with the flows. If the NIC refuses them
-// there is no interface, unless the error is ROLLBACK_FAILED: then it is to be deleted.
+// CreateInterface creates an interface. If the outer source of its packets is not checked, the rules that decapsulate for it are
+// installed at once; else they are installed with its flows. If the NIC refuses them, the interface is not created. After a
+// ROLLBACK_FAILED it exists without all of its rules, and must be deleted.
 func (i interfaces) CreateInterface(req vnet.CreateRequest) (vnet.Interface, error) {
 	i.changing.Lock()
 	defer i.changing.Unlock()
@@ -57,15 +57,15 @@ func (i interfaces) CreateInterface(req vnet.CreateRequest) (vnet.Interface, err
 			err = fault.Wrap(errors.Join(err, undo), fault.RollbackFailed, created.ID,
 				"interface %s stays, without all of its rules: delete it", created.ID)
 		}
-		return vnet.Interface{}, i.refused(created.ID, "cannot create interface "+created.ID, err)
+		return vnet.Interface{}, i.ruleFault(created.ID, "cannot create interface "+created.ID, err)
 	}
 	i.greet(created.Port)
 	return created, nil
 }
 
-// DeleteInterface takes the rules of the interface's flows out of the NIC, then those of its tunnels and those that
-// capture it, and then deletes it. If the NIC keeps a rule, so does dpservice the interface; the flows come back with
-// their next packets. After a ROLLBACK_FAILED the interface lacks rules, and goes on in software.
+// DeleteInterface removes the rules of the interface's flows, of its tunnels and of its captures, and then the interface. If the NIC
+// does not remove a rule, the interface stays; its flows are offloaded again with their next packets. After a ROLLBACK_FAILED the
+// interface lacks rules, and its packets are forwarded in software.
 func (i interfaces) DeleteInterface(id string) error {
 	i.changing.Lock()
 	defer i.changing.Unlock()
@@ -73,7 +73,7 @@ func (i interfaces) DeleteInterface(id string) error {
 	if err != nil {
 		return err
 	}
-	return i.refused(id, "cannot delete interface "+id, i.deleteInterface(found))
+	return i.ruleFault(id, "cannot delete interface "+id, i.deleteInterface(found))
 }
 
 // deleteInterface ends what an interface has in the NIC, in an order in which nothing of it can come back meanwhile,
@@ -119,7 +119,7 @@ func (i interfaces) deleteWithoutTunnels(found vnet.Interface, deletion *capture
 	return err
 }
 
-// keepTunnels has the NIC decapsulate all that comes for an interface to which anybody may send.
+// keepTunnels installs the rules that decapsulate packets for an interface, if their outer source is not checked.
 func (i interfaces) keepTunnels(of vnet.Interface) error {
 	a, ok := i.OnPort(of.Port)
 	if i.tunnels == nil || !ok || i.checks(a.VNI) {
@@ -128,8 +128,8 @@ func (i interfaces) keepTunnels(of vnet.Interface) error {
 	return i.tunnels.Keep(graph.Tunnel{Interface: a.Index, Underlay: a.UnderlayIP}, nic.InnerTypes...)
 }
 
-// refused gives an error of the NIC's its reason and words; others have theirs.
-func (i interfaces) refused(id, what string, err error) error {
+// ruleFault adds reason and details to an error of the NIC. It returns other errors as they are.
+func (i interfaces) ruleFault(id, what string, err error) error {
 	var failed *ruleset.ApplyError
 	if !errors.As(err, &failed) {
 		return err

@@ -18,7 +18,7 @@ import (
 	"dpservice/rpc/server"
 )
 
-// serveMetrics starts to answer Prometheus, if the configuration says where.
+// serveMetrics starts the metrics server if one is configured.
 func (d *daemon) serveMetrics() error {
 	at := d.cfg.Metrics
 	if at.Address == "" {
@@ -30,9 +30,9 @@ func (d *daemon) serveMetrics() error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	d.ending.add("end the metrics", func() error { cancel(); return <-ended })
+	d.cleanups.add("end the metrics", func() error { cancel(); return <-ended })
 	collector := metrics.NewCollector(d.metricSources(), d.fence, d.log)
-	go func() { // a request that panics is lost, as net/http does it
+	go func() { // net/http recovers panics of requests
 		ended <- metrics.Serve(ctx, l, collector, d.log)
 	}()
 	return nil

@@ -19,7 +19,7 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// services are the daemon's parts as the API wants them.
+// services returns the daemon's parts as the API's services.
 func (d *daemon) services() server.Services {
 	return server.Services{
 		System:     system{d},
@@ -101,11 +101,11 @@ func (d *daemon) flowShares(t graph.FlowTable) []status.FlowShare {
 
 type flows struct{ d *daemon }
 
-// maxScan is how many flows are looked at for an answer. A filter that few flows fit must not keep the control CPU busy
-// for long.
+// maxScan is how many flows are read for one answer, so that a filter that matches few flows does not occupy the control CPU for
+// long.
 const maxScan = 1 << 16
 
-// Flows implements server.Flows. The worker is not disturbed: its table is read beside it.
+// Flows implements server.Flows. It reads the workers' tables without stopping the workers.
 func (f flows) Flows(cursor uint64, limit int, fits func(status.Flow) bool) ([]status.Flow, uint64, error) {
 	names := f.names()
 	var list []status.Flow
@@ -130,7 +130,7 @@ func (f flows) Flows(cursor uint64, limit int, fits func(status.Flow) bool) ([]s
 	return list, cursor, nil
 }
 
-// flowNames are what the numbers in flows mean to people.
+// flowNames maps the numbers in flows to names.
 type flowNames struct {
 	interfaces map[uint16]string // by index
 	ports      map[uint16]string
@@ -169,7 +169,7 @@ func action(k graph.VerdictKind) string {
 	return "deliver"
 }
 
-// portName is the ethdev name of a port; empty for one that is not there.
+// portName returns the ethdev name of a port; empty if there is no such port.
 func (d *daemon) portName(id uint16) string {
 	p, _ := d.ports.ByID(id)
 	return p.Name

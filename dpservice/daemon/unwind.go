@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// patience is how long a step may take before the log says what the end waits for.
+// patience is how long a step may take before the log names it.
 const patience = time.Second
 
-// unwinder remembers how to undo what was done.
+// unwinder holds the steps that undo what was done.
 type unwinder []undo
 
 type undo struct {
@@ -24,11 +24,11 @@ type undo struct {
 
 func (u *unwinder) add(what string, do func() error) { *u = append(*u, undo{what, do}) }
 
-// run undoes everything, the last first, and goes on when something fails.
+// run undoes everything, the last step first. It goes on after an error.
 func (u *unwinder) run(log *slog.Logger) error {
 	var errs []error
 	for _, step := range slices.Backward(*u) {
-		late := time.AfterFunc(patience, func() { log.Warn("the end takes its time", "step", step.what) })
+		late := time.AfterFunc(patience, func() { log.Warn("shutdown is slow", "step", step.what) })
 		if err := step.do(); err != nil {
 			errs = append(errs, fmt.Errorf("cannot %s: %w", step.what, err))
 		}

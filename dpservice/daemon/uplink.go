@@ -26,7 +26,7 @@ func (d *daemon) newUplinks() *uplink.Manager {
 	})
 }
 
-// slowPathUplinks are the uplinks as the slow path needs them.
+// slowPathUplinks returns the uplinks for the slow path.
 func (d *daemon) slowPathUplinks() (uplinks []slowpath.Uplink) {
 	for _, u := range d.uplinks.List() {
 		uplinks = append(uplinks, slowpath.Uplink{Port: u.Port, MAC: u.MAC})
@@ -34,7 +34,7 @@ func (d *daemon) slowPathUplinks() (uplinks []slowpath.Uplink) {
 	return uplinks
 }
 
-// newKernelWatcher follows the kernel's interfaces beside the uplinks.
+// newKernelWatcher returns a watcher of the kernel interfaces that share the uplinks' traffic.
 func (d *daemon) newKernelWatcher() *neighbour.Watcher {
 	ports := map[int]uint16{}
 	var interfaces []int
@@ -49,7 +49,7 @@ func (d *daemon) newKernelWatcher() *neighbour.Watcher {
 	}, d.log)
 }
 
-// setUplinks tells the graph who the PFs are; all else follows when their routers are known.
+// setUplinks registers the PFs in the graph. Their links and routers follow once they are known.
 func (d *daemon) setUplinks() error {
 	for _, u := range d.uplinks.List() {
 		if err := d.graph.SetUplink(graph.Uplink{Port: u.Port, MAC: graph.MAC(u.MAC)}); err != nil {
@@ -59,7 +59,7 @@ func (d *daemon) setUplinks() error {
 	return nil
 }
 
-// useUplink has the graph and the captures, whose copies leave by PF0, follow an uplink.
+// useUplink passes the state of an uplink to the graph and, as copies leave by PF0 only, that of PF0 to the captures.
 func (d *daemon) useUplink(u uplink.Uplink) error {
 	err := d.graph.SetUplink(graph.Uplink{
 		Port: u.Port, MAC: graph.MAC(u.MAC), RouterMAC: graph.MAC(u.RouterMAC), LinkUp: u.LinkUp,
