@@ -24,7 +24,7 @@ import (
 // DefaultPath is the file read when no other is named; it may be absent.
 const DefaultPath = "/etc/dpservice/dpservice.yaml"
 
-// Config is everything the daemon is told at start.
+// Config is the whole configuration of the daemon.
 type Config struct {
 	EAL      []string   `yaml:"eal"`
 	Ports    Ports      `yaml:"ports"`
@@ -36,9 +36,9 @@ type Config struct {
 	Guests   Guests     `yaml:"guests"`
 	SlowPath SlowPath   `yaml:"slow_path"`
 	RPC      RPC        `yaml:"rpc"`
-	Metrics  Listen     `yaml:"metrics"`   // where Prometheus finds them; zero: nowhere
+	Metrics  Listen     `yaml:"metrics"`   // where metrics are served; zero: nowhere
 	Mbufs    int        `yaml:"mbufs"`     // packet buffers, shared by all ports
-	MbufSize int        `yaml:"mbuf_size"` // bytes of a frame that a packet buffer holds at least
+	MbufSize int        `yaml:"mbuf_size"` // smallest number of bytes that a packet buffer holds; 0: by the ports' MTUs
 	LogLevel slog.Level `yaml:"log_level"`
 }
 
@@ -62,22 +62,22 @@ func (p *Patterns) UnmarshalYAML(unmarshal func(any) error) error {
 	return unmarshal((*[]string)(p))
 }
 
-// Underlay is the node's place in the network between the hypervisors.
+// Underlay configures the network between the hypervisors.
 type Underlay struct {
 	IP        netip.Addr `yaml:"ip"` // its /64 also gives the interfaces their underlay addresses
 	RouterMAC RouterMAC  `yaml:"router_mac"`
-	// CheckSource: what the underlay brings must come from the next hop of the route to its inner source; not so in the networks
-	// of UncheckedVNIs.
+	// CheckSource drops packets from the underlay whose outer source is not the next hop of the route to the inner source. It does
+	// not apply to UncheckedVNIs.
 	CheckSource   bool     `yaml:"check_source"`
 	UncheckedVNIs []uint32 `yaml:"unchecked_vnis"`
 }
 
-// ChecksSource reports whether it is checked who sends to a network.
+// ChecksSource reports whether the outer source of packets to a network is checked.
 func (u Underlay) ChecksSource(vni uint32) bool {
 	return u.CheckSource && !slices.Contains(u.UncheckedVNIs, vni)
 }
 
-// RouterMAC is the underlay router's address; empty means that dpservice finds it out ("auto").
+// RouterMAC is the underlay router's address; empty ("auto") means that dpservice discovers it.
 type RouterMAC net.HardwareAddr
 
 // UnmarshalText parses "auto" or a MAC address.
@@ -94,14 +94,14 @@ func (m *RouterMAC) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Listen is where to listen for those on this host: at a unix socket or a loopback address.
+// Listen is a local address to listen at: a unix socket or a loopback address.
 type Listen struct {
 	Network string // unix or tcp
 	Address string // a path, or an address and a port
 }
 
-// UnmarshalText parses unix:/PATH, or a loopback address with a port. Others are refused: who listens there asks nobody
-// for a password.
+// UnmarshalText parses unix:/PATH, or a loopback address with a port. Other addresses are refused, because there is no
+// authentication.
 func (l *Listen) UnmarshalText(text []byte) error {
 	if path, ok := strings.CutPrefix(string(text), "unix:"); ok {
 		if err := checkSocket(path); err != nil {
@@ -127,11 +127,11 @@ func (l *Listen) UnmarshalText(text []byte) error {
 type Flows struct {
 	Capacity   int           `yaml:"capacity"`    // flows known to the software path
 	MaxOffload int           `yaml:"max_offload"` // flows with a rule in the NIC
-	Timeout    time.Duration `yaml:"timeout"`     // a flow in the NIC without a packet for so long is forgotten
-	Timeouts   Timeouts      `yaml:"timeouts"`    // the same, for flows in software
+	Timeout    time.Duration `yaml:"timeout"`     // idle time after which an offloaded flow is removed
+	Timeouts   Timeouts      `yaml:"timeouts"`    // the same for flows in software
 }
 
-// Timeouts are how long a flow in software lasts without a packet.
+// Timeouts are the idle times after which flows in software are removed.
 type Timeouts struct {
 	TCPNew         time.Duration `yaml:"tcp_new"` // no more than a SYN was seen
 	TCPEstablished time.Duration `yaml:"tcp_established"`
@@ -141,7 +141,7 @@ type Timeouts struct {
 	Other          time.Duration `yaml:"other"`
 }
 
-// each goes through the timeouts, in the order of the fields.
+// each calls do for every timeout, in the order of the fields.
 func (t *Timeouts) each(do func(key string, timeout *time.Duration)) {
 	do("tcp_new", &t.TCPNew)
 	do("tcp_established", &t.TCPEstablished)
@@ -151,25 +151,25 @@ func (t *Timeouts) each(do func(key string, timeout *time.Duration)) {
 	do("other", &t.Other)
 }
 
-// Guests is what the guests are told by DHCP and router advertisements.
+// Guests configures what guests get by DHCP and router advertisements.
 type Guests struct {
 	DNS           []netip.Addr  `yaml:"dns"`            // name servers, IPv4 and IPv6
 	MTU           int           `yaml:"mtu"`            // bytes; 0: what fits
 	LeaseTime     time.Duration `yaml:"lease_time"`     // whole seconds
-	GatewayPrefix netip.Prefix  `yaml:"gateway_prefix"` // holds the IPv6 address of each VNI's gateway that ICMPv6 errors come from
+	GatewayPrefix netip.Prefix  `yaml:"gateway_prefix"` // of the gateways' IPv6 addresses, the sources of ICMPv6 errors; one for each VNI
 }
 
-// SlowPath bounds what a port, a guest's or an uplink, makes the slow path do.
+// SlowPath limits the frames that each port, a guest's or an uplink, passes to the slow path.
 type SlowPath struct {
 	Rate  int `yaml:"rate"`  // frames a second
 	Burst int `yaml:"burst"` // frames at once
 }
 
-// RPC bounds what clients of the socket can hold.
+// RPC limits the clients of the socket.
 type RPC struct {
-	MaxClients        int           `yaml:"max_clients"`          // connections at once, without those kept for root and the daemon's user
-	MaxClientsPerUser int           `yaml:"max_clients_per_user"` // of them, of one user; root and the daemon's user may have all
-	IdleTimeout       time.Duration `yaml:"idle_timeout"`         // between an answer, or the connection's begin, and the next request
+	MaxClients        int           `yaml:"max_clients"`          // concurrent connections, besides those reserved for root and the daemon's user
+	MaxClientsPerUser int           `yaml:"max_clients_per_user"` // the same for one user; no limit for root and the daemon's user
+	IdleTimeout       time.Duration `yaml:"idle_timeout"`         // from an answer, or the connection's start, to the next request
 	RequestTimeout    time.Duration `yaml:"request_timeout"`      // from a request's first byte to its last
 }
 
@@ -208,7 +208,7 @@ const maxTimeout = (1<<24 - 1) * time.Second
 // maxSoftTimeout is the longest timeout of a flow in software.
 const maxSoftTimeout = 24 * time.Hour
 
-// Bounds of what a port makes the slow path do: a burst lies in packet buffers.
+// Bounds of the slow path. A burst occupies packet buffers.
 const (
 	maxRate  = 1000000
 	maxBurst = 1024
@@ -225,7 +225,7 @@ const (
 	maxWait       = 24 * time.Hour
 )
 
-// leastMbuf is what a packet buffer takes at least, in bytes.
+// leastMbuf is the smallest size of a packet buffer in bytes.
 const leastMbuf = 2048
 
 // maxSocketPath is the longest path in bytes that fits into struct sockaddr_un with its final zero.
@@ -291,14 +291,14 @@ func (c *Config) validate() error {
 	return errors.Join(errs...)
 }
 
-// Bounds of what the guests are told.
+// Bounds of what guests get.
 const (
 	minMTU         = 1280 // IPv6 wants that much
 	maxMTU         = 65535
 	minLeaseTime   = time.Minute
 	maxLeaseTime   = (1<<32 - 2) * time.Second // one more would be for ever
 	maxGatewayBits = 96                        // leaves room for a VNI
-	maxDNS         = 3                         // name servers of a family: no guest asks more
+	maxDNS         = 3                         // name servers of a family: guests use no more
 )
 
 func (r *RPC) validate(check func(ok bool, format string, args ...any)) {

@@ -117,7 +117,7 @@ func parse(text []byte, cfg *Config) error {
 	return check("", tree, reflect.ValueOf(cfg).Elem(), reflect.ValueOf(&defaults).Elem())
 }
 
-// check looks for what the YAML decoder takes without a word: a value that is missing, or has a fraction. It gives an
+// check finds errors that the YAML decoder accepts: a value that is missing, or has a fraction. It gives an
 // empty section in field, which tree was decoded into, its defaults back.
 func check(path string, tree any, field, defaults reflect.Value) error {
 	if isSection(field.Type()) {
@@ -158,7 +158,7 @@ func isSection(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && !reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }
 
-// checkEnvironment refuses variables that look like a setting and are none.
+// checkEnvironment refuses unknown variables with the prefix of settings.
 func checkEnvironment(environ []string) error {
 	var errs []error
 	for _, entry := range environ {

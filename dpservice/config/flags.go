@@ -218,7 +218,7 @@ func Load(defaults Config, flags *pflag.FlagSet, environ []string) (Config, erro
 	return cfg, nil
 }
 
-// loadFile reads the file that was asked for, or the default one if it is there.
+// loadFile reads the configured file, or the default one if it exists.
 func loadFile(flags *pflag.FlagSet, env map[string]string, cfg *Config) error {
 	name, explicit := DefaultPath, false
 	if v, ok := env[variable("config")]; ok {
@@ -233,7 +233,7 @@ func loadFile(flags *pflag.FlagSet, env map[string]string, cfg *Config) error {
 	return load(name, cfg)
 }
 
-// override returns what the command line, or else the environment, says about a setting, and which of them.
+// override returns the value of a setting from the command line or else the environment, and which of the two it is from.
 func override(flags *pflag.FlagSet, env map[string]string, s setting) (value, source string, ok bool) {
 	if f := flags.Lookup(s.flag); f.Changed {
 		return f.Value.String(), "--" + s.flag, true

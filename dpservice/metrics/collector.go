@@ -36,13 +36,13 @@ type Sources struct {
 	Captures    func() []capture.Session     // those that are not over
 }
 
-// FlowClass is what flows are told apart by when they are counted.
+// FlowClass is a class of flows that are counted together.
 type FlowClass struct {
 	State     graph.FlowState
 	Offloaded bool
 }
 
-// metric is the description of a metric, and whether it counts or tells a state.
+// metric describes a metric, and says whether it is a counter or a gauge.
 type metric struct {
 	desc *prometheus.Desc
 	kind prometheus.ValueType
@@ -82,18 +82,18 @@ var (
 	flows           = gauge("flows", "Flows that the software path knows.", "state", "offloaded")
 	offloadCreated  = counter("offload_rules_created_total", "Rules of flows that were put into the NIC.")
 	offloadAged     = counter("offload_rules_aged_total", "Rules of flows that left the NIC since no packet came.")
-	offloadRefused  = counter("offload_refused_total", "Times a flow stayed in software since the NIC refused its rule.")
-	offloadLimited  = counter("offload_limited_total", "Times a flow stayed in software since there was no place for its rule.")
+	offloadRefused  = counter("offload_refused_total", "Times a flow stayed in software because the NIC refused its rule.")
+	offloadLimited  = counter("offload_limited_total", "Times a flow stayed in software because there was no room for its rule.")
 	offloadEvicted  = counter("offload_evicted_total", "Rules that made room for those of another share.")
 	offloadBacklog  = gauge("offload_backlog", "Flows that wait until their rule is made or removed.")
 	shareFlows      = gauge("interface_flows", "Flows of the interface that the software path knows.", "interface", "origin")
-	shareEvicted    = counter("interface_flows_evicted_total", "Flows of the interface that lost borrowed places.", "interface", "origin")
-	shareOverflow   = counter("interface_flow_overflow_total", "Packets that found no place for their flow.", "interface", "origin")
+	shareEvicted    = counter("interface_flows_evicted_total", "Flows of the interface that lost borrowed room.", "interface", "origin")
+	shareOverflow   = counter("interface_flow_overflow_total", "Packets for whose flow there was no room in the table.", "interface", "origin")
 	shareRules      = gauge("interface_rules", "Flows of the interface with a rule in the NIC.", "interface", "origin")
-	shareRulesEvict = counter("interface_rules_evicted_total", "Rules of the interface's flows that lost borrowed places.", "interface", "origin")
-	shareLimited    = counter("interface_limited_total", "Times a flow stayed in software since there was no place for its rule.", "interface", "origin")
-	rules           = gauge("rules", "Rules that stand in the NIC.", "port", "domain", "group")
-	panics          = counter("panics_total", "Panics that a part of dpservice was kept from ending the daemon by.", "part")
+	shareRulesEvict = counter("interface_rules_evicted_total", "Rules of the interface's flows that lost borrowed room.", "interface", "origin")
+	shareLimited    = counter("interface_limited_total", "Times a flow stayed in software because there was no room for its rule.", "interface", "origin")
+	rules           = gauge("rules", "Rules that are installed in the NIC.", "port", "domain", "group")
+	panics          = counter("panics_total", "Panics in a part of dpservice that the daemon has survived.", "part")
 	interfaces      = gauge("interfaces", "The guests' interfaces.")
 	routes          = gauge("routes", "Routes.")
 	captures        = gauge("capture_sessions", "Captures that are on.")
@@ -122,7 +122,7 @@ func (*Collector) Describe(chan<- *prometheus.Desc) {}
 // Collect implements prometheus.Collector. It runs in a goroutine of the registry's.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	out := sink{ch}
-	_ = c.fence.Do("metrics", func() { c.collect(out) }) // which has counted and logged it
+	_ = c.fence.Do("metrics", func() { c.collect(out) }) // it counts and logs a panic
 	for part, n := range c.fence.Panics() {
 		out.send(panics, float64(n), part)
 	}
@@ -147,7 +147,7 @@ func (c *Collector) collect(out sink) {
 	c.collectCaptures(out)
 }
 
-// collectPorts leaves the ports out if they cannot be read: the rest is still of use.
+// collectPorts leaves out the ports if they cannot be read: the other metrics are still useful.
 func (c *Collector) collectPorts(out sink) {
 	all, err := c.sources.Ports()
 	if err != nil {
@@ -197,7 +197,7 @@ func (c *Collector) collectFlows(out sink) {
 	}
 }
 
-// ruleLabels tell a filter's rules apart: each has a number, and either samples packets or lets them pass.
+// ruleLabels identify a rule of a filter: each has a number, and either samples packets or lets them pass.
 var ruleLabels = []string{"session", "interface", "direction", "port", "rule", "action", "pattern"}
 
 func (c *Collector) collectCaptures(out sink) {
@@ -221,7 +221,7 @@ func (c *Collector) collectCaptures(out sink) {
 	}
 }
 
-// number is how Prometheus has it whether something is so.
+// number returns a boolean as Prometheus represents it.
 func number(is bool) float64 {
 	if is {
 		return 1
