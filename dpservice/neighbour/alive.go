@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How a router is asked whether it is where it was: so often, with so much time to answer each time.
+// How a router is probed: the number of solicitations, and the time to answer each.
 const (
 	solicitations = 3
 	answerTime    = 80 * time.Millisecond
@@ -76,7 +76,7 @@ func hears(fd int, r Router) (bool, error) {
 // isAnswer reports whether a frame is a neighbour advertisement of the router's, from its MAC.
 func isAnswer(frame []byte, r Router) bool {
 	const (
-		ip            = 14 // the header's place
+		ip            = 14 // offset of the IPv6 header
 		icmp          = ip + 40
 		target        = icmp + 8
 		end           = target + 16

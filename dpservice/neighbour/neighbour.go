@@ -31,14 +31,14 @@ type Router struct {
 type Watcher struct {
 	changed func(index int, r Router)
 	log     *slog.Logger
-	routers map[int]Router // by the interface's index; as last told
+	routers map[int]Router // by interface index; as last reported
 
-	checking map[int]bool // interfaces whose router is being asked whether it is where it was
-	checks   chan check   // what came out; room for one of each interface
+	checking map[int]bool // interfaces whose known router is being probed
+	checks   chan check   // results of probes; room for one of each interface
 	warned   map[int]time.Time
 }
 
-// check is what came out of asking a router whether it is where it was, when the kernel has found another MAC for it.
+// check is the result of probing a known router after the kernel has found another MAC for it.
 type check struct {
 	index int
 	was   Router
@@ -49,16 +49,15 @@ type check struct {
 
 const (
 	retryPeriod = time.Second
-	// routePeriod is how long routes may come and go before they are read again, all of them.
+	// routePeriod is how long after a change of routes all of them are read again.
 	routePeriod = 50 * time.Millisecond
-	// probePeriod is how often the kernel is made to look whether the router is still there with its MAC: left alone it does
-	// not as long as it has nothing to send there.
+	// probePeriod is how often the kernel is made to check the router's MAC: by itself it does not while it sends nothing there.
 	probePeriod = 5 * time.Second
-	// warnPeriod is how often the log may say that somebody claims to be an interface's router.
+	// warnPeriod is the shortest time between two warnings that a station claims to be an interface's router.
 	warnPeriod = 10 * time.Second
 )
 
-// New returns a Watcher of the interfaces with these indexes. changed is told, by Run, of every change of their routers.
+// New returns a Watcher of the interfaces with these indexes. Run calls changed for every change of their routers.
 func New(interfaces []int, changed func(index int, r Router), log *slog.Logger) *Watcher {
 	w := &Watcher{
 		changed: changed, log: log, routers: map[int]Router{},
@@ -86,7 +85,7 @@ func (w *Watcher) Run(ctx context.Context) {
 	}
 }
 
-// follow ends with ctx, or when the kernel has more news than there is room for, or none can be had.
+// follow returns when ctx is done, or with an error when a subscription fails or overflows.
 func (w *Watcher) follow(ctx context.Context) error {
 	done := make(chan struct{})
 	defer close(done)
@@ -137,7 +136,7 @@ func (w *Watcher) follow(ctx context.Context) error {
 
 var errEnded = errors.New("the subscription has ended")
 
-// drain lets a subscription that was told to end do so.
+// drain unblocks a subscription that is being closed.
 func drain[T any](updates <-chan T) {
 	go func() {
 		for range updates {
@@ -154,7 +153,7 @@ func (w *Watcher) neighbourChanged(u netlink.NeighUpdate) error {
 	return w.readNeighbour(u.LinkIndex, r.NextHop, false)
 }
 
-// readNeighbours looks at all routers' MACs, and may have the kernel look whether they are right.
+// readNeighbours reads all routers' MACs. With probe it makes the kernel check them.
 func (w *Watcher) readNeighbours(probe bool) error {
 	for index, r := range w.routers {
 		if !r.NextHop.IsValid() {
@@ -173,12 +172,12 @@ const (
 	unchecked = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY
 )
 
-// readNeighbour looks at a router's MAC. The kernel is made to resolve it if it does not do so already.
+// readNeighbour reads a router's MAC. It makes the kernel resolve it if it does not do so already.
 func (w *Watcher) readNeighbour(index int, ip netip.Addr, probe bool) error {
 	return w.readNeighbourAs(index, ip, probe, false)
 }
 
-// readNeighbourAs is readNeighbour, of a MAC that is certain or may be.
+// readNeighbourAs is readNeighbour for a MAC that needs no probe of the known router if it is certain.
 func (w *Watcher) readNeighbourAs(index int, ip netip.Addr, probe, certain bool) error {
 	all, err := netlink.NeighList(index, netlink.FAMILY_V6)
 	if err != nil {
@@ -204,16 +203,15 @@ func (w *Watcher) readNeighbourAs(index int, ip netip.Addr, probe, certain bool)
 	return nil
 }
 
-// ask has the kernel solicit a neighbour. It refuses for an interface that is down, or has changed meanwhile; then it is asked
-// again by the next probe.
+// ask makes the kernel solicit a neighbour. The kernel refuses if the interface is down or has changed; the next probe asks again.
 func (w *Watcher) ask(n netlink.Neigh) {
 	if err := netlink.NeighAppend(&n); err != nil {
 		w.log.Debug("the kernel does not solicit a router", "interface", n.LinkIndex, "address", n.IP, "err", err)
 	}
 }
 
-// set tells of a router, if it is news. Anybody on the link can make the kernel take another MAC for the router's: unless it is certain,
-// the router is asked first, at the MAC that is known.
+// set reports a router that has changed. Anybody on the link can make the kernel accept another MAC for the router. Unless the MAC is
+// certain, the router is therefore probed first at the known MAC.
 func (w *Watcher) set(index int, r Router, certain bool) {
 	was := w.routers[index]
 	if was == r {
@@ -227,7 +225,7 @@ func (w *Watcher) set(index int, r Router, certain bool) {
 	w.changed(index, r)
 }
 
-// check has a router asked whether it is where it was, unless it is being asked.
+// check probes a router at its known MAC, unless a probe is under way.
 func (w *Watcher) check(index int, was Router, mac MAC) {
 	if w.checking[index] {
 		return
@@ -239,8 +237,8 @@ func (w *Watcher) check(index int, was Router, mac MAC) {
 	}()
 }
 
-// checked follows the kernel to another MAC if the router is silent at the one that was known, or cannot be asked. If it answers, the
-// kernel's next news, or the next look, has it asked again.
+// checked accepts the kernel's other MAC if the router is silent at the known one, or cannot be probed. If the router answers, the next
+// change or the next periodic check probes it again.
 func (w *Watcher) checked(c check) error {
 	delete(w.checking, c.index)
 	if w.routers[c.index] != c.was {

@@ -12,19 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hop is a way out of an interface.
+// hop is a next hop of a route.
 type hop struct {
 	gateway   netip.Addr
 	prefixLen int
 	metric    int
 }
 
-// isBetter orders hops: the default route is first, then the shorter prefix, the lower metric, and at last any order that lasts.
+// isBetter orders hops: first the default route, then by shorter prefix, lower metric, and address so that the order is stable.
 func (h hop) isBetter(other hop) bool {
 	return cmp.Or(h.prefixLen-other.prefixLen, h.metric-other.metric, h.gateway.Compare(other.gateway)) < 0
 }
 
-// eachHop goes through a route's ways out of interfaces, whether these have a carrier or not.
+// eachHop calls do for each next hop of a route, whether or not its interface has a carrier.
 func eachHop(r netlink.Route, do func(index int, h hop)) {
 	h := hop{metric: r.Priority}
 	if r.Dst != nil {
@@ -57,7 +57,7 @@ func (w *Watcher) concerns(r netlink.Route) bool {
 	return ours
 }
 
-// readRoutes finds the next hops anew, and looks at their MACs.
+// readRoutes reads the next hops and their MACs again.
 func (w *Watcher) readRoutes() error {
 	best := map[int]hop{}
 	err := netlink.RouteListFilteredIter(netlink.FAMILY_V6, &netlink.Route{Type: unix.RTN_UNICAST}, netlink.RT_FILTER_TYPE,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package uplink knows by which uplinks packets can leave: it watches their links, and is told of their routers.
+// Package uplink decides by which uplinks packets can leave: it follows their links and their routers.
 package uplink
 
 import (
@@ -16,10 +16,10 @@ import (
 // MAC is an Ethernet address; the zero value is "not known".
 type MAC = vnet.MAC
 
-// Source is where a router's MAC is from.
+// Source says where a router's MAC is from.
 type Source string
 
-// The sources, the one that counts most first. The kernel's counts where it has a route out of the interface beside the port.
+// The sources, by precedence. The kernel is a source if it has a route out of the interface that shares the port's traffic.
 const (
 	Configuration Source = "configuration"
 	Kernel        Source = "kernel"
@@ -34,7 +34,7 @@ type Uplink struct {
 	MAC       MAC
 	LinkUp    bool
 	RouterMAC MAC
-	Source    Source // who tells the router's MAC
+	Source    Source // where RouterMAC is from
 }
 
 // Usable reports whether packets can leave by the uplink.
@@ -53,15 +53,15 @@ type Config struct {
 	// Use has the packets leave as the uplink's state says. It is called by Run, for every uplink at first and then whenever one
 	// has changed; if it fails, again after a while.
 	Use func(u Uplink) error
-	// LinkChanged is told, by Run, that a link was lost or has come back.
+	// LinkChanged is called by Run when a link goes down or comes up.
 	LinkChanged func(port uint16, up bool)
 	Log         *slog.Logger
 }
 
 // Manager knows the uplinks. It is safe for concurrent use.
 type Manager struct {
-	cfg  Config
-	news chan struct{} // holds something when a router may have changed
+	cfg     Config
+	changed chan struct{} // has an element when a router may have changed
 
 	mu      sync.Mutex
 	uplinks []*uplink // by number
@@ -89,7 +89,7 @@ const (
 
 // New returns a Manager of the ports' PFs.
 func New(cfg Config) *Manager {
-	m := &Manager{cfg: cfg, news: make(chan struct{}, 1)}
+	m := &Manager{cfg: cfg, changed: make(chan struct{}, 1)}
 	for _, p := range cfg.Ports.PFs() {
 		m.uplinks = append(m.uplinks, &uplink{Uplink: Uplink{Number: p.Index, Port: p.ID, Name: p.Name, MAC: MAC(p.MAC), LinkUp: p.LinkUp}})
 	}
@@ -107,7 +107,7 @@ func (m *Manager) Run(ctx context.Context) {
 			return
 		case <-ticker.C:
 			m.readLinks()
-		case <-m.news:
+		case <-m.changed:
 		}
 	}
 }
@@ -201,7 +201,7 @@ func (m *Manager) change(port uint16, do func(u *uplink)) {
 		do(u)
 	}
 	select {
-	case m.news <- struct{}{}:
+	case m.changed <- struct{}{}:
 	default: // noted already
 	}
 }
