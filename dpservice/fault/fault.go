@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fault holds the one error type by which the dataplane and the capture tell a caller why a
-// request was not carried out. A caller decides on Reason; a person reads Error().
+// Package fault holds the error type with which the dataplane and the captures refuse a request. Programs decide by Reason, people
+// read Error().
 package fault
 
 import (
@@ -27,10 +27,10 @@ const (
 	InvalidParams    Reason = "INVALID_PARAMS"
 )
 
-// Error is a request that was not carried out.
+// Error says why a request was not carried out.
 type Error struct {
 	Reason    Reason
-	Interface string // the interface, port or session that is the culprit; empty if there is none
+	Interface string // the interface, port or session that the error is about; empty if there is none
 	Message   string // for people: what is wrong and what to do
 	Err       error  // the cause; nil if there is none
 

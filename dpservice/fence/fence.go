@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fence keeps a panic in one part from ending the daemon. Parts that read what guests, the wire or clients send run
-// inside a Fence: should they panic, that one frame, request or round is lost, and all else goes on.
+// Package fence keeps a panic in one part from ending the daemon. Parts that read input from guests, the wire or clients run inside
+// a Fence: if one panics, only the present frame, request or round is lost.
 package fence
 
 import (
@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// logPeriod is how often a part's panic is logged: whoever causes it may do so again and again.
+// logPeriod is the shortest time between two log entries about a part: somebody may cause its panic again and again.
 const logPeriod = time.Minute
 
-// pause is how long a part that has panicked rests before it runs again.
+// pause is how long a part waits after a panic before it runs again.
 const pause = time.Second
 
-// Fence counts panics by the part they were in. It is safe for concurrent use.
+// Fence counts panics by part. It is safe for concurrent use.
 type Fence struct {
 	log *slog.Logger
 
@@ -29,7 +29,7 @@ type Fence struct {
 	logged map[string]time.Time
 }
 
-// New returns a Fence that has seen no panic.
+// New returns a Fence without panics.
 func New(log *slog.Logger) *Fence {
 	return &Fence{log: log, panics: map[string]uint64{}, logged: map[string]time.Time{}}
 }

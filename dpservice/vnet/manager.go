@@ -305,7 +305,7 @@ func (m *Manager) HasUnderlay(ip netip.Addr) bool {
 	return false
 }
 
-// LearnMAC tells that the guest behind a port has this MAC. Without an interface on the port it does nothing.
+// LearnMAC records the MAC of the guest behind a port. Without an interface on the port it does nothing.
 func (m *Manager) LearnMAC(portID uint16, mac MAC) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -14,7 +14,7 @@ type Interface struct {
 	IPv4       netip.Addr
 	IPv6       netip.Addr
 	UnderlayIP netip.Addr // outer source of what the guest sends, outer destination of what it receives
-	Hostname   string     // that the guest is told; empty: none
+	Hostname   string     // that the guest gets by DHCP; empty: none
 	PXE        PXE
 }
 
@@ -35,6 +35,6 @@ type CreateRequest struct {
 	IPv6       netip.Addr
 	UnderlayIP netip.Addr // zero: taken from the node's prefix
 	GuestMAC   MAC        // zero: learned from the guest
-	Hostname   string     // that the guest is told; empty: none
+	Hostname   string     // that the guest gets by DHCP; empty: none
 	PXE        PXE
 }

@@ -34,7 +34,7 @@ func (r CreateRequest) validate() error {
 	case r.UnderlayIP.IsValid() && !ipv6OK(r.UnderlayIP):
 		return invalid("underlay_ip %s is not a unicast IPv6 address", r.UnderlayIP)
 	case r.GuestMAC[0]&1 != 0:
-		return invalid("mac %s is a group's", r.GuestMAC)
+		return invalid("mac %s is a group address", r.GuestMAC)
 	case r.Hostname != "" && (len(r.Hostname) > maxHostname || !hostName.MatchString(r.Hostname)):
 		return invalid("hostname %.80q is not a host name of at most %d characters", r.Hostname, maxHostname)
 	case !r.PXE.valid():
