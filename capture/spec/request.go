@@ -77,8 +77,8 @@ func sinkProblem(sink netip.Addr) string {
 	return ""
 }
 
-// WithDefaults returns the request with defaults in its empty fields. The PF number of targets that name a VF becomes 0, so that
-// equal targets compare as equal.
+// WithDefaults returns the request with defaults in its empty fields. The PF number of targets that name a VF becomes
+// 0, so that equal targets compare as equal.
 func (r Request) WithDefaults() Request {
 	r.Name = cmp.Or(r.Name, DefaultName)
 	r.Encap = cmp.Or(r.Encap, EncapUDP)
@@ -95,7 +95,8 @@ func (r Request) WithDefaults() Request {
 	return r
 }
 
-// Directions returns the directions in which a target is captured, for a request with defaults. PFs are captured on RX only.
+// Directions returns the directions in which a target is captured, for a request with defaults. PFs are captured on RX
+// only.
 func (r Request) Directions(t Target) ([]Direction, error) {
 	switch {
 	case t.VF != "" && r.Direction == Both:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package spec holds the values with which captures are requested and described. It links no DPDK, so that the API can use it.
+// Package spec holds the values with which captures are requested and described. It links no DPDK, so that the API can
+// use it.
 package spec
 
 import (
@@ -14,8 +15,8 @@ import (
 // DefaultName is the name of a session that was not given one.
 const DefaultName = "default"
 
-// How many interfaces can be captured at once over all sessions, and how many rules a filter may need on each of them: the
-// defaults, and the largest values that can be configured.
+// How many interfaces can be captured at once over all sessions, and how many rules a filter may need on each of them:
+// the defaults, and the largest values that can be configured.
 const (
 	DefaultMaxInterfaces = 16
 	MaxInterfaces        = 4096
@@ -52,8 +53,8 @@ func (t Target) String() string {
 // Direction says which packets of an interface are copied.
 type Direction string
 
-// The directions, as the node sees them. RX is what a port receives: what a guest sends, or what arrives from the wire. TX is
-// what a port transmits: what a guest receives. A physical port is captured on RX only.
+// The directions, as the node sees them. RX is what a port receives: what a guest sends, or what arrives from the wire.
+// TX is what a port transmits: what a guest receives. A physical port is captured on RX only.
 const (
 	RX   Direction = "rx"
 	TX   Direction = "tx"
@@ -63,8 +64,8 @@ const (
 // Mode says where copies are made.
 type Mode string
 
-// The modes. In Hardware the NIC copies the packets that it forwards by itself, and the packet graph those that reach the
-// software. In Software the packet graph makes all copies: the NIC forwards nothing by itself.
+// The modes. In Hardware the NIC copies the packets that it forwards by itself, and the packet graph those that reach
+// the software. In Software the packet graph makes all copies: the NIC forwards nothing by itself.
 const (
 	Hardware Mode = "hardware"
 	Software Mode = "software"
@@ -84,8 +85,8 @@ type Request struct {
 	DryRun     bool // plan and validate, change nothing
 }
 
-// Limits end a session by themselves. Zero means no limit. The NIC keeps copying until its rules are removed, so the final
-// count can exceed a limit slightly.
+// Limits end a session by themselves. Zero means no limit. The NIC keeps copying until its rules are removed, so the
+// final count can exceed a limit slightly.
 type Limits struct {
 	Duration time.Duration
 	Packets  uint64
@@ -99,8 +100,8 @@ type State string
 const (
 	Active State = "active"
 	DryRun State = "dry_run"
-	// Broken is a session of which only a part is installed, because a failed change could not be undone. Stopping it removes
-	// the rest.
+	// Broken is a session of which only a part is installed, because a failed change could not be undone. Stopping it
+	// removes the rest.
 	Broken State = "broken"
 	Ended  State = "ended" // only in the history
 )

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Leave moves every thread of this process off the given CPUs, except threads that may run on no other. New threads inherit the
-// CPUs of the thread that creates them.
+// Leave moves every thread of this process off the given CPUs, except threads that may run on no other. New threads
+// inherit the CPUs of the thread that creates them.
 func Leave(cpus []int) error {
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {

@@ -66,8 +66,8 @@ func (p *Patterns) UnmarshalYAML(unmarshal func(any) error) error {
 type Underlay struct {
 	IP        netip.Addr `yaml:"ip"` // its /64 also gives the interfaces their underlay addresses
 	RouterMAC RouterMAC  `yaml:"router_mac"`
-	// CheckSource drops packets from the underlay whose outer source is not the next hop of the route to the inner source. It does
-	// not apply to UncheckedVNIs.
+	// CheckSource drops packets from the underlay whose outer source is not the next hop of the route to the inner source.
+	// It does not apply to UncheckedVNIs.
 	CheckSource   bool     `yaml:"check_source"`
 	UncheckedVNIs []uint32 `yaml:"unchecked_vnis"`
 }
@@ -179,7 +179,8 @@ type Capture struct {
 	MaxRules      int `yaml:"max_rules"`      // of a filter on an interface
 }
 
-// Default returns the configuration before file, environment and flags. The caller adds the socket, which clients know too.
+// Default returns the configuration before file, environment and flags. The caller adds the socket, which clients know
+// too.
 func Default() Config {
 	return Config{
 		Underlay: Underlay{CheckSource: true},

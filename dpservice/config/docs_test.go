@@ -25,8 +25,8 @@ func TestDocumented(t *testing.T) {
 	}
 }
 
-// The file in docs/connectx.md loads, names the ports as net_mlx5 does, has buffers for all of their queues, and every argument of
-// its devices is explained.
+// The file in docs/connectx.md loads, names the ports as net_mlx5 does, has buffers for all of their queues, and every
+// argument of its devices is explained.
 func TestConnectXFile(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/connectx.md")
 	require.NoError(t, err)

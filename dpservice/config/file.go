@@ -92,8 +92,8 @@ func trusted(name string, info fs.FileInfo) error {
 	return nil
 }
 
-// parse overlays cfg with YAML text. A key that is not known is an error that names it, and so is one without a value, or
-// with a fraction. An empty section keeps its defaults, and so does an empty text.
+// parse overlays cfg with YAML text. A key that is not known is an error that names it, and so is one without a value,
+// or with a fraction. An empty section keeps its defaults, and so does an empty text.
 func parse(text []byte, cfg *Config) error {
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var tree any

@@ -188,8 +188,8 @@ func AddFlags(flags *pflag.FlagSet) {
 	flags.Lookup("check-source").NoOptDefVal = "true"
 }
 
-// Load returns the configuration: file over defaults, environment over file, flags over environment. The flags are those of
-// AddFlags, parsed; environ is os.Environ().
+// Load returns the configuration: file over defaults, environment over file, flags over environment. The flags are
+// those of AddFlags, parsed; environ is os.Environ().
 func Load(defaults Config, flags *pflag.FlagSet, environ []string) (Config, error) {
 	if err := checkEnvironment(environ); err != nil {
 		return Config{}, err
@@ -233,7 +233,8 @@ func loadFile(flags *pflag.FlagSet, env map[string]string, cfg *Config) error {
 	return load(name, cfg)
 }
 
-// override returns the value of a setting from the command line or else the environment, and which of the two it is from.
+// override returns the value of a setting from the command line or else the environment, and which of the two it is
+// from.
 func override(flags *pflag.FlagSet, env map[string]string, s setting) (value, source string, ok bool) {
 	if f := flags.Lookup(s.flag); f.Changed {
 		return f.Value.String(), "--" + s.flag, true

@@ -74,8 +74,8 @@ type daemon struct {
 	uplinks  *uplink.Manager
 }
 
-// Run runs dpservice until ctx is done, and then ends it cleanly. On an error nothing that it started stays. EAL starts only once in
-// a process, so Run can be called only once.
+// Run runs dpservice until ctx is done, and then ends it cleanly. On an error nothing that it started stays. EAL starts
+// only once in a process, so Run can be called only once.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 	d := &daemon{cfg: cfg, log: log, started: time.Now(), fence: fence.New(log)}
 	defer func() { err = errors.Join(err, d.cleanups.run(d.log)) }()
@@ -141,12 +141,12 @@ func closePorts() error {
 	return errors.Join(errs...)
 }
 
-// leastProcs is the smallest GOMAXPROCS. With 1, all goroutines, the signal handler included, would wait for a thread that the kernel
-// does not schedule.
+// leastProcs is the smallest GOMAXPROCS. With 1, all goroutines, the signal handler included, would wait for a thread
+// that the kernel does not schedule.
 const leastProcs = 2
 
-// placeWorkers uses as many lcores for workers as every port has queues: worker n uses queue n of each port. The other threads of the
-// process leave the workers' CPUs.
+// placeWorkers uses as many lcores for workers as every port has queues: worker n uses queue n of each port. The other
+// threads of the process leave the workers' CPUs.
 func (d *daemon) placeWorkers() error {
 	_, lcores := eal.Lcores()
 	queues, least := d.ports.Queues(len(lcores))
@@ -309,8 +309,8 @@ func (d *daemon) hasInterface(index uint16) bool {
 	return ok
 }
 
-// handlePunts passes frames of guests and of the wire from the packet graph to the slow path. They are untrusted: a frame that makes
-// the slow path panic is lost.
+// handlePunts passes frames of guests and of the wire from the packet graph to the slow path. They are untrusted: a
+// frame that makes the slow path panic is lost.
 func handlePunts(ctx context.Context, punts <-chan graph.Punt, fence *fence.Fence, handle func(port uint16, frame []byte)) {
 	for {
 		select {

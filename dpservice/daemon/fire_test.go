@@ -194,7 +194,8 @@ func stopAll(n *node) error {
 
 func deleteOne(n *node) error { return n.DeleteInterface("vm-2") }
 
-// talk has every pair of guests exchange packets, and each get some from the wire: flows that have ended begin anew, and are offered to the NIC.
+// talk has every pair of guests exchange packets, and each get some from the wire: flows that have ended begin anew,
+// and are offered to the NIC.
 func (n *node) talk() {
 	n.t.Helper()
 	guests := n.Attachments()
@@ -317,8 +318,8 @@ var (
 	either = []fault.Reason{fault.RuleRejected, fault.RollbackFailed}
 )
 
-// Whichever calls the NIC refuses, also of the undo: either the old or the new state stands, or what is left is said, and can be
-// repaired.
+// Whichever calls the NIC refuses, also of the undo: either the old or the new state stands, or what is left is said,
+// and can be repaired.
 func TestEveryCallFails(t *testing.T) {
 	total := 0
 	for name, op := range operations {
@@ -371,8 +372,8 @@ func TestEveryCallFails(t *testing.T) {
 	report.Printf(t, "interfaces and captures under fire: fault points tried: %d", total)
 }
 
-// repair does what is asked for after a ROLLBACK_FAILED: the captures are stopped, and the interface that may lack rules is deleted.
-// The interfaces are then as they were before.
+// repair does what is asked for after a ROLLBACK_FAILED: the captures are stopped, and the interface that may lack
+// rules is deleted. The interfaces are then as they were before.
 func (n *node) repair(before []vnet.Interface) {
 	n.t.Helper()
 	if err := stopAll(n); err != nil {

@@ -17,8 +17,8 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// interfaces creates and deletes interfaces with all that belongs to them: rules of tunnels and flows, and captures. It greets the
-// guest of a new interface, so that neither the guest nor packets for it have to wait.
+// interfaces creates and deletes interfaces with all that belongs to them: rules of tunnels and flows, and captures. It
+// greets the guest of a new interface, so that neither the guest nor packets for it have to wait.
 type interfaces struct {
 	*vnet.Manager
 	capture  *capture.Manager
@@ -39,9 +39,9 @@ func (d *daemon) interfaces() interfaces {
 	}
 }
 
-// CreateInterface creates an interface. If the outer source of its packets is not checked, the rules that decapsulate for it are
-// installed at once; else they are installed with its flows. If the NIC refuses them, the interface is not created. After a
-// ROLLBACK_FAILED it exists without all of its rules, and must be deleted.
+// CreateInterface creates an interface. If the outer source of its packets is not checked, the rules that decapsulate
+// for it are installed at once; else they are installed with its flows. If the NIC refuses them, the interface is not
+// created. After a ROLLBACK_FAILED it exists without all of its rules, and must be deleted.
 func (i interfaces) CreateInterface(req vnet.CreateRequest) (vnet.Interface, error) {
 	i.changing.Lock()
 	defer i.changing.Unlock()
@@ -63,9 +63,9 @@ func (i interfaces) CreateInterface(req vnet.CreateRequest) (vnet.Interface, err
 	return created, nil
 }
 
-// DeleteInterface removes the rules of the interface's flows, of its tunnels and of its captures, and then the interface. If the NIC
-// does not remove a rule, the interface stays; its flows are offloaded again with their next packets. After a ROLLBACK_FAILED the
-// interface lacks rules, and its packets are forwarded in software.
+// DeleteInterface removes the rules of the interface's flows, of its tunnels and of its captures, and then the
+// interface. If the NIC does not remove a rule, the interface stays; its flows are offloaded again with their next
+// packets. After a ROLLBACK_FAILED the interface lacks rules, and its packets are forwarded in software.
 func (i interfaces) DeleteInterface(id string) error {
 	i.changing.Lock()
 	defer i.changing.Unlock()

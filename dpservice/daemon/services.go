@@ -101,8 +101,8 @@ func (d *daemon) flowShares(t graph.FlowTable) []status.FlowShare {
 
 type flows struct{ d *daemon }
 
-// maxScan is how many flows are read for one answer, so that a filter that matches few flows does not occupy the control CPU for
-// long.
+// maxScan is how many flows are read for one answer, so that a filter that matches few flows does not occupy the
+// control CPU for long.
 const maxScan = 1 << 16
 
 // Flows implements server.Flows. It reads the workers' tables without stopping the workers.

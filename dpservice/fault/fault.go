@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fault holds the error type with which the dataplane and the captures refuse a request. Programs decide by Reason, people
-// read Error().
+// Package fault holds the error type with which the dataplane and the captures refuse a request. Programs decide by
+// Reason, people read Error().
 package fault
 
 import (

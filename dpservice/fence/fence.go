@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fence keeps a panic in one part from ending the daemon. Parts that read input from guests, the wire or clients run inside
-// a Fence: if one panics, only the present frame, request or round is lost.
+// Package fence keeps a panic in one part from ending the daemon. Parts that read input from guests, the wire or
+// clients run inside a Fence: if one panics, only the present frame, request or round is lost.
 package fence
 
 import (

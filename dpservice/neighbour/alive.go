@@ -22,8 +22,8 @@ const (
 	answerTime    = 80 * time.Millisecond
 )
 
-// isAlive reports whether a router answers unicast neighbour solicitations at its MAC. It takes solicitations times answerTime at most,
-// and wants CAP_NET_RAW.
+// isAlive reports whether a router answers unicast neighbour solicitations at its MAC. It takes solicitations times
+// answerTime at most, and wants CAP_NET_RAW.
 func isAlive(index int, r Router) (alive bool, err error) {
 	solicitation, err := solicit(index, r)
 	if err != nil {

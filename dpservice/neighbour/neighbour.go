@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package neighbour follows the routers behind the kernel's interfaces. Where a port shares its wire with one of them, neighbour
-// discovery happens in the kernel.
+// Package neighbour follows the routers behind the kernel's interfaces. Where a port shares its wire with one of them,
+// neighbour discovery happens in the kernel.
 package neighbour
 
 import (
@@ -51,7 +51,8 @@ const (
 	retryPeriod = time.Second
 	// routePeriod is how long after a change of routes all of them are read again.
 	routePeriod = 50 * time.Millisecond
-	// probePeriod is how often the kernel is made to check the router's MAC: by itself it does not while it sends nothing there.
+	// probePeriod is how often the kernel is made to check the router's MAC: by itself it does not while it sends nothing
+	// there.
 	probePeriod = 5 * time.Second
 	// warnPeriod is the shortest time between two warnings that a station claims to be an interface's router.
 	warnPeriod = 10 * time.Second
@@ -203,15 +204,16 @@ func (w *Watcher) readNeighbourAs(index int, ip netip.Addr, probe, certain bool)
 	return nil
 }
 
-// ask makes the kernel solicit a neighbour. The kernel refuses if the interface is down or has changed; the next probe asks again.
+// ask makes the kernel solicit a neighbour. The kernel refuses if the interface is down or has changed; the next probe
+// asks again.
 func (w *Watcher) ask(n netlink.Neigh) {
 	if err := netlink.NeighAppend(&n); err != nil {
 		w.log.Debug("the kernel does not solicit a router", "interface", n.LinkIndex, "address", n.IP, "err", err)
 	}
 }
 
-// set reports a router that has changed. Anybody on the link can make the kernel accept another MAC for the router. Unless the MAC is
-// certain, the router is therefore probed first at the known MAC.
+// set reports a router that has changed. Anybody on the link can make the kernel accept another MAC for the router.
+// Unless the MAC is certain, the router is therefore probed first at the known MAC.
 func (w *Watcher) set(index int, r Router, certain bool) {
 	was := w.routers[index]
 	if was == r {
@@ -237,8 +239,8 @@ func (w *Watcher) check(index int, was Router, mac MAC) {
 	}()
 }
 
-// checked accepts the kernel's other MAC if the router is silent at the known one, or cannot be probed. If the router answers, the next
-// change or the next periodic check probes it again.
+// checked accepts the kernel's other MAC if the router is silent at the known one, or cannot be probed. If the router
+// answers, the next change or the next periodic check probes it again.
 func (w *Watcher) checked(c check) error {
 	delete(w.checking, c.index)
 	if w.routers[c.index] != c.was {

@@ -46,7 +46,8 @@ var (
 	mac2    = MAC{2, 0, 0, 0, 0, 2}
 )
 
-// carrierTime is what the kernel may take until it acts upon the loss of a carrier, which it does once a second for most devices.
+// carrierTime is what the kernel may take until it acts upon the loss of a carrier, which it does once a second for
+// most devices.
 const carrierTime = 3 * time.Second
 
 // wire is a link to a namespace in which a router is, and a Watcher of this end.

@@ -19,7 +19,8 @@ type hop struct {
 	metric    int
 }
 
-// isBetter orders hops: first the default route, then by shorter prefix, lower metric, and address so that the order is stable.
+// isBetter orders hops: first the default route, then by shorter prefix, lower metric, and address so that the order is
+// stable.
 func (h hop) isBetter(other hop) bool {
 	return cmp.Or(h.prefixLen-other.prefixLen, h.metric-other.metric, h.gateway.Compare(other.gateway)) < 0
 }

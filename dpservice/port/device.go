@@ -12,8 +12,8 @@ var ErrNotFound = errors.New("no such port")
 
 // Device is what a Manager needs of the NIC. Package dpdk has the real one.
 type Device interface {
-	// Find returns the port with this ethdev name or, failing that, the one beside the kernel interface of this name. Without one
-	// the error is ErrNotFound.
+	// Find returns the port with this ethdev name or, failing that, the one beside the kernel interface of this name.
+	// Without one the error is ErrNotFound.
 	Find(name string) (uint16, error)
 	List() []uint16
 	Info(id uint16) (Info, error)

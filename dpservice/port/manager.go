@@ -20,14 +20,15 @@ import (
 	"dpservice/dpservice/fault"
 )
 
-// Names says which ports to use, by ethdev name or kernel interface name. VFs can also be patterns of path.Match over ethdev names.
-// PF1 may be empty.
+// Names says which ports to use, by ethdev name or kernel interface name. VFs can also be patterns of path.Match over
+// ethdev names. PF1 may be empty.
 type Names struct {
 	PF0, PF1 string
 	VFs      []string
 }
 
-// A Manager holds the ports that dpservice uses. The set never changes. Its methods that read are safe for concurrent use.
+// A Manager holds the ports that dpservice uses. The set never changes. Its methods that read are safe for concurrent
+// use.
 type Manager struct {
 	dev   Device
 	log   *slog.Logger
@@ -158,7 +159,8 @@ func (m *Manager) add(id uint16, role Role, index int) error {
 	return nil
 }
 
-// macOf is the device's MAC, or a random one for a device that has none, such as a net_ring: its peers need some address.
+// macOf is the device's MAC, or a random one for a device that has none, such as a net_ring: its peers need some
+// address.
 func macOf(info Info) (net.HardwareAddr, error) {
 	if !bytes.Equal(info.MAC, make(net.HardwareAddr, macLen)) {
 		return info.MAC, nil
@@ -206,8 +208,8 @@ func (m *Manager) Configure(queues int) error {
 	return nil
 }
 
-// Start starts the configured ports, PF0 first, because the rules of other ports may go through it. On an error all are stopped
-// again.
+// Start starts the configured ports, PF0 first, because the rules of other ports may go through it. On an error all are
+// stopped again.
 func (m *Manager) Start() error {
 	for _, p := range m.ports {
 		if err := m.start(p); err != nil {

@@ -20,7 +20,8 @@ type Port struct {
 	Name  string // ethdev name
 	Role  Role
 	Index int // the PF's number, or the VF's representor id
-	// SwitchDomain is the E-Switch that the port belongs to. It is nil for a port in legacy mode, which takes no transfer rules.
+	// SwitchDomain is the E-Switch that the port belongs to. It is nil for a port in legacy mode, which takes no transfer
+	// rules.
 	SwitchDomain *uint16
 	MAC          net.HardwareAddr
 	MTU          uint16 // bytes, Ethernet payload

@@ -90,8 +90,8 @@ func (s *SlowPath) learn(a vnet.Attachment, mac MAC) bool {
 	return true
 }
 
-// guestARP answers requests for the gateway and, as a proxy, for every other address that is routed but the guest's own.
-// A guest that looks whether an address is free, before it takes it, finds only the gateway's taken.
+// guestARP answers requests for the gateway and, as a proxy, for every other address that is routed but the guest's
+// own. A guest that looks whether an address is free, before it takes it, finds only the gateway's taken.
 func (s *SlowPath) guestARP(a vnet.Attachment, p *parser) (used bool) {
 	arp := &p.arp
 	if arp.AddrType != layers.LinkTypeEthernet || arp.Protocol != layers.EthernetTypeIPv4 ||
@@ -110,8 +110,8 @@ func (s *SlowPath) guestARP(a vnet.Attachment, p *parser) (used bool) {
 	return learned
 }
 
-// answersFor reports whether the gateway answers an ARP request for target. A sender without an address (RFC 5227's probe)
-// looks whether target is free.
+// answersFor reports whether the gateway answers an ARP request for target. A sender without an address (RFC 5227's
+// probe) looks whether target is free.
 func answersFor(target, sender netip.Addr) bool {
 	return target == gatewayIPv4 || vnet.Routable(target) && !sender.IsUnspecified()
 }

@@ -188,7 +188,8 @@ const (
 	flagOverride  = 0x20
 )
 
-// neighbourAdvertisement says that target is at mac. It answers a solicitation from the MAC to and the address requester.
+// neighbourAdvertisement says that target is at mac. It answers a solicitation from the MAC to and the address
+// requester.
 func neighbourAdvertisement(mac MAC, target netip.Addr, to MAC, requester netip.Addr, flags uint8) []byte {
 	if requester.IsUnspecified() {
 		to, requester = multicastMAC(allNodes), allNodes

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package slowpath answers the protocols between neighbours: ARP and neighbour discovery from the guests and on the
-// uplinks, and from the guests also router solicitations and DHCP. It learns the guests' MACs and finds the routers of the
-// underlay. What it reads comes from guests and from the wire, and may be anything.
+// uplinks, and from the guests also router solicitations and DHCP. It learns the guests' MACs and finds the routers of
+// the underlay. What it reads comes from guests and from the wire, and may be anything.
 package slowpath
 
 import (
@@ -133,7 +133,8 @@ func (s *SlowPath) SolicitGuests() {
 	}
 }
 
-// mayAsk reports whether the guest on a port was last solicited at least a period ago, and records that it is solicited now.
+// mayAsk reports whether the guest on a port was last solicited at least a period ago, and records that it is solicited
+// now.
 func (s *SlowPath) mayAsk(port uint16, period time.Duration) bool {
 	return s.due(s.solicited, port, period)
 }
@@ -162,8 +163,8 @@ func (s *SlowPath) solicit(a vnet.Attachment) {
 // Outcome is what became of a frame that the SlowPath has read, or of one of its own.
 type Outcome uint8
 
-// A frame was answered or told something new, or nothing was due, or it could not be taken apart. Those of the SlowPath's own count
-// only if there was no room to send them.
+// A frame was answered or told something new, or nothing was due, or it could not be taken apart. Those of the
+// SlowPath's own count only if there was no room to send them.
 const (
 	Used Outcome = iota
 	Ignored

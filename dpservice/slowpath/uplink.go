@@ -134,9 +134,9 @@ func (s *SlowPath) nextRound(u *uplink) uint16 {
 	return r.rounds
 }
 
-// heardRouter takes a router's sign of life, and reports whether it is one. Anybody can send one, and whom it is about gets all that
-// leaves by the uplink: so neither another MAC of the router in use nor another router is believed unless the one that is known is
-// silent to probes.
+// heardRouter takes a router's sign of life, and reports whether it is one. Anybody can send one, and whom it is about
+// gets all that leaves by the uplink: so neither another MAC of the router in use nor another router is believed unless
+// the one that is known is silent to probes.
 func (s *SlowPath) heardRouter(u *uplink, ip netip.Addr, mac MAC) bool {
 	if !s.cfg.FindsRouter(u.Port) || !ip.IsLinkLocalUnicast() {
 		return false
@@ -156,14 +156,16 @@ func (s *SlowPath) heardRouter(u *uplink, ip netip.Addr, mac MAC) bool {
 	return true
 }
 
-// suspect starts to probe the router, unless it is being probed. Only the first claim counts: later ones do not restart the probes.
+// suspect starts to probe the router, unless it is being probed. Only the first claim counts: later ones do not restart
+// the probes.
 func (r *router) suspect(claim station) {
 	if !r.claim.addr.IsValid() {
 		r.claim, r.probes = claim, 0
 	}
 }
 
-// probeRouters continues the probes of routers that another station claims to be. If the router stays silent, the claim is accepted.
+// probeRouters continues the probes of routers that another station claims to be. If the router stays silent, the claim
+// is accepted.
 func (s *SlowPath) probeRouters() {
 	for _, u := range s.uplinks {
 		if probe := s.nextProbe(u); probe != nil {

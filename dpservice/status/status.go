@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package status describes the running daemon in plain values, for those who show it: the API and the metrics. It links no DPDK.
+// Package status describes the running daemon in plain values, for those who show it: the API and the metrics. It links
+// no DPDK.
 package status
 
 import (

@@ -19,7 +19,8 @@ type MAC = vnet.MAC
 // Source says where a router's MAC is from.
 type Source string
 
-// The sources, by precedence. The kernel is a source if it has a route out of the interface that shares the port's traffic.
+// The sources, by precedence. The kernel is a source if it has a route out of the interface that shares the port's
+// traffic.
 const (
 	Configuration Source = "configuration"
 	Kernel        Source = "kernel"
@@ -50,8 +51,8 @@ type Ports interface {
 type Config struct {
 	Ports     Ports
 	RouterMAC MAC // of all uplinks; zero: to be found out
-	// Use has the packets leave as the uplink's state says. It is called by Run, for every uplink at first and then whenever one
-	// has changed; if it fails, again after a while.
+	// Use has the packets leave as the uplink's state says. It is called by Run, for every uplink at first and then
+	// whenever one has changed; if it fails, again after a while.
 	Use func(u Uplink) error
 	// LinkChanged is called by Run when a link goes down or comes up.
 	LinkChanged func(port uint16, up bool)
@@ -184,9 +185,9 @@ func (m *Manager) Discovered(port uint16, router MAC) {
 	m.change(port, func(u *uplink) { u.discovered = router })
 }
 
-// KernelRouter takes what the kernel knows of the router behind the interface beside a port, if it has a route there: a zero MAC is
-// not resolved. A kernel that has not resolved it yet may never do so, as the port may get all that comes for the two: until then
-// neighbour discovery looks, too. It does not wait.
+// KernelRouter takes what the kernel knows of the router behind the interface beside a port, if it has a route there: a
+// zero MAC is not resolved. A kernel that has not resolved it yet may never do so, as the port may get all that comes
+// for the two: until then neighbour discovery looks, too. It does not wait.
 func (m *Manager) KernelRouter(port uint16, hasRoute bool, router MAC) {
 	m.change(port, func(u *uplink) {
 		u.hasKernel, u.kernel = hasRoute, router

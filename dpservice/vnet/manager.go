@@ -108,7 +108,8 @@ func (m *Manager) CreateInterface(req CreateRequest) (Interface, error) {
 	return a.Interface, nil
 }
 
-// Gateway is the IPv6 address that routes of a VNI's gateway: the prefix, of at most 96 bits, with the VNI in the last 32.
+// Gateway is the IPv6 address that routes of a VNI's gateway: the prefix, of at most 96 bits, with the VNI in the last
+// 32.
 func Gateway(prefix netip.Prefix, vni uint32) netip.Addr {
 	ip := prefix.Masked().Addr().As16()
 	binary.BigEndian.PutUint32(ip[12:], vni)

@@ -44,8 +44,8 @@ func (p PXE) validServer() bool {
 
 func (p PXE) isURL() bool { return strings.Contains(p.Filename, "://") }
 
-// ForIPv4 returns server and file for a guest that boots over IPv4. A server that is an IPv6 address is left out, and so
-// is its file unless that is a URL.
+// ForIPv4 returns server and file for a guest that boots over IPv4. A server that is an IPv6 address is left out, and
+// so is its file unless that is a URL.
 func (p PXE) ForIPv4() (server, filename string) {
 	if ip, err := netip.ParseAddr(p.Server); err != nil || ip.Is4() {
 		return p.Server, p.Filename

@@ -38,8 +38,8 @@ type FlowTable struct {
 	Shares          []FlowShare `json:"shares"`
 }
 
-// FlowShare is what an interface holds of the flow table and of the NIC's rules: the flows of flow.list with this interface and
-// origin. What others do not use it may borrow beyond its guarantee, until they do.
+// FlowShare is what an interface holds of the flow table and of the NIC's rules: the flows of flow.list with this
+// interface and origin. What others do not use it may borrow beyond its guarantee, until they do.
 type FlowShare struct {
 	Interface    string `json:"interface"`
 	Origin       string `json:"origin"` // guest or wire

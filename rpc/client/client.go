@@ -60,8 +60,8 @@ func Dial(ctx context.Context, socket string) (*Client, error) {
 // Close ends the connection.
 func (c *Client) Close() error { return c.conn.Close() }
 
-// Call calls a method and stores its result in what result points to. Params and result may be nil. A refusal by the daemon is an
-// *Error.
+// Call calls a method and stores its result in what result points to. Params and result may be nil. A refusal by the
+// daemon is an *Error.
 func (c *Client) Call(ctx context.Context, m api.AnyMethod, params, result any) error {
 	method := m.Name()
 	err := c.conn.Call(ctx, method, params, result)
@@ -137,8 +137,8 @@ func Call[P, R any](ctx context.Context, socket string, m api.Method[P, R], para
 	return result, err
 }
 
-// CallAny calls a method of any types over a connection of its own, and stores its result in what result points to. Params and
-// result may be nil.
+// CallAny calls a method of any types over a connection of its own, and stores its result in what result points to.
+// Params and result may be nil.
 func CallAny(ctx context.Context, socket string, m api.AnyMethod, params, result any) error {
 	c, err := Dial(ctx, socket)
 	if err != nil {

@@ -154,8 +154,8 @@ func TestClientsDoNotWaitForEachOther(t *testing.T) {
 	assert.NoError(t, <-f.served)
 }
 
-// TestTheEndDoesNotWaitForAStalledClient has clients that do not read an answer when the server ends, or not the one that it
-// gives then.
+// TestTheEndDoesNotWaitForAStalledClient has clients that do not read an answer when the server ends, or not the one
+// that it gives then.
 func TestTheEndDoesNotWaitForAStalledClient(t *testing.T) {
 	f := serveSlow(t, func(*Server) {})
 	stalled, late := f.dial(t), f.dial(t)

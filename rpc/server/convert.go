@@ -15,7 +15,8 @@ import (
 	"dpservice/rpc/api"
 )
 
-// This file converts between the domain's values and the API's. What comes from a client is parsed, with errors that name the field.
+// This file converts between the domain's values and the API's. What comes from a client is parsed, with errors that
+// name the field.
 
 // convert applies f to every element. The result is never nil, so that it is [] in JSON and not null.
 func convert[T, R any](in []T, f func(T) R) []R {

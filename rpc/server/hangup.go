@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hangups notices when clients hang up while their requests are carried out and nobody reads their connections. A client that has only
-// closed its sending side still waits for answers: it has not hung up. Only EPOLLHUP distinguishes the two, and Go's own poller does
-// not report it.
+// hangups notices when clients hang up while their requests are carried out and nobody reads their connections. A
+// client that has only closed its sending side still waits for answers: it has not hung up. Only EPOLLHUP distinguishes
+// the two, and Go's own poller does not report it.
 type hangups struct {
 	epoll *os.File // watched by Go's poller, so that it blocks no thread
 	raw   syscall.RawConn

@@ -22,8 +22,8 @@ type peer struct {
 // privileged reports whether the peer is root or the daemon's own user.
 func (p peer) privileged() bool { return p.uid == 0 || p.uid == uint32(os.Geteuid()) }
 
-// mayChange reports whether the peer may call methods that change something: root, the daemon's own user and
-// members of the socket's group may. Others can connect only if the socket's mode was opened further, and then only read.
+// mayChange reports whether the peer may call methods that change something: root, the daemon's own user and members of
+// the socket's group may. Others can connect only if the socket's mode was opened further, and then only read.
 func (p peer) mayChange(socket string) bool {
 	if p.privileged() {
 		return true

@@ -33,7 +33,8 @@ type holding struct {
 	held int64
 }
 
-// resize changes the holding to the size of an answer. If there is not enough room after a while, the error is LimitReached.
+// resize changes the holding to the size of an answer. If there is not enough room after a while, the error is
+// LimitReached.
 func (s *holding) resize(ctx context.Context, bytes int) error {
 	if bytes > maxAnswer {
 		return fault.New(fault.LimitReached, "", "the answer has %d bytes, at most %d are allowed", bytes, maxAnswer)

@@ -52,15 +52,16 @@ type Routes interface {
 
 // Flows lists the flows of the packet graph.
 type Flows interface {
-	// Flows returns at most limit flows that fit, from cursor on (0: from the first one), and the cursor of the next ones (0: there
-	// are none). It looks at a bounded number of flows, so the answer can be shorter than limit although more follow. It calls fits
-	// before it adds the NIC's counters.
+	// Flows returns at most limit flows that fit, from cursor on (0: from the first one), and the cursor of the next ones
+	// (0: there are none). It looks at a bounded number of flows, so the answer can be shorter than limit although more
+	// follow. It calls fits before it adds the NIC's counters.
 	Flows(cursor uint64, limit int, fits func(status.Flow) bool) (flows []status.Flow, next uint64, err error)
 }
 
 // Rules lists the rules in the NIC.
 type Rules interface {
-	// Rules returns the rules of a port (empty: of all) in a group (nil: in all), in any order. An unknown port is NotFound.
+	// Rules returns the rules of a port (empty: of all) in a group (nil: in all), in any order. An unknown port is
+	// NotFound.
 	Rules(port string, group *uint32) ([]status.Rule, error)
 }
 

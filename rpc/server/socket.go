@@ -37,8 +37,8 @@ type Listener struct {
 	err   error // of Close
 }
 
-// Listen opens a unix socket to which owner and group may connect. It creates a missing directory below the system's runtime
-// directory. It replaces the socket file of a dead daemon; a daemon that listens there is an error.
+// Listen opens a unix socket to which owner and group may connect. It creates a missing directory below the system's
+// runtime directory. It replaces the socket file of a dead daemon; a daemon that listens there is an error.
 func Listen(path string) (*Listener, error) {
 	l, err := listen(path)
 	if err != nil {
@@ -89,8 +89,8 @@ func makeDir(dir string) error {
 	return fmt.Errorf("there is no directory %s, and only those below %s are made", dir, runtimeDirs[0])
 }
 
-// lockDir makes daemons that start at the same time check the socket one after the other. Otherwise both would find it stale, and the
-// second would remove the first one's new socket.
+// lockDir makes daemons that start at the same time check the socket one after the other. Otherwise both would find it
+// stale, and the second would remove the first one's new socket.
 func lockDir(dir string) (unlock func(), err error) {
 	f, err := os.Open(dir)
 	if err != nil {

@@ -7,10 +7,10 @@
 // fits 64 bits, and bounds nothing. Here every message is checked as the specification says before jsonrpc2 sees
 // it, and what is wrong is answered at once. jsonrpc2 gets one valid request at a time, under an id of the stream.
 //
-// The handler must answer a request before it returns (jsonrpc2 calls it on the read loop), so the requests of
-// one connection are carried out in order, a batch is complete when the next message is read, and a client that
-// half-closes after its last request still gets every answer. It answers by Answer or Fail, as JSON that is sent at once:
-// an answer is in memory once, and a batch's answers one after the other.
+// The handler must answer a request before it returns (jsonrpc2 calls it on the read loop), so the requests of one
+// connection are carried out in order, a batch is complete when the next message is read, and a client that half-closes
+// after its last request still gets every answer. It answers by Answer or Fail, as JSON that is sent at once: an answer
+// is in memory once, and a batch's answers one after the other.
 package stream
 
 import (
@@ -44,8 +44,8 @@ var DefaultLimits = Limits{
 	Idle: time.Minute, Request: 10 * time.Second, Resync: 5 * time.Second,
 }
 
-// Stream is a connection from a client. Only Close, Shutdown, IdleSince and GiveWay may be called concurrently with other
-// methods.
+// Stream is a connection from a client. Only Close, Shutdown, IdleSince and GiveWay may be called concurrently with
+// other methods.
 type Stream struct {
 	conn   net.Conn
 	limits Limits

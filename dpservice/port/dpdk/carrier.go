@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hasCarrier asks the kernel whether an interface is up and has a carrier. An interface that no longer exists has none. The flag
-// IFF_RUNNING is not used: it changes up to a second late.
+// hasCarrier asks the kernel whether an interface is up and has a carrier. An interface that no longer exists has none.
+// The flag IFF_RUNNING is not used: it changes up to a second late.
 func hasCarrier(index int) (bool, error) {
 	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_ACK)
 	ask := nl.NewIfInfomsg(unix.AF_UNSPEC)

@@ -71,8 +71,8 @@ func (*Device) SetPromiscuous(id uint16, on bool) error { return ethdev.SetPromi
 // Removed implements port.Device.
 func (*Device) Removed(id uint16) bool { return ethdev.Removed(id) }
 
-// LinkUp implements port.Device. Not every driver over a kernel interface knows whether that has a carrier, so the kernel is
-// asked.
+// LinkUp implements port.Device. Not every driver over a kernel interface knows whether that has a carrier, so the
+// kernel is asked.
 func (*Device) LinkUp(id uint16) (bool, error) {
 	link, err := ethdev.GetLink(id)
 	if err != nil || !link.Up {
