@@ -36,7 +36,7 @@ func (s *session) refused(what string, err error) error {
 func (s *session) blame(f *fault.Error, op ruleset.Op) {
 	var name string
 	f.Interface, name = s.culprit(op.Rule)
-	f.Rule = op.Rule.Spec.String()
+	f.Rule = op.Rule.Full().String()
 	verb := "add"
 	if op.Remove {
 		verb = "remove"

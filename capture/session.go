@@ -123,7 +123,7 @@ func (s *session) dryRun() (Session, error) {
 		case plan.Rules:
 			ops = append(ops, step...)
 			for _, op := range step {
-				commands = append(commands, op.Rule.Spec.Commands(op.Rule.Port)...)
+				commands = append(commands, op.Rule.Full().Commands(op.Rule.Port)...)
 			}
 		case plan.Divert:
 			d := s.deps.Flows.Divert(step.Groups())

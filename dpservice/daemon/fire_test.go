@@ -255,7 +255,7 @@ func (n *node) standing() []string {
 		inNIC = append(inNIC, fmt.Sprintf("port %d: %s", r.Port, r.Rule))
 	}
 	for _, r := range n.rules.List() {
-		believed = append(believed, fmt.Sprintf("port %d: %s", r.Port, r.Spec))
+		believed = append(believed, fmt.Sprintf("port %d: %s", r.Port, r.Full()))
 	}
 	for i := range inNIC {
 		inNIC[i] = aMark.ReplaceAllString(inNIC[i], "MARK")

@@ -139,7 +139,7 @@ func (i interfaces) ruleFault(id, what string, err error) error {
 		reason = fault.RollbackFailed
 	}
 	f := fault.Wrap(err, reason, id, "%s: the NIC refuses a change of port %s", what, i.portName(failed.Op.Rule.Port))
-	f.Rule = failed.Op.Rule.Spec.String()
+	f.Rule = failed.Op.Rule.Full().String()
 	var flow *rteflow.Error
 	if errors.As(err, &flow) {
 		f.RTEFlowError, f.Errno = flow.Reason(), flow.Errno

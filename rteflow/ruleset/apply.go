@@ -32,7 +32,7 @@ func (e *ApplyError) Error() string {
 	fmt.Fprintf(&b, "%v: %v", e.Op, e.Err)
 	var refusal *rteflow.Error
 	if errors.As(e.Err, &refusal) {
-		fmt.Fprintf(&b, "; the rule: %v", e.Op.Rule.Spec)
+		fmt.Fprintf(&b, "; the rule: %v", e.Op.Rule.Full())
 	}
 	for _, u := range e.Undo {
 		fmt.Fprintf(&b, "; undo failed: %v: %v", u.Op, u.Err)
@@ -64,14 +64,14 @@ func (o Op) fits(installed bool) error {
 // batchSize is the most operations that go to the driver in one call.
 const batchSize = 256
 
-// Apply carries out all operations in order, or none: when one fails, those before it are undone in reverse.
-// Neighbours of the same kind on the same port share a call of the driver. The error is an *ApplyError. If the undo
-// fails too, its Undo says where the NIC is not as before, and the Set knows what is installed.
+// Apply carries out all operations in order, or none: when one fails, those before it are undone in reverse. Neighbours of the same
+// kind on the same port share a call of the driver. The error is an *ApplyError. If the undo fails too, its Undo says
+// where the NIC is not as before, and the Set knows what is installed.
+//
+// Others read and change the Set between the calls of the driver: nobody else may change the same rules meanwhile.
 func (s *Set) Apply(ops []Op) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for done := 0; done < len(ops); {
-		n, err := s.do(ops[done:])
+		n, err := s.doLocked(ops[done:])
 		done += n
 		if err != nil {
 			return &ApplyError{Op: ops[done], Err: err, Undo: s.undo(ops[:done])}
@@ -80,8 +80,28 @@ func (s *Set) Apply(ops []Op) error {
 	return nil
 }
 
-// do carries out the first operations, as many as one call of the driver can. It returns how many are done, and the
-// error of the one after them.
+// ApplyEach carries out the operations in order, each whether or not others fail. It returns an *ApplyError without Undo for each
+// that failed. Others read and change the Set between the calls of the driver, as with Apply.
+func (s *Set) ApplyEach(ops []Op) (failed []*ApplyError) {
+	for len(ops) > 0 {
+		n, err := s.doLocked(ops)
+		if err != nil {
+			failed = append(failed, &ApplyError{Op: ops[n], Err: err})
+			n++
+		}
+		ops = ops[n:]
+	}
+	return failed
+}
+
+func (s *Set) doLocked(ops []Op) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.do(ops)
+}
+
+// do carries out the first operations, as many as one call of the driver can. It returns how many are done, and the error of
+// the one after them.
 func (s *Set) do(ops []Op) (int, error) {
 	first := ops[0]
 	if err := first.fits(first.Rule.installed); err != nil {
@@ -108,7 +128,7 @@ func (s *Set) do(ops []Op) (int, error) {
 func (s *Set) create(ops []Op) (int, error) {
 	specs := make([]rteflow.Rule, len(ops))
 	for i, op := range ops {
-		specs[i] = op.Rule.Spec
+		specs[i] = op.Rule.Full()
 	}
 	handles, err := s.driver.CreateBatch(ops[0].Rule.Port, specs)
 	for i, h := range handles {
@@ -137,6 +157,8 @@ var errLeft = errors.New("left in place, since a later change of this port could
 // one cannot be reversed, the earlier ones on its port stay as well: each state on the way was one that packets can
 // pass, while a rule without those that it was built on may send them nowhere.
 func (s *Set) undo(done []Op) []UndoError {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	stuck := map[uint16]bool{}
 	failures := map[*Rule]error{}
 	for _, op := range slices.Backward(done) {
@@ -189,7 +211,7 @@ func (s *Set) Check(ops []Op) error {
 		}
 		err := op.fits(installed)
 		if err == nil && !op.Remove {
-			err = Try(s.driver, op.Rule.Port, op.Rule.Spec)
+			err = Try(s.driver, op.Rule.Port, op.Rule.Full())
 		}
 		if err != nil {
 			return &ApplyError{Op: op, Err: err}

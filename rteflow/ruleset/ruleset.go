@@ -36,9 +36,17 @@ type Driver interface {
 // has an Owner type of its own.
 type Owner interface{ String() string }
 
-// Rule is a rule for the NIC. Whoever makes it keeps the pointer, which is the rule's identity: it is how the rule is
-// added to a Set, read and removed. A removed Rule can be added again. The exported fields must not change once the
-// Rule was given to a Set, and a Rule belongs to one Set.
+// Maker is an Owner of rules that are too many to be kept whole: of an installed one only Spec.Attr is left, and the rest is made
+// when it is needed.
+type Maker interface {
+	Owner
+	// MakeSpec makes the rule as it was installed.
+	MakeSpec() rteflow.Rule
+}
+
+// Rule is a rule for the NIC. Whoever makes it keeps the pointer, which is the rule's identity: it is how the rule is added to
+// a Set, read and removed. A removed Rule can be added again. The exported fields must not change once the Rule was
+// given to a Set, and a Rule belongs to one Set.
 type Rule struct {
 	Port  uint16 // the port that the rule is created on
 	Owner Owner
@@ -51,7 +59,15 @@ type Rule struct {
 }
 
 // String names the rule, its port and what it does.
-func (r *Rule) String() string { return fmt.Sprintf("%v on port %d: %v", r.Owner, r.Port, r.Spec) }
+func (r *Rule) String() string { return fmt.Sprintf("%v on port %d: %v", r.Owner, r.Port, r.Full()) }
+
+// Full returns the whole rule, also if its Owner is a Maker.
+func (r *Rule) Full() rteflow.Rule {
+	if m, ok := r.Owner.(Maker); ok && r.Spec.Pattern == nil {
+		return m.MakeSpec()
+	}
+	return r.Spec
+}
 
 // Op adds a rule to the NIC, or removes it.
 type Op struct {
@@ -169,6 +185,9 @@ func notInstalled(r *Rule) error {
 // insert notes that a rule was installed.
 func (s *Set) insert(r *Rule, h rteflow.Handle) {
 	r.installed, r.handle = true, h
+	if _, ok := r.Owner.(Maker); ok {
+		r.Spec = rteflow.Rule{Attr: r.Spec.Attr}
+	}
 	r.older, r.newer = s.newest, nil
 	if s.newest == nil {
 		s.oldest = r
