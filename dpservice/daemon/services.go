@@ -5,6 +5,7 @@ package daemon
 import (
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"dpservice/cgo/eal"
@@ -111,21 +112,18 @@ func (f flows) Flows(cursor uint64, limit int, fits func(status.Flow) bool) ([]s
 	var list []status.Flow
 	for scanned := 0; len(list) < limit && scanned < maxScan; {
 		found, next := f.d.graph.Flows(cursor, limit-len(list))
-		for _, flow := range found {
-			described := names.describe(flow)
-			if !fits(described) {
-				continue
-			}
-			if f.d.flows != nil {
-				f.d.flows.Count(&flow)
-				described.Packets, described.Bytes, described.Idle = flow.Packets, flow.Bytes, flow.Idle
-			}
-			list = append(list, described)
+		looked := len(found)
+		fitting := slices.DeleteFunc(found, func(flow graph.Flow) bool { return !fits(names.describe(flow)) })
+		if f.d.flows != nil {
+			f.d.flows.Count(fitting)
+		}
+		for _, flow := range fitting {
+			list = append(list, names.describe(flow))
 		}
 		if cursor = next; cursor == 0 {
 			break
 		}
-		scanned += len(found)
+		scanned += looked
 	}
 	return list, cursor, nil
 }
@@ -188,34 +186,31 @@ func (r rules) Rules(port string, group *uint32) ([]status.Rule, error) {
 		}
 	}
 	var list []status.Rule
-	for _, installed := range r.set.List() {
-		rule := r.describe(installed)
-		if (port == "" || port == rule.Port) && (group == nil || *group == rule.Group) {
-			r.count(installed, &rule)
-			list = append(list, rule)
+	for _, rule := range r.set.List() {
+		name := r.portName(rule.Port)
+		if (port == "" || port == name) && (group == nil || *group == rule.Spec.Group) {
+			list = append(list, r.describe(rule, name))
 		}
 	}
 	return list, nil
 }
 
-func (r rules) describe(rule *ruleset.Rule) status.Rule {
-	p, _ := r.ports.ByID(rule.Port)
-	return status.Rule{
-		Name: rule.Owner.String(), Port: p.Name, PortID: rule.Port, Domain: rule.Spec.Domain(), Group: rule.Spec.Group,
-		Priority: rule.Spec.Priority, Pattern: rule.Spec.PatternString(), Actions: rule.Spec.ActionsString(),
-	}
+func (r rules) portName(id uint16) string {
+	p, _ := r.ports.ByID(id)
+	return p.Name
 }
 
-// count adds the counters of a rule that has some, and is still installed.
-func (r rules) count(rule *ruleset.Rule, shown *status.Rule) {
-	for _, a := range rule.Spec.Actions {
-		if _, ok := a.(rteflow.Count); !ok {
-			continue
-		}
-		if c, err := r.set.Counters(rule); err == nil {
-			shown.Hits, shown.Bytes = &c.Packets, &c.Bytes
-		}
+func (r rules) describe(rule *ruleset.Rule, port string) status.Rule {
+	spec := rule.Full()
+	shown := status.Rule{
+		Name: rule.Owner.String(), Port: port, PortID: rule.Port, Domain: spec.Domain(), Group: spec.Group,
+		Priority: spec.Priority, Pattern: spec.PatternString(), Actions: spec.ActionsString(),
 	}
+	// The rule may have been removed meanwhile.
+	if c, err := r.set.Counters(rule); err == nil && slices.Contains(spec.Actions, rteflow.Action(rteflow.Count{})) {
+		shown.Hits, shown.Bytes = &c.Packets, &c.Bytes
+	}
+	return shown
 }
 
 type graphInfo struct{ d *daemon }

@@ -9,7 +9,7 @@ import (
 )
 
 // backlogMax is how many flows from one port to another may wait for their rule.
-const backlogMax = 4096
+const backlogMax = 16384
 
 // lane is the way of flows from one port to another.
 type lane struct{ in, out uint16 }
@@ -34,15 +34,15 @@ func newBacklog() *backlog {
 	return &backlog{lanes: map[lane]*queues{}, begun: map[uint64]*graph.Flow{}}
 }
 
-// begin has a flow wait for its rule. False: too many do.
-func (b *backlog) begin(f graph.Flow) bool {
+// begin has a flow wait for its rule. False: too many do. The backlog keeps the flow.
+func (b *backlog) begin(f *graph.Flow) bool {
 	b.drop(f.ID)
 	q := b.queues(lane{f.Verdict.InPort, f.Verdict.TxPort})
 	if len(q.begun) >= backlogMax {
 		return false
 	}
-	q.begun = append(q.begun, &f)
-	b.begun[f.ID] = &f
+	q.begun = append(q.begun, f)
+	b.begun[f.ID] = f
 	b.size++
 	return true
 }
@@ -93,18 +93,31 @@ func (b *backlog) dropPort(port uint16) (flows []graph.Flow) {
 
 func (b *backlog) isEmpty() bool { return b.turns.Len() == 0 }
 
-// next takes what is next out of the backlog: a rule that is to go, or a flow that is to have one. Neither: the flow has gone.
-func (b *backlog) next() (e ending, begun *graph.Flow) {
+// task is what is to be done about a flow: its rule is to go, or it is to have one. Neither: the flow has gone.
+type task struct {
+	ending
+	begun *graph.Flow
+}
+
+// next takes up to so many tasks out of the backlog. They count to its size until they are done.
+func (b *backlog) next(most int) (tasks []task) {
+	for len(tasks) < most && !b.isEmpty() {
+		tasks = append(tasks, b.one())
+	}
+	return tasks
+}
+
+func (b *backlog) one() (t task) {
 	first := b.turns.Front()
 	q := first.Value.(*queues)
 	if len(q.gone) > 0 {
-		e, q.gone = q.gone[0], q.gone[1:]
+		t.ending, q.gone = q.gone[0], q.gone[1:]
 	} else {
 		if f := q.begun[0]; f.ID != 0 {
-			begun = f
+			t.begun = f
 			delete(b.begun, f.ID)
 		}
-		q.begun = q.begun[1:]
+		q.begun[0], q.begun = nil, q.begun[1:]
 	}
 	if len(q.gone)+len(q.begun) > 0 {
 		b.turns.MoveToBack(first)
@@ -112,5 +125,5 @@ func (b *backlog) next() (e ending, begun *graph.Flow) {
 		b.turns.Remove(first)
 		delete(b.lanes, q.lane)
 	}
-	return e, begun
+	return t
 }

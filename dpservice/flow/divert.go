@@ -3,12 +3,13 @@
 package flow
 
 import (
-	"container/list"
 	"fmt"
 	"slices"
 
 	"dpservice/dpservice/nic"
+	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/tunnel"
+	"dpservice/graph"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
 )
@@ -22,43 +23,62 @@ const (
 
 // rule is an offloaded flow.
 type rule struct {
-	id       uint64
-	in, out  uint16           // ports
-	by       *tunnel.Key      // nil: from a guest
-	straight rteflow.Rule     // the rule that sends packets straight to out
-	paths    []*path          // the installed rules; more than one where the NIC kept a rule
-	before   rteflow.Counters // what removed rules of the flow had counted
-	share    *share           // that it counts to
-	place    *list.Element    // in the share
-	doomed   bool             // to be removed later: the NIC has refused to
+	compact
+	by     *tunnel.Key      // nil: from a guest
+	paths  []*path          // the installed rules; more than one where the NIC kept a rule
+	before rteflow.Counters // what removed rules of the flow had counted
+	share  *share           // that it counts to
+	place  int              // in the share
+	aged   bool             // the NIC has told so
 }
 
 // path is a rule of a flow in the NIC. It is its own Owner.
 type path struct {
 	ruleset.Rule
-	flow uint64
-	via  uint32 // the group that packets pass before the port; 0: they go straight
+	flows *Manager
+	flow  *rule
+	via   uint32 // the group that packets pass on their way to the port; 0: they go straight
 }
 
 // String names the rule.
 func (p *path) String() string {
 	if p.via == 0 {
-		return fmt.Sprintf("flow/%x", p.flow)
+		return fmt.Sprintf("flow/%x", p.flow.id)
 	}
-	return fmt.Sprintf("flow/%x/by/%d", p.flow, p.via)
+	return fmt.Sprintf("flow/%x/by/%d", p.flow.id, p.via)
 }
 
-// newPath makes the flow's rule via a group.
-func (r *rule) newPath(via uint32) *path {
-	p := &path{Rule: ruleset.Rule{Port: r.in, Spec: r.straight}, flow: r.id, via: via}
-	p.Owner = p
-	if via == 0 {
-		return p
+// MakeSpec makes the rule: package ruleset does not keep it.
+func (p *path) MakeSpec() rteflow.Rule {
+	r, err := p.flows.straight(&p.flow.compact)
+	if err != nil {
+		return p.Spec // never: it was made when the flow began
 	}
-	p.Spec.Priority = divertedPriority
-	p.Spec.Actions = slices.Clone(p.Spec.Actions)
-	p.Spec.Actions[len(p.Spec.Actions)-1] = rteflow.Jump{Group: via}
+	if p.via != 0 {
+		r.Attr = p.Spec.Attr
+		r.Actions = slices.Clone(r.Actions)
+		r.Actions[len(r.Actions)-1] = rteflow.Jump{Group: p.via}
+	}
+	return r
+}
+
+// newPath makes a flow's rule via a group.
+func (m *Manager) newPath(r *rule, via uint32) *path {
+	p := &path{Rule: ruleset.Rule{Port: r.in, Spec: rteflow.Rule{Attr: attrOf(r.origin, via)}}, flows: m, flow: r, via: via}
+	p.Owner = p
 	return p
+}
+
+// attrOf is where a flow's rule via a group is.
+func attrOf(origin graph.Origin, via uint32) rteflow.Attr {
+	a := rteflow.Attr{Group: nicgroup.VNET, Priority: straightPriority, Transfer: true}
+	if origin == graph.FromWire {
+		a.Group = nicgroup.Decapsulated
+	}
+	if via != 0 {
+		a.Priority = divertedPriority
+	}
+	return a
 }
 
 // isOnly reports whether all of the flow's packets go via a group.
@@ -99,7 +119,7 @@ func (m *Manager) Divert(groups map[uint16]uint32) *Diversion {
 	defer m.mu.Unlock()
 	d := &Diversion{flows: m, groups: groups}
 	for _, r := range m.rules {
-		if via, ok := groups[r.out]; ok && !r.doomed && !r.isOnly(via) {
+		if via, ok := groups[r.out]; ok && m.doomed[r.id] == nil && !r.isOnly(via) {
 			d.moves = append(d.moves, m.newMove(r, via))
 		}
 	}
@@ -117,7 +137,7 @@ func (m *Manager) newMove(r *rule, via uint32) *move {
 		}
 	}
 	if !v.isIn {
-		v.keep = r.newPath(via)
+		v.keep = m.newPath(r, via)
 	}
 	v.seen = m.count(v.old)
 	return v

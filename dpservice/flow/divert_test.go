@@ -20,7 +20,7 @@ import (
 // divert sends what goes to ports by way of groups.
 func (b *bench) divert(groups map[uint16]uint32) error {
 	d := b.Divert(groups)
-	err := b.cfg.Rules.Apply(d.Ops())
+	err := b.set.Apply(d.Ops())
 	if err == nil {
 		d.Commit()
 	} else {
@@ -98,7 +98,7 @@ func TestDivertedFlowsKeepTheirCounters(t *testing.T) {
 		b.nic.count(rteflow.Counters{Packets: 10, Bytes: 1000})
 		require.NoError(t, b.divert(map[uint16]uint32{2: group}))
 		counted := f
-		b.Count(&counted)
+		b.countFlow(&counted)
 		assert.EqualValues(t, 10*(i+1), counted.Packets)
 		assert.EqualValues(t, 1000*(i+1), counted.Bytes)
 	}
@@ -125,11 +125,11 @@ func TestFlowsWaitForADiversion(t *testing.T) {
 		go func() { b.begin(withID(2)); b.end(withID(1)); close(begun) }()
 		time.Sleep(10 * time.Millisecond)
 		f := withID(1)
-		b.Count(&f)
+		b.countFlow(&f)
 		assert.Equal(t, 1, b.Stats().Rules)
 		require.Len(t, b.nic.Rules(), 1)
 		if done {
-			require.NoError(t, b.cfg.Rules.Apply(d.Ops()))
+			require.NoError(t, b.set.Apply(d.Ops()))
 			d.Commit()
 		} else {
 			d.Abort()

@@ -12,7 +12,6 @@ import (
 
 	"dpservice/graph"
 	"dpservice/rteflow/flowtest"
-	"dpservice/rteflow/ruleset"
 	"dpservice/test/report"
 )
 
@@ -75,7 +74,7 @@ func live(do func(*bench), fail func(call int) bool) *bench {
 // bare is a rule without its place in its share and in the NIC.
 func bare(r *rule) rule {
 	c := *r
-	c.share, c.place, c.paths = nil, nil, nil
+	c.share, c.place, c.paths = nil, 0, nil
 	return c
 }
 
@@ -112,7 +111,7 @@ func TestEveryCallFails(t *testing.T) {
 					}
 				}
 				var believed []string
-				for _, r := range b.cfg.Rules.(*ruleset.Set).List() {
+				for _, r := range b.set.List() {
 					believed = append(believed, r.Owner.String())
 				}
 				assert.ElementsMatch(t, believed, names)

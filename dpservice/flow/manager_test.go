@@ -32,12 +32,14 @@ type fakeGraph struct {
 	deleted   []uint64
 	gone      bool // the flows have ended meanwhile
 	heldUp    bool // their worker is
+	changes   int
 }
 
 func (g *fakeGraph) FlowEvents() <-chan []graph.FlowEvent { return g.events }
 
 // SetOffloaded fails for all flows, or for none.
 func (g *fakeGraph) SetOffloaded(ids []uint64, on bool) error {
+	g.changes++
 	if err := g.refusal(ids); err != nil {
 		return err
 	}
@@ -48,6 +50,7 @@ func (g *fakeGraph) SetOffloaded(ids []uint64, on bool) error {
 }
 
 func (g *fakeGraph) DeleteFlows(ids []uint64) error {
+	g.changes++
 	if g.heldUp {
 		return g.refusal(ids)
 	}
@@ -123,14 +126,16 @@ type bench struct {
 	*Manager
 	graph   *fakeGraph
 	nic     *fakeNIC
+	set     *ruleset.Set
 	tunnels *fakeTunnels
 	log     bytes.Buffer
 }
 
 func newBench() *bench {
 	b := &bench{graph: &fakeGraph{events: make(chan []graph.FlowEvent), offloaded: map[uint64]bool{}}, nic: &fakeNIC{}, tunnels: &fakeTunnels{}}
+	b.set = ruleset.New(b.nic)
 	b.Manager = New(Config{
-		Graph: b.graph, NIC: b.nic, Rules: ruleset.New(b.nic), Tunnels: b.tunnels, Max: 2, Timeout: 30 * time.Second,
+		Graph: b.graph, NIC: b.nic, Rules: b.set, Tunnels: b.tunnels, Max: 2, Timeout: 30 * time.Second,
 		HasInterface: func(index uint16) bool { return index == 3 },
 		Log:          slog.New(slog.NewTextHandler(&b.log, nil)),
 	})
@@ -149,8 +154,13 @@ func (b *bench) workAll() {
 	}
 }
 
-func (b *bench) begin(f graph.Flow) { b.handle(graph.FlowEvent{Kind: graph.FlowNew, Flow: f}) }
-func (b *bench) end(f graph.Flow)   { b.handle(graph.FlowEvent{Kind: graph.FlowGone, Flow: f}) }
+func (b *bench) begin(f graph.Flow) { b.told(graph.FlowNew, f) }
+func (b *bench) end(f graph.Flow)   { b.told(graph.FlowGone, f) }
+
+func (b *bench) told(kind graph.EventKind, f graph.Flow) {
+	b.take([]graph.FlowEvent{{Kind: kind, Flow: f}})
+	b.workAll()
+}
 
 // release takes a port out of use.
 func (b *bench) release(t *testing.T, port uint16) *Release {
@@ -158,6 +168,13 @@ func (b *bench) release(t *testing.T, port uint16) *Release {
 	r, err := b.ReleasePort(port)
 	require.NoError(t, err)
 	return r
+}
+
+// countFlow counts one flow.
+func (b *bench) countFlow(f *graph.Flow) {
+	one := []graph.Flow{*f}
+	b.Count(one)
+	*f = one[0]
 }
 
 func withID(id uint64) graph.Flow {
@@ -177,6 +194,52 @@ func TestAFlowComesAndGoes(t *testing.T) {
 	assert.Empty(t, b.nic.Rules())
 	assert.Empty(t, b.graph.deleted)
 	b.end(withID(1))
+	assert.Empty(t, b.nic.Misuse())
+}
+
+// What many flows need is done at once, and what the NIC refuses to one of them is no matter to the others.
+func TestManyFlowsAtOnce(t *testing.T) {
+	const many = batchSize
+	b := newBench()
+	b.cfg.Max = 2 * many
+	begin := func(first uint64) (events []graph.FlowEvent) {
+		for id := range uint64(many) {
+			events = append(events, graph.FlowEvent{Kind: graph.FlowNew, Flow: withID(first + id)})
+		}
+		return events
+	}
+	b.take(begin(1))
+	b.nic.FailCalls(100)
+	b.work()
+	assert.Len(t, b.nic.Rules(), many-1)
+	assert.Equal(t, 1, b.graph.changes)
+	assert.NotContains(t, b.graph.offloaded, uint64(100))
+	assert.Contains(t, b.waiting, uint64(100))
+	assert.Equal(t, Stats{Rules: many - 1, Created: many - 1, Refused: 1}, b.Stats())
+
+	for id := range uint64(many) {
+		b.nic.aged = append(b.nic.aged, 1+id)
+	}
+	b.nic.OnCall(func(c flowtest.Call) error {
+		if c.Method == "destroy" && c.Rule.Actions[3] == (rteflow.Age{Timeout: 30, Context: 7}) {
+			return flowtest.Refusal(c, syscall.EBUSY, "no")
+		}
+		return nil
+	})
+	again := b.nic.aged
+	b.Manager.age()
+	b.nic.aged = again // a NIC tells of them until they are gone
+	b.Manager.age()
+	assert.Equal(t, many-1, b.Stats().Backlog)
+	b.workAll()
+	require.Len(t, b.nic.Rules(), 1)
+	assert.Len(t, b.graph.deleted, many-2)
+	assert.EqualValues(t, many-2, b.Stats().Aged)
+	b.nic.OnCall(nil)
+	b.age()
+	assert.Empty(t, b.nic.Rules())
+	assert.Contains(t, b.graph.deleted, uint64(7))
+	assert.Zero(t, b.Stats().Backlog)
 	assert.Empty(t, b.nic.Misuse())
 }
 
@@ -350,12 +413,12 @@ func TestFlowsCountWhatTheNICForwards(t *testing.T) {
 	f.Packets, f.Bytes, f.Idle = 2, 200, time.Minute
 	b.begin(f)
 	b.nic.count(rteflow.Counters{Packets: 10, Bytes: 1000})
-	b.Count(&f)
+	b.countFlow(&f)
 	assert.Equal(t, uint64(12), f.Packets)
 	assert.Equal(t, uint64(1200), f.Bytes)
 	assert.Zero(t, f.Idle, "its last packet was in the NIC")
 	other := withID(2)
-	b.Count(&other)
+	b.countFlow(&other)
 	assert.Zero(t, other.Packets)
 }
 
@@ -398,6 +461,27 @@ func TestFlowsHoldTheirTunnels(t *testing.T) {
 	assert.Contains(t, b.waiting, uint64(4), "there may be a mark later")
 	b.age()
 	assert.Contains(t, b.log.String(), "does not remove")
+}
+
+// The rules that are in the NIC are not kept; what is told of them is as they were made.
+func TestRulesAreMadeAgain(t *testing.T) {
+	ipv6 := encap()
+	ipv6.Key.Src, ipv6.Key.Dst = src6, dst6
+	icmp := deliver()
+	icmp.Key.Proto, icmp.Key.SrcPort = protoICMP, 8<<8
+	for _, f := range []graph.Flow{deliver(), encap(), ipv6, fromWire(), icmp} {
+		b := newBench()
+		b.begin(f)
+		for _, via := range []uint32{18, 0} {
+			require.Len(t, b.set.List(), 1)
+			r := b.set.List()[0]
+			assert.Nil(t, r.Spec.Pattern, "not kept")
+			assert.Equal(t, b.nic.Rules()[0].Rule, r.Full())
+			require.NoError(t, b.divert(map[uint16]uint32{f.Verdict.TxPort: via}))
+		}
+		b.end(f)
+		assert.Empty(t, b.nic.Misuse())
+	}
 }
 
 func TestRun(t *testing.T) {

@@ -4,8 +4,6 @@ package flow
 
 import (
 	"cmp"
-	"container/list"
-	"errors"
 	"slices"
 	"time"
 
@@ -28,8 +26,22 @@ func holderOf(f graph.Flow) holder {
 
 // share is what a holder has of the NIC's rules.
 type share struct {
-	rules            list.List // of *rule, the oldest first, but for those that were looked at to make room
+	rules            []*rule // in no order
+	hand             int     // where to look next for one that makes room: it goes round, as a clock's
 	evicted, limited uint64
+}
+
+func (s *share) add(r *rule) {
+	r.place = len(s.rules)
+	s.rules = append(s.rules, r)
+}
+
+func (s *share) remove(r *rule) {
+	end := len(s.rules) - 1
+	last := s.rules[end]
+	s.rules[r.place], last.place = last, r.place
+	s.rules[end] = nil
+	s.rules = s.rules[:end]
 }
 
 // Share tells of a share. It belongs to a port's guest: to what that sends, or to what comes to it from the wire.
@@ -47,7 +59,7 @@ func (m *Manager) Shares() []Share {
 	defer m.mu.Unlock()
 	shares := make([]Share, 0, len(m.shares))
 	for h, s := range m.shares {
-		shares = append(shares, Share{Port: h.port, Origin: h.origin, Rules: s.rules.Len(), Evicted: s.evicted, Limited: s.limited})
+		shares = append(shares, Share{Port: h.port, Origin: h.origin, Rules: len(s.rules), Evicted: s.evicted, Limited: s.limited})
 	}
 	slices.SortFunc(shares, func(a, b Share) int { return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Origin, b.Origin)) })
 	return shares
@@ -65,47 +77,51 @@ func (m *Manager) share(h holder) *share {
 	return s
 }
 
-func (m *Manager) isOwed(s *share) bool { return s.rules.Len() < m.Guaranteed() }
+func (m *Manager) isOwed(s *share) bool { return len(s.rules) < m.Guaranteed() }
 
-// makeRoom has a place for another rule of the share. A share below its guarantee takes one of the largest share's, which is a
-// borrower then.
-func (m *Manager) makeRoom(s *share) bool {
-	if len(m.rules) < m.cfg.Max {
+// makeRoom has room for another rule of the share. A share below its guarantee takes that of one of the largest share's rules, which
+// is a borrower then.
+func (b *batch) makeRoom(s *share) bool {
+	if len(b.rules) < b.cfg.Max {
 		return true
 	}
-	if !m.isOwed(s) {
+	if !b.isOwed(s) {
 		return false
 	}
 	largest := s
-	for _, other := range m.shares {
-		if other.rules.Len() > largest.rules.Len() {
+	for _, other := range b.shares {
+		if len(other.rules) > len(largest.rules) {
 			largest = other
 		}
 	}
-	victim := m.idlest(largest)
-	if victim == nil || !m.remove(victim) {
+	victim := b.idlest(largest)
+	if victim == nil && len(b.fresh) > 0 {
+		b.install() // one of these may have to go
+		return b.makeRoom(s)
+	}
+	if victim == nil || len(b.remove([]*rule{victim})) == 0 {
 		return false
 	}
 	largest.evicted++
-	m.stats.Evicted++
-	if err := m.cfg.Graph.SetOffloaded([]uint64{victim.id}, false); err != nil && !errors.Is(err, graph.ErrNotFound) {
-		m.refused.warn("the graph does not take a flow back", "err", err)
-	}
+	b.stats.Evicted++
+	b.evicted = append(b.evicted, victim)
 	return true
 }
 
 // sample is how many rules are looked at, of which one has to go.
 const sample = 8
 
-// idlest is the rule without a packet for the longest time, as far as the NIC tells, of those that are first in the share's
-// list: they go to its end. It is nil if the NIC removes none of them.
+// idlest is the installed rule without a packet for the longest time, as far as the NIC tells, of some of the share's: each time of
+// others. It is nil if the NIC removes none of them.
 func (m *Manager) idlest(s *share) (idlest *rule) {
 	longest := time.Duration(-1)
-	for range min(sample, s.rules.Len()) {
-		first := s.rules.Front()
-		s.rules.MoveToBack(first)
-		r := first.Value.(*rule)
-		if idle := m.idle(r); !r.doomed && idle > longest {
+	for range min(sample, len(s.rules)) {
+		s.hand = (s.hand + 1) % len(s.rules)
+		r := s.rules[s.hand]
+		if len(r.paths) == 0 || m.doomed[r.id] != nil {
+			continue
+		}
+		if idle := m.idle(r); idle > longest {
 			idlest, longest = r, idle
 		}
 	}

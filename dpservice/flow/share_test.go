@@ -79,6 +79,50 @@ func TestSharesOfTheRules(t *testing.T) {
 	assert.Empty(t, b.nic.Misuse())
 }
 
+// The same with many flows at once: each share gets what it asks for up to its guarantee, from those that have borrowed, and all
+// room is used.
+func TestSharesInBatches(t *testing.T) {
+	const most, shares = 41, 6
+	random := rand.New(rand.NewPCG(3, 4))
+	for range 300 {
+		b := newBench()
+		b.cfg.Max, b.cfg.Shares = most, shares
+		asked := map[holder]int{}
+		id := uint64(0)
+		for range 1 + random.IntN(4) {
+			var events []graph.FlowEvent
+			for range random.IntN(60) {
+				id++
+				f := between(id, 0, uint16(1+random.IntN(3)))
+				if random.IntN(3) > 0 { // one of them more than the others
+					f = between(id, 1, 2)
+				}
+				events = append(events, graph.FlowEvent{Kind: graph.FlowNew, Flow: f})
+				asked[holderOf(f)]++
+			}
+			b.take(events)
+			b.workAll()
+			total := 0
+			for _, s := range b.Shares() {
+				n := asked[holder{s.Port, s.Origin}]
+				total += n
+				require.LessOrEqual(t, s.Rules, n)
+				require.GreaterOrEqual(t, s.Rules, min(n, b.Guaranteed()))
+			}
+			require.Len(t, b.nic.Rules(), min(total, most))
+			require.Len(t, b.nic.Rules(), b.Stats().Rules)
+			require.Empty(t, b.nic.Misuse())
+		}
+		offloaded := 0
+		for _, on := range b.graph.offloaded {
+			if on {
+				offloaded++
+			}
+		}
+		require.Len(t, b.nic.Rules(), offloaded)
+	}
+}
+
 // Of the borrower's rules the one goes that has seen no packet for the longest time; its flow is the software's again.
 func TestTheIdlestRuleMakesRoom(t *testing.T) {
 	b := newBench()
@@ -125,9 +169,7 @@ func TestLanesTakeTurns(t *testing.T) {
 	for id := range uint64(100) {
 		b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: between(1<<32+id, 3, 2)}})
 	}
-	for range 200 {
-		b.work()
-	}
+	b.work()
 	for id := range uint64(100) {
 		require.True(t, b.graph.offloaded[1<<32+id])
 	}
@@ -156,10 +198,11 @@ func TestRulesGoBeforeNewOnesCome(t *testing.T) {
 	b.begin(between(1, 1, 2))
 	b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: between(2, 1, 2)}})
 	b.take([]graph.FlowEvent{{Kind: graph.FlowGone, Flow: graph.Flow{ID: 1}}})
+	first := len(b.nic.Calls())
 	b.work()
-	assert.Empty(t, b.nic.Rules())
-	b.work()
-	assert.Len(t, b.nic.Rules(), 1)
+	calls := b.nic.Calls()[first:]
+	require.Len(t, calls, 2)
+	assert.Equal(t, []string{"destroy", "create"}, []string{calls[0].Method, calls[1].Method})
 }
 
 // A flow that has gone before its turn has come gets no rule; one that finds too many before it is offered again.
@@ -169,15 +212,17 @@ func TestTheBacklogIsBounded(t *testing.T) {
 	for id := range uint64(backlogMax + 2) {
 		b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: between(id+1, 1, 2)}})
 	}
-	assert.Len(t, b.waiting, 2)
+	assert.Len(t, b.late, 2)
 	b.take([]graph.FlowEvent{{Kind: graph.FlowGone, Flow: graph.Flow{ID: 7}}})
 	b.take([]graph.FlowEvent{{Kind: graph.FlowGone, Flow: graph.Flow{ID: backlogMax + 1}}})
-	assert.Len(t, b.waiting, 1)
+	assert.Len(t, b.late, 1)
+	b.work()
+	assert.NotContains(t, b.graph.offloaded, uint64(backlogMax+2))
 	b.workAll()
 	assert.Len(t, b.nic.Rules(), backlogMax-1)
 	assert.NotContains(t, b.graph.offloaded, uint64(7))
-	b.age()
-	assert.Equal(t, false, b.graph.offloaded[backlogMax+2], "offered again")
+	assert.Equal(t, false, b.graph.offloaded[backlogMax+2], "offered again as soon as the others are done")
+	assert.Empty(t, b.late)
 }
 
 // idleRules tells how long rules have seen no packet, as a test has it: by name.

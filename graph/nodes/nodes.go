@@ -26,7 +26,7 @@ import (
 const (
 	maxNodes    = 256
 	readBatch   = 64
-	eventBatch  = 256
+	eventBatch  = 128 // what Go allocates in an instant
 	flowBatch   = 256
 	puntBufSize = 256 << 10
 )

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flow
+
+import (
+	"net/netip"
+	"time"
+
+	"dpservice/graph"
+	"dpservice/rteflow"
+)
+
+// compact is what a flow's rule is made of, in one piece and without pointers: there are many, and the garbage collector need not
+// look at it.
+type compact struct {
+	id       uint64
+	src, dst [16]byte
+	srcPort  uint16
+	dstPort  uint16
+	in, out  uint16 // ports
+	mark     uint16 // of what comes from the wire
+	proto    uint8
+	origin   graph.Origin
+	kind     graph.VerdictKind
+	ipv6     bool
+	decTTL   bool
+	length   uint8 // of header
+	header   [outerLen]byte
+}
+
+func compactOf(f *graph.Flow, mark uint16) compact {
+	c := compact{
+		id: f.ID, src: f.Key.Src.As16(), dst: f.Key.Dst.As16(), srcPort: f.Key.SrcPort, dstPort: f.Key.DstPort,
+		in: f.Verdict.InPort, out: f.Verdict.TxPort, mark: mark, proto: f.Key.Proto, origin: f.Key.Origin,
+		kind: f.Verdict.Kind, ipv6: isIPv6(f.Key), decTTL: f.Verdict.DecTTL,
+	}
+	c.length = uint8(copy(c.header[:], f.Verdict.Header))
+	return c
+}
+
+// flow is as much of the flow as its rule is made of.
+func (c *compact) flow() graph.Flow {
+	address := func(b [16]byte) netip.Addr {
+		if c.ipv6 {
+			return netip.AddrFrom16(b)
+		}
+		return netip.AddrFrom16(b).Unmap()
+	}
+	return graph.Flow{
+		ID: c.id,
+		Key: graph.FlowKey{
+			Origin: c.origin, Src: address(c.src), Dst: address(c.dst), Proto: c.proto, SrcPort: c.srcPort, DstPort: c.dstPort,
+		},
+		Verdict: graph.Verdict{
+			Kind: c.kind, InPort: c.in, TxPort: c.out, DecTTL: c.decTTL, Header: c.header[:c.length],
+		},
+	}
+}
+
+// straight makes the rule that sends the flow's packets straight to their port.
+func (m *Manager) straight(c *compact) (rteflow.Rule, error) {
+	return ruleFor(m.cfg.NIC, c.flow(), c.mark, uint32(m.cfg.Timeout/time.Second))
+}
