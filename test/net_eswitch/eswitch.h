@@ -371,6 +371,10 @@ struct esw_nic {
 	pthread_mutex_t flow_lock; /* serialises everything that changes rules; the pipeline never
 				      takes it */
 	struct rte_rcu_qsbr *rcu;
+	struct esw_flow_list gone;    /* destroyed rules that the pipeline may still be at */
+	struct esw_flow_list waiting; /* likewise; they are freed once it has come to gone_token */
+	uint64_t gone_token;
+	uint32_t nb_gone; /* in both lists */
 	struct esw_programs programs;
 	struct esw_age_wheel ages;
 	struct esw_faults faults;

@@ -227,6 +227,46 @@ end(struct rte_flow *flow)
 	flow_free(flow);
 }
 
+/* How many destroyed rules may wait for the pipeline. */
+#define GONE_MAX 4096
+
+static void
+end_all(struct esw_nic *nic, struct esw_flow_list *flows)
+{
+	struct rte_flow *flow;
+
+	while ((flow = TAILQ_FIRST(flows)) != NULL) {
+		TAILQ_REMOVE(flows, flow, owned);
+		nic->nb_gone--;
+		end(flow);
+	}
+}
+
+/* Frees the destroyed rules; waits for the pipeline. */
+static void
+end_gone(struct esw_nic *nic)
+{
+	esw_pipeline_wait(nic);
+	end_all(nic, &nic->waiting);
+	end_all(nic, &nic->gone);
+}
+
+/* Ends a flow that was taken out, once the pipeline is not at it any more: a wait for each would
+ * make the removal of many rules slow. */
+static void
+end_later(struct esw_nic *nic, struct rte_flow *flow)
+{
+	TAILQ_INSERT_TAIL(&nic->gone, flow, owned);
+	nic->nb_gone++;
+	if (TAILQ_EMPTY(&nic->waiting) || rte_rcu_qsbr_check(nic->rcu, nic->gone_token, false)) {
+		end_all(nic, &nic->waiting);
+		TAILQ_CONCAT(&nic->waiting, &nic->gone, owned);
+		nic->gone_token = rte_rcu_qsbr_start(nic->rcu);
+	}
+	if (nic->nb_gone > GONE_MAX)
+		end_gone(nic);
+}
+
 static bool
 owns(const struct esw_port *port, const struct rte_flow *flow)
 {
@@ -237,6 +277,7 @@ static int
 flow_destroy(struct rte_eth_dev *dev, struct rte_flow *flow, struct rte_flow_error *error)
 {
 	struct esw_port *port = port_of(dev);
+	bool shares;
 	int ret;
 
 	if (!owns(port, flow))
@@ -245,9 +286,11 @@ flow_destroy(struct rte_eth_dev *dev, struct rte_flow *flow, struct rte_flow_err
 	pthread_mutex_lock(&port->nic->flow_lock);
 	ret = esw_fault_call(port->nic, ESW_CALL_DESTROY, error);
 	if (ret == 0) {
+		shares = flow->info.shared_count != NULL || flow->info.shared_age != NULL;
 		detach(flow);
-		esw_pipeline_wait(port->nic);
-		end(flow);
+		end_later(port->nic, flow);
+		if (shares) /* its indirect actions are free at once */
+			end_gone(port->nic);
 	}
 	pthread_mutex_unlock(&port->nic->flow_lock);
 	return ret;
@@ -257,20 +300,17 @@ flow_destroy(struct rte_eth_dev *dev, struct rte_flow *flow, struct rte_flow_err
 void
 esw_flow_flush_port(struct esw_port *port)
 {
-	struct esw_flow_list gone = TAILQ_HEAD_INITIALIZER(gone);
+	struct esw_nic *nic = port->nic;
 	struct rte_flow *flow;
 
-	pthread_mutex_lock(&port->nic->flow_lock);
+	pthread_mutex_lock(&nic->flow_lock);
 	while ((flow = TAILQ_FIRST(&port->flows)) != NULL) {
 		detach(flow);
-		TAILQ_INSERT_TAIL(&gone, flow, owned);
+		TAILQ_INSERT_TAIL(&nic->gone, flow, owned);
+		nic->nb_gone++;
 	}
-	esw_pipeline_wait(port->nic);
-	while ((flow = TAILQ_FIRST(&gone)) != NULL) {
-		TAILQ_REMOVE(&gone, flow, owned);
-		end(flow);
-	}
-	pthread_mutex_unlock(&port->nic->flow_lock);
+	end_gone(nic); /* also those of before: the port may go now */
+	pthread_mutex_unlock(&nic->flow_lock);
 }
 
 /* For the calls that do without the NIC's lock, or take it later. */

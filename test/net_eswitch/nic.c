@@ -182,6 +182,8 @@ new_nic(struct rte_vdev_device *vdev)
 	nic->vdev = vdev;
 	snprintf(nic->name, sizeof(nic->name), "%s", rte_vdev_device_name(vdev));
 	pthread_mutex_init(&nic->flow_lock, NULL);
+	TAILQ_INIT(&nic->gone);
+	TAILQ_INIT(&nic->waiting);
 	return nic;
 }
 
