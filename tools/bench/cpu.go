@@ -5,7 +5,9 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -49,6 +51,31 @@ func threadTime() time.Duration { return clock(unix.CLOCK_THREAD_CPUTIME_ID) }
 func processTime(pid int) time.Duration {
 	const ofProcess = 2
 	return clock(int32(^pid<<3 | ofProcess)) // clock_getcpuclockid(3)
+}
+
+// controlTime is how long the threads of the daemon's control side have run: those of Go.
+func (d *daemon) controlTime() (time.Duration, error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", d.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	var sum time.Duration
+	for _, thread := range threads {
+		name, err := os.ReadFile(filepath.Join(thread, "comm"))
+		if err != nil || strings.TrimSpace(string(name)) != "dpservice" {
+			continue // it has ended, or is another's
+		}
+		var ran int64
+		text, err := os.ReadFile(filepath.Join(thread, "schedstat"))
+		if err != nil {
+			continue
+		}
+		if _, err := fmt.Sscan(string(text), &ran); err != nil {
+			return 0, fmt.Errorf("%s: %w", thread, err)
+		}
+		sum += time.Duration(ran)
+	}
+	return sum, nil
 }
 
 func clock(id int32) time.Duration {

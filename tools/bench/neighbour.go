@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"text/tabwriter"
 	"time"
 
@@ -269,9 +270,8 @@ func (w *wire) beginOne() error {
 	return os.NewSyscallError("write", err)
 }
 
-// sendFlows begins to send packets of so many flows to the guest on another node, of one after the other, so many per second, until
-// ctx is done. Then the channel has what went wrong.
-func (w *wire) sendFlows(ctx context.Context, flows, rate int) (<-chan error, error) {
+// flowFrames are packets of so many flows to the guest on another node. They can be sent from now on.
+func (w *wire) flowFrames(flows int) ([][]byte, error) {
 	to, err := net.ParseMAC(w.gateway)
 	if err != nil {
 		return nil, err
@@ -284,9 +284,27 @@ func (w *wire) sendFlows(ctx context.Context, flows, rate int) (<-chan error, er
 			return nil, err
 		}
 	}
+	// What is not addressed to it the kernel's own network stack drops at once; the NIC has asked for the address already.
+	if err := netlink.LinkSetHardwareAddr(w.link, net.HardwareAddr{2, 0, 0, 0, 2, byte(w.port)}); err != nil {
+		return nil, err
+	}
+	return frames, os.NewSyscallError("setsockopt", unix.SetsockoptInt(w.fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1))
+}
+
+// send begins to send the frames again and again, so many per second. The returned function ends that. The worker has time left,
+// unlike the CPU of the control side, on which the NIC is as well.
+func (w *wire) send(ctx context.Context, frames [][]byte, rate int) (end func() error) {
+	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
-	go func() { ended <- w.sendAll(ctx, frames, rate) }()
-	return ended, nil
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with its CPU
+		_, err := pin(workerCPU)
+		if err == nil {
+			err = w.sendAll(ctx, frames, rate)
+		}
+		ended <- err
+	}()
+	return func() error { cancel(); return <-ended }
 }
 
 // sendAll sends the frames again and again.

@@ -32,8 +32,11 @@ type offload struct {
 	Rates     []float64      `json:"flows_per_second"` // from the first flow's packet to the last flow's rule
 	Rate      float64        `json:"best_flows_per_second"`
 	Ratio     float64        `json:"ratio"`
+	CPU       []float64      `json:"control_cpu_us_per_flow"` // of the daemon's control side, whatever else the machine does
 	Latency   latency        `json:"first_packet_to_rule_ms"` // of one flow at a time
 	Resident  float64        `json:"resident_bytes_per_flow"` // of the daemon and the NIC together
+	Busy      float64        `json:"control_cpu_share_busy"`  // with all flows in the NIC, and packets of them
+	Idle      float64        `json:"control_cpu_share_idle"`  // and without packets
 	Changes   []*flowsChange `json:"changes"`
 	turns     int
 	goal      float64
@@ -133,7 +136,7 @@ func (o *offload) daemon(ctx context.Context, dir string) (err error) {
 
 // config is that of a daemon on a test NIC with two uplinks, of which the second one has no link.
 func (o *offload) config(dir, nic, guest, empty string) string {
-	return fmt.Sprintf(`eal: ["--no-huge", "-m", "512", "--no-pci", "-l", "0,1", "--file-prefix", "bench", "-d", %q,
+	return fmt.Sprintf(`eal: ["--no-huge", "-m", "512", "--no-pci", "-l", "0,1", "--file-prefix", "bench", "-d", %[1]q,
       "--vdev=net_pcap0,rx_pcap=%[2]s", "--vdev=net_af_packet0,iface=%[3]s,framecnt=2048", "--vdev=net_pcap2,rx_pcap=%[2]s",
       "--vdev=net_pcap3,rx_pcap=%[2]s",
       "--vdev=net_eswitch0,pf0=net_pcap0,pf1=net_pcap3,vf0=net_af_packet0,vf1=net_pcap2,link_down=pf1"]
@@ -141,7 +144,7 @@ ports: {pf0: net_eswitch0, pf1: net_eswitch0_pf1, vfs: "net_eswitch0_representor
 underlay: {ip: %[4]q, router_mac: %[5]q}
 offload: true
 mbufs: 65536
-flows: {capacity: %[6]d, max_offload: %[6]d}
+flows: {capacity: %[6]d, max_offload: %[6]d, timeout: 10m}
 rpc: {idle_timeout: 24h}
 socket: %[7]s
 `, nic, empty, guest, nodeIP, routerMAC, 2*o.Flows, filepath.Join(dir, "dpservice.sock"))
@@ -164,28 +167,63 @@ func (o *offload) with(ctx context.Context, d *daemon, guest *wire) error {
 	if err := d.gateways(ctx, guest); err != nil {
 		return err
 	}
-	sending, end := context.WithCancel(ctx)
-	ended, err := guest.sendFlows(sending, o.Flows, offeredRate)
+	frames, err := guest.flowFrames(o.Flows)
 	if err != nil {
-		end()
 		return err
 	}
-	err = o.change(ctx, d, before)
-	end()
-	return errors.Join(err, <-ended)
+	end := guest.send(ctx, frames, offeredRate)
+	err = o.insert(ctx, d, before)
+	if err == nil {
+		o.Busy, err = d.controlShare()
+	}
+	if err := errors.Join(err, end()); err != nil {
+		return err
+	}
+	if o.Idle, err = d.controlShare(); err != nil {
+		return err
+	}
+	end = guest.send(ctx, frames, offeredRate)
+	return errors.Join(o.change(ctx, d), end())
 }
 
-func (o *offload) change(ctx context.Context, d *daemon, before int) error {
+// controlShare is the share of a CPU that the control side has while nothing is asked.
+func (d *daemon) controlShare() (float64, error) {
+	const long = 3 * time.Second // the NIC is asked each second which rules have aged
+	before, err := d.controlTime()
+	if err != nil {
+		return 0, err
+	}
+	time.Sleep(long)
+	after, err := d.controlTime()
+	return (after - before).Seconds() / long.Seconds(), err
+}
+
+// insert waits until all flows are in the NIC.
+func (o *offload) insert(ctx context.Context, d *daemon, before int) error {
+	cpu, err := d.controlTime()
+	if err != nil {
+		return err
+	}
 	took, err := d.untilFlows(ctx, func(f api.FlowTable) bool { return f.Rules >= o.Flows })
 	if err != nil {
 		return err
 	}
+	busy, err := d.controlTime()
+	if err != nil {
+		return err
+	}
 	o.Rates = append(o.Rates, float64(o.Flows)/took.Seconds())
+	o.CPU = append(o.CPU, (busy-cpu).Seconds()*1e6/float64(o.Flows))
 	after, err := d.resident()
 	if err != nil {
 		return err
 	}
 	o.Resident = float64(after-before) / float64(o.Flows)
+	return nil
+}
+
+// change changes all flows in several ways.
+func (o *offload) change(ctx context.Context, d *daemon) error {
 	steps := map[string]func(context.Context, *daemon) (time.Duration, error){
 		changeRoute: o.changeRoute, changeFailover: o.failover, changeDelete: o.deleteInterface,
 	}
@@ -210,7 +248,7 @@ func (d *daemon) untilFlows(ctx context.Context, done func(api.FlowTable) bool) 
 		if done(info.Flows) {
 			return took, nil
 		}
-		if took > offloadTimeout {
+		if took > 3*offloadTimeout {
 			nodes, err := d.nodes(ctx)
 			return 0, errors.Join(fmt.Errorf("flows do not get into the NIC, or out of it: %+v; %v", info.Flows, nodes), err)
 		}
@@ -218,7 +256,7 @@ func (d *daemon) untilFlows(ctx context.Context, done func(api.FlowTable) bool) 
 	}
 }
 
-// changeRoute replaces the route by which all flows leave.
+// changeRoute replaces the route by which all flows leave. From the removal of their rules on they do so in software.
 func (o *offload) changeRoute(ctx context.Context, d *daemon) (time.Duration, error) {
 	var info api.SystemInfoResult
 	if err := d.Call(ctx, api.MethodSystemInfo, nil, &info); err != nil {
@@ -229,10 +267,13 @@ func (o *offload) changeRoute(ctx context.Context, d *daemon) (time.Duration, er
 	if err := d.Call(ctx, api.MethodRouteAdd, route, nil); err != nil {
 		return 0, err
 	}
-	_, err := d.untilFlows(ctx, func(f api.FlowTable) bool {
-		return f.Rules >= o.Flows && f.Created >= info.Flows.Created+uint64(o.Flows)
-	})
-	return time.Since(start), err
+	removed := func(f api.FlowTable) int { return int(f.Created) - f.Rules }
+	if _, err := d.untilFlows(ctx, func(f api.FlowTable) bool { return removed(f) >= removed(info.Flows)+o.Flows }); err != nil {
+		return 0, err
+	}
+	took := time.Since(start)
+	_, err := d.untilFlows(ctx, func(f api.FlowTable) bool { return f.Rules >= o.Flows })
+	return took, err
 }
 
 // failover takes the link from the uplink by which all flows leave, as soon as the other one has it. That one's packets do not
@@ -409,8 +450,10 @@ func (o *offload) table(w io.Writer) error {
 	fmt.Fprintln(t, "WHAT\tMEASURED\tGOAL")
 	fmt.Fprintf(t, "dpdk-test-flow-perf, rules of this kind\t%.0f/s in, %.0f/s out\t\n", slices.Max(o.Reference), slices.Max(o.Removal))
 	fmt.Fprintf(t, "flows, first packet to rule\t%.0f/s, ratio %.3f\t100000/s, ratio %.2f\n", o.Rate, o.Ratio, offloadGoal)
+	fmt.Fprintf(t, "CPU time of the control side for a flow\t%.1f us\t\n", slices.Min(o.CPU))
 	fmt.Fprintf(t, "one flow at a time, first packet to rule\tp50 %.1f ms, p99 %.1f ms\t10 ms\n", o.Latency.Median, o.Latency.P99)
 	fmt.Fprintf(t, "resident memory of a flow, daemon and NIC\t%.0f bytes\t\n", o.Resident)
+	fmt.Fprintf(t, "the control side's share of a CPU with all flows in the NIC\t%.3f busy, %.3f idle\t0.1\n", o.Busy, o.Idle)
 	for _, c := range o.Changes {
 		fmt.Fprintf(t, "%s\t%.0f ms\t%.0f ms\n", c.What, c.Best, c.Goal)
 		for _, method := range meanwhileMethods {
