@@ -48,7 +48,8 @@ func run() error {
 	sinkDir := flag.String("sink-dir", "", "the `folder` on whose file system they write; default the one for temporary files")
 	many := flag.Int("many", 1_000_000, "flows in the table, where there are many")
 	offloads := flag.Int("offloads", 100_000, "flows to put into the NIC at once")
-	captured := flag.Int("captured", 32_768, "flows in the NIC to a guest that is captured")
+	simulated := flag.Duration("simulated", 20*time.Second, "how long the simulated guests begin flows, in their own time")
+	captured := flag.Int("captured", 100_000, "flows in the NIC to a guest that is captured")
 	output := flag.String("o", "build/bench.json", "where to write the figures; the picture goes beside them")
 	child := flag.String("child", "", "insert rules of this shape, say how long it took, and end (what the program starts itself for)")
 	way := flag.String("way", create, "the child's way to insert rules")
@@ -74,6 +75,7 @@ func run() error {
 		Control:    &control{Flows: *many, Capture: captureTX{Flows: *captured}},
 		Neighbour:  newNeighbour(*seconds, *goal),
 		Offload:    newOffload(*offloads, *repetitions, *goal),
+		Simulation: newSimulation(*simulated),
 	}
 	return f.run(ctx, strings.FieldsFunc(*only, func(r rune) bool { return r == ',' }), os.Stdout, *output)
 }
@@ -104,7 +106,7 @@ type part interface {
 	check() error // against the goals that must be kept
 }
 
-var partNames = []string{"rules", "nic", "forwarding", "workers", "receive", "rpc", "control", "neighbour", "offload"}
+var partNames = []string{"rules", "nic", "forwarding", "workers", "receive", "rpc", "control", "neighbour", "offload", "simulation"}
 
 // figures are all that is measured, as they are written to the file.
 type figures struct {
@@ -117,12 +119,13 @@ type figures struct {
 	Control    *control    `json:"control,omitempty"`
 	Neighbour  *neighbour  `json:"neighbour,omitempty"`
 	Offload    *offload    `json:"offload,omitempty"`
+	Simulation *simulation `json:"simulation,omitempty"`
 }
 
 func (f *figures) part(name string) part {
 	return map[string]part{
 		"rules": f.Rules, "nic": f.NIC, "forwarding": f.Forwarding, "workers": f.Workers, "receive": f.Receive, "rpc": f.RPC, "control": f.Control,
-		"neighbour": f.Neighbour, "offload": f.Offload,
+		"neighbour": f.Neighbour, "offload": f.Offload, "simulation": f.Simulation,
 	}[name]
 }
 

@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"encoding/xml"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,6 +40,24 @@ func TestLatency(t *testing.T) {
 	assert.Equal(t, latency{Calls: 1, Median: 2, P99: 2}, latencyOf([]time.Duration{2 * time.Millisecond}))
 }
 
+// A control side that keeps up has nearly all packets of large flows in the NIC; one that does not leaves them to the software.
+func TestSimulation(t *testing.T) {
+	at := func(c controlSpeed, rate int) *simulatedMix {
+		m := &simulatedMix{Rate: rate, MaxRules: c.maxRules, sizes: mixes[0].sizes, control: c, seconds: 2}
+		m.play(rand.New(rand.NewPCG(1, 2)))
+		return m
+	}
+	slow, fast, small := controls[1], controls[3], controls[2]
+	assert.Greater(t, at(fast, 50_000).InNIC, 0.99)
+	assert.Less(t, at(slow, 50_000).InNIC, 0.2)
+	assert.Greater(t, at(slow, 50_000).Waiting, 80_000)
+	assert.InDelta(t, 1, at(slow, 50_000).CPU, 0.01)
+	full := at(small, 50_000)
+	assert.Equal(t, small.maxRules, full.Rules)
+	assert.InDelta(t, 1-float64(small.maxRules)/100_000, full.Refused, 0.05)
+	assert.Equal(t, at(fast, 1000), at(fast, 1000), "the same flows each time")
+}
+
 // A small run of the program, so that it works when it is wanted.
 func TestBench(t *testing.T) {
 	dir := t.TempDir()
@@ -52,7 +71,7 @@ func TestBench(t *testing.T) {
 		require.NoError(t, err, string(out))
 	}
 	out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "bench"), "-rules", "1000", "-turns", "1", "-repetitions", "1", "-goal", "0",
-		"-sizes", "64", "-flows", "10", "-frames", "1000", "-time", "100ms", "-many", "5000", "-offloads", "500", "-captured", "500",
+		"-sizes", "64", "-flows", "10", "-frames", "1000", "-time", "100ms", "-many", "5000", "-offloads", "500", "-captured", "500", "-simulated", "1s",
 		"-sink-time", "50ms", "-sink-share", "0.5", "-o", figuresFile).CombinedOutput()
 	require.NoError(t, err, string(out))
 	text, err := os.ReadFile(figuresFile)
@@ -113,6 +132,10 @@ func TestBench(t *testing.T) {
 	for _, c := range f.Offload.Changes {
 		assert.Positive(t, c.Best, c.What)
 		assert.Len(t, c.Meanwhile, len(meanwhileMethods), c.What)
+	}
+	for _, c := range f.Simulation.Cases {
+		assert.Positive(t, c.InNIC, "%+v", c)
+		assert.Positive(t, c.CPU, "%+v", c)
 	}
 	picture, err := os.ReadFile(filepath.Join(dir, "bench.svg"))
 	require.NoError(t, err)
