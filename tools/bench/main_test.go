@@ -119,6 +119,7 @@ func TestBench(t *testing.T) {
 		assert.GreaterOrEqual(t, l.P99, l.Median, method)
 	}
 	assert.Positive(t, f.RPC.Median)
+	assert.Positive(t, f.RPC.Paced.Median)
 	assert.Positive(t, f.RPC.Ratio)
 	for name, figure := range map[string]float64{
 		"start": f.Control.Startup, "idle": float64(f.Control.Idle), "new flows": f.Control.NewRate, "page": f.Control.Page.Median,

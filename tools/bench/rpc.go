@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -49,10 +50,22 @@ type rpc struct {
 
 	// Latency is the milliseconds that a call takes, by method.
 	Latency map[string]latency `json:"latency_ms"`
+	// Paced is that of small calls by one client that makes 100 a second.
+	Paced latency `json:"paced_latency_ms"`
+	// Echo is how long the same client waits for cat(1) to say what it was told: this the machine takes.
+	Echo latency `json:"echo_latency_ms"`
 
 	seconds time.Duration
 	took    map[string][]time.Duration
+	paced   []time.Duration
+	echo    []time.Duration
 }
+
+// pacedMethods are small calls.
+var pacedMethods = []api.AnyMethod{api.MethodSystemInfo, api.MethodInterfaceList, api.MethodCaptureStatus}
+
+// pacedRate is how many of them there are in a second.
+const pacedRate = 100
 
 // latency is of the calls of one method.
 type latency struct {
@@ -116,9 +129,69 @@ func (r *rpc) turn(ctx context.Context, c *flow, d *daemon, socket string) error
 	if err := errors.Join(err, callErr); err != nil {
 		return err
 	}
+	if err := r.pace(ctx, socket); err != nil {
+		return err
+	}
 	r.Idle, r.Loaded = append(r.Idle, idle), append(r.Loaded, loaded)
 	r.CallsRate = append(r.CallsRate, float64(calls)/time.Since(start).Seconds())
 	return nil
+}
+
+// pace makes small calls at even gaps, and has another program answer in turn.
+func (r *rpc) pace(ctx context.Context, socket string) (err error) {
+	conn, err := client.Dial(ctx, socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	echo, end, err := startEcho(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	ticker := time.NewTicker(time.Second / pacedRate / 2)
+	defer ticker.Stop()
+	for i := range max(len(pacedMethods), int(r.seconds.Seconds()*pacedRate)) {
+		<-ticker.C
+		var result any
+		start := time.Now()
+		if err := conn.Call(ctx, pacedMethods[i%len(pacedMethods)], nil, &result); err != nil {
+			return err
+		}
+		r.paced = append(r.paced, time.Since(start))
+		<-ticker.C
+		start = time.Now()
+		if err := echo(); err != nil {
+			return err
+		}
+		r.echo = append(r.echo, time.Since(start))
+	}
+	return nil
+}
+
+// startEcho starts cat(1). The first function tells it something and waits for the answer, the second one ends it.
+func startEcho(ctx context.Context) (echo, end func() error, err error) {
+	cmd := exec.CommandContext(ctx, "cat")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, nil, err
+	}
+	said := make([]byte, 256)
+	echo = func() error {
+		if _, err := in.Write(said); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(out, said)
+		return err
+	}
+	return echo, func() error { return errors.Join(in.Close(), cmd.Wait()) }, nil
 }
 
 // rate is how many packets the worker forwards in a second.
@@ -193,6 +266,7 @@ func (r *rpc) summarize() {
 		all = append(all, times...)
 	}
 	r.Latency["all"] = latencyOf(all)
+	r.Paced, r.Echo = latencyOf(r.paced), latencyOf(r.echo)
 }
 
 // latencyOf sums up calls, of which there is one at least.
@@ -212,6 +286,8 @@ func (r *rpc) table(w io.Writer) error {
 		l := r.Latency[name]
 		fmt.Fprintf(t, "%s\t%d\t%.2f\t%.2f\n", name, l.Calls, l.Median, l.P99)
 	}
+	fmt.Fprintf(t, "one client, %d small calls a second\t%d\t%.2f\t%.2f\n", pacedRate, r.Paced.Calls, r.Paced.Median, r.Paced.P99)
+	fmt.Fprintf(t, "that client and cat(1)\t%d\t%.2f\t%.2f\n", r.Echo.Calls, r.Echo.Median, r.Echo.P99)
 	return t.Flush()
 }
 
