@@ -151,7 +151,7 @@ socket: %[7]s
 }
 
 // offeredRate is how many packets per second the guest sends, of one flow after the other.
-const offeredRate = 250_000
+const offeredRate = 180_000
 
 func (o *offload) with(ctx context.Context, d *daemon, guest *wire) error {
 	before, err := d.resident()
@@ -252,7 +252,7 @@ func (d *daemon) untilFlows(ctx context.Context, done func(api.FlowTable) bool) 
 			nodes, err := d.nodes(ctx)
 			return 0, errors.Join(fmt.Errorf("flows do not get into the NIC, or out of it: %+v; %v", info.Flows, nodes), err)
 		}
-		time.Sleep(2 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond) // to ask takes time from what is waited for
 	}
 }
 
