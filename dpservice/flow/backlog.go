@@ -14,9 +14,9 @@ const backlogMax = 16384
 // lane is the way of flows from one port to another.
 type lane struct{ in, out uint16 }
 
-// backlog is what is to be done about flows. The lanes take turns: however much a guest has to be done for its flows, others wait
-// for one turn of each lane. In a lane the flows that have gone come first: the NIC does the wrong thing to their packets, while
-// the software does the right thing to those of new ones.
+// backlog is what is to be done about flows. The lanes take turns: however much a guest has to be done for its flows,
+// others wait for one turn of each lane. In a lane the flows that have gone come first: the NIC does the wrong thing to
+// their packets, while the software does the right thing to those of new ones.
 type backlog struct {
 	lanes map[lane]*queues
 	turns list.List              // of the *queues that are not empty

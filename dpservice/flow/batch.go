@@ -11,8 +11,8 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// batchSize is how many flows get or lose their rules at once: enough to make the cost of calls and messages small, few enough for
-// others to wait for about a millisecond.
+// batchSize is how many flows get or lose their rules at once: enough to make the cost of calls and messages small, few
+// enough for others to wait for about a millisecond.
 const batchSize = 256
 
 // work does what is next for some flows: first it removes rules, then it makes new ones.
@@ -55,8 +55,8 @@ func (m *Manager) interfacesOf(tasks []task) map[uint16]bool {
 	return exists
 }
 
-// end removes the rules of flows that have ended or aged, and those of flows that begin anew, and returns the latter. The flow of
-// an aged rule ends in the graph, too: should a packet be on its way, it begins the flow anew.
+// end removes the rules of flows that have ended or aged, and those of flows that begin anew, and returns the latter.
+// The flow of an aged rule ends in the graph, too: should a packet be on its way, it begins the flow anew.
 func (m *Manager) end(tasks []task) (replaced []*rule) {
 	var rules, aged []*rule
 	seen := map[uint64]struct{}{}
@@ -103,8 +103,8 @@ type newcomer struct {
 	flow *graph.Flow
 }
 
-// begin prepares a flow's rule. If there can be none, the flow stays in software: for good if its rule is one that the NIC
-// does not know, else until it is offered again.
+// begin prepares a flow's rule. If there can be none, the flow stays in software: for good if its rule is one that the
+// NIC does not know, else until it is offered again.
 func (b *batch) begin(f *graph.Flow) {
 	if !b.cfg.NIC.Has(f.Verdict.InPort) || !b.cfg.NIC.Has(f.Verdict.TxPort) {
 		return
@@ -282,7 +282,8 @@ func (m *Manager) remove(rules []*rule) (removed []*rule) {
 	return removed
 }
 
-// destroy takes rules out of the NIC, and returns those that are gone. The NIC keeps the others as they are if there is an error.
+// destroy takes rules out of the NIC, and returns those that are gone. The NIC keeps the others as they are if there is
+// an error.
 func (m *Manager) destroy(rules []*rule) (removed []*rule, err error) {
 	var ops []ruleset.Op
 	for _, r := range rules {

@@ -10,8 +10,8 @@ import (
 	"dpservice/rteflow"
 )
 
-// compact is what a flow's rule is made of, in one piece and without pointers: there are many, and the garbage collector need not
-// look at it.
+// compact is what a flow's rule is made of, in one piece and without pointers: there are many, and the garbage
+// collector need not look at it.
 type compact struct {
 	id       uint64
 	src, dst [16]byte

@@ -64,7 +64,8 @@ func (p *path) MakeSpec() rteflow.Rule {
 
 // newPath makes a flow's rule via a group.
 func (m *Manager) newPath(r *rule, via uint32) *path {
-	p := &path{Rule: ruleset.Rule{Port: r.in, Spec: rteflow.Rule{Attr: attrOf(r.origin, via)}}, flows: m, flow: r, via: via}
+	spec := rteflow.Rule{Attr: attrOf(r.origin, via)}
+	p := &path{Rule: ruleset.Rule{Port: r.in, Spec: spec}, flows: m, flow: r, via: via}
 	p.Owner = p
 	return p
 }

@@ -86,8 +86,8 @@ func standing(b *bench) (ids []uint64) {
 	return ids
 }
 
-// Whichever calls the NIC refuses: in the end its rules are those that the manager and the graph believe in, none is of a
-// flow that has ended, and a flow whose rule does not stand is in software.
+// Whichever calls the NIC refuses: in the end its rules are those that the manager and the graph believe in, none is of
+// a flow that has ended, and a flow whose rule does not stand is in software.
 func TestEveryCallFails(t *testing.T) {
 	total := 0
 	for name, life := range lives {

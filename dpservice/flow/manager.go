@@ -202,7 +202,8 @@ func (m *Manager) offerLate() {
 	}
 }
 
-// offer has the graph announce flows. It returns those that are announced or have ended: the workers of the others are held up.
+// offer has the graph announce flows. It returns those that are announced or have ended: the workers of the others are
+// held up.
 func (m *Manager) offer(ids []uint64) []uint64 {
 	if len(ids) == 0 {
 		return nil

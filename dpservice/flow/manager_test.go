@@ -132,7 +132,10 @@ type bench struct {
 }
 
 func newBench() *bench {
-	b := &bench{graph: &fakeGraph{events: make(chan []graph.FlowEvent), offloaded: map[uint64]bool{}}, nic: &fakeNIC{}, tunnels: &fakeTunnels{}}
+	b := &bench{
+		graph: &fakeGraph{events: make(chan []graph.FlowEvent), offloaded: map[uint64]bool{}},
+		nic:   &fakeNIC{}, tunnels: &fakeTunnels{},
+	}
 	b.set = ruleset.New(b.nic)
 	b.Manager = New(Config{
 		Graph: b.graph, NIC: b.nic, Rules: b.set, Tunnels: b.tunnels, Max: 2, Timeout: 30 * time.Second,
@@ -348,7 +351,8 @@ func TestAFlowThatEndedMeanwhileLeavesNoRule(t *testing.T) {
 	assert.Zero(t, b.Stats().Rules)
 }
 
-// What a worker did not take is not done: a flow without a rule is not left taken for offloaded, nor forgotten for the NIC.
+// What a worker did not take is not done: a flow without a rule is not left taken for offloaded, nor forgotten for the
+// NIC.
 func TestAWorkerThatIsHeldUp(t *testing.T) {
 	b := newBench()
 	b.begin(withID(1))

@@ -10,9 +10,9 @@ type Release struct {
 	port  uint16
 }
 
-// ReleasePort removes the rules of all flows from and to a port, and keeps new ones from being made until the Release is ended: flows
-// that begin meanwhile stay in software and are offered again. On an error the port is not released, and the flows
-// that have lost their rules begin anew with their next packet.
+// ReleasePort removes the rules of all flows from and to a port, and keeps new ones from being made until the Release
+// is ended: flows that begin meanwhile stay in software and are offered again. On an error the port is not released,
+// and the flows that have lost their rules begin anew with their next packet.
 //
 // The rules are removed a batch at a time: other flows, and who asks about any, hardly wait.
 func (m *Manager) ReleasePort(id uint16) (*Release, error) {

@@ -43,8 +43,8 @@ type Ports interface {
 	PortAction(id uint16) rteflow.Action
 }
 
-// ruleFor makes the rule that does to a flow's packets what the graph would. What comes from the wire has been decapsulated, and bears
-// the mark of the tunnel that it came by.
+// ruleFor makes the rule that does to a flow's packets what the graph would. What comes from the wire has been
+// decapsulated, and bears the mark of the tunnel that it came by.
 func ruleFor(ports Ports, f graph.Flow, mark uint16, timeout uint32) (rteflow.Rule, error) {
 	ip, l4, err := match(f.Key)
 	if err != nil {
@@ -69,7 +69,8 @@ func ruleFor(ports Ports, f graph.Flow, mark uint16, timeout uint32) (rteflow.Ru
 // What many rules have in common is made once: nobody changes it.
 var (
 	guestEth = map[bool]rteflow.Item{
-		false: rteflow.Eth{Type: rteflow.Is[uint16](etherTypeIPv4)}, true: rteflow.Eth{Type: rteflow.Is[uint16](etherTypeIPv6)},
+		false: rteflow.Eth{Type: rteflow.Is[uint16](etherTypeIPv4)},
+		true:  rteflow.Eth{Type: rteflow.Is[uint16](etherTypeIPv6)},
 	}
 	isProto = map[uint8]*rteflow.Match[uint8]{
 		protoICMP: rteflow.Is[uint8](protoICMP), protoTCP: rteflow.Is[uint8](protoTCP), protoUDP: rteflow.Is[uint8](protoUDP),

@@ -10,8 +10,8 @@ import (
 	"dpservice/graph"
 )
 
-// holder is whose share of the NIC's rules a flow counts to, as in the flow table: a guest's port, and whether the flow comes
-// from the guest, or to it from the wire.
+// holder is whose share of the NIC's rules a flow counts to, as in the flow table: a guest's port, and whether the flow
+// comes from the guest, or to it from the wire.
 type holder struct {
 	port   uint16
 	origin graph.Origin
@@ -59,9 +59,13 @@ func (m *Manager) Shares() []Share {
 	defer m.mu.Unlock()
 	shares := make([]Share, 0, len(m.shares))
 	for h, s := range m.shares {
-		shares = append(shares, Share{Port: h.port, Origin: h.origin, Rules: len(s.rules), Evicted: s.evicted, Limited: s.limited})
+		shares = append(shares, Share{
+			Port: h.port, Origin: h.origin, Rules: len(s.rules), Evicted: s.evicted, Limited: s.limited,
+		})
 	}
-	slices.SortFunc(shares, func(a, b Share) int { return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Origin, b.Origin)) })
+	slices.SortFunc(shares, func(a, b Share) int {
+		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Origin, b.Origin))
+	})
 	return shares
 }
 
@@ -79,8 +83,8 @@ func (m *Manager) share(h holder) *share {
 
 func (m *Manager) isOwed(s *share) bool { return len(s.rules) < m.Guaranteed() }
 
-// makeRoom has room for another rule of the share. A share below its guarantee takes that of one of the largest share's rules, which
-// is a borrower then.
+// makeRoom has room for another rule of the share. A share below its guarantee takes that of one of the largest share's
+// rules, which is a borrower then.
 func (b *batch) makeRoom(s *share) bool {
 	if len(b.rules) < b.cfg.Max {
 		return true
@@ -111,8 +115,8 @@ func (b *batch) makeRoom(s *share) bool {
 // sample is how many rules are looked at, of which one has to go.
 const sample = 8
 
-// idlest is the installed rule without a packet for the longest time, as far as the NIC tells, of some of the share's: each time of
-// others. It is nil if the NIC removes none of them.
+// idlest is the installed rule without a packet for the longest time, as far as the NIC tells, of some of the share's:
+// each time of others. It is nil if the NIC removes none of them.
 func (m *Manager) idlest(s *share) (idlest *rule) {
 	longest := time.Duration(-1)
 	for range min(sample, len(s.rules)) {

@@ -25,8 +25,8 @@ func between(id uint64, in, out uint16) graph.Flow {
 	return f
 }
 
-// Flows of random ports begin and end. A share below its guarantee always gets its rule, there are never more rules than may be,
-// and a share that is alone may have them all.
+// Flows of random ports begin and end. A share below its guarantee always gets its rule, there are never more rules
+// than may be, and a share that is alone may have them all.
 func TestSharesOfTheRules(t *testing.T) {
 	const most, shares = 41, 6
 	random := rand.New(rand.NewPCG(1, 2))
@@ -79,8 +79,8 @@ func TestSharesOfTheRules(t *testing.T) {
 	assert.Empty(t, b.nic.Misuse())
 }
 
-// The same with many flows at once: each share gets what it asks for up to its guarantee, from those that have borrowed, and all
-// room is used.
+// The same with many flows at once: each share gets what it asks for up to its guarantee, from those that have
+// borrowed, and all room is used.
 func TestSharesInBatches(t *testing.T) {
 	const most, shares = 41, 6
 	random := rand.New(rand.NewPCG(3, 4))

@@ -64,9 +64,9 @@ func (o Op) fits(installed bool) error {
 // batchSize is the most operations that go to the driver in one call.
 const batchSize = 256
 
-// Apply carries out all operations in order, or none: when one fails, those before it are undone in reverse. Neighbours of the same
-// kind on the same port share a call of the driver. The error is an *ApplyError. If the undo fails too, its Undo says
-// where the NIC is not as before, and the Set knows what is installed.
+// Apply carries out all operations in order, or none: when one fails, those before it are undone in reverse. Neighbours
+// of the same kind on the same port share a call of the driver. The error is an *ApplyError. If the undo fails too, its
+// Undo says where the NIC is not as before, and the Set knows what is installed.
 //
 // Others read and change the Set between the calls of the driver: nobody else may change the same rules meanwhile.
 func (s *Set) Apply(ops []Op) error {
@@ -80,8 +80,8 @@ func (s *Set) Apply(ops []Op) error {
 	return nil
 }
 
-// ApplyEach carries out the operations in order, each whether or not others fail. It returns an *ApplyError without Undo for each
-// that failed. Others read and change the Set between the calls of the driver, as with Apply.
+// ApplyEach carries out the operations in order, each whether or not others fail. It returns an *ApplyError without
+// Undo for each that failed. Others read and change the Set between the calls of the driver, as with Apply.
 func (s *Set) ApplyEach(ops []Op) (failed []*ApplyError) {
 	for len(ops) > 0 {
 		n, err := s.doLocked(ops)
@@ -100,8 +100,8 @@ func (s *Set) doLocked(ops []Op) (int, error) {
 	return s.do(ops)
 }
 
-// do carries out the first operations, as many as one call of the driver can. It returns how many are done, and the error of
-// the one after them.
+// do carries out the first operations, as many as one call of the driver can. It returns how many are done, and the
+// error of the one after them.
 func (s *Set) do(ops []Op) (int, error) {
 	first := ops[0]
 	if err := first.fits(first.Rule.installed); err != nil {

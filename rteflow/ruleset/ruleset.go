@@ -36,17 +36,17 @@ type Driver interface {
 // has an Owner type of its own.
 type Owner interface{ String() string }
 
-// Maker is an Owner of rules that are too many to be kept whole: of an installed one only Spec.Attr is left, and the rest is made
-// when it is needed.
+// Maker is an Owner of rules that are too many to be kept whole: of an installed one only Spec.Attr is left, and the
+// rest is made when it is needed.
 type Maker interface {
 	Owner
 	// MakeSpec makes the rule as it was installed.
 	MakeSpec() rteflow.Rule
 }
 
-// Rule is a rule for the NIC. Whoever makes it keeps the pointer, which is the rule's identity: it is how the rule is added to
-// a Set, read and removed. A removed Rule can be added again. The exported fields must not change once the Rule was
-// given to a Set, and a Rule belongs to one Set.
+// Rule is a rule for the NIC. Whoever makes it keeps the pointer, which is the rule's identity: it is how the rule is
+// added to a Set, read and removed. A removed Rule can be added again. The exported fields must not change once the
+// Rule was given to a Set, and a Rule belongs to one Set.
 type Rule struct {
 	Port  uint16 // the port that the rule is created on
 	Owner Owner

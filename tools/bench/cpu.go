@@ -26,7 +26,8 @@ func pin(cpu int) (back func(), err error) {
 	return func() { _ = unix.SchedSetaffinity(0, &before) }, nil // as it was allowed before
 }
 
-// Priorities of those that go before all else on their CPU: a machine that does other things as well moves the figures less.
+// Priorities of those that go before all else on their CPU: a machine that does other things as well moves the figures
+// less.
 const (
 	receivePriority = 1 + iota // of a program, by chrt
 	sendPriority

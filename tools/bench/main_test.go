@@ -40,7 +40,8 @@ func TestLatency(t *testing.T) {
 	assert.Equal(t, latency{Calls: 1, Median: 2, P99: 2}, latencyOf([]time.Duration{2 * time.Millisecond}))
 }
 
-// A control side that keeps up has nearly all packets of large flows in the NIC; one that does not leaves them to the software.
+// A control side that keeps up has nearly all packets of large flows in the NIC; one that does not leaves them to the
+// software.
 func TestSimulation(t *testing.T) {
 	at := func(c controlSpeed, rate int) *simulatedMix {
 		m := &simulatedMix{Rate: rate, MaxRules: c.maxRules, sizes: mixes[0].sizes, control: c, seconds: 2}

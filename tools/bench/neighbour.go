@@ -23,8 +23,8 @@ import (
 	"dpservice/test/plugin"
 )
 
-// neighbour is how many new flows of a guest get into the NIC, beside a guest that begins flows all the time and has filled the
-// tables of flows and rules with them, and beside a quiet one.
+// neighbour is how many new flows of a guest get into the NIC, beside a guest that begins flows all the time and has
+// filled the tables of flows and rules with them, and beside a quiet one.
 type neighbour struct {
 	Flood  float64 `json:"neighbours_new_flows_per_second"`
 	Asked  float64 `json:"new_flows_per_second"`
@@ -291,8 +291,8 @@ func (w *wire) flowFrames(flows int) ([][]byte, error) {
 	return frames, os.NewSyscallError("setsockopt", unix.SetsockoptInt(w.fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1))
 }
 
-// send begins to send the frames again and again, so many per second. The returned function ends that. The worker has time left,
-// unlike the CPU of the control side, on which the NIC is as well.
+// send begins to send the frames again and again, so many per second. The returned function ends that. The worker has
+// time left, unlike the CPU of the control side, on which the NIC is as well.
 func (w *wire) send(ctx context.Context, frames [][]byte, rate int) (end func() error) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)

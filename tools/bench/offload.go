@@ -23,8 +23,8 @@ import (
 	"dpservice/test/plugin"
 )
 
-// offload is how fast flows get into the test NIC and out of it, beside dpdk-test-flow-perf's rules of the same kind on the same
-// NIC, and how long changes take that concern all of these flows.
+// offload is how fast flows get into the test NIC and out of it, beside dpdk-test-flow-perf's rules of the same kind on
+// the same NIC, and how long changes take that concern all of these flows.
 type offload struct {
 	Flows     int            `json:"flows"`
 	Reference []float64      `json:"flow_perf_rules_per_second"` // best of some turns each is the one that counts
@@ -32,7 +32,7 @@ type offload struct {
 	Rates     []float64      `json:"flows_per_second"` // from the first flow's packet to the last flow's rule
 	Rate      float64        `json:"best_flows_per_second"`
 	Ratio     float64        `json:"ratio"`
-	CPU       []float64      `json:"control_cpu_us_per_flow"` // of the daemon's control side, whatever else the machine does
+	CPU       []float64      `json:"control_cpu_us_per_flow"` // the least, of the daemon's control side
 	Latency   latency        `json:"first_packet_to_rule_ms"` // of one flow at a time
 	Resident  float64        `json:"resident_bytes_per_flow"` // of the daemon and the NIC together
 	Busy      float64        `json:"control_cpu_share_busy"`  // with all flows in the NIC, and packets of them
@@ -228,7 +228,9 @@ func (o *offload) change(ctx context.Context, d *daemon) error {
 		changeRoute: o.changeRoute, changeFailover: o.failover, changeDelete: o.deleteInterface,
 	}
 	for _, c := range o.Changes {
-		err := c.measure(ctx, filepath.Join(d.dir, "dpservice.sock"), func(ctx context.Context) (time.Duration, error) { return steps[c.What](ctx, d) })
+		err := c.measure(ctx, filepath.Join(d.dir, "dpservice.sock"), func(ctx context.Context) (time.Duration, error) {
+			return steps[c.What](ctx, d)
+		})
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.What, err)
 		}
@@ -268,7 +270,8 @@ func (o *offload) changeRoute(ctx context.Context, d *daemon) (time.Duration, er
 		return 0, err
 	}
 	removed := func(f api.FlowTable) int { return int(f.Created) - f.Rules }
-	if _, err := d.untilFlows(ctx, func(f api.FlowTable) bool { return removed(f) >= removed(info.Flows)+o.Flows }); err != nil {
+	all := removed(info.Flows) + o.Flows
+	if _, err := d.untilFlows(ctx, func(f api.FlowTable) bool { return removed(f) >= all }); err != nil {
 		return 0, err
 	}
 	took := time.Since(start)
@@ -276,8 +279,8 @@ func (o *offload) changeRoute(ctx context.Context, d *daemon) (time.Duration, er
 	return took, err
 }
 
-// failover takes the link from the uplink by which all flows leave, as soon as the other one has it. That one's packets do not
-// leave by rules.
+// failover takes the link from the uplink by which all flows leave, as soon as the other one has it. That one's packets
+// do not leave by rules.
 func (o *offload) failover(ctx context.Context, d *daemon) (time.Duration, error) {
 	if err := d.fault("link_up=pf1"); err != nil {
 		return 0, err
@@ -329,7 +332,9 @@ func (d *daemon) fault(args string) error {
 var meanwhileMethods = []api.AnyMethod{api.MethodCaptureStatus, api.MethodInterfaceList}
 
 // measure makes the change, and calls the daemon meanwhile.
-func (c *flowsChange) measure(ctx context.Context, socket string, do func(context.Context) (time.Duration, error)) error {
+func (c *flowsChange) measure(
+	ctx context.Context, socket string, do func(context.Context) (time.Duration, error),
+) error {
 	asking, stop := context.WithCancel(ctx)
 	defer stop()
 	answers := make(chan map[api.AnyMethod]answerTimes, 1)
@@ -448,17 +453,21 @@ func (o *offload) table(w io.Writer) error {
 	fmt.Fprintf(w, "%d flows of a guest into the NIC, all begun at once; %d turns, the best counts\n\n", o.Flows, o.turns)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "WHAT\tMEASURED\tGOAL")
-	fmt.Fprintf(t, "dpdk-test-flow-perf, rules of this kind\t%.0f/s in, %.0f/s out\t\n", slices.Max(o.Reference), slices.Max(o.Removal))
+	fmt.Fprintf(t, "dpdk-test-flow-perf, rules of this kind\t%.0f/s in, %.0f/s out\t\n", slices.Max(o.Reference),
+		slices.Max(o.Removal))
 	fmt.Fprintf(t, "flows, first packet to rule\t%.0f/s, ratio %.3f\t100000/s, ratio %.2f\n", o.Rate, o.Ratio, offloadGoal)
 	fmt.Fprintf(t, "CPU time of the control side for a flow\t%.1f us\t\n", slices.Min(o.CPU))
-	fmt.Fprintf(t, "one flow at a time, first packet to rule\tp50 %.1f ms, p99 %.1f ms\t10 ms\n", o.Latency.Median, o.Latency.P99)
+	fmt.Fprintf(t, "one flow at a time, first packet to rule\tp50 %.1f ms, p99 %.1f ms\t10 ms\n", o.Latency.Median,
+		o.Latency.P99)
 	fmt.Fprintf(t, "resident memory of a flow, daemon and NIC\t%.0f bytes\t\n", o.Resident)
-	fmt.Fprintf(t, "the control side's share of a CPU with all flows in the NIC\t%.3f busy, %.3f idle\t0.1\n", o.Busy, o.Idle)
+	fmt.Fprintf(t, "the control side's share of a CPU with all flows in the NIC\t%.3f busy, %.3f idle\t0.1\n", o.Busy,
+		o.Idle)
 	for _, c := range o.Changes {
 		fmt.Fprintf(t, "%s\t%.0f ms\t%.0f ms\n", c.What, c.Best, c.Goal)
 		for _, method := range meanwhileMethods {
 			l := c.Meanwhile[method.Name()]
-			fmt.Fprintf(t, "  %s meanwhile, last turn\tp50 %.1f ms, p99 %.1f ms of %d calls\tp99 20 ms\n", method.Name(), l.Median, l.P99, l.Calls)
+			fmt.Fprintf(t, "  %s meanwhile, last turn\tp50 %.1f ms, p99 %.1f ms of %d calls\tp99 20 ms\n", method.Name(),
+				l.Median, l.P99, l.Calls)
 		}
 	}
 	return t.Flush()

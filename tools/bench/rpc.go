@@ -232,8 +232,8 @@ func (r *rpc) callers(ctx context.Context, socket string) func() (int, error) {
 	}
 }
 
-// callUntil calls one method after the other over one connection, each once at least, until ctx is done, and returns how
-// long each call took.
+// callUntil calls one method after the other over one connection, each once at least, until ctx is done, and returns
+// how long each call took.
 func callUntil(ctx context.Context, socket string) (map[string][]time.Duration, error) {
 	conn, err := client.Dial(context.WithoutCancel(ctx), socket)
 	if err != nil {
@@ -286,7 +286,8 @@ func (r *rpc) table(w io.Writer) error {
 		l := r.Latency[name]
 		fmt.Fprintf(t, "%s\t%d\t%.2f\t%.2f\n", name, l.Calls, l.Median, l.P99)
 	}
-	fmt.Fprintf(t, "one client, %d small calls a second\t%d\t%.2f\t%.2f\n", pacedRate, r.Paced.Calls, r.Paced.Median, r.Paced.P99)
+	fmt.Fprintf(t, "one client, %d small calls a second\t%d\t%.2f\t%.2f\n", pacedRate, r.Paced.Calls, r.Paced.Median,
+		r.Paced.P99)
 	fmt.Fprintf(t, "that client and cat(1)\t%d\t%.2f\t%.2f\n", r.Echo.Calls, r.Echo.Median, r.Echo.P99)
 	return t.Flush()
 }

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// simulation plays a hypervisor full of guests, whose flows are as large as measurements of data centres found them, and looks
-// what of their packets the NIC forwards by itself. No packet is sent: time is simulated.
+// simulation plays a hypervisor full of guests, whose flows are as large as measurements of data centres found them,
+// and looks what of their packets the NIC forwards by itself. No packet is sent: time is simulated.
 type simulation struct {
 	Guests int             `json:"guests"`
 	Time   float64         `json:"seconds"`
@@ -90,8 +90,10 @@ func newSimulation(long time.Duration) *simulation {
 	for _, mix := range mixes {
 		for _, rate := range simulatedRates {
 			for _, control := range controls {
-				s.Cases = append(s.Cases, &simulatedMix{Mix: mix.name, Control: control.name, Rate: rate, MaxRules: control.maxRules,
-					sizes: mix.sizes, control: control, seconds: long.Seconds()})
+				s.Cases = append(s.Cases, &simulatedMix{
+					Mix: mix.name, Control: control.name, Rate: rate, MaxRules: control.maxRules,
+					sizes: mix.sizes, control: control, seconds: long.Seconds(),
+				})
 			}
 		}
 	}
@@ -236,12 +238,14 @@ func (h *hypervisor) offload(f *simulatedFlow) {
 }
 
 func (s *simulation) table(w io.Writer) error {
-	fmt.Fprintf(w, "Simulated: %d guests, %.0f s, flows of 1 Gbit/s, their rules stay %.0f s after the last packet\n\n", s.Guests, s.Time, closedFor)
+	fmt.Fprintf(w, "Simulated: %d guests, %.0f s, flows of 1 Gbit/s, their rules stay %.0f s after the last packet\n\n",
+		s.Guests, s.Time, closedFor)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "MIX\tFLOWS/S\tCONTROL\tMAX RULES\tPACKETS IN NIC\tIN SOFTWARE/S\tWAITING\tWAIT P99 MS\tRULES\tNO ROOM FOR\tCONTROL CPU")
+	fmt.Fprintln(t, "MIX\tFLOWS/S\tCONTROL\tMAX RULES\tPACKETS IN NIC\tIN SOFTWARE/S\tWAITING\tWAIT P99 MS\t"+
+		"RULES\tNO ROOM FOR\tCONTROL CPU")
 	for _, c := range s.Cases {
-		fmt.Fprintf(t, "%s\t%d\t%s\t%d\t%.3f\t%.0f\t%d\t%.1f\t%d\t%.2f\t%.2f\n", c.Mix, c.Rate, c.Control, c.MaxRules, c.InNIC, c.Software,
-			c.Waiting, c.Wait.P99, c.Rules, c.Refused, c.CPU)
+		fmt.Fprintf(t, "%s\t%d\t%s\t%d\t%.3f\t%.0f\t%d\t%.1f\t%d\t%.2f\t%.2f\n", c.Mix, c.Rate, c.Control,
+			c.MaxRules, c.InNIC, c.Software, c.Waiting, c.Wait.P99, c.Rules, c.Refused, c.CPU)
 	}
 	return t.Flush()
 }
