@@ -7,13 +7,13 @@ import (
 	"net/netip"
 
 	"dpservice/capture/filter"
-	"dpservice/capture/header"
 	"dpservice/capture/plan"
 	"dpservice/dpservice/nic"
 	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
+	"dpservice/wire"
 )
 
 // filterParts are what filters may look at, each with a filter that does.
@@ -45,15 +45,15 @@ func (m *Manager) capabilities(p port.Port, node plan.Node) PortCapabilities {
 		target = Target{PF: p.Index}
 	}
 	probe := prober{m.deps, node, target, p}
-	c := PortCapabilities{Port: p, Mode: Software, RX: probe.ask("rx", RX, EncapUDP, ""), TX: probe.askTX()}
+	c := PortCapabilities{Port: p, Mode: Software, RX: probe.ask("rx", RX, wire.EncapUDP, ""), TX: probe.askTX()}
 	if node.Offloads(p) {
 		c.Mode = Hardware
 	}
-	for _, encap := range []Encap{EncapUDP, EncapVXLAN} {
+	for _, encap := range []wire.Encap{wire.EncapUDP, wire.EncapVXLAN} {
 		c.Encaps = append(c.Encaps, probe.ask(string(encap), RX, encap, ""))
 	}
 	for _, part := range filterParts {
-		c.Filter = append(c.Filter, probe.ask(part.name, RX, EncapUDP, part.filter))
+		c.Filter = append(c.Filter, probe.ask(part.name, RX, wire.EncapUDP, part.filter))
 	}
 	return c
 }
@@ -70,18 +70,18 @@ func (a prober) askTX() Capability {
 	if _, err := (Request{Direction: TX}).Directions(a.target); err != nil {
 		return Capability{Name: "tx", Reason: err.Error()}
 	}
-	return a.ask("tx", TX, EncapUDP, "")
+	return a.ask("tx", TX, wire.EncapUDP, "")
 }
 
 // ask asks for the rules of a capture with a filter. Where no rules are needed the packet graph does it all.
-func (a prober) ask(name string, d Direction, encap Encap, text string) Capability {
+func (a prober) ask(name string, d Direction, encap wire.Encap, text string) Capability {
 	link := linkOf(a.target)
 	program, err := filter.Compile(text, link, MaxRules)
 	if err != nil {
 		return Capability{Name: name, Reason: err.Error()}
 	}
 	// Which addresses a copy has does not matter to the NIC, and the router may not be known yet.
-	h := header.Header{NodeIP: netip.IPv6Loopback(), Sink: netip.IPv6Loopback(), Encap: encap}
+	h := wire.CopyHeader{NodeIP: netip.IPv6Loopback(), Sink: netip.IPv6Loopback(), Encap: encap}
 	points := a.node.Points(plan.Mirror{
 		Interface: a.target.String(), Port: a.port, Side: sideOf(d), Link: link, Filter: program.Rules,
 	})

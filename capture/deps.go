@@ -6,12 +6,12 @@ import (
 	"net/netip"
 	"time"
 
-	"dpservice/capture/header"
 	"dpservice/capture/plan"
 	"dpservice/dpservice/port"
 	"dpservice/graph"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
+	"dpservice/wire"
 )
 
 // Deps is what captures are made of.
@@ -81,17 +81,17 @@ type Ports interface {
 
 // Uplink is what is known of PF0 in the underlay network: the header of a copy is made of it.
 type Uplink struct {
-	MAC       rteflow.MAC // PF0's own
-	RouterMAC rteflow.MAC // the next hop's; zero while it is not resolved
-	NodeIP    netip.Addr  // this node's underlay address
-	LinkDown  bool        // copies are lost meanwhile
+	MAC       wire.MAC   // PF0's own
+	RouterMAC wire.MAC   // the next hop's; zero while it is not resolved
+	NodeIP    netip.Addr // this node's underlay address
+	LinkDown  bool       // copies are lost meanwhile
 }
 
-func (u Uplink) resolved() bool { return u.RouterMAC != rteflow.MAC{} && u.NodeIP.Is6() }
+func (u Uplink) resolved() bool { return u.RouterMAC != wire.MAC{} && u.NodeIP.Is6() }
 
 // header is the header of a request's copies, but for the label.
-func (u Uplink) header(r Request) header.Header {
-	return header.Header{
+func (u Uplink) header(r Request) wire.CopyHeader {
+	return wire.CopyHeader{
 		RouterMAC:  u.RouterMAC,
 		UplinkMAC:  u.MAC,
 		NodeIP:     u.NodeIP,

@@ -12,11 +12,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dpservice/capture/filter"
-	"dpservice/capture/header"
+	"dpservice/capture/plan"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/graph"
 	"dpservice/rteflow"
+	"dpservice/wire"
 )
 
 // begin starts a capture in some direction.
@@ -32,8 +33,8 @@ func begin(t *testing.T, n *node, d Direction, text string, targets ...Target) S
 // txCopy is the header of the one copy of what vm-1 receives.
 func txCopy() [][]byte {
 	h := testHeader
-	h.Label = header.LabelOf(2, sideOf(TX))
-	return [][]byte{h.Bytes()}
+	h.Label = plan.LabelOf(2, sideOf(TX))
+	return [][]byte{h.Append(nil)}
 }
 
 // What the NIC delivers to a guest is copied once, whichever port it came from and whether its flow stood before, and
@@ -156,12 +157,12 @@ func TestTapRules(t *testing.T) {
 	tap := n.taps.taps[tapKey{2, graph.TapTX}]
 	require.Len(t, tap.Tap.Rules, 2)
 	assert.False(t, tap.Inner)
-	asked := map[filter.Field]filter.Condition{}
+	asked := map[wire.Field]filter.Condition{}
 	for _, c := range tap.Tap.Rules[0].Conditions {
-		asked[filter.Field(c.Field)] = filter.Condition{Value: c.Value, Mask: c.Mask}
+		asked[c.Field] = filter.Condition{Value: c.Value, Mask: c.Mask}
 	}
-	assert.Equal(t, filter.Condition{Value: [16]byte{10, 0, 0, 1}, Mask: [16]byte{0xff, 0xff, 0xff, 0xff}}, asked[filter.Src])
-	assert.Equal(t, filter.Condition{Value: [16]byte{1, 0xbb}, Mask: [16]byte{0xff, 0xff}}, asked[filter.DstPort])
+	assert.Equal(t, filter.Condition{Value: [16]byte{10, 0, 0, 1}, Mask: [16]byte{0xff, 0xff, 0xff, 0xff}}, asked[wire.FieldSrc])
+	assert.Equal(t, filter.Condition{Value: [16]byte{1, 0xbb}, Mask: [16]byte{0xff, 0xff}}, asked[wire.FieldDstPort])
 	assert.True(t, tap.Tap.Rules[0].Sample)
 	assert.Equal(t, graph.TapRule{}, tap.Tap.Rules[1], "the rest passes")
 

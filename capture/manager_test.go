@@ -14,12 +14,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"dpservice/capture/header"
+	"dpservice/capture/plan"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"
 	"dpservice/rteflow"
 	"dpservice/test/report"
+	"dpservice/wire"
 )
 
 func start(t *testing.T, n *node, targets ...Target) Session {
@@ -32,9 +33,9 @@ func start(t *testing.T, n *node, targets ...Target) Session {
 }
 
 // copiesOf are the headers of one packet's one copy.
-func copiesOf(port uint16, h header.Header) [][]byte {
-	h.Label = header.LabelOf(port, sideOf(RX))
-	return [][]byte{h.Bytes()}
+func copiesOf(port uint16, h wire.CopyHeader) [][]byte {
+	h.Label = plan.LabelOf(port, sideOf(RX))
+	return [][]byte{h.Append(nil)}
 }
 
 // status are the sessions that have not ended.
@@ -111,7 +112,7 @@ func TestStartRefuses(t *testing.T) {
 			"PF0 is not started"},
 		"no PF0": {func(n *node) { delete(n.ports, Target{PF: 0}) }, []Target{{VF: "vm-1"}}, fault.NotFound, "pf0",
 			"there is no PF0"},
-		"router unknown": {func(n *node) { n.manager.uplink.RouterMAC = rteflow.MAC{} }, []Target{{VF: "vm-1"}},
+		"router unknown": {func(n *node) { n.manager.uplink.RouterMAC = wire.MAC{} }, []Target{{VF: "vm-1"}},
 			fault.NotFound, "net_eswitch0", "router is not resolved yet"},
 		"invalid": {nil, nil, fault.InvalidParams, "", "no interface to capture"},
 	}
@@ -520,7 +521,7 @@ func TestUplinkIsLost(t *testing.T) {
 	lost.LinkDown = true
 	require.NoError(t, n.manager.UplinkChanged(lost))
 	assert.Equal(t, []string{"the link of PF0 is down: copies leave by it alone, and are lost"}, n.status()[0].Warnings)
-	lost.RouterMAC = rteflow.MAC{}
+	lost.RouterMAC = wire.MAC{}
 	require.NoError(t, n.manager.UplinkChanged(lost))
 	assert.Len(t, n.status()[0].Warnings, 2)
 	assert.Contains(t, n.status()[0].Warnings[1], "the router behind PF0 is not known any more")

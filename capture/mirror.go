@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"slices"
 
-	"dpservice/capture/header"
 	"dpservice/capture/plan"
 	"dpservice/dpservice/port"
 	"dpservice/graph"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
+	"dpservice/wire"
 )
 
 // mirror is one direction of an interface that a session captures, with what the session has made for it.
@@ -125,7 +125,7 @@ func (m *mirror) replace(fresh []plan.Point) {
 // port is the port that the mirror is about.
 func (m *mirror) port() port.Port { return m.points[0].Port }
 
-func (m *mirror) label() header.Label { return header.LabelOf(m.port().ID, sideOf(m.direction)) }
+func (m *mirror) label() wire.Label { return plan.LabelOf(m.port().ID, sideOf(m.direction)) }
 
 // mode is where the mirror's copies are made.
 func (m *mirror) mode() Mode {
@@ -168,7 +168,7 @@ func (m *mirror) matched(i int) (c rteflow.Counters) {
 func (m *mirror) view(withRules bool) SessionInterface {
 	copied := m.copied()
 	v := SessionInterface{
-		Target: m.target, Direction: m.direction, Mode: m.mode(), Port: m.port().Name, Label: uint32(m.label()),
+		Target: m.target, Direction: m.direction, Mode: m.mode(), Port: m.port().Name, Label: m.label(),
 		Packets: copied.Packets, Bytes: copied.Bytes,
 	}
 	if !withRules {

@@ -9,12 +9,12 @@ import (
 	"slices"
 	"syscall"
 
-	"dpservice/capture/header"
 	"dpservice/dpservice/nic"
 	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
+	"dpservice/wire"
 )
 
 // fakeNIC is an E-Switch small enough to be right: each packet tries all rules. It can refuse any call, and shows
@@ -212,7 +212,7 @@ func hasProto(m *rteflow.Match[uint8], proto uint8) bool {
 }
 
 // macBehind is the destination by which these tests' flow rules match.
-func macBehind(port uint16) rteflow.MAC { return rteflow.MAC{2, 5: byte(port)} }
+func macBehind(port uint16) wire.MAC { return wire.MAC{2, 5: byte(port)} }
 
 // dump lists the installed rules, without handles and counters.
 func (n *fakeNIC) dump() []string {
@@ -383,9 +383,9 @@ const (
 	bands   = 16
 )
 
-var testHeader = header.Header{
-	RouterMAC:  rteflow.MAC{0x02, 0, 0, 0, 0, 0xfe},
-	UplinkMAC:  rteflow.MAC{0x02, 0, 0, 0, 0, 0x01},
+var testHeader = wire.CopyHeader{
+	RouterMAC:  wire.MAC{0x02, 0, 0, 0, 0, 0xfe},
+	UplinkMAC:  wire.MAC{0x02, 0, 0, 0, 0, 0x01},
 	NodeIP:     netip.MustParseAddr("fc00:1::1"),
 	Sink:       netip.MustParseAddr("fc00:2::9"),
 	UDPSrcPort: 3000,
@@ -400,7 +400,7 @@ type point2 struct {
 
 // pointOf reads from a copy's header where it was made.
 func (n *node) pointOf(copied []byte) point2 {
-	label := header.Label(copied[15]&0xf)<<16 | header.Label(copied[16])<<8 | header.Label(copied[17])
+	label := wire.Label(copied[15]&0xf)<<16 | wire.Label(copied[16])<<8 | wire.Label(copied[17])
 	if label&labelTX != 0 {
 		return point2{uint16(label&^labelTX) - 1, TX}
 	}

@@ -9,11 +9,11 @@ import (
 	"time"
 
 	"dpservice/capture/filter"
-	"dpservice/capture/header"
 	"dpservice/capture/plan"
 	"dpservice/dpservice/fault"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
+	"dpservice/wire"
 )
 
 // session is a capture, with all that it has made. Its Manager's lock guards it.
@@ -149,7 +149,7 @@ func (s *session) begin() error {
 
 // follow makes the session's copies leave with a header: all of them, or none. If neither can be had, the session is
 // Broken.
-func (s *session) follow(h header.Header) error {
+func (s *session) follow(h wire.CopyHeader) error {
 	if s.state != Active {
 		return nil
 	}

@@ -5,9 +5,9 @@ package capture
 import (
 	"fmt"
 
-	"dpservice/capture/header"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/port"
+	"dpservice/wire"
 )
 
 // findPort returns the port that a target names.
@@ -48,11 +48,11 @@ func findPF(ports Ports, number int) (port.Port, error) {
 // mtuWarning says which frames of a target are too long to be copied: an Ethernet frame in a UDP datagram becomes
 // the payload of the uplink's frame.
 func mtuWarning(t Target, mtu, uplinkMTU uint16, headerLen int) string {
-	overhead := headerLen - header.EthLen // of the outer header, what counts towards the uplink's MTU
-	need := int(mtu) + header.EthLen + overhead
+	overhead := headerLen - wire.EthernetLen // of the outer header, what counts towards the uplink's MTU
+	need := int(mtu) + wire.EthernetLen + overhead
 	if need <= int(uplinkMTU) {
 		return ""
 	}
 	return fmt.Sprintf("frames of %s can have %d bytes, their copies need an uplink MTU of %d, and it is %d: "+
-		"frames longer than %d bytes are not captured", t, int(mtu)+header.EthLen, need, uplinkMTU, int(uplinkMTU)-overhead)
+		"frames longer than %d bytes are not captured", t, int(mtu)+wire.EthernetLen, need, uplinkMTU, int(uplinkMTU)-overhead)
 }

@@ -12,9 +12,6 @@ type Capability = spec.Capability
 // Direction is spec.Direction.
 type Direction = spec.Direction
 
-// Encap is spec.Encap.
-type Encap = spec.Encap
-
 // EndReason is spec.EndReason.
 type EndReason = spec.EndReason
 
@@ -69,7 +66,4 @@ const (
 	PacketsReached   = spec.PacketsReached
 	BytesReached     = spec.BytesReached
 	InterfaceDeleted = spec.InterfaceDeleted
-
-	EncapUDP   = spec.EncapUDP
-	EncapVXLAN = spec.EncapVXLAN
 )

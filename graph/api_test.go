@@ -16,6 +16,7 @@ import (
 	"dpservice/graph"
 	"dpservice/graph/graphtest"
 	"dpservice/graph/nodes"
+	"dpservice/wire"
 )
 
 func TestNewRefuses(t *testing.T) {
@@ -145,7 +146,7 @@ func TestInterfaceConflicts(t *testing.T) {
 func TestNeighbourUnknown(t *testing.T) {
 	g := newGraph(t)
 	i := testInterfaces()[1]
-	i.GuestMAC = graph.MAC{}
+	i.GuestMAC = wire.MAC{}
 	require.NoError(t, g.SetInterface(i))
 	require.NoError(t, g.SetUplink(graph.Uplink{Port: ports.pf0.ID, MAC: uplinkMAC, LinkUp: true}))
 	send(t, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello)))

@@ -13,6 +13,7 @@ import (
 	"dpservice/graph"
 	"dpservice/graph/graphtest"
 	"dpservice/graph/nodes"
+	"dpservice/wire"
 )
 
 // BenchmarkNodes shows the TSC cycles per packet of every node but rx and tx, with full bursts.
@@ -42,7 +43,7 @@ func BenchmarkNodes(b *testing.B) {
 
 // BenchmarkTaps shows what a copy costs, and what it costs to look at a packet, with rules that it does not match.
 func BenchmarkTaps(b *testing.B) {
-	port := graph.TapCondition{Field: graph.TapDstPort, Value: [16]byte{0, 3}, Mask: [16]byte{0xff, 0xff}}
+	port := graph.TapCondition{Field: wire.FieldDstPort, Value: [16]byte{0, 3}, Mask: [16]byte{0xff, 0xff}}
 	rules := func(n int) []graph.TapRule {
 		rules := make([]graph.TapRule, n)
 		for i := range n - 1 {

@@ -13,6 +13,7 @@ import (
 
 	"dpservice/graph"
 	"dpservice/graph/nodes"
+	"dpservice/wire"
 )
 
 func tcp(dst uint16, flags string) *layers.TCP {
@@ -337,7 +338,7 @@ func TestDeleteFlow(t *testing.T) {
 // A change of the configuration reaches flows that no packet touches any more, since hardware has them: they leave it,
 // and with their next packet begin anew.
 func TestChangeReachesOffloadedFlows(t *testing.T) {
-	header := func(mac graph.MAC) func(*testing.T, graph.Flow) {
+	header := func(mac wire.MAC) func(*testing.T, graph.Flow) {
 		return func(t *testing.T, f graph.Flow) { require.Equal(t, mac[:], f.Verdict.Header[:6]) }
 	}
 	for name, c := range map[string]struct {
@@ -468,8 +469,8 @@ func TestReadWhileChanging(t *testing.T) {
 		receive(t, ports.pf0)
 	}
 	change := func(i byte) error {
-		return g.SetUplink(graph.Uplink{Port: ports.pf0.ID, MAC: graph.MAC{2, 0, 0, 0, 0, i},
-			RouterMAC: graph.MAC{2, 0, 0, 0, 1, i}, LinkUp: true})
+		return g.SetUplink(graph.Uplink{Port: ports.pf0.ID, MAC: wire.MAC{2, 0, 0, 0, 0, i},
+			RouterMAC: wire.MAC{2, 0, 0, 0, 1, i}, LinkUp: true})
 	}
 	require.NoError(t, change(0))
 	require.Eventually(t, func() bool { return allFlows(g)[0].Verdict.Header[4] == 1 }, time.Second, time.Millisecond)

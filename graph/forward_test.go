@@ -16,6 +16,7 @@ import (
 	"dpservice/graph"
 	"dpservice/graph/graphtest"
 	"dpservice/graph/nodes"
+	"dpservice/wire"
 )
 
 const (
@@ -124,7 +125,7 @@ func TestChecksumOfTTL(t *testing.T) {
 
 func TestDrop(t *testing.T) {
 	g := newGraph(t)
-	other := graph.MAC{0x02, 9, 9, 9, 9, 9}
+	other := wire.MAC{0x02, 9, 9, 9, 9, 9}
 	short := frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2), payload("x"))[:38]
 	for _, c := range []struct {
 		node  string
@@ -132,13 +133,13 @@ func TestDrop(t *testing.T) {
 		frame []byte
 	}{
 		{"drop_not_for_us", ports.vf0, frame(t, eth(guest0MAC, other, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2))},
-		{"drop_multicast", ports.vf0, frame(t, eth(guest0MAC, graph.MAC{0x01, 0, 0x5e, 0, 0, 0xfb}, v4),
+		{"drop_multicast", ports.vf0, frame(t, eth(guest0MAC, wire.MAC{0x01, 0, 0x5e, 0, 0, 0xfb}, v4),
 			ip4("10.0.0.1", "224.0.0.251", 1, vUDP), udp(5353, 5353))},
 		{"drop_malformed", ports.vf0, []byte{1, 2, 3}},
 		{"drop_malformed", ports.vf0, short},
 		{"drop_malformed", ports.vf0, frame(t, eth(other, gatewayMAC, v6), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2),
 			payload("an IPv4 packet that says IPv6"))},
-		{"drop_malformed", ports.vf0, frame(t, eth(graph.MAC{0x01}, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP),
+		{"drop_malformed", ports.vf0, frame(t, eth(wire.MAC{0x01}, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP),
 			udp(1, 2))},
 		{"drop_spoofed", ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.9", "10.0.0.2", 64, vUDP),
 			udp(1, 2))},
@@ -176,8 +177,8 @@ func TestDrop(t *testing.T) {
 
 func TestPunt(t *testing.T) {
 	g := newGraph(t)
-	broadcast := graph.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-	group := graph.MAC{0x33, 0x33, 0, 0, 0, 1}
+	broadcast := wire.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	group := wire.MAC{0x33, 0x33, 0, 0, 0, 1}
 	ns := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeNeighborSolicitation, 0)}
 	echo := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeEchoReply, 0)}
 	ping := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeEchoRequest, 0)}
@@ -252,7 +253,7 @@ func target(ip string) gopacket.Payload { return append(make([]byte, 4), addr(ip
 // TestAnotherSourceIsShown has a guest whose MAC has changed: its frames are forwarded, and the slow path sees one.
 func TestAnotherSourceIsShown(t *testing.T) {
 	g := newGraph(t)
-	moved := graph.MAC{0x02, 0, 0, 0, 1, 0x99}
+	moved := wire.MAC{0x02, 0, 0, 0, 1, 0x99}
 	in := frame(t, eth(moved, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(1, 2), payload(hello))
 	const frames = 20
 	for range frames {

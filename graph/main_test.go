@@ -21,6 +21,7 @@ import (
 	"dpservice/graph"
 	"dpservice/graph/graphtest"
 	"dpservice/graph/nodes"
+	"dpservice/wire"
 )
 
 const (
@@ -32,13 +33,13 @@ var (
 	pool  *mempool.Pool
 	ports struct{ vf0, vf1, vf2, pf0, pf1 *graphtest.Port }
 
-	gatewayMAC = graph.MAC{0x02, 0, 0, 0, 0, 0x01}
-	guest0MAC  = graph.MAC{0x02, 0, 0, 0, 1, 0x00}
-	guest1MAC  = graph.MAC{0x02, 0, 0, 0, 1, 0x01}
-	guest2MAC  = graph.MAC{0x02, 0, 0, 0, 1, 0x02}
-	uplinkMAC  = graph.MAC{0x02, 0, 0, 0, 2, 0x00}
-	uplink1MAC = graph.MAC{0x02, 0, 0, 0, 2, 0x01}
-	routerMAC  = graph.MAC{0x02, 0, 0, 0, 3, 0x00}
+	gatewayMAC = wire.MAC{0x02, 0, 0, 0, 0, 0x01}
+	guest0MAC  = wire.MAC{0x02, 0, 0, 0, 1, 0x00}
+	guest1MAC  = wire.MAC{0x02, 0, 0, 0, 1, 0x01}
+	guest2MAC  = wire.MAC{0x02, 0, 0, 0, 1, 0x02}
+	uplinkMAC  = wire.MAC{0x02, 0, 0, 0, 2, 0x00}
+	uplink1MAC = wire.MAC{0x02, 0, 0, 0, 2, 0x01}
+	routerMAC  = wire.MAC{0x02, 0, 0, 0, 3, 0x00}
 
 	underlay0  = netip.MustParseAddr("fc00:1::100:1")
 	underlay1  = netip.MustParseAddr("fc00:1::100:2")
@@ -223,7 +224,7 @@ func receive(t *testing.T, p *graphtest.Port) []byte {
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
-func eth(src, dst graph.MAC, t layers.EthernetType) *layers.Ethernet {
+func eth(src, dst wire.MAC, t layers.EthernetType) *layers.Ethernet {
 	return &layers.Ethernet{SrcMAC: src[:], DstMAC: dst[:], EthernetType: t}
 }
 

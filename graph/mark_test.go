@@ -17,6 +17,7 @@ import (
 	"dpservice/graph"
 	"dpservice/graph/graphtest"
 	"dpservice/graph/nodes"
+	"dpservice/wire"
 )
 
 // A frame that the NIC has decapsulated for an interface is treated as the one that came in: the same comes out, the
@@ -105,7 +106,7 @@ func TestMarkTellsTheInterface(t *testing.T) {
 // What looks like a mark is none where the NIC makes none: on a guest's port, on PF1, and without offload.
 func TestMarkIsReadOnlyWhereTheNICWritesIt(t *testing.T) {
 	inner := []gopacket.SerializableLayer{ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1)}
-	marked := func(dst graph.MAC, index uint16) []byte {
+	marked := func(dst wire.MAC, index uint16) []byte {
 		return frame(t, append([]gopacket.SerializableLayer{eth(graph.Mark(index), dst, v4)}, inner...)...)
 	}
 	for _, offload := range []bool{true, false} {
@@ -122,7 +123,7 @@ func TestMarkIsReadOnlyWhereTheNICWritesIt(t *testing.T) {
 			}
 			for node, c := range map[string]struct {
 				in  *graphtest.Port
-				dst graph.MAC
+				dst wire.MAC
 			}{onPF0: {ports.pf0, uplinkMAC}, "drop_spoofed": {ports.vf1, gatewayMAC}} {
 				send(t, c.in, marked(c.dst, 1))
 				settle(t, g)

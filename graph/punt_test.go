@@ -12,6 +12,7 @@ import (
 	"dpservice/graph"
 	"dpservice/graph/graphtest"
 	"dpservice/graph/nodes"
+	"dpservice/wire"
 )
 
 // control is an ICMPv6 packet.
@@ -86,7 +87,7 @@ func TestPuntsFromTheWire(t *testing.T) {
 // A flood of one kind of control packets takes nothing from the other kinds of its port.
 func TestKindsOfPuntsHaveTheirOwnBudget(t *testing.T) {
 	const burst, flood = 4, 100
-	fromWire := func() *layers.Ethernet { return eth(graph.MAC{0x02, 0, 0, 0, 3, 0x99}, uplinkMAC, v6) }
+	fromWire := func() *layers.Ethernet { return eth(wire.MAC{0x02, 0, 0, 0, 3, 0x99}, uplinkMAC, v6) }
 	fromRouter := func() *layers.Ethernet { return eth(routerMAC, uplinkMAC, v6) }
 	fromGuest := func() *layers.Ethernet { return eth(guest0MAC, gatewayMAC, v6) }
 	echo := make([]byte, 12)

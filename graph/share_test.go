@@ -13,6 +13,7 @@ import (
 	"dpservice/graph"
 	"dpservice/graph/graphtest"
 	"dpservice/graph/nodes"
+	"dpservice/wire"
 )
 
 // source is where flows of a share come from.
@@ -31,7 +32,7 @@ func sources() []source {
 				udp(uint16(n>>8), uint16(n&0xff)), payload(hello))
 		}
 	}
-	fromGuest := func(mac graph.MAC, src, dst string) func(t *testing.T, n int) []byte {
+	fromGuest := func(mac wire.MAC, src, dst string) func(t *testing.T, n int) []byte {
 		return func(t *testing.T, n int) []byte {
 			return frame(t, eth(mac, gatewayMAC, v4), ip4(src, dst, 64, vUDP), udp(uint16(n>>8), uint16(n&0xff)),
 				payload(hello))

@@ -10,10 +10,11 @@ import (
 
 	"dpservice/graph"
 	"dpservice/graph/graphtest"
+	"dpservice/wire"
 )
 
 // tagged is a frame's Ethernet header with an 802.1Q tag.
-func tagged(src, dst graph.MAC, vlan uint16, priority uint8, t layers.EthernetType) stack {
+func tagged(src, dst wire.MAC, vlan uint16, priority uint8, t layers.EthernetType) stack {
 	return stack{eth(src, dst, layers.EthernetTypeDot1Q), &layers.Dot1Q{VLANIdentifier: vlan, Priority: priority, Type: t}}
 }
 
@@ -36,7 +37,7 @@ func TestPriorityTagged(t *testing.T) {
 		payload(hello)),
 		receive(t, ports.vf0))
 
-	broadcast := graph.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	broadcast := wire.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 	arp := payload("an ARP packet, which is to be padded by nobody")
 	send(t, ports.vf0, frame(t, append(tagged(guest0MAC, broadcast, 0, 3, layers.EthernetTypeARP), arp)...))
 	require.Equal(t, graph.Punt{Port: ports.vf0.ID,
@@ -67,7 +68,7 @@ func TestTaggedAndUnknownAreCounted(t *testing.T) {
 		"a VLAN, on the wire": {ports.pf0, frame(t,
 			append(tagged(routerMAC, uplinkMAC, 5, 0, v6), ip6(remote.String(), underlay0.String(), 61, inIP4),
 				ip4("10.0.1.5", "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello))...), "drop_tagged"},
-		"LLDP": {ports.vf0, frame(t, eth(guest0MAC, graph.MAC{0x01, 0x80, 0xc2, 0, 0, 0x0e},
+		"LLDP": {ports.vf0, frame(t, eth(guest0MAC, wire.MAC{0x01, 0x80, 0xc2, 0, 0, 0x0e},
 			layers.EthernetTypeLinkLayerDiscovery), payload(hello)),
 			"drop_unsupported"},
 	} {

@@ -15,6 +15,7 @@ import (
 	"dpservice/graph/graphtest"
 	"dpservice/graph/nodes"
 	"dpservice/test/report"
+	"dpservice/wire"
 )
 
 // tapRules are a compiled filter's rules. The fields have the same order on both sides.
@@ -25,7 +26,7 @@ func tapRules(p filter.Program) []graph.TapRule {
 		for f, c := range r.Pattern {
 			if !c.Any() {
 				rules[i].Conditions = append(rules[i].Conditions,
-					graph.TapCondition{Field: graph.TapField(f), Value: c.Value, Mask: c.Mask})
+					graph.TapCondition{Field: wire.Field(f), Value: c.Value, Mask: c.Mask})
 			}
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"dpservice/graph"
 	"dpservice/graph/graphtest"
 	"dpservice/graph/nodes"
+	"dpservice/wire"
 )
 
 // encap makes copies, as the encapsulation's definition has it.
@@ -224,17 +225,17 @@ func TestTapFragments(t *testing.T) {
 
 // port80 samples TCP and UDP to port 80, and not what is from 10.0.0.9.
 func port80() []graph.TapRule {
-	is := func(f graph.TapField, value ...byte) graph.TapCondition {
+	is := func(f wire.Field, value ...byte) graph.TapCondition {
 		c := graph.TapCondition{Field: f}
 		copy(c.Value[:], value)
 		copy(c.Mask[:], bytes.Repeat([]byte{0xff}, len(value)))
 		return c
 	}
-	ip, l4, port := is(graph.TapEtherType, 8, 0), is(graph.TapL4, 1), is(graph.TapDstPort, 0, 80)
+	ip, l4, port := is(wire.FieldEtherType, 8, 0), is(wire.FieldL4, 1), is(wire.FieldDstPort, 0, 80)
 	return []graph.TapRule{
-		{Conditions: []graph.TapCondition{ip, is(graph.TapSrc, 10, 0, 0, 9)}},
-		{Sample: true, Conditions: []graph.TapCondition{ip, is(graph.TapProto, 6), l4, port}},
-		{Sample: true, Conditions: []graph.TapCondition{ip, is(graph.TapProto, 17), l4, port}},
+		{Conditions: []graph.TapCondition{ip, is(wire.FieldSrc, 10, 0, 0, 9)}},
+		{Sample: true, Conditions: []graph.TapCondition{ip, is(wire.FieldProto, 6), l4, port}},
+		{Sample: true, Conditions: []graph.TapCondition{ip, is(wire.FieldProto, 17), l4, port}},
 		{},
 	}
 }
@@ -429,7 +430,7 @@ func TestTapRandomFrames(t *testing.T) {
 
 func TestTapRefuses(t *testing.T) {
 	g := newGraph(t)
-	condition := func(f graph.TapField, value, mask byte, at int) []graph.TapRule {
+	condition := func(f wire.Field, value, mask byte, at int) []graph.TapRule {
 		c := graph.TapCondition{Field: f}
 		c.Value[at], c.Mask[at] = value, mask
 		return []graph.TapRule{{Conditions: []graph.TapCondition{c}}, {}}
@@ -449,14 +450,14 @@ func TestTapRefuses(t *testing.T) {
 		"no rule":              {func(t *graph.Tap) { t.Rules = nil }, graph.ErrInvalid},
 		"as many rules as fit": {func(t *graph.Tap) { t.Rules = make([]graph.TapRule, 256) }, nil},
 		"too many rules":       {func(t *graph.Tap) { t.Rules = make([]graph.TapRule, 257) }, graph.ErrInvalid},
-		"nothing for the rest": {func(t *graph.Tap) { t.Rules = condition(graph.TapProto, 6, 0xff, 0)[:1] },
+		"nothing for the rest": {func(t *graph.Tap) { t.Rules = condition(wire.FieldProto, 6, 0xff, 0)[:1] },
 			graph.ErrInvalid},
-		"no such field": {func(t *graph.Tap) { t.Rules = condition(graph.TapICMPCode+1, 6, 0xff, 0) },
+		"no such field": {func(t *graph.Tap) { t.Rules = condition(wire.FieldICMPCode+1, 6, 0xff, 0) },
 			graph.ErrInvalid},
-		"more than the field":   {func(t *graph.Tap) { t.Rules = condition(graph.TapDstPort, 6, 0xff, 2) }, graph.ErrInvalid},
-		"the field's last byte": {func(t *graph.Tap) { t.Rules = condition(graph.TapSrc, 6, 0xff, 15) }, nil},
+		"more than the field":   {func(t *graph.Tap) { t.Rules = condition(wire.FieldDstPort, 6, 0xff, 2) }, graph.ErrInvalid},
+		"the field's last byte": {func(t *graph.Tap) { t.Rules = condition(wire.FieldSrc, 6, 0xff, 15) }, nil},
 		"a field twice": {func(t *graph.Tap) {
-			t.Rules = condition(graph.TapProto, 6, 0xff, 0)
+			t.Rules = condition(wire.FieldProto, 6, 0xff, 0)
 			t.Rules[0].Conditions = append(t.Rules[0].Conditions, t.Rules[0].Conditions[0])
 		}, graph.ErrInvalid},
 	} {

@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"dpservice/wire"
 )
 
 // The errors that a caller can act on. They come wrapped.
@@ -24,13 +26,10 @@ var (
 	ErrClosed   = errors.New("graph is closed")
 )
 
-// MAC is an Ethernet address; all zero is "unknown".
-type MAC [6]byte
-
 // Mark is the source MAC by which the graph knows that the NIC has decapsulated a frame, and by which Tunnel it came.
 // Only on PF0, and with Config.Offload, is it such. All marks have the bits of MarkMask in common.
-func Mark(tunnel uint16) MAC {
-	var m MAC
+func Mark(tunnel uint16) wire.MAC {
+	var m wire.MAC
 	binary.BigEndian.PutUint32(m[:], MarkPrefix)
 	binary.BigEndian.PutUint16(m[4:], tunnel)
 	return m
@@ -40,7 +39,7 @@ func Mark(tunnel uint16) MAC {
 const MarkPrefix uint32 = 0x02647073 // 02, "dps"
 
 // MarkMask are the bits of a mark that do not depend on the tunnel.
-var MarkMask = MAC{0xff, 0xff, 0xff, 0xff}
+var MarkMask = wire.MAC{0xff, 0xff, 0xff, 0xff}
 
 // PortConfig is one DPDK port that the graph receives from and sends to. VF says that a guest is behind it; otherwise
 // it is an uplink, number PF, below MaxUplinks. Its nodes are rx-Name and tx-Name.
@@ -95,11 +94,11 @@ type Interface struct {
 	IPv6       netip.Addr // invalid: the guest has none
 	Underlay   netip.Addr
 	AnyPeer    bool // the outer source of what the wire brings need not be where the route to the inner one leads
-	GatewayMAC MAC
+	GatewayMAC wire.MAC
 	// GatewayIPv6 is an address of the guest's gateway besides fe80::1, that other routers forward packets from. ICMPv6
 	// errors come from it.
 	GatewayIPv6 netip.Addr
-	GuestMAC    MAC
+	GuestMAC    wire.MAC
 }
 
 // NextHop is where a route leads: the underlay address of the interface, here or on another hypervisor, that has the
@@ -117,8 +116,8 @@ type Tunnel struct {
 // whose router is known and whose link is up.
 type Uplink struct {
 	Port      uint16
-	MAC       MAC
-	RouterMAC MAC
+	MAC       wire.MAC
+	RouterMAC wire.MAC
 	LinkUp    bool
 }
 
@@ -150,9 +149,7 @@ type Tap struct {
 
 // Bounds of a Tap.
 const (
-	MaxTapRules       = 256
-	TapHeaderLen      = 62
-	TapVXLANHeaderLen = 70
+	MaxTapRules = 256
 )
 
 // TapRule says of the packets for which all conditions hold, and no rule's before it, whether they are copied. There is
@@ -164,35 +161,9 @@ type TapRule struct {
 
 // TapCondition is a masked comparison of a field's bytes, which come first in the arrays, in network order.
 type TapCondition struct {
-	Field       TapField
+	Field       wire.Field
 	Value, Mask [16]byte
 }
-
-// TapField is a part of a packet that rules look at.
-type TapField uint8
-
-// The fields. The IP header is that behind at most one VLAN tag. What is not in the packet is 0. A condition of a whole
-// TapEtherType or TapVLANType that names IPv4 or IPv6 does not hold for a frame whose IP header is cut short.
-const (
-	TapEthDst    TapField = iota // 6 bytes
-	TapEthSrc                    // 6 bytes
-	TapTagged                    // 1 bit in a byte: there is a VLAN tag
-	TapEtherType                 // 2 bytes; of a tagged frame the tag's. Inner: 0x0800 or 0x86dd, by the IP version
-	TapVLANTCI                   // 2 bytes
-	TapVLANType                  // 2 bytes: the EtherType behind the tag
-	TapProto                     // 1 byte: what the IP packet carries, behind IPv6 extension headers
-	TapTOS                       // 1 byte: IPv4 TOS, IPv6 traffic class
-	TapTTL                       // 1 byte: IPv4 TTL, IPv6 hop limit
-	TapFragment                  // 1 bit in a byte: IPv4, a fragment
-	TapSrc                       // 16 bytes; 4 with IPv4
-	TapDst                       // 16 bytes; 4 with IPv4
-	TapL4                        // 1 bit in a byte: there is a header of TapProto, whole and not of a fragment
-	TapSrcPort                   // 2 bytes
-	TapDstPort                   // 2 bytes
-	TapTCPFlags                  // 1 byte
-	TapICMPType                  // 1 byte, ICMP or ICMPv6
-	TapICMPCode                  // 1 byte
-)
 
 // TapCounters is what a tap has done, summed over the workers.
 type TapCounters struct {

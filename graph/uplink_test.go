@@ -11,9 +11,10 @@ import (
 	"dpservice/graph"
 	"dpservice/graph/graphtest"
 	"dpservice/graph/nodes"
+	"dpservice/wire"
 )
 
-var router1MAC = graph.MAC{0x02, 0, 0, 0, 3, 0x01}
+var router1MAC = wire.MAC{0x02, 0, 0, 0, 3, 0x01}
 
 // uplinks are the two uplinks, with a router each.
 func uplinks() (pf0, pf1 graph.Uplink) {
@@ -31,7 +32,7 @@ func newGraphWithUplinks(t *testing.T) (g *nodes.Graph, pf0, pf1 graph.Uplink) {
 }
 
 func down(u graph.Uplink) graph.Uplink    { u.LinkUp = false; return u }
-func unknown(u graph.Uplink) graph.Uplink { u.RouterMAC = graph.MAC{}; return u }
+func unknown(u graph.Uplink) graph.Uplink { u.RouterMAC = wire.MAC{}; return u }
 
 const manyFlows = 400
 

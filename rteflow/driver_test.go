@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"dpservice/wire"
 )
 
 // driver builds flow.c with the driver of testdata/show_rule.c and with gcc's sanitizers, feeds it lines, and returns
@@ -58,14 +60,14 @@ func line(t *testing.T, cause string, r Rule) string {
 }
 
 func TestWhatADriverSees(t *testing.T) {
-	last, mask := MAC{2, 0, 0, 0, 0, 9}, MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0}
+	last, mask := wire.MAC{2, 0, 0, 0, 0, 9}, wire.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0}
 	rules := []Rule{
 		{},
 		{
 			Attr{Group: 3, Priority: 4, Transfer: true},
 			[]Item{
 				RepresentedPort{Port: 258}, PortID{Port: 259}, Eth{},
-				Eth{Src: &Match[MAC]{Spec: MAC{2}, Last: &last, Mask: &mask}, Type: Is[uint16](0x0800)},
+				Eth{Src: &Match[wire.MAC]{Spec: wire.MAC{2}, Last: &last, Mask: &mask}, Type: Is[uint16](0x0800)},
 				IPv4{
 					Src: addr("10.0.0.1"), Dst: Masked(addr("10.0.0.2").Spec, addr("255.255.0.0").Spec), TOS: Is[uint8](1),
 					TTL: Is[uint8](2), Proto: Is[uint8](3), FragmentOffset: Is[uint16](0x3fff),
@@ -74,7 +76,7 @@ func TestWhatADriverSees(t *testing.T) {
 			},
 			[]Action{
 				Age{Timeout: maxAge, Context: 0xfedcba9876543210}, Count{}, DecTTL{}, Drop{}, Queue{Index: 258},
-				SetMACSrc{MAC{1, 2, 3, 4, 5, 6}}, SetMACDst{MAC{6, 5, 4, 3, 2, 1}},
+				SetMACSrc{wire.MAC{1, 2, 3, 4, 5, 6}}, SetMACDst{wire.MAC{6, 5, 4, 3, 2, 1}},
 			},
 		},
 		{

@@ -5,6 +5,8 @@ package rteflow
 import (
 	"encoding/binary"
 	"net/netip"
+
+	"dpservice/wire"
 )
 
 // dice makes rules of bytes, which the fuzzer or a random source chooses; without bytes it throws zeros.
@@ -32,7 +34,7 @@ func (d *dice) label() uint32  { return d.u32() & 0xfffff }
 func (d *dice) u32() uint32    { return binary.BigEndian.Uint32(d.bytes(4)) }
 func (d *dice) u24() uint32    { return d.u32() >> 8 }
 func (d *dice) n(n int) int    { return int(d.byte()) % n }
-func (d *dice) mac() MAC       { return MAC(d.bytes(6)) }
+func (d *dice) mac() wire.MAC  { return wire.MAC(d.bytes(6)) }
 func (d *dice) v4() netip.Addr { return netip.AddrFrom4([4]byte(d.bytes(4))) }
 func (d *dice) v6() netip.Addr { return netip.AddrFrom16([16]byte(d.bytes(16))) }
 
@@ -90,8 +92,8 @@ func (d *dice) item() Item {
 func (d *dice) header() []byte {
 	items := []Item{Eth{Is(d.mac()), Is(d.mac()), Is(d.u16() | 0x8000), nil}}
 	if d.n(2) == 1 {
-		items[0] = Eth{Is(d.mac()), Is(d.mac()), Is[uint16](etherTypeIPv6), nil}
-		items = append(items, IPv6{Is(d.v6()), Is(d.v6()), Is(d.label()), Is[uint8](protoUDP), Is(d.byte())},
+		items[0] = Eth{Is(d.mac()), Is(d.mac()), Is[uint16](wire.EtherTypeIPv6), nil}
+		items = append(items, IPv6{Is(d.v6()), Is(d.v6()), Is(d.label()), Is[uint8](wire.ProtoUDP), Is(d.byte())},
 			UDP{Is(d.u16()), Is(d.u16())})
 	}
 	return headerBytes(items)

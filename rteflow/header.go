@@ -7,13 +7,8 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"strings"
-)
 
-// What says which header follows.
-const (
-	etherTypeIPv4 = 0x0800
-	etherTypeIPv6 = 0x86dd
-	protoUDP      = 17
+	"dpservice/wire"
 )
 
 // headerItems reads the headers Ethernet, IPv4 or IPv6, UDP and VXLAN of which data consists; nil if it consists of
@@ -28,21 +23,21 @@ func headerItems(data []byte) []Item {
 	switch {
 	case len(rest) == 0:
 		return items
-	case eth.Type.Spec == etherTypeIPv4 && len(rest) >= 20:
+	case eth.Type.Spec == wire.EtherTypeIPv4 && len(rest) >= wire.IPv4Len:
 		ip := readIPv4(rest)
-		items, proto, rest = append(items, ip), ip.Proto.Spec, rest[20:]
-	case eth.Type.Spec == etherTypeIPv6 && len(rest) >= 40:
+		items, proto, rest = append(items, ip), ip.Proto.Spec, rest[wire.IPv4Len:]
+	case eth.Type.Spec == wire.EtherTypeIPv6 && len(rest) >= wire.IPv6Len:
 		ip := readIPv6(rest)
-		items, proto, rest = append(items, ip), ip.Proto.Spec, rest[40:]
+		items, proto, rest = append(items, ip), ip.Proto.Spec, rest[wire.IPv6Len:]
 	default:
 		return nil
 	}
 	switch {
 	case len(rest) == 0:
 		return items
-	case proto == protoUDP && len(rest) == 8:
+	case proto == wire.ProtoUDP && len(rest) == wire.UDPLen:
 		return append(items, readUDP(rest))
-	case proto == protoUDP && len(rest) == 16:
+	case proto == wire.ProtoUDP && len(rest) == wire.UDPLen+wire.VXLANLen:
 		return append(items, readUDP(rest), VXLAN{VNI: Is(binary.BigEndian.Uint32(rest[12:]) >> 8)})
 	default:
 		return nil
@@ -50,11 +45,11 @@ func headerItems(data []byte) []Item {
 }
 
 func readEth(b []byte) (*Eth, []byte) {
-	if len(b) < 14 {
+	if len(b) < wire.EthernetLen {
 		return nil, nil
 	}
-	eth := &Eth{Dst: Is(MAC(b[0:6])), Src: Is(MAC(b[6:12])), Type: Is(binary.BigEndian.Uint16(b[12:]))}
-	return eth, b[14:]
+	eth := &Eth{Dst: Is(wire.MAC(b[0:6])), Src: Is(wire.MAC(b[6:12])), Type: Is(binary.BigEndian.Uint16(b[12:]))}
+	return eth, b[wire.EthernetLen:]
 }
 
 func readIPv4(b []byte) IPv4 {

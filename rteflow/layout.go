@@ -17,6 +17,8 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+
+	"dpservice/wire"
 )
 
 // hasVLANOffset is where struct rte_flow_item_eth has the bit: the compilers of little-endian machines put it right
@@ -75,7 +77,7 @@ type codec[T any] struct {
 func ones(n int) []byte { return bytes.Repeat([]byte{0xff}, n) }
 
 var (
-	macCodec    = codec[MAC]{ones(6), putMAC, func(b []byte) string { return net.HardwareAddr(b).String() }}
+	macCodec    = codec[wire.MAC]{ones(6), putMAC, func(b []byte) string { return net.HardwareAddr(b).String() }}
 	byteCodec   = codec[uint8]{ones(1), putByte, decimal}
 	bitCodec    = codec[uint8]{[]byte{1}, putByte, decimal}
 	flagsCodec  = codec[uint8]{ones(1), putByte, hexadecimal}
@@ -224,7 +226,7 @@ func (l *layout) words(f *field) string {
 	}
 }
 
-func putMAC(b []byte, m MAC) error {
+func putMAC(b []byte, m wire.MAC) error {
 	copy(b, m[:])
 	return nil
 }

@@ -24,6 +24,7 @@ import (
 	. "dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
 	"dpservice/test/plugin"
+	"dpservice/wire"
 )
 
 // The test NIC's devargs: nothing arrives at its far sides. It has marks and metadata in the switch too.
@@ -135,7 +136,7 @@ func flowRule(p ports) Rule {
 			TCP{SrcPort: Is[uint16](1024), DstPort: Is[uint16](80), Flags: Masked[uint8](0, 7)},
 		},
 		Actions: []Action{
-			SetMACSrc{MAC{2, 0, 0, 0, 0, 1}}, SetMACDst{MAC{2, 0, 0, 0, 0, 2}}, DecTTL{},
+			SetMACSrc{wire.MAC{2, 0, 0, 0, 0, 1}}, SetMACDst{wire.MAC{2, 0, 0, 0, 0, 2}}, DecTTL{},
 			Age{Timeout: 1, Context: 0xfedcba9876543210},
 			Count{}, ToRepresentedPort{Port: p.vf7},
 		},

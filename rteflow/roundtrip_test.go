@@ -22,6 +22,7 @@ import (
 	. "dpservice/rteflow"
 	"dpservice/test/plugin"
 	"dpservice/test/report"
+	"dpservice/wire"
 )
 
 const (
@@ -347,7 +348,7 @@ func (g generator) u8() uint8      { return uint8(g.Uint32()) }
 func (g generator) u16() uint16    { return uint16(g.Uint32()) }
 func (g generator) v4() netip.Addr { return netip.AddrFrom4([4]byte(g.bytes()[:4])) }
 func (g generator) v6() netip.Addr { return netip.AddrFrom16([16]byte(g.bytes())) }
-func (g generator) mac() MAC       { return MAC(g.bytes()[:6]) }
+func (g generator) mac() wire.MAC  { return wire.MAC(g.bytes()[:6]) }
 
 func (g generator) bytes() []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, g.Uint64()), g.Uint64())

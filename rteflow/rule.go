@@ -6,7 +6,11 @@
 // programmer's guide, "Generic flow API (rte_flow)", for the meaning of items and actions.
 package rteflow
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"dpservice/wire"
+)
 
 // Attr is where a rule applies: its group, priority and domain. A lower Priority value is matched first.
 type Attr struct {
@@ -56,14 +60,11 @@ func Is[T any](v T) *Match[T] { return &Match[T]{Spec: v} }
 // Masked matches v under mask.
 func Masked[T any](v, mask T) *Match[T] { return &Match[T]{Spec: v, Mask: &mask} }
 
-// MAC is an Ethernet address.
-type MAC [6]byte
-
 // The pattern items.
 type (
 	// Eth is an Ethernet header; Type is the EtherType. HasVLAN is 1 if a VLAN tag follows, and has but this bit.
 	Eth struct {
-		Src, Dst *Match[MAC]
+		Src, Dst *Match[wire.MAC]
 		Type     *Match[uint16]
 		HasVLAN  *Match[uint8]
 	}
@@ -156,9 +157,9 @@ type (
 	// RawDecap removes a header of Data's length and layers from the packet.
 	RawDecap struct{ Data []byte }
 	// SetMACSrc rewrites the Ethernet source address.
-	SetMACSrc struct{ MAC MAC }
+	SetMACSrc struct{ MAC wire.MAC }
 	// SetMACDst rewrites the Ethernet destination address.
-	SetMACDst struct{ MAC MAC }
+	SetMACDst struct{ MAC wire.MAC }
 	// SetIPv4Src rewrites the source address of the outermost IPv4 header.
 	SetIPv4Src struct{ Addr netip.Addr }
 	// SetIPv4Dst rewrites the destination address of the outermost IPv4 header.

@@ -5,6 +5,8 @@ package filter
 import (
 	"slices"
 	"strings"
+
+	"dpservice/wire"
 )
 
 // constants are numbers with a name.
@@ -41,14 +43,14 @@ var carried = map[string]struct {
 	number byte
 	v4, v6 bool
 }{
-	"tcp": {protoTCP, true, true}, "udp": {protoUDP, true, true}, "sctp": {protoSCTP, true, true},
-	"icmp": {protoICMP, true, false}, "icmp6": {protoICMP6, false, true}, "igmp": {2, true, false}, "igrp": {9, true, false},
+	"tcp": {wire.ProtoTCP, true, true}, "udp": {wire.ProtoUDP, true, true}, "sctp": {wire.ProtoSCTP, true, true},
+	"icmp": {wire.ProtoICMP, true, false}, "icmp6": {wire.ProtoICMPv6, false, true}, "igmp": {2, true, false}, "igrp": {9, true, false},
 	"pim": {103, true, true}, "vrrp": {112, true, false}, "carp": {112, true, false}, "esp": {50, true, true}, "ah": {51, true, true},
 }
 
 // etherTypes are the protocols of Ethernet with a name that is a filter as well.
 var etherTypes = map[string]uint16{
-	"ip": typeIPv4, "ip6": typeIPv6, "arp": typeARP, "rarp": typeRARP,
+	"ip": wire.EtherTypeIPv4, "ip6": wire.EtherTypeIPv6, "arp": wire.EtherTypeARP, "rarp": wire.EtherTypeRARP,
 	"mopdl": 0x6001, "moprc": 0x6002, "decnet": 0x6003, "lat": 0x6004, "sca": 0x6007, "pppoed": 0x8863,
 }
 

@@ -2,33 +2,16 @@
 
 package filter
 
-import "encoding/binary"
+import (
+	"encoding/binary"
 
-// Field is a part of a packet that rules look at.
-type Field int
+	"dpservice/wire"
+)
 
-// The fields. The IP header is that behind at most one VLAN tag.
+// Fields of ARP, which no rule can match.
 const (
-	EthDst    Field = iota // 6 bytes
-	EthSrc                 // 6 bytes
-	Tagged                 // 1 bit in a byte: there is a VLAN tag
-	EtherType              // 2 bytes; of a frame without a tag. Link IP: 0x0800 or 0x86dd, by the IP version
-	VLANTCI                // 2 bytes
-	VLANType               // 2 bytes: the EtherType behind the tag
-	Proto                  // 1 byte: what the IP packet carries, behind IPv6 extension headers
-	TOS                    // 1 byte
-	TTL                    // 1 byte: IPv4 TTL, IPv6 hop limit
-	Fragment               // 1 bit in a byte: IPv4, a fragment
-	Src                    // 16 bytes; 4 with IPv4
-	Dst                    // 16 bytes; 4 with IPv4
-	L4                     // 1 bit in a byte: there is a header of Proto, whole and not of a fragment
-	SrcPort                // 2 bytes
-	DstPort                // 2 bytes
-	TCPFlags               // 1 byte
-	ICMPType               // 1 byte, ICMP or ICMPv6
-	ICMPCode               // 1 byte
-	arpSender              // 4 bytes, which no rule can look at
-	arpTarget              // 4 bytes, likewise
+	arpSender wire.Field = wire.NumFields + iota // 4 bytes
+	arpTarget                                    // 4 bytes
 	numFields
 )
 
@@ -60,7 +43,7 @@ type gap struct {
 }
 
 // with returns the pattern with a condition of a whole field.
-func (p pattern) with(f Field, value ...byte) pattern {
+func (p pattern) with(f wire.Field, value ...byte) pattern {
 	mask := make([]byte, len(value))
 	for i := range mask {
 		mask[i] = 0xff
@@ -68,10 +51,12 @@ func (p pattern) with(f Field, value ...byte) pattern {
 	return p.masked(f, value, mask)
 }
 
-func (p pattern) masked(f Field, value, mask []byte) pattern { return p.maskedAt(f, 0, value, mask) }
+func (p pattern) masked(f wire.Field, value, mask []byte) pattern {
+	return p.maskedAt(f, 0, value, mask)
+}
 
 // maskedAt returns the pattern with a condition of some bytes of a field.
-func (p pattern) maskedAt(f Field, at int, value, mask []byte) pattern {
+func (p pattern) maskedAt(f wire.Field, at int, value, mask []byte) pattern {
 	c := &p.Pattern[f]
 	copy(c.Mask[at:], mask)
 	for i := range mask {
@@ -80,16 +65,16 @@ func (p pattern) maskedAt(f Field, at int, value, mask []byte) pattern {
 	return p
 }
 
-func (p pattern) with16(f Field, v uint16) pattern {
+func (p pattern) with16(f wire.Field, v uint16) pattern {
 	return p.with(f, binary.BigEndian.AppendUint16(nil, v)...)
 }
 
 // withBit is with for the fields of one bit.
-func (p pattern) withBit(f Field, v byte) pattern { return p.masked(f, []byte{v}, []byte{1}) }
+func (p pattern) withBit(f wire.Field, v byte) pattern { return p.masked(f, []byte{v}, []byte{1}) }
 
 // intersect returns the pattern of the packets that match both, if there can be any; p was looked at first.
 func intersect(p, q pattern) (pattern, bool) {
-	switch tag := p.Pattern[Tagged]; {
+	switch tag := p.Pattern[wire.FieldTagged]; {
 	case q.behindTag == nil:
 	case tag.Mask[0] == 0: // perhaps the tag is asked for by what this is combined with
 		p.behindTag = q.behindTag
@@ -110,8 +95,8 @@ func intersect(p, q pattern) (pattern, bool) {
 			a.Mask[i] |= b.Mask[i]
 		}
 	}
-	whole := p.Pattern[L4].Value[0] == 1
-	return p, !whole || p.Pattern[Fragment].Value[0] == 0
+	whole := p.Pattern[wire.FieldL4].Value[0] == 1
+	return p, !whole || p.Pattern[wire.FieldFragment].Value[0] == 0
 }
 
 // within reports whether every packet that matches p matches q.
@@ -155,7 +140,7 @@ func merge(p, q *pattern) (pattern, bool) {
 
 // keeps refuses a merger that would leave a condition without the one which it depends on: a header of no protocol.
 func (p *pattern) keeps(merged *pattern) bool {
-	for _, f := range []Field{EtherType, VLANType, Proto, Tagged, L4} {
+	for _, f := range []wire.Field{wire.FieldEtherType, wire.FieldVLANType, wire.FieldProto, wire.FieldTagged, wire.FieldL4} {
 		if p.Pattern[f].Mask != merged.Pattern[f].Mask {
 			return false
 		}

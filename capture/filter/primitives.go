@@ -11,13 +11,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-)
 
-// EtherTypes and protocol numbers.
-const (
-	typeIPv4, typeARP, typeRARP, typeVLAN, typeIPv6, typeQinQ = 0x0800, 0x0806, 0x8035, 0x8100, 0x86dd, 0x88a8
-
-	protoICMP, protoTCP, protoUDP, protoICMP6, protoSCTP = 1, 6, 17, 58, 132
+	"dpservice/wire"
 )
 
 func unsupported(at place, why string) error {
@@ -37,20 +32,20 @@ func syntax(at place, format string, args ...any) error {
 func (c *compiler) etherType(at place, t uint16) (p pattern, possible bool) {
 	switch {
 	case c.link == IP:
-		return p.with16(EtherType, t), t == typeIPv4 || t == typeIPv6
+		return p.with16(wire.FieldEtherType, t), t == wire.EtherTypeIPv4 || t == wire.EtherTypeIPv6
 	case at.behind:
 		p.behindTag = &gap{part: at.text, why: "what follows a vlan is looked for behind the tag, and this could match " +
 			"packets without one: put it before the vlan, or write (vlan and ...)"}
-		return p.with16(VLANType, t), true
+		return p.with16(wire.FieldVLANType, t), true
 	}
-	return p.with16(EtherType, t).withBit(Tagged, 0), true
+	return p.with16(wire.FieldEtherType, t).withBit(wire.FieldTagged, 0), true
 }
 
 // ip is the pattern of the packets of an IP version, 4 or 6.
 func (c *compiler) ip(at place, version int) pattern {
-	t := uint16(typeIPv4)
+	t := uint16(wire.EtherTypeIPv4)
 	if version == 6 {
-		t = typeIPv6
+		t = wire.EtherTypeIPv6
 	}
 	p, _ := c.etherType(at, t)
 	return p
@@ -76,10 +71,10 @@ func (p protocol) list(c *compiler) (list, error) {
 	}
 	var all []pattern
 	if k.v4 {
-		all = append(all, c.ip(p.place, 4).with(Proto, k.number))
+		all = append(all, c.ip(p.place, 4).with(wire.FieldProto, k.number))
 	}
 	if k.v6 {
-		all = append(all, c.ip(p.place, 6).with(Proto, k.number))
+		all = append(all, c.ip(p.place, 6).with(wire.FieldProto, k.number))
 	}
 	return anyOf(all...), nil
 }
@@ -108,9 +103,9 @@ func (v vlan) list(c *compiler) (list, error) {
 	if c.link == IP {
 		return nil, unsupported(v.place, noFrame)
 	}
-	p := pattern{}.withBit(Tagged, 1)
+	p := pattern{}.withBit(wire.FieldTagged, 1)
 	if v.id != nil {
-		p = p.masked(VLANTCI, bytesOf(uint32(*v.id), 16), []byte{0x0f, 0xff})
+		p = p.masked(wire.FieldVLANTCI, bytesOf(uint32(*v.id), 16), []byte{0x0f, 0xff})
 	}
 	return anyOf(p), nil
 }
@@ -130,13 +125,13 @@ func (m cast) list(c *compiler) (list, error) {
 			return nil, unsupported(m.place, noFrame)
 		}
 		if m.kind == "broadcast" {
-			return anyOf(pattern{}.with(EthDst, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)), nil
+			return anyOf(pattern{}.with(wire.FieldEthDst, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)), nil
 		}
-		return anyOf(pattern{}.masked(EthDst, []byte{1}, []byte{1})), nil
+		return anyOf(pattern{}.masked(wire.FieldEthDst, []byte{1}, []byte{1})), nil
 	case m.proto == "ip" && m.kind == "multicast":
-		return anyOf(c.ip(m.place, 4).masked(Dst, []byte{0xe0}, []byte{0xe0})), nil
+		return anyOf(c.ip(m.place, 4).masked(wire.FieldDst, []byte{0xe0}, []byte{0xe0})), nil
 	case m.proto == "ip6" && m.kind == "multicast":
-		return anyOf(c.ip(m.place, 6).with(Dst, 0xff)), nil
+		return anyOf(c.ip(m.place, 6).with(wire.FieldDst, 0xff)), nil
 	case m.proto == "ip":
 		return nil, unsupported(m.place, "the guest's netmask is not known here: name the address")
 	}
@@ -217,7 +212,7 @@ func (e ethers) list(c *compiler) (list, error) {
 	if c.link == IP {
 		return nil, unsupported(e.place, noFrame)
 	}
-	return inDirections(e.dir, anyOf(pattern{}.with(EthSrc, e.mac...)), anyOf(pattern{}.with(EthDst, e.mac...)))
+	return inDirections(e.dir, anyOf(pattern{}.with(wire.FieldEthSrc, e.mac...)), anyOf(pattern{}.with(wire.FieldEthDst, e.mac...)))
 }
 
 // hosts is an address or a network. Of IPv4, libpcap looks for it in ARP and RARP too.
@@ -233,16 +228,16 @@ func (h hosts) list(c *compiler) (list, error) {
 	for i := range h.prefix.Bits() {
 		mask[i/8] |= 0x80 >> (i % 8)
 	}
-	sides := func(base pattern, src, dst Field) (list, error) {
+	sides := func(base pattern, src, dst wire.Field) (list, error) {
 		return inDirections(h.dir, anyOf(base.masked(src, address, mask)), anyOf(base.masked(dst, address, mask)))
 	}
 	if h.prefix.Addr().Is6() {
-		return sides(c.ip(h.place, 6), Src, Dst)
+		return sides(c.ip(h.place, 6), wire.FieldSrc, wire.FieldDst)
 	}
 	found := list{{}}
 	var err error
 	if h.proto == "" || h.proto == "ip" {
-		if found, err = sides(c.ip(h.place, 4), Src, Dst); err != nil {
+		if found, err = sides(c.ip(h.place, 4), wire.FieldSrc, wire.FieldDst); err != nil {
 			return nil, err
 		}
 	}
@@ -275,7 +270,7 @@ type ports struct {
 }
 
 func resolvePorts(q qualifiers, value string, at place) (primitive, error) {
-	p := ports{place: at, dir: q.dir, protos: []byte{protoTCP, protoUDP, protoSCTP}}
+	p := ports{place: at, dir: q.dir, protos: []byte{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP}}
 	switch q.proto {
 	case "tcp", "udp", "sctp":
 		p.protos = []byte{carried[q.proto].number}
@@ -317,11 +312,11 @@ func portNumber(text, of string) (port uint16, proto byte, err error) {
 	case noTCP != nil && noUDP != nil:
 		return 0, 0, fmt.Errorf("%q is neither a port nor a service of this host", text)
 	case noTCP != nil:
-		port, proto = uint16(udp), protoUDP
+		port, proto = uint16(udp), wire.ProtoUDP
 	case noUDP == nil && tcp == udp:
 		return uint16(tcp), 0, nil
 	default:
-		port, proto = uint16(tcp), protoTCP
+		port, proto = uint16(tcp), wire.ProtoTCP
 	}
 	if of != "" && carried[of].number != proto {
 		return 0, 0, fmt.Errorf("%q is no service of %s", text, of)
@@ -333,16 +328,16 @@ func (p ports) list(c *compiler) (list, error) {
 	var bases []pattern
 	for _, proto := range p.protos {
 		for _, version := range []int{4, 6} {
-			base := c.ip(p.place, version).with(Proto, proto).withBit(L4, 1)
-			if proto == protoSCTP {
+			base := c.ip(p.place, version).with(wire.FieldProto, proto).withBit(wire.FieldL4, 1)
+			if proto == wire.ProtoSCTP {
 				base.gap = &gap{part: p.text, implied: len(p.protos) > 1,
 					why: "rules cannot look at the ports of SCTP: none of its packets is taken for a match"}
 			}
 			bases = append(bases, base)
 		}
 	}
-	return inDirections(p.dir, c.inRange(bases, SrcPort, uint32(p.lo), uint32(p.hi), 16),
-		c.inRange(bases, DstPort, uint32(p.lo), uint32(p.hi), 16))
+	return inDirections(p.dir, c.inRange(bases, wire.FieldSrcPort, uint32(p.lo), uint32(p.hi), 16),
+		c.inRange(bases, wire.FieldDstPort, uint32(p.lo), uint32(p.hi), 16))
 }
 
 // protos is a protocol by its number: that of Ethernet, or that which IP carries.
@@ -378,7 +373,7 @@ func (p protos) list(c *compiler) (list, error) {
 	switch {
 	case p.layer == "ether" && (p.number < 0x600 || p.number == 0x809b || p.number == 0x80f3):
 		return nil, unsupported(p.place, "libpcap looks for it in LLC headers, which rules cannot")
-	case p.layer == "ether" && (p.number == typeVLAN || p.number == typeQinQ):
+	case p.layer == "ether" && (p.number == wire.EtherTypeVLAN || p.number == wire.EtherTypeQinQ):
 		return nil, unsupported(p.place, "write vlan")
 	case p.layer == "ether":
 		base, possible := c.etherType(p.place, uint16(p.number))
@@ -389,14 +384,14 @@ func (p protos) list(c *compiler) (list, error) {
 	}
 	var all []pattern
 	if p.layer != "ip6" {
-		all = append(all, c.ip(p.place, 4).with(Proto, byte(p.number)))
+		all = append(all, c.ip(p.place, 4).with(wire.FieldProto, byte(p.number)))
 	}
 	if p.layer != "ip" {
 		switch p.number {
 		case 0, 43, 44, 60:
 			return nil, unsupported(p.place, "rules see the protocol behind IPv6 extension headers, not these: write ip proto")
 		}
-		all = append(all, c.ip(p.place, 6).with(Proto, byte(p.number)))
+		all = append(all, c.ip(p.place, 6).with(wire.FieldProto, byte(p.number)))
 	}
 	return anyOf(all...), nil
 }

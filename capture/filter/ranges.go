@@ -2,7 +2,11 @@
 
 package filter
 
-import "slices"
+import (
+	"slices"
+
+	"dpservice/wire"
+)
 
 // prefix is the numbers whose first bits are those of value.
 type prefix struct {
@@ -89,7 +93,7 @@ func (r *ranger) emit(b *branch, inside bool, out []prefix) []prefix {
 }
 
 // inRange decides for each base whether the number in a field of width bits is in lo to hi.
-func (c *compiler) inRange(bases []pattern, f Field, lo, hi uint32, width int) list {
+func (c *compiler) inRange(bases []pattern, f wire.Field, lo, hi uint32, width int) list {
 	var l list
 	for _, base := range bases {
 		in := c.ranges(lo, hi, width, func(value, mask uint32) pattern {

@@ -6,6 +6,8 @@ import (
 	"math/bits"
 	"slices"
 	"sort"
+
+	"dpservice/wire"
 )
 
 var comparisons = map[string]func(a, b uint32) bool{
@@ -78,7 +80,7 @@ func (a always) list(*compiler) (list, error) { return list{{sample: bool(a)}}, 
 
 // field is where a field lies in a header, in bytes.
 type field struct {
-	Field
+	wire.Field
 	offset, size uint32
 }
 
@@ -92,20 +94,19 @@ type header struct {
 // readable are the headers that rules can look into, as libpcap finds them: TCP, UDP and ICMP behind IPv4, ICMPv6
 // right behind IPv6.
 var readable = map[string]header{
-	"ether": {0, 0, []field{{EthDst, 0, 6}, {EthSrc, 6, 6}}},
-	"ip":    {4, 0, []field{{TOS, 1, 1}, {TTL, 8, 1}, {Proto, 9, 1}, {Src, 12, 4}, {Dst, 16, 4}}},
-	"ip6":   {6, 0, []field{{TTL, 7, 1}, {Src, 8, 16}, {Dst, 24, 16}}},
-	"tcp":   {4, protoTCP, []field{{SrcPort, 0, 2}, {DstPort, 2, 2}, {TCPFlags, 13, 1}}},
-	"udp":   {4, protoUDP, []field{{SrcPort, 0, 2}, {DstPort, 2, 2}}},
-	"icmp":  {4, protoICMP, []field{{ICMPType, 0, 1}, {ICMPCode, 1, 1}}},
-	"icmp6": {6, protoICMP6, []field{{ICMPType, 0, 1}, {ICMPCode, 1, 1}}},
+	"ether": {0, 0, []field{{wire.FieldEthDst, 0, 6}, {wire.FieldEthSrc, 6, 6}}},
+	"ip":    {4, 0, []field{{wire.FieldTOS, 1, 1}, {wire.FieldTTL, 8, 1}, {wire.FieldProto, 9, 1}, {wire.FieldSrc, 12, 4}, {wire.FieldDst, 16, 4}}},
+	"ip6":   {6, 0, []field{{wire.FieldTTL, 7, 1}, {wire.FieldSrc, 8, 16}, {wire.FieldDst, 24, 16}}},
+	"tcp":   {4, wire.ProtoTCP, []field{{wire.FieldSrcPort, 0, 2}, {wire.FieldDstPort, 2, 2}, {wire.FieldTCPFlags, 13, 1}}},
+	"udp":   {4, wire.ProtoUDP, []field{{wire.FieldSrcPort, 0, 2}, {wire.FieldDstPort, 2, 2}}},
+	"icmp":  {4, wire.ProtoICMP, []field{{wire.FieldICMPType, 0, 1}, {wire.FieldICMPCode, 1, 1}}},
+	"icmp6": {6, wire.ProtoICMPv6, []field{{wire.FieldICMPType, 0, 1}, {wire.FieldICMPCode, 1, 1}}},
 }
 
 const (
 	noBytes     = "rules cannot look at these bytes of the header"
 	etherTypeAt = 12
 	fragmentAt  = 6
-	anyFragment = 0x3fff // more fragments, or an offset
 )
 
 // base is what the packets have in common that have these bytes.
@@ -119,7 +120,7 @@ func (l load) base(c *compiler, at place) (pattern, error) {
 	}
 	base := c.ip(at, h.version)
 	if h.proto != 0 {
-		base = base.with(Proto, h.proto).withBit(L4, 1)
+		base = base.with(wire.FieldProto, h.proto).withBit(wire.FieldL4, 1)
 	}
 	return base, nil
 }
@@ -199,13 +200,11 @@ func (l load) whyNot() string {
 	switch {
 	case l.proto == "ip6" && l.offset == 6:
 		return "rules see the protocol behind IPv6 extension headers: write ip6 proto"
-	case l.proto == "ip6" && l.offset >= ipv6Len:
+	case l.proto == "ip6" && l.offset >= wire.IPv6Len:
 		return "rules cannot look behind the header so: write icmp6[...]"
 	}
 	return noBytes
 }
-
-const ipv6Len = 40
 
 // bounds are the first number that fits and the one behind the last, of the numbers that the masked bits are, pushed together.
 func (r comparison) bounds() (lo, hi uint64) {
@@ -325,19 +324,19 @@ func (r calculation) cubes(base pattern, accepted []bool) (list, error) {
 // fragment is whether an IPv4 packet is one: that is all a rule knows of the field.
 func (r calculation) fragment(base pattern, accepted []bool) (list, error) {
 	for v, in := range accepted {
-		if whole := v&anyFragment == 0; in != accepted[0] && whole || in != accepted[1] && !whole {
+		if whole := v&wire.IPv4FragmentMask == 0; in != accepted[0] && whole || in != accepted[1] && !whole {
 			return nil, unsupported(r.place,
 				"of this field rules know no more than ip[6:2] & 0x3fff = 0, or != 0: whether it is a fragment")
 		}
 	}
-	return list{{base.withBit(Fragment, 0), accepted[0]}, {base.withBit(Fragment, 1), accepted[1]}, {}}, nil
+	return list{{base.withBit(wire.FieldFragment, 0), accepted[0]}, {base.withBit(wire.FieldFragment, 1), accepted[1]}, {}}, nil
 }
 
 // etherType is about the type in a frame's header, which is the tag's type in a frame with one.
 func (r calculation) etherType(accepted []bool) (list, error) {
 	const most = 16
-	tagged := accepted[typeVLAN]
-	if tagged != accepted[typeQinQ] {
+	tagged := accepted[wire.EtherTypeVLAN]
+	if tagged != accepted[wire.EtherTypeQinQ] {
 		return nil, unsupported(r.place, "rules cannot tell the types of tags: write vlan")
 	}
 	count := 0
@@ -347,15 +346,15 @@ func (r calculation) etherType(accepted []bool) (list, error) {
 		}
 	}
 	mostly := count > len(accepted)/2
-	l := list{{pattern{}.withBit(Tagged, 1), tagged}}
+	l := list{{pattern{}.withBit(wire.FieldTagged, 1), tagged}}
 	for v, in := range accepted {
-		if in == mostly || v == typeVLAN || v == typeQinQ {
+		if in == mostly || v == wire.EtherTypeVLAN || v == wire.EtherTypeQinQ {
 			continue
 		}
 		if len(l) > most {
 			return nil, unsupported(r.place, "rules compare a frame's type with some numbers only")
 		}
-		l = append(l, decision{pattern{}.with16(EtherType, uint16(v)).withBit(Tagged, 0), in})
+		l = append(l, decision{pattern{}.with16(wire.FieldEtherType, uint16(v)).withBit(wire.FieldTagged, 0), in})
 	}
 	return append(l, decision{sample: mostly}), nil
 }

@@ -9,28 +9,17 @@ import (
 	"dpservice/capture/filter"
 	"dpservice/dpservice/nic"
 	"dpservice/rteflow"
+	"dpservice/wire"
 )
-
-const typeIPv4, typeIPv6 = 0x0800, 0x86dd
-
-// IP protocols.
-const (
-	protoICMP = 1
-	protoTCP  = 6
-	protoUDP  = 17
-)
-
-// fragmentMask selects the flag "more fragments" and the offset: both are 0 in a packet that is no fragment.
-const fragmentMask = 0x3fff
 
 // items match a filter's pattern, from Ethernet on.
 func items(p filter.Pattern, link filter.Link) []rteflow.Item {
 	if link == filter.IP {
 		return tunnelItems(p)
 	}
-	ipVersion := number(p[filter.EtherType])
-	if !p[filter.VLANType].Any() {
-		ipVersion = number(p[filter.VLANType])
+	ipVersion := number(p[wire.FieldEtherType])
+	if !p[wire.FieldVLANType].Any() {
+		ipVersion = number(p[wire.FieldVLANType])
 	}
 	return append(frameItems(p), ipItems(p, ipVersion)...)
 }
@@ -39,12 +28,12 @@ func items(p filter.Pattern, link filter.Link) []rteflow.Item {
 func ipItems(p filter.Pattern, version uint16) []rteflow.Item {
 	var list []rteflow.Item
 	switch version {
-	case typeIPv4:
+	case wire.EtherTypeIPv4:
 		list = append(list, ipv4Item(p))
-	case typeIPv6:
+	case wire.EtherTypeIPv6:
 		list = append(list, ipv6Item(p))
 	}
-	if !p[filter.L4].Any() {
+	if !p[wire.FieldL4].Any() {
 		list = append(list, l4Item(p))
 	}
 	return list
@@ -53,12 +42,12 @@ func ipItems(p filter.Pattern, version uint16) []rteflow.Item {
 // tunnelItems match the outer headers of a packet. They match inner headers only if the filter asks for more than the
 // version of IP: the outer header tells the version, and some NICs take no pattern that looks into a tunnel.
 func tunnelItems(p filter.Pattern) []rteflow.Item {
-	version := p[filter.EtherType]
+	version := p[wire.FieldEtherType]
 	if version.Any() {
 		return []rteflow.Item{rteflow.Eth{}}
 	}
 	outer := []rteflow.Item{rteflow.Eth{}, rteflow.IPv6{Proto: nic.ProtoOf(number(version))}}
-	if p[filter.EtherType] = (filter.Condition{}); p == (filter.Pattern{}) {
+	if p[wire.FieldEtherType] = (filter.Condition{}); p == (filter.Pattern{}) {
 		return outer
 	}
 	return append(outer, ipItems(p, number(version))...)
@@ -67,29 +56,29 @@ func tunnelItems(p filter.Pattern) []rteflow.Item {
 // frameItems match Ethernet and a VLAN tag. An untagged frame is matched by has_vlan and not by its EtherType, since
 // a NIC may compare the EtherType behind the tags. The EtherType of IP is left to the item of the IP header.
 func frameItems(p filter.Pattern) []rteflow.Item {
-	eth := rteflow.Eth{Dst: mac(p[filter.EthDst]), Src: mac(p[filter.EthSrc])}
-	if t := number(p[filter.EtherType]); t != typeIPv4 && t != typeIPv6 {
-		eth.Type = match16(p[filter.EtherType])
+	eth := rteflow.Eth{Dst: mac(p[wire.FieldEthDst]), Src: mac(p[wire.FieldEthSrc])}
+	if t := number(p[wire.FieldEtherType]); t != wire.EtherTypeIPv4 && t != wire.EtherTypeIPv6 {
+		eth.Type = match16(p[wire.FieldEtherType])
 	}
-	switch tagged := p[filter.Tagged]; {
+	switch tagged := p[wire.FieldTagged]; {
 	case tagged.Any():
 		return []rteflow.Item{eth}
 	case tagged.Value[0] == 0:
 		eth.HasVLAN = rteflow.Is[uint8](0)
 		return []rteflow.Item{eth}
 	}
-	return []rteflow.Item{eth, rteflow.VLAN{TCI: match16(p[filter.VLANTCI]), InnerType: match16(p[filter.VLANType])}}
+	return []rteflow.Item{eth, rteflow.VLAN{TCI: match16(p[wire.FieldVLANTCI]), InnerType: match16(p[wire.FieldVLANType])}}
 }
 
 func ipv4Item(p filter.Pattern) rteflow.Item {
 	ip := rteflow.IPv4{
-		Src: match4(p[filter.Src]), Dst: match4(p[filter.Dst]), TOS: match8(p[filter.TOS]), TTL: match8(p[filter.TTL]),
+		Src: match4(p[wire.FieldSrc]), Dst: match4(p[wire.FieldDst]), TOS: match8(p[wire.FieldTOS]), TTL: match8(p[wire.FieldTTL]),
 		Proto: proto(p),
 	}
-	if f := p[filter.Fragment]; !f.Any() {
-		ip.FragmentOffset = rteflow.Masked[uint16](0, fragmentMask)
+	if f := p[wire.FieldFragment]; !f.Any() {
+		ip.FragmentOffset = rteflow.Masked[uint16](0, wire.IPv4FragmentMask)
 		if f.Value[0] == 1 {
-			last := uint16(fragmentMask)
+			last := uint16(wire.IPv4FragmentMask)
 			ip.FragmentOffset.Spec, ip.FragmentOffset.Last = 1, &last
 		}
 	}
@@ -98,27 +87,27 @@ func ipv4Item(p filter.Pattern) rteflow.Item {
 
 func ipv6Item(p filter.Pattern) rteflow.Item {
 	return rteflow.IPv6{
-		Src: match6(p[filter.Src]), Dst: match6(p[filter.Dst]), HopLimit: match8(p[filter.TTL]), Proto: proto(p),
+		Src: match6(p[wire.FieldSrc]), Dst: match6(p[wire.FieldDst]), HopLimit: match8(p[wire.FieldTTL]), Proto: proto(p),
 	}
 }
 
 // proto matches the protocol, unless an item of the next header does.
 func proto(p filter.Pattern) *rteflow.Match[uint8] {
-	if !p[filter.L4].Any() {
+	if !p[wire.FieldL4].Any() {
 		return nil
 	}
-	return match8(p[filter.Proto])
+	return match8(p[wire.FieldProto])
 }
 
 func l4Item(p filter.Pattern) rteflow.Item {
-	src, dst := match16(p[filter.SrcPort]), match16(p[filter.DstPort])
-	kind, code := match8(p[filter.ICMPType]), match8(p[filter.ICMPCode])
-	switch p[filter.Proto].Value[0] {
-	case protoTCP:
-		return rteflow.TCP{SrcPort: src, DstPort: dst, Flags: match8(p[filter.TCPFlags])}
-	case protoUDP:
+	src, dst := match16(p[wire.FieldSrcPort]), match16(p[wire.FieldDstPort])
+	kind, code := match8(p[wire.FieldICMPType]), match8(p[wire.FieldICMPCode])
+	switch p[wire.FieldProto].Value[0] {
+	case wire.ProtoTCP:
+		return rteflow.TCP{SrcPort: src, DstPort: dst, Flags: match8(p[wire.FieldTCPFlags])}
+	case wire.ProtoUDP:
 		return rteflow.UDP{SrcPort: src, DstPort: dst}
-	case protoICMP:
+	case wire.ProtoICMP:
 		return rteflow.ICMP{Type: kind, Code: code}
 	default:
 		return rteflow.ICMP6{Type: kind, Code: code}
@@ -146,9 +135,9 @@ func match16(c filter.Condition) *rteflow.Match[uint16] {
 	return matchOf(c, 0xffff, func(b [16]byte) uint16 { return binary.BigEndian.Uint16(b[:]) })
 }
 
-func mac(c filter.Condition) *rteflow.Match[rteflow.MAC] {
-	all := rteflow.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-	return matchOf(c, all, func(b [16]byte) rteflow.MAC { return rteflow.MAC(b[:6]) })
+func mac(c filter.Condition) *rteflow.Match[wire.MAC] {
+	all := wire.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	return matchOf(c, all, func(b [16]byte) wire.MAC { return wire.MAC(b[:6]) })
 }
 
 func match4(c filter.Condition) *rteflow.Match[netip.Addr] {

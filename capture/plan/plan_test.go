@@ -10,13 +10,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dpservice/capture/filter"
-	"dpservice/capture/header"
 	"dpservice/capture/spec"
 	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"
 	"dpservice/graph"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
+	"dpservice/wire"
 )
 
 // fakeNIC names ports as the current NICs do.
@@ -49,7 +49,7 @@ func points(t *testing.T, n Node, id int, text string) (all []Point) {
 	return all
 }
 
-var copies = Copies{Session: "s", Header: header.Header{UDPSrcPort: 1, UDPDstPort: 2}}
+var copies = Copies{Session: "s", Header: wire.CopyHeader{UDPSrcPort: 1, UDPDstPort: 2}}
 
 // describe is a line for each step and, of rules, for each operation.
 func describe(steps []Step) (lines []string) {

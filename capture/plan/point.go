@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"dpservice/capture/filter"
-	"dpservice/capture/header"
 	"dpservice/capture/spec"
 	"dpservice/dpservice/nic"
 	"dpservice/dpservice/nic/nicgroup"
@@ -17,6 +16,7 @@ import (
 	"dpservice/graph"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
+	"dpservice/wire"
 )
 
 // Mirror is what is to be copied: one direction of an interface.
@@ -136,8 +136,8 @@ const bands = 16
 // Copies says what becomes of a session's copies.
 type Copies struct {
 	Session string
-	Header  header.Header // each point gives it its own label
-	Out     uint16        // the port they leave through
+	Header  wire.CopyHeader // each point gives it its own label
+	Out     uint16          // the port they leave through
 }
 
 // Next returns the points with fresh rules in the next priority band, and fresh taps. Redirects stay.
@@ -163,8 +163,8 @@ func Probe(c Copies, points []Point) []Point {
 
 // fill gives the point its rules, or its tap.
 func (p *Point) fill(c Copies) {
-	c.Header.Label = header.LabelOf(p.Port.ID, p.Side)
-	copyHeader := c.Header.Bytes()
+	c.Header.Label = LabelOf(p.Port.ID, p.Side)
+	copyHeader := c.Header.Append(nil)
 	if p.slot == nil {
 		p.Tap = p.newTap(c, copyHeader)
 		return
@@ -236,9 +236,9 @@ func (p *Point) newTap(c Copies, copyHeader []byte) *graph.Tap {
 // conditions are what a pattern asks of a packet. The graph's fields are the filter's.
 func conditions(p *filter.Pattern) []graph.TapCondition {
 	var all []graph.TapCondition
-	for f := filter.EthDst; f <= filter.ICMPCode; f++ {
+	for f := range wire.NumFields {
 		if c := p[f]; !c.Any() {
-			all = append(all, graph.TapCondition{Field: graph.TapField(f), Value: c.Value, Mask: c.Mask})
+			all = append(all, graph.TapCondition{Field: f, Value: c.Value, Mask: c.Mask})
 		}
 	}
 	return all

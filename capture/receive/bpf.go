@@ -8,6 +8,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"dpservice/wire"
 )
 
 // MaxFrom is how many networks may be named as those that may send: a filter has 4096 instructions.
@@ -98,7 +100,7 @@ func onlyTo(at netip.AddrPort) []condition {
 		packetHost  = 0
 		offsetProto = 6
 		offsetTo    = 24
-		offsetUDP   = ipv6Len + 2
+		offsetUDP   = wire.IPv6Len + 2
 		whole       = ^uint32(0)
 	)
 	conditions := []condition{

@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"dpservice/wire"
 )
 
 // unread is a pipe that nobody reads. If it is full the next write to it does not end.
@@ -213,7 +215,7 @@ func TestRotationWithoutPackets(t *testing.T) {
 func TestNamedKeepTheirPlaces(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "test.pcapng")
 	const web, vm1 = 7, 9
-	r := start(t, Config{VXLAN: true, Output: Output{Path: file}, Describe: func(s Sender) Description {
+	r := start(t, Config{Encap: wire.EncapVXLAN, Output: Output{Path: file}, Describe: func(s Sender) Description {
 		switch s.Label {
 		case web:
 			return Description{Name: "web", AnyNode: true}

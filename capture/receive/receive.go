@@ -6,7 +6,6 @@ package receive
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dpservice/capture/receive/privilege"
+	"dpservice/wire"
 )
 
 // DefaultBuffer is how many bytes the kernel may hold: a second and more of what one CPU can take in.
@@ -27,15 +27,12 @@ const (
 	idle = 100 * time.Millisecond
 	// drainTime bounds how long reading goes on at the end, when senders do not stop.
 	drainTime = time.Second
-
-	vxlanLen    = 8
-	vxlanHasVNI = 0x08
 )
 
 // Sender is what the copies of one interface have in common.
 type Sender struct {
 	Node  netip.Addr // the hypervisor's underlay address
-	Label uint32     // the interface's; 0 if the copy has none
+	Label wire.Label // names the interface; 0 if the copy has none
 }
 
 // Config says what to receive and where to put it.
@@ -43,7 +40,7 @@ type Config struct {
 	Listen netip.AddrPort
 	Ports  int            // how many ports are tried, from Listen's on, until one is free; 0 is one
 	From   []netip.Prefix // who may send; none is anybody, and at most MaxFrom
-	VXLAN  bool           // the copies have a VXLAN header
+	Encap  wire.Encap     // of the copies; empty is wire.EncapUDP
 	Socket bool           // do without a ring, which is faster and needs CAP_NET_RAW
 	Buffer int            // bytes that the kernel may hold until they are read; 0 is DefaultBuffer, or what there is memory for
 	Output Output
@@ -245,7 +242,7 @@ func (r *receiver) take(ctx context.Context, d *datagram) error {
 	case !r.mayCome(d.sender.Node):
 		r.counters.Refused++
 		return nil
-	case r.config.VXLAN && !d.unwrapVXLAN(), len(d.data) == 0:
+	case r.config.Encap == wire.EncapVXLAN && !d.unwrapVXLAN(), len(d.data) == 0:
 		r.counters.Malformed++
 		return nil
 	}
@@ -263,11 +260,11 @@ func (r *receiver) mayCome(node netip.Addr) bool {
 
 // unwrapVXLAN removes the VXLAN header, whose VNI is the label. It is false for a datagram without one.
 func (d *datagram) unwrapVXLAN() bool {
-	if len(d.data) < vxlanLen || d.data[0]&vxlanHasVNI == 0 {
+	label, frame, err := wire.ParseVXLAN(d.data)
+	if err != nil {
 		return false
 	}
-	d.sender.Label = binary.BigEndian.Uint32(d.data[4:]) >> 8
-	d.data, d.length = d.data[vxlanLen:], d.length-vxlanLen
+	d.sender.Label, d.data, d.length = label, frame, d.length-wire.VXLANLen
 	return true
 }
 

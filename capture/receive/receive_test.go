@@ -22,6 +22,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"dpservice/wire"
 )
 
 const (
@@ -189,7 +191,7 @@ func TestReceive(t *testing.T) {
 
 func TestReceiveVXLAN(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "test.pcapng")
-	r := start(t, Config{VXLAN: true, Output: Output{Path: file}})
+	r := start(t, Config{Encap: wire.EncapVXLAN, Output: Output{Path: file}})
 	r.send(append([]byte{0x08, 0, 0, 0, 0xab, 0xcd, 0xef, 0}, "frame"...))
 	for _, bad := range [][]byte{nil, {0x08, 0, 0, 0}, make([]byte, 20), {0x08, 0, 0, 0, 0, 0, 1, 0}} {
 		r.send(bad)
@@ -245,7 +247,7 @@ func TestRotation(t *testing.T) {
 // Nobody can make a file grow by making up senders.
 func TestManySenders(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "test.pcapng")
-	r := start(t, Config{VXLAN: true, Output: Output{Path: file}})
+	r := start(t, Config{Encap: wire.EncapVXLAN, Output: Output{Path: file}})
 	for n := range 2 * MaxSenders {
 		r.send([]byte{0x08, 0, 0, 0, 0, byte(n >> 8), byte(n), 0, 1})
 	}
@@ -282,7 +284,7 @@ func FuzzAncillary(f *testing.F) {
 	f.Add(make([]byte, 16))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_, label := ancillary(data)
-		assert.Less(t, label, uint32(1<<20))
+		assert.Less(t, label, wire.Label(1<<20))
 	})
 }
 
@@ -292,8 +294,8 @@ func FuzzVXLAN(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d := datagram{data: data, length: len(data)}
 		ok := d.unwrapVXLAN()
-		assert.Less(t, d.sender.Label, uint32(1<<24))
-		assert.Equal(t, ok, len(d.data) == len(data)-vxlanLen)
+		assert.Less(t, d.sender.Label, wire.Label(1<<24))
+		assert.Equal(t, ok, len(d.data) == len(data)-wire.VXLANLen)
 		assert.Len(t, d.data, d.length)
 	})
 }
@@ -351,20 +353,20 @@ func FuzzDatagram(f *testing.F) {
 		var d datagram
 		d.parse(data)
 		assert.Len(t, d.data, d.length)
-		assert.LessOrEqual(t, d.length, max(0, len(data)-ipv6Len-udpLen))
-		assert.Less(t, d.sender.Label, uint32(1<<20))
+		assert.LessOrEqual(t, d.length, max(0, len(data)-wire.IPv6Len-wire.UDPLen))
+		assert.Less(t, d.sender.Label, wire.Label(1<<20))
 	})
 }
 
-// wire is a source of packets as they are on the wire, from their IPv6 headers on.
-type wire struct {
+// replay is a source of packets as they are on the wire, from their IPv6 headers on.
+type replay struct {
 	source
 	packets [][]byte
 }
 
-func (w *wire) drops() uint32 { return 0 }
+func (w *replay) drops() uint32 { return 0 }
 
-func (w *wire) next(d *datagram) (bool, error) {
+func (w *replay) next(d *datagram) (bool, error) {
 	if len(w.packets) == 0 {
 		return false, nil
 	}
@@ -376,8 +378,8 @@ func (w *wire) next(d *datagram) (bool, error) {
 // Anybody can send to the port: every packet is written or counted as malformed, and the file can be read.
 func FuzzHostileWire(f *testing.F) {
 	copyOf := func(label byte, data string) []byte {
-		b := make([]byte, ipv6Len+udpLen, ipv6Len+udpLen+len(data))
-		b[3], b[5], b[ipv6Len+5] = label, byte(udpLen+len(data)), byte(udpLen+len(data))
+		b := make([]byte, wire.IPv6Len+wire.UDPLen, wire.IPv6Len+wire.UDPLen+len(data))
+		b[3], b[5], b[6], b[wire.IPv6Len+5] = label, byte(wire.UDPLen+len(data)), wire.ProtoUDP, byte(wire.UDPLen+len(data))
 		return append(b, data...)
 	}
 	f.Add(copyOf(7, "frame"), copyOf(0, "another"), false, uint16(3))
@@ -392,8 +394,11 @@ func FuzzHostileWire(f *testing.F) {
 			packets = append(packets, p, second)
 		}
 		file := filepath.Join(t.TempDir(), "test.pcapng")
-		c := Config{VXLAN: vxlan, Output: Output{Path: file, RotateSize: 1 << 30}}
-		r := &receiver{config: c, source: &wire{packets: packets}, left: math.MaxUint64}
+		c := Config{Output: Output{Path: file, RotateSize: 1 << 30}}
+		if vxlan {
+			c.Encap = wire.EncapVXLAN
+		}
+		r := &receiver{config: c, source: &replay{packets: packets}, left: math.MaxUint64}
 		end := endingOf(t.Context())
 		defer end.close()
 		var err error

@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"dpservice/wire"
 )
 
 const (
@@ -21,9 +23,6 @@ const (
 	// leastGather and mostGather bound how long after a first copy reading begins: to be woken up costs as much as to take a
 	// thousand copies. How long that may be depends on how fast the ring fills: from an eighth to a quarter of it is good.
 	leastGather, mostGather = time.Millisecond, 25 * time.Millisecond
-
-	ipv6Len = 40
-	udpLen  = 8
 )
 
 // ring takes copies from a ring that the kernel and this process share (packet(7), TPACKET_V3), before they go through the
@@ -137,12 +136,11 @@ func (r *ring) next(d *datagram) (bool, error) {
 		return false, nil
 	}
 	h := (*unix.Tpacket3Hdr)(unsafe.Pointer(&r.rest[0]))
-	packet := r.rest[h.Net:][:h.Snaplen]
-	d.parse(packet)
+	d.parse(r.rest[h.Net:][:h.Snaplen])
 	d.at = int64(h.Sec)*int64(time.Second) + int64(h.Nsec)
-	if r.local != nil && len(packet) >= ipv6Len {
+	if r.local != nil && d.to.IsValid() {
 		link := (*unix.RawSockaddrLinklayer)(unsafe.Pointer(&r.rest[unix.SizeofTpacket3Hdr])) // a multiple of TPACKET_ALIGNMENT
-		d.passing = !r.local.has(netip.AddrFrom16([16]byte(packet[24:40])), int(link.Ifindex), d.at)
+		d.passing = !r.local.has(d.to, int(link.Ifindex), d.at)
 	}
 	r.rest = r.rest[h.Next_offset:]
 	r.left--
@@ -168,17 +166,9 @@ func (r *ring) turn() bool {
 
 // parse reads a packet from its IPv6 header on.
 func (d *datagram) parse(b []byte) {
-	d.data, d.length = nil, 0
-	if len(b) < ipv6Len+udpLen {
-		return
-	}
-	d.sender = Sender{netip.AddrFrom16([16]byte(b[8:24])), binary.BigEndian.Uint32(b) & 0xfffff}
-	length := int(binary.BigEndian.Uint16(b[ipv6Len+4:]))
-	if length < udpLen || length > int(binary.BigEndian.Uint16(b[4:])) || length > len(b)-ipv6Len {
-		return
-	}
-	d.data = b[ipv6Len+udpLen : ipv6Len+length]
-	d.length = len(d.data)
+	h, data, _ := wire.ParseIPv6Copy(b, wire.EncapUDP) // after an error there are no data
+	d.sender, d.to = Sender{h.NodeIP, h.Label}, h.Sink
+	d.data, d.length = data, len(data)
 }
 
 // drops is how many packets the ring had no room for.

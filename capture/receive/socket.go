@@ -3,6 +3,7 @@
 package receive
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -13,6 +14,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"dpservice/wire"
 )
 
 const (
@@ -57,6 +60,7 @@ type socket struct {
 type datagram struct {
 	at     int64 // when, in nanoseconds since 1970
 	sender Sender
+	to     netip.Addr // only from a ring, and if it could be read
 	data   []byte
 	length int // of the datagram; more than data has if that was cut
 	// passing is a datagram to another machine, which only passes through this one.
@@ -187,7 +191,7 @@ func (s *socket) get(i int, d *datagram) {
 }
 
 // ancillary reads what the kernel says about a datagram: when it arrived, and its flow label.
-func ancillary(b []byte) (at int64, flowLabel uint32) {
+func ancillary(b []byte) (at int64, flowLabel wire.Label) {
 	for len(b) >= unix.SizeofCmsghdr {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
 		length := int(h.Len)
@@ -199,7 +203,7 @@ func ancillary(b []byte) (at int64, flowLabel uint32) {
 		case h.Level == unix.SOL_SOCKET && h.Type == unix.SCM_TIMESTAMPNS && len(data) >= int(unsafe.Sizeof(unix.Timespec{})):
 			at = (*unix.Timespec)(unsafe.Pointer(&data[0])).Nano()
 		case h.Level == unix.SOL_IPV6 && h.Type == ipv6FlowInfo && len(data) >= 4:
-			flowLabel = (uint32(data[1])<<16 | uint32(data[2])<<8 | uint32(data[3])) & 0xfffff
+			flowLabel = wire.Label(binary.BigEndian.Uint32(data) & wire.MaxLabel)
 		}
 		b = b[min(len(b), unix.CmsgSpace(length-unix.CmsgLen(0))):]
 	}

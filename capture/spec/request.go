@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"dpservice/dpservice/fault"
+	"dpservice/wire"
 )
 
 // nameSyntax is the syntax of session names. They become parts of rule names, in which a slash separates the parts.
@@ -27,8 +28,8 @@ func (r Request) Validate() error {
 	if r.UDPSrcPort == 0 {
 		return fault.New(fault.InvalidParams, "", "udp_src_port is 0: want 1 to 65535")
 	}
-	if e := r.Encap; e != EncapUDP && e != EncapVXLAN {
-		return fault.New(fault.InvalidParams, "", "encap %q: want %s or %s", e, EncapUDP, EncapVXLAN)
+	if e := r.Encap; e != wire.EncapUDP && e != wire.EncapVXLAN {
+		return fault.New(fault.InvalidParams, "", "encap %q: want %s or %s", e, wire.EncapUDP, wire.EncapVXLAN)
 	}
 	if d := r.Direction; d != RX && d != TX && d != Both {
 		return fault.New(fault.InvalidParams, "", "direction %q: want %s, %s or %s", d, RX, TX, Both)
@@ -81,10 +82,10 @@ func sinkProblem(sink netip.Addr) string {
 // 0, so that equal targets compare as equal.
 func (r Request) WithDefaults() Request {
 	r.Name = cmp.Or(r.Name, DefaultName)
-	r.Encap = cmp.Or(r.Encap, EncapUDP)
+	r.Encap = cmp.Or(r.Encap, wire.EncapUDP)
 	r.Direction = cmp.Or(r.Direction, RX)
-	if r.Encap == EncapVXLAN {
-		r.UDPDstPort = cmp.Or(r.UDPDstPort, VXLANPort)
+	if r.Encap == wire.EncapVXLAN {
+		r.UDPDstPort = cmp.Or(r.UDPDstPort, wire.VXLANPort)
 	}
 	r.Targets = slices.Clone(r.Targets)
 	for i, t := range r.Targets {

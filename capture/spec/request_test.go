@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dpservice/dpservice/fault"
+	"dpservice/wire"
 )
 
 func validRequest() Request {
@@ -29,9 +30,9 @@ func TestValidateAccepts(t *testing.T) {
 		"vf and pf":        func(r *Request) { r.Targets = []Target{{VF: "vm-1"}, {PF: 0}} },
 		"global sink":      func(r *Request) { r.Sink = netip.MustParseAddr("2001:db8::1") },
 		"highest ports":    func(r *Request) { r.UDPSrcPort, r.UDPDstPort = 65535, 65535 },
-		"udp":              func(r *Request) { r.Encap = EncapUDP },
-		"vxlan":            func(r *Request) { r.Encap = EncapVXLAN },
-		"vxlan's own port": func(r *Request) { r.Encap, r.UDPDstPort = EncapVXLAN, 0 },
+		"udp":              func(r *Request) { r.Encap = wire.EncapUDP },
+		"vxlan":            func(r *Request) { r.Encap = wire.EncapVXLAN },
+		"vxlan's own port": func(r *Request) { r.Encap, r.UDPDstPort = wire.EncapVXLAN, 0 },
 		"name":             func(r *Request) { r.Name = "night-shift_2.0" },
 	}
 	for name, change := range tests {
@@ -121,12 +122,12 @@ func TestWithDefaults(t *testing.T) {
 	r := Request{Targets: []Target{{VF: "vm-1", PF: 3}, {PF: 1}}}
 	full := r.WithDefaults()
 	assert.Equal(t, Request{
-		Name: DefaultName, Encap: EncapUDP, Direction: RX, Targets: []Target{{VF: "vm-1"}, {PF: 1}},
+		Name: DefaultName, Encap: wire.EncapUDP, Direction: RX, Targets: []Target{{VF: "vm-1"}, {PF: 1}},
 	}, full)
 	assert.Equal(t, 3, r.Targets[0].PF, "the caller's targets stay as they are")
 	assert.Equal(t, full, full.WithDefaults())
-	assert.EqualValues(t, VXLANPort, Request{Encap: EncapVXLAN}.WithDefaults().UDPDstPort)
-	assert.EqualValues(t, 7, Request{Encap: EncapVXLAN, UDPDstPort: 7}.WithDefaults().UDPDstPort)
+	assert.EqualValues(t, wire.VXLANPort, Request{Encap: wire.EncapVXLAN}.WithDefaults().UDPDstPort)
+	assert.EqualValues(t, 7, Request{Encap: wire.EncapVXLAN, UDPDstPort: 7}.WithDefaults().UDPDstPort)
 }
 
 func TestDirections(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"dpservice/dpservice/port"
+	"dpservice/wire"
 )
 
 // DefaultName is the name of a session that was not given one.
@@ -23,18 +24,6 @@ const (
 	DefaultMaxRules      = 64
 	MaxRules             = 256
 )
-
-// Encap is what is between the UDP header and the captured frame.
-type Encap string
-
-// The encapsulations.
-const (
-	EncapUDP   Encap = "udp" // nothing: the label is the flow label of the IPv6 header
-	EncapVXLAN Encap = "vxlan"
-)
-
-// VXLANPort is the UDP destination port of VXLAN (RFC 7348).
-const VXLANPort = 4789
 
 // Target names what is captured: a guest's interface by its id, or a physical port by its number.
 type Target struct {
@@ -76,8 +65,8 @@ type Request struct {
 	Name       string     // session name; empty means DefaultName
 	Sink       netip.Addr // IPv6 destination of the copies
 	UDPSrcPort uint16     // a NIC may overwrite it with its own entropy
-	UDPDstPort uint16     // 0 means VXLANPort for EncapVXLAN
-	Encap      Encap      // empty means EncapUDP
+	UDPDstPort uint16     // 0 means wire.VXLANPort for wire.EncapVXLAN
+	Encap      wire.Encap // empty means wire.EncapUDP
 	Targets    []Target
 	Direction  Direction // of the guests' interfaces; empty means RX
 	Filter     string    // pcap-filter(7); empty: everything
@@ -128,7 +117,7 @@ type Session struct {
 	Sink       netip.Addr
 	UDPSrcPort uint16
 	UDPDstPort uint16
-	Encap      Encap
+	Encap      wire.Encap
 	Direction  Direction
 	Filter     string
 	Limits     Limits
@@ -144,9 +133,9 @@ type SessionInterface struct {
 	Target
 	Direction Direction // RX or TX
 	Mode      Mode
-	Port      string // ethdev name
-	Label     uint32 // identifies interface and direction in the copies
-	Packets   uint64 // copied so far
+	Port      string     // ethdev name
+	Label     wire.Label // identifies interface and direction in the copies
+	Packets   uint64     // copied so far
 	Bytes     uint64
 	Rules     []SessionRule // of the filter, in order: the first one that matches a packet decides
 }

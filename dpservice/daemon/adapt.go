@@ -24,7 +24,7 @@ type dataplane struct {
 func (d dataplane) SetInterface(a vnet.Attachment) error {
 	return graphFault(a.ID, d.graph.SetInterface(graph.Interface{
 		Index: a.Index, Port: a.Port, VNI: a.VNI, IPv4: a.IPv4, IPv6: a.IPv6, Underlay: a.UnderlayIP,
-		GatewayMAC: graph.MAC(a.GatewayMAC), GatewayIPv6: a.GatewayIPv6, GuestMAC: graph.MAC(a.GuestMAC),
+		GatewayMAC: a.GatewayMAC, GatewayIPv6: a.GatewayIPv6, GuestMAC: a.GuestMAC,
 		AnyPeer: !d.underlay.ChecksSource(a.VNI),
 	}))
 }

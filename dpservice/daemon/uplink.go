@@ -9,14 +9,14 @@ import (
 	"dpservice/dpservice/slowpath"
 	"dpservice/dpservice/uplink"
 	"dpservice/graph"
-	"dpservice/rteflow"
+	"dpservice/wire"
 )
 
-func macOf(mac config.RouterMAC) uplink.MAC {
-	if len(mac) != len(uplink.MAC{}) {
-		return uplink.MAC{}
+func macOf(mac config.RouterMAC) wire.MAC {
+	if len(mac) != len(wire.MAC{}) {
+		return wire.MAC{}
 	}
-	return uplink.MAC(mac)
+	return wire.MAC(mac)
 }
 
 func (d *daemon) newUplinks() *uplink.Manager {
@@ -52,7 +52,7 @@ func (d *daemon) newKernelWatcher() *neighbour.Watcher {
 // setUplinks registers the PFs in the graph. Their links and routers follow once they are known.
 func (d *daemon) setUplinks() error {
 	for _, u := range d.uplinks.List() {
-		if err := d.graph.SetUplink(graph.Uplink{Port: u.Port, MAC: graph.MAC(u.MAC)}); err != nil {
+		if err := d.graph.SetUplink(graph.Uplink{Port: u.Port, MAC: u.MAC}); err != nil {
 			return err
 		}
 	}
@@ -62,12 +62,12 @@ func (d *daemon) setUplinks() error {
 // useUplink passes the state of an uplink to the graph and, as copies leave by PF0 only, that of PF0 to the captures.
 func (d *daemon) useUplink(u uplink.Uplink) error {
 	err := d.graph.SetUplink(graph.Uplink{
-		Port: u.Port, MAC: graph.MAC(u.MAC), RouterMAC: graph.MAC(u.RouterMAC), LinkUp: u.LinkUp,
+		Port: u.Port, MAC: u.MAC, RouterMAC: u.RouterMAC, LinkUp: u.LinkUp,
 	})
 	if err != nil || u.Number != 0 {
 		return err
 	}
 	return d.capture.UplinkChanged(capture.Uplink{
-		MAC: rteflow.MAC(u.MAC), RouterMAC: rteflow.MAC(u.RouterMAC), NodeIP: d.cfg.Underlay.IP, LinkDown: !u.LinkUp,
+		MAC: u.MAC, RouterMAC: u.RouterMAC, NodeIP: d.cfg.Underlay.IP, LinkDown: !u.LinkUp,
 	})
 }

@@ -23,6 +23,7 @@ import (
 	"dpservice/rteflow"
 	"dpservice/rteflow/flowtest"
 	"dpservice/rteflow/ruleset"
+	"dpservice/wire"
 )
 
 // fakeGraph has flows that do nothing.
@@ -472,7 +473,7 @@ func TestRulesAreMadeAgain(t *testing.T) {
 	ipv6 := encap()
 	ipv6.Key.Src, ipv6.Key.Dst = src6, dst6
 	icmp := deliver()
-	icmp.Key.Proto, icmp.Key.SrcPort = protoICMP, 8<<8
+	icmp.Key.Proto, icmp.Key.SrcPort = wire.ProtoICMP, 8<<8
 	for _, f := range []graph.Flow{deliver(), encap(), ipv6, fromWire(), icmp} {
 		b := newBench()
 		b.begin(f)

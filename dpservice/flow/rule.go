@@ -11,31 +11,15 @@ import (
 	"dpservice/dpservice/nic"
 	"dpservice/graph"
 	"dpservice/rteflow"
+	"dpservice/wire"
 )
 
-// Protocol numbers.
-const (
-	protoICMP     = 1
-	protoTCP      = 6
-	protoUDP      = 17
-	protoICMPv6   = 58
-	etherTypeIPv4 = 0x0800
-	etherTypeIPv6 = 0x86dd
-)
-
-// Lengths of headers.
-const (
-	ethLen   = 14
-	ipv6Len  = 40
-	outerLen = ethLen + ipv6Len
-)
+// outerLen is the length of the headers around a packet that travels to another node.
+const outerLen = wire.EthernetLen + wire.IPv6Len
 
 // tcpControl are the flags SYN, FIN and RST. Packets that have one stay on the software path, which so sees how a
 // connection stands.
 const tcpControl = 0x07
-
-// fragmentBits is where an IPv4 header says that the packet is a fragment.
-const fragmentBits = 0x3fff
 
 // Ports names ports in rules. A *nic.NIC is one.
 type Ports interface {
@@ -69,17 +53,17 @@ func ruleFor(ports Ports, f graph.Flow, mark uint16, timeout uint32) (rteflow.Ru
 // What many rules have in common is made once: nobody changes it.
 var (
 	guestEth = map[bool]rteflow.Item{
-		false: rteflow.Eth{Type: rteflow.Is[uint16](etherTypeIPv4)},
-		true:  rteflow.Eth{Type: rteflow.Is[uint16](etherTypeIPv6)},
+		false: rteflow.Eth{Type: rteflow.Is[uint16](wire.EtherTypeIPv4)},
+		true:  rteflow.Eth{Type: rteflow.Is[uint16](wire.EtherTypeIPv6)},
 	}
 	isProto = map[uint8]*rteflow.Match[uint8]{
-		protoICMP: rteflow.Is[uint8](protoICMP), protoTCP: rteflow.Is[uint8](protoTCP), protoUDP: rteflow.Is[uint8](protoUDP),
-		protoICMPv6: rteflow.Is[uint8](protoICMPv6),
+		wire.ProtoICMP: rteflow.Is[uint8](wire.ProtoICMP), wire.ProtoTCP: rteflow.Is[uint8](wire.ProtoTCP), wire.ProtoUDP: rteflow.Is[uint8](wire.ProtoUDP),
+		wire.ProtoICMPv6: rteflow.Is[uint8](wire.ProtoICMPv6),
 	}
-	isWhole   = rteflow.Masked[uint16](0, fragmentBits)
+	isWhole   = rteflow.Masked[uint16](0, wire.IPv4FragmentMask)
 	noControl = rteflow.Masked[uint8](0, tcpControl)
 	rawDecap  = map[bool]rteflow.Action{
-		false: rteflow.RawDecap{Data: ethernet(etherTypeIPv4)}, true: rteflow.RawDecap{Data: ethernet(etherTypeIPv6)},
+		false: rteflow.RawDecap{Data: ethernet(wire.EtherTypeIPv4)}, true: rteflow.RawDecap{Data: ethernet(wire.EtherTypeIPv6)},
 	}
 )
 
@@ -99,13 +83,13 @@ func match(k graph.FlowKey) (ip, l4 rteflow.Item, err error) {
 
 func matchL4(k graph.FlowKey) (rteflow.Item, error) {
 	switch {
-	case k.Proto == protoTCP:
+	case k.Proto == wire.ProtoTCP:
 		return rteflow.TCP{SrcPort: rteflow.Is(k.SrcPort), DstPort: rteflow.Is(k.DstPort), Flags: noControl}, nil
-	case k.Proto == protoUDP:
+	case k.Proto == wire.ProtoUDP:
 		return rteflow.UDP{SrcPort: rteflow.Is(k.SrcPort), DstPort: rteflow.Is(k.DstPort)}, nil
-	case k.Proto == protoICMP && !isIPv6(k):
+	case k.Proto == wire.ProtoICMP && !isIPv6(k):
 		return rteflow.ICMP{Type: rteflow.Is(uint8(k.SrcPort >> 8))}, nil
-	case k.Proto == protoICMPv6 && isIPv6(k):
+	case k.Proto == wire.ProtoICMPv6 && isIPv6(k):
 		return rteflow.ICMP6{Type: rteflow.Is(uint8(k.SrcPort >> 8))}, nil
 	default:
 		return nil, fmt.Errorf("protocol %d of IPv%d is not offloaded", k.Proto, map[bool]int{false: 4, true: 6}[isIPv6(k)])
@@ -120,9 +104,9 @@ func rewrite(f graph.Flow) ([]rteflow.Action, error) {
 	v := f.Verdict
 	actions := make([]rteflow.Action, 0, mostActions)
 	switch {
-	case v.Kind == graph.Deliver && len(v.Header) == ethLen:
+	case v.Kind == graph.Deliver && len(v.Header) == wire.EthernetLen:
 		actions = append(actions,
-			rteflow.SetMACSrc{MAC: rteflow.MAC(v.Header[6:12])}, rteflow.SetMACDst{MAC: rteflow.MAC(v.Header[:6])})
+			rteflow.SetMACSrc{MAC: wire.MAC(v.Header[6:12])}, rteflow.SetMACDst{MAC: wire.MAC(v.Header[:6])})
 		if v.DecTTL {
 			actions = append(actions, rteflow.DecTTL{})
 		}
@@ -139,14 +123,14 @@ func rewrite(f graph.Flow) ([]rteflow.Action, error) {
 
 // ethernet is an Ethernet header as raw_decap removes it: only its shape matters.
 func ethernet(etherType uint16) []byte {
-	return binary.BigEndian.AppendUint16(make([]byte, ethLen-2, outerLen), etherType)
+	return binary.BigEndian.AppendUint16(make([]byte, wire.EthernetLen-2, outerLen), etherType)
 }
 
 func isIPv6(k graph.FlowKey) bool { return k.Src.Is6() }
 
 func etherType(k graph.FlowKey) uint16 {
 	if isIPv6(k) {
-		return etherTypeIPv6
+		return wire.EtherTypeIPv6
 	}
-	return etherTypeIPv4
+	return wire.EtherTypeIPv4
 }

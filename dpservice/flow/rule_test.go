@@ -13,6 +13,7 @@ import (
 	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/graph"
 	"dpservice/rteflow"
+	"dpservice/wire"
 )
 
 var (
@@ -27,7 +28,7 @@ var (
 func deliver() graph.Flow {
 	return graph.Flow{
 		ID:  5,
-		Key: graph.FlowKey{Origin: graph.FromGuest, Interface: 3, Src: src4, Dst: dst4, Proto: protoTCP, SrcPort: 1000, DstPort: 80},
+		Key: graph.FlowKey{Origin: graph.FromGuest, Interface: 3, Src: src4, Dst: dst4, Proto: wire.ProtoTCP, SrcPort: 1000, DstPort: 80},
 		Verdict: graph.Verdict{
 			Kind: graph.Deliver, InPort: 1, TxPort: 2, DecTTL: true, Header: ethBytes,
 		},
@@ -55,7 +56,7 @@ func TestRules(t *testing.T) {
 		return f
 	}
 	icmp := func(f graph.Flow, kind uint16) graph.Flow {
-		f.Key.Proto, f.Key.SrcPort, f.Key.DstPort = protoICMP, kind<<8, 0
+		f.Key.Proto, f.Key.SrcPort, f.Key.DstPort = wire.ProtoICMP, kind<<8, 0
 		return f
 	}
 	const tcp4 = "ipv4 fragment_offset spec 0x0000 fragment_offset mask 0x3fff proto is 6 src is 10.0.0.1 dst is 10.0.0.2 / " +
@@ -68,7 +69,7 @@ func TestRules(t *testing.T) {
 		"guest to guest": {
 			deliver(), "represented_port ethdev_port_id is 1 / eth type is 0x0800 / " + tcp4,
 			[]rteflow.Action{
-				rteflow.SetMACSrc{MAC: rteflow.MAC{2, 0, 0, 0, 0, 1}}, rteflow.SetMACDst{MAC: rteflow.MAC{2, 0, 0, 0, 0, 2}},
+				rteflow.SetMACSrc{MAC: wire.MAC{2, 0, 0, 0, 0, 1}}, rteflow.SetMACDst{MAC: wire.MAC{2, 0, 0, 0, 0, 2}},
 				rteflow.DecTTL{}, rteflow.Age{Timeout: 30, Context: 5}, rteflow.Count{}, rteflow.ToRepresentedPort{Port: 2},
 			},
 		},
@@ -82,13 +83,13 @@ func TestRules(t *testing.T) {
 		"wire to guest": {
 			fromWire(), "represented_port ethdev_port_id is 0 / eth src is 02:64:70:73:01:02 type is 0x0800 / " + tcp4,
 			[]rteflow.Action{
-				rteflow.SetMACSrc{MAC: rteflow.MAC{2, 0, 0, 0, 0, 1}}, rteflow.SetMACDst{MAC: rteflow.MAC{2, 0, 0, 0, 0, 2}},
+				rteflow.SetMACSrc{MAC: wire.MAC{2, 0, 0, 0, 0, 1}}, rteflow.SetMACDst{MAC: wire.MAC{2, 0, 0, 0, 0, 2}},
 				rteflow.Age{Timeout: 30, Context: 5}, rteflow.Count{}, rteflow.ToRepresentedPort{Port: 2},
 			},
 		},
-		"udp6": {ipv6(deliver(), protoUDP, 53, 5353), "represented_port ethdev_port_id is 1 / eth type is 0x86dd / " +
+		"udp6": {ipv6(deliver(), wire.ProtoUDP, 53, 5353), "represented_port ethdev_port_id is 1 / eth type is 0x86dd / " +
 			"ipv6 proto is 17 src is fd00::1 dst is fd00::2 / udp src is 53 dst is 5353", nil},
-		"ping6 from the wire": {ipv6(fromWire(), protoICMPv6, 129<<8, 0), "represented_port ethdev_port_id is 0 / eth src is 02:64:70:73:01:02 type is 0x86dd / " +
+		"ping6 from the wire": {ipv6(fromWire(), wire.ProtoICMPv6, 129<<8, 0), "represented_port ethdev_port_id is 0 / eth src is 02:64:70:73:01:02 type is 0x86dd / " +
 			"ipv6 proto is 58 src is fd00::1 dst is fd00::2 / icmp6 type is 129", nil},
 		"ping": {icmp(deliver(), 8), "represented_port ethdev_port_id is 1 / eth type is 0x0800 / " +
 			"ipv4 fragment_offset spec 0x0000 fragment_offset mask 0x3fff proto is 1 src is 10.0.0.1 dst is 10.0.0.2 / icmp type is 8", nil},
@@ -117,8 +118,8 @@ func TestHeadersToRemove(t *testing.T) {
 func TestNoRuleFor(t *testing.T) {
 	tests := map[string]func(*graph.Flow){
 		"another protocol": func(f *graph.Flow) { f.Key.Proto = 132 },
-		"icmp in ipv6":     func(f *graph.Flow) { f.Key.Src, f.Key.Proto = src6, protoICMP },
-		"icmp6 in ipv4":    func(f *graph.Flow) { f.Key.Proto = protoICMPv6 },
+		"icmp in ipv6":     func(f *graph.Flow) { f.Key.Src, f.Key.Proto = src6, wire.ProtoICMP },
+		"icmp6 in ipv4":    func(f *graph.Flow) { f.Key.Proto = wire.ProtoICMPv6 },
 		"a short header":   func(f *graph.Flow) { f.Verdict.Header = ethBytes[:13] },
 		"wire to wire":     func(f *graph.Flow) { f.Key.Origin = graph.FromWire; f.Verdict.Kind = graph.Encap },
 	}

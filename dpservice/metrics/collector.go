@@ -17,6 +17,7 @@ import (
 	"dpservice/dpservice/uplink"
 	"dpservice/graph"
 	"dpservice/rteflow/ruleset"
+	"dpservice/wire"
 )
 
 // Sources are where the values come from, at each scrape. All must be set, and be safe for concurrent use.
@@ -134,7 +135,7 @@ func (c *Collector) collect(out sink) {
 	for _, u := range c.sources.Uplinks() {
 		role := string(port.PF) + strconv.Itoa(u.Number)
 		out.send(uplinkUsable, number(u.Usable()), u.Name, role)
-		out.send(uplinkRouterKnown, number(u.RouterMAC != uplink.MAC{}), u.Name, role, string(u.Source))
+		out.send(uplinkRouterKnown, number(u.RouterMAC != wire.MAC{}), u.Name, role, string(u.Source))
 	}
 	for _, n := range c.sources.Nodes() {
 		out.send(nodeCalls, float64(n.Calls), n.Name)

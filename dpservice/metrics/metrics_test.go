@@ -27,6 +27,7 @@ import (
 	"dpservice/dpservice/uplink"
 	"dpservice/graph"
 	"dpservice/rteflow/ruleset"
+	"dpservice/wire"
 )
 
 func sources() Sources {
@@ -41,7 +42,7 @@ func sources() Sources {
 		},
 		Uplinks: func() []uplink.Uplink {
 			return []uplink.Uplink{
-				{Name: "nic", LinkUp: true, RouterMAC: uplink.MAC{2}, Source: uplink.Kernel},
+				{Name: "nic", LinkUp: true, RouterMAC: wire.MAC{2}, Source: uplink.Kernel},
 				{Name: "nic1", Number: 1, LinkUp: true, Source: uplink.Discovery},
 			}
 		},

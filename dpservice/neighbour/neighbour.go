@@ -15,16 +15,13 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"dpservice/dpservice/vnet"
+	"dpservice/wire"
 )
-
-// MAC is an Ethernet address; the zero value is "not known".
-type MAC = vnet.MAC
 
 // Router is the next hop out of an interface as the kernel has it.
 type Router struct {
 	NextHop netip.Addr // invalid: the kernel has no IPv6 route with a gateway out of the interface
-	MAC     MAC        // zero: not resolved
+	MAC     wire.MAC   // zero: not resolved
 }
 
 // Watcher follows the routers of some interfaces of the network namespace that it runs in.
@@ -42,7 +39,7 @@ type Watcher struct {
 type check struct {
 	index int
 	was   Router
-	mac   MAC // the other one
+	mac   wire.MAC // the other one
 	alive bool
 	err   error
 }
@@ -192,7 +189,7 @@ func (w *Watcher) readNeighbourAs(index int, ip netip.Addr, probe, certain bool)
 	}
 	r := Router{NextHop: ip}
 	if n.State&known != 0 && len(n.HardwareAddr) == len(r.MAC) {
-		r.MAC = MAC(n.HardwareAddr)
+		r.MAC = wire.MAC(n.HardwareAddr)
 	}
 	switch {
 	case n.State&(known|unix.NUD_INCOMPLETE) == 0:
@@ -219,7 +216,7 @@ func (w *Watcher) set(index int, r Router, certain bool) {
 	if was == r {
 		return
 	}
-	if !certain && was.NextHop == r.NextHop && was.MAC != (MAC{}) && r.MAC != (MAC{}) {
+	if !certain && was.NextHop == r.NextHop && was.MAC != (wire.MAC{}) && r.MAC != (wire.MAC{}) {
 		w.check(index, was, r.MAC)
 		return
 	}
@@ -228,7 +225,7 @@ func (w *Watcher) set(index int, r Router, certain bool) {
 }
 
 // check probes a router at its known MAC, unless a probe is under way.
-func (w *Watcher) check(index int, was Router, mac MAC) {
+func (w *Watcher) check(index int, was Router, mac wire.MAC) {
 	if w.checking[index] {
 		return
 	}

@@ -21,6 +21,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"dpservice/wire"
 )
 
 // insideEnv says that the test binary is within a network namespace of its own, which ends with it.
@@ -42,16 +44,16 @@ func TestMain(m *testing.M) {
 
 var (
 	gateway = netip.MustParseAddr("fe80::ee")
-	mac1    = MAC{2, 0, 0, 0, 0, 1}
-	mac2    = MAC{2, 0, 0, 0, 0, 2}
+	mac1    = wire.MAC{2, 0, 0, 0, 0, 1}
+	mac2    = wire.MAC{2, 0, 0, 0, 0, 2}
 )
 
 // carrierTime is what the kernel may take until it acts upon the loss of a carrier, which it does once a second for
 // most devices.
 const carrierTime = 3 * time.Second
 
-// wire is a link to a namespace in which a router is, and a Watcher of this end.
-type wire struct {
+// routerLink is a link to a namespace in which a router is, and a Watcher of this end.
+type routerLink struct {
 	t      *testing.T
 	dev    netlink.Link
 	router *netlink.Handle
@@ -63,9 +65,9 @@ type wire struct {
 
 var wires int
 
-func newWire(t *testing.T) *wire {
+func newRouterLink(t *testing.T) *routerLink {
 	t.Helper()
-	w := &wire{t: t}
+	w := &routerLink{t: t}
 	ns := newNamespace(t)
 	wires++
 	near, far := fmt.Sprintf("near%d", wires), fmt.Sprintf("far%d", wires)
@@ -108,13 +110,13 @@ func linkLocal(ip netip.Addr) *netlink.Addr {
 	return &netlink.Addr{IPNet: &net.IPNet{IP: ip.AsSlice(), Mask: net.CIDRMask(64, 128)}, Flags: unix.IFA_F_NODAD}
 }
 
-func (w *wire) setRouter(mac MAC) {
+func (w *routerLink) setRouter(mac wire.MAC) {
 	w.t.Helper()
 	require.NoError(w.t, w.router.LinkSetHardwareAddr(w.end, mac[:]))
 }
 
 // follow runs a Watcher until the test ends.
-func (w *wire) follow() {
+func (w *routerLink) follow() {
 	ctx, cancel := context.WithCancel(context.Background())
 	watcher := New([]int{w.dev.Attrs().Index}, func(_ int, r Router) {
 		w.mu.Lock()
@@ -133,7 +135,7 @@ func (w *wire) follow() {
 	})
 }
 
-func (w *wire) now() Router {
+func (w *routerLink) now() Router {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.seen) == 0 {
@@ -143,25 +145,25 @@ func (w *wire) now() Router {
 }
 
 // becomes waits until the router is this one.
-func (w *wire) becomes(want Router, within time.Duration) {
+func (w *routerLink) becomes(want Router, within time.Duration) {
 	w.t.Helper()
 	require.Eventually(w.t, func() bool { return w.now() == want }, within, 5*time.Millisecond, "%+v", want)
 }
 
-func (w *wire) route(prefix string, via netip.Addr, metric int) *netlink.Route {
+func (w *routerLink) route(prefix string, via netip.Addr, metric int) *netlink.Route {
 	_, dst, err := net.ParseCIDR(prefix)
 	require.NoError(w.t, err)
 	return &netlink.Route{LinkIndex: w.dev.Attrs().Index, Dst: dst, Gw: via.AsSlice(), Priority: metric}
 }
 
-func (w *wire) addRoute(prefix string, via netip.Addr, metric int) {
+func (w *routerLink) addRoute(prefix string, via netip.Addr, metric int) {
 	w.t.Helper()
 	require.NoError(w.t, netlink.RouteAdd(w.route(prefix, via, metric)))
 }
 
 // The kernel resolves what nobody has asked it for, and what it learns is told at once.
 func TestTheKernelsRouterIsFollowed(t *testing.T) {
-	w := newWire(t)
+	w := newRouterLink(t)
 	w.follow()
 	time.Sleep(2 * routePeriod)
 	assert.Empty(t, w.now(), "there is no route")
@@ -179,7 +181,7 @@ func TestTheKernelsRouterIsFollowed(t *testing.T) {
 }
 
 // learn has the kernel take a MAC for the router's.
-func (w *wire) learn(mac MAC, state int) {
+func (w *routerLink) learn(mac wire.MAC, state int) {
 	w.t.Helper()
 	require.NoError(w.t, netlink.NeighSet(&netlink.Neigh{
 		LinkIndex: w.dev.Attrs().Index, IP: gateway.AsSlice(), HardwareAddr: mac[:], State: state,
@@ -188,7 +190,7 @@ func (w *wire) learn(mac MAC, state int) {
 
 // Whatever the kernel is made to believe: a router that answers where it was is there.
 func TestAClaimIsNotFollowedWhileTheRouterAnswers(t *testing.T) {
-	w := newWire(t)
+	w := newRouterLink(t)
 	w.addRoute("::/0", gateway, 0)
 	w.follow()
 	w.becomes(Router{gateway, mac1}, 3*time.Second)
@@ -227,7 +229,7 @@ func TestIsAnswer(t *testing.T) {
 
 // A router that has got another MAC says nothing; the kernel has to be made to look.
 func TestARouterThatChangesSilently(t *testing.T) {
-	w := newWire(t)
+	w := newRouterLink(t)
 	w.addRoute("::/0", gateway, 0)
 	w.follow()
 	w.becomes(Router{gateway, mac1}, 3*time.Second)
@@ -237,7 +239,7 @@ func TestARouterThatChangesSilently(t *testing.T) {
 
 // With the link the kernel forgets the router, and finds it when the link is back.
 func TestLinkLoss(t *testing.T) {
-	w := newWire(t)
+	w := newRouterLink(t)
 	require.NoError(t, os.WriteFile(fmt.Sprintf("/proc/sys/net/ipv6/conf/%s/keep_addr_on_down", w.dev.Attrs().Name), []byte("1"), 0))
 	w.addRoute("::/0", gateway, 0)
 	w.follow()
@@ -252,7 +254,7 @@ func TestLinkLoss(t *testing.T) {
 }
 
 func TestARouterThatDoesNotAnswer(t *testing.T) {
-	w := newWire(t)
+	w := newRouterLink(t)
 	w.addRoute("::/0", netip.MustParseAddr("fe80::dead"), 0)
 	w.follow()
 	w.becomes(Router{NextHop: netip.MustParseAddr("fe80::dead")}, time.Second)
@@ -262,7 +264,7 @@ func TestARouterThatDoesNotAnswer(t *testing.T) {
 
 // The best route counts: the default one before others, then the lower metric.
 func TestTheBestRoute(t *testing.T) {
-	w := newWire(t)
+	w := newRouterLink(t)
 	hop := func(last byte) netip.Addr { return netip.AddrFrom16([16]byte{0xfe, 0x80, 15: last}) }
 	w.follow()
 	w.addRoute("fc00:9::/32", hop(9), 1)
@@ -279,10 +281,10 @@ func TestTheBestRoute(t *testing.T) {
 
 // A default route over several interfaces leads out of each.
 func TestMultipath(t *testing.T) {
-	a, b := newWire(t), newWire(t)
+	a, b := newRouterLink(t), newRouterLink(t)
 	a.follow()
 	b.follow()
-	hop := func(w *wire) *netlink.NexthopInfo {
+	hop := func(w *routerLink) *netlink.NexthopInfo {
 		return &netlink.NexthopInfo{LinkIndex: w.dev.Attrs().Index, Gw: gateway.AsSlice()}
 	}
 	_, all, err := net.ParseCIDR("::/0")

@@ -19,6 +19,7 @@ import (
 	"dpservice/rteflow"
 	"dpservice/rteflow/flowtest"
 	"dpservice/rteflow/ruleset"
+	"dpservice/wire"
 )
 
 // refuse makes the driver refuse rules with such an item or action.
@@ -74,7 +75,7 @@ func TestProbeFindsTheNamesThatTheDriverTakes(t *testing.T) {
 			n, err := Probe(driver, testPorts(), testNode, noTwin)
 			require.NoError(t, err)
 			assert.Equal(t, tt.want, n.Names())
-			for _, r := range append(n.BaseRules(), n.TunnelRule(0, graph.Tunnel{Underlay: testNode}, typeIPv4)) {
+			for _, r := range append(n.BaseRules(), n.TunnelRule(0, graph.Tunnel{Underlay: testNode}, wire.EtherTypeIPv4)) {
 				assert.NoError(t, ruleset.Try(n, r.Port, r.Spec))
 			}
 			assert.Empty(t, driver.Rules(), "a probe leaves nothing")
@@ -220,9 +221,9 @@ func TestTunnelRule(t *testing.T) {
 	const form = "10 tunnel/258: group 2 priority 1 transfer pattern represented_port ethdev_port_id is 10 / eth / ipv6 %s dst is fc00:1::1:1 / end actions " +
 		"count / raw_decap { eth / ipv6 } / raw_encap { eth dst is 02:00:00:00:00:0a src is 02:64:70:73:01:02 type is %s } / jump group 4 / end"
 	for want, r := range map[string]*ruleset.Rule{
-		fmt.Sprintf(form, "proto spec 0 proto mask 251", "0x0800"):                    n.TunnelRule(0x102, to, typeIPv4),
-		fmt.Sprintf(form, "proto is 41 src is fc00:2::1:1", "0x86dd"):                 n.TunnelRule(0x102, from, typeIPv6),
-		fmt.Sprintf(form, "proto spec 0 proto mask 251 src is fc00:2::1:1", "0x0800"): n.TunnelRule(0x102, from, typeIPv4),
+		fmt.Sprintf(form, "proto spec 0 proto mask 251", "0x0800"):                    n.TunnelRule(0x102, to, wire.EtherTypeIPv4),
+		fmt.Sprintf(form, "proto is 41 src is fc00:2::1:1", "0x86dd"):                 n.TunnelRule(0x102, from, wire.EtherTypeIPv6),
+		fmt.Sprintf(form, "proto spec 0 proto mask 251 src is fc00:2::1:1", "0x0800"): n.TunnelRule(0x102, from, wire.EtherTypeIPv4),
 	} {
 		assert.Equal(t, want, fmt.Sprintf("%d %s: %s", r.Port, r.Owner, r.Spec))
 		assert.Len(t, r.Spec.Actions[1].(rteflow.RawDecap).Data, 54)
@@ -232,7 +233,7 @@ func TestTunnelRule(t *testing.T) {
 // The match of a next header takes the packets that it is for. net_mlx5 takes a spec of 4 with any mask that has its
 // bit for a tunnel.
 func TestProtoOf(t *testing.T) {
-	for inner, proto := range map[uint16]uint8{typeIPv4: 4, typeIPv6: 41} {
+	for inner, proto := range map[uint16]uint8{wire.EtherTypeIPv4: 4, wire.EtherTypeIPv6: 41} {
 		m := ProtoOf(inner)
 		mask := uint8(0xff)
 		if m.Mask != nil {

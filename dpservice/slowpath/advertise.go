@@ -11,6 +11,7 @@ import (
 	"github.com/google/gopacket/layers"
 
 	"dpservice/dpservice/vnet"
+	"dpservice/wire"
 )
 
 // The periods of router advertisements: a guest that misses some keeps its gateway.
@@ -44,7 +45,7 @@ func (s *SlowPath) advertise(a vnet.Attachment) bool {
 }
 
 // guestWantsRouter answers a router solicitation.
-func (s *SlowPath) guestWantsRouter(a vnet.Attachment, p *parser, src MAC) (answered bool) {
+func (s *SlowPath) guestWantsRouter(a vnet.Attachment, p *parser, src wire.MAC) (answered bool) {
 	if p.ip6.HopLimit != hopLimit {
 		return false
 	}
@@ -58,7 +59,7 @@ func (s *SlowPath) guestWantsRouter(a vnet.Attachment, p *parser, src MAC) (answ
 	}
 }
 
-func (s *SlowPath) routerAdvertisement(mac, to MAC, dst netip.Addr) []byte {
+func (s *SlowPath) routerAdvertisement(mac, to wire.MAC, dst netip.Addr) []byte {
 	options := linkLayer(layers.ICMPv6OptSourceAddress, mac)
 	if mtu := s.cfg.Network.MTU; mtu >= minIPv6MTU {
 		data := binary.BigEndian.AppendUint32(make([]byte, 2), uint32(mtu))

@@ -10,10 +10,11 @@ import (
 	"dpservice/dpservice/slowpath/dhcp4"
 	"dpservice/dpservice/slowpath/dhcp6"
 	"dpservice/dpservice/vnet"
+	"dpservice/wire"
 )
 
 // guestDHCP answers DHCP over IPv4 and IPv6, where it is the gateway that is asked.
-func (s *SlowPath) guestDHCP(a vnet.Attachment, p *parser, src MAC) (answered bool) {
+func (s *SlowPath) guestDHCP(a vnet.Attachment, p *parser, src wire.MAC) (answered bool) {
 	switch {
 	case p.udp.DstPort == dhcp4.ServerPort && p.has(layers.LayerTypeIPv4):
 		to := addr(p.ip4.DstIP)
@@ -37,7 +38,7 @@ func (s *SlowPath) answerDHCP4(a vnet.Attachment, message []byte) bool {
 	if !ok {
 		return false
 	}
-	to := MAC(reply.MAC)
+	to := wire.MAC(reply.MAC)
 	if reply.To == dhcp4.Broadcast {
 		to = broadcast
 	}
@@ -47,7 +48,7 @@ func (s *SlowPath) answerDHCP4(a vnet.Attachment, message []byte) bool {
 	return s.send(a.Port, datagram(a.GatewayMAC, to, ip, dhcp4.ServerPort, dhcp4.ClientPort, reply.Message))
 }
 
-func (s *SlowPath) answerDHCP6(a vnet.Attachment, message []byte, src MAC, from netip.Addr) bool {
+func (s *SlowPath) answerDHCP6(a vnet.Attachment, message []byte, src wire.MAC, from netip.Addr) bool {
 	lease := dhcp6.Lease{
 		Address: a.IPv6, ServerMAC: a.GatewayMAC, DNS: s.cfg.Network.dns(netip.Addr.Is6), Time: s.cfg.Network.LeaseTime,
 		BootURL: a.PXE.URL(), HTTPBoot: a.PXE.IsHTTP(),

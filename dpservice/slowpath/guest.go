@@ -10,6 +10,7 @@ import (
 	"github.com/google/gopacket/layers"
 
 	"dpservice/dpservice/vnet"
+	"dpservice/wire"
 )
 
 // movePeriod is how often the MAC of a guest may change: each change costs the dataplane work.
@@ -30,9 +31,9 @@ func (s *SlowPath) fromGuest(a vnet.Attachment, frame []byte) Outcome {
 }
 
 // guestMoved follows a guest to another MAC, and reports whether the frame was useful for that.
-func (s *SlowPath) guestMoved(a *vnet.Attachment, p *parser, src MAC) bool {
+func (s *SlowPath) guestMoved(a *vnet.Attachment, p *parser, src wire.MAC) bool {
 	switch {
-	case a.GuestMAC == MAC{}:
+	case a.GuestMAC == wire.MAC{}:
 		learned := s.learn(*a, src)
 		a.GuestMAC = src
 		return learned
@@ -47,7 +48,7 @@ func (s *SlowPath) guestMoved(a *vnet.Attachment, p *parser, src MAC) bool {
 }
 
 // answerGuest does what a frame of this kind asks for, and reports whether that was anything.
-func (s *SlowPath) answerGuest(a vnet.Attachment, p *parser, kind gopacket.LayerType, src MAC) bool {
+func (s *SlowPath) answerGuest(a vnet.Attachment, p *parser, kind gopacket.LayerType, src wire.MAC) bool {
 	switch kind {
 	case layers.LayerTypeARP:
 		return s.guestARP(a, p)
@@ -69,14 +70,14 @@ func (s *SlowPath) answerGuest(a vnet.Attachment, p *parser, kind gopacket.Layer
 }
 
 // learn records the guest's MAC, unless it changes too often, and reports whether it has changed.
-func (s *SlowPath) learn(a vnet.Attachment, mac MAC) bool {
+func (s *SlowPath) learn(a vnet.Attachment, mac wire.MAC) bool {
 	if a.GuestMAC == mac {
 		return false
 	}
 	now := s.cfg.Now()
 	s.mu.Lock()
 	last, known := s.moved[a.Port]
-	if a.GuestMAC != (MAC{}) && known && now.Sub(last) < movePeriod {
+	if a.GuestMAC != (wire.MAC{}) && known && now.Sub(last) < movePeriod {
 		delete(s.solicited, a.Port) // if it stays silent now, it is asked with the next round
 		s.mu.Unlock()
 		return false
@@ -118,7 +119,7 @@ func answersFor(target, sender netip.Addr) bool {
 
 // guestSolicits answers solicitations for the gateway and, as a proxy, for every other global address but the guest's
 // own. A guest that looks whether an address is free, before it takes it, finds only the gateway's taken.
-func (s *SlowPath) guestSolicits(a vnet.Attachment, p *parser, src MAC) (used bool) {
+func (s *SlowPath) guestSolicits(a vnet.Attachment, p *parser, src wire.MAC) (used bool) {
 	if p.ip6.HopLimit != hopLimit {
 		return false
 	}

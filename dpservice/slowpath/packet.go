@@ -10,10 +10,11 @@ import (
 	"github.com/google/gopacket/layers"
 
 	"dpservice/dpservice/vnet"
+	"dpservice/wire"
 )
 
 var (
-	broadcast  = MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	broadcast  = wire.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 	allNodes   = netip.MustParseAddr("ff02::1")
 	allRouters = netip.MustParseAddr("ff02::2")
 )
@@ -77,7 +78,7 @@ func (p *parser) has(t gopacket.LayerType) bool {
 }
 
 // source is the frame's source, and whether a station can have it.
-func (p *parser) source() (MAC, bool) { return unicast(p.eth.SrcMAC) }
+func (p *parser) source() (wire.MAC, bool) { return unicast(p.eth.SrcMAC) }
 
 // isFrom reports whether the frame is a packet from the interface's own address.
 func (p *parser) isFrom(a vnet.Attachment) bool {
@@ -85,12 +86,12 @@ func (p *parser) isFrom(a vnet.Attachment) bool {
 		p.has(layers.LayerTypeIPv6) && addr(p.ip6.SrcIP) == a.IPv6
 }
 
-func unicast(b []byte) (MAC, bool) {
+func unicast(b []byte) (wire.MAC, bool) {
 	if len(b) != 6 || b[0]&1 != 0 {
-		return MAC{}, false
+		return wire.MAC{}, false
 	}
-	mac := MAC(b)
-	return mac, mac != MAC{}
+	mac := wire.MAC(b)
+	return mac, mac != wire.MAC{}
 }
 
 func addr(b []byte) netip.Addr {
@@ -125,15 +126,15 @@ func build(all ...gopacket.SerializableLayer) []byte {
 	return buf.Bytes()
 }
 
-func arpRequest(mac MAC, sender, target netip.Addr) []byte {
-	return arpFrame(layers.ARPRequest, mac, sender, broadcast, MAC{}, target)
+func arpRequest(mac wire.MAC, sender, target netip.Addr) []byte {
+	return arpFrame(layers.ARPRequest, mac, sender, broadcast, wire.MAC{}, target)
 }
 
-func arpReply(mac MAC, sender netip.Addr, to MAC, target netip.Addr) []byte {
+func arpReply(mac wire.MAC, sender netip.Addr, to wire.MAC, target netip.Addr) []byte {
 	return arpFrame(layers.ARPReply, mac, sender, to, to, target)
 }
 
-func arpFrame(op uint16, mac MAC, sender netip.Addr, to, targetMAC MAC, target netip.Addr) []byte {
+func arpFrame(op uint16, mac wire.MAC, sender netip.Addr, to, targetMAC wire.MAC, target netip.Addr) []byte {
 	return build(
 		&layers.Ethernet{SrcMAC: mac[:], DstMAC: to[:], EthernetType: layers.EthernetTypeARP},
 		&layers.ARP{
@@ -143,7 +144,7 @@ func arpFrame(op uint16, mac MAC, sender netip.Addr, to, targetMAC MAC, target n
 }
 
 // icmp6 makes an ICMPv6 packet in a frame.
-func icmp6(src, dst MAC, from, to netip.Addr, kind uint8, body ...gopacket.SerializableLayer) []byte {
+func icmp6(src, dst wire.MAC, from, to netip.Addr, kind uint8, body ...gopacket.SerializableLayer) []byte {
 	ip := &layers.IPv6{
 		Version: 6, HopLimit: hopLimit, NextHeader: layers.IPProtocolICMPv6, SrcIP: from.AsSlice(), DstIP: to.AsSlice(),
 	}
@@ -155,12 +156,12 @@ func icmp6(src, dst MAC, from, to netip.Addr, kind uint8, body ...gopacket.Seria
 	return build(append([]gopacket.SerializableLayer{eth, ip, icmp}, body...)...)
 }
 
-func linkLayer(t layers.ICMPv6Opt, mac MAC) layers.ICMPv6Options {
+func linkLayer(t layers.ICMPv6Opt, mac wire.MAC) layers.ICMPv6Options {
 	return layers.ICMPv6Options{{Type: t, Data: mac[:]}}
 }
 
 // datagram is a UDP datagram from the guests' gateway in a frame.
-func datagram(src, dst MAC, ip gopacket.NetworkLayer, from, to layers.UDPPort, payload []byte) []byte {
+func datagram(src, dst wire.MAC, ip gopacket.NetworkLayer, from, to layers.UDPPort, payload []byte) []byte {
 	udp := &layers.UDP{SrcPort: from, DstPort: to}
 	if err := udp.SetNetworkLayerForChecksum(ip); err != nil {
 		return nil // not for an IP layer
@@ -172,7 +173,7 @@ func datagram(src, dst MAC, ip gopacket.NetworkLayer, from, to layers.UDPPort, p
 	return build(eth, ip.(gopacket.SerializableLayer), udp, gopacket.Payload(payload))
 }
 
-func neighbourSolicitation(mac MAC, from, target netip.Addr) []byte {
+func neighbourSolicitation(mac wire.MAC, from, target netip.Addr) []byte {
 	t := target.As16()
 	group := netip.AddrFrom16([16]byte{0xff, 2, 11: 1, 12: 0xff, 13: t[13], 14: t[14], 15: t[15]})
 	return icmp6(mac, multicastMAC(group), from, group, layers.ICMPv6TypeNeighborSolicitation,
@@ -190,7 +191,7 @@ const (
 
 // neighbourAdvertisement says that target is at mac. It answers a solicitation from the MAC to and the address
 // requester.
-func neighbourAdvertisement(mac MAC, target netip.Addr, to MAC, requester netip.Addr, flags uint8) []byte {
+func neighbourAdvertisement(mac wire.MAC, target netip.Addr, to wire.MAC, requester netip.Addr, flags uint8) []byte {
 	if requester.IsUnspecified() {
 		to, requester = multicastMAC(allNodes), allNodes
 	} else {
@@ -201,12 +202,12 @@ func neighbourAdvertisement(mac MAC, target netip.Addr, to MAC, requester netip.
 	})
 }
 
-func routerSolicitation(mac MAC, from netip.Addr) []byte {
+func routerSolicitation(mac wire.MAC, from netip.Addr) []byte {
 	return icmp6(mac, multicastMAC(allRouters), from, allRouters, layers.ICMPv6TypeRouterSolicitation,
 		&layers.ICMPv6RouterSolicitation{Options: linkLayer(layers.ICMPv6OptSourceAddress, mac)})
 }
 
-func multicastMAC(group netip.Addr) MAC {
+func multicastMAC(group netip.Addr) wire.MAC {
 	g := group.As16()
-	return MAC{0x33, 0x33, g[12], g[13], g[14], g[15]}
+	return wire.MAC{0x33, 0x33, g[12], g[13], g[14], g[15]}
 }

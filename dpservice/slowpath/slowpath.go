@@ -15,10 +15,8 @@ import (
 	"time"
 
 	"dpservice/dpservice/vnet"
+	"dpservice/wire"
 )
-
-// MAC is an Ethernet address; the zero value is "not known".
-type MAC = vnet.MAC
 
 // The guests' gateway has these addresses, and the MAC of the VF that the guest is behind.
 var (
@@ -31,7 +29,7 @@ type Guests interface {
 	OnPort(id uint16) (vnet.Attachment, bool)
 	Attachments() []vnet.Attachment
 	HasUnderlay(ip netip.Addr) bool
-	LearnMAC(port uint16, mac MAC) error
+	LearnMAC(port uint16, mac wire.MAC) error
 }
 
 // Config is what a SlowPath is made of.
@@ -42,7 +40,7 @@ type Config struct {
 	NodeIP  netip.Addr
 	// FindsRouter reports whether an uplink's router is to be found out, now: otherwise somebody else knows it.
 	FindsRouter func(port uint16) bool
-	OnRouter    func(port uint16, router MAC) // called when a router's MAC becomes known, changes or is forgotten (zero)
+	OnRouter    func(port uint16, router wire.MAC) // called when a router's MAC becomes known, changes or is forgotten (zero)
 	Network     Network
 	Now         func() time.Time // time.Now
 	Log         *slog.Logger
@@ -127,7 +125,7 @@ func (s *SlowPath) Greet(port uint16) {
 // SolicitGuests solicits every guest whose MAC is not known, and those that have not been solicited for long.
 func (s *SlowPath) SolicitGuests() {
 	for _, a := range s.cfg.Guests.Attachments() {
-		if a.GuestMAC == (MAC{}) || s.mayAsk(a.Port, refreshPeriod) {
+		if a.GuestMAC == (wire.MAC{}) || s.mayAsk(a.Port, refreshPeriod) {
 			s.solicit(a)
 		}
 	}
@@ -218,6 +216,6 @@ func (s *SlowPath) send(port uint16, frame []byte) bool {
 }
 
 // eui64 is the link-local address that RFC 4291 makes of a MAC.
-func eui64(mac MAC) netip.Addr {
+func eui64(mac wire.MAC) netip.Addr {
 	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dpservice/dpservice/vnet"
+	"dpservice/wire"
 )
 
 const (
@@ -27,11 +28,11 @@ const (
 )
 
 var (
-	uplinkMAC  = MAC{2, 0, 0, 0, 0, 0xf0}
-	uplink1MAC = MAC{2, 0, 0, 0, 0, 0xf1}
-	gatewayMAC = MAC{2, 0, 0, 0, 0, 0xa0}
-	guestMAC   = MAC{2, 0, 0, 0, 0, 0xa1}
-	routerMAC  = MAC{2, 0, 0, 0, 0, 0xee}
+	uplinkMAC  = wire.MAC{2, 0, 0, 0, 0, 0xf0}
+	uplink1MAC = wire.MAC{2, 0, 0, 0, 0, 0xf1}
+	gatewayMAC = wire.MAC{2, 0, 0, 0, 0, 0xa0}
+	guestMAC   = wire.MAC{2, 0, 0, 0, 0, 0xa1}
+	routerMAC  = wire.MAC{2, 0, 0, 0, 0, 0xee}
 	gatewayULA = netip.MustParseAddr("fd99::64")
 	nodeIP     = netip.MustParseAddr("fc00:1::1")
 	guestIPv4  = netip.MustParseAddr("10.0.0.1")
@@ -46,9 +47,9 @@ var (
 type world struct {
 	guest   vnet.Attachment
 	sent    []sent
-	routers []MAC // PF0's
-	on1     []MAC // PF1's
-	known   bool  // the routers, by somebody else
+	routers []wire.MAC // PF0's
+	on1     []wire.MAC // PF1's
+	known   bool       // the routers, by somebody else
 	now     time.Time
 }
 
@@ -60,7 +61,7 @@ type sent struct {
 func (w *world) OnPort(id uint16) (vnet.Attachment, bool) { return w.guest, id == guestPort }
 func (w *world) Attachments() []vnet.Attachment           { return []vnet.Attachment{w.guest} }
 func (w *world) HasUnderlay(ip netip.Addr) bool           { return ip == underlay }
-func (w *world) LearnMAC(_ uint16, mac MAC) error {
+func (w *world) LearnMAC(_ uint16, mac wire.MAC) error {
 	w.guest.GuestMAC = mac
 	return nil
 }
@@ -77,7 +78,7 @@ func newWorld() (*SlowPath, *world) {
 			return nil
 		},
 		FindsRouter: func(uint16) bool { return !w.known },
-		OnRouter: func(port uint16, mac MAC) {
+		OnRouter: func(port uint16, mac wire.MAC) {
 			if port == uplinkPort {
 				w.routers = append(w.routers, mac)
 			} else {
@@ -104,7 +105,7 @@ func decode(t *testing.T, frame []byte) *parser {
 	return p
 }
 
-func solicit(mac MAC, from, target netip.Addr) []byte {
+func solicit(mac wire.MAC, from, target netip.Addr) []byte {
 	return neighbourSolicitation(mac, from, target)
 }
 
@@ -229,7 +230,7 @@ func TestGatewayAnswersPings(t *testing.T) {
 }
 
 func TestLearning(t *testing.T) {
-	moved := MAC{2, 0, 0, 0, 0, 0xa2}
+	moved := wire.MAC{2, 0, 0, 0, 0, 0xa2}
 	s, w := newWorld()
 	s.Handle(guestPort, arpRequest(guestMAC, guestIPv4, gatewayIPv4))
 	assert.Equal(t, guestMAC, w.guest.GuestMAC)
@@ -248,7 +249,7 @@ func TestLearning(t *testing.T) {
 }
 
 func TestNothingIsLearnedFromImpossibleSources(t *testing.T) {
-	for _, mac := range []MAC{{}, broadcast, {0x33, 0x33}, gatewayMAC} {
+	for _, mac := range []wire.MAC{{}, broadcast, {0x33, 0x33}, gatewayMAC} {
 		s, w := newWorld()
 		s.Handle(guestPort, arpRequest(mac, guestIPv4, gatewayIPv4))
 		s.Handle(guestPort, solicit(mac, guestIPv6, gatewayIPv6))
@@ -282,7 +283,7 @@ func TestSolicitGuestsUntilKnown(t *testing.T) {
 func TestAGuestWithAnotherMACIsAsked(t *testing.T) {
 	s, w := newWorld()
 	w.guest.GuestMAC = guestMAC
-	moved := MAC{2, 0, 0, 0, 0, 0xa2}
+	moved := wire.MAC{2, 0, 0, 0, 0, 0xa2}
 	hello := icmp6(moved, multicastMAC(allRouters), netip.MustParseAddr("fe80::a2"), allRouters, layers.ICMPv6TypeEchoRequest,
 		&layers.ICMPv6Echo{})
 	s.Handle(guestPort, hello)
@@ -299,7 +300,7 @@ func TestAGuestMovesByAnyPacket(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, w := newWorld()
 			w.guest.GuestMAC = guestMAC
-			moved, again := MAC{2, 0, 0, 0, 0, 0xa2}, MAC{2, 0, 0, 0, 0, 0xa3}
+			moved, again := wire.MAC{2, 0, 0, 0, 0, 0xa2}, wire.MAC{2, 0, 0, 0, 0, 0xa3}
 			s.Handle(guestPort, guestDatagram(moved, from))
 			if from == peerIPv6 {
 				assert.Equal(t, guestMAC, w.guest.GuestMAC)
@@ -321,7 +322,7 @@ func TestAGuestMovesByAnyPacket(t *testing.T) {
 }
 
 // guestDatagram is one to another guest.
-func guestDatagram(mac MAC, from netip.Addr) []byte {
+func guestDatagram(mac wire.MAC, from netip.Addr) []byte {
 	if from.Is4() {
 		ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: from.AsSlice(), DstIP: peerIPv4.AsSlice()}
 		return datagram(mac, gatewayMAC, ip, 1, 2, nil)
@@ -358,15 +359,15 @@ func TestNodeAnswersPings(t *testing.T) {
 }
 
 // router is the MAC that was told last of PF0's.
-func (w *world) router() MAC { return w.routers[len(w.routers)-1] }
+func (w *world) router() wire.MAC { return w.routers[len(w.routers)-1] }
 
 // answer takes an echo request that the SlowPath has sent on PF0, and answers it as a router.
-func (w *world) answer(t *testing.T, s *SlowPath, ip netip.Addr, mac MAC) {
+func (w *world) answer(t *testing.T, s *SlowPath, ip netip.Addr, mac wire.MAC) {
 	t.Helper()
 	w.answerOn(t, s, Uplink{uplinkPort, uplinkMAC}, ip, mac)
 }
 
-func (w *world) answerOn(t *testing.T, s *SlowPath, u Uplink, ip netip.Addr, mac MAC) {
+func (w *world) answerOn(t *testing.T, s *SlowPath, u Uplink, ip netip.Addr, mac wire.MAC) {
 	t.Helper()
 	for _, f := range w.sent {
 		p := decode(t, f.frame)
@@ -382,13 +383,13 @@ func (w *world) answerOn(t *testing.T, s *SlowPath, u Uplink, ip netip.Addr, mac
 	t.Fatal("no echo request was sent")
 }
 
-func advertisement(mac MAC, ip netip.Addr, lifetime uint16) []byte {
+func advertisement(mac wire.MAC, ip netip.Addr, lifetime uint16) []byte {
 	return icmp6(mac, multicastMAC(allNodes), ip, allNodes, layers.ICMPv6TypeRouterAdvertisement,
 		&layers.ICMPv6RouterAdvertisement{RouterLifetime: lifetime})
 }
 
 // probed takes the neighbour solicitations that the SlowPath has sent to a router itself.
-func (w *world) probed(t *testing.T, ip netip.Addr, mac MAC) (n int) {
+func (w *world) probed(t *testing.T, ip netip.Addr, mac wire.MAC) (n int) {
 	t.Helper()
 	for _, f := range w.sent {
 		p := decode(t, f.frame)
@@ -406,10 +407,10 @@ func (w *world) probed(t *testing.T, ip netip.Addr, mac MAC) (n int) {
 	return n
 }
 
-var newMAC = MAC{2, 0, 0, 0, 0, 0xef}
+var newMAC = wire.MAC{2, 0, 0, 0, 0, 0xef}
 
 // alive is the router's answer to a probe.
-func alive(mac MAC, ip netip.Addr) []byte {
+func alive(mac wire.MAC, ip netip.Addr) []byte {
 	return neighbourAdvertisement(mac, ip, uplinkMAC, eui64(uplinkMAC), flagRouter)
 }
 
@@ -417,7 +418,7 @@ func TestRouterIsFoundAndFollowed(t *testing.T) {
 	s, w := newWorld()
 	s.askForRouters()
 	w.answer(t, s, routerIP, routerMAC)
-	assert.Equal(t, []MAC{routerMAC}, w.routers)
+	assert.Equal(t, []wire.MAC{routerMAC}, w.routers)
 	assert.Equal(t, routerMAC, w.router())
 	s.askForRouters()
 	w.answer(t, s, routerIP, routerMAC)
@@ -433,7 +434,7 @@ func TestRouterIsFoundAndFollowed(t *testing.T) {
 		assert.Equal(t, routerMAC, w.router(), "it may yet answer")
 	}
 	s.probeRouters()
-	assert.Equal(t, []MAC{routerMAC, newMAC}, w.routers)
+	assert.Equal(t, []wire.MAC{routerMAC, newMAC}, w.routers)
 	s.probeRouters()
 	s.Handle(uplinkPort, alive(routerMAC, routerIP))
 	assert.Equal(t, newMAC, w.router(), "too late")
@@ -469,7 +470,7 @@ func TestAClaimIsNotFollowedWhileTheRouterAnswers(t *testing.T) {
 				}
 				assert.Equal(t, 2, w.probed(t, routerIP, routerMAC))
 			}
-			assert.Equal(t, []MAC{routerMAC}, w.routers)
+			assert.Equal(t, []wire.MAC{routerMAC}, w.routers)
 			assert.Equal(t, 1, strings.Count(log.String(), "claims to be"), "said once in a while")
 		})
 	}
@@ -492,12 +493,12 @@ func TestProbingAnew(t *testing.T) {
 		s.probeRouters()
 	}
 	assert.Zero(t, w.probed(t, routerIP, routerMAC))
-	assert.Equal(t, []MAC{routerMAC}, w.routers)
+	assert.Equal(t, []wire.MAC{routerMAC}, w.routers)
 }
 
 func TestAnotherRouterTakesOverWhenTheFirstIsSilent(t *testing.T) {
 	s, w := newWorld()
-	otherIP, otherMAC := netip.MustParseAddr("fe80::ef"), MAC{2, 0, 0, 0, 0, 0xef}
+	otherIP, otherMAC := netip.MustParseAddr("fe80::ef"), wire.MAC{2, 0, 0, 0, 0, 0xef}
 	s.askForRouters()
 	w.answer(t, s, routerIP, routerMAC)
 	for range 3 {
@@ -515,9 +516,9 @@ func TestAnotherRouterTakesOverWhenTheFirstIsSilent(t *testing.T) {
 		s.probeRouters()
 	}
 	assert.Equal(t, probes, w.probed(t, routerIP, routerMAC))
-	assert.Equal(t, []MAC{routerMAC}, w.routers)
+	assert.Equal(t, []wire.MAC{routerMAC}, w.routers)
 	s.probeRouters()
-	assert.Equal(t, []MAC{routerMAC, otherMAC}, w.routers)
+	assert.Equal(t, []wire.MAC{routerMAC, otherMAC}, w.routers)
 }
 
 func TestRouterByAdvertisement(t *testing.T) {
@@ -527,7 +528,7 @@ func TestRouterByAdvertisement(t *testing.T) {
 	s.Handle(uplinkPort, advertisement(routerMAC, nodeIP, 1800))
 	assert.Empty(t, w.routers, "not from a link-local address")
 	s.Handle(uplinkPort, advertisement(routerMAC, routerIP, 1800))
-	assert.Equal(t, []MAC{routerMAC}, w.routers)
+	assert.Equal(t, []wire.MAC{routerMAC}, w.routers)
 }
 
 func TestRepliesToOthersAreNotBelieved(t *testing.T) {
@@ -566,7 +567,7 @@ func TestEveryFrameIsCounted(t *testing.T) {
 		"answered":                 {guestPort, arpRequest(guestMAC, guestIPv4, gatewayIPv4), Used},
 		"a probe, left alone":      {guestPort, arpRequest(guestMAC, netip.IPv4Unspecified(), peerIPv4), Ignored},
 		"a reply":                  {guestPort, arpReply(guestMAC, guestIPv4, gatewayMAC, gatewayIPv4), Ignored},
-		"another MAC":              {guestPort, arpReply(MAC{2, 0, 0, 0, 0, 0xa2}, guestIPv4, gatewayMAC, gatewayIPv4), Used},
+		"another MAC":              {guestPort, arpReply(wire.MAC{2, 0, 0, 0, 0, 0xa2}, guestIPv4, gatewayMAC, gatewayIPv4), Used},
 		"a broken checksum":        {guestPort, broken, Malformed},
 		"cut short":                {guestPort, lifeless, Malformed},
 		"nothing":                  {guestPort, nil, Malformed},
@@ -617,7 +618,7 @@ func TestRoutersKnownOtherwise(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	s.Run(ctx)
-	s.Handle(uplinkPort, advertisement(MAC{2, 9}, routerIP, 1800))
+	s.Handle(uplinkPort, advertisement(wire.MAC{2, 9}, routerIP, 1800))
 	s.LinkChanged(uplinkPort, true)
 	assert.Empty(t, w.routers)
 	assert.Empty(t, w.sent, "nobody is asked")
@@ -628,14 +629,14 @@ func TestRoutersKnownOtherwise(t *testing.T) {
 // Each uplink has its router, even if these have the same address, as link-local ones may.
 func TestEachUplinkHasItsRouter(t *testing.T) {
 	s, w := newWorld()
-	router1MAC := MAC{2, 0, 0, 0, 1, 0xee}
+	router1MAC := wire.MAC{2, 0, 0, 0, 1, 0xee}
 	s.askForRouters()
 	w.answerOn(t, s, Uplink{uplink1Port, uplink1MAC}, routerIP, router1MAC)
 	assert.Empty(t, w.routers)
-	assert.Equal(t, []MAC{router1MAC}, w.on1)
+	assert.Equal(t, []wire.MAC{router1MAC}, w.on1)
 	w.answer(t, s, routerIP, routerMAC)
-	assert.Equal(t, []MAC{routerMAC}, w.routers)
-	assert.Equal(t, []MAC{router1MAC}, w.on1)
+	assert.Equal(t, []wire.MAC{routerMAC}, w.routers)
+	assert.Equal(t, []wire.MAC{router1MAC}, w.on1)
 
 	w.sent = nil
 	s.Handle(uplink1Port, solicit(router1MAC, routerIP, underlay))
@@ -655,15 +656,15 @@ func TestRouterIsForgottenWithItsLink(t *testing.T) {
 	s.askForRouters()
 	w.answer(t, s, routerIP, routerMAC)
 	s.LinkChanged(uplinkPort, false)
-	assert.Equal(t, []MAC{routerMAC, {}}, w.routers)
+	assert.Equal(t, []wire.MAC{routerMAC, {}}, w.routers)
 	assert.Empty(t, w.on1)
 	s.LinkChanged(uplinkPort, false)
 	assert.Len(t, w.routers, 2, "no news")
 	w.sent = nil
 	s.LinkChanged(uplinkPort, true)
-	otherIP, otherMAC := netip.MustParseAddr("fe80::ef"), MAC{2, 0, 0, 0, 0, 0xef}
+	otherIP, otherMAC := netip.MustParseAddr("fe80::ef"), wire.MAC{2, 0, 0, 0, 0, 0xef}
 	w.answer(t, s, otherIP, otherMAC)
-	assert.Equal(t, []MAC{routerMAC, {}, otherMAC}, w.routers)
+	assert.Equal(t, []wire.MAC{routerMAC, {}, otherMAC}, w.routers)
 }
 
 // FuzzHandle feeds any bytes from both sides; whatever is answered must be sound frames, and few.
@@ -686,7 +687,7 @@ func FuzzHandle(f *testing.F) {
 		if len(w.sent) > 3 { // two to ask a guest that seems to have moved
 			t.Fatalf("%d answers to one frame", len(w.sent))
 		}
-		if mac := w.guest.GuestMAC; mac != (MAC{}) && mac[0]&1 != 0 {
+		if mac := w.guest.GuestMAC; mac != (wire.MAC{}) && mac[0]&1 != 0 {
 			t.Fatalf("learned the multicast MAC %s", mac)
 		}
 		for _, answer := range w.sent {

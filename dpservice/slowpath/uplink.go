@@ -8,12 +8,14 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+
+	"dpservice/wire"
 )
 
 // Uplink is a physical port, behind which a router of the underlay is.
 type Uplink struct {
 	Port uint16
-	MAC  MAC
+	MAC  wire.MAC
 }
 
 // uplink is one with its router.
@@ -26,7 +28,7 @@ type uplink struct {
 // router is what is known of the router behind an uplink.
 type router struct {
 	addr netip.Addr // link-local
-	mac  MAC
+	mac  wire.MAC
 	// heard says that it has answered since it was last asked; other is another one that has.
 	heard  bool
 	other  station
@@ -38,7 +40,7 @@ type router struct {
 // station is a router that is not the one in use, or is at another MAC.
 type station struct {
 	addr netip.Addr
-	mac  MAC
+	mac  wire.MAC
 }
 
 // probes are how often the known router is asked for a sign of life before another station takes its place.
@@ -74,7 +76,7 @@ func (s *SlowPath) fromWire(u *uplink, frame []byte) Outcome {
 }
 
 // wireSolicits answers for the node's addresses, those of the interfaces, and the uplink's own.
-func (s *SlowPath) wireSolicits(u *uplink, p *parser, src MAC) (used bool) {
+func (s *SlowPath) wireSolicits(u *uplink, p *parser, src wire.MAC) (used bool) {
 	if p.ip6.HopLimit != hopLimit {
 		return false
 	}
@@ -90,7 +92,7 @@ func (s *SlowPath) wireSolicits(u *uplink, p *parser, src MAC) (used bool) {
 }
 
 // wireEcho answers pings of the node, and takes answers to our own.
-func (s *SlowPath) wireEcho(u *uplink, p *parser, src MAC) (used bool) {
+func (s *SlowPath) wireEcho(u *uplink, p *parser, src wire.MAC) (used bool) {
 	to := addr(p.ip6.DstIP)
 	if to != u.linkLocal && to != s.cfg.NodeIP {
 		return false
@@ -137,7 +139,7 @@ func (s *SlowPath) nextRound(u *uplink) uint16 {
 // heardRouter takes a router's sign of life, and reports whether it is one. Anybody can send one, and whom it is about
 // gets all that leaves by the uplink: so neither another MAC of the router in use nor another router is believed unless
 // the one that is known is silent to probes.
-func (s *SlowPath) heardRouter(u *uplink, ip netip.Addr, mac MAC) bool {
+func (s *SlowPath) heardRouter(u *uplink, ip netip.Addr, mac wire.MAC) bool {
 	if !s.cfg.FindsRouter(u.Port) || !ip.IsLinkLocalUnicast() {
 		return false
 	}
@@ -200,7 +202,7 @@ func (s *SlowPath) nextProbe(u *uplink) []byte {
 }
 
 // wireAdvertises takes the known router's answer to a probe: it is where it was.
-func (s *SlowPath) wireAdvertises(u *uplink, p *parser, src MAC) (used bool) {
+func (s *SlowPath) wireAdvertises(u *uplink, p *parser, src wire.MAC) (used bool) {
 	if p.ip6.HopLimit != hopLimit || addr(p.ip6.DstIP) != u.linkLocal {
 		return false
 	}
@@ -213,7 +215,7 @@ func (s *SlowPath) wireAdvertises(u *uplink, p *parser, src MAC) (used bool) {
 }
 
 // dismissClaim ends probing an uplink's router, if it is the one with this address and MAC, and was probed.
-func (s *SlowPath) dismissClaim(u *uplink, ip netip.Addr, mac MAC) (dismissed station, ok bool) {
+func (s *SlowPath) dismissClaim(u *uplink, ip netip.Addr, mac wire.MAC) (dismissed station, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := &u.router
@@ -226,7 +228,7 @@ func (s *SlowPath) dismissClaim(u *uplink, ip netip.Addr, mac MAC) (dismissed st
 }
 
 // setRouter reports the router if its MAC has changed. It is called with the lock held, so that reports come in order.
-func (s *SlowPath) setRouter(u *uplink, ip netip.Addr, mac MAC) {
+func (s *SlowPath) setRouter(u *uplink, ip netip.Addr, mac wire.MAC) {
 	changed := u.router.mac != mac
 	u.router.addr, u.router.mac = ip, mac
 	if !changed {
@@ -248,6 +250,6 @@ func (s *SlowPath) LinkChanged(port uint16, up bool) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.setRouter(u, netip.Addr{}, MAC{})
+	s.setRouter(u, netip.Addr{}, wire.MAC{})
 	u.router = router{rounds: u.router.rounds}
 }

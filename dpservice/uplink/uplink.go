@@ -10,11 +10,8 @@ import (
 	"time"
 
 	"dpservice/dpservice/port"
-	"dpservice/dpservice/vnet"
+	"dpservice/wire"
 )
-
-// MAC is an Ethernet address; the zero value is "not known".
-type MAC = vnet.MAC
 
 // Source says where a router's MAC is from.
 type Source string
@@ -32,14 +29,14 @@ type Uplink struct {
 	Number    int // the PF's
 	Port      uint16
 	Name      string // the port's
-	MAC       MAC
+	MAC       wire.MAC
 	LinkUp    bool
-	RouterMAC MAC
+	RouterMAC wire.MAC
 	Source    Source // where RouterMAC is from
 }
 
 // Usable reports whether packets can leave by the uplink.
-func (u Uplink) Usable() bool { return u.LinkUp && u.RouterMAC != (MAC{}) }
+func (u Uplink) Usable() bool { return u.LinkUp && u.RouterMAC != (wire.MAC{}) }
 
 // Ports are where the uplinks are. A *port.Manager is one.
 type Ports interface {
@@ -50,7 +47,7 @@ type Ports interface {
 // Config is what a Manager is made of.
 type Config struct {
 	Ports     Ports
-	RouterMAC MAC // of all uplinks; zero: to be found out
+	RouterMAC wire.MAC // of all uplinks; zero: to be found out
 	// Use has the packets leave as the uplink's state says. It is called by Run, for every uplink at first and then
 	// whenever one has changed; if it fails, again after a while.
 	Use func(u Uplink) error
@@ -71,8 +68,8 @@ type Manager struct {
 // uplink is one with what is known of its router, and what was made of that.
 type uplink struct {
 	Uplink
-	discovered MAC
-	kernel     MAC
+	discovered wire.MAC
+	kernel     wire.MAC
 	hasKernel  bool // it has a route here
 	kernelKnew bool // and has known the router: from then on its word counts
 
@@ -92,7 +89,7 @@ const (
 func New(cfg Config) *Manager {
 	m := &Manager{cfg: cfg, changed: make(chan struct{}, 1)}
 	for _, p := range cfg.Ports.PFs() {
-		m.uplinks = append(m.uplinks, &uplink{Uplink: Uplink{Number: p.Index, Port: p.ID, Name: p.Name, MAC: MAC(p.MAC), LinkUp: p.LinkUp}})
+		m.uplinks = append(m.uplinks, &uplink{Uplink: Uplink{Number: p.Index, Port: p.ID, Name: p.Name, MAC: wire.MAC(p.MAC), LinkUp: p.LinkUp}})
 	}
 	return m
 }
@@ -157,9 +154,9 @@ func (m *Manager) List() []Uplink {
 }
 
 // router is the MAC that counts. The lock is held.
-func (m *Manager) router(u *uplink) (MAC, Source) {
+func (m *Manager) router(u *uplink) (wire.MAC, Source) {
 	switch {
-	case m.cfg.RouterMAC != (MAC{}):
+	case m.cfg.RouterMAC != (wire.MAC{}):
 		return m.cfg.RouterMAC, Configuration
 	case u.hasKernel && u.kernelKnew:
 		return u.kernel, Kernel
@@ -181,17 +178,17 @@ func (m *Manager) FindsRouter(port uint16) bool {
 }
 
 // Discovered takes what neighbour discovery has found; a zero MAC is none. It does not wait.
-func (m *Manager) Discovered(port uint16, router MAC) {
+func (m *Manager) Discovered(port uint16, router wire.MAC) {
 	m.change(port, func(u *uplink) { u.discovered = router })
 }
 
 // KernelRouter takes what the kernel knows of the router behind the interface beside a port, if it has a route there: a
 // zero MAC is not resolved. A kernel that has not resolved it yet may never do so, as the port may get all that comes
 // for the two: until then neighbour discovery looks, too. It does not wait.
-func (m *Manager) KernelRouter(port uint16, hasRoute bool, router MAC) {
+func (m *Manager) KernelRouter(port uint16, hasRoute bool, router wire.MAC) {
 	m.change(port, func(u *uplink) {
 		u.hasKernel, u.kernel = hasRoute, router
-		u.kernelKnew = hasRoute && (u.kernelKnew || router != MAC{})
+		u.kernelKnew = hasRoute && (u.kernelKnew || router != wire.MAC{})
 	})
 }
 

@@ -16,11 +16,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dpservice/dpservice/port"
+	"dpservice/wire"
 )
 
 var (
-	router0 = MAC{2, 0, 0, 0, 0, 0xe0}
-	router1 = MAC{2, 0, 0, 0, 0, 0xe1}
+	router0 = wire.MAC{2, 0, 0, 0, 0, 0xe0}
+	router1 = wire.MAC{2, 0, 0, 0, 0, 0xe1}
 )
 
 // world has two PFs, whose ports are 3 and 4, and keeps what it was told.
@@ -76,7 +77,7 @@ func (w *world) usable() string {
 }
 
 // run runs a Manager in a world whose links are up, in a bubble whose time passes by itself.
-func run(t *testing.T, router MAC, do func(m *Manager, w *world)) {
+func run(t *testing.T, router wire.MAC, do func(m *Manager, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{links: map[uint16]bool{3: true, 4: true}}
 		m := New(Config{
@@ -99,7 +100,7 @@ func run(t *testing.T, router MAC, do func(m *Manager, w *world)) {
 }
 
 func TestUplinksBecomeUsable(t *testing.T) {
-	run(t, MAC{}, func(m *Manager, w *world) {
+	run(t, wire.MAC{}, func(m *Manager, w *world) {
 		assert.Equal(t, "map[0:false 1:false]", w.usable())
 		m.Discovered(4, router1)
 		synctest.Wait()
@@ -108,8 +109,8 @@ func TestUplinksBecomeUsable(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, "map[0:true 1:true]", w.usable())
 		want := []Uplink{
-			{Number: 0, Port: 3, Name: "nic", MAC: MAC{2, 0, 0, 0, 0, 0xf0}, LinkUp: true, RouterMAC: router0, Source: Discovery},
-			{Number: 1, Port: 4, Name: "nic_pf1", MAC: MAC{2, 0, 0, 0, 0, 0xf1}, LinkUp: true, RouterMAC: router1, Source: Discovery},
+			{Number: 0, Port: 3, Name: "nic", MAC: wire.MAC{2, 0, 0, 0, 0, 0xf0}, LinkUp: true, RouterMAC: router0, Source: Discovery},
+			{Number: 1, Port: 4, Name: "nic_pf1", MAC: wire.MAC{2, 0, 0, 0, 0, 0xf1}, LinkUp: true, RouterMAC: router1, Source: Discovery},
 		}
 		assert.Equal(t, want, m.List())
 		calls := len(w.uses())
@@ -137,11 +138,11 @@ func TestLinksAreFollowed(t *testing.T) {
 }
 
 func TestConfigurationThenKernelThenDiscovery(t *testing.T) {
-	kernel, found := MAC{2, 1}, MAC{2, 2}
-	run(t, MAC{}, func(m *Manager, _ *world) {
+	kernel, found := wire.MAC{2, 1}, wire.MAC{2, 2}
+	run(t, wire.MAC{}, func(m *Manager, _ *world) {
 		m.Discovered(3, found)
 		assert.True(t, m.FindsRouter(3))
-		m.KernelRouter(3, true, MAC{})
+		m.KernelRouter(3, true, wire.MAC{})
 		assert.True(t, m.FindsRouter(3), "the kernel may get no answer")
 		assert.Equal(t, found, m.List()[0].RouterMAC)
 		m.KernelRouter(3, true, kernel)
@@ -150,9 +151,9 @@ func TestConfigurationThenKernelThenDiscovery(t *testing.T) {
 		u := m.List()[0]
 		assert.Equal(t, kernel, u.RouterMAC)
 		assert.Equal(t, Kernel, u.Source)
-		m.KernelRouter(3, true, MAC{})
+		m.KernelRouter(3, true, wire.MAC{})
 		assert.False(t, m.List()[0].Usable(), "the kernel has lost the router that it knew")
-		m.KernelRouter(3, false, MAC{})
+		m.KernelRouter(3, false, wire.MAC{})
 		assert.Equal(t, found, m.List()[0].RouterMAC, "without a route the kernel knows no router")
 		assert.False(t, m.FindsRouter(99))
 	})
@@ -168,7 +169,7 @@ func TestConfigurationThenKernelThenDiscovery(t *testing.T) {
 }
 
 func TestFailuresAreTriedAgain(t *testing.T) {
-	run(t, MAC{}, func(m *Manager, w *world) {
+	run(t, wire.MAC{}, func(m *Manager, w *world) {
 		w.setFailure(errors.New("busy"))
 		calls := len(w.uses())
 		m.Discovered(3, router0)

@@ -5,7 +5,6 @@ package vnet
 import (
 	"cmp"
 	"encoding/binary"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,13 +12,8 @@ import (
 
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/port"
+	"dpservice/wire"
 )
-
-// MAC is an Ethernet address; the zero value is "not known".
-type MAC [6]byte
-
-// String writes the address as usual.
-func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
 
 // Dataplane is what forwards the packets. The graph, adapted, is one.
 type Dataplane interface {
@@ -40,9 +34,9 @@ type Ports interface {
 type Attachment struct {
 	Interface
 	Index       uint16
-	GatewayMAC  MAC        // the VF's own
+	GatewayMAC  wire.MAC   // the VF's own
 	GatewayIPv6 netip.Addr // the gateway's routable address, the same in all of the VNI
-	GuestMAC    MAC        // zero until it is learned
+	GuestMAC    wire.MAC   // zero until it is learned
 }
 
 // Config is what a Manager is made of.
@@ -94,7 +88,7 @@ func (m *Manager) CreateInterface(req CreateRequest) (Interface, error) {
 			Hostname: req.Hostname, PXE: req.PXE,
 		},
 		Index:       m.freeIndex(),
-		GatewayMAC:  MAC(p.MAC),
+		GatewayMAC:  wire.MAC(p.MAC),
 		GatewayIPv6: Gateway(m.cfg.GatewayPrefix, req.VNI),
 		GuestMAC:    req.GuestMAC,
 	}
@@ -307,7 +301,7 @@ func (m *Manager) HasUnderlay(ip netip.Addr) bool {
 }
 
 // LearnMAC records the MAC of the guest behind a port. Without an interface on the port it does nothing.
-func (m *Manager) LearnMAC(portID uint16, mac MAC) error {
+func (m *Manager) LearnMAC(portID uint16, mac wire.MAC) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	a := m.onPort(portID)

@@ -14,6 +14,7 @@ import (
 
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/port"
+	"dpservice/wire"
 )
 
 // fakes stands for everything around a Manager, and logs what it is told.
@@ -100,10 +101,10 @@ func TestCreateGetListDelete(t *testing.T) {
 	assertReason(t, err, fault.NotFound, "vm-1")
 	assertReason(t, m.DeleteInterface("vm-1"), fault.NotFound, "vm-1")
 	known := request(2)
-	known.GuestMAC = MAC{2, 0, 0, 0, 0, 9}
+	known.GuestMAC = wire.MAC{2, 0, 0, 0, 0, 9}
 	_, err = m.CreateInterface(known)
 	require.NoError(t, err)
-	zero := MAC{}.String()
+	zero := wire.MAC{}.String()
 	assert.Equal(t, []string{
 		"set 0 vm-1 fc00:1::1:1 " + zero, "set 1 vm-0 fc00:1::1:2 " + zero, "delete 0",
 		"set 0 vm-2 fc00:1::1:1 02:00:00:00:00:09",
@@ -168,7 +169,7 @@ func TestCreateRefuses(t *testing.T) {
 		"mapped":          {func(r *CreateRequest) { r.IPv6 = ip("::ffff:1.2.3.4") }, fault.InvalidParams, "ipv6"},
 		"zone":            {func(r *CreateRequest) { r.IPv6 = ip("fd00::9%eth0") }, fault.InvalidParams, "ipv6"},
 		"underlay ipv4":   {func(r *CreateRequest) { r.UnderlayIP = ip("10.0.0.9") }, fault.InvalidParams, "underlay_ip"},
-		"group's MAC":     {func(r *CreateRequest) { r.GuestMAC = MAC{1} }, fault.InvalidParams, "mac 01:"},
+		"group's MAC":     {func(r *CreateRequest) { r.GuestMAC = wire.MAC{1} }, fault.InvalidParams, "mac 01:"},
 		"hostname":        {func(r *CreateRequest) { r.Hostname = "a b" }, fault.InvalidParams, "hostname"},
 		"long hostname":   {func(r *CreateRequest) { r.Hostname = strings.Repeat("a", 64) }, fault.InvalidParams, "hostname"},
 		"pxe":             {func(r *CreateRequest) { r.PXE.Server = "10.0.0.9" }, fault.InvalidParams, "pxe"},
@@ -235,7 +236,7 @@ func TestADataplaneThatFailsChangesNothing(t *testing.T) {
 	_, err = m.CreateInterface(request(1))
 	assert.ErrorIs(t, err, f.fail)
 	assert.ErrorIs(t, m.DeleteInterface("vm-0"), f.fail)
-	assert.ErrorIs(t, m.LearnMAC(1, MAC{2, 1}), f.fail)
+	assert.ErrorIs(t, m.LearnMAC(1, wire.MAC{2, 1}), f.fail)
 	assert.ErrorIs(t, m.AddRoute(route("10.2.0.0/16")), f.fail)
 	assert.ErrorIs(t, m.DeleteRoute(route("10.1.0.0/16")), f.fail)
 	assert.Equal(t, before, m.Attachments())
@@ -247,7 +248,7 @@ func TestLearnMAC(t *testing.T) {
 	_, err := m.CreateInterface(request(0))
 	require.NoError(t, err)
 	f.log = nil
-	mac := MAC{2, 0, 0, 0, 0, 9}
+	mac := wire.MAC{2, 0, 0, 0, 0, 9}
 	require.NoError(t, m.LearnMAC(1, mac))
 	require.NoError(t, m.LearnMAC(1, mac), "nothing new")
 	require.NoError(t, m.LearnMAC(2, mac), "no interface there")

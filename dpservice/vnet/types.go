@@ -3,7 +3,11 @@
 // Package vnet holds the virtual networks: the guests' interfaces and the routes between them.
 package vnet
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"dpservice/wire"
+)
 
 // Interface is a guest's attachment to a virtual network.
 type Interface struct {
@@ -34,7 +38,7 @@ type CreateRequest struct {
 	IPv4       netip.Addr
 	IPv6       netip.Addr
 	UnderlayIP netip.Addr // zero: taken from the node's prefix
-	GuestMAC   MAC        // zero: learned from the guest
+	GuestMAC   wire.MAC   // zero: learned from the guest
 	Hostname   string     // that the guest gets by DHCP; empty: none
 	PXE        PXE
 }

@@ -13,9 +13,10 @@ import (
 	"unsafe"
 
 	"dpservice/graph"
+	"dpservice/wire"
 )
 
-func asMAC(m graph.MAC) C.struct_rte_ether_addr {
+func asMAC(m wire.MAC) C.struct_rte_ether_addr {
 	return *(*C.struct_rte_ether_addr)(unsafe.Pointer(&m))
 }
 

@@ -17,6 +17,7 @@ import (
 	"dpservice/cgo/mempool"
 	"dpservice/graph"
 	"dpservice/graph/graphtest"
+	"dpservice/wire"
 )
 
 func TestMain(m *testing.M) {
@@ -73,7 +74,7 @@ func TestHeldUpWorker(t *testing.T) {
 		t.Run(fmt.Sprintf("worker %d", held), func(t *testing.T) {
 			n, port := newInstance(t, fmt.Sprintf("held%d", held), false, 2)
 			setTap := func(rules int) error {
-				_, err := n.setTap(graph.Tap{Port: port.ID, Out: port.ID, Header: make([]byte, graph.TapHeaderLen),
+				_, err := n.setTap(graph.Tap{Port: port.ID, Out: port.ID, Header: make([]byte, wire.CopyHeaderLen),
 					Rules: make([]graph.TapRule, rules)})
 				return err
 			}
@@ -153,7 +154,7 @@ func TestTapWithoutMemory(t *testing.T) {
 	n, p := newInstance(t, "no_memory", false, 1)
 	port := p.ID
 	set := func(rules int) error {
-		_, err := n.setTap(graph.Tap{Port: port, Out: port, Header: make([]byte, graph.TapHeaderLen),
+		_, err := n.setTap(graph.Tap{Port: port, Out: port, Header: make([]byte, wire.CopyHeaderLen),
 			Rules: make([]graph.TapRule, rules)})
 		return err
 	}

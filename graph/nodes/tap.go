@@ -13,19 +13,20 @@ import (
 	"unsafe"
 
 	"dpservice/graph"
+	"dpservice/wire"
 )
 
 // C and Go have the same fields, bounds and mark.
 var (
 	_ [C.TAP_MAX_RULES]struct{}  = [graph.MaxTapRules]struct{}{}
-	_ [C.TAP_MAX_HEADER]struct{} = [graph.TapVXLANHeaderLen]struct{}{}
-	_ [C.TAP_FIELDS]struct{}     = [graph.TapICMPCode + 1]struct{}{}
+	_ [C.TAP_MAX_HEADER]struct{} = [wire.VXLANCopyHeaderLen]struct{}{}
+	_ [C.TAP_FIELDS]struct{}     = [wire.FieldICMPCode + 1]struct{}{}
 	_ [C.MARK_PREFIX]struct{}    = [graph.MarkPrefix]struct{}{}
 )
 
 // setTap adds a tap, or replaces that of its port and side, and returns that one's last counters.
 func (n *instance) setTap(t graph.Tap) (graph.TapCounters, error) {
-	if len(t.Header) != graph.TapHeaderLen && len(t.Header) != graph.TapVXLANHeaderLen {
+	if len(t.Header) != wire.CopyHeaderLen && len(t.Header) != wire.VXLANCopyHeaderLen {
 		return graph.TapCounters{}, fmt.Errorf("a header of %d bytes: %w", len(t.Header), graph.ErrInvalid)
 	}
 	if len(t.Rules) == 0 || len(t.Rules) > graph.MaxTapRules {

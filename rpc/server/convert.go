@@ -13,6 +13,7 @@ import (
 	"dpservice/dpservice/uplink"
 	"dpservice/dpservice/vnet"
 	"dpservice/rpc/api"
+	"dpservice/wire"
 )
 
 // This file converts between the domain's values and the API's. What comes from a client is parsed, with errors that
@@ -79,7 +80,7 @@ func parseStart(p api.CaptureStartParams) (spec.Request, error) {
 		Name:       p.Name,
 		UDPSrcPort: p.UDPSrcPort,
 		UDPDstPort: p.UDPDstPort,
-		Encap:      spec.Encap(p.Encap),
+		Encap:      wire.Encap(p.Encap),
 		Direction:  spec.Direction(p.Direction),
 		Filter:     p.Filter,
 		DryRun:     p.DryRun,
@@ -147,7 +148,7 @@ func toUplink(u uplink.Uplink) api.Uplink {
 	shown := api.Uplink{
 		PF: u.Number, Port: u.Name, Link: api.LinkState(u.LinkUp), RouterFrom: string(u.Source), Usable: u.Usable(),
 	}
-	if u.RouterMAC != (uplink.MAC{}) {
+	if u.RouterMAC != (wire.MAC{}) {
 		shown.RouterMAC = u.RouterMAC.String()
 	}
 	return shown
@@ -302,7 +303,7 @@ func toCaptureInterface(i spec.SessionInterface) api.CaptureInterface {
 		target.PF = &i.PF
 	}
 	return api.CaptureInterface{
-		CaptureTarget: target, Direction: string(i.Direction), Mode: string(i.Mode), Port: i.Port, Label: i.Label, Packets: i.Packets, Bytes: i.Bytes, Rules: convert(i.Rules, toCaptureRule),
+		CaptureTarget: target, Direction: string(i.Direction), Mode: string(i.Mode), Port: i.Port, Label: uint32(i.Label), Packets: i.Packets, Bytes: i.Bytes, Rules: convert(i.Rules, toCaptureRule),
 	}
 }
 

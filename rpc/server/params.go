@@ -7,14 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
 
 	"dpservice/dpservice/fault"
-	"dpservice/dpservice/vnet"
+	"dpservice/wire"
 )
 
 // invalid returns the error of a request whose params are wrong.
@@ -137,13 +136,13 @@ func parseAddr(field, text string) (netip.Addr, error) {
 }
 
 // parseMAC returns the Ethernet address in a field; the zero one for an empty one.
-func parseMAC(field, text string) (vnet.MAC, error) {
+func parseMAC(field, text string) (wire.MAC, error) {
 	if text == "" {
-		return vnet.MAC{}, nil
+		return wire.MAC{}, nil
 	}
-	mac, err := net.ParseMAC(text)
-	if err != nil || len(mac) != len(vnet.MAC{}) {
-		return vnet.MAC{}, invalid("field %q: %q is not a MAC address", field, text)
+	mac, err := wire.ParseMAC(text)
+	if err != nil {
+		return wire.MAC{}, invalid("field %q: %v", field, err)
 	}
-	return vnet.MAC(mac), nil
+	return mac, nil
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	. "dpservice/rteflow"
+	"dpservice/wire"
 )
 
 // maxArrival is the longest frame that arrives: the MTU is 1500.
@@ -59,8 +60,8 @@ func value16(m *Match[uint16], any func() uint16) uint16 {
 	return value(m, any, func(v uint16) []byte { return binary.BigEndian.AppendUint16(nil, v) }, binary.BigEndian.Uint16)
 }
 
-func valueMAC(m *Match[MAC], any func() MAC) MAC {
-	return value(m, any, func(v MAC) []byte { return v[:] }, func(b []byte) MAC { return MAC(b) })
+func valueMAC(m *Match[wire.MAC], any func() wire.MAC) wire.MAC {
+	return value(m, any, func(v wire.MAC) []byte { return v[:] }, func(b []byte) wire.MAC { return wire.MAC(b) })
 }
 
 func valueAddr(m *Match[netip.Addr], any func() netip.Addr) []byte {

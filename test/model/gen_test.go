@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	. "dpservice/rteflow"
+	"dpservice/wire"
 )
 
 // gen makes random rules and frames. Values come from a small universe, so that rules overlap and packets meet them.
@@ -26,8 +27,8 @@ func (g *gen) chance(percent int) bool { return g.IntN(100) < percent }
 
 func pick[T any](g *gen, values ...T) T { return values[g.IntN(len(values))] }
 
-func (g *gen) mac() MAC {
-	m := MAC{2, 0, 0, 0, 0, byte(g.IntN(g.size))}
+func (g *gen) mac() wire.MAC {
+	m := wire.MAC{2, 0, 0, 0, 0, byte(g.IntN(g.size))}
 	m[1] = byte(g.IntN(2)) << 7
 	return m
 }
@@ -86,7 +87,7 @@ func (g *gen) mask16() uint16 {
 	return binary.BigEndian.Uint16(b[:])
 }
 
-func (g *gen) maskMAC() (m MAC) {
+func (g *gen) maskMAC() (m wire.MAC) {
 	g.mask(m[:])
 	return m
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"dpservice/rteflow"
+	"dpservice/wire"
 )
 
 // layer is the header that an item is about; there is none for the items that name a port or a register.
@@ -259,7 +260,7 @@ func is32(m *rteflow.Match[uint32], v uint32) bool {
 	return v&mask == m.Spec&mask
 }
 
-func isMAC(m *rteflow.Match[rteflow.MAC], b []byte) bool {
+func isMAC(m *rteflow.Match[wire.MAC], b []byte) bool {
 	if m == nil {
 		return true
 	}

@@ -14,6 +14,7 @@ import (
 	"dpservice/cgo/mempool"
 	"dpservice/rteflow"
 	"dpservice/test/flowperf"
+	"dpservice/wire"
 )
 
 // group is where the rules stand; dpdk-test-flow-perf adds a jump from group 0 to it.
@@ -47,7 +48,7 @@ var forms = []form{
 				Attr:    rteflow.Attr{Group: group, Transfer: true},
 				Pattern: []rteflow.Item{rteflow.Eth{}, rteflow.IPv4{Src: source}, rteflow.UDP{}},
 				Actions: []rteflow.Action{
-					rteflow.SetMACSrc{MAC: rteflow.MAC{1}}, rteflow.SetMACDst{MAC: rteflow.MAC{1}}, rteflow.DecTTL{},
+					rteflow.SetMACSrc{MAC: wire.MAC{1}}, rteflow.SetMACDst{MAC: wire.MAC{1}}, rteflow.DecTTL{},
 					rteflow.Count{}, rteflow.ToPortID{Port: flowperf.PF0},
 				},
 			}

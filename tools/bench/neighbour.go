@@ -57,9 +57,9 @@ func (n *neighbour) measureIn(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	var wires [nbPorts]*wire
+	var wires [nbPorts]*veth
 	for port := range wires {
-		if wires[port], err = newWire(port); err != nil {
+		if wires[port], err = newVeth(port); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, wires[port].close()) }()
@@ -71,7 +71,7 @@ func (n *neighbour) measureIn(ctx context.Context, dir string) (err error) {
 	return errors.Join(n.compare(ctx, d, wires), d.stop())
 }
 
-func (n *neighbour) config(dir, nic string, wires [nbPorts]*wire) string {
+func (n *neighbour) config(dir, nic string, wires [nbPorts]*veth) string {
 	ports := ""
 	for port, w := range wires {
 		ports += fmt.Sprintf("%q, ", fmt.Sprintf("--vdev=net_af_packet%d,iface=%s", port, w.near))
@@ -88,7 +88,7 @@ rpc: {idle_timeout: 24h}
 `, twoLcores, nic, ports, nodeIP, routerMAC, neighbourFlows, neighbourRules, filepath.Join(dir, "dpservice.sock"))
 }
 
-func (n *neighbour) compare(ctx context.Context, d *daemon, wires [nbPorts]*wire) error {
+func (n *neighbour) compare(ctx context.Context, d *daemon, wires [nbPorts]*veth) error {
 	if err := d.attachWires(ctx, wires[:]); err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (n *neighbour) compare(ctx context.Context, d *daemon, wires [nbPorts]*wire
 }
 
 // attachWires makes the guests at the wires known, and their gateways to them.
-func (d *daemon) attachWires(ctx context.Context, wires []*wire) error {
+func (d *daemon) attachWires(ctx context.Context, wires []*veth) error {
 	if err := d.attach(ctx, eswitchPort); err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (d *daemon) attachWires(ctx context.Context, wires []*wire) error {
 }
 
 // gateways tells the guests at the wires to which MACs they send.
-func (d *daemon) gateways(ctx context.Context, wires ...*wire) error {
+func (d *daemon) gateways(ctx context.Context, wires ...*veth) error {
 	var list api.PortListResult
 	if err := d.Call(ctx, api.MethodPortList, nil, &list); err != nil {
 		return err
@@ -149,7 +149,7 @@ func (n *neighbour) waitFull(ctx context.Context, d *daemon) error {
 }
 
 // rulesOf has the guest begin flows for a while, and returns how many rules per second it has got when it stops.
-func (n *neighbour) rulesOf(ctx context.Context, d *daemon, w *wire) (float64, error) {
+func (n *neighbour) rulesOf(ctx context.Context, d *daemon, w *veth) (float64, error) {
 	before, err := rulesHeld(ctx, d, vf1)
 	if err != nil {
 		return 0, err
@@ -194,8 +194,8 @@ func (n *neighbour) check() error {
 	return nil
 }
 
-// wire is a pair of kernel interfaces: the NIC has the near one, and at the far one there is the guest of a port.
-type wire struct {
+// veth is a pair of kernel interfaces: the NIC has the near one, and at the far one there is the guest of a port.
+type veth struct {
 	port    int
 	near    string
 	link    netlink.Link
@@ -204,8 +204,8 @@ type wire struct {
 	begun   int    // flows
 }
 
-func newWire(port int) (*wire, error) {
-	w := &wire{port: port, near: fmt.Sprintf("dpb%dn%d", os.Getpid(), port), fd: -1}
+func newVeth(port int) (*veth, error) {
+	w := &veth{port: port, near: fmt.Sprintf("dpb%dn%d", os.Getpid(), port), fd: -1}
 	far := fmt.Sprintf("dpb%df%d", os.Getpid(), port)
 	w.link = &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: w.near}, PeerName: far}
 	if err := netlink.LinkAdd(w.link); err != nil {
@@ -217,7 +217,7 @@ func newWire(port int) (*wire, error) {
 	return w, nil
 }
 
-func (w *wire) open(far string) error {
+func (w *veth) open(far string) error {
 	peer, err := netlink.LinkByName(far)
 	if err != nil {
 		return err
@@ -231,7 +231,7 @@ func (w *wire) open(far string) error {
 	return os.NewSyscallError("bind", unix.Bind(w.fd, &unix.SockaddrLinklayer{Ifindex: peer.Attrs().Index}))
 }
 
-func (w *wire) close() error {
+func (w *veth) close() error {
 	var err error
 	if w.fd >= 0 {
 		err = unix.Close(w.fd)
@@ -240,7 +240,7 @@ func (w *wire) close() error {
 }
 
 // begin has the guest send the first packets of flows to the other guest, so many per second, until ctx is done.
-func (w *wire) begin(ctx context.Context, rate int) error {
+func (w *veth) begin(ctx context.Context, rate int) error {
 	start, first := time.Now(), w.begun
 	for ctx.Err() == nil {
 		for due := first + int(time.Since(start).Seconds()*float64(rate)); w.begun < due; {
@@ -254,7 +254,7 @@ func (w *wire) begin(ctx context.Context, rate int) error {
 }
 
 // beginOne has the guest send the first packet of a flow to the other guest.
-func (w *wire) beginOne() error {
+func (w *veth) beginOne() error {
 	to, err := net.ParseMAC(w.gateway)
 	if err != nil {
 		return err
@@ -271,7 +271,7 @@ func (w *wire) beginOne() error {
 }
 
 // flowFrames are packets of so many flows to the guest on another node. They can be sent from now on.
-func (w *wire) flowFrames(flows int) ([][]byte, error) {
+func (w *veth) flowFrames(flows int) ([][]byte, error) {
 	to, err := net.ParseMAC(w.gateway)
 	if err != nil {
 		return nil, err
@@ -293,7 +293,7 @@ func (w *wire) flowFrames(flows int) ([][]byte, error) {
 
 // send begins to send the frames again and again, so many per second. The returned function ends that. The worker has
 // time left, unlike the CPU of the control side, on which the NIC is as well.
-func (w *wire) send(ctx context.Context, frames [][]byte, rate int) (end func() error) {
+func (w *veth) send(ctx context.Context, frames [][]byte, rate int) (end func() error) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() {
@@ -308,7 +308,7 @@ func (w *wire) send(ctx context.Context, frames [][]byte, rate int) (end func() 
 }
 
 // sendAll sends the frames again and again.
-func (w *wire) sendAll(ctx context.Context, frames [][]byte, rate int) error {
+func (w *veth) sendAll(ctx context.Context, frames [][]byte, rate int) error {
 	const atOnce = 64
 	for start, sent := time.Now(), 0; ctx.Err() == nil; {
 		for range atOnce {

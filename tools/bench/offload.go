@@ -118,7 +118,7 @@ func (o *offload) daemon(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	guest, err := newWire(vf0)
+	guest, err := newVeth(vf0)
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ socket: %[7]s
 // offeredRate is how many packets per second the guest sends, of one flow after the other.
 const offeredRate = 180_000
 
-func (o *offload) with(ctx context.Context, d *daemon, guest *wire) error {
+func (o *offload) with(ctx context.Context, d *daemon, guest *veth) error {
 	before, err := d.resident()
 	if err != nil {
 		return err
@@ -398,9 +398,9 @@ func (o *offload) latencyIn(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	var wires [nbPorts]*wire
+	var wires [nbPorts]*veth
 	for port := range wires {
-		if wires[port], err = newWire(port); err != nil {
+		if wires[port], err = newVeth(port); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, wires[port].close()) }()
@@ -412,7 +412,7 @@ func (o *offload) latencyIn(ctx context.Context, dir string) (err error) {
 	return errors.Join(o.oneByOne(ctx, d, wires[:]), d.stop())
 }
 
-func (o *offload) oneByOne(ctx context.Context, d *daemon, wires []*wire) error {
+func (o *offload) oneByOne(ctx context.Context, d *daemon, wires []*veth) error {
 	if err := d.attachWires(ctx, wires); err != nil {
 		return err
 	}

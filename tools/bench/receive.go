@@ -22,8 +22,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dpservice/capture/header"
 	"dpservice/test/topology"
+	"dpservice/wire"
 )
 
 const (
@@ -350,7 +350,7 @@ func (r *receiving) table(w io.Writer) error {
 		"are by default (dpctl 128 MiB, the others 2 MiB) and a whole CPU\n", 100*r.Share, r.Buffer, costRate/1000)
 	for _, c := range r.Cases {
 		fmt.Fprintf(w, "\nframes of %d bytes, copies of %d; %.0f thousand per second can be sent\n\n", c.FrameSize,
-			c.FrameSize+header.Len, c.SendRate/1000)
+			c.FrameSize+wire.CopyHeaderLen, c.SendRate/1000)
 		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(table, "PROGRAM\tTHOUSANDS/S\tLIMITED BY\tNS A COPY\tLOST")
 		for _, s := range c.Receivers {

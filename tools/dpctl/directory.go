@@ -14,6 +14,7 @@ import (
 	"dpservice/capture/receive"
 	"dpservice/rpc/api"
 	"dpservice/rpc/client"
+	"dpservice/wire"
 )
 
 const (
@@ -23,8 +24,6 @@ const (
 	askInterval = 3 * time.Second
 	// keepInterval is how often the daemon is asked in any case, so that it keeps the connection.
 	keepInterval = 10 * time.Second
-	// labelTX is how much more than the label of what a VM sends that of what it receives is.
-	labelTX = 1 << 19
 )
 
 // directory knows the names of senders: those given on the command line, and those of the daemon at the socket, if there is
@@ -70,7 +69,7 @@ func parseNames(texts []string) (map[receive.Sender]string, error) {
 		if !ok || name == "" || err != nil || n == 0 {
 			return nil, fmt.Errorf("--name: want LABEL=NAME, not %q", text)
 		}
-		s.Label = uint32(n)
+		s.Label = wire.Label(n)
 		names[s] = name
 	}
 	return names, nil
@@ -105,7 +104,7 @@ func givenFor(s receive.Sender) []struct {
 		suffix string
 	}
 	names := []name{{s, ""}, {receive.Sender{Label: s.Label}, ""}}
-	if label := s.Label ^ labelTX; s.Label&labelTX != 0 {
+	if label := s.Label ^ wire.LabelTX; s.Label&wire.LabelTX != 0 {
 		names = append(names, name{receive.Sender{Node: s.Node, Label: label}, txSuffix}, name{receive.Sender{Label: label}, txSuffix})
 	}
 	return names
@@ -125,7 +124,7 @@ func (d *directory) ask() {
 	d.known = make(map[receive.Sender]receive.Description)
 	for _, s := range status.Sessions {
 		for _, i := range s.Interfaces {
-			d.known[receive.Sender{Node: node, Label: i.Label}] = receive.Description{
+			d.known[receive.Sender{Node: node, Label: wire.Label(i.Label)}] = receive.Description{
 				Name:    pointName(i),
 				Comment: fmt.Sprintf("capture %s of %s on port %s, %s", s.Name, targetName(i.CaptureTarget), i.Port, i.Direction),
 			}

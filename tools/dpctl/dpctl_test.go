@@ -271,7 +271,7 @@ func TestLinksNoDPDK(t *testing.T) {
 			ours = append(ours, name)
 		}
 	}
-	assert.ElementsMatch(t, []string{"dpservice/capture/filter", "dpservice/capture/pcapng",
+	assert.ElementsMatch(t, []string{"dpservice/wire", "dpservice/capture/filter", "dpservice/capture/pcapng",
 		"dpservice/capture/receive/privilege", "dpservice/capture/receive", "dpservice/dpservice/nic/nicgroup",
 		"dpservice/rpc/api", "dpservice/rpc/client", "dpservice/tools/dpctl"}, ours)
 }

@@ -25,6 +25,7 @@ import (
 	"dpservice/capture/receive"
 	"dpservice/rpc/api"
 	"dpservice/rpc/client"
+	"dpservice/wire"
 )
 
 const (
@@ -214,7 +215,7 @@ func (a *app) extcapCapture(ctx context.Context, f *extcapFlags) (err error) {
 	known := newDirectory(a, nil)
 	c := receive.Config{
 		Listen:   netip.AddrPortFrom(sink, f.udpDstPort),
-		VXLAN:    f.encap == "vxlan",
+		Encap:    wire.Encap(f.encap),
 		Output:   receive.Output{Path: f.fifo},
 		Packets:  f.packets,
 		Duration: f.duration,

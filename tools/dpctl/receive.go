@@ -20,6 +20,7 @@ import (
 
 	"dpservice/capture/receive"
 	"dpservice/capture/receive/privilege"
+	"dpservice/wire"
 )
 
 // receiveFlags are the flags of dpctl capture receive.
@@ -116,16 +117,16 @@ func inTime(write func()) {
 // config is what the flags say, with messages on stderr.
 func (f *receiveFlags) config(a *app, cmd *cobra.Command) (receive.Config, error) {
 	c := receive.Config{
-		VXLAN: f.encap == "vxlan", Packets: f.packets, Duration: f.duration,
+		Encap: wire.Encap(f.encap), Packets: f.packets, Duration: f.duration,
 		Output: receive.Output{Path: f.file, RotateSize: int64(f.rotateSize), RotateInterval: f.rotateInterval, Files: f.files},
 	}
 	addr, err := netip.ParseAddr(f.listen)
 	switch {
 	case err != nil || !addr.Is6() || addr.Is4In6() || addr.Zone() != "":
 		return c, fmt.Errorf("--listen: %q is not an IPv6 address", f.listen)
-	case f.encap != "udp" && f.encap != "vxlan":
+	case c.Encap != wire.EncapUDP && c.Encap != wire.EncapVXLAN:
 		return c, fmt.Errorf("--encap: %q is neither udp nor vxlan", f.encap)
-	case f.port == 0 && !c.VXLAN:
+	case f.port == 0 && c.Encap != wire.EncapVXLAN:
 		return c, errors.New("--udp-dst-port is required")
 	case f.rotateInterval < 0 || f.duration < 0 || f.files < 0:
 		return c, errors.New("--rotate-interval, --duration and --files must not be negative")
@@ -135,7 +136,7 @@ func (f *receiveFlags) config(a *app, cmd *cobra.Command) (receive.Config, error
 		return c, errors.New("a series of files cannot be written to stdout")
 	}
 	if f.port == 0 {
-		f.port = vxlanPort
+		f.port = wire.VXLANPort
 	}
 	c.Listen = netip.AddrPortFrom(addr, f.port)
 	if f.file == "-" {
@@ -201,8 +202,6 @@ func privileges(name string) (*receive.Privileges, error) {
 	}
 	return &receive.Privileges{User: &u, Must: true}, nil
 }
-
-const vxlanPort = 4789
 
 // say shows people what goes on.
 func (f *receiveFlags) say(c *receive.Config, stderr io.Writer) {

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dpservice/capture/receive"
+	"dpservice/wire"
 )
 
 // reception is a dpctl capture receive that runs.
@@ -241,14 +242,14 @@ func TestNames(t *testing.T) {
 	d := &directory{app: &app{socket: "/nonexistent"}, given: given}
 	node, other := netip.MustParseAddr("fc00:1::1"), netip.MustParseAddr("fc00:1::2")
 	for sender, want := range map[receive.Sender]receive.Description{
-		{Node: node, Label: 7}:            {Name: "web", AnyNode: true},
-		{Node: other, Label: 7 + labelTX}: {Name: "web-tx", AnyNode: true},
-		{Node: node, Label: 8}:            {Name: "db"},
-		{Node: node, Label: 8 + labelTX}:  {Name: "db-tx"},
-		{Node: other, Label: 8}:           {},
-		{Node: node, Label: 9}:            {Name: "x", AnyNode: true},
-		{Node: node, Label: 9 + labelTX}:  {Name: "y", AnyNode: true},
-		{Node: node, Label: 10 + labelTX}: {},
+		{Node: node, Label: 7}:                 {Name: "web", AnyNode: true},
+		{Node: other, Label: 7 + wire.LabelTX}: {Name: "web-tx", AnyNode: true},
+		{Node: node, Label: 8}:                 {Name: "db"},
+		{Node: node, Label: 8 + wire.LabelTX}:  {Name: "db-tx"},
+		{Node: other, Label: 8}:                {},
+		{Node: node, Label: 9}:                 {Name: "x", AnyNode: true},
+		{Node: node, Label: 9 + wire.LabelTX}:  {Name: "y", AnyNode: true},
+		{Node: node, Label: 10 + wire.LabelTX}: {},
 	} {
 		assert.Equal(t, want, d.describe(sender), sender)
 	}

@@ -18,12 +18,7 @@ import (
 	"golang.org/x/net/bpf"
 
 	"dpservice/capture/filter"
-)
-
-const (
-	typeIPv4, typeARP, typeRARP, typeVLAN, typeIPv6, typeQinQ = 0x0800, 0x0806, 0x8035, 0x8100, 0x86dd, 0x88a8
-
-	protoICMP, protoTCP, protoUDP, protoICMP6, protoSCTP = 1, 6, 17, 58, 132
+	"dpservice/wire"
 )
 
 // Oracle is a filter as libpcap compiles it.
@@ -92,7 +87,7 @@ func (p *Packet) matches(pattern filter.Pattern) bool {
 	return true
 }
 
-func (p *Packet) set(f filter.Field, value ...byte) { copy(p.values[f].Value[:], value) }
+func (p *Packet) set(f wire.Field, value ...byte) { copy(p.values[f].Value[:], value) }
 
 // Values that are close together, so that filters and packets meet.
 var (
@@ -109,31 +104,31 @@ func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 func RandomPacket(r *rand.Rand, link filter.Link) *Packet {
 	p := &Packet{}
 	if link == filter.IP {
-		p.randomIP(r, pick(r, typeIPv4, typeIPv6), link)
+		p.randomIP(r, pick(r, wire.EtherTypeIPv4, wire.EtherTypeIPv6), link)
 		return p
 	}
 	dst, src := macOf(pick(r, someMACs...)), macOf(pick(r, someMACs[:2]...))
 	p.Data = append(append(p.Data, dst...), src...)
-	p.set(filter.EthDst, dst...)
-	p.set(filter.EthSrc, src...)
-	kind := pick(r, typeIPv4, typeIPv4, typeIPv4, typeIPv6, typeIPv6, typeARP, typeRARP, 0x88cc)
+	p.set(wire.FieldEthDst, dst...)
+	p.set(wire.FieldEthSrc, src...)
+	kind := pick(r, wire.EtherTypeIPv4, wire.EtherTypeIPv4, wire.EtherTypeIPv4, wire.EtherTypeIPv6, wire.EtherTypeIPv6, wire.EtherTypeARP, wire.EtherTypeRARP, 0x88cc)
 	typeBytes := binary.BigEndian.AppendUint16(nil, uint16(kind))
 	if r.IntN(4) > 0 {
-		p.set(filter.EtherType, typeBytes...)
+		p.set(wire.FieldEtherType, typeBytes...)
 	} else {
-		tpid := pick(r, typeVLAN, typeQinQ)
+		tpid := pick(r, wire.EtherTypeVLAN, wire.EtherTypeQinQ)
 		tci := binary.BigEndian.AppendUint16(nil, pick[uint16](r, 5, 6, 0x2005))
 		p.Data = append(binary.BigEndian.AppendUint16(p.Data, uint16(tpid)), tci...)
-		p.set(filter.Tagged, 1)
-		p.set(filter.VLANTCI, tci...)
-		p.set(filter.VLANType, typeBytes...)
-		p.set(filter.EtherType, byte(tpid>>8), byte(tpid))
+		p.set(wire.FieldTagged, 1)
+		p.set(wire.FieldVLANTCI, tci...)
+		p.set(wire.FieldVLANType, typeBytes...)
+		p.set(wire.FieldEtherType, byte(tpid>>8), byte(tpid))
 	}
 	p.Data = append(p.Data, typeBytes...)
 	switch kind {
-	case typeARP, typeRARP:
+	case wire.EtherTypeARP, wire.EtherTypeRARP:
 		p.randomARP(r)
-	case typeIPv4, typeIPv6:
+	case wire.EtherTypeIPv4, wire.EtherTypeIPv6:
 		p.randomIP(r, kind, link)
 	default:
 		p.Data = append(p.Data, make([]byte, 60)...)
@@ -150,15 +145,15 @@ func (p *Packet) randomARP(r *rand.Rand) {
 
 func (p *Packet) randomIP(r *rand.Rand, kind int, link filter.Link) {
 	if link == filter.IP {
-		p.set(filter.EtherType, byte(kind>>8), byte(kind))
+		p.set(wire.FieldEtherType, byte(kind>>8), byte(kind))
 	}
-	proto := pick[byte](r, protoTCP, protoTCP, protoUDP, protoUDP, protoICMP, protoICMP6, protoSCTP, 2, 50)
+	proto := pick[byte](r, wire.ProtoTCP, wire.ProtoTCP, wire.ProtoUDP, wire.ProtoUDP, wire.ProtoICMP, wire.ProtoICMPv6, wire.ProtoSCTP, 2, 50)
 	tos, ttl := pick[byte](r, 0, 0xb8), pick[byte](r, 1, 64, 255)
-	p.set(filter.Proto, proto)
-	p.set(filter.TOS, tos)
-	p.set(filter.TTL, ttl)
+	p.set(wire.FieldProto, proto)
+	p.set(wire.FieldTOS, tos)
+	p.set(wire.FieldTTL, ttl)
 	var whole bool
-	if kind == typeIPv4 {
+	if kind == wire.EtherTypeIPv4 {
 		whole = p.randomIPv4(r, proto, tos, ttl)
 	} else {
 		whole = p.randomIPv6(r, proto, tos, ttl)
@@ -176,11 +171,11 @@ func (p *Packet) randomIPv4(r *rand.Rand, proto, tos, ttl byte) (whole bool) {
 	h := []byte{0x45 + byte(options/4), tos, 0, byte(60 + options), 1, 2, byte(fragment >> 8), byte(fragment), ttl, proto, 0, 0}
 	h = append(append(append(h, src...), dst...), make([]byte, options)...)
 	p.Data = append(p.Data, h...)
-	p.set(filter.Src, src...)
-	p.set(filter.Dst, dst...)
+	p.set(wire.FieldSrc, src...)
+	p.set(wire.FieldDst, dst...)
 	whole = fragment&0x3fff == 0
 	if !whole {
-		p.set(filter.Fragment, 1)
+		p.set(wire.FieldFragment, 1)
 	}
 	p.Unlike = fragment&0x3fff == 0x2000 // a first fragment, in which libpcap finds the ports
 	return whole
@@ -190,8 +185,8 @@ func (p *Packet) randomIPv6(r *rand.Rand, proto, tos, ttl byte) (whole bool) {
 	src, dst := addr(pick(r, someV6...)), addr(pick(r, someV6...))
 	h := []byte{0x60 | tos>>4, tos << 4, 0, 0, 0, 48, proto, ttl}
 	p.Data = append(append(append(p.Data, h...), src...), dst...)
-	p.set(filter.Src, src...)
-	p.set(filter.Dst, dst...)
+	p.set(wire.FieldSrc, src...)
+	p.set(wire.FieldDst, dst...)
 	next := len(p.Data) - 34
 	switch r.IntN(8) {
 	case 0: // a fragment, libpcap knows its protocol
@@ -212,10 +207,10 @@ func (p *Packet) randomL4(r *rand.Rand, proto byte, kind int, whole bool) {
 	body := make([]byte, 40)
 	copy(body, ports)
 	switch proto {
-	case protoTCP:
+	case wire.ProtoTCP:
 		body[13] = pick(r, someFlags...)
 		body[12] = 0x50
-	case protoICMP, protoICMP6:
+	case wire.ProtoICMP, wire.ProtoICMPv6:
 		body[0], body[1] = pick[byte](r, 0, 3, 8, 128, 135), pick[byte](r, 0, 1)
 	}
 	p.Data = append(p.Data, body...)
@@ -223,28 +218,28 @@ func (p *Packet) randomL4(r *rand.Rand, proto byte, kind int, whole bool) {
 		return
 	}
 	switch {
-	case proto == protoTCP || proto == protoUDP:
-		p.set(filter.SrcPort, body[:2]...)
-		p.set(filter.DstPort, body[2:4]...)
-		p.set(filter.L4, 1)
-		if proto == protoTCP {
-			p.set(filter.TCPFlags, body[13])
+	case proto == wire.ProtoTCP || proto == wire.ProtoUDP:
+		p.set(wire.FieldSrcPort, body[:2]...)
+		p.set(wire.FieldDstPort, body[2:4]...)
+		p.set(wire.FieldL4, 1)
+		if proto == wire.ProtoTCP {
+			p.set(wire.FieldTCPFlags, body[13])
 		}
-	case proto == protoICMP && kind == typeIPv4, proto == protoICMP6 && kind == typeIPv6:
-		p.set(filter.ICMPType, body[0])
-		p.set(filter.ICMPCode, body[1])
-		p.set(filter.L4, 1)
+	case proto == wire.ProtoICMP && kind == wire.EtherTypeIPv4, proto == wire.ProtoICMPv6 && kind == wire.EtherTypeIPv6:
+		p.set(wire.FieldICMPType, body[0])
+		p.set(wire.FieldICMPCode, body[1])
+		p.set(wire.FieldL4, 1)
 	}
 }
 
 // Hidden reports whether the packet has what only libpcap looks at.
 func (p *Packet) Hidden() bool {
-	t := p.values[filter.EtherType].Value
-	if p.values[filter.Tagged].Value[0] == 1 {
-		t = p.values[filter.VLANType].Value
+	t := p.values[wire.FieldEtherType].Value
+	if p.values[wire.FieldTagged].Value[0] == 1 {
+		t = p.values[wire.FieldVLANType].Value
 	}
 	kind := binary.BigEndian.Uint16(t[:])
-	return kind == typeARP || kind == typeRARP || p.values[filter.Proto].Value[0] == protoSCTP
+	return kind == wire.EtherTypeARP || kind == wire.EtherTypeRARP || p.values[wire.FieldProto].Value[0] == wire.ProtoSCTP
 }
 
 // randomPrimitive is a primitive of any kind.

@@ -27,6 +27,7 @@ import (
 	"dpservice/dpservice/uplink"
 	"dpservice/dpservice/vnet"
 	"dpservice/rpc/server"
+	"dpservice/wire"
 )
 
 // Start serves s until the test ends, and returns the socket's path.
@@ -128,7 +129,7 @@ func vf(n int) string { return pf0 + "_representor_vf" + string(rune('0'+n)) }
 type system struct{}
 
 func (system) Info() status.System {
-	router := uplink.MAC{2, 0, 0, 0, 0, 1}
+	router := wire.MAC{2, 0, 0, 0, 0, 1}
 	return status.System{
 		Version:     "1.2.3",
 		DPDKVersion: "DPDK 22.11.11",
@@ -327,7 +328,7 @@ func (c captures) Start(_ context.Context, r spec.Request) (spec.Session, error)
 	}
 	s := spec.Session{
 		Name: r.Name, State: spec.Active, StartedAt: time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC),
-		Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort, Encap: cmp.Or(r.Encap, spec.EncapUDP), Direction: cmp.Or(r.Direction, spec.RX),
+		Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort, Encap: cmp.Or(r.Encap, wire.EncapUDP), Direction: cmp.Or(r.Direction, spec.RX),
 		Filter: r.Filter, Limits: r.Limits, Warnings: []string{"the NIC overwrites the UDP source port"},
 	}
 	for i, target := range r.Targets {
@@ -335,7 +336,7 @@ func (c captures) Start(_ context.Context, r spec.Request) (spec.Session, error)
 		if target.VF != "" {
 			name = vf(i)
 		}
-		on := spec.SessionInterface{Target: target, Direction: s.Direction, Mode: spec.Hardware, Port: name, Label: uint32(i + 1), Packets: 5, Bytes: 500}
+		on := spec.SessionInterface{Target: target, Direction: s.Direction, Mode: spec.Hardware, Port: name, Label: wire.Label(i + 1), Packets: 5, Bytes: 500}
 		if r.Filter != "" {
 			on.Rules = []spec.SessionRule{
 				{Pattern: "eth has_vlan is 0 / ipv4 / tcp dst is 443", Sample: true, Packets: 5, Bytes: 500}, {Pattern: "eth", Packets: 3, Bytes: 300},
