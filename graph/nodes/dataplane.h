@@ -212,28 +212,31 @@ struct uplink {
 /* Which of a port's packets a tap copies: those that come in by it, or those that go out. */
 enum tap_side { TAP_RX, TAP_TX, TAP_SIDES };
 
-/* The fields that a tap's rules look at, in the order of Go's. */
-enum tap_field {
-	TAP_ETH_DST,
-	TAP_ETH_SRC,
-	TAP_TAGGED,
-	TAP_ETHER_TYPE,
-	TAP_VLAN_TCI,
-	TAP_VLAN_TYPE,
-	TAP_PROTO,
-	TAP_TOS,
-	TAP_TTL,
-	TAP_FRAGMENT,
-	TAP_SRC,
-	TAP_DST,
-	TAP_L4,
-	TAP_SRC_PORT,
-	TAP_DST_PORT,
-	TAP_TCP_FLAGS,
-	TAP_ICMP_TYPE,
-	TAP_ICMP_CODE,
-	TAP_FIELDS,
-};
+/* X(name, member of union tap_key) for each field that a rule of a tap can match. The order is that
+ * of wire.Field in Go. */
+#define TAP_FIELD_LIST(X)       \
+	X(ETH_DST, eth_dst)     \
+	X(ETH_SRC, eth_src)     \
+	X(TAGGED, tagged)       \
+	X(ETHER_TYPE, eth_type) \
+	X(VLAN_TCI, vlan_tci)   \
+	X(VLAN_TYPE, vlan_type) \
+	X(PROTO, proto)         \
+	X(TOS, tos)             \
+	X(TTL, ttl)             \
+	X(FRAGMENT, fragment)   \
+	X(SRC, src)             \
+	X(DST, dst)             \
+	X(L4, l4)               \
+	X(SRC_PORT, src_port)   \
+	X(DST_PORT, dst_port)   \
+	X(TCP_FLAGS, tcp_flags) \
+	X(ICMP_TYPE, icmp_type) \
+	X(ICMP_CODE, icmp_code)
+
+#define TAP_FIELD_ENUM(name, member) TAP_##name,
+enum tap_field { TAP_FIELD_LIST(TAP_FIELD_ENUM) TAP_FIELDS };
+#undef TAP_FIELD_ENUM
 
 /* What a tap is made of. */
 struct tap_conf {

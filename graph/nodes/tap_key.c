@@ -11,34 +11,13 @@
 
 /* ---- conditions ---- */
 
-#define FIELD(name)                                                               \
-	{                                                                         \
-		offsetof(union tap_key, name), sizeof(((union tap_key *)0)->name) \
-	}
+#define FIELD(name, member) \
+	[TAP_##name] = { offsetof(union tap_key, member), sizeof(((union tap_key *)0)->member) },
 
 static const struct {
 	uint8_t offset;
 	uint8_t size;
-} fields[TAP_FIELDS] = {
-	[TAP_ETH_DST] = FIELD(eth_dst),
-	[TAP_ETH_SRC] = FIELD(eth_src),
-	[TAP_TAGGED] = FIELD(tagged),
-	[TAP_ETHER_TYPE] = FIELD(eth_type),
-	[TAP_VLAN_TCI] = FIELD(vlan_tci),
-	[TAP_VLAN_TYPE] = FIELD(vlan_type),
-	[TAP_PROTO] = FIELD(proto),
-	[TAP_TOS] = FIELD(tos),
-	[TAP_TTL] = FIELD(ttl),
-	[TAP_FRAGMENT] = FIELD(fragment),
-	[TAP_SRC] = FIELD(src),
-	[TAP_DST] = FIELD(dst),
-	[TAP_L4] = FIELD(l4),
-	[TAP_SRC_PORT] = FIELD(src_port),
-	[TAP_DST_PORT] = FIELD(dst_port),
-	[TAP_TCP_FLAGS] = FIELD(tcp_flags),
-	[TAP_ICMP_TYPE] = FIELD(icmp_type),
-	[TAP_ICMP_CODE] = FIELD(icmp_code),
-};
+} fields[TAP_FIELDS] = { TAP_FIELD_LIST(FIELD) };
 
 static bool
 is_zero(const uint8_t *bytes, uint32_t n)
