@@ -7,44 +7,48 @@ import (
 	"fmt"
 	"net/netip"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"dpservice/wire"
 )
 
-// MaxFrom is how many networks may be named as those that may send: a filter has 4096 instructions.
+// MaxFrom is the largest number of networks that may be allowed to send: the kernel takes filters of 4096 instructions.
 const MaxFrom = 64
 
-const (
-	load4 = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
-	load2 = unix.BPF_LD | unix.BPF_H | unix.BPF_ABS
-	load1 = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
-
-	acceptAll = 0xffffffff
-)
-
-// condition is what a filter asks of a packet: some of its bits, by a mask.
+// condition compares some bits of a packet.
 type condition struct {
-	load         uint16
-	offset       uint32
+	load         bpf.Instruction
 	mask, wanted uint32
 }
 
+const wholeWord = ^uint32(0)
+
 // attach has the kernel run a filter on what arrives at a socket.
-func attach(fd int, filter []unix.SockFilter) error {
-	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+func attach(fd int, filter []bpf.Instruction) error {
+	raw, err := bpf.Assemble(filter)
+	if err != nil {
+		return fmt.Errorf("assembling a filter: %w", err)
+	}
+	instructions := make([]unix.SockFilter, len(raw))
+	for i, r := range raw {
+		instructions[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	}
+	prog := unix.SockFprog{Len: uint16(len(instructions)), Filter: &instructions[0]}
 	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog); err != nil {
 		return fmt.Errorf("attaching a filter: %w", err)
 	}
 	return nil
 }
 
-// program is the filter for packets in IPv6 that all conditions hold for, and that come from one of the networks, if there
-// are any.
-func program(conditions []condition, from []netip.Prefix) []unix.SockFilter {
-	reject := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
-	accept := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: acceptAll}
-	var filter []unix.SockFilter
+// rejectAll is the filter that no packet passes.
+var rejectAll = []bpf.Instruction{bpf.RetConstant{Val: 0}}
+
+// program returns the filter for IPv6 packets that meet all conditions and come from one of the networks. Without networks the
+// source does not matter.
+func program(conditions []condition, from []netip.Prefix) []bpf.Instruction {
+	reject, accept := bpf.RetConstant{Val: 0}, bpf.RetConstant{Val: wholeWord}
+	var filter []bpf.Instruction
 	for _, c := range conditions {
 		filter = append(append(filter, c.jump(0, 1)...), reject)
 	}
@@ -52,9 +56,9 @@ func program(conditions []condition, from []netip.Prefix) []unix.SockFilter {
 		return append(filter, accept)
 	}
 	for _, p := range from {
-		var block []unix.SockFilter
+		var block []bpf.Instruction
 		all := comesFrom(p)
-		for i := len(all) - 1; i >= 0; i-- { // the last one first, as it is known how far it is from there to the next network
+		for i := len(all) - 1; i >= 0; i-- { // the last one first, since it is known how far the next network is from there
 			block = append(all[i].jump(uint8(len(block)+1), 0), block...)
 		}
 		filter = append(append(filter, block...), accept)
@@ -62,50 +66,50 @@ func program(conditions []condition, from []netip.Prefix) []unix.SockFilter {
 	return append(filter, reject)
 }
 
-// jump goes so many instructions further if the condition does not hold, and so many if it does.
-func (c condition) jump(no, yes uint8) []unix.SockFilter {
-	filter := []unix.SockFilter{{Code: c.load, K: c.offset}}
-	if c.mask != 0xffffffff {
-		filter = append(filter, unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: c.mask})
+// jump returns the comparison. It skips as many instructions as yes says if the condition holds, else as many as no says.
+func (c condition) jump(no, yes uint8) []bpf.Instruction {
+	filter := []bpf.Instruction{c.load}
+	if c.mask != wholeWord {
+		filter = append(filter, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: c.mask})
 	}
-	return append(filter, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jt: yes, Jf: no, K: c.wanted})
+	return append(filter, bpf.JumpIf{Cond: bpf.JumpEqual, Val: c.wanted, SkipTrue: yes, SkipFalse: no})
 }
 
-// comesFrom is what the source address of a packet from a network is asked. It is found from the IPv6 header on wherever the
+// comesFrom returns the conditions for a source address in a network. The offsets are relative to the IPv6 header, wherever the
 // socket's data begin.
 func comesFrom(p netip.Prefix) []condition {
 	const networkHeader, offset = 0xfff00000, 8 // SKF_NET_OFF
 	return address(p, networkHeader+offset)
 }
 
-// address is what an address in a network is asked, at an offset.
+// address returns the conditions for an address in a network, which stands at an offset.
 func address(p netip.Prefix, offset uint32) []condition {
 	var conditions []condition
 	b := p.Masked().Addr().As16()
 	for i := 0; i < p.Bits(); i += 32 {
-		mask := ^uint32(0)
+		mask := wholeWord
 		if left := p.Bits() - i; left < 32 {
 			mask <<= 32 - left
 		}
-		conditions = append(conditions, condition{load4, offset + uint32(i/8), mask, binary.BigEndian.Uint32(b[i/8:])})
+		load := bpf.LoadAbsolute{Off: offset + uint32(i/8), Size: 4}
+		conditions = append(conditions, condition{load, mask, binary.BigEndian.Uint32(b[i/8:])})
 	}
 	return conditions
 }
 
-// onlyTo are the conditions for UDP datagrams to an address that this machine's network card takes, of a packet socket that
+// onlyTo returns the conditions for UDP datagrams to an address that this machine's network card takes, of a packet socket that
 // sees packets from the IPv6 header on.
 func onlyTo(at netip.AddrPort) []condition {
 	const (
-		packetType  = 0xfffff000 + 4 // SKF_AD_OFF + SKF_AD_PKTTYPE
 		packetHost  = 0
 		offsetProto = 6
 		offsetTo    = 24
-		offsetUDP   = wire.IPv6Len + 2
-		whole       = ^uint32(0)
+		offsetPort  = wire.IPv6Len + 2
 	)
 	conditions := []condition{
-		{load1, packetType, whole, packetHost}, {load1, offsetProto, whole, unix.IPPROTO_UDP},
-		{load2, offsetUDP, whole, uint32(at.Port())},
+		{bpf.LoadExtension{Num: bpf.ExtType}, wholeWord, packetHost},
+		{bpf.LoadAbsolute{Off: offsetProto, Size: 1}, wholeWord, wire.ProtoUDP},
+		{bpf.LoadAbsolute{Off: offsetPort, Size: 2}, wholeWord, uint32(at.Port())},
 	}
 	if at.Addr().IsUnspecified() {
 		return conditions

@@ -88,7 +88,7 @@ func (r *ring) setUp(at netip.AddrPort, from []netip.Prefix) error {
 		return fmt.Errorf("binding the packet socket: %w", err)
 	}
 	// From here on the datagrams are in the ring.
-	return attach(r.socket.fd, []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}})
+	return attach(r.socket.fd, rejectAll)
 }
 
 func (r *ring) buffered() int { return len(r.memory) }
