@@ -3,16 +3,18 @@
 package receive
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"net/netip"
-	"os"
-	"runtime"
+	"syscall"
 	"time"
 	"unsafe"
 
+	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
 
 	"dpservice/wire"
@@ -24,34 +26,23 @@ const (
 	// slotLen is how much of a datagram is kept. It is no multiple of a page, so that not all of a batch falls into the same
 	// lines of the CPU's cache.
 	slotLen = 16384 + 192
-	// accounted is how much more the kernel reckons for what it holds than the datagrams are long: about 1 KiB for a small one.
+	// accounted is how much more memory the kernel counts for a datagram than it is long: about 1 KiB for a small one.
 	accounted = 4
 	// gather is how long after a first copy reading begins: so that busy senders do not have to wake the reader for each.
 	gather = time.Millisecond
 
 	ipv6FlowInfo = 11 // IPV6_FLOWINFO
-	soMemInfo    = 55 // SO_MEMINFO
-	memInfoDrops = 8  // SK_MEMINFO_DROPS
 	memInfoLen   = 9
 	controlLen   = 128
 )
 
-// message is the kernel's struct mmsghdr.
-type message struct {
-	unix.Msghdr
-	length uint32
-	_      [4]byte
-}
-
 // socket is a UDP socket for copies, with the room for a batch of them.
 type socket struct {
-	fd       int
-	buffer   int // what the kernel has granted
-	messages [batchLen]message
-	vectors  [batchLen]unix.Iovec
-	names    [batchLen]unix.RawSockaddrInet6
-	controls [batchLen][controlLen]byte
-	room     []byte
+	conn     *net.UDPConn
+	packets  *ipv6.PacketConn // conn
+	fd       int              // conn's, for calls that package net does not have
+	buffer   int              // what the kernel has granted
+	messages [batchLen]ipv6.Message
 	read     int // datagrams of the last call
 	taken    int // of them
 }
@@ -68,34 +59,34 @@ type datagram struct {
 }
 
 // listen opens a socket for datagrams of those who may send.
-func listen(at netip.AddrPort, buffer int, from []netip.Prefix) (s *socket, err error) {
-	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+func listen(at netip.AddrPort, buffer int, from []netip.Prefix) (*socket, error) {
+	s := &socket{}
+	c := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) (err error) {
+		ctrlErr := conn.Control(func(fd uintptr) {
+			s.fd = int(fd)
+			err = s.setUp(min(buffer, math.MaxInt32/accounted)*accounted, from)
+		})
+		return errors.Join(err, ctrlErr)
+	}}
+	conn, err := c.ListenPacket(context.Background(), "udp6", at.String())
 	if err != nil {
 		return nil, fmt.Errorf("opening a UDP socket: %w", err)
 	}
-	s = &socket{fd: fd, room: make([]byte, batchLen*slotLen)}
-	if err := s.setUp(at, min(buffer, math.MaxInt32/accounted)*accounted, from); err != nil {
-		_ = unix.Close(fd)
-		return nil, err
-	}
+	s.conn = conn.(*net.UDPConn)
+	s.packets = ipv6.NewPacketConn(conn)
 	for i := range s.messages {
-		s.vectors[i].Base = &s.room[i*slotLen]
-		s.vectors[i].SetLen(slotLen)
 		m := &s.messages[i]
-		m.Name = (*byte)(unsafe.Pointer(&s.names[i]))
-		m.Iov = &s.vectors[i]
-		m.SetIovlen(1)
-		m.Control = &s.controls[i][0]
+		m.Buffers, m.OOB = [][]byte{make([]byte, slotLen)}, make([]byte, controlLen)
 	}
 	return s, nil
 }
 
-func (s *socket) setUp(at netip.AddrPort, buffer int, from []netip.Prefix) error {
+// setUp sets the options of the socket before it is bound.
+func (s *socket) setUp(buffer int, from []netip.Prefix) error {
 	for _, o := range []struct {
 		level, option int
 		what          string
 	}{
-		{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, "IPV6_V6ONLY"},
 		{unix.IPPROTO_UDP, unix.UDP_NO_CHECK6_RX, "UDP_NO_CHECK6_RX"},
 		{unix.IPPROTO_IPV6, ipv6FlowInfo, "IPV6_FLOWINFO"},
 		{unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, "SO_TIMESTAMPNS"},
@@ -113,18 +104,13 @@ func (s *socket) setUp(at netip.AddrPort, buffer int, from []netip.Prefix) error
 	if s.buffer, err = unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err != nil {
 		return fmt.Errorf("reading SO_RCVBUF of the socket: %w", err)
 	}
-	if len(from) > 0 {
-		if err := attach(s.fd, program(nil, from)); err != nil {
-			return err
-		}
+	if len(from) == 0 {
+		return nil
 	}
-	if err := unix.Bind(s.fd, &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}); err != nil {
-		return fmt.Errorf("listening on %s: %w", at, err)
-	}
-	return nil
+	return attach(s.fd, program(nil, from))
 }
 
-func (s *socket) close() { _ = unix.Close(s.fd) } // nothing is unsaved in a socket that is read
+func (s *socket) close() { _ = s.conn.Close() } // nothing is unsaved in a socket that is read
 
 func (s *socket) buffered() int { return s.buffer }
 
@@ -155,69 +141,61 @@ func (s *socket) next(d *datagram) (bool, error) {
 			return false, err
 		}
 	}
-	s.get(s.taken, d)
+	s.get(&s.messages[s.taken], d)
 	s.taken++
 	return true, nil
 }
 
-// receive reads a batch, and returns how many datagrams these are.
+// receive reads a batch without waiting, and returns how many datagrams these are.
 func (s *socket) receive() (int, error) {
-	for i := range s.messages {
-		m := &s.messages[i]
-		m.Namelen = unix.SizeofSockaddrInet6
-		m.SetControllen(controlLen)
-	}
-	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.messages[0])), batchLen,
-		unix.MSG_DONTWAIT|unix.MSG_TRUNC, 0, 0)
-	runtime.KeepAlive(s)
-	switch errno {
-	case 0:
-		return int(n), nil
-	case unix.EAGAIN, unix.EINTR:
+	n, err := s.packets.ReadBatch(s.messages[:], unix.MSG_DONTWAIT|unix.MSG_TRUNC)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
 		return 0, nil
 	}
-	return 0, os.NewSyscallError("recvmmsg", errno)
+	if err != nil {
+		return 0, fmt.Errorf("reading copies: %w", err)
+	}
+	return n, nil
 }
 
-// get gets a datagram of the batch.
-func (s *socket) get(i int, d *datagram) {
-	m := &s.messages[i]
-	d.data, d.length = s.room[i*slotLen:][:min(int(m.length), slotLen)], int(m.length)
-	d.sender.Node = netip.AddrFrom16(s.names[i].Addr)
-	d.at, d.sender.Label = ancillary(s.controls[i][:min(int(m.Controllen), controlLen)])
+// get reads a message of a batch.
+func (s *socket) get(m *ipv6.Message, d *datagram) {
+	d.data, d.length = m.Buffers[0][:min(m.N, slotLen)], m.N
+	if from, ok := m.Addr.(*net.UDPAddr); ok {
+		d.sender.Node, _ = netip.AddrFromSlice(from.IP)
+	}
+	d.at, d.sender.Label = ancillary(m.OOB[:m.NN])
 	if d.at == 0 {
 		d.at = time.Now().UnixNano()
 	}
 }
 
 // ancillary reads what the kernel says about a datagram: when it arrived, and its flow label.
-func ancillary(b []byte) (at int64, flowLabel wire.Label) {
-	for len(b) >= unix.SizeofCmsghdr {
-		h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
-		length := int(h.Len)
-		if length < unix.SizeofCmsghdr || length > len(b) {
-			return at, flowLabel
+func ancillary(b []byte) (at int64, label wire.Label) {
+	for len(b) > 0 {
+		h, data, rest, err := unix.ParseOneSocketControlMessage(b)
+		if err != nil {
+			return at, label
 		}
-		data := b[unix.CmsgLen(0):length]
 		switch {
 		case h.Level == unix.SOL_SOCKET && h.Type == unix.SCM_TIMESTAMPNS && len(data) >= int(unsafe.Sizeof(unix.Timespec{})):
 			at = (*unix.Timespec)(unsafe.Pointer(&data[0])).Nano()
 		case h.Level == unix.SOL_IPV6 && h.Type == ipv6FlowInfo && len(data) >= 4:
-			flowLabel = wire.Label(binary.BigEndian.Uint32(data) & wire.MaxLabel)
+			label = wire.Label(binary.BigEndian.Uint32(data) & wire.MaxLabel)
 		}
-		b = b[min(len(b), unix.CmsgSpace(length-unix.CmsgLen(0))):]
+		b = rest
 	}
-	return at, flowLabel
+	return at, label
 }
 
 // drops is how many datagrams the kernel has had no room for. It counts modulo 2^32.
 func (s *socket) drops() uint32 {
 	var info [memInfoLen]uint32
 	length := uint32(unsafe.Sizeof(info))
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.fd), unix.SOL_SOCKET, soMemInfo,
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
 		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&length)), 0)
 	if errno != 0 {
 		return 0
 	}
-	return info[memInfoDrops]
+	return info[unix.SK_MEMINFO_DROPS]
 }
