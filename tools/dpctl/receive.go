@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"dpservice/capture/receive"
 	"dpservice/capture/receive/privilege"
@@ -234,13 +235,10 @@ func (f *receiveFlags) say(c *receive.Config, stderr io.Writer) {
 	}
 }
 
+// isTerminal reports whether a stream is a terminal, and so is read by people.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // size is a number of bytes as people write it: 100M.

@@ -256,3 +256,12 @@ func TestNames(t *testing.T) {
 	d.known = map[receive.Sender]receive.Description{{Node: node, Label: 7}: {Name: "vm-1", Comment: "a capture"}}
 	assert.Equal(t, receive.Description{Name: "web", Comment: "a capture"}, d.describe(receive.Sender{Node: node, Label: 7}))
 }
+
+// /dev/null is a character device like a terminal, but nobody reads it.
+func TestIsTerminal(t *testing.T) {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer null.Close()
+	assert.False(t, isTerminal(null))
+	assert.False(t, isTerminal(&bytes.Buffer{}))
+}

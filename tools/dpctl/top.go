@@ -11,7 +11,6 @@ import (
 	"time"
 
 	tea "charm.land/bubbletea/v2"
-	"github.com/charmbracelet/x/term"
 	"github.com/spf13/cobra"
 
 	"dpservice/rpc/api"
@@ -37,7 +36,7 @@ Keys: q quits, s sorts flows by packets or by bits, space holds the picture.`, t
 				return errors.New("--interval must be at least 100ms")
 			case a.output != "table":
 				return errors.New("dpctl top has one form only: leave -o out")
-			case !term.IsTerminal(os.Stdin.Fd()) || !term.IsTerminal(os.Stdout.Fd()):
+			case !isTerminal(os.Stdin), !isTerminal(os.Stdout):
 				return errors.New("dpctl top needs a terminal: use port stats, flow list and capture status in scripts")
 			}
 			return a.top(cmd.Context(), interval)
