@@ -103,11 +103,11 @@ func (c *control) fill(ctx context.Context, d *daemon) error {
 	if err != nil {
 		return err
 	}
+	start := time.Now() // flows begin as soon as the first guest is attached
 	if err := d.attach(ctx, portName); err != nil {
 		return err
 	}
-	start, begun := time.Now(), 0
-	for known := -1; known < c.Flows; {
+	for known := 0; known < c.Flows; time.Sleep(time.Millisecond) {
 		var info api.SystemInfoResult
 		if err := d.Call(ctx, api.MethodSystemInfo, nil, &info); err != nil {
 			return err
@@ -115,13 +115,9 @@ func (c *control) fill(ctx context.Context, d *daemon) error {
 		if info.Flows.Overflow > 0 {
 			return fmt.Errorf("no room for %d flows: %+v", c.Flows, info.Flows)
 		}
-		if known < 0 {
-			start, begun = time.Now(), info.Flows.Known // some have begun while the guests were attached
-		}
 		known = info.Flows.Known
-		time.Sleep(time.Millisecond)
 	}
-	c.NewRate = float64(c.Flows-begun) / time.Since(start).Seconds()
+	c.NewRate = float64(c.Flows) / time.Since(start).Seconds()
 	nodes, err := d.nodes(ctx)
 	if err != nil {
 		return err
