@@ -25,7 +25,7 @@ export DPLAB_NIC := $(NIC)
 export DPLAB_CARD := $(CARD)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-asan test demo lint format vuln unit cunit e2e e2e-mlx5 e2e-asan model fuzz bench try-bench install-extcap clean
+.PHONY: help setup build build-asan test demo lint format vuln unit cunit e2e e2e-mlx5 e2e-asan model fuzz bench draw try-bench install-extcap clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -119,6 +119,9 @@ MODEL ?= -model.seed=1
 
 model: ## Compare the test NIC and net_mlx5 with a reference, and with each other, on random rules and packets (root)
 	@$(in_runtime_dir) go test -race -count=1 -v ./test/model -args $(MODEL)
+
+draw: ## Draw docs/graph.svg anew, after the packet graph has changed (root)
+	@$(in_runtime_dir) go test -count=1 ./graph -run TestDrawing -draw
 
 bench: build ## Measure forwarding beside dpdk-testpmd, rules beside dpdk-test-flow-perf; write build/bench.json and .svg (root)
 	go build -o build/ ./tools/bench
