@@ -22,7 +22,7 @@ import (
 func TestGuestsBoot(t *testing.T) {
 	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, topology.DaemonConfig{
+			b := newLab(t, topology.DaemonConfig{
 				NoOffload: noOffload, Guests: `{dns: ["10.100.0.53", "fd00:100::53"], mtu: 1400, lease_time: 1h}`,
 			}, 2, 1)
 			b.nameAndBoot(b.vms[0], "web", "10.100.0.9", "pxelinux.0")
@@ -45,7 +45,7 @@ func TestGuestsBoot(t *testing.T) {
 
 // TestRenewal has a client renew its lease by unicast.
 func TestRenewal(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 1)
+	b := newLab(t, topology.DaemonConfig{}, 1)
 	b.blank(b.vms[0])
 	client, file := b.startUDHCPC(b.vms[0])
 	b.waitLine(file, "bound 10.100.0.1 from 169.254.0.1")
@@ -55,7 +55,7 @@ func TestRenewal(t *testing.T) {
 }
 
 // nameAndBoot creates a guest's interface anew, with a host name and something to boot from.
-func (b *bench) nameAndBoot(vm *topology.Guest, hostname, server, file string) {
+func (b *lab) nameAndBoot(vm *topology.Guest, hostname, server, file string) {
 	b.t.Helper()
 	var i api.Interface
 	require.NoError(b.t, b.daemons[0].Call(b.ctx, api.MethodInterfaceGet, api.InterfaceID{ID: vm.ID}, &i))
@@ -65,7 +65,7 @@ func (b *bench) nameAndBoot(vm *topology.Guest, hostname, server, file string) {
 }
 
 // blank takes from a guest what the lab has set, and lets its kernel look for routers as it does where nobody told it not to.
-func (b *bench) blank(vm *topology.Guest) {
+func (b *lab) blank(vm *topology.Guest) {
 	b.t.Helper()
 	require.NoError(b.t, vm.IP("link set eth0 down", "addr flush dev eth0"))
 	r, err := vm.Run(b.ctx, "sysctl", "-qw", "net.ipv6.conf.eth0.accept_ra=2", "net.ipv6.conf.eth0.autoconf=1",
@@ -76,7 +76,7 @@ func (b *bench) blank(vm *topology.Guest) {
 }
 
 // bootAll boots all guests at once by dhclient, and returns what each has learned.
-func (b *bench) bootAll() (leases [][]string) {
+func (b *lab) bootAll() (leases [][]string) {
 	b.t.Helper()
 	var files []string
 	for _, vm := range b.vms {
@@ -92,7 +92,7 @@ func (b *bench) bootAll() (leases [][]string) {
 }
 
 // startDhclient starts ISC's client for a family and returns the file that gets its lease.
-func (b *bench) startDhclient(vm *topology.Guest, family string) string {
+func (b *lab) startDhclient(vm *topology.Guest, family string) string {
 	b.t.Helper()
 	testdata, err := filepath.Abs("testdata")
 	require.NoError(b.t, err)
@@ -105,7 +105,7 @@ func (b *bench) startDhclient(vm *topology.Guest, family string) string {
 }
 
 // startUDHCPC starts BusyBox's client and returns the file that gets what happens to its lease.
-func (b *bench) startUDHCPC(vm *topology.Guest) (*topology.Process, string) {
+func (b *lab) startUDHCPC(vm *topology.Guest) (*topology.Process, string) {
 	b.t.Helper()
 	script, err := filepath.Abs("testdata/udhcpc-script")
 	require.NoError(b.t, err)
@@ -115,7 +115,7 @@ func (b *bench) startUDHCPC(vm *topology.Guest) (*topology.Process, string) {
 	return p, file
 }
 
-func (b *bench) lines(file string) []string {
+func (b *lab) lines(file string) []string {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil // nothing yet
@@ -124,7 +124,7 @@ func (b *bench) lines(file string) []string {
 }
 
 // waitLine waits until a file has a line.
-func (b *bench) waitLine(file, want string) {
+func (b *lab) waitLine(file, want string) {
 	b.t.Helper()
 	b.eventually(func() error {
 		lines := b.lines(file)
@@ -139,7 +139,7 @@ func (b *bench) waitLine(file, want string) {
 
 // hasGateway waits until a guest's kernel has taken gateway and MTU from a router advertisement, and looks that it has
 // made itself no address that is not its own.
-func (b *bench) hasGateway(vm *topology.Guest) {
+func (b *lab) hasGateway(vm *topology.Guest) {
 	b.t.Helper()
 	b.eventually(func() error {
 		r, err := vm.Run(b.ctx, "sh", "-c", "ip -6 route show default; cat /proc/sys/net/ipv6/conf/eth0/mtu")
@@ -158,7 +158,7 @@ func (b *bench) hasGateway(vm *topology.Guest) {
 
 // allReachAll sends from each guest to its gateway and to all others, first once, and then until the flows are in the NIC
 // if they shall be.
-func (b *bench) allReachAll(offloaded bool) {
+func (b *lab) allReachAll(offloaded bool) {
 	b.t.Helper()
 	for _, vm := range b.vms {
 		b.reach(vm, "169.254.0.1")

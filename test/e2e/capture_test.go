@@ -38,7 +38,7 @@ func captureStart(sink string, targets ...string) []string {
 
 // capture is a capture in progress on the first hypervisor, with the recordings it is compared with.
 type capture struct {
-	b      *bench
+	b      *lab
 	window record.Window
 	sink   *record.Recorder
 	guests map[string]*record.Recorder // by the guest's interface id: what it sends
@@ -47,7 +47,7 @@ type capture struct {
 }
 
 // startRecording starts the recordings of the first hypervisor's guests, its wire, and the sink.
-func (b *bench) startRecording(sink *topology.Namespace, device string) *capture {
+func (b *lab) startRecording(sink *topology.Namespace, device string) *capture {
 	b.t.Helper()
 	h := b.net.Hypervisors[0]
 	c := &capture{
@@ -179,7 +179,7 @@ func (c *capture) checkLeg(file string, dst, src net.HardwareAddr, sink, hopLimi
 // both VMs and from PF0, exactly, while nothing is lost and no packet returns to the software path; afterwards the
 // NIC's rules are as before.
 func TestCaptureOffloadedTraffic(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2, 1)
+	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
 	for _, to := range []string{vm2.IPv4.String(), vm2.IPv6.String(), vm3.IPv4.String(), vm3.IPv6.String()} {
 		b.reach(vm1, to)
@@ -239,7 +239,7 @@ func TestCaptureOffloadedTraffic(t *testing.T) {
 }
 
 // checkStatus looks at the running capture through dpctl.
-func (b *bench) checkStatus(sink string, interfaces int) {
+func (b *lab) checkStatus(sink string, interfaces int) {
 	b.t.Helper()
 	var status api.CaptureStatusResult
 	require.NoError(b.t, json.Unmarshal([]byte(b.dpctl("-o", "json", "capture", "status")), &status))
@@ -266,7 +266,7 @@ func (b *bench) checkStatus(sink string, interfaces int) {
 // TestCaptureFirstPackets starts capturing before the first packet of any flow: what the software path forwards is
 // captured like what the NIC forwards, with ARP, TCP handshakes and all, on a VF and on PF0.
 func TestCaptureFirstPackets(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2, 1)
+	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
 	c := b.startRecording(b.net.Sink, "eth0")
 	c.start(b.net.SinkIP.String(), "--vf=vm-1", "--pf=0")
@@ -287,7 +287,7 @@ func TestCaptureFirstPackets(t *testing.T) {
 // TestCaptureToLocalSink sends the copies to the hypervisor's own underlay address: they leave PF0, the router sends
 // them back, and tcpdump on the hypervisor's uplink sees them.
 func TestCaptureToLocalSink(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
 	h := b.net.Hypervisors[0]
@@ -314,7 +314,7 @@ func TestCaptureToLocalSink(t *testing.T) {
 // TestCaptureOfOneVM captures one of two VMs that talk: nothing of the other is among the copies, and a second capture
 // can follow the first.
 func TestCaptureOfOneVM(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv6.String())
 	mac, err := vm1.MAC("eth0")
@@ -339,7 +339,7 @@ func TestCaptureOfOneVM(t *testing.T) {
 // TestToggleLosesNothing switches captures of every direction on and off many times under traffic: guests get every
 // packet, once, and none of them takes the software path.
 func TestToggleLosesNothing(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2, 1)
+	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
 	b.reach(vm1, vm2.IPv4.String())
 	b.reach(vm1, vm3.IPv6.String())
@@ -381,7 +381,7 @@ func TestToggleLosesNothing(t *testing.T) {
 
 // TestCaptureSixteenInterfaces captures as many interfaces as can be, fifteen VFs and PF0; one more is refused.
 func TestCaptureSixteenInterfaces(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{NoPF1: true}, 15)
+	b := newLab(t, topology.DaemonConfig{NoPF1: true}, 15)
 	var ids []string
 	for _, vm := range b.vms {
 		ids = append(ids, vm.ID)

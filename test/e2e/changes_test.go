@@ -22,7 +22,7 @@ import (
 )
 
 // session is the running capture.
-func (b *bench) session() api.CaptureSession {
+func (b *lab) session() api.CaptureSession {
 	b.t.Helper()
 	var status api.CaptureStatusResult
 	b.call(api.MethodCaptureStatus, &status)
@@ -43,7 +43,7 @@ func targets(s api.CaptureSession) (names []string) {
 }
 
 // pingOn pings each pingInterval until the returned function is called.
-func (b *bench) pingOn(from *topology.Guest, to string) (stop func()) {
+func (b *lab) pingOn(from *topology.Guest, to string) (stop func()) {
 	b.t.Helper()
 	p, err := from.Start("ping", "-n", "-q", "-i", "0.01", to)
 	require.NoError(b.t, err)
@@ -73,7 +73,7 @@ func not(f func(record.Frame) bool) func(record.Frame) bool {
 // TestInterfacesComeAndGoWhileCapturing deletes a captured interface and creates it anew under traffic: its part of the
 // capture ends there, the others' goes on, and captures flows that begin meanwhile.
 func TestInterfacesComeAndGoWhileCapturing(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2, 1)
+	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
 	d := b.daemons[0]
 	b.reach(vm1, vm2.IPv4.String())
@@ -128,7 +128,7 @@ func TestInterfacesComeAndGoWhileCapturing(t *testing.T) {
 // TestCapturesFollowTheRouter gives the router another MAC under traffic. Within a second no copy goes to the old one. PF0
 // sends every packet and every copy once, to the old MAC or to the new one: only those to the old are lost, by the router.
 func TestCapturesFollowTheRouter(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2, 1)
+	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
 	link := b.net.Hypervisors[0].RouterLink
 	b.reach(vm1, vm2.IPv4.String())
@@ -212,7 +212,7 @@ func decapsulated(frames []record.Frame, offset int, kind uint8, forward bool) (
 // goes on, and with the link the rest comes back, captured as before.
 func TestLinksGoDownAndUp(t *testing.T) {
 	const down = 2 * time.Second // long enough to fill the queues towards the link
-	b := newBench(t, topology.DaemonConfig{}, 2, 1)
+	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
 	h := b.net.Hypervisors[0]
 	b.reach(vm1, vm2.IPv4.String())
@@ -274,7 +274,7 @@ func TestLinksGoDownAndUp(t *testing.T) {
 // TestTheNICsLinkGoesDownAndUp drops PF0's link in the NIC: dpservice says so, the guests of the hypervisor talk on, and the
 // capture comes back with the link.
 func TestTheNICsLinkGoesDownAndUp(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{Telemetry: true}, 2)
+	b := newLab(t, topology.DaemonConfig{Telemetry: true}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
 	noLosses := b.losses()
@@ -301,7 +301,7 @@ func TestTheNICsLinkGoesDownAndUp(t *testing.T) {
 }
 
 // waitLink waits until the first daemon's PF0 is up, or down.
-func (b *bench) waitLink(want string) {
+func (b *lab) waitLink(want string) {
 	b.t.Helper()
 	b.eventually(func() error {
 		var list api.PortListResult
@@ -314,7 +314,7 @@ func (b *bench) waitLink(want string) {
 }
 
 // flood sends small datagrams without waiting for anything until the returned function is called.
-func (b *bench) flood(from, to *topology.Guest) (stop func()) {
+func (b *lab) flood(from, to *topology.Guest) (stop func()) {
 	b.t.Helper()
 	p, err := from.Start("bash", "-c", "while :; do for i in {1..25}; do echo x; done; sleep 0.01; done > /dev/udp/"+to.IPv6.String()+"/9")
 	require.NoError(b.t, err)
@@ -326,7 +326,7 @@ func (b *bench) flood(from, to *topology.Guest) (stop func()) {
 }
 
 // captureRules are the rules of captures.
-func (b *bench) captureRules() []api.Rule {
+func (b *lab) captureRules() []api.Rule {
 	b.t.Helper()
 	return slices.DeleteFunc(b.rules(), func(r api.Rule) bool { return !strings.HasPrefix(r.Name, "capture/") })
 }
@@ -334,7 +334,7 @@ func (b *bench) captureRules() []api.Rule {
 // TestKilledAndStartedAgain kills the daemon with SIGKILL under traffic and a capture, and starts it again on the socket
 // and in the folder that it left: nothing of its first life is there.
 func TestKilledAndStartedAgain(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	d := b.daemons[0]
 	const lives = 3
@@ -372,7 +372,7 @@ func TestKilledAndStartedAgain(t *testing.T) {
 }
 
 // checkBlank requires of the first daemon that it has nothing but its ports' base rules.
-func (b *bench) checkBlank() {
+func (b *lab) checkBlank() {
 	b.t.Helper()
 	for method, empty := range map[api.AnyMethod]string{
 		api.MethodCaptureStatus: `{"active":false,"sessions":[]}`,

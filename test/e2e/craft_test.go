@@ -17,7 +17,7 @@ import (
 
 // crafter sends frames of our making from a guest, behind its kernel's back.
 type crafter struct {
-	b       *bench
+	b       *lab
 	fd      int
 	mac     net.HardwareAddr
 	gateway net.HardwareAddr
@@ -25,7 +25,7 @@ type crafter struct {
 }
 
 // craft opens a guest's device for crafted frames, until the test's end.
-func (b *bench) craft(vm *topology.Guest) *crafter {
+func (b *lab) craft(vm *topology.Guest) *crafter {
 	b.t.Helper()
 	fd, err := vm.PacketSocket("eth0")
 	require.NoError(b.t, err)
@@ -36,7 +36,7 @@ func (b *bench) craft(vm *topology.Guest) *crafter {
 }
 
 // gatewayMAC is that of the host's end of a guest's link.
-func (b *bench) gatewayMAC(vm *topology.Guest) net.HardwareAddr {
+func (b *lab) gatewayMAC(vm *topology.Guest) net.HardwareAddr {
 	b.t.Helper()
 	for _, h := range b.net.Hypervisors {
 		for vf, g := range h.Guests {

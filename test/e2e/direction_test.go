@@ -20,7 +20,7 @@ const (
 )
 
 // startReceived is startRecording with a recording of what a guest receives.
-func (b *bench) startReceived(g *topology.Guest) (*capture, *record.Recorder) {
+func (b *lab) startReceived(g *topology.Guest) (*capture, *record.Recorder) {
 	b.t.Helper()
 	return b.startRecording(b.net.Sink, "eth0"), b.record(g.Namespace, "eth0", record.In, "")
 }
@@ -62,7 +62,7 @@ func interfaceOf(t *testing.T, s api.CaptureSession, vf, direction string) api.C
 // this hypervisor and from another: byte for byte as the VM has them, nothing is lost, and no packet takes the software path
 // because the flows are sent through the capture and back.
 func TestCaptureBothDirections(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2, 1)
+	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
 	for _, to := range []string{vm2.IPv4.String(), vm2.IPv6.String(), vm3.IPv4.String(), vm3.IPv6.String()} {
 		b.reach(vm1, to)
@@ -118,7 +118,7 @@ func TestCaptureBothDirections(t *testing.T) {
 // TestCaptureReceivedFirstPackets starts before any flow: what the software path delivers to the VM is captured as well as
 // what the NIC does, and so is what dpservice itself says to it.
 func TestCaptureReceivedFirstPackets(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2, 1)
+	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
 	c, received := b.startReceived(vm1)
 	c.start(b.net.SinkIP.String(), "--vf=vm-1", "--direction=tx")
@@ -147,7 +147,7 @@ func TestCaptureReceivedFirstPackets(t *testing.T) {
 // filter asks for it or all of it, forwarded packets and what dpservice itself says.
 func TestCaptureInSoftware(t *testing.T) {
 	ctx, n := newNetwork(t, 2, 1)
-	b := &bench{t: t, ctx: ctx, net: n, vms: n.Guests()}
+	b := &lab{t: t, ctx: ctx, net: n, vms: n.Guests()}
 	for _, h := range n.Hypervisors {
 		b.daemons = append(b.daemons, startDaemon(ctx, t, h, topology.DaemonConfig{Plain: h.Plain("net_af_packet")}))
 	}
@@ -209,7 +209,7 @@ func TestCaptureInSoftware(t *testing.T) {
 // TestCaptureOnPF1 captures what arrives on the uplink that is not in switchdev mode, while the NIC forwards what arrives on
 // the other: the packet graph makes the copies, which leave by PF0.
 func TestCaptureOnPF1(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 1, 1)
+	b := newLab(t, topology.DaemonConfig{}, 1, 1)
 	vm1, vm2, h := b.vms[0], b.vms[1], b.net.Hypervisors[0]
 	b.reach(vm2, vm1.IPv4.String())
 	var created api.Interface

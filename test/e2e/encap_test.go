@@ -19,7 +19,7 @@ import (
 const vxlanHeaderLen = headerLen + 8
 
 // labels are the labels of the captured interfaces, by interface id.
-func (b *bench) labels() map[string]uint32 {
+func (b *lab) labels() map[string]uint32 {
 	b.t.Helper()
 	var status api.CaptureStatusResult
 	require.NoError(b.t, json.Unmarshal([]byte(b.dpctl("-o", "json", "capture", "status")), &status))
@@ -37,7 +37,7 @@ func (b *bench) labels() map[string]uint32 {
 
 // TestCaptureLabels captures two VMs: a copy's flow label says which one has sent the original.
 func TestCaptureLabels(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	b.reach(b.vms[0], b.vms[1].IPv4.String())
 	c := b.startRecording(b.net.Sink, "eth0")
 	c.start(b.net.SinkIP.String(), "--vf=vm-1,vm-2")
@@ -49,7 +49,7 @@ func TestCaptureLabels(t *testing.T) {
 }
 
 // checkLabels compares the field that tells the sender with the sender's MAC, copy by copy.
-func (b *bench) checkLabels(file, field string, labels map[string]uint32) {
+func (b *lab) checkLabels(file, field string, labels map[string]uint32) {
 	b.t.Helper()
 	of := make(map[string]string)
 	for _, vm := range b.vms {
@@ -80,7 +80,7 @@ func (b *bench) checkLabels(file, field string, labels map[string]uint32) {
 // TestCaptureToKernelVXLAN has the kernel's own vxlan devices as the sink, one for each label: each gets one VM's frames, byte
 // for byte and without a tool that strips headers.
 func TestCaptureToKernelVXLAN(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2, sink := b.vms[0], b.vms[1], b.net.SinkIP.String()
 	b.reach(vm1, vm2.IPv4.String())
 
@@ -124,7 +124,7 @@ func TestCaptureToKernelVXLAN(t *testing.T) {
 }
 
 // checkVXLANLengths looks at what the NIC has filled in.
-func (b *bench) checkVXLANLengths(file string) {
+func (b *lab) checkVXLANLengths(file string) {
 	b.t.Helper()
 	rows, err := record.Fields(b.ctx, b.net.Lab, file, "vxlan", "frame.len", "ipv6.plen", "udp.length", "udp.checksum",
 		"vxlan.flags", "ipv6.flow")

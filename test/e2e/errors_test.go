@@ -23,7 +23,7 @@ const (
 // TestDpctlExitCodes makes every mistake of the error table at the command line: the exit code says whose fault it is,
 // stderr says what is wrong, and the NIC is as before.
 func TestDpctlExitCodes(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	d, sink := b.daemons[0], b.net.SinkIP.String()
 	run := func(t *testing.T, code int, says string, args ...string) {
 		t.Helper()

@@ -19,7 +19,7 @@ import (
 )
 
 // startTshark starts a tshark at the sink, where our extcap is installed.
-func (b *bench) startTshark(args ...string) *topology.Process {
+func (b *lab) startTshark(args ...string) *topology.Process {
 	b.t.Helper()
 	d, dir := b.daemons[0], b.net.Path("extcap")
 	require.NoError(b.t, os.MkdirAll(dir, 0o755))
@@ -36,7 +36,7 @@ func (b *bench) startTshark(args ...string) *topology.Process {
 }
 
 // active waits until there are so many captures.
-func (b *bench) active(want int) {
+func (b *lab) active(want int) {
 	b.t.Helper()
 	b.eventually(func() error {
 		if len(b.status().Sessions) != want {
@@ -49,7 +49,7 @@ func (b *bench) active(want int) {
 // TestTsharkCaptures has tshark at the sink capture a VM through the NIC, with a filter: it gets what it would get in the VM.
 // When it ends, so does the capture, even if both tshark and our extcap are killed.
 func TestTsharkCaptures(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
 	for name, signal := range map[string]syscall.Signal{"ends": syscall.SIGINT, "killed": syscall.SIGKILL} {
@@ -99,7 +99,7 @@ func TestTsharkCaptures(t *testing.T) {
 // TestTsharkOnTwoInterfaces has one tshark capture two VMs at once, beside a dpctl capture receive, with the form as it comes:
 // each has a port of its own, and gets what its VM sends.
 func TestTsharkOnTwoInterfaces(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
 	beside := b.receive(b.net.Path("beside.pcapng"), "--udp-dst-port=3010")
@@ -143,7 +143,7 @@ func isICMPv6(f record.Frame) bool {
 // TestTsharkEndsAtALimit gives the session a limit in Wireshark's form, and has VXLAN for the copies: tshark ends by itself.
 func TestTsharkEndsAtALimit(t *testing.T) {
 	const limit = 7
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
 	file, form := b.net.Path("limit.pcapng"), "extcap.dpservice_vf_vm_1."

@@ -21,7 +21,7 @@ import (
 const anyICMPv6 = "ip6 protochain 58"
 
 // accepted are the frames of a recording that libpcap's own filter accepts.
-func (b *bench) accepted(r *record.Recorder, filter string) []record.Frame {
+func (b *lab) accepted(r *record.Recorder, filter string) []record.Frame {
 	b.t.Helper()
 	file := fmt.Sprintf("%s.%d", r.File, time.Now().UnixNano())
 	out, err := exec.CommandContext(b.ctx, "tcpdump", "-r", r.File, "-w", file, filter).CombinedOutput()
@@ -32,7 +32,7 @@ func (b *bench) accepted(r *record.Recorder, filter string) []record.Frame {
 }
 
 // copiesOn are the copies of a recording that were sent to a port, without their headers.
-func (b *bench) copiesOn(r *record.Recorder, port int) []record.Frame {
+func (b *lab) copiesOn(r *record.Recorder, port int) []record.Frame {
 	b.t.Helper()
 	copies := b.accepted(r, fmt.Sprintf("udp dst port %d", port))
 	for i := range copies {
@@ -42,14 +42,14 @@ func (b *bench) copiesOn(r *record.Recorder, port int) []record.Frame {
 }
 
 // status is what dpctl says of the captures.
-func (b *bench) status() (status api.CaptureStatusResult) {
+func (b *lab) status() (status api.CaptureStatusResult) {
 	b.t.Helper()
 	require.NoError(b.t, json.Unmarshal([]byte(b.dpctl("-o", "json", "capture", "status")), &status))
 	return status
 }
 
 // ended is the session of this name that has ended last.
-func (b *bench) ended(name string) api.CaptureSession {
+func (b *lab) ended(name string) api.CaptureSession {
 	b.t.Helper()
 	for _, s := range b.status().History {
 		if s.Name == name {
@@ -61,7 +61,7 @@ func (b *bench) ended(name string) api.CaptureSession {
 }
 
 // startOn are dpctl's arguments that start a named capture to a port of the sink.
-func (b *bench) startOn(name string, port int, flags ...string) []string {
+func (b *lab) startOn(name string, port int, flags ...string) []string {
 	args := []string{
 		"capture", "start", "--name=" + name, "--sink-node-ip=" + b.net.SinkIP.String(), "--udp-src-port=3000",
 		fmt.Sprintf("--udp-dst-port=%d", port),
@@ -72,7 +72,7 @@ func (b *bench) startOn(name string, port int, flags ...string) []string {
 // TestFilteredSessions runs three captures beside each other, to three ports, each with a filter: each gets what
 // libpcap's filter accepts of what its interfaces have sent, and what it has counted is what arrives.
 func TestFilteredSessions(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2, 1)
+	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
 	for _, to := range []string{vm2.IPv4.String(), vm2.IPv6.String(), vm3.IPv4.String(), vm3.IPv6.String()} {
 		b.reach(vm1, to)
@@ -164,7 +164,7 @@ func checkCounted(t *testing.T, s api.CaptureSession, copies []record.Frame) {
 
 // TestCaptureLimits has captures end by themselves, each at another limit, under traffic, and looks at what is left of them.
 func TestCaptureLimits(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
 	noLosses := b.losses()
@@ -202,7 +202,7 @@ func TestCaptureLimits(t *testing.T) {
 }
 
 // capabilities are what dpctl says can be captured.
-func (b *bench) capabilities() []api.CapturePort {
+func (b *lab) capabilities() []api.CapturePort {
 	b.t.Helper()
 	var result api.CaptureCapabilitiesResult
 	require.NoError(b.t, json.Unmarshal([]byte(b.dpctl("-o", "json", "capture", "capabilities")), &result))
@@ -211,7 +211,7 @@ func (b *bench) capabilities() []api.CapturePort {
 
 // TestCapabilities asks the NIC what it can, and filters for more than that. In the tunnel, rules see only the version of IP.
 func TestCapabilities(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 1)
+	b := newLab(t, topology.DaemonConfig{}, 1)
 	for _, p := range b.capabilities() {
 		mode := map[bool]string{true: "software", false: "hardware"}[p.Port == b.net.NIC.PF(1)]
 		require.Equal(t, mode, p.Mode)

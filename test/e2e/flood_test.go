@@ -19,7 +19,7 @@ import (
 // TestFloodOfOneGuest has one guest send ARP requests and DHCP messages as fast as it can: it gets no more than its rate of
 // the slow path, and another one boots and reaches its gateway meanwhile.
 func TestFloodOfOneGuest(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	flooder, other := b.vms[0], b.vms[1]
 	b.blank(other)
 	stop := b.floodSlowPath(flooder)
@@ -38,7 +38,7 @@ func TestFloodOfOneGuest(t *testing.T) {
 }
 
 // floodSlowPath sends from a guest without a pause until it is stopped; then it tells how many frames that were.
-func (b *bench) floodSlowPath(vm *topology.Guest) (stop func() int) {
+func (b *lab) floodSlowPath(vm *topology.Guest) (stop func() int) {
 	b.t.Helper()
 	fd, err := vm.PacketSocket("eth0")
 	require.NoError(b.t, err)
@@ -46,7 +46,7 @@ func (b *bench) floodSlowPath(vm *topology.Guest) (stop func() int) {
 }
 
 // floodBy sends frames by a packet socket, which it closes, without a pause until it is stopped; then it tells how many those were.
-func (b *bench) floodBy(fd int, frames [][]byte) (stop func() int) {
+func (b *lab) floodBy(fd int, frames [][]byte) (stop func() int) {
 	b.t.Helper()
 	end, sent := make(chan struct{}), make(chan int)
 	go func() {
@@ -74,7 +74,7 @@ func (b *bench) floodBy(fd int, frames [][]byte) (stop func() int) {
 }
 
 // costlyFrames are some that the slow path has to answer.
-func (b *bench) costlyFrames(vm *topology.Guest) [][]byte {
+func (b *lab) costlyFrames(vm *topology.Guest) [][]byte {
 	b.t.Helper()
 	mac, err := vm.MAC("eth0")
 	require.NoError(b.t, err)
@@ -96,7 +96,7 @@ func (b *bench) costlyFrames(vm *topology.Guest) [][]byte {
 	return [][]byte{b.serialize(&eth, arp), b.serialize(&eth4, ip, udp, dhcp)}
 }
 
-func (b *bench) serialize(all ...gopacket.SerializableLayer) []byte {
+func (b *lab) serialize(all ...gopacket.SerializableLayer) []byte {
 	b.t.Helper()
 	buf := gopacket.NewSerializeBuffer()
 	require.NoError(b.t, gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, all...))
@@ -104,7 +104,7 @@ func (b *bench) serialize(all ...gopacket.SerializableLayer) []byte {
 }
 
 // dropped waits until a node of the packet graph has dropped so many packets.
-func (b *bench) dropped(node string, want uint64) {
+func (b *lab) dropped(node string, want uint64) {
 	b.t.Helper()
 	b.eventually(func() error {
 		if got := b.nodePackets(node); got < want {
@@ -115,7 +115,7 @@ func (b *bench) dropped(node string, want uint64) {
 }
 
 // nodePackets is how many packets a node of the first daemon's graph has had.
-func (b *bench) nodePackets(name string) uint64 {
+func (b *lab) nodePackets(name string) uint64 {
 	b.t.Helper()
 	var stats api.GraphStatsResult
 	b.call(api.MethodGraphStats, &stats)

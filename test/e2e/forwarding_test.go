@@ -19,7 +19,7 @@ import (
 // TestOffloadedFlowsBypassSoftware lets two VMs talk over IPv4 and IPv6, by ping, TCP and UDP: once the flows are in
 // the NIC, the software path's counters stand still although thousands of packets pass.
 func TestOffloadedFlowsBypassSoftware(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	v4, v6 := vm2.IPv4.String(), vm2.IPv6.String()
 	b.reach(vm1, v4)
@@ -56,7 +56,7 @@ func TestOffloadedFlowsBypassSoftware(t *testing.T) {
 
 // TestBurst sends as much at once as a few TCP streams do, while the NIC gets no CPU: all of it waits in front of the NIC.
 func TestBurst(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2, d := b.vms[0], b.vms[1], b.daemons[0]
 	flow := []string{"-e", "77"} // each ping would have another id, and so another flow
 	b.startPing(vm1, vm2.IPv4.String(), 500*time.Millisecond, flow...).wait()
@@ -87,7 +87,7 @@ func TestBurst(t *testing.T) {
 
 // TestSoftwareForwarding switches offload off: the same network works, and no flow has a rule.
 func TestSoftwareForwarding(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{NoOffload: true}, 2, 1)
+	b := newLab(t, topology.DaemonConfig{NoOffload: true}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
 	all := []string{vm2.IPv4.String(), vm2.IPv6.String(), vm3.IPv4.String(), vm3.IPv6.String()}
 	for _, to := range all {
@@ -112,7 +112,7 @@ func TestSoftwareForwarding(t *testing.T) {
 
 // TestUnknownDestinationIsDropped sends where no route leads, and to a guest of another network.
 func TestUnknownDestinationIsDropped(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 1)
+	b := newLab(t, topology.DaemonConfig{}, 1)
 	before, err := b.balance()
 	require.NoError(t, err)
 	r, err := b.vms[0].Run(b.ctx, "ping", "-n", "-c", "2", "-i", "0.05", "-W", "1", "10.100.0.77")
@@ -135,7 +135,7 @@ func TestUnknownDestinationIsDropped(t *testing.T) {
 // TestPathsRewriteAlike looks at what a guest and the wire get, from a flow's first packets, which software forwards, to
 // its later ones, which the NIC forwards: the headers do not differ.
 func TestPathsRewriteAlike(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2, 1)
+	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
 	b.reach(vm2, vm1.IPv6.String()) // so that the guests' MACs are known, and no flow of the test is
 	b.reach(vm3, vm2.IPv6.String())
@@ -176,7 +176,7 @@ func TestPathsRewriteAlike(t *testing.T) {
 }
 
 // sameHeaders ends a recording and requires that it has n frames whose fields all are as wanted.
-func (b *bench) sameHeaders(r *record.Recorder, n int, want []string, fields ...string) {
+func (b *lab) sameHeaders(r *record.Recorder, n int, want []string, fields ...string) {
 	b.t.Helper()
 	b.stopRecording(r)
 	rows, err := record.Fields(b.ctx, b.net.Lab, r.File, "icmp", fields...)
@@ -190,7 +190,7 @@ func (b *bench) sameHeaders(r *record.Recorder, n int, want []string, fields ...
 // TestIdleFlowsLeaveTheNIC keeps a flow busy for longer than the time-out, and then silent: its rules stay, then go.
 func TestIdleFlowsLeaveTheNIC(t *testing.T) {
 	const timeout = 2 * time.Second
-	b := newBench(t, topology.DaemonConfig{FlowTimeout: timeout}, 2)
+	b := newLab(t, topology.DaemonConfig{FlowTimeout: timeout}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	base := b.rules()
 	b.reach(vm1, vm2.IPv4.String())

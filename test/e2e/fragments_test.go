@@ -35,7 +35,7 @@ func TestGuestsFragments(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, n := newNetwork(t, 2, 1)
 			setWireMTU(t, n, 1400)
-			b := &bench{t: t, ctx: ctx, net: n, vms: n.Guests()}
+			b := &lab{t: t, ctx: ctx, net: n, vms: n.Guests()}
 			for _, h := range n.Hypervisors {
 				b.daemons = append(b.daemons, startDaemon(ctx, t, h, config(h)))
 			}
@@ -48,7 +48,7 @@ func TestGuestsFragments(t *testing.T) {
 }
 
 // pingInFragments sends packets of several fragments, which all are forwarded by software.
-func (b *bench) pingInFragments(from, to *topology.Guest) {
+func (b *lab) pingInFragments(from, to *topology.Guest) {
 	b.t.Helper()
 	const size = "4000"
 	for _, address := range []string{to.IPv4.String(), to.IPv6.String()} {

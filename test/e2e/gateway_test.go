@@ -28,7 +28,7 @@ func TestErrorsReachContainers(t *testing.T) {
 	ctx, n := newNetwork(t, 1, 1)
 	require.NoError(t, n.Hypervisors[1].IP("link set guest0 mtu 1300"))
 	require.NoError(t, n.Guests()[1].IP("link set eth0 mtu 1300"))
-	b := startBench(ctx, t, n, topology.DaemonConfig{NoOffload: true}) // a NIC drops what is too big without a word
+	b := startLab(ctx, t, n, topology.DaemonConfig{NoOffload: true}) // a NIC drops what is too big without a word
 	vm, other := b.vms[0], b.vms[1]
 	ns, err := n.Namespace("container")
 	require.NoError(t, err)
@@ -63,7 +63,7 @@ func TestPriorityTags(t *testing.T) {
 	const each = 5
 	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, topology.DaemonConfig{NoOffload: noOffload}, 2)
+			b := newLab(t, topology.DaemonConfig{NoOffload: noOffload}, 2)
 			from, to := b.vms[0], b.vms[1]
 			b.reach(from, to.IPv4.String())
 			sender := b.craft(from)
@@ -90,7 +90,7 @@ func TestPriorityTags(t *testing.T) {
 // TestMartians has a guest with default routes send where no router forwards to: nothing leaves, all is counted, and neither
 // software nor NIC knows a flow.
 func TestMartians(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 1, 1)
+	b := newLab(t, topology.DaemonConfig{}, 1, 1)
 	vm := b.vms[0]
 	for _, prefix := range []string{"0.0.0.0/0", "::/0"} {
 		b.route("add", prefix, 1)
@@ -138,7 +138,7 @@ func TestMartians(t *testing.T) {
 // TestFloodFromTheWire floods an uplink with pings of the node, and with ICMPv6 that is not for it, and finds every neighbour
 // solicitation answered meanwhile.
 func TestFloodFromTheWire(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 1)
+	b := newLab(t, topology.DaemonConfig{}, 1)
 	h := b.net.Hypervisors[0]
 	asked := netip.MustParseAddr("fc00:1::1:1") // vm-1's
 	if h.HasTwins() {

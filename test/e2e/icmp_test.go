@@ -14,7 +14,7 @@ import (
 
 // says runs ping until it says words, whatever the spaces, and requires that it does soon: errors are rate-limited, and
 // may get lost.
-func (b *bench) says(from *topology.Guest, words string, args ...string) {
+func (b *lab) says(from *topology.Guest, words string, args ...string) {
 	b.t.Helper()
 	packed := func(text string) string { return strings.ReplaceAll(text, " ", "") }
 	argv := append([]string{"ping", "-n", "-c", "2", "-i", "0.1", "-W", "1"}, args...)
@@ -44,7 +44,7 @@ func TestRouterErrors(t *testing.T) {
 	setWireMTU(t, n, wireMTU)
 	require.NoError(t, n.Hypervisors[0].IP(fmt.Sprintf("link set guest1 mtu %d", smallMTU)))
 	require.NoError(t, n.Hypervisors[0].Guests[1].IP(fmt.Sprintf("link set eth0 mtu %d", smallMTU)))
-	b := startBench(ctx, t, n, topology.DaemonConfig{NoOffload: true})
+	b := startLab(ctx, t, n, topology.DaemonConfig{NoOffload: true})
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
 	for _, to := range []*topology.Guest{vm2, vm3} {
 		b.reach(vm1, to.IPv4.String())

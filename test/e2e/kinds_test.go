@@ -59,7 +59,7 @@ func TestEveryKindOfRule(t *testing.T) {
 
 // collectKinds has one card take all rules, and notes their kinds.
 func collectKinds(t *testing.T, card string, kinds map[string]bool) {
-	b := newBench(t, topology.DaemonConfig{Card: card, FlowTimeout: time.Hour}, 2, 1)
+	b := newLab(t, topology.DaemonConfig{Card: card, FlowTimeout: time.Hour}, 2, 1)
 	b.offloadEveryProtocol(b.vms[0], b.vms[1:])
 	b.noteKinds(kinds)
 	for _, encap := range []string{"udp", "vxlan"} {
@@ -80,7 +80,7 @@ func collectKinds(t *testing.T, card string, kinds map[string]bool) {
 }
 
 // captureKinds captures what a VM sends, or is told why the card cannot.
-func (b *bench) captureKinds(card string, kinds map[string]bool, args ...string) {
+func (b *lab) captureKinds(card string, kinds map[string]bool, args ...string) {
 	b.t.Helper()
 	start := captureStart(b.net.SinkIP.String(), args...)
 	if card != "cx5" {
@@ -98,7 +98,7 @@ func (b *bench) captureKinds(card string, kinds map[string]bool, args ...string)
 }
 
 // offloadEveryProtocol has a guest talk to others by each protocol that is offloaded, until the NIC has the flows of both ways.
-func (b *bench) offloadEveryProtocol(from *topology.Guest, others []*topology.Guest) {
+func (b *lab) offloadEveryProtocol(from *topology.Guest, others []*topology.Guest) {
 	b.t.Helper()
 	var streams []*iperf
 	for i, to := range others {
@@ -125,7 +125,7 @@ func (b *bench) offloadEveryProtocol(from *topology.Guest, others []*topology.Gu
 }
 
 // waitBothWays waits until the NIC has a flow between two addresses, and the one back.
-func (b *bench) waitBothWays(proto string, ends [2]string) {
+func (b *lab) waitBothWays(proto string, ends [2]string) {
 	b.t.Helper()
 	b.waitOffloaded(b.daemons[0], 1, proto, ends[0], ends[1])
 	b.waitOffloaded(b.daemons[0], 1, proto, ends[1], ends[0])
@@ -135,7 +135,7 @@ func (b *bench) waitBothWays(proto string, ends [2]string) {
 var value = regexp.MustCompile(`^(0x)?[0-9a-f:.]+$`)
 
 // noteKinds notes what is in the NIC, without its values.
-func (b *bench) noteKinds(kinds map[string]bool) {
+func (b *lab) noteKinds(kinds map[string]bool) {
 	b.t.Helper()
 	for _, r := range b.rules() {
 		words := strings.Fields(fmt.Sprintf("%s %s %s", r.Domain, r.Pattern, r.Actions))

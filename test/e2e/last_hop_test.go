@@ -24,7 +24,7 @@ const counterLag = 2500 * time.Millisecond
 // TestLastHopOfAnOffloadedFlow sends packets without a hop left on flows that are in the NIC, as a traceroute on the ports of a
 // running connection does: the gateway tells the sender, the receiver gets nothing, and the flow stays in the NIC.
 func TestLastHopOfAnOffloadedFlow(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2, 1)
+	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1 := b.vms[0]
 	sender := b.craft(vm1)
 	for _, to := range b.vms[1:] {
@@ -59,7 +59,7 @@ func TestLastHopOfAnOffloadedFlow(t *testing.T) {
 }
 
 // offloadDatagrams sends a crafter's datagrams until the NIC has their flow.
-func (b *bench) offloadDatagrams(sender *crafter, src, dst netip.Addr) {
+func (b *lab) offloadDatagrams(sender *crafter, src, dst netip.Addr) {
 	b.t.Helper()
 	b.eventually(func() error {
 		sender.udp(src, dst, 64)
@@ -72,7 +72,7 @@ func (b *bench) offloadDatagrams(sender *crafter, src, dst netip.Addr) {
 }
 
 // ruleHits is how many packets the rule of a crafter's flow has forwarded.
-func (b *bench) ruleHits(src, dst netip.Addr) uint64 {
+func (b *lab) ruleHits(src, dst netip.Addr) uint64 {
 	b.t.Helper()
 	var list api.RuleListResult
 	b.call(api.MethodRuleList, &list)

@@ -56,7 +56,7 @@ func TestSocketLife(t *testing.T) {
 // TestTermDuringCapture ends the daemon by SIGTERM while it captures and forwards, and starts it again: nothing of the
 // first life is left.
 func TestTermDuringCapture(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
 	traffic, err := vm1.Start("ping", "-q", "-i", "0.01", vm2.IPv4.String())
@@ -80,7 +80,7 @@ func TestTermDuringCapture(t *testing.T) {
 
 // TestPorts shows the NIC's ports as the operator sees them.
 func TestPorts(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 1)
+	b := newLab(t, topology.DaemonConfig{}, 1)
 	var list api.PortListResult
 	b.call(api.MethodPortList, &list)
 	roles, domains := map[string]string{}, map[uint16][]string{}

@@ -24,7 +24,7 @@ import (
 func TestMetrics(t *testing.T) {
 	ctx, n := newNetwork(t, 2)
 	socket := n.Path("metrics.sock")
-	b := &bench{t: t, ctx: ctx, net: n, vms: n.Guests()}
+	b := &lab{t: t, ctx: ctx, net: n, vms: n.Guests()}
 	b.daemons = []*topology.Daemon{startDaemon(ctx, t, n.Hypervisors[0], topology.DaemonConfig{Extra: fmt.Sprintf("metrics: \"unix:%s\"\n", socket)})}
 	b.connect()
 	info, err := os.Stat(socket)
@@ -60,7 +60,7 @@ func TestMetrics(t *testing.T) {
 func TestCaptureMetrics(t *testing.T) {
 	ctx, n := newNetwork(t, 2)
 	socket := n.Path("metrics.sock")
-	b := &bench{t: t, ctx: ctx, net: n, vms: n.Guests()}
+	b := &lab{t: t, ctx: ctx, net: n, vms: n.Guests()}
 	b.daemons = []*topology.Daemon{startDaemon(ctx, t, n.Hypervisors[0], topology.DaemonConfig{Extra: fmt.Sprintf("metrics: \"unix:%s\"\n", socket)})}
 	b.connect()
 	vm1, vm2 := b.vms[0], b.vms[1]

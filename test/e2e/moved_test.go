@@ -21,7 +21,7 @@ var errNotFollowed = errors.New("no datagram to the new MAC")
 func TestAGuestsMACChangesInPlace(t *testing.T) {
 	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, topology.DaemonConfig{NoOffload: noOffload}, 2)
+			b := newLab(t, topology.DaemonConfig{NoOffload: noOffload}, 2)
 			vm1, vm2 := b.vms[0], b.vms[1]
 			guest, peer := b.craft(vm1), b.craft(vm2)
 			b.reach(vm2, vm1.IPv4.String())

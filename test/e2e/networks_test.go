@@ -25,7 +25,7 @@ func TestNetworksWithTheSameAddresses(t *testing.T) {
 			for i, vm := range blue {
 				require.NoError(t, vm.Join(topology.VNI+1, red[i].IPv4, red[i].IPv6))
 			}
-			b := startBench(ctx, t, n, topology.DaemonConfig{NoOffload: noOffload})
+			b := startLab(ctx, t, n, topology.DaemonConfig{NoOffload: noOffload})
 			b.talkApart(red, blue, !noOffload)
 			b.talkApart(blue, red, !noOffload)
 		})
@@ -34,7 +34,7 @@ func TestNetworksWithTheSameAddresses(t *testing.T) {
 
 // talkApart has the first of a network's guests ping the others, which nobody in another network may notice, not even from the
 // flows' first packets on.
-func (b *bench) talkApart(talkers, others []*topology.Guest, offloaded bool) {
+func (b *lab) talkApart(talkers, others []*topology.Guest, offloaded bool) {
 	b.t.Helper()
 	var heard []*record.Recorder
 	for _, vm := range others {
@@ -61,7 +61,7 @@ func (b *bench) talkApart(talkers, others []*topology.Guest, offloaded bool) {
 }
 
 // waitOffloadedIn waits until the first daemon's NIC has a virtual network's flow from src to dst.
-func (b *bench) waitOffloadedIn(vni uint32, src, dst string) {
+func (b *lab) waitOffloadedIn(vni uint32, src, dst string) {
 	b.t.Helper()
 	b.eventually(func() error {
 		var list api.FlowListResult

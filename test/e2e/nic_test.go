@@ -18,7 +18,7 @@ import (
 )
 
 // ask sends a command to DPDK's telemetry in the first daemon and puts the answer into result.
-func (b *bench) ask(command string, result any) {
+func (b *lab) ask(command string, result any) {
 	b.t.Helper()
 	conn, err := net.DialTimeout("unixpacket", b.daemons[0].TelemetrySocket(), stateTimeout)
 	require.NoError(b.t, err)
@@ -46,7 +46,7 @@ type refusal struct {
 const refusedErrno = syscall.EBUSY
 
 // refuse has the first daemon's NIC fail these calls.
-func (b *bench) refuse(refusals ...refusal) {
+func (b *lab) refuse(refusals ...refusal) {
 	b.t.Helper()
 	require.Equal(b.t, len(refusals), b.fault(failArgs(refusals...)))
 }
@@ -71,7 +71,7 @@ func failArgs(refusals ...refusal) string {
 var errPending = errors.New("the NIC has not been asked for all that it is to refuse")
 
 // relented is nil once the NIC has refused all it was to.
-func (b *bench) relented() error {
+func (b *lab) relented() error {
 	b.t.Helper()
 	if b.fault("") > 0 {
 		return errPending
@@ -80,7 +80,7 @@ func (b *bench) relented() error {
 }
 
 // relent has the NIC refuse no more. It returns whether it has refused all it was to.
-func (b *bench) relent() bool {
+func (b *lab) relent() bool {
 	b.t.Helper()
 	pending := b.fault("")
 	b.fault("clear")
@@ -89,7 +89,7 @@ func (b *bench) relent() bool {
 
 // fault tells the first daemon's NIC how to fail, or clear, or nothing. It returns how many calls are still to come and to
 // fail.
-func (b *bench) fault(args string) (pending int) {
+func (b *lab) fault(args string) (pending int) {
 	b.t.Helper()
 	command := b.net.NIC.FaultCommand(args)
 	var answer map[string]struct {
@@ -103,7 +103,7 @@ func (b *bench) fault(args string) (pending int) {
 }
 
 // created is how many rules the first daemon's card has been given.
-func (b *bench) created() int {
+func (b *lab) created() int {
 	b.t.Helper()
 	const command = "/connectx/counters"
 	var answer map[string]struct{ Create int }
@@ -123,7 +123,7 @@ func (r nicRule) compare(other nicRule) int {
 }
 
 // nicLines are the rules that stand in the first daemon's NIC, by its own account and in its own words.
-func (b *bench) nicLines() (lines []string) {
+func (b *lab) nicLines() (lines []string) {
 	b.t.Helper()
 	for {
 		var answer map[string]string
@@ -141,7 +141,7 @@ func (b *bench) nicLines() (lines []string) {
 }
 
 // nicRules reads the NIC's lines.
-func (b *bench) nicRules(lines []string) ([]nicRule, error) {
+func (b *lab) nicRules(lines []string) ([]nicRule, error) {
 	rules := make([]nicRule, len(lines))
 	for i, line := range lines {
 		r, owner := &rules[i], ""

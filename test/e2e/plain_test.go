@@ -27,7 +27,7 @@ func TestPlainPorts(t *testing.T) {
 	ctx, n := newNetwork(t, 2, 1)
 	for _, driver := range []string{"net_af_packet", "net_pcap"} {
 		t.Run(driver, func(t *testing.T) {
-			b := &bench{t: t, ctx: ctx, net: n, vms: n.Guests()}
+			b := &lab{t: t, ctx: ctx, net: n, vms: n.Guests()}
 			for _, h := range n.Hypervisors {
 				b.daemons = append(b.daemons, startDaemon(ctx, t, h, topology.DaemonConfig{Plain: h.Plain(driver)}))
 			}
@@ -42,7 +42,7 @@ func TestPlainPorts(t *testing.T) {
 }
 
 // checkSoftwareForwarding has the VMs talk, also across the wire, where their packets are in IPv6.
-func (b *bench) checkSoftwareForwarding(losesNone bool) {
+func (b *lab) checkSoftwareForwarding(losesNone bool) {
 	b.t.Helper()
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
 	all := []string{vm2.IPv4.String(), vm2.IPv6.String(), vm3.IPv4.String(), vm3.IPv6.String()}
@@ -64,7 +64,7 @@ func (b *bench) checkSoftwareForwarding(losesNone bool) {
 }
 
 // checkPlainPorts looks at what dpservice says of ports that take no rules.
-func (b *bench) checkPlainPorts(driver string) {
+func (b *lab) checkPlainPorts(driver string) {
 	b.t.Helper()
 	t := b.t
 	var info api.SystemInfoResult
@@ -97,7 +97,7 @@ func (b *bench) checkPlainPorts(driver string) {
 }
 
 // refusedDpctl runs dpctl, which has to fail and say so.
-func (b *bench) refusedDpctl(args []string, texts ...string) {
+func (b *lab) refusedDpctl(args []string, texts ...string) {
 	b.t.Helper()
 	r, err := b.daemons[0].Dpctl(b.ctx, args...)
 	require.NoError(b.t, err)
@@ -127,7 +127,7 @@ func TestPlainPortsWithoutAWire(t *testing.T) {
 			for _, v := range tt.vdevs {
 				ports.EAL = append(ports.EAL, "--vdev="+v)
 			}
-			b := &bench{t: t, ctx: ctx, net: n, daemons: []*topology.Daemon{startDaemon(ctx, t, h, topology.DaemonConfig{Plain: ports})}}
+			b := &lab{t: t, ctx: ctx, net: n, daemons: []*topology.Daemon{startDaemon(ctx, t, h, topology.DaemonConfig{Plain: ports})}}
 			var list api.PortListResult
 			b.call(api.MethodPortList, &list)
 			require.Len(t, list.Ports, 2)
@@ -142,7 +142,7 @@ func TestPlainPortsWithoutAWire(t *testing.T) {
 }
 
 // waitPackets waits until a node of the first daemon's graph has seen so many packets.
-func (b *bench) waitPackets(node string, want uint64) {
+func (b *lab) waitPackets(node string, want uint64) {
 	b.t.Helper()
 	b.eventually(func() error {
 		var stats api.GraphStatsResult
@@ -186,7 +186,7 @@ func TestVirtioPort(t *testing.T) {
 		"--vdev=net_vhost0,iface="+socket, "--vdev=net_af_packet0,iface=guest0",
 		"--", "--auto-start", "--stats-period=5", "--total-num-mbufs=4096", "--no-mlockall")
 	require.NoError(t, err)
-	b := &bench{t: t, ctx: ctx, net: n, vms: n.Guests()}
+	b := &lab{t: t, ctx: ctx, net: n, vms: n.Guests()}
 	b.eventually(func() error { _, err := os.Stat(socket); return err })
 	d := startDaemon(ctx, t, h, topology.DaemonConfig{Plain: &topology.PlainPorts{
 		EAL:    []string{"--vdev=net_af_packet0,iface=wire0", "--vdev=net_virtio_user0,path=" + socket, "--vdev=net_af_packet1,iface=guest1"},

@@ -25,13 +25,13 @@ import (
 
 // receiver is a dpctl capture receive at the sink.
 type receiver struct {
-	b       *bench
+	b       *lab
 	file    string
 	process *topology.Process
 }
 
 // receive starts to receive at the sink. The daemon's socket is at hand, as all namespaces share the files.
-func (b *bench) receive(file string, args ...string) *receiver {
+func (b *lab) receive(file string, args ...string) *receiver {
 	b.t.Helper()
 	d := b.daemons[0]
 	p, err := b.net.Sink.Start(append([]string{d.DpctlPath(), "--socket", d.Socket, "capture", "receive",
@@ -59,7 +59,7 @@ type received struct {
 	from string
 }
 
-func (b *bench) readReceived(file string) []received {
+func (b *lab) readReceived(file string) []received {
 	b.t.Helper()
 	frames, err := readReceived(file)
 	require.NoError(b.t, err)
@@ -107,7 +107,7 @@ func of(frames []received, name string) []record.Frame {
 // TestReceive has dpctl as the sink of both encapsulations: its file holds what each VM has sent, byte for byte, under the
 // VM's own name, and Wireshark's tools like it.
 func TestReceive(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2, sink := b.vms[0], b.vms[1], b.net.SinkIP.String()
 	b.reach(vm1, vm2.IPv4.String())
 	for encap, port := range map[string]string{"udp": "3010", "vxlan": "4789"} {
@@ -144,7 +144,7 @@ func TestReceive(t *testing.T) {
 }
 
 // checkFile lets Wireshark's tools read a file of vm-1 and vm-2.
-func (b *bench) checkFile(file string, packets int) {
+func (b *lab) checkFile(file string, packets int) {
 	b.t.Helper()
 	malformed, err := record.Malformed(b.ctx, b.net.Lab, file)
 	require.NoError(b.t, err)
@@ -169,7 +169,7 @@ func (b *bench) checkFile(file string, packets int) {
 
 // TestReceiveLive pipes the copies into tshark, as they come; when tshark has seen enough and ends, so does dpctl.
 func TestReceiveLive(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
 	d := b.daemons[0]
@@ -189,7 +189,7 @@ func TestReceiveLive(t *testing.T) {
 // TestReceiveSeries writes a series of small files, of which the newest stay, and ends by Ctrl-C: each file is complete, and
 // together they have the last frames without a gap.
 func TestReceiveSeries(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
 	const files = 4
@@ -230,7 +230,7 @@ func TestReceiveSeries(t *testing.T) {
 // blocks are the counters in a file, as tshark reads them.
 type blocks struct{ received, dropped int }
 
-func (b *bench) blocks(file string) (sum blocks) {
+func (b *lab) blocks(file string) (sum blocks) {
 	b.t.Helper()
 	r, err := b.net.Run(b.ctx, "", "tshark", "-r", file, "-X", "read_format:MIME Files Format", "-V")
 	require.NoError(b.t, err)
@@ -252,7 +252,7 @@ func (b *bench) blocks(file string) (sum blocks) {
 // TestReceiveSaysWhatIsLost stops the receiving program for a while, until the kernel has no room for copies: what it has written
 // and what it says was dropped, on stderr and in the file, is what the NIC has sampled.
 func TestReceiveSaysWhatIsLost(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
 	r := b.receive(b.net.Path("lossy.pcapng"), "--udp-dst-port=3010", "--buffer=512k")
@@ -278,7 +278,7 @@ func TestReceiveSaysWhatIsLost(t *testing.T) {
 // TestReceiveWithoutADaemon has no socket at hand: names come from the command line, the counters are shown as they grow, and the
 // time is up by itself.
 func TestReceiveWithoutADaemon(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
 	b.dpctl(captureStart(b.net.SinkIP.String(), "--vf=vm-1,vm-2")...)
@@ -307,7 +307,7 @@ func TestReceiveWithoutADaemon(t *testing.T) {
 // TestReceiveOnARouter receives on the router between hypervisor and sink, which sees all copies: it takes only those that are
 // sent to one of its own addresses, and of these only the node's that it is told. The sink misses none for it.
 func TestReceiveOnARouter(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2, d := b.vms[0], b.vms[1], b.daemons[0]
 	b.reach(vm1, vm2.IPv4.String())
 	node := b.net.Hypervisors[0].UnderlayIP.String()

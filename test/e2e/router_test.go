@@ -18,7 +18,7 @@ import (
 // second later all rules that encapsulate, the flow's and the capture's, use the new one, and the guests reach each other.
 func TestRouterChangesItsMAC(t *testing.T) {
 	const newMAC = "02:00:00:00:be:ef"
-	b := newBench(t, topology.DaemonConfig{}, 1, 1)
+	b := newLab(t, topology.DaemonConfig{}, 1, 1)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	h := b.net.Hypervisors[0]
 	old, err := b.net.Router.MAC(h.RouterLink)
@@ -44,7 +44,7 @@ func TestRouterChangesItsMAC(t *testing.T) {
 }
 
 // rulesTo counts the rules that put a header with this destination MAC before packets.
-func (b *bench) rulesTo(mac string) (n int) {
+func (b *lab) rulesTo(mac string) (n int) {
 	b.t.Helper()
 	for _, r := range b.rules() {
 		if strings.Contains(r.Actions, "raw_encap { eth dst is "+mac) {

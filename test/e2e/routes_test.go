@@ -39,7 +39,7 @@ func TestLongestPrefix(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, topology.DaemonConfig{NoOffload: !tt.offload}, 2)
+			b := newLab(t, topology.DaemonConfig{NoOffload: !tt.offload}, 2)
 			r := &routed{b, b.craft(b.vms[0]), tt.offload}
 			b.reach(b.vms[0], b.vms[1].IPv4.String())
 			for n, prefix := range tt.prefixes {
@@ -64,7 +64,7 @@ func TestLongestPrefix(t *testing.T) {
 
 // TestLocalGuestsComeFirst routes the addresses of a guest here to another hypervisor: its interface is nearer than any prefix.
 func TestLocalGuestsComeFirst(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	for n, prefix := range []string{"10.100.0.0/24", vm2.IPv4.String() + "/32", "fd00:100::/64", vm2.IPv6.String() + "/128"} {
 		b.route("add", prefix, n)
@@ -78,7 +78,7 @@ func TestLocalGuestsComeFirst(t *testing.T) {
 }
 
 // route adds a route to a hop, or deletes it.
-func (b *bench) route(verb, prefix string, n int) {
+func (b *lab) route(verb, prefix string, n int) {
 	b.t.Helper()
 	args := []string{"route", verb, prefix, fmt.Sprintf("--vni=%d", topology.VNI)}
 	if verb == "add" {
@@ -92,7 +92,7 @@ const atOnce = time.Second
 
 // routed is a guest that sends where routes lead.
 type routed struct {
-	b       *bench
+	b       *lab
 	sender  *crafter
 	offload bool
 }
@@ -184,7 +184,7 @@ func outerDst(f record.Frame) string { return net.IP(f.Data[14+24 : 14+40]).Stri
 func TestFlowsEndWithTheirInterface(t *testing.T) {
 	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, topology.DaemonConfig{NoOffload: noOffload}, 2, 1)
+			b := newLab(t, topology.DaemonConfig{NoOffload: noOffload}, 2, 1)
 			vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
 			b.reach(vm1, vm2.IPv4.String())
 			b.reach(vm3, vm2.IPv6.String())

@@ -28,7 +28,7 @@ type response struct {
 }
 
 // socat sends text to the daemon's socket as a shell user does and returns the lines of the answer.
-func (b *bench) socat(text string) []string {
+func (b *lab) socat(text string) []string {
 	b.t.Helper()
 	r, err := b.net.Run(b.ctx, text, "socat", "-t", "5", "-", "UNIX-CONNECT:"+b.daemons[0].Socket)
 	require.NoError(b.t, err)
@@ -42,7 +42,7 @@ func (b *bench) socat(text string) []string {
 
 // TestJSONRPCThroughSocat speaks to the daemon with nothing but socat.
 func TestJSONRPCThroughSocat(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 1)
+	b := newLab(t, topology.DaemonConfig{}, 1)
 	const status = `{"jsonrpc":"2.0","id":1,"method":"capture.status"}` + "\n"
 
 	lines := b.socat(status)
@@ -100,7 +100,7 @@ func TestJSONRPCThroughSocat(t *testing.T) {
 
 // TestIdleClientsLockNobodyOut takes every place of the socket with connections that do nothing, or send half a request.
 func TestIdleClientsLockNobodyOut(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 1)
+	b := newLab(t, topology.DaemonConfig{}, 1)
 	const places = 72
 	hold := func(sent string) (release func()) {
 		var all []net.Conn

@@ -25,7 +25,7 @@ import (
 // TestSessionsComeAndGoUnderTraffic starts and stops filtered captures beside each other, again and again, under traffic: each
 // gets what its filter accepts while it is on, once; guests lose nothing, and no packet takes the software path.
 func TestSessionsComeAndGoUnderTraffic(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2, 1)
+	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
 	b.reach(vm1, vm2.IPv4.String())
 	b.reach(vm3, vm1.IPv6.String())
@@ -110,7 +110,7 @@ func payloads(frames []record.Frame) []record.Frame {
 
 // TestSessionsToDifferentSinks sends what vm-1 sends to one node, and what vm-2 sends to another in VXLAN, at the same time.
 func TestSessionsToDifferentSinks(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2, h := b.vms[0], b.vms[1], b.net.Hypervisors[0]
 	b.reach(vm1, vm2.IPv4.String())
 	c := b.startRecording(b.net.Sink, "eth0")
@@ -140,7 +140,7 @@ func TestSessionsToDifferentSinks(t *testing.T) {
 // TestHistoryIsBounded has more captures than are remembered: the last 16 are, each with its reason.
 func TestHistoryIsBounded(t *testing.T) {
 	const most, captures = 16, 20
-	b := newBench(t, topology.DaemonConfig{}, 1)
+	b := newLab(t, topology.DaemonConfig{}, 1)
 	for i := range captures {
 		b.dpctl(b.startOn(fmt.Sprint("c", i), 3010, "--vf=vm-1")...)
 		b.dpctl("capture", "stop", fmt.Sprint("c", i))
@@ -156,7 +156,7 @@ func TestHistoryIsBounded(t *testing.T) {
 // TestMTUWarningIsRight sends PF0 frames of the length that the warning names, which is captured, and one byte more, which is
 // not.
 func TestMTUWarningIsRight(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 1)
+	b := newLab(t, topology.DaemonConfig{}, 1)
 	router, h := b.net.Router, b.net.Hypervisors[0]
 	const mtu, overhead = 1800, headerLen - 14
 	var s api.CaptureSession
@@ -205,7 +205,7 @@ func tunnelFrame(to net.HardwareAddr, length int) []byte {
 
 // TestCapabilitiesOfARefusingNIC has a NIC that takes no rule: what it says is shown for each thing that was asked for.
 func TestCapabilitiesOfARefusingNIC(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{Telemetry: true}, 1)
+	b := newLab(t, topology.DaemonConfig{Telemetry: true}, 1)
 	ask := func() (c api.CaptureCapabilitiesResult) {
 		require.NoError(t, json.Unmarshal([]byte(b.dpctl("-o", "json", "capture", "capabilities")), &c))
 		return c
@@ -235,7 +235,7 @@ func TestCapabilitiesOfARefusingNIC(t *testing.T) {
 // TestCaptureBounds has a daemon that is configured for few interfaces and rules: what goes beyond is refused with the number, over
 // all sessions together.
 func TestCaptureBounds(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{Extra: "capture: {max_interfaces: 2, max_rules: 4}\n"}, 3)
+	b := newLab(t, topology.DaemonConfig{Extra: "capture: {max_interfaces: 2, max_rules: 4}\n"}, 3)
 	b.dpctl(b.startOn("one", 3010, "--vf=vm-1,vm-2")...)
 	refused := func(words string, args ...string) {
 		t.Helper()
@@ -253,7 +253,7 @@ func TestCaptureBounds(t *testing.T) {
 
 // TestStatusWatch follows a capture's counters as they grow, until Ctrl-C.
 func TestStatusWatch(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2)
+	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
 	b.dpctl(captureStart(b.net.SinkIP.String(), "--vf=vm-1")...)

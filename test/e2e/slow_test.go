@@ -18,7 +18,7 @@ import (
 // the guests lose nothing. Then all of it is captured.
 func TestTheNICIsSlow(t *testing.T) {
 	const rules, delay = 7, 200 * time.Millisecond
-	b := newBench(t, topology.DaemonConfig{Telemetry: true}, 2)
+	b := newLab(t, topology.DaemonConfig{Telemetry: true}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
 	noLosses := b.losses()
@@ -59,7 +59,7 @@ func TestTheNICIsSlow(t *testing.T) {
 // TestAGuestsFarSideStops lets a captured guest hear and say nothing for a while: the others talk on without a loss, and it is
 // captured again as soon as it is back.
 func TestAGuestsFarSideStops(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{Telemetry: true}, 2, 1)
+	b := newLab(t, topology.DaemonConfig{Telemetry: true}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
 	b.reach(vm1, vm2.IPv4.String())
 	b.reach(vm3, vm1.IPv6.String())

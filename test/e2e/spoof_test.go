@@ -24,7 +24,7 @@ import (
 func TestSpoofedPackets(t *testing.T) {
 	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, topology.DaemonConfig{NoOffload: noOffload}, 2, 1)
+			b := newLab(t, topology.DaemonConfig{NoOffload: noOffload}, 2, 1)
 			vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
 			sender := b.craft(vm1)
 			b.spoof(sender, !noOffload, vm1.IPv4, vm2.IPv4, "10.100.0.77", "0.0.0.1", "169.254.0.1", vm3.IPv4.String())
@@ -36,7 +36,7 @@ func TestSpoofedPackets(t *testing.T) {
 }
 
 // spoof sends some datagrams under each of the false addresses, and one under the true one.
-func (b *bench) spoof(sender *crafter, offloaded bool, own, dst netip.Addr, forged ...string) {
+func (b *lab) spoof(sender *crafter, offloaded bool, own, dst netip.Addr, forged ...string) {
 	b.t.Helper()
 	const each = 3
 	b.reach(b.vms[0], dst.String())
@@ -66,7 +66,7 @@ func (b *bench) spoof(sender *crafter, offloaded bool, own, dst netip.Addr, forg
 // TestForgedMarks has the wire send frames as the NIC makes them where it decapsulates for an interface, also of a flow that is in the
 // NIC: none arrives, and the guard counts them. On a guest's port such a source says nothing.
 func TestForgedMarks(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2, 1)
+	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3, h := b.vms[0], b.vms[1], b.vms[2], b.net.Hypervisors[0]
 	b.reach(vm3, vm1.IPv4.String())
 	b.offloadDatagrams(b.craft(vm3), vm3.IPv4, vm1.IPv4)
@@ -100,7 +100,7 @@ func TestForgedMarks(t *testing.T) {
 }
 
 // hits is how many packets the first daemon's rule of this name has had.
-func (b *bench) hits(name string) uint64 {
+func (b *lab) hits(name string) uint64 {
 	b.t.Helper()
 	var list api.RuleListResult
 	b.call(api.MethodRuleList, &list)
@@ -116,7 +116,7 @@ func (b *bench) hits(name string) uint64 {
 // TestSpoofedNeighbours has a guest claim another one's addresses by ARP and neighbour discovery: the other's packets go on
 // reaching it.
 func TestSpoofedNeighbours(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 2, 1)
+	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
 	for _, to := range []*topology.Guest{vm1, vm2} {
 		b.reach(vm3, to.IPv4.String())

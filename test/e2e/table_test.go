@@ -19,7 +19,7 @@ import (
 // their bounds, and say what they had no place for. When the flows have ended there is place for new ones.
 func TestFullTables(t *testing.T) {
 	const capacity, rules, flows = 16, 4, 60
-	b := newBench(t, topology.DaemonConfig{
+	b := newLab(t, topology.DaemonConfig{
 		Extra: fmt.Sprintf("flows: {capacity: %d, max_offload: %d, timeout: 2s, timeouts: {udp: 2s, icmp: 1s}}\n", capacity, rules),
 	}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
@@ -64,7 +64,7 @@ func TestFullTables(t *testing.T) {
 // and in the NIC all the same, and who holds what is told.
 func TestANeighbourGetsItsShare(t *testing.T) {
 	const capacity, rules, flows = 64, 32, 200
-	b := newBench(t, topology.DaemonConfig{
+	b := newLab(t, topology.DaemonConfig{
 		Extra: fmt.Sprintf("flows: {capacity: %d, max_offload: %d, timeout: 60s, timeouts: {udp: 60s}}\n", capacity, rules),
 	}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
@@ -108,7 +108,7 @@ func TestANeighbourGetsItsShare(t *testing.T) {
 
 // TestEndedConnectionsLeaveTheNIC ends TCP connections that are in the NIC: they are gone long before an idle one would be.
 func TestEndedConnectionsLeaveTheNIC(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{Extra: "flows: {timeout: 60s, timeouts: {tcp_closing: 1s, tcp_established: 60s}}\n"}, 2)
+	b := newLab(t, topology.DaemonConfig{Extra: "flows: {timeout: 60s, timeouts: {tcp_closing: 1s, tcp_established: 60s}}\n"}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
 	run := b.startIperf(vm1, vm2, vm2.IPv4.String(), 5201, 2*time.Second, "5M")
@@ -130,7 +130,7 @@ func TestEndedConnectionsLeaveTheNIC(t *testing.T) {
 	}
 }
 
-func (b *bench) flowTable() api.FlowTable {
+func (b *lab) flowTable() api.FlowTable {
 	b.t.Helper()
 	var info api.SystemInfoResult
 	b.call(api.MethodSystemInfo, &info)

@@ -19,14 +19,14 @@ const pingInterval = 16 * time.Millisecond
 
 // ping sends a packet each pingInterval from one guest to an address.
 type ping struct {
-	b       *bench
+	b       *lab
 	process *topology.Process
 }
 
 // pingCount is how many packets a ping sends in d.
 func pingCount(d time.Duration) int { return int(d / pingInterval) }
 
-func (b *bench) startPing(from *topology.Guest, to string, d time.Duration, args ...string) *ping {
+func (b *lab) startPing(from *topology.Guest, to string, d time.Duration, args ...string) *ping {
 	b.t.Helper()
 	argv := append([]string{"ping", "-n", "-q", "-i", "0.01", "-c", strconv.Itoa(pingCount(d)), "-W", "2"}, args...)
 	p, err := from.Start(append(argv, to)...)
@@ -43,7 +43,7 @@ func (p *ping) wait() {
 }
 
 // reach waits until one guest gets answers from an address.
-func (b *bench) reach(from *topology.Guest, to string) {
+func (b *lab) reach(from *topology.Guest, to string) {
 	b.t.Helper()
 	b.eventually(func() error {
 		r, err := from.Run(b.ctx, "ping", "-n", "-c", "1", "-W", "1", to)
@@ -56,12 +56,12 @@ func (b *bench) reach(from *topology.Guest, to string) {
 
 // iperf is an iperf3 client and the server it talks to.
 type iperf struct {
-	b              *bench
+	b              *lab
 	server, client *topology.Process
 }
 
 // startIperf sends at rate (iperf3's notation) from one guest to another's address.
-func (b *bench) startIperf(from, to *topology.Guest, address string, port int, d time.Duration, rate string, args ...string) *iperf {
+func (b *lab) startIperf(from, to *topology.Guest, address string, port int, d time.Duration, rate string, args ...string) *iperf {
 	b.t.Helper()
 	server, err := to.Start("iperf3", "-s", "-1", "-p", strconv.Itoa(port), "--forceflush")
 	require.NoError(b.t, err)
@@ -100,7 +100,7 @@ func (i *iperf) wait() {
 // counters are a guest's kernel's own, by the names of /proc/net/snmp and snmp6.
 type counters map[string]int64
 
-func (b *bench) counters(g *topology.Guest) (counters, error) {
+func (b *lab) counters(g *topology.Guest) (counters, error) {
 	r, err := g.Run(b.ctx, "cat", "/proc/net/snmp", "/proc/net/snmp6")
 	if err != nil {
 		return nil, err
@@ -137,7 +137,7 @@ type balance struct {
 	Echo4, Reply4, Echo6, Reply6, UDP, TCP int64
 }
 
-func (b *bench) balance() (balance, error) {
+func (b *lab) balance() (balance, error) {
 	var sum balance
 	for _, g := range b.vms {
 		c, err := b.counters(g)
@@ -161,7 +161,7 @@ func receivedUDP(c counters) int64 {
 
 // losses starts to count lost packets between the guests, which are silent. The returned function requires, when they
 // are silent again, that there was none.
-func (b *bench) losses() (requireNone func()) {
+func (b *lab) losses() (requireNone func()) {
 	b.t.Helper()
 	before, err := b.balance()
 	require.NoError(b.t, err)

@@ -24,7 +24,7 @@ import (
 const stranger = "fc00:77::1"
 
 // onTheWire is a station before the first hypervisor's wire that sends frames of our making.
-func (b *bench) onTheWire() *crafter {
+func (b *lab) onTheWire() *crafter {
 	b.t.Helper()
 	h := b.net.Hypervisors[0]
 	fd, err := b.net.Router.PacketSocket(h.RouterLink)
@@ -58,7 +58,7 @@ func (c *crafter) tunnelled(outerSrc, outerDst string, src, dst netip.Addr) {
 }
 
 // underlays are the underlay addresses of all interfaces, by id.
-func (b *bench) underlays() map[string]string {
+func (b *lab) underlays() map[string]string {
 	b.t.Helper()
 	all := map[string]string{}
 	for _, d := range b.daemons {
@@ -72,7 +72,7 @@ func (b *bench) underlays() map[string]string {
 }
 
 // tunnelRules are how many of the first daemon's rules decapsulate.
-func (b *bench) tunnelRules() (n int) {
+func (b *lab) tunnelRules() (n int) {
 	b.t.Helper()
 	for _, r := range b.rules() {
 		if strings.HasPrefix(r.Name, "tunnel/") {
@@ -88,7 +88,7 @@ func (b *bench) tunnelRules() (n int) {
 func TestForgedTunnels(t *testing.T) {
 	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, topology.DaemonConfig{NoOffload: noOffload}, 2, 2)
+			b := newLab(t, topology.DaemonConfig{NoOffload: noOffload}, 2, 2)
 			vm1, vm2, vm3, vm4 := b.vms[0], b.vms[1], b.vms[2], b.vms[3]
 			at, forger := b.underlays(), b.onTheWire()
 			outers := []string{stranger, at[vm1.ID], at[vm2.ID], at[vm4.ID]}
@@ -154,7 +154,7 @@ func TestForgedTunnels(t *testing.T) {
 // TestUncheckedNetwork has the wire send to a network that is not checked: whoever sends, it arrives, in software and by the NIC; but not
 // what claims to be from a local VM.
 func TestUncheckedNetwork(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{Underlay: fmt.Sprintf("unchecked_vnis: [%d]", topology.VNI)}, 2, 1)
+	b := newLab(t, topology.DaemonConfig{Underlay: fmt.Sprintf("unchecked_vnis: [%d]", topology.VNI)}, 2, 1)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	at, forger := b.underlays(), b.onTheWire()
 	require.Equal(t, 4, b.tunnelRules(), "of each interface and version of IP")
@@ -180,7 +180,7 @@ func TestUncheckedNetwork(t *testing.T) {
 // TestForgedRouter has a station on the link advertise the router's address at its own MAC, over and over: the tunnels go on to
 // the router, which is alive, and the log names the station.
 func TestForgedRouter(t *testing.T) {
-	b := newBench(t, topology.DaemonConfig{}, 1, 1)
+	b := newLab(t, topology.DaemonConfig{}, 1, 1)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	station := b.onTheWire()
 	router := station.mac

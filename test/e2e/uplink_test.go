@@ -24,17 +24,17 @@ const failoverTime = time.Second
 
 const pf0, pf1 = 0, 1
 
-// uplinkBench is two hypervisors with two uplinks each, and a VM on each.
-type uplinkBench struct {
-	*bench
+// uplinkLab is two hypervisors with two uplinks each, and a VM on each.
+type uplinkLab struct {
+	*lab
 	h     *topology.Hypervisor
 	ports []string // the first hypervisor's PFs
 }
 
-func newUplinkBench(t *testing.T, prepare func(h *topology.Hypervisor) topology.DaemonConfig) *uplinkBench {
+func newUplinkLab(t *testing.T, prepare func(h *topology.Hypervisor) topology.DaemonConfig) *uplinkLab {
 	t.Helper()
 	ctx, n := newNetwork(t, 1, 1)
-	b := &uplinkBench{bench: &bench{t: t, ctx: ctx, net: n, vms: n.Guests()}, h: n.Hypervisors[0]}
+	b := &uplinkLab{lab: &lab{t: t, ctx: ctx, net: n, vms: n.Guests()}, h: n.Hypervisors[0]}
 	for _, h := range n.Hypervisors {
 		require.NoError(t, h.ConnectSecondWire())
 		b.daemons = append(b.daemons, startDaemon(ctx, t, h, prepare(h)))
@@ -49,7 +49,7 @@ func newUplinkBench(t *testing.T, prepare func(h *topology.Hypervisor) topology.
 	return b
 }
 
-func (b *uplinkBench) uplinks() []api.Uplink {
+func (b *uplinkLab) uplinks() []api.Uplink {
 	b.t.Helper()
 	var info api.SystemInfoResult
 	b.call(api.MethodSystemInfo, &info)
@@ -57,7 +57,7 @@ func (b *uplinkBench) uplinks() []api.Uplink {
 }
 
 // waitUsable waits until the first hypervisor's uplinks are usable, or not.
-func (b *uplinkBench) waitUsable(want ...bool) {
+func (b *uplinkLab) waitUsable(want ...bool) {
 	b.t.Helper()
 	b.eventually(func() error {
 		var got []bool
@@ -73,24 +73,24 @@ func (b *uplinkBench) waitUsable(want ...bool) {
 }
 
 // routerLink is the router's device towards an uplink of the first hypervisor.
-func (b *uplinkBench) routerLink(pf int) string {
+func (b *uplinkLab) routerLink(pf int) string {
 	return []string{b.h.RouterLink, b.h.SecondRouterLink()}[pf]
 }
 
 // lose and bringBack take an uplink's far end down and up.
-func (b *uplinkBench) lose(pf int) {
+func (b *uplinkLab) lose(pf int) {
 	b.t.Helper()
 	require.NoError(b.t, b.net.Router.IP("link set "+b.routerLink(pf)+" down"))
 }
 
-func (b *uplinkBench) bringBack(pf int) {
+func (b *uplinkLab) bringBack(pf int) {
 	b.t.Helper()
 	require.NoError(b.t, b.net.Router.IP("link set "+b.routerLink(pf)+" up"))
 	require.NoError(b.t, b.h.UseBothWires())
 }
 
 // received is how many packets the router has received by its device towards an uplink.
-func (b *uplinkBench) received(pf int) int {
+func (b *uplinkLab) received(pf int) int {
 	b.t.Helper()
 	r, err := b.net.Router.Run(b.ctx, "cat", "/sys/class/net/"+b.routerLink(pf)+"/statistics/rx_packets")
 	require.NoError(b.t, err)
@@ -100,7 +100,7 @@ func (b *uplinkBench) received(pf int) int {
 }
 
 // flowsOn are the stream's flows by the ports they leave by, each as its source port.
-func (b *uplinkBench) flowsOn(s *stream) (byPort map[string][]int, offloaded map[string]int) {
+func (b *uplinkLab) flowsOn(s *stream) (byPort map[string][]int, offloaded map[string]int) {
 	b.t.Helper()
 	flows, err := b.flows(b.daemons[0], "udp", b.vms[0].IPv4.String(), b.vms[1].IPv4.String())
 	require.NoError(b.t, err)
@@ -121,7 +121,7 @@ func (b *uplinkBench) flowsOn(s *stream) (byPort map[string][]int, offloaded map
 }
 
 // waitFlows waits until the stream's flows leave as they should.
-func (b *uplinkBench) waitFlows(s *stream, want map[string][]int) {
+func (b *uplinkLab) waitFlows(s *stream, want map[string][]int) {
 	b.t.Helper()
 	b.eventually(func() error {
 		if got, _ := b.flowsOn(s); !maps.EqualFunc(got, want, slices.Equal) {
@@ -133,7 +133,7 @@ func (b *uplinkBench) waitFlows(s *stream, want map[string][]int) {
 
 // stream is many UDP flows from vm-1 to vm-2 of the other hypervisor, each packet with a number.
 type stream struct {
-	b        *uplinkBench
+	b        *uplinkLab
 	port     int
 	stop     chan struct{}
 	done     chan struct{}
@@ -149,7 +149,7 @@ const (
 	tooLate = failoverTime
 )
 
-func (b *uplinkBench) startStream() *stream {
+func (b *uplinkLab) startStream() *stream {
 	b.t.Helper()
 	vm1, vm2 := b.vms[0], b.vms[1]
 	receiver, err := vm2.ListenUDP(net.JoinHostPort(vm2.IPv4.String(), "0"))
@@ -249,7 +249,7 @@ func (s *stream) onlyLostAfter(begin time.Time, moments ...time.Time) {
 // checkFailover has many flows under way while one uplink after the other is lost and comes back: they are spread over both,
 // only those of the lost one move, and within a second; back they come to where they were. check looks at more, with the
 // uplink that is left.
-func (b *uplinkBench) checkFailover(check func(s *stream, left int)) {
+func (b *uplinkLab) checkFailover(check func(s *stream, left int)) {
 	b.t.Helper()
 	s := b.startStream()
 	var spread map[string][]int
@@ -296,7 +296,7 @@ func (b *uplinkBench) checkFailover(check func(s *stream, left int)) {
 // TestUplinkFailover spreads the flows of a VM over both uplinks of a NIC and loses each uplink's link. Flows by PF0 are in the
 // NIC, and no others; a capture says when its copies are lost.
 func TestUplinkFailover(t *testing.T) {
-	b := newUplinkBench(t, func(*topology.Hypervisor) topology.DaemonConfig { return topology.DaemonConfig{Telemetry: true} })
+	b := newUplinkLab(t, func(*topology.Hypervisor) topology.DaemonConfig { return topology.DaemonConfig{Telemetry: true} })
 	from := "neighbour_discovery"
 	if b.h.HasTwins() {
 		from = "kernel"
@@ -344,7 +344,7 @@ func TestUplinkFailover(t *testing.T) {
 
 // TestDeletedFarSide deletes the kernel device behind an uplink: its link is lost, flows go by the other one, and that is said once.
 func TestDeletedFarSide(t *testing.T) {
-	b := newUplinkBench(t, func(*topology.Hypervisor) topology.DaemonConfig { return topology.DaemonConfig{} })
+	b := newUplinkLab(t, func(*topology.Hypervisor) topology.DaemonConfig { return topology.DaemonConfig{} })
 	said := len(b.daemons[0].Stderr.String())
 	require.NoError(t, b.net.Router.IP("link del "+b.routerLink(pf0)))
 	b.waitUsable(false, true)
@@ -361,7 +361,7 @@ func TestDeletedFarSide(t *testing.T) {
 }
 
 // waitOffloadedOn waits until all the stream's flows by PF0 are in the NIC, and no rule leads elsewhere.
-func (b *uplinkBench) waitOffloadedOn(s *stream) {
+func (b *uplinkLab) waitOffloadedOn(s *stream) {
 	b.t.Helper()
 	b.eventually(func() error {
 		flows, offloaded := b.flowsOn(s)
@@ -382,7 +382,7 @@ func (b *uplinkBench) waitOffloadedOn(s *stream) {
 }
 
 // allFlowsOn checks that all the stream's flows leave by these uplinks, and some by each.
-func (b *uplinkBench) allFlowsOn(s *stream, pfs ...int) error {
+func (b *uplinkLab) allFlowsOn(s *stream, pfs ...int) error {
 	b.t.Helper()
 	flows, _ := b.flowsOn(s)
 	n := 0
@@ -403,7 +403,7 @@ func (b *uplinkBench) allFlowsOn(s *stream, pfs ...int) error {
 // knows the routers: what it learns of them is followed within a second.
 func TestUplinkFailoverInSoftware(t *testing.T) {
 	const newMAC = "02:00:00:00:be:ef"
-	b := newUplinkBench(t, func(h *topology.Hypervisor) topology.DaemonConfig {
+	b := newUplinkLab(t, func(h *topology.Hypervisor) topology.DaemonConfig {
 		require.NoError(t, h.UseKernelRoutes())
 		return topology.DaemonConfig{Plain: h.Plain("net_af_packet")}
 	})

@@ -36,7 +36,7 @@ func TestTwoWorkers(t *testing.T) {
 	for name, config := range tests {
 		t.Run(name, func(t *testing.T) {
 			ctx, n := newNetwork(t, 2, 1)
-			b := &bench{t: t, ctx: ctx, net: n, vms: n.Guests()}
+			b := &lab{t: t, ctx: ctx, net: n, vms: n.Guests()}
 			for _, h := range n.Hypervisors {
 				b.daemons = append(b.daemons, startDaemon(ctx, t, h, config(h)))
 			}
@@ -63,7 +63,7 @@ func TestTwoWorkers(t *testing.T) {
 }
 
 // sharesFlows sends on many flows, and looks which worker has which.
-func (b *bench) sharesFlows(from, to *topology.Guest) {
+func (b *lab) sharesFlows(from, to *topology.Guest) {
 	b.t.Helper()
 	const flows, workerShift = 64, 56
 	sender := b.craft(from)
@@ -99,7 +99,7 @@ func TestLcoresWithoutQueues(t *testing.T) {
 	h := n.Hypervisors[0]
 	p := h.Plain("net_af_packet")
 	p.EAL[0] += ",qpairs=2"
-	b := &bench{t: t, ctx: ctx, net: n, vms: n.Guests()}
+	b := &lab{t: t, ctx: ctx, net: n, vms: n.Guests()}
 	b.daemons = append(b.daemons, startDaemon(ctx, t, h, topology.DaemonConfig{Lcores: twoWorkers, Plain: p}))
 	b.connect()
 	b.reach(b.vms[0], b.vms[1].IPv4.String())

@@ -24,8 +24,8 @@ const (
 	stateTimeout = 15 * time.Second
 )
 
-// bench is a network with a dpservice on every hypervisor, the guests' interfaces and the routes between them.
-type bench struct {
+// lab is a network with a dpservice on every hypervisor, the guests' interfaces and the routes between them.
+type lab struct {
 	t       *testing.T
 	ctx     context.Context
 	net     *topology.Network
@@ -47,17 +47,17 @@ func newNetwork(t *testing.T, guests ...int) (context.Context, *topology.Network
 	return ctx, n
 }
 
-// newBench builds a bench with so many guests on each hypervisor and waits until all guests reach each other.
-func newBench(t *testing.T, cfg topology.DaemonConfig, guests ...int) *bench {
+// newLab builds a lab with so many guests on each hypervisor and waits until all guests reach each other.
+func newLab(t *testing.T, cfg topology.DaemonConfig, guests ...int) *lab {
 	t.Helper()
 	ctx, n := newNetwork(t, guests...)
-	return startBench(ctx, t, n, cfg)
+	return startLab(ctx, t, n, cfg)
 }
 
-// startBench starts a dpservice on every hypervisor of a network and connects its guests.
-func startBench(ctx context.Context, t *testing.T, n *topology.Network, cfg topology.DaemonConfig) *bench {
+// startLab starts a dpservice on every hypervisor of a network and connects its guests.
+func startLab(ctx context.Context, t *testing.T, n *topology.Network, cfg topology.DaemonConfig) *lab {
 	t.Helper()
-	b := &bench{t: t, ctx: ctx, net: n, vms: n.Guests(), daemons: make([]*topology.Daemon, len(n.Hypervisors))}
+	b := &lab{t: t, ctx: ctx, net: n, vms: n.Guests(), daemons: make([]*topology.Daemon, len(n.Hypervisors))}
 	var g errgroup.Group
 	for i, h := range n.Hypervisors {
 		g.Go(func() (err error) {
@@ -105,13 +105,13 @@ func logCounters(t *testing.T, d *topology.Daemon) {
 }
 
 // connect creates the guests' interfaces and the routes to those of other hypervisors.
-func (b *bench) connect() {
+func (b *lab) connect() {
 	b.t.Helper()
 	require.NoError(b.t, topology.Connect(b.ctx, b.net, b.daemons))
 }
 
 // eventually waits for cond to become true.
-func (b *bench) eventually(cond func() error) {
+func (b *lab) eventually(cond func() error) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, stateTimeout)
 	defer cancel()
@@ -119,13 +119,13 @@ func (b *bench) eventually(cond func() error) {
 }
 
 // call calls a method without parameters of the first hypervisor's daemon; it has to succeed.
-func (b *bench) call(method api.AnyMethod, result any) {
+func (b *lab) call(method api.AnyMethod, result any) {
 	b.t.Helper()
 	require.NoError(b.t, b.daemons[0].Call(b.ctx, method, nil, result))
 }
 
 // dpctl runs dpctl against the first hypervisor's daemon; it has to succeed.
-func (b *bench) dpctl(args ...string) string {
+func (b *lab) dpctl(args ...string) string {
 	b.t.Helper()
 	r, err := b.daemons[0].Dpctl(b.ctx, args...)
 	require.NoError(b.t, err)
@@ -134,7 +134,7 @@ func (b *bench) dpctl(args ...string) string {
 }
 
 // record starts a recording that is stopped at the test's end at the latest.
-func (b *bench) record(ns *topology.Namespace, device string, dir record.Direction, filter string) *record.Recorder {
+func (b *lab) record(ns *topology.Namespace, device string, dir record.Direction, filter string) *record.Recorder {
 	b.t.Helper()
 	file := b.net.Path(fmt.Sprintf("%s-%s-%s-%d.pcap", ns.Name, device, dir, time.Now().UnixNano()))
 	r, err := record.Start(b.ctx, ns, device, file, dir, filter)
@@ -143,13 +143,13 @@ func (b *bench) record(ns *topology.Namespace, device string, dir record.Directi
 }
 
 // stopRecording ends a recording and returns its frames.
-func (b *bench) stopRecording(r *record.Recorder) []record.Frame {
+func (b *lab) stopRecording(r *record.Recorder) []record.Frame {
 	b.t.Helper()
 	return b.stopRecordings(r)[0]
 }
 
 // stopRecordings ends recordings at the same time, for each of them takes a while, and returns the frames of each.
-func (b *bench) stopRecordings(recorders ...*record.Recorder) [][]record.Frame {
+func (b *lab) stopRecordings(recorders ...*record.Recorder) [][]record.Frame {
 	b.t.Helper()
 	frames := make([][]record.Frame, len(recorders))
 	var g errgroup.Group
@@ -164,7 +164,7 @@ func (b *bench) stopRecordings(recorders ...*record.Recorder) [][]record.Frame {
 }
 
 // waitFrames waits until a recording has so many frames.
-func (b *bench) waitFrames(r *record.Recorder, want int) {
+func (b *lab) waitFrames(r *record.Recorder, want int) {
 	b.t.Helper()
 	b.eventually(func() error {
 		frames, err := r.Frames()
@@ -176,13 +176,13 @@ func (b *bench) waitFrames(r *record.Recorder, want int) {
 }
 
 // softwareLookups is how many packets the first daemon's software path has looked up in its flow table.
-func (b *bench) softwareLookups() uint64 {
+func (b *lab) softwareLookups() uint64 {
 	b.t.Helper()
 	return b.nodePackets("flow_lookup")
 }
 
 // nicCounter sums a counter of the first daemon's NIC over its ports.
-func (b *bench) nicCounter(name string) (sum uint64) {
+func (b *lab) nicCounter(name string) (sum uint64) {
 	b.t.Helper()
 	if command := b.net.NIC.CountersCommand(); command != "" {
 		var answer map[string]map[string]map[string]uint64
@@ -201,7 +201,7 @@ func (b *bench) nicCounter(name string) (sum uint64) {
 }
 
 // forwarded is how many packets the first daemon's flows have had.
-func (b *bench) forwarded() (sum uint64) {
+func (b *lab) forwarded() (sum uint64) {
 	b.t.Helper()
 	flows, err := b.flows(b.daemons[0], "", "", "")
 	require.NoError(b.t, err)
@@ -212,7 +212,7 @@ func (b *bench) forwarded() (sum uint64) {
 }
 
 // waitForwarded waits until flows have had so many packets more.
-func (b *bench) waitForwarded(more uint64) {
+func (b *lab) waitForwarded(more uint64) {
 	b.t.Helper()
 	before := b.forwarded()
 	b.eventually(func() error {
@@ -224,7 +224,7 @@ func (b *bench) waitForwarded(more uint64) {
 }
 
 // rules are the rules in the first daemon's NIC, without what counts.
-func (b *bench) rules() []api.Rule {
+func (b *lab) rules() []api.Rule {
 	b.t.Helper()
 	var list api.RuleListResult
 	b.call(api.MethodRuleList, &list)
@@ -235,7 +235,7 @@ func (b *bench) rules() []api.Rule {
 }
 
 // flows are the flows of a protocol that a daemon knows between two addresses; each may be "" for any.
-func (b *bench) flows(d *topology.Daemon, proto, src, dst string) ([]api.Flow, error) {
+func (b *lab) flows(d *topology.Daemon, proto, src, dst string) ([]api.Flow, error) {
 	var list api.FlowListResult
 	filter := map[string]any{}
 	for key, value := range map[string]string{"proto": proto, "src": src, "dst": dst} {
@@ -250,7 +250,7 @@ func (b *bench) flows(d *topology.Daemon, proto, src, dst string) ([]api.Flow, e
 var errNotOffloaded = errors.New("not offloaded")
 
 // waitOffloaded waits until the NIC has taken over so many flows of a protocol from src to dst on a daemon.
-func (b *bench) waitOffloaded(d *topology.Daemon, want int, proto, src, dst string) {
+func (b *lab) waitOffloaded(d *topology.Daemon, want int, proto, src, dst string) {
 	b.t.Helper()
 	b.eventually(func() error {
 		flows, err := b.flows(d, proto, src, dst)

@@ -22,9 +22,9 @@ import (
 	"dpservice/test/topology"
 )
 
-// fire is a bench whose first daemon's NIC refuses calls, while guests talk.
-type fire struct {
-	*bench
+// faultyLab is a lab whose first daemon's NIC refuses calls, while guests talk.
+type faultyLab struct {
+	*lab
 	points int // tried
 }
 
@@ -37,14 +37,14 @@ type state struct {
 }
 
 // get calls a method of the first daemon without dpctl in between: there is much to ask.
-func get[R any](f *fire, method api.AnyMethod, params any) (result R) {
+func get[R any](f *faultyLab, method api.AnyMethod, params any) (result R) {
 	f.t.Helper()
 	require.NoError(f.t, client.CallAny(f.ctx, f.daemons[0].Socket, method, params, &result))
 	return result
 }
 
 // invoke calls a method of the first daemon. What it refuses is a *client.Error.
-func (f *fire) invoke(method api.AnyMethod, params any) error {
+func (f *faultyLab) invoke(method api.AnyMethod, params any) error {
 	f.t.Helper()
 	err := client.CallAny(f.ctx, f.daemons[0].Socket, method, params, nil)
 	var refused *client.Error
@@ -54,7 +54,7 @@ func (f *fire) invoke(method api.AnyMethod, params any) error {
 	return err
 }
 
-func (f *fire) startCapture() error {
+func (f *faultyLab) startCapture() error {
 	pf0 := 0
 	return f.invoke(api.MethodCaptureStart, api.CaptureStartParams{
 		SinkNodeIP: f.net.SinkIP.String(), UDPSrcPort: 3000, UDPDstPort: 3010,
@@ -63,7 +63,7 @@ func (f *fire) startCapture() error {
 }
 
 // startReceived captures what vm-1 receives: the flows to it get other rules.
-func (f *fire) startReceived() error {
+func (f *faultyLab) startReceived() error {
 	return f.invoke(api.MethodCaptureStart, api.CaptureStartParams{
 		SinkNodeIP: f.net.SinkIP.String(), UDPSrcPort: 3000, UDPDstPort: 3010, Direction: "tx",
 		Interfaces: []api.CaptureTarget{{VF: "vm-1"}},
@@ -71,20 +71,20 @@ func (f *fire) startReceived() error {
 }
 
 // startFiltered starts a capture with a filter, of which some rules let packets pass.
-func (f *fire) startFiltered() error {
+func (f *faultyLab) startFiltered() error {
 	return f.invoke(api.MethodCaptureStart, api.CaptureStartParams{
 		SinkNodeIP: f.net.SinkIP.String(), UDPSrcPort: 3000, UDPDstPort: 3010, Filter: "icmp6 and not ip6 host fd00::9 or tcp",
 		Interfaces: []api.CaptureTarget{{VF: "vm-1"}, {VF: "vm-2"}},
 	})
 }
 
-func (f *fire) stopCapture() error { return f.invoke(api.MethodCaptureStop, nil) }
+func (f *faultyLab) stopCapture() error { return f.invoke(api.MethodCaptureStop, nil) }
 
-func (f *fire) deleteInterface() error {
+func (f *faultyLab) deleteInterface() error {
 	return f.invoke(api.MethodInterfaceDelete, api.InterfaceID{ID: "vm-2"})
 }
 
-func (f *fire) createInterface() error {
+func (f *faultyLab) createInterface() error {
 	vm2 := f.vms[1]
 	return f.invoke(api.MethodInterfaceCreate, api.InterfaceCreateParams{
 		ID: vm2.ID, Device: vm2.Device, VNI: topology.VNI, IPv4: vm2.IPv4.String(), IPv6: vm2.IPv6.String(),
@@ -92,7 +92,7 @@ func (f *fire) createInterface() error {
 }
 
 // idle has all interfaces there and nothing captured.
-func (f *fire) idle() {
+func (f *faultyLab) idle() {
 	f.t.Helper()
 	if s := f.state(); s.targets != nil {
 		require.NoError(f.t, f.stopCapture())
@@ -104,28 +104,28 @@ func (f *fire) idle() {
 }
 
 // captured has all interfaces there, and captures them.
-func (f *fire) captured() {
+func (f *faultyLab) captured() {
 	f.t.Helper()
 	f.idle()
 	require.NoError(f.t, f.startCapture())
 }
 
 // received has all interfaces there, and captures what vm-1 receives.
-func (f *fire) received() {
+func (f *faultyLab) received() {
 	f.t.Helper()
 	f.idle()
 	require.NoError(f.t, f.startReceived())
 }
 
 // filtered has all interfaces there, and captures two with a filter.
-func (f *fire) filtered() {
+func (f *faultyLab) filtered() {
 	f.t.Helper()
 	f.idle()
 	require.NoError(f.t, f.startFiltered())
 }
 
 // settle waits until the NIC forwards the guests' packets: the flows between vm-1 and vm-2, and vm-1 and vm-3, both ways.
-func (f *fire) settle() {
+func (f *faultyLab) settle() {
 	f.t.Helper()
 	const flows = 4
 	f.eventually(func() error {
@@ -143,7 +143,7 @@ func (f *fire) settle() {
 }
 
 // state asks the daemon, and the NIC, which have to agree. A flow may just come or go: then they are asked again.
-func (f *fire) state() (s state) {
+func (f *faultyLab) state() (s state) {
 	f.t.Helper()
 	f.eventually(func() error {
 		s = state{
@@ -193,7 +193,7 @@ func (s *state) simplify() (rules []nicRule) {
 }
 
 // becomes waits until what stands is as wanted: after a change, flows come and go.
-func (f *fire) becomes(want state, why ...any) {
+func (f *faultyLab) becomes(want state, why ...any) {
 	f.t.Helper()
 	f.eventually(func() error {
 		if now := f.state(); !reflect.DeepEqual(want, now) {
@@ -206,8 +206,8 @@ func (f *fire) becomes(want state, why ...any) {
 // operation is a change of rules, from the state that prepare makes.
 type operation struct {
 	name    string
-	prepare func(*fire)
-	do      func(*fire) error
+	prepare func(*faultyLab)
+	do      func(*faultyLab) error
 	call    string // what it is made of
 	undo    string // and what its undo is made of
 	calls   int    // the least number there must be
@@ -216,23 +216,23 @@ type operation struct {
 }
 
 var operations = []operation{
-	{"capture.start", (*fire).idle, (*fire).startCapture, "create", "destroy", 7, true},
-	{"capture.stop", (*fire).captured, (*fire).stopCapture, "destroy", "create", 7, true},
-	{"capture.start, tx", (*fire).idle, (*fire).startReceived, "create", "destroy", 5, true},
-	{"capture.start, tx, old rules of flows", (*fire).idle, (*fire).startReceived, "destroy", "create", 2, true},
-	{"capture.stop, tx", (*fire).received, (*fire).stopCapture, "destroy", "create", 5, true},
-	{"capture.stop, tx, new rules of flows", (*fire).received, (*fire).stopCapture, "create", "destroy", 2, true},
-	{"capture.start, filtered", (*fire).idle, (*fire).startFiltered, "create", "destroy", 12, true},
-	{"capture.stop, filtered", (*fire).filtered, (*fire).stopCapture, "destroy", "create", 12, true},
-	{"interface.delete", (*fire).idle, (*fire).deleteInterface, "destroy", "destroy", 4, false},
-	{"interface.delete, while captured", (*fire).captured, (*fire).deleteInterface, "destroy", "create", 6, false},
+	{"capture.start", (*faultyLab).idle, (*faultyLab).startCapture, "create", "destroy", 7, true},
+	{"capture.stop", (*faultyLab).captured, (*faultyLab).stopCapture, "destroy", "create", 7, true},
+	{"capture.start, tx", (*faultyLab).idle, (*faultyLab).startReceived, "create", "destroy", 5, true},
+	{"capture.start, tx, old rules of flows", (*faultyLab).idle, (*faultyLab).startReceived, "destroy", "create", 2, true},
+	{"capture.stop, tx", (*faultyLab).received, (*faultyLab).stopCapture, "destroy", "create", 5, true},
+	{"capture.stop, tx, new rules of flows", (*faultyLab).received, (*faultyLab).stopCapture, "create", "destroy", 2, true},
+	{"capture.start, filtered", (*faultyLab).idle, (*faultyLab).startFiltered, "create", "destroy", 12, true},
+	{"capture.stop, filtered", (*faultyLab).filtered, (*faultyLab).stopCapture, "destroy", "create", 12, true},
+	{"interface.delete", (*faultyLab).idle, (*faultyLab).deleteInterface, "destroy", "destroy", 4, false},
+	{"interface.delete, while captured", (*faultyLab).captured, (*faultyLab).deleteInterface, "destroy", "create", 6, false},
 }
 
 // TestEveryCallFails refuses every call that an operation makes of the NIC in turn, and with each of them every call of the
 // undo, while guests talk: either the old or the new state stands, or the capture is broken, says what stands, and a stop
 // repairs it. The NIC holds what rule.list says, guests lose nothing, and the error tells all there is to know.
 func TestEveryCallFails(t *testing.T) {
-	f := newFire(t)
+	f := newFaultyLab(t)
 	run := func(name string, test func(t *testing.T)) {
 		t.Run(name, func(t *testing.T) {
 			defer func(outer *testing.T) { f.t = outer }(f.t)
@@ -260,23 +260,23 @@ func TestEveryCallFails(t *testing.T) {
 			}
 		})
 	}
-	run("interface.create", func(t *testing.T) { f.createUnderFire() })
-	report.Printf(t, "end to end under fire on %s: fault points tried: %d", f.net.NIC.Driver(), f.points)
+	run("interface.create", func(t *testing.T) { f.createUnderFaults() })
+	report.Printf(t, "end to end under injected faults on %s: fault points tried: %d", f.net.NIC.Driver(), f.points)
 }
 
-// limit has a capture reach its limit under fire.
-func (f *fire) limit(t *testing.T) {
+// limit has a capture reach its limit under injected faults.
+func (f *faultyLab) limit(t *testing.T) {
 	noLosses, software := f.losses(), f.softwareLookups()
 	silence := f.talk()
-	f.limitUnderFire()
+	f.limitUnderFaults()
 	require.Equal(t, software, f.softwareLookups(), "packets of the guests' flows on the software path")
 	silence()
 	noLosses()
 }
 
-// createUnderFire refuses each call that an interface's own rules are made of, and then those of the undo: there is no interface, or
+// createUnderFaults refuses each call that an interface's own rules are made of, and then those of the undo: there is no interface, or
 // one that is to be deleted. The guests are silent, so that no other rules come.
-func (f *fire) createUnderFire() {
+func (f *faultyLab) createUnderFaults() {
 	silence := f.talk()
 	f.idle()
 	silence()
@@ -307,9 +307,9 @@ func (f *fire) createUnderFire() {
 	f.settle()
 }
 
-// limitUnderFire refuses each call that the end of a filtered capture at its limit is made of: the capture goes on and says so,
+// limitUnderFaults refuses each call that the end of a filtered capture at its limit is made of: the capture goes on and says so,
 // and ends when the NIC agrees.
-func (f *fire) limitUnderFire() {
+func (f *faultyLab) limitUnderFaults() {
 	idle, pf0 := f.state(), 0
 	nth := 1
 	for ; ; nth++ {
@@ -344,11 +344,11 @@ func (f *fire) limitUnderFire() {
 	require.Greater(f.t, nth, rules)
 }
 
-// newFire starts a daemon that can be told to fail, and guests whose flows are in its NIC. Anybody may send to them: so each has rules
+// newFaultyLab starts a daemon that can be told to fail, and guests whose flows are in its NIC. Anybody may send to them: so each has rules
 // of its own.
-func newFire(t *testing.T) *fire {
+func newFaultyLab(t *testing.T) *faultyLab {
 	t.Helper()
-	f := &fire{bench: newBench(t, topology.DaemonConfig{Telemetry: true, FlowTimeout: time.Hour, Underlay: "check_source: false"}, 2, 1)}
+	f := &faultyLab{lab: newLab(t, topology.DaemonConfig{Telemetry: true, FlowTimeout: time.Hour, Underlay: "check_source: false"}, 2, 1)}
 	vm1, vm2, vm3 := f.vms[0], f.vms[1], f.vms[2]
 	f.reach(vm1, vm2.IPv4.String())
 	f.reach(vm3, vm1.IPv6.String())
@@ -357,7 +357,7 @@ func newFire(t *testing.T) *fire {
 }
 
 // talk has vm-1 exchange packets with vm-2 on the same hypervisor, and with vm-3 elsewhere.
-func (f *fire) talk() (silence func()) {
+func (f *faultyLab) talk() (silence func()) {
 	f.t.Helper()
 	local, remote := f.pingOn(f.vms[0], f.vms[1].IPv4.String()), f.pingOn(f.vms[2], f.vms[0].IPv6.String())
 	return func() { f.t.Helper(); local(); remote() }
@@ -367,7 +367,7 @@ func (f *fire) talk() (silence func()) {
 const quiet = 100 * time.Millisecond
 
 // every refuses the calls of one operation in turn.
-func (f *fire) every(op operation) {
+func (f *faultyLab) every(op operation) {
 	f.idle()
 	idle := f.state()
 	op.prepare(f)
@@ -387,7 +387,7 @@ func (f *fire) every(op operation) {
 }
 
 // everyUndo refuses the nth call of an operation and, one by one and all at once, the calls of the undo.
-func (f *fire) everyUndo(op operation, idle, newState state, nth int) {
+func (f *faultyLab) everyUndo(op operation, idle, newState state, nth int) {
 	f.t.Helper()
 	undo := refusal{call: op.undo, nth: 1}
 	if op.undo == op.call {
@@ -402,7 +402,7 @@ func (f *fire) everyUndo(op operation, idle, newState state, nth int) {
 }
 
 // refuses runs an operation under refusals. It returns whether the NIC has come to the last of them.
-func (f *fire) refuses(op operation, idle, newState state, refusals ...refusal) bool {
+func (f *faultyLab) refuses(op operation, idle, newState state, refusals ...refusal) bool {
 	f.t.Helper()
 	op.prepare(f)
 	old := f.state()
@@ -431,7 +431,7 @@ func (f *fire) refuses(op operation, idle, newState state, refusals ...refusal) 
 }
 
 // repair does what a ROLLBACK_FAILED asks for: it stops a broken capture, and deletes an interface that lacks rules.
-func (f *fire) repair(op operation, err error) {
+func (f *faultyLab) repair(op operation, err error) {
 	f.t.Helper()
 	deleting := strings.HasPrefix(op.name, "interface.")
 	if s := f.state(); s.targets != nil {
@@ -453,7 +453,7 @@ func refused(err error) *client.Error {
 }
 
 // checkRefused requires that an error names the port, the rule, the errno and the driver's words.
-func (f *fire) checkRefused(err error) {
+func (f *faultyLab) checkRefused(err error) {
 	f.t.Helper()
 	e := refused(err)
 	require.Contains(f.t, []api.Code{api.CodeRuleRejected, api.CodeRollbackFailed}, e.Code, e.Message)
@@ -467,7 +467,7 @@ func (f *fire) checkRefused(err error) {
 }
 
 // checkBroken requires that the capture says for each port which of its rules are installed.
-func (f *fire) checkBroken(err error) {
+func (f *faultyLab) checkBroken(err error) {
 	f.t.Helper()
 	s := f.session()
 	require.Equal(f.t, "broken", s.State)
@@ -478,10 +478,10 @@ func (f *fire) checkBroken(err error) {
 	}
 }
 
-// TestFlowsUnderFire refuses the calls that put flows into the NIC and take them out: these flows stay in software and are
+// TestFlowsUnderFaults refuses the calls that put flows into the NIC and take them out: these flows stay in software and are
 // offered again, or are removed a little later; nothing is lost.
-func TestFlowsUnderFire(t *testing.T) {
-	f := newFire(t)
+func TestFlowsUnderFaults(t *testing.T) {
+	f := newFaultyLab(t)
 	vm1, vm2 := f.vms[0], f.vms[1]
 	const flowsOfARun = 4 // iperf3's control and data connections, both ways
 	old, noLosses := f.state(), f.losses()
@@ -500,11 +500,11 @@ func TestFlowsUnderFire(t *testing.T) {
 	if f.net.NIC.ReportsDestroy() {
 		f.keepRules()
 	}
-	report.Printf(t, "flow offload end to end under fire on %s: fault points tried: %d", f.net.NIC.Driver(), f.points)
+	report.Printf(t, "flow offload end to end under injected faults on %s: fault points tried: %d", f.net.NIC.Driver(), f.points)
 }
 
 // keepRules refuses the calls that take a flow out of the NIC.
-func (f *fire) keepRules() {
+func (f *faultyLab) keepRules() {
 	defer f.talk()()
 	vm3, d := f.vms[2], f.daemons[0]
 	route := map[string]any{"vni": topology.VNI, "prefix": vm3.IPv6.String() + "/128"}
@@ -564,14 +564,14 @@ func TestTheNICRefusesTheBaseRules(t *testing.T) {
 	d, err := h.StartDaemon(ctx, topology.DaemonConfig{NICArgs: failArgs(refusal{call: "create", nth: tried + rules + 1})})
 	require.NoError(t, err, "there are no more")
 	require.NoError(t, d.Stop(ctx))
-	report.Printf(t, "start under fire: fault points tried: %d", rules)
+	report.Printf(t, "start under injected faults: fault points tried: %d", rules)
 }
 
 // refuseTheDriver refuses each rule of the card that dpservice's base rules are made of, and some of those that the driver makes
 // before for itself. It may do without; else the daemon ends and says why.
 func refuseTheDriver(ctx context.Context, t *testing.T, h *topology.Hypervisor) {
 	t.Helper()
-	b := &bench{t: t, ctx: ctx, daemons: []*topology.Daemon{startDaemon(ctx, t, h, topology.DaemonConfig{})},
+	b := &lab{t: t, ctx: ctx, daemons: []*topology.Daemon{startDaemon(ctx, t, h, topology.DaemonConfig{})},
 		net: &topology.Network{NIC: h.NIC()}}
 	made := b.created()
 	require.NoError(t, b.daemons[0].Stop(ctx))
@@ -599,12 +599,12 @@ func refuseTheDriver(ctx context.Context, t *testing.T, h *topology.Hypervisor) 
 		refused++
 	}
 	require.Greater(t, refused, 12, "the base rules")
-	report.Printf(t, "start under fire on %s: fault points tried: %d, and %d that it does without", h.NIC().Driver(), refused, without)
+	report.Printf(t, "start under injected faults on %s: fault points tried: %d, and %d that it does without", h.NIC().Driver(), refused, without)
 }
 
 // TestTheNICKeepsARuleAtTheEnd refuses the removal of a rule when the daemon ends: it ends all the same, and says so.
 func TestTheNICKeepsARuleAtTheEnd(t *testing.T) {
-	f := newFire(t)
+	f := newFaultyLab(t)
 	f.refuse(refusal{call: "destroy", nth: 3})
 	r, err := f.daemons[0].Process.Stop(f.ctx, syscall.SIGTERM)
 	require.NoError(t, err)
@@ -619,7 +619,7 @@ func TestTheNICKeepsARuleAtTheEnd(t *testing.T) {
 }
 
 // logged requires that the daemon has logged a refusal with all there is to know about it.
-func (f *fire) logged(message string) {
+func (f *faultyLab) logged(message string) {
 	f.t.Helper()
 	for line := range strings.Lines(f.daemons[0].Stderr.String()) {
 		if strings.Contains(line, message) {
