@@ -60,9 +60,9 @@ func (h CopyHeader) Len() int {
 	return CopyHeaderLen
 }
 
-// Append appends the header as a NIC's raw_encap action and the packet graph take it: a template for all copies. The IPv6
-// payload length and the UDP length are 0, since the NIC fills them in for each packet. The UDP checksum is 0, which a tunnel
-// over IPv6 may use (RFC 6935, RFC 6936): a NIC cannot compute it over the whole copy.
+// Append appends the header as a NIC's raw_encap action and the packet graph take it: a template for all copies. The
+// IPv6 payload length and the UDP length are 0, since the NIC fills them in for each packet. The UDP checksum is 0,
+// which a tunnel over IPv6 may use (RFC 6935, RFC 6936): a NIC cannot compute it over the whole copy.
 func (h CopyHeader) Append(b []byte) []byte {
 	b = append(b, h.RouterMAC[:]...)
 	b = append(b, h.UplinkMAC[:]...)
@@ -93,8 +93,8 @@ func (h CopyHeader) Append(b []byte) []byte {
 // ErrNotCopy is returned for a packet that is not a copy, or is cut short.
 var ErrNotCopy = errors.New("not a captured copy")
 
-// ParseCopy parses a copy from the Ethernet header on, and returns its header and the captured frame, which shares memory
-// with b. After ErrNotCopy the header has what could be read.
+// ParseCopy parses a copy from the Ethernet header on, and returns its header and the captured frame, which shares
+// memory with b. After ErrNotCopy the header has what could be read.
 func ParseCopy(b []byte, e Encap) (h CopyHeader, frame []byte, err error) {
 	if len(b) < EthernetLen || binary.BigEndian.Uint16(b[12:]) != EtherTypeIPv6 {
 		return h, nil, ErrNotCopy
@@ -126,8 +126,8 @@ func ParseIPv6Copy(b []byte, e Encap) (h CopyHeader, frame []byte, err error) {
 	return h, frame, err
 }
 
-// ParseVXLAN parses the payload of a copy's UDP datagram with EncapVXLAN, and returns the label and the captured frame, which
-// shares memory with b.
+// ParseVXLAN parses the payload of a copy's UDP datagram with EncapVXLAN, and returns the label and the captured frame,
+// which shares memory with b.
 func ParseVXLAN(b []byte) (Label, []byte, error) {
 	if len(b) < VXLANLen || binary.BigEndian.Uint32(b)&vxlanHasVNI == 0 {
 		return 0, nil, ErrNotCopy

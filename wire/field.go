@@ -2,7 +2,8 @@
 
 package wire
 
-// Field is a part of a packet that a capture's filter can match. The packet graph has the same list in C: enum tap_field.
+// Field is a part of a packet that a capture's filter can match. The packet graph has the same list in C: enum
+// tap_field.
 type Field uint8
 
 // The fields. The IP header is the one behind at most one VLAN tag. A field that the packet does not have is 0.

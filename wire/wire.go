@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package wire has the facts of packets on the wire that several packages need: addresses, numbers of protocols, lengths of
-// headers, the fields that a rule can match, and the header of a captured copy. It depends on nothing else of this module.
+// Package wire has the facts of packets on the wire that several packages need: addresses, numbers of protocols,
+// lengths of headers, the fields that a rule can match, and the header of a captured copy. It depends on nothing else
+// of this module.
 package wire
 
 import (
@@ -39,8 +40,8 @@ const (
 	VXLANLen    = 8
 )
 
-// IPv4FragmentMask selects, in the 16 bits of an IPv4 header that are about fragments, the flag of more fragments and the
-// offset. A packet is a fragment if one of these bits is set.
+// IPv4FragmentMask selects, in the 16 bits of an IPv4 header that are about fragments, the flag of more fragments and
+// the offset. A packet is a fragment if one of these bits is set.
 const IPv4FragmentMask = 0x3fff
 
 // VXLANPort is the UDP destination port of VXLAN (RFC 7348).

@@ -20,8 +20,8 @@ func constant(n uint32) operand { return operand{value: func(uint32) uint32 { re
 
 func (o operand) number() uint32 { return o.value(0) }
 
-// operators are those of numbers, with how tightly they bind. Those without a number take all that follows, as libpcap's grammar
-// says nothing about them.
+// operators are those of numbers, with how tightly they bind. Those without a number take all that follows, as
+// libpcap's grammar says nothing about them.
 var operators = map[string]struct {
 	binds int
 	apply func(a, b uint32) uint32

@@ -67,8 +67,8 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("filter: %q: %s", e.Part, e.Why)
 }
 
-// Compile turns a filter into at most limit rules, as few as it can find. An empty filter captures everything. The error
-// is an *Error. It is a pure function of its arguments.
+// Compile turns a filter into at most limit rules, as few as it can find. An empty filter captures everything. The
+// error is an *Error. It is a pure function of its arguments.
 func Compile(text string, link Link, limit int) (Program, error) {
 	root, tagged, err := parse(text, link)
 	if err != nil {
@@ -94,15 +94,16 @@ func Compile(text string, link Link, limit int) (Program, error) {
 		return Program{}, &Error{Kind: TooMany, Rules: len(best.Rules),
 			Why: fmt.Sprintf("it takes %d rules, and at most %d are allowed for an interface", len(best.Rules), limit)}
 	case best.isNothing() && (link == Ethernet || never(text)):
-		return Program{}, &Error{Kind: Unsupported, Why: strings.Join(append(best.Notes, "no packet would be captured"), "; ")}
+		return Program{}, &Error{Kind: Unsupported,
+			Why: strings.Join(append(best.Notes, "no packet would be captured"), "; ")}
 	}
 	return best, nil
 }
 
 func (p Program) isNothing() bool { return len(p.Rules) == 1 && !p.Rules[0].Sample }
 
-// never reports whether a filter that no packet in a tunnel matches is one that no frame matches, too: the other ones, such as
-// arp, may be meant for further interfaces.
+// never reports whether a filter that no packet in a tunnel matches is one that no frame matches, too: the other ones,
+// such as arp, may be meant for further interfaces.
 func never(text string) bool {
 	_, err := Compile(text, Ethernet, maxDecisions)
 	return err != nil

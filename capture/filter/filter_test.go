@@ -197,7 +197,8 @@ func TestNotes(t *testing.T) {
 // Whatever the text, it ends well, and in time.
 func FuzzCompile(f *testing.F) {
 	for _, text := range []string{
-		"tcp port 443 and not host 10.0.0.9", "vlan 5 and (ip or ip6)", "tcp[tcpflags] & (tcp-syn|tcp-ack) != 0", "port (80 or 443)",
+		"tcp port 443 and not host 10.0.0.9", "vlan 5 and (ip or ip6)", "tcp[tcpflags] & (tcp-syn|tcp-ack) != 0",
+		"port (80 or 443)",
 		"src or dst portrange 80-90", `ip proto \tcp`, "((((", "net 10 mask 255.0.0.0", "ether[0] & 1 = 1", "not not port 5 or 6",
 		"(6) = ip[9] % 17 ^ 3", "5 - -tcp[0:2] << 3 > 7 or 80", "icmp[0:2] >> 8 & 1 = 1", "ip6 protochain 6", "pppoes or mpls",
 	} {

@@ -12,12 +12,14 @@ type token struct {
 	name     bool // a word behind a backslash: never a keyword
 }
 
-var symbols = []string{"&&", "||", "<<", ">>", "<=", ">=", "==", "!=", "(", ")", "[", "]", "!", "=", "<", ">", "&", "|", "^", "+", "*", "/", "%", "-", ":"}
+var symbols = []string{"&&", "||", "<<", ">>", "<=", ">=", "==", "!=", "(", ")", "[", "]", "!", "=", "<", ">", "&", "|",
+	"^", "+", "*", "/", "%", "-", ":"}
 
 // synonyms are symbols with the meaning of a word, and of another symbol.
 var synonyms = map[string]string{"&&": "and", "||": "or", "!": "not", "==": "="}
 
-// lex splits a filter into tokens. Within square brackets a colon stands for itself; elsewhere it is part of an address.
+// lex splits a filter into tokens. Within square brackets a colon stands for itself; elsewhere it is part of an
+// address.
 func lex(text string) ([]token, error) {
 	if len(text) > MaxLength {
 		return nil, &Error{Kind: Syntax, Why: "it is longer than 1024 bytes"}

@@ -15,8 +15,9 @@ var constants = map[string]uint32{
 	"tcp-ece": 0x40, "tcp-cwr": 0x80,
 	"icmptype": 0, "icmpcode": 1, "icmp-echoreply": 0, "icmp-unreach": 3, "icmp-sourcequench": 4, "icmp-redirect": 5,
 	"icmp-echo": 8, "icmp-routeradvert": 9, "icmp-routersolicit": 10, "icmp-timxceed": 11, "icmp-paramprob": 12,
-	"icmp-tstamp": 13, "icmp-tstampreply": 14, "icmp-ireq": 15, "icmp-ireqreply": 16, "icmp-maskreq": 17, "icmp-maskreply": 18,
-	"icmp6type": 0, "icmp6code": 1, "icmp6-destinationunreach": 1, "icmp6-packettoobig": 2, "icmp6-timeexceeded": 3,
+	"icmp-tstamp": 13, "icmp-tstampreply": 14, "icmp-ireq": 15, "icmp-ireqreply": 16, "icmp-maskreq": 17,
+	"icmp-maskreply": 18,
+	"icmp6type":      0, "icmp6code": 1, "icmp6-destinationunreach": 1, "icmp6-packettoobig": 2, "icmp6-timeexceeded": 3,
 	"icmp6-parameterproblem": 4, "icmp6-echo": 128, "icmp6-echoreply": 129, "icmp6-multicastlistenerquery": 130,
 	"icmp6-multicastlistenerreportv1": 131, "icmp6-multicastlistenerdone": 132, "icmp6-routersolicit": 133,
 	"icmp6-routeradvert": 134, "icmp6-neighborsolicit": 135, "icmp6-neighboradvert": 136, "icmp6-redirect": 137,
@@ -29,12 +30,17 @@ var constants = map[string]uint32{
 
 // ipProtocols are the names of protocols that IP carries, as IANA and /etc/protocols have them.
 var ipProtocols = map[string]byte{
-	"ip": 0, "hopopt": 0, "icmp": 1, "igmp": 2, "ggp": 3, "ipencap": 4, "ip-encap": 4, "st": 5, "tcp": 6, "egp": 8, "igp": 9,
-	"pup": 12, "udp": 17, "hmp": 20, "xns-idp": 22, "rdp": 27, "iso-tp4": 29, "dccp": 33, "xtp": 36, "ddp": 37, "idpr-cmtp": 38,
-	"ipv6": 41, "ipv6-route": 43, "ipv6-frag": 44, "idrp": 45, "rsvp": 46, "gre": 47, "esp": 50, "ipsec-esp": 50, "ah": 51,
-	"ipsec-ah": 51, "skip": 57, "ipv6-icmp": 58, "ipv6-nonxt": 59, "ipv6-opts": 60, "rspf": 73, "vmtp": 81, "eigrp": 88, "ospf": 89,
-	"ospfigp": 89, "ax.25": 93, "ipip": 94, "etherip": 97, "encap": 98, "pim": 103, "ipcomp": 108, "vrrp": 112, "l2tp": 115,
-	"isis": 124, "sctp": 132, "fc": 133, "mobility-header": 135, "udplite": 136, "mpls-in-ip": 137, "manet": 138, "hip": 139,
+	"ip": 0, "hopopt": 0, "icmp": 1, "igmp": 2, "ggp": 3, "ipencap": 4, "ip-encap": 4, "st": 5, "tcp": 6, "egp": 8,
+	"igp": 9,
+	"pup": 12, "udp": 17, "hmp": 20, "xns-idp": 22, "rdp": 27, "iso-tp4": 29, "dccp": 33, "xtp": 36, "ddp": 37,
+	"idpr-cmtp": 38,
+	"ipv6":      41, "ipv6-route": 43, "ipv6-frag": 44, "idrp": 45, "rsvp": 46, "gre": 47, "esp": 50, "ipsec-esp": 50, "ah": 51,
+	"ipsec-ah": 51, "skip": 57, "ipv6-icmp": 58, "ipv6-nonxt": 59, "ipv6-opts": 60, "rspf": 73, "vmtp": 81, "eigrp": 88,
+	"ospf":    89,
+	"ospfigp": 89, "ax.25": 93, "ipip": 94, "etherip": 97, "encap": 98, "pim": 103, "ipcomp": 108, "vrrp": 112,
+	"l2tp": 115,
+	"isis": 124, "sctp": 132, "fc": 133, "mobility-header": 135, "udplite": 136, "mpls-in-ip": 137, "manet": 138,
+	"hip":   139,
 	"shim6": 140, "wesp": 141, "rohc": 142, "ethernet": 143,
 }
 
@@ -44,8 +50,10 @@ var carried = map[string]struct {
 	v4, v6 bool
 }{
 	"tcp": {wire.ProtoTCP, true, true}, "udp": {wire.ProtoUDP, true, true}, "sctp": {wire.ProtoSCTP, true, true},
-	"icmp": {wire.ProtoICMP, true, false}, "icmp6": {wire.ProtoICMPv6, false, true}, "igmp": {2, true, false}, "igrp": {9, true, false},
-	"pim": {103, true, true}, "vrrp": {112, true, false}, "carp": {112, true, false}, "esp": {50, true, true}, "ah": {51, true, true},
+	"icmp": {wire.ProtoICMP, true, false}, "icmp6": {wire.ProtoICMPv6, false, true}, "igmp": {2, true, false},
+	"igrp": {9, true, false},
+	"pim":  {103, true, true}, "vrrp": {112, true, false}, "carp": {112, true, false}, "esp": {50, true, true},
+	"ah": {51, true, true},
 }
 
 // etherTypes are the protocols of Ethernet with a name that is a filter as well.
@@ -97,5 +105,6 @@ func isKeyword(word string) bool {
 	_, isBeyond := beyond[word]
 	_, wraps := wrapping[word]
 	return isBeyond || wraps || links[word] || slices.Contains(protocols, word) || slices.Contains(kinds, word) ||
-		slices.Contains(casts, word) || slices.Contains(directions, word) || slices.Contains([]string{"and", "or", "not", "mask", "vlan"}, word)
+		slices.Contains(casts, word) || slices.Contains(directions, word) ||
+		slices.Contains([]string{"and", "or", "not", "mask", "vlan"}, word)
 }

@@ -55,28 +55,35 @@ func TestFiltersDecideLikeLibpcap(t *testing.T) {
 	require.Less(t, refused, filters/3)
 	require.Greater(t, accepted, compared/20)
 	require.Less(t, accepted, compared*19/20)
-	report.Printf(t, "filters beside libpcap: %d, %d refused, %d packets compared, %d accepted, %d rules", filters, refused, compared, accepted, rules)
+	report.Printf(t, "filters beside libpcap: %d, %d refused, %d packets compared, %d accepted, %d rules", filters,
+		refused, compared, accepted, rules)
 }
 
-// The grammar of pcap-filter(7), term by term: what libpcap takes is taken and decides alike, or refused as nothing that rules can
-// express; what it does not take is refused.
+// The grammar of pcap-filter(7), term by term: what libpcap takes is taken and decides alike, or refused as nothing
+// that rules can express; what it does not take is refused.
 func TestGrammarIsLibpcaps(t *testing.T) {
 	taken := []string{
 		// Addresses
-		"ip host 10.0.0.9", "ip host 010.0.0.9", "ip host 10.0.0.009", "ip host 10.0", "ip host 167772169", "host ::ffff:10.0.0.9",
+		"ip host 10.0.0.9", "ip host 010.0.0.9", "ip host 10.0.0.009", "ip host 10.0", "ip host 167772169",
+		"host ::ffff:10.0.0.9",
 		"ip src 10.0.0.9", "ip src or dst 10.0.0.9", "ip dst and src host 10.0.0.9", "ip host (10.0.0.9 or 10.0.0.8)",
-		"ip host not 10.0.0.9", "ip host 10.0.0.9 or 10.0.0.8", "ip net 10", "ip net 0", "ip net 256", "ip net 10.0", "ip net 10.0/16",
+		"ip host not 10.0.0.9", "ip host 10.0.0.9 or 10.0.0.8", "ip net 10", "ip net 0", "ip net 256", "ip net 10.0",
+		"ip net 10.0/16",
 		"ip net 10.0 mask 255.255.0.0", "ip net (10 or 224)", "ip net 0.0.0.0/0", "net ::/0", "ip6 net 2001:db8::/32",
 		"ether host 2:0:0:0:0:1", "ether host 2-0-0-0-0-1", "ether host 2.0.0.0.0.1", "ether host 0200.0000.0001",
 		"ether src 020000000001", "ether dst (2:0:0:0:0:1 or 1:0:5e:0:0:fb)", "link host 2:0:0:0:0:1", "fddi src 2:0:0:0:0:1",
 		"wlan dst 2:0:0:0:0:1", "tr host 2:0:0:0:0:1", "link multicast", "broadcast", "ip multicast", "ip6 multicast",
 		// Protocols
-		"ip proto gre", "ip proto GRE", "ip proto ospf", `ip proto \tcp`, "ip proto (6 or 17)", `proto (6 or \udp)`, "proto gre",
-		"ip6 proto ipv6-icmp", "igrp", "carp", "vrrp", "pim", "ah", "esp", "igmp", `ether proto \ip`, "ether proto 0x88cc", "link proto 0x800",
-		`ether proto \lat`, "lat", "moprc", "mopdl", "sca", "decnet", "ether proto loopback", "pppoed", "mpls", "pppoes", "not mpls",
+		"ip proto gre", "ip proto GRE", "ip proto ospf", `ip proto \tcp`, "ip proto (6 or 17)", `proto (6 or \udp)`,
+		"proto gre",
+		"ip6 proto ipv6-icmp", "igrp", "carp", "vrrp", "pim", "ah", "esp", "igmp", `ether proto \ip`, "ether proto 0x88cc",
+		"link proto 0x800",
+		`ether proto \lat`, "lat", "moprc", "mopdl", "sca", "decnet", "ether proto loopback", "pppoed", "mpls", "pppoes",
+		"not mpls",
 		"tcp or pppoes",
 		// Ports
-		"tcp port http", "port ssh", "udp port domain", "portrange ssh-http", "tcp portrange 80-79", "tcp port 0x50", "tcp port 0120",
+		"tcp port http", "port ssh", "udp port domain", "portrange ssh-http", "tcp portrange 80-79", "tcp port 0x50",
+		"tcp port 0120",
 		"tcp port (80 or 443)", "tcp port not 80", "tcp dst port 80 or 443 or 81",
 		// Relations
 		"6 = ip[9]", "(6) = ip[9]", "(2+4) = ip[9]", "not 6 = ip[9]", "80 < tcp[2:2]", "80 >= tcp[2:2]",
@@ -96,16 +103,21 @@ func TestGrammarIsLibpcaps(t *testing.T) {
 	}
 	unsupported := []string{
 		"less 100", "greater 0x10", "len > 5 + 5", "5 = len", "inbound", "outbound", "ifindex 5", "geneve", "geneve 5", "mpls 5", "pppoes 5",
-		"mpls or ip", "pppoes and tcp", "iso", "clnp", "esis", "isis", "l1", "stp", "netbeui", "ipx", "atalk", "aarp", "llc", "llc i",
-		`ether proto \stp`, "ether proto 5", "decnet host 10.15", "protochain 6", `ip protochain \tcp`, "ip6 protochain 6", "sctp port 80",
+		"mpls or ip", "pppoes and tcp", "iso", "clnp", "esis", "isis", "l1", "stp", "netbeui", "ipx", "atalk", "aarp", "llc",
+		"llc i",
+		`ether proto \stp`, "ether proto 5", "decnet host 10.15", "protochain 6", `ip protochain \tcp`, "ip6 protochain 6",
+		"sctp port 80",
 		"arp host 10.0.0.9", "rarp net 10", "vlan 10 or vlan 20", "vlan or ip", "ip6 proto ipv6-frag", "ether[14] = 5", "ip[0] & 0xf != 5",
 		"arp[6:2] = 1", "igmp[0] = 5", "sctp[0:2] = 80", "tcp[4:4] = 1", "tcp[0:2] = tcp[2:2]", "ip[ip[0]] = 5", "5 / ip[9] = 1",
 		"ip[12:4] % 2 = 1", "ip[6] & 0x40 != 0", "ip6[6] = 6", "ip6[40] = 135",
 	}
 	refused := []string{
-		"ip proto tcp", "ether proto ip", "ip6 proto icmp6", `ip6 proto \icmp6`, "ip proto igrp", "ip proto nonsense", "net 10/8",
-		"net 10.0.0.0/255.0.0.0", "net 10 mask 255.0.0.0", "net 10.0.0.0 mask 8", "net 10.0.0.1/8", "net 10.300", "host 10.0.0.256",
-		"ether host 2:0:0:0:0", "ether host 02:00-00:00:00:01", "ether host 0200.0000.1", "ether net 2:0:0:0:0:1", "host 2:0:0:0:0:1",
+		"ip proto tcp", "ether proto ip", "ip6 proto icmp6", `ip6 proto \icmp6`, "ip proto igrp", "ip proto nonsense",
+		"net 10/8",
+		"net 10.0.0.0/255.0.0.0", "net 10 mask 255.0.0.0", "net 10.0.0.0 mask 8", "net 10.0.0.1/8", "net 10.300",
+		"host 10.0.0.256",
+		"ether host 2:0:0:0:0", "ether host 02:00-00:00:00:01", "ether host 0200.0000.1", "ether net 2:0:0:0:0:1",
+		"host 2:0:0:0:0:1",
 		"icmp6[0] = icmp6-destinationrunreach", "icmp6[0] = icmp6-multicastroutertermination", "tcp[13] & tcp-ae != 0", "udp port ssh",
 		"port 080", "port 65536", "port 80,443", "tcp[13]", "tcp[13] & 2", "5", "5 and tcp", "tcp[9:3] = 1", "tcp[4-2:2] = 80",
 		"1 << 32 = 0", "6 / 0 = 1", "6 % 0 = 1", "tcp && udp", "4 > 5", "not 1 = 1", "ip6 and vrrp", "TCP port 80", "eigrp", "vxlan",
@@ -148,5 +160,6 @@ func TestGrammarIsLibpcaps(t *testing.T) {
 		_, err := filter.Compile(text, filter.Ethernet, 256)
 		require.Error(t, err, text)
 	}
-	report.Printf(t, "terms of pcap-filter(7): %d taken, %d beyond rules, %d refused", len(taken), len(unsupported), len(refused))
+	report.Printf(t, "terms of pcap-filter(7): %d taken, %d beyond rules, %d refused", len(taken), len(unsupported),
+		len(refused))
 }

@@ -40,7 +40,8 @@ type qualifiers struct {
 }
 
 var (
-	protocols = []string{"ether", "link", "fddi", "tr", "wlan", "ip", "ip6", "arp", "rarp", "tcp", "udp", "sctp", "icmp", "icmp6",
+	protocols = []string{"ether", "link", "fddi", "tr", "wlan", "ip", "ip6", "arp", "rarp", "tcp", "udp", "sctp", "icmp",
+		"icmp6",
 		"igmp", "igrp", "pim", "vrrp", "carp", "esp", "ah", "decnet", "lat", "moprc", "mopdl", "sca", "pppoed"}
 	kinds      = []string{"host", "net", "port", "portrange", "proto"}
 	casts      = []string{"broadcast", "multicast"}
@@ -137,7 +138,8 @@ func (p *parser) headed() (*node, error) {
 		return nil, p.wrong("want a primitive, such as ip or host 10.0.0.1")
 	}
 	if p.within != "" {
-		return nil, &Error{Kind: Unsupported, Part: t.text, Why: "libpcap looks for it within " + p.within + ", where rules cannot"}
+		return nil, &Error{Kind: Unsupported, Part: t.text,
+			Why: "libpcap looks for it within " + p.within + ", where rules cannot"}
 	}
 	if err := p.refuseBeyond(p.at); err != nil {
 		return nil, err
@@ -153,7 +155,8 @@ func (p *parser) headed() (*node, error) {
 	if err := p.refuseBeyond(start); err != nil && found {
 		return nil, err
 	}
-	if next, ok := p.peek(); ok && !next.name && next.word && slices.Contains(casts, next.text) && q.dir == "" && q.kind == "" {
+	if next, ok := p.peek(); ok && !next.name && next.word && slices.Contains(casts, next.text) && q.dir == "" &&
+		q.kind == "" {
 		p.at++
 		p.have = false
 		return &node{primitive: cast{p.here(start), q.proto, next.text}}, nil
@@ -395,7 +398,8 @@ func masks(a netip.Addr, bits int, mask string, masked, dotted bool) (netip.Pref
 func ones(mask string, of netip.Addr) (uint32, error) {
 	m, err := netip.ParseAddr(mask)
 	for n := range 33 {
-		if p, notPrefix := netip.AddrFrom4([4]byte{255, 255, 255, 255}).Prefix(n); notPrefix == nil && err == nil && of.Is4() && p.Addr() == m {
+		if p, notPrefix := netip.AddrFrom4([4]byte{255, 255, 255, 255}).Prefix(n); notPrefix == nil && err == nil &&
+			of.Is4() && p.Addr() == m {
 			return uint32(n), nil
 		}
 	}

@@ -140,7 +140,8 @@ func merge(p, q *pattern) (pattern, bool) {
 
 // keeps refuses a merger that would leave a condition without the one which it depends on: a header of no protocol.
 func (p *pattern) keeps(merged *pattern) bool {
-	for _, f := range []wire.Field{wire.FieldEtherType, wire.FieldVLANType, wire.FieldProto, wire.FieldTagged, wire.FieldL4} {
+	for _, f := range []wire.Field{wire.FieldEtherType, wire.FieldVLANType, wire.FieldProto, wire.FieldTagged,
+		wire.FieldL4} {
 		if p.Pattern[f].Mask != merged.Pattern[f].Mask {
 			return false
 		}

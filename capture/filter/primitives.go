@@ -212,7 +212,8 @@ func (e ethers) list(c *compiler) (list, error) {
 	if c.link == IP {
 		return nil, unsupported(e.place, noFrame)
 	}
-	return inDirections(e.dir, anyOf(pattern{}.with(wire.FieldEthSrc, e.mac...)), anyOf(pattern{}.with(wire.FieldEthDst, e.mac...)))
+	return inDirections(e.dir, anyOf(pattern{}.with(wire.FieldEthSrc, e.mac...)),
+		anyOf(pattern{}.with(wire.FieldEthDst, e.mac...)))
 }
 
 // hosts is an address or a network. Of IPv4, libpcap looks for it in ARP and RARP too.
@@ -297,8 +298,8 @@ func resolvePorts(q qualifiers, value string, at place) (primitive, error) {
 	return p, nil
 }
 
-// portNumber reads a port, or the name of a service. That is of TCP or UDP, unless it has the same port in both; then the
-// protocol is 0, as for a number.
+// portNumber reads a port, or the name of a service. That is of TCP or UDP, unless it has the same port in both; then
+// the protocol is 0, as for a number.
 func portNumber(text, of string) (port uint16, proto byte, err error) {
 	if n, err := number(text); err == nil && n <= 0xffff {
 		return uint16(n), 0, nil

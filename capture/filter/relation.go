@@ -22,7 +22,8 @@ var comparisons = map[string]func(a, b uint32) bool{
 // mirrored are the comparisons with their sides exchanged.
 var mirrored = map[string]string{"=": "=", "!=": "!=", "<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
-// mayBeRelation looks ahead: a relation begins with a number or with a header's bytes, perhaps in brackets or with a sign.
+// mayBeRelation looks ahead: a relation begins with a number or with a header's bytes, perhaps in brackets or with a
+// sign.
 func (p *parser) mayBeRelation() bool {
 	at := p.at
 	for at < len(p.tokens) && (p.tokens[at].text == "(" || p.tokens[at].text == "-") {
@@ -33,7 +34,8 @@ func (p *parser) mayBeRelation() bool {
 	}
 	_, isConstant := constants[p.tokens[at].text]
 	_, notNumber := number(p.tokens[at].text)
-	return isConstant || notNumber == nil || p.tokens[at].text == "len" || at+1 < len(p.tokens) && p.tokens[at+1].text == "["
+	return isConstant || notNumber == nil || p.tokens[at].text == "len" || at+1 < len(p.tokens) &&
+		p.tokens[at+1].text == "["
 }
 
 // relation reads a relation. If it is none, and there could be something else, found is false.
@@ -95,9 +97,11 @@ type header struct {
 // right behind IPv6.
 var readable = map[string]header{
 	"ether": {0, 0, []field{{wire.FieldEthDst, 0, 6}, {wire.FieldEthSrc, 6, 6}}},
-	"ip":    {4, 0, []field{{wire.FieldTOS, 1, 1}, {wire.FieldTTL, 8, 1}, {wire.FieldProto, 9, 1}, {wire.FieldSrc, 12, 4}, {wire.FieldDst, 16, 4}}},
-	"ip6":   {6, 0, []field{{wire.FieldTTL, 7, 1}, {wire.FieldSrc, 8, 16}, {wire.FieldDst, 24, 16}}},
-	"tcp":   {4, wire.ProtoTCP, []field{{wire.FieldSrcPort, 0, 2}, {wire.FieldDstPort, 2, 2}, {wire.FieldTCPFlags, 13, 1}}},
+	"ip": {4, 0, []field{{wire.FieldTOS, 1, 1}, {wire.FieldTTL, 8, 1}, {wire.FieldProto, 9, 1}, {wire.FieldSrc, 12, 4},
+		{wire.FieldDst, 16, 4}}},
+	"ip6": {6, 0, []field{{wire.FieldTTL, 7, 1}, {wire.FieldSrc, 8, 16}, {wire.FieldDst, 24, 16}}},
+	"tcp": {4, wire.ProtoTCP, []field{{wire.FieldSrcPort, 0, 2}, {wire.FieldDstPort, 2, 2},
+		{wire.FieldTCPFlags, 13, 1}}},
 	"udp":   {4, wire.ProtoUDP, []field{{wire.FieldSrcPort, 0, 2}, {wire.FieldDstPort, 2, 2}}},
 	"icmp":  {4, wire.ProtoICMP, []field{{wire.FieldICMPType, 0, 1}, {wire.FieldICMPCode, 1, 1}}},
 	"icmp6": {6, wire.ProtoICMPv6, []field{{wire.FieldICMPType, 0, 1}, {wire.FieldICMPCode, 1, 1}}},
@@ -206,7 +210,8 @@ func (l load) whyNot() string {
 	return noBytes
 }
 
-// bounds are the first number that fits and the one behind the last, of the numbers that the masked bits are, pushed together.
+// bounds are the first number that fits and the one behind the last, of the numbers that the masked bits are, pushed
+// together.
 func (r comparison) bounds() (lo, hi uint64) {
 	all := uint64(1) << bits.OnesCount32(r.mask)
 	first := func(fits func(v uint32) bool) uint64 {
@@ -329,7 +334,8 @@ func (r calculation) fragment(base pattern, accepted []bool) (list, error) {
 				"of this field rules know no more than ip[6:2] & 0x3fff = 0, or != 0: whether it is a fragment")
 		}
 	}
-	return list{{base.withBit(wire.FieldFragment, 0), accepted[0]}, {base.withBit(wire.FieldFragment, 1), accepted[1]}, {}}, nil
+	return list{{base.withBit(wire.FieldFragment, 0), accepted[0]}, {base.withBit(wire.FieldFragment, 1), accepted[1]},
+		{}}, nil
 }
 
 // etherType is about the type in a frame's header, which is the tag's type in a frame with one.

@@ -33,7 +33,8 @@ func BenchmarkWriter(b *testing.B) {
 			}
 		})
 		b.Run(fmt.Sprintf("pcapgo/%d", length), func(b *testing.B) {
-			w, err := pcapgo.NewNgWriterInterface(io.Discard, pcapgo.NgInterface{Name: "vm-1", LinkType: layers.LinkTypeEthernet},
+			w, err := pcapgo.NewNgWriterInterface(io.Discard,
+				pcapgo.NgInterface{Name: "vm-1", LinkType: layers.LinkTypeEthernet},
 				pcapgo.NgWriterOptions{})
 			require.NoError(b, err)
 			b.SetBytes(int64(length))

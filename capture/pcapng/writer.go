@@ -2,9 +2,9 @@
 
 // Package pcapng writes capture files in the pcapng format: one section, little endian, times in nanoseconds.
 //
-// It is used instead of gopacket's pcapgo.NgWriter, beside which BenchmarkWriter measures it, since NgWriter has no statistic of
-// what the operating system has dropped, writes parts of blocks, so that a file which is cut off cannot be read to its end,
-// does not tell its size, and makes an unreadable file of a text that is too long for an option.
+// It is used instead of gopacket's pcapgo.NgWriter, beside which BenchmarkWriter measures it, since NgWriter has no
+// statistic of what the operating system has dropped, writes parts of blocks, so that a file which is cut off cannot be
+// read to its end, does not tell its size, and makes an unreadable file of a text that is too long for an option.
 package pcapng
 
 import (

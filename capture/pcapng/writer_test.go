@@ -37,7 +37,8 @@ func TestWriterIsRead(t *testing.T) {
 
 	r, err := pcapgo.NewNgReader(&file, pcapgo.NgReaderOptions{})
 	require.NoError(t, err)
-	assert.Equal(t, pcapgo.NgSectionInfo{OS: "linux", Hardware: "amd64", Application: "test", Comment: "a session"}, r.SectionInfo())
+	assert.Equal(t, pcapgo.NgSectionInfo{OS: "linux", Hardware: "amd64", Application: "test", Comment: "a session"},
+		r.SectionInfo())
 	for n := range 10 {
 		data, info, err := r.ReadPacketData()
 		require.NoError(t, err)
@@ -120,7 +121,8 @@ func FuzzCapinfos(f *testing.F) {
 			require.NoError(t, w.Packet(numbers[written%2], at, rest[1:1+length], length+int(cut)))
 			rest = rest[1+length:]
 		}
-		w.Statistics(numbers[0], pcapng.Statistics{Start: time.Unix(0, at), End: time.Unix(0, at), Received: counter, Dropped: counter})
+		w.Statistics(numbers[0], pcapng.Statistics{Start: time.Unix(0, at), End: time.Unix(0, at), Received: counter,
+			Dropped: counter})
 		require.NoError(t, w.Flush())
 		info, err := exec.CommandContext(t.Context(), "capinfos", "-M", "-c", "-I", file).CombinedOutput()
 		require.NoError(t, err, string(info))

@@ -44,8 +44,8 @@ func attach(fd int, filter []bpf.Instruction) error {
 // rejectAll is the filter that no packet passes.
 var rejectAll = []bpf.Instruction{bpf.RetConstant{Val: 0}}
 
-// program returns the filter for IPv6 packets that meet all conditions and come from one of the networks. Without networks the
-// source does not matter.
+// program returns the filter for IPv6 packets that meet all conditions and come from one of the networks. Without
+// networks the source does not matter.
 func program(conditions []condition, from []netip.Prefix) []bpf.Instruction {
 	reject, accept := bpf.RetConstant{Val: 0}, bpf.RetConstant{Val: wholeWord}
 	var filter []bpf.Instruction
@@ -66,7 +66,8 @@ func program(conditions []condition, from []netip.Prefix) []bpf.Instruction {
 	return append(filter, reject)
 }
 
-// jump returns the comparison. It skips as many instructions as yes says if the condition holds, else as many as no says.
+// jump returns the comparison. It skips as many instructions as yes says if the condition holds, else as many as no
+// says.
 func (c condition) jump(no, yes uint8) []bpf.Instruction {
 	filter := []bpf.Instruction{c.load}
 	if c.mask != wholeWord {
@@ -75,8 +76,8 @@ func (c condition) jump(no, yes uint8) []bpf.Instruction {
 	return append(filter, bpf.JumpIf{Cond: bpf.JumpEqual, Val: c.wanted, SkipTrue: yes, SkipFalse: no})
 }
 
-// comesFrom returns the conditions for a source address in a network. The offsets are relative to the IPv6 header, wherever the
-// socket's data begin.
+// comesFrom returns the conditions for a source address in a network. The offsets are relative to the IPv6 header,
+// wherever the socket's data begin.
 func comesFrom(p netip.Prefix) []condition {
 	const networkHeader, offset = 0xfff00000, 8 // SKF_NET_OFF
 	return address(p, networkHeader+offset)
@@ -97,8 +98,8 @@ func address(p netip.Prefix, offset uint32) []condition {
 	return conditions
 }
 
-// onlyTo returns the conditions for UDP datagrams to an address that this machine's network card takes, of a packet socket that
-// sees packets from the IPv6 header on.
+// onlyTo returns the conditions for UDP datagrams to an address that this machine's network card takes, of a packet
+// socket that sees packets from the IPv6 header on.
 func onlyTo(at netip.AddrPort) []condition {
 	const (
 		packetHost  = 0

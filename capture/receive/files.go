@@ -18,9 +18,10 @@ import (
 	"dpservice/capture/receive/privilege"
 )
 
-// MaxSenders is how many senders get an interface of their own in a file. Further ones share one, which also has the copies
-// without a label: anybody can send to the port. So that nobody takes all places with labels of his choosing, only
-// maxUnnamed are for senders of which nothing is known, and maxLikely for those whose label has a name whatever the node.
+// MaxSenders is how many senders get an interface of their own in a file. Further ones share one, which also has the
+// copies without a label: anybody can send to the port. So that nobody takes all places with labels of his choosing,
+// only maxUnnamed are for senders of which nothing is known, and maxLikely for those whose label has a name whatever
+// the node.
 const (
 	MaxSenders = 256
 	maxUnnamed = 128

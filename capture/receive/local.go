@@ -18,8 +18,8 @@ const (
 	maxLocal = 1024
 )
 
-// local knows which addresses are this machine's: a ring sees packets before that is decided, and so also those that are only
-// forwarded here.
+// local knows which addresses are this machine's: a ring sees packets before that is decided, and so also those that
+// are only forwarded here.
 type local struct {
 	routes  *netlink.Handle
 	answers map[arrival]answer
@@ -66,8 +66,8 @@ func (l *local) has(to netip.Addr, linkIndex int, at int64) bool {
 	return a.local
 }
 
-// ask asks the kernel what it does with the packet. An address without a route is not this machine's; if there is no answer,
-// the port's socket would have taken the packet, or nobody.
+// ask asks the kernel what it does with the packet. An address without a route is not this machine's; if there is no
+// answer, the port's socket would have taken the packet, or nobody.
 func (l *local) ask(a arrival) bool {
 	routes, err := l.routes.RouteGetWithOptions(a.to.AsSlice(), &netlink.RouteGetOptions{IifIndex: a.linkIndex})
 	for _, r := range routes {

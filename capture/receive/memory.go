@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// bufferShare is which part of the available memory a buffer may take: the kernel does not give it back when others need it,
-// and ends programs instead.
+// bufferShare is which part of the available memory a buffer may take: the kernel does not give it back when others
+// need it, and ends programs instead.
 const bufferShare = 4
 
 // bufferFor is how large a buffer is to be, in bytes: as asked for, if there is memory for it, or the default.
@@ -36,8 +36,8 @@ func bufferWithin(asked, available int) (int, error) {
 	return asked, nil
 }
 
-// availableMemory is how many bytes this process could have without swapping: what the machine has, and what its control
-// groups leave it. The files are below root.
+// availableMemory is how many bytes this process could have without swapping: what the machine has, and what its
+// control groups leave it. The files are below root.
 func availableMemory(root string) (int, error) {
 	text, err := os.ReadFile(filepath.Join(root, "proc/meminfo"))
 	if err != nil {

@@ -58,9 +58,9 @@ func (o Output) name(number int, now time.Time) string {
 	return fmt.Sprintf("%s_%05d_%s%s", strings.TrimSuffix(o.Path, ext), number, now.Format("20060102150405"), ext)
 }
 
-// create opens a file for a user, who alone may read it, and empties it. Of a FIFO it waits for the reader until ctx ends. A
-// symbolic link is not followed, and what others own, or have another name for, is not written to: who prepares a name in a
-// folder that others can write to must not get what is captured, nor have root overwrite a file.
+// create opens a file for a user, who alone may read it, and empties it. Of a FIFO it waits for the reader until ctx
+// ends. A symbolic link is not followed, and what others own, or have another name for, is not written to: who prepares
+// a name in a folder that others can write to must not get what is captured, nor have root overwrite a file.
 func create(ctx context.Context, name string, uid int) (*os.File, error) {
 	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY
 	for {
@@ -144,7 +144,8 @@ func (e *ending) close() {
 	}
 }
 
-// patientWriter writes to a file, but no longer than until a time is over: a write to a pipe that is not read does not end.
+// patientWriter writes to a file, but no longer than until a time is over: a write to a pipe that is not read does not
+// end.
 type patientWriter struct {
 	file  *os.File
 	over  context.Context

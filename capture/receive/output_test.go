@@ -194,7 +194,8 @@ func TestFileIsItsOwners(t *testing.T) {
 // A series goes on by the clock, also when nothing arrives.
 func TestRotationWithoutPackets(t *testing.T) {
 	dir := t.TempDir()
-	r := start(t, Config{Output: Output{Path: filepath.Join(dir, "test.pcapng"), RotateInterval: 200 * time.Millisecond, Files: 2}})
+	r := start(t, Config{Output: Output{Path: filepath.Join(dir, "test.pcapng"), RotateInterval: 200 * time.Millisecond,
+		Files: 2}})
 	require.Eventually(t, func() bool {
 		names, err := filepath.Glob(filepath.Join(dir, "test_*_*.pcapng"))
 		return err == nil && len(names) == 2 && filepath.Base(names[1]) > "test_00004"
@@ -210,8 +211,8 @@ func TestRotationWithoutPackets(t *testing.T) {
 	}
 }
 
-// Made-up labels take no place from interfaces whose names are known, nor do made-up nodes from those that are known with
-// their node.
+// Made-up labels take no place from interfaces whose names are known, nor do made-up nodes from those that are known
+// with their node.
 func TestNamedKeepTheirPlaces(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "test.pcapng")
 	const web, vm1 = 7, 9
@@ -237,7 +238,8 @@ func TestNamedKeepTheirPlaces(t *testing.T) {
 	assert.Equal(t, "vm-1", packets[401].from)
 	assert.Len(t, interfaces, 1+maxUnnamed+2)
 
-	f := &files{places: map[certainty]int{unnamed: maxUnnamed, likely: maxLikely}, all: make([]*traffic, 1+maxUnnamed+maxLikely)}
+	f := &files{places: map[certainty]int{unnamed: maxUnnamed, likely: maxLikely},
+		all: make([]*traffic, 1+maxUnnamed+maxLikely)}
 	assert.False(t, f.room(unnamed))
 	assert.False(t, f.room(likely))
 	assert.True(t, f.room(certain))

@@ -49,8 +49,8 @@ type Config struct {
 	// Packets and Duration end the reception, unless they are 0.
 	Packets  uint64
 	Duration time.Duration
-	// Describe says what is known of a sender. It is called for each in every file, for those without a name again every few
-	// seconds, and may be nil. Meanwhile no copy is read.
+	// Describe says what is known of a sender. It is called for each in every file, for those without a name again every
+	// few seconds, and may be nil. Meanwhile no copy is read.
 	Describe func(Sender) Description
 	// Ready, unless it is nil, is called once copies are taken.
 	Ready func(Readiness)
@@ -88,9 +88,9 @@ type Counters struct {
 	Senders   int
 }
 
-// Run receives until ctx ends, a limit is reached, the output's reader is gone, or something fails. Then what has arrived is
-// written, and the files are complete. Only the last of these is an error, and an output whose reader has stopped to read:
-// none of these ends waits for a write that does not end.
+// Run receives until ctx ends, a limit is reached, the output's reader is gone, or something fails. Then what has
+// arrived is written, and the files are complete. Only the last of these is an error, and an output whose reader has
+// stopped to read: none of these ends waits for a write that does not end.
 func Run(ctx context.Context, c Config) (Counters, error) {
 	if c.Duration > 0 {
 		var cancel func()
@@ -252,10 +252,11 @@ func (r *receiver) take(ctx context.Context, d *datagram) error {
 	return r.files.write(ctx, d)
 }
 
-// mayCome reports whether a node is one of those that may send. The kernel's filter lets no other one through; this is so
-// that no mistake in it matters.
+// mayCome reports whether a node is one of those that may send. The kernel's filter lets no other one through; this is
+// so that no mistake in it matters.
 func (r *receiver) mayCome(node netip.Addr) bool {
-	return len(r.config.From) == 0 || slices.ContainsFunc(r.config.From, func(p netip.Prefix) bool { return p.Contains(node) })
+	return len(r.config.From) == 0 || slices.ContainsFunc(r.config.From,
+		func(p netip.Prefix) bool { return p.Contains(node) })
 }
 
 // unwrapVXLAN removes the VXLAN header, whose VNI is the label. It is false for a datagram without one.

@@ -269,12 +269,15 @@ func TestReaderGone(t *testing.T) {
 
 func TestRunFails(t *testing.T) {
 	r := start(t, Config{Output: Output{Path: filepath.Join(t.TempDir(), "a")}})
-	_, err := Run(t.Context(), Config{Listen: netip.AddrPortFrom(netip.IPv6Loopback(), r.port), Output: Output{Path: "/dev/null"}})
+	_, err := Run(t.Context(), Config{Listen: netip.AddrPortFrom(netip.IPv6Loopback(), r.port),
+		Output: Output{Path: "/dev/null"}})
 	require.ErrorIs(t, err, unix.EADDRINUSE)
 	r.stop()
-	_, err = Run(t.Context(), Config{Listen: netip.AddrPortFrom(netip.IPv6Loopback(), r.port), Output: Output{Path: "/nonexistent/a"}})
+	_, err = Run(t.Context(), Config{Listen: netip.AddrPortFrom(netip.IPv6Loopback(), r.port),
+		Output: Output{Path: "/nonexistent/a"}})
 	require.ErrorIs(t, err, os.ErrNotExist)
-	_, err = Run(t.Context(), Config{Listen: netip.AddrPortFrom(netip.IPv6Loopback(), r.port), Output: Output{Path: "/dev/full"}})
+	_, err = Run(t.Context(), Config{Listen: netip.AddrPortFrom(netip.IPv6Loopback(), r.port),
+		Output: Output{Path: "/dev/full"}})
 	require.ErrorIs(t, err, unix.ENOSPC)
 }
 

@@ -20,13 +20,14 @@ const (
 	blockLen = 1 << 18
 	// retireAfter is how many milliseconds the kernel keeps a block that is not full.
 	retireAfter = 10
-	// leastGather and mostGather bound how long after a first copy reading begins: to be woken up costs as much as to take a
-	// thousand copies. How long that may be depends on how fast the ring fills: from an eighth to a quarter of it is good.
+	// leastGather and mostGather bound how long after a first copy reading begins: to be woken up costs as much as to take
+	// a thousand copies. How long that may be depends on how fast the ring fills: from an eighth to a quarter of it is
+	// good.
 	leastGather, mostGather = time.Millisecond, 25 * time.Millisecond
 )
 
-// ring takes copies from a ring that the kernel and this process share (packet(7), TPACKET_V3), before they go through the
-// network stack. Unlike with a socket, a packet is freed on the CPU that made it. It needs CAP_NET_RAW.
+// ring takes copies from a ring that the kernel and this process share (packet(7), TPACKET_V3), before they go through
+// the network stack. Unlike with a socket, a packet is freed on the CPU that made it. It needs CAP_NET_RAW.
 type ring struct {
 	*socket // holds the port, so that nobody is told that it is closed, and discards what arrives there
 	fd      int

@@ -23,8 +23,8 @@ import (
 const (
 	// batchLen is how many datagrams one system call reads at most.
 	batchLen = 64
-	// slotLen is how much of a datagram is kept. It is no multiple of a page, so that not all of a batch falls into the same
-	// lines of the CPU's cache.
+	// slotLen is how much of a datagram is kept. It is no multiple of a page, so that not all of a batch falls into the
+	// same lines of the CPU's cache.
 	slotLen = 16384 + 192
 	// accounted is how much more memory the kernel counts for a datagram than it is long: about 1 KiB for a small one.
 	accounted = 4

@@ -16,7 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Who may not send is not received, by a ring nor by a socket, and by each of the two that look: the kernel and this program.
+// Who may not send is not received, by a ring nor by a socket, and by each of the two that look: the kernel and this
+// program.
 func TestOnlyFrom(t *testing.T) {
 	many := make([]string, MaxFrom)
 	for i := range many {

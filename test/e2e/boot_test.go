@@ -31,7 +31,8 @@ func TestGuestsBoot(t *testing.T) {
 			}
 			leases := b.bootAll()
 			require.Subset(t, leases[0], []string{
-				"new_ip_address=10.100.0.1", "new_routers=169.254.0.1", "new_domain_name_servers=10.100.0.53", "new_interface_mtu=1400",
+				"new_ip_address=10.100.0.1", "new_routers=169.254.0.1", "new_domain_name_servers=10.100.0.53",
+				"new_interface_mtu=1400",
 				"new_host_name=web", "new_tftp_server_name=10.100.0.9", "new_bootfile_name=pxelinux.0", "new_dhcp_lease_time=3600",
 				"new_ip6_address=fd00:100::1", "new_dhcp6_name_servers=fd00:100::53",
 			})
@@ -60,11 +61,13 @@ func (b *lab) nameAndBoot(vm *topology.Guest, hostname, server, file string) {
 	var i api.Interface
 	require.NoError(b.t, b.daemons[0].Call(b.ctx, api.MethodInterfaceGet, api.InterfaceID{ID: vm.ID}, &i))
 	b.dpctl("interface", "delete", vm.ID)
-	b.dpctl("interface", "create", vm.ID, "--device="+i.Device, fmt.Sprint("--vni=", i.VNI), "--ipv4="+i.IPv4, "--ipv6="+i.IPv6,
+	b.dpctl("interface", "create", vm.ID, "--device="+i.Device, fmt.Sprint("--vni=", i.VNI), "--ipv4="+i.IPv4,
+		"--ipv6="+i.IPv6,
 		"--underlay-ip="+i.UnderlayIP, "--hostname="+hostname, "--pxe-server="+server, "--pxe-filename="+file)
 }
 
-// blank takes from a guest what the lab has set, and lets its kernel look for routers as it does where nobody told it not to.
+// blank takes from a guest what the lab has set, and lets its kernel look for routers as it does where nobody told it
+// not to.
 func (b *lab) blank(vm *topology.Guest) {
 	b.t.Helper()
 	require.NoError(b.t, vm.IP("link set eth0 down", "addr flush dev eth0"))
@@ -156,8 +159,8 @@ func (b *lab) hasGateway(vm *topology.Guest) {
 	require.Equal(b.t, 1, strings.Count(r.Stdout, "inet6"), r.Stdout)
 }
 
-// allReachAll sends from each guest to its gateway and to all others, first once, and then until the flows are in the NIC
-// if they shall be.
+// allReachAll sends from each guest to its gateway and to all others, first once, and then until the flows are in the
+// NIC if they shall be.
 func (b *lab) allReachAll(offloaded bool) {
 	b.t.Helper()
 	for _, vm := range b.vms {

@@ -158,7 +158,8 @@ func (c *capture) checkHeaders(sink string) {
 func (c *capture) checkLeg(file string, dst, src net.HardwareAddr, sink, hopLimit string) {
 	c.b.t.Helper()
 	rows, err := record.Fields(c.b.ctx, c.b.net.Lab, file, "udp.dstport == 3010", "frame.len",
-		"eth.dst", "eth.src", "eth.type", "ipv6.src", "ipv6.dst", "ipv6.hlim", "ipv6.nxt", "ipv6.plen", "udp.length", "udp.checksum")
+		"eth.dst", "eth.src", "eth.type", "ipv6.src", "ipv6.dst", "ipv6.hlim", "ipv6.nxt", "ipv6.plen", "udp.length",
+		"udp.checksum")
 	require.NoError(c.b.t, err)
 	frames, err := record.Read(file)
 	require.NoError(c.b.t, err)

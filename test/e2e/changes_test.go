@@ -125,8 +125,9 @@ func TestInterfacesComeAndGoWhileCapturing(t *testing.T) {
 	require.False(t, status.Active, "the last interface takes the session along")
 }
 
-// TestCapturesFollowTheRouter gives the router another MAC under traffic. Within a second no copy goes to the old one. PF0
-// sends every packet and every copy once, to the old MAC or to the new one: only those to the old are lost, by the router.
+// TestCapturesFollowTheRouter gives the router another MAC under traffic. Within a second no copy goes to the old one.
+// PF0 sends every packet and every copy once, to the old MAC or to the new one: only those to the old are lost, by the
+// router.
 func TestCapturesFollowTheRouter(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
@@ -163,7 +164,8 @@ func TestCapturesFollowTheRouter(t *testing.T) {
 
 	after, err := b.balance()
 	require.NoError(t, err)
-	require.Equal(t, []int64{before.Echo4, before.Reply4}, []int64{after.Echo4, after.Reply4}, "the guests of one hypervisor")
+	require.Equal(t, []int64{before.Echo4, before.Reply4}, []int64{after.Echo4, after.Reply4},
+		"the guests of one hypervisor")
 	wire := b.stopRecording(encapsulated)
 	e := c.finish()
 	e.copies, err = record.Strip(b.ctx, b.net.Lab, headerLen, c.uplink.File, c.uplink.File+".stripped")
@@ -190,8 +192,8 @@ func TestCapturesFollowTheRouter(t *testing.T) {
 	}
 }
 
-// decapsulated are the IPv6 packets of one ICMPv6 type that begin at an offset in frames, as if dpservice had forwarded them
-// or as they are.
+// decapsulated are the IPv6 packets of one ICMPv6 type that begin at an offset in frames, as if dpservice had forwarded
+// them or as they are.
 func decapsulated(frames []record.Frame, offset int, kind uint8, forward bool) (packets []record.Frame) {
 	const nextHeader, hopLimit, headerLen = 6, 7, 40
 	for _, f := range frames {
@@ -208,8 +210,8 @@ func decapsulated(frames []record.Frame, offset int, kind uint8, forward bool) (
 	return packets
 }
 
-// TestLinksGoDownAndUp takes the wire's and a guest's link down under traffic and a capture: all that does not need the link
-// goes on, and with the link the rest comes back, captured as before.
+// TestLinksGoDownAndUp takes the wire's and a guest's link down under traffic and a capture: all that does not need the
+// link goes on, and with the link the rest comes back, captured as before.
 func TestLinksGoDownAndUp(t *testing.T) {
 	const down = 2 * time.Second // long enough to fill the queues towards the link
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
@@ -271,8 +273,8 @@ func TestLinksGoDownAndUp(t *testing.T) {
 	c.finish()
 }
 
-// TestTheNICsLinkGoesDownAndUp drops PF0's link in the NIC: dpservice says so, the guests of the hypervisor talk on, and the
-// capture comes back with the link.
+// TestTheNICsLinkGoesDownAndUp drops PF0's link in the NIC: dpservice says so, the guests of the hypervisor talk on,
+// and the capture comes back with the link.
 func TestTheNICsLinkGoesDownAndUp(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{Telemetry: true}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
@@ -316,7 +318,8 @@ func (b *lab) waitLink(want string) {
 // flood sends small datagrams without waiting for anything until the returned function is called.
 func (b *lab) flood(from, to *topology.Guest) (stop func()) {
 	b.t.Helper()
-	p, err := from.Start("bash", "-c", "while :; do for i in {1..25}; do echo x; done; sleep 0.01; done > /dev/udp/"+to.IPv6.String()+"/9")
+	p, err := from.Start("bash", "-c",
+		"while :; do for i in {1..25}; do echo x; done; sleep 0.01; done > /dev/udp/"+to.IPv6.String()+"/9")
 	require.NoError(b.t, err)
 	return func() {
 		b.t.Helper()
@@ -331,8 +334,8 @@ func (b *lab) captureRules() []api.Rule {
 	return slices.DeleteFunc(b.rules(), func(r api.Rule) bool { return !strings.HasPrefix(r.Name, "capture/") })
 }
 
-// TestKilledAndStartedAgain kills the daemon with SIGKILL under traffic and a capture, and starts it again on the socket
-// and in the folder that it left: nothing of its first life is there.
+// TestKilledAndStartedAgain kills the daemon with SIGKILL under traffic and a capture, and starts it again on the
+// socket and in the folder that it left: nothing of its first life is there.
 func TestKilledAndStartedAgain(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]

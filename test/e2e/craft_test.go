@@ -73,7 +73,8 @@ func (c *crafter) udp(src, dst netip.Addr, ttl uint8) {
 		c.send(layers.EthernetTypeIPv4, ip, udp, payload)
 		return
 	}
-	ip := &layers.IPv6{Version: 6, HopLimit: ttl, NextHeader: layers.IPProtocolUDP, SrcIP: src.AsSlice(), DstIP: dst.AsSlice()}
+	ip := &layers.IPv6{Version: 6, HopLimit: ttl, NextHeader: layers.IPProtocolUDP, SrcIP: src.AsSlice(),
+		DstIP: dst.AsSlice()}
 	require.NoError(c.b.t, udp.SetNetworkLayerForChecksum(ip))
 	c.send(layers.EthernetTypeIPv6, ip, udp, payload)
 }

@@ -45,8 +45,10 @@ func TestDemo(t *testing.T) {
 	requireNothingLeft(t, cmd.Process.Pid)
 	text := []byte(out.String())
 	for _, shown := range []string{
-		"dpctl --socket", "capture status", "State:    active", "Echo (ping) request", "10.100.0.1 → 10.100.0.2", "0% packet loss",
-		"100 copies received from 2 interface(s)", "vm-1\t", "--filter=icmp6 and host ", "Filter:   icmp6 and host ", "Encap:    vxlan",
+		"dpctl --socket", "capture status", "State:    active", "Echo (ping) request", "10.100.0.1 → 10.100.0.2",
+		"0% packet loss",
+		"100 copies received from 2 interface(s)", "vm-1\t", "--filter=icmp6 and host ", "Filter:   icmp6 and host ",
+		"Encap:    vxlan",
 		"Name = vm-1", "Name = vm-2",
 	} {
 		require.True(t, bytes.Contains(text, []byte(shown)), "the demo does not show %q:\n%s", shown, text)

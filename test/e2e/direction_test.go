@@ -58,9 +58,9 @@ func interfaceOf(t *testing.T, s api.CaptureSession, vf, direction string) api.C
 	return api.CaptureInterface{}
 }
 
-// TestCaptureBothDirections captures what a VM sends and what it receives, of flows that were offloaded long before, from
-// this hypervisor and from another: byte for byte as the VM has them, nothing is lost, and no packet takes the software path
-// because the flows are sent through the capture and back.
+// TestCaptureBothDirections captures what a VM sends and what it receives, of flows that were offloaded long before,
+// from this hypervisor and from another: byte for byte as the VM has them, nothing is lost, and no packet takes the
+// software path because the flows are sent through the capture and back.
 func TestCaptureBothDirections(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
@@ -115,8 +115,8 @@ func TestCaptureBothDirections(t *testing.T) {
 	require.EqualValues(t, len(e.copies), interfaceOf(t, session, "vm-1", "rx").Packets)
 }
 
-// TestCaptureReceivedFirstPackets starts before any flow: what the software path delivers to the VM is captured as well as
-// what the NIC does, and so is what dpservice itself says to it.
+// TestCaptureReceivedFirstPackets starts before any flow: what the software path delivers to the VM is captured as well
+// as what the NIC does, and so is what dpservice itself says to it.
 func TestCaptureReceivedFirstPackets(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
@@ -143,8 +143,8 @@ func TestCaptureReceivedFirstPackets(t *testing.T) {
 	require.Positive(t, arp, "dpservice asks for the guest's address")
 }
 
-// TestCaptureInSoftware captures on ports that take no rules: what a VM sends, what it receives, and what arrives on PF0, as a
-// filter asks for it or all of it, forwarded packets and what dpservice itself says.
+// TestCaptureInSoftware captures on ports that take no rules: what a VM sends, what it receives, and what arrives on
+// PF0, as a filter asks for it or all of it, forwarded packets and what dpservice itself says.
 func TestCaptureInSoftware(t *testing.T) {
 	ctx, n := newNetwork(t, 2, 1)
 	b := &lab{t: t, ctx: ctx, net: n, vms: n.Guests()}
@@ -157,8 +157,9 @@ func TestCaptureInSoftware(t *testing.T) {
 		b.reach(vm1, to)
 	}
 	for filter, libpcap := range map[string]struct{ guest, wire string }{
-		"":                      {"", ""},
-		"icmp or tcp port 5202": {"icmp or tcp port 5202", "ip6 proto 4 and (ip6[49] = 1 or (ip6[49] = 6 and (ip6[60:2] = 5202 or ip6[62:2] = 5202)))"},
+		"": {"", ""},
+		"icmp or tcp port 5202": {"icmp or tcp port 5202",
+			"ip6 proto 4 and (ip6[49] = 1 or (ip6[49] = 6 and (ip6[60:2] = 5202 or ip6[62:2] = 5202)))"},
 	} {
 		t.Run("filter "+filter, func(t *testing.T) {
 			b.t = t
@@ -206,8 +207,8 @@ func TestCaptureInSoftware(t *testing.T) {
 	}
 }
 
-// TestCaptureOnPF1 captures what arrives on the uplink that is not in switchdev mode, while the NIC forwards what arrives on
-// the other: the packet graph makes the copies, which leave by PF0.
+// TestCaptureOnPF1 captures what arrives on the uplink that is not in switchdev mode, while the NIC forwards what
+// arrives on the other: the packet graph makes the copies, which leave by PF0.
 func TestCaptureOnPF1(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 1, 1)
 	vm1, vm2, h := b.vms[0], b.vms[1], b.net.Hypervisors[0]

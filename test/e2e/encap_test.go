@@ -77,8 +77,8 @@ func (b *lab) checkLabels(file, field string, labels map[string]uint32) {
 	require.Len(b.t, seen, len(labels))
 }
 
-// TestCaptureToKernelVXLAN has the kernel's own vxlan devices as the sink, one for each label: each gets one VM's frames, byte
-// for byte and without a tool that strips headers.
+// TestCaptureToKernelVXLAN has the kernel's own vxlan devices as the sink, one for each label: each gets one VM's
+// frames, byte for byte and without a tool that strips headers.
 func TestCaptureToKernelVXLAN(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2, sink := b.vms[0], b.vms[1], b.net.SinkIP.String()
@@ -94,7 +94,8 @@ func TestCaptureToKernelVXLAN(t *testing.T) {
 	for _, vm := range b.vms {
 		device := "vx-" + vm.ID
 		require.NoError(t, b.net.Sink.IP(
-			fmt.Sprintf("link add %s mtu 1500 type vxlan id %d local %s dstport 4789 udp6zerocsumrx", device, labels[vm.ID], sink),
+			fmt.Sprintf("link add %s mtu 1500 type vxlan id %d local %s dstport 4789 udp6zerocsumrx", device, labels[vm.ID],
+				sink),
 			fmt.Sprintf("link set %s up", device)))
 		received[vm.ID] = b.record(b.net.Sink, device, record.In, "")
 		sent[vm.ID] = b.record(vm.Namespace, "eth0", record.Out, "")

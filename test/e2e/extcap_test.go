@@ -23,14 +23,16 @@ func (b *lab) startTshark(args ...string) *topology.Process {
 	b.t.Helper()
 	d, dir := b.daemons[0], b.net.Path("extcap")
 	require.NoError(b.t, os.MkdirAll(dir, 0o755))
-	r, err := b.net.Run(b.ctx, "", "make", "-s", "-C", "../..", "install-extcap", "EXTCAP_DIR="+dir, "DPCTL="+d.DpctlPath(),
+	r, err := b.net.Run(b.ctx, "", "make", "-s", "-C", "../..", "install-extcap", "EXTCAP_DIR="+dir,
+		"DPCTL="+d.DpctlPath(),
 		"DPSERVICE_SOCKET="+d.Socket)
 	require.NoError(b.t, err)
 	require.NoError(b.t, r.Err())
 	require.FileExists(b.t, filepath.Join(dir, "dpservice"))
 	// As root, tshark looks nowhere but in the system's folder: ours takes its place, for this one process.
 	p, err := b.net.Sink.Start(append([]string{"unshare", "--mount", "sh", "-c",
-		`mount --bind "$0" "$(tshark -G folders 2>/dev/null | sed -n 's/^Extcap path:[[:space:]]*//p')" && exec tshark "$@"`, dir}, args...)...)
+		`mount --bind "$0" "$(tshark -G folders 2>/dev/null | sed -n 's/^Extcap path:[[:space:]]*//p')" && exec tshark "$@"`,
+		dir}, args...)...)
 	require.NoError(b.t, err)
 	return p
 }
@@ -46,8 +48,8 @@ func (b *lab) active(want int) {
 	})
 }
 
-// TestTsharkCaptures has tshark at the sink capture a VM through the NIC, with a filter: it gets what it would get in the VM.
-// When it ends, so does the capture, even if both tshark and our extcap are killed.
+// TestTsharkCaptures has tshark at the sink capture a VM through the NIC, with a filter: it gets what it would get in
+// the VM. When it ends, so does the capture, even if both tshark and our extcap are killed.
 func TestTsharkCaptures(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
@@ -57,7 +59,8 @@ func TestTsharkCaptures(t *testing.T) {
 			file := b.net.Path(name + ".pcapng")
 			sent := b.record(vm1.Namespace, "eth0", record.Out, "")
 			w := record.Window{Starting: time.Now()}
-			p := b.startTshark("-i", "dpservice-vf-vm-1", "-f", "icmp6", "-w", file, "-o", "extcap.dpservice_vf_vm_1.udpdstport:4010")
+			p := b.startTshark("-i", "dpservice-vf-vm-1", "-f", "icmp6", "-w", file, "-o",
+				"extcap.dpservice_vf_vm_1.udpdstport:4010")
 			b.active(1)
 			w.Started = time.Now()
 			s := b.session()
@@ -96,8 +99,8 @@ func TestTsharkCaptures(t *testing.T) {
 	}
 }
 
-// TestTsharkOnTwoInterfaces has one tshark capture two VMs at once, beside a dpctl capture receive, with the form as it comes:
-// each has a port of its own, and gets what its VM sends.
+// TestTsharkOnTwoInterfaces has one tshark capture two VMs at once, beside a dpctl capture receive, with the form as it
+// comes: each has a port of its own, and gets what its VM sends.
 func TestTsharkOnTwoInterfaces(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
@@ -140,14 +143,16 @@ func isICMPv6(f record.Frame) bool {
 	return next == icmpv6 || next == hopByHop && f.Data[behindIPv6] == icmpv6
 }
 
-// TestTsharkEndsAtALimit gives the session a limit in Wireshark's form, and has VXLAN for the copies: tshark ends by itself.
+// TestTsharkEndsAtALimit gives the session a limit in Wireshark's form, and has VXLAN for the copies: tshark ends by
+// itself.
 func TestTsharkEndsAtALimit(t *testing.T) {
 	const limit = 7
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
 	file, form := b.net.Path("limit.pcapng"), "extcap.dpservice_vf_vm_1."
-	p := b.startTshark("-i", "dpservice-vf-vm-1", "-w", file, "-o", fmt.Sprint(form, "packets:", limit), "-o", form+"encap:vxlan",
+	p := b.startTshark("-i", "dpservice-vf-vm-1", "-w", file, "-o", fmt.Sprint(form, "packets:", limit), "-o",
+		form+"encap:vxlan",
 		"-o", form+"filter:icmp")
 	b.active(1)
 	require.Equal(t, "vxlan", b.session().Encap)

@@ -73,7 +73,8 @@ func (f *faultyLab) startReceived() error {
 // startFiltered starts a capture with a filter, of which some rules let packets pass.
 func (f *faultyLab) startFiltered() error {
 	return f.invoke(api.MethodCaptureStart, api.CaptureStartParams{
-		SinkNodeIP: f.net.SinkIP.String(), UDPSrcPort: 3000, UDPDstPort: 3010, Filter: "icmp6 and not ip6 host fd00::9 or tcp",
+		SinkNodeIP: f.net.SinkIP.String(), UDPSrcPort: 3000, UDPDstPort: 3010,
+		Filter:     "icmp6 and not ip6 host fd00::9 or tcp",
 		Interfaces: []api.CaptureTarget{{VF: "vm-1"}, {VF: "vm-2"}},
 	})
 }
@@ -124,7 +125,8 @@ func (f *faultyLab) filtered() {
 	require.NoError(f.t, f.startFiltered())
 }
 
-// settle waits until the NIC forwards the guests' packets: the flows between vm-1 and vm-2, and vm-1 and vm-3, both ways.
+// settle waits until the NIC forwards the guests' packets: the flows between vm-1 and vm-2, and vm-1 and vm-3, both
+// ways.
 func (f *faultyLab) settle() {
 	f.t.Helper()
 	const flows = 4
@@ -221,16 +223,18 @@ var operations = []operation{
 	{"capture.start, tx", (*faultyLab).idle, (*faultyLab).startReceived, "create", "destroy", 5, true},
 	{"capture.start, tx, old rules of flows", (*faultyLab).idle, (*faultyLab).startReceived, "destroy", "create", 2, true},
 	{"capture.stop, tx", (*faultyLab).received, (*faultyLab).stopCapture, "destroy", "create", 5, true},
-	{"capture.stop, tx, new rules of flows", (*faultyLab).received, (*faultyLab).stopCapture, "create", "destroy", 2, true},
+	{"capture.stop, tx, new rules of flows", (*faultyLab).received, (*faultyLab).stopCapture, "create", "destroy", 2,
+		true},
 	{"capture.start, filtered", (*faultyLab).idle, (*faultyLab).startFiltered, "create", "destroy", 12, true},
 	{"capture.stop, filtered", (*faultyLab).filtered, (*faultyLab).stopCapture, "destroy", "create", 12, true},
 	{"interface.delete", (*faultyLab).idle, (*faultyLab).deleteInterface, "destroy", "destroy", 4, false},
-	{"interface.delete, while captured", (*faultyLab).captured, (*faultyLab).deleteInterface, "destroy", "create", 6, false},
+	{"interface.delete, while captured", (*faultyLab).captured, (*faultyLab).deleteInterface, "destroy", "create", 6,
+		false},
 }
 
-// TestEveryCallFails refuses every call that an operation makes of the NIC in turn, and with each of them every call of the
-// undo, while guests talk: either the old or the new state stands, or the capture is broken, says what stands, and a stop
-// repairs it. The NIC holds what rule.list says, guests lose nothing, and the error tells all there is to know.
+// TestEveryCallFails refuses every call that an operation makes of the NIC in turn, and with each of them every call of
+// the undo, while guests talk: either the old or the new state stands, or the capture is broken, says what stands, and
+// a stop repairs it. The NIC holds what rule.list says, guests lose nothing, and the error tells all there is to know.
 func TestEveryCallFails(t *testing.T) {
 	f := newFaultyLab(t)
 	run := func(name string, test func(t *testing.T)) {
@@ -274,8 +278,8 @@ func (f *faultyLab) limit(t *testing.T) {
 	noLosses()
 }
 
-// createUnderFaults refuses each call that an interface's own rules are made of, and then those of the undo: there is no interface, or
-// one that is to be deleted. The guests are silent, so that no other rules come.
+// createUnderFaults refuses each call that an interface's own rules are made of, and then those of the undo: there is
+// no interface, or one that is to be deleted. The guests are silent, so that no other rules come.
 func (f *faultyLab) createUnderFaults() {
 	silence := f.talk()
 	f.idle()
@@ -307,8 +311,8 @@ func (f *faultyLab) createUnderFaults() {
 	f.settle()
 }
 
-// limitUnderFaults refuses each call that the end of a filtered capture at its limit is made of: the capture goes on and says so,
-// and ends when the NIC agrees.
+// limitUnderFaults refuses each call that the end of a filtered capture at its limit is made of: the capture goes on
+// and says so, and ends when the NIC agrees.
 func (f *faultyLab) limitUnderFaults() {
 	idle, pf0 := f.state(), 0
 	nth := 1
@@ -323,7 +327,8 @@ func (f *faultyLab) limitUnderFaults() {
 		f.eventually(func() error {
 			status := get[api.CaptureStatusResult](f, api.MethodCaptureStatus, nil)
 			for _, s := range status.Sessions {
-				warned = warned || strings.Contains(strings.Join(s.Warnings, "\n"), "its limit is reached (packets), but it goes on: ")
+				warned = warned || strings.Contains(strings.Join(s.Warnings, "\n"),
+					"its limit is reached (packets), but it goes on: ")
 			}
 			if status.Active {
 				return errors.New("the capture goes on")
@@ -344,11 +349,12 @@ func (f *faultyLab) limitUnderFaults() {
 	require.Greater(f.t, nth, rules)
 }
 
-// newFaultyLab starts a daemon that can be told to fail, and guests whose flows are in its NIC. Anybody may send to them: so each has rules
-// of its own.
+// newFaultyLab starts a daemon that can be told to fail, and guests whose flows are in its NIC. Anybody may send to
+// them: so each has rules of its own.
 func newFaultyLab(t *testing.T) *faultyLab {
 	t.Helper()
-	f := &faultyLab{lab: newLab(t, topology.DaemonConfig{Telemetry: true, FlowTimeout: time.Hour, Underlay: "check_source: false"}, 2, 1)}
+	f := &faultyLab{lab: newLab(t, topology.DaemonConfig{Telemetry: true, FlowTimeout: time.Hour,
+		Underlay: "check_source: false"}, 2, 1)}
 	vm1, vm2, vm3 := f.vms[0], f.vms[1], f.vms[2]
 	f.reach(vm1, vm2.IPv4.String())
 	f.reach(vm3, vm1.IPv6.String())
@@ -457,7 +463,8 @@ func (f *faultyLab) checkRefused(err error) {
 	f.t.Helper()
 	e := refused(err)
 	require.Contains(f.t, []api.Code{api.CodeRuleRejected, api.CodeRollbackFailed}, e.Code, e.Message)
-	require.Contains(f.t, []string{"vm-1", "vm-2", "pf0", f.net.NIC.PF(0), f.net.NIC.VF(1)}, e.Data.Interface, "a flow's rule may be of a port that is not captured")
+	require.Contains(f.t, []string{"vm-1", "vm-2", "pf0", f.net.NIC.PF(0), f.net.NIC.VF(1)}, e.Data.Interface,
+		"a flow's rule may be of a port that is not captured")
 	require.Regexp(f.t, `^group \d+ priority \d+ transfer pattern .* / end actions .* / end$`, e.Data.Rule)
 	require.EqualValues(f.t, refusedErrno, e.Data.Errno)
 	require.Contains(f.t, e.Data.RTEFlowError, f.net.NIC.RefusalWords())
@@ -474,12 +481,13 @@ func (f *faultyLab) checkBroken(err error) {
 	said := func(warning string) bool { return strings.Contains(err.Error(), warning) }
 	require.True(f.t, slices.ContainsFunc(s.Warnings, said), "%v: %v", err, s.Warnings)
 	for _, i := range s.Interfaces {
-		require.Regexp(f.t, `\(port `+i.Port+`\): (as before|no rule of the capture is installed|installed: capture/)`, err.Error())
+		require.Regexp(f.t, `\(port `+i.Port+`\): (as before|no rule of the capture is installed|installed: capture/)`,
+			err.Error())
 	}
 }
 
-// TestFlowsUnderFaults refuses the calls that put flows into the NIC and take them out: these flows stay in software and are
-// offered again, or are removed a little later; nothing is lost.
+// TestFlowsUnderFaults refuses the calls that put flows into the NIC and take them out: these flows stay in software
+// and are offered again, or are removed a little later; nothing is lost.
 func TestFlowsUnderFaults(t *testing.T) {
 	f := newFaultyLab(t)
 	vm1, vm2 := f.vms[0], f.vms[1]
@@ -500,7 +508,8 @@ func TestFlowsUnderFaults(t *testing.T) {
 	if f.net.NIC.ReportsDestroy() {
 		f.keepRules()
 	}
-	report.Printf(t, "flow offload end to end under injected faults on %s: fault points tried: %d", f.net.NIC.Driver(), f.points)
+	report.Printf(t, "flow offload end to end under injected faults on %s: fault points tried: %d", f.net.NIC.Driver(),
+		f.points)
 }
 
 // keepRules refuses the calls that take a flow out of the NIC.
@@ -537,8 +546,8 @@ func (f *faultyLab) keepRules() {
 	f.logged("the NIC does not remove a flow's rule")
 }
 
-// TestTheNICRefusesTheBaseRules refuses each of the rules without which the daemon cannot start: it says which, and leaves
-// nothing.
+// TestTheNICRefusesTheBaseRules refuses each of the rules without which the daemon cannot start: it says which, and
+// leaves nothing.
 func TestTheNICRefusesTheBaseRules(t *testing.T) {
 	ctx, n := newNetwork(t, 2)
 	h := n.Hypervisors[0]
@@ -567,8 +576,8 @@ func TestTheNICRefusesTheBaseRules(t *testing.T) {
 	report.Printf(t, "start under injected faults: fault points tried: %d", rules)
 }
 
-// refuseTheDriver refuses each rule of the card that dpservice's base rules are made of, and some of those that the driver makes
-// before for itself. It may do without; else the daemon ends and says why.
+// refuseTheDriver refuses each rule of the card that dpservice's base rules are made of, and some of those that the
+// driver makes before for itself. It may do without; else the daemon ends and says why.
 func refuseTheDriver(ctx context.Context, t *testing.T, h *topology.Hypervisor) {
 	t.Helper()
 	b := &lab{t: t, ctx: ctx, daemons: []*topology.Daemon{startDaemon(ctx, t, h, topology.DaemonConfig{})},
@@ -599,7 +608,8 @@ func refuseTheDriver(ctx context.Context, t *testing.T, h *topology.Hypervisor) 
 		refused++
 	}
 	require.Greater(t, refused, 12, "the base rules")
-	report.Printf(t, "start under injected faults on %s: fault points tried: %d, and %d that it does without", h.NIC().Driver(), refused, without)
+	report.Printf(t, "start under injected faults on %s: fault points tried: %d, and %d that it does without",
+		h.NIC().Driver(), refused, without)
 }
 
 // TestTheNICKeepsARuleAtTheEnd refuses the removal of a rule when the daemon ends: it ends all the same, and says so.

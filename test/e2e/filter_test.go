@@ -98,7 +98,8 @@ func TestFilteredSessions(t *testing.T) {
 	noLosses := b.losses()
 	const run = 2 * time.Second
 	pings := []*ping{
-		b.startPing(vm1, vm2.IPv4.String(), run), b.startPing(vm1, vm2.IPv6.String(), run), b.startPing(vm3, vm1.IPv4.String(), run),
+		b.startPing(vm1, vm2.IPv4.String(), run), b.startPing(vm1, vm2.IPv6.String(), run),
+		b.startPing(vm3, vm1.IPv4.String(), run),
 		b.startPing(vm3, vm1.IPv6.String(), run),
 	}
 	local := b.startIperf(vm1, vm2, vm2.IPv4.String(), 5201, run, "2M")
@@ -162,7 +163,8 @@ func checkCounted(t *testing.T, s api.CaptureSession, copies []record.Frame) {
 	}
 }
 
-// TestCaptureLimits has captures end by themselves, each at another limit, under traffic, and looks at what is left of them.
+// TestCaptureLimits has captures end by themselves, each at another limit, under traffic, and looks at what is left of
+// them.
 func TestCaptureLimits(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
@@ -209,7 +211,8 @@ func (b *lab) capabilities() []api.CapturePort {
 	return result.Ports
 }
 
-// TestCapabilities asks the NIC what it can, and filters for more than that. In the tunnel, rules see only the version of IP.
+// TestCapabilities asks the NIC what it can, and filters for more than that. In the tunnel, rules see only the version
+// of IP.
 func TestCapabilities(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 1)
 	for _, p := range b.capabilities() {

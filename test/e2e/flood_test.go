@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestFloodOfOneGuest has one guest send ARP requests and DHCP messages as fast as it can: it gets no more than its rate of
-// the slow path, and another one boots and reaches its gateway meanwhile.
+// TestFloodOfOneGuest has one guest send ARP requests and DHCP messages as fast as it can: it gets no more than its
+// rate of the slow path, and another one boots and reaches its gateway meanwhile.
 func TestFloodOfOneGuest(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	flooder, other := b.vms[0], b.vms[1]
@@ -45,7 +45,8 @@ func (b *lab) floodSlowPath(vm *topology.Guest) (stop func() int) {
 	return b.floodBy(fd, b.costlyFrames(vm))
 }
 
-// floodBy sends frames by a packet socket, which it closes, without a pause until it is stopped; then it tells how many those were.
+// floodBy sends frames by a packet socket, which it closes, without a pause until it is stopped; then it tells how many
+// those were.
 func (b *lab) floodBy(fd int, frames [][]byte) (stop func() int) {
 	b.t.Helper()
 	end, sent := make(chan struct{}), make(chan int)
@@ -91,7 +92,8 @@ func (b *lab) costlyFrames(vm *topology.Guest) [][]byte {
 	require.NoError(b.t, udp.SetNetworkLayerForChecksum(ip))
 	dhcp := &layers.DHCPv4{
 		Operation: layers.DHCPOpRequest, HardwareType: layers.LinkTypeEthernet, ClientHWAddr: mac,
-		Options: layers.DHCPOptions{layers.NewDHCPOption(layers.DHCPOptMessageType, []byte{byte(layers.DHCPMsgTypeDiscover)})},
+		Options: layers.DHCPOptions{layers.NewDHCPOption(layers.DHCPOptMessageType,
+			[]byte{byte(layers.DHCPMsgTypeDiscover)})},
 	}
 	return [][]byte{b.serialize(&eth, arp), b.serialize(&eth4, ip, udp, dhcp)}
 }
@@ -99,7 +101,8 @@ func (b *lab) costlyFrames(vm *topology.Guest) [][]byte {
 func (b *lab) serialize(all ...gopacket.SerializableLayer) []byte {
 	b.t.Helper()
 	buf := gopacket.NewSerializeBuffer()
-	require.NoError(b.t, gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, all...))
+	require.NoError(b.t, gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
+		all...))
 	return buf.Bytes()
 }
 

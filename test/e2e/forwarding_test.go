@@ -54,7 +54,8 @@ func TestOffloadedFlowsBypassSoftware(t *testing.T) {
 	require.Greater(t, b.softwareLookups(), software, "the TCP connections' ends are seen by the software path")
 }
 
-// TestBurst sends as much at once as a few TCP streams do, while the NIC gets no CPU: all of it waits in front of the NIC.
+// TestBurst sends as much at once as a few TCP streams do, while the NIC gets no CPU: all of it waits in front of the
+// NIC.
 func TestBurst(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2, d := b.vms[0], b.vms[1], b.daemons[0]
@@ -132,8 +133,8 @@ func TestUnknownDestinationIsDropped(t *testing.T) {
 	require.GreaterOrEqual(t, dropped["icmp_no_route"], uint64(1), "%v", dropped)
 }
 
-// TestPathsRewriteAlike looks at what a guest and the wire get, from a flow's first packets, which software forwards, to
-// its later ones, which the NIC forwards: the headers do not differ.
+// TestPathsRewriteAlike looks at what a guest and the wire get, from a flow's first packets, which software forwards,
+// to its later ones, which the NIC forwards: the headers do not differ.
 func TestPathsRewriteAlike(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
@@ -168,10 +169,12 @@ func TestPathsRewriteAlike(t *testing.T) {
 
 	b.sameHeaders(local, pingCount(run), []string{mac(h.Namespace, "guest1"), mac(vm2.Namespace, "eth0"), "63", "98"},
 		"eth.src", "eth.dst", "ip.ttl", "frame.len")
-	b.sameHeaders(wire, pingCount(run), []string{mac(h.Namespace, "wire0"), mac(b.net.Router, h.RouterLink), underlay["vm-1"], underlay["vm-3"],
+	b.sameHeaders(wire, pingCount(run), []string{mac(h.Namespace, "wire0"), mac(b.net.Router, h.RouterLink),
+		underlay["vm-1"], underlay["vm-3"],
 		"4", "84", "63", "138"},
 		"eth.src", "eth.dst", "ipv6.src", "ipv6.dst", "ipv6.nxt", "ipv6.plen", "ip.ttl", "frame.len")
-	b.sameHeaders(remote, pingCount(run), []string{mac(b.net.Hypervisors[1].Namespace, "guest0"), mac(vm3.Namespace, "eth0"), "63", "98"},
+	b.sameHeaders(remote, pingCount(run), []string{mac(b.net.Hypervisors[1].Namespace, "guest0"),
+		mac(vm3.Namespace, "eth0"), "63", "98"},
 		"eth.src", "eth.dst", "ip.ttl", "frame.len")
 }
 

@@ -22,8 +22,9 @@ import (
 // gatewayIPv6 is the address of the gateway in the guests' VNI that routes.
 const gatewayIPv6 = "fdb4:384f:a8b2::64"
 
-// TestErrorsReachContainers has a VM forward, as a router, for a container behind it that has the VM's address: the gateway's
-// errors, those of another hypervisor's too, reach it: Linux would not forward them from a link-local address.
+// TestErrorsReachContainers has a VM forward, as a router, for a container behind it that has the VM's address: the
+// gateway's errors, those of another hypervisor's too, reach it: Linux would not forward them from a link-local
+// address.
 func TestErrorsReachContainers(t *testing.T) {
 	ctx, n := newNetwork(t, 1, 1)
 	require.NoError(t, n.Hypervisors[1].IP("link set guest0 mtu 1300"))
@@ -37,14 +38,16 @@ func TestErrorsReachContainers(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, r.Err())
 	own := vm.IPv6.String()
-	require.NoError(t, vm.IP("addr flush dev eth0 scope global", "addr add fe80::c/64 dev ct0 nodad", "route replace "+own+"/128 dev ct0",
+	require.NoError(t, vm.IP("addr flush dev eth0 scope global", "addr add fe80::c/64 dev ct0 nodad",
+		"route replace "+own+"/128 dev ct0",
 		"neigh add proxy "+own+" dev eth0", "route replace default via fe80::1 dev eth0"))
 	require.NoError(t, ns.IP("addr add "+own+"/128 dev eth0 nodad", "route replace default via fe80::c dev eth0"))
 	container := &topology.Guest{Namespace: ns}
 	b.reach(container, other.IPv6.String())
 	b.reach(container, gatewayIPv6)
 	b.says(container, "From "+gatewayIPv6+" icmp_seq=1 Time exceeded: Hop limit", "-t", "2", other.IPv6.String())
-	b.says(container, "From "+gatewayIPv6+" icmp_seq=1 Packet too big: mtu=1300", "-M", "do", "-s", "1400", other.IPv6.String())
+	b.says(container, "From "+gatewayIPv6+" icmp_seq=1 Packet too big: mtu=1300", "-M", "do", "-s", "1400",
+		other.IPv6.String())
 	b.says(container, ", 0% packet loss", "-M", "do", "-s", "1252", other.IPv6.String())
 }
 
@@ -54,11 +57,12 @@ func (c *crafter) tagged(vlan uint16, src, dst netip.Addr) {
 	udp := &layers.UDP{SrcPort: c.port, DstPort: craftedDst}
 	ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: src.AsSlice(), DstIP: dst.AsSlice()}
 	require.NoError(c.b.t, udp.SetNetworkLayerForChecksum(ip))
-	c.send(layers.EthernetTypeDot1Q, &layers.Dot1Q{VLANIdentifier: vlan, Priority: 5, Type: layers.EthernetTypeIPv4}, ip, udp, gopacket.Payload("crafted"))
+	c.send(layers.EthernetTypeDot1Q, &layers.Dot1Q{VLANIdentifier: vlan, Priority: 5, Type: layers.EthernetTypeIPv4}, ip,
+		udp, gopacket.Payload("crafted"))
 }
 
-// TestPriorityTags sends datagrams with a priority and no VLAN on a flow that is in the NIC, and on one that is not: they arrive
-// as if they had no tag. Those in a VLAN do not, and are counted.
+// TestPriorityTags sends datagrams with a priority and no VLAN on a flow that is in the NIC, and on one that is not:
+// they arrive as if they had no tag. Those in a VLAN do not, and are counted.
 func TestPriorityTags(t *testing.T) {
 	const each = 5
 	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
@@ -87,8 +91,8 @@ func TestPriorityTags(t *testing.T) {
 	}
 }
 
-// TestMartians has a guest with default routes send where no router forwards to: nothing leaves, all is counted, and neither
-// software nor NIC knows a flow.
+// TestMartians has a guest with default routes send where no router forwards to: nothing leaves, all is counted, and
+// neither software nor NIC knows a flow.
 func TestMartians(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 1, 1)
 	vm := b.vms[0]
@@ -135,8 +139,8 @@ func TestMartians(t *testing.T) {
 	}
 }
 
-// TestFloodFromTheWire floods an uplink with pings of the node, and with ICMPv6 that is not for it, and finds every neighbour
-// solicitation answered meanwhile.
+// TestFloodFromTheWire floods an uplink with pings of the node, and with ICMPv6 that is not for it, and finds every
+// neighbour solicitation answered meanwhile.
 func TestFloodFromTheWire(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 1)
 	h := b.net.Hypervisors[0]
@@ -186,10 +190,12 @@ func TestFloodFromTheWire(t *testing.T) {
 // icmp6 is an ICMPv6 packet in a frame to the far end.
 func (c *crafter) icmp6(to net.HardwareAddr, src, dst netip.Addr, kind uint8, body []byte) []byte {
 	c.b.t.Helper()
-	ip := &layers.IPv6{Version: 6, HopLimit: 255, NextHeader: layers.IPProtocolICMPv6, SrcIP: src.AsSlice(), DstIP: dst.AsSlice()}
+	ip := &layers.IPv6{Version: 6, HopLimit: 255, NextHeader: layers.IPProtocolICMPv6, SrcIP: src.AsSlice(),
+		DstIP: dst.AsSlice()}
 	icmp := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(kind, 0)}
 	require.NoError(c.b.t, icmp.SetNetworkLayerForChecksum(ip))
-	return c.b.serialize(&layers.Ethernet{SrcMAC: c.mac, DstMAC: to, EthernetType: layers.EthernetTypeIPv6}, ip, icmp, gopacket.Payload(body))
+	return c.b.serialize(&layers.Ethernet{SrcMAC: c.mac, DstMAC: to, EthernetType: layers.EthernetTypeIPv6}, ip, icmp,
+		gopacket.Payload(body))
 }
 
 // solicitation asks for target's MAC.

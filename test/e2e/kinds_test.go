@@ -29,8 +29,8 @@ var kindFilters = []string{
 	"ip[6:2] & 0x3fff != 0 or tcp[tcpflags] & tcp-syn != 0 or icmp[icmptype] = icmp-echo or icmp6[icmp6type] = icmp6-echo",
 }
 
-// TestEveryKindOfRule has each card take every kind of rule that dpservice makes: the driver creates them, all but those which copy
-// what a VM sends by a rule that also jumps, on a ConnectX-5.
+// TestEveryKindOfRule has each card take every kind of rule that dpservice makes: the driver creates them, all but
+// those which copy what a VM sends by a rule that also jumps, on a ConnectX-5.
 func TestEveryKindOfRule(t *testing.T) {
 	kinds := map[string]map[string]bool{}
 	for _, card := range cards {
@@ -49,11 +49,14 @@ func TestEveryKindOfRule(t *testing.T) {
 	}
 	slices.Sort(refused)
 	for _, kind := range refused {
-		require.Regexp(t, `^transfer represented_port .* count (/ sample .*)?/ jump group #$`, kind, "only what captures by copying and jumping is missing")
+		require.Regexp(t, `^transfer represented_port .* count (/ sample .*)?/ jump group #$`, kind,
+			"only what captures by copying and jumping is missing")
 	}
 	nic, err := topology.CurrentNIC()
 	require.NoError(t, err)
-	report.Printf(t, "kinds of rules that %s created: cx5 %d, and not the %d of captures that copy and jump; cx6dx %d; cx7 %d", nic.Driver(),
+	report.Printf(t,
+		"kinds of rules that %s created: cx5 %d, and not the %d of captures that copy and jump; cx6dx %d; cx7 %d",
+		nic.Driver(),
 		len(kinds["cx5"]), len(refused), len(kinds["cx6dx"]), len(kinds["cx7"]))
 }
 
@@ -97,7 +100,8 @@ func (b *lab) captureKinds(card string, kinds map[string]bool, args ...string) {
 	require.Equal(b.t, before, b.rules(), "a refusal changes nothing")
 }
 
-// offloadEveryProtocol has a guest talk to others by each protocol that is offloaded, until the NIC has the flows of both ways.
+// offloadEveryProtocol has a guest talk to others by each protocol that is offloaded, until the NIC has the flows of
+// both ways.
 func (b *lab) offloadEveryProtocol(from *topology.Guest, others []*topology.Guest) {
 	b.t.Helper()
 	var streams []*iperf

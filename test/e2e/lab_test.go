@@ -73,7 +73,8 @@ func startLab(ctx context.Context, t *testing.T, n *topology.Network, cfg topolo
 	return b
 }
 
-func startDaemon(ctx context.Context, t *testing.T, h *topology.Hypervisor, cfg topology.DaemonConfig) *topology.Daemon {
+func startDaemon(ctx context.Context, t *testing.T, h *topology.Hypervisor,
+	cfg topology.DaemonConfig) *topology.Daemon {
 	t.Helper()
 	d, err := h.StartDaemon(ctx, cfg)
 	require.NoError(t, err)

@@ -21,8 +21,9 @@ import (
 // counterLag is how old what a NIC's counter shows may be, on a busy machine, too.
 const counterLag = 2500 * time.Millisecond
 
-// TestLastHopOfAnOffloadedFlow sends packets without a hop left on flows that are in the NIC, as a traceroute on the ports of a
-// running connection does: the gateway tells the sender, the receiver gets nothing, and the flow stays in the NIC.
+// TestLastHopOfAnOffloadedFlow sends packets without a hop left on flows that are in the NIC, as a traceroute on the
+// ports of a running connection does: the gateway tells the sender, the receiver gets nothing, and the flow stays in
+// the NIC.
 func TestLastHopOfAnOffloadedFlow(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1 := b.vms[0]

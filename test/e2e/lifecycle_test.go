@@ -102,8 +102,8 @@ func TestPorts(t *testing.T) {
 	require.Contains(t, dot.DOT, "flow_lookup")
 }
 
-// TestAStartThatFailsEndsWell names a port that is not there beside a NIC whose far sides are: the daemon says so, and closes
-// the NIC before the far sides go.
+// TestAStartThatFailsEndsWell names a port that is not there beside a NIC whose far sides are: the daemon says so, and
+// closes the NIC before the far sides go.
 func TestAStartThatFailsEndsWell(t *testing.T) {
 	ctx, n := newNetwork(t, 1)
 	path, remove, err := plugin.Install()

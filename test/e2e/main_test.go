@@ -46,7 +46,8 @@ func (p *passedLabs) report() error {
 	if err != nil {
 		return err
 	}
-	return report.Line("end-to-end tests on %s: %d labs, in %d of them all went well", nic.Driver(), p.built.Load(), p.passed.Load())
+	return report.Line("end-to-end tests on %s: %d labs, in %d of them all went well", nic.Driver(), p.built.Load(),
+		p.passed.Load())
 }
 
 // ready tells what the tests lack.

@@ -25,7 +25,8 @@ func TestMetrics(t *testing.T) {
 	ctx, n := newNetwork(t, 2)
 	socket := n.Path("metrics.sock")
 	b := &lab{t: t, ctx: ctx, net: n, vms: n.Guests()}
-	b.daemons = []*topology.Daemon{startDaemon(ctx, t, n.Hypervisors[0], topology.DaemonConfig{Extra: fmt.Sprintf("metrics: \"unix:%s\"\n", socket)})}
+	b.daemons = []*topology.Daemon{startDaemon(ctx, t, n.Hypervisors[0],
+		topology.DaemonConfig{Extra: fmt.Sprintf("metrics: \"unix:%s\"\n", socket)})}
 	b.connect()
 	info, err := os.Stat(socket)
 	require.NoError(t, err)
@@ -43,7 +44,8 @@ func TestMetrics(t *testing.T) {
 		}
 		for name, least := range map[string]float64{
 			"dpservice_capture_copied_packets_total": 50, "dpservice_flows": 2, "dpservice_rules": 8, "dpservice_interfaces": 2,
-			"dpservice_capture_sessions": 1, "dpservice_offload_rules_created_total": 2, "dpservice_graph_node_packets_total": 10,
+			"dpservice_capture_sessions": 1, "dpservice_offload_rules_created_total": 2,
+			"dpservice_graph_node_packets_total":   10,
 			"dpservice_port_receive_packets_total": 2, "process_resident_memory_bytes": 1e6, "dpservice_port_xstat": 50,
 		} {
 			if values[name] < least {
@@ -61,7 +63,8 @@ func TestCaptureMetrics(t *testing.T) {
 	ctx, n := newNetwork(t, 2)
 	socket := n.Path("metrics.sock")
 	b := &lab{t: t, ctx: ctx, net: n, vms: n.Guests()}
-	b.daemons = []*topology.Daemon{startDaemon(ctx, t, n.Hypervisors[0], topology.DaemonConfig{Extra: fmt.Sprintf("metrics: \"unix:%s\"\n", socket)})}
+	b.daemons = []*topology.Daemon{startDaemon(ctx, t, n.Hypervisors[0],
+		topology.DaemonConfig{Extra: fmt.Sprintf("metrics: \"unix:%s\"\n", socket)})}
 	b.connect()
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
@@ -85,7 +88,8 @@ func TestCaptureMetrics(t *testing.T) {
 	require.InDelta(t, bytes, metricSum(families["dpservice_capture_copied_bytes_total"], of), 0)
 	for i, r := range s.Interfaces[0].Rules {
 		rule := map[string]string{
-			"session": "pings", "interface": "vm-1", "port": port, "rule": fmt.Sprint(i + 1), "action": r.Action, "pattern": r.Pattern,
+			"session": "pings", "interface": "vm-1", "port": port, "rule": fmt.Sprint(i + 1), "action": r.Action,
+			"pattern": r.Pattern,
 		}
 		if r.Action == "sample" {
 			require.InDelta(t, r.Packets, metricSum(families["dpservice_capture_rule_packets_total"], rule), 0)
@@ -128,10 +132,11 @@ func scrape(ctx context.Context, socket string) (map[string]float64, error) {
 
 // scrapeFamilies returns the metrics by their names.
 func scrapeFamilies(ctx context.Context, socket string) (map[string]*dto.MetricFamily, error) {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", socket)
-	}}}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		}}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://dpservice/metrics", nil)
 	if err != nil {
 		return nil, err

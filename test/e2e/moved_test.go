@@ -16,8 +16,8 @@ import (
 
 var errNotFollowed = errors.New("no datagram to the new MAC")
 
-// TestAGuestsMACChangesInPlace has a guest send a single datagram from another MAC, without any ARP: what is sent to the guest
-// follows, in the NIC too.
+// TestAGuestsMACChangesInPlace has a guest send a single datagram from another MAC, without any ARP: what is sent to
+// the guest follows, in the NIC too.
 func TestAGuestsMACChangesInPlace(t *testing.T) {
 	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
 		t.Run(name, func(t *testing.T) {

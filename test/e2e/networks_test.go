@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestNetworksWithTheSameAddresses has two virtual networks use the same addresses, on one hypervisor and across two: what
-// is sent in one is answered there, and never seen in the other.
+// TestNetworksWithTheSameAddresses has two virtual networks use the same addresses, on one hypervisor and across two:
+// what is sent in one is answered there, and never seen in the other.
 func TestNetworksWithTheSameAddresses(t *testing.T) {
 	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
 		t.Run(name, func(t *testing.T) {
@@ -32,8 +32,8 @@ func TestNetworksWithTheSameAddresses(t *testing.T) {
 	}
 }
 
-// talkApart has the first of a network's guests ping the others, which nobody in another network may notice, not even from the
-// flows' first packets on.
+// talkApart has the first of a network's guests ping the others, which nobody in another network may notice, not even
+// from the flows' first packets on.
 func (b *lab) talkApart(talkers, others []*topology.Guest, offloaded bool) {
 	b.t.Helper()
 	var heard []*record.Recorder

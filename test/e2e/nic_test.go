@@ -87,8 +87,8 @@ func (b *lab) relent() bool {
 	return pending == 0
 }
 
-// fault tells the first daemon's NIC how to fail, or clear, or nothing. It returns how many calls are still to come and to
-// fail.
+// fault tells the first daemon's NIC how to fail, or clear, or nothing. It returns how many calls are still to come and
+// to fail.
 func (b *lab) fault(args string) (pending int) {
 	b.t.Helper()
 	command := b.net.NIC.FaultCommand(args)

@@ -21,8 +21,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPlainPorts runs dpservice without a NIC that takes rules, on ports of two of DPDK's own drivers: VMs of one and of two
-// hypervisors reach each other, and everything that needs rules is refused with a reason.
+// TestPlainPorts runs dpservice without a NIC that takes rules, on ports of two of DPDK's own drivers: VMs of one and
+// of two hypervisors reach each other, and everything that needs rules is refused with a reason.
 func TestPlainPorts(t *testing.T) {
 	ctx, n := newNetwork(t, 2, 1)
 	for _, driver := range []string{"net_af_packet", "net_pcap"} {
@@ -119,7 +119,8 @@ func TestPlainPortsWithoutAWire(t *testing.T) {
 	}{
 		"net_null": {[]string{"net_null0,no-rx=1", "net_null1"}, "net_null1"},
 		"net_ring": {[]string{"net_ring0", "net_ring1"}, ""},
-		"net_pcap": {[]string{"net_pcap0,tx_pcap=" + n.Path("out.pcap"), "net_pcap1,infinite_rx=1,rx_pcap=" + file}, "net_pcap1"},
+		"net_pcap": {[]string{"net_pcap0,tx_pcap=" + n.Path("out.pcap"), "net_pcap1,infinite_rx=1,rx_pcap=" + file},
+			"net_pcap1"},
 	}
 	for driver, tt := range tests {
 		t.Run(driver, func(t *testing.T) {
@@ -127,7 +128,8 @@ func TestPlainPortsWithoutAWire(t *testing.T) {
 			for _, v := range tt.vdevs {
 				ports.EAL = append(ports.EAL, "--vdev="+v)
 			}
-			b := &lab{t: t, ctx: ctx, net: n, daemons: []*topology.Daemon{startDaemon(ctx, t, h, topology.DaemonConfig{Plain: ports})}}
+			b := &lab{t: t, ctx: ctx, net: n, daemons: []*topology.Daemon{startDaemon(ctx, t, h,
+				topology.DaemonConfig{Plain: ports})}}
 			var list api.PortListResult
 			b.call(api.MethodPortList, &list)
 			require.Len(t, list.Ports, 2)
@@ -161,10 +163,12 @@ func (b *lab) waitPackets(node string, want uint64) {
 // writeFrame writes a recording of one UDP packet.
 func writeFrame(t *testing.T, name string) {
 	t.Helper()
-	ip := layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: net.IP{10, 0, 0, 1}, DstIP: net.IP{10, 0, 0, 2}}
+	ip := layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: net.IP{10, 0, 0, 1},
+		DstIP: net.IP{10, 0, 0, 2}}
 	udp := layers.UDP{SrcPort: 1, DstPort: 2}
 	require.NoError(t, udp.SetNetworkLayerForChecksum(&ip))
-	eth := layers.Ethernet{SrcMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, DstMAC: net.HardwareAddr{2, 0, 0, 0, 0, 2}, EthernetType: layers.EthernetTypeIPv4}
+	eth := layers.Ethernet{SrcMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, DstMAC: net.HardwareAddr{2, 0, 0, 0, 0, 2},
+		EthernetType: layers.EthernetTypeIPv4}
 	frame := gopacket.NewSerializeBuffer()
 	require.NoError(t, gopacket.SerializeLayers(frame, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
 		&eth, &ip, &udp, gopacket.Payload("hello")))
@@ -182,14 +186,16 @@ func TestVirtioPort(t *testing.T) {
 	ctx, n := newNetwork(t, 2)
 	h := n.Hypervisors[0]
 	socket := n.Path("vhost.sock")
-	vhost, err := h.Start("dpdk-testpmd", "--no-huge", "-m", "128", "--no-pci", "--no-telemetry", "-l", "0,1", "--file-prefix", filepath.Base(n.Dir()),
+	vhost, err := h.Start("dpdk-testpmd", "--no-huge", "-m", "128", "--no-pci", "--no-telemetry", "-l", "0,1",
+		"--file-prefix", filepath.Base(n.Dir()),
 		"--vdev=net_vhost0,iface="+socket, "--vdev=net_af_packet0,iface=guest0",
 		"--", "--auto-start", "--stats-period=5", "--total-num-mbufs=4096", "--no-mlockall")
 	require.NoError(t, err)
 	b := &lab{t: t, ctx: ctx, net: n, vms: n.Guests()}
 	b.eventually(func() error { _, err := os.Stat(socket); return err })
 	d := startDaemon(ctx, t, h, topology.DaemonConfig{Plain: &topology.PlainPorts{
-		EAL:    []string{"--vdev=net_af_packet0,iface=wire0", "--vdev=net_virtio_user0,path=" + socket, "--vdev=net_af_packet1,iface=guest1"},
+		EAL: []string{"--vdev=net_af_packet0,iface=wire0", "--vdev=net_virtio_user0,path=" + socket,
+			"--vdev=net_af_packet1,iface=guest1"},
 		Names:  `pf0: net_af_packet0, vfs: [net_virtio_user0, net_af_packet1]`,
 		Device: func(vf int) string { return []string{"net_virtio_user0", "net_af_packet1"}[vf] },
 	}})

@@ -33,10 +33,12 @@ func TestReadmeFirstFiveMinutes(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "readme.sh")
 	require.NoError(t, os.WriteFile(file, []byte(script.String()), 0o600))
 
-	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
+	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child",
+		"--mount-proc",
 		"--propagation", "private", "bash", "-ec", ownMachine, file)
 	cmd.Dir = root
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "DPSERVICE_") }) // no settings
+	cmd.Env = slices.DeleteFunc(os.Environ(),
+		func(v string) bool { return strings.HasPrefix(v, "DPSERVICE_") }) // no settings
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	for _, line := range []string{

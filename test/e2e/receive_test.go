@@ -104,8 +104,8 @@ func of(frames []received, name string) []record.Frame {
 	return own
 }
 
-// TestReceive has dpctl as the sink of both encapsulations: its file holds what each VM has sent, byte for byte, under the
-// VM's own name, and Wireshark's tools like it.
+// TestReceive has dpctl as the sink of both encapsulations: its file holds what each VM has sent, byte for byte, under
+// the VM's own name, and Wireshark's tools like it.
 func TestReceive(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2, sink := b.vms[0], b.vms[1], b.net.SinkIP.String()
@@ -149,7 +149,8 @@ func (b *lab) checkFile(file string, packets int) {
 	malformed, err := record.Malformed(b.ctx, b.net.Lab, file)
 	require.NoError(b.t, err)
 	require.Empty(b.t, malformed)
-	rows, err := record.Fields(b.ctx, b.net.Lab, file, `icmp && frame.interface_name == "vm-1"`, "ip.src", "frame.interface_description")
+	rows, err := record.Fields(b.ctx, b.net.Lab, file, `icmp && frame.interface_name == "vm-1"`, "ip.src",
+		"frame.interface_description")
 	require.NoError(b.t, err)
 	require.NotEmpty(b.t, rows)
 	for _, row := range rows {
@@ -160,7 +161,8 @@ func (b *lab) checkFile(file string, packets int) {
 	require.NoError(b.t, err)
 	require.NoError(b.t, r.Err())
 	for _, line := range []string{
-		`Number of packets: +` + strconv.Itoa(packets), `File timestamp precision: +nanoseconds`, `Number of interfaces in file: +3`,
+		`Number of packets: +` + strconv.Itoa(packets), `File timestamp precision: +nanoseconds`,
+		`Number of interfaces in file: +3`,
 		`Name = vm-2`, `Comment = capture default of vm-2 on port ` + regexp.QuoteMeta(b.net.NIC.VF(1)),
 	} {
 		require.Regexp(b.t, regexp.MustCompile(line), r.Stdout)
@@ -173,7 +175,8 @@ func TestReceiveLive(t *testing.T) {
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
 	d := b.daemons[0]
-	p, err := b.net.Sink.Start("bash", "-c", `"$0" --socket "$1" capture receive --udp-dst-port=3010 -w - | tshark -nlr - -c 5`,
+	p, err := b.net.Sink.Start("bash", "-c",
+		`"$0" --socket "$1" capture receive --udp-dst-port=3010 -w - | tshark -nlr - -c 5`,
 		d.DpctlPath(), d.Socket)
 	require.NoError(t, err)
 	require.NoError(t, p.WaitOutput(b.ctx, p.Stderr, "receiving on"))
@@ -186,15 +189,16 @@ func TestReceiveLive(t *testing.T) {
 	require.Contains(t, result.Stdout, vm1.IPv4.String())
 }
 
-// TestReceiveSeries writes a series of small files, of which the newest stay, and ends by Ctrl-C: each file is complete, and
-// together they have the last frames without a gap.
+// TestReceiveSeries writes a series of small files, of which the newest stay, and ends by Ctrl-C: each file is
+// complete, and together they have the last frames without a gap.
 func TestReceiveSeries(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
 	const files = 4
 	sent := b.record(vm1.Namespace, "eth0", record.Out, "icmp")
-	r := b.receive(b.net.Path("series.pcapng"), "--udp-dst-port=3010", "--rotate-size=5k", "--rotate-interval=1s", "--files="+strconv.Itoa(files))
+	r := b.receive(b.net.Path("series.pcapng"), "--udp-dst-port=3010", "--rotate-size=5k", "--rotate-interval=1s",
+		"--files="+strconv.Itoa(files))
 	b.dpctl(b.startOn("series", 3010, "--vf=vm-1", "--filter=icmp")...)
 	b.startPing(vm1, vm2.IPv4.String(), 2*time.Second).wait() // 5k are reached before the time is
 	time.Sleep(time.Second)
@@ -249,8 +253,8 @@ func (b *lab) blocks(file string) (sum blocks) {
 	return sum
 }
 
-// TestReceiveSaysWhatIsLost stops the receiving program for a while, until the kernel has no room for copies: what it has written
-// and what it says was dropped, on stderr and in the file, is what the NIC has sampled.
+// TestReceiveSaysWhatIsLost stops the receiving program for a while, until the kernel has no room for copies: what it
+// has written and what it says was dropped, on stderr and in the file, is what the NIC has sampled.
 func TestReceiveSaysWhatIsLost(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
@@ -275,8 +279,8 @@ func TestReceiveSaysWhatIsLost(t *testing.T) {
 	require.Equal(t, blocks{len(written), lost}, b.blocks(r.file))
 }
 
-// TestReceiveWithoutADaemon has no socket at hand: names come from the command line, the counters are shown as they grow, and the
-// time is up by itself.
+// TestReceiveWithoutADaemon has no socket at hand: names come from the command line, the counters are shown as they
+// grow, and the time is up by itself.
 func TestReceiveWithoutADaemon(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
@@ -285,7 +289,8 @@ func TestReceiveWithoutADaemon(t *testing.T) {
 	labels := b.labels() // which stay
 	b.dpctl("capture", "stop")
 	file := b.net.Path("named.pcapng")
-	p, err := b.net.Sink.Start(b.daemons[0].DpctlPath(), "--socket", b.net.Path("none"), "capture", "receive", "--udp-dst-port=3010",
+	p, err := b.net.Sink.Start(b.daemons[0].DpctlPath(), "--socket", b.net.Path("none"), "capture", "receive",
+		"--udp-dst-port=3010",
 		"-w", file, "--stats", "--duration=5s", fmt.Sprintf("--name=%d=web", labels["vm-1"]))
 	require.NoError(t, err)
 	require.NoError(t, p.WaitOutput(b.ctx, p.Stderr, "receiving on"))
@@ -304,15 +309,16 @@ func TestReceiveWithoutADaemon(t *testing.T) {
 	require.EqualValues(t, b.ended("default").Packets, len(frames))
 }
 
-// TestReceiveOnARouter receives on the router between hypervisor and sink, which sees all copies: it takes only those that are
-// sent to one of its own addresses, and of these only the node's that it is told. The sink misses none for it.
+// TestReceiveOnARouter receives on the router between hypervisor and sink, which sees all copies: it takes only those
+// that are sent to one of its own addresses, and of these only the node's that it is told. The sink misses none for it.
 func TestReceiveOnARouter(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2, d := b.vms[0], b.vms[1], b.daemons[0]
 	b.reach(vm1, vm2.IPv4.String())
 	node := b.net.Hypervisors[0].UnderlayIP.String()
 	onRouter := func(file, source string) *receiver {
-		p, err := b.net.Router.Start(d.DpctlPath(), "--socket", d.Socket, "capture", "receive", "--udp-dst-port=3010", "-w", file,
+		p, err := b.net.Router.Start(d.DpctlPath(), "--socket", d.Socket, "capture", "receive", "--udp-dst-port=3010", "-w",
+			file,
 			"--source="+source)
 		require.NoError(t, err)
 		require.NoError(t, p.WaitOutput(b.ctx, p.Stderr, "receiving on [::]:3010"))
@@ -328,7 +334,8 @@ func TestReceiveOnARouter(t *testing.T) {
 		"its network": {"fc00:99::ffff", "fc00:77::/64," + node + "/64", true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			router, sink := onRouter(b.net.Path(name+"-router"), tt.source), b.receive(b.net.Path(name+"-sink"), "--udp-dst-port=3010")
+			router, sink := onRouter(b.net.Path(name+"-router"), tt.source), b.receive(b.net.Path(name+"-sink"),
+				"--udp-dst-port=3010")
 			b.dpctl(captureStart(tt.sink, "--vf=vm-1", "--filter=icmp")...)
 			b.startPing(vm1, vm2.IPv4.String(), time.Second).wait()
 			b.dpctl("capture", "stop")

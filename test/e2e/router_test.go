@@ -15,7 +15,8 @@ import (
 )
 
 // TestRouterChangesItsMAC gives the router another MAC while a flow to another hypervisor is in the NIC and captured: a
-// second later all rules that encapsulate, the flow's and the capture's, use the new one, and the guests reach each other.
+// second later all rules that encapsulate, the flow's and the capture's, use the new one, and the guests reach each
+// other.
 func TestRouterChangesItsMAC(t *testing.T) {
 	const newMAC = "02:00:00:00:be:ef"
 	b := newLab(t, topology.DaemonConfig{}, 1, 1)

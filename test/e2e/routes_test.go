@@ -21,8 +21,8 @@ import (
 // hop is the underlay address of the n-th guest on some other hypervisor.
 func hop(n int) string { return fmt.Sprintf("fc00:9::%d", n+1) }
 
-// TestLongestPrefix sends to the nested prefixes of several next hops, takes the routes away one by one, the longest first, and
-// adds one again: each time the flows, and their rules in the NIC, follow at once.
+// TestLongestPrefix sends to the nested prefixes of several next hops, takes the routes away one by one, the longest
+// first, and adds one again: each time the flows, and their rules in the NIC, follow at once.
 func TestLongestPrefix(t *testing.T) {
 	tests := map[string]struct {
 		offload  bool
@@ -62,11 +62,13 @@ func TestLongestPrefix(t *testing.T) {
 	}
 }
 
-// TestLocalGuestsComeFirst routes the addresses of a guest here to another hypervisor: its interface is nearer than any prefix.
+// TestLocalGuestsComeFirst routes the addresses of a guest here to another hypervisor: its interface is nearer than any
+// prefix.
 func TestLocalGuestsComeFirst(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
-	for n, prefix := range []string{"10.100.0.0/24", vm2.IPv4.String() + "/32", "fd00:100::/64", vm2.IPv6.String() + "/128"} {
+	for n, prefix := range []string{"10.100.0.0/24", vm2.IPv4.String() + "/32", "fd00:100::/64",
+		vm2.IPv6.String() + "/128"} {
 		b.route("add", prefix, n)
 	}
 	wire := b.record(b.net.Router, b.net.Hypervisors[0].RouterLink, record.In, "ip6 proto 4 or ip6 proto 41")
@@ -179,8 +181,8 @@ func (r *routed) record() *record.Recorder {
 
 func outerDst(f record.Frame) string { return net.IP(f.Data[14+24 : 14+40]).String() }
 
-// TestFlowsEndWithTheirInterface deletes an interface to which flows are in the NIC, from here and from another hypervisor:
-// with the answer its rules are gone, and nothing reaches the guest any more.
+// TestFlowsEndWithTheirInterface deletes an interface to which flows are in the NIC, from here and from another
+// hypervisor: with the answer its rules are gone, and nothing reaches the guest any more.
 func TestFlowsEndWithTheirInterface(t *testing.T) {
 	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
 		t.Run(name, func(t *testing.T) {

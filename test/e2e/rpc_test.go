@@ -78,8 +78,9 @@ func TestJSONRPCThroughSocat(t *testing.T) {
 		"no interfaces":      {start(`{"interfaces":[]}`), api.CodeInvalidParams, "no interface"},
 		"an interface twice": {start(`{"interfaces":[{"vf":"vm-1"},{"vf":"vm-1"}]}`), api.CodeInvalidParams, "vm-1"},
 		"unknown interface":  {start(`{"interfaces":[{"vf":"vm-9"}]}`), api.CodeNotFound, "vm-9"},
-		"TX of an uplink":    {start(`{"interfaces":[{"pf":1}],"direction":"tx"}`), api.CodeNotSupported, "what leaves by pf1 cannot be captured"},
-		"nothing to stop":    {`{"jsonrpc":"2.0","id":7,"method":"capture.stop"}`, api.CodeNotActive, ""},
+		"TX of an uplink": {start(`{"interfaces":[{"pf":1}],"direction":"tx"}`), api.CodeNotSupported,
+			"what leaves by pf1 cannot be captured"},
+		"nothing to stop": {`{"jsonrpc":"2.0","id":7,"method":"capture.stop"}`, api.CodeNotActive, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rules := b.rules()
@@ -98,7 +99,8 @@ func TestJSONRPCThroughSocat(t *testing.T) {
 	}
 }
 
-// TestIdleClientsLockNobodyOut takes every place of the socket with connections that do nothing, or send half a request.
+// TestIdleClientsLockNobodyOut takes every place of the socket with connections that do nothing, or send half a
+// request.
 func TestIdleClientsLockNobodyOut(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 1)
 	const places = 72

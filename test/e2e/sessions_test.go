@@ -22,8 +22,9 @@ import (
 	"dpservice/test/topology"
 )
 
-// TestSessionsComeAndGoUnderTraffic starts and stops filtered captures beside each other, again and again, under traffic: each
-// gets what its filter accepts while it is on, once; guests lose nothing, and no packet takes the software path.
+// TestSessionsComeAndGoUnderTraffic starts and stops filtered captures beside each other, again and again, under
+// traffic: each gets what its filter accepts while it is on, once; guests lose nothing, and no packet takes the
+// software path.
 func TestSessionsComeAndGoUnderTraffic(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
@@ -108,7 +109,8 @@ func payloads(frames []record.Frame) []record.Frame {
 	return frames
 }
 
-// TestSessionsToDifferentSinks sends what vm-1 sends to one node, and what vm-2 sends to another in VXLAN, at the same time.
+// TestSessionsToDifferentSinks sends what vm-1 sends to one node, and what vm-2 sends to another in VXLAN, at the same
+// time.
 func TestSessionsToDifferentSinks(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2, h := b.vms[0], b.vms[1], b.net.Hypervisors[0]
@@ -117,7 +119,8 @@ func TestSessionsToDifferentSinks(t *testing.T) {
 	local := b.record(h.Namespace, "wire0", record.In, "udp dst port 4789")
 	c.window.Starting = time.Now()
 	b.dpctl(b.startOn("remote", 3010, "--vf=vm-1")...)
-	b.dpctl("capture", "start", "--name=local", "--sink-node-ip="+h.UnderlayIP.String(), "--udp-src-port=3000", "--encap=vxlan", "--vf=vm-2")
+	b.dpctl("capture", "start", "--name=local", "--sink-node-ip="+h.UnderlayIP.String(), "--udp-src-port=3000",
+		"--encap=vxlan", "--vf=vm-2")
 	c.window.Started = time.Now()
 	b.startPing(vm1, vm2.IPv4.String(), time.Second).wait()
 	b.startPing(vm2, vm1.IPv6.String(), time.Second).wait()
@@ -153,17 +156,19 @@ func TestHistoryIsBounded(t *testing.T) {
 	}
 }
 
-// TestMTUWarningIsRight sends PF0 frames of the length that the warning names, which is captured, and one byte more, which is
-// not.
+// TestMTUWarningIsRight sends PF0 frames of the length that the warning names, which is captured, and one byte more,
+// which is not.
 func TestMTUWarningIsRight(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 1)
 	router, h := b.net.Router, b.net.Hypervisors[0]
 	const mtu, overhead = 1800, headerLen - 14
 	var s api.CaptureSession
-	require.NoError(t, json.Unmarshal([]byte(b.dpctl(append([]string{"-o", "json"}, captureStart(b.net.SinkIP.String(), "--pf=0")...)...)), &s))
+	require.NoError(t, json.Unmarshal([]byte(b.dpctl(append([]string{"-o", "json"},
+		captureStart(b.net.SinkIP.String(), "--pf=0")...)...)), &s))
 	const longest = mtu - overhead
-	require.Contains(t, s.Warnings, fmt.Sprintf("frames of pf0 can have %d bytes, their copies need an uplink MTU of %d, and it is %d: "+
-		"frames longer than %d bytes are not captured", mtu+14, mtu+14+overhead, mtu, longest))
+	require.Contains(t, s.Warnings,
+		fmt.Sprintf("frames of pf0 can have %d bytes, their copies need an uplink MTU of %d, and it is %d: "+
+			"frames longer than %d bytes are not captured", mtu+14, mtu+14+overhead, mtu, longest))
 
 	sink := b.record(b.net.Sink, "eth0", record.In, sinkFilter)
 	fd, err := router.PacketSocket(h.RouterLink)
@@ -232,8 +237,8 @@ func TestCapabilitiesOfARefusingNIC(t *testing.T) {
 	require.Equal(t, able, ask())
 }
 
-// TestCaptureBounds has a daemon that is configured for few interfaces and rules: what goes beyond is refused with the number, over
-// all sessions together.
+// TestCaptureBounds has a daemon that is configured for few interfaces and rules: what goes beyond is refused with the
+// number, over all sessions together.
 func TestCaptureBounds(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{Extra: "capture: {max_interfaces: 2, max_rules: 4}\n"}, 3)
 	b.dpctl(b.startOn("one", 3010, "--vf=vm-1,vm-2")...)
@@ -258,7 +263,8 @@ func TestStatusWatch(t *testing.T) {
 	b.reach(vm1, vm2.IPv4.String())
 	b.dpctl(captureStart(b.net.SinkIP.String(), "--vf=vm-1")...)
 	d := b.daemons[0]
-	p, err := b.net.Hypervisors[0].Start(d.DpctlPath(), "--socket", d.Socket, "capture", "status", "--watch", "--interval=50ms")
+	p, err := b.net.Hypervisors[0].Start(d.DpctlPath(), "--socket", d.Socket, "capture", "status", "--watch",
+		"--interval=50ms")
 	require.NoError(t, err)
 	stop := b.pingOn(vm1, vm2.IPv4.String())
 	counts := func() (distinct []string) {

@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSpoofedPackets has a guest send from addresses that are not its own, on the ports of a flow of its own that is in the NIC:
-// none arrives, all are counted.
+// TestSpoofedPackets has a guest send from addresses that are not its own, on the ports of a flow of its own that is in
+// the NIC: none arrives, all are counted.
 func TestSpoofedPackets(t *testing.T) {
 	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
 		t.Run(name, func(t *testing.T) {
@@ -63,8 +63,8 @@ func (b *lab) spoof(sender *crafter, offloaded bool, own, dst netip.Addr, forged
 	require.Len(b.t, b.stopRecording(got), 1, "only what came from the sender's own address")
 }
 
-// TestForgedMarks has the wire send frames as the NIC makes them where it decapsulates for an interface, also of a flow that is in the
-// NIC: none arrives, and the guard counts them. On a guest's port such a source says nothing.
+// TestForgedMarks has the wire send frames as the NIC makes them where it decapsulates for an interface, also of a flow
+// that is in the NIC: none arrives, and the guard counts them. On a guest's port such a source says nothing.
 func TestForgedMarks(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3, h := b.vms[0], b.vms[1], b.vms[2], b.net.Hypervisors[0]
@@ -113,8 +113,8 @@ func (b *lab) hits(name string) uint64 {
 	return 0
 }
 
-// TestSpoofedNeighbours has a guest claim another one's addresses by ARP and neighbour discovery: the other's packets go on
-// reaching it.
+// TestSpoofedNeighbours has a guest claim another one's addresses by ARP and neighbour discovery: the other's packets
+// go on reaching it.
 func TestSpoofedNeighbours(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
@@ -159,7 +159,8 @@ func (c *crafter) claims(ipv4, ipv6 netip.Addr) (all []func()) {
 	neighbour := func(icmpType uint8, message gopacket.SerializableLayer) func() {
 		return func() {
 			c.b.t.Helper()
-			ip := &layers.IPv6{Version: 6, HopLimit: 255, NextHeader: layers.IPProtocolICMPv6, SrcIP: ipv6.AsSlice(), DstIP: gateway}
+			ip := &layers.IPv6{Version: 6, HopLimit: 255, NextHeader: layers.IPProtocolICMPv6, SrcIP: ipv6.AsSlice(),
+				DstIP: gateway}
 			icmp := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(icmpType, 0)}
 			require.NoError(c.b.t, icmp.SetNetworkLayerForChecksum(ip))
 			c.send(layers.EthernetTypeIPv6, ip, icmp, message)

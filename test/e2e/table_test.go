@@ -15,12 +15,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestFullTables sends on more flows than the tables of the software and the NIC hold: all packets arrive, the tables keep to
-// their bounds, and say what they had no place for. When the flows have ended there is place for new ones.
+// TestFullTables sends on more flows than the tables of the software and the NIC hold: all packets arrive, the tables
+// keep to their bounds, and say what they had no place for. When the flows have ended there is place for new ones.
 func TestFullTables(t *testing.T) {
 	const capacity, rules, flows = 16, 4, 60
 	b := newLab(t, topology.DaemonConfig{
-		Extra: fmt.Sprintf("flows: {capacity: %d, max_offload: %d, timeout: 2s, timeouts: {udp: 2s, icmp: 1s}}\n", capacity, rules),
+		Extra: fmt.Sprintf("flows: {capacity: %d, max_offload: %d, timeout: 2s, timeouts: {udp: 2s, icmp: 1s}}\n", capacity,
+			rules),
 	}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
@@ -60,8 +61,8 @@ func TestFullTables(t *testing.T) {
 	b.offloadDatagrams(sender, vm1.IPv4, vm2.IPv4)
 }
 
-// TestANeighbourGetsItsShare has a guest send on more flows than the tables hold, all the time: another guest's new flows are known
-// and in the NIC all the same, and who holds what is told.
+// TestANeighbourGetsItsShare has a guest send on more flows than the tables hold, all the time: another guest's new
+// flows are known and in the NIC all the same, and who holds what is told.
 func TestANeighbourGetsItsShare(t *testing.T) {
 	const capacity, rules, flows = 64, 32, 200
 	b := newLab(t, topology.DaemonConfig{
@@ -106,9 +107,11 @@ func TestANeighbourGetsItsShare(t *testing.T) {
 	}
 }
 
-// TestEndedConnectionsLeaveTheNIC ends TCP connections that are in the NIC: they are gone long before an idle one would be.
+// TestEndedConnectionsLeaveTheNIC ends TCP connections that are in the NIC: they are gone long before an idle one would
+// be.
 func TestEndedConnectionsLeaveTheNIC(t *testing.T) {
-	b := newLab(t, topology.DaemonConfig{Extra: "flows: {timeout: 60s, timeouts: {tcp_closing: 1s, tcp_established: 60s}}\n"}, 2)
+	b := newLab(t,
+		topology.DaemonConfig{Extra: "flows: {timeout: 60s, timeouts: {tcp_closing: 1s, tcp_established: 60s}}\n"}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	b.reach(vm1, vm2.IPv4.String())
 	run := b.startIperf(vm1, vm2, vm2.IPv4.String(), 5201, 2*time.Second, "5M")

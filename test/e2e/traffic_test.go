@@ -14,7 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// pingInterval is what ping has made of 10 ms, the shortest interval for which it sleeps, where the kernel's ticks are 4 ms apart.
+// pingInterval is what ping has made of 10 ms, the shortest interval for which it sleeps, where the kernel's ticks are
+// 4 ms apart.
 const pingInterval = 16 * time.Millisecond
 
 // ping sends a packet each pingInterval from one guest to an address.
@@ -61,7 +62,8 @@ type iperf struct {
 }
 
 // startIperf sends at rate (iperf3's notation) from one guest to another's address.
-func (b *lab) startIperf(from, to *topology.Guest, address string, port int, d time.Duration, rate string, args ...string) *iperf {
+func (b *lab) startIperf(from, to *topology.Guest, address string, port int, d time.Duration, rate string,
+	args ...string) *iperf {
 	b.t.Helper()
 	server, err := to.Start("iperf3", "-s", "-1", "-p", strconv.Itoa(port), "--forceflush")
 	require.NoError(b.t, err)
@@ -154,7 +156,8 @@ func (b *lab) balance() (balance, error) {
 	return sum, nil
 }
 
-// receivedUDP is what the kernel has handed to UDP: that counts itself only what a program has read, and iperf3 leaves some.
+// receivedUDP is what the kernel has handed to UDP: that counts itself only what a program has read, and iperf3 leaves
+// some.
 func receivedUDP(c counters) int64 {
 	return c["IpInDelivers"] + c["Ip6InDelivers"] - c["IcmpInMsgs"] - c["Icmp6InMsgs"] - c["TcpInSegs"]
 }

@@ -51,7 +51,8 @@ func (c *crafter) tunnelled(outerSrc, outerDst string, src, dst netip.Addr) {
 		ip = &layers.IPv4{Version: 4, TTL: 63, Protocol: layers.IPProtocolUDP, SrcIP: src.AsSlice(), DstIP: dst.AsSlice()}
 	} else {
 		outer.NextHeader = layers.IPProtocolIPv6
-		ip = &layers.IPv6{Version: 6, HopLimit: 63, NextHeader: layers.IPProtocolUDP, SrcIP: src.AsSlice(), DstIP: dst.AsSlice()}
+		ip = &layers.IPv6{Version: 6, HopLimit: 63, NextHeader: layers.IPProtocolUDP, SrcIP: src.AsSlice(),
+			DstIP: dst.AsSlice()}
 	}
 	require.NoError(c.b.t, udp.SetNetworkLayerForChecksum(ip))
 	c.send(layers.EthernetTypeIPv6, outer, ip, udp, gopacket.Payload("forged"))
@@ -82,9 +83,9 @@ func (b *lab) tunnelRules() (n int) {
 	return n
 }
 
-// TestForgedTunnels has the wire send what another hypervisor would, from a wrong outer source or with the inner source of a local VM:
-// none reaches the guest, whether the flow, or one from the forger, is in the NIC or not, and all are counted. When the route goes,
-// the right source is wrong, too.
+// TestForgedTunnels has the wire send what another hypervisor would, from a wrong outer source or with the inner source
+// of a local VM: none reaches the guest, whether the flow, or one from the forger, is in the NIC or not, and all are
+// counted. When the route goes, the right source is wrong, too.
 func TestForgedTunnels(t *testing.T) {
 	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
 		t.Run(name, func(t *testing.T) {
@@ -151,8 +152,8 @@ func TestForgedTunnels(t *testing.T) {
 	}
 }
 
-// TestUncheckedNetwork has the wire send to a network that is not checked: whoever sends, it arrives, in software and by the NIC; but not
-// what claims to be from a local VM.
+// TestUncheckedNetwork has the wire send to a network that is not checked: whoever sends, it arrives, in software and
+// by the NIC; but not what claims to be from a local VM.
 func TestUncheckedNetwork(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{Underlay: fmt.Sprintf("unchecked_vnis: [%d]", topology.VNI)}, 2, 1)
 	vm1, vm2 := b.vms[0], b.vms[1]
@@ -177,15 +178,16 @@ func TestUncheckedNetwork(t *testing.T) {
 	require.Len(t, b.stopRecording(got), 1)
 }
 
-// TestForgedRouter has a station on the link advertise the router's address at its own MAC, over and over: the tunnels go on to
-// the router, which is alive, and the log names the station.
+// TestForgedRouter has a station on the link advertise the router's address at its own MAC, over and over: the tunnels
+// go on to the router, which is alive, and the log names the station.
 func TestForgedRouter(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 1, 1)
 	vm1, vm2 := b.vms[0], b.vms[1]
 	station := b.onTheWire()
 	router := station.mac
 	station.mac = net.HardwareAddr{0x02, 0, 0, 0, 0xba, 0xd0}
-	own := net.IP{0xfe, 0x80, 0, 0, 0, 0, 0, 0, router[0] ^ 2, router[1], router[2], 0xff, 0xfe, router[3], router[4], router[5]}
+	own := net.IP{0xfe, 0x80, 0, 0, 0, 0, 0, 0, router[0] ^ 2, router[1], router[2], 0xff, 0xfe, router[3], router[4],
+		router[5]}
 	allNodes := net.ParseIP("ff02::1")
 	advertise := func() {
 		ip := &layers.IPv6{Version: 6, HopLimit: 255, NextHeader: layers.IPProtocolICMPv6, SrcIP: own, DstIP: allNodes}
@@ -200,7 +202,8 @@ func TestForgedRouter(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	b.eventually(func() error {
-		if log := b.daemons[0].Stderr.String(); !strings.Contains(log, "claims to be an uplink's router") || !strings.Contains(log, station.mac.String()) {
+		if log := b.daemons[0].Stderr.String(); !strings.Contains(log, "claims to be an uplink's router") ||
+			!strings.Contains(log, station.mac.String()) {
 			return fmt.Errorf("the log does not name the station")
 		}
 		return nil

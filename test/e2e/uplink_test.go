@@ -217,8 +217,8 @@ func (s *stream) end() {
 	_ = s.receiver.Close() // wakes the reader
 }
 
-// onlyLostAfter ends the stream and requires that, from its beginning on, packets were lost only within the failover time after
-// some moments. It returns how long after the last of these losses were seen, at most.
+// onlyLostAfter ends the stream and requires that, from its beginning on, packets were lost only within the failover
+// time after some moments. It returns how long after the last of these losses were seen, at most.
 func (s *stream) onlyLostAfter(begin time.Time, moments ...time.Time) {
 	s.b.t.Helper()
 	s.end()
@@ -238,7 +238,8 @@ func (s *stream) onlyLostAfter(begin time.Time, moments ...time.Time) {
 			}
 		}
 		if after < 0 || after > failoverTime {
-			wrong = append(wrong, fmt.Sprintf("packet %d, %v after a link, arrived: %t, after %v", number, after, ok, arrived.Sub(at)))
+			wrong = append(wrong, fmt.Sprintf("packet %d, %v after a link, arrived: %t, after %v", number, after, ok,
+				arrived.Sub(at)))
 		}
 		longest = max(longest, after)
 	}
@@ -246,9 +247,9 @@ func (s *stream) onlyLostAfter(begin time.Time, moments ...time.Time) {
 	s.b.t.Logf("%d packets of %d flows, %d lost, the last one %v after its link", len(s.sent), streamFlows, lost, longest)
 }
 
-// checkFailover has many flows under way while one uplink after the other is lost and comes back: they are spread over both,
-// only those of the lost one move, and within a second; back they come to where they were. check looks at more, with the
-// uplink that is left.
+// checkFailover has many flows under way while one uplink after the other is lost and comes back: they are spread over
+// both, only those of the lost one move, and within a second; back they come to where they were. check looks at more,
+// with the uplink that is left.
 func (b *uplinkLab) checkFailover(check func(s *stream, left int)) {
 	b.t.Helper()
 	s := b.startStream()
@@ -293,10 +294,11 @@ func (b *uplinkLab) checkFailover(check func(s *stream, left int)) {
 	s.onlyLostAfter(begin, losses...)
 }
 
-// TestUplinkFailover spreads the flows of a VM over both uplinks of a NIC and loses each uplink's link. Flows by PF0 are in the
-// NIC, and no others; a capture says when its copies are lost.
+// TestUplinkFailover spreads the flows of a VM over both uplinks of a NIC and loses each uplink's link. Flows by PF0
+// are in the NIC, and no others; a capture says when its copies are lost.
 func TestUplinkFailover(t *testing.T) {
-	b := newUplinkLab(t, func(*topology.Hypervisor) topology.DaemonConfig { return topology.DaemonConfig{Telemetry: true} })
+	b := newUplinkLab(t,
+		func(*topology.Hypervisor) topology.DaemonConfig { return topology.DaemonConfig{Telemetry: true} })
 	from := "neighbour_discovery"
 	if b.h.HasTwins() {
 		from = "kernel"
@@ -304,7 +306,8 @@ func TestUplinkFailover(t *testing.T) {
 	for i, u := range b.uplinks() {
 		mac, err := b.net.Router.MAC(b.routerLink(i))
 		require.NoError(t, err)
-		require.Equal(t, api.Uplink{PF: i, Port: b.ports[i], Link: "up", RouterMAC: mac.String(), RouterFrom: from, Usable: true}, u)
+		require.Equal(t, api.Uplink{PF: i, Port: b.ports[i], Link: "up", RouterMAC: mac.String(), RouterFrom: from,
+			Usable: true}, u)
 	}
 	require.Contains(t, b.dpctl("system", "info"), "usable: "+b.ports[pf1]+", link up, router ")
 	b.dpctl(captureStart(b.net.SinkIP.String(), "--vf=vm-1", "--pf=0")...)
@@ -339,10 +342,12 @@ func TestUplinkFailover(t *testing.T) {
 	time.Sleep(failoverTime)
 	b.waitUsable(false, true)
 	require.Regexp(t, `(?m)^\d+ +`+b.ports[pf0]+` +pf0 +removed`, b.dpctl("port", "list"))
-	require.Contains(t, b.daemons[0].Stderr.String(), "a port was removed, or has reported a fatal error: it is not used any more")
+	require.Contains(t, b.daemons[0].Stderr.String(),
+		"a port was removed, or has reported a fatal error: it is not used any more")
 }
 
-// TestDeletedFarSide deletes the kernel device behind an uplink: its link is lost, flows go by the other one, and that is said once.
+// TestDeletedFarSide deletes the kernel device behind an uplink: its link is lost, flows go by the other one, and that
+// is said once.
 func TestDeletedFarSide(t *testing.T) {
 	b := newUplinkLab(t, func(*topology.Hypervisor) topology.DaemonConfig { return topology.DaemonConfig{} })
 	said := len(b.daemons[0].Stderr.String())
@@ -399,8 +404,8 @@ func (b *uplinkLab) allFlowsOn(s *stream, pfs ...int) error {
 	return nil
 }
 
-// TestUplinkFailoverInSoftware does the same without a NIC that takes rules. The ports share their wires with the kernel, which
-// knows the routers: what it learns of them is followed within a second.
+// TestUplinkFailoverInSoftware does the same without a NIC that takes rules. The ports share their wires with the
+// kernel, which knows the routers: what it learns of them is followed within a second.
 func TestUplinkFailoverInSoftware(t *testing.T) {
 	const newMAC = "02:00:00:00:be:ef"
 	b := newUplinkLab(t, func(h *topology.Hypervisor) topology.DaemonConfig {
@@ -430,7 +435,8 @@ func TestUplinkFailoverInSoftware(t *testing.T) {
 	mac, err := b.net.Router.MAC(b.routerLink(pf1))
 	require.NoError(t, err)
 	setRouter := func(mac, state string) {
-		require.NoError(t, b.h.IP(fmt.Sprintf("neigh replace %s lladdr %s dev wire1 nud %s", topology.LinkLocal(parseMAC(t, routers[pf1])), mac, state)))
+		require.NoError(t, b.h.IP(fmt.Sprintf("neigh replace %s lladdr %s dev wire1 nud %s",
+			topology.LinkLocal(parseMAC(t, routers[pf1])), mac, state)))
 	}
 	seen := b.record(b.net.Router, b.routerLink(pf1), record.In, "ip6 proto 4")
 	setRouter(newMAC, "permanent")

@@ -18,8 +18,8 @@ import (
 // twoWorkers are the lcores of a control thread and two workers, on a machine with two CPUs at least.
 const twoWorkers = "0@0,1@0,2@1"
 
-// TestTwoWorkers has two workers share the traffic of ports with two queues: guests reach each other and their gateway, each
-// flow is one worker's, and both have some.
+// TestTwoWorkers has two workers share the traffic of ports with two queues: guests reach each other and their gateway,
+// each flow is one worker's, and both have some.
 func TestTwoWorkers(t *testing.T) {
 	tests := map[string]func(h *topology.Hypervisor) topology.DaemonConfig{
 		"offloaded": func(*topology.Hypervisor) topology.DaemonConfig {
@@ -106,5 +106,6 @@ func TestLcoresWithoutQueues(t *testing.T) {
 	var info api.SystemInfoResult
 	b.call(api.MethodSystemInfo, &info)
 	require.Equal(t, []int{1}, info.Lcores.Workers)
-	require.Regexp(t, `lcores stay idle: a port has too few queues for them" lcores=\[2\] port=net_af_packet1 queues=1`, b.daemons[0].Stderr.String())
+	require.Regexp(t, `lcores stay idle: a port has too few queues for them" lcores=\[2\] port=net_af_packet1 queues=1`,
+		b.daemons[0].Stderr.String())
 }

@@ -40,7 +40,8 @@ func TestCheck(t *testing.T) {
 		Starting: epoch.Add(10 * time.Second), Started: epoch.Add(20 * time.Second),
 		Stopping: epoch.Add(30 * time.Second), Stopped: epoch.Add(40 * time.Second),
 	}
-	originals := []record.Frame{frame(5, "early"), frame(15, "maybe"), frame(25, "surely"), frame(35, "perhaps"), frame(45, "late")}
+	originals := []record.Frame{frame(5, "early"), frame(15, "maybe"), frame(25, "surely"), frame(35, "perhaps"),
+		frame(45, "late")}
 	for name, test := range map[string]struct {
 		copies []record.Frame
 		err    string

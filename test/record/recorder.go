@@ -56,7 +56,8 @@ func Args(device, file string, dir Direction, filter string) []string {
 
 // Start records what passes device in the namespace and matches filter (tcpdump's language; empty: all) into file. It
 // returns once the recording runs.
-func Start(ctx context.Context, ns *topology.Namespace, device, file string, dir Direction, filter string) (*Recorder, error) {
+func Start(ctx context.Context, ns *topology.Namespace, device, file string, dir Direction, filter string) (*Recorder,
+	error) {
 	p, err := ns.Start(Args(device, file, dir, filter)...)
 	if err != nil {
 		return nil, err

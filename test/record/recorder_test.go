@@ -56,7 +56,8 @@ func TestRecordBothEnds(t *testing.T) {
 	require.GreaterOrEqual(t, len(sentFrames), 20)
 	require.NoError(t, record.Check(receivedFrames, sentFrames, window))
 
-	rows, err := record.Fields(ctx, lab, received.File, "icmpv6.type == 128", "ipv6.dst", "ipv6.plen", "icmpv6.echo.sequence_number")
+	rows, err := record.Fields(ctx, lab, received.File, "icmpv6.type == 128", "ipv6.dst", "ipv6.plen",
+		"icmpv6.echo.sequence_number")
 	require.NoError(t, err)
 	require.Len(t, rows, 20)
 	require.Equal(t, []string{"fd00::2", "1460", "1"}, rows[0])
@@ -79,12 +80,14 @@ func TestMalformed(t *testing.T) {
 		t.Skip(err)
 	}
 	defer func() { require.NoError(t, lab.Close()) }()
-	ip := &layers.IPv6{Version: 6, NextHeader: layers.IPProtocolUDP, HopLimit: 64, SrcIP: net.IPv6loopback, DstIP: net.IPv6loopback}
+	ip := &layers.IPv6{Version: 6, NextHeader: layers.IPProtocolUDP, HopLimit: 64, SrcIP: net.IPv6loopback,
+		DstIP: net.IPv6loopback}
 	udp := &layers.UDP{SrcPort: 53, DstPort: 53}
 	require.NoError(t, udp.SetNetworkLayerForChecksum(ip))
 	buf := gopacket.NewSerializeBuffer()
 	require.NoError(t, gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
-		&layers.Ethernet{SrcMAC: make(net.HardwareAddr, 6), DstMAC: make(net.HardwareAddr, 6), EthernetType: layers.EthernetTypeIPv6},
+		&layers.Ethernet{SrcMAC: make(net.HardwareAddr, 6), DstMAC: make(net.HardwareAddr, 6),
+			EthernetType: layers.EthernetTypeIPv6},
 		ip, udp, gopacket.Payload("12345")))
 	f, err := os.Create(lab.Path("bad.pcap"))
 	require.NoError(t, err)

@@ -13,8 +13,8 @@ import (
 // file is the environment variable that names the file.
 const file = "DPSERVICE_TEST_REPORT"
 
-// Printf prints a line, and appends it to the file that the environment variable DPSERVICE_TEST_REPORT names, if it does.
-// It may be called at any time by any number of processes; the test fails when the line cannot be written.
+// Printf prints a line, and appends it to the file that the environment variable DPSERVICE_TEST_REPORT names, if it
+// does. It may be called at any time by any number of processes; the test fails when the line cannot be written.
 func Printf(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if err := Line(format, args...); err != nil {

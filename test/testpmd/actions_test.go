@@ -90,12 +90,16 @@ var actions = []action{
 		rule: "transfer pattern eth / end actions represented_port ethdev_port_id 9 / end", dump: "port=vf1",
 		in: tcp4, out: []departure{toVF1(tcp4)}, stats: map[int]string{vf0: "hits: 1"},
 	},
-	{rule: "transfer pattern eth / end actions port_id id 6 / end", dump: "port=pf0", in: tcp4, out: []departure{toPF0(tcp4)}},
-	{rule: "transfer pattern eth / end actions port_id original 1 / end", dump: "port=vf0", in: tcp4, out: []departure{{"vf0", tcp4, 0}}},
-	{rule: "transfer pattern eth / end actions drop / end", dump: "drop", in: tcp4, stats: map[int]string{vf0: "dropped: 1"}},
+	{rule: "transfer pattern eth / end actions port_id id 6 / end", dump: "port=pf0", in: tcp4,
+		out: []departure{toPF0(tcp4)}},
+	{rule: "transfer pattern eth / end actions port_id original 1 / end", dump: "port=vf0", in: tcp4,
+		out: []departure{{"vf0", tcp4, 0}}},
+	{rule: "transfer pattern eth / end actions drop / end", dump: "drop", in: tcp4,
+		stats: map[int]string{vf0: "dropped: 1"}},
 	{
 		rules: []string{"group 3 transfer pattern eth / ipv4 / end actions port_id id 9 / end"},
-		rule:  "transfer pattern eth / end actions jump group 3 / end", dump: "jump=3", in: tcp4, out: []departure{toVF1(tcp4)},
+		rule:  "transfer pattern eth / end actions jump group 3 / end", dump: "jump=3", in: tcp4,
+		out: []departure{toVF1(tcp4)},
 	},
 	{
 		rules: []string{"group 1 transfer pattern eth / end actions port_id id 9 / end"},
@@ -118,12 +122,14 @@ var actions = []action{
 		in:   fullSize, out: []departure{toVF1(fullSize)}, stats: map[int]string{pf0: "oversize: 1"},
 	},
 	{
-		rule: "transfer pattern eth / end actions raw_encap index 0 / port_id id 6 / end", dump: "raw_encap=" + captureHeader + " port=pf0",
-		in: ping4, out: []departure{captured(ping4)}, stats: map[int]string{vf0: "encapsulated: 1"},
+		rule: "transfer pattern eth / end actions raw_encap index 0 / port_id id 6 / end",
+		dump: "raw_encap=" + captureHeader + " port=pf0",
+		in:   ping4, out: []departure{captured(ping4)}, stats: map[int]string{vf0: "encapsulated: 1"},
 	},
 	{
-		rule: "transfer pattern eth / end actions raw_encap index 1 / port_id id 6 / end", dump: "raw_encap=" + capture4Header + " port=pf0",
-		in: udp6, out: []departure{captured4(udp6)},
+		rule: "transfer pattern eth / end actions raw_encap index 1 / port_id id 6 / end",
+		dump: "raw_encap=" + capture4Header + " port=pf0",
+		in:   udp6, out: []departure{captured4(udp6)},
 	},
 	{
 		rule: "transfer pattern eth / ipv4 / end actions raw_decap index 1 / raw_encap index 2 / port_id id 6 / end",
@@ -145,7 +151,8 @@ var actions = []action{
 		stats: map[int]string{pf0: "decapsulated: 1"},
 	},
 	{
-		wire: "pf0", rule: "transfer pattern eth / ipv6 / end actions raw_decap index 0 / raw_encap index 3 / port_id id 9 / end",
+		wire: "pf0",
+		rule: "transfer pattern eth / ipv6 / end actions raw_decap index 0 / raw_encap index 3 / port_id id 9 / end",
 		dump: "raw_decap=54 raw_encap=" + linkHeader + " port=vf1", in: tcp6, stats: map[int]string{pf0: "malformed: 1"},
 	},
 	{
@@ -154,12 +161,14 @@ var actions = []action{
 	},
 	{
 		rules: []string{"group 70000 transfer pattern eth / end actions port_id id 9 / end"},
-		rule:  "transfer pattern eth / end actions jump group 70000 / end", dump: "jump=70000", in: tcp4, out: []departure{toVF1(tcp4)},
+		rule:  "transfer pattern eth / end actions jump group 70000 / end", dump: "jump=70000", in: tcp4,
+		out: []departure{toVF1(tcp4)},
 	},
 	{
 		rule: "transfer pattern eth / end actions set_mac_src mac_addr " + nicMAC + " / port_id id 9 / end",
 		dump: "set_mac_src=02:00:00:00:00:01 port=vf1", in: unknown,
-		out: []departure{toVF1(frame(eth(func(h *layers.Ethernet) { h.SrcMAC, h.EthernetType = mac(nicMAC), 0x88b5 }), text(46)))},
+		out: []departure{toVF1(frame(eth(func(h *layers.Ethernet) { h.SrcMAC, h.EthernetType = mac(nicMAC), 0x88b5 }),
+			text(46)))},
 	},
 	{
 		rule: "transfer pattern eth / end actions set_mac_dst mac_addr " + nicMAC + " / port_id id 9 / end",
@@ -179,7 +188,8 @@ var actions = []action{
 	{
 		rule: "transfer pattern eth / ipv6 / end actions set_ipv6_src ipv6_addr fc00:77::1 / port_id id 9 / end",
 		dump: "set_ipv6_src=fc00:77::1 port=vf1", in: udp6,
-		out: []departure{toVF1(frame(eth(), ip6(func(h *layers.IPv6) { h.SrcIP = net.ParseIP("fc00:77::1") }), udp(), text(9)))},
+		out: []departure{toVF1(frame(eth(), ip6(func(h *layers.IPv6) { h.SrcIP = net.ParseIP("fc00:77::1") }), udp(),
+			text(9)))},
 	},
 	{
 		rule: "transfer pattern eth / ipv6 / end actions set_ipv6_dst ipv6_addr fc00:77::1 / port_id id 9 / end",
@@ -187,12 +197,14 @@ var actions = []action{
 		out: []departure{toVF1(tcp6With(func(h *layers.IPv6) { h.DstIP = net.ParseIP("fc00:77::1") }))},
 	},
 	{
-		rule: "transfer pattern eth / ipv4 / tcp / end actions set_tp_src port 4321 / port_id id 9 / end", dump: "set_tp_src=4321 port=vf1",
-		in: tcp4, out: []departure{toVF1(segment(func(h *layers.TCP) { h.SrcPort = 4321 }))},
+		rule: "transfer pattern eth / ipv4 / tcp / end actions set_tp_src port 4321 / port_id id 9 / end",
+		dump: "set_tp_src=4321 port=vf1",
+		in:   tcp4, out: []departure{toVF1(segment(func(h *layers.TCP) { h.SrcPort = 4321 }))},
 	},
 	{
-		rule: "transfer pattern eth / ipv6 / udp / end actions set_tp_dst port 4321 / port_id id 9 / end", dump: "set_tp_dst=4321 port=vf1",
-		in: udp6, out: []departure{toVF1(datagram(func(h *layers.UDP) { h.DstPort = 4321 }))},
+		rule: "transfer pattern eth / ipv6 / udp / end actions set_tp_dst port 4321 / port_id id 9 / end",
+		dump: "set_tp_dst=4321 port=vf1",
+		in:   udp6, out: []departure{toVF1(datagram(func(h *layers.UDP) { h.DstPort = 4321 }))},
 	},
 	{
 		rule: "transfer pattern eth / ipv4 / end actions dec_ttl / port_id id 9 / end", dump: "dec_ttl port=vf1",
@@ -207,8 +219,9 @@ var actions = []action{
 		in: tagged, out: []departure{toVF1(tcp4)},
 	},
 	{
-		rule: "transfer pattern eth / end actions of_push_vlan ethertype 0x8100 / port_id id 9 / end", dump: "of_push_vlan=0x8100,tci=0x0 port=vf1",
-		in: tcp4, out: []departure{toVF1(frame(eth(), tag(0), ip4(), tcp()))},
+		rule: "transfer pattern eth / end actions of_push_vlan ethertype 0x8100 / port_id id 9 / end",
+		dump: "of_push_vlan=0x8100,tci=0x0 port=vf1",
+		in:   tcp4, out: []departure{toVF1(frame(eth(), tag(0), ip4(), tcp()))},
 	},
 	{
 		rule: "transfer pattern eth / vlan pcp is 3 vid is 5 / end actions of_push_vlan ethertype 0x88a8 / port_id id 9 / end",
@@ -230,8 +243,9 @@ var actions = []action{
 		dump: "set_tag[2]=0x2/0xf jump=1", in: tcp4, out: []departure{toVF1(tcp4)},
 	},
 	{
-		rule: "transfer pattern eth / end actions count / age timeout 600 / void / port_id id 9 / end", dump: "count age=600 port=vf1 # 0 packets 0 bytes",
-		in: tcp4, out: []departure{toVF1(tcp4)},
+		rule: "transfer pattern eth / end actions count / age timeout 600 / void / port_id id 9 / end",
+		dump: "count age=600 port=vf1 # 0 packets 0 bytes",
+		in:   tcp4, out: []departure{toVF1(tcp4)},
 	},
 }
 
@@ -274,7 +288,8 @@ func (d departure) withoutEntropy(t *testing.T, frame []byte) []byte {
 	t.Helper()
 	if d.entropy != 0 {
 		require.Greater(t, len(frame), d.entropy+2)
-		assert.GreaterOrEqual(t, binary.BigEndian.Uint16(frame[d.entropy:]), uint16(49152), "the source port is the NIC's entropy")
+		assert.GreaterOrEqual(t, binary.BigEndian.Uint16(frame[d.entropy:]), uint16(49152),
+			"the source port is the NIC's entropy")
 		binary.BigEndian.PutUint16(frame[d.entropy:], 0)
 	}
 	return frame

@@ -46,7 +46,8 @@ func TestAnswersOfTheDriver(t *testing.T) {
 			t.Run(card+" "+nic.name, func(t *testing.T) {
 				asked := nic.survives(card, questions)
 				differ := ask(t, nic, card, asked)
-				report.Printf(t, "testpmd: %s as a %s answers %d rules, %d of them otherwise than was measured", nic.name, card, len(asked), differ)
+				report.Printf(t, "testpmd: %s as a %s answers %d rules, %d of them otherwise than was measured", nic.name, card,
+					len(asked), differ)
 			})
 		}
 	}
@@ -113,7 +114,8 @@ func readQuestions(t *testing.T, path string) (questions []question) {
 		default:
 			f := strings.SplitN(strings.Join(strings.Fields(line), " "), " ", 4)
 			require.Len(t, f, 4, line)
-			questions = append(questions, question{setup, map[string]string{"cx5": f[0], "cx6dx": f[1], "cx7": f[1]}, f[2], f[3]})
+			questions = append(questions, question{setup, map[string]string{"cx5": f[0], "cx6dx": f[1], "cx7": f[1]}, f[2],
+				f[3]})
 			setup = nil
 		}
 	}
@@ -148,7 +150,8 @@ func ask(t *testing.T, nic nicUnderTest, card string, questions []question) (dif
 	}
 	said := nic.testpmd(t, commands)
 	for i, q := range questions {
-		if got := verdictOf(t, said[at[i]]); !assert.Equal(t, strings.TrimSuffix(q.answers[card], "!"), got, "%s: %s\n%s", q.port, q.rule, said[at[i]]) {
+		if got := verdictOf(t, said[at[i]]); !assert.Equal(t, strings.TrimSuffix(q.answers[card], "!"), got, "%s: %s\n%s",
+			q.port, q.rule, said[at[i]]) {
 			differ++
 		}
 	}
@@ -173,8 +176,10 @@ func (n nicUnderTest) testpmd(t *testing.T, commands []string) []string {
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, lab.Close()) })
 	// stdbuf: line by line, or else its answers come later than its complaints.
-	args := append(slices.Clone(n.run), "stdbuf", "-oL", "dpdk-testpmd", "--no-huge", "-m", "256", "--no-telemetry", "-l", "0,1", "--file-prefix", "answers")
-	args = append(append(args, n.eal...), "--", "-i", "--flow-isolate-all", "--total-num-mbufs=8192", "--rxd=256", "--txd=256")
+	args := append(slices.Clone(n.run), "stdbuf", "-oL", "dpdk-testpmd", "--no-huge", "-m", "256", "--no-telemetry", "-l",
+		"0,1", "--file-prefix", "answers")
+	args = append(append(args, n.eal...), "--", "-i", "--flow-isolate-all", "--total-num-mbufs=8192", "--rxd=256",
+		"--txd=256")
 	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+lab.Dir())
 	cmd.Stdin = strings.NewReader(strings.Join(commands, "\n") + "\nquit\n")
@@ -194,7 +199,8 @@ func verdictOf(t *testing.T, said string) string {
 		return "ok"
 	}
 	words := found[2][strings.LastIndex(found[2], ": ")+2:]
-	name, ok := map[string]string{"Invalid argument": "EINVAL", "Operation not supported": "ENOTSUP", "No such device": "ENODEV"}[words]
+	name, ok := map[string]string{"Invalid argument": "EINVAL", "Operation not supported": "ENOTSUP",
+		"No such device": "ENODEV"}[words]
 	require.True(t, ok, said)
 	return name
 }

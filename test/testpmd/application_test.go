@@ -32,8 +32,9 @@ const (
 var receptions = []reception{
 	{name: "a miss", port: vf0, wire: "vf0", in: tcp4, says: received0, stat: "misses: 1"},
 	{
-		name: "queue", port: vf0, wire: "vf0", rules: []string{"ingress pattern eth / ipv4 / end actions queue index 1 / end"},
-		dump: "queue=1", in: tcp4, says: received1, stat: "ingress_hits: 1",
+		name: "queue", port: vf0, wire: "vf0",
+		rules: []string{"ingress pattern eth / ipv4 / end actions queue index 1 / end"},
+		dump:  "queue=1", in: tcp4, says: received1, stat: "ingress_hits: 1",
 	},
 	{
 		name: "drop", port: vf0, wire: "vf0", rules: []string{"ingress pattern eth / end actions drop / end"},
@@ -41,17 +42,20 @@ var receptions = []reception{
 	},
 	{
 		name: "jump", port: vf0, wire: "vf0", rules: []string{
-			"group 5 ingress pattern eth / end actions queue index 1 / end", "ingress pattern eth / end actions jump group 5 / end",
+			"group 5 ingress pattern eth / end actions queue index 1 / end",
+			"ingress pattern eth / end actions jump group 5 / end",
 		},
 		dump: "jump=5", in: tcp4, says: received1,
 	},
 	{
-		name: "mark", port: vf0, wire: "vf0", rules: []string{"ingress pattern eth / end actions mark id 5 / queue index 1 / end"},
-		dump: "mark=5 queue=1", in: tcp4, says: received1 + `.* - FDIR matched ID=0x5 `,
+		name: "mark", port: vf0, wire: "vf0",
+		rules: []string{"ingress pattern eth / end actions mark id 5 / queue index 1 / end"},
+		dump:  "mark=5 queue=1", in: tcp4, says: received1 + `.* - FDIR matched ID=0x5 `,
 	},
 	{
-		name: "rss", port: vf0, wire: "vf0", rules: []string{"ingress pattern eth / ipv4 / end actions rss queues 1 1 end / end"},
-		dump: "rss=1,1", in: tcp4, says: received1, stat: "ingress_hits: 1",
+		name: "rss", port: vf0, wire: "vf0",
+		rules: []string{"ingress pattern eth / ipv4 / end actions rss queues 1 1 end / end"},
+		dump:  "rss=1,1", in: tcp4, says: received1, stat: "ingress_hits: 1",
 	},
 	{
 		name: "flag", port: vf0, wire: "vf0", rules: []string{"ingress pattern eth / end actions flag / queue index 1 / end"},
@@ -62,11 +66,14 @@ var receptions = []reception{
 			"ingress pattern eth / end actions jump group 1 / end",
 			"group 1 ingress pattern eth / end actions sample ratio 1 index 4 / queue index 0 / end",
 		},
-		dump: "sample=1 { mark=7 queue=1 } queue=0", in: tcp4, says: received1 + `.* - FDIR matched ID=0x7 `, stat: "sampled: 1",
+		dump: "sample=1 { mark=7 queue=1 } queue=0", in: tcp4, says: received1 + `.* - FDIR matched ID=0x7 `,
+		stat: "sampled: 1",
 	},
 	{
-		name: "one sample in three", port: vf0, wire: "vf0", rules: []string{"transfer pattern eth / end actions sample ratio 3 / drop / end"},
-		dump: "sample=3 { } drop", in: tcp4, copies: 3, says: `port 6/queue 0: received 1 packets\n.* - length=74 `, stat: "sampled: 1",
+		name: "one sample in three", port: vf0, wire: "vf0",
+		rules: []string{"transfer pattern eth / end actions sample ratio 3 / drop / end"},
+		dump:  "sample=3 { } drop", in: tcp4, copies: 3, says: `port 6/queue 0: received 1 packets\n.* - length=74 `,
+		stat: "sampled: 1",
 	},
 	{
 		name: "mark in the switch", port: xvf0, wire: "xvf0", rules: []string{
@@ -74,7 +81,8 @@ var receptions = []reception{
 			"ingress pattern mark id spec 8 id mask 0xc / eth / end actions queue index 1 / end",
 			"transfer pattern eth / end actions mark id 9 / jump group 1 / end",
 		},
-		dump: "mark=9 jump=1", in: tcp4, says: `port 11/queue 1: received 1 packets\n.* - length=74 .* - FDIR matched ID=0x9 `, stat: "ingress_hits: 1",
+		dump: "mark=9 jump=1", in: tcp4,
+		says: `port 11/queue 1: received 1 packets\n.* - length=74 .* - FDIR matched ID=0x9 `, stat: "ingress_hits: 1",
 	},
 	{
 		name: "metadata", port: xvf0, wire: "xvf0", rules: []string{
@@ -82,7 +90,8 @@ var receptions = []reception{
 			"ingress pattern meta data spec 0x4d data mask 0xffff / eth / end actions queue index 1 / end",
 			"group 1 transfer pattern eth / end actions set_meta data 0x14d mask 0xff / jump group 2 / end",
 		},
-		dump: "set_meta=0x4d/0xff jump=2", in: tcp4, says: `port 11/queue 1: received 1 packets\n.* - length=74 .* - Rx metadata: 0x4d `,
+		dump: "set_meta=0x4d/0xff jump=2", in: tcp4,
+		says: `port 11/queue 1: received 1 packets\n.* - length=74 .* - Rx metadata: 0x4d `,
 	},
 }
 
@@ -133,9 +142,12 @@ func (w *walk) sharedActions(t *testing.T) {
 		require.Equal(t, c.want, w.Ask(t, c.command))
 		w.counts.actions++
 	}
-	tcpRule := w.create(t, vf0, "transfer pattern eth / ipv4 / tcp / end actions indirect 1 / indirect 2 / port_id id 9 / end")
-	udpRule := w.create(t, vf0, "transfer pattern eth / ipv4 / udp / end actions indirect 2 / indirect 1 / port_id id 9 / end")
-	assert.Equal(t, "on vf0 from vf0 transfer group 0 priority 0 pattern ip=4 l4=6 actions count=shared age=600,shared port=vf1 # 0 packets 0 bytes",
+	tcpRule := w.create(t, vf0,
+		"transfer pattern eth / ipv4 / tcp / end actions indirect 1 / indirect 2 / port_id id 9 / end")
+	udpRule := w.create(t, vf0,
+		"transfer pattern eth / ipv4 / udp / end actions indirect 2 / indirect 1 / port_id id 9 / end")
+	assert.Equal(t,
+		"on vf0 from vf0 transfer group 0 priority 0 pattern ip=4 l4=6 actions count=shared age=600,shared port=vf1 # 0 packets 0 bytes",
 		w.dump(t, vf0, tcpRule))
 	w.counts.packets += 2
 	w.send(t, "vf0", tcp4, udp4)
@@ -143,12 +155,18 @@ func (w *walk) sharedActions(t *testing.T) {
 	both := fmt.Sprintf(" hits_set: 1\n bytes_set: 1\n hits: 2\n bytes: %d\n", len(tcp4)+len(udp4))
 	assert.Contains(t, w.Ask(t, "flow indirect_action 8 query 1"), both)
 	assert.Equal(t, "COUNT:\n"+both, w.Ask(t, fmt.Sprintf("flow query 8 %s count", udpRule)))
-	assert.Regexp(t, `aged: 0\n sec_since_last_hit_valid: 1\n sec_since_last_hit: \d`, w.Ask(t, "flow indirect_action 8 query 2"))
-	w.refused(t, "flow indirect_action 8 destroy action_id 1", "flow rule (handle): 2 rules have this indirect action: Device or resource busy")
-	w.refused(t, "flow indirect_action 8 create transfer action drop / end", "specific action: only COUNT and AGE can be indirect: Operation not supported")
-	w.refused(t, "flow indirect_action 8 create transfer action age timeout 0 / end", "specific action: action AGE: the timeout is 0: Invalid argument")
-	w.refused(t, "flow indirect_action 8 update 1 action count / end", "specific action: indirect COUNT and AGE cannot be updated: Operation not supported")
-	w.refused(t, "flow create 9 transfer pattern eth / end actions indirect 3 / indirect 3 / drop / end", "specific action: action INDIRECT: is given twice: Invalid argument")
+	assert.Regexp(t, `aged: 0\n sec_since_last_hit_valid: 1\n sec_since_last_hit: \d`,
+		w.Ask(t, "flow indirect_action 8 query 2"))
+	w.refused(t, "flow indirect_action 8 destroy action_id 1",
+		"flow rule (handle): 2 rules have this indirect action: Device or resource busy")
+	w.refused(t, "flow indirect_action 8 create transfer action drop / end",
+		"specific action: only COUNT and AGE can be indirect: Operation not supported")
+	w.refused(t, "flow indirect_action 8 create transfer action age timeout 0 / end",
+		"specific action: action AGE: the timeout is 0: Invalid argument")
+	w.refused(t, "flow indirect_action 8 update 1 action count / end",
+		"specific action: indirect COUNT and AGE cannot be updated: Operation not supported")
+	w.refused(t, "flow create 9 transfer pattern eth / end actions indirect 3 / indirect 3 / drop / end",
+		"specific action: action INDIRECT: is given twice: Invalid argument")
 	w.ageing(t)
 	w.destroy(t, vf0, tcpRule)
 	w.destroy(t, vf0, udpRule)
@@ -164,7 +182,8 @@ func (w *walk) ageing(t *testing.T) {
 	rule := w.create(t, vf1, "group 2 transfer pattern eth / end actions age timeout 1 / drop / end")
 	w.Says(t, mark, `(?i)port 9: flow aged event`)
 	require.NoError(t, until(t.Context(), func() error {
-		if answer := w.Ask(t, fmt.Sprintf("flow query 9 %s age", rule)); answer != "AGE:\n aged: 1\n sec_since_last_hit_valid: 0\n sec_since_last_hit: 0\n" {
+		if answer := w.Ask(t, fmt.Sprintf("flow query 9 %s age",
+			rule)); answer != "AGE:\n aged: 1\n sec_since_last_hit_valid: 0\n sec_since_last_hit: 0\n" {
 			return fmt.Errorf("has not aged: %s", answer)
 		}
 		return nil

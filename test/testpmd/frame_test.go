@@ -50,19 +50,23 @@ func frame(parts ...gopacket.SerializableLayer) []byte {
 		}
 	}
 	b := gopacket.NewSerializeBuffer()
-	if err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, parts...); err != nil {
+	if err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
+		parts...); err != nil {
 		panic(err)
 	}
 	return b.Bytes()
 }
 
 var etherTypes = map[gopacket.LayerType]layers.EthernetType{
-	layers.LayerTypeIPv4: layers.EthernetTypeIPv4, layers.LayerTypeIPv6: layers.EthernetTypeIPv6, layers.LayerTypeDot1Q: layers.EthernetTypeDot1Q,
+	layers.LayerTypeIPv4: layers.EthernetTypeIPv4, layers.LayerTypeIPv6: layers.EthernetTypeIPv6,
+	layers.LayerTypeDot1Q: layers.EthernetTypeDot1Q,
 }
 
 var protocols = map[gopacket.LayerType]layers.IPProtocol{
-	layers.LayerTypeIPv4: layers.IPProtocolIPv4, layers.LayerTypeIPv6: layers.IPProtocolIPv6, layers.LayerTypeTCP: layers.IPProtocolTCP,
-	layers.LayerTypeUDP: layers.IPProtocolUDP, layers.LayerTypeICMPv4: layers.IPProtocolICMPv4, layers.LayerTypeICMPv6: layers.IPProtocolICMPv6,
+	layers.LayerTypeIPv4: layers.IPProtocolIPv4, layers.LayerTypeIPv6: layers.IPProtocolIPv6,
+	layers.LayerTypeTCP: layers.IPProtocolTCP,
+	layers.LayerTypeUDP: layers.IPProtocolUDP, layers.LayerTypeICMPv4: layers.IPProtocolICMPv4,
+	layers.LayerTypeICMPv6: layers.IPProtocolICMPv6,
 }
 
 // announce says in a layer which one follows, unless it says something already.
@@ -109,11 +113,13 @@ func tag(vid uint16, changes ...func(*layers.Dot1Q)) *layers.Dot1Q {
 }
 
 func ip4(changes ...func(*layers.IPv4)) *layers.IPv4 {
-	return changed(&layers.IPv4{Version: 4, IHL: 5, TTL: 64, SrcIP: net.IPv4(10, 0, 0, 1), DstIP: net.IPv4(10, 0, 0, 2)}, changes)
+	return changed(&layers.IPv4{Version: 4, IHL: 5, TTL: 64, SrcIP: net.IPv4(10, 0, 0, 1), DstIP: net.IPv4(10, 0, 0, 2)},
+		changes)
 }
 
 func ip6(changes ...func(*layers.IPv6)) *layers.IPv6 {
-	return changed(&layers.IPv6{Version: 6, HopLimit: 64, SrcIP: net.ParseIP("fd00::1"), DstIP: net.ParseIP("fd00::2")}, changes)
+	return changed(&layers.IPv6{Version: 6, HopLimit: 64, SrcIP: net.ParseIP("fd00::1"), DstIP: net.ParseIP("fd00::2")},
+		changes)
 }
 
 func tcp(changes ...func(*layers.TCP)) *layers.TCP {

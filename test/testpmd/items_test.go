@@ -9,7 +9,8 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// item is a pattern in testpmd's words, what the NIC has to understand by it, a packet that matches and one that does not.
+// item is a pattern in testpmd's words, what the NIC has to understand by it, a packet that matches and one that does
+// not.
 type item struct {
 	pattern, dump string
 	hit, miss     []byte
@@ -44,12 +45,15 @@ func segment(change func(*layers.TCP)) []byte     { return frame(eth(), ip4(), t
 func datagram(change func(*layers.UDP)) []byte    { return frame(eth(), ip6(), udp(change), text(9)) }
 func linked(change func(*layers.Ethernet)) []byte { return frame(eth(change), ip4(), tcp()) }
 
-// items are all that the NIC knows, each with every field, with a mask of its own, with the item's default, and without.
+// items are all that the NIC knows, each with every field, with a mask of its own, with the item's default, and
+// without.
 var items = []item{
 	{"eth", "", unknown, nil},
 	{"void / eth", "", tcp6, nil},
-	{"eth dst is " + peerMAC, "eth.dst=02:00:00:00:00:0B", tcp4, linked(func(h *layers.Ethernet) { h.DstMAC = mac(nicMAC) })},
-	{"eth src is " + guestMAC, "eth.src=02:00:00:00:00:0A", tcp4, linked(func(h *layers.Ethernet) { h.SrcMAC = mac(nicMAC) })},
+	{"eth dst is " + peerMAC, "eth.dst=02:00:00:00:00:0B", tcp4,
+		linked(func(h *layers.Ethernet) { h.DstMAC = mac(nicMAC) })},
+	{"eth src is " + guestMAC, "eth.src=02:00:00:00:00:0A", tcp4,
+		linked(func(h *layers.Ethernet) { h.SrcMAC = mac(nicMAC) })},
 	{"eth src spec 02:00:00:00:00:ff src mask ff:ff:00:00:00:00", "eth.src=02:00:00:00:00:00/FF:FF:00:00:00:00",
 		tcp4, linked(func(h *layers.Ethernet) { h.SrcMAC = mac("02:01:00:00:00:0a") })},
 	// Without a mask net_mlx5 looks at all of Ethernet and IP.
@@ -76,8 +80,10 @@ var items = []item{
 
 	{"eth / ipv4", "ip=4", tcp4, tcp6},
 	{"ipv4", "ip=4", tagged, tcp6},
-	{"eth / ipv4 src is 10.0.0.1", "ip=4 ip.src=10.0.0.1", tcp4, tcp4With(func(h *layers.IPv4) { h.SrcIP = net.IPv4(10, 0, 0, 3) })},
-	{"eth / ipv4 dst is 10.0.0.2", "ip=4 ip.dst=10.0.0.2", tcp4, tcp4With(func(h *layers.IPv4) { h.DstIP = net.IPv4(10, 0, 0, 3) })},
+	{"eth / ipv4 src is 10.0.0.1", "ip=4 ip.src=10.0.0.1", tcp4,
+		tcp4With(func(h *layers.IPv4) { h.SrcIP = net.IPv4(10, 0, 0, 3) })},
+	{"eth / ipv4 dst is 10.0.0.2", "ip=4 ip.dst=10.0.0.2", tcp4,
+		tcp4With(func(h *layers.IPv4) { h.DstIP = net.IPv4(10, 0, 0, 3) })},
 	{"eth / ipv4 dst spec 10.0.0.200 dst prefix 24", "ip=4 ip.dst=10.0.0.0/255.255.255.0",
 		tcp4, tcp4With(func(h *layers.IPv4) { h.DstIP = net.IPv4(10, 0, 1, 2) })},
 	{"eth / ipv4 src spec 10.0.0.1 dst spec 10.0.0.2 proto spec 6 ttl spec 64",
@@ -90,11 +96,14 @@ var items = []item{
 	{"eth / ipv4 fragment_offset spec 0 fragment_offset mask 0xffff", "ip=4 ip.fragment=0", tcp4, fragment4},
 	{"eth / ipv4 version_ihl is 0x45", "ip=4 ip.ihl=5/0xf", tcp4,
 		tcp4With(func(h *layers.IPv4) { h.Options = []layers.IPv4Option{{OptionType: 1}} })},
-	{"eth / ipv4 fragment_offset spec 1 fragment_offset last 0x3fff fragment_offset mask 0x3fff", "ip=4 ip.fragment=1", fragment4, tcp4},
+	{"eth / ipv4 fragment_offset spec 1 fragment_offset last 0x3fff fragment_offset mask 0x3fff", "ip=4 ip.fragment=1",
+		fragment4, tcp4},
 
 	{"eth / ipv6", "ip=6", tcp6, tcp4},
-	{"eth / ipv6 src is fd00::1", "ip=6 ip.src=fd00::1", tcp6, tcp6With(func(h *layers.IPv6) { h.SrcIP = net.ParseIP("fd00:0:0:1::1") })},
-	{"eth / ipv6 dst is fd00::2", "ip=6 ip.dst=fd00::2", tcp6, tcp6With(func(h *layers.IPv6) { h.DstIP = net.ParseIP("fd00::3") })},
+	{"eth / ipv6 src is fd00::1", "ip=6 ip.src=fd00::1", tcp6,
+		tcp6With(func(h *layers.IPv6) { h.SrcIP = net.ParseIP("fd00:0:0:1::1") })},
+	{"eth / ipv6 dst is fd00::2", "ip=6 ip.dst=fd00::2", tcp6,
+		tcp6With(func(h *layers.IPv6) { h.DstIP = net.ParseIP("fd00::3") })},
 	{"eth / ipv6 dst spec fd00::ffff dst prefix 64", "ip=6 ip.dst=fd00::/ffff:ffff:ffff:ffff::",
 		tcp6, tcp6With(func(h *layers.IPv6) { h.DstIP = net.ParseIP("fd00:0:0:1::2") })},
 	{"eth / ipv6 src spec fd00::1 dst spec fd00::2 proto spec 6 hop spec 64",
@@ -111,15 +120,19 @@ var items = []item{
 	{"eth / ipv6 / tcp", "ip=6 l4=6", tcp6, udp6},
 	{"eth / ipv4 / tcp src is 1000", "ip=4 l4=6 l4.src=1000", tcp4, segment(func(h *layers.TCP) { h.SrcPort = 1001 })},
 	{"eth / ipv4 / tcp dst is 80", "ip=4 l4=6 l4.dst=80", tcp4, segment(func(h *layers.TCP) { h.DstPort = 81 })},
-	{"eth / ipv4 / tcp src spec 1000 dst spec 80", "ip=4 l4=6 l4.src=1000 l4.dst=80", tcp4, segment(func(h *layers.TCP) { h.SrcPort = 80 })},
-	{"eth / ipv4 / tcp dst spec 81 dst mask 0xfff0", "ip=4 l4=6 l4.dst=80/0xfff0", tcp4, segment(func(h *layers.TCP) { h.DstPort = 96 })},
+	{"eth / ipv4 / tcp src spec 1000 dst spec 80", "ip=4 l4=6 l4.src=1000 l4.dst=80", tcp4,
+		segment(func(h *layers.TCP) { h.SrcPort = 80 })},
+	{"eth / ipv4 / tcp dst spec 81 dst mask 0xfff0", "ip=4 l4=6 l4.dst=80/0xfff0", tcp4,
+		segment(func(h *layers.TCP) { h.DstPort = 96 })},
 	{"eth / ipv4 / tcp flags is 0x10", "ip=4 l4=6 tcp.flags=0x10", tcp4, segment(func(h *layers.TCP) { h.PSH = true })},
-	{"eth / ipv4 / tcp flags spec 0 flags mask 0x07", "ip=4 l4=6 tcp.flags=0x0/0x7", tcp4, segment(func(h *layers.TCP) { h.FIN = true })},
+	{"eth / ipv4 / tcp flags spec 0 flags mask 0x07", "ip=4 l4=6 tcp.flags=0x0/0x7", tcp4,
+		segment(func(h *layers.TCP) { h.FIN = true })},
 
 	{"eth / ipv4 / udp", "ip=4 l4=17", udp4, tcp4},
 	{"eth / ipv6 / udp src is 1000", "ip=6 l4=17 l4.src=1000", udp6, datagram(func(h *layers.UDP) { h.SrcPort = 53 })},
 	{"eth / ipv6 / udp dst is 53", "ip=6 l4=17 l4.dst=53", udp6, datagram(func(h *layers.UDP) { h.DstPort = 54 })},
-	{"eth / ipv6 / udp src spec 1000 dst spec 53", "ip=6 l4=17 l4.src=1000 l4.dst=53", udp6, datagram(func(h *layers.UDP) { h.SrcPort = 999 })},
+	{"eth / ipv6 / udp src spec 1000 dst spec 53", "ip=6 l4=17 l4.src=1000 l4.dst=53", udp6,
+		datagram(func(h *layers.UDP) { h.SrcPort = 999 })},
 
 	{"eth / ipv4 / icmp", "ip=4 l4=1", ping4, tcp4},
 	{"eth / ipv4 / icmp type is 8", "ip=4 l4=1 icmp.type=8", ping4, frame(eth(), ip4(), icmp(0, 0, 7))},
@@ -127,7 +140,8 @@ var items = []item{
 	{"eth / ipv4 / icmp ident is 7", "ip=4 l4=1 icmp.ident=7", ping4, frame(eth(), ip4(), icmp(8, 0, 8))},
 	{"eth / ipv4 / icmp seq is 1", "ip=4 l4=1 icmp.seq=1", ping4,
 		frame(eth(), ip4(), &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(8, 0), Id: 7, Seq: 2})},
-	{"eth / ipv4 / icmp type spec 8 code spec 0", "ip=4 l4=1 icmp.type=8 icmp.code=0", ping4, frame(eth(), ip4(), icmp(0, 0, 7))},
+	{"eth / ipv4 / icmp type spec 8 code spec 0", "ip=4 l4=1 icmp.type=8 icmp.code=0", ping4,
+		frame(eth(), ip4(), icmp(0, 0, 7))},
 
 	{"eth / ipv6 / icmp6", "ip=6 l4=58", ping6, tcp6},
 	{"eth / ipv6 / icmp6 type is 128", "ip=6 l4=58 icmp.type=128", ping6, frame(eth(), ip6(), icmp6(129, 0), text(4))},
@@ -141,8 +155,10 @@ var items = []item{
 	{"eth / ipv4 / udp / vxlan", "ip=4 l4=17 l4.dst=4789", overlay, udp4},
 	{"eth / ipv4 / udp / vxlan vni is 70000", "vni=70000 ip=4 l4=17 l4.dst=4789", overlay, overlay6},
 	{"eth / ipv4 / udp dst is 4789 / vxlan vni spec 70001 / eth", "vni=70001 ip=4 l4=17 l4.dst=4789", overlay6, overlay},
-	{"eth / ipv4 / udp / vxlan / eth dst is " + guestMAC, "inner.eth.dst=02:00:00:00:00:0A ip=4 l4=17 l4.dst=4789", overlay6, overlay},
-	{"eth / ipv4 / udp / vxlan / eth src is " + guestMAC, "inner.eth.src=02:00:00:00:00:0A ip=4 l4=17 l4.dst=4789", overlay, overlay6},
+	{"eth / ipv4 / udp / vxlan / eth dst is " + guestMAC, "inner.eth.dst=02:00:00:00:00:0A ip=4 l4=17 l4.dst=4789",
+		overlay6, overlay},
+	{"eth / ipv4 / udp / vxlan / eth src is " + guestMAC, "inner.eth.src=02:00:00:00:00:0A ip=4 l4=17 l4.dst=4789",
+		overlay, overlay6},
 	{"eth / ipv4 / udp / vxlan / eth type is 0x86dd", "inner.vlan=0 ip=4 l4=17 l4.dst=4789 inner.ip=6", overlay6, overlay},
 	{"eth / ipv4 / udp / vxlan / eth / ipv4 dst is 10.0.0.2 / tcp dst is 80",
 		"ip=4 l4=17 l4.dst=4789 inner.ip=4 inner.ip.dst=10.0.0.2 inner.l4=6 inner.l4.dst=80", overlay, overlay6},

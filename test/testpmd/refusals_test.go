@@ -49,8 +49,10 @@ func (w *walk) refusals(t *testing.T) {
 	// Of these validate does not even ask the NIC.
 	for _, domain := range []string{"ingress", "egress"} {
 		rule := fmt.Sprintf("8 %s transfer pattern eth / end actions port_id id 6 / end", domain)
-		w.refused(t, "flow validate "+rule, "attributes structure: cannot use attr ingress/egress with attr transfer: Invalid argument")
-		w.complains(t, "flow create "+rule, "attributes structure: exactly one of ingress, egress and transfer has to be given: Invalid argument")
+		w.refused(t, "flow validate "+rule,
+			"attributes structure: cannot use attr ingress/egress with attr transfer: Invalid argument")
+		w.complains(t, "flow create "+rule,
+			"attributes structure: exactly one of ingress, egress and transfer has to be given: Invalid argument")
 	}
 	assert.Equal(t, "Flow dump finished\n", w.Ask(t, "flow dump 8 all"), "what is refused leaves nothing")
 }
@@ -156,7 +158,8 @@ var refusals = []refusal{
 	},
 	{
 		vf0, "transfer pattern eth / ipv6 proto is 4 / ipv6 / end actions port_id id 6 / end",
-		"specific pattern item: item IPV6: is taken for a tunnel's inner header that has a tunnel in it: Invalid argument", "",
+		"specific pattern item: item IPV6: is taken for a tunnel's inner header that has a tunnel in it: Invalid argument",
+		"",
 	},
 	{
 		vf0, "transfer pattern eth / ipv4 proto is 6 / udp / end actions port_id id 6 / end",
@@ -184,7 +187,8 @@ var refusals = []refusal{
 	},
 	{
 		vf0, "transfer pattern eth / ipv4 proto spec 4 proto mask 4 / end actions port_id id 6 / end",
-		"specific pattern item: item IPV4: is taken for a tunnel's inner header that has a tunnel in it: Invalid argument", "",
+		"specific pattern item: item IPV4: is taken for a tunnel's inner header that has a tunnel in it: Invalid argument",
+		"",
 	},
 	{
 		vf0, "transfer pattern eth / ipv6 proto spec 4 proto mask 4 / end actions port_id id 6 / end",
@@ -224,11 +228,13 @@ var refusals = []refusal{
 	},
 	{
 		vf0, "transfer pattern eth / ipv4 packet_id is 1 / end actions port_id id 6 / end",
-		"specific pattern item: item IPV4: the mask looks at a field that is not supported (byte 4): Operation not supported", "",
+		"specific pattern item: item IPV4: the mask looks at a field that is not supported (byte 4): Operation not supported",
+		"",
 	},
 	{
 		vf0, "transfer pattern eth / ipv4 version_ihl spec 0x40 version_ihl mask 0xf0 / end actions port_id id 6 / end",
-		"specific pattern item: item IPV4: the mask looks at a field that is not supported (byte 0): Operation not supported", "",
+		"specific pattern item: item IPV4: the mask looks at a field that is not supported (byte 0): Operation not supported",
+		"",
 	},
 	{
 		vf0, "transfer pattern eth / ipv6 proto is 50 / end actions port_id id 6 / end",
@@ -336,7 +342,8 @@ var refusals = []refusal{
 	},
 	{
 		xvf0, "transfer pattern mark id is 1 / end actions drop / end",
-		"specific pattern item: item MARK: the mask looks at a field that is not supported (byte 3): Operation not supported", "",
+		"specific pattern item: item MARK: the mask looks at a field that is not supported (byte 3): Operation not supported",
+		"",
 	},
 	{
 		xvf0, "transfer pattern mark id spec 1 / mark id spec 2 / end actions drop / end",
@@ -636,11 +643,13 @@ var refusals = []refusal{
 	},
 	{
 		vf0, "transfer pattern eth / end actions sample ratio 1 index 5 / jump group 1 / end",
-		"specific action: action SAMPLE: a copy to the uplink before a jump needs an encapsulation: Operation not supported", "",
+		"specific action: action SAMPLE: a copy to the uplink before a jump needs an encapsulation: Operation not supported",
+		"",
 	},
 	{
 		vf0, "transfer pattern eth / ipv4 / end actions sample ratio 1 index 2 / raw_encap index 0 / port_id id 9 / end",
-		"specific action: action SAMPLE: the packet cannot be encapsulated towards a representor: Operation not supported", "",
+		"specific action: action SAMPLE: the packet cannot be encapsulated towards a representor: Operation not supported",
+		"",
 	},
 	{
 		vf0, "transfer pattern eth / end actions sample ratio 1 index 6 / port_id id 6 / end",
@@ -664,19 +673,23 @@ var refusals = []refusal{
 	},
 	{
 		vf0, "transfer pattern eth / end actions sample ratio 1 index 1 / drop / end",
-		"specific action: action in a sample, PORT_ID: there can be only one fate action: Invalid argument", "set sample_actions 1 port_id id 6 / port_id id 9 / end",
+		"specific action: action in a sample, PORT_ID: there can be only one fate action: Invalid argument",
+		"set sample_actions 1 port_id id 6 / port_id id 9 / end",
 	},
 	{
 		vf0, "transfer pattern eth / end actions sample ratio 1 index 1 / jump group 1 / end",
-		"specific action: action in a sample, RAW_ENCAP: there can be only one encapsulation: Invalid argument", "set sample_actions 1 raw_encap index 0 / raw_encap index 0 / port_id id 6 / end",
+		"specific action: action in a sample, RAW_ENCAP: there can be only one encapsulation: Invalid argument",
+		"set sample_actions 1 raw_encap index 0 / raw_encap index 0 / port_id id 6 / end",
 	},
 	{
 		vf0, "transfer pattern eth / end actions sample ratio 1 index 1 / jump group 2 / end",
-		"specific action: action in a sample, MARK: is not supported in a sample of a transfer rule: Operation not supported", "set sample_actions 1 mark id 1 / port_id id 6 / end",
+		"specific action: action in a sample, MARK: is not supported in a sample of a transfer rule: Operation not supported",
+		"set sample_actions 1 mark id 1 / port_id id 6 / end",
 	},
 	{
 		vf0, "transfer pattern eth / end actions sample ratio 1 index 1 / jump group 3 / end",
-		"specific action: action in a sample, RAW_ENCAP: 140 bytes are more than 132: Invalid argument", "set sample_actions 1 raw_encap index 5 / port_id id 6 / end",
+		"specific action: action in a sample, RAW_ENCAP: 140 bytes are more than 132: Invalid argument",
+		"set sample_actions 1 raw_encap index 5 / port_id id 6 / end",
 	},
 	{
 		vf0, "transfer pattern eth / end actions sample ratio 1 index 1 / jump group 4 / end",
@@ -684,7 +697,8 @@ var refusals = []refusal{
 	},
 	{
 		vf0, "transfer pattern eth / end actions sample ratio 1 index 1 / jump group 5 / end",
-		"action configuration: action in a sample, PORT_ID: there is no port 31: No such device", "set sample_actions 1 port_id id 31 / end",
+		"action configuration: action in a sample, PORT_ID: there is no port 31: No such device",
+		"set sample_actions 1 port_id id 31 / end",
 	},
 }
 

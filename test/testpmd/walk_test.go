@@ -62,7 +62,8 @@ func (w *walk) dump(t *testing.T, port int, number string) string {
 
 func (w *walk) destroy(t *testing.T, port int, number string) {
 	t.Helper()
-	require.Equal(t, fmt.Sprintf("Flow rule #%s destroyed\n", number), w.Ask(t, fmt.Sprintf("flow destroy %d rule %s", port, number)))
+	require.Equal(t, fmt.Sprintf("Flow rule #%s destroyed\n", number),
+		w.Ask(t, fmt.Sprintf("flow destroy %d rule %s", port, number)))
 }
 
 // flush takes all rules of the ports away.
@@ -88,7 +89,8 @@ func (w *walk) item(t *testing.T, it item) {
 	w.counts.items++
 	rule := w.create(t, vf0, fmt.Sprintf("transfer pattern %s / end actions count / port_id id %d / end", it.pattern, vf1))
 	defer w.destroy(t, vf0, rule)
-	want := strings.TrimSuffix("on vf0 from vf0 transfer group 0 priority 0 pattern "+it.dump, " ") + " actions count port=vf1 # 0 packets 0 bytes"
+	want := strings.TrimSuffix("on vf0 from vf0 transfer group 0 priority 0 pattern "+it.dump,
+		" ") + " actions count port=vf1 # 0 packets 0 bytes"
 	assert.Equal(t, want, w.dump(t, vf0, rule))
 	w.counts.packets++
 	w.send(t, "vf0", it.hit)

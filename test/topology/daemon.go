@@ -160,7 +160,8 @@ func (d *Daemon) TelemetrySocket() string {
 
 // config is the hypervisor's configuration file.
 func (h *Hypervisor) config(dir, socket string, c DaemonConfig, ports PlainPorts) string {
-	eal := append([]string{"--no-huge", "-m", "256", "--lcores", cmp.Or(c.Lcores, "0,1"), "--file-prefix", filepath.Base(dir)}, ports.EAL...)
+	eal := append([]string{"--no-huge", "-m", "256", "--lcores", cmp.Or(c.Lcores, "0,1"), "--file-prefix",
+		filepath.Base(dir)}, ports.EAL...)
 	if !c.Telemetry && (h.nic.CountersCommand() == "" || c.Plain != nil) {
 		eal = append(eal, "--no-telemetry")
 	}
@@ -182,7 +183,8 @@ func (h *Hypervisor) config(dir, socket string, c DaemonConfig, ports PlainPorts
 	return b.String()
 }
 
-// Ready waits until the daemon answers. The error says that it has ended, or does not answer in time; it is left as it is then.
+// Ready waits until the daemon answers. The error says that it has ended, or does not answer in time; it is left as it
+// is then.
 func (d *Daemon) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()

@@ -123,8 +123,8 @@ func (l *Lab) command(argv ...string) error {
 	return nil
 }
 
-// removeNamespace ends what still runs in the namespace, but for this process itself, and deletes it. The lab's closing depends
-// on nothing but the ip command.
+// removeNamespace ends what still runs in the namespace, but for this process itself, and deletes it. The lab's closing
+// depends on nothing but the ip command.
 func removeNamespace(name string) error {
 	pids, err := exec.Command("ip", "netns", "pids", name).Output()
 	if err != nil {

@@ -135,8 +135,9 @@ func (n *Network) buildUnderlay() error {
 	return n.Sink.IP("addr add "+n.SinkIP.String()+"/64 dev eth0 nodad", "route add default via fc00:99::ffff")
 }
 
-// addHypervisor makes a hypervisor and the router's route to its /64. Its kernel has no addresses where all that is sent comes
-// from dpservice. Where the kernel has a twin beside the uplink, the node's address is there, and the kernel finds the router.
+// addHypervisor makes a hypervisor and the router's route to its /64. Its kernel has no addresses where all that is
+// sent comes from dpservice. Where the kernel has a twin beside the uplink, the node's address is there, and the kernel
+// finds the router.
 func (n *Network) addHypervisor(number int) (*Hypervisor, error) {
 	ns, err := n.Namespace(fmt.Sprintf("hv%d", number),
 		"net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
@@ -173,7 +174,8 @@ func (n *Network) addHypervisor(number int) (*Hypervisor, error) {
 	return h, h.useTwin()
 }
 
-// addTwin makes the kernel's device beside a port of the NIC, if there is one. It is there before the daemon and outlives it.
+// addTwin makes the kernel's device beside a port of the NIC, if there is one. It is there before the daemon and
+// outlives it.
 func (h *Hypervisor) addTwin(port, far string, mtu int) error {
 	twin := h.nic.twin(port)
 	if twin == "" {
@@ -216,8 +218,8 @@ func (h *Hypervisor) NIC() NIC { return h.nic }
 // SecondRouterLink is the router's device towards wire1.
 func (h *Hypervisor) SecondRouterLink() string { return h.RouterLink + "w1" }
 
-// ConnectSecondWire has the router answer on wire1 too, and use both wires towards the hypervisor. Where the kernel finds the
-// routers, it looks for one at each wire.
+// ConnectSecondWire has the router answer on wire1 too, and use both wires towards the hypervisor. Where the kernel
+// finds the routers, it looks for one at each wire.
 func (h *Hypervisor) ConnectSecondWire() error {
 	if err := h.router.enableIPv6(h.SecondRouterLink(), true); err != nil {
 		return err
@@ -230,8 +232,8 @@ func (h *Hypervisor) ConnectSecondWire() error {
 	return h.UseBothWires()
 }
 
-// UseBothWires gives the router its address and its routes over both wires, which it loses with either link. dpservice, or
-// the kernel at the twins, answers for the wires' link-local addresses.
+// UseBothWires gives the router its address and its routes over both wires, which it loses with either link. dpservice,
+// or the kernel at the twins, answers for the wires' link-local addresses.
 func (h *Hypervisor) UseBothWires() error {
 	via := make([]netip.Addr, 2)
 	for i := range via {
@@ -246,18 +248,21 @@ func (h *Hypervisor) UseBothWires() error {
 	routerIP[14], routerIP[15] = 0xff, 0xff
 	return h.router.IP(
 		fmt.Sprintf("addr replace %s/128 dev %s nodad", netip.AddrFrom16(routerIP), h.RouterLink),
-		fmt.Sprintf("route replace %s nexthop via %s dev %s nexthop via %s dev %s", prefix, via[0], h.RouterLink, via[1], h.SecondRouterLink()))
+		fmt.Sprintf("route replace %s nexthop via %s dev %s nexthop via %s dev %s", prefix, via[0], h.RouterLink, via[1],
+			h.SecondRouterLink()))
 }
 
 // LinkLocal is the address that a kernel, and dpservice, make of a MAC.
 func LinkLocal(mac net.HardwareAddr) netip.Addr {
-	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
+	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3],
+		14: mac[4], 15: mac[5]})
 }
 
 // HasTwins reports whether the kernel has a device beside each port of the NIC. It finds the routers then.
 func (h *Hypervisor) HasTwins() bool { return h.nic.twin("pf0") != "" }
 
-// UseKernelRoutes gives the hypervisor's kernel IPv6 on both wires and a default route over both: it finds the router's MACs then.
+// UseKernelRoutes gives the hypervisor's kernel IPv6 on both wires and a default route over both: it finds the router's
+// MACs then.
 func (h *Hypervisor) UseKernelRoutes() error { return h.routeBy("wire0", "wire1") }
 
 // routeBy does so with a device for each wire.

@@ -45,8 +45,8 @@ func (n *Namespace) ListenUDP(address string) (conn net.PacketConn, err error) {
 	return conn, nil
 }
 
-// Inside runs do on a thread that is in the namespace meanwhile: sockets that are opened there stay there. The thread must not
-// end: the processes that it has started would be killed with it, by their death signal.
+// Inside runs do on a thread that is in the namespace meanwhile: sockets that are opened there stay there. The thread
+// must not end: the processes that it has started would be killed with it, by their death signal.
 func (n *Namespace) Inside(do func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

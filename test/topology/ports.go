@@ -12,8 +12,8 @@ type PlainPorts struct {
 	Device func(vf int) string
 }
 
-// kernelPort is EAL's argument that makes a port of a kernel interface, with the interface's MAC: so guests and router keep
-// what they have learned.
+// kernelPort is EAL's argument that makes a port of a kernel interface, with the interface's MAC: so guests and router
+// keep what they have learned.
 func kernelPort(driver string, number int, iface string) string {
 	arg := fmt.Sprintf("--vdev=%s%d,iface=%s", driver, number, iface)
 	switch driver {
@@ -26,8 +26,8 @@ func kernelPort(driver string, number int, iface string) string {
 	return arg
 }
 
-// Plain are the ports of a driver that takes a kernel interface, net_af_packet or net_pcap, right on the hypervisor's wires
-// and guests.
+// Plain are the ports of a driver that takes a kernel interface, net_af_packet or net_pcap, right on the hypervisor's
+// wires and guests.
 func (h *Hypervisor) Plain(driver string) *PlainPorts {
 	name := func(number int) string { return fmt.Sprintf("%s%d", driver, number) }
 	p := &PlainPorts{

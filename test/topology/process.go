@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// endTimeout is how long a process may take to end after SIGTERM before it is killed. On a busy machine the kernel takes
-// seconds to close a packet socket, and a daemon has many: each waits for RCU's grace period.
+// endTimeout is how long a process may take to end after SIGTERM before it is killed. On a busy machine the kernel
+// takes seconds to close a packet socket, and a daemon has many: each waits for RCU's grace period.
 const endTimeout = 20 * time.Second
 
 // Process is a command that the lab started.
@@ -209,11 +209,12 @@ func (p *Process) end() error {
 		}
 	}
 	<-p.done
-	return fmt.Errorf("%s (pid %d) ignored SIGTERM and was killed; its threads were:\n%sit said: %s", p.argv[0], p.Pid(), stuck, p.Stderr)
+	return fmt.Errorf("%s (pid %d) ignored SIGTERM and was killed; its threads were:\n%sit said: %s", p.argv[0], p.Pid(),
+		stuck, p.Stderr)
 }
 
-// threads says of each of the process's threads what the kernel knows: name and state, the system call with its arguments or
-// "running", and where in the kernel it is.
+// threads says of each of the process's threads what the kernel knows: name and state, the system call with its
+// arguments or "running", and where in the kernel it is.
 func (p *Process) threads() string {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", p.Pid()))
 	if err != nil {

@@ -124,7 +124,8 @@ func (d *demo) startTraffic() error {
 	if err := d.traffic[0].WaitOutput(d.ctx, d.traffic[0].Stdout, "Server listening"); err != nil {
 		return err
 	}
-	if err := d.background(d.vm1, "iperf3", "-c", d.vm2.IPv4.String(), "-b", "1M", "-l", "1200", "-t", trafficTime); err != nil {
+	if err := d.background(d.vm1, "iperf3", "-c", d.vm2.IPv4.String(), "-b", "1M", "-l", "1200", "-t",
+		trafficTime); err != nil {
 		return err
 	}
 	return d.background(d.vm1, "ping", "-q", "-i", "0.01", "-w", trafficTime, d.vm2.IPv6.String())
@@ -136,7 +137,8 @@ func (d *demo) waitOffloaded() error {
 	const want = 8
 	if err := d.until(func() error {
 		var list api.FlowListResult
-		if err := d.daemon.Call(d.ctx, api.MethodFlowList, map[string]any{"filter": map[string]any{"offloaded": true}}, &list); err != nil {
+		if err := d.daemon.Call(d.ctx, api.MethodFlowList, map[string]any{"filter": map[string]any{"offloaded": true}},
+			&list); err != nil {
 			return err
 		}
 		if len(list.Flows) < want {
@@ -185,7 +187,8 @@ func (d *demo) startCapture() error {
 	if d.sink, err = record.Start(d.ctx, d.net.Sink, "eth0", file, record.In, "udp dst port 3010"); err != nil {
 		return err
 	}
-	if err := d.dpctl("capture", "start", "--sink-node-ip="+d.net.SinkIP.String(), "--udp-src-port=3000", "--udp-dst-port=3010",
+	if err := d.dpctl("capture", "start", "--sink-node-ip="+d.net.SinkIP.String(), "--udp-src-port=3000",
+		"--udp-dst-port=3010",
 		"--vf="+d.vm1.ID+","+d.vm2.ID, "--pf=0"); err != nil {
 		return err
 	}
@@ -243,7 +246,8 @@ func (d *demo) showCopies() error {
 	file := d.sink.File
 	count := fmt.Sprint(shownFrames)
 	argv := []string{"tshark", "-n", "-r", file, "-c", "4", "-T", "fields", "-E", "header=y", "-E", "occurrence=f"}
-	for _, field := range []string{"frame.len", "eth.dst", "ipv6.src", "ipv6.dst", "ipv6.hlim", "udp.srcport", "udp.dstport", "udp.length"} {
+	for _, field := range []string{"frame.len", "eth.dst", "ipv6.src", "ipv6.dst", "ipv6.hlim", "udp.srcport",
+		"udp.dstport", "udp.length"} {
 		argv = append(argv, "-e", field)
 	}
 	if err := d.show(argv...); err != nil {

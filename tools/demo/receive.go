@@ -4,12 +4,13 @@ package main
 
 import "fmt"
 
-// receiveVXLAN captures once more, with a filter in the NIC, dpctl at the sink, and in VXLAN: the file has the VMs' names and frames
-// at once.
+// receiveVXLAN captures once more, with a filter in the NIC, dpctl at the sink, and in VXLAN: the file has the VMs'
+// names and frames at once.
 func (d *demo) receiveVXLAN() error {
 	heading("Only the pings, in VXLAN, with dpctl at the sink: a pcapng file with the VMs' names, and no headers to strip")
 	file := d.net.Path("vxlan.pcapng")
-	argv := []string{d.daemon.DpctlPath(), "--socket", d.daemon.Socket, "capture", "receive", "--encap=vxlan", "-w", file, "--packets=100"}
+	argv := []string{d.daemon.DpctlPath(), "--socket", d.daemon.Socket, "capture", "receive", "--encap=vxlan", "-w", file,
+		"--packets=100"}
 	command("%s &", d.net.Sink.CommandLine(argv...))
 	p, err := d.net.Sink.Start(argv...)
 	if err != nil {

@@ -75,9 +75,11 @@ of which a NIC may tell only ip from ip6: capture capabilities says.`,
 	flags := cmd.Flags()
 	flags.StringVar(&p.SinkNodeIP, "sink-node-ip", "", "underlay IPv6 address of the node that gets the copies (required)")
 	flags.Uint16Var(&p.UDPSrcPort, "udp-src-port", 0, "UDP source port of the copies; a NIC may overwrite it (required)")
-	flags.Uint16Var(&p.UDPDstPort, "udp-dst-port", 0, "UDP destination port of the copies (required; with --encap=vxlan the default is 4789)")
+	flags.Uint16Var(&p.UDPDstPort, "udp-dst-port", 0,
+		"UDP destination port of the copies (required; with --encap=vxlan the default is 4789)")
 	flags.StringVar(&p.Encap, "encap", "", `how copies are wrapped, "udp" or "vxlan" (default "udp")`)
-	flags.StringVar(&p.Direction, "direction", "", `what of the guests to capture: "rx" what they send, "tx" what they receive, or "both" (default "rx")`)
+	flags.StringVar(&p.Direction, "direction", "",
+		`what of the guests to capture: "rx" what they send, "tx" what they receive, or "both" (default "rx")`)
 	flags.StringSliceVar(&vfs, "vf", nil, "ids of the guests' interfaces to capture")
 	flags.IntSliceVar(&pfs, "pf", nil, "numbers of the physical ports to capture: what arrives there from the wire")
 	flags.StringVar(&p.Name, "name", "", `name of the capture (default "default")`)
@@ -85,7 +87,8 @@ of which a NIC may tell only ip from ip6: capture capabilities says.`,
 	flags.DurationVar(&limits.duration, "duration", 0, "end the capture after this time (default never)")
 	flags.Uint64Var(&limits.packets, "packets", 0, "end the capture after so many packets (default never)")
 	flags.Var(&limits.bytes, "bytes", "end the capture after so many bytes of packets, such as 10M (default never)")
-	flags.BoolVar(&p.DryRun, "dry-run", false, "show the rules that would be put into the NIC, in testpmd's syntax, and change nothing")
+	flags.BoolVar(&p.DryRun, "dry-run", false,
+		"show the rules that would be put into the NIC, in testpmd's syntax, and change nothing")
 	for _, name := range []string{"sink-node-ip", "udp-src-port"} {
 		mandatory(cmd, name)
 	}

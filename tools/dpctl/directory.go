@@ -26,8 +26,9 @@ const (
 	keepInterval = 10 * time.Second
 )
 
-// directory knows the names of senders: those given on the command line, and those of the daemon at the socket, if there is
-// one. It keeps its connection to the daemon, since a process that has given up its privileges may get no other.
+// directory knows the names of senders: those given on the command line, and those of the daemon at the socket, if
+// there is one. It keeps its connection to the daemon, since a process that has given up its privileges may get no
+// other.
 type directory struct {
 	app   *app
 	given map[receive.Sender]string // a sender without a node is any node's
@@ -105,7 +106,8 @@ func givenFor(s receive.Sender) []struct {
 	}
 	names := []name{{s, ""}, {receive.Sender{Label: s.Label}, ""}}
 	if label := s.Label ^ wire.LabelTX; s.Label&wire.LabelTX != 0 {
-		names = append(names, name{receive.Sender{Node: s.Node, Label: label}, txSuffix}, name{receive.Sender{Label: label}, txSuffix})
+		names = append(names, name{receive.Sender{Node: s.Node, Label: label}, txSuffix},
+			name{receive.Sender{Label: label}, txSuffix})
 	}
 	return names
 }
@@ -164,7 +166,8 @@ func (a *app) captures(ctx context.Context) (status api.CaptureStatusResult, inf
 	return status, info, err
 }
 
-func askCaptures(ctx context.Context, c *client.Client) (status api.CaptureStatusResult, info api.SystemInfoResult, err error) {
+func askCaptures(ctx context.Context, c *client.Client) (status api.CaptureStatusResult, info api.SystemInfoResult,
+	err error) {
 	if err = c.Call(ctx, api.MethodSystemInfo, nil, &info); err == nil {
 		err = c.Call(ctx, api.MethodCaptureStatus, nil, &status)
 	}

@@ -120,32 +120,40 @@ func TestExitCodes(t *testing.T) {
 		args   []string
 		stderr string
 	}{
-		"help":                   {0, []string{"--help"}, ""},
-		"help of a command":      {0, []string{"help", "capture", "start"}, ""},
-		"done":                   {0, []string{"capture", "status"}, ""},
-		"the daemon's no":        {1, []string{"capture", "stop"}, "dpctl: no capture is active (NOT_ACTIVE)\n"},
-		"no such interface":      {1, []string{"interface", "get", "x"}, "dpctl: no interface \"x\" (NOT_FOUND)\n  interface: x\n"},
-		"unknown method":         {1, []string{"rpc", "foo"}, "dpctl: no method \"foo\" (METHOD_NOT_FOUND)\n"},
-		"no command":             {2, nil, "dpctl: dpctl needs a command\n"},
-		"unknown command":        {2, []string{"foo"}, `dpctl: dpctl has no command "foo"`},
-		"group only":             {2, []string{"capture"}, "dpctl: dpctl capture needs a command\n"},
-		"unknown in group":       {2, []string{"capture", "foo"}, `dpctl: dpctl capture has no command "foo"`},
-		"unknown flag":           {2, []string{"port", "list", "--foo"}, "dpctl: unknown flag: --foo\n"},
-		"too many arguments":     {2, []string{"port", "list", "x"}, "dpctl: unknown command \"x\" for \"dpctl port list\"\n"},
-		"too few arguments":      {2, []string{"interface", "get"}, "dpctl: accepts 1 arg(s), received 0\n"},
-		"unknown format":         {2, []string{"-o", "xml", "port", "list"}, "dpctl: no output format \"xml\": want table, json, yaml, name\n"},
-		"no names":               {2, []string{"-o", "name", "system", "info"}, "dpctl: dpctl system info has no names to show: use another -o\n"},
-		"bad timeout":            {2, []string{"--timeout=0s", "port", "list"}, "dpctl: --timeout must be more than 0\n"},
-		"missing flags":          {2, []string{"capture", "start", "--pf=0"}, `dpctl: required flag(s) "sink-node-ip", "udp-src-port" not set`},
-		"missing port":           {2, []string{"capture", "start", "--pf=0", "--sink-node-ip=::1", "--udp-src-port=1"}, "dpctl: --udp-dst-port is required\n"},
-		"no capture point":       {2, start(), "dpctl: at least one of the flags in the group [vf pf] is required\n"},
-		"port out of range":      {2, start("--pf=0", "--udp-dst-port=65536"), `dpctl: invalid argument "65536" for "--udp-dst-port" flag`},
+		"help":              {0, []string{"--help"}, ""},
+		"help of a command": {0, []string{"help", "capture", "start"}, ""},
+		"done":              {0, []string{"capture", "status"}, ""},
+		"the daemon's no":   {1, []string{"capture", "stop"}, "dpctl: no capture is active (NOT_ACTIVE)\n"},
+		"no such interface": {1, []string{"interface", "get", "x"},
+			"dpctl: no interface \"x\" (NOT_FOUND)\n  interface: x\n"},
+		"unknown method":   {1, []string{"rpc", "foo"}, "dpctl: no method \"foo\" (METHOD_NOT_FOUND)\n"},
+		"no command":       {2, nil, "dpctl: dpctl needs a command\n"},
+		"unknown command":  {2, []string{"foo"}, `dpctl: dpctl has no command "foo"`},
+		"group only":       {2, []string{"capture"}, "dpctl: dpctl capture needs a command\n"},
+		"unknown in group": {2, []string{"capture", "foo"}, `dpctl: dpctl capture has no command "foo"`},
+		"unknown flag":     {2, []string{"port", "list", "--foo"}, "dpctl: unknown flag: --foo\n"},
+		"too many arguments": {2, []string{"port", "list", "x"},
+			"dpctl: unknown command \"x\" for \"dpctl port list\"\n"},
+		"too few arguments": {2, []string{"interface", "get"}, "dpctl: accepts 1 arg(s), received 0\n"},
+		"unknown format": {2, []string{"-o", "xml", "port", "list"},
+			"dpctl: no output format \"xml\": want table, json, yaml, name\n"},
+		"no names": {2, []string{"-o", "name", "system", "info"},
+			"dpctl: dpctl system info has no names to show: use another -o\n"},
+		"bad timeout": {2, []string{"--timeout=0s", "port", "list"}, "dpctl: --timeout must be more than 0\n"},
+		"missing flags": {2, []string{"capture", "start", "--pf=0"},
+			`dpctl: required flag(s) "sink-node-ip", "udp-src-port" not set`},
+		"missing port": {2, []string{"capture", "start", "--pf=0", "--sink-node-ip=::1", "--udp-src-port=1"},
+			"dpctl: --udp-dst-port is required\n"},
+		"no capture point": {2, start(), "dpctl: at least one of the flags in the group [vf pf] is required\n"},
+		"port out of range": {2, start("--pf=0", "--udp-dst-port=65536"),
+			`dpctl: invalid argument "65536" for "--udp-dst-port" flag`},
 		"parameters not in JSON": {2, []string{"rpc", "capture.stop", "{"}, "dpctl: the parameters are not valid JSON\n"},
 		"negative limit":         {2, []string{"flow", "list", "--limit=-1"}, "dpctl: --limit must not be negative\n"},
 		"top in a script":        {2, []string{"top"}, "dpctl: dpctl top needs a terminal: use port stats"},
 		"top as JSON":            {2, []string{"-o", "json", "top"}, "dpctl: dpctl top has one form only"},
 		"top too often":          {2, []string{"top", "--interval=1ms"}, "dpctl: --interval must be at least 100ms\n"},
-		"unknown shell":          {2, []string{"completion", "tcsh"}, `dpctl: invalid argument "tcsh" for "dpctl completion"`},
+		"unknown shell": {2, []string{"completion", "tcsh"},
+			`dpctl: invalid argument "tcsh" for "dpctl completion"`},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -176,7 +184,8 @@ func TestRefusedRule(t *testing.T) {
 	fake := servertest.New()
 	fake.Err = refusal
 	socket := servertest.Start(t, fake.Services())
-	r := dpctl(t, socket, "capture", "start", "--sink-node-ip=fc00:2::1", "--udp-src-port=1", "--udp-dst-port=2", "--vf=vm-1")
+	r := dpctl(t, socket, "capture", "start", "--sink-node-ip=fc00:2::1", "--udp-src-port=1", "--udp-dst-port=2",
+		"--vf=vm-1")
 	assert.Equal(t, exitRefused, r.code)
 	assert.Equal(t, `dpctl: the NIC refused a rule; every port is as before (RULE_REJECTED)
   interface: vm-1

@@ -78,12 +78,15 @@ sink, and stops it when it is stopped, or when the program that shows it has end
 	flags.StringVar(&f.iface, "extcap-interface", "", "the interface")
 	flags.StringVar(&f.captureFilter, "extcap-capture-filter", "", "Wireshark's capture filter")
 	flags.StringVar(&f.fifo, "fifo", "", "where the packets go")
-	flags.StringVar(&f.sink, "sink-node-ip", "", "this machine's address in the underlay (default: the one that the node is reached from)")
+	flags.StringVar(&f.sink, "sink-node-ip", "",
+		"this machine's address in the underlay (default: the one that the node is reached from)")
 	flags.Uint16Var(&f.udpSrcPort, "udp-src-port", extcapSrcPort, "UDP source port of the copies")
-	flags.Uint16Var(&f.udpDstPort, "udp-dst-port", 0, fmt.Sprintf("UDP destination port of the copies (default the first free one from %d on)", extcapDstPort))
+	flags.Uint16Var(&f.udpDstPort, "udp-dst-port", 0,
+		fmt.Sprintf("UDP destination port of the copies (default the first free one from %d on)", extcapDstPort))
 	flags.StringVar(&f.encap, "encap", "udp", `how copies are wrapped, "udp" or "vxlan"`)
 	flags.StringVar(&f.direction, "direction", "rx", `of a VM, "rx" what it sends, "tx" what it receives, or "both"`)
-	flags.StringVar(&f.filter, "filter", "", "what to capture, in the capture filter's language; default the capture filter")
+	flags.StringVar(&f.filter, "filter", "",
+		"what to capture, in the capture filter's language; default the capture filter")
 	flags.Uint64Var(&f.packets, "packets", 0, "end after so many packets")
 	flags.DurationVar(&f.duration, "duration", 0, "end after this time, for example 30s")
 	flags.Lookup("extcap-version").NoOptDefVal = "unknown"
@@ -117,8 +120,8 @@ func (a *app) extcap(ctx context.Context, f *extcapFlags, w io.Writer) error {
 	return checkFilter(f, w)
 }
 
-// checkFilter says on stdout, where Wireshark looks for it, what is wrong with a capture filter. How many rules a filter may
-// take, and what the NIC takes, is found out when the capture starts.
+// checkFilter says on stdout, where Wireshark looks for it, what is wrong with a capture filter. How many rules a
+// filter may take, and what the NIC takes, is found out when the capture starts.
 func checkFilter(f *extcapFlags, w io.Writer) error {
 	link := filter.Ethernet
 	if target, err := extcapTarget(f.iface); err == nil && target.PF != nil {
@@ -150,7 +153,8 @@ func (a *app) extcapInterfaces(ctx context.Context, w io.Writer) error {
 	}
 	for _, p := range ports.Ports {
 		if p.Role == "pf" {
-			fmt.Fprintf(w, "interface {value=%s%d}{display=dpservice: IPinIP from the wire at PF%d}\n", extcapPF, p.Index, p.Index)
+			fmt.Fprintf(w, "interface {value=%s%d}{display=dpservice: IPinIP from the wire at PF%d}\n", extcapPF, p.Index,
+				p.Index)
 		}
 	}
 	return nil
@@ -266,7 +270,8 @@ func (a *app) extcapSink(ctx context.Context, given string) (netip.Addr, error) 
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	c, err := net.DialUDP("udp6", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(node, extcapDstPort))) // which sends nothing
+	c, err := net.DialUDP("udp6", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(node,
+		extcapDstPort))) // which sends nothing
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("the node %s is not reached from here, say this machine's address in the underlay: %w", node, err)
 	}
@@ -280,7 +285,8 @@ func extcapParams(f *extcapFlags, target api.CaptureTarget, sink netip.Addr) api
 		filter = f.captureFilter
 	}
 	return api.CaptureStartParams{
-		Name: fmt.Sprintf("extcap-%d", os.Getpid()), SinkNodeIP: sink.String(), Encap: f.encap, Direction: f.direction, Filter: filter,
+		Name: fmt.Sprintf("extcap-%d", os.Getpid()), SinkNodeIP: sink.String(), Encap: f.encap, Direction: f.direction,
+		Filter:     filter,
 		UDPSrcPort: f.udpSrcPort, UDPDstPort: f.udpDstPort, Interfaces: []api.CaptureTarget{target},
 	}
 }
@@ -377,8 +383,8 @@ func (a *app) stopIfThere(c *client.Client, name string) error {
 	return err
 }
 
-// startGuardian starts a process that stops a capture when this one has ended, however it did. The end is what closes the
-// returned pipe.
+// startGuardian starts a process that stops a capture when this one has ended, however it did. The end is what closes
+// the returned pipe.
 func (a *app) startGuardian(name string) (io.Closer, error) {
 	self, err := os.Executable()
 	if err != nil {

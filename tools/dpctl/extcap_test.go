@@ -31,7 +31,8 @@ const extcapWait = 10 * time.Second
 func tshark(t *testing.T, socket string, args ...string) *exec.Cmd {
 	t.Helper()
 	dir := t.TempDir()
-	install := exec.CommandContext(t.Context(), "make", "-s", "-C", "../..", "install-extcap", "EXTCAP_DIR="+dir, "DPCTL="+binary)
+	install := exec.CommandContext(t.Context(), "make", "-s", "-C", "../..", "install-extcap", "EXTCAP_DIR="+dir,
+		"DPCTL="+binary)
 	out, err := install.CombinedOutput()
 	require.NoError(t, err, string(out))
 	// As root, Wireshark looks nowhere but in the system's folder: ours takes its place, for this one process.
@@ -234,7 +235,8 @@ func startExtcap(t *testing.T, socket, iface, fifo string, want int) (*exec.Cmd,
 	return cmd, all[want-1]
 }
 
-// A second live capture, or one beside a dpctl capture receive, gets copies at the next port that is free, and the NIC is told.
+// A second live capture, or one beside a dpctl capture receive, gets copies at the next port that is free, and the NIC
+// is told.
 func TestExtcapFreePorts(t *testing.T) {
 	_, socket := extcapDaemon(t)
 	first, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback, Port: extcapDstPort})
@@ -258,14 +260,15 @@ func TestExtcapFreePorts(t *testing.T) {
 	require.NoError(t, two.Wait())
 
 	// A port that was asked for is that one, or none.
-	r := dpctl(t, socket, "extcap", "--capture", "--extcap-interface=dpservice-pf0", "--fifo", fifoOf(t), "--sink-node-ip=::1",
+	r := dpctl(t, socket, "extcap", "--capture", "--extcap-interface=dpservice-pf0", "--fifo", fifoOf(t),
+		"--sink-node-ip=::1",
 		fmt.Sprintf("--udp-dst-port=%d", taken))
 	assert.Equal(t, exitRefused, r.code)
 	assert.Contains(t, r.stderr, "address already in use")
 }
 
-// A reader that does not read does not keep the session: neither when the extcap is told to end, nor when nobody opens the
-// FIFO.
+// A reader that does not read does not keep the session: neither when the extcap is told to end, nor when nobody opens
+// the FIFO.
 func TestExtcapEndsUnread(t *testing.T) {
 	fake, socket := extcapDaemon(t)
 	cmd, _ := startExtcap(t, socket, "dpservice-vf-vm-1", fifoOf(t), 1)
@@ -284,10 +287,12 @@ func TestExtcapEndsUnread(t *testing.T) {
 
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
-	r := dpctl(t, socket, "extcap", "--capture", "--extcap-interface=dpservice-vf-vm-1", "--fifo", fifo, "--sink-node-ip=::1", "--duration=200ms")
+	r := dpctl(t, socket, "extcap", "--capture", "--extcap-interface=dpservice-vf-vm-1", "--fifo", fifo,
+		"--sink-node-ip=::1", "--duration=200ms")
 	assert.Zero(t, r.code, r.stderr)
 	assert.Empty(t, sessions(t, socket))
-	r = dpctl(t, socket, "extcap", "--capture", "--extcap-interface=dpservice-vf-vm-1", "--fifo", fifo+"2", "--sink-node-ip=::1")
+	r = dpctl(t, socket, "extcap", "--capture", "--extcap-interface=dpservice-vf-vm-1", "--fifo", fifo+"2",
+		"--sink-node-ip=::1")
 	assert.Equal(t, exitRefused, r.code)
 }
 
@@ -331,7 +336,8 @@ func TestExtcapRefused(t *testing.T) {
 	}
 }
 
-// Whatever Wireshark of whatever version puts on the command line, an extcap that does not capture answers or says what is wrong.
+// Whatever Wireshark of whatever version puts on the command line, an extcap that does not capture answers or says what
+// is wrong.
 func FuzzExtcapArguments(f *testing.F) {
 	f.Add("--extcap-interfaces\x00--extcap-version=4.2")
 	f.Add("--extcap-config\x00--extcap-interface\x00dpservice-vf-vm-1\x00--extcap-reload-option\x00filter")

@@ -65,7 +65,8 @@ func (a *app) flowList() *cobra.Command {
 	flags.StringVar(&f.Proto, "proto", "", "only those of this protocol: tcp, udp, icmp, icmp6 or a number")
 	flags.Uint16Var(&srcPort, "src-port", 0, "only those from this TCP or UDP port")
 	flags.Uint16Var(&dstPort, "dst-port", 0, "only those to this TCP or UDP port")
-	flags.BoolVar(&offloaded, "offloaded", false, "only those that the NIC forwards by itself; with =false only the others")
+	flags.BoolVar(&offloaded, "offloaded", false,
+		"only those that the NIC forwards by itself; with =false only the others")
 	flags.IntVar(&limit, "limit", 0, "at most so many (default all)")
 	complete(cmd, "interface", a.interfaceIDs)
 	fixed(cmd, "state", "new", "established", "closing")
@@ -85,7 +86,8 @@ func (a *app) flows(cmd *cobra.Command, f api.FlowFilter, limit int) (json.RawMe
 		if limit > 0 {
 			page = min(page, limit-len(all.Flows))
 		}
-		result, err := a.call(cmd.Context(), api.MethodFlowList, api.FlowListParams{Filter: f, Limit: &page, Cursor: all.NextCursor})
+		result, err := a.call(cmd.Context(), api.MethodFlowList,
+			api.FlowListParams{Filter: f, Limit: &page, Cursor: all.NextCursor})
 		if err != nil {
 			return nil, err
 		}

@@ -57,7 +57,8 @@ and what it boots from, if it is to boot over the network.`,
 	flags.StringVar(&p.UnderlayIP, "underlay-ip", "", "underlay IPv6 address of the node's prefix (default: a free one)")
 	flags.StringVar(&p.MAC, "mac", "", "the guest's MAC address (default: learned from the guest)")
 	flags.StringVar(&p.Hostname, "hostname", "", "the host name that the guest is told (default: none)")
-	flags.StringVar(&pxe.Server, "pxe-server", "", "TFTP server that the guest boots from, an address or a host name; not needed with a URL")
+	flags.StringVar(&pxe.Server, "pxe-server", "",
+		"TFTP server that the guest boots from, an address or a host name; not needed with a URL")
 	flags.StringVar(&pxe.Filename, "pxe-filename", "", "what the guest boots: a file of the server's, or a URL")
 	mandatory(cmd, "device")
 	mandatory(cmd, "vni")

@@ -40,7 +40,8 @@ wire. A dash for HITS is a rule that does not count.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.Group = given(cmd, "group", &group)
-			return command(a, api.MethodRuleList, func([]string) (api.RuleListParams, error) { return p, nil }, ruleView)(cmd, args)
+			return command(a, api.MethodRuleList, func([]string) (api.RuleListParams, error) { return p, nil }, ruleView)(cmd,
+				args)
 		},
 	}
 	cmd.Flags().StringVar(&p.Port, "port", "", "only those of this port, by its ethdev name")
@@ -61,7 +62,8 @@ func groupTitle(domain string, group uint32) string {
 var ruleView = view[api.RuleListResult]{
 	table: func(w io.Writer, r api.RuleListResult) {
 		table(w, "PORT GROUP PRIORITY DOMAIN NAME HITS PATTERN ACTIONS", each(r.Rules, func(r api.Rule) []any {
-			return []any{r.Port, groupTitle(r.Domain, r.Group), r.Priority, r.Domain, r.Name, orDash(r.Hits), r.Pattern, r.Actions}
+			return []any{r.Port, groupTitle(r.Domain, r.Group), r.Priority, r.Domain, r.Name, orDash(r.Hits), r.Pattern,
+				r.Actions}
 		}))
 	},
 	names: func(r api.RuleListResult) []string {

@@ -28,7 +28,8 @@ type view[R any] struct {
 
 // command returns the RunE of a command that calls a method, with the parameters that it takes from the command line,
 // and shows the result. Nil params stand for the zero value.
-func command[P, R any](a *app, m api.Method[P, R], params func(args []string) (P, error), v view[R]) func(*cobra.Command, []string) error {
+func command[P, R any](a *app, m api.Method[P, R], params func(args []string) (P, error),
+	v view[R]) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		if a.output == "name" && v.names == nil {
 			return fmt.Errorf("%s has no names to show: use another -o", cmd.CommandPath())

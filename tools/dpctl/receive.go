@@ -71,13 +71,16 @@ With --rotate-size or --rotate-interval a series of files is written: FILE_00001
 		},
 	}
 	flags := cmd.Flags()
-	flags.Uint16Var(&f.port, "udp-dst-port", 0, "UDP port that the copies are sent to (required; with --encap=vxlan the default is 4789)")
+	flags.Uint16Var(&f.port, "udp-dst-port", 0,
+		"UDP port that the copies are sent to (required; with --encap=vxlan the default is 4789)")
 	flags.StringVar(&f.listen, "listen", "::", "this machine's IPv6 address that they are sent to")
 	flags.StringVarP(&f.file, "write", "w", "", "file to write, - for stdout (required)")
 	flags.StringVar(&f.encap, "encap", "udp", `how copies are wrapped, "udp" or "vxlan"`)
-	flags.StringSliceVar(&f.sources, "source", nil, "take copies only of these nodes: IPv6 addresses, or networks such as fc00:1::/64")
+	flags.StringSliceVar(&f.sources, "source", nil,
+		"take copies only of these nodes: IPv6 addresses, or networks such as fc00:1::/64")
 	flags.StringSliceVar(&f.names, "name", nil, "names of interfaces: LABEL=NAME, or NODE/LABEL=NAME for one node's")
-	flags.StringVar(&f.user, "user", "", "as root, whom to become once copies are taken (default nobody, unless he cannot write a series of files)")
+	flags.StringVar(&f.user, "user", "",
+		"as root, whom to become once copies are taken (default nobody, unless he cannot write a series of files)")
 	flags.Var(&f.rotateSize, "rotate-size", "begin a new file at this size, for example 100M")
 	flags.DurationVar(&f.rotateInterval, "rotate-interval", 0, "begin a new file after this time, for example 1h")
 	flags.IntVar(&f.files, "files", 0, "keep so many files of a series, the newest (default all)")
@@ -91,8 +94,8 @@ With --rotate-size or --rotate-interval a series of files is written: FILE_00001
 	return cmd
 }
 
-// untilSignal ends with the signals that end a program, but for a SIGHUP that nohup has it ignore. A pipe whose reader is gone
-// is a write's error.
+// untilSignal ends with the signals that end a program, but for a SIGHUP that nohup has it ignore. A pipe whose reader
+// is gone is a write's error.
 func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	signal.Ignore(syscall.SIGPIPE)
 	end := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
@@ -119,7 +122,8 @@ func inTime(write func()) {
 func (f *receiveFlags) config(a *app, cmd *cobra.Command) (receive.Config, error) {
 	c := receive.Config{
 		Encap: wire.Encap(f.encap), Packets: f.packets, Duration: f.duration,
-		Output: receive.Output{Path: f.file, RotateSize: int64(f.rotateSize), RotateInterval: f.rotateInterval, Files: f.files},
+		Output: receive.Output{Path: f.file, RotateSize: int64(f.rotateSize), RotateInterval: f.rotateInterval,
+			Files: f.files},
 	}
 	addr, err := netip.ParseAddr(f.listen)
 	switch {

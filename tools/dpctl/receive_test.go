@@ -52,7 +52,8 @@ func startReceive(t *testing.T, args ...string) *reception {
 
 func (r *reception) receives() {
 	r.t.Helper()
-	require.Eventually(r.t, func() bool { return strings.Contains(r.out.String(), "receiving on") }, extcapWait, 10*time.Millisecond, r.out)
+	require.Eventually(r.t, func() bool { return strings.Contains(r.out.String(), "receiving on") }, extcapWait,
+		10*time.Millisecond, r.out)
 }
 
 // ends returns the exit code.
@@ -92,7 +93,8 @@ func TestReceiveEndsBySignal(t *testing.T) {
 	out := &output{}
 	cmd.Stdout, cmd.Stderr = out, out
 	require.NoError(t, cmd.Start())
-	require.Eventually(t, func() bool { return strings.Contains(out.String(), "receiving on") }, extcapWait, 10*time.Millisecond, out)
+	require.Eventually(t, func() bool { return strings.Contains(out.String(), "receiving on") }, extcapWait,
+		10*time.Millisecond, out)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGHUP))
 	require.NoError(t, cmd.Wait())
 	assert.Contains(t, out.String(), "0 copies received")
@@ -164,8 +166,9 @@ func TestReceiveGivesUpPrivileges(t *testing.T) {
 		uid    int
 		series string
 	}{
-		"a file":               {[]string{"-w", filepath.Join(own, "a")}, 65534, ""},
-		"a series":             {[]string{"-w", filepath.Join(open, "b"), series, "--files=2"}, 65534, filepath.Join(open, "b_*")},
+		"a file": {[]string{"-w", filepath.Join(own, "a")}, 65534, ""},
+		"a series": {[]string{"-w", filepath.Join(open, "b"), series, "--files=2"}, 65534,
+			filepath.Join(open, "b_*")},
 		"a series of root's":   {[]string{"-w", filepath.Join(own, "c"), series}, 0, filepath.Join(own, "c_*")},
 		"a user":               {[]string{"-w", filepath.Join(own, "d"), "--user=daemon"}, 1, ""},
 		"root without his own": {[]string{"-w", filepath.Join(own, "e"), "--user=root"}, 0, ""},
@@ -211,7 +214,8 @@ func TestReceiveGivesUpPrivileges(t *testing.T) {
 
 // Only the named may send: copies of others are dropped.
 func TestReceiveFromSources(t *testing.T) {
-	for source, copies := range map[string]string{"::1": "1 copies", "fc00:1::/64,::/96": "1 copies", "fc00:1::1": "0 copies"} {
+	for source, copies := range map[string]string{"::1": "1 copies", "fc00:1::/64,::/96": "1 copies",
+		"fc00:1::1": "0 copies"} {
 		r := startReceive(t, "-w", filepath.Join(t.TempDir(), "a"), "--source="+source)
 		r.receives()
 		r.send([]byte("frame"))
@@ -235,7 +239,8 @@ func TestReceiveBuffer(t *testing.T) {
 	assert.Regexp(t, `a quarter of the \d+ MiB of memory that are available: at most \d+ MiB`, r.out.String())
 }
 
-// A name for what a VM sends is one for what it receives, unless that has its own. It is any node's unless it is told whose.
+// A name for what a VM sends is one for what it receives, unless that has its own. It is any node's unless it is told
+// whose.
 func TestNames(t *testing.T) {
 	given, err := parseNames([]string{"7=web", "fc00:1::1/8=db", "9=x", "524297=y"})
 	require.NoError(t, err)
@@ -254,7 +259,8 @@ func TestNames(t *testing.T) {
 		assert.Equal(t, want, d.describe(sender), sender)
 	}
 	d.known = map[receive.Sender]receive.Description{{Node: node, Label: 7}: {Name: "vm-1", Comment: "a capture"}}
-	assert.Equal(t, receive.Description{Name: "web", Comment: "a capture"}, d.describe(receive.Sender{Node: node, Label: 7}))
+	assert.Equal(t, receive.Description{Name: "web", Comment: "a capture"},
+		d.describe(receive.Sender{Node: node, Label: 7}))
 }
 
 // /dev/null is a character device like a terminal, but nobody reads it.

@@ -43,7 +43,8 @@ func (a *app) routeAdd() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.Uint32Var(&p.VNI, "vni", 0, "virtual network of the prefix (required)")
-	flags.StringVar(&p.NextHopIP, "next-hop-ip", "", "underlay IPv6 address of the interface behind which the prefix lies (required)")
+	flags.StringVar(&p.NextHopIP, "next-hop-ip", "",
+		"underlay IPv6 address of the interface behind which the prefix lies (required)")
 	flags.Uint32Var(&p.NextHopVNI, "next-hop-vni", 0, "virtual network of that interface (default: the value of --vni)")
 	mandatory(cmd, "vni")
 	mandatory(cmd, "next-hop-ip")

@@ -56,7 +56,8 @@ rules of one kind that lead to the same place are drawn as one if they are more 
 }
 
 // maybeSVG has a command that writes DOT write SVG instead, if that is wanted.
-func (a *app) maybeSVG(cmd *cobra.Command, args []string, svg bool, writeDOT func(*cobra.Command, []string) error) error {
+func (a *app) maybeSVG(cmd *cobra.Command, args []string, svg bool,
+	writeDOT func(*cobra.Command, []string) error) error {
 	if !svg {
 		return writeDOT(cmd, args)
 	}

@@ -24,8 +24,9 @@ func captured(flows int) []api.Rule {
 	rules := []api.Rule{
 		rule(0, 0, "capture/default/redirect/0", "", "jump group 1"),
 		rule(0, 1, "base/0", "", "jump group 2"),
-		rule(1, 15, "capture/default/sample/15", "", "count / sample ratio 1 { raw_encap { eth / ipv6 src is fc00:1::1 / udp } / "+
-			"represented_port ethdev_port_id 0 } / jump group 2"),
+		rule(1, 15, "capture/default/sample/15", "",
+			"count / sample ratio 1 { raw_encap { eth / ipv6 src is fc00:1::1 / udp } / "+
+				"represented_port ethdev_port_id 0 } / jump group 2"),
 	}
 	for i := range flows {
 		hits := uint64(i)
@@ -33,7 +34,8 @@ func captured(flows int) []api.Rule {
 		r.Hits = &hits
 		rules = append(rules, r)
 	}
-	return append(rules, api.Rule{Name: "base/receive/0", Port: "vf0", PortID: 2, Domain: "ingress", Pattern: "eth", Actions: "queue index 0"},
+	return append(rules, api.Rule{Name: "base/receive/0", Port: "vf0", PortID: 2, Domain: "ingress", Pattern: "eth",
+		Actions: "queue index 0"},
 		rule(2, 5, "odd", " / ipv6 <&>", "drop"))
 }
 
@@ -69,7 +71,8 @@ func TestRuleGraphOfAnEmptyGroup(t *testing.T) {
 		Pattern: "represented_port ethdev_port_id is 2 / eth / ipv4 ttl spec 0 ttl mask 254", Actions: "jump group 3 / end"},
 		api.Rule{Name: "tunnel/0", Port: "pf0", PortID: 0, Domain: "transfer", Group: 2, Pattern: "eth / ipv6",
 			Actions: "count / raw_decap { eth / ipv6 } / raw_encap { eth } / jump group 4"},
-		api.Rule{Name: "flow/1/by/18", Port: "pf0", PortID: 0, Domain: "transfer", Group: 4, Pattern: "eth / ipv4", Actions: "count / jump group 18"})
+		api.Rule{Name: "flow/1/by/18", Port: "pf0", PortID: 0, Domain: "transfer", Group: 4, Pattern: "eth / ipv4",
+			Actions: "count / jump group 18"})
 	dot := drawRules(rules, 8)
 	assert.Contains(t, dot, "p2_transfer0:r0 -> p2_transfer2;")
 	assert.Contains(t, dot, "<B>VNET (group 2)</B>")

@@ -108,10 +108,14 @@ func writeInfo(w io.Writer, i api.SystemInfoResult) {
 		facts = append(facts, [2]any{fmt.Sprintf("Uplink pf%d", u.PF), describeUplink(u)})
 	}
 	lines(w, append(facts, [][2]any{
-		{"Flows", fmt.Sprintf("%d of at most %d; %d packets found the table full", i.Flows.Known, i.Flows.Capacity, i.Flows.Overflow)},
-		{"Flows in the NIC", fmt.Sprintf("%d of at most %d; %d ever, %d aged, %d refused, %d over the limit, %d made room; %d wait",
-			i.Flows.Rules, i.Flows.MaxRules, i.Flows.Created, i.Flows.Aged, i.Flows.Refused, i.Flows.Limited, i.Flows.Evicted, i.Flows.Backlog)},
-		{"Guaranteed", fmt.Sprintf("%d flows, %d in the NIC, of each interface and origin", i.Flows.Guaranteed, i.Flows.GuaranteedRules)},
+		{"Flows", fmt.Sprintf("%d of at most %d; %d packets found the table full", i.Flows.Known, i.Flows.Capacity,
+			i.Flows.Overflow)},
+		{"Flows in the NIC",
+			fmt.Sprintf("%d of at most %d; %d ever, %d aged, %d refused, %d over the limit, %d made room; %d wait",
+				i.Flows.Rules, i.Flows.MaxRules, i.Flows.Created, i.Flows.Aged, i.Flows.Refused, i.Flows.Limited, i.Flows.Evicted,
+				i.Flows.Backlog)},
+		{"Guaranteed", fmt.Sprintf("%d flows, %d in the NIC, of each interface and origin", i.Flows.Guaranteed,
+			i.Flows.GuaranteedRules)},
 	}...))
 	if len(i.Flows.Shares) == 0 {
 		return
@@ -132,7 +136,8 @@ func describeUplink(u api.Uplink) string {
 	if u.RouterMAC != "" {
 		router = "router " + u.RouterMAC + " from"
 	}
-	return fmt.Sprintf("%s: %s, link %s, %s %s", usable, u.Port, u.Link, router, strings.ReplaceAll(u.RouterFrom, "_", " "))
+	return fmt.Sprintf("%s: %s, link %s, %s %s", usable, u.Port, u.Link, router,
+		strings.ReplaceAll(u.RouterFrom, "_", " "))
 }
 
 func (a *app) rpcCommand() *cobra.Command {
@@ -154,7 +159,8 @@ func (a *app) rpcCommand() *cobra.Command {
 			if a.output == "table" {
 				a.output = "json"
 			}
-			return command(a, api.Method[any, any](args[0]), func([]string) (any, error) { return params, nil }, view[any]{})(cmd, args)
+			return command(a, api.Method[any, any](args[0]), func([]string) (any, error) { return params, nil },
+				view[any]{})(cmd, args)
 		},
 		ValidArgsFunction: first(func(*cobra.Command) []string { return each(api.Methods, api.AnyMethod.Name) }),
 	}

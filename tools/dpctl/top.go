@@ -51,7 +51,8 @@ func (a *app) top(ctx context.Context, interval time.Duration) error {
 	if err != nil {
 		return err
 	}
-	m := topModel{interval: interval, look: func() (*sample, error) { return a.sample(ctx) }, now: first, rates: ratesBetween(first, first)}
+	m := topModel{interval: interval, look: func() (*sample, error) { return a.sample(ctx) }, now: first,
+		rates: ratesBetween(first, first)}
 	if _, err := tea.NewProgram(m, tea.WithContext(ctx)).Run(); err != nil && !errors.Is(err, tea.ErrInterrupted) {
 		return failure{err}
 	}

@@ -25,10 +25,11 @@ func counted(at time.Time, packets uint64) *sample {
 	flow := api.Flow{ID: 1, Interface: "vm-1", Proto: "udp", Src: "10.0.0.1", Dst: "10.0.0.2", SrcPort: 1, DstPort: 2,
 		InPort: "vf0", OutPort: "vf1", Offloaded: true, Packets: packets, Bytes: 100 * packets}
 	return &sample{
-		at:         at,
-		info:       api.SystemInfoResult{Version: "1.2.3", Offload: true, UptimeSeconds: 61},
-		ports:      []api.Port{{Name: "vf0", Role: "vf", Link: "up"}},
-		stats:      []api.PortStats{{Name: "vf0", RxPackets: packets, RxBytes: 100 * packets, RxMissed: packets / 10, TxPackets: 7}},
+		at:    at,
+		info:  api.SystemInfoResult{Version: "1.2.3", Offload: true, UptimeSeconds: 61},
+		ports: []api.Port{{Name: "vf0", Role: "vf", Link: "up"}},
+		stats: []api.PortStats{{Name: "vf0", RxPackets: packets, RxBytes: 100 * packets, RxMissed: packets / 10,
+			TxPackets: 7}},
 		interfaces: []api.Interface{{ID: "vm-1", Device: "vf0", VNI: 100}, {ID: "vm-2", Device: "vf1", VNI: 100}},
 		flows:      []api.Flow{flow, {ID: 2, Proto: "tcp", Packets: 5}},
 		captures: []api.CaptureSession{{Name: "default", Interfaces: []api.CaptureInterface{

@@ -50,7 +50,8 @@ func (m topModel) head() []string {
 	if m.now.moreFlows {
 		more = "+"
 	}
-	lines := []string{fmt.Sprintf("dpservice %s  up %s  offload %s  flows %d%s  %s", i.Version, seconds(i.UptimeSeconds), offload,
+	lines := []string{fmt.Sprintf("dpservice %s  up %s  offload %s  flows %d%s  %s", i.Version, seconds(i.UptimeSeconds),
+		offload,
 		len(m.now.flows), more, m.now.at.Format("15:04:05"))}
 	switch {
 	case m.err != nil:
@@ -86,17 +87,20 @@ func sectionOf[T any](head string, all []T, most int, row func(T) []any) section
 func (m topModel) sections() []section {
 	all := []section{
 		sectionOf("PORT ROLE LINK RX-PACKETS/S RX-BITS/S TX-PACKETS/S TX-BITS/S LOST/S", m.rates.ports, m.height, portRow),
-		sectionOf("INTERFACE DEVICE VNI FROM-PACKETS/S FROM-BITS/S TO-PACKETS/S TO-BITS/S", m.rates.interfaces, m.height, interfaceRow),
+		sectionOf("INTERFACE DEVICE VNI FROM-PACKETS/S FROM-BITS/S TO-PACKETS/S TO-BITS/S", m.rates.interfaces, m.height,
+			interfaceRow),
 	}
 	if len(m.rates.captures) > 0 {
 		all = append(all, sectionOf("CAPTURE INTERFACE PORT COPIES/S BITS/S COPIES", m.rates.captures, m.height, captureRow))
 	}
-	return append(all, sectionOf("FLOW VNI PROTO SOURCE DESTINATION HW PACKETS/S BITS/S", m.sortedFlows(), m.height, flowRow))
+	return append(all, sectionOf("FLOW VNI PROTO SOURCE DESTINATION HW PACKETS/S BITS/S", m.sortedFlows(), m.height,
+		flowRow))
 }
 
 func portRow(p portRates) []any {
 	role := fmt.Sprintf("%s%d", p.port.Role, p.port.Index)
-	return []any{p.port.Name, role, p.port.Link, si(p.rx.packets), si(p.rx.bits), si(p.tx.packets), si(p.tx.bits), si(p.dropped)}
+	return []any{p.port.Name, role, p.port.Link, si(p.rx.packets), si(p.rx.bits), si(p.tx.packets), si(p.tx.bits),
+		si(p.dropped)}
 }
 
 func interfaceRow(i interfaceRates) []any {
@@ -123,8 +127,8 @@ func (m topModel) sortedFlows() []flowRate {
 	return flows
 }
 
-// fit is an empty line, the head and as many rows as there is room for; instead of those that do not fit, a line says how
-// many they are.
+// fit is an empty line, the head and as many rows as there is room for; instead of those that do not fit, a line says
+// how many they are.
 func (s section) fit(room int) []string {
 	const above = 2
 	if room <= above {

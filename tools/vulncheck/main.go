@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command vulncheck runs govulncheck with the Go team's vulnerability data base, which it takes from the Go module
-// golang.org/x/vulndb: that can be had wherever modules can. It fails on what a module or a Go toolchain that can be had would
-// mend, and reports what it cannot.
+// golang.org/x/vulndb: that can be had wherever modules can. It fails on what a module or a Go toolchain that can be
+// had would mend, and reports what it cannot.
 //
 //	vulncheck GOVULNCHECK DIRECTORY    the program, and where to lay the data base
 package main
@@ -63,7 +63,8 @@ func run(program, dir string) error {
 	}
 	fmt.Printf("vulncheck: %d vulnerabilities known, %d called, %d of them can be mended\n", n, len(found), mendable)
 	if mendable > 0 {
-		return fmt.Errorf("%d vulnerabilities are called, and can be mended: update the module, or the toolchain in go.mod", mendable)
+		return fmt.Errorf("%d vulnerabilities are called, and can be mended: update the module, or the toolchain in go.mod",
+			mendable)
 	}
 	return nil
 }
@@ -125,7 +126,8 @@ func layDatabase(source, dir string) (int, error) {
 	if len(files) == 0 {
 		return 0, fmt.Errorf("no entries in %s", source)
 	}
-	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(filepath.Join(dir, "ID"), 0o755), os.Mkdir(filepath.Join(dir, "index"), 0o755)); err != nil {
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(filepath.Join(dir, "ID"), 0o755),
+		os.Mkdir(filepath.Join(dir, "index"), 0o755)); err != nil {
 		return 0, err
 	}
 	modules := map[string][]vulnIndex{}
@@ -176,8 +178,8 @@ func writeJSON(file string, v any) error {
 // finding is a vulnerability of which a symbol is called.
 type finding struct{ ID, Module, Version, Fixed string }
 
-// parse reads govulncheck's stream of messages. Vulnerabilities whose symbols are not called are left out, as govulncheck
-// itself does.
+// parse reads govulncheck's stream of messages. Vulnerabilities whose symbols are not called are left out, as
+// govulncheck itself does.
 func parse(r io.Reader) ([]finding, error) {
 	var found []finding
 	for decoder := json.NewDecoder(r); ; {

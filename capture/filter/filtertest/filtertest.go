@@ -29,7 +29,8 @@ type Oracle struct{ vm *bpf.VM }
 func NewOracle(t *testing.T, text string, link filter.Link) (*Oracle, error) {
 	t.Helper()
 	linkName := map[filter.Link]string{filter.Ethernet: "EN10MB", filter.IP: "RAW"}[link]
-	out, err := exec.CommandContext(context.Background(), "tcpdump", "-O", "-y", linkName, "-ddd", "--", text).CombinedOutput()
+	out, err := exec.CommandContext(context.Background(), "tcpdump", "-O", "-y", linkName, "-ddd", "--",
+		text).CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("tcpdump: %s", out)
 	}
@@ -111,7 +112,8 @@ func RandomPacket(r *rand.Rand, link filter.Link) *Packet {
 	p.Data = append(append(p.Data, dst...), src...)
 	p.set(wire.FieldEthDst, dst...)
 	p.set(wire.FieldEthSrc, src...)
-	kind := pick(r, wire.EtherTypeIPv4, wire.EtherTypeIPv4, wire.EtherTypeIPv4, wire.EtherTypeIPv6, wire.EtherTypeIPv6, wire.EtherTypeARP, wire.EtherTypeRARP, 0x88cc)
+	kind := pick(r, wire.EtherTypeIPv4, wire.EtherTypeIPv4, wire.EtherTypeIPv4, wire.EtherTypeIPv6, wire.EtherTypeIPv6,
+		wire.EtherTypeARP, wire.EtherTypeRARP, 0x88cc)
 	typeBytes := binary.BigEndian.AppendUint16(nil, uint16(kind))
 	if r.IntN(4) > 0 {
 		p.set(wire.FieldEtherType, typeBytes...)
@@ -147,7 +149,8 @@ func (p *Packet) randomIP(r *rand.Rand, kind int, link filter.Link) {
 	if link == filter.IP {
 		p.set(wire.FieldEtherType, byte(kind>>8), byte(kind))
 	}
-	proto := pick[byte](r, wire.ProtoTCP, wire.ProtoTCP, wire.ProtoUDP, wire.ProtoUDP, wire.ProtoICMP, wire.ProtoICMPv6, wire.ProtoSCTP, 2, 50)
+	proto := pick[byte](r, wire.ProtoTCP, wire.ProtoTCP, wire.ProtoUDP, wire.ProtoUDP, wire.ProtoICMP, wire.ProtoICMPv6,
+		wire.ProtoSCTP, 2, 50)
 	tos, ttl := pick[byte](r, 0, 0xb8), pick[byte](r, 1, 64, 255)
 	p.set(wire.FieldProto, proto)
 	p.set(wire.FieldTOS, tos)
@@ -168,7 +171,8 @@ func (p *Packet) randomIPv4(r *rand.Rand, proto, tos, ttl byte) (whole bool) {
 	}
 	options := 4 * r.IntN(3)
 	src, dst := addr(pick(r, someV4...)), addr(pick(r, someV4...))
-	h := []byte{0x45 + byte(options/4), tos, 0, byte(60 + options), 1, 2, byte(fragment >> 8), byte(fragment), ttl, proto, 0, 0}
+	h := []byte{0x45 + byte(options/4), tos, 0, byte(60 + options), 1, 2, byte(fragment >> 8), byte(fragment), ttl, proto,
+		0, 0}
 	h = append(append(append(h, src...), dst...), make([]byte, options)...)
 	p.Data = append(p.Data, h...)
 	p.set(wire.FieldSrc, src...)
@@ -263,7 +267,8 @@ func randomPrimitive(r *rand.Rand, link filter.Link) string {
 		func() string { return pick(r, "proto 17", "ip proto 6", "ip6 proto 58", `ip proto \udp`, "proto 50") },
 		func() string { return pick(r, "ip multicast", "ip6 multicast") },
 		func() string {
-			return fmt.Sprintf("tcp[%s] & (tcp-syn|tcp-ack) %s %s", pick(r, "tcpflags", "13"), pick(r, "=", "!=", "=="), pick(r, "0", "tcp-syn", "18"))
+			return fmt.Sprintf("tcp[%s] & (tcp-syn|tcp-ack) %s %s", pick(r, "tcpflags", "13"), pick(r, "=", "!=", "=="),
+				pick(r, "0", "tcp-syn", "18"))
 		},
 		func() string {
 			return fmt.Sprintf("icmp[icmptype] %s %s", pick(r, "=", "!="), pick(r, "icmp-echo", "3"))
@@ -277,11 +282,13 @@ func randomPrimitive(r *rand.Rand, link filter.Link) string {
 		},
 		func() string { return fmt.Sprintf("port (%d or %d)", port(), port()) },
 		func() string { // a calculation
-			return fmt.Sprintf("%s %s %d %s %d", pick(r, "tcp[13]", "ip[9]", "ip[8]", "icmp[0]"), pick(r, "&", "|", "^", "+", "-", "%", ">>", "*"),
+			return fmt.Sprintf("%s %s %d %s %d", pick(r, "tcp[13]", "ip[9]", "ip[8]", "icmp[0]"),
+				pick(r, "&", "|", "^", "+", "-", "%", ">>", "*"),
 				1+r.IntN(20), pick(r, "=", "!=", "<", ">", "<=", ">="), r.IntN(80))
 		},
 		func() string { // a number first
-			return fmt.Sprintf("%d %s %s", port(), pick(r, "=", "!=", "<", ">", "<=", ">="), pick(r, "tcp[0:2]", "udp[2:2]", "tcp[2:2] & 0xfff8"))
+			return fmt.Sprintf("%d %s %s", port(), pick(r, "=", "!=", "<", ">", "<=", ">="),
+				pick(r, "tcp[0:2]", "udp[2:2]", "tcp[2:2] & 0xfff8"))
 		},
 		func() string {
 			return pick(r, "icmp[0:2] = 0x0301", "tcp[0:4] & 0xffff00ff = 0x00500051", "ip proto gre", "ip[8:2] > 0x4006",
@@ -291,7 +298,8 @@ func randomPrimitive(r *rand.Rand, link filter.Link) string {
 	if link == filter.Ethernet {
 		all = append(all, func() string { return fmt.Sprintf("ether %shost %s", dir, pick(r, someMACs...)) },
 			func() string {
-				return pick(r, "ether proto 0x88cc", `ether proto \ip`, "broadcast", "ether multicast", "rarp", "ether[0] & 1 = 0", "ether[12:2] = 0x800",
+				return pick(r, "ether proto 0x88cc", `ether proto \ip`, "broadcast", "ether multicast", "rarp", "ether[0] & 1 = 0",
+					"ether[12:2] = 0x800",
 					"ether[12:2] != 0x86dd", "ether[5:2] = 0x0102", "link src 2:0:0:0:0:1")
 			})
 	}
@@ -312,7 +320,8 @@ func RandomFilter(r *rand.Rand, link filter.Link, depth int) string {
 		text = not + "(" + text + ")"
 	}
 	if link == filter.Ethernet && depth == 2 && r.IntN(8) == 0 {
-		text = "(" + text + ") " + pick(r, "or", "and") + " (vlan " + pick(r, "", "5 ") + "and " + RandomFilter(r, link, 1) + ")"
+		text = "(" + text + ") " + pick(r, "or", "and") + " (vlan " + pick(r, "", "5 ") + "and " + RandomFilter(r, link,
+			1) + ")"
 	}
 	return text
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package privilege has a process give up what root may do and it needs no more: see capabilities(7) and credentials(7).
+// Package privilege has a process give up what root may do and it needs no more: see capabilities(7) and
+// credentials(7).
 package privilege
 
 import (
@@ -60,8 +61,8 @@ func capabilities() (uint64, error) {
 	return uint64(high)<<32 | uint64(low), nil
 }
 
-// As calls f, which opens files, with the rights of a user. The rest of the process meanwhile has its own. It takes what
-// MayBecomeOthers asks for.
+// As calls f, which opens files, with the rights of a user. The rest of the process meanwhile has its own. It takes
+// what MayBecomeOthers asks for.
 func As(u User, f func() error) (err error) {
 	runtime.LockOSThread()
 	defer func() {
@@ -121,9 +122,9 @@ func (t *thread) become() error {
 	return nil
 }
 
-// Drop makes all threads of this process a user's, unless u is nil, and takes all capabilities from them. No program that
-// they start can have more. It cannot be undone. In a program that is linked with C libraries it fails: the runtime cannot
-// reach all threads of such a program. Without capabilities and with u nil there is nothing to do.
+// Drop makes all threads of this process a user's, unless u is nil, and takes all capabilities from them. No program
+// that they start can have more. It cannot be undone. In a program that is linked with C libraries it fails: the
+// runtime cannot reach all threads of such a program. Without capabilities and with u nil there is nothing to do.
 func Drop(u *User) error {
 	if u != nil {
 		if err := syscall.Setgroups([]int{u.GID}); err != nil {

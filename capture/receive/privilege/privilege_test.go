@@ -24,8 +24,8 @@ func TestLookup(t *testing.T) {
 	require.Error(t, err)
 }
 
-// Who is another user for a while has that one's rights, for what he does then, and no longer. Drop is tested with dpctl, as
-// it cannot be undone.
+// Who is another user for a while has that one's rights, for what he does then, and no longer. Drop is tested with
+// dpctl, as it cannot be undone.
 func TestAs(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can become another user")
