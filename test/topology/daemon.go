@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -31,6 +32,7 @@ type Daemon struct {
 	hypervisor *Hypervisor
 	binaries   string
 	dir        string // its configuration's and the NIC's file's
+	prefix     []string
 	env        []string
 }
 
@@ -48,6 +50,7 @@ type DaemonConfig struct {
 	Lcores      string        // EAL's; empty: "0,1", control and one worker
 	Plain       *PlainPorts   // instead of the NIC; there is no offload then
 	Extra       string        // lines that the configuration file ends with
+	Prefix      []string      // a command, with its first arguments, that runs the daemon
 }
 
 // BuildDir is where `make build` puts the binaries: build/ beside go.mod, or what DPLAB_BUILD says.
@@ -124,6 +127,7 @@ func (h *Hypervisor) LaunchDaemon(c DaemonConfig) (*Daemon, error) {
 		hypervisor: h,
 		binaries:   build,
 		dir:        dir,
+		prefix:     c.Prefix,
 	}
 	ports := nic.ports(h, c, dir)
 	if c.Plain != nil {
@@ -145,7 +149,7 @@ func (h *Hypervisor) LaunchDaemon(c DaemonConfig) (*Daemon, error) {
 }
 
 func (d *Daemon) run() (err error) {
-	argv := []string{filepath.Join(d.binaries, "dpservice"), "--config", d.ConfigFile}
+	argv := append(slices.Clone(d.prefix), filepath.Join(d.binaries, "dpservice"), "--config", d.ConfigFile)
 	if len(d.env) > 0 {
 		argv = append(append([]string{"env"}, d.env...), argv...)
 	}
