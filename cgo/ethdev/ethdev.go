@@ -22,6 +22,9 @@ import (
 	"dpservice/cgo/mempool"
 )
 
+// MaxPorts is how many ports this DPDK has room for.
+const MaxPorts = C.RTE_MAX_ETHPORTS
+
 // ErrNotFound means that there is no such port.
 var ErrNotFound = errors.New("no such port")
 

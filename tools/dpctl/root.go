@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dpservice/dpservice/manual"
 	"dpservice/rpc/api"
 	"dpservice/rpc/client"
 )
@@ -50,7 +51,7 @@ Exit codes: 0 done; 1 the daemon said no, or did not answer; 2 bad usage; 3 no d
 	root.AddCommand(
 		a.captureCommand(), a.interfaceCommand(), a.routeCommand(), a.flowCommand(), a.ruleCommand(),
 		a.portCommand(), a.graphCommand(), a.systemCommand(), a.topCommand(), a.rpcCommand(), a.extcapCommand(),
-		completionCommand(), docsCommand(),
+		completionCommand(), docsCommand(), manual.Command("1"),
 	)
 	needCommand(root)
 	return root
