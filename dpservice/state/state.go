@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package state keeps what clients have created in a file, so that it outlives the daemon: each change is on the disk before
+// the call returns.
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// format is the version of the records. Add one when a daemon of before would misread them.
+const format = "1"
+
+const (
+	fileName = "state.db"
+	fileMode = 0o600
+	// lockPatience is how long another daemon may take to let go of the file.
+	lockPatience = 2 * time.Second
+)
+
+var (
+	metaBucket = []byte("meta")
+	formatKey  = []byte("format")
+)
+
+// Errors of Open, beside those of the file system.
+var (
+	ErrDamaged = errors.New("the state is damaged")
+	ErrNewer   = errors.New("the state was written by a newer dpservice")
+	ErrInUse   = errors.New("another dpservice uses the state")
+)
+
+// Interface is what a guest's interface is created from.
+type Interface struct {
+	ID         string     `json:"id"`
+	Device     string     `json:"device"`
+	VNI        uint32     `json:"vni"`
+	IPv4       netip.Addr `json:"ipv4"`
+	IPv6       netip.Addr `json:"ipv6"`
+	UnderlayIP netip.Addr `json:"underlay_ip"`
+	Hostname   string     `json:"hostname,omitempty"`
+	PXEServer  string     `json:"pxe_server,omitempty"`
+	PXEFile    string     `json:"pxe_file,omitempty"`
+}
+
+// Route is a route of a virtual network.
+type Route struct {
+	VNI        uint32       `json:"vni"`
+	Prefix     netip.Prefix `json:"prefix"`
+	NextHopVNI uint32       `json:"next_hop_vni"`
+	NextHopIP  netip.Addr   `json:"next_hop_ip"`
+}
+
+// Capture is a capture that goes on after a restart.
+type Capture struct {
+	Name       string        `json:"name"`
+	Sink       netip.Addr    `json:"sink"`
+	UDPSrcPort uint16        `json:"udp_src_port"`
+	UDPDstPort uint16        `json:"udp_dst_port"`
+	Encap      string        `json:"encap"`
+	Direction  string        `json:"direction"`
+	Filter     string        `json:"filter,omitempty"`
+	Duration   time.Duration `json:"duration,omitempty"` // limits, counted from the first start on
+	Packets    uint64        `json:"packets,omitempty"`
+	Bytes      uint64        `json:"bytes,omitempty"`
+	Targets    []Target      `json:"targets"`
+	StartedAt  time.Time     `json:"started_at"`
+	Seen       time.Time     `json:"seen"`    // when it was last known to capture
+	Base       Counts        `json:"base"`    // what was counted before the last restart
+	Counted    Counts        `json:"counted"` // what was counted in all
+	Gaps       []Gap         `json:"gaps,omitempty"`
+	Waiting    bool          `json:"waiting,omitempty"` // it could not be restored
+}
+
+// Target is what is captured: a guest's interface, or a physical port.
+type Target struct {
+	VF string `json:"vf,omitempty"` // interface id; empty for a PF
+	PF int    `json:"pf"`
+}
+
+// Counts is what a capture has copied.
+type Counts struct {
+	Count
+	Interfaces map[string]Count `json:"interfaces,omitempty"` // by interface and direction
+}
+
+// Count is packets and their bytes.
+type Count struct {
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+}
+
+// Gap is a time in which nothing was captured.
+type Gap struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
+}
+
+// Store is an open file of records. It is safe for concurrent use.
+type Store struct {
+	Interfaces Table[Interface] // by their ids
+	Routes     Table[Route]     // by RouteKey
+	Captures   Table[Capture]   // by their names
+
+	db   *bbolt.DB
+	path string
+}
+
+// RouteKey is a route's key in the Store: there is one for a prefix in a virtual network.
+func RouteKey(vni uint32, prefix netip.Prefix) string { return fmt.Sprintf("%d/%s", vni, prefix) }
+
+// Open opens the store of a folder, and makes one if there is none. A file that is damaged, or newer, stays as it is; the error
+// says so.
+func Open(dir string) (*Store, error) {
+	path := filepath.Join(dir, fileName)
+	db, err := open(path)
+	switch {
+	case errors.Is(err, ErrDamaged), errors.Is(err, ErrNewer):
+		return nil, fmt.Errorf("%w: %s stays as it is; move it away to start without what it holds", err, path)
+	case err != nil:
+		return nil, fmt.Errorf("open the state %s: %w", path, err)
+	}
+	s := &Store{db: db, path: path}
+	s.Interfaces = Table[Interface]{db, []byte("interfaces")}
+	s.Routes = Table[Route]{db, []byte("routes")}
+	s.Captures = Table[Capture]{db, []byte("captures")}
+	return s, nil
+}
+
+func open(path string) (*bbolt.DB, error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if err := create(path); err != nil {
+			return nil, err
+		}
+	} else if err != nil {
+		return nil, err
+	}
+	if err := examine(path); err != nil {
+		return nil, err
+	}
+	return bbolt.Open(path, fileMode, &bbolt.Options{Timeout: lockPatience})
+}
+
+// create makes an empty store. It gets its name once it is whole, so that there is never half of one.
+func create(path string) error {
+	unfinished := path + ".new"
+	if err := os.Remove(unfinished); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	db, err := bbolt.Open(unfinished, fileMode, &bbolt.Options{Timeout: lockPatience})
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		meta, err := tx.CreateBucket(metaBucket)
+		if err != nil {
+			return err
+		}
+		for _, name := range []string{"interfaces", "routes", "captures"} {
+			if _, err := tx.CreateBucket([]byte(name)); err != nil {
+				return err
+			}
+		}
+		return meta.Put(formatKey, []byte(format))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(unfinished, path); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+func syncFolder(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// examine reads all of a file without a change to it. What a damaged one makes the library do, panic or read beyond the file's
+// end, becomes an error.
+func examine(path string) (err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.Size() == 0 {
+		return fmt.Errorf("%w: it is empty", ErrDamaged) // the library would take it for a new one
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, p)
+		}
+	}()
+	db, err := bbolt.Open(path, fileMode, &bbolt.Options{Timeout: lockPatience, ReadOnly: true})
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return ErrInUse
+	case errors.Is(err, fs.ErrPermission):
+		return err
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return db.View(examineAll)
+}
+
+func examineAll(tx *bbolt.Tx) error {
+	meta := tx.Bucket(metaBucket)
+	if meta == nil {
+		return fmt.Errorf("%w: it has no format", ErrDamaged)
+	}
+	if found := string(meta.Get(formatKey)); found != format {
+		return fmt.Errorf("%w: its format is %q, this dpservice has %q", ErrNewer, found, format)
+	}
+	var errs []error
+	for err := range tx.Check() { // all, as the channel must be read to its end
+		errs = append(errs, err)
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("%w: %w", ErrDamaged, errs[0])
+	}
+	return errors.Join(
+		readAll[Interface](tx, "interfaces"), readAll[Route](tx, "routes"), readAll[Capture](tx, "captures"),
+	)
+}
+
+// readAll finds records that are none.
+func readAll[T any](tx *bbolt.Tx, name string) error {
+	bucket := tx.Bucket([]byte(name))
+	if bucket == nil {
+		return fmt.Errorf("%w: it has no %s", ErrDamaged, name)
+	}
+	return bucket.ForEach(func(key, text []byte) error {
+		if err := json.Unmarshal(text, new(T)); err != nil {
+			return fmt.Errorf("%w: %s %q: %w", ErrDamaged, name, key, err)
+		}
+		return nil
+	})
+}
+
+// Close closes the file.
+func (s *Store) Close() error {
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("close the state %s: %w", s.path, err)
+	}
+	return nil
+}
+
+// Table is the records of one kind.
+type Table[T any] struct {
+	db   *bbolt.DB
+	name []byte
+}
+
+// Put adds a record, or replaces the one with its key.
+func (t Table[T]) Put(key string, record T) error {
+	text, err := json.Marshal(record)
+	if err == nil {
+		err = t.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(t.name).Put([]byte(key), text) })
+	}
+	if err != nil {
+		return fmt.Errorf("keep %s of %s: %w", key, t.name, err)
+	}
+	return nil
+}
+
+// Delete removes a record, and reports whether there was one.
+func (t Table[T]) Delete(key string) (found bool, err error) {
+	err = t.db.Update(func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket(t.name)
+		found = bucket.Get([]byte(key)) != nil
+		return bucket.Delete([]byte(key))
+	})
+	if err != nil {
+		return false, fmt.Errorf("forget %s of %s: %w", key, t.name, err)
+	}
+	return found, nil
+}
+
+// All returns the records, ordered by their keys.
+func (t Table[T]) All() ([]T, error) {
+	var all []T
+	err := t.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(t.name).ForEach(func(_, text []byte) error {
+			var record T
+			if err := json.Unmarshal(text, &record); err != nil {
+				return err
+			}
+			all = append(all, record)
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", t.name, err)
+	}
+	return all, nil
+}
