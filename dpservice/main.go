@@ -13,8 +13,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dpservice/cgo/eal"
+	"dpservice/cgo/ethdev"
+	"dpservice/dpservice/check"
 	"dpservice/dpservice/config"
 	"dpservice/dpservice/daemon"
+	"dpservice/dpservice/manual"
 	"dpservice/dpservice/version"
 	"dpservice/rpc/api"
 )
@@ -30,6 +34,10 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defaults := config.Default()
+	defaults.Socket = api.DefaultSocket
 	code := exitUsage // until the command line and the configuration are understood
 	cmd := &cobra.Command{
 		Use:           "dpservice",
@@ -41,18 +49,27 @@ func run() int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			defaults := config.Default()
-			defaults.Socket = api.DefaultSocket
 			cfg, err := config.Load(defaults, cmd.Flags(), os.Environ())
 			if err != nil {
 				return err
 			}
 			code = exitFailed
-			slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.LogLevel})))
-			return daemon.Run(ctx, cfg, slog.Default())
+			reload := daemon.Reload{
+				Requests: hangups,
+				Load:     func() (config.Config, error) { return config.Load(defaults, cmd.Flags(), os.Environ()) },
+				Level:    new(slog.LevelVar),
+			}
+			reload.Level.Set(cfg.LogLevel)
+			slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: reload.Level})))
+			return daemon.Run(ctx, cfg, slog.Default(), reload)
 		},
 	}
+	cmd.CompletionOptions.HiddenDefaultCmd = true
 	config.AddFlags(cmd.Flags())
+	for _, sub := range []*cobra.Command{check.Command(defaults, eal.Version(), ethdev.MaxPorts), manual.Command("8")} {
+		sub.PreRun = func(*cobra.Command, []string) { code = exitFailed }
+		cmd.AddCommand(sub)
+	}
 	if err := cmd.Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "dpservice:", err)
 		return code

@@ -211,6 +211,17 @@ func TestFlowTimeout(t *testing.T) {
 	requireNoEvent(t, g) // the SYN was never announced
 }
 
+// A change of the timeouts is also for flows that there are.
+func TestSetTimeouts(t *testing.T) {
+	g := newGraph(t, withTimeouts(time.Hour), func(c *nodes.Config) { c.Offload = false })
+	send(t, ports.vf0, fromGuest0(t, "10.0.0.2", vUDP, udp(1, 2), payload(hello)))
+	require.NotNil(t, receive(t, ports.vf1))
+	require.Len(t, allFlows(g), 1)
+	const d = time.Millisecond
+	require.NoError(t, g.SetTimeouts(graph.Timeouts{TCPNew: d, TCPEstablished: d, TCPClosing: d, UDP: d, ICMP: d, Other: d}))
+	require.Eventually(t, func() bool { return len(allFlows(g)) == 0 }, 5*time.Second, time.Millisecond)
+}
+
 // Each protocol, and each state of TCP, has a timeout of its own.
 func TestTimeoutByProtocol(t *testing.T) {
 	const brief, long = 100 * time.Millisecond, time.Hour

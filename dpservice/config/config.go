@@ -31,6 +31,7 @@ type Config struct {
 	Underlay Underlay   `yaml:"underlay"`
 	Offload  bool       `yaml:"offload"`
 	Socket   string     `yaml:"socket"`
+	State    string     `yaml:"state"` // the folder of what outlives the daemon; empty: systemd's, or none
 	Flows    Flows      `yaml:"flows"`
 	Capture  Capture    `yaml:"capture"`
 	Guests   Guests     `yaml:"guests"`
@@ -270,6 +271,7 @@ func (c *Config) validate() error {
 	}
 	err := checkSocket(c.Socket)
 	check(err == nil, "socket %q: %v", c.Socket, err)
+	check(c.State == "" || path.IsAbs(c.State), "state %q: the path of the folder begins with a slash", c.State)
 	c.RPC.validate(check)
 	check(c.Flows.Capacity >= 1 && c.Flows.Capacity <= maxFlows, "flows.capacity %d is not in 1..%d", c.Flows.Capacity, maxFlows)
 	check(c.Flows.MaxOffload >= 0 && c.Flows.MaxOffload <= maxFlows, "flows.max_offload %d is not in 0..%d", c.Flows.MaxOffload, maxFlows)

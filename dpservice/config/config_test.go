@@ -241,6 +241,7 @@ func TestErrorsNameTheCulprit(t *testing.T) {
 		"zero router, file":  {text: "underlay: {router_mac: \"00:00:00:00:00:00\"}\n", want: "underlay.router_mac"},
 		"long router":        {text: demo, args: []string{"--router-mac=02:00:00:00:00:00:00:01"}, want: "underlay.router_mac"},
 		"relative socket":    {text: demo, args: []string{"--socket=run/x.sock"}, want: `socket "run/x.sock": the path of a unix socket begins with a slash`},
+		"relative state":     {text: demo, args: []string{"--state=var/lib"}, want: "state"},
 		"no socket":          {text: demo, args: []string{"--socket="}, want: "socket"},
 		"long socket":        {text: demo, args: []string{"--socket=/" + strings.Repeat("x", 107)}, want: "at most 107 bytes"},
 		"socket of a folder": {text: demo, args: []string{"--socket=/run/"}, want: "socket"},

@@ -53,6 +53,7 @@ var settings = []setting{
 		return err
 	}},
 	{"socket", "`path` of the JSON-RPC socket", func(c *Config, v string) error { c.Socket = v; return nil }},
+	{"state", "`folder` in which interfaces, routes and captures are kept", func(c *Config, v string) error { c.State = v; return nil }},
 	{"metrics", "where Prometheus finds the metrics: `unix:/PATH`, or a loopback address with a port", func(c *Config, v string) error {
 		return c.Metrics.UnmarshalText([]byte(v))
 	}},

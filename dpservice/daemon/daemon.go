@@ -24,6 +24,7 @@ import (
 	"dpservice/dpservice/port"
 	"dpservice/dpservice/port/dpdk"
 	"dpservice/dpservice/slowpath"
+	"dpservice/dpservice/state"
 	"dpservice/dpservice/tunnel"
 	"dpservice/dpservice/uplink"
 	"dpservice/dpservice/vnet"
@@ -59,6 +60,10 @@ type daemon struct {
 	fence    *fence.Fence
 
 	listener *server.Listener
+	server   *server.Server
+	store    *state.Store // nil if nothing outlives the daemon
+	networks virtualNetworks
+	captures captures
 	device   *dpdk.Device
 	ports    *port.Manager
 	workers  []int // lcores that run the graph
@@ -74,9 +79,9 @@ type daemon struct {
 	uplinks  *uplink.Manager
 }
 
-// Run runs dpservice until ctx is done, and then ends it cleanly. On an error nothing that it started stays. EAL starts
-// only once in a process, so Run can be called only once.
-func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
+// Run runs dpservice until ctx is done, with another configuration when reload says so, and then ends it cleanly. On an
+// error nothing that it started stays. EAL starts only once in a process, so Run can be called only once.
+func Run(ctx context.Context, cfg config.Config, log *slog.Logger, reload Reload) (err error) {
 	d := &daemon{cfg: cfg, log: log, started: time.Now(), fence: fence.New(log)}
 	defer func() { err = errors.Join(err, d.cleanups.run(d.log)) }()
 	steps := []struct {
@@ -84,6 +89,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 		do   func() error
 	}{
 		{"open the socket", d.listen},
+		{"open the state", d.openState},
 		{"start EAL", d.startEAL},
 		{"find the ports", d.findPorts},
 		{"give the workers their CPUs", d.placeWorkers},
@@ -92,6 +98,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 		{"set the NIC's base rules", d.setBaseRules},
 		{"start the packet graph", d.startGraph},
 		{"start the control of flows and neighbours", d.startControl},
+		{"restore the state", d.restore},
 		{"serve the metrics", d.serveMetrics},
 	}
 	for _, s := range steps {
@@ -103,10 +110,12 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 		}
 	}
 	d.log.Info("dpservice is up", "socket", cfg.Socket, "node", cfg.Underlay.IP, "offload", cfg.Offload, "ports", len(d.ports.List()))
-	err = server.New(d.services(), server.Config{
+	d.server = server.New(d.services(), server.Config{
 		MaxClients: cfg.RPC.MaxClients, MaxClientsPerUser: cfg.RPC.MaxClientsPerUser,
 		IdleTimeout: cfg.RPC.IdleTimeout, RequestTimeout: cfg.RPC.RequestTimeout, Fence: d.fence, Log: d.log,
-	}).Serve(ctx, d.listener)
+	})
+	defer d.supervise(ctx, reload)()
+	err = d.server.Serve(ctx, d.listener)
 	d.log.Info("dpservice ends")
 	return err
 }

@@ -53,7 +53,7 @@ func testMain(m *testing.M) int {
 func child(pf0, socket string) int {
 	cfg := testConfig(socket)
 	cfg.Ports = config.Ports{PF0: pf0, VFs: config.Patterns{"net_null1"}}
-	fmt.Println(Run(context.Background(), cfg, slog.Default()))
+	fmt.Println(Run(context.Background(), cfg, slog.Default(), Reload{}))
 	if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
 		fmt.Println("the socket is still there:", err)
 		return 2
@@ -96,7 +96,8 @@ func TestASocketInUse(t *testing.T) {
 	l, err := server.Listen(socket)
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, l.Close()) }()
-	assert.ErrorContains(t, Run(context.Background(), testConfig(socket), slog.Default()), "cannot open the socket")
+	err = Run(context.Background(), testConfig(socket), slog.Default(), Reload{})
+	assert.ErrorContains(t, err, "cannot open the socket")
 	_, err = os.Stat(socket)
 	assert.NoError(t, err, "the other daemon's socket stays")
 }
@@ -129,7 +130,7 @@ func TestLife(t *testing.T) {
 	cfg.EAL = append(cfg.EAL, "-d", path, "--vdev=net_eswitch0,pf0=net_null0,pf1=net_null1,vf0=net_null2,vf7=net_null3")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Run(ctx, cfg, slog.Default()) }()
+	go func() { done <- Run(ctx, cfg, slog.Default(), Reload{}) }()
 	d := daemonUnderTest{t, cfg.Socket}
 	require.Eventually(t, func() bool {
 		_, err := client.Call(ctx, cfg.Socket, api.MethodSystemInfo, api.None{})

@@ -63,7 +63,7 @@ func (d *daemon) metricSources() metrics.Sources {
 		PortName:    d.portName,
 		Interfaces:  func() int { return len(d.vnet.Interfaces()) },
 		Routes:      func() int { return len(d.vnet.Routes()) },
-		Captures:    func() []capture.Session { sessions, _ := d.capture.Status(); return sessions },
+		Captures:    func() []capture.Session { sessions, _ := d.captures.Status(); return sessions },
 	}
 }
 

@@ -25,12 +25,12 @@ func (d *daemon) services() server.Services {
 	return server.Services{
 		System:     system{d},
 		Ports:      d.ports,
-		Interfaces: d.interfaces(),
-		Routes:     d.vnet,
+		Interfaces: d.networks,
+		Routes:     d.networks,
 		Flows:      flows{d},
 		Rules:      rules{d.rules, d.ports},
 		Graph:      graphInfo{d},
-		Capture:    d.capture,
+		Capture:    d.captures,
 	}
 }
 

@@ -85,15 +85,25 @@ init_ports(struct worker *w)
 }
 
 static int
+make_set_timeouts(struct worker *w, const void *arg)
+{
+	const uint32_t *timeouts_ms = arg;
+	int i;
+
+	for (i = 0; i < FLOW_TIMEOUTS; i++)
+		w->timeouts[i] = timeouts_ms[i] * rte_get_tsc_hz() / MS_PER_S;
+	return 0;
+}
+
+static int
 worker_init(struct worker *w, const struct dataplane_conf *conf)
 {
 	/* a walk takes in no more than this, so a spare entry is never used twice in one */
 	uint32_t spare = conf->nb_ports * RX_BURST;
-	int rc, i;
+	int rc;
 
 	init_ports(w);
-	for (i = 0; i < FLOW_TIMEOUTS; i++)
-		w->timeouts[i] = conf->timeouts_ms[i] * rte_get_tsc_hz() / MS_PER_S;
+	make_set_timeouts(w, conf->timeouts_ms);
 	rc = dps_flow_table_create(w, conf->flow_capacity, spare);
 	if (rc == 0)
 		rc = dps_tables_create(w);
@@ -298,6 +308,23 @@ dps_dataplane_stop(struct dataplane *dp)
 }
 
 /* ---- changes: the same to every worker, so that their tables are alike ---- */
+
+int
+dps_dataplane_set_timeouts(struct dataplane *dp, const uint32_t *timeouts_ms)
+{
+	return dps_workers_change(dp->workers, dp->nb_workers, make_set_timeouts, timeouts_ms);
+}
+
+int
+dps_dataplane_ping(struct dataplane *dp)
+{
+	uint16_t i;
+	int rc = 0;
+
+	for (i = 0; rc == 0 && i < dp->nb_workers; i++)
+		rc = dps_worker_ping(dp->workers[i]);
+	return rc;
+}
 
 struct change {
 	/* Reads what nothing but a change writes, so the caller may do it while the worker runs. */

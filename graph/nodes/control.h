@@ -41,6 +41,10 @@ struct dataplane *dps_dataplane_create(const struct dataplane_conf *conf, int *e
 void dps_dataplane_free(struct dataplane *dp);
 int dps_dataplane_start(struct dataplane *dp);
 void dps_dataplane_stop(struct dataplane *dp);
+/* Waits until each worker has answered. */
+int dps_dataplane_ping(struct dataplane *dp);
+/* FLOW_TIMEOUTS of them, by TIMEOUT_... */
+int dps_dataplane_set_timeouts(struct dataplane *dp, const uint32_t *timeouts_ms);
 
 int dps_dataplane_set_iface(struct dataplane *dp, const struct iface *conf);
 int dps_dataplane_delete_iface(struct dataplane *dp, uint16_t index);

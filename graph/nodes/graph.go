@@ -98,6 +98,17 @@ func (g *Graph) Start() error {
 	})
 }
 
+// SetTimeouts changes how long flows last in software without a packet, also those that there are.
+func (g *Graph) SetTimeouts(t graph.Timeouts) error {
+	return g.change("set timeouts", func() error { return g.n.setTimeouts(t) })
+}
+
+// Ping waits until each worker has answered, as it does between two walks through the graph. ErrTimeout: one has not for two
+// seconds.
+func (g *Graph) Ping() error {
+	return g.change("ping", func() error { return g.n.ping() })
+}
+
 // Stop ends the workers; they may be started again. Stopping what is not running does nothing.
 func (g *Graph) Stop() error {
 	return g.change("stop", func() error {

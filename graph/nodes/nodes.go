@@ -55,10 +55,7 @@ func create(cfg Config) (*instance, error) {
 	if cfg.Offload {
 		conf.offload = 1
 	}
-	t := cfg.Timeouts
-	for i, d := range []time.Duration{t.TCPNew, t.TCPEstablished, t.TCPClosing, t.UDP, t.ICMP, t.Other} {
-		conf.timeouts_ms[i] = C.uint32_t(d.Milliseconds())
-	}
+	conf.timeouts_ms = asTimeouts(cfg.Timeouts)
 	for i, p := range cfg.Ports {
 		if p.Name == "" || len(p.Name) >= C.PORT_NAME_SIZE {
 			return nil, fmt.Errorf("port name %q: %w", p.Name, graph.ErrInvalid)
@@ -88,6 +85,22 @@ func (n *instance) start() error { return asError(C.dps_dataplane_start(n.dp)) }
 
 // stop ends the workers.
 func (n *instance) stop() { C.dps_dataplane_stop(n.dp) }
+
+// setTimeouts changes how long flows last without a packet, also those that there are.
+func (n *instance) setTimeouts(t graph.Timeouts) error {
+	ms := asTimeouts(t)
+	return asError(C.dps_dataplane_set_timeouts(n.dp, &ms[0]))
+}
+
+func asTimeouts(t graph.Timeouts) (ms [C.FLOW_TIMEOUTS]C.uint32_t) {
+	for i, d := range []time.Duration{t.TCPNew, t.TCPEstablished, t.TCPClosing, t.UDP, t.ICMP, t.Other} {
+		ms[i] = C.uint32_t(d.Milliseconds())
+	}
+	return ms
+}
+
+// ping waits until each worker has answered.
+func (n *instance) ping() error { return asError(C.dps_dataplane_ping(n.dp)) }
 
 // setInterface adds or replaces an interface.
 func (n *instance) setInterface(i graph.Interface) error {

@@ -105,6 +105,12 @@ do_nothing(struct worker *w, const void *arg)
 	return 0;
 }
 
+int
+dps_worker_ping(struct worker *w)
+{
+	return dps_worker_call(w, do_nothing, NULL);
+}
+
 /* The others have answered just now when the first worker takes the change. That decides: then they
  * are waited for. */
 int
@@ -114,7 +120,7 @@ dps_workers_change(struct worker *const *workers, uint16_t count, request_fn mak
 	int rc = 0;
 
 	for (i = 1; rc == 0 && i < count; i++)
-		rc = dps_worker_call(workers[i], do_nothing, NULL);
+		rc = dps_worker_ping(workers[i]);
 	if (rc == 0)
 		rc = dps_worker_call(workers[0], make, arg);
 	if (rc < 0)

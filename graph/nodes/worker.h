@@ -25,6 +25,9 @@ int dps_worker_main(void *worker);
 /* Run fn in the worker's thread, between two walks; in the caller's while the worker is stopped. */
 int dps_worker_call(struct worker *w, request_fn fn, const void *arg);
 
+/* Nothing but wait until the worker answers. */
+int dps_worker_ping(struct worker *w);
+
 /* Run make, which does not fail, in all workers, or in none: -ETIMEDOUT. Between the first and the
  * last one packets may still be handled by the old state or by the new one. */
 int dps_workers_change(struct worker *const *workers, uint16_t count, request_fn make,

@@ -76,6 +76,21 @@ func New(services Services, cfg Config) *Server {
 	}
 }
 
+// SetBounds changes what clients can hold. Times are those of connections that come.
+func (s *Server) SetBounds(maxClients, maxClientsPerUser int, idle, request time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cfg.MaxClients, s.cfg.MaxClientsPerUser = maxClients, maxClientsPerUser
+	s.limits.Idle, s.limits.Request = idle, request
+}
+
+// streamLimits are those of a connection that comes.
+func (s *Server) streamLimits() stream.Limits {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.limits
+}
+
 // Serve answers on l until ctx is done, then closes l, lets the requests in flight end, and returns nil. Any other
 // end is an error.
 func (s *Server) Serve(ctx context.Context, l *Listener) (err error) {
@@ -122,7 +137,7 @@ func (s *Server) serve(conn *net.UnixConn) {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &client{Stream: stream.New(conn, s.limits), uid: p.uid, privileged: p.privileged(), cancel: cancel}
+	c := &client{Stream: stream.New(conn, s.streamLimits()), uid: p.uid, privileged: p.privileged(), cancel: cancel}
 	if err := s.add(c); err != nil {
 		cancel()
 		c.Refuse(api.CodeLimitReached, api.ReasonLimitReached, err.Error()) // whatever it wants

@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"dpservice/capture/spec"
+	"dpservice/dpservice/fault"
+	"dpservice/dpservice/state"
+	"dpservice/wire"
+)
+
+const (
+	// retryPeriod is how often a capture that could not be restored is tried again: its router may not be known yet.
+	retryPeriod = time.Second
+	// retriesPerCheckpoint says how often counters are kept: a daemon that is killed loses those since the last time.
+	retriesPerCheckpoint = 5
+)
+
+// captures are those that clients start.
+type captures interface {
+	Start(ctx context.Context, r spec.Request) (spec.Session, error)
+	Stop(name string) (stopped int, err error)
+	Status() (sessions, ended []spec.Session)
+	Capabilities() []spec.PortCapabilities
+}
+
+// keptCaptures keeps captures in the store. After a restart they go on under their names, with what they had counted and a
+// warning that tells of the gap.
+type keptCaptures struct {
+	captures
+	store *state.Store
+	log   *slog.Logger
+	now   func() time.Time
+
+	changing sync.Mutex // one change at a time; it may take as long as the NIC does
+
+	mu      sync.Mutex // of records
+	records map[string]state.Capture
+}
+
+// Start implements captures.
+func (k *keptCaptures) Start(ctx context.Context, r spec.Request) (spec.Session, error) {
+	k.changing.Lock()
+	defer k.changing.Unlock()
+	s, err := k.captures.Start(ctx, r)
+	if err != nil || r.DryRun {
+		return s, err
+	}
+	record := captureRecord(s)
+	if err := k.keep(record); err != nil {
+		_, undo := k.captures.Stop(s.Name)
+		return spec.Session{}, errors.Join(err, undo)
+	}
+	return s, nil
+}
+
+// Stop implements captures. It also stops one that could not be restored.
+func (k *keptCaptures) Stop(name string) (int, error) {
+	k.changing.Lock()
+	defer k.changing.Unlock()
+	stopped, err := k.captures.Stop(name)
+	if err != nil && !fault.Is(err, fault.NotActive) && !fault.Is(err, fault.NotFound) {
+		return stopped, errors.Join(err, k.checkpoint())
+	}
+	waiting := k.waiting(name)
+	for _, r := range waiting {
+		if err := k.drop(r.Name); err != nil {
+			return stopped, err
+		}
+	}
+	if len(waiting) > 0 {
+		err = nil
+	}
+	return stopped, errors.Join(err, k.checkpoint())
+}
+
+// waiting are the captures of that name, or all if it is empty, that could not be restored yet.
+func (k *keptCaptures) waiting(name string) []state.Capture {
+	return slices.DeleteFunc(k.all(), func(r state.Capture) bool { return !r.Waiting || name != "" && name != r.Name })
+}
+
+// all are the records, ordered by name.
+func (k *keptCaptures) all() []state.Capture {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.SortedFunc(maps.Values(k.records), func(a, b state.Capture) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// Status implements captures.
+func (k *keptCaptures) Status() (sessions, ended []spec.Session) {
+	sessions, ended = k.captures.Status()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	sessions = slices.Clone(sessions)
+	for i, s := range sessions {
+		if r, ok := k.records[s.Name]; ok && s.State != spec.DryRun {
+			sessions[i] = withHistory(s, r)
+		}
+	}
+	return sessions, ended
+}
+
+// Run keeps the counters, and tries again what could not be restored, until ctx is done.
+func (k *keptCaptures) Run(ctx context.Context) {
+	ticker := time.NewTicker(retryPeriod)
+	defer ticker.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		err := k.retry(ctx)
+		if n%retriesPerCheckpoint == 0 {
+			err = errors.Join(err, k.Checkpoint())
+		}
+		if err != nil {
+			k.log.Warn("the captures are not kept", "err", err)
+		}
+	}
+}
+
+// retry starts captures that could not be restored, if that is possible now.
+func (k *keptCaptures) retry(ctx context.Context) error {
+	k.changing.Lock()
+	defer k.changing.Unlock()
+	for _, r := range k.waiting("") {
+		err := k.restart(ctx, &r)
+		if err == nil {
+			k.log.Info("a capture is restored", "capture", r.Name)
+		}
+		if err == nil || errors.Is(err, errOver) {
+			err = k.settle(r, err)
+		} else {
+			err = nil // next time
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Checkpoint keeps what the captures have counted, and forgets those that have ended.
+func (k *keptCaptures) Checkpoint() error {
+	k.changing.Lock()
+	defer k.changing.Unlock()
+	return k.checkpoint()
+}
+
+func (k *keptCaptures) checkpoint() error {
+	active := k.active()
+	for _, r := range k.all() {
+		s, ok := active[r.Name]
+		switch {
+		case ok:
+			r.Seen = k.now()
+			r.Targets = targetsOf(s)
+			r.Counted = addCounts(r.Base, s)
+			if err := k.keep(r); err != nil {
+				return err
+			}
+		case !r.Waiting:
+			if err := k.drop(r.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// active are the sessions that go on, by their names.
+func (k *keptCaptures) active() map[string]spec.Session {
+	sessions, _ := k.captures.Status()
+	active := map[string]spec.Session{}
+	for _, s := range sessions {
+		if s.State != spec.DryRun {
+			active[s.Name] = s
+		}
+	}
+	return active
+}
+
+func (k *keptCaptures) keep(r state.Capture) error {
+	if err := k.store.Captures.Put(r.Name, r); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.records[r.Name] = r
+	return nil
+}
+
+func (k *keptCaptures) drop(name string) error {
+	if _, err := k.store.Captures.Delete(name); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.records, name)
+	return nil
+}
+
+// errOver means that a capture has reached its limit.
+var errOver = errors.New("it has reached its limit")
+
+// restore starts the captures that were there. One that cannot start is tried again until it is stopped.
+func (k *keptCaptures) restore(ctx context.Context) error {
+	k.changing.Lock()
+	defer k.changing.Unlock()
+	all, err := k.store.Captures.All()
+	if err != nil {
+		return err
+	}
+	failed := 0
+	for _, r := range all {
+		r.Base, r.Waiting = r.Counted, true
+		err := k.restart(ctx, &r)
+		if err != nil {
+			failed++
+			k.log.Warn("not restored", "capture", r.Name, "err", err)
+		}
+		if err := k.settle(r, err); err != nil {
+			return err
+		}
+	}
+	k.log.Info("the captures are restored", "captures", len(all), "failed", failed)
+	return nil
+}
+
+// restart starts what is left of a capture, and notes the gap.
+func (k *keptCaptures) restart(ctx context.Context, r *state.Capture) error {
+	request, over := k.rest(*r)
+	if over {
+		return errOver
+	}
+	if _, err := k.captures.Start(ctx, request); err != nil {
+		return err
+	}
+	r.Gaps = append(r.Gaps, state.Gap{From: r.Seen, To: k.now()})
+	r.Seen, r.Waiting = k.now(), false
+	return nil
+}
+
+// settle keeps what has become of a capture that was tried to restart: err says so.
+func (k *keptCaptures) settle(r state.Capture, err error) error {
+	if errors.Is(err, errOver) {
+		return k.drop(r.Name)
+	}
+	return k.keep(r)
+}
+
+// rest is the request for what is left of a capture, and whether nothing is.
+func (k *keptCaptures) rest(r state.Capture) (request spec.Request, over bool) {
+	request = spec.Request{
+		Name: r.Name, Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort, Encap: wire.Encap(r.Encap),
+		Direction: spec.Direction(r.Direction), Filter: r.Filter,
+	}
+	for _, t := range r.Targets {
+		request.Targets = append(request.Targets, spec.Target{VF: t.VF, PF: t.PF})
+	}
+	limits := &request.Limits
+	if r.Duration != 0 {
+		limits.Duration = r.Duration - k.now().Sub(r.StartedAt)
+		over = over || limits.Duration <= 0
+	}
+	left := func(limit, used uint64) uint64 {
+		if limit == 0 {
+			return 0
+		}
+		over = over || used >= limit
+		return limit - min(used, limit)
+	}
+	limits.Packets = left(r.Packets, r.Base.Packets)
+	limits.Bytes = left(r.Bytes, r.Base.Bytes)
+	return request, over
+}
+
+func captureRecord(s spec.Session) state.Capture {
+	return state.Capture{
+		Name: s.Name, Sink: s.Sink, UDPSrcPort: s.UDPSrcPort, UDPDstPort: s.UDPDstPort, Encap: string(s.Encap),
+		Direction: string(s.Direction), Filter: s.Filter, Duration: s.Limits.Duration, Packets: s.Limits.Packets,
+		Bytes: s.Limits.Bytes, Targets: targetsOf(s), StartedAt: s.StartedAt, Seen: s.StartedAt,
+	}
+}
+
+// targetsOf are what a session captures now: interfaces that were deleted are not among them.
+func targetsOf(s spec.Session) []state.Target {
+	var all []state.Target
+	for _, i := range s.Interfaces {
+		t := state.Target{VF: i.VF, PF: i.PF}
+		if !slices.Contains(all, t) {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+// countKey names a direction of an interface in a record.
+func countKey(i spec.SessionInterface) string { return fmt.Sprintf("%s/%s", i.Target, i.Direction) }
+
+// addCounts is what a session has counted since it was first started.
+func addCounts(base state.Counts, s spec.Session) state.Counts {
+	sum := state.Counts{Interfaces: map[string]state.Count{}}
+	sum.Packets, sum.Bytes = base.Packets+s.Packets, base.Bytes+s.Bytes
+	for key, c := range base.Interfaces {
+		sum.Interfaces[key] = c
+	}
+	for _, i := range s.Interfaces {
+		key := countKey(i)
+		c := base.Interfaces[key]
+		sum.Interfaces[key] = state.Count{Packets: c.Packets + i.Packets, Bytes: c.Bytes + i.Bytes}
+	}
+	return sum
+}
+
+// withHistory adds to a session what it was before the restarts.
+func withHistory(s spec.Session, r state.Capture) spec.Session {
+	counts := addCounts(r.Base, s)
+	s.StartedAt = r.StartedAt
+	s.Packets, s.Bytes = counts.Packets, counts.Bytes
+	s.Limits = spec.Limits{Duration: r.Duration, Packets: r.Packets, Bytes: r.Bytes}
+	s.Interfaces = slices.Clone(s.Interfaces)
+	for n := range s.Interfaces {
+		c := counts.Interfaces[countKey(s.Interfaces[n])]
+		s.Interfaces[n].Packets, s.Interfaces[n].Bytes = c.Packets, c.Bytes
+	}
+	s.Warnings = slices.Clone(s.Warnings)
+	for _, g := range r.Gaps {
+		s.Warnings = append(s.Warnings, fmt.Sprintf("dpservice was restarted: nothing was captured from %s to %s, for %v",
+			g.From.UTC().Format(time.DateTime), g.To.UTC().Format(time.DateTime), g.To.Sub(g.From).Round(time.Millisecond)))
+	}
+	return s
+}
