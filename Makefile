@@ -43,6 +43,7 @@ test: ## Install what is missing, build, lint, run every test, and say how much 
 	$(MAKE) setup-lint build
 	$(MAKE) -j2 e2e lint vuln unit e2e-mlx5 e2e-asan model cunit RUN='^Test(CaptureOffloadedTraffic|PathsRewriteAlike|EveryCallFails)/filtered|tx|interface'
 	$(MAKE) try-bench
+	$(MAKE) test-deb
 	@echo 'The tests have tried:'
 	@sed 's/^/  /' $(report)
 
@@ -89,7 +90,7 @@ fuzz: build ## Look for new inputs that break a parser, FUZZ_SECONDS=60 for each
 in_runtime_dir = dir=$$(mktemp -d /run/dpservice-test.XXXXXX); trap "rm -rf $$dir" EXIT; RUNTIME_DIRECTORY=$$dir
 
 unit: ## Run the Go unit tests under the race detector, one package at a time: many start workers on both CPUs
-	@$(in_runtime_dir) go test -race -count=1 -p 1 $$(go list ./... | grep -vE '/test/(e2e|model)$$|/tools/bench$$')
+	@$(in_runtime_dir) go test -race -count=1 -p 1 $$(go list ./... | grep -vE '/test/(e2e|model)$$|/tools/(bench|package)$$')
 
 try-bench: ## Have the bench measure a little, to see that it can
 	@$(in_runtime_dir) go test -race -count=1 ./tools/bench
@@ -126,6 +127,8 @@ draw: ## Draw docs/graph.svg anew, after the packet graph has changed (root)
 bench: build ## Measure forwarding beside dpdk-testpmd, rules beside dpdk-test-flow-perf; write build/bench.json and .svg (root)
 	go build -o build/ ./tools/bench
 	build/bench
+
+include tools/package/package.mk
 
 # Wireshark before 4.2 looks into the system's folder only: EXTCAP_DIR=/usr/lib/x86_64-linux-gnu/wireshark/extcap.
 install-extcap: ## Show the daemon's interfaces in Wireshark (EXTCAP_DIR=, DPCTL=, DPSERVICE_SOCKET=)

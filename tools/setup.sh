@@ -7,12 +7,14 @@
 #
 #   tools/setup.sh        what building, the demo and the tests need
 #   tools/setup.sh lint   also the linters and govulncheck
+#   tools/setup.sh deb    also what makes and checks Debian packages
 set -euo pipefail
 
 repo=$(cd "$(dirname "$0")/.." && pwd)
 build=$repo/build
 golangci_version=v2.15.0
 govulncheck_version=v1.9.0
+nfpm_version=v2.45.2
 
 packages=(
   build-essential clang dpkg-dev meson ninja-build pkg-config python3-pyelftools  # building
@@ -23,6 +25,7 @@ packages=(
   isc-dhcp-client udhcpc                                                          # their guests
   graphviz tmux                                                                   # dpctl's drawings and screens
 )
+deb_packages=(lintian mmdebstrap man-db)
 
 fail() {
   echo "setup: $1 failed: $2" >&2
@@ -106,10 +109,35 @@ install_govulncheck() {
     "golang.org/x/vuln/cmd/govulncheck@$govulncheck_version" || fail govulncheck "go install govulncheck"
 }
 
-# The version that Debian 12 has: another one may format otherwise.
-[ "${1:-}" != lint ] || packages+=(clang-format-14)
+install_nfpm() {
+  local bin=$build/bin/nfpm
+  [ -x "$bin" ] && go version -m "$bin" 2>/dev/null | grep -q "goreleaser/nfpm.*$nfpm_version" && return 0
+  echo "setup: building nfpm $nfpm_version"
+  GOFLAGS=-buildvcs=false GOBIN=$build/bin go install \
+    "github.com/goreleaser/nfpm/v2/cmd/nfpm@$nfpm_version" || fail nfpm "go install nfpm"
+}
+
+# Debian's Prometheus, unpacked: installed, it would run.
+unpack_prometheus() {
+  local dir=$build/prometheus
+  [ -x "$dir/usr/bin/promtool" ] && return 0
+  echo "setup: fetching prometheus"
+  rm -rf "$dir"
+  mkdir -p "$dir"
+  (cd "$dir" && apt-get -qq -o APT::Sandbox::User=root download prometheus) ||
+    (apt-get update -qq && cd "$dir" && apt-get -qq -o APT::Sandbox::User=root download prometheus) ||
+    fail prometheus "apt-get download"
+  dpkg-deb -x "$dir"/prometheus_*.deb "$dir"
+  rm "$dir"/prometheus_*.deb
+}
+
 command -v go >/dev/null || fail Go "no go command: install Go (see go.mod for the version) and put it on PATH"
 mkdir -p "$build/bin"
+case ${1:-} in
+lint) packages+=(clang-format-14) ;; # the version that Debian 12 has: another one may format otherwise
+deb) packages+=("${deb_packages[@]}") ;;
+esac
 install_packages
 unpack_dpdk_source
 [ "${1:-}" != lint ] || { install_linter && install_govulncheck; }
+[ "${1:-}" != deb ] || { install_nfpm && unpack_prometheus; }
