@@ -22,7 +22,7 @@ func TestStateSurvivesKill(t *testing.T) {
 	ctx, n := newNetwork(t, 2, 1)
 	dir := n.Path("state")
 	require.NoError(t, os.Mkdir(dir, 0o700))
-	b := &bench{t: t, ctx: ctx, net: n, vms: n.Guests()}
+	b := &lab{t: t, ctx: ctx, net: n, vms: n.Guests()}
 	for i, h := range n.Hypervisors {
 		cfg := topology.DaemonConfig{}
 		if i == 0 {
@@ -93,7 +93,7 @@ func TestStateSurvivesKill(t *testing.T) {
 }
 
 // captureGoesOn waits until the capture is on, after so many restarts, and has copied at least so many packets in all.
-func (b *bench) captureGoesOn(restarts int, packets uint64) {
+func (b *lab) captureGoesOn(restarts int, packets uint64) {
 	b.t.Helper()
 	b.eventually(func() error {
 		s := b.status().Sessions
