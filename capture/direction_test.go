@@ -58,7 +58,8 @@ func TestCaptureOfWhatAGuestReceives(t *testing.T) {
 	require.Len(t, n.status(), 1)
 	all := copied[point2{2, TX}] + 3
 	assert.Equal(t, []SessionInterface{{Target: Target{VF: "vm-1"}, Direction: TX, Mode: Hardware,
-		Port: "net_eswitch0_representor_vf0", Label: labelTX | 3, Packets: all, Bytes: all * frameLen}}, n.status()[0].Interfaces)
+		Port: "net_eswitch0_representor_vf0", Label: labelTX | 3, Packets: all, Bytes: all * frameLen}},
+		n.status()[0].Interfaces)
 	assert.Empty(t, copied[point2{2, RX}])
 
 	require.NoError(t, stopError(n, ""))
@@ -133,7 +134,8 @@ func TestSoftware(t *testing.T) {
 	assert.Zero(t, tap.Out)
 	assert.Equal(t, copiesOf(1, testHeader), n.taps.send(1, graph.TapRX, 0))
 	pf1 := n.status()[0].Interfaces[0]
-	assert.Equal(t, SessionInterface{Target: Target{PF: 1}, Direction: RX, Mode: Software, Port: "net_eswitch0_pf1", Label: 2,
+	assert.Equal(t, SessionInterface{Target: Target{PF: 1}, Direction: RX, Mode: Software, Port: "net_eswitch0_pf1",
+		Label:   2,
 		Packets: 1, Bytes: frameLen}, pf1)
 	require.NoError(t, stopError(n, ""))
 	assert.Equal(t, before, n.nic.dump())
@@ -161,7 +163,8 @@ func TestTapRules(t *testing.T) {
 	for _, c := range tap.Tap.Rules[0].Conditions {
 		asked[c.Field] = filter.Condition{Value: c.Value, Mask: c.Mask}
 	}
-	assert.Equal(t, filter.Condition{Value: [16]byte{10, 0, 0, 1}, Mask: [16]byte{0xff, 0xff, 0xff, 0xff}}, asked[wire.FieldSrc])
+	assert.Equal(t, filter.Condition{Value: [16]byte{10, 0, 0, 1}, Mask: [16]byte{0xff, 0xff, 0xff, 0xff}},
+		asked[wire.FieldSrc])
 	assert.Equal(t, filter.Condition{Value: [16]byte{1, 0xbb}, Mask: [16]byte{0xff, 0xff}}, asked[wire.FieldDstPort])
 	assert.True(t, tap.Tap.Rules[0].Sample)
 	assert.Equal(t, graph.TapRule{}, tap.Tap.Rules[1], "the rest passes")
@@ -279,8 +282,9 @@ func TestDryRunOfDelivery(t *testing.T) {
 	r.DryRun, r.Targets, r.Direction = true, []Target{{VF: "vm-1"}}, TX
 	s, err := n.manager.Start(context.Background(), r)
 	require.NoError(t, err)
-	assert.Contains(t, strings.Join(s.Plan, "\n"), "flow create 0 group 18 priority 3840 transfer pattern represented_port ethdev_port_id is 0 / eth / end "+
-		"actions count / sample ratio 1 index 0 / represented_port ethdev_port_id 2 / end")
+	assert.Contains(t, strings.Join(s.Plan, "\n"),
+		"flow create 0 group 18 priority 3840 transfer pattern represented_port ethdev_port_id is 0 / eth / end "+
+			"actions count / sample ratio 1 index 0 / represented_port ethdev_port_id 2 / end")
 
 	n.nic.refuse = func(r rteflow.Rule) bool { return r.Group == nicgroup.VNET && r.Priority == 1 }
 	_, err = n.manager.Start(context.Background(), r)

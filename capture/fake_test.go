@@ -31,7 +31,8 @@ func newFakeFlows(n *node) *fakeFlows {
 				continue
 			}
 			flow := fakeFlow{in.ID, out.ID}
-			f.paths[flow] = map[uint32]*ruleset.Rule{0: flow.rule(0), nicgroup.Delivery(out.ID): flow.rule(nicgroup.Delivery(out.ID))}
+			f.paths[flow] = map[uint32]*ruleset.Rule{0: flow.rule(0),
+				nicgroup.Delivery(out.ID): flow.rule(nicgroup.Delivery(out.ID))}
 			if err := n.rules.Apply(ruleset.Add(f.paths[flow][0])); err != nil {
 				panic(err)
 			}
@@ -59,7 +60,8 @@ func (o fakeOwner) String() string { return string(o) }
 // Divert moves the flows by adding the new rule and removing the other.
 func (f *fakeFlows) Divert(groups map[uint16]uint32) Diversion {
 	var moves fakeDiversion
-	for _, flow := range slices.SortedFunc(maps.Keys(f.paths), func(a, b fakeFlow) int { return int(a.in)*100 + int(a.out) - int(b.in)*100 - int(b.out) }) {
+	for _, flow := range slices.SortedFunc(maps.Keys(f.paths),
+		func(a, b fakeFlow) int { return int(a.in)*100 + int(a.out) - int(b.in)*100 - int(b.out) }) {
 		group, ok := groups[flow.out]
 		if !ok {
 			continue
@@ -159,7 +161,8 @@ func (f *fakeTaps) send(port uint16, side graph.TapSide, rule int) [][]byte {
 
 // set lists the taps there are.
 func (f *fakeTaps) set() []tapKey {
-	return slices.SortedFunc(maps.Keys(f.taps), func(a, b tapKey) int { return int(a.port)*2 + int(a.side) - int(b.port)*2 - int(b.side) })
+	return slices.SortedFunc(maps.Keys(f.taps),
+		func(a, b tapKey) int { return int(a.port)*2 + int(a.side) - int(b.port)*2 - int(b.side) })
 }
 
 func validRequest() Request {

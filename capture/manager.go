@@ -109,7 +109,8 @@ func (m *Manager) checkRoom(s *session) error {
 	captured := 0
 	for _, other := range m.sessions {
 		if other.request.Name == s.request.Name {
-			return fault.New(fault.AlreadyActive, s.request.Name, "capture %s is %s: stop it first, or give this one another name",
+			return fault.New(fault.AlreadyActive, s.request.Name,
+				"capture %s is %s: stop it first, or give this one another name",
 				s.request.Name, other.state)
 		}
 		captured += other.targetCount()
@@ -124,7 +125,8 @@ func (m *Manager) checkRoom(s *session) error {
 // addTarget has a session capture a target that no other one does.
 func (m *Manager) addTarget(s *session, t Target, node plan.Node) error {
 	if other := m.capturing(t); other != nil {
-		return fault.New(fault.AlreadyActive, t.String(), "%s is captured by session %s: stop that first", t, other.request.Name)
+		return fault.New(fault.AlreadyActive, t.String(), "%s is captured by session %s: stop that first", t,
+			other.request.Name)
 	}
 	return s.addTarget(t, node)
 }

@@ -80,8 +80,10 @@ func TestStartStop(t *testing.T) {
 	require.Len(t, status, 1)
 	vm, pf := copied[point2{2, RX}]+1, copied[point2{0, RX}]+1
 	assert.Equal(t, []SessionInterface{
-		{Target: Target{VF: "vm-1"}, Direction: RX, Mode: Hardware, Port: "net_eswitch0_representor_vf0", Label: 3, Packets: vm, Bytes: vm * frameLen},
-		{Target: Target{PF: 0}, Direction: RX, Mode: Hardware, Port: "net_eswitch0", Label: 1, Packets: pf, Bytes: pf * frameLen},
+		{Target: Target{VF: "vm-1"}, Direction: RX, Mode: Hardware, Port: "net_eswitch0_representor_vf0", Label: 3,
+			Packets: vm, Bytes: vm * frameLen},
+		{Target: Target{PF: 0}, Direction: RX, Mode: Hardware, Port: "net_eswitch0", Label: 1, Packets: pf,
+			Bytes: pf * frameLen},
 	}, status[0].Interfaces)
 
 	stopped, err := n.manager.Stop("")
@@ -100,12 +102,14 @@ func TestStartRefuses(t *testing.T) {
 		culprit string
 		message string
 	}{
-		"unknown interface": {nil, []Target{{VF: "vm-1"}, {VF: "vm-9"}}, fault.NotFound, "vm-9", "there is no interface vm-9"},
+		"unknown interface": {nil, []Target{{VF: "vm-1"}, {VF: "vm-9"}}, fault.NotFound, "vm-9",
+			"there is no interface vm-9"},
 		"device without interface": {func(n *node) { n.devices["vf9"] = *n.ports[Target{VF: "vm-1"}] },
 			[]Target{{VF: "vf9"}}, fault.NotFound, "vf9", "vf9 is a device, not an interface"},
 		"interface on a stopped port": {func(n *node) { n.ports[Target{VF: "vm-1"}].Started = false },
 			[]Target{{VF: "vm-1"}}, fault.NotFound, "vm-1", "interface vm-1 is not started"},
-		"no PF1":      {func(n *node) { delete(n.ports, Target{PF: 1}) }, []Target{{PF: 1}}, fault.NotFound, "pf1", "there is no PF1"},
+		"no PF1": {func(n *node) { delete(n.ports, Target{PF: 1}) }, []Target{{PF: 1}}, fault.NotFound, "pf1",
+			"there is no PF1"},
 		"PF2":         {nil, []Target{{PF: 2}}, fault.NotFound, "pf2", "there is no PF2"},
 		"negative PF": {nil, []Target{{PF: -1}}, fault.NotFound, "pf-1", "there is no PF-1"},
 		"stopped PF0": {func(n *node) { n.ports[Target{PF: 0}].Started = false }, []Target{{PF: 0}}, fault.NotFound, "pf0",
@@ -157,7 +161,8 @@ func TestSessionsBesideEachOther(t *testing.T) {
 	copied := n.observe(t.Errorf)
 	start(t, n, Target{VF: "vm-1"})
 	installed := n.nic.dump()
-	requireFault(t, startNamed(n, "", Target{VF: "vm-2"}), fault.AlreadyActive, "capture default is active: stop it first, or")
+	requireFault(t, startNamed(n, "", Target{VF: "vm-2"}), fault.AlreadyActive,
+		"capture default is active: stop it first, or")
 	requireFault(t, startNamed(n, "other", Target{VF: "vm-2"}, Target{VF: "vm-1"}), fault.AlreadyActive,
 		"vm-1 is captured by session default: stop that first")
 	requireFault(t, startNamed(n, "other", Target{VF: "vm-2"}, Target{VF: "vm-3"}, Target{PF: 0}), fault.LimitReached,
@@ -276,7 +281,8 @@ func TestFilterOfTheTunnel(t *testing.T) {
 
 // A NIC may take no pattern that looks into a tunnel: its words come out, and nothing of the session stays.
 func TestFilterIntoTheTunnelIsRefused(t *testing.T) {
-	for _, text := range []string{"udp", "ip host 10.0.0.1", "ip6 net 2001:db8::/32", "tcp port 443", "ip[8] < 5", "ip[6:2] & 0x3fff != 0", "not icmp"} {
+	for _, text := range []string{"udp", "ip host 10.0.0.1", "ip6 net 2001:db8::/32", "tcp port 443", "ip[8] < 5",
+		"ip[6:2] & 0x3fff != 0", "not icmp"} {
 		n := newNode(1)
 		before := n.nic.dump()
 		r := validRequest()

@@ -81,7 +81,8 @@ func (n *fakeNIC) create(port uint16, r rteflow.Rule) (rteflow.Handle, error) {
 		return 0, flowError("create", port)
 	}
 	if looksIntoTunnel(r) {
-		return 0, &rteflow.Error{Op: "create", Port: port, Type: rteflow.ErrorItem, Message: tunnelRefused, Errno: syscall.ENOTSUP}
+		return 0, &rteflow.Error{Op: "create", Port: port, Type: rteflow.ErrorItem, Message: tunnelRefused,
+			Errno: syscall.ENOTSUP}
 	}
 	n.last++
 	n.rules[n.last] = &fakeRule{Rule: r, port: port}
@@ -292,11 +293,12 @@ func (n *node) addBaseRules(p port.Port) {
 		return
 	}
 	for i, pattern := range n.BasePatterns(p) {
-		err := n.rules.Apply(ruleset.Add(&ruleset.Rule{Port: p.ID, Owner: fakeOwner(fmt.Sprintf("base/%d", i)), Spec: rteflow.Rule{
-			Attr:    rteflow.Attr{Group: nicgroup.Default, Priority: nic.BasePriority, Transfer: true},
-			Pattern: pattern,
-			Actions: []rteflow.Action{rteflow.Jump{Group: nicgroup.VNET}},
-		}}))
+		err := n.rules.Apply(ruleset.Add(&ruleset.Rule{Port: p.ID, Owner: fakeOwner(fmt.Sprintf("base/%d", i)),
+			Spec: rteflow.Rule{
+				Attr:    rteflow.Attr{Group: nicgroup.Default, Priority: nic.BasePriority, Transfer: true},
+				Pattern: pattern,
+				Actions: []rteflow.Action{rteflow.Jump{Group: nicgroup.VNET}},
+			}}))
 		if err != nil {
 			panic(err)
 		}

@@ -54,5 +54,6 @@ func mtuWarning(t Target, mtu, uplinkMTU uint16, headerLen int) string {
 		return ""
 	}
 	return fmt.Sprintf("frames of %s can have %d bytes, their copies need an uplink MTU of %d, and it is %d: "+
-		"frames longer than %d bytes are not captured", t, int(mtu)+wire.EthernetLen, need, uplinkMTU, int(uplinkMTU)-overhead)
+		"frames longer than %d bytes are not captured", t, int(mtu)+wire.EthernetLen, need, uplinkMTU,
+		int(uplinkMTU)-overhead)
 }

@@ -218,7 +218,8 @@ func TestSetTimeouts(t *testing.T) {
 	require.NotNil(t, receive(t, ports.vf1))
 	require.Len(t, allFlows(g), 1)
 	const d = time.Millisecond
-	require.NoError(t, g.SetTimeouts(graph.Timeouts{TCPNew: d, TCPEstablished: d, TCPClosing: d, UDP: d, ICMP: d, Other: d}))
+	require.NoError(t, g.SetTimeouts(graph.Timeouts{TCPNew: d, TCPEstablished: d, TCPClosing: d, UDP: d, ICMP: d,
+		Other: d}))
 	require.Eventually(t, func() bool { return len(allFlows(g)) == 0 }, 5*time.Second, time.Millisecond)
 }
 

@@ -454,7 +454,8 @@ func TestTapRefuses(t *testing.T) {
 			graph.ErrInvalid},
 		"no such field": {func(t *graph.Tap) { t.Rules = condition(wire.FieldICMPCode+1, 6, 0xff, 0) },
 			graph.ErrInvalid},
-		"more than the field":   {func(t *graph.Tap) { t.Rules = condition(wire.FieldDstPort, 6, 0xff, 2) }, graph.ErrInvalid},
+		"more than the field": {func(t *graph.Tap) { t.Rules = condition(wire.FieldDstPort, 6, 0xff, 2) },
+			graph.ErrInvalid},
 		"the field's last byte": {func(t *graph.Tap) { t.Rules = condition(wire.FieldSrc, 6, 0xff, 15) }, nil},
 		"a field twice": {func(t *graph.Tap) {
 			t.Rules = condition(wire.FieldProto, 6, 0xff, 0)

@@ -65,7 +65,8 @@ func TestTestpmdUnderstandsTheCommands(t *testing.T) {
 func TestTestpmdMakesTheSameHeaders(t *testing.T) {
 	ipv4 := headerBytes([]Item{
 		Eth{Is(wire.MAC{2, 1}), Is(wire.MAC{2, 2}), Is[uint16](wire.EtherTypeIPv4), nil},
-		IPv4{Src: addr("10.0.0.1"), Dst: addr("10.0.0.2"), Proto: Is[uint8](wire.ProtoUDP), TTL: Is[uint8](64), TOS: Is[uint8](4)},
+		IPv4{Src: addr("10.0.0.1"), Dst: addr("10.0.0.2"), Proto: Is[uint8](wire.ProtoUDP), TTL: Is[uint8](64),
+			TOS: Is[uint8](4)},
 		UDP{Is[uint16](1), Is[uint16](2)},
 	})
 	headers := [][]byte{captureHeader, labelledHeader, vxlanHeader, tunnelHeader, tunnelHeader[:14], ipv4,

@@ -91,7 +91,8 @@ func TestRuleString(t *testing.T) {
 					TCP{SrcPort: Is(uint16(1024)), DstPort: Is(uint16(80)), Flags: Masked[uint8](0, 7)},
 				},
 				[]Action{
-					SetMACSrc{wire.MAC{2, 0, 0, 0, 0, 1}}, SetMACDst{wire.MAC{2, 0, 0, 0, 0, 2}}, DecTTL{}, Age{Timeout: 30, Context: 7},
+					SetMACSrc{wire.MAC{2, 0, 0, 0, 0, 1}}, SetMACDst{wire.MAC{2, 0, 0, 0, 0, 2}}, DecTTL{},
+					Age{Timeout: 30, Context: 7},
 					Count{},
 					ToRepresentedPort{Port: 4},
 				},

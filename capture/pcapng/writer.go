@@ -120,8 +120,8 @@ func (p *Writer) AddInterface(i Interface) int {
 	return p.interfaces - 1
 }
 
-// Packet writes a packet of an interface. It had length bytes, of which data are the first. The time is in nanoseconds since
-// 1970.
+// Packet writes a packet of an interface. It had length bytes, of which data are the first. The time is in
+// nanoseconds since 1970.
 func (p *Writer) Packet(number int, at int64, data []byte, length int) error {
 	if number < 0 || number >= p.interfaces {
 		return fmt.Errorf("pcapng: there is no interface %d", number)

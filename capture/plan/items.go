@@ -72,7 +72,8 @@ func frameItems(p filter.Pattern) []rteflow.Item {
 
 func ipv4Item(p filter.Pattern) rteflow.Item {
 	ip := rteflow.IPv4{
-		Src: match4(p[wire.FieldSrc]), Dst: match4(p[wire.FieldDst]), TOS: match8(p[wire.FieldTOS]), TTL: match8(p[wire.FieldTTL]),
+		Src: match4(p[wire.FieldSrc]), Dst: match4(p[wire.FieldDst]), TOS: match8(p[wire.FieldTOS]),
+		TTL:   match8(p[wire.FieldTTL]),
 		Proto: proto(p),
 	}
 	if f := p[wire.FieldFragment]; !f.Any() {

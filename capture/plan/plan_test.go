@@ -33,7 +33,8 @@ func testNode() Node {
 	domain := uint16(7)
 	ports := []port.Port{
 		{Name: "pf0", Role: port.PF, SwitchDomain: &domain}, {ID: 1, Name: "pf1", Role: port.PF, Index: 1},
-		{ID: 2, Name: "vf0", Role: port.VF, SwitchDomain: &domain}, {ID: 3, Name: "vf1", Role: port.VF, SwitchDomain: &domain},
+		{ID: 2, Name: "vf0", Role: port.VF, SwitchDomain: &domain},
+		{ID: 3, Name: "vf1", Role: port.VF, SwitchDomain: &domain},
 	}
 	return Node{NIC: fakeNIC{}, Ports: ports, Uplink: ports[0]}
 }

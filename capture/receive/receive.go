@@ -42,7 +42,7 @@ type Config struct {
 	From   []netip.Prefix // who may send; none is anybody, and at most MaxFrom
 	Encap  wire.Encap     // of the copies; empty is wire.EncapUDP
 	Socket bool           // do without a ring, which is faster and needs CAP_NET_RAW
-	Buffer int            // bytes that the kernel may hold until they are read; 0 is DefaultBuffer, or what there is memory for
+	Buffer int            // bytes that the kernel may hold; 0 is DefaultBuffer, or less if memory is short
 	Output Output
 	// Privileges, unless it is nil, says what becomes of the privileges of the whole process.
 	Privileges *Privileges

@@ -140,7 +140,8 @@ func (r *ring) next(d *datagram) (bool, error) {
 	d.parse(r.rest[h.Net:][:h.Snaplen])
 	d.at = int64(h.Sec)*int64(time.Second) + int64(h.Nsec)
 	if r.local != nil && d.to.IsValid() {
-		link := (*unix.RawSockaddrLinklayer)(unsafe.Pointer(&r.rest[unix.SizeofTpacket3Hdr])) // a multiple of TPACKET_ALIGNMENT
+		// The header's length is a multiple of TPACKET_ALIGNMENT.
+		link := (*unix.RawSockaddrLinklayer)(unsafe.Pointer(&r.rest[unix.SizeofTpacket3Hdr]))
 		d.passing = !r.local.has(d.to, int(link.Ifindex), d.at)
 	}
 	r.rest = r.rest[h.Next_offset:]

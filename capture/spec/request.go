@@ -105,8 +105,9 @@ func (r Request) Directions(t Target) ([]Direction, error) {
 	case t.VF != "":
 		return []Direction{r.Direction}, nil
 	case r.Direction == TX:
-		return nil, fault.New(fault.NotSupported, t.String(), "what leaves by %s cannot be captured: capture what the guests send, "+
-			"with direction rx", t)
+		return nil, fault.New(fault.NotSupported, t.String(),
+			"what leaves by %s cannot be captured: capture what the guests send, "+
+				"with direction rx", t)
 	}
 	return []Direction{RX}, nil
 }

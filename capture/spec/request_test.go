@@ -70,9 +70,10 @@ func TestValidateRefuses(t *testing.T) {
 			fault.InvalidParams, "interface vm-1 is named twice"},
 		"pf twice": {func(r *Request) { r.Targets = []Target{{PF: 0}, {PF: 0}} },
 			fault.InvalidParams, "interface pf0 is named twice"},
-		"negative duration": {func(r *Request) { r.Limits.Duration = -1 }, fault.InvalidParams, "limits.duration is negative"},
-		"name, slash":       {func(r *Request) { r.Name = "a/b" }, fault.InvalidParams, `session name "a/b"`},
-		"name, too long":    {func(r *Request) { r.Name = strings.Repeat("a", 64) }, fault.InvalidParams, "session name"},
+		"negative duration": {func(r *Request) { r.Limits.Duration = -1 }, fault.InvalidParams,
+			"limits.duration is negative"},
+		"name, slash":    {func(r *Request) { r.Name = "a/b" }, fault.InvalidParams, `session name "a/b"`},
+		"name, too long": {func(r *Request) { r.Name = strings.Repeat("a", 64) }, fault.InvalidParams, "session name"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -17,8 +17,8 @@ import (
 // patience is how long a program that is asked may take.
 const patience = 10 * time.Second
 
-// Command returns `check`: it looks at this machine, and fails if dpservice would. defaults are the configuration's, maxPorts
-// is what the DPDK of this version can have.
+// Command returns `check`: it looks at this machine, and fails if dpservice would. defaults are the configuration's,
+// maxPorts is what the DPDK of this version can have.
 func Command(defaults config.Config, dpdk string, maxPorts int) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",

@@ -154,10 +154,11 @@ func (t *Timeouts) each(do func(key string, timeout *time.Duration)) {
 
 // Guests configures what guests get by DHCP and router advertisements.
 type Guests struct {
-	DNS           []netip.Addr  `yaml:"dns"`            // name servers, IPv4 and IPv6
-	MTU           int           `yaml:"mtu"`            // bytes; 0: what fits
-	LeaseTime     time.Duration `yaml:"lease_time"`     // whole seconds
-	GatewayPrefix netip.Prefix  `yaml:"gateway_prefix"` // of the gateways' IPv6 addresses, the sources of ICMPv6 errors; one for each VNI
+	DNS       []netip.Addr  `yaml:"dns"`        // name servers, IPv4 and IPv6
+	MTU       int           `yaml:"mtu"`        // bytes; 0: what fits
+	LeaseTime time.Duration `yaml:"lease_time"` // whole seconds
+	// GatewayPrefix has the gateways' IPv6 addresses, one for each VNI: the sources of ICMPv6 errors.
+	GatewayPrefix netip.Prefix `yaml:"gateway_prefix"`
 }
 
 // SlowPath limits the frames that each port, a guest's or an uplink, passes to the slow path.
@@ -168,9 +169,9 @@ type SlowPath struct {
 
 // RPC limits the clients of the socket.
 type RPC struct {
-	MaxClients        int           `yaml:"max_clients"`          // concurrent connections, besides those reserved for root and the daemon's user
-	MaxClientsPerUser int           `yaml:"max_clients_per_user"` // the same for one user; no limit for root and the daemon's user
-	IdleTimeout       time.Duration `yaml:"idle_timeout"`         // from an answer, or the connection's start, to the next request
+	MaxClients        int           `yaml:"max_clients"`          // besides those for root and the daemon's user
+	MaxClientsPerUser int           `yaml:"max_clients_per_user"` // no limit for root and the daemon's user
+	IdleTimeout       time.Duration `yaml:"idle_timeout"`         // from an answer, or the start, to the next request
 	RequestTimeout    time.Duration `yaml:"request_timeout"`      // from a request's first byte to its last
 }
 
@@ -273,13 +274,17 @@ func (c *Config) validate() error {
 	check(err == nil, "socket %q: %v", c.Socket, err)
 	check(c.State == "" || path.IsAbs(c.State), "state %q: the path of the folder begins with a slash", c.State)
 	c.RPC.validate(check)
-	check(c.Flows.Capacity >= 1 && c.Flows.Capacity <= maxFlows, "flows.capacity %d is not in 1..%d", c.Flows.Capacity, maxFlows)
-	check(c.Flows.MaxOffload >= 0 && c.Flows.MaxOffload <= maxFlows, "flows.max_offload %d is not in 0..%d", c.Flows.MaxOffload, maxFlows)
+	check(c.Flows.Capacity >= 1 && c.Flows.Capacity <= maxFlows, "flows.capacity %d is not in 1..%d", c.Flows.Capacity,
+		maxFlows)
+	check(c.Flows.MaxOffload >= 0 && c.Flows.MaxOffload <= maxFlows, "flows.max_offload %d is not in 0..%d",
+		c.Flows.MaxOffload, maxFlows)
 	check(c.Flows.Timeout >= time.Second && c.Flows.Timeout <= maxTimeout && c.Flows.Timeout%time.Second == 0,
 		"flows.timeout %v is not a number of seconds in 1s..%v", c.Flows.Timeout, maxTimeout)
 	c.Guests.validate(check)
-	check(c.SlowPath.Rate >= 1 && c.SlowPath.Rate <= maxRate, "slow_path.rate %d is not in 1..%d", c.SlowPath.Rate, maxRate)
-	check(c.SlowPath.Burst >= 1 && c.SlowPath.Burst <= maxBurst, "slow_path.burst %d is not in 1..%d", c.SlowPath.Burst, maxBurst)
+	check(c.SlowPath.Rate >= 1 && c.SlowPath.Rate <= maxRate, "slow_path.rate %d is not in 1..%d", c.SlowPath.Rate,
+		maxRate)
+	check(c.SlowPath.Burst >= 1 && c.SlowPath.Burst <= maxBurst, "slow_path.burst %d is not in 1..%d", c.SlowPath.Burst,
+		maxBurst)
 	c.Flows.Timeouts.each(func(key string, t *time.Duration) {
 		check(*t >= time.Second && *t <= maxSoftTimeout, "flows.timeouts.%s %v is not in 1s..%v", key, *t, maxSoftTimeout)
 	})
@@ -308,7 +313,8 @@ func (r *RPC) validate(check func(ok bool, format string, args ...any)) {
 	check(r.MaxClients >= 1 && r.MaxClients <= maxClients, "rpc.max_clients %d is not in 1..%d", r.MaxClients, maxClients)
 	check(r.MaxClientsPerUser >= 1 && r.MaxClientsPerUser <= maxClients,
 		"rpc.max_clients_per_user %d is not in 1..%d", r.MaxClientsPerUser, maxClients)
-	check(r.IdleTimeout >= minWait && r.IdleTimeout <= maxWait, "rpc.idle_timeout %v is not in %v..%v", r.IdleTimeout, minWait, maxWait)
+	check(r.IdleTimeout >= minWait && r.IdleTimeout <= maxWait, "rpc.idle_timeout %v is not in %v..%v", r.IdleTimeout,
+		minWait, maxWait)
 	check(r.RequestTimeout >= minWait && r.RequestTimeout <= maxWait,
 		"rpc.request_timeout %v is not in %v..%v", r.RequestTimeout, minWait, maxWait)
 }
@@ -321,7 +327,8 @@ func (g *Guests) validate(check func(ok bool, format string, args ...any)) {
 	}
 	check(max(families[true], families[false]) <= maxDNS, "guests.dns has more than %d addresses of a family", maxDNS)
 	p := g.GatewayPrefix
-	check(p.IsValid() && p == p.Masked() && p.Addr().Is6() && !p.Addr().Is4In6() && p.Addr().IsGlobalUnicast() && p.Bits() <= maxGatewayBits,
+	check(p.IsValid() && p == p.Masked() && p.Addr().Is6() && !p.Addr().Is4In6() && p.Addr().IsGlobalUnicast() &&
+		p.Bits() <= maxGatewayBits,
 		"guests.gateway_prefix %q is not a global or unique-local IPv6 prefix of at most %d bits", p, maxGatewayBits)
 	check(g.MTU == 0 || g.MTU >= minMTU && g.MTU <= maxMTU, "guests.mtu %d is not in %d..%d", g.MTU, minMTU, maxMTU)
 	check(g.LeaseTime >= minLeaseTime && g.LeaseTime <= maxLeaseTime && g.LeaseTime%time.Second == 0,

@@ -86,7 +86,8 @@ func TestWithoutFile(t *testing.T) {
 
 func TestWholeFile(t *testing.T) {
 	cfg, err := run(t, demo+`
-flows: {capacity: 1000, max_offload: 10, timeout: 2s, timeouts: {tcp_new: 3s, tcp_established: 4s, tcp_closing: 5s, udp: 6s, icmp: 7s, other: 8s}}
+flows: {capacity: 1000, max_offload: 10, timeout: 2s,
+  timeouts: {tcp_new: 3s, tcp_established: 4s, tcp_closing: 5s, udp: 6s, icmp: 7s, other: 8s}}
 guests: {dns: ["10.0.0.53", "fd00::53"], mtu: 1400, lease_time: 1h, gateway_prefix: "fd99:1::/96"}
 slow_path: {rate: 50, burst: 5}
 rpc: {max_clients: 5, max_clients_per_user: 2, idle_timeout: 9s, request_timeout: 1500ms}
@@ -104,9 +105,11 @@ log_level: warn
 		},
 	}, cfg.Flows)
 	dns := []netip.Addr{netip.MustParseAddr("10.0.0.53"), netip.MustParseAddr("fd00::53")}
-	assert.Equal(t, Guests{DNS: dns, MTU: 1400, LeaseTime: time.Hour, GatewayPrefix: netip.MustParsePrefix("fd99:1::/96")}, cfg.Guests)
+	assert.Equal(t, Guests{DNS: dns, MTU: 1400, LeaseTime: time.Hour, GatewayPrefix: netip.MustParsePrefix("fd99:1::/96")},
+		cfg.Guests)
 	assert.Equal(t, SlowPath{Rate: 50, Burst: 5}, cfg.SlowPath)
-	assert.Equal(t, RPC{MaxClients: 5, MaxClientsPerUser: 2, IdleTimeout: 9 * time.Second, RequestTimeout: 1500 * time.Millisecond}, cfg.RPC)
+	assert.Equal(t, RPC{MaxClients: 5, MaxClientsPerUser: 2, IdleTimeout: 9 * time.Second,
+		RequestTimeout: 1500 * time.Millisecond}, cfg.RPC)
 	assert.Equal(t, 4096, cfg.Mbufs)
 	assert.Equal(t, 9000, cfg.MbufSize)
 	assert.Equal(t, Listen{"tcp", "[::1]:9464"}, cfg.Metrics)
@@ -114,7 +117,8 @@ log_level: warn
 }
 
 func TestEmptyKeepsTheDefaults(t *testing.T) {
-	for _, text := range []string{"\n", "# nothing\n", "---\n", "{}\n", "flows:\ncapture: {}\nunderlay: # nothing\n", "flows:\n  timeouts:\n"} {
+	for _, text := range []string{"\n", "# nothing\n", "---\n", "{}\n", "flows:\ncapture: {}\nunderlay: # nothing\n",
+		"flows:\n  timeouts:\n"} {
 		cfg := Default()
 		require.NoError(t, parse([]byte(text), &cfg), text)
 		assert.Equal(t, Default(), cfg, text)
@@ -194,56 +198,65 @@ func TestErrorsNameTheCulprit(t *testing.T) {
 		"unknown nested key": {text: "ports: {pf2: x}\n", want: `unknown field "pf2"`},
 		"not yaml":           {text: "ports: [\n", want: "dpservice.yaml: [1:"},
 		"no such file":       {args: []string{"--config=/nonexistent/x.yaml"}, want: "/nonexistent/x.yaml"},
-		"no such file, env":  {env: map[string]string{"DPSERVICE_CONFIG": "/nonexistent/y.yaml"}, want: "/nonexistent/y.yaml"},
-		"no uplink":          {text: "underlay: {ip: \"fd00::1\"}\n", want: "ports.pf0"},
-		"ipv4 underlay":      {text: demo, args: []string{"--underlay-ip=10.0.0.1"}, want: "underlay.ip"},
-		"bad address":        {text: demo, args: []string{"--underlay-ip=x"}, want: "--underlay-ip"},
-		"multicast router":   {text: demo, args: []string{"--router-mac=33:33:00:00:00:01"}, want: "--router-mac"},
-		"bad environment":    {text: demo, env: map[string]string{"DPSERVICE_MBUFS": "x"}, want: "DPSERVICE_MBUFS"},
-		"bad timeout":        {text: demo, args: []string{"--flow-timeout=1500ms"}, want: "flows.timeout"},
-		"bad UDP timeout":    {text: demo, args: []string{"--flow-timeout-udp=999ms"}, want: "flows.timeouts.udp"},
-		"long timeout":       {text: demo, args: []string{"--flow-timeout-tcp-established=25h"}, want: "flows.timeouts.tcp_established"},
-		"bad pattern":        {text: demo, args: []string{"--vfs=["}, want: "ports.vfs"},
-		"gateway, no room":   {text: demo, args: []string{"--guest-gateway-prefix=fd99::/97"}, want: "guests.gateway_prefix"},
-		"gateway, host bits": {text: demo, args: []string{"--guest-gateway-prefix=fd99::1/64"}, want: "guests.gateway_prefix"},
-		"gateway, local":     {text: demo, args: []string{"--guest-gateway-prefix=fe80::/64"}, want: "guests.gateway_prefix"},
-		"gateway, IPv4":      {text: demo, args: []string{"--guest-gateway-prefix=10.0.0.0/8"}, want: "guests.gateway_prefix"},
+		"no such file, env": {env: map[string]string{"DPSERVICE_CONFIG": "/nonexistent/y.yaml"},
+			want: "/nonexistent/y.yaml"},
+		"no uplink":        {text: "underlay: {ip: \"fd00::1\"}\n", want: "ports.pf0"},
+		"ipv4 underlay":    {text: demo, args: []string{"--underlay-ip=10.0.0.1"}, want: "underlay.ip"},
+		"bad address":      {text: demo, args: []string{"--underlay-ip=x"}, want: "--underlay-ip"},
+		"multicast router": {text: demo, args: []string{"--router-mac=33:33:00:00:00:01"}, want: "--router-mac"},
+		"bad environment":  {text: demo, env: map[string]string{"DPSERVICE_MBUFS": "x"}, want: "DPSERVICE_MBUFS"},
+		"bad timeout":      {text: demo, args: []string{"--flow-timeout=1500ms"}, want: "flows.timeout"},
+		"bad UDP timeout":  {text: demo, args: []string{"--flow-timeout-udp=999ms"}, want: "flows.timeouts.udp"},
+		"long timeout": {text: demo, args: []string{"--flow-timeout-tcp-established=25h"},
+			want: "flows.timeouts.tcp_established"},
+		"bad pattern":      {text: demo, args: []string{"--vfs=["}, want: "ports.vfs"},
+		"gateway, no room": {text: demo, args: []string{"--guest-gateway-prefix=fd99::/97"}, want: "guests.gateway_prefix"},
+		"gateway, host bits": {text: demo, args: []string{"--guest-gateway-prefix=fd99::1/64"},
+			want: "guests.gateway_prefix"},
+		"gateway, local": {text: demo, args: []string{"--guest-gateway-prefix=fe80::/64"}, want: "guests.gateway_prefix"},
+		"gateway, IPv4": {text: demo, args: []string{"--guest-gateway-prefix=10.0.0.0/8"},
+			want: "guests.gateway_prefix"},
 		"gateway, no prefix": {text: demo, args: []string{"--guest-gateway-prefix=fd99::1"}, want: "--guest-gateway-prefix"},
 		"no name server":     {text: demo, args: []string{"--guest-dns=x"}, want: "--guest-dns"},
 		"multicast DNS":      {text: demo, args: []string{"--guest-dns=10.0.0.1,224.0.0.1"}, want: "guests.dns"},
-		"too many DNS":       {text: demo, args: []string{"--guest-dns=10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4"}, want: "guests.dns"},
-		"small MTU":          {text: demo, args: []string{"--guest-mtu=1000"}, want: "guests.mtu"},
-		"short lease":        {text: demo, args: []string{"--guest-lease-time=1s"}, want: "guests.lease_time"},
-		"VNI of 0":           {text: demo, args: []string{"--unchecked-vnis=100,0"}, want: "underlay.unchecked_vnis"},
-		"large VNI":          {text: demo, args: []string{"--unchecked-vnis=16777216"}, want: "underlay.unchecked_vnis"},
-		"no VNI":             {text: demo, args: []string{"--unchecked-vnis=a"}, want: "--unchecked-vnis"},
-		"no rate":            {text: demo, args: []string{"--slow-path-rate=0"}, want: "slow_path.rate"},
-		"large burst":        {text: demo, args: []string{"--slow-path-burst=1025"}, want: "slow_path.burst"},
-		"no mbufs":           {text: demo, args: []string{"--mbufs=1"}, want: "mbufs"},
-		"huge mbufs":         {text: demo, args: []string{"--mbuf-size=65408"}, want: "mbuf_size"},
-		"no capacity":        {text: demo, args: []string{"--flow-capacity=0"}, want: "flows.capacity"},
-		"huge capacity":      {text: demo, args: []string{"--flow-capacity=16777217"}, want: "flows.capacity"},
-		"huge offload":       {text: demo, args: []string{"--flow-max-offload=4294967297"}, want: "flows.max_offload"},
-		"too many mbufs":     {text: demo + "mbufs: 4294967296\n", want: "mbufs 4294967296 is not in"},
-		"too large mbufs":    {text: demo + "mbufs: 16777216\nmbuf_size: 65407\n", want: "mbufs 16777216 of mbuf_size 65407"},
-		"beyond int":         {text: demo + "mbufs: 99999999999999999999\n", want: "mbufs"},
-		"fraction":           {text: demo + "mbufs: 4096.5\n", want: "mbufs: 4096.5 is not a whole number"},
-		"nested fraction":    {text: demo + "capture:\n  max_rules: 1.5\n", want: "capture.max_rules: 1.5 is not a whole number"},
-		"aliased fraction":   {text: demo + "mbufs: &x 4096.5\nflows: {capacity: *x}\n", want: "flows.capacity: 4096.5"},
-		"infinite":           {text: demo + "flows: {capacity: .inf}\n", want: "flows.capacity"},
-		"fraction of time":   {text: demo + "rpc: {idle_timeout: 1.5}\n", want: "rpc.idle_timeout: 1.5 is not"},
-		"fraction by flag":   {text: demo, args: []string{"--mbufs=4096.5"}, want: "--mbufs"},
-		"key without value":  {text: demo + "mbufs:\n", want: "mbufs has no value"},
-		"two documents":      {text: demo + "---\nmbufs: 4096\n", want: "more than one document"},
-		"no mapping":         {text: "42\n", want: "dpservice.yaml: "},
-		"no section":         {text: demo + "flows: 1\n", want: "flows"},
-		"zero router":        {text: demo, args: []string{"--router-mac=00:00:00:00:00:00"}, want: "underlay.router_mac"},
-		"zero router, file":  {text: "underlay: {router_mac: \"00:00:00:00:00:00\"}\n", want: "underlay.router_mac"},
-		"long router":        {text: demo, args: []string{"--router-mac=02:00:00:00:00:00:00:01"}, want: "underlay.router_mac"},
-		"relative socket":    {text: demo, args: []string{"--socket=run/x.sock"}, want: `socket "run/x.sock": the path of a unix socket begins with a slash`},
-		"relative state":     {text: demo, args: []string{"--state=var/lib"}, want: "state"},
-		"no socket":          {text: demo, args: []string{"--socket="}, want: "socket"},
-		"long socket":        {text: demo, args: []string{"--socket=/" + strings.Repeat("x", 107)}, want: "at most 107 bytes"},
+		"too many DNS": {text: demo, args: []string{"--guest-dns=10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4"},
+			want: "guests.dns"},
+		"small MTU":       {text: demo, args: []string{"--guest-mtu=1000"}, want: "guests.mtu"},
+		"short lease":     {text: demo, args: []string{"--guest-lease-time=1s"}, want: "guests.lease_time"},
+		"VNI of 0":        {text: demo, args: []string{"--unchecked-vnis=100,0"}, want: "underlay.unchecked_vnis"},
+		"large VNI":       {text: demo, args: []string{"--unchecked-vnis=16777216"}, want: "underlay.unchecked_vnis"},
+		"no VNI":          {text: demo, args: []string{"--unchecked-vnis=a"}, want: "--unchecked-vnis"},
+		"no rate":         {text: demo, args: []string{"--slow-path-rate=0"}, want: "slow_path.rate"},
+		"large burst":     {text: demo, args: []string{"--slow-path-burst=1025"}, want: "slow_path.burst"},
+		"no mbufs":        {text: demo, args: []string{"--mbufs=1"}, want: "mbufs"},
+		"huge mbufs":      {text: demo, args: []string{"--mbuf-size=65408"}, want: "mbuf_size"},
+		"no capacity":     {text: demo, args: []string{"--flow-capacity=0"}, want: "flows.capacity"},
+		"huge capacity":   {text: demo, args: []string{"--flow-capacity=16777217"}, want: "flows.capacity"},
+		"huge offload":    {text: demo, args: []string{"--flow-max-offload=4294967297"}, want: "flows.max_offload"},
+		"too many mbufs":  {text: demo + "mbufs: 4294967296\n", want: "mbufs 4294967296 is not in"},
+		"too large mbufs": {text: demo + "mbufs: 16777216\nmbuf_size: 65407\n", want: "mbufs 16777216 of mbuf_size 65407"},
+		"beyond int":      {text: demo + "mbufs: 99999999999999999999\n", want: "mbufs"},
+		"fraction":        {text: demo + "mbufs: 4096.5\n", want: "mbufs: 4096.5 is not a whole number"},
+		"nested fraction": {text: demo + "capture:\n  max_rules: 1.5\n",
+			want: "capture.max_rules: 1.5 is not a whole number"},
+		"aliased fraction":  {text: demo + "mbufs: &x 4096.5\nflows: {capacity: *x}\n", want: "flows.capacity: 4096.5"},
+		"infinite":          {text: demo + "flows: {capacity: .inf}\n", want: "flows.capacity"},
+		"fraction of time":  {text: demo + "rpc: {idle_timeout: 1.5}\n", want: "rpc.idle_timeout: 1.5 is not"},
+		"fraction by flag":  {text: demo, args: []string{"--mbufs=4096.5"}, want: "--mbufs"},
+		"key without value": {text: demo + "mbufs:\n", want: "mbufs has no value"},
+		"two documents":     {text: demo + "---\nmbufs: 4096\n", want: "more than one document"},
+		"no mapping":        {text: "42\n", want: "dpservice.yaml: "},
+		"no section":        {text: demo + "flows: 1\n", want: "flows"},
+		"zero router":       {text: demo, args: []string{"--router-mac=00:00:00:00:00:00"}, want: "underlay.router_mac"},
+		"zero router, file": {text: "underlay: {router_mac: \"00:00:00:00:00:00\"}\n", want: "underlay.router_mac"},
+		"long router": {text: demo, args: []string{"--router-mac=02:00:00:00:00:00:00:01"},
+			want: "underlay.router_mac"},
+		"relative socket": {text: demo, args: []string{"--socket=run/x.sock"},
+			want: `socket "run/x.sock": the path of a unix socket begins with a slash`},
+		"relative state": {text: demo, args: []string{"--state=var/lib"}, want: "state"},
+		"no socket":      {text: demo, args: []string{"--socket="}, want: "socket"},
+		"long socket": {text: demo, args: []string{"--socket=/" + strings.Repeat("x", 107)},
+			want: "at most 107 bytes"},
 		"socket of a folder": {text: demo, args: []string{"--socket=/run/"}, want: "socket"},
 		"long metrics":       {text: demo, args: []string{"--metrics=unix:/" + strings.Repeat("x", 107)}, want: "metrics"},
 		"unknown variable":   {text: demo, env: map[string]string{"DPSERVICE_SOKET": "/x"}, want: "DPSERVICE_SOKET"},
@@ -257,7 +270,8 @@ func TestErrorsNameTheCulprit(t *testing.T) {
 		"metrics for others": {text: demo, args: []string{"--metrics=192.0.2.1:9464"}, want: "is not a loopback address"},
 		"metrics at a name":  {text: demo, args: []string{"--metrics=localhost:9464"}, want: "neither unix:/PATH nor"},
 		"metrics at no port": {text: demo, args: []string{"--metrics=[::1]:0"}, want: "has no port"},
-		"metrics in no dir":  {text: demo, env: map[string]string{"DPSERVICE_METRICS": "unix:x.sock"}, want: "begins with a slash"},
+		"metrics in no dir": {text: demo, env: map[string]string{"DPSERVICE_METRICS": "unix:x.sock"},
+			want: "begins with a slash"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

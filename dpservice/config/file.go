@@ -163,7 +163,8 @@ func checkEnvironment(environ []string) error {
 	var errs []error
 	for _, entry := range environ {
 		name, _, _ := strings.Cut(entry, "=")
-		known := name == variable("config") || slices.ContainsFunc(settings, func(s setting) bool { return s.variable() == name })
+		known := name == variable("config") || slices.ContainsFunc(settings,
+			func(s setting) bool { return s.variable() == name })
 		if strings.HasPrefix(name, prefix) && !known {
 			errs = append(errs, fmt.Errorf("the variable %s of the environment is no setting", name))
 		}

@@ -40,23 +40,27 @@ var settings = []setting{
 	{"router-mac", "the underlay router's `MAC`, or auto", func(c *Config, v string) error {
 		return c.Underlay.RouterMAC.UnmarshalText([]byte(v))
 	}},
-	{"check-source", "drop what the underlay brings from another one than the route leads to: `true or false`", func(c *Config, v string) (err error) {
-		c.Underlay.CheckSource, err = strconv.ParseBool(v)
-		return err
-	}},
-	{"unchecked-vnis", "networks in which that is not checked: `VNIs`, separated by commas", func(c *Config, v string) (err error) {
-		c.Underlay.UncheckedVNIs, err = parseVNIs(v)
-		return err
-	}},
+	{"check-source", "drop what the underlay brings from another one than the route leads to: `true or false`",
+		func(c *Config, v string) (err error) {
+			c.Underlay.CheckSource, err = strconv.ParseBool(v)
+			return err
+		}},
+	{"unchecked-vnis", "networks in which that is not checked: `VNIs`, separated by commas",
+		func(c *Config, v string) (err error) {
+			c.Underlay.UncheckedVNIs, err = parseVNIs(v)
+			return err
+		}},
 	{"offload", "put flows into the NIC as rules: `true or false`", func(c *Config, v string) (err error) {
 		c.Offload, err = strconv.ParseBool(v)
 		return err
 	}},
 	{"socket", "`path` of the JSON-RPC socket", func(c *Config, v string) error { c.Socket = v; return nil }},
-	{"state", "`folder` in which interfaces, routes and captures are kept", func(c *Config, v string) error { c.State = v; return nil }},
-	{"metrics", "where Prometheus finds the metrics: `unix:/PATH`, or a loopback address with a port", func(c *Config, v string) error {
-		return c.Metrics.UnmarshalText([]byte(v))
-	}},
+	{"state", "`folder` in which interfaces, routes and captures are kept",
+		func(c *Config, v string) error { c.State = v; return nil }},
+	{"metrics", "where Prometheus finds the metrics: `unix:/PATH`, or a loopback address with a port",
+		func(c *Config, v string) error {
+			return c.Metrics.UnmarshalText([]byte(v))
+		}},
 	{"flow-capacity", "largest `number` of flows", func(c *Config, v string) (err error) {
 		c.Flows.Capacity, err = strconv.Atoi(v)
 		return err
@@ -65,10 +69,11 @@ var settings = []setting{
 		c.Flows.MaxOffload, err = strconv.Atoi(v)
 		return err
 	}},
-	{"flow-timeout", "`time` without a packet after which a flow in the NIC is forgotten", func(c *Config, v string) (err error) {
-		c.Flows.Timeout, err = time.ParseDuration(v)
-		return err
-	}},
+	{"flow-timeout", "`time` without a packet after which a flow in the NIC is forgotten",
+		func(c *Config, v string) (err error) {
+			c.Flows.Timeout, err = time.ParseDuration(v)
+			return err
+		}},
 	{"guest-dns", "the guests' name servers: `addresses`, separated by commas", func(c *Config, v string) (err error) {
 		c.Guests.DNS, err = parseAddrs(v)
 		return err
@@ -81,48 +86,55 @@ var settings = []setting{
 		c.Guests.LeaseTime, err = time.ParseDuration(v)
 		return err
 	}},
-	{"guest-gateway-prefix", "IPv6 `prefix` that holds the address of each VNI's gateway", func(c *Config, v string) (err error) {
-		c.Guests.GatewayPrefix, err = netip.ParsePrefix(v)
-		return err
-	}},
+	{"guest-gateway-prefix", "IPv6 `prefix` that holds the address of each VNI's gateway",
+		func(c *Config, v string) (err error) {
+			c.Guests.GatewayPrefix, err = netip.ParsePrefix(v)
+			return err
+		}},
 	timeoutSetting("tcp-new", "TCP connection without an answer", func(t *Timeouts) *time.Duration { return &t.TCPNew }),
 	timeoutSetting("tcp-established", "TCP connection", func(t *Timeouts) *time.Duration { return &t.TCPEstablished }),
 	timeoutSetting("tcp-closing", "TCP connection that ends", func(t *Timeouts) *time.Duration { return &t.TCPClosing }),
 	timeoutSetting("udp", "UDP flow", func(t *Timeouts) *time.Duration { return &t.UDP }),
 	timeoutSetting("icmp", "flow of ICMP or ICMPv6", func(t *Timeouts) *time.Duration { return &t.ICMP }),
 	timeoutSetting("other", "flow of another protocol", func(t *Timeouts) *time.Duration { return &t.Other }),
-	{"slow-path-rate", "largest `number` of frames a second that a port leaves to the slow path", func(c *Config, v string) (err error) {
-		c.SlowPath.Rate, err = strconv.Atoi(v)
-		return err
-	}},
+	{"slow-path-rate", "largest `number` of frames a second that a port leaves to the slow path",
+		func(c *Config, v string) (err error) {
+			c.SlowPath.Rate, err = strconv.Atoi(v)
+			return err
+		}},
 	{"slow-path-burst", "largest `number` of such frames at once", func(c *Config, v string) (err error) {
 		c.SlowPath.Burst, err = strconv.Atoi(v)
 		return err
 	}},
-	{"rpc-max-clients", "largest `number` of the socket's clients, without root and the daemon's user", func(c *Config, v string) (err error) {
-		c.RPC.MaxClients, err = strconv.Atoi(v)
-		return err
-	}},
+	{"rpc-max-clients", "largest `number` of the socket's clients, without root and the daemon's user",
+		func(c *Config, v string) (err error) {
+			c.RPC.MaxClients, err = strconv.Atoi(v)
+			return err
+		}},
 	{"rpc-max-clients-per-user", "largest `number` of them of a user", func(c *Config, v string) (err error) {
 		c.RPC.MaxClientsPerUser, err = strconv.Atoi(v)
 		return err
 	}},
-	{"rpc-idle-timeout", "`time` without a request after which a client is disconnected", func(c *Config, v string) (err error) {
-		c.RPC.IdleTimeout, err = time.ParseDuration(v)
-		return err
-	}},
-	{"rpc-request-timeout", "`time` for a client to send a request that it has begun", func(c *Config, v string) (err error) {
-		c.RPC.RequestTimeout, err = time.ParseDuration(v)
-		return err
-	}},
-	{"capture-max-interfaces", "`number` of interfaces that can be captured at once", func(c *Config, v string) (err error) {
-		c.Capture.MaxInterfaces, err = strconv.Atoi(v)
-		return err
-	}},
-	{"capture-max-rules", "`number` of rules that a capture's filter may take on an interface", func(c *Config, v string) (err error) {
-		c.Capture.MaxRules, err = strconv.Atoi(v)
-		return err
-	}},
+	{"rpc-idle-timeout", "`time` without a request after which a client is disconnected",
+		func(c *Config, v string) (err error) {
+			c.RPC.IdleTimeout, err = time.ParseDuration(v)
+			return err
+		}},
+	{"rpc-request-timeout", "`time` for a client to send a request that it has begun",
+		func(c *Config, v string) (err error) {
+			c.RPC.RequestTimeout, err = time.ParseDuration(v)
+			return err
+		}},
+	{"capture-max-interfaces", "`number` of interfaces that can be captured at once",
+		func(c *Config, v string) (err error) {
+			c.Capture.MaxInterfaces, err = strconv.Atoi(v)
+			return err
+		}},
+	{"capture-max-rules", "`number` of rules that a capture's filter may take on an interface",
+		func(c *Config, v string) (err error) {
+			c.Capture.MaxRules, err = strconv.Atoi(v)
+			return err
+		}},
 	{"mbufs", "`number` of packet buffers", func(c *Config, v string) (err error) {
 		c.Mbufs, err = strconv.Atoi(v)
 		return err

@@ -46,7 +46,8 @@ func keysOf(tree map[string]any, prefix string) []string {
 	return all
 }
 
-// TestSampleHasEveryKey takes the number signs away before the keys of the sample: then it has each of them, with its default.
+// TestSampleHasEveryKey takes the number signs away before the keys of the sample: then it has each of them, with its
+// default.
 func TestSampleHasEveryKey(t *testing.T) {
 	text, err := os.ReadFile(sample)
 	require.NoError(t, err)

@@ -34,8 +34,8 @@ type captures interface {
 	Capabilities() []spec.PortCapabilities
 }
 
-// keptCaptures keeps captures in the store. After a restart they go on under their names, with what they had counted and a
-// warning that tells of the gap.
+// keptCaptures keeps captures in the store. After a restart they go on under their names, with what they had counted
+// and a warning that tells of the gap.
 type keptCaptures struct {
 	captures
 	store *state.Store

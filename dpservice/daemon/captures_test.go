@@ -29,8 +29,9 @@ type fakeCaptures struct {
 
 func (f *fakeCaptures) Start(_ context.Context, r spec.Request) (spec.Session, error) {
 	s := spec.Session{
-		Name: r.Name, State: spec.Active, StartedAt: f.now(), Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort,
-		Encap: r.Encap, Direction: r.Direction, Filter: r.Filter, Limits: r.Limits,
+		Name: r.Name, State: spec.Active, StartedAt: f.now(), Sink: r.Sink, UDPSrcPort: r.UDPSrcPort,
+		UDPDstPort: r.UDPDstPort,
+		Encap:      r.Encap, Direction: r.Direction, Filter: r.Filter, Limits: r.Limits,
 	}
 	for _, t := range r.Targets {
 		if !f.interfaces[t.String()] {

@@ -109,7 +109,8 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger, reload Reload
 			return nil // ctx was done before the daemon was up
 		}
 	}
-	d.log.Info("dpservice is up", "socket", cfg.Socket, "node", cfg.Underlay.IP, "offload", cfg.Offload, "ports", len(d.ports.List()))
+	d.log.Info("dpservice is up", "socket", cfg.Socket, "node", cfg.Underlay.IP, "offload", cfg.Offload, "ports",
+		len(d.ports.List()))
 	d.server = server.New(d.services(), server.Config{
 		MaxClients: cfg.RPC.MaxClients, MaxClientsPerUser: cfg.RPC.MaxClientsPerUser,
 		IdleTimeout: cfg.RPC.IdleTimeout, RequestTimeout: cfg.RPC.RequestTimeout, Fence: d.fence, Log: d.log,
@@ -160,7 +161,8 @@ func (d *daemon) placeWorkers() error {
 	_, lcores := eal.Lcores()
 	queues, least := d.ports.Queues(len(lcores))
 	if queues < len(lcores) {
-		d.log.Info("lcores stay idle: a port has too few queues for them", "lcores", lcores[queues:], "port", least.Name, "queues", queues)
+		d.log.Info("lcores stay idle: a port has too few queues for them", "lcores", lcores[queues:], "port", least.Name,
+			"queues", queues)
 	}
 	d.workers = lcores[:queues]
 	runtime.GOMAXPROCS(max(leastProcs, runtime.NumCPU()-queues))
@@ -218,7 +220,8 @@ func (d *daemon) setBaseRules() (err error) {
 		return err
 	}
 	if err := d.nic.LastHop(); err != nil {
-		d.log.Warn("guests are not told that the TTL of an offloaded flow's packet is used up: the NIC takes no rule for it", "err", err)
+		d.log.Warn("guests are not told that the TTL of an offloaded flow's packet is used up: the NIC takes no rule for it",
+			"err", err)
 	}
 	d.rules = ruleset.New(d.nic)
 	d.cleanups.add("remove the rules", d.rules.Clear)
@@ -226,10 +229,12 @@ func (d *daemon) setBaseRules() (err error) {
 }
 
 func (d *daemon) startGraph() (err error) {
-	cfg := nodes.Config{NodeIP: d.cfg.Underlay.IP, Workers: d.workers, FlowCapacity: d.cfg.Flows.Capacity, Offload: d.cfg.Offload, Pool: d.pool,
+	cfg := nodes.Config{NodeIP: d.cfg.Underlay.IP, Workers: d.workers, FlowCapacity: d.cfg.Flows.Capacity,
+		Offload: d.cfg.Offload, Pool: d.pool,
 		Timeouts: graph.Timeouts(d.cfg.Flows.Timeouts), PuntRate: d.cfg.SlowPath.Rate, PuntBurst: d.cfg.SlowPath.Burst}
 	for _, p := range d.ports.List() {
-		cfg.Ports = append(cfg.Ports, graph.PortConfig{ID: p.ID, Name: p.Name, VF: p.Role == port.VF, PF: pfNumber(p), MTU: p.MTU})
+		cfg.Ports = append(cfg.Ports, graph.PortConfig{ID: p.ID, Name: p.Name, VF: p.Role == port.VF, PF: pfNumber(p),
+			MTU: p.MTU})
 	}
 	d.graph, err = nodes.New(cfg)
 	if err != nil {
@@ -320,7 +325,8 @@ func (d *daemon) hasInterface(index uint16) bool {
 
 // handlePunts passes frames of guests and of the wire from the packet graph to the slow path. They are untrusted: a
 // frame that makes the slow path panic is lost.
-func handlePunts(ctx context.Context, punts <-chan graph.Punt, fence *fence.Fence, handle func(port uint16, frame []byte)) {
+func handlePunts(ctx context.Context, punts <-chan graph.Punt, fence *fence.Fence,
+	handle func(port uint16, frame []byte)) {
 	for {
 		select {
 		case <-ctx.Done():

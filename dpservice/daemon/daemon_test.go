@@ -64,10 +64,12 @@ func child(pf0, socket string) int {
 func testConfig(socket string) config.Config {
 	cfg := config.Default()
 	cfg.EAL = []string{
-		"--no-huge", "-m", "256", "--no-pci", "-l", "0,1", "--no-telemetry", "--file-prefix", fmt.Sprintf("daemon-test-%d", os.Getpid()),
+		"--no-huge", "-m", "256", "--no-pci", "-l", "0,1", "--no-telemetry", "--file-prefix",
+		fmt.Sprintf("daemon-test-%d", os.Getpid()),
 		"--vdev=net_null0,no-rx=1", "--vdev=net_null1,no-rx=1", "--vdev=net_null2,no-rx=1", "--vdev=net_null3,no-rx=1",
 	}
-	cfg.Ports = config.Ports{PF0: "net_eswitch0", PF1: "net_eswitch0_pf1", VFs: config.Patterns{"net_eswitch0_representor_vf*"}}
+	cfg.Ports = config.Ports{PF0: "net_eswitch0", PF1: "net_eswitch0_pf1",
+		VFs: config.Patterns{"net_eswitch0_representor_vf*"}}
 	cfg.Underlay = config.Underlay{IP: netip.MustParseAddr("fc00:1::1"), RouterMAC: config.RouterMAC{2, 0, 0, 0, 0, 0xee}}
 	cfg.Socket, cfg.Mbufs, cfg.Flows.Capacity = socket, 4096, 1024
 	return cfg

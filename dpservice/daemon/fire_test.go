@@ -130,7 +130,8 @@ type node struct {
 }
 
 func newNode(t *testing.T) *node {
-	n := &node{t: t, graph: &fakeGraph{events: make(chan []graph.FlowEvent), offloaded: map[uint64]bool{}, taps: map[uint16]graph.Tap{}}}
+	n := &node{t: t, graph: &fakeGraph{events: make(chan []graph.FlowEvent), offloaded: map[uint64]bool{},
+		taps: map[uint16]graph.Tap{}}}
 	ports := &fakePorts{}
 	nodeIP := netip.MustParseAddr("fc00:1::1")
 	eswitch, err := nic.Probe(&n.driver, ports.List(), nodeIP, func(uint16) bool { return false })
@@ -140,12 +141,14 @@ func newNode(t *testing.T) *node {
 	ports.vnet = vnet.New(vnet.Config{NodeIP: nodeIP, Ports: ports, Dataplane: n.graph, MaxInterfaces: 9, MaxRoutes: 9})
 	tunnels := tunnel.New(tunnel.Config{Graph: n.graph, NIC: eswitch, Rules: n.rules})
 	flows := flow.New(flow.Config{
-		Graph: n.graph, Tunnels: tunnels, NIC: eswitch, Rules: n.rules, Max: 100, Timeout: time.Minute, Log: slog.New(slog.DiscardHandler),
+		Graph: n.graph, Tunnels: tunnels, NIC: eswitch, Rules: n.rules, Max: 100, Timeout: time.Minute,
+		Log:          slog.New(slog.DiscardHandler),
 		HasInterface: (&daemon{vnet: ports.vnet}).hasInterface,
 	})
 	n.interfaces = interfaces{
-		Manager:  ports.vnet,
-		capture:  capture.New(capture.Deps{Rules: n.rules, Ports: ports, Taps: n.graph, NIC: eswitch, Flows: captureFlows{flows}}),
+		Manager: ports.vnet,
+		capture: capture.New(capture.Deps{Rules: n.rules, Ports: ports, Taps: n.graph, NIC: eswitch,
+			Flows: captureFlows{flows}}),
 		flows:    flows,
 		tunnels:  tunnels,
 		checks:   func(vni uint32) bool { return vni == 200 },
@@ -212,7 +215,8 @@ func (n *node) talk() {
 			}
 		}
 	}
-	n.graph.events <- []graph.FlowEvent{{Kind: graph.FlowGone}} // of a flow nobody knows: once it is taken, the others are too
+	// An event of a flow that nobody knows: once it is taken, the others are too.
+	n.graph.events <- []graph.FlowEvent{{Kind: graph.FlowGone}}
 	require.Eventually(n.t, func() bool { return n.flows.Stats().Backlog == 0 }, 10*time.Second, 10*time.Microsecond)
 }
 
@@ -220,10 +224,12 @@ func (n *node) flowTo(to vnet.Attachment) graph.Flow {
 	f := graph.Flow{
 		ID: 0xff00 | uint64(to.Port), VNI: to.VNI,
 		Key: graph.FlowKey{
-			Origin: graph.FromWire, Interface: to.Index, Src: netip.MustParseAddr("10.0.1.1"), Dst: to.IPv4, Proto: 17, SrcPort: 1, DstPort: 2,
+			Origin: graph.FromWire, Interface: to.Index, Src: netip.MustParseAddr("10.0.1.1"), Dst: to.IPv4, Proto: 17,
+			SrcPort: 1, DstPort: 2,
 		},
-		Verdict: graph.Verdict{Kind: graph.Deliver, TxPort: to.Port, Header: []byte{2, 0, 0, 0, 1, 2, 2, 0, 0, 0, 0, 2, 8, 0}},
-		Tunnel:  graph.Tunnel{Interface: to.Index, Underlay: to.UnderlayIP},
+		Verdict: graph.Verdict{Kind: graph.Deliver, TxPort: to.Port,
+			Header: []byte{2, 0, 0, 0, 1, 2, 2, 0, 0, 0, 0, 2, 8, 0}},
+		Tunnel: graph.Tunnel{Interface: to.Index, Underlay: to.UnderlayIP},
 	}
 	if n.checks(to.VNI) {
 		f.Tunnel.Peer = netip.MustParseAddr("fc00:2::1")

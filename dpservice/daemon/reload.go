@@ -33,8 +33,8 @@ func (d *daemon) followReloads(ctx context.Context, reload Reload, s *supervise.
 	}
 }
 
-// reload applies what another configuration says that can be applied to a daemon that runs, and returns what it then runs with.
-// It logs what needs a restart. A configuration that is wrong changes nothing.
+// reload applies what another configuration says that can be applied to a daemon that runs, and returns what it then
+// runs with. It logs what needs a restart. A configuration that is wrong changes nothing.
 func (d *daemon) reload(reload Reload, running config.Config) config.Config {
 	next, err := reload.Load()
 	if err != nil {

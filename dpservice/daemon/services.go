@@ -147,7 +147,8 @@ func (f flows) names() flowNames {
 
 func (n flowNames) describe(flow graph.Flow) status.Flow {
 	s := status.Flow{
-		ID: flow.ID, Interface: n.interfaces[flow.Key.Interface], FromGuest: flow.Key.Origin == graph.FromGuest, VNI: flow.VNI,
+		ID: flow.ID, Interface: n.interfaces[flow.Key.Interface], FromGuest: flow.Key.Origin == graph.FromGuest,
+		VNI: flow.VNI,
 		Src: flow.Key.Src, Dst: flow.Key.Dst, Proto: flow.Key.Proto, SrcPort: flow.Key.SrcPort, DstPort: flow.Key.DstPort,
 		InPort: n.ports[flow.Verdict.InPort], OutPort: n.ports[flow.Verdict.TxPort], Action: action(flow.Verdict.Kind),
 		State: flow.State.String(), Offloaded: flow.Offloaded, Packets: flow.Packets, Bytes: flow.Bytes, Idle: flow.Idle,

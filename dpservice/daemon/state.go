@@ -125,7 +125,8 @@ func (k *keptNetworks) DeleteRoute(r vnet.Route) error {
 
 func routeKey(r vnet.Route) string { return state.RouteKey(r.VNI, r.Prefix) }
 
-// forget removes from the store what was deleted. deleted is how that went: what is not there may still be in the store.
+// forget removes from the store what was deleted. deleted is how that went: what is not there may still be in the
+// store.
 func forget[T any](deleted error, table state.Table[T], key string) error {
 	if deleted != nil && !fault.Is(deleted, fault.NotFound) {
 		return deleted
@@ -141,7 +142,8 @@ func forget[T any](deleted error, table state.Table[T], key string) error {
 	}
 }
 
-// restore creates what the store has. What cannot be created, as its port is gone, say, stays in the store for the next start.
+// restore creates what the store has. What cannot be created, as its port is gone, say, stays in the store for the next
+// start.
 func (k *keptNetworks) restore(log *slog.Logger) error {
 	interfaces, err := k.store.Interfaces.All()
 	if err != nil {

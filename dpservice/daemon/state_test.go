@@ -29,7 +29,8 @@ func (f *fakeNetworks) CreateInterface(r vnet.CreateRequest) (vnet.Interface, er
 		return vnet.Interface{}, fault.New(fault.NotFound, r.ID, "no device %q", r.Device)
 	}
 	i := vnet.Interface{
-		ID: r.ID, Device: r.Device, VNI: r.VNI, IPv4: r.IPv4, IPv6: r.IPv6, UnderlayIP: r.UnderlayIP, Hostname: r.Hostname, PXE: r.PXE,
+		ID: r.ID, Device: r.Device, VNI: r.VNI, IPv4: r.IPv4, IPv6: r.IPv6, UnderlayIP: r.UnderlayIP, Hostname: r.Hostname,
+		PXE: r.PXE,
 	}
 	if !i.UnderlayIP.IsValid() {
 		i.UnderlayIP = netip.MustParseAddr("fc00:1::1:1")

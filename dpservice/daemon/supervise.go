@@ -13,8 +13,8 @@ import (
 // probeTimeout is how long the daemon's own socket may take to answer.
 const probeTimeout = 5 * time.Second
 
-// supervise tells the service manager that the daemon is ready, and lives, and reloads the configuration, until ctx is done or
-// stop is called.
+// supervise tells the service manager that the daemon is ready, and lives, and reloads the configuration, until ctx is
+// done or stop is called.
 func (d *daemon) supervise(ctx context.Context, reload Reload) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	s := supervise.New(d.probe, d.log)

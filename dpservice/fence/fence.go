@@ -69,7 +69,8 @@ func (f *Fence) note(part string, p any, stack []byte) {
 	}
 	f.mu.Unlock()
 	if log {
-		f.log.Error("a part of dpservice panicked, and goes on", "part", part, "panic", p, "count", count, "stack", string(stack))
+		f.log.Error("a part of dpservice panicked, and goes on", "part", part, "panic", p, "count", count, "stack",
+			string(stack))
 	}
 }
 

@@ -57,13 +57,15 @@ var (
 		true:  rteflow.Eth{Type: rteflow.Is[uint16](wire.EtherTypeIPv6)},
 	}
 	isProto = map[uint8]*rteflow.Match[uint8]{
-		wire.ProtoICMP: rteflow.Is[uint8](wire.ProtoICMP), wire.ProtoTCP: rteflow.Is[uint8](wire.ProtoTCP), wire.ProtoUDP: rteflow.Is[uint8](wire.ProtoUDP),
+		wire.ProtoICMP: rteflow.Is[uint8](wire.ProtoICMP), wire.ProtoTCP: rteflow.Is[uint8](wire.ProtoTCP),
+		wire.ProtoUDP:    rteflow.Is[uint8](wire.ProtoUDP),
 		wire.ProtoICMPv6: rteflow.Is[uint8](wire.ProtoICMPv6),
 	}
 	isWhole   = rteflow.Masked[uint16](0, wire.IPv4FragmentMask)
 	noControl = rteflow.Masked[uint8](0, tcpControl)
 	rawDecap  = map[bool]rteflow.Action{
-		false: rteflow.RawDecap{Data: ethernet(wire.EtherTypeIPv4)}, true: rteflow.RawDecap{Data: ethernet(wire.EtherTypeIPv6)},
+		false: rteflow.RawDecap{Data: ethernet(wire.EtherTypeIPv4)},
+		true:  rteflow.RawDecap{Data: ethernet(wire.EtherTypeIPv6)},
 	}
 )
 

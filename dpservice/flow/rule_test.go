@@ -27,8 +27,9 @@ var (
 // deliver is a TCP flow from a guest on port 1 to one on port 2.
 func deliver() graph.Flow {
 	return graph.Flow{
-		ID:  5,
-		Key: graph.FlowKey{Origin: graph.FromGuest, Interface: 3, Src: src4, Dst: dst4, Proto: wire.ProtoTCP, SrcPort: 1000, DstPort: 80},
+		ID: 5,
+		Key: graph.FlowKey{Origin: graph.FromGuest, Interface: 3, Src: src4, Dst: dst4, Proto: wire.ProtoTCP, SrcPort: 1000,
+			DstPort: 80},
 		Verdict: graph.Verdict{
 			Kind: graph.Deliver, InPort: 1, TxPort: 2, DecTTL: true, Header: ethBytes,
 		},
@@ -76,7 +77,8 @@ func TestRules(t *testing.T) {
 		"guest to wire": {
 			encap(), "represented_port ethdev_port_id is 1 / eth type is 0x0800 / " + tcp4,
 			[]rteflow.Action{
-				rteflow.DecTTL{}, rteflow.RawDecap{Data: ethernet(0x800)}, rteflow.RawEncap{Data: bytes.Repeat([]byte{7}, outerLen)},
+				rteflow.DecTTL{}, rteflow.RawDecap{Data: ethernet(0x800)},
+				rteflow.RawEncap{Data: bytes.Repeat([]byte{7}, outerLen)},
 				rteflow.Age{Timeout: 30, Context: 5}, rteflow.Count{}, rteflow.ToRepresentedPort{Port: 0},
 			},
 		},
@@ -89,8 +91,9 @@ func TestRules(t *testing.T) {
 		},
 		"udp6": {ipv6(deliver(), wire.ProtoUDP, 53, 5353), "represented_port ethdev_port_id is 1 / eth type is 0x86dd / " +
 			"ipv6 proto is 17 src is fd00::1 dst is fd00::2 / udp src is 53 dst is 5353", nil},
-		"ping6 from the wire": {ipv6(fromWire(), wire.ProtoICMPv6, 129<<8, 0), "represented_port ethdev_port_id is 0 / eth src is 02:64:70:73:01:02 type is 0x86dd / " +
-			"ipv6 proto is 58 src is fd00::1 dst is fd00::2 / icmp6 type is 129", nil},
+		"ping6 from the wire": {ipv6(fromWire(), wire.ProtoICMPv6, 129<<8, 0),
+			"represented_port ethdev_port_id is 0 / eth src is 02:64:70:73:01:02 type is 0x86dd / " +
+				"ipv6 proto is 58 src is fd00::1 dst is fd00::2 / icmp6 type is 129", nil},
 		"ping": {icmp(deliver(), 8), "represented_port ethdev_port_id is 1 / eth type is 0x0800 / " +
 			"ipv4 fragment_offset spec 0x0000 fragment_offset mask 0x3fff proto is 1 src is 10.0.0.1 dst is 10.0.0.2 / icmp type is 8", nil},
 	}

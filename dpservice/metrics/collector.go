@@ -60,13 +60,15 @@ func gauge(name, help string, labels ...string) metric {
 var (
 	info = gauge("info", "Always 1; the labels say what runs.", "version", "dpdk_version")
 
-	portUp          = gauge("port_up", "Whether the port's link is up.", "port", "role")
-	portRemoved     = gauge("port_removed", "Whether the port was removed, or has reported a fatal error.", "port", "role")
-	portReceived    = counter("port_receive_packets_total", "Packets that the port gave to the software.", "port", "role")
-	portReceivedB   = counter("port_receive_bytes_total", "Bytes that the port gave to the software.", "port", "role")
-	portRxErrors    = counter("port_receive_errors_total", "Packets that arrived damaged.", "port", "role")
-	portRxMissed    = counter("port_receive_missed_total", "Packets dropped by the NIC: no room in the RX queue.", "port", "role")
-	portRxNoBuffer  = counter("port_receive_no_buffer_total", "Packets dropped since there was no packet buffer.", "port", "role")
+	portUp        = gauge("port_up", "Whether the port's link is up.", "port", "role")
+	portRemoved   = gauge("port_removed", "Whether the port was removed, or has reported a fatal error.", "port", "role")
+	portReceived  = counter("port_receive_packets_total", "Packets that the port gave to the software.", "port", "role")
+	portReceivedB = counter("port_receive_bytes_total", "Bytes that the port gave to the software.", "port", "role")
+	portRxErrors  = counter("port_receive_errors_total", "Packets that arrived damaged.", "port", "role")
+	portRxMissed  = counter("port_receive_missed_total", "Packets dropped by the NIC: no room in the RX queue.", "port",
+		"role")
+	portRxNoBuffer = counter("port_receive_no_buffer_total", "Packets dropped since there was no packet buffer.", "port",
+		"role")
 	portTransmitted = counter("port_transmit_packets_total", "Packets that the software sent by the port.", "port", "role")
 	portTransmitB   = counter("port_transmit_bytes_total", "Bytes that the software sent by the port.", "port", "role")
 	portTxErrors    = counter("port_transmit_errors_total", "Packets that the port did not send.", "port", "role")
@@ -74,35 +76,46 @@ var (
 		[]string{"port", "role", "name"}, nil), prometheus.UntypedValue}
 
 	uplinkUsable      = gauge("uplink_usable", "Whether packets to other hypervisors leave by the uplink.", "port", "role")
-	uplinkRouterKnown = gauge("uplink_router_known", "Whether the MAC of the uplink's router is known.", "port", "role", "from")
+	uplinkRouterKnown = gauge("uplink_router_known", "Whether the MAC of the uplink's router is known.", "port", "role",
+		"from")
 
 	nodeCalls   = counter("graph_node_calls_total", "Calls of the graph's node.", "node")
-	nodePackets = counter("graph_node_packets_total", "Packets in the graph's node. A drop_ node names the reason.", "node")
-	nodeCycles  = counter("graph_node_cycles_total", "TSC cycles spent in the graph's node.", "node")
+	nodePackets = counter("graph_node_packets_total", "Packets in the graph's node. A drop_ node names the reason.",
+		"node")
+	nodeCycles = counter("graph_node_cycles_total", "TSC cycles spent in the graph's node.", "node")
 
-	flows           = gauge("flows", "Flows that the software path knows.", "state", "offloaded")
-	offloadCreated  = counter("offload_rules_created_total", "Rules of flows that were put into the NIC.")
-	offloadAged     = counter("offload_rules_aged_total", "Rules of flows that left the NIC since no packet came.")
-	offloadRefused  = counter("offload_refused_total", "Times a flow stayed in software because the NIC refused its rule.")
-	offloadLimited  = counter("offload_limited_total", "Times a flow stayed in software because there was no room for its rule.")
-	offloadEvicted  = counter("offload_evicted_total", "Rules that made room for those of another share.")
-	offloadBacklog  = gauge("offload_backlog", "Flows that wait until their rule is made or removed.")
-	shareFlows      = gauge("interface_flows", "Flows of the interface that the software path knows.", "interface", "origin")
-	shareEvicted    = counter("interface_flows_evicted_total", "Flows of the interface that lost borrowed room.", "interface", "origin")
-	shareOverflow   = counter("interface_flow_overflow_total", "Packets for whose flow there was no room in the table.", "interface", "origin")
+	flows          = gauge("flows", "Flows that the software path knows.", "state", "offloaded")
+	offloadCreated = counter("offload_rules_created_total", "Rules of flows that were put into the NIC.")
+	offloadAged    = counter("offload_rules_aged_total", "Rules of flows that left the NIC since no packet came.")
+	offloadRefused = counter("offload_refused_total", "Times a flow stayed in software because the NIC refused its rule.")
+	offloadLimited = counter("offload_limited_total",
+		"Times a flow stayed in software because there was no room for its rule.")
+	offloadEvicted = counter("offload_evicted_total", "Rules that made room for those of another share.")
+	offloadBacklog = gauge("offload_backlog", "Flows that wait until their rule is made or removed.")
+	shareFlows     = gauge("interface_flows", "Flows of the interface that the software path knows.", "interface",
+		"origin")
+	shareEvicted = counter("interface_flows_evicted_total", "Flows of the interface that lost borrowed room.",
+		"interface", "origin")
+	shareOverflow = counter("interface_flow_overflow_total", "Packets for whose flow there was no room in the table.",
+		"interface", "origin")
 	shareRules      = gauge("interface_rules", "Flows of the interface with a rule in the NIC.", "interface", "origin")
-	shareRulesEvict = counter("interface_rules_evicted_total", "Rules of the interface's flows that lost borrowed room.", "interface", "origin")
-	shareLimited    = counter("interface_limited_total", "Times a flow stayed in software because there was no room for its rule.", "interface", "origin")
-	rules           = gauge("rules", "Rules that are installed in the NIC.", "port", "domain", "group")
-	panics          = counter("panics_total", "Panics in a part of dpservice that the daemon has survived.", "part")
-	interfaces      = gauge("interfaces", "The guests' interfaces.")
-	routes          = gauge("routes", "Routes.")
-	captures        = gauge("capture_sessions", "Captures that are on.")
-	captureInterfs  = gauge("capture_interfaces", "Interfaces that a capture copies.", "session")
-	captureCopied   = counter("capture_copied_packets_total", "Packets that were copied.", "session", "interface", "direction", "port")
-	captureCopiedBy = counter("capture_copied_bytes_total", "Bytes of the packets that were copied.", "session", "interface", "direction", "port")
-	captureRule     = counter("capture_rule_packets_total", "Packets that a rule of a filter has matched.", ruleLabels...)
-	captureRuleBy   = counter("capture_rule_bytes_total", "Bytes of the packets that a rule of a filter has matched.", ruleLabels...)
+	shareRulesEvict = counter("interface_rules_evicted_total", "Rules of the interface's flows that lost borrowed room.",
+		"interface", "origin")
+	shareLimited = counter("interface_limited_total",
+		"Times a flow stayed in software because there was no room for its rule.", "interface", "origin")
+	rules          = gauge("rules", "Rules that are installed in the NIC.", "port", "domain", "group")
+	panics         = counter("panics_total", "Panics in a part of dpservice that the daemon has survived.", "part")
+	interfaces     = gauge("interfaces", "The guests' interfaces.")
+	routes         = gauge("routes", "Routes.")
+	captures       = gauge("capture_sessions", "Captures that are on.")
+	captureInterfs = gauge("capture_interfaces", "Interfaces that a capture copies.", "session")
+	captureCopied  = counter("capture_copied_packets_total", "Packets that were copied.", "session", "interface",
+		"direction", "port")
+	captureCopiedBy = counter("capture_copied_bytes_total", "Bytes of the packets that were copied.", "session",
+		"interface", "direction", "port")
+	captureRule   = counter("capture_rule_packets_total", "Packets that a rule of a filter has matched.", ruleLabels...)
+	captureRuleBy = counter("capture_rule_bytes_total", "Bytes of the packets that a rule of a filter has matched.",
+		ruleLabels...)
 )
 
 // Collector reads the sources at each scrape. It is an unchecked prometheus.Collector.

@@ -35,9 +35,10 @@ func sources() Sources {
 		Version: "1.2.3", DPDKVersion: "DPDK 22.11",
 		Ports: func() ([]port.Stats, error) {
 			return []port.Stats{{
-				Port:     port.Port{Name: "nic", Role: port.PF, LinkUp: true},
-				Counters: port.Counters{RxPackets: 1, RxBytes: 2, RxErrors: 3, RxMissed: 4, RxNoMbuf: 5, TxPackets: 6, TxBytes: 7, TxErrors: 8},
-				Xstats:   []port.Xstat{{Name: `odd "name"`, Value: 9}},
+				Port: port.Port{Name: "nic", Role: port.PF, LinkUp: true},
+				Counters: port.Counters{RxPackets: 1, RxBytes: 2, RxErrors: 3, RxMissed: 4, RxNoMbuf: 5, TxPackets: 6, TxBytes: 7,
+					TxErrors: 8},
+				Xstats: []port.Xstat{{Name: `odd "name"`, Value: 9}},
 			}, {Port: port.Port{Name: "vf", Role: port.VF, Index: 3, Removed: true}}}, nil
 		},
 		Uplinks: func() []uplink.Uplink {
@@ -55,7 +56,8 @@ func sources() Sources {
 		},
 		Shares: func() []status.FlowShare {
 			return []status.FlowShare{{
-				Interface: "vm-1", Origin: "wire", Flows: 30, FlowsEvicted: 31, Overflow: 32, Rules: 33, RulesEvicted: 34, Limited: 35,
+				Interface: "vm-1", Origin: "wire", Flows: 30, FlowsEvicted: 31, Overflow: 32, Rules: 33, RulesEvicted: 34,
+				Limited: 35,
 			}}
 		},
 		Rules: func() map[ruleset.Group]int {
@@ -65,8 +67,10 @@ func sources() Sources {
 		Interfaces: func() int { return 19 },
 		Routes:     func() int { return 20 },
 		Captures: func() []capture.Session {
-			point := capture.SessionInterface{Target: capture.Target{VF: "vm-1"}, Direction: capture.RX, Port: "vf", Packets: 21, Bytes: 22,
-				Rules: []capture.SessionRule{{Pattern: "eth / end", Packets: 23, Bytes: 24}, {Pattern: "eth / end", Sample: true, Packets: 25}}}
+			point := capture.SessionInterface{Target: capture.Target{VF: "vm-1"}, Direction: capture.RX, Port: "vf", Packets: 21,
+				Bytes: 22,
+				Rules: []capture.SessionRule{{Pattern: "eth / end", Packets: 23, Bytes: 24},
+					{Pattern: "eth / end", Sample: true, Packets: 25}}}
 			return []capture.Session{{Name: "default", Interfaces: []capture.SessionInterface{point}}}
 		},
 	}
@@ -87,10 +91,11 @@ func start(t *testing.T, network, address string, s Sources) func(path string) p
 	served := make(chan error)
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	go func() { served <- Serve(ctx, l, NewCollector(s, fence.New(log), log), log) }()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, network, l.Addr().String())
-	}}}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, network, l.Addr().String())
+		}}}
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-served)
@@ -179,7 +184,8 @@ func TestScrape(t *testing.T) {
 			copied := []string{"direction", "rx", "interface", "vm-1", "port", "vf", "session", "default"}
 			assert.InDelta(t, 21, value(t, f, "dpservice_capture_copied_packets_total", copied...), 0)
 			assert.InDelta(t, 22, value(t, f, "dpservice_capture_copied_bytes_total", copied...), 0)
-			rule := []string{"action", "pass", "direction", "rx", "interface", "vm-1", "pattern", "eth / end", "port", "vf", "rule", "1", "session", "default"}
+			rule := []string{"action", "pass", "direction", "rx", "interface", "vm-1", "pattern", "eth / end", "port", "vf",
+				"rule", "1", "session", "default"}
 			assert.InDelta(t, 23, value(t, f, "dpservice_capture_rule_packets_total", rule...), 0)
 			assert.InDelta(t, 24, value(t, f, "dpservice_capture_rule_bytes_total", rule...), 0)
 			rule[1], rule[11] = "sample", "2"

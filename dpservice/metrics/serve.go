@@ -26,7 +26,8 @@ const (
 // Serve answers scrapes at /metrics on l until ctx is done, then closes l and returns nil. Any other end is an error.
 func Serve(ctx context.Context, l net.Listener, c prometheus.Collector, log *slog.Logger) error {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(c, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(c, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	logger := slog.NewLogLogger(log.Handler(), slog.LevelWarn)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
@@ -34,7 +35,8 @@ func Serve(ctx context.Context, l net.Listener, c prometheus.Collector, log *slo
 	}))
 	server := &http.Server{
 		Handler: mux, ErrorLog: logger, MaxHeaderBytes: maxHeader,
-		ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: 2 * scrapeTimeout, IdleTimeout: time.Minute,
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: 2 * scrapeTimeout,
+		IdleTimeout: time.Minute,
 	}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()

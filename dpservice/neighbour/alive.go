@@ -103,7 +103,8 @@ func solicit(index int, r Router) ([]byte, error) {
 		return nil, err
 	}
 	eth := &layers.Ethernet{SrcMAC: dev.HardwareAddr, DstMAC: r.MAC[:], EthernetType: layers.EthernetTypeIPv6}
-	ip := &layers.IPv6{Version: 6, HopLimit: 255, NextHeader: layers.IPProtocolICMPv6, SrcIP: own.AsSlice(), DstIP: r.NextHop.AsSlice()}
+	ip := &layers.IPv6{Version: 6, HopLimit: 255, NextHeader: layers.IPProtocolICMPv6, SrcIP: own.AsSlice(),
+		DstIP: r.NextHop.AsSlice()}
 	icmp := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeNeighborSolicitation, 0)}
 	if err := icmp.SetNetworkLayerForChecksum(ip); err != nil {
 		return nil, fmt.Errorf("neighbour solicitation: %w", err)

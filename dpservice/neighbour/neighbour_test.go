@@ -240,7 +240,8 @@ func TestARouterThatChangesSilently(t *testing.T) {
 // With the link the kernel forgets the router, and finds it when the link is back.
 func TestLinkLoss(t *testing.T) {
 	w := newRouterLink(t)
-	require.NoError(t, os.WriteFile(fmt.Sprintf("/proc/sys/net/ipv6/conf/%s/keep_addr_on_down", w.dev.Attrs().Name), []byte("1"), 0))
+	require.NoError(t, os.WriteFile(fmt.Sprintf("/proc/sys/net/ipv6/conf/%s/keep_addr_on_down", w.dev.Attrs().Name),
+		[]byte("1"), 0))
 	w.addRoute("::/0", gateway, 0)
 	w.follow()
 	w.becomes(Router{gateway, mac1}, 3*time.Second)

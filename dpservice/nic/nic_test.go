@@ -62,9 +62,10 @@ func TestProbeFindsTheNamesThatTheDriverTakes(t *testing.T) {
 		unwanted func(rteflow.Item, rteflow.Action) bool
 		want     string
 	}{
-		"current":  {func(rteflow.Item, rteflow.Action) bool { return false }, "represented_port"},
-		"older":    {func(i rteflow.Item, a rteflow.Action) bool { return newItem(i) || newAction(a) }, "port_id"},
-		"old item": {func(i rteflow.Item, _ rteflow.Action) bool { return newItem(i) }, "item port_id, action represented_port"},
+		"current": {func(rteflow.Item, rteflow.Action) bool { return false }, "represented_port"},
+		"older":   {func(i rteflow.Item, a rteflow.Action) bool { return newItem(i) || newAction(a) }, "port_id"},
+		"old item": {func(i rteflow.Item, _ rteflow.Action) bool { return newItem(i) },
+			"item port_id, action represented_port"},
 		"old action": {func(_ rteflow.Item, a rteflow.Action) bool { return newAction(a) },
 			"item represented_port, action port_id"},
 	}
@@ -179,10 +180,12 @@ func TestTransferRulesGoThroughTheProxy(t *testing.T) {
 		assert.Equal(t, proxy, r.Port)
 	}
 	counted := &ruleset.Rule{Port: 12, Owner: baseOwner("counted"), Spec: rteflow.Rule{
-		Attr: rteflow.Attr{Group: 2, Transfer: true}, Pattern: []rteflow.Item{n.PortItem(12)}, Actions: []rteflow.Action{rteflow.Count{}, rteflow.Age{Timeout: 1}},
+		Attr: rteflow.Attr{Group: 2, Transfer: true}, Pattern: []rteflow.Item{n.PortItem(12)},
+		Actions: []rteflow.Action{rteflow.Count{}, rteflow.Age{Timeout: 1}},
 	}}
 	direct := &ruleset.Rule{Port: 12, Owner: baseOwner("direct"), Spec: rteflow.Rule{
-		Attr: rteflow.Attr{Ingress: true}, Pattern: []rteflow.Item{rteflow.Eth{}}, Actions: []rteflow.Action{rteflow.Count{}, rteflow.Queue{}},
+		Attr: rteflow.Attr{Ingress: true}, Pattern: []rteflow.Item{rteflow.Eth{}},
+		Actions: []rteflow.Action{rteflow.Count{}, rteflow.Queue{}},
 	}}
 	require.NoError(t, set.Apply(ruleset.Add(counted, direct)), "in one batch")
 	assert.Equal(t, uint16(12), driver.Rules()[len(driver.Rules())-1].Port, "no transfer rule")
@@ -221,9 +224,12 @@ func TestTunnelRule(t *testing.T) {
 	const form = "10 tunnel/258: group 2 priority 1 transfer pattern represented_port ethdev_port_id is 10 / eth / ipv6 %s dst is fc00:1::1:1 / end actions " +
 		"count / raw_decap { eth / ipv6 } / raw_encap { eth dst is 02:00:00:00:00:0a src is 02:64:70:73:01:02 type is %s } / jump group 4 / end"
 	for want, r := range map[string]*ruleset.Rule{
-		fmt.Sprintf(form, "proto spec 0 proto mask 251", "0x0800"):                    n.TunnelRule(0x102, to, wire.EtherTypeIPv4),
-		fmt.Sprintf(form, "proto is 41 src is fc00:2::1:1", "0x86dd"):                 n.TunnelRule(0x102, from, wire.EtherTypeIPv6),
-		fmt.Sprintf(form, "proto spec 0 proto mask 251 src is fc00:2::1:1", "0x0800"): n.TunnelRule(0x102, from, wire.EtherTypeIPv4),
+		fmt.Sprintf(form, "proto spec 0 proto mask 251", "0x0800"): n.TunnelRule(0x102, to,
+			wire.EtherTypeIPv4),
+		fmt.Sprintf(form, "proto is 41 src is fc00:2::1:1", "0x86dd"): n.TunnelRule(0x102, from,
+			wire.EtherTypeIPv6),
+		fmt.Sprintf(form, "proto spec 0 proto mask 251 src is fc00:2::1:1", "0x0800"): n.TunnelRule(0x102, from,
+			wire.EtherTypeIPv4),
 	} {
 		assert.Equal(t, want, fmt.Sprintf("%d %s: %s", r.Port, r.Owner, r.Spec))
 		assert.Len(t, r.Spec.Actions[1].(rteflow.RawDecap).Data, 54)

@@ -135,7 +135,8 @@ func TestDiscoverErrors(t *testing.T) {
 		names Names
 		want  string
 	}{
-		"no pf0":           {Names{PF0: "x"}, `pf0: no port "x"; there are: nic_representor_vf10, nic_representor_vf2, nic, nic_pf1`},
+		"no pf0": {Names{PF0: "x"},
+			`pf0: no port "x"; there are: nic_representor_vf10, nic_representor_vf2, nic, nic_pf1`},
 		"no pf1":           {Names{PF0: "nic", PF1: "x"}, `pf1: no port "x"`},
 		"no vf":            {Names{PF0: "nic", VFs: []string{"x*"}}, `vf: no port "x*"`},
 		"one port for two": {Names{PF0: "nic", PF1: "nic"}, "port nic cannot be pf 1 as well: it is pf 0"},
@@ -155,7 +156,8 @@ func TestStartStopsWhatItStarted(t *testing.T) {
 	require.NoError(t, err)
 	nic.fail = "start 2"
 	assert.ErrorContains(t, m.Start(), "nic_representor_vf2: broken")
-	assert.Equal(t, []string{"start 3", "promiscuous 3", "start 4", "promiscuous 4", "start 2", "stop 4", "stop 3"}, nic.calls)
+	assert.Equal(t, []string{"start 3", "promiscuous 3", "start 4", "promiscuous 4", "start 2", "stop 4", "stop 3"},
+		nic.calls)
 }
 
 func TestLifeCycle(t *testing.T) {
@@ -170,7 +172,8 @@ func TestLifeCycle(t *testing.T) {
 	require.NoError(t, m.Stop())
 	require.NoError(t, m.Close())
 	assert.Equal(t, []string{
-		"configure 3", "configure 2", "start 3", "promiscuous 3", "start 2", "promiscuous 2", "stop 2", "stop 3", "close 2", "close 3",
+		"configure 3", "configure 2", "start 3", "promiscuous 3", "start 2", "promiscuous 2", "stop 2", "stop 3", "close 2",
+		"close 3",
 	}, nic.calls)
 }
 
@@ -200,7 +203,8 @@ func TestADeviceThatCannotBePromiscuousStarts(t *testing.T) {
 // A net_ring has the MAC 00:00:00:00:00:00.
 func TestADeviceWithoutMACGetsOne(t *testing.T) {
 	nic := &fakeNIC{infos: []Info{
-		{Name: "ring0", RepresentorID: -1, MAC: make(net.HardwareAddr, 6)}, {Name: "ring1", RepresentorID: -1, MAC: make(net.HardwareAddr, 6)},
+		{Name: "ring0", RepresentorID: -1, MAC: make(net.HardwareAddr, 6)},
+		{Name: "ring1", RepresentorID: -1, MAC: make(net.HardwareAddr, 6)},
 		{Name: "real", RepresentorID: -1, MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}},
 	}}
 	m, err := Discover(nic, Names{PF0: "real", VFs: []string{"ring*"}}, slog.Default())

@@ -87,14 +87,16 @@ func bootDatagram(from, to netip.Addr, port layers.UDPPort, payload []byte) []by
 		ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: from.AsSlice(), DstIP: to.AsSlice()}
 		return datagram(guestMAC, broadcast, ip, port+1, port, payload)
 	}
-	ip := &layers.IPv6{Version: 6, HopLimit: 1, NextHeader: layers.IPProtocolUDP, SrcIP: from.AsSlice(), DstIP: to.AsSlice()}
+	ip := &layers.IPv6{Version: 6, HopLimit: 1, NextHeader: layers.IPProtocolUDP, SrcIP: from.AsSlice(),
+		DstIP: to.AsSlice()}
 	return datagram(guestMAC, multicastMAC(to), ip, port-1, port, payload)
 }
 
 func discover() []byte {
 	m := &layers.DHCPv4{
 		Operation: layers.DHCPOpRequest, HardwareType: layers.LinkTypeEthernet, ClientHWAddr: guestMAC[:], Xid: 77,
-		Options: layers.DHCPOptions{layers.NewDHCPOption(layers.DHCPOptMessageType, []byte{byte(layers.DHCPMsgTypeDiscover)})},
+		Options: layers.DHCPOptions{layers.NewDHCPOption(layers.DHCPOptMessageType,
+			[]byte{byte(layers.DHCPMsgTypeDiscover)})},
 	}
 	return build(m)
 }

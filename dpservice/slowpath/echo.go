@@ -11,7 +11,8 @@ import (
 
 // echoReply4 answers a guest's echo request to the gateway; nil if the packet is none.
 func (p *parser) echoReply4(from, to wire.MAC) []byte {
-	if p.icmp4.TypeCode != layers.CreateICMPv4TypeCode(layers.ICMPv4TypeEchoRequest, 0) || addr(p.ip4.DstIP) != gatewayIPv4 ||
+	if p.icmp4.TypeCode != layers.CreateICMPv4TypeCode(layers.ICMPv4TypeEchoRequest, 0) ||
+		addr(p.ip4.DstIP) != gatewayIPv4 ||
 		p.ip4.Flags&layers.IPv4MoreFragments != 0 || p.ip4.FragOffset != 0 {
 		return nil
 	}
@@ -27,7 +28,8 @@ func (p *parser) echoReply4(from, to wire.MAC) []byte {
 // echoReply6 answers an ICMPv6 echo request; nil if the packet is none, or has no sender to answer.
 func (p *parser) echoReply6(from, to wire.MAC) []byte {
 	requester := addr(p.ip6.SrcIP)
-	if p.icmp6.TypeCode != layers.CreateICMPv6TypeCode(layers.ICMPv6TypeEchoRequest, 0) || requester.IsUnspecified() || requester.IsMulticast() {
+	if p.icmp6.TypeCode != layers.CreateICMPv6TypeCode(layers.ICMPv6TypeEchoRequest, 0) || requester.IsUnspecified() ||
+		requester.IsMulticast() {
 		return nil
 	}
 	return icmp6(from, to, addr(p.ip6.DstIP), requester, layers.ICMPv6TypeEchoReply,

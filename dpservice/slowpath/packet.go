@@ -120,7 +120,8 @@ func checksum(src, dst, payload []byte) uint16 {
 // build makes a frame of layers, with lengths and checksums filled in.
 func build(all ...gopacket.SerializableLayer) []byte {
 	buf := gopacket.NewSerializeBuffer()
-	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, all...); err != nil {
+	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
+		all...); err != nil {
 		return nil // only for addresses of a wrong length, which none of ours has
 	}
 	return buf.Bytes()
@@ -138,8 +139,10 @@ func arpFrame(op uint16, mac wire.MAC, sender netip.Addr, to, targetMAC wire.MAC
 	return build(
 		&layers.Ethernet{SrcMAC: mac[:], DstMAC: to[:], EthernetType: layers.EthernetTypeARP},
 		&layers.ARP{
-			AddrType: layers.LinkTypeEthernet, Protocol: layers.EthernetTypeIPv4, HwAddressSize: 6, ProtAddressSize: 4, Operation: op,
-			SourceHwAddress: mac[:], SourceProtAddress: sender.AsSlice(), DstHwAddress: targetMAC[:], DstProtAddress: target.AsSlice(),
+			AddrType: layers.LinkTypeEthernet, Protocol: layers.EthernetTypeIPv4, HwAddressSize: 6, ProtAddressSize: 4,
+			Operation:       op,
+			SourceHwAddress: mac[:], SourceProtAddress: sender.AsSlice(), DstHwAddress: targetMAC[:],
+			DstProtAddress: target.AsSlice(),
 		})
 }
 

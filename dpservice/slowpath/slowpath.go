@@ -40,10 +40,11 @@ type Config struct {
 	NodeIP  netip.Addr
 	// FindsRouter reports whether an uplink's router is to be found out, now: otherwise somebody else knows it.
 	FindsRouter func(port uint16) bool
-	OnRouter    func(port uint16, router wire.MAC) // called when a router's MAC becomes known, changes or is forgotten (zero)
-	Network     Network
-	Now         func() time.Time // time.Now
-	Log         *slog.Logger
+	OnRouter    func(port uint16,
+		router wire.MAC) // called when a router's MAC becomes known, changes or is forgotten (zero)
+	Network Network
+	Now     func() time.Time // time.Now
+	Log     *slog.Logger
 }
 
 // Network is what all guests get by DHCP and router advertisements.
@@ -217,5 +218,6 @@ func (s *SlowPath) send(port uint16, frame []byte) bool {
 
 // eui64 is the link-local address that RFC 4291 makes of a MAC.
 func eui64(mac wire.MAC) netip.Addr {
-	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
+	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3],
+		14: mac[4], 15: mac[5]})
 }

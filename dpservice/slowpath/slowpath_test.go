@@ -72,7 +72,8 @@ func newWorld() (*SlowPath, *world) {
 		GatewayMAC: gatewayMAC, GatewayIPv6: gatewayULA,
 	}}
 	return New(Config{
-		Guests: w, Network: testNetwork, Uplinks: []Uplink{{uplinkPort, uplinkMAC}, {uplink1Port, uplink1MAC}}, NodeIP: nodeIP,
+		Guests: w, Network: testNetwork, Uplinks: []Uplink{{uplinkPort, uplinkMAC}, {uplink1Port, uplink1MAC}},
+		NodeIP: nodeIP,
 		Send: func(port uint16, frame []byte) error {
 			w.sent = append(w.sent, sent{port, frame})
 			return nil
@@ -194,7 +195,8 @@ func TestGatewayAnswersPings(t *testing.T) {
 		return build(
 			&layers.Ethernet{SrcMAC: guestMAC[:], DstMAC: gatewayMAC[:], EthernetType: layers.EthernetTypeIPv4},
 			&layers.IPv4{
-				Version: 4, TTL: 64, Flags: flags, Protocol: layers.IPProtocolICMPv4, SrcIP: guestIPv4.AsSlice(), DstIP: dst.AsSlice(),
+				Version: 4, TTL: 64, Flags: flags, Protocol: layers.IPProtocolICMPv4, SrcIP: guestIPv4.AsSlice(),
+				DstIP: dst.AsSlice(),
 			},
 			&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(layers.ICMPv4TypeEchoRequest, 0), Id: 7, Seq: 9},
 			gopacket.Payload("abc"))
@@ -284,7 +286,8 @@ func TestAGuestWithAnotherMACIsAsked(t *testing.T) {
 	s, w := newWorld()
 	w.guest.GuestMAC = guestMAC
 	moved := wire.MAC{2, 0, 0, 0, 0, 0xa2}
-	hello := icmp6(moved, multicastMAC(allRouters), netip.MustParseAddr("fe80::a2"), allRouters, layers.ICMPv6TypeEchoRequest,
+	hello := icmp6(moved, multicastMAC(allRouters), netip.MustParseAddr("fe80::a2"), allRouters,
+		layers.ICMPv6TypeEchoRequest,
 		&layers.ICMPv6Echo{})
 	s.Handle(guestPort, hello)
 	s.Handle(guestPort, hello)
@@ -324,10 +327,12 @@ func TestAGuestMovesByAnyPacket(t *testing.T) {
 // guestDatagram is one to another guest.
 func guestDatagram(mac wire.MAC, from netip.Addr) []byte {
 	if from.Is4() {
-		ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: from.AsSlice(), DstIP: peerIPv4.AsSlice()}
+		ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: from.AsSlice(),
+			DstIP: peerIPv4.AsSlice()}
 		return datagram(mac, gatewayMAC, ip, 1, 2, nil)
 	}
-	ip := &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolUDP, SrcIP: from.AsSlice(), DstIP: peerIPv6.AsSlice()}
+	ip := &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolUDP, SrcIP: from.AsSlice(),
+		DstIP: peerIPv6.AsSlice()}
 	return datagram(mac, gatewayMAC, ip, 1, 2, nil)
 }
 
@@ -459,7 +464,8 @@ func TestAClaimIsNotFollowedWhileTheRouterAnswers(t *testing.T) {
 			for range 5 {
 				claim(s, w)
 				s.probeRouters()
-				for _, lie := range [][]byte{alive(newMAC, routerIP), alive(routerMAC, nodeIP), neighbourAdvertisement(routerMAC, routerIP, uplinkMAC, nodeIP, 0)} {
+				for _, lie := range [][]byte{alive(newMAC, routerIP), alive(routerMAC, nodeIP),
+					neighbourAdvertisement(routerMAC, routerIP, uplinkMAC, nodeIP, 0)} {
 					s.Handle(uplinkPort, lie)
 				}
 				claim(s, w)
@@ -564,22 +570,25 @@ func TestEveryFrameIsCounted(t *testing.T) {
 		frame []byte
 		want  Outcome
 	}{
-		"answered":                 {guestPort, arpRequest(guestMAC, guestIPv4, gatewayIPv4), Used},
-		"a probe, left alone":      {guestPort, arpRequest(guestMAC, netip.IPv4Unspecified(), peerIPv4), Ignored},
-		"a reply":                  {guestPort, arpReply(guestMAC, guestIPv4, gatewayMAC, gatewayIPv4), Ignored},
-		"another MAC":              {guestPort, arpReply(wire.MAC{2, 0, 0, 0, 0, 0xa2}, guestIPv4, gatewayMAC, gatewayIPv4), Used},
-		"a broken checksum":        {guestPort, broken, Malformed},
-		"cut short":                {guestPort, lifeless, Malformed},
-		"nothing":                  {guestPort, nil, Malformed},
-		"from the gateway's MAC":   {guestPort, arpRequest(gatewayMAC, guestIPv4, gatewayIPv4), Malformed},
-		"no interface":             {guestPort + 1, arpRequest(guestMAC, guestIPv4, gatewayIPv4), Ignored},
-		"wire: answered":           {uplinkPort, solicit(routerMAC, routerIP, nodeIP), Used},
-		"wire: not for us":         {uplinkPort, solicit(routerMAC, routerIP, guestIPv6), Ignored},
-		"wire: from afar":          {uplinkPort, fromAfar, Ignored},
-		"wire: a router":           {uplinkPort, icmp6(routerMAC, uplinkMAC, routerIP, allNodes, layers.ICMPv6TypeRouterAdvertisement, &layers.ICMPv6RouterAdvertisement{RouterLifetime: 9}), Used},
-		"wire: a router that ends": {uplinkPort, icmp6(routerMAC, uplinkMAC, routerIP, allNodes, layers.ICMPv6TypeRouterAdvertisement, &layers.ICMPv6RouterAdvertisement{}), Ignored},
-		"wire: a router unasked":   {uplinkPort, alive(routerMAC, routerIP), Ignored},
-		"wire: ARP":                {uplinkPort, arpRequest(routerMAC, peerIPv4, guestIPv4), Ignored},
+		"answered":            {guestPort, arpRequest(guestMAC, guestIPv4, gatewayIPv4), Used},
+		"a probe, left alone": {guestPort, arpRequest(guestMAC, netip.IPv4Unspecified(), peerIPv4), Ignored},
+		"a reply":             {guestPort, arpReply(guestMAC, guestIPv4, gatewayMAC, gatewayIPv4), Ignored},
+		"another MAC": {guestPort, arpReply(wire.MAC{2, 0, 0, 0, 0, 0xa2}, guestIPv4, gatewayMAC, gatewayIPv4),
+			Used},
+		"a broken checksum":      {guestPort, broken, Malformed},
+		"cut short":              {guestPort, lifeless, Malformed},
+		"nothing":                {guestPort, nil, Malformed},
+		"from the gateway's MAC": {guestPort, arpRequest(gatewayMAC, guestIPv4, gatewayIPv4), Malformed},
+		"no interface":           {guestPort + 1, arpRequest(guestMAC, guestIPv4, gatewayIPv4), Ignored},
+		"wire: answered":         {uplinkPort, solicit(routerMAC, routerIP, nodeIP), Used},
+		"wire: not for us":       {uplinkPort, solicit(routerMAC, routerIP, guestIPv6), Ignored},
+		"wire: from afar":        {uplinkPort, fromAfar, Ignored},
+		"wire: a router": {uplinkPort, icmp6(routerMAC, uplinkMAC, routerIP, allNodes,
+			layers.ICMPv6TypeRouterAdvertisement, &layers.ICMPv6RouterAdvertisement{RouterLifetime: 9}), Used},
+		"wire: a router that ends": {uplinkPort, icmp6(routerMAC, uplinkMAC, routerIP, allNodes,
+			layers.ICMPv6TypeRouterAdvertisement, &layers.ICMPv6RouterAdvertisement{}), Ignored},
+		"wire: a router unasked": {uplinkPort, alive(routerMAC, routerIP), Ignored},
+		"wire: ARP":              {uplinkPort, arpRequest(routerMAC, peerIPv4, guestIPv4), Ignored},
 	} {
 		s, w := newWorld()
 		w.guest.GuestMAC = guestMAC
@@ -646,7 +655,8 @@ func TestEachUplinkHasItsRouter(t *testing.T) {
 	w.sent = nil
 	s.Handle(uplink1Port, solicit(router1MAC, routerIP, eui64(uplinkMAC)))
 	assert.Empty(t, w.sent, "the other uplink's own")
-	s.Handle(uplink1Port, icmp6(router1MAC, uplink1MAC, routerIP, nodeIP, layers.ICMPv6TypeEchoRequest, &layers.ICMPv6Echo{Identifier: 1}))
+	s.Handle(uplink1Port, icmp6(router1MAC, uplink1MAC, routerIP, nodeIP, layers.ICMPv6TypeEchoRequest,
+		&layers.ICMPv6Echo{Identifier: 1}))
 	assert.Equal(t, nodeIP, addr(w.reply(t, uplink1Port).ip6.SrcIP))
 }
 

@@ -100,7 +100,8 @@ func (s *SlowPath) wireEcho(u *uplink, p *parser, src wire.MAC) (used bool) {
 	if s.send(u.Port, p.echoReply6(u.MAC, src)) {
 		return true
 	}
-	return p.icmp6.TypeCode == layers.CreateICMPv6TypeCode(layers.ICMPv6TypeEchoReply, 0) && bytes.Equal(p.echoBody6(), s.nonce[:]) &&
+	return p.icmp6.TypeCode == layers.CreateICMPv6TypeCode(layers.ICMPv6TypeEchoReply, 0) &&
+		bytes.Equal(p.echoBody6(), s.nonce[:]) &&
 		s.heardRouter(u, addr(p.ip6.SrcIP), src)
 }
 
@@ -189,16 +190,18 @@ func (s *SlowPath) nextProbe(u *uplink) []byte {
 		return nil
 	}
 	if r.probes == probes {
-		s.cfg.Log.Warn("an uplink's router is silent: another MAC is followed", "port", u.Port, "address", r.addr, "mac", r.mac,
+		s.cfg.Log.Warn("an uplink's router is silent: another MAC is followed", "port", u.Port, "address", r.addr, "mac",
+			r.mac,
 			"new_address", r.claim.addr, "new_mac", r.claim.mac)
 		s.setRouter(u, r.claim.addr, r.claim.mac)
 		r.claim, r.heard = station{}, true
 		return nil
 	}
 	r.probes++
-	return icmp6(u.MAC, r.mac, u.linkLocal, r.addr, layers.ICMPv6TypeNeighborSolicitation, &layers.ICMPv6NeighborSolicitation{
-		TargetAddress: r.addr.AsSlice(), Options: linkLayer(layers.ICMPv6OptSourceAddress, u.MAC),
-	})
+	return icmp6(u.MAC, r.mac, u.linkLocal, r.addr, layers.ICMPv6TypeNeighborSolicitation,
+		&layers.ICMPv6NeighborSolicitation{
+			TargetAddress: r.addr.AsSlice(), Options: linkLayer(layers.ICMPv6OptSourceAddress, u.MAC),
+		})
 }
 
 // wireAdvertises takes the known router's answer to a probe: it is where it was.
@@ -208,7 +211,8 @@ func (s *SlowPath) wireAdvertises(u *uplink, p *parser, src wire.MAC) (used bool
 	}
 	claim, ok := s.dismissClaim(u, addr(p.na.TargetAddress), src)
 	if ok && s.due(s.warned, u.Port, warnPeriod) {
-		s.cfg.Log.Warn("a station claims to be an uplink's router, which is alive where it was", "port", u.Port, "address", claim.addr,
+		s.cfg.Log.Warn("a station claims to be an uplink's router, which is alive where it was", "port", u.Port, "address",
+			claim.addr,
 			"mac", claim.mac, "router_mac", src)
 	}
 	return ok

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package state keeps what clients have created in a file, so that it outlives the daemon: each change is on the disk before
-// the call returns.
+// Package state keeps what clients have created in a file, so that it outlives the daemon: each change is on the disk
+// before the call returns.
 package state
 
 import (
@@ -120,8 +120,8 @@ type Store struct {
 // RouteKey is a route's key in the Store: there is one for a prefix in a virtual network.
 func RouteKey(vni uint32, prefix netip.Prefix) string { return fmt.Sprintf("%d/%s", vni, prefix) }
 
-// Open opens the store of a folder, and makes one if there is none. A file that is damaged, or newer, stays as it is; the error
-// says so.
+// Open opens the store of a folder, and makes one if there is none. A file that is damaged, or newer, stays as it is;
+// the error says so.
 func Open(dir string) (*Store, error) {
 	path := filepath.Join(dir, fileName)
 	db, err := open(path)
@@ -191,8 +191,8 @@ func syncFolder(dir string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// examine reads all of a file without a change to it. What a damaged one makes the library do, panic or read beyond the file's
-// end, becomes an error.
+// examine reads all of a file without a change to it. What a damaged one makes the library do, panic or read beyond the
+// file's end, becomes an error.
 func examine(path string) (err error) {
 	info, err := os.Stat(path)
 	if err != nil {

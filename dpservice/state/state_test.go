@@ -57,8 +57,10 @@ var route = Route{
 }
 
 var lab = Capture{
-	Name: "lab", Sink: netip.MustParseAddr("fc00:99::1"), UDPSrcPort: 3000, UDPDstPort: 3010, Encap: "udp", Direction: "rx",
-	Duration: time.Hour, Targets: []Target{{VF: "vm-1"}, {PF: 1}}, StartedAt: time.Unix(1, 2).UTC(), Seen: time.Unix(3, 0).UTC(),
+	Name: "lab", Sink: netip.MustParseAddr("fc00:99::1"), UDPSrcPort: 3000, UDPDstPort: 3010, Encap: "udp",
+	Direction: "rx",
+	Duration:  time.Hour, Targets: []Target{{VF: "vm-1"}, {PF: 1}}, StartedAt: time.Unix(1, 2).UTC(),
+	Seen:    time.Unix(3, 0).UTC(),
 	Counted: Counts{Count: Count{5, 500}, Interfaces: map[string]Count{"vm-1/rx": {5, 500}}},
 	Gaps:    []Gap{{time.Unix(1, 0).UTC(), time.Unix(2, 0).UTC()}}, Waiting: true,
 }
@@ -201,8 +203,8 @@ func changeForever(dir, seed string) {
 	}
 }
 
-// TestKill kills a process that changes the store, 200 times at random moments: the store has what was answered, and of the
-// one change that was not it has all or nothing.
+// TestKill kills a process that changes the store, 200 times at random moments: the store has what was answered, and of
+// the one change that was not it has all or nothing.
 func TestKill(t *testing.T) {
 	const kills = 200
 	dir := t.TempDir()

@@ -23,7 +23,8 @@ type fakeNIC struct{ flowtest.NIC }
 
 func (*fakeNIC) TunnelRule(_ uint16, t graph.Tunnel, inner uint16) *ruleset.Rule {
 	return &ruleset.Rule{Spec: rteflow.Rule{
-		Pattern: []rteflow.Item{rteflow.Eth{Type: rteflow.Is(inner)}, rteflow.IPv6{Src: rteflow.Is(t.Peer), Dst: rteflow.Is(t.Underlay)}},
+		Pattern: []rteflow.Item{rteflow.Eth{Type: rteflow.Is(inner)},
+			rteflow.IPv6{Src: rteflow.Is(t.Peer), Dst: rteflow.Is(t.Underlay)}},
 	}}
 }
 
@@ -57,7 +58,8 @@ func newLab(t *testing.T) *lab {
 
 func key(iface uint16, peer string, inner uint16) Key {
 	return Key{graph.Tunnel{
-		Interface: iface, Underlay: netip.AddrFrom16([16]byte{0xfc, 0, 14: 1, 15: byte(iface)}), Peer: netip.MustParseAddr(peer),
+		Interface: iface, Underlay: netip.AddrFrom16([16]byte{0xfc, 0, 14: 1, 15: byte(iface)}),
+		Peer: netip.MustParseAddr(peer),
 	}, inner}
 }
 
@@ -77,7 +79,8 @@ func (l *lab) check(rules int) {
 func TestFlowsShareATunnel(t *testing.T) {
 	l := newLab(t)
 	var marks []uint16
-	all := []Key{key(1, "fc00:2::1", 0x800), key(1, "fc00:2::1", 0x86dd), key(1, "fc00:3::1", 0x800), key(2, "fc00:2::1", 0x800)}
+	all := []Key{key(1, "fc00:2::1", 0x800), key(1, "fc00:2::1", 0x86dd), key(1, "fc00:3::1", 0x800),
+		key(2, "fc00:2::1", 0x800)}
 	for range 2 {
 		for i, k := range all {
 			mark, err := l.Acquire(k)

@@ -89,7 +89,8 @@ const (
 func New(cfg Config) *Manager {
 	m := &Manager{cfg: cfg, changed: make(chan struct{}, 1)}
 	for _, p := range cfg.Ports.PFs() {
-		m.uplinks = append(m.uplinks, &uplink{Uplink: Uplink{Number: p.Index, Port: p.ID, Name: p.Name, MAC: wire.MAC(p.MAC), LinkUp: p.LinkUp}})
+		m.uplinks = append(m.uplinks, &uplink{Uplink: Uplink{Number: p.Index, Port: p.ID, Name: p.Name, MAC: wire.MAC(p.MAC),
+			LinkUp: p.LinkUp}})
 	}
 	return m
 }
@@ -135,7 +136,8 @@ func (m *Manager) useAll() {
 			continue
 		}
 		if was := u.used && u.last.Usable(); was != now.Usable() {
-			m.cfg.Log.Info("an uplink has changed", "uplink", now.Name, "usable", now.Usable(), "link_up", now.LinkUp, "router", now.RouterMAC, "from", now.Source)
+			m.cfg.Log.Info("an uplink has changed", "uplink", now.Name, "usable", now.Usable(), "link_up", now.LinkUp, "router",
+				now.RouterMAC, "from", now.Source)
 		}
 		u.used, u.last = true, now
 	}

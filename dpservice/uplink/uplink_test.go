@@ -109,8 +109,10 @@ func TestUplinksBecomeUsable(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, "map[0:true 1:true]", w.usable())
 		want := []Uplink{
-			{Number: 0, Port: 3, Name: "nic", MAC: wire.MAC{2, 0, 0, 0, 0, 0xf0}, LinkUp: true, RouterMAC: router0, Source: Discovery},
-			{Number: 1, Port: 4, Name: "nic_pf1", MAC: wire.MAC{2, 0, 0, 0, 0, 0xf1}, LinkUp: true, RouterMAC: router1, Source: Discovery},
+			{Number: 0, Port: 3, Name: "nic", MAC: wire.MAC{2, 0, 0, 0, 0, 0xf0}, LinkUp: true, RouterMAC: router0,
+				Source: Discovery},
+			{Number: 1, Port: 4, Name: "nic_pf1", MAC: wire.MAC{2, 0, 0, 0, 0, 0xf1}, LinkUp: true, RouterMAC: router1,
+				Source: Discovery},
 		}
 		assert.Equal(t, want, m.List())
 		calls := len(w.uses())

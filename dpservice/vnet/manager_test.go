@@ -59,7 +59,8 @@ func (f *fakes) ByName(name string) (port.Port, bool) {
 func newManager() (*Manager, *fakes) {
 	f := &fakes{}
 	return New(Config{
-		NodeIP: netip.MustParseAddr("fc00:1::1"), Ports: f, Dataplane: f, GatewayPrefix: netip.MustParsePrefix("fd99::/64"), MaxInterfaces: 3, MaxRoutes: 2,
+		NodeIP: netip.MustParseAddr("fc00:1::1"), Ports: f, Dataplane: f, GatewayPrefix: netip.MustParsePrefix("fd99::/64"),
+		MaxInterfaces: 3, MaxRoutes: 2,
 	}), f
 }
 
@@ -73,7 +74,8 @@ func request(n int) CreateRequest {
 }
 
 func route(prefix string) Route {
-	return Route{VNI: 100, Prefix: netip.MustParsePrefix(prefix), NextHopVNI: 100, NextHopIP: netip.MustParseAddr("fc00:2::1")}
+	return Route{VNI: 100, Prefix: netip.MustParsePrefix(prefix), NextHopVNI: 100,
+		NextHopIP: netip.MustParseAddr("fc00:2::1")}
 }
 
 func assertReason(t *testing.T, err error, reason fault.Reason, text string) {
@@ -144,9 +146,10 @@ func TestCreateRefuses(t *testing.T) {
 		reason fault.Reason
 		text   string
 	}{
-		"duplicate id":    {func(r *CreateRequest) { r.ID = "vm-0" }, fault.AlreadyExists, `"vm-0" exists`},
-		"device in use":   {func(r *CreateRequest) { r.Device = "vf0" }, fault.AlreadyExists, `in use by interface "vm-0"`},
-		"ipv4 in use":     {func(r *CreateRequest) { r.IPv4 = ip("10.0.0.1") }, fault.AlreadyExists, "ipv4 10.0.0.1 is in use"},
+		"duplicate id":  {func(r *CreateRequest) { r.ID = "vm-0" }, fault.AlreadyExists, `"vm-0" exists`},
+		"device in use": {func(r *CreateRequest) { r.Device = "vf0" }, fault.AlreadyExists, `in use by interface "vm-0"`},
+		"ipv4 in use": {func(r *CreateRequest) { r.IPv4 = ip("10.0.0.1") }, fault.AlreadyExists,
+			"ipv4 10.0.0.1 is in use"},
 		"ipv6 in use":     {func(r *CreateRequest) { r.IPv6 = ip("fd00::1") }, fault.AlreadyExists, "ipv6 fd00::1 is in use"},
 		"underlay in use": {func(r *CreateRequest) { r.UnderlayIP = ip("fc00:1::1:1") }, fault.AlreadyExists, "is in use"},
 		"node's underlay": {func(r *CreateRequest) { r.UnderlayIP = ip("fc00:1::1") }, fault.AlreadyExists, "the node's own"},
@@ -158,23 +161,25 @@ func TestCreateRefuses(t *testing.T) {
 		"id with newline": {func(r *CreateRequest) { r.ID = "a\n" }, fault.InvalidParams, "id"},
 		"vni 0":           {func(r *CreateRequest) { r.VNI = 0 }, fault.InvalidParams, "vni 0"},
 		"vni too large":   {func(r *CreateRequest) { r.VNI = 1 << 24 }, fault.InvalidParams, "vni 16777216"},
-		"no address":      {func(r *CreateRequest) { r.IPv4, r.IPv6 = netip.Addr{}, netip.Addr{} }, fault.InvalidParams, "neither"},
-		"v6 as ipv4":      {func(r *CreateRequest) { r.IPv4 = ip("fd00::9") }, fault.InvalidParams, "ipv4 fd00::9"},
-		"multicast":       {func(r *CreateRequest) { r.IPv4 = ip("224.0.0.1") }, fault.InvalidParams, "ipv4"},
-		"broadcast":       {func(r *CreateRequest) { r.IPv4 = ip("255.255.255.255") }, fault.InvalidParams, "ipv4"},
-		"class e":         {func(r *CreateRequest) { r.IPv4 = ip("240.0.0.1") }, fault.InvalidParams, "ipv4"},
-		"this network":    {func(r *CreateRequest) { r.IPv4 = ip("0.0.0.1") }, fault.InvalidParams, "ipv4"},
-		"the gateway":     {func(r *CreateRequest) { r.IPv4 = ip("169.254.0.1") }, fault.InvalidParams, "ipv4"},
-		"link-local":      {func(r *CreateRequest) { r.IPv6 = ip("fe80::2") }, fault.InvalidParams, "ipv6"},
-		"mapped":          {func(r *CreateRequest) { r.IPv6 = ip("::ffff:1.2.3.4") }, fault.InvalidParams, "ipv6"},
-		"zone":            {func(r *CreateRequest) { r.IPv6 = ip("fd00::9%eth0") }, fault.InvalidParams, "ipv6"},
-		"underlay ipv4":   {func(r *CreateRequest) { r.UnderlayIP = ip("10.0.0.9") }, fault.InvalidParams, "underlay_ip"},
-		"group's MAC":     {func(r *CreateRequest) { r.GuestMAC = wire.MAC{1} }, fault.InvalidParams, "mac 01:"},
-		"hostname":        {func(r *CreateRequest) { r.Hostname = "a b" }, fault.InvalidParams, "hostname"},
-		"long hostname":   {func(r *CreateRequest) { r.Hostname = strings.Repeat("a", 64) }, fault.InvalidParams, "hostname"},
-		"pxe":             {func(r *CreateRequest) { r.PXE.Server = "10.0.0.9" }, fault.InvalidParams, "pxe"},
-		"underlay away":   {func(r *CreateRequest) { r.UnderlayIP = ip("fc00:2::1:1") }, fault.InvalidParams, "is not in fc00:1::/64, the node's prefix"},
-		"underlay mcast":  {func(r *CreateRequest) { r.UnderlayIP = ip("ff02::1") }, fault.InvalidParams, "underlay_ip"},
+		"no address": {func(r *CreateRequest) { r.IPv4, r.IPv6 = netip.Addr{}, netip.Addr{} }, fault.InvalidParams,
+			"neither"},
+		"v6 as ipv4":    {func(r *CreateRequest) { r.IPv4 = ip("fd00::9") }, fault.InvalidParams, "ipv4 fd00::9"},
+		"multicast":     {func(r *CreateRequest) { r.IPv4 = ip("224.0.0.1") }, fault.InvalidParams, "ipv4"},
+		"broadcast":     {func(r *CreateRequest) { r.IPv4 = ip("255.255.255.255") }, fault.InvalidParams, "ipv4"},
+		"class e":       {func(r *CreateRequest) { r.IPv4 = ip("240.0.0.1") }, fault.InvalidParams, "ipv4"},
+		"this network":  {func(r *CreateRequest) { r.IPv4 = ip("0.0.0.1") }, fault.InvalidParams, "ipv4"},
+		"the gateway":   {func(r *CreateRequest) { r.IPv4 = ip("169.254.0.1") }, fault.InvalidParams, "ipv4"},
+		"link-local":    {func(r *CreateRequest) { r.IPv6 = ip("fe80::2") }, fault.InvalidParams, "ipv6"},
+		"mapped":        {func(r *CreateRequest) { r.IPv6 = ip("::ffff:1.2.3.4") }, fault.InvalidParams, "ipv6"},
+		"zone":          {func(r *CreateRequest) { r.IPv6 = ip("fd00::9%eth0") }, fault.InvalidParams, "ipv6"},
+		"underlay ipv4": {func(r *CreateRequest) { r.UnderlayIP = ip("10.0.0.9") }, fault.InvalidParams, "underlay_ip"},
+		"group's MAC":   {func(r *CreateRequest) { r.GuestMAC = wire.MAC{1} }, fault.InvalidParams, "mac 01:"},
+		"hostname":      {func(r *CreateRequest) { r.Hostname = "a b" }, fault.InvalidParams, "hostname"},
+		"long hostname": {func(r *CreateRequest) { r.Hostname = strings.Repeat("a", 64) }, fault.InvalidParams, "hostname"},
+		"pxe":           {func(r *CreateRequest) { r.PXE.Server = "10.0.0.9" }, fault.InvalidParams, "pxe"},
+		"underlay away": {func(r *CreateRequest) { r.UnderlayIP = ip("fc00:2::1:1") }, fault.InvalidParams,
+			"is not in fc00:1::/64, the node's prefix"},
+		"underlay mcast": {func(r *CreateRequest) { r.UnderlayIP = ip("ff02::1") }, fault.InvalidParams, "underlay_ip"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

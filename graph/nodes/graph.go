@@ -103,8 +103,8 @@ func (g *Graph) SetTimeouts(t graph.Timeouts) error {
 	return g.change("set timeouts", func() error { return g.n.setTimeouts(t) })
 }
 
-// Ping waits until each worker has answered, as it does between two walks through the graph. ErrTimeout: one has not for two
-// seconds.
+// Ping waits until each worker has answered, as it does between two walks through the graph. ErrTimeout: one has not
+// for two seconds.
 func (g *Graph) Ping() error {
 	return g.change("ping", func() error { return g.n.ping() })
 }

@@ -308,11 +308,11 @@ type CaptureTarget struct {
 type CaptureStartParams struct {
 	SinkNodeIP string          `json:"sink_node_ip" rpc:"required"`
 	UDPSrcPort uint16          `json:"udp_src_port" rpc:"required"`
-	UDPDstPort uint16          `json:"udp_dst_port,omitempty"` // VXLAN's own, 4789, if absent and encap is vxlan; else required
+	UDPDstPort uint16          `json:"udp_dst_port,omitempty"` // absent: 4789, if encap is vxlan; else required
 	Interfaces []CaptureTarget `json:"interfaces" rpc:"required"`
 	Name       string          `json:"name,omitempty"`
 	Encap      string          `json:"encap,omitempty"`     // udp, the default, or vxlan
-	Direction  string          `json:"direction,omitempty"` // of the guests' interfaces: rx, what they send and the default, tx or both
+	Direction  string          `json:"direction,omitempty"` // rx, what guests send (the default), tx or both
 	Filter     string          `json:"filter,omitempty"`    // in pcap-filter's language
 	Limits     *CaptureLimits  `json:"limits,omitempty"`
 	DryRun     bool            `json:"dry_run,omitempty"`
@@ -337,9 +337,9 @@ type CaptureRule struct {
 type CaptureInterface struct {
 	CaptureTarget
 	Direction string        `json:"direction"` // rx: what comes from behind the port; tx: what goes there
-	Mode      string        `json:"mode"`      // hardware: the NIC makes the copies; software: the packet graph, past which the NIC forwards nothing
+	Mode      string        `json:"mode"`      // hardware: the NIC copies; software: the packet graph does, and nothing passes it
 	Port      string        `json:"port"`      // ethdev name
-	Label     uint32        `json:"label"`     // what names interface and direction in the copies: the flow label, or VXLAN's VNI
+	Label     uint32        `json:"label"`     // names interface and direction: the flow label, or VXLAN's VNI
 	Packets   uint64        `json:"packets"`
 	Bytes     uint64        `json:"bytes"`
 	Rules     []CaptureRule `json:"rules,omitempty"` // of the filter, if there is one

@@ -303,7 +303,8 @@ func toCaptureInterface(i spec.SessionInterface) api.CaptureInterface {
 		target.PF = &i.PF
 	}
 	return api.CaptureInterface{
-		CaptureTarget: target, Direction: string(i.Direction), Mode: string(i.Mode), Port: i.Port, Label: uint32(i.Label), Packets: i.Packets, Bytes: i.Bytes, Rules: convert(i.Rules, toCaptureRule),
+		CaptureTarget: target, Direction: string(i.Direction), Mode: string(i.Mode), Port: i.Port, Label: uint32(i.Label),
+		Packets: i.Packets, Bytes: i.Bytes, Rules: convert(i.Rules, toCaptureRule),
 	}
 }
 
@@ -329,7 +330,8 @@ func toLimits(l spec.Limits) *api.CaptureLimits {
 
 func toCapturePort(p spec.PortCapabilities) api.CapturePort {
 	return api.CapturePort{
-		Port: p.Port.Name, Role: string(p.Port.Role), Mode: string(p.Mode), RX: api.Capability(p.RX), TX: api.Capability(p.TX),
+		Port: p.Port.Name, Role: string(p.Port.Role), Mode: string(p.Mode), RX: api.Capability(p.RX),
+		TX:     api.Capability(p.TX),
 		Encaps: convert(p.Encaps, toCapability), Filter: convert(p.Filter, toCapability),
 	}
 }

@@ -113,14 +113,19 @@ func TestIdleConnectionsGiveWay(t *testing.T) {
 	time.Sleep(1100 * time.Millisecond)
 	request(t, busy)
 	connected(t, socket, alice)
-	want := connectionError("-32004", "another connection of this user has taken the place of this idle one", "LIMIT_REACHED")
+	want := connectionError("-32004", "another connection of this user has taken the place of this idle one",
+		"LIMIT_REACHED")
 	assert.Equal(t, want, refusal(t, silent))
-	assert.Contains(t, refusal(t, connectAs(t, socket, alice)), "user 4243 has 3 connections", "none is idle for long enough")
+	assert.Contains(t, refusal(t, connectAs(t, socket, alice)), "user 4243 has 3 connections",
+		"none is idle for long enough")
 	request(t, busy)
 }
 
 func TestIdleAndHalfSentRequestsEnd(t *testing.T) {
-	socket := serveAll(t, func(c *server.Config) { c.IdleTimeout, c.RequestTimeout = 400*time.Millisecond, 200*time.Millisecond })
+	socket := serveAll(t, func(c *server.Config) {
+		c.IdleTimeout, c.RequestTimeout = 400*time.Millisecond,
+			200*time.Millisecond
+	})
 	idle := connectionError("-32010", "timed out: no request within 400ms", "TIMED_OUT")
 	half := connectionError("-32010", "timed out: the request was not complete within 200ms", "TIMED_OUT")
 	for name, tt := range map[string]struct{ sent, want string }{

@@ -49,7 +49,8 @@ func runtimeDir(t *testing.T) string {
 func TestDirectoriesAreMadeOnlyBelowTheRuntimeDirectory(t *testing.T) {
 	elsewhere, below := servertest.SocketDir(t), runtimeDir(t)
 	require.NoError(t, os.Symlink(elsewhere, filepath.Join(below, "out")))
-	for _, dir := range []string{filepath.Join(elsewhere, "new"), filepath.Join(below, "out", "new"), below + "/../.." + elsewhere + "/new"} {
+	for _, dir := range []string{filepath.Join(elsewhere, "new"), filepath.Join(below, "out", "new"),
+		below + "/../.." + elsewhere + "/new"} {
 		_, err := server.Listen(dir + "/s")
 		assert.Error(t, err, dir)
 		assert.NoDirExists(t, filepath.Join(elsewhere, "new"))

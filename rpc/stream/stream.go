@@ -217,7 +217,8 @@ func (s *Stream) late(message string) error {
 	switch {
 	case shutdown: // of which the client is not told
 	case giveWay:
-		s.fail(api.CodeLimitReached, api.ReasonLimitReached, "another connection of this user has taken the place of this idle one")
+		s.fail(api.CodeLimitReached, api.ReasonLimitReached,
+			"another connection of this user has taken the place of this idle one")
 	default:
 		s.fail(api.CodeTimedOut, api.ReasonTimedOut, "timed out: "+message)
 	}

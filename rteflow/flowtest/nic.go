@@ -28,8 +28,8 @@ type Installed struct {
 	Counters rteflow.Counters
 }
 
-// NIC implements ruleset.Driver and nic.Driver. The zero NIC is empty and agrees to everything. It is safe for concurrent use; its
-// exported fields are set before.
+// NIC implements ruleset.Driver and nic.Driver. The zero NIC is empty and agrees to everything. It is safe for
+// concurrent use; its exported fields are set before.
 type NIC struct {
 	Proxy      *uint16             // manages the transfer rules of all ports; nil: each port its own
 	AgedByPort map[uint16][]uint64 // what Aged returns

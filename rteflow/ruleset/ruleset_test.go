@@ -54,7 +54,8 @@ func TestApplyAddsAndRemoves(t *testing.T) {
 	set, nic := newSet(t, b, rule(0, "a", 7), rule(1, "a", 0))
 	assert.Equal(t, []string{"0/a=7", "1/a=0", "1/b=0"}, names(set))
 	assert.True(t, set.Installed(b))
-	assert.Equal(t, map[ruleset.Group]int{{Domain: "transfer", Number: 7}: 1, {Port: 1, Domain: "transfer"}: 2}, set.Counts())
+	assert.Equal(t, map[ruleset.Group]int{{Domain: "transfer", Number: 7}: 1, {Port: 1, Domain: "transfer"}: 2},
+		set.Counts())
 
 	other := rule(1, "b", 5)
 	require.NoError(t, set.Apply(slices.Concat(ruleset.Remove(b), ruleset.Add(other))))
@@ -128,7 +129,8 @@ func TestApplyThatDoesNotFit(t *testing.T) {
 			`add rule "new" to port 0: the rule is installed already`},
 		"not there": {func(_, added *ruleset.Rule) []ruleset.Op { return ruleset.Remove(added) }, ruleset.ErrNotInstalled,
 			`remove rule "new" from port 0: the rule is not installed`},
-		"removed twice": {func(old, _ *ruleset.Rule) []ruleset.Op { return ruleset.Remove(old, old) }, ruleset.ErrNotInstalled,
+		"removed twice": {func(old, _ *ruleset.Rule) []ruleset.Op { return ruleset.Remove(old, old) },
+			ruleset.ErrNotInstalled,
 			`remove rule "old" from port 0: the rule is not installed`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -319,7 +321,8 @@ func FuzzApply(f *testing.F) {
 }
 
 // operations makes a list that fits the state.
-func operations(plan []byte, rules []*ruleset.Rule, state map[*ruleset.Rule]bool) ([]ruleset.Op, map[*ruleset.Rule]bool) {
+func operations(plan []byte, rules []*ruleset.Rule, state map[*ruleset.Rule]bool) ([]ruleset.Op,
+	map[*ruleset.Rule]bool) {
 	after := maps.Clone(state)
 	var ops []ruleset.Op
 	for _, b := range plan[:1+int(plan[0])%len(plan)] {

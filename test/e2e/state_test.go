@@ -17,7 +17,8 @@ import (
 )
 
 // TestStateSurvivesKill kills a daemon that keeps its state with SIGKILL, under traffic. It comes back with the same
-// interfaces, routes and capture, and forwards, without anybody's help. A guest that is gone when it starts is kept for later.
+// interfaces, routes and capture, and forwards, without anybody's help. A guest that is gone when it starts is kept for
+// later.
 func TestStateSurvivesKill(t *testing.T) {
 	ctx, n := newNetwork(t, 2, 1)
 	dir := n.Path("state")

@@ -21,7 +21,8 @@ import (
 type edges [][2]string
 
 var allowed = edges{
-	{"cgo/x", "cgo/eal"}, {"graph/x", "cgo/eal"}, {"graph", "graph/nodes"}, {"rteflow/x", "cgo/eal"}, {"rteflow/ruleset", "rteflow"},
+	{"cgo/x", "cgo/eal"}, {"graph/x", "cgo/eal"}, {"graph", "graph/nodes"}, {"rteflow/x", "cgo/eal"},
+	{"rteflow/ruleset", "rteflow"},
 	{"dpservice/x", "graph"}, {"dpservice/x", "rteflow"}, {"dpservice/x", "cgo/eal"}, {"dpservice/port/dpdk", "cgo/eal"},
 	{"dpservice/port/dpdk", "dpservice/port"}, {"dpservice/daemon", "rpc/server"}, {"dpservice/daemon", "graph"},
 	{"capture/x", "graph"}, {"capture/x", "rteflow"}, {"capture/x", "dpservice/port"}, {"capture/spec", "dpservice/port"},
@@ -35,8 +36,10 @@ var forbidden = edges{
 	{"rteflow/x", "dpservice/port"}, {"rteflow/x", "capture"}, {"rteflow/x", "rpc/api"},
 	{"dpservice/x", "rpc/api"}, {"dpservice/x", "rpc/server"}, {"dpservice/x", "tools/y"},
 	{"dpservice/daemon", "rpc/api"}, {"dpservice/daemon", "rpc/client"}, {"dpservice/daemon", "tools/y"},
-	{"capture", "rpc/api"}, {"capture/x", "rpc/server"}, {"capture/x", "tools/y"}, {"capture/spec", "graph"}, {"capture/filter", "rteflow"},
-	{"dpservice/port", "cgo/eal"}, {"dpservice/port", "dpservice/flow"}, {"dpservice/status", "graph"}, {"dpservice/vnet", "rteflow"},
+	{"capture", "rpc/api"}, {"capture/x", "rpc/server"}, {"capture/x", "tools/y"}, {"capture/spec", "graph"},
+	{"capture/filter", "rteflow"},
+	{"dpservice/port", "cgo/eal"}, {"dpservice/port", "dpservice/flow"}, {"dpservice/status", "graph"},
+	{"dpservice/vnet", "rteflow"},
 	{"rpc/x", "cgo/eal"}, {"rpc/x", "graph"}, {"rpc/x", "rteflow"}, {"rpc/x", "capture"}, {"rpc/x", "dpservice/flow"},
 	{"rpc/x", "dpservice/daemon"}, {"rpc/x", "dpservice/port/dpdk"}, {"rpc/x", "tools/y"},
 	{"tools/dpctl", "rpc/server"}, {"tools/dpctl", "dpservice/port"}, {"tools/dpctl", "capture"}, {"tools/dpctl", "graph"},
@@ -56,7 +59,8 @@ func TestLinterKnowsTheLayers(t *testing.T) {
 	for i, edge := range slices.Concat(forbidden, allowed) {
 		// No edge may close a circle: the linter would look no further.
 		file := filepath.Join(edge[0], fmt.Sprintf("edge%d.go", i))
-		write(t, filepath.Join(module, file), fmt.Sprintf("//go:build edges\n\npackage p\n\nimport _ \"dpservice/%s\"\n", edge[1]))
+		write(t, filepath.Join(module, file), fmt.Sprintf("//go:build edges\n\npackage p\n\nimport _ \"dpservice/%s\"\n",
+			edge[1]))
 		write(t, filepath.Join(module, edge[1], "p.go"), "package p\n")
 		if i < len(forbidden) {
 			want = append(want, file)
@@ -74,7 +78,8 @@ func write(t *testing.T, name, text string) {
 // lint returns the files of a module whose imports the linter refuses.
 func lint(t *testing.T, root, module string) []string {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(root, "build/bin/golangci-lint"), "run", "--enable-only=depguard", "--allow-parallel-runners",
+	cmd := exec.Command(filepath.Join(root, "build/bin/golangci-lint"), "run", "--enable-only=depguard",
+		"--allow-parallel-runners",
 		"--build-tags=edges", "--max-same-issues=0", "--max-issues-per-linter=0", "--output.json.path=stdout")
 	cmd.Dir = module
 	var stderr bytes.Buffer

@@ -41,7 +41,7 @@ type DaemonConfig struct {
 	NoOffload   bool
 	NoPF1       bool          // Debian's DPDK has 32 ethdevs, far sides included: without PF1 there can be 15 VFs
 	FlowTimeout time.Duration // of flows in the NIC, idle ones and ended connections; zero is dpservice's own defaults
-	Telemetry   bool          // DPDK's: a socket at which the NIC can be asked, and be told to fail; always for a NIC that counts there
+	Telemetry   bool          // DPDK's: a socket at which the NIC is asked, and told to fail; always on if it counts there
 	Guests      string        // the configuration's section of this name, in YAML's flow style; empty: none
 	Underlay    string        // more of the configuration's section of this name, in YAML's flow style
 	NICArgs     string        // arguments of the NIC besides its ports

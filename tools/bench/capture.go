@@ -19,8 +19,8 @@ import (
 	"dpservice/test/plugin"
 )
 
-// captureTX is how a capture of what a guest receives starts and stops while many flows to it are in the test NIC, each of which
-// gets another rule, and how capture.status answers meanwhile.
+// captureTX is how a capture of what a guest receives starts and stops while many flows to it are in the test NIC, each
+// of which gets another rule, and how capture.status answers meanwhile.
 type captureTX struct {
 	Flows  int     `json:"flows"`
 	Start  float64 `json:"start_ms"`
@@ -37,7 +37,8 @@ func (c *captureTX) measure(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	if err := ip("link", "add", wireIn, "address", portMAC(vf0).String(), "type", "veth", "peer", "name", wireOut); err != nil {
+	if err := ip("link", "add", wireIn, "address", portMAC(vf0).String(), "type", "veth", "peer", "name",
+		wireOut); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, ip("link", "del", wireIn)) }()

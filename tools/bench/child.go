@@ -42,7 +42,8 @@ var forms = []form{
 	},
 	{
 		"rewrite",
-		[]string{"--transfer", "--group=1", "--ether", "--ipv4", "--udp", "--set-src-mac", "--set-dst-mac", "--dec-ttl", "--count", "--port-id=0"},
+		[]string{"--transfer", "--group=1", "--ether", "--ipv4", "--udp", "--set-src-mac", "--set-dst-mac", "--dec-ttl",
+			"--count", "--port-id=0"},
 		func(source *rteflow.Match[netip.Addr]) rteflow.Rule {
 			return rteflow.Rule{
 				Attr:    rteflow.Attr{Group: group, Transfer: true},
@@ -84,12 +85,14 @@ func insertInto(f form, way string, rules int) (time.Duration, error) {
 		return 0, err
 	}
 	for _, port := range ethdev.List() {
-		if err := errors.Join(ethdev.Configure(port, ethdev.Config{RxQueues: 1, TxQueues: 1, Pool: pool}), ethdev.Start(port)); err != nil {
+		if err := errors.Join(ethdev.Configure(port, ethdev.Config{RxQueues: 1, TxQueues: 1, Pool: pool}),
+			ethdev.Start(port)); err != nil {
 			return 0, err
 		}
 	}
 	root := rteflow.Rule{
-		Attr: rteflow.Attr{Transfer: true}, Pattern: []rteflow.Item{rteflow.Eth{}}, Actions: []rteflow.Action{rteflow.Jump{Group: group}},
+		Attr: rteflow.Attr{Transfer: true}, Pattern: []rteflow.Item{rteflow.Eth{}},
+		Actions: []rteflow.Action{rteflow.Jump{Group: group}},
 	}
 	if _, err := rteflow.Create(flowperf.VF0, root); err != nil {
 		return 0, err
@@ -97,7 +100,8 @@ func insertInto(f form, way string, rules int) (time.Duration, error) {
 	return ways[way](f, rules)
 }
 
-var ways = map[string]func(f form, rules int) (time.Duration, error){create: reused, createNew: renewed, batch: inBatches}
+var ways = map[string]func(f form, rules int) (time.Duration, error){create: reused, createNew: renewed,
+	batch: inBatches}
 
 // reused writes the next address into the same rule, as dpdk-test-flow-perf does.
 func reused(f form, rules int) (time.Duration, error) {

@@ -156,7 +156,8 @@ func walk(ctx context.Context, d *daemon, filter api.FlowFilter, answers int) (a
 	for len(times) < answers && (cursor != "" || len(times) == 0) {
 		var page api.FlowListResult
 		before := time.Now()
-		if err := d.Call(ctx, api.MethodFlowList, api.FlowListParams{Filter: filter, Limit: &limit, Cursor: cursor}, &page); err != nil {
+		if err := d.Call(ctx, api.MethodFlowList, api.FlowListParams{Filter: filter, Limit: &limit, Cursor: cursor},
+			&page); err != nil {
 			return answerTime{}, 0, err
 		}
 		times = append(times, time.Since(before).Seconds()*1000)
@@ -180,7 +181,8 @@ func (d *daemon) forwarded(ctx context.Context, meanwhile func() error) (float64
 	return float64(after["deliver"].Packets-before["deliver"].Packets) / time.Since(start).Seconds(), err
 }
 
-// eswitchConfig is the configuration of a daemon on the test NIC, for so many flows and with these far sides of PF0 and two VFs.
+// eswitchConfig is the configuration of a daemon on the test NIC, for so many flows and with these far sides of PF0 and
+// two VFs.
 func eswitchConfig(dir, nic string, flows int, pf0, vf0, vf1 string) string {
 	name := func(vdev string) string { before, _, _ := strings.Cut(vdev, ","); return before }
 	return fmt.Sprintf(`eal: ["--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "-l", "0,1", "--file-prefix", "bench", "-d", %q,
@@ -206,14 +208,19 @@ func (c *control) table(w io.Writer) error {
 	fmt.Fprintln(t, "WHAT\tMEASURED\tGOAL")
 	fmt.Fprintf(t, "start until the socket answers, 16 VFs\t%.2f s\t1 s\n", c.Startup)
 	fmt.Fprintf(t, "resident memory, 16 VFs, no flows, no hugepages\t%d MB\t400 MB\n", c.Idle>>20)
-	fmt.Fprintf(t, "new flows in software, until there are %d\t%.0f /s, %.0f cycles each in flow_route\t\n", c.Flows, c.NewRate, c.NewCost)
+	fmt.Fprintf(t, "new flows in software, until there are %d\t%.0f /s, %.0f cycles each in flow_route\t\n", c.Flows,
+		c.NewRate, c.NewCost)
 	fmt.Fprintf(t, "resident memory of a flow, of %d\t%.0f bytes\t\n", c.Flows, c.PerFlow)
-	fmt.Fprintf(t, "flow.list with %d flows, an answer of %d\tp50 %.1f ms, p99 %.1f ms\t\n", c.Flows, api.MaxFlows, c.Page.Median, c.Page.Highest)
-	fmt.Fprintf(t, "flow.list of one flow of all, an answer\tp50 %.1f ms, p99 %.1f ms; %.2f s until found and all looked at\t\n",
+	fmt.Fprintf(t, "flow.list with %d flows, an answer of %d\tp50 %.1f ms, p99 %.1f ms\t\n", c.Flows, api.MaxFlows,
+		c.Page.Median, c.Page.Highest)
+	fmt.Fprintf(t,
+		"flow.list of one flow of all, an answer\tp50 %.1f ms, p99 %.1f ms; %.2f s until found and all looked at\t\n",
 		c.Filtered.Median, c.Filtered.Highest, c.Walk)
 	fmt.Fprintf(t, "the worker's packet rate meanwhile\t%.2f of that without\t\n", c.Undisturbed)
-	fmt.Fprintf(t, "capture of TX with %d flows in the NIC\tstart %.0f ms, stop %.0f ms\t\n", c.Capture.Flows, c.Capture.Start, c.Capture.Stop)
-	fmt.Fprintf(t, "capture.status meanwhile\tp50 %.1f ms, p99 %.1f ms of %d calls\tp99 20 ms\n", c.Capture.Status.Median, c.Capture.Status.P99,
+	fmt.Fprintf(t, "capture of TX with %d flows in the NIC\tstart %.0f ms, stop %.0f ms\t\n", c.Capture.Flows,
+		c.Capture.Start, c.Capture.Stop)
+	fmt.Fprintf(t, "capture.status meanwhile\tp50 %.1f ms, p99 %.1f ms of %d calls\tp99 20 ms\n", c.Capture.Status.Median,
+		c.Capture.Status.P99,
 		c.Capture.Status.Calls)
 	return t.Flush()
 }

@@ -50,7 +50,8 @@ const twoLcores = "0,1"
 
 // ealArgs is EAL's arguments for net_pcap ports, here and for the reference.
 func ealArgs(prefix, lcores string, memory int, ports []string) []string {
-	args := []string{"--no-huge", "-m", fmt.Sprint(memory), "--no-pci", "--no-telemetry", "--lcores", lcores, "--file-prefix", prefix}
+	args := []string{"--no-huge", "-m", fmt.Sprint(memory), "--no-pci", "--no-telemetry", "--lcores", lcores,
+		"--file-prefix", prefix}
 	for i, devargs := range ports {
 		args = append(args, fmt.Sprintf("--vdev=%s,%s", portName(i), devargs))
 	}
@@ -91,7 +92,8 @@ func startWith(ctx context.Context, dir, config string) (*daemon, error) {
 	}
 	d := &daemon{dir: dir, stderr: &bytes.Buffer{}, ended: make(chan error, 1)}
 	d.cmd = exec.Command(filepath.Join(filepath.Dir(self), "dpservice"), "--config", file)
-	d.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "DPSERVICE_") }) // no settings
+	d.cmd.Env = slices.DeleteFunc(os.Environ(),
+		func(v string) bool { return strings.HasPrefix(v, "DPSERVICE_") }) // no settings
 	d.cmd.Env = append(d.cmd.Env, "RUNTIME_DIRECTORY="+dir)
 	d.cmd.Stderr = d.stderr
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

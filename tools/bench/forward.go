@@ -43,8 +43,8 @@ type flow struct {
 
 	Rates     []float64          `json:"packets_per_second"`
 	Reference []float64          `json:"reference_packets_per_second"`
-	Cycles    []float64          `json:"cycles_per_packet"`       // in all nodes but rx and tx: the median of a turn's intervals
-	Least     []float64          `json:"least_cycles_per_packet"` // the least of a turn's intervals: others use the machine, too
+	Cycles    []float64          `json:"cycles_per_packet"`       // in all nodes but rx and tx: the median of intervals
+	Least     []float64          `json:"least_cycles_per_packet"` // the least of intervals: others use the machine, too
 	Nodes     map[string]float64 `json:"cycles_per_packet_by_node"`
 	Rate      float64            `json:"median_packets_per_second"`
 	Ratio     float64            `json:"ratio"` // the median of the turns' ratios to the reference
@@ -60,7 +60,8 @@ func newForwarding(repetitions int, seconds time.Duration, frames int, sizes, fl
 			for _, n := range flows {
 				f.Cases = append(f.Cases, &flow{Path: p.name, Size: size, Flows: n, Frames: frames, Goal: p.goal, path: p})
 			}
-			f.Cases = append(f.Cases, &flow{Path: p.name, Size: size, Flows: fewFrames, Frames: fewFrames, Goal: p.goal, path: p})
+			f.Cases = append(f.Cases, &flow{Path: p.name, Size: size, Flows: fewFrames, Frames: fewFrames, Goal: p.goal,
+				path: p})
 		}
 	}
 	return f
@@ -83,7 +84,8 @@ func (c *flow) measure(ctx context.Context, repetitions int, seconds time.Durati
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	frames, empty := filepath.Join(dir, "frames.pcap"), filepath.Join(dir, "empty.pcap")
-	if err := errors.Join(c.path.writeFrames(frames, c.Frames, c.Flows, c.Size), c.path.writeFrames(empty, 0, 1, c.Size)); err != nil {
+	if err := errors.Join(c.path.writeFrames(frames, c.Frames, c.Flows, c.Size),
+		c.path.writeFrames(empty, 0, 1, c.Size)); err != nil {
 		return err
 	}
 	for range repetitions {
@@ -111,7 +113,8 @@ func (c *flow) turn(ctx context.Context, dir, source, sink string, seconds time.
 	if err := errors.Join(c.forward(ctx, d, seconds), d.stop()); err != nil {
 		return err
 	}
-	rate, err := macswap(ctx, ealArgs(filepath.Base(dir), twoLcores, c.memory(), []string{source, sink}), c.mbufs(), warmUp, seconds)
+	rate, err := macswap(ctx, ealArgs(filepath.Base(dir), twoLcores, c.memory(), []string{source, sink}), c.mbufs(),
+		warmUp, seconds)
 	c.Reference = append(c.Reference, rate)
 	return err
 }
@@ -152,7 +155,8 @@ func (c *flow) forward(ctx context.Context, d *daemon, seconds time.Duration) er
 func leftPath(before, after counters) (packets uint64) {
 	for name, n := range after.nodes {
 		kind, _, _ := strings.Cut(name, "_")
-		if kind == "drop" || kind == "icmp" || slices.Contains([]string{"flow_route", "flow_overflow", "oversize", "punt"}, name) {
+		if kind == "drop" || kind == "icmp" || slices.Contains([]string{"flow_route", "flow_overflow", "oversize", "punt"},
+			name) {
 			packets += n.Packets - before.nodes[name].Packets
 		}
 	}
@@ -205,12 +209,15 @@ func (c *flow) summarize() {
 }
 
 func (f *forwarding) table(w io.Writer) error {
-	fmt.Fprintf(w, "Software path, one worker, %d turns of %v each; millions of packets per second; TSC cycles per packet in all\n"+
-		"nodes but rx and tx (median, and least of the intervals). The reference is %s on the same ports.\n\n", f.Repetitions, f.seconds, f.Reference)
+	fmt.Fprintf(w,
+		"Software path, one worker, %d turns of %v each; millions of packets per second; TSC cycles per packet in all\n"+
+			"nodes but rx and tx (median, and least of the intervals). The reference is %s on the same ports.\n\n", f.Repetitions,
+		f.seconds, f.Reference)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "PATH\tBYTES\tFLOWS\tFRAMES\tRATE\tREFERENCE\tRATIO\tCYCLES\tLEAST\tGOAL\tNODES")
 	for _, c := range f.Cases {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%.2f\t%.2f\t%.2f\t%.0f\t%.0f\t%.0f\t%s\n", c.Path, c.Size, c.Flows, c.Frames, c.Rate/1e6,
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%.2f\t%.2f\t%.2f\t%.0f\t%.0f\t%.0f\t%s\n", c.Path, c.Size, c.Flows, c.Frames,
+			c.Rate/1e6,
 			median(c.Reference)/1e6, c.Ratio, c.Median, slices.Min(c.Least), c.Goal, nodeList(c.Nodes))
 	}
 	return t.Flush()

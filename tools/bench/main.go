@@ -35,7 +35,8 @@ func run() error {
 	number := flag.Int("rules", 100_000, "rules to insert")
 	turns := flag.Int("turns", 9, "how often each takes its turn to insert rules")
 	repetitions := flag.Int("repetitions", 3, "how often each takes its turn to do anything else")
-	goal := flag.Float64("goal", 0.9, "the least ratio that is good, of rteflow's best turn to dpdk-test-flow-perf's, and of new flows into the NIC beside a flood to those without; 0 takes any")
+	goal := flag.Float64("goal", 0.9,
+		"the least ratio that is good, of rteflow's best turn to dpdk-test-flow-perf's, and of new flows into the NIC beside a flood to those without; 0 takes any")
 	seconds := flag.Duration("time", time.Second, "how long forwarding is measured in each turn")
 	sizes := numbers{64, 1400}
 	flag.Var(&sizes, "sizes", "frame sizes, in bytes with FCS")
@@ -43,15 +44,18 @@ func run() error {
 	flag.Var(&flows, "flows", "numbers of flows")
 	frames := flag.Int("frames", 100_000, "frames in the file that is played, of however few flows")
 	sinkTime := flag.Duration("sink-time", 500*time.Millisecond, "how long copies are sent to the sink in each try")
-	sinkShare := flag.Float64("sink-share", 0.05, "the share of a CPU that the sink's programs have when their highest rate is searched")
+	sinkShare := flag.Float64("sink-share", 0.05,
+		"the share of a CPU that the sink's programs have when their highest rate is searched")
 	sinkBuffer := flag.Int("sink-buffer", 4, "the size of their buffers, in MiB")
-	sinkDir := flag.String("sink-dir", "", "the `folder` on whose file system they write; default the one for temporary files")
+	sinkDir := flag.String("sink-dir", "",
+		"the `folder` on whose file system they write; default the one for temporary files")
 	many := flag.Int("many", 1_000_000, "flows in the table, where there are many")
 	offloads := flag.Int("offloads", 100_000, "flows to put into the NIC at once")
 	simulated := flag.Duration("simulated", 20*time.Second, "how long the simulated guests begin flows, in their own time")
 	captured := flag.Int("captured", 100_000, "flows in the NIC to a guest that is captured")
 	output := flag.String("o", "build/bench.json", "where to write the figures; the picture goes beside them")
-	child := flag.String("child", "", "insert rules of this shape, say how long it took, and end (what the program starts itself for)")
+	child := flag.String("child", "",
+		"insert rules of this shape, say how long it took, and end (what the program starts itself for)")
 	way := flag.String("way", create, "the child's way to insert rules")
 	flag.Parse()
 	if *child != "" {
@@ -106,7 +110,8 @@ type part interface {
 	check() error // against the goals that must be kept
 }
 
-var partNames = []string{"rules", "nic", "forwarding", "workers", "receive", "rpc", "control", "neighbour", "offload", "simulation"}
+var partNames = []string{"rules", "nic", "forwarding", "workers", "receive", "rpc", "control", "neighbour", "offload",
+	"simulation"}
 
 // figures are all that is measured, as they are written to the file.
 type figures struct {
@@ -124,7 +129,8 @@ type figures struct {
 
 func (f *figures) part(name string) part {
 	return map[string]part{
-		"rules": f.Rules, "nic": f.NIC, "forwarding": f.Forwarding, "workers": f.Workers, "receive": f.Receive, "rpc": f.RPC, "control": f.Control,
+		"rules": f.Rules, "nic": f.NIC, "forwarding": f.Forwarding, "workers": f.Workers, "receive": f.Receive, "rpc": f.RPC,
+		"control":   f.Control,
 		"neighbour": f.Neighbour, "offload": f.Offload, "simulation": f.Simulation,
 	}[name]
 }

@@ -71,8 +71,10 @@ func TestBench(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, string(out))
 	}
-	out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "bench"), "-rules", "1000", "-turns", "1", "-repetitions", "1", "-goal", "0",
-		"-sizes", "64", "-flows", "10", "-frames", "1000", "-time", "100ms", "-many", "5000", "-offloads", "500", "-captured", "500", "-simulated", "1s",
+	out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "bench"), "-rules", "1000", "-turns", "1",
+		"-repetitions", "1", "-goal", "0",
+		"-sizes", "64", "-flows", "10", "-frames", "1000", "-time", "100ms", "-many", "5000", "-offloads", "500", "-captured",
+		"500", "-simulated", "1s",
 		"-sink-time", "50ms", "-sink-share", "0.5", "-o", figuresFile).CombinedOutput()
 	require.NoError(t, err, string(out))
 	text, err := os.ReadFile(figuresFile)
@@ -123,7 +125,8 @@ func TestBench(t *testing.T) {
 	assert.Positive(t, f.RPC.Paced.Median)
 	assert.Positive(t, f.RPC.Ratio)
 	for name, figure := range map[string]float64{
-		"start": f.Control.Startup, "idle": float64(f.Control.Idle), "new flows": f.Control.NewRate, "page": f.Control.Page.Median,
+		"start": f.Control.Startup, "idle": float64(f.Control.Idle), "new flows": f.Control.NewRate,
+		"page":     f.Control.Page.Median,
 		"filtered": f.Control.Filtered.Median, "offloads": f.Offload.Rate, "one offload": f.Offload.Latency.Median,
 		"capture": f.Control.Capture.Start, "status": f.Control.Capture.Status.P99,
 		"beside a quiet neighbour": f.Neighbour.Quiet, "beside a flood": f.Neighbour.Beside,

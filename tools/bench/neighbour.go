@@ -44,7 +44,8 @@ const (
 )
 
 func newNeighbour(long time.Duration, goal float64) *neighbour {
-	return &neighbour{Flood: floodRate, Asked: neighbourRate, time: min(long, neighbourRules/4/2*time.Second/neighbourRate), goal: goal}
+	return &neighbour{Flood: floodRate, Asked: neighbourRate,
+		time: min(long, neighbourRules/4/2*time.Second/neighbourRate), goal: goal}
 }
 
 func (n *neighbour) measure(ctx context.Context) error {
@@ -183,7 +184,8 @@ func (n *neighbour) table(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "BESIDE\tRULES/S\tRATIO\tGOAL")
 	fmt.Fprintf(t, "a quiet guest\t%.0f\t\t\n", n.Quiet)
-	fmt.Fprintf(t, "a guest that has filled all tables, and begins %.0f/s\t%.0f\t%.2f\t%.2f\n", n.Flood, n.Beside, n.Ratio, n.goal)
+	fmt.Fprintf(t, "a guest that has filled all tables, and begins %.0f/s\t%.0f\t%.2f\t%.2f\n", n.Flood, n.Beside, n.Ratio,
+		n.goal)
 	return t.Flush()
 }
 

@@ -20,7 +20,8 @@ type nic struct {
 	Cases []nicCase `json:"cases"`
 }
 
-// nicCase is a number of rules of one shape, which encapsulate for so many peers; each packet hits a random one of them.
+// nicCase is a number of rules of one shape, which encapsulate for so many peers; each packet hits a random one of
+// them.
 type nicCase struct {
 	Rules       int     `json:"rules"`
 	Peers       int     `json:"peers"`

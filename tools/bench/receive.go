@@ -42,7 +42,8 @@ const (
 	costRate = 200_000
 )
 
-// receiving is how many copies per second the sink's programs take without a loss, on a veth pair between two namespaces.
+// receiving is how many copies per second the sink's programs take without a loss, on a veth pair between two
+// namespaces.
 type receiving struct {
 	Share  float64     `json:"cpu_share"`
 	Buffer int         `json:"buffer_mib"`
@@ -70,7 +71,8 @@ type sinkRates struct {
 	Median   float64   `json:"median"`
 	// Limit tells that the sender could not send faster.
 	Limit bool `json:"limited_by_sender"`
-	// CPU is the program's own time for each copy in each round, in nanoseconds, and MedianCPU of these. It has its own buffer then.
+	// CPU is the program's own time for each copy in each round, in nanoseconds, and MedianCPU of these. It has its own
+	// buffer then.
 	CPU       []float64 `json:"nanoseconds_per_packet"`
 	MedianCPU float64   `json:"median_nanoseconds"`
 	// Lost is the share of copies that it loses with a CPU of its own, when the sender sends as fast as it can.
@@ -84,7 +86,8 @@ type sinkRates struct {
 	own      bool           // it has the port itself, so that nobody else need
 }
 
-func newReceiving(dir string, repetitions int, sendTime time.Duration, share float64, buffer int, sizes []int) *receiving {
+func newReceiving(dir string, repetitions int, sendTime time.Duration, share float64, buffer int,
+	sizes []int) *receiving {
 	r := &receiving{Share: share, Buffer: buffer, dir: dir, repetitions: repetitions, sendTime: sendTime}
 	for _, size := range sizes {
 		const fcs = 4
@@ -97,12 +100,16 @@ func sinkPrograms(buffer int) []*sinkRates {
 	const filter = "udp dst port 3010"
 	mib, kib := strconv.Itoa(buffer), strconv.Itoa(buffer<<10)
 	return []*sinkRates{
-		{Name: "dpctl", argv: []string{"DPCTL", "capture", "receive", "--udp-dst-port=3010", "-w", "FILE"}, buffer: []string{"--buffer=" + mib + "M"},
-			ready: "receiving on", received: regexp.MustCompile(`(\d+) copies received`), late: 100 * time.Millisecond, own: true},
-		{Name: "tcpdump", argv: []string{"tcpdump", filter, "-ni", "eth0", "-Z", "root", "-w", "FILE"}, buffer: []string{"-B", kib},
-			ready: "listening on", received: regexp.MustCompile(`(\d+) packets captured`), late: 1100 * time.Millisecond},
-		{Name: "dumpcap", argv: []string{"dumpcap", "-q", "-i", "eth0", "-w", "FILE", "-f", filter}, buffer: []string{"-B", mib},
-			ready: "File:", received: regexp.MustCompile(`Packets captured: (\d+)`), late: 400 * time.Millisecond},
+		{Name: "dpctl", argv: []string{"DPCTL", "capture", "receive", "--udp-dst-port=3010", "-w", "FILE"},
+			buffer: []string{"--buffer=" + mib + "M"},
+			ready:  "receiving on", received: regexp.MustCompile(`(\d+) copies received`), late: 100 * time.Millisecond,
+			own: true},
+		{Name: "tcpdump", argv: []string{"tcpdump", filter, "-ni", "eth0", "-Z", "root", "-w", "FILE"},
+			buffer: []string{"-B", kib},
+			ready:  "listening on", received: regexp.MustCompile(`(\d+) packets captured`), late: 1100 * time.Millisecond},
+		{Name: "dumpcap", argv: []string{"dumpcap", "-q", "-i", "eth0", "-w", "FILE", "-f", filter},
+			buffer: []string{"-B", mib},
+			ready:  "File:", received: regexp.MustCompile(`Packets captured: (\d+)`), late: 400 * time.Millisecond},
 	}
 }
 
@@ -220,7 +227,8 @@ func (r *receiving) search(ctx context.Context, b *sinkBench, s *sinkRates, most
 }
 
 // between finds a program's highest rate between two, whose ratio it halves again and again. It is 0 if it keeps none.
-func (r *receiving) between(ctx context.Context, b *sinkBench, s *sinkRates, low, high float64) (best float64, err error) {
+func (r *receiving) between(ctx context.Context, b *sinkBench, s *sinkRates, low, high float64) (best float64,
+	err error) {
 	for high/low > precision {
 		rate := math.Sqrt(low * high)
 		reached, err := r.keeps(ctx, b, s, rate)
@@ -261,7 +269,8 @@ type trial struct {
 }
 
 // try sends at a rate to the program, which gets further flags.
-func (s *sinkRates) try(ctx context.Context, b *sinkBench, rate float64, long time.Duration, flags []string) (t trial, err error) {
+func (s *sinkRates) try(ctx context.Context, b *sinkBench, rate float64, long time.Duration, flags []string) (t trial,
+	err error) {
 	if !s.own {
 		port, err := holdPort(b.sink)
 		if err != nil {
@@ -299,8 +308,8 @@ func (s *sinkRates) try(ctx context.Context, b *sinkBench, rate float64, long ti
 	return t, err
 }
 
-// holdPort takes the port for a program that does not, with a socket that discards all, as dpctl's own does: or else the kernel
-// would answer each copy with an error.
+// holdPort takes the port for a program that does not, with a socket that discards all, as dpctl's own does: or else
+// the kernel would answer each copy with an error.
 func holdPort(ns *topology.Namespace) (fd int, err error) {
 	err = ns.Inside(func() error {
 		if fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
@@ -345,9 +354,10 @@ func (c *sinkCase) rate() {
 }
 
 func (r *receiving) table(w io.Writer) error {
-	fmt.Fprintf(w, "copies at the sink: the most per second without a loss, by programs that have %.0f%% of a CPU and buffers of %d MiB;\n"+
-		"the CPU time of the program for each at %d thousand; and what is lost when all is sent that can be: both with buffers as they\n"+
-		"are by default (dpctl 128 MiB, the others 2 MiB) and a whole CPU\n", 100*r.Share, r.Buffer, costRate/1000)
+	fmt.Fprintf(w,
+		"copies at the sink: the most per second without a loss, by programs that have %.0f%% of a CPU and buffers of %d MiB;\n"+
+			"the CPU time of the program for each at %d thousand; and what is lost when all is sent that can be: both with buffers as they\n"+
+			"are by default (dpctl 128 MiB, the others 2 MiB) and a whole CPU\n", 100*r.Share, r.Buffer, costRate/1000)
 	for _, c := range r.Cases {
 		fmt.Fprintf(w, "\nframes of %d bytes, copies of %d; %.0f thousand per second can be sent\n\n", c.FrameSize,
 			c.FrameSize+wire.CopyHeaderLen, c.SendRate/1000)
@@ -363,7 +373,8 @@ func (r *receiving) table(w io.Writer) error {
 		if err := table.Flush(); err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "\ndpctl: %.2f of the better one's rate, which takes %.2f of its CPU time; the goal is %.1f\n", c.Ratio, c.CPURatio,
+		fmt.Fprintf(w, "\ndpctl: %.2f of the better one's rate, which takes %.2f of its CPU time; the goal is %.1f\n",
+			c.Ratio, c.CPURatio,
 			receiveGoal)
 	}
 	return nil

@@ -87,7 +87,8 @@ func (r *rpc) measure(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	c := &flow{Size: 64, Flows: rpcFlows, Frames: fewFrames, path: paths[0]}
 	frames, empty := filepath.Join(dir, "frames.pcap"), filepath.Join(dir, "empty.pcap")
-	if err := errors.Join(c.path.writeFrames(frames, c.Frames, c.Flows, c.Size), c.path.writeFrames(empty, 0, 1, c.Size)); err != nil {
+	if err := errors.Join(c.path.writeFrames(frames, c.Frames, c.Flows, c.Size),
+		c.path.writeFrames(empty, 0, 1, c.Size)); err != nil {
 		return err
 	}
 	ports := slices.Repeat([]string{"rx_pcap=" + empty}, nbPorts)

@@ -27,9 +27,9 @@ const (
 	batch     = "rteflow.CreateBatch"
 )
 
-// rules is how many rules per second rteflow puts into the test NIC, beside dpdk-test-flow-perf, with the same rules. The two
-// take many short turns, each time in a new process with a new NIC. Both are measured from the making of the first rule to the
-// return of the last call.
+// rules is how many rules per second rteflow puts into the test NIC, beside dpdk-test-flow-perf, with the same rules.
+// The two take many short turns, each time in a new process with a new NIC. Both are measured from the making of the
+// first rule to the return of the last call.
 type rules struct {
 	Rules  int      `json:"rules"`
 	Turns  int      `json:"turns"`
@@ -60,7 +60,8 @@ func (b *rules) measure(ctx context.Context) error {
 		return err
 	}
 	for _, f := range forms {
-		s := &shape{Name: f.name, Rule: f.rule(rteflow.Is(address(0))).String(), Ways: []*rates{{Way: flowPerf}, {Way: create}, {Way: batch}, {Way: createNew}}}
+		s := &shape{Name: f.name, Rule: f.rule(rteflow.Is(address(0))).String(),
+			Ways: []*rates{{Way: flowPerf}, {Way: create}, {Way: batch}, {Way: createNew}}}
 		b.Shapes = append(b.Shapes, s)
 		for range b.Turns {
 			if err := s.turn(ctx, installed, f, b.Rules); err != nil {
@@ -132,7 +133,8 @@ func (b *rules) table(w io.Writer) error {
 	fmt.Fprintln(table, "SHAPE\tWAY\tLEAST\tMEDIAN\tBEST\tRATIO\tBY TURN")
 	for _, s := range b.Shapes {
 		for _, r := range s.Ways {
-			fmt.Fprintf(table, "%s\t%s\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f-%.2f, median %.2f\n", s.Name, r.Way, slices.Min(r.Rates)/1000,
+			fmt.Fprintf(table, "%s\t%s\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f-%.2f, median %.2f\n", s.Name, r.Way,
+				slices.Min(r.Rates)/1000,
 				median(r.Rates)/1000, r.Best/1000, r.Ratio, slices.Min(r.Ratios), slices.Max(r.Ratios), median(r.Ratios))
 		}
 	}

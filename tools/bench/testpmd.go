@@ -19,8 +19,8 @@ import (
 // throughput is what testpmd says about a port, since it was asked the last time.
 var throughput = regexp.MustCompile(`(?s)NIC statistics for port (\d+) .*?Tx-pps:\s+(\d+)`)
 
-// macswap is how many packets per second dpdk-testpmd takes from its port 0, and sends out of its port 1 with their MACs
-// swapped.
+// macswap is how many packets per second dpdk-testpmd takes from its port 0, and sends out of its port 1 with their
+// MACs swapped.
 func macswap(ctx context.Context, args []string, mbufs int, warmUp, time time.Duration) (float64, error) {
 	args = append(args, "--", "-i", "--forward-mode=macswap", "--nb-cores=1", "--no-flush-rx",
 		fmt.Sprintf("--total-num-mbufs=%d", mbufs), fmt.Sprintf("--burst=%d", burst))

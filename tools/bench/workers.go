@@ -78,7 +78,8 @@ func (s *scaling) measureCase(ctx context.Context, c *workerCase) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	frames, empty := filepath.Join(dir, "frames.pcap"), filepath.Join(dir, "empty.pcap")
-	if err := errors.Join(c.flow.path.writeFrames(frames, fewFrames, workerFlows, workerBytes), c.flow.path.writeFrames(empty, 0, 1, workerBytes)); err != nil {
+	if err := errors.Join(c.flow.path.writeFrames(frames, fewFrames, workerFlows, workerBytes),
+		c.flow.path.writeFrames(empty, 0, 1, workerBytes)); err != nil {
 		return err
 	}
 	ports := slices.Repeat([]string{queues("rx_pcap=" + empty)}, nbPorts)
@@ -118,16 +119,20 @@ func (s *scaling) turn(ctx context.Context, f *flow, dir string, ports []string,
 }
 
 func (s *scaling) table(w io.Writer) error {
-	fmt.Fprintf(w, "Workers, on net_pcap ports with %d queues: %d-byte frames of %d flows for each, %d turns of %v; millions of packets per second.\n",
+	fmt.Fprintf(w,
+		"Workers, on net_pcap ports with %d queues: %d-byte frames of %d flows for each, %d turns of %v; millions of packets per second.\n",
 		mostWorkers, workerBytes, workerFlows, s.Repetitions, s.seconds)
 	if s.CPUs <= mostWorkers {
-		fmt.Fprintf(w, "This machine has %d CPUs, too few for the goal: %d workers and the control need %d. Here they share.\n", s.CPUs, mostWorkers,
+		fmt.Fprintf(w,
+			"This machine has %d CPUs, too few for the goal: %d workers and the control need %d. Here they share.\n", s.CPUs,
+			mostWorkers,
 			mostWorkers+1)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\nPATH\tONE\tTWO\tRATIO\tGOAL")
 	for _, c := range s.Cases {
-		fmt.Fprintf(t, "%s\t%.2f\t%.2f\t%.2f\t%.1f\n", c.Path, median(c.Rates[0])/1e6, median(c.Rates[1])/1e6, c.Ratio, s.Goal)
+		fmt.Fprintf(t, "%s\t%.2f\t%.2f\t%.2f\t%.1f\n", c.Path, median(c.Rates[0])/1e6, median(c.Rates[1])/1e6, c.Ratio,
+			s.Goal)
 	}
 	return t.Flush()
 }

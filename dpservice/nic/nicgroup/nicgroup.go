@@ -18,9 +18,11 @@ const (
 // Delivery is the group of what goes to a port, where that is copied.
 func Delivery(port uint16) uint32 { return delivery + uint32(port) }
 
-// Name is what people call the group, for example "VNET" or "DELIVERY to port 2"; empty for a group that dpservice does not use.
+// Name is what people call the group, for example "VNET" or "DELIVERY to port 2"; empty for a group that dpservice does
+// not use.
 func Name(group uint32) string {
-	names := []string{Default: "DEFAULT", Capture: "CAPTURE", VNET: "VNET", Software: "SOFTWARE", Decapsulated: "DECAPSULATED"}
+	names := []string{Default: "DEFAULT", Capture: "CAPTURE", VNET: "VNET", Software: "SOFTWARE",
+		Decapsulated: "DECAPSULATED"}
 	switch {
 	case group < uint32(len(names)):
 		return names[group]

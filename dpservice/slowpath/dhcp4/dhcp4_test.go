@@ -28,7 +28,8 @@ type change func(*layers.DHCPv4)
 
 func ask(kind layers.DHCPMsgType, changes ...change) []byte {
 	m := &layers.DHCPv4{
-		Operation: layers.DHCPOpRequest, HardwareType: layers.LinkTypeEthernet, HardwareLen: 6, ClientHWAddr: mac[:], Xid: 0x1234,
+		Operation: layers.DHCPOpRequest, HardwareType: layers.LinkTypeEthernet, HardwareLen: 6, ClientHWAddr: mac[:],
+		Xid:     0x1234,
 		Options: layers.DHCPOptions{option(layers.DHCPOptMessageType, []byte{byte(kind)})},
 	}
 	for _, c := range changes {
@@ -59,7 +60,12 @@ func decode(t testing.TB, message []byte) (*layers.DHCPv4, map[layers.DHCPOpt][]
 }
 
 func TestAnswers(t *testing.T) {
-	const none, offer, ack, nak = layers.DHCPMsgTypeUnspecified, layers.DHCPMsgTypeOffer, layers.DHCPMsgTypeAck, layers.DHCPMsgTypeNak
+	const (
+		none  = layers.DHCPMsgTypeUnspecified
+		offer = layers.DHCPMsgTypeOffer
+		ack   = layers.DHCPMsgTypeAck
+		nak   = layers.DHCPMsgTypeNak
+	)
 	request, wants := layers.DHCPMsgTypeRequest, layers.DHCPOptRequestIP
 	broadcast := func(m *layers.DHCPv4) { m.Flags = broadcastFlag }
 	tests := map[string]struct {
@@ -67,34 +73,41 @@ func TestAnswers(t *testing.T) {
 		kind    layers.DHCPMsgType
 		to      netip.Addr
 	}{
-		"discover":              {ask(layers.DHCPMsgTypeDiscover), offer, lease.Address},
-		"discover, broadcast":   {ask(layers.DHCPMsgTypeDiscover, broadcast), offer, Broadcast},
-		"discover of another":   {ask(layers.DHCPMsgTypeDiscover, withAddr(wants, other)), offer, lease.Address},
-		"select":                {ask(request, withAddr(layers.DHCPOptServerID, lease.Gateway), withAddr(wants, lease.Address)), ack, lease.Address},
-		"select another server": {ask(request, withAddr(layers.DHCPOptServerID, other), withAddr(wants, lease.Address)), none, other},
-		"select another":        {ask(request, withAddr(layers.DHCPOptServerID, lease.Gateway), withAddr(wants, other)), nak, Broadcast},
-		"reboot":                {ask(request, withAddr(wants, lease.Address), broadcast), ack, Broadcast},
-		"reboot elsewhere":      {ask(request, withAddr(wants, other)), nak, Broadcast},
-		"renew":                 {ask(request, has(lease.Address)), ack, lease.Address},
-		"renew, broadcast":      {ask(request, has(lease.Address), broadcast), ack, lease.Address},
-		"renew another":         {ask(request, has(other)), nak, Broadcast},
-		"request of nothing":    {ask(request), none, other},
-		"inform":                {ask(layers.DHCPMsgTypeInform, has(lease.Address)), ack, lease.Address},
-		"inform of another":     {ask(layers.DHCPMsgTypeInform, has(other)), none, other},
-		"release":               {ask(layers.DHCPMsgTypeRelease, has(lease.Address)), none, other},
-		"decline":               {ask(layers.DHCPMsgTypeDecline, withAddr(wants, lease.Address)), none, other},
-		"an offer":              {ask(offer), none, other},
-		"relayed":               {ask(layers.DHCPMsgTypeDiscover, func(m *layers.DHCPv4) { m.RelayAgentIP = other.AsSlice() }), none, other},
-		"a server's":            {ask(layers.DHCPMsgTypeDiscover, func(m *layers.DHCPv4) { m.Operation = layers.DHCPOpReply }), none, other},
-		"multicast hardware":    {ask(layers.DHCPMsgTypeDiscover, func(m *layers.DHCPv4) { m.ClientHWAddr = []byte{1, 0, 0, 0, 0, 1} }), none, other},
-		"long hardware":         {ask(layers.DHCPMsgTypeDiscover, func(m *layers.DHCPv4) { m.ClientHWAddr = make([]byte, 240) }), none, other},
-		"BOOTP":                 {ask(none, func(m *layers.DHCPv4) { m.Options = nil }), none, other},
-		"short address":         {ask(request, with(wants, 10, 0, 0)), none, other},
-		"long type":             {ask(none, with(layers.DHCPOptMessageType, 1, 1)), none, other},
-		"short client id":       {ask(layers.DHCPMsgTypeDiscover, with(layers.DHCPOptClientID, 1)), offer, lease.Address},
-		"empty client id":       {ask(layers.DHCPMsgTypeDiscover, with(layers.DHCPOptClientID)), offer, lease.Address},
-		"empty host name":       {ask(layers.DHCPMsgTypeDiscover, with(layers.DHCPOptHostname)), offer, lease.Address},
-		"cut short":             {ask(layers.DHCPMsgTypeDiscover)[:headerLen-1], none, other},
+		"discover":            {ask(layers.DHCPMsgTypeDiscover), offer, lease.Address},
+		"discover, broadcast": {ask(layers.DHCPMsgTypeDiscover, broadcast), offer, Broadcast},
+		"discover of another": {ask(layers.DHCPMsgTypeDiscover, withAddr(wants, other)), offer, lease.Address},
+		"select": {ask(request, withAddr(layers.DHCPOptServerID, lease.Gateway),
+			withAddr(wants, lease.Address)), ack, lease.Address},
+		"select another server": {ask(request, withAddr(layers.DHCPOptServerID, other), withAddr(wants, lease.Address)), none,
+			other},
+		"select another": {ask(request, withAddr(layers.DHCPOptServerID, lease.Gateway), withAddr(wants, other)), nak,
+			Broadcast},
+		"reboot":             {ask(request, withAddr(wants, lease.Address), broadcast), ack, Broadcast},
+		"reboot elsewhere":   {ask(request, withAddr(wants, other)), nak, Broadcast},
+		"renew":              {ask(request, has(lease.Address)), ack, lease.Address},
+		"renew, broadcast":   {ask(request, has(lease.Address), broadcast), ack, lease.Address},
+		"renew another":      {ask(request, has(other)), nak, Broadcast},
+		"request of nothing": {ask(request), none, other},
+		"inform":             {ask(layers.DHCPMsgTypeInform, has(lease.Address)), ack, lease.Address},
+		"inform of another":  {ask(layers.DHCPMsgTypeInform, has(other)), none, other},
+		"release":            {ask(layers.DHCPMsgTypeRelease, has(lease.Address)), none, other},
+		"decline":            {ask(layers.DHCPMsgTypeDecline, withAddr(wants, lease.Address)), none, other},
+		"an offer":           {ask(offer), none, other},
+		"relayed": {ask(layers.DHCPMsgTypeDiscover,
+			func(m *layers.DHCPv4) { m.RelayAgentIP = other.AsSlice() }), none, other},
+		"a server's": {ask(layers.DHCPMsgTypeDiscover,
+			func(m *layers.DHCPv4) { m.Operation = layers.DHCPOpReply }), none, other},
+		"multicast hardware": {ask(layers.DHCPMsgTypeDiscover,
+			func(m *layers.DHCPv4) { m.ClientHWAddr = []byte{1, 0, 0, 0, 0, 1} }), none, other},
+		"long hardware": {ask(layers.DHCPMsgTypeDiscover,
+			func(m *layers.DHCPv4) { m.ClientHWAddr = make([]byte, 240) }), none, other},
+		"BOOTP":           {ask(none, func(m *layers.DHCPv4) { m.Options = nil }), none, other},
+		"short address":   {ask(request, with(wants, 10, 0, 0)), none, other},
+		"long type":       {ask(none, with(layers.DHCPOptMessageType, 1, 1)), none, other},
+		"short client id": {ask(layers.DHCPMsgTypeDiscover, with(layers.DHCPOptClientID, 1)), offer, lease.Address},
+		"empty client id": {ask(layers.DHCPMsgTypeDiscover, with(layers.DHCPOptClientID)), offer, lease.Address},
+		"empty host name": {ask(layers.DHCPMsgTypeDiscover, with(layers.DHCPOptHostname)), offer, lease.Address},
+		"cut short":       {ask(layers.DHCPMsgTypeDiscover)[:headerLen-1], none, other},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

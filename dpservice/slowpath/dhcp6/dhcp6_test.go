@@ -153,11 +153,14 @@ func TestAnswers(t *testing.T) {
 		"inform with association": {ask(inform, client, want()), none, nil, ok},
 		"inform another server":   {ask(inform, alien), none, nil, ok},
 		"a server's":              {ask(reply, client, server), none, nil, ok},
-		"relayed":                 {append([]byte{byte(layers.DHCPv6MsgTypeRelayForward)}, make([]byte, 40)...), none, nil, ok},
-		"short association":       {ask(solicit, client, layers.NewDHCPv6Option(layers.DHCPv6OptIANA, make([]byte, 11))), none, nil, ok},
-		"empty client":            {ask(solicit, layers.NewDHCPv6Option(layers.DHCPv6OptClientID, nil)), none, nil, ok},
-		"long client":             {ask(solicit, layers.NewDHCPv6Option(layers.DHCPv6OptClientID, make([]byte, 131))), none, nil, ok},
-		"nothing":                 {nil, none, nil, ok},
+		"relayed": {append([]byte{byte(layers.DHCPv6MsgTypeRelayForward)}, make([]byte, 40)...), none, nil,
+			ok},
+		"short association": {ask(solicit, client, layers.NewDHCPv6Option(layers.DHCPv6OptIANA, make([]byte, 11))),
+			none, nil, ok},
+		"empty client": {ask(solicit, layers.NewDHCPv6Option(layers.DHCPv6OptClientID, nil)), none, nil, ok},
+		"long client": {ask(solicit, layers.NewDHCPv6Option(layers.DHCPv6OptClientID, make([]byte, 131))), none,
+			nil, ok},
+		"nothing": {nil, none, nil, ok},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -209,7 +212,8 @@ func TestOneAddress(t *testing.T) {
 			codes = append(codes, code)
 		}
 	}
-	assert.Equal(t, []layers.DHCPv6StatusCode{statusNoPrefixAvail, layers.DHCPv6StatusCodeSuccess, layers.DHCPv6StatusCodeNoAddrsAvail}, codes)
+	assert.Equal(t, []layers.DHCPv6StatusCode{statusNoPrefixAvail, layers.DHCPv6StatusCodeSuccess,
+		layers.DHCPv6StatusCodeNoAddrsAvail}, codes)
 }
 
 // FuzzAnswer feeds any bytes; whatever is answered is sound, of bounded size, and grants no address but the guest's.
@@ -234,6 +238,7 @@ func FuzzAnswer(f *testing.F) {
 				require.True(t, ip == lease.Address || seconds == 0, ip)
 			}
 		}
-		require.True(t, slices.ContainsFunc(m.Options, func(o layers.DHCPv6Option) bool { return o.Code == layers.DHCPv6OptServerID }))
+		require.True(t, slices.ContainsFunc(m.Options,
+			func(o layers.DHCPv6Option) bool { return o.Code == layers.DHCPv6OptServerID }))
 	})
 }

@@ -164,7 +164,8 @@ func (ports) List() []port.Port {
 		{ID: 0, Name: pf0, Role: port.PF, SwitchDomain: &domain, MAC: mac(0), MTU: 1500, LinkUp: true, Started: true},
 		{ID: 1, Name: pf0 + "_pf1", Role: port.PF, Index: 1, MAC: mac(1), MTU: 1500, Started: true},
 		{ID: 2, Name: vf(0), Role: port.VF, SwitchDomain: &domain, MAC: mac(2), MTU: 1500, LinkUp: true, Started: true},
-		{ID: 3, Name: vf(1), Role: port.VF, Index: 1, SwitchDomain: &domain, MAC: mac(3), MTU: 1500, LinkUp: true, Started: true},
+		{ID: 3, Name: vf(1), Role: port.VF, Index: 1, SwitchDomain: &domain, MAC: mac(3), MTU: 1500, LinkUp: true,
+			Started: true},
 	}
 }
 
@@ -193,7 +194,8 @@ func (f *Fake) CreateInterface(r vnet.CreateRequest) (vnet.Interface, error) {
 		return vnet.Interface{}, fault.New(fault.AlreadyExists, r.ID, "interface %q exists already", r.ID)
 	}
 	i := vnet.Interface{
-		ID: r.ID, Device: r.Device, VNI: r.VNI, IPv4: r.IPv4, IPv6: r.IPv6, UnderlayIP: r.UnderlayIP, Hostname: r.Hostname, PXE: r.PXE,
+		ID: r.ID, Device: r.Device, VNI: r.VNI, IPv4: r.IPv4, IPv6: r.IPv6, UnderlayIP: r.UnderlayIP, Hostname: r.Hostname,
+		PXE: r.PXE,
 	}
 	if !i.UnderlayIP.IsValid() {
 		i.UnderlayIP = netip.MustParseAddr("fc00:1::8000:0:1")
@@ -328,18 +330,21 @@ func (c captures) Start(_ context.Context, r spec.Request) (spec.Session, error)
 	}
 	s := spec.Session{
 		Name: r.Name, State: spec.Active, StartedAt: time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC),
-		Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort, Encap: cmp.Or(r.Encap, wire.EncapUDP), Direction: cmp.Or(r.Direction, spec.RX),
-		Filter: r.Filter, Limits: r.Limits, Warnings: []string{"the NIC overwrites the UDP source port"},
+		Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort, Encap: cmp.Or(r.Encap, wire.EncapUDP),
+		Direction: cmp.Or(r.Direction, spec.RX),
+		Filter:    r.Filter, Limits: r.Limits, Warnings: []string{"the NIC overwrites the UDP source port"},
 	}
 	for i, target := range r.Targets {
 		name := pf0
 		if target.VF != "" {
 			name = vf(i)
 		}
-		on := spec.SessionInterface{Target: target, Direction: s.Direction, Mode: spec.Hardware, Port: name, Label: wire.Label(i + 1), Packets: 5, Bytes: 500}
+		on := spec.SessionInterface{Target: target, Direction: s.Direction, Mode: spec.Hardware, Port: name,
+			Label: wire.Label(i + 1), Packets: 5, Bytes: 500}
 		if r.Filter != "" {
 			on.Rules = []spec.SessionRule{
-				{Pattern: "eth has_vlan is 0 / ipv4 / tcp dst is 443", Sample: true, Packets: 5, Bytes: 500}, {Pattern: "eth", Packets: 3, Bytes: 300},
+				{Pattern: "eth has_vlan is 0 / ipv4 / tcp dst is 443", Sample: true, Packets: 5, Bytes: 500},
+				{Pattern: "eth", Packets: 3, Bytes: 300},
 			}
 		}
 		s.Interfaces = append(s.Interfaces, on)
@@ -377,7 +382,8 @@ func (c captures) Capabilities() []spec.PortCapabilities {
 	no := spec.Capability{Name: "rx", Reason: "attr_transfer: not in switchdev mode"}
 	tx := spec.Capability{Name: "tx", Reason: "item: no, thanks"}
 	return []spec.PortCapabilities{
-		{Port: port.Port{Name: pf0, Role: port.PF}, Mode: spec.Hardware, RX: yes, TX: tx, Encaps: []spec.Capability{{Name: "udp", Supported: true}},
+		{Port: port.Port{Name: pf0, Role: port.PF}, Mode: spec.Hardware, RX: yes, TX: tx,
+			Encaps: []spec.Capability{{Name: "udp", Supported: true}},
 			Filter: []spec.Capability{{Name: "ip", Supported: true}, {Name: "vlan", Reason: "item: vlan"}}},
 		{Port: port.Port{Name: vf(0), Role: port.VF}, Mode: spec.Hardware, RX: no, TX: tx},
 	}
