@@ -8,6 +8,7 @@ import (
 
 	"dpservice/capture/filter"
 	"dpservice/capture/plan"
+	"dpservice/capture/spec"
 	"dpservice/dpservice/nic"
 	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"
@@ -27,10 +28,10 @@ var filterParts = []struct{ name, filter string }{
 }
 
 // Capabilities finds out what can be captured, by asking the NIC whether it would take the rules.
-func (m *Manager) Capabilities() []PortCapabilities {
+func (m *Manager) Capabilities() []spec.PortCapabilities {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var all []PortCapabilities
+	var all []spec.PortCapabilities
 	uplink, _ := m.deps.Ports.PF(0)
 	node := plan.Node{NIC: m.deps.NIC, Ports: m.deps.Ports.All(), Uplink: uplink}
 	for _, p := range node.Ports {
@@ -39,21 +40,22 @@ func (m *Manager) Capabilities() []PortCapabilities {
 	return all
 }
 
-func (m *Manager) capabilities(p port.Port, node plan.Node) PortCapabilities {
-	target := Target{VF: p.Name}
+func (m *Manager) capabilities(p port.Port, node plan.Node) spec.PortCapabilities {
+	target := spec.Target{VF: p.Name}
 	if p.Role == port.PF {
-		target = Target{PF: p.Index}
+		target = spec.Target{PF: p.Index}
 	}
 	probe := prober{m.deps, node, target, p}
-	c := PortCapabilities{Port: p, Mode: Software, RX: probe.ask("rx", RX, wire.EncapUDP, ""), TX: probe.askTX()}
+	c := spec.PortCapabilities{Port: p, Mode: spec.Software, RX: probe.ask("rx", spec.RX, wire.EncapUDP, ""),
+		TX: probe.askTX()}
 	if node.Offloads(p) {
-		c.Mode = Hardware
+		c.Mode = spec.Hardware
 	}
 	for _, encap := range []wire.Encap{wire.EncapUDP, wire.EncapVXLAN} {
-		c.Encaps = append(c.Encaps, probe.ask(string(encap), RX, encap, ""))
+		c.Encaps = append(c.Encaps, probe.ask(string(encap), spec.RX, encap, ""))
 	}
 	for _, part := range filterParts {
-		c.Filter = append(c.Filter, probe.ask(part.name, RX, wire.EncapUDP, part.filter))
+		c.Filter = append(c.Filter, probe.ask(part.name, spec.RX, wire.EncapUDP, part.filter))
 	}
 	return c
 }
@@ -62,23 +64,23 @@ func (m *Manager) capabilities(p port.Port, node plan.Node) PortCapabilities {
 type prober struct {
 	deps   Deps
 	node   plan.Node
-	target Target
+	target spec.Target
 	port   port.Port
 }
 
-func (a prober) askTX() Capability {
-	if _, err := (Request{Direction: TX}).Directions(a.target); err != nil {
-		return Capability{Name: "tx", Reason: err.Error()}
+func (a prober) askTX() spec.Capability {
+	if _, err := (spec.Request{Direction: spec.TX}).Directions(a.target); err != nil {
+		return spec.Capability{Name: "tx", Reason: err.Error()}
 	}
-	return a.ask("tx", TX, wire.EncapUDP, "")
+	return a.ask("tx", spec.TX, wire.EncapUDP, "")
 }
 
 // ask asks for the rules of a capture with a filter. Where no rules are needed the packet graph does it all.
-func (a prober) ask(name string, d Direction, encap wire.Encap, text string) Capability {
+func (a prober) ask(name string, d spec.Direction, encap wire.Encap, text string) spec.Capability {
 	link := linkOf(a.target)
-	program, err := filter.Compile(text, link, MaxRules)
+	program, err := filter.Compile(text, link, spec.MaxRules)
 	if err != nil {
-		return Capability{Name: name, Reason: err.Error()}
+		return spec.Capability{Name: name, Reason: err.Error()}
 	}
 	// Which addresses a copy has does not matter to the NIC, and the router may not be known yet.
 	h := wire.CopyHeader{NodeIP: netip.IPv6Loopback(), Sink: netip.IPv6Loopback(), Encap: encap}
@@ -89,7 +91,7 @@ func (a prober) ask(name string, d Direction, encap wire.Encap, text string) Cap
 	for _, p := range plan.Probe(plan.Copies{Header: h, Out: a.node.Uplink.ID}, points) {
 		rules = append(rules, p.Rules...)
 	}
-	if len(rules) > 0 && d == TX {
+	if len(rules) > 0 && d == spec.TX {
 		rules = append(rules, a.divertedFlow())
 	}
 	return a.check(name, rules)
@@ -110,17 +112,17 @@ type probeOwner struct{}
 func (probeOwner) String() string { return "capability" }
 
 // check asks the NIC whether it would take rules.
-func (a prober) check(name string, rules []*ruleset.Rule) Capability {
+func (a prober) check(name string, rules []*ruleset.Rule) spec.Capability {
 	if len(rules) == 0 {
-		return Capability{Name: name, Supported: true}
+		return spec.Capability{Name: name, Supported: true}
 	}
 	err := a.deps.Rules.Check(ruleset.Add(rules...))
 	if err == nil {
-		return Capability{Name: name, Supported: true}
+		return spec.Capability{Name: name, Supported: true}
 	}
 	var refusal *rteflow.Error
 	if errors.As(err, &refusal) {
-		return Capability{Name: name, Reason: refusal.Reason() + ": " + refusal.Errno.Error()}
+		return spec.Capability{Name: name, Reason: refusal.Reason() + ": " + refusal.Errno.Error()}
 	}
-	return Capability{Name: name, Reason: err.Error()}
+	return spec.Capability{Name: name, Reason: err.Error()}
 }

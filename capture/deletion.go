@@ -2,18 +2,20 @@
 
 package capture
 
+import "dpservice/capture/spec"
+
 // Deletion is an interface that is being deleted. Until Close is called, a capture of it cannot begin: Start waits.
 type Deletion struct {
 	manager *Manager
-	target  Target
+	target  spec.Target
 }
 
 // BeginDeletion says that an interface is going to be deleted.
 func (m *Manager) BeginDeletion(id string) *Deletion {
 	m.lock()
 	defer m.unlock()
-	t := Target{VF: id}
-	m.awaitDeletions([]Target{t})
+	t := spec.Target{VF: id}
+	m.awaitDeletions([]spec.Target{t})
 	m.deleting[t] = struct{}{}
 	return &Deletion{m, t}
 }
@@ -33,7 +35,7 @@ func (d *Deletion) EndCapture() error {
 		return nil
 	}
 	err := s.endTarget(d.target)
-	if s.state == Ended {
+	if s.state == spec.Ended {
 		m.remember(s)
 	}
 	return err

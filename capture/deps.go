@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"dpservice/capture/plan"
+	"dpservice/capture/spec"
 	"dpservice/dpservice/port"
 	"dpservice/graph"
 	"dpservice/rteflow"
@@ -90,7 +91,7 @@ type Uplink struct {
 func (u Uplink) resolved() bool { return u.RouterMAC != wire.MAC{} && u.NodeIP.Is6() }
 
 // header is the header of a request's copies, but for the label.
-func (u Uplink) header(r Request) wire.CopyHeader {
+func (u Uplink) header(r spec.Request) wire.CopyHeader {
 	return wire.CopyHeader{
 		RouterMAC:  u.RouterMAC,
 		UplinkMAC:  u.MAC,

@@ -4,6 +4,7 @@ package capture
 
 import (
 	"context"
+	"dpservice/capture/spec"
 	"errors"
 	"strings"
 	"testing"
@@ -21,7 +22,7 @@ import (
 )
 
 // begin starts a capture in some direction.
-func begin(t *testing.T, n *node, d Direction, text string, targets ...Target) Session {
+func begin(t *testing.T, n *node, d spec.Direction, text string, targets ...spec.Target) spec.Session {
 	t.Helper()
 	r := validRequest()
 	r.Targets, r.Direction, r.Filter = targets, d, text
@@ -33,7 +34,7 @@ func begin(t *testing.T, n *node, d Direction, text string, targets ...Target) S
 // txCopy is the header of the one copy of what vm-1 receives.
 func txCopy() [][]byte {
 	h := testHeader
-	h.Label = plan.LabelOf(2, sideOf(TX))
+	h.Label = plan.LabelOf(2, sideOf(spec.TX))
 	return [][]byte{h.Append(nil)}
 }
 
@@ -43,7 +44,7 @@ func TestCaptureOfWhatAGuestReceives(t *testing.T) {
 	n := newNode(3)
 	before := n.nic.dump()
 	copied := n.observe(t.Errorf)
-	begin(t, n, TX, "", Target{VF: "vm-1"})
+	begin(t, n, spec.TX, "", spec.Target{VF: "vm-1"})
 
 	fromWire, fromGuest := packet{port: 0, proto: 4, to: 2, udp: true}, packet{port: 3, to: 2, udp: true}
 	for _, p := range []packet{fromWire, fromGuest} {
@@ -56,40 +57,40 @@ func TestCaptureOfWhatAGuestReceives(t *testing.T) {
 	assert.Equal(t, txCopy(), n.taps.send(2, graph.TapTX, 0))
 
 	require.Len(t, n.status(), 1)
-	all := copied[point2{2, TX}] + 3
-	assert.Equal(t, []SessionInterface{{Target: Target{VF: "vm-1"}, Direction: TX, Mode: Hardware,
+	all := copied[point2{2, spec.TX}] + 3
+	assert.Equal(t, []spec.SessionInterface{{Target: spec.Target{VF: "vm-1"}, Direction: spec.TX, Mode: spec.Hardware,
 		Port: "net_eswitch0_representor_vf0", Label: labelTX | 3, Packets: all, Bytes: all * frameLen}},
 		n.status()[0].Interfaces)
-	assert.Empty(t, copied[point2{2, RX}])
+	assert.Empty(t, copied[point2{2, spec.RX}])
 
 	require.NoError(t, stopError(n, ""))
 	assert.Equal(t, before, n.nic.dump())
 	assert.Empty(t, n.taps.set())
 	assert.Empty(t, n.nic.send(fromWire).copies)
 	_, ended := n.manager.Status()
-	assert.Equal(t, copied[point2{2, TX}]+3, ended[0].Packets, "to the last packet")
+	assert.Equal(t, copied[point2{2, spec.TX}]+3, ended[0].Packets, "to the last packet")
 }
 
 func TestBothDirections(t *testing.T) {
 	n := newNode(2)
 	before := n.nic.dump()
 	copied := n.observe(t.Errorf)
-	s := begin(t, n, Both, "ip", Target{VF: "vm-1"}, Target{PF: 0}, Target{VF: "vm-2"})
+	s := begin(t, n, spec.Both, "ip", spec.Target{VF: "vm-1"}, spec.Target{PF: 0}, spec.Target{VF: "vm-2"})
 	var points []point2
 	for _, i := range s.Interfaces {
 		p, _ := n.port(i.Target)
 		points = append(points, point2{p.ID, i.Direction})
 		assert.Len(t, i.Rules, 2, "those of all sources are one")
 	}
-	assert.Equal(t, []point2{{2, RX}, {2, TX}, {0, RX}, {3, RX}, {3, TX}}, points)
-	assert.Equal(t, Both, s.Direction)
+	assert.Equal(t, []point2{{2, spec.RX}, {2, spec.TX}, {0, spec.RX}, {3, spec.RX}, {3, spec.TX}}, points)
+	assert.Equal(t, spec.Both, s.Direction)
 
 	f := n.nic.send(packet{port: 2, to: 3, udp: true})
 	require.Len(t, f.copies, 2)
-	assert.Equal(t, point2{2, RX}, n.pointOf(f.copies[0]))
-	assert.Equal(t, point2{3, TX}, n.pointOf(f.copies[1]))
-	copied[point2{2, RX}]++
-	copied[point2{3, TX}]++
+	assert.Equal(t, point2{2, spec.RX}, n.pointOf(f.copies[0]))
+	assert.Equal(t, point2{3, spec.TX}, n.pointOf(f.copies[1]))
+	copied[point2{2, spec.RX}]++
+	copied[point2{3, spec.TX}]++
 	assert.Empty(t, n.nic.send(packet{port: 2, to: 3, ip6: true}).copies, "not IPv4")
 
 	for i := range 2*bands + 1 {
@@ -114,7 +115,7 @@ func TestBothDirections(t *testing.T) {
 func TestDirectionOfAnUplink(t *testing.T) {
 	n := newNode(1)
 	r := validRequest()
-	r.Targets, r.Direction = []Target{{VF: "vm-1"}, {PF: 0}}, TX
+	r.Targets, r.Direction = []spec.Target{{VF: "vm-1"}, {PF: 0}}, spec.TX
 	_, err := n.manager.Start(context.Background(), r)
 	requireFault(t, err, fault.NotSupported, "what leaves by pf0 cannot be captured")
 	r.Direction = "sideways"
@@ -127,25 +128,26 @@ func TestDirectionOfAnUplink(t *testing.T) {
 func TestSoftware(t *testing.T) {
 	n := newNode(1)
 	before := n.nic.dump()
-	begin(t, n, RX, "", Target{PF: 1}, Target{VF: "vm-1"})
+	begin(t, n, spec.RX, "", spec.Target{PF: 1}, spec.Target{VF: "vm-1"})
 	assert.Equal(t, []tapKey{{1, graph.TapRX}}, n.taps.set(), "the NIC copies what the guest sends")
 	tap := n.taps.taps[tapKey{1, graph.TapRX}]
 	assert.True(t, tap.Inner)
 	assert.Zero(t, tap.Out)
 	assert.Equal(t, copiesOf(1, testHeader), n.taps.send(1, graph.TapRX, 0))
 	pf1 := n.status()[0].Interfaces[0]
-	assert.Equal(t, SessionInterface{Target: Target{PF: 1}, Direction: RX, Mode: Software, Port: "net_eswitch0_pf1",
+	assert.Equal(t, spec.SessionInterface{Target: spec.Target{PF: 1}, Direction: spec.RX, Mode: spec.Software,
+		Port:    "net_eswitch0_pf1",
 		Label:   2,
 		Packets: 1, Bytes: frameLen}, pf1)
 	require.NoError(t, stopError(n, ""))
 	assert.Equal(t, before, n.nic.dump())
 
 	n.withoutOffload()
-	s := begin(t, n, Both, "tcp port 443", Target{PF: 0}, Target{VF: "vm-1"})
+	s := begin(t, n, spec.Both, "tcp port 443", spec.Target{PF: 0}, spec.Target{VF: "vm-1"})
 	assert.Equal(t, before, n.nic.dump(), "no rules")
 	assert.Equal(t, []tapKey{{0, graph.TapRX}, {2, graph.TapRX}, {2, graph.TapTX}}, n.taps.set())
 	for _, i := range s.Interfaces {
-		assert.Equal(t, Software, i.Mode)
+		assert.Equal(t, spec.Software, i.Mode)
 	}
 	require.NoError(t, stopError(n, ""))
 	assert.Empty(t, n.taps.set())
@@ -155,7 +157,7 @@ func TestSoftware(t *testing.T) {
 func TestTapRules(t *testing.T) {
 	n := newNode(1)
 	n.withoutOffload()
-	s := begin(t, n, TX, "ip src host 10.0.0.1 and tcp dst port 443", Target{VF: "vm-1"})
+	s := begin(t, n, spec.TX, "ip src host 10.0.0.1 and tcp dst port 443", spec.Target{VF: "vm-1"})
 	tap := n.taps.taps[tapKey{2, graph.TapTX}]
 	require.Len(t, tap.Tap.Rules, 2)
 	assert.False(t, tap.Inner)
@@ -182,7 +184,7 @@ func TestTapRules(t *testing.T) {
 // A tap's copies follow the router, and none of them is forgotten.
 func TestTapFollowsTheUplink(t *testing.T) {
 	n := newNode(1)
-	begin(t, n, RX, "", Target{PF: 1})
+	begin(t, n, spec.RX, "", spec.Target{PF: 1})
 	for i := range 5 {
 		uplink := testUplink
 		uplink.RouterMAC[1] = byte(i + 1)
@@ -212,7 +214,7 @@ func TestTapRefused(t *testing.T) {
 				return nil
 			}
 			r := validRequest()
-			r.Targets, r.Direction = []Target{{PF: 1}, {VF: "vm-1"}}, Both
+			r.Targets, r.Direction = []spec.Target{{PF: 1}, {VF: "vm-1"}}, spec.Both
 			_, err := n.manager.Start(context.Background(), r)
 			assert.ErrorIs(t, err, refusal)
 			assert.ErrorContains(t, err, "cannot start the capture")
@@ -229,7 +231,7 @@ func TestTapRefused(t *testing.T) {
 // A new header that the graph does not take for one tap is taken for none, and tried again.
 func TestTapHeaderRefused(t *testing.T) {
 	n := newNode(1)
-	begin(t, n, Both, "", Target{PF: 1}, Target{VF: "vm-1"})
+	begin(t, n, spec.Both, "", spec.Target{PF: 1}, spec.Target{VF: "vm-1"})
 	uplink := testUplink
 	uplink.RouterMAC[5]++
 	sets := 0
@@ -257,7 +259,7 @@ func TestTapHeaderRefused(t *testing.T) {
 func TestTapThatStays(t *testing.T) {
 	n := newNode(1)
 	before := n.nic.dump()
-	begin(t, n, TX, "", Target{VF: "vm-1"})
+	begin(t, n, spec.TX, "", spec.Target{VF: "vm-1"})
 	n.taps.fail = func(call string) error {
 		if call == "remove" {
 			return graph.ErrTimeout
@@ -267,7 +269,7 @@ func TestTapThatStays(t *testing.T) {
 	err := stopError(n, "")
 	requireFault(t, err, fault.RollbackFailed, "the packet graph goes on to copy at port net_eswitch0_representor_vf0")
 	assert.True(t, errors.Is(err, graph.ErrTimeout))
-	assert.Equal(t, Broken, n.status()[0].State)
+	assert.Equal(t, spec.Broken, n.status()[0].State)
 	n.taps.fail = nil
 	require.NoError(t, stopError(n, ""))
 	assert.Equal(t, before, n.nic.dump())
@@ -279,7 +281,7 @@ func TestDryRunOfDelivery(t *testing.T) {
 	n := newNode(2)
 	before := n.nic.dump()
 	r := validRequest()
-	r.DryRun, r.Targets, r.Direction = true, []Target{{VF: "vm-1"}}, TX
+	r.DryRun, r.Targets, r.Direction = true, []spec.Target{{VF: "vm-1"}}, spec.TX
 	s, err := n.manager.Start(context.Background(), r)
 	require.NoError(t, err)
 	assert.Contains(t, strings.Join(s.Plan, "\n"),

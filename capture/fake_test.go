@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"dpservice/capture/spec"
 	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"
 	"dpservice/graph"
@@ -165,17 +166,17 @@ func (f *fakeTaps) set() []tapKey {
 		func(a, b tapKey) int { return int(a.port)*2 + int(a.side) - int(b.port)*2 - int(b.side) })
 }
 
-func validRequest() Request {
-	return Request{
+func validRequest() spec.Request {
+	return spec.Request{
 		Sink:       netip.MustParseAddr("fc00:2::9"),
 		UDPSrcPort: 3000,
 		UDPDstPort: 3010,
-		Targets:    []Target{{VF: "vm-1"}},
+		Targets:    []spec.Target{{VF: "vm-1"}},
 	}
 }
 
-func vfs(n int) []Target {
-	targets := make([]Target, n)
+func vfs(n int) []spec.Target {
+	targets := make([]spec.Target, n)
 	for i := range targets {
 		targets[i].VF = fmt.Sprintf("vm-%d", i+1)
 	}

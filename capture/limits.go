@@ -4,6 +4,7 @@ package capture
 
 import (
 	"context"
+	"dpservice/capture/spec"
 	"fmt"
 	"slices"
 	"time"
@@ -35,7 +36,7 @@ func (m *Manager) enforceLimits(now time.Time) {
 	m.mu.Lock()
 	defer m.unlock()
 	for _, s := range slices.Clone(m.sessions) {
-		if s.changing || s.state != Active || now.Before(s.retryAt) {
+		if s.changing || s.state != spec.Active || now.Before(s.retryAt) {
 			continue
 		}
 		reason := s.reached(now)
@@ -53,10 +54,10 @@ func (m *Manager) enforceLimits(now time.Time) {
 }
 
 // reached is the limit that a session has reached, if any.
-func (s *session) reached(now time.Time) EndReason {
+func (s *session) reached(now time.Time) spec.EndReason {
 	l := s.request.Limits
 	if l.Duration > 0 && now.Sub(s.startedAt) >= l.Duration {
-		return DurationReached
+		return spec.DurationReached
 	}
 	if l.Packets == 0 && l.Bytes == 0 {
 		return ""
@@ -64,9 +65,9 @@ func (s *session) reached(now time.Time) EndReason {
 	s.readCounters()
 	switch c := s.copied(); {
 	case l.Packets > 0 && c.Packets >= l.Packets:
-		return PacketsReached
+		return spec.PacketsReached
 	case l.Bytes > 0 && c.Bytes >= l.Bytes:
-		return BytesReached
+		return spec.BytesReached
 	}
 	return ""
 }

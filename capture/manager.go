@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Package capture makes the NIC, and where no rule reaches the packet graph, duplicate the packets of chosen
+// interfaces and send the copies, encapsulated, to a sink node.
 package capture
 
 import (
 	"cmp"
 	"context"
+	"dpservice/capture/spec"
 	"slices"
 	"strings"
 	"sync"
@@ -23,9 +26,9 @@ type Manager struct {
 	mu       sync.Mutex
 	settled  *sync.Cond // of mu: a session is no longer changing, or an interface no longer being deleted
 	uplink   Uplink
-	sessions []*session          // in the order of their starts
-	history  []Session           // those that ended, the last one first
-	deleting map[Target]struct{} // interfaces that are being deleted
+	sessions []*session               // in the order of their starts
+	history  []spec.Session           // those that ended, the last one first
+	deleting map[spec.Target]struct{} // interfaces that are being deleted
 
 	known    atomic.Pointer[snapshot] // never nil
 	changing atomic.Bool              // who has the lock is making a change, and known is what was before it
@@ -36,9 +39,9 @@ const maxHistory = 16
 
 // New returns a Manager without a session. Captures can start once UplinkChanged has named the router.
 func New(deps Deps) *Manager {
-	deps.MaxInterfaces = cmp.Or(deps.MaxInterfaces, DefaultMaxInterfaces)
-	deps.MaxRules = min(cmp.Or(deps.MaxRules, DefaultMaxRules), MaxRules)
-	m := &Manager{deps: deps, deleting: map[Target]struct{}{}}
+	deps.MaxInterfaces = cmp.Or(deps.MaxInterfaces, spec.DefaultMaxInterfaces)
+	deps.MaxRules = min(cmp.Or(deps.MaxRules, spec.DefaultMaxRules), spec.MaxRules)
+	m := &Manager{deps: deps, deleting: map[spec.Target]struct{}{}}
 	m.settled = sync.NewCond(&m.mu)
 	m.known.Store(&snapshot{})
 	return m
@@ -47,35 +50,35 @@ func New(deps Deps) *Manager {
 // Start begins to copy the packets of the request's targets to its sink. A start that fails changes nothing,
 // unless its error is ROLLBACK_FAILED: then the session is Broken, and stopping it removes what is left. A dry
 // run returns the session that would be, with the rules as testpmd commands, and changes nothing either.
-func (m *Manager) Start(ctx context.Context, req Request) (Session, error) {
+func (m *Manager) Start(ctx context.Context, req spec.Request) (spec.Session, error) {
 	if err := req.Validate(); err != nil {
-		return Session{}, err
+		return spec.Session{}, err
 	}
 	req = req.WithDefaults()
 	s, err := newSession(m.deps, req, m.waitForCounters)
 	if err != nil {
-		return Session{}, err
+		return spec.Session{}, err
 	}
 	m.lock()
 	defer m.unlock()
 	m.awaitDeletions(req.Targets)
 
 	if err := m.prepare(s); err != nil {
-		return Session{}, err
+		return spec.Session{}, err
 	}
 	if err := ctx.Err(); err != nil { // the caller is gone
-		return Session{}, err
+		return spec.Session{}, err
 	}
 	if req.DryRun {
 		return s.dryRun()
 	}
 	s.startedAt = time.Now()
 	err = s.begin()
-	if err == nil || s.state == Broken {
+	if err == nil || s.state == spec.Broken {
 		m.sessions = append(m.sessions, s)
 	}
 	if err != nil {
-		return Session{}, err
+		return spec.Session{}, err
 	}
 	s.readCounters()
 	return s.view(m.uplink), nil
@@ -123,7 +126,7 @@ func (m *Manager) checkRoom(s *session) error {
 }
 
 // addTarget has a session capture a target that no other one does.
-func (m *Manager) addTarget(s *session, t Target, node plan.Node) error {
+func (m *Manager) addTarget(s *session, t spec.Target, node plan.Node) error {
 	if other := m.capturing(t); other != nil {
 		return fault.New(fault.AlreadyActive, t.String(), "%s is captured by session %s: stop that first", t,
 			other.request.Name)
@@ -148,11 +151,11 @@ func (m *Manager) Stop(name string) (int, error) {
 			continue
 		}
 		found = true
-		if m.await(s); s.state == Ended {
+		if m.await(s); s.state == spec.Ended {
 			continue
 		}
 		interfaces := s.targetCount()
-		if err := s.end(Stopped, "cannot stop the capture"); err != nil {
+		if err := s.end(spec.Stopped, "cannot stop the capture"); err != nil {
 			failed = cmp.Or(failed, err)
 			continue
 		}
@@ -177,7 +180,7 @@ func (m *Manager) names() string {
 // remember makes a session that has ended history.
 func (m *Manager) remember(s *session) {
 	m.sessions = slices.DeleteFunc(m.sessions, func(other *session) bool { return other == s })
-	m.history = append([]Session{s.viewAlone()}, m.history...)
+	m.history = append([]spec.Session{s.viewAlone()}, m.history...)
 	m.history = m.history[:min(len(m.history), maxHistory)]
 }
 
@@ -201,7 +204,7 @@ func (m *Manager) UplinkChanged(u Uplink) error {
 }
 
 // capturing finds the session that captures a target; nil if there is none.
-func (m *Manager) capturing(t Target) *session {
+func (m *Manager) capturing(t spec.Target) *session {
 	for _, s := range m.sessions {
 		if s.captures(t) {
 			return s

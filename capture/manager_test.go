@@ -4,6 +4,7 @@ package capture
 
 import (
 	"context"
+	"dpservice/capture/spec"
 	"errors"
 	"fmt"
 	"sync"
@@ -23,7 +24,7 @@ import (
 	"dpservice/wire"
 )
 
-func start(t *testing.T, n *node, targets ...Target) Session {
+func start(t *testing.T, n *node, targets ...spec.Target) spec.Session {
 	t.Helper()
 	r := validRequest()
 	r.Targets = targets
@@ -34,12 +35,12 @@ func start(t *testing.T, n *node, targets ...Target) Session {
 
 // copiesOf are the headers of one packet's one copy.
 func copiesOf(port uint16, h wire.CopyHeader) [][]byte {
-	h.Label = plan.LabelOf(port, sideOf(RX))
+	h.Label = plan.LabelOf(port, sideOf(spec.RX))
 	return [][]byte{h.Append(nil)}
 }
 
 // status are the sessions that have not ended.
-func (n *node) status() []Session {
+func (n *node) status() []spec.Session {
 	sessions, _ := n.manager.Status()
 	return sessions
 }
@@ -62,9 +63,9 @@ func TestStartStop(t *testing.T) {
 	before := n.nic.dump()
 	copied := n.observe(t.Errorf)
 
-	s := start(t, n, Target{VF: "vm-1"}, Target{PF: 0})
-	assert.Equal(t, DefaultName, s.Name)
-	assert.Equal(t, Active, s.State)
+	s := start(t, n, spec.Target{VF: "vm-1"}, spec.Target{PF: 0})
+	assert.Equal(t, spec.DefaultName, s.Name)
+	assert.Equal(t, spec.Active, s.State)
 	assert.WithinDuration(t, time.Now(), s.StartedAt, time.Minute)
 	assert.Equal(t, "fc00:2::9", s.Sink.String())
 	assert.EqualValues(t, 3000, s.UDPSrcPort)
@@ -78,11 +79,12 @@ func TestStartStop(t *testing.T) {
 
 	status := n.status()
 	require.Len(t, status, 1)
-	vm, pf := copied[point2{2, RX}]+1, copied[point2{0, RX}]+1
-	assert.Equal(t, []SessionInterface{
-		{Target: Target{VF: "vm-1"}, Direction: RX, Mode: Hardware, Port: "net_eswitch0_representor_vf0", Label: 3,
+	vm, pf := copied[point2{2, spec.RX}]+1, copied[point2{0, spec.RX}]+1
+	assert.Equal(t, []spec.SessionInterface{
+		{Target: spec.Target{VF: "vm-1"}, Direction: spec.RX, Mode: spec.Hardware, Port: "net_eswitch0_representor_vf0",
+			Label:   3,
 			Packets: vm, Bytes: vm * frameLen},
-		{Target: Target{PF: 0}, Direction: RX, Mode: Hardware, Port: "net_eswitch0", Label: 1, Packets: pf,
+		{Target: spec.Target{PF: 0}, Direction: spec.RX, Mode: spec.Hardware, Port: "net_eswitch0", Label: 1, Packets: pf,
 			Bytes: pf * frameLen},
 	}, status[0].Interfaces)
 
@@ -97,26 +99,27 @@ func TestStartStop(t *testing.T) {
 func TestStartRefuses(t *testing.T) {
 	tests := map[string]struct {
 		prepare func(*node)
-		targets []Target
+		targets []spec.Target
 		reason  fault.Reason
 		culprit string
 		message string
 	}{
-		"unknown interface": {nil, []Target{{VF: "vm-1"}, {VF: "vm-9"}}, fault.NotFound, "vm-9",
+		"unknown interface": {nil, []spec.Target{{VF: "vm-1"}, {VF: "vm-9"}}, fault.NotFound, "vm-9",
 			"there is no interface vm-9"},
-		"device without interface": {func(n *node) { n.devices["vf9"] = *n.ports[Target{VF: "vm-1"}] },
-			[]Target{{VF: "vf9"}}, fault.NotFound, "vf9", "vf9 is a device, not an interface"},
-		"interface on a stopped port": {func(n *node) { n.ports[Target{VF: "vm-1"}].Started = false },
-			[]Target{{VF: "vm-1"}}, fault.NotFound, "vm-1", "interface vm-1 is not started"},
-		"no PF1": {func(n *node) { delete(n.ports, Target{PF: 1}) }, []Target{{PF: 1}}, fault.NotFound, "pf1",
+		"device without interface": {func(n *node) { n.devices["vf9"] = *n.ports[spec.Target{VF: "vm-1"}] },
+			[]spec.Target{{VF: "vf9"}}, fault.NotFound, "vf9", "vf9 is a device, not an interface"},
+		"interface on a stopped port": {func(n *node) { n.ports[spec.Target{VF: "vm-1"}].Started = false },
+			[]spec.Target{{VF: "vm-1"}}, fault.NotFound, "vm-1", "interface vm-1 is not started"},
+		"no PF1": {func(n *node) { delete(n.ports, spec.Target{PF: 1}) }, []spec.Target{{PF: 1}}, fault.NotFound, "pf1",
 			"there is no PF1"},
-		"PF2":         {nil, []Target{{PF: 2}}, fault.NotFound, "pf2", "there is no PF2"},
-		"negative PF": {nil, []Target{{PF: -1}}, fault.NotFound, "pf-1", "there is no PF-1"},
-		"stopped PF0": {func(n *node) { n.ports[Target{PF: 0}].Started = false }, []Target{{PF: 0}}, fault.NotFound, "pf0",
+		"PF2":         {nil, []spec.Target{{PF: 2}}, fault.NotFound, "pf2", "there is no PF2"},
+		"negative PF": {nil, []spec.Target{{PF: -1}}, fault.NotFound, "pf-1", "there is no PF-1"},
+		"stopped PF0": {func(n *node) { n.ports[spec.Target{PF: 0}].Started = false }, []spec.Target{{PF: 0}}, fault.NotFound,
+			"pf0",
 			"PF0 is not started"},
-		"no PF0": {func(n *node) { delete(n.ports, Target{PF: 0}) }, []Target{{VF: "vm-1"}}, fault.NotFound, "pf0",
+		"no PF0": {func(n *node) { delete(n.ports, spec.Target{PF: 0}) }, []spec.Target{{VF: "vm-1"}}, fault.NotFound, "pf0",
 			"there is no PF0"},
-		"router unknown": {func(n *node) { n.manager.uplink.RouterMAC = wire.MAC{} }, []Target{{VF: "vm-1"}},
+		"router unknown": {func(n *node) { n.manager.uplink.RouterMAC = wire.MAC{} }, []spec.Target{{VF: "vm-1"}},
 			fault.NotFound, "net_eswitch0", "router is not resolved yet"},
 		"invalid": {nil, nil, fault.InvalidParams, "", "no interface to capture"},
 	}
@@ -140,14 +143,14 @@ func TestStartRefuses(t *testing.T) {
 }
 
 func TestStartLimit(t *testing.T) {
-	n := newNode(DefaultMaxInterfaces)
-	start(t, n, append(vfs(DefaultMaxInterfaces-1), Target{PF: 0})...)
+	n := newNode(spec.DefaultMaxInterfaces)
+	start(t, n, append(vfs(spec.DefaultMaxInterfaces-1), spec.Target{PF: 0})...)
 	stopped, err := n.manager.Stop("")
 	require.NoError(t, err)
-	assert.Equal(t, DefaultMaxInterfaces, stopped)
+	assert.Equal(t, spec.DefaultMaxInterfaces, stopped)
 }
 
-func startNamed(n *node, name string, targets ...Target) error {
+func startNamed(n *node, name string, targets ...spec.Target) error {
 	r := validRequest()
 	r.Name, r.Targets = name, targets
 	_, err := n.manager.Start(context.Background(), r)
@@ -159,36 +162,37 @@ func TestSessionsBesideEachOther(t *testing.T) {
 	n.manager.deps.MaxInterfaces = 3
 	before := n.nic.dump()
 	copied := n.observe(t.Errorf)
-	start(t, n, Target{VF: "vm-1"})
+	start(t, n, spec.Target{VF: "vm-1"})
 	installed := n.nic.dump()
-	requireFault(t, startNamed(n, "", Target{VF: "vm-2"}), fault.AlreadyActive,
+	requireFault(t, startNamed(n, "", spec.Target{VF: "vm-2"}), fault.AlreadyActive,
 		"capture default is active: stop it first, or")
-	requireFault(t, startNamed(n, "other", Target{VF: "vm-2"}, Target{VF: "vm-1"}), fault.AlreadyActive,
+	requireFault(t, startNamed(n, "other", spec.Target{VF: "vm-2"}, spec.Target{VF: "vm-1"}), fault.AlreadyActive,
 		"vm-1 is captured by session default: stop that first")
-	requireFault(t, startNamed(n, "other", Target{VF: "vm-2"}, Target{VF: "vm-3"}, Target{PF: 0}), fault.LimitReached,
+	requireFault(t, startNamed(n, "other", spec.Target{VF: "vm-2"}, spec.Target{VF: "vm-3"}, spec.Target{PF: 0}),
+		fault.LimitReached,
 		"4 interfaces to capture, at most 3 are possible at once")
 	assert.Equal(t, installed, n.nic.dump())
 
 	sink := validRequest()
-	sink.Name, sink.Sink, sink.Targets = "other", testHeader.NodeIP.Next(), []Target{{VF: "vm-2"}, {PF: 0}}
+	sink.Name, sink.Sink, sink.Targets = "other", testHeader.NodeIP.Next(), []spec.Target{{VF: "vm-2"}, {PF: 0}}
 	_, err := n.manager.Start(context.Background(), sink)
 	require.NoError(t, err)
 	assert.NotEqual(t, n.nic.send(packet{port: 2}).copies, n.nic.send(packet{port: 3}).copies)
 	sessions := n.status()
 	require.Len(t, sessions, 2)
 	assert.Equal(t, []string{"default", "other"}, []string{sessions[0].Name, sessions[1].Name})
-	assert.Equal(t, copied[point2{2, RX}]+1, sessions[0].Packets)
-	assert.Equal(t, copied[point2{3, RX}]+1+copied[point2{0, RX}], sessions[1].Packets)
+	assert.Equal(t, copied[point2{2, spec.RX}]+1, sessions[0].Packets)
+	assert.Equal(t, copied[point2{3, spec.RX}]+1+copied[point2{0, spec.RX}], sessions[1].Packets)
 
 	uplink := testUplink
 	uplink.RouterMAC[5]++
 	require.NoError(t, n.manager.UplinkChanged(uplink))
 	requireFault(t, stopError(n, "third"), fault.NotFound, "no session third: there is default, other")
 	require.NoError(t, stopError(n, "default"))
-	ofDefault := copied[point2{2, RX}] + 1
+	ofDefault := copied[point2{2, spec.RX}] + 1
 	assert.Empty(t, n.nic.send(packet{port: 2}).copies)
 	assert.Len(t, n.nic.send(packet{port: 3}).copies, 1)
-	require.NoError(t, startNamed(n, "third", Target{VF: "vm-1"}))
+	require.NoError(t, startNamed(n, "third", spec.Target{VF: "vm-1"}))
 	stopped, err := n.manager.Stop("")
 	require.NoError(t, err)
 	assert.Equal(t, 3, stopped)
@@ -197,8 +201,8 @@ func TestSessionsBesideEachOther(t *testing.T) {
 	_, ended := n.manager.Status()
 	require.Len(t, ended, 3)
 	assert.Equal(t, "default", ended[2].Name)
-	assert.Equal(t, Ended, ended[2].State)
-	assert.Equal(t, Stopped, ended[2].EndReason)
+	assert.Equal(t, spec.Ended, ended[2].State)
+	assert.Equal(t, spec.Stopped, ended[2].EndReason)
 	assert.WithinDuration(t, time.Now(), ended[2].EndedAt, time.Minute)
 	assert.Equal(t, ofDefault, ended[2].Packets, "to the last packet")
 }
@@ -211,8 +215,8 @@ func stopError(n *node, name string) error {
 // A session that cannot be stopped keeps no other from being stopped.
 func TestStopAllGoesOn(t *testing.T) {
 	n := newNode(2)
-	require.NoError(t, startNamed(n, "a", Target{VF: "vm-1"}))
-	require.NoError(t, startNamed(n, "b", Target{VF: "vm-2"}))
+	require.NoError(t, startNamed(n, "a", spec.Target{VF: "vm-1"}))
+	require.NoError(t, startNamed(n, "b", spec.Target{VF: "vm-2"}))
 	first := n.nic.calls + 1
 	n.nic.fail = func(call int) bool { return call == first }
 	stopped, err := n.manager.Stop("")
@@ -225,7 +229,7 @@ func TestStopAllGoesOn(t *testing.T) {
 func TestHistoryIsBounded(t *testing.T) {
 	n := newNode(1)
 	for i := range maxHistory + 2 {
-		require.NoError(t, startNamed(n, fmt.Sprint(i), Target{VF: "vm-1"}))
+		require.NoError(t, startNamed(n, fmt.Sprint(i), spec.Target{VF: "vm-1"}))
 		require.NoError(t, stopError(n, ""))
 	}
 	_, ended := n.manager.Status()
@@ -248,7 +252,7 @@ func TestFilter(t *testing.T) {
 	assert.Equal(t, "udp", s.Filter)
 	assert.EqualValues(t, 3, s.Packets)
 	assert.EqualValues(t, 3*frameLen, s.Bytes)
-	assert.Equal(t, []SessionRule{
+	assert.Equal(t, []spec.SessionRule{
 		{Pattern: "eth has_vlan is 0 / ipv4 proto is 17", Sample: true, Packets: 3, Bytes: 3 * frameLen},
 		{Pattern: "eth has_vlan is 0 / ipv6 proto is 17", Sample: true},
 		{Pattern: "eth", Packets: 1, Bytes: frameLen},
@@ -270,7 +274,7 @@ func TestFilterOfTheTunnel(t *testing.T) {
 	} {
 		n := newNode(1)
 		r := validRequest()
-		r.Filter, r.Targets = text, []Target{{PF: 0}}
+		r.Filter, r.Targets = text, []spec.Target{{PF: 0}}
 		_, err := n.manager.Start(context.Background(), r)
 		require.NoError(t, err)
 		assert.Len(t, n.nic.send(packet{port: 0, proto: tt.proto}).copies, 1, text)
@@ -286,7 +290,7 @@ func TestFilterIntoTheTunnelIsRefused(t *testing.T) {
 		n := newNode(1)
 		before := n.nic.dump()
 		r := validRequest()
-		r.Filter, r.Targets = text, []Target{{VF: "vm-1"}, {PF: 0}}
+		r.Filter, r.Targets = text, []spec.Target{{VF: "vm-1"}, {PF: 0}}
 		for _, r.DryRun = range []bool{true, false} {
 			_, err := n.manager.Start(context.Background(), r)
 			requireFault(t, err, fault.RuleRejected, tunnelRefused)
@@ -313,11 +317,11 @@ func TestFilterRefused(t *testing.T) {
 		requireFault(t, err, reason, "filter: ")
 	}
 	r := validRequest()
-	r.Filter, r.Targets = "vlan", []Target{{VF: "vm-1"}, {PF: 0}}
+	r.Filter, r.Targets = "vlan", []spec.Target{{VF: "vm-1"}, {PF: 0}}
 	_, err := n.manager.Start(context.Background(), r)
 	requireFault(t, err, fault.NotSupported, "packets in the tunnel have no Ethernet header")
 	assert.Equal(t, "pf0", faultOf(t, err).Interface)
-	r.Filter, r.Targets = "port 53", []Target{{VF: "vm-1"}}
+	r.Filter, r.Targets = "port 53", []spec.Target{{VF: "vm-1"}}
 	s, err := n.manager.Start(context.Background(), r)
 	require.NoError(t, err)
 	require.NotEmpty(t, s.Warnings)
@@ -326,19 +330,19 @@ func TestFilterRefused(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	tests := map[string]struct {
-		limits  Limits
+		limits  spec.Limits
 		packets int
 		after   time.Duration
-		reason  EndReason
+		reason  spec.EndReason
 	}{
-		"duration":           {Limits{Duration: time.Minute}, 1, time.Minute, DurationReached},
-		"duration, not yet":  {Limits{Duration: time.Minute}, 100, time.Minute - time.Second, ""},
-		"packets":            {Limits{Packets: 10}, 10, 0, PacketsReached},
-		"packets, not yet":   {Limits{Packets: 10}, 9, time.Hour, ""},
-		"bytes":              {Limits{Bytes: 10*frameLen - 1}, 10, 0, BytesReached},
-		"bytes, not yet":     {Limits{Bytes: 10*frameLen + 1}, 10, 0, ""},
-		"none":               {Limits{}, 100, time.Hour, ""},
-		"whichever is first": {Limits{Duration: time.Hour, Packets: 100, Bytes: frameLen}, 1, 0, BytesReached},
+		"duration":           {spec.Limits{Duration: time.Minute}, 1, time.Minute, spec.DurationReached},
+		"duration, not yet":  {spec.Limits{Duration: time.Minute}, 100, time.Minute - time.Second, ""},
+		"packets":            {spec.Limits{Packets: 10}, 10, 0, spec.PacketsReached},
+		"packets, not yet":   {spec.Limits{Packets: 10}, 9, time.Hour, ""},
+		"bytes":              {spec.Limits{Bytes: 10*frameLen - 1}, 10, 0, spec.BytesReached},
+		"bytes, not yet":     {spec.Limits{Bytes: 10*frameLen + 1}, 10, 0, ""},
+		"none":               {spec.Limits{}, 100, time.Hour, ""},
+		"whichever is first": {spec.Limits{Duration: time.Hour, Packets: 100, Bytes: frameLen}, 1, 0, spec.BytesReached},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -406,12 +410,12 @@ func TestStopRefuses(t *testing.T) {
 	_, err := n.manager.Stop("")
 	requireFault(t, err, fault.NotActive, "no capture is active")
 
-	start(t, n, Target{VF: "vm-1"})
+	start(t, n, spec.Target{VF: "vm-1"})
 	_, err = n.manager.Stop("other")
 	requireFault(t, err, fault.NotFound, "no session other: there is default")
 	assert.Equal(t, "other", faultOf(t, err).Interface)
 
-	stopped, err := n.manager.Stop(DefaultName)
+	stopped, err := n.manager.Stop(spec.DefaultName)
 	require.NoError(t, err)
 	assert.Equal(t, 1, stopped)
 }
@@ -430,8 +434,8 @@ func TestMTUWarning(t *testing.T) {
 	for mtu, warns := range map[uint16]bool{testUplinkMTU - 62: false, testUplinkMTU - 61: true} {
 		t.Run(fmt.Sprint(mtu), func(t *testing.T) {
 			n := newNode(1)
-			n.ports[Target{VF: "vm-1"}].MTU = mtu
-			s := start(t, n, Target{VF: "vm-1"})
+			n.ports[spec.Target{VF: "vm-1"}].MTU = mtu
+			s := start(t, n, spec.Target{VF: "vm-1"})
 			if !warns {
 				assert.Empty(t, s.Warnings)
 				return
@@ -447,10 +451,10 @@ func TestDryRun(t *testing.T) {
 	n := newNode(1)
 	before := n.nic.dump()
 	r := validRequest()
-	r.DryRun, r.Targets = true, []Target{{VF: "vm-1"}}
+	r.DryRun, r.Targets = true, []spec.Target{{VF: "vm-1"}}
 	s, err := n.manager.Start(context.Background(), r)
 	require.NoError(t, err)
-	assert.Equal(t, DryRun, s.State)
+	assert.Equal(t, spec.DryRun, s.State)
 	assert.NotEmpty(t, s.Plan)
 	assert.Zero(t, s.StartedAt)
 	assert.Len(t, s.Interfaces, 1)
@@ -490,7 +494,7 @@ func TestUplinkChanged(t *testing.T) {
 	n := newNode(1)
 	before := n.nic.dump()
 	copied := n.observe(t.Errorf)
-	start(t, n, Target{VF: "vm-1"}, Target{PF: 0})
+	start(t, n, spec.Target{VF: "vm-1"}, spec.Target{PF: 0})
 	uplink := testUplink
 	for i := range 2*bands + 1 {
 		uplink.RouterMAC[0] = byte(2 * i)
@@ -499,8 +503,8 @@ func TestUplinkChanged(t *testing.T) {
 		want := uplink.header(validRequest())
 		assert.Equal(t, copiesOf(2, want), n.nic.send(packet{port: 2}).copies)
 		assert.Equal(t, copiesOf(0, want), n.nic.send(packet{port: 0, proto: 4}).copies)
-		copied[point2{2, RX}]++
-		copied[point2{0, RX}]++
+		copied[point2{2, spec.RX}]++
+		copied[point2{0, spec.RX}]++
 		calls := n.nic.calls
 		require.NoError(t, n.manager.UplinkChanged(uplink))
 		assert.Equal(t, calls, n.nic.calls, "nothing has changed")
@@ -508,8 +512,8 @@ func TestUplinkChanged(t *testing.T) {
 	for _, i := range n.status()[0].Interfaces {
 		p, _ := n.port(i.Target)
 		// Only where the new rule has to wait behind the old one, what it copies in between is not seen.
-		assert.LessOrEqual(t, i.Packets, copied[point2{p.ID, RX}])
-		assert.GreaterOrEqual(t, i.Packets, copied[point2{p.ID, RX}]-2*4)
+		assert.LessOrEqual(t, i.Packets, copied[point2{p.ID, spec.RX}])
+		assert.GreaterOrEqual(t, i.Packets, copied[point2{p.ID, spec.RX}]-2*4)
 	}
 	require.NoError(t, n.manager.UplinkChanged(Uplink{}), "the router is unknown: copies go to the last one")
 	assert.Len(t, n.nic.send(packet{port: 2}).copies, 1)
@@ -522,7 +526,7 @@ func TestUplinkChanged(t *testing.T) {
 // Copies leave by PF0 alone, whatever other uplink there is: a status says when they are lost there.
 func TestUplinkIsLost(t *testing.T) {
 	n := newNode(1)
-	start(t, n, Target{VF: "vm-1"})
+	start(t, n, spec.Target{VF: "vm-1"})
 	lost := testUplink
 	lost.LinkDown = true
 	require.NoError(t, n.manager.UplinkChanged(lost))
@@ -531,7 +535,7 @@ func TestUplinkIsLost(t *testing.T) {
 	require.NoError(t, n.manager.UplinkChanged(lost))
 	assert.Len(t, n.status()[0].Warnings, 2)
 	assert.Contains(t, n.status()[0].Warnings[1], "the router behind PF0 is not known any more")
-	assert.Equal(t, Active, n.status()[0].State)
+	assert.Equal(t, spec.Active, n.status()[0].State)
 	require.NoError(t, n.manager.UplinkChanged(testUplink))
 	assert.Empty(t, n.status()[0].Warnings)
 	require.NoError(t, n.manager.UplinkChanged(lost))
@@ -544,13 +548,13 @@ func TestUplinkIsLost(t *testing.T) {
 // A failure is in the warnings until a later event sets it right.
 func TestUplinkChangeFails(t *testing.T) {
 	n := newNode(1)
-	start(t, n, Target{VF: "vm-1"})
+	start(t, n, spec.Target{VF: "vm-1"})
 	uplink := testUplink
 	uplink.RouterMAC[5]++
 	n.nic.refuse = isSample
 	requireFault(t, n.manager.UplinkChanged(uplink), fault.RuleRejected, "cannot change the header of the copies")
 	s := n.status()[0]
-	assert.Equal(t, Active, s.State)
+	assert.Equal(t, spec.Active, s.State)
 	require.Len(t, s.Warnings, 1)
 	assert.Contains(t, s.Warnings[0], "copies do not follow the change of the uplink yet")
 	assert.Equal(t, copiesOf(2, testHeader), n.nic.send(packet{port: 2}).copies)
@@ -586,7 +590,7 @@ func TestDeleteInterface(t *testing.T) {
 	sessions, ended := n.manager.Status()
 	assert.Empty(t, sessions, "the last interface ends the session")
 	require.Len(t, ended, 1)
-	assert.Equal(t, InterfaceDeleted, ended[0].EndReason)
+	assert.Equal(t, spec.InterfaceDeleted, ended[0].EndReason)
 	assert.Equal(t, "vm-2", ended[0].Interfaces[0].VF)
 	assert.EqualValues(t, 1, ended[0].Interfaces[0].Packets)
 	assert.Equal(t, before, n.nic.dump())
@@ -595,7 +599,7 @@ func TestDeleteInterface(t *testing.T) {
 // A capture that cannot be ended keeps its interface.
 func TestDeleteInterfaceIsTheLastStep(t *testing.T) {
 	n := newNode(1)
-	start(t, n, Target{VF: "vm-1"})
+	start(t, n, spec.Target{VF: "vm-1"})
 	n.nic.fail = func(int) bool { return true }
 	requireFault(t, n.delete("vm-1"), fault.RuleRejected, "cannot end the capture of vm-1")
 	n.nic.fail = func(int) bool { return false }
@@ -608,22 +612,22 @@ func TestStartWaitsForADeletion(t *testing.T) {
 	n := newNode(2)
 	d := n.manager.BeginDeletion("vm-1")
 	begun := make(chan error)
-	go func() { begun <- startNamed(n, "first", Target{VF: "vm-1"}) }()
-	require.NoError(t, startNamed(n, "second", Target{VF: "vm-2"}))
+	go func() { begun <- startNamed(n, "first", spec.Target{VF: "vm-1"}) }()
+	require.NoError(t, startNamed(n, "second", spec.Target{VF: "vm-2"}))
 	select {
 	case err := <-begun:
 		require.Fail(t, "it began", "%v", err)
 	case <-time.After(10 * time.Millisecond):
 	}
 	require.NoError(t, d.EndCapture())
-	delete(n.ports, Target{VF: "vm-1"})
+	delete(n.ports, spec.Target{VF: "vm-1"})
 	d.Close()
 	requireFault(t, <-begun, fault.NotFound, "there is no interface vm-1")
 }
 
 func TestCountersUnread(t *testing.T) {
 	n := newNode(1)
-	start(t, n, Target{VF: "vm-1"})
+	start(t, n, spec.Target{VF: "vm-1"})
 	n.nic.send(packet{port: 2})
 	require.EqualValues(t, 1, n.status()[0].Interfaces[0].Packets)
 	n.nic.deaf = true
@@ -640,7 +644,7 @@ var changes = map[string]struct {
 }{
 	"start": {"", func(n *node) error {
 		r := validRequest()
-		r.Filter, r.Targets = "ip", []Target{{VF: "vm-1"}, {VF: "vm-2"}, {PF: 0}}
+		r.Filter, r.Targets = "ip", []spec.Target{{VF: "vm-1"}, {VF: "vm-2"}, {PF: 0}}
 		_, err := n.manager.Start(context.Background(), r)
 		return err
 	}},
@@ -655,7 +659,7 @@ var changes = map[string]struct {
 
 func startBoth(n *node) error {
 	r := validRequest()
-	r.Filter, r.Targets, r.Direction = "ip", []Target{{VF: "vm-1"}, {PF: 0}}, Both
+	r.Filter, r.Targets, r.Direction = "ip", []spec.Target{{VF: "vm-1"}, {PF: 0}}, spec.Both
 	_, err := n.manager.Start(context.Background(), r)
 	return err
 }
@@ -754,7 +758,7 @@ func checkBroken(t *testing.T, n *node, err error, idle []string) {
 	assert.ErrorContains(t, err, "could not be undone")
 	s := n.status()
 	require.Len(t, s, 1)
-	assert.Equal(t, Broken, s[0].State)
+	assert.Equal(t, spec.Broken, s[0].State)
 	assert.Contains(t, s[0].Warnings, err.Error())
 	_, again := n.manager.Start(context.Background(), validRequest())
 	requireFault(t, again, fault.AlreadyActive, "capture default is broken: stop it first")
@@ -774,7 +778,7 @@ func checkBroken(t *testing.T, n *node, err error, idle []string) {
 // A rule that an undo puts back counts from zero again; the session does not.
 func TestCountersSurviveUndo(t *testing.T) {
 	n := newNode(1)
-	start(t, n, Target{VF: "vm-1"}, Target{PF: 0})
+	start(t, n, spec.Target{VF: "vm-1"}, spec.Target{PF: 0})
 	for range 10 {
 		n.nic.send(packet{port: 2})
 	}
@@ -833,12 +837,12 @@ func TestCapabilities(t *testing.T) {
 	assert.Equal(t, before, n.nic.dump())
 	require.Len(t, all, 3)
 	pf0, pf1, vf0 := all[0], all[1], all[2]
-	assert.Equal(t, []Mode{Hardware, Software, Hardware}, []Mode{pf0.Mode, pf1.Mode, vf0.Mode})
-	assert.Equal(t, Capability{Name: "rx", Supported: true}, pf0.RX)
+	assert.Equal(t, []spec.Mode{spec.Hardware, spec.Software, spec.Hardware}, []spec.Mode{pf0.Mode, pf1.Mode, vf0.Mode})
+	assert.Equal(t, spec.Capability{Name: "rx", Supported: true}, pf0.RX)
 	assert.Contains(t, pf0.TX.Reason, "what leaves by pf0 cannot be captured")
-	assert.Equal(t, Capability{Name: "rx", Supported: true}, pf1.RX)
-	assert.Equal(t, []Capability{{Name: "udp", Supported: true}, {Name: "vxlan", Supported: true}}, vf0.Encaps)
-	assert.Equal(t, Capability{Name: "tx", Reason: "action: no, thanks: operation not supported"}, vf0.TX)
+	assert.Equal(t, spec.Capability{Name: "rx", Supported: true}, pf1.RX)
+	assert.Equal(t, []spec.Capability{{Name: "udp", Supported: true}, {Name: "vxlan", Supported: true}}, vf0.Encaps)
+	assert.Equal(t, spec.Capability{Name: "tx", Reason: "action: no, thanks: operation not supported"}, vf0.TX)
 	for i, c := range vf0.Filter {
 		assert.Equal(t, c.Name != "vlan", c.Supported, c)
 		onPF := pf0.Filter[i]
@@ -848,15 +852,15 @@ func TestCapabilities(t *testing.T) {
 		case "ether", "vlan":
 			assert.Contains(t, onPF.Reason, "packets in the tunnel have no Ethernet header")
 		default:
-			assert.Equal(t, Capability{Name: c.Name, Reason: "item: " + tunnelRefused + ": operation not supported"}, onPF)
+			assert.Equal(t, spec.Capability{Name: c.Name, Reason: "item: " + tunnelRefused + ": operation not supported"}, onPF)
 		}
 	}
 	n.nic.refuse = func(rteflow.Rule) bool { return false }
-	assert.Equal(t, Capability{Name: "tx", Supported: true}, n.manager.Capabilities()[2].TX)
+	assert.Equal(t, spec.Capability{Name: "tx", Supported: true}, n.manager.Capabilities()[2].TX)
 
 	n.withoutOffload()
 	for _, c := range n.manager.Capabilities() {
-		assert.Equal(t, Software, c.Mode)
+		assert.Equal(t, spec.Software, c.Mode)
 		assert.True(t, c.RX.Supported)
 		assert.Equal(t, c.Port.Role == port.VF, c.TX.Supported)
 	}
@@ -874,9 +878,9 @@ func blocked(n *node) (entered <-chan struct{}, release func()) {
 }
 
 // promptly is a status that does not wait for the NIC.
-func promptly(t *testing.T, n *node) []Session {
+func promptly(t *testing.T, n *node) []spec.Session {
 	t.Helper()
-	var sessions []Session
+	var sessions []spec.Session
 	took := time.Hour
 	for range 5 { // the machine may be busy, too
 		begun := time.Now()
@@ -890,7 +894,7 @@ func promptly(t *testing.T, n *node) []Session {
 // While the NIC is at a change, status reports at once what was before it, and afterwards what came of it.
 func TestStatusDoesNotWait(t *testing.T) {
 	n := newNode(2)
-	start(t, n, Target{VF: "vm-1"})
+	start(t, n, spec.Target{VF: "vm-1"})
 	changes := []struct {
 		name  string
 		do    func() error
@@ -898,7 +902,7 @@ func TestStatusDoesNotWait(t *testing.T) {
 	}{
 		{"start", func() error {
 			r := validRequest()
-			r.Name, r.Targets = "second", []Target{{VF: "vm-2"}}
+			r.Name, r.Targets = "second", []spec.Target{{VF: "vm-2"}}
 			_, err := n.manager.Start(context.Background(), r)
 			return err
 		}, 2},
@@ -940,7 +944,7 @@ func TestOtherSessionsDoNotWaitForCounters(t *testing.T) {
 	n := newNode(3)
 	begin := func(name, vf string) {
 		r := validRequest()
-		r.Name, r.Targets = name, []Target{{VF: vf}}
+		r.Name, r.Targets = name, []spec.Target{{VF: vf}}
 		_, err := n.manager.Start(context.Background(), r)
 		require.NoError(t, err)
 	}
@@ -963,7 +967,7 @@ func TestOtherSessionsDoNotWaitForCounters(t *testing.T) {
 	begin("second", "vm-2")
 	assert.Less(t, time.Since(begun), lag)
 	r := validRequest()
-	r.Name, r.Targets = "third", []Target{{VF: "vm-1"}}
+	r.Name, r.Targets = "third", []spec.Target{{VF: "vm-1"}}
 	_, err := n.manager.Start(context.Background(), r)
 	requireFault(t, err, fault.AlreadyActive, "vm-1 is captured by session first")
 	go stop()
@@ -974,5 +978,5 @@ func TestOtherSessionsDoNotWaitForCounters(t *testing.T) {
 	require.Len(t, sessions, 1)
 	assert.Equal(t, "second", sessions[0].Name)
 	require.Len(t, ended, 1)
-	assert.Equal(t, Stopped, ended[0].EndReason)
+	assert.Equal(t, spec.Stopped, ended[0].EndReason)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"dpservice/capture/plan"
+	"dpservice/capture/spec"
 	"dpservice/dpservice/port"
 	"dpservice/graph"
 	"dpservice/rteflow"
@@ -17,8 +18,8 @@ import (
 
 // mirror is one direction of an interface that a session captures, with what the session has made for it.
 type mirror struct {
-	target    Target
-	direction Direction // RX or TX
+	target    spec.Target
+	direction spec.Direction // RX or TX
 	points    []*point
 	owned     []*ruleset.Rule // made for it: installed, or about to be in a change under way
 }
@@ -56,7 +57,7 @@ func (c *count) update(read rteflow.Counters) {
 func (c *count) restart() { c.before, c.read = c.total(), rteflow.Counters{} }
 
 // newMirror makes a mirror of the points of a plan.
-func newMirror(t Target, d Direction, points []plan.Point) *mirror {
+func newMirror(t spec.Target, d spec.Direction, points []plan.Point) *mirror {
 	m := &mirror{target: t, direction: d}
 	for _, p := range points {
 		m.points = append(m.points, &point{Point: p, counts: make([]count, len(p.Filter))})
@@ -65,8 +66,8 @@ func newMirror(t Target, d Direction, points []plan.Point) *mirror {
 }
 
 // sideOf is what the graph calls a direction.
-func sideOf(d Direction) graph.TapSide {
-	if d == TX {
+func sideOf(d spec.Direction) graph.TapSide {
+	if d == spec.TX {
 		return graph.TapTX
 	}
 	return graph.TapRX
@@ -128,11 +129,11 @@ func (m *mirror) port() port.Port { return m.points[0].Port }
 func (m *mirror) label() wire.Label { return plan.LabelOf(m.port().ID, sideOf(m.direction)) }
 
 // mode is where the mirror's copies are made.
-func (m *mirror) mode() Mode {
+func (m *mirror) mode() spec.Mode {
 	if slices.ContainsFunc(m.points, func(p *point) bool { return p.InNIC() }) {
-		return Hardware
+		return spec.Hardware
 	}
-	return Software
+	return spec.Software
 }
 
 // copied is what the mirror has copied.
@@ -165,9 +166,9 @@ func (m *mirror) matched(i int) (c rteflow.Counters) {
 }
 
 // view shows a mirror, with the rules of the filter if there is one.
-func (m *mirror) view(withRules bool) SessionInterface {
+func (m *mirror) view(withRules bool) spec.SessionInterface {
 	copied := m.copied()
-	v := SessionInterface{
+	v := spec.SessionInterface{
 		Target: m.target, Direction: m.direction, Mode: m.mode(), Port: m.port().Name, Label: m.label(),
 		Packets: copied.Packets, Bytes: copied.Bytes,
 	}
@@ -177,7 +178,7 @@ func (m *mirror) view(withRules bool) SessionInterface {
 	first := m.points[0]
 	for i, r := range first.Filter {
 		matched := m.matched(i)
-		v.Rules = append(v.Rules, SessionRule{
+		v.Rules = append(v.Rules, spec.SessionRule{
 			Pattern: first.Pattern(i), Sample: r.Sample, Packets: matched.Packets, Bytes: matched.Bytes,
 		})
 	}
@@ -219,7 +220,7 @@ func (s *session) read(p *point) error {
 		if err == nil {
 			p.updateTap(c)
 		}
-		if s.state == Broken && errors.Is(err, graph.ErrNotFound) {
+		if s.state == spec.Broken && errors.Is(err, graph.ErrNotFound) {
 			return nil
 		}
 		return err
@@ -229,7 +230,7 @@ func (s *session) read(p *point) error {
 		switch {
 		case err == nil:
 			p.counts[i].update(c)
-		case s.state != Broken || !errors.Is(err, ruleset.ErrNotInstalled):
+		case s.state != spec.Broken || !errors.Is(err, ruleset.ErrNotInstalled):
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ package capture
 
 import (
 	"cmp"
+	"dpservice/capture/spec"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -236,7 +237,7 @@ func dumpSet(s *ruleset.Set) []string {
 
 // node is a node's ports and base rules: PF0 is port 0, PF1 port 1, vm-1 port 2, and so on.
 type node struct {
-	ports      map[Target]*port.Port
+	ports      map[spec.Target]*port.Port
 	devices    map[string]port.Port // by name, whether or not an interface is on them
 	nic        *fakeNIC
 	rules      *ruleset.Set
@@ -256,14 +257,14 @@ var testUplink = Uplink{MAC: testHeader.UplinkMAC, RouterMAC: testHeader.RouterM
 
 func newNode(vms int) *node {
 	domain := uint16(7)
-	n := &node{ports: map[Target]*port.Port{}, devices: map[string]port.Port{}, nic: newFakeNIC(), interfaces: vms}
+	n := &node{ports: map[spec.Target]*port.Port{}, devices: map[string]port.Port{}, nic: newFakeNIC(), interfaces: vms}
 	n.rules = ruleset.New(n.nic)
-	n.ports[Target{PF: 0}] = &port.Port{ID: 0, Name: "net_eswitch0", Role: port.PF, SwitchDomain: &domain,
+	n.ports[spec.Target{PF: 0}] = &port.Port{ID: 0, Name: "net_eswitch0", Role: port.PF, SwitchDomain: &domain,
 		MTU: testUplinkMTU, Started: true}
-	n.ports[Target{PF: 1}] = &port.Port{ID: 1, Name: "net_eswitch0_pf1", Role: port.PF, Index: 1, MTU: testUplinkMTU,
+	n.ports[spec.Target{PF: 1}] = &port.Port{ID: 1, Name: "net_eswitch0_pf1", Role: port.PF, Index: 1, MTU: testUplinkMTU,
 		Started: true}
 	for i := range vms {
-		n.ports[Target{VF: fmt.Sprintf("vm-%d", i+1)}] = &port.Port{ID: uint16(i + 2),
+		n.ports[spec.Target{VF: fmt.Sprintf("vm-%d", i+1)}] = &port.Port{ID: uint16(i + 2),
 			Name: fmt.Sprintf("net_eswitch0_representor_vf%d", i), Role: port.VF, Index: i, SwitchDomain: &domain,
 			MTU: testMTU, Started: true}
 	}
@@ -306,7 +307,7 @@ func (n *node) addBaseRules(p port.Port) {
 }
 
 func (n *node) Interface(id string) (port.Port, bool) {
-	return n.port(Target{VF: id})
+	return n.port(spec.Target{VF: id})
 }
 
 func (n *node) Device(name string) (port.Port, bool) {
@@ -315,12 +316,12 @@ func (n *node) Device(name string) (port.Port, bool) {
 }
 
 func (n *node) PF(number int) (port.Port, bool) {
-	return n.port(Target{PF: number})
+	return n.port(spec.Target{PF: number})
 }
 
 func (n *node) All() []port.Port { return n.sorted() }
 
-func (n *node) port(t Target) (port.Port, bool) {
+func (n *node) port(t spec.Target) (port.Port, bool) {
 	if p := n.ports[t]; p != nil {
 		return *p, true
 	}
@@ -397,14 +398,14 @@ var testHeader = wire.CopyHeader{
 // point2 is a direction of a port.
 type point2 struct {
 	port uint16
-	d    Direction
+	d    spec.Direction
 }
 
 // pointOf reads from a copy's header where it was made.
 func (n *node) pointOf(copied []byte) point2 {
 	label := wire.Label(copied[15]&0xf)<<16 | wire.Label(copied[16])<<8 | wire.Label(copied[17])
 	if label&labelTX != 0 {
-		return point2{uint16(label&^labelTX) - 1, TX}
+		return point2{uint16(label&^labelTX) - 1, spec.TX}
 	}
-	return point2{uint16(label) - 1, RX}
+	return point2{uint16(label) - 1, spec.RX}
 }

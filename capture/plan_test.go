@@ -4,6 +4,7 @@ package capture
 
 import (
 	"context"
+	"dpservice/capture/spec"
 	"flag"
 	"os"
 	"path/filepath"
@@ -18,7 +19,7 @@ var update = flag.Bool("update", false, "write the golden files")
 
 // The plans, as an operator reads them and replays them in testpmd.
 func TestPlan(t *testing.T) {
-	tests := map[string][]Target{
+	tests := map[string][]spec.Target{
 		"vf":  {{VF: "vm-1"}},
 		"pf0": {{PF: 0}},
 		"all": {{VF: "vm-1"}, {VF: "vm-2"}, {PF: 0}},

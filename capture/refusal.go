@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"dpservice/capture/plan"
+	"dpservice/capture/spec"
 	"dpservice/dpservice/fault"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
@@ -73,7 +74,7 @@ func (s *session) breaks(what string, err, undo error, before [][]string) error 
 	case !errors.As(err, &f):
 		f = fault.Wrap(err, fault.RollbackFailed, "", "%s", what)
 	case undo == nil && errors.As(err, &left):
-		s.state, s.broken = Broken, f.Error() // which says it all
+		s.state, s.broken = spec.Broken, f.Error() // which says it all
 		return f
 	}
 	if undo != nil {
@@ -82,7 +83,7 @@ func (s *session) breaks(what string, err, undo error, before [][]string) error 
 	f.Reason = fault.RollbackFailed
 	f.Message = fmt.Sprintf("%s; the change could not be undone, stop the capture to remove what is left; %s",
 		f.Message, strings.Join(s.differences(before), "; "))
-	s.state, s.broken = Broken, f.Error()
+	s.state, s.broken = spec.Broken, f.Error()
 	return f
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"dpservice/capture/filter"
 	"dpservice/capture/plan"
+	"dpservice/capture/spec"
 	"dpservice/dpservice/fault"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
@@ -21,11 +22,11 @@ type session struct {
 	deps Deps
 	wait func(*session) // until the NIC's counters are up to date, while others may be changed
 
-	request   Request
-	state     State
+	request   spec.Request
+	state     spec.State
 	startedAt time.Time
 	endedAt   time.Time
-	reason    EndReason
+	reason    spec.EndReason
 	programs  map[filter.Link]filter.Program // the compiled filter
 	copies    plan.Copies
 	mirrors   []*mirror        // those of an interface side by side
@@ -40,8 +41,8 @@ type session struct {
 }
 
 // newSession makes a session of a valid request that captures nothing yet, and compiles its filter.
-func newSession(deps Deps, req Request, wait func(*session)) (*session, error) {
-	s := &session{deps: deps, wait: wait, request: req, state: Active, programs: map[filter.Link]filter.Program{}}
+func newSession(deps Deps, req spec.Request, wait func(*session)) (*session, error) {
+	s := &session{deps: deps, wait: wait, request: req, state: spec.Active, programs: map[filter.Link]filter.Program{}}
 	for _, t := range req.Targets {
 		if err := s.compile(t); err != nil {
 			return nil, err
@@ -51,7 +52,7 @@ func newSession(deps Deps, req Request, wait func(*session)) (*session, error) {
 }
 
 // compile turns the filter into rules for targets of this kind. What rules cannot express becomes a warning.
-func (s *session) compile(t Target) error {
+func (s *session) compile(t spec.Target) error {
 	link := linkOf(t)
 	if _, ok := s.programs[link]; ok {
 		return nil
@@ -70,7 +71,7 @@ func (s *session) compile(t Target) error {
 }
 
 // linkOf is what a filter's packets begin with: on a PF it is about what the tunnel carries.
-func linkOf(t Target) filter.Link {
+func linkOf(t spec.Target) filter.Link {
 	if t.VF == "" {
 		return filter.IP
 	}
@@ -78,7 +79,7 @@ func linkOf(t Target) filter.Link {
 }
 
 // filterFault gives an error of the filter's compiler its reason.
-func filterFault(t Target, err error) *fault.Error {
+func filterFault(t spec.Target, err error) *fault.Error {
 	var e *filter.Error
 	reason, culprit := fault.InvalidParams, ""
 	if errors.As(err, &e) {
@@ -93,7 +94,7 @@ func filterFault(t Target, err error) *fault.Error {
 }
 
 // addTarget has the session capture a target.
-func (s *session) addTarget(t Target, node plan.Node) error {
+func (s *session) addTarget(t spec.Target, node plan.Node) error {
 	p, err := findPort(s.deps.Ports, t)
 	if err != nil {
 		return err
@@ -115,7 +116,7 @@ func (s *session) addTarget(t Target, node plan.Node) error {
 }
 
 // dryRun asks the NIC whether it would take the session's start, and changes nothing.
-func (s *session) dryRun() (Session, error) {
+func (s *session) dryRun() (spec.Session, error) {
 	var ops []ruleset.Op
 	var commands []string
 	for _, step := range plan.Start(s.plans()) {
@@ -132,9 +133,9 @@ func (s *session) dryRun() (Session, error) {
 		}
 	}
 	if err := s.deps.Rules.Check(ops); err != nil {
-		return Session{}, s.refused("cannot start the capture", err)
+		return spec.Session{}, s.refused("cannot start the capture", err)
 	}
-	s.state = DryRun
+	s.state = spec.DryRun
 	v := s.viewAlone()
 	v.Plan = commands
 	return v, nil
@@ -150,7 +151,7 @@ func (s *session) begin() error {
 // follow makes the session's copies leave with a header: all of them, or none. If neither can be had, the session is
 // Broken.
 func (s *session) follow(h wire.CopyHeader) error {
-	if s.state != Active {
+	if s.state != spec.Active {
 		return nil
 	}
 	s.stale = ""
@@ -180,22 +181,22 @@ func (s *session) replace(copies plan.Copies) error {
 }
 
 // end ends the session's copies: all of them, or none. If neither can be had, the session is Broken.
-func (s *session) end(reason EndReason, what string) error {
+func (s *session) end(reason spec.EndReason, what string) error {
 	if err := s.release(s.mirrors, what); err != nil {
 		return err
 	}
-	s.state, s.endedAt, s.reason = Ended, time.Now(), reason
+	s.state, s.endedAt, s.reason = spec.Ended, time.Now(), reason
 	s.stale, s.broken, s.overdue = "", "", ""
 	return nil
 }
 
 // endTarget ends the copies of one of the session's interfaces, which is going to be deleted, and the session if it
 // was the last one.
-func (s *session) endTarget(t Target) error {
+func (s *session) endTarget(t spec.Target) error {
 	what := "cannot end the capture of " + t.String()
 	isOf := func(m *mirror) bool { return m.target == t }
 	if !slices.ContainsFunc(s.mirrors, func(m *mirror) bool { return !isOf(m) }) {
-		return s.end(InterfaceDeleted, what)
+		return s.end(spec.InterfaceDeleted, what)
 	}
 	var ended []*mirror
 	for _, m := range s.mirrors {
@@ -225,13 +226,13 @@ func (s *session) release(mirrors []*mirror, what string) error {
 }
 
 // captures reports whether the session captures a target.
-func (s *session) captures(t Target) bool {
+func (s *session) captures(t spec.Target) bool {
 	return slices.ContainsFunc(s.mirrors, func(m *mirror) bool { return m.target == t })
 }
 
 // targetCount is how many interfaces the session captures.
 func (s *session) targetCount() int {
-	targets := map[Target]bool{}
+	targets := map[spec.Target]bool{}
 	for _, m := range s.mirrors {
 		targets[m.target] = true
 	}

@@ -5,15 +5,17 @@ package capture
 import (
 	"slices"
 	"time"
+
+	"dpservice/capture/spec"
 )
 
 // snapshot is what Status shows.
-type snapshot struct{ sessions, ended []Session }
+type snapshot struct{ sessions, ended []spec.Session }
 
 // Status returns the sessions, in the order of their starts and with their counters as of now, and those that have
 // ended, the last one first, as far as they are remembered. While a change is under way it does not wait for the NIC:
 // sessions and counters are those at the beginning of the change. What it returns is not to be changed.
-func (m *Manager) Status() (sessions, ended []Session) {
+func (m *Manager) Status() (sessions, ended []spec.Session) {
 	if m.lockToRead() {
 		m.refresh()
 		m.mu.Unlock()
@@ -79,8 +81,8 @@ func (m *Manager) await(s *session) {
 }
 
 // awaitDeletions waits until none of the targets is being deleted.
-func (m *Manager) awaitDeletions(targets []Target) {
-	isDeleted := func(t Target) bool { _, ok := m.deleting[t]; return ok }
+func (m *Manager) awaitDeletions(targets []spec.Target) {
+	isDeleted := func(t spec.Target) bool { _, ok := m.deleting[t]; return ok }
 	for slices.ContainsFunc(targets, isDeleted) {
 		m.waitSettled()
 	}

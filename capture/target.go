@@ -5,13 +5,14 @@ package capture
 import (
 	"fmt"
 
+	"dpservice/capture/spec"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/port"
 	"dpservice/wire"
 )
 
 // findPort returns the port that a target names.
-func findPort(ports Ports, t Target) (port.Port, error) {
+func findPort(ports Ports, t spec.Target) (port.Port, error) {
 	if t.VF != "" {
 		return findInterface(ports, t.VF)
 	}
@@ -34,7 +35,7 @@ func findInterface(ports Ports, id string) (port.Port, error) {
 }
 
 func findPF(ports Ports, number int) (port.Port, error) {
-	name := Target{PF: number}.String()
+	name := spec.Target{PF: number}.String()
 	p, ok := ports.PF(number)
 	if !ok {
 		return port.Port{}, fault.New(fault.NotFound, name, "there is no PF%d to capture on", number)
@@ -47,7 +48,7 @@ func findPF(ports Ports, number int) (port.Port, error) {
 
 // mtuWarning says which frames of a target are too long to be copied: an Ethernet frame in a UDP datagram becomes
 // the payload of the uplink's frame.
-func mtuWarning(t Target, mtu, uplinkMTU uint16, headerLen int) string {
+func mtuWarning(t spec.Target, mtu, uplinkMTU uint16, headerLen int) string {
 	overhead := headerLen - wire.EthernetLen // of the outer header, what counts towards the uplink's MTU
 	need := int(mtu) + wire.EthernetLen + overhead
 	if need <= int(uplinkMTU) {

@@ -2,21 +2,25 @@
 
 package capture
 
-import "slices"
+import (
+	"slices"
+
+	"dpservice/capture/spec"
+)
 
 // view is the session as status shows it, while copies leave by an uplink.
-func (s *session) view(u Uplink) Session {
+func (s *session) view(u Uplink) spec.Session {
 	v := s.viewAlone()
 	v.Warnings = append(v.Warnings, s.unread...)
-	if s.state == Active {
+	if s.state == spec.Active {
 		v.Warnings = append(v.Warnings, u.warnings()...)
 	}
 	return v
 }
 
 // viewAlone is the session as history shows it.
-func (s *session) viewAlone() Session {
-	v := Session{
+func (s *session) viewAlone() spec.Session {
+	v := spec.Session{
 		Name:       s.request.Name,
 		State:      s.state,
 		StartedAt:  s.startedAt,

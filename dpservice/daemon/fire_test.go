@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dpservice/capture"
+	"dpservice/capture/spec"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/nic"
@@ -180,11 +181,11 @@ func (n *node) create(number int) error {
 }
 
 // startIn captures vm-1, vm-2 and PF0.
-func startIn(d capture.Direction) func(n *node) error {
+func startIn(d spec.Direction) func(n *node) error {
 	return func(n *node) error {
-		_, err := n.capture.Start(context.Background(), capture.Request{
+		_, err := n.capture.Start(context.Background(), spec.Request{
 			Sink: netip.MustParseAddr("fc00:9::1"), UDPSrcPort: 3000, UDPDstPort: 3010, Direction: d,
-			Targets: []capture.Target{{VF: "vm-1"}, {VF: "vm-2"}, {PF: 0}},
+			Targets: []spec.Target{{VF: "vm-1"}, {VF: "vm-2"}, {PF: 0}},
 		})
 		return err
 	}
@@ -278,24 +279,24 @@ func (n *node) standing() []string {
 
 // operations are what changes rules, each from the state in which all guests talk.
 var operations = map[string]struct {
-	captured capture.Direction // empty: nothing is captured
+	captured spec.Direction // empty: nothing is captured
 	do       func(n *node) error
 	calls    int // of the NIC, at least
 }{
-	"capture.start":    {"", startIn(capture.RX), 7},
-	"capture.stop":     {capture.RX, stopAll, 7},
+	"capture.start":    {"", startIn(spec.RX), 7},
+	"capture.stop":     {spec.RX, stopAll, 7},
 	"interface.create": {"", func(n *node) error { return n.create(4) }, 2},
 	"interface.delete": {"", deleteOne, 6},
 	"interface.delete, whose senders are checked": {"", func(n *node) error { return n.DeleteInterface("vm-3") }, 6},
-	"interface.delete, while captured":            {capture.RX, deleteOne, 8},
+	"interface.delete, while captured":            {spec.RX, deleteOne, 8},
 
-	"capture.start, both directions":                      {"", startIn(capture.Both), 20},
-	"capture.stop, both directions":                       {capture.Both, stopAll, 20},
-	"interface.delete, while captured in both directions": {capture.Both, deleteOne, 12},
+	"capture.start, both directions":                      {"", startIn(spec.Both), 20},
+	"capture.stop, both directions":                       {spec.Both, stopAll, 20},
+	"interface.delete, while captured in both directions": {spec.Both, deleteOne, 12},
 }
 
 // talkingNode is a node on which all guests talk.
-func talkingNode(t *testing.T, captured capture.Direction) *node {
+func talkingNode(t *testing.T, captured spec.Direction) *node {
 	n := newNode(t)
 	n.talk()
 	if captured != "" {

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"net"
 
-	"dpservice/capture"
+	"dpservice/capture/spec"
 	"dpservice/cgo/eal"
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/metrics"
@@ -63,7 +63,7 @@ func (d *daemon) metricSources() metrics.Sources {
 		PortName:    d.portName,
 		Interfaces:  func() int { return len(d.vnet.Interfaces()) },
 		Routes:      func() int { return len(d.vnet.Routes()) },
-		Captures:    func() []capture.Session { sessions, _ := d.captures.Status(); return sessions },
+		Captures:    func() []spec.Session { sessions, _ := d.captures.Status(); return sessions },
 	}
 }
 

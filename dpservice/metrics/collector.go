@@ -9,7 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"dpservice/capture"
+	"dpservice/capture/spec"
 	"dpservice/dpservice/fence"
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/port"
@@ -34,7 +34,7 @@ type Sources struct {
 	PortName    func(id uint16) string       // of a port that has rules
 	Interfaces  func() int                   // the guests'
 	Routes      func() int                   //
-	Captures    func() []capture.Session     // those that are not over
+	Captures    func() []spec.Session        // those that are not over
 }
 
 // FlowClass is a class of flows that are counted together.

@@ -5,6 +5,7 @@ package metrics
 import (
 	"bytes"
 	"context"
+	"dpservice/capture/spec"
 	"errors"
 	"io"
 	"log/slog"
@@ -19,7 +20,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"dpservice/capture"
 	"dpservice/dpservice/fence"
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/port"
@@ -66,12 +66,12 @@ func sources() Sources {
 		PortName:   func(uint16) string { return "nic" },
 		Interfaces: func() int { return 19 },
 		Routes:     func() int { return 20 },
-		Captures: func() []capture.Session {
-			point := capture.SessionInterface{Target: capture.Target{VF: "vm-1"}, Direction: capture.RX, Port: "vf", Packets: 21,
+		Captures: func() []spec.Session {
+			point := spec.SessionInterface{Target: spec.Target{VF: "vm-1"}, Direction: spec.RX, Port: "vf", Packets: 21,
 				Bytes: 22,
-				Rules: []capture.SessionRule{{Pattern: "eth / end", Packets: 23, Bytes: 24},
+				Rules: []spec.SessionRule{{Pattern: "eth / end", Packets: 23, Bytes: 24},
 					{Pattern: "eth / end", Sample: true, Packets: 25}}}
-			return []capture.Session{{Name: "default", Interfaces: []capture.SessionInterface{point}}}
+			return []spec.Session{{Name: "default", Interfaces: []spec.SessionInterface{point}}}
 		},
 	}
 }
