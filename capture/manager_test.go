@@ -699,7 +699,7 @@ func outcome(t *testing.T, name string, fail func(call int) bool) (*node, error)
 func TestEveryCallFails(t *testing.T) {
 	never := func(int) bool { return false }
 	total := 0
-	defer func() { report.Printf(t, "captures under fire: fault points tried: %d", total) }()
+	defer func() { report.Printf(t, "faults in captures: points tried: %d", total) }()
 	for name, c := range changes {
 		t.Run(name, func(t *testing.T) {
 			done, err := outcome(t, name, never)

@@ -51,6 +51,12 @@ type PortConfig struct {
 	MTU  uint16 // bytes of an IP packet; 0 is what the device says
 }
 
+// MaxInterfaces and MaxRoutes bound the graph's tables: interfaces have a lower index.
+const (
+	MaxInterfaces = 2048
+	MaxRoutes     = 16384
+)
+
 // DefaultFlowCapacity is the number of flows a worker holds unless a graph's Config says otherwise.
 const DefaultFlowCapacity = 65536
 

@@ -127,6 +127,9 @@ func (p Point) InNIC() bool { return p.slot != nil }
 // Pattern is what the i-th rule of the filter matches, in testpmd's syntax.
 func (p Point) Pattern(i int) string { return rteflow.Rule{Pattern: p.patterns[i]}.PatternString() }
 
+// A tap takes as many rules as a filter may have.
+var _ [graph.MaxTapRules]struct{} = [spec.MaxRules]struct{}{}
+
 // bands is how many priority bands a group has for the rules of a point, each of spec.MaxRules priorities. They are
 // used from the last to the first. New rules take the next band, ahead of the rules that they replace: from then on
 // packets hit the new rules only, and the old ones' counters do not change until they are read and the rules removed.

@@ -19,6 +19,7 @@ import (
 
 	"dpservice/capture/spec"
 	"dpservice/dpservice/vnet"
+	"dpservice/graph"
 )
 
 // DefaultPath is the file read when no other is named; it may be absent.
@@ -188,7 +189,7 @@ func Default() Config {
 		Underlay: Underlay{CheckSource: true},
 		Offload:  true,
 		Flows: Flows{
-			Capacity: 65536, MaxOffload: 32768, Timeout: 30 * time.Second,
+			Capacity: graph.DefaultFlowCapacity, MaxOffload: 32768, Timeout: 30 * time.Second,
 			Timeouts: Timeouts{
 				TCPNew: 30 * time.Second, TCPEstablished: 2 * time.Minute, TCPClosing: 10 * time.Second,
 				UDP: 30 * time.Second, ICMP: 30 * time.Second, Other: 30 * time.Second,
@@ -196,7 +197,7 @@ func Default() Config {
 		},
 		Capture:  Capture{MaxInterfaces: spec.DefaultMaxInterfaces, MaxRules: spec.DefaultMaxRules},
 		Guests:   Guests{LeaseTime: 24 * time.Hour, GatewayPrefix: gatewayPrefix},
-		SlowPath: SlowPath{Rate: 1000, Burst: 200},
+		SlowPath: SlowPath{Rate: graph.DefaultPuntRate, Burst: graph.DefaultPuntBurst},
 		RPC:      RPC{MaxClients: 64, MaxClientsPerUser: 16, IdleTimeout: time.Minute, RequestTimeout: 10 * time.Second},
 		Mbufs:    16384,
 	}

@@ -34,12 +34,6 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// Bounds of the graph's tables.
-const (
-	maxInterfaces = 2048
-	maxRoutes     = 16384
-)
-
 // mbufCache is how many packet buffers each lcore keeps to itself.
 const mbufCache = 256
 
@@ -258,7 +252,7 @@ func pfNumber(p port.Port) int {
 func (d *daemon) startControl() error {
 	d.vnet = vnet.New(vnet.Config{
 		NodeIP: d.cfg.Underlay.IP, Ports: d.ports, Dataplane: dataplane{d.graph, d.cfg.Underlay},
-		GatewayPrefix: d.cfg.Guests.GatewayPrefix, MaxInterfaces: maxInterfaces, MaxRoutes: maxRoutes,
+		GatewayPrefix: d.cfg.Guests.GatewayPrefix, MaxInterfaces: graph.MaxInterfaces, MaxRoutes: graph.MaxRoutes,
 	})
 	if d.cfg.Offload {
 		d.tunnels = tunnel.New(tunnel.Config{Graph: d.graph, NIC: d.nic, Rules: d.rules})

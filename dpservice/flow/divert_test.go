@@ -18,7 +18,7 @@ import (
 )
 
 // divert sends what goes to ports by way of groups.
-func (b *bench) divert(groups map[uint16]uint32) error {
+func (b *lab) divert(groups map[uint16]uint32) error {
 	d := b.Divert(groups)
 	err := b.set.Apply(d.Ops())
 	if err == nil {
@@ -41,7 +41,7 @@ func (r *rule) groups() (groups []uint32) {
 func last(r rteflow.Rule) rteflow.Action { return r.Actions[len(r.Actions)-1] }
 
 // ends are where the rules in the NIC send packets, by their priorities.
-func (b *bench) ends() map[uint32]rteflow.Action {
+func (b *lab) ends() map[uint32]rteflow.Action {
 	ends := map[uint32]rteflow.Action{}
 	for _, r := range b.nic.Rules() {
 		ends[r.Rule.Priority] = last(r.Rule)
@@ -50,7 +50,7 @@ func (b *bench) ends() map[uint32]rteflow.Action {
 }
 
 func TestDivert(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	b.begin(withID(1))
 	straight := b.nic.Rules()[0].Rule
 	toPort := rteflow.ToRepresentedPort{Port: 2}
@@ -79,7 +79,7 @@ func TestDivert(t *testing.T) {
 
 // The new rule stands before the old one goes, and is the one that packets hit.
 func TestDivertLeavesNoGap(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	b.begin(withID(1))
 	for _, group := range []uint32{18, 0, 18} {
 		least := 1
@@ -91,7 +91,7 @@ func TestDivertLeavesNoGap(t *testing.T) {
 }
 
 func TestDivertedFlowsKeepTheirCounters(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	f := withID(1)
 	b.begin(f)
 	for i, group := range []uint32{18, 0, 18} {
@@ -105,7 +105,7 @@ func TestDivertedFlowsKeepTheirCounters(t *testing.T) {
 }
 
 func TestAReleasedPortIsStraightAgain(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	require.NoError(t, b.divert(map[uint16]uint32{2: 18}))
 	b.release(t, 2).Abort()
 	b.begin(withID(1))
@@ -118,7 +118,7 @@ func TestAReleasedPortIsStraightAgain(t *testing.T) {
 // Between Divert and its end flows can be read but get no rules; those that have begun then go the new way.
 func TestFlowsWaitForADiversion(t *testing.T) {
 	for _, done := range []bool{true, false} {
-		b := newBench()
+		b := newLab()
 		b.begin(withID(1))
 		d := b.Divert(map[uint16]uint32{2: 18})
 		begun := make(chan struct{})
@@ -148,7 +148,7 @@ func TestDivertUnderFire(t *testing.T) {
 	for _, back := range []bool{false, true} {
 		try := func(fail func(call int) bool) (failed bool) {
 			points++
-			b := newBench()
+			b := newLab()
 			b.cfg.Max = 3
 			for id := range uint64(3) {
 				b.begin(withID(id + 1))
@@ -194,11 +194,11 @@ func TestDivertUnderFire(t *testing.T) {
 		}
 		require.Equal(t, 7, first, "three flows, two calls each")
 	}
-	report.Printf(t, "flows diverted under fire: fault points tried: %d", points)
+	report.Printf(t, "faults in diversions: points tried: %d", points)
 }
 
 // requireWay requires that all flows go one way, and only that.
-func (b *bench) requireWay(t *testing.T, group uint32) {
+func (b *lab) requireWay(t *testing.T, group uint32) {
 	t.Helper()
 	require.Len(t, b.nic.Rules(), len(b.rules))
 	for _, r := range b.rules {

@@ -123,7 +123,7 @@ func (f *fakeTunnels) Acquire(k tunnel.Key) (uint16, error) {
 func (f *fakeTunnels) Release(k tunnel.Key) { f.uses[slices.Index(f.keys, k)]-- }
 func (f *fakeTunnels) Tidy() error          { f.tidied++; return f.tidyErr }
 
-type bench struct {
+type lab struct {
 	*Manager
 	graph   *fakeGraph
 	nic     *fakeNIC
@@ -132,8 +132,8 @@ type bench struct {
 	log     bytes.Buffer
 }
 
-func newBench() *bench {
-	b := &bench{
+func newLab() *lab {
+	b := &lab{
 		graph: &fakeGraph{events: make(chan []graph.FlowEvent), offloaded: map[uint64]bool{}},
 		nic:   &fakeNIC{}, tunnels: &fakeTunnels{},
 	}
@@ -147,27 +147,27 @@ func newBench() *bench {
 }
 
 // age is a look at what has aged, and all that follows from it.
-func (b *bench) age() {
+func (b *lab) age() {
 	b.Manager.age()
 	b.workAll()
 }
 
-func (b *bench) workAll() {
+func (b *lab) workAll() {
 	for !b.backlog.isEmpty() {
 		b.work()
 	}
 }
 
-func (b *bench) begin(f graph.Flow) { b.told(graph.FlowNew, f) }
-func (b *bench) end(f graph.Flow)   { b.told(graph.FlowGone, f) }
+func (b *lab) begin(f graph.Flow) { b.report(graph.FlowNew, f) }
+func (b *lab) end(f graph.Flow)   { b.report(graph.FlowGone, f) }
 
-func (b *bench) told(kind graph.EventKind, f graph.Flow) {
+func (b *lab) report(kind graph.EventKind, f graph.Flow) {
 	b.take([]graph.FlowEvent{{Kind: kind, Flow: f}})
 	b.workAll()
 }
 
 // release takes a port out of use.
-func (b *bench) release(t *testing.T, port uint16) *Release {
+func (b *lab) release(t *testing.T, port uint16) *Release {
 	t.Helper()
 	r, err := b.ReleasePort(port)
 	require.NoError(t, err)
@@ -175,7 +175,7 @@ func (b *bench) release(t *testing.T, port uint16) *Release {
 }
 
 // countFlow counts one flow.
-func (b *bench) countFlow(f *graph.Flow) {
+func (b *lab) countFlow(f *graph.Flow) {
 	one := []graph.Flow{*f}
 	b.Count(one)
 	*f = one[0]
@@ -188,7 +188,7 @@ func withID(id uint64) graph.Flow {
 }
 
 func TestAFlowComesAndGoes(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	b.begin(withID(1))
 	require.Len(t, b.nic.Rules(), 1)
 	assert.Equal(t, uint16(1), b.nic.Rules()[0].Port)
@@ -204,7 +204,7 @@ func TestAFlowComesAndGoes(t *testing.T) {
 // What many flows need is done at once, and what the NIC refuses to one of them is no matter to the others.
 func TestManyFlowsAtOnce(t *testing.T) {
 	const many = batchSize
-	b := newBench()
+	b := newLab()
 	b.cfg.Max = 2 * many
 	begin := func(first uint64) (events []graph.FlowEvent) {
 		for id := range uint64(many) {
@@ -248,7 +248,7 @@ func TestManyFlowsAtOnce(t *testing.T) {
 }
 
 func TestANewVerdictReplacesTheRule(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	b.begin(withID(1))
 	changed := withID(1)
 	changed.Verdict.TxPort = 4
@@ -264,7 +264,7 @@ func TestANewVerdictReplacesTheRule(t *testing.T) {
 }
 
 func TestOldFlowsAreForgotten(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	b.begin(withID(1))
 	b.begin(withID(2))
 	b.nic.aged = []uint64{1, 77}
@@ -275,7 +275,7 @@ func TestOldFlowsAreForgotten(t *testing.T) {
 }
 
 func TestNoMoreRulesThanAllowed(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	for id := range uint64(5) {
 		b.begin(withID(id + 1))
 	}
@@ -285,7 +285,7 @@ func TestNoMoreRulesThanAllowed(t *testing.T) {
 }
 
 func TestRefusedFlowsStayInSoftware(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	b.nic.refuse("create")
 	b.begin(withID(1))
 	assert.Empty(t, b.graph.offloaded)
@@ -296,7 +296,7 @@ func TestRefusedFlowsStayInSoftware(t *testing.T) {
 
 // The NIC refused for want of something that it may have later, or there was no room.
 func TestFlowsAreOfferedAgain(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	b.nic.FailCalls(1)
 	b.begin(withID(1))
 	b.begin(withID(2))
@@ -315,7 +315,7 @@ func TestFlowsAreOfferedAgain(t *testing.T) {
 }
 
 func TestARuleThatTheNICDoesNotKnowIsNotOfferedAgain(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	b.nic.refuse("create") // ENOTSUP
 	b.begin(withID(1))
 	b.age()
@@ -323,7 +323,7 @@ func TestARuleThatTheNICDoesNotKnowIsNotOfferedAgain(t *testing.T) {
 }
 
 func TestOffersAreFew(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	b.cfg.Max = 10 * offersAtOnce
 	for id := range uint64(2 * offersAtOnce) {
 		b.waiting[id] = &share{}
@@ -333,7 +333,7 @@ func TestOffersAreFew(t *testing.T) {
 }
 
 func TestPortsWithoutRules(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	legacy := withID(1)
 	legacy.Verdict.InPort = 10
 	b.begin(legacy)
@@ -345,7 +345,7 @@ func TestPortsWithoutRules(t *testing.T) {
 }
 
 func TestAFlowThatEndedMeanwhileLeavesNoRule(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	b.graph.gone = true
 	b.begin(withID(1))
 	assert.Empty(t, b.nic.Rules())
@@ -355,7 +355,7 @@ func TestAFlowThatEndedMeanwhileLeavesNoRule(t *testing.T) {
 // What a worker did not take is not done: a flow without a rule is not left taken for offloaded, nor forgotten for the
 // NIC.
 func TestAWorkerThatIsHeldUp(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	b.begin(withID(1))
 	b.graph.heldUp = true
 	b.begin(withID(2))
@@ -371,7 +371,7 @@ func TestAWorkerThatIsHeldUp(t *testing.T) {
 }
 
 func TestARuleThatStaysIsRemovedLater(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	b.begin(withID(1))
 	b.nic.refuse("destroy")
 	b.end(withID(1))
@@ -385,7 +385,7 @@ func TestARuleThatStaysIsRemovedLater(t *testing.T) {
 }
 
 func TestReleasePort(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	b.begin(withID(1))
 	elsewhere := withID(2)
 	elsewhere.Verdict.InPort, elsewhere.Verdict.TxPort = 5, 6
@@ -401,7 +401,7 @@ func TestReleasePort(t *testing.T) {
 }
 
 func TestAPortIsNotReleasedWhileARuleIsInstalled(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	b.begin(withID(1))
 	b.nic.refuse("destroy")
 	release, err := b.ReleasePort(1)
@@ -413,7 +413,7 @@ func TestAPortIsNotReleasedWhileARuleIsInstalled(t *testing.T) {
 }
 
 func TestFlowsCountWhatTheNICForwards(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	f := withID(1)
 	f.Packets, f.Bytes, f.Idle = 2, 200, time.Minute
 	b.begin(f)
@@ -429,7 +429,7 @@ func TestFlowsCountWhatTheNICForwards(t *testing.T) {
 
 // A flow from the wire holds the tunnel that it comes by as long as its rule stands, and follows it.
 func TestFlowsHoldTheirTunnels(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	by := func(id uint64, peer string) graph.Flow {
 		f := fromWire()
 		f.ID = id
@@ -475,7 +475,7 @@ func TestRulesAreMadeAgain(t *testing.T) {
 	icmp := deliver()
 	icmp.Key.Proto, icmp.Key.SrcPort = wire.ProtoICMP, 8<<8
 	for _, f := range []graph.Flow{deliver(), encap(), ipv6, fromWire(), icmp} {
-		b := newBench()
+		b := newLab()
 		b.begin(f)
 		for _, via := range []uint32{18, 0} {
 			require.Len(t, b.set.List(), 1)
@@ -490,7 +490,7 @@ func TestRulesAreMadeAgain(t *testing.T) {
 }
 
 func TestRun(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { b.Run(ctx); close(done) }()

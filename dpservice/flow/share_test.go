@@ -30,7 +30,7 @@ func between(id uint64, in, out uint16) graph.Flow {
 func TestSharesOfTheRules(t *testing.T) {
 	const most, shares = 41, 6
 	random := rand.New(rand.NewPCG(1, 2))
-	b := newBench()
+	b := newLab()
 	b.cfg.Max, b.cfg.Shares = most, shares
 	holders := []struct{ in, out uint16 }{{1, 2}, {2, 3}, {3, 1}, {0, 1}, {0, 2}, {0, 3}}
 	held := func() map[holder]int {
@@ -85,7 +85,7 @@ func TestSharesInBatches(t *testing.T) {
 	const most, shares = 41, 6
 	random := rand.New(rand.NewPCG(3, 4))
 	for range 300 {
-		b := newBench()
+		b := newLab()
 		b.cfg.Max, b.cfg.Shares = most, shares
 		asked := map[holder]int{}
 		id := uint64(0)
@@ -125,7 +125,7 @@ func TestSharesInBatches(t *testing.T) {
 
 // Of the borrower's rules the one goes that has seen no packet for the longest time; its flow is the software's again.
 func TestTheIdlestRuleMakesRoom(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	b.cfg.Max, b.cfg.Shares = 4, 2
 	for id := range uint64(4) {
 		b.begin(between(id+1, 1, 2))
@@ -138,7 +138,7 @@ func TestTheIdlestRuleMakesRoom(t *testing.T) {
 
 // Whoever is owed a place need not wait until there is room.
 func TestOwedFlowsAreOfferedAgain(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	b.cfg.Max, b.cfg.Shares = 4, 2
 	for id := range uint64(5) {
 		b.begin(between(id+1, 1, 2))
@@ -157,7 +157,7 @@ func TestOwedFlowsAreOfferedAgain(t *testing.T) {
 // Thousands of a guest's rules have to go, and as many come: another guest's flow waits for one of them.
 func TestLanesTakeTurns(t *testing.T) {
 	const many = 3000
-	b := newBench()
+	b := newLab()
 	b.cfg.Max, b.cfg.Shares = 2*many, 2
 	for id := range uint64(many) {
 		b.begin(between(id+1, 1, 2))
@@ -179,7 +179,7 @@ func TestLanesTakeTurns(t *testing.T) {
 
 // What a port is released from must not come back with a flow that has waited.
 func TestAReleasedPortGetsNoRules(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: between(1, 1, 2)}})
 	b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: between(2, 3, 1)}})
 	b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: between(3, 3, 2)}})
@@ -194,7 +194,7 @@ func TestAReleasedPortGetsNoRules(t *testing.T) {
 
 // What is to go goes first: the NIC does not know better until then.
 func TestRulesGoBeforeNewOnesCome(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	b.begin(between(1, 1, 2))
 	b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: between(2, 1, 2)}})
 	b.take([]graph.FlowEvent{{Kind: graph.FlowGone, Flow: graph.Flow{ID: 1}}})
@@ -207,7 +207,7 @@ func TestRulesGoBeforeNewOnesCome(t *testing.T) {
 
 // A flow that has gone before its turn has come gets no rule; one that finds too many before it is offered again.
 func TestTheBacklogIsBounded(t *testing.T) {
-	b := newBench()
+	b := newLab()
 	b.cfg.Max = 2 * backlogMax
 	for id := range uint64(backlogMax + 2) {
 		b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: between(id+1, 1, 2)}})

@@ -18,6 +18,8 @@ import (
 
 // C and Go have the same fields, bounds and mark.
 var (
+	_ [C.MAX_IFACES]struct{}     = [graph.MaxInterfaces]struct{}{}
+	_ [C.MAX_ROUTES]struct{}     = [graph.MaxRoutes]struct{}{}
 	_ [C.TAP_MAX_RULES]struct{}  = [graph.MaxTapRules]struct{}{}
 	_ [C.TAP_MAX_HEADER]struct{} = [wire.VXLANCopyHeaderLen]struct{}{}
 	_ [C.TAP_FIELDS]struct{}     = [wire.FieldICMPCode + 1]struct{}{}

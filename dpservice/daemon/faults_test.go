@@ -376,7 +376,7 @@ func TestEveryCallFails(t *testing.T) {
 			total += points
 		})
 	}
-	report.Printf(t, "interfaces and captures under fire: fault points tried: %d", total)
+	report.Printf(t, "faults in interfaces and captures: points tried: %d", total)
 }
 
 // repair does what is asked for after a ROLLBACK_FAILED: the captures are stopped, and the interface that may lack

@@ -17,29 +17,29 @@ import (
 
 // lives of flows, as the graph and the NIC tell of them. Flow 2 goes from port 1 to port 3, the others to port 2.
 var lives = map[string]struct {
-	do    func(b *bench)
+	do    func(b *lab)
 	calls int      // of the NIC
 	stand []uint64 // the flows whose rules stand in the end
 }{
-	"begin": {func(b *bench) { b.begin(withID(1)); b.begin(to3(2)) }, 2, []uint64{1, 2}},
-	"end":   {func(b *bench) { b.begin(withID(1)); b.begin(to3(2)); b.endInGraph(1) }, 3, []uint64{2}},
-	"another verdict": {func(b *bench) {
+	"begin": {func(b *lab) { b.begin(withID(1)); b.begin(to3(2)) }, 2, []uint64{1, 2}},
+	"end":   {func(b *lab) { b.begin(withID(1)); b.begin(to3(2)); b.endInGraph(1) }, 3, []uint64{2}},
+	"another verdict": {func(b *lab) {
 		b.begin(withID(1))
 		b.begin(to3(1))
 	}, 3, []uint64{1}},
-	"another verdict, without a rule": {func(b *bench) {
+	"another verdict, without a rule": {func(b *lab) {
 		b.begin(withID(1))
 		elsewhere := withID(1)
 		elsewhere.Verdict.TxPort = 10
 		b.begin(elsewhere)
 	}, 2, nil},
-	"age": {func(b *bench) {
+	"age": {func(b *lab) {
 		b.begin(withID(1))
 		b.begin(to3(2))
 		b.nic.aged = []uint64{1}
 		b.age()
 	}, 3, []uint64{2}},
-	"ended in the meantime": {func(b *bench) {
+	"ended in the meantime": {func(b *lab) {
 		b.graph.gone = true
 		b.begin(withID(1))
 	}, 2, nil},
@@ -51,14 +51,14 @@ func to3(id uint64) graph.Flow {
 	return f
 }
 
-func (b *bench) endInGraph(id uint64) {
+func (b *lab) endInGraph(id uint64) {
 	delete(b.graph.offloaded, id)
 	b.end(withID(id))
 }
 
 // live runs a life on a NIC that refuses some calls, and gives the manager the time to repair what was left.
-func live(do func(*bench), fail func(call int) bool) *bench {
-	b := newBench()
+func live(do func(*lab), fail func(call int) bool) *lab {
+	b := newLab()
 	b.nic.OnCall(func(c flowtest.Call) error {
 		if fail(c.N) {
 			return flowtest.Refusal(c, syscall.EBUSY, "out of luck")
@@ -78,7 +78,7 @@ func bare(r *rule) rule {
 	return c
 }
 
-func standing(b *bench) (ids []uint64) {
+func standing(b *lab) (ids []uint64) {
 	for id := range b.rules {
 		ids = append(ids, id)
 	}
@@ -135,5 +135,5 @@ func TestEveryCallFails(t *testing.T) {
 			total += points
 		})
 	}
-	report.Printf(t, "flow offload under fire: fault points tried: %d", total)
+	report.Printf(t, "faults in flow offload: points tried: %d", total)
 }
