@@ -2,10 +2,13 @@
 
 package daemon
 
-// The order of the locks. Whoever holds a lock takes only locks further down, and never two of one level. While a
-// package holds its lock it calls the parts that it was made with, but no function that a caller passes to one of its
-// methods.
+// The order of the locks. Whoever holds a lock takes only locks further down, and never two of one level unless it says
+// so. While a package holds its lock it calls the parts that it was made with, but no function that a caller passes to
+// one of its methods.
 //
+//	level 0  keptNetworks.mu       one change of interfaces or routes and of their copy in the state at a time
+//	         keptCaptures.changing one change of captures and of their copy in the state at a time; taken below
+//	                               keptNetworks.mu when an interface is deleted
 //	level 1  interfaces.changing   one creation or deletion of an interface at a time
 //	level 2  capture.Manager.mu    the sessions and their history; released while a session waits for counters, and
 //	                               while an interface is deleted: session.changing and a Deletion keep others out
@@ -19,6 +22,7 @@ package daemon
 //	         port linkMu           the state of a link as last read, one for each port
 //	         uplink.Manager.mu     the links and the routers of the uplinks
 //	         slowpath.SlowPath.mu  when guests were last asked, informed and warned about
+//	         keptCaptures.mu       the captures as the state has them
 //	         fence.Fence.mu        the panics so far
 //	         flow rareLog.mu       when a warning was last logged
 //	         eal                   the state of EAL; its calls run on a thread of their own
