@@ -13,7 +13,7 @@ import (
 	"dpservice/wire"
 )
 
-// MaxFrom is the largest number of networks that may be allowed to send: the kernel takes filters of 4096 instructions.
+// MaxFrom is the largest number of networks in Config.From: the kernel accepts filters of at most 4096 instructions.
 const MaxFrom = 64
 
 // condition compares some bits of a packet.
@@ -24,7 +24,7 @@ type condition struct {
 
 const wholeWord = ^uint32(0)
 
-// attach has the kernel run a filter on what arrives at a socket.
+// attach installs a BPF filter on a socket.
 func attach(fd int, filter []bpf.Instruction) error {
 	raw, err := bpf.Assemble(filter)
 	if err != nil {
@@ -41,11 +41,11 @@ func attach(fd int, filter []bpf.Instruction) error {
 	return nil
 }
 
-// rejectAll is the filter that no packet passes.
+// rejectAll is a filter that rejects every packet.
 var rejectAll = []bpf.Instruction{bpf.RetConstant{Val: 0}}
 
-// program returns the filter for IPv6 packets that meet all conditions and come from one of the networks. Without
-// networks the source does not matter.
+// program returns a filter for IPv6 packets that meet all conditions and whose source address is in one of the
+// networks. If the list of networks is empty, every source address is accepted.
 func program(conditions []condition, from []netip.Prefix) []bpf.Instruction {
 	reject, accept := bpf.RetConstant{Val: 0}, bpf.RetConstant{Val: wholeWord}
 	var filter []bpf.Instruction
@@ -58,7 +58,7 @@ func program(conditions []condition, from []netip.Prefix) []bpf.Instruction {
 	for _, p := range from {
 		var block []bpf.Instruction
 		all := comesFrom(p)
-		for i := len(all) - 1; i >= 0; i-- { // the last one first, since it is known how far the next network is from there
+		for i := len(all) - 1; i >= 0; i-- { // from the last to the first: a jump needs the length of what follows
 			block = append(all[i].jump(uint8(len(block)+1), 0), block...)
 		}
 		filter = append(append(filter, block...), accept)
@@ -66,8 +66,8 @@ func program(conditions []condition, from []netip.Prefix) []bpf.Instruction {
 	return append(filter, reject)
 }
 
-// jump returns the comparison. It skips as many instructions as yes says if the condition holds, else as many as no
-// says.
+// jump returns the instructions of the comparison. They skip yes instructions if the condition holds, and no
+// instructions otherwise.
 func (c condition) jump(no, yes uint8) []bpf.Instruction {
 	filter := []bpf.Instruction{c.load}
 	if c.mask != wholeWord {
@@ -77,13 +77,13 @@ func (c condition) jump(no, yes uint8) []bpf.Instruction {
 }
 
 // comesFrom returns the conditions for a source address in a network. The offsets are relative to the IPv6 header,
-// wherever the socket's data begin.
+// wherever the data of the socket begin.
 func comesFrom(p netip.Prefix) []condition {
 	const networkHeader, offset = 0xfff00000, 8 // SKF_NET_OFF
 	return address(p, networkHeader+offset)
 }
 
-// address returns the conditions for an address in a network, which stands at an offset.
+// address returns the conditions for an address in a network. The address is at the given offset.
 func address(p netip.Prefix, offset uint32) []condition {
 	var conditions []condition
 	b := p.Masked().Addr().As16()
@@ -98,8 +98,8 @@ func address(p netip.Prefix, offset uint32) []condition {
 	return conditions
 }
 
-// onlyTo returns the conditions for UDP datagrams to an address that this machine's network card takes, of a packet
-// socket that sees packets from the IPv6 header on.
+// onlyTo returns the conditions for UDP datagrams to an address. They are for a packet socket whose data begin with the
+// IPv6 header, and accept only frames that are addressed to this host.
 func onlyTo(at netip.AddrPort) []condition {
 	const (
 		packetHost  = 0

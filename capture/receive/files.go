@@ -18,54 +18,55 @@ import (
 	"dpservice/capture/receive/privilege"
 )
 
-// MaxSenders is how many senders get an interface of their own in a file. Further ones share one, which also has the
-// copies without a label: anybody can send to the port. So that nobody takes all places with labels of his choosing,
-// only maxUnnamed are for senders of which nothing is known, and maxLikely for those whose label has a name whatever
-// the node.
+// MaxSenders is how many senders get an interface of their own in a file. Further senders share one interface with the
+// copies that have no label. Since anybody can send to the port, a single host could otherwise use up all interfaces
+// with made-up labels. Therefore at most maxUnnamed interfaces are for unknown senders, and at most maxLikely for
+// senders whose label has a name that is valid for any node.
 const (
 	MaxSenders = 256
 	maxUnnamed = 128
 	maxLikely  = 64
 )
 
-// flushInterval is how old what has not been written may become.
+// flushInterval is how long written data may stay in the buffer.
 const flushInterval = 50 * time.Millisecond
 
-// describeInterval is how often it is asked again who the senders without a name are.
+// describeInterval is how often Config.Describe is called again for senders without a name.
 const describeInterval = 3 * time.Second
 
-// recentLen is how many interfaces are found again without a look into a map: a power of 2.
+// recentLen is the size of the cache of interfaces in front of the map. It is a power of 2.
 const recentLen = 64
 
 // files writes frames to the files of an output.
 type files struct {
-	config  Config
-	port    uint16
-	drops   func() uint64 // how many copies the kernel has had no room for
-	end     *ending
-	number  int      // of the current file
-	names   []string // of those that are there, the oldest first
-	seen    map[Sender]struct{}
-	dropped uint64 // when the current file began
+	config    Config
+	port      uint16
+	drops     func() uint64 // copies that the kernel has dropped so far
+	deadlines *writeDeadlines
+	number    int      // number of the current file
+	names     []string // existing files of the series, the oldest first
+	seen      map[Sender]struct{}
+	dropped   uint64 // value of drops when the current file began
 
-	file       *patientWriter
+	file       *deadlineWriter
 	writer     *pcapng.Writer
 	began      time.Time
 	flushed    time.Time
 	described  time.Time
-	all        []*traffic // by number; the first is that of all who have none of their own
+	all        []*traffic // by number; the first is shared by all senders without an interface of their own
 	interfaces map[Sender]*traffic
-	places     map[certainty]int
-	recent     [recentLen]recent // by the label's last bits
+	counts     map[certainty]int
+	recent     [recentLen]recent // indexed by the last bits of the label
 }
 
-// recent is a sender, and the interface that it has in the current file, which is nil if it is not known.
+// recent is a cache entry: a sender and its interface in the current file. A nil interface means that the entry is
+// empty.
 type recent struct {
 	sender  Sender
 	traffic *traffic
 }
 
-// traffic is what has been received of an interface in the current file.
+// traffic counts the packets of one interface in the current file.
 type traffic struct {
 	number   int
 	named    bool
@@ -77,20 +78,21 @@ type certainty int
 
 const (
 	unnamed certainty = iota
-	likely            // a name that is any node's
+	likely            // the name belongs to the label, whatever the node
 	certain
 )
 
-// openFiles begins the first file. Who the process becomes after that is in the config: it is nobody else if that user
-// could not write a series, unless that is a must.
-func openFiles(ctx context.Context, c *Config, port uint16, drops func() uint64, end *ending) (*files, error) {
-	f := &files{port: port, drops: drops, end: end, seen: make(map[Sender]struct{})}
+// openFiles opens the first file. If the user in c.Privileges cannot write a series of files and Must is not set,
+// openFiles clears the user in c: the process then stays who it is.
+func openFiles(ctx context.Context, c *Config, port uint16, drops func() uint64, deadlines *writeDeadlines) (*files,
+	error) {
+	f := &files{port: port, drops: drops, deadlines: deadlines, seen: make(map[Sender]struct{})}
 	p := c.Privileges
 	if p == nil || p.User == nil || !c.Output.rotates() {
 		f.config = *c
 		return f, f.open(ctx)
 	}
-	// All files of a series are that user's: he has to open the later ones, and remove them.
+	// The user owns all files of the series, since the process must create and remove later ones as that user.
 	f.config = *c
 	err := privilege.As(*p.User, func() error { return f.openAs(ctx, p.User.UID) })
 	if errors.Is(err, fs.ErrPermission) && !p.Must {
@@ -101,7 +103,7 @@ func openFiles(ctx context.Context, c *Config, port uint16, drops func() uint64,
 	return f, err
 }
 
-// open begins the next file.
+// open opens the next file.
 func (f *files) open(ctx context.Context) error { return f.openAs(ctx, os.Geteuid()) }
 
 func (f *files) openAs(ctx context.Context, uid int) error {
@@ -117,12 +119,12 @@ func (f *files) openAs(ctx context.Context, uid int) error {
 		}
 		f.names = append(f.names, name)
 	}
-	f.file = f.end.newWriter(file)
+	f.file = f.deadlines.newWriter(file)
 	f.writer = pcapng.NewWriter(f.file, pcapng.Section{
 		Hardware: runtime.GOARCH, OS: runtime.GOOS, Application: "dpctl capture receive", Comment: o.Comment,
 	})
 	f.all, f.interfaces, f.recent = nil, make(map[Sender]*traffic), [recentLen]recent{}
-	f.places = make(map[certainty]int)
+	f.counts = make(map[certainty]int)
 	f.add(pcapng.Interface{
 		Name:        fmt.Sprintf("port-%d", f.port),
 		Description: fmt.Sprintf("copies on UDP port %d that name no interface", f.port),
@@ -139,7 +141,7 @@ func (f *files) add(i pcapng.Interface) *traffic {
 	return t
 }
 
-// write writes a frame, into a new file if it is time for one.
+// write writes a frame. It begins a new file first if the current one is full.
 func (f *files) write(ctx context.Context, d *datagram) error {
 	if f.full() {
 		if err := f.next(ctx); err != nil {
@@ -154,7 +156,7 @@ func (f *files) write(ctx context.Context, d *datagram) error {
 	return f.checked(f.writer.Packet(r.traffic.number, d.at, d.data, d.length))
 }
 
-// next begins the next file of a series.
+// next closes the current file and begins the next one of the series.
 func (f *files) next(ctx context.Context) error {
 	if err := f.close(); err != nil {
 		return err
@@ -171,7 +173,7 @@ func (f *files) full() bool {
 		o.RotateInterval > 0 && time.Since(f.began) >= o.RotateInterval
 }
 
-// removeOldest makes room for one more file.
+// removeOldest removes the oldest files, so that one more can be created.
 func (f *files) removeOldest() error {
 	keep := f.config.Output.Files
 	for keep > 0 && len(f.names) >= keep {
@@ -194,7 +196,8 @@ func (f *files) traffic(s Sender) *traffic {
 	return f.describe(s, f.all[0])
 }
 
-// describe gives a sender an interface by what is known of it, or leaves it the one that it has.
+// describe adds an interface for a sender if its name is known, or if it has no interface of its own yet. Otherwise,
+// and if there is no room for one more interface, the sender keeps its current one.
 func (f *files) describe(s Sender, now *traffic) *traffic {
 	i := pcapng.Interface{
 		Name:        fmt.Sprintf("label-%d", s.Label),
@@ -212,12 +215,12 @@ func (f *files) describe(s Sender, now *traffic) *traffic {
 			i.Name, known = d.Name, certain
 		}
 	}
-	if known == unnamed && now.number != 0 || !f.room(known) {
+	if known == unnamed && now.number != 0 || !f.hasRoom(known) {
 		return now
 	}
 	t := f.add(i)
 	t.named = known != unnamed
-	f.places[known]++
+	f.counts[known]++
 	f.interfaces[s] = t
 	if len(f.seen) < MaxSenders {
 		f.seen[s] = struct{}{}
@@ -225,13 +228,13 @@ func (f *files) describe(s Sender, now *traffic) *traffic {
 	return t
 }
 
-// room reports whether there is a place for one more interface in the current file.
-func (f *files) room(c certainty) bool {
+// hasRoom reports whether the current file may get one more interface of this certainty.
+func (f *files) hasRoom(c certainty) bool {
 	most := map[certainty]int{unnamed: maxUnnamed, likely: maxLikely, certain: MaxSenders}
-	return f.places[c] < most[c] && len(f.all) <= MaxSenders
+	return f.counts[c] < most[c] && len(f.all) <= MaxSenders
 }
 
-// describeAgain gives those senders an interface with their name whose names have become known.
+// describeAgain adds a named interface for each sender whose name has become known.
 func (f *files) describeAgain() {
 	if f.config.Describe == nil || time.Since(f.described) < describeInterval {
 		return
@@ -245,10 +248,11 @@ func (f *files) describeAgain() {
 	f.recent = [recentLen]recent{}
 }
 
-// senders is how many senders there were in all files, up to MaxSenders.
+// senders returns how many senders there were in all files, up to MaxSenders.
 func (f *files) senders() int { return len(f.seen) }
 
-// tick begins a new file if it is time for one, writes what has waited long enough, and notices a reader that is gone.
+// tick begins a new file if the current one is full, flushes data that have waited long enough, and detects that the
+// reader of the output is gone.
 func (f *files) tick(ctx context.Context) error {
 	if f.full() {
 		return f.next(ctx)
@@ -272,7 +276,7 @@ func (f *files) flush() error {
 	return nil
 }
 
-// checked says what an error of writing means.
+// checked converts an error of a write: EPIPE becomes errReaderGone.
 func (f *files) checked(err error) error {
 	switch {
 	case err == nil:
@@ -283,7 +287,7 @@ func (f *files) checked(err error) error {
 	return fmt.Errorf("writing %s: %w", f.file.file.Name(), err)
 }
 
-// close completes the current file. The drops are those of all files so far.
+// close writes the statistics and closes the current file. The drops are those since the file began.
 func (f *files) close() error {
 	end, dropped := time.Now(), f.drops()
 	for i, t := range f.all {

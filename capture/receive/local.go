@@ -13,21 +13,21 @@ import (
 )
 
 const (
-	// localFor is how long an answer of the kernel's about an address counts, and maxLocal how many are kept.
+	// localFor is how long an answer of the kernel about an address is cached, and maxLocal is the size of the cache.
 	localFor = time.Second
 	maxLocal = 1024
 )
 
-// local knows which addresses are this machine's: a ring sees packets before that is decided, and so also those that
-// are only forwarded here.
+// local tells which addresses belong to this machine. A ring sees packets before the kernel has routed them, so it also
+// sees packets that this machine only forwards.
 type local struct {
 	routes  *netlink.Handle
 	answers map[arrival]answer
-	last    arrival // as most copies are to one address
-	known   answer  // about last
+	last    arrival // most copies go to one address: it is looked up without the map
+	known   answer  // the answer for last
 }
 
-// arrival is where a packet goes, and through which of this machine's interfaces it has come.
+// arrival is the destination of a packet and the interface of this machine that received it.
 type arrival struct {
 	to        netip.Addr
 	linkIndex int
@@ -48,7 +48,7 @@ func openLocal() (*local, error) {
 
 func (l *local) close() { l.routes.Close() }
 
-// has reports whether a packet to an address ends here, at a time.
+// has reports whether this machine is the destination of a packet. The time is in nanoseconds since 1970.
 func (l *local) has(to netip.Addr, linkIndex int, at int64) bool {
 	key := arrival{to, linkIndex}
 	if key == l.last && at < l.known.until {
@@ -66,8 +66,8 @@ func (l *local) has(to netip.Addr, linkIndex int, at int64) bool {
 	return a.local
 }
 
-// ask asks the kernel what it does with the packet. An address without a route is not this machine's; if there is no
-// answer, the port's socket would have taken the packet, or nobody.
+// ask asks the kernel how it would route the packet. An address without a route is not local. If the kernel does not
+// answer, the address counts as local: the socket has the port, so nobody else receives such a packet.
 func (l *local) ask(a arrival) bool {
 	routes, err := l.routes.RouteGetWithOptions(a.to.AsSlice(), &netlink.RouteGetOptions{IifIndex: a.linkIndex})
 	for _, r := range routes {

@@ -11,11 +11,12 @@ import (
 	"strings"
 )
 
-// bufferShare is which part of the available memory a buffer may take: the kernel does not give it back when others
-// need it, and ends programs instead.
+// bufferShare limits a buffer to this fraction of the available memory: one in bufferShare. The kernel does not release
+// the buffer when memory is short, but kills processes instead.
 const bufferShare = 4
 
-// bufferFor is how large a buffer is to be, in bytes: as asked for, if there is memory for it, or the default.
+// bufferFor returns the size of the buffer in bytes: the requested size if there is enough memory for it, or the
+// default.
 func bufferFor(asked int) (int, error) {
 	available, err := availableMemory("/")
 	if err != nil {
@@ -36,8 +37,8 @@ func bufferWithin(asked, available int) (int, error) {
 	return asked, nil
 }
 
-// availableMemory is how many bytes this process could have without swapping: what the machine has, and what its
-// control groups leave it. The files are below root.
+// availableMemory returns how many bytes this process can allocate without swapping: the minimum of what the machine
+// has available and what the limits of its control groups leave. The files are read below root.
 func availableMemory(root string) (int, error) {
 	text, err := os.ReadFile(filepath.Join(root, "proc/meminfo"))
 	if err != nil {
@@ -56,10 +57,11 @@ func availableMemory(root string) (int, error) {
 	return min(available, availableToGroup(root)), nil
 }
 
-// availableToGroup is what the control group of this process and those above it (cgroups, version 2) leave it.
+// availableToGroup returns how much the control group of this process and its parents (cgroups, version 2) can still
+// allocate.
 func availableToGroup(root string) int {
 	available := math.MaxInt
-	text, _ := os.ReadFile(filepath.Join(root, "proc/self/cgroup")) // there need be none
+	text, _ := os.ReadFile(filepath.Join(root, "proc/self/cgroup")) // without the file there is no limit
 	for line := range strings.Lines(string(text)) {
 		group, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
 		for ; ok && group != "."; group = filepath.Dir(group) {
@@ -70,7 +72,8 @@ func availableToGroup(root string) int {
 	return available
 }
 
-// leftOf is what a control group may still take: files that it only remembers give way.
+// leftOf returns how much a control group can still allocate. The page cache does not count as used, since the kernel
+// reclaims it.
 func leftOf(dir string) int {
 	limit, limited := readNumber(filepath.Join(dir, "memory.max"))
 	used, known := readNumber(filepath.Join(dir, "memory.current"))

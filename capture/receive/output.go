@@ -15,33 +15,34 @@ import (
 )
 
 const (
-	// askReader is how often is looked whether a FIFO has a reader.
-	askReader = 20 * time.Millisecond
-	// readerTime and diskTime are how long after the end of a reception a write may still take: to a reader, who may have
-	// stopped to read, and to a file.
-	readerTime = drainTime + 500*time.Millisecond
-	diskTime   = 10 * time.Second
+	// readerPoll is how often a FIFO without a reader is opened again.
+	readerPoll = 20 * time.Millisecond
+	// readerGrace and diskGrace are how long a write may go on after the end of a reception: to a pipe, whose reader
+	// may have stopped reading, and to a regular file.
+	readerGrace = drainTime + 500*time.Millisecond
+	diskGrace   = 10 * time.Second
 )
 
 var (
-	// errReaderGone is a pipe that nobody reads any more.
+	// errReaderGone means that the reading end of the pipe was closed.
 	errReaderGone = errors.New("nobody reads the output")
-	// errNoReader is a reception that ended before anybody read its output.
+	// errNoReader means that the reception ended before a reader opened the FIFO.
 	errNoReader = fmt.Errorf("%w yet", errReaderGone)
-	// errStuck is a write that has not ended in time.
+	// errStuck means that a write did not complete in time.
 	errStuck = errors.New("the output was not read to its end, which is lost")
 )
 
-// Output says where frames go: to a File, or to a series of them.
+// Output says where frames are written: to a File, or to one or more files at Path.
 type Output struct {
-	// File is already open, for example a pipe; Path is created, for its owner alone, or is a FIFO. One of them is set.
+	// Exactly one of File and Path is set. File is already open, for example a pipe. Path is a FIFO, or a file that is
+	// created and that only its owner can read.
 	File *os.File
 	Path string
-	// RotateSize and RotateInterval begin a new file once one has that many bytes or is that old, unless they are 0. Then
-	// every file has its number and time in its name.
+	// A new file begins when the current one has RotateSize bytes or is RotateInterval old. Zero means no limit. If
+	// either is set, the name of every file contains its number and time.
 	RotateSize     int64
 	RotateInterval time.Duration
-	// Files is how many files of the series are kept: the newest. 0 keeps all.
+	// Files is how many files of the series are kept; the oldest are removed. Zero keeps all.
 	Files int
 	// Comment is written into every file.
 	Comment string
@@ -58,9 +59,10 @@ func (o Output) name(number int, now time.Time) string {
 	return fmt.Sprintf("%s_%05d_%s%s", strings.TrimSuffix(o.Path, ext), number, now.Format("20060102150405"), ext)
 }
 
-// create opens a file for a user, who alone may read it, and empties it. Of a FIFO it waits for the reader until ctx
-// ends. A symbolic link is not followed, and what others own, or have another name for, is not written to: who prepares
-// a name in a folder that others can write to must not get what is captured, nor have root overwrite a file.
+// create opens a file that only the given user can read, and truncates it. If the file is a FIFO, create waits for a
+// reader until ctx ends. It does not follow symbolic links, and does not write to a file that belongs to another user
+// or has a second hard link. Otherwise somebody who can write to the directory could prepare the name, and read what is
+// captured or make root overwrite a file.
 func create(ctx context.Context, name string, uid int) (*os.File, error) {
 	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY
 	for {
@@ -81,12 +83,13 @@ func create(ctx context.Context, name string, uid int) (*os.File, error) {
 		select {
 		case <-ctx.Done():
 			return nil, errNoReader
-		case <-time.After(askReader):
+		case <-time.After(readerPoll):
 		}
 	}
 }
 
-// claim makes sure that an open file is the user's alone, and empties it. A device is nobody's: only root makes them.
+// claim checks that an open file belongs to the user alone, and truncates it. The owner of a character device is not
+// checked, since only root can create one.
 func claim(fd, uid int) error {
 	var info unix.Stat_t
 	if err := unix.Fstat(fd, &info); err != nil {
@@ -111,25 +114,26 @@ func claim(fd, uid int) error {
 	return unix.Ftruncate(fd, 0)
 }
 
-// ending is when the writes of a reception have to end: some time after its context has.
-type ending struct {
+// writeDeadlines holds the deadlines of the writes of a reception. They are some time after the end of its context.
+type writeDeadlines struct {
 	reader, disk context.Context
 	stop         []func()
 }
 
-// endingOf begins to look at ctx. Its own end is close.
-func endingOf(ctx context.Context) *ending {
-	e := &ending{}
-	e.reader = e.after(ctx, readerTime)
-	e.disk = e.after(ctx, diskTime)
+// newWriteDeadlines derives the deadlines from ctx. The caller calls close.
+func newWriteDeadlines(ctx context.Context) *writeDeadlines {
+	e := &writeDeadlines{}
+	e.reader = e.after(ctx, readerGrace)
+	e.disk = e.after(ctx, diskGrace)
 	return e
 }
 
-func (e *ending) after(ctx context.Context, late time.Duration) context.Context {
+// after returns a context that ends the given grace period after ctx.
+func (e *writeDeadlines) after(ctx context.Context, grace time.Duration) context.Context {
 	over, cancel := context.WithCancel(context.Background())
 	stop := context.AfterFunc(ctx, func() {
 		select {
-		case <-time.After(late):
+		case <-time.After(grace):
 			cancel()
 		case <-over.Done():
 		}
@@ -138,30 +142,30 @@ func (e *ending) after(ctx context.Context, late time.Duration) context.Context 
 	return over
 }
 
-func (e *ending) close() {
+func (e *writeDeadlines) close() {
 	for _, f := range e.stop {
 		f()
 	}
 }
 
-// patientWriter writes to a file, but no longer than until a time is over: a write to a pipe that is not read does not
-// end.
-type patientWriter struct {
-	file  *os.File
-	over  context.Context
-	stuck bool // a write still goes on
+// deadlineWriter writes to a file until its deadline. Without one, a write to a pipe that nobody reads would block
+// forever.
+type deadlineWriter struct {
+	file     *os.File
+	deadline context.Context // ends at the deadline
+	stuck    bool            // a write is still in progress
 }
 
-// newWriter returns a writer to a file, which need not be a regular one.
-func (e *ending) newWriter(file *os.File) *patientWriter {
+// newWriter returns a writer to a file, with the deadline for its type.
+func (e *writeDeadlines) newWriter(file *os.File) *deadlineWriter {
 	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
-		return &patientWriter{file: file, over: e.disk}
+		return &deadlineWriter{file: file, deadline: e.disk}
 	}
-	return &patientWriter{file: file, over: e.reader}
+	return &deadlineWriter{file: file, deadline: e.reader}
 }
 
-// Write writes p, which must not change after an error: the write may still go on.
-func (w *patientWriter) Write(p []byte) (int, error) {
+// Write writes p. The caller must not change p after an error: the write may still be in progress.
+func (w *deadlineWriter) Write(p []byte) (int, error) {
 	type result struct {
 		n   int
 		err error
@@ -174,14 +178,14 @@ func (w *patientWriter) Write(p []byte) (int, error) {
 	select {
 	case r := <-done:
 		return r.n, r.err
-	case <-w.over.Done():
+	case <-w.deadline.Done():
 		w.stuck = true
 		return 0, errStuck
 	}
 }
 
-// Close closes the file, unless it is in use by a write that does not end: then the process's end does.
-func (w *patientWriter) Close() error {
+// Close closes the file, unless a write is still in progress. Then the file is closed when the process exits.
+func (w *deadlineWriter) Close() error {
 	if w.stuck {
 		return nil
 	}

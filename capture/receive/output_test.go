@@ -19,12 +19,12 @@ import (
 	"dpservice/wire"
 )
 
-// unread is a pipe that nobody reads. If it is full the next write to it does not end.
+// unread returns a pipe that nobody reads. When it is full, the next write to it blocks.
 func unread(t *testing.T, full bool) *os.File {
 	reader, writer, err := os.Pipe()
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		_ = reader.Close() // which ends the write
+		_ = reader.Close() // unblocks the write
 		_ = writer.Close()
 	})
 	if !full {
@@ -40,9 +40,9 @@ func unread(t *testing.T, full bool) *os.File {
 	return writer
 }
 
-// Whatever ends a reception, it does not wait for a reader that has stopped to read: it says that the end is lost.
+// A reception that ends does not wait for a reader that has stopped reading. It reports that the last data are lost.
 func TestEndsThoughNobodyReads(t *testing.T) {
-	const soon = readerTime + 2*time.Second
+	const soon = readerGrace + 2*time.Second
 	for name, tt := range map[string]struct {
 		config Config
 		cancel bool
@@ -56,7 +56,7 @@ func TestEndsThoughNobodyReads(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			c := tt.config
-			output := unread(t, c.Packets == 0) // without room there are no packets
+			output := unread(t, c.Packets == 0) // if the pipe is full already, no packets are sent
 			c.Output = Output{File: output}
 			done := make(chan error, 1)
 			go func() {
@@ -77,7 +77,7 @@ func TestEndsThoughNobodyReads(t *testing.T) {
 	}
 }
 
-// withPort is a config with a port of its own, to which some copies are sent.
+// withPort sets a port of its own in a config, and sends some copies to it.
 func withPort(t *testing.T, c Config) Config {
 	r := reception{t: t, port: freePort(t)}
 	c.Listen = r.address()
@@ -89,7 +89,7 @@ func withPort(t *testing.T, c Config) Config {
 	return c
 }
 
-// A reception that has written for a while ends, too, when its reader stops to read.
+// A reception ends even if its reader stops reading after a while.
 func TestEndsWhenTheReaderStops(t *testing.T) {
 	reader, writer, err := os.Pipe()
 	require.NoError(t, err)
@@ -105,12 +105,13 @@ func TestEndsWhenTheReaderStops(t *testing.T) {
 	select {
 	case err := <-r.done:
 		require.ErrorIs(t, err, errStuck)
-	case <-time.After(readerTime + 2*time.Second):
+	case <-time.After(readerGrace + 2*time.Second):
 		require.Fail(t, "it does not end")
 	}
 }
 
-// A FIFO's reader is waited for, but not beyond the end; when he goes, it is the end.
+// A reception waits for the reader of a FIFO until its context ends. When the reader closes the FIFO, the reception
+// ends.
 func TestFIFO(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
@@ -150,7 +151,7 @@ func TestFIFO(t *testing.T) {
 	ended(done)
 }
 
-// What is captured is its owner's alone, and nobody can have it written elsewhere.
+// Only its owner can read a capture file, and nobody can redirect it to another file.
 func TestFileIsItsOwners(t *testing.T) {
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
@@ -191,7 +192,7 @@ func TestFileIsItsOwners(t *testing.T) {
 	}
 }
 
-// A series goes on by the clock, also when nothing arrives.
+// A series begins new files by time even if no copies arrive.
 func TestRotationWithoutPackets(t *testing.T) {
 	dir := t.TempDir()
 	r := start(t, Config{Output: Output{Path: filepath.Join(dir, "test.pcapng"), RotateInterval: 200 * time.Millisecond,
@@ -211,8 +212,8 @@ func TestRotationWithoutPackets(t *testing.T) {
 	}
 }
 
-// Made-up labels take no place from interfaces whose names are known, nor do made-up nodes from those that are known
-// with their node.
+// Made-up labels do not use up the interfaces of senders with known names. Made-up nodes do not use up those of senders
+// whose node is known.
 func TestNamedKeepTheirPlaces(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "test.pcapng")
 	const web, vm1 = 7, 9
@@ -238,16 +239,16 @@ func TestNamedKeepTheirPlaces(t *testing.T) {
 	assert.Equal(t, "vm-1", packets[401].from)
 	assert.Len(t, interfaces, 1+maxUnnamed+2)
 
-	f := &files{places: map[certainty]int{unnamed: maxUnnamed, likely: maxLikely},
+	f := &files{counts: map[certainty]int{unnamed: maxUnnamed, likely: maxLikely},
 		all: make([]*traffic, 1+maxUnnamed+maxLikely)}
-	assert.False(t, f.room(unnamed))
-	assert.False(t, f.room(likely))
-	assert.True(t, f.room(certain))
+	assert.False(t, f.hasRoom(unnamed))
+	assert.False(t, f.hasRoom(likely))
+	assert.True(t, f.hasRoom(certain))
 	f.all = make([]*traffic, 1+MaxSenders)
-	assert.False(t, f.room(certain))
+	assert.False(t, f.hasRoom(certain))
 }
 
-// A name that becomes known is a new interface's, in the same file: also for a sender that had none of its own.
+// A sender whose name becomes known gets a new interface in the same file, even if it had no interface of its own.
 func TestNamesThatBecomeKnown(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "test.pcapng")
 	names := make(chan string, 1)
@@ -274,7 +275,7 @@ func TestNamesThatBecomeKnown(t *testing.T) {
 	}
 }
 
-// A port that is taken is passed by, if more may be tried.
+// A reception skips a port that is in use if it may try more ports.
 func TestNextFreePort(t *testing.T) {
 	dir := t.TempDir()
 	first := start(t, Config{Output: Output{Path: filepath.Join(dir, "1")}})

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package receive is the sink's side of a capture: it takes copies from a UDP port and writes the frames in them to
-// pcapng files, with an interface for each sender. It needs neither DPDK nor a daemon.
+// Package receive is the sink's side of a capture: it receives copies at a UDP port and writes the frames in them to
+// pcapng files, with one interface per sender. It needs neither DPDK nor a daemon.
 package receive
 
 import (
@@ -19,78 +19,81 @@ import (
 	"dpservice/wire"
 )
 
-// DefaultBuffer is how many bytes the kernel may hold: a second and more of what one CPU can take in.
+// DefaultBuffer is how many bytes the kernel may hold: more than one second of what one CPU can receive.
 const DefaultBuffer = 128 << 20
 
 const (
-	// idle is how long a read waits for a first copy, and so how late an end is noticed at most.
+	// idle is how long a read waits for the first copy, and therefore the longest time until the end of the context is
+	// noticed.
 	idle = 100 * time.Millisecond
-	// drainTime bounds how long reading goes on at the end, when senders do not stop.
+	// drainTime limits how long reading goes on at the end if senders do not stop.
 	drainTime = time.Second
 )
 
-// Sender is what the copies of one interface have in common.
+// Sender identifies the interface that a copy comes from.
 type Sender struct {
 	Node  netip.Addr // the hypervisor's underlay address
-	Label wire.Label // names the interface; 0 if the copy has none
+	Label wire.Label // identifies the interface; 0 if the copy has no label
 }
 
 // Config says what to receive and where to put it.
 type Config struct {
 	Listen netip.AddrPort
-	Ports  int            // how many ports are tried, from Listen's on, until one is free; 0 is one
-	From   []netip.Prefix // who may send; none is anybody, and at most MaxFrom
-	Encap  wire.Encap     // of the copies; empty is wire.EncapUDP
-	Socket bool           // do without a ring, which is faster and needs CAP_NET_RAW
-	Buffer int            // bytes that the kernel may hold; 0 is DefaultBuffer, or less if memory is short
+	Ports  int            // how many ports to try, from the port of Listen on, until one is free; 0 means one
+	From   []netip.Prefix // networks that may send, at most MaxFrom; empty allows everybody
+	Encap  wire.Encap     // encapsulation of the copies; empty means wire.EncapUDP
+	Socket bool           // use no ring, which would be faster but needs CAP_NET_RAW
+	Buffer int            // bytes that the kernel may hold; 0 means DefaultBuffer, or less if memory is short
 	Output Output
-	// Privileges, unless it is nil, says what becomes of the privileges of the whole process.
+	// Privileges says which privileges the whole process gives up. If it is nil, the process keeps them.
 	Privileges *Privileges
-	// Packets and Duration end the reception, unless they are 0.
+	// Packets and Duration limit the reception. Zero means no limit.
 	Packets  uint64
 	Duration time.Duration
-	// Describe says what is known of a sender. It is called for each in every file, for those without a name again every
-	// few seconds, and may be nil. Meanwhile no copy is read.
+	// Describe returns what is known about a sender; it may be nil. It is called for each sender in every file, and
+	// again every few seconds for a sender without a name. No copy is read during a call.
 	Describe func(Sender) Description
-	// Ready, unless it is nil, is called once copies are taken.
+	// Ready is called when the reception can receive copies, unless it is nil.
 	Ready func(Readiness)
-	// Progress, unless it is nil, is called about once a second, and must return at once.
+	// Progress is called about once a second, unless it is nil. It must return immediately.
 	Progress func(Counters)
 }
 
-// Privileges are given up when sockets and the first file are open: all capabilities, and the user.
+// Privileges says what the process gives up after the sockets and the first file are open: all of its capabilities, and
+// optionally its user.
 type Privileges struct {
-	User *privilege.User // whom the process becomes; nil: it stays who it is
-	Must bool            // even if that user cannot write the files of a series: then it is an error
+	User *privilege.User // the user that the process becomes; nil keeps the current one
+	Must bool            // fail if that user cannot write the files of a series; otherwise the process keeps its user
 }
 
-// Readiness is what a reception has got.
+// Readiness describes a reception that has started.
 type Readiness struct {
 	At     netip.AddrPort
-	Buffer int             // bytes that the kernel can hold until they are read
-	User   *privilege.User // whom the process has become; nil if it is who it was
+	Buffer int             // bytes that the kernel can hold
+	User   *privilege.User // the user that the process has become; nil if it kept its user
 }
 
 // Description is what is known of a sender.
 type Description struct {
-	Name    string // empty if it is not known
-	AnyNode bool   // the name is that of the label, whatever the node
+	Name    string // empty if unknown
+	AnyNode bool   // the name belongs to the label, whatever the node
 	Comment string
 }
 
 // Counters count what has been received so far.
 type Counters struct {
 	Packets   uint64
-	Bytes     uint64 // of the frames
-	Dropped   uint64 // copies that the kernel had no room for
-	Malformed uint64 // datagrams that are no copies
-	Refused   uint64 // copies of a sender that may not send; without a ring they are among the dropped
+	Bytes     uint64 // bytes of the frames
+	Dropped   uint64 // copies that the kernel dropped because its buffer was full
+	Malformed uint64 // datagrams that are not copies
+	Refused   uint64 // copies from senders that may not send; a socket counts them as dropped instead
 	Senders   int
 }
 
-// Run receives until ctx ends, a limit is reached, the output's reader is gone, or something fails. Then what has
-// arrived is written, and the files are complete. Only the last of these is an error, and an output whose reader has
-// stopped to read: none of these ends waits for a write that does not end.
+// Run receives until ctx ends, a limit is reached, the reader of the output is gone, or something fails. Before it
+// returns, it writes the copies that have already arrived and completes the files. It returns an error only if
+// something failed. A reader that has stopped reading is such a failure: Run gives up a blocked write after some time,
+// whatever the reason for the end is.
 func Run(ctx context.Context, c Config) (Counters, error) {
 	if c.Duration > 0 {
 		var cancel func()
@@ -99,7 +102,7 @@ func Run(ctx context.Context, c Config) (Counters, error) {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	end := endingOf(ctx)
+	end := newWriteDeadlines(ctx)
 	defer end.close()
 	s, at, err := openSource(c)
 	if err != nil {
@@ -111,7 +114,7 @@ func Run(ctx context.Context, c Config) (Counters, error) {
 		r.left = math.MaxUint64
 	}
 	if r.files, err = openFiles(ctx, &c, at.Port(), r.dropped, end); err != nil {
-		return Counters{}, unlessGone(err)
+		return Counters{}, ignoreReaderGone(err)
 	}
 	r.config = c
 	ready := Readiness{At: at, Buffer: s.buffered()}
@@ -130,32 +133,33 @@ func Run(ctx context.Context, c Config) (Counters, error) {
 	if closeErr := r.files.close(); err == nil {
 		err = closeErr
 	}
-	return r.counters, unlessGone(err)
+	return r.counters, ignoreReaderGone(err)
 }
 
-func unlessGone(err error) error {
+func ignoreReaderGone(err error) error {
 	if errors.Is(err, errReaderGone) {
 		return nil
 	}
 	return err
 }
 
-// source is where datagrams come from.
+// source delivers datagrams.
 type source interface {
-	// wait waits until something can be read, and then for more, or until the time is over.
+	// wait waits until a datagram can be read or the timeout is over. Then it waits a little longer, so that more
+	// datagrams can be read at once.
 	wait(timeout time.Duration) error
-	// next gets a datagram, which stays until the next call. It is false if none is there.
+	// next reads a datagram, whose data are valid until the next call. It returns false if there is none.
 	next(d *datagram) (bool, error)
-	// settle waits until all that has arrived can be read.
+	// settle waits until all datagrams that have arrived can be read.
 	settle()
-	// drops is how many datagrams were lost for want of room, modulo 2^32.
+	// drops returns how many datagrams were dropped because the buffer was full, modulo 2^32.
 	drops() uint32
-	// buffered is how many bytes of them there is room for.
+	// buffered returns the size of the buffer in bytes.
 	buffered() int
 	close()
 }
 
-// openSource opens a ring where that is allowed, or else a socket, at the first port that is free.
+// openSource opens a ring, or a socket if the process may not open a ring. It uses the first free port.
 func openSource(c Config) (source, netip.AddrPort, error) {
 	at := c.Listen
 	buffer, err := bufferFor(c.Buffer)
@@ -191,7 +195,7 @@ type receiver struct {
 	files    *files
 	counters Counters
 	left     uint64 // copies until the limit
-	drops    uint32 // the source's count when it was last read
+	drops    uint32 // the last value of source.drops
 	progress time.Time
 }
 
@@ -214,7 +218,7 @@ func (r *receiver) run(ctx context.Context) error {
 	return nil
 }
 
-// drain takes the copies that have arrived, for this long at most.
+// drain reads copies that have arrived, for at most the given time.
 func (r *receiver) drain(ctx context.Context, most time.Duration) error {
 	var d datagram
 	for start := time.Now(); time.Since(start) < most; {
@@ -234,12 +238,12 @@ func (r *receiver) drain(ctx context.Context, most time.Duration) error {
 	return nil
 }
 
-// take writes the frame in a datagram that is for this machine.
+// take checks a datagram, updates the counters and writes its frame.
 func (r *receiver) take(ctx context.Context, d *datagram) error {
 	switch {
-	case d.passing:
+	case d.forwarded:
 		return nil
-	case !r.mayCome(d.sender.Node):
+	case !r.isAllowed(d.sender.Node):
 		r.counters.Refused++
 		return nil
 	case r.config.Encap == wire.EncapVXLAN && !d.unwrapVXLAN(), len(d.data) == 0:
@@ -252,14 +256,14 @@ func (r *receiver) take(ctx context.Context, d *datagram) error {
 	return r.files.write(ctx, d)
 }
 
-// mayCome reports whether a node is one of those that may send. The kernel's filter lets no other one through; this is
-// so that no mistake in it matters.
-func (r *receiver) mayCome(node netip.Addr) bool {
+// isAllowed reports whether a node may send copies. The filter in the kernel already rejects others; this check guards
+// against mistakes in that filter.
+func (r *receiver) isAllowed(node netip.Addr) bool {
 	return len(r.config.From) == 0 || slices.ContainsFunc(r.config.From,
 		func(p netip.Prefix) bool { return p.Contains(node) })
 }
 
-// unwrapVXLAN removes the VXLAN header, whose VNI is the label. It is false for a datagram without one.
+// unwrapVXLAN removes the VXLAN header and takes the label from its VNI. It returns false if there is no valid header.
 func (d *datagram) unwrapVXLAN() bool {
 	label, frame, err := wire.ParseVXLAN(d.data)
 	if err != nil {
@@ -269,7 +273,7 @@ func (d *datagram) unwrapVXLAN() bool {
 	return true
 }
 
-// dropped counts the copies that the kernel had no room for.
+// dropped updates and returns the number of copies that the kernel dropped.
 func (r *receiver) dropped() uint64 {
 	now := r.source.drops()
 	r.counters.Dropped += uint64(now - r.drops)
@@ -291,7 +295,7 @@ func (r *receiver) report() {
 	r.config.Progress(r.counters)
 }
 
-// String is how people read the counters.
+// String formats the counters for people.
 func (c Counters) String() string {
 	text := fmt.Sprintf("%d copies received from %d interface(s), %d bytes; %d dropped by the kernel",
 		c.Packets, c.Senders, c.Bytes, c.Dropped)

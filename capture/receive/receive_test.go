@@ -34,7 +34,7 @@ const (
 	flowLabelShared = 255
 )
 
-// reception is a running Run on a port of its own.
+// reception is a running call of Run with a port of its own.
 type reception struct {
 	t      *testing.T
 	port   uint16
@@ -74,7 +74,7 @@ func start(t *testing.T, c Config) *reception {
 	return r
 }
 
-// stop ends the reception as Ctrl-C does. What was sent before is received.
+// stop ends the reception as Ctrl-C does. Copies that were sent before are received.
 func (r *reception) stop() Counters {
 	r.cancel()
 	return r.wait()
@@ -100,7 +100,7 @@ func (r *reception) sendFrom(label uint32, data []byte) {
 	require.NoError(r.t, err)
 	defer unix.Close(fd)
 	require.NoError(r.t, unix.SetsockoptInt(fd, unix.IPPROTO_UDP, udpNoCheck6TX, 1))
-	// Since Linux 4.2 a flow label is made up for a datagram without one.
+	// Since Linux 4.2 the kernel generates a flow label for a datagram without one.
 	require.NoError(r.t, unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, 70 /* IPV6_AUTOFLOWLABEL */, 0))
 	to := &unix.SockaddrInet6{Port: int(r.port), Addr: netip.IPv6Loopback().As16()}
 	if label != 0 {
@@ -150,7 +150,7 @@ func read(t *testing.T, name string) (packets []packet, interfaces map[string]pc
 	return packets, interfaces
 }
 
-// Each sender is an interface of the file, with its own count; what has no label is in an interface of its own.
+// Each sender has an interface in the file with its own counters. Copies without a label share another interface.
 func TestReceive(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "test.pcapng")
 	before := time.Now()
@@ -216,7 +216,7 @@ func TestLimits(t *testing.T) {
 	assert.Zero(t, start(t, Config{Duration: time.Millisecond, Output: Output{Path: file}}).wait().Packets)
 }
 
-// A series is complete in itself, file by file, and no longer than asked for.
+// Each file of a series is complete, and only the requested number of files is kept.
 func TestRotation(t *testing.T) {
 	dir := t.TempDir()
 	r := start(t, Config{Output: Output{Path: filepath.Join(dir, "test.pcapng"), RotateSize: 2000, Files: 3}})
@@ -244,7 +244,7 @@ func TestRotation(t *testing.T) {
 	assert.Equal(t, 100, next)
 }
 
-// Nobody can make a file grow by making up senders.
+// Made-up senders do not make a file grow without limit.
 func TestManySenders(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "test.pcapng")
 	r := start(t, Config{Encap: wire.EncapVXLAN, Output: Output{Path: file}})
@@ -257,7 +257,7 @@ func TestManySenders(t *testing.T) {
 	assert.Len(t, interfaces, maxUnnamed+1)
 }
 
-// When the pipe's reader ends, so does the reception: also if nothing arrives.
+// A reception ends when its pipe is closed by the reader, even if no copies arrive.
 func TestReaderGone(t *testing.T) {
 	reader, writer, err := os.Pipe()
 	require.NoError(t, err)
@@ -281,7 +281,7 @@ func TestRunFails(t *testing.T) {
 	require.ErrorIs(t, err, unix.ENOSPC)
 }
 
-// Whatever the kernel might say is read within its bounds.
+// Control messages with any content are parsed without reading out of bounds.
 func FuzzAncillary(f *testing.F) {
 	f.Add([]byte{20, 0, 0, 0, 0, 0, 0, 0, 41, 0, 0, 0, 11, 0, 0, 0, 0, 1, 2, 3})
 	f.Add(make([]byte, 16))
@@ -291,7 +291,7 @@ func FuzzAncillary(f *testing.F) {
 	})
 }
 
-// Whatever arrives in place of a copy with VXLAN is taken, or is none.
+// A datagram with any content is either a valid VXLAN copy or rejected.
 func FuzzVXLAN(f *testing.F) {
 	f.Add([]byte{8, 0, 0, 0, 0, 0, 1, 0, 1})
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -303,7 +303,7 @@ func FuzzVXLAN(f *testing.F) {
 	})
 }
 
-// Where a ring is not allowed, a socket does.
+// A reception uses a socket if the process may not open a ring.
 func TestReceiveFromSocket(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "test.pcapng")
 	r := start(t, Config{Socket: true, Output: Output{Path: file}})
@@ -317,7 +317,7 @@ func TestReceiveFromSocket(t *testing.T) {
 	assert.Equal(t, "label-7", packets[0].from)
 }
 
-// The ring goes round more than once without a frame lost, doubled or out of order.
+// The ring wraps around more than once without a frame lost, duplicated or out of order.
 func TestRingGoesRound(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("a ring needs root")
@@ -347,7 +347,7 @@ func TestRingGoesRound(t *testing.T) {
 	}
 }
 
-// Whatever arrives is read within its bounds.
+// Packets with any content are parsed without reading out of bounds.
 func FuzzDatagram(f *testing.F) {
 	b := make([]byte, 60)
 	b[5], b[45] = 20, 20
@@ -361,7 +361,7 @@ func FuzzDatagram(f *testing.F) {
 	})
 }
 
-// replay is a source of packets as they are on the wire, from their IPv6 headers on.
+// replay is a source of given packets, which begin with their IPv6 headers.
 type replay struct {
 	source
 	packets [][]byte
@@ -378,7 +378,8 @@ func (w *replay) next(d *datagram) (bool, error) {
 	return true, nil
 }
 
-// Anybody can send to the port: every packet is written or counted as malformed, and the file can be read.
+// Since anybody can send to the port, every packet is either written or counted as malformed, and the file stays
+// readable.
 func FuzzHostileWire(f *testing.F) {
 	copyOf := func(label byte, data string) []byte {
 		b := make([]byte, wire.IPv6Len+wire.UDPLen, wire.IPv6Len+wire.UDPLen+len(data))
@@ -391,7 +392,7 @@ func FuzzHostileWire(f *testing.F) {
 		var packets [][]byte
 		for n := range times % 1000 {
 			p := bytes.Clone(first)
-			if len(p) > 9 { // another sender each time
+			if len(p) > 9 { // a different sender each time
 				binary.BigEndian.PutUint16(p[8:], n)
 			}
 			packets = append(packets, p, second)
@@ -402,7 +403,7 @@ func FuzzHostileWire(f *testing.F) {
 			c.Encap = wire.EncapVXLAN
 		}
 		r := &receiver{config: c, source: &replay{packets: packets}, left: math.MaxUint64}
-		end := endingOf(t.Context())
+		end := newWriteDeadlines(t.Context())
 		defer end.close()
 		var err error
 		r.files, err = openFiles(t.Context(), &c, 3010, r.dropped, end)

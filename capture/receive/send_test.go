@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sendLabelled sends with a flow label, for which x/sys has no field in its address.
+// sendLabelled sends a datagram with a flow label, for which the address type of x/sys has no field.
 func (r *reception) sendLabelled(fd int, label uint32, data []byte) {
 	r.t.Helper()
 	to := unix.RawSockaddrInet6{Family: unix.AF_INET6, Addr: netip.IPv6Loopback().As16()}

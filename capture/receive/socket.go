@@ -21,14 +21,16 @@ import (
 )
 
 const (
-	// batchLen is how many datagrams one system call reads at most.
+	// batchLen is the largest number of datagrams that one system call reads.
 	batchLen = 64
-	// slotLen is how much of a datagram is kept. It is no multiple of a page, so that not all of a batch falls into the
-	// same lines of the CPU's cache.
+	// slotLen is how many bytes of a datagram are kept. It is not a multiple of the page size, so that the datagrams of
+	// a batch use different cache lines.
 	slotLen = 16384 + 192
-	// accounted is how much more memory the kernel counts for a datagram than it is long: about 1 KiB for a small one.
+	// accounted is the ratio of the memory that the kernel accounts for a datagram to the length of the datagram. For a
+	// small datagram the kernel accounts about 1 KiB.
 	accounted = 4
-	// gather is how long after a first copy reading begins: so that busy senders do not have to wake the reader for each.
+	// gather is how long the reader waits for more copies after the first one, so that busy senders do not wake it for
+	// each copy.
 	gather = time.Millisecond
 
 	ipv6FlowInfo = 11 // IPV6_FLOWINFO
@@ -36,29 +38,29 @@ const (
 	controlLen   = 128
 )
 
-// socket is a UDP socket for copies, with the room for a batch of them.
+// socket is a UDP socket that receives copies in batches.
 type socket struct {
 	conn     *net.UDPConn
-	packets  *ipv6.PacketConn // conn
-	fd       int              // conn's, for calls that package net does not have
-	buffer   int              // what the kernel has granted
+	packets  *ipv6.PacketConn // the same socket as conn
+	fd       int              // file descriptor of conn, for calls that package net does not have
+	buffer   int              // the size that the kernel granted
 	messages [batchLen]ipv6.Message
-	read     int // datagrams of the last call
-	taken    int // of them
+	read     int // datagrams in messages
+	taken    int // datagrams in messages that next has returned
 }
 
-// datagram is what has arrived, until the next read.
+// datagram is a received datagram. It is valid until the next read.
 type datagram struct {
-	at     int64 // when, in nanoseconds since 1970
+	at     int64 // arrival time in nanoseconds since 1970
 	sender Sender
-	to     netip.Addr // only from a ring, and if it could be read
+	to     netip.Addr // set by a ring only, if the packet was valid
 	data   []byte
-	length int // of the datagram; more than data has if that was cut
-	// passing is a datagram to another machine, which only passes through this one.
-	passing bool
+	length int // original length; larger than len(data) if the datagram was truncated
+	// forwarded means that the datagram is for another machine: this one only forwards it.
+	forwarded bool
 }
 
-// listen opens a socket for datagrams of those who may send.
+// listen opens a socket for datagrams from the given networks.
 func listen(at netip.AddrPort, buffer int, from []netip.Prefix) (*socket, error) {
 	s := &socket{}
 	c := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) (err error) {
@@ -95,7 +97,7 @@ func (s *socket) setUp(buffer int, from []netip.Prefix) error {
 			return fmt.Errorf("setting %s of the socket: %w", o.what, err)
 		}
 	}
-	if unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) != nil { // for root only
+	if unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) != nil { // root only
 		if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer); err != nil {
 			return fmt.Errorf("setting SO_RCVBUF of the socket: %w", err)
 		}
@@ -110,11 +112,11 @@ func (s *socket) setUp(buffer int, from []netip.Prefix) error {
 	return attach(s.fd, program(nil, from))
 }
 
-func (s *socket) close() { _ = s.conn.Close() } // nothing is unsaved in a socket that is read
+func (s *socket) close() { _ = s.conn.Close() } // an error loses no data: the socket is only read
 
 func (s *socket) buffered() int { return s.buffer }
 
-func (s *socket) settle() {} // what has arrived can be read
+func (s *socket) settle() {} // datagrams can be read as soon as they arrive
 
 func (s *socket) wait(timeout time.Duration) error {
 	err := poll(s.fd, timeout)
@@ -122,7 +124,7 @@ func (s *socket) wait(timeout time.Duration) error {
 	return err
 }
 
-// poll waits until something can be read, or the time is over.
+// poll waits until the descriptor is readable or the timeout is over.
 func poll(fd int, timeout time.Duration) error {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	_, err := unix.Poll(fds, int(timeout.Milliseconds()))
@@ -132,7 +134,7 @@ func poll(fd int, timeout time.Duration) error {
 	return nil
 }
 
-// next gets a datagram. Those that are there are read in batches.
+// next returns the next datagram. It reads a new batch when the last one is used up.
 func (s *socket) next(d *datagram) (bool, error) {
 	if s.taken == s.read {
 		s.taken = 0
@@ -146,7 +148,7 @@ func (s *socket) next(d *datagram) (bool, error) {
 	return true, nil
 }
 
-// receive reads a batch without waiting, and returns how many datagrams these are.
+// receive reads a batch without waiting, and returns the number of datagrams.
 func (s *socket) receive() (int, error) {
 	n, err := s.packets.ReadBatch(s.messages[:], unix.MSG_DONTWAIT|unix.MSG_TRUNC)
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
@@ -158,7 +160,7 @@ func (s *socket) receive() (int, error) {
 	return n, nil
 }
 
-// get reads a message of a batch.
+// get converts a message of a batch to a datagram.
 func (s *socket) get(m *ipv6.Message, d *datagram) {
 	d.data, d.length = m.Buffers[0][:min(m.N, slotLen)], m.N
 	if from, ok := m.Addr.(*net.UDPAddr); ok {
@@ -170,7 +172,7 @@ func (s *socket) get(m *ipv6.Message, d *datagram) {
 	}
 }
 
-// ancillary reads what the kernel says about a datagram: when it arrived, and its flow label.
+// ancillary parses the control messages of a datagram: its arrival time and its flow label.
 func ancillary(b []byte) (at int64, label wire.Label) {
 	for len(b) > 0 {
 		h, data, rest, err := unix.ParseOneSocketControlMessage(b)
@@ -188,7 +190,7 @@ func ancillary(b []byte) (at int64, label wire.Label) {
 	return at, label
 }
 
-// drops is how many datagrams the kernel has had no room for. It counts modulo 2^32.
+// drops returns how many datagrams the kernel dropped because the buffer was full, modulo 2^32.
 func (s *socket) drops() uint32 {
 	var info [memInfoLen]uint32
 	length := uint32(unsafe.Sizeof(info))

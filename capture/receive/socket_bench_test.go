@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// BenchmarkSocket reads small copies, which a socket has ready in batches.
+// BenchmarkSocket reads small copies, which the socket receives in batches.
 func BenchmarkSocket(b *testing.B) {
 	s, err := listen(netip.AddrPortFrom(netip.IPv6Loopback(), 0), 1<<24, nil)
 	require.NoError(b, err)

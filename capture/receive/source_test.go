@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Who may not send is not received, by a ring nor by a socket, and by each of the two that look: the kernel and this
-// program.
+// Copies of senders that may not send are not received, neither by a ring nor by a socket. Both the filter in the
+// kernel and the check in this program reject them.
 func TestOnlyFrom(t *testing.T) {
 	many := make([]string, MaxFrom)
 	for i := range many {
@@ -43,7 +43,7 @@ func TestOnlyFrom(t *testing.T) {
 		for _, text := range tt.from {
 			from = append(from, netip.MustParsePrefix(text))
 		}
-		assert.Equal(t, tt.ok, (&receiver{config: Config{From: from}}).mayCome(netip.IPv6Loopback()))
+		assert.Equal(t, tt.ok, (&receiver{config: Config{From: from}}).isAllowed(netip.IPv6Loopback()))
 		for _, socket := range []bool{false, true} {
 			r := start(t, Config{Socket: socket, From: from, Output: Output{Path: filepath.Join(t.TempDir(), "a")}})
 			r.send([]byte("frame"))
@@ -52,7 +52,7 @@ func TestOnlyFrom(t *testing.T) {
 			got := r.stop()
 			if tt.ok {
 				want = Counters{Packets: 1, Bytes: 5}
-			} else if got.Dropped > 0 { // so a socket counts them
+			} else if got.Dropped > 0 { // a socket counts them as dropped
 				want.Dropped = 1
 			}
 			assert.Equal(t, want, got, "from %v, socket %v", tt.from[:1], socket)
@@ -62,7 +62,7 @@ func TestOnlyFrom(t *testing.T) {
 	require.ErrorContains(t, err, "at most 64 networks")
 }
 
-// An address is this machine's if the kernel would deliver what comes for it.
+// An address is local if the kernel would deliver packets for it.
 func TestLocal(t *testing.T) {
 	l, err := openLocal()
 	require.NoError(t, err)
@@ -70,7 +70,7 @@ func TestLocal(t *testing.T) {
 	lo, err := net.InterfaceByName("lo")
 	require.NoError(t, err)
 	for text, want := range map[string]bool{"::1": true, "2001:db8::1": false, "ff02::1": false} {
-		for range 2 { // the second time it is known
+		for range 2 { // the second answer comes from the cache
 			assert.Equal(t, want, l.has(netip.MustParseAddr(text), lo.Index, 1), text)
 		}
 	}
@@ -84,7 +84,7 @@ func TestLocal(t *testing.T) {
 	assert.LessOrEqual(t, len(l.answers), maxLocal)
 }
 
-// A buffer is refused that the machine could not bear. The numbers are made up: nothing is allocated.
+// A buffer that is too large for the memory of the machine is rejected. The numbers are made up: nothing is allocated.
 func TestBufferThatIsTooLarge(t *testing.T) {
 	const gib = 1 << 30
 	got, err := bufferWithin(gib, 4*gib)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package privilege has a process give up what root may do and it needs no more: see capabilities(7) and
-// credentials(7).
+// Package privilege drops privileges that a process no longer needs: see capabilities(7) and credentials(7).
 package privilege
 
 import (
@@ -16,13 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// User is whom a process can become.
+// User is a user that the process can become.
 type User struct {
 	Name     string
 	UID, GID int
 }
 
-// Lookup finds a user by name, or by number.
+// Lookup finds a user by its name or its number.
 func Lookup(name string) (User, error) {
 	found, err := user.Lookup(name)
 	var unknown user.UnknownUserError
@@ -50,7 +49,7 @@ func MayBecomeOthers() bool {
 	return err == nil && own&needed == needed
 }
 
-// capabilities are those that this thread may use, and those that programs may inherit from it.
+// capabilities returns the permitted and the inheritable capabilities of this thread.
 func capabilities() (uint64, error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -61,13 +60,13 @@ func capabilities() (uint64, error) {
 	return uint64(high)<<32 | uint64(low), nil
 }
 
-// As calls f, which opens files, with the rights of a user. The rest of the process meanwhile has its own. It takes
-// what MayBecomeOthers asks for.
+// As calls f, which opens files, with the credentials of a user. The other threads of the process keep their
+// credentials. The process needs the capabilities that MayBecomeOthers checks.
 func As(u User, f func() error) (err error) {
 	runtime.LockOSThread()
 	defer func() {
 		if err == nil || !errors.Is(err, errNotRestored) {
-			runtime.UnlockOSThread() // else the thread ends with the goroutine
+			runtime.UnlockOSThread() // otherwise the thread ends with the goroutine
 		}
 	}()
 	groups, err := unix.Getgroups()
@@ -90,24 +89,24 @@ func As(u User, f func() error) (err error) {
 
 var errNotRestored = errors.New("a thread remains another user's")
 
-// thread is what of a thread's credentials decides about files.
+// thread holds those credentials of a thread that decide about access to files.
 type thread struct {
 	groups   []uint32
 	uid, gid int
 }
 
-// become makes this thread, and no other, that of a user. The capabilities that override files' rights go with root's
-// fsuid, and come back with it.
+// become gives this thread, and no other, the credentials t. When the fsuid changes from root, the kernel also removes
+// the capabilities that override file permissions. They return with root's fsuid.
 func (t *thread) become() error {
 	var first unsafe.Pointer
 	if len(t.groups) > 0 {
 		first = unsafe.Pointer(&t.groups[0])
 	}
-	// Not unix.Setgroups, which is for all threads.
+	// A raw system call, since unix.Setgroups changes all threads.
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(t.groups)), uintptr(first), 0); errno != 0 {
 		return fmt.Errorf("setting the groups of a thread: %w", errno)
 	}
-	// These two return what was set before, and no error.
+	// These two calls return the previous value and no error, so the result is read back below.
 	if err := unix.Setfsgid(t.gid); err != nil {
 		return fmt.Errorf("setting the group of a thread: %w", err)
 	}
@@ -122,9 +121,10 @@ func (t *thread) become() error {
 	return nil
 }
 
-// Drop makes all threads of this process a user's, unless u is nil, and takes all capabilities from them. No program
-// that they start can have more. It cannot be undone. In a program that is linked with C libraries it fails: the
-// runtime cannot reach all threads of such a program. Without capabilities and with u nil there is nothing to do.
+// Drop changes the user of all threads of this process, unless u is nil, and removes all of their capabilities.
+// Programs that they start cannot gain any. This cannot be undone. It does nothing if u is nil and the process has no
+// capabilities. It fails in a program that is linked with C libraries, since the Go runtime cannot reach all threads of
+// such a program.
 func Drop(u *User) error {
 	if u != nil {
 		if err := syscall.Setgroups([]int{u.GID}); err != nil {

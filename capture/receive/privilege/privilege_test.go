@@ -24,8 +24,8 @@ func TestLookup(t *testing.T) {
 	require.Error(t, err)
 }
 
-// Who is another user for a while has that one's rights, for what he does then, and no longer. Drop is tested with
-// dpctl, as it cannot be undone.
+// As gives the rights of another user to one function, only while it runs. Drop is tested with dpctl, since it cannot
+// be undone.
 func TestAs(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can become another user")
@@ -33,7 +33,7 @@ func TestAs(t *testing.T) {
 	assert.True(t, MayBecomeOthers())
 	nobody, err := Lookup("nobody")
 	require.NoError(t, err)
-	dir, err := os.MkdirTemp("", "privilege") // t.TempDir is within a folder of root's alone
+	dir, err := os.MkdirTemp("", "privilege") // t.TempDir is in a directory that only root can enter
 	require.NoError(t, err)
 	defer os.RemoveAll(dir)
 	file := filepath.Join(dir, "file")
@@ -47,7 +47,7 @@ func TestAs(t *testing.T) {
 	assert.EqualValues(t, nobody.GID, info.Sys().(*syscall.Stat_t).Gid)
 
 	require.NoError(t, os.Chmod(dir, 0o700))
-	for range 100 { // on whatever thread
+	for range 100 { // on various threads
 		require.NoError(t, create())
 		require.ErrorIs(t, As(nobody, create), os.ErrPermission)
 	}
