@@ -2,9 +2,10 @@
 
 // Package pcapng writes capture files in the pcapng format: one section, little endian, times in nanoseconds.
 //
-// It is used instead of gopacket's pcapgo.NgWriter, beside which BenchmarkWriter measures it, since NgWriter has no
-// statistic of what the operating system has dropped, writes parts of blocks, so that a file which is cut off cannot be
-// read to its end, does not tell its size, and makes an unreadable file of a text that is too long for an option.
+// The package exists since pcapgo.NgWriter of gopacket lacks some features: it has no option for packets that the
+// operating system dropped, it does not report its size, it writes incomplete blocks, so that a truncated file cannot
+// be read to its end, and a text that is too long for an option makes the file unreadable. BenchmarkWriter compares
+// both.
 package pcapng
 
 import (
@@ -18,13 +19,14 @@ import (
 // LinkEthernet is the link type of Ethernet frames.
 const LinkEthernet = 1
 
-// MaxPacket is how many bytes of a packet can be written at most, which is what Wireshark reads.
+// MaxPacket is the largest number of bytes of a packet that can be written. It is the limit of Wireshark.
 const MaxPacket = 262144
 
-// maxOption bounds the text of an option, whose length is written in 16 bits.
+// maxOption limits the text of an option, whose length has 16 bits.
 const maxOption = 4096
 
-// bufferSize is how much is collected before it is written: it should not drive all else out of a CPU's cache.
+// bufferSize is how many bytes are collected before they are written. It is small enough to leave room for other data
+// in the cache of a CPU.
 const bufferSize = 1 << 18
 
 const (
@@ -36,7 +38,7 @@ const (
 	byteOrderMagic = 0x1a2b3c4d
 )
 
-// Options of blocks. Their numbers are each block's own, but for the first two.
+// Options of blocks. The numbers are specific to the type of block, except for the first two.
 const (
 	optEnd     = 0
 	optComment = 1
@@ -55,7 +57,7 @@ const (
 	optStatisticsOSDrop   = 7
 )
 
-// Section says where a file comes from. Empty fields are not written.
+// Section describes where a file comes from. Empty fields are not written.
 type Section struct {
 	Hardware    string
 	OS          string
@@ -63,23 +65,23 @@ type Section struct {
 	Comment     string
 }
 
-// Interface says whose packets have its number.
+// Interface describes an interface of the section.
 type Interface struct {
 	Name        string
 	Description string
 	Comment     string
-	SnapLen     uint32 // 0 is no limit
+	SnapLen     uint32 // 0 means no limit
 }
 
 // Statistics are the counters of an interface.
 type Statistics struct {
 	Start, End time.Time
 	Received   uint64 // packets
-	Dropped    uint64 // packets that the operating system had no room for
+	Dropped    uint64 // packets that the operating system dropped
 }
 
-// Writer writes one section. What it has is written when the buffer is full, and by Flush. After an error it writes
-// nothing more, returns the error again, and leaves the bytes that were being written as they are. It is not safe for
+// Writer writes one section. It writes its buffer when that is full, and in Flush. After an error it writes nothing
+// more, returns the same error from each call, and does not modify the bytes that it was writing. It is not safe for
 // concurrent use.
 type Writer struct {
 	w          io.Writer
@@ -96,7 +98,7 @@ func NewWriter(w io.Writer, s Section) *Writer {
 	p.u32(byteOrderMagic)
 	p.u16(1) // version 1.0
 	p.u16(0)
-	p.u64(^uint64(0)) // the section's length is not known
+	p.u64(^uint64(0)) // unknown length of the section
 	p.text(optSectionHardware, s.Hardware)
 	p.text(optSectionOS, s.OS)
 	p.text(optSectionApplication, s.Application)
@@ -120,8 +122,8 @@ func (p *Writer) AddInterface(i Interface) int {
 	return p.interfaces - 1
 }
 
-// Packet writes a packet of an interface. It had length bytes, of which data are the first. The time is in
-// nanoseconds since 1970.
+// Packet writes a packet of an interface. The original packet had length bytes, and data is the first part of it. The
+// time is in nanoseconds since 1970.
 func (p *Writer) Packet(number int, at int64, data []byte, length int) error {
 	if number < 0 || number >= p.interfaces {
 		return fmt.Errorf("pcapng: there is no interface %d", number)
@@ -147,7 +149,7 @@ func (p *Writer) Packet(number int, at int64, data []byte, length int) error {
 	return p.err
 }
 
-// Statistics writes the counters of an interface, as of now.
+// Statistics writes the counters of an interface, as of s.End.
 func (p *Writer) Statistics(number int, s Statistics) {
 	start := p.begin(blockStatistics)
 	p.u32(uint32(number))
@@ -159,42 +161,42 @@ func (p *Writer) Statistics(number int, s Statistics) {
 	p.end(start)
 }
 
-// Flush writes what is in the buffer.
+// Flush writes the buffer.
 func (p *Writer) Flush() error {
 	if p.err == nil && len(p.buf) > 0 {
 		_, p.err = p.w.Write(p.buf)
 		p.written += int64(len(p.buf))
 		p.buf = p.buf[:0]
 		if p.err != nil {
-			p.buf = nil // a write that was given up may still read it
+			p.buf = nil // a write that the caller has given up on may still read it
 		}
 	}
 	return p.err
 }
 
-// Size is how long the section is by now, the buffer included.
+// Size returns the length of the section so far, including the buffer.
 func (p *Writer) Size() int64 { return p.written + int64(len(p.buf)) }
 
-// extend makes room for the next bytes, and returns them. What they were is not said.
+// extend appends room for length bytes to the buffer and returns it. The content is undefined.
 func (p *Writer) extend(length int) []byte {
 	if p.err != nil {
-		p.buf = p.buf[:0] // nobody will read it
+		p.buf = p.buf[:0] // the bytes will not be written
 	}
 	start := len(p.buf)
 	p.buf = slices.Grow(p.buf, length)[:start+length]
 	return p.buf[start:]
 }
 
-// begin begins a block and returns where it does.
+// begin begins a block and returns its offset in the buffer.
 func (p *Writer) begin(kind uint32) int {
 	p.extend(0)
 	start := len(p.buf)
 	p.u32(kind)
-	p.u32(0) // the length, which end fills in
+	p.u32(0) // end sets the length
 	return start
 }
 
-// end ends a block that has options.
+// end completes a block that has options.
 func (p *Writer) end(start int) {
 	p.u16(optEnd)
 	p.u16(0)
@@ -219,7 +221,7 @@ func (p *Writer) option(code uint16, value []byte) {
 	p.padded(value)
 }
 
-// padded writes bytes up to a multiple of 4.
+// padded writes bytes, and zeros up to a multiple of 4.
 func (p *Writer) padded(b []byte) {
 	p.buf = append(p.buf, b...)
 	p.buf = append(p.buf, 0, 0, 0)[:len(p.buf)+-len(b)&3]

@@ -21,7 +21,7 @@ import (
 	"dpservice/capture/pcapng"
 )
 
-// What is written is read back by another implementation, whatever the packets' lengths.
+// Another implementation reads back what the writer has written, for packets of any length.
 func TestWriterIsRead(t *testing.T) {
 	var file bytes.Buffer
 	w := pcapng.NewWriter(&file, pcapng.Section{OS: "linux", Hardware: "amd64", Application: "test", Comment: "a session"})
@@ -73,7 +73,7 @@ type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, errFull }
 
-// An error stays, and packets after it take no memory.
+// The writer keeps returning its error, and further packets do not use memory.
 func TestWriterFails(t *testing.T) {
 	w := pcapng.NewWriter(full{}, pcapng.Section{})
 	number := w.AddInterface(pcapng.Interface{})
@@ -86,7 +86,7 @@ func TestWriterFails(t *testing.T) {
 	require.ErrorIs(t, w.Flush(), errFull)
 }
 
-// Text of any length leaves a file that can be read.
+// A text of any length leaves the file readable.
 func FuzzText(f *testing.F) {
 	f.Add("vm-1", "", "comment")
 	f.Add(string(make([]byte, 70000)), "a", "\xff")
@@ -104,7 +104,7 @@ func FuzzText(f *testing.F) {
 	})
 }
 
-// Whatever packets and counters are written, Wireshark's capinfos reads as many.
+// Wireshark's capinfos reads as many packets as were written, whatever the packets and counters are.
 func FuzzCapinfos(f *testing.F) {
 	f.Add("vm-1", int64(1_700_000_000_123_456_789), []byte("\x03abc\x00\x05hello"), uint64(3), uint16(7))
 	f.Add("\x00\xff", int64(-1), []byte("\xff\x01"), ^uint64(0), uint16(0xffff))
@@ -116,7 +116,7 @@ func FuzzCapinfos(f *testing.F) {
 		w := pcapng.NewWriter(out, pcapng.Section{Comment: name})
 		numbers := []int{w.AddInterface(pcapng.Interface{Name: name}), w.AddInterface(pcapng.Interface{Description: name})}
 		written := 0
-		for rest := packets; len(rest) > 0; written++ { // each one after its length
+		for rest := packets; len(rest) > 0; written++ { // each packet follows its length
 			length := min(int(rest[0]), len(rest)-1)
 			require.NoError(t, w.Packet(numbers[written%2], at, rest[1:1+length], length+int(cut)))
 			rest = rest[1+length:]
