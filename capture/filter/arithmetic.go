@@ -2,17 +2,17 @@
 
 package filter
 
-// load is some bytes of a header.
+// load identifies some bytes of a header.
 type load struct {
 	proto        string
 	offset, size uint32
 }
 
-// operand is a number, or what is calculated from the bytes of a header. All numbers have 32 bits without a sign.
+// operand is a number, or an expression over some bytes of a header. All numbers are unsigned and have 32 bits.
 type operand struct {
-	load  *load                     // nil: a number
-	value func(bytes uint32) uint32 // of a number, whatever the bytes
-	plain bool                      // no more than a mask is applied to the bytes
+	load  *load                     // nil for a number
+	value func(bytes uint32) uint32 // the value of the expression; a number ignores bytes
+	plain bool                      // the expression applies only a mask to the bytes
 	mask  uint32
 }
 
@@ -20,11 +20,11 @@ func constant(n uint32) operand { return operand{value: func(uint32) uint32 { re
 
 func (o operand) number() uint32 { return o.value(0) }
 
-// operators are those of numbers, with how tightly they bind. Those without a number take all that follows, as
-// libpcap's grammar says nothing about them.
+// operators are the operators of numbers with their precedences. libpcap declares no precedence for those with 0: their
+// right operand is everything that follows.
 var operators = map[string]struct {
-	binds int
-	apply func(a, b uint32) uint32
+	precedence int
+	apply      func(a, b uint32) uint32
 }{
 	"|":  {1, func(a, b uint32) uint32 { return a | b }},
 	"&":  {2, func(a, b uint32) uint32 { return a & b }},
@@ -38,19 +38,19 @@ var operators = map[string]struct {
 	"%":  {0, func(a, b uint32) uint32 { return a % b }},
 }
 
-// arithmetic reads operands with operators between them that bind at least as tightly as told.
+// arithmetic parses an expression of operators whose precedence is at least the given one.
 func (p *parser) arithmetic(least int) (operand, error) {
 	start := p.at
 	left, err := p.operand()
 	for err == nil {
 		t, ok := p.peek()
 		operator, found := operators[t.text]
-		if !ok || t.word || !found || operator.binds != 0 && operator.binds < least {
+		if !ok || t.word || !found || operator.precedence != 0 && operator.precedence < least {
 			break
 		}
 		p.at++
-		next := operator.binds + 1
-		if operator.binds == 0 {
+		next := operator.precedence + 1
+		if operator.precedence == 0 {
 			next = 0
 		}
 		var right operand
@@ -61,7 +61,7 @@ func (p *parser) arithmetic(least int) (operand, error) {
 	return left, err
 }
 
-func combine(a operand, operator string, b operand, at place) (operand, error) {
+func combine(a operand, operator string, b operand, at location) (operand, error) {
 	apply := operators[operator].apply
 	o := operand{load: a.load, value: func(bytes uint32) uint32 { return apply(a.value(bytes), b.value(bytes)) }}
 	if a.load == nil {
@@ -82,7 +82,7 @@ func combine(a operand, operator string, b operand, at place) (operand, error) {
 	case operator == "&" && b.plain && a.load == nil:
 		o.plain, o.mask = true, b.mask&a.number()
 	}
-	if o.load == nil { // once, not for each packet
+	if o.load == nil { // a constant is calculated once
 		return constant(o.number()), nil
 	}
 	return o, nil
@@ -130,7 +130,7 @@ func (p *parser) operand() (operand, error) {
 	return constant(n), nil
 }
 
-// header reads what stands in square brackets.
+// header parses the offset and the size in square brackets.
 func (p *parser) header(proto string, start int) (operand, error) {
 	offset, err := p.arithmetic(0)
 	if err != nil {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package filter compiles filters in libpcap's language (pcap-filter(7)) into ordered rules that a NIC can match: the
-// first rule that a packet matches says whether it is captured.
+// Package filter compiles filters in the language of libpcap (pcap-filter(7)) into ordered rules that a NIC can match.
+// The first rule that matches a packet decides whether the packet is captured.
 package filter
 
 import (
@@ -11,13 +11,13 @@ import (
 	"strings"
 )
 
-// Bounds of a filter's text.
+// Limits of the text of a filter.
 const (
 	MaxLength = 1024 // bytes
-	maxDepth  = 32   // brackets and negations within each other
+	maxDepth  = 32   // nested brackets and negations
 )
 
-// Link is what a filter's packets begin with.
+// Link is the first header of the packets that a filter sees.
 type Link int
 
 // The links.
@@ -26,7 +26,7 @@ const (
 	IP                   // IP packets without a frame, as a tunnel carries them
 )
 
-// Rule says of the packets that match Pattern, and no rule before it, whether they are captured.
+// Rule decides about the packets that match Pattern and no earlier rule: they are captured if Sample is set.
 type Rule struct {
 	Pattern Pattern
 	Sample  bool
@@ -35,29 +35,30 @@ type Rule struct {
 // Program is a compiled filter. Its last rule matches every packet.
 type Program struct {
 	Rules []Rule
-	// Notes say what the filter means in libpcap's language and rules cannot tell: it does not match.
+	// Notes list the parts of the filter that match packets in libpcap but that rules cannot express. These packets are
+	// not captured.
 	Notes []string
 }
 
-// Everything is the program without a filter: all packets are captured.
+// Everything returns the program of an empty filter: all packets are captured.
 func Everything() Program { return Program{Rules: []Rule{{Sample: true}}} }
 
-// Kind says what is wrong with a filter.
+// Kind is the kind of an error in a filter.
 type Kind int
 
 // The kinds of errors.
 const (
-	Syntax      Kind = iota // it is not of the language
-	Unsupported             // no rules can express it
-	TooMany                 // it takes more rules than are allowed
+	Syntax      Kind = iota // the text is not valid in the language
+	Unsupported             // rules cannot express the filter
+	TooMany                 // the filter needs more rules than are allowed
 )
 
-// Error is a filter that was not compiled.
+// Error says why a filter was not compiled.
 type Error struct {
 	Kind  Kind
-	Part  string // the part of the filter that is to blame; empty: the whole
+	Part  string // the part of the filter that causes the error; empty means the whole filter
 	Why   string
-	Rules int // TooMany: how many rules it takes, at least
+	Rules int // for TooMany: the filter needs at least this many rules
 }
 
 func (e *Error) Error() string {
@@ -67,8 +68,8 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("filter: %q: %s", e.Part, e.Why)
 }
 
-// Compile turns a filter into at most limit rules, as few as it can find. An empty filter captures everything. The
-// error is an *Error. It is a pure function of its arguments.
+// Compile compiles a filter to at most limit rules, and tries to use few. An empty filter captures everything. The
+// error is an *Error. The result depends only on the arguments.
 func Compile(text string, link Link, limit int) (Program, error) {
 	root, tagged, err := parse(text, link)
 	if err != nil {
@@ -102,19 +103,19 @@ func Compile(text string, link Link, limit int) (Program, error) {
 
 func (p Program) isNothing() bool { return len(p.Rules) == 1 && !p.Rules[0].Sample }
 
-// never reports whether a filter that no packet in a tunnel matches is one that no frame matches, too: the other ones,
-// such as arp, may be meant for further interfaces.
+// never reports whether no Ethernet frame matches the filter. It is called for filters that match no packet in a
+// tunnel. Some of these, such as arp, match frames, and may be meant for other interfaces of the capture.
 func never(text string) bool {
 	_, err := Compile(text, Ethernet, maxDecisions)
 	return err != nil
 }
 
-// compilers are the ways to compile, of which sometimes the one and sometimes the other takes fewer rules.
+// compilers returns the variants of the compiler. Which one needs the fewest rules depends on the filter.
 func compilers(link Link, tagged bool) []*compiler {
 	var all []*compiler
 	for _, exclude := range []bool{false, true} {
 		all = append(all, &compiler{link: link, exclude: exclude})
-		if !tagged { // what a vlan makes of those behind it is only known in their order
+		if !tagged { // with a vlan the order of the terms matters: it changes the meaning of those after it
 			all = append(all, &compiler{link: link, exclude: exclude, backward: true})
 		}
 	}
@@ -124,8 +125,8 @@ func compilers(link Link, tagged bool) []*compiler {
 // compiler turns expressions into lists of decisions.
 type compiler struct {
 	link     Link
-	exclude  bool // ranges of numbers may be written as larger ones without some
-	backward bool // of two operands the second is looked at first
+	exclude  bool // a range may be compiled to a larger range from which some numbers are excluded
+	backward bool // the second of two operands is matched first
 }
 
 func (c *compiler) program(root *node) (Program, error) {
@@ -170,8 +171,8 @@ func (c *compiler) list(n *node) (list, error) {
 	return left.and(right)
 }
 
-// withoutGaps removes the decisions whose patterns no rule can express, and says which these were, if the filter's
-// words only imply them. Those that it asks for are an error.
+// withoutGaps removes the decisions with patterns that rules cannot express, and returns a note about each of them. If
+// the filter asks for such a pattern by name, withoutGaps returns an error instead.
 func withoutGaps(decisions list) (list, []string, error) {
 	var notes []string
 	kept := make(list, 0, len(decisions))

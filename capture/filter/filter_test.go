@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// How many rules typical filters take, the last one, for all other packets, included.
+// This is the number of rules for typical filters. It includes the last rule, for all other packets.
 func TestNumberOfRules(t *testing.T) {
 	tests := []struct {
 		text  string
@@ -132,14 +132,14 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// tcpdumpSays is libpcap's program for a filter, as text.
+// tcpdumpSays returns the program of libpcap for a filter, as text.
 func tcpdumpSays(t *testing.T, filter string) (program string, ok bool) {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "tcpdump", "-y", "EN10MB", "-d", filter).CombinedOutput()
 	return string(out), err == nil
 }
 
-// Names mean to us what they mean to libpcap.
+// Names have the same meaning as in libpcap.
 func TestNamesAreLibpcaps(t *testing.T) {
 	for name, value := range constants {
 		_, equal := tcpdumpSays(t, fmt.Sprintf("%s = %d", name, value))
@@ -156,7 +156,7 @@ func TestNamesAreLibpcaps(t *testing.T) {
 	for name, value := range ipProtocols {
 		program, ok := tcpdumpSays(t, "ip proto "+escaped(name))
 		if !ok {
-			continue // not in this machine's /etc/protocols
+			continue // missing in /etc/protocols of this machine
 		}
 		known++
 		want, _ := tcpdumpSays(t, fmt.Sprintf("ip proto %d", value))
@@ -176,7 +176,7 @@ func TestNamesAreLibpcaps(t *testing.T) {
 	}
 }
 
-// What a filter implies beyond what rules can tell is said, unless it cannot matter.
+// Notes tell which implied parts of a filter rules cannot express, unless they do not matter.
 func TestNotes(t *testing.T) {
 	for text, notes := range map[string][]string{
 		"host 10.0.0.9":                      {"ARP"},
@@ -194,7 +194,7 @@ func TestNotes(t *testing.T) {
 	}
 }
 
-// Whatever the text, it ends well, and in time.
+// Any text is compiled or rejected, without a crash and in time.
 func FuzzCompile(f *testing.F) {
 	for _, text := range []string{
 		"tcp port 443 and not host 10.0.0.9", "vlan 5 and (ip or ip6)", "tcp[tcpflags] & (tcp-syn|tcp-ack) != 0",

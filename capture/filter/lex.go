@@ -7,18 +7,18 @@ import "strings"
 // token is a word or a symbol of a filter.
 type token struct {
 	text     string
-	from, to int // in the filter
+	from, to int // offsets in the filter
 	word     bool
-	name     bool // a word behind a backslash: never a keyword
+	name     bool // a word after a backslash, which is never a keyword
 }
 
 var symbols = []string{"&&", "||", "<<", ">>", "<=", ">=", "==", "!=", "(", ")", "[", "]", "!", "=", "<", ">", "&", "|",
 	"^", "+", "*", "/", "%", "-", ":"}
 
-// synonyms are symbols with the meaning of a word, and of another symbol.
+// synonyms maps symbols to the word or symbol with the same meaning.
 var synonyms = map[string]string{"&&": "and", "||": "or", "!": "not", "==": "="}
 
-// lex splits a filter into tokens. Within square brackets a colon stands for itself; elsewhere it is part of an
+// lex splits a filter into tokens. A colon is a token of its own in square brackets; elsewhere it is part of an
 // address.
 func lex(text string) ([]token, error) {
 	if len(text) > MaxLength {

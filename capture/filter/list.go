@@ -7,19 +7,19 @@ import (
 	"slices"
 )
 
-// decision is what becomes of the packets of a pattern.
+// decision says whether the packets that match a pattern are captured.
 type decision struct {
 	pattern pattern
 	sample  bool
 }
 
-// list is decisions in order: the first that a packet matches counts. The last one matches all.
+// list is an ordered list of decisions: the first one that matches a packet applies. The last one matches all packets.
 type list []decision
 
-// maxDecisions bounds the work on a list.
+// maxDecisions limits the length of a list, and so the time to compile.
 const maxDecisions = 256
 
-// anyOf samples what matches one of the patterns.
+// anyOf returns a list that samples packets that match one of the patterns.
 func anyOf(patterns ...pattern) list {
 	l := make(list, 0, len(patterns)+1)
 	for _, p := range patterns {
@@ -36,7 +36,7 @@ func (l list) not() list {
 	return l
 }
 
-// and samples what both sample: where l samples, m decides.
+// and returns a list that samples the packets that both lists sample: m decides about those that l samples.
 func (l list) and(m list) (list, error) {
 	var out list
 	for _, a := range l {
@@ -56,7 +56,7 @@ func (l list) and(m list) (list, error) {
 	return out.minimal(), nil
 }
 
-// minimal returns a list that decides the same in fewer steps, as far as simple means find it.
+// minimal returns an equivalent list with fewer decisions. It uses simple rules and may not find the shortest list.
 func (l list) minimal() list {
 	l = slices.Clone(l)
 	for n := -1; n != len(l); {
@@ -66,7 +66,7 @@ func (l list) minimal() list {
 	return l
 }
 
-// needed leaves out what never decides anything and what a later decision decides in the same way.
+// needed removes decisions that no packet reaches, and those that a later decision repeats.
 func (l list) needed() list {
 	for i := len(l) - 1; i >= 0; i-- {
 		if l.shadowed(i) || l.repeated(i) {
@@ -76,7 +76,7 @@ func (l list) needed() list {
 	return l
 }
 
-// shadowed: one before it matches all that it does.
+// shadowed reports whether an earlier decision matches all packets of decision i.
 func (l list) shadowed(i int) bool {
 	for k := range i {
 		if l[i].pattern.within(&l[k].pattern) {
@@ -86,7 +86,7 @@ func (l list) shadowed(i int) bool {
 	return false
 }
 
-// repeated: without it, its packets come to one that decides the same.
+// repeated reports whether decision i is redundant: without it, a later decision samples its packets in the same way.
 func (l list) repeated(i int) bool {
 	for j := i + 1; j < len(l); j++ {
 		if l[j].sample != l[i].sample {
@@ -100,7 +100,7 @@ func (l list) repeated(i int) bool {
 	return false
 }
 
-// meet reports whether there may be packets that i and j match, and none before k does.
+// meet reports whether a packet may match both i and j, but none of the first k decisions.
 func (l list) meet(i, j, k int) bool {
 	both, ok := intersect(l[i].pattern, l[j].pattern)
 	if !ok {
@@ -114,7 +114,7 @@ func (l list) meet(i, j, k int) bool {
 	return true
 }
 
-// merged makes one decision of two that differ in one bit.
+// merged merges pairs of decisions whose patterns differ in one bit.
 func (l list) merged() list {
 	for i := range l {
 		for j := i + 1; j < len(l); j++ {
@@ -122,7 +122,7 @@ func (l list) merged() list {
 				continue
 			}
 			p, ok := merge(&l[i].pattern, &l[j].pattern)
-			if !ok || !l.canRise(j, i) {
+			if !ok || !l.canMoveUp(j, i) {
 				continue
 			}
 			l[i].pattern = p
@@ -132,8 +132,9 @@ func (l list) merged() list {
 	return l
 }
 
-// canRise reports whether j could be looked at as early as i: nothing in between decides otherwise.
-func (l list) canRise(j, i int) bool {
+// canMoveUp reports whether decision j can move to index i: no decision in between has the opposite result for a packet
+// of j.
+func (l list) canMoveUp(j, i int) bool {
 	for k := i + 1; k < j; k++ {
 		if l[k].sample != l[j].sample && l.meet(k, j, i) {
 			return false

@@ -9,7 +9,7 @@ import (
 	"dpservice/wire"
 )
 
-// constants are numbers with a name.
+// constants are the named numbers.
 var constants = map[string]uint32{
 	"tcpflags": 13, "tcp-fin": 0x01, "tcp-syn": 0x02, "tcp-rst": 0x04, "tcp-push": 0x08, "tcp-ack": 0x10, "tcp-urg": 0x20,
 	"tcp-ece": 0x40, "tcp-cwr": 0x80,
@@ -28,7 +28,7 @@ var constants = map[string]uint32{
 	"icmp6-multicastrouteradvert": 151, "icmp6-multicastroutersolicit": 152, "icmp6-multicastrouterterm": 153,
 }
 
-// ipProtocols are the names of protocols that IP carries, as IANA and /etc/protocols have them.
+// ipProtocols are the protocols above IP, with their names from IANA and /etc/protocols.
 var ipProtocols = map[string]byte{
 	"ip": 0, "hopopt": 0, "icmp": 1, "igmp": 2, "ggp": 3, "ipencap": 4, "ip-encap": 4, "st": 5, "tcp": 6, "egp": 8,
 	"igp": 9,
@@ -45,7 +45,7 @@ var ipProtocols = map[string]byte{
 	"shim6": 140, "wesp": 141, "rohc": 142, "ethernet": 143,
 }
 
-// carried are the protocols whose name alone is a filter, and which versions of IP libpcap looks for them in.
+// carried are the protocols whose name is a filter by itself, and the versions of IP in which libpcap looks for them.
 var carried = map[string]struct {
 	number byte
 	v4, v6 bool
@@ -57,23 +57,24 @@ var carried = map[string]struct {
 	"ah": {51, true, true},
 }
 
-// etherTypes are the protocols of Ethernet with a name that is a filter as well.
+// etherTypes are the Ethernet types whose name is a filter by itself.
 var etherTypes = map[string]uint16{
 	"ip": wire.EtherTypeIPv4, "ip6": wire.EtherTypeIPv6, "arp": wire.EtherTypeARP, "rarp": wire.EtherTypeRARP,
 	"mopdl": 0x6001, "moprc": 0x6002, "decnet": 0x6003, "lat": 0x6004, "sca": 0x6007, "pppoed": 0x8863,
 }
 
-// etherProtocols are further names behind ether proto.
+// etherProtocols are further names that are valid after ether proto.
 var etherProtocols = map[string]uint16{"loopback": 0x9000}
 
-// wrapping are protocols with a name that is a filter, behind which libpcap looks for all that follows in the filter.
+// wrapping are protocols whose name is a filter by itself, and changes what follows: libpcap looks for the rest of the
+// filter inside of the protocol.
 var wrapping = map[string]uint16{"mpls": 0x8847, "pppoes": 0x8864}
 
-// links are names of what libpcap takes for Ethernet.
+// links are the names that libpcap treats as Ethernet.
 var links = map[string]bool{"ether": true, "link": true, "fddi": true, "tr": true, "wlan": true}
 
-// beyond are words of the language that no rule can express, and why.
-var beyond = words(map[string]string{
+// unsupportedWords are the words of the language that rules cannot express, with the reason.
+var unsupportedWords = words(map[string]string{
 	"less greater len": noLength,
 	"protochain":       "a rule sees one protocol behind an IP header, not a chain of them",
 	"gateway":          "a rule cannot look a name up",
@@ -90,7 +91,7 @@ const (
 	noLink      = "packets here are of Ethernet or IP"
 )
 
-// words gives each word of the keys the key's value.
+// words returns a map from each word in a key to the value of that key.
 func words(of map[string]string) map[string]string {
 	all := make(map[string]string)
 	for key, value := range of {
@@ -101,11 +102,11 @@ func words(of map[string]string) map[string]string {
 	return all
 }
 
-// isKeyword reports whether a word has a meaning of its own, and needs a backslash where it is to be a name.
+// isKeyword reports whether a word is a keyword. To use a keyword as a name, the filter must put a backslash before it.
 func isKeyword(word string) bool {
-	_, isBeyond := beyond[word]
+	_, isUnsupportedWord := unsupportedWords[word]
 	_, wraps := wrapping[word]
-	return isBeyond || wraps || links[word] || slices.Contains(protocols, word) || slices.Contains(kinds, word) ||
+	return isUnsupportedWord || wraps || links[word] || slices.Contains(protocols, word) || slices.Contains(kinds, word) ||
 		slices.Contains(casts, word) || slices.Contains(directions, word) ||
 		slices.Contains([]string{"and", "or", "not", "mask", "vlan"}, word)
 }

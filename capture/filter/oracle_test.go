@@ -14,7 +14,7 @@ import (
 	"dpservice/test/report"
 )
 
-// Whatever the filter and the packet, rules decide like libpcap, but for what the documentation names.
+// For any filter and packet, rules decide as libpcap does, except for the differences that are documented.
 func TestFiltersDecideLikeLibpcap(t *testing.T) {
 	const filters, packets, maxRules = 100, 900, 256
 	seed := rand.Uint64()
@@ -27,7 +27,7 @@ func TestFiltersDecideLikeLibpcap(t *testing.T) {
 		reference, err := filtertest.NewOracle(t, text, link)
 		program, failed := filter.Compile(text, link, maxRules)
 		if err != nil {
-			// libpcap finds out that some expressions can never be true, and refuses them.
+			// libpcap rejects some expressions that can never be true.
 			require.ErrorContains(t, err, "expression rejects all packets", text)
 			continue
 		}
@@ -59,8 +59,8 @@ func TestFiltersDecideLikeLibpcap(t *testing.T) {
 		refused, compared, accepted, rules)
 }
 
-// The grammar of pcap-filter(7), term by term: what libpcap takes is taken and decides alike, or refused as nothing
-// that rules can express; what it does not take is refused.
+// Each term of the grammar of pcap-filter(7) is tested. If libpcap accepts it, it is compiled and decides as libpcap
+// does, or it is rejected since rules cannot express it. If libpcap rejects it, it is rejected.
 func TestGrammarIsLibpcaps(t *testing.T) {
 	taken := []string{
 		// Addresses
@@ -126,7 +126,7 @@ func TestGrammarIsLibpcaps(t *testing.T) {
 	for _, text := range []string{
 		"0x02 & tcp[tcpflags] != 0", "(tcp-syn|tcp-ack) & tcp[13] = tcp-syn", "255 - tcp[13] < 238", "1 << tcp[13] = 4", "2 & tcp[13] > 0",
 	} {
-		// Of a header on the right of an operator libpcap forgets to ask for the protocol.
+		// If the header is on the right of an operator, libpcap does not check its protocol.
 		taken = append(taken, "tcp and ip[6:2] & 0x3fff = 0 and "+text)
 		alone, err := filter.Compile(text, filter.Ethernet, 256)
 		require.NoError(t, err)

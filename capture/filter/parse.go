@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// node is an expression.
+// node is a node of the syntax tree.
 type node struct {
 	op          op
 	left, right *node
@@ -27,16 +27,16 @@ const (
 	opOr
 )
 
-// primitive is a condition that is not made of others.
+// primitive is a leaf of the syntax tree.
 type primitive interface {
 	list(c *compiler) (list, error)
 }
 
-// qualifiers are what an identifier stands for.
+// qualifiers are the qualifiers before an identifier.
 type qualifiers struct {
-	proto string // ether, ip, ip6, arp, rarp, tcp, udp, sctp, icmp, ...; empty: whichever fits
-	dir   string // src, dst, src or dst, src and dst; empty: src or dst
-	kind  string // host, net, port, portrange, proto; empty: host
+	proto string // ether, ip, ip6, arp, rarp, tcp, udp, sctp, icmp, ...; empty means any that fits
+	dir   string // src, dst, src or dst, src and dst; empty means src or dst
+	kind  string // host, net, port, portrange, proto; empty means host
 }
 
 var (
@@ -49,18 +49,18 @@ var (
 )
 
 type parser struct {
-	text   string
-	link   Link
-	tokens []token
-	at     int
-	depth  int
-	tags   int        // vlan so far: what follows is behind so many tags
-	last   qualifiers // those of the last identifier, for one without any
-	have   bool       // there is a last one
-	within string     // a protocol that libpcap looks into for what follows
+	text     string
+	link     Link
+	tokens   []token
+	at       int
+	depth    int
+	tags     int        // number of vlan terms so far: what follows is after that many tags
+	last     qualifiers // qualifiers of the last identifier, which apply to one without any
+	haveLast bool       // last is set
+	within   string     // the wrapping protocol inside of which libpcap looks for what follows
 }
 
-// parse returns the filter's expression, nil if it is empty, and whether there is a vlan in it.
+// parse returns the syntax tree of a filter, or nil if the filter is empty, and whether it contains vlan.
 func parse(text string, link Link) (*node, bool, error) {
 	tokens, err := lex(text)
 	if err != nil || len(tokens) == 0 {
@@ -74,7 +74,7 @@ func parse(text string, link Link) (*node, bool, error) {
 	return n, p.tags > 0, err
 }
 
-// expression is terms with and and or between them, which are of equal precedence.
+// expression parses terms with "and" and "or" between them. Both operators have the same precedence.
 func (p *parser) expression() (*node, error) {
 	if p.depth++; p.depth > maxDepth {
 		return nil, p.wrong("more than %d brackets and negations within each other", maxDepth)
@@ -119,7 +119,7 @@ func (p *parser) factor() (*node, error) {
 		if found {
 			return &node{primitive: prim}, err
 		}
-		p.at = start // the number is an identifier, or the bracket is not of a number
+		p.at = start // the number is an identifier, or the bracket starts an expression
 	}
 	if p.take("(") {
 		n, err := p.expression()
@@ -131,7 +131,8 @@ func (p *parser) factor() (*node, error) {
 	return p.headed()
 }
 
-// headed is a primitive that begins with a word, or an identifier that means what the one before it did.
+// headed parses a primitive that begins with a word. It may be an identifier alone, which then has the qualifiers of
+// the previous one.
 func (p *parser) headed() (*node, error) {
 	t, ok := p.peek()
 	if !ok || !t.word {
@@ -141,7 +142,7 @@ func (p *parser) headed() (*node, error) {
 		return nil, &Error{Kind: Unsupported, Part: t.text,
 			Why: "libpcap looks for it within " + p.within + ", where rules cannot"}
 	}
-	if err := p.refuseBeyond(p.at); err != nil {
+	if err := p.rejectUnsupported(p.at); err != nil {
 		return nil, err
 	}
 	if etherType, ok := wrapping[t.text]; ok && !t.name {
@@ -152,39 +153,39 @@ func (p *parser) headed() (*node, error) {
 		return p.vlan(start)
 	}
 	q, found := p.qualifiers()
-	if err := p.refuseBeyond(start); err != nil && found {
+	if err := p.rejectUnsupported(start); err != nil && found {
 		return nil, err
 	}
 	if next, ok := p.peek(); ok && !next.name && next.word && slices.Contains(casts, next.text) && q.dir == "" &&
 		q.kind == "" {
 		p.at++
-		p.have = false
+		p.haveLast = false
 		return &node{primitive: cast{p.here(start), q.proto, next.text}}, nil
 	}
 	switch {
-	case !found && !p.have:
+	case !found && !p.haveLast:
 		return nil, p.wrong("want to know what it is: host, net, port, ...")
 	case !found:
 		q = p.last
-	case q.dir == "" && q.kind == "": // a protocol alone
-		p.have = false
+	case q.dir == "" && q.kind == "": // only the name of a protocol
+		p.haveLast = false
 		return &node{primitive: protocol{p.here(start), q.proto}}, nil
 	}
-	p.last, p.have = q, true
+	p.last, p.haveLast = q, true
 	return p.identifiers(q, start)
 }
 
-// refuseBeyond is an error if the next word is one that no rule can express.
-func (p *parser) refuseBeyond(start int) error {
+// rejectUnsupported returns an error if rules cannot express the next word.
+func (p *parser) rejectUnsupported(start int) error {
 	t, ok := p.peek()
-	why, found := beyond[t.text]
+	why, found := unsupportedWords[t.text]
 	if !ok || !found || t.name {
 		return nil
 	}
 	return &Error{Kind: Unsupported, Part: p.text[p.tokens[start].from:t.to], Why: why}
 }
 
-// wrapper is a protocol that wraps others.
+// wrapper parses the name of a protocol that wraps others.
 func (p *parser) wrapper(name string, etherType uint16) (*node, error) {
 	start := p.at
 	p.at++
@@ -193,11 +194,11 @@ func (p *parser) wrapper(name string, etherType uint16) (*node, error) {
 		p.at++
 		return nil, unsupported(p.here(start), "rules cannot look at the header of "+name)
 	}
-	p.within, p.have = name, false
+	p.within, p.haveLast = name, false
 	return &node{primitive: typed{at, etherType}}, nil
 }
 
-// qualifiers reads what stands before an identifier.
+// qualifiers parses the qualifiers before an identifier.
 func (p *parser) qualifiers() (q qualifiers, found bool) {
 	start := p.at
 	if t, ok := p.peek(); ok && !t.name && slices.Contains(protocols, t.text) {
@@ -219,7 +220,7 @@ func (p *parser) qualifiers() (q qualifiers, found bool) {
 	return q, p.at > start
 }
 
-// otherDirection reads what makes src and dst one direction: "src or dst".
+// otherDirection parses the rest of "src or dst" and similar.
 func (p *parser) otherDirection(q *qualifiers) {
 	if p.at+1 >= len(p.tokens) {
 		return
@@ -231,7 +232,7 @@ func (p *parser) otherDirection(q *qualifiers) {
 	}
 }
 
-// identifiers reads an identifier, or several in brackets.
+// identifiers parses an identifier, or several in brackets.
 func (p *parser) identifiers(q qualifiers, start int) (*node, error) {
 	if p.take("not") {
 		n, err := p.identifiers(q, start)
@@ -279,7 +280,7 @@ func kindName(q qualifiers) string {
 }
 
 func (p *parser) vlan(start int) (*node, error) {
-	v := vlan{place: p.here(start)}
+	v := vlan{location: p.here(start)}
 	if t, ok := p.peek(); ok && t.word && isDigit(t.text[0]) {
 		id, err := number(t.text)
 		if err != nil || id > 0xfff {
@@ -287,23 +288,23 @@ func (p *parser) vlan(start int) (*node, error) {
 		}
 		p.at++
 		tci := uint16(id)
-		v.id, v.place = &tci, p.here(start)
+		v.id, v.location = &tci, p.here(start)
 	}
 	if p.tags++; p.tags > 1 {
 		return nil, &Error{Kind: Unsupported, Part: v.text, Why: "rules look at one VLAN tag only"}
 	}
-	p.have = false
+	p.haveLast = false
 	return &node{primitive: v}, nil
 }
 
-// place is where a primitive stands in the filter.
-type place struct {
+// location says where a primitive is in the filter.
+type location struct {
 	text   string
-	behind bool // a vlan: it is about what follows the tag
+	behind bool // after a vlan, so the primitive is about what follows the tag
 }
 
-func (p *parser) here(start int) place {
-	return place{p.text[p.tokens[start].from:p.tokens[p.at-1].to], p.tags > 0}
+func (p *parser) here(start int) location {
+	return location{p.text[p.tokens[start].from:p.tokens[p.at-1].to], p.tags > 0}
 }
 
 func (p *parser) peek() (token, bool) {
@@ -322,7 +323,7 @@ func (p *parser) take(text string) bool {
 	return true
 }
 
-// wrong is the error of a filter that does not go on as it should.
+// wrong returns a syntax error at the next token.
 func (p *parser) wrong(format string, args ...any) *Error {
 	part := ""
 	if t, ok := p.peek(); ok {
@@ -331,7 +332,7 @@ func (p *parser) wrong(format string, args ...any) *Error {
 	return &Error{Kind: Syntax, Part: part, Why: fmt.Sprintf(format, args...)}
 }
 
-// prefixOf reads an address, a beginning of one, or a network.
+// prefixOf parses an address, the first octets of an address, or a network.
 func prefixOf(q qualifiers, value string) (netip.Prefix, error) {
 	address, mask, masked, dotted := cut(value)
 	if masked && q.kind != "net" {
@@ -349,7 +350,7 @@ func prefixOf(q qualifiers, value string) (netip.Prefix, error) {
 	}
 	var v [4]byte
 	for i, o := range octets {
-		n, err := strconv.ParseUint(o, 10, 8) // also with zeros before it
+		n, err := strconv.ParseUint(o, 10, 8) // leading zeros are allowed
 		if err != nil {
 			return netip.Prefix{}, fmt.Errorf("want an address: names are not looked up")
 		}
@@ -358,7 +359,7 @@ func prefixOf(q qualifiers, value string) (netip.Prefix, error) {
 	return masks(netip.AddrFrom4(v), 8*len(octets), mask, masked, dotted)
 }
 
-// ofNumber is the IPv4 address that a number is; a network's is its first octets.
+// ofNumber returns the IPv4 address with this number. If it is a network, the number is its first octets.
 func ofNumber(n uint32, network bool) netip.Prefix {
 	length := 32
 	for ; network && n != 0 && n>>24 == 0; length -= 8 {
@@ -394,7 +395,7 @@ func masks(a netip.Addr, bits int, mask string, masked, dotted bool) (netip.Pref
 	return p, nil
 }
 
-// ones is the length of a prefix with this mask, of an IPv4 address.
+// ones returns the length of the IPv4 prefix with this mask.
 func ones(mask string, of netip.Addr) (uint32, error) {
 	m, err := netip.ParseAddr(mask)
 	for n := range 33 {

@@ -8,41 +8,42 @@ import (
 	"dpservice/wire"
 )
 
-// Fields of ARP, which no rule can match.
+// Fields of ARP packets. Rules cannot match them.
 const (
 	arpSender wire.Field = wire.NumFields + iota // 4 bytes
 	arpTarget                                    // 4 bytes
 	numFields
 )
 
-// Condition is a masked comparison of a field's bytes, which come first in the arrays, in network order.
+// Condition is a masked comparison of the bytes of a field. The bytes are in network order, at the beginning of the
+// arrays.
 type Condition struct {
 	Value, Mask [16]byte
 }
 
-// Any reports whether the condition holds whatever the field's value is.
+// Any reports whether every value of the field meets the condition.
 func (c Condition) Any() bool { return c.Mask == [16]byte{} }
 
-// Pattern is a condition for each field: a packet matches if all hold.
+// Pattern is one condition per field. A packet matches if it meets all conditions.
 type Pattern [numFields]Condition
 
-// pattern is a Pattern with the reason why no rule can express it; nil if one can.
+// pattern is a Pattern, and the reason why rules cannot express it. gap is nil if they can.
 type pattern struct {
 	Pattern
 	gap *gap
-	// behindTag is set while the conditions are about what is behind a VLAN tag, but do not ask for one: the reason
-	// why no rule can express that.
+	// behindTag is set while the conditions are about the headers after a VLAN tag, but do not require a tag. It is the
+	// reason why rules cannot express that.
 	behindTag *gap
 }
 
-// gap is something that rules cannot express.
+// gap is a part of a filter that rules cannot express.
 type gap struct {
-	part    string // of the filter
+	part    string // the part of the filter
 	why     string
 	implied bool // the filter does not ask for it by name
 }
 
-// with returns the pattern with a condition of a whole field.
+// with returns the pattern with an additional condition: the field has this value.
 func (p pattern) with(f wire.Field, value ...byte) pattern {
 	mask := make([]byte, len(value))
 	for i := range mask {
@@ -55,7 +56,7 @@ func (p pattern) masked(f wire.Field, value, mask []byte) pattern {
 	return p.maskedAt(f, 0, value, mask)
 }
 
-// maskedAt returns the pattern with a condition of some bytes of a field.
+// maskedAt returns the pattern with an additional condition on some bytes of a field.
 func (p pattern) maskedAt(f wire.Field, at int, value, mask []byte) pattern {
 	c := &p.Pattern[f]
 	copy(c.Mask[at:], mask)
@@ -69,14 +70,15 @@ func (p pattern) with16(f wire.Field, v uint16) pattern {
 	return p.with(f, binary.BigEndian.AppendUint16(nil, v)...)
 }
 
-// withBit is with for the fields of one bit.
+// withBit is like with, for a field of one bit.
 func (p pattern) withBit(f wire.Field, v byte) pattern { return p.masked(f, []byte{v}, []byte{1}) }
 
-// intersect returns the pattern of the packets that match both, if there can be any; p was looked at first.
+// intersect returns the pattern of the packets that match both p and q. It returns false if there can be none. The
+// filter tests p before q.
 func intersect(p, q pattern) (pattern, bool) {
 	switch tag := p.Pattern[wire.FieldTagged]; {
 	case q.behindTag == nil:
-	case tag.Mask[0] == 0: // perhaps the tag is asked for by what this is combined with
+	case tag.Mask[0] == 0: // a pattern that this one is combined with later may require the tag
 		p.behindTag = q.behindTag
 	case tag.Value[0] == 0:
 		q.gap = q.behindTag
@@ -115,7 +117,8 @@ func (p *pattern) within(q *pattern) bool {
 	return true
 }
 
-// merge returns the one pattern that matches what p and q match, if they differ in one bit of one value only.
+// merge returns a pattern that matches exactly the packets of p and q. It returns false unless they differ in one bit
+// of one value only.
 func merge(p, q *pattern) (pattern, bool) {
 	merged := *p
 	bits := 0
@@ -138,7 +141,8 @@ func merge(p, q *pattern) (pattern, bool) {
 	return merged, bits == 1 && p.gap == nil && q.gap == nil && p.keeps(&merged)
 }
 
-// keeps refuses a merger that would leave a condition without the one which it depends on: a header of no protocol.
+// keeps reports whether a merged pattern still has the conditions that others depend on. For example, a condition on a
+// header depends on the protocol.
 func (p *pattern) keeps(merged *pattern) bool {
 	for _, f := range []wire.Field{wire.FieldEtherType, wire.FieldVLANType, wire.FieldProto, wire.FieldTagged,
 		wire.FieldL4} {

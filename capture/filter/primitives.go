@@ -15,7 +15,7 @@ import (
 	"dpservice/wire"
 )
 
-func unsupported(at place, why string) error {
+func unsupported(at location, why string) error {
 	return &Error{Kind: Unsupported, Part: at.text, Why: why}
 }
 
@@ -24,12 +24,13 @@ func isUnsupported(err error) bool {
 	return errors.As(err, &e) && e.Kind == Unsupported
 }
 
-func syntax(at place, format string, args ...any) error {
+func syntax(at location, format string, args ...any) error {
 	return &Error{Kind: Syntax, Part: at.text, Why: fmt.Sprintf(format, args...)}
 }
 
-// etherType is the pattern of the packets of this type; none can be of an ARP packet within IP.
-func (c *compiler) etherType(at place, t uint16) (p pattern, possible bool) {
+// etherType returns the pattern of the packets of an Ethernet type. It returns false if there can be none, such as ARP
+// in IP.
+func (c *compiler) etherType(at location, t uint16) (p pattern, possible bool) {
 	switch {
 	case c.link == IP:
 		return p.with16(wire.FieldEtherType, t), t == wire.EtherTypeIPv4 || t == wire.EtherTypeIPv6
@@ -41,8 +42,8 @@ func (c *compiler) etherType(at place, t uint16) (p pattern, possible bool) {
 	return p.with16(wire.FieldEtherType, t).withBit(wire.FieldTagged, 0), true
 }
 
-// ip is the pattern of the packets of an IP version, 4 or 6.
-func (c *compiler) ip(at place, version int) pattern {
+// ip returns the pattern of the packets of an IP version, 4 or 6.
+func (c *compiler) ip(at location, version int) pattern {
 	t := uint16(wire.EtherTypeIPv4)
 	if version == 6 {
 		t = wire.EtherTypeIPv6
@@ -51,15 +52,15 @@ func (c *compiler) ip(at place, version int) pattern {
 	return p
 }
 
-// protocol is the name of a protocol: all of its packets.
+// protocol matches all packets of the protocol with a name.
 type protocol struct {
-	place
+	location
 	name string
 }
 
 func (p protocol) list(c *compiler) (list, error) {
 	if t, ok := etherTypes[p.name]; ok {
-		pattern, possible := c.etherType(p.place, t)
+		pattern, possible := c.etherType(p.location, t)
 		if !possible {
 			return list{{}}, nil
 		}
@@ -67,41 +68,41 @@ func (p protocol) list(c *compiler) (list, error) {
 	}
 	k, ok := carried[p.name]
 	if !ok {
-		return nil, syntax(p.place, "it takes a host, or proto, behind it")
+		return nil, syntax(p.location, "it takes a host, or proto, behind it")
 	}
 	var all []pattern
 	if k.v4 {
-		all = append(all, c.ip(p.place, 4).with(wire.FieldProto, k.number))
+		all = append(all, c.ip(p.location, 4).with(wire.FieldProto, k.number))
 	}
 	if k.v6 {
-		all = append(all, c.ip(p.place, 6).with(wire.FieldProto, k.number))
+		all = append(all, c.ip(p.location, 6).with(wire.FieldProto, k.number))
 	}
 	return anyOf(all...), nil
 }
 
-// typed is a frame of a type, which no name is a filter for.
+// typed matches frames of an Ethernet type. It is for types without a name that is a filter.
 type typed struct {
-	place
+	location
 	etherType uint16
 }
 
 func (t typed) list(c *compiler) (list, error) {
-	p, possible := c.etherType(t.place, t.etherType)
+	p, possible := c.etherType(t.location, t.etherType)
 	if !possible {
 		return list{{}}, nil
 	}
 	return anyOf(p), nil
 }
 
-// vlan is a frame with a tag.
+// vlan matches frames with a VLAN tag.
 type vlan struct {
-	place
+	location
 	id *uint16
 }
 
 func (v vlan) list(c *compiler) (list, error) {
 	if c.link == IP {
-		return nil, unsupported(v.place, noFrame)
+		return nil, unsupported(v.location, noFrame)
 	}
 	p := pattern{}.withBit(wire.FieldTagged, 1)
 	if v.id != nil {
@@ -112,9 +113,9 @@ func (v vlan) list(c *compiler) (list, error) {
 
 const noFrame = "packets in the tunnel have no Ethernet header"
 
-// cast is broadcast or multicast, of Ethernet or of IP.
+// cast matches broadcast or multicast packets, of Ethernet or of IP.
 type cast struct {
-	place
+	location
 	proto, kind string
 }
 
@@ -122,24 +123,24 @@ func (m cast) list(c *compiler) (list, error) {
 	switch {
 	case m.proto == "" || m.proto == "ether":
 		if c.link == IP {
-			return nil, unsupported(m.place, noFrame)
+			return nil, unsupported(m.location, noFrame)
 		}
 		if m.kind == "broadcast" {
 			return anyOf(pattern{}.with(wire.FieldEthDst, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)), nil
 		}
 		return anyOf(pattern{}.masked(wire.FieldEthDst, []byte{1}, []byte{1})), nil
 	case m.proto == "ip" && m.kind == "multicast":
-		return anyOf(c.ip(m.place, 4).masked(wire.FieldDst, []byte{0xe0}, []byte{0xe0})), nil
+		return anyOf(c.ip(m.location, 4).masked(wire.FieldDst, []byte{0xe0}, []byte{0xe0})), nil
 	case m.proto == "ip6" && m.kind == "multicast":
-		return anyOf(c.ip(m.place, 6).with(wire.FieldDst, 0xff)), nil
+		return anyOf(c.ip(m.location, 6).with(wire.FieldDst, 0xff)), nil
 	case m.proto == "ip":
-		return nil, unsupported(m.place, "the guest's netmask is not known here: name the address")
+		return nil, unsupported(m.location, "the guest's netmask is not known here: name the address")
 	}
-	return nil, syntax(m.place, "only ether, ip and ip6 have one")
+	return nil, syntax(m.location, "only ether, ip and ip6 have one")
 }
 
-// resolve makes a primitive of an identifier.
-func (p *parser) resolve(q qualifiers, value string, at place) (primitive, error) {
+// resolve converts an identifier to a primitive.
+func (p *parser) resolve(q qualifiers, value string, at location) (primitive, error) {
 	switch q.kind {
 	case "port", "portrange":
 		return resolvePorts(q, value, at)
@@ -167,7 +168,7 @@ func (p *parser) resolve(q qualifiers, value string, at place) (primitive, error
 	return hosts{at, q, prefix}, nil
 }
 
-// macForms are the ways to write a MAC address.
+// macForms matches the notations of a MAC address.
 var macForms = regexp.MustCompile(`^(?:[[:xdigit:]]{1,2}(?:(?::[[:xdigit:]]{1,2}){5}|(?:-[[:xdigit:]]{1,2}){5}|(?:\.[[:xdigit:]]{1,2}){5})|` +
 	`[[:xdigit:]]{4}\.[[:xdigit:]]{4}\.[[:xdigit:]]{4}|[[:xdigit:]]{12})$`)
 
@@ -187,7 +188,7 @@ func parseMAC(text string) (net.HardwareAddr, bool) {
 	return mac, err == nil
 }
 
-// inDirections combines what the source and the destination are asked for.
+// inDirections combines the conditions for the source and the destination.
 func inDirections(dir string, src, dst list) (list, error) {
 	switch dir {
 	case "src":
@@ -201,24 +202,24 @@ func inDirections(dir string, src, dst list) (list, error) {
 	return neither.not(), err
 }
 
-// ethers is the address of a frame.
+// ethers matches a MAC address of a frame.
 type ethers struct {
-	place
+	location
 	dir string
 	mac net.HardwareAddr
 }
 
 func (e ethers) list(c *compiler) (list, error) {
 	if c.link == IP {
-		return nil, unsupported(e.place, noFrame)
+		return nil, unsupported(e.location, noFrame)
 	}
 	return inDirections(e.dir, anyOf(pattern{}.with(wire.FieldEthSrc, e.mac...)),
 		anyOf(pattern{}.with(wire.FieldEthDst, e.mac...)))
 }
 
-// hosts is an address or a network. Of IPv4, libpcap looks for it in ARP and RARP too.
+// hosts matches an address or a network. libpcap also looks for an IPv4 address in ARP and RARP.
 type hosts struct {
-	place
+	location
 	qualifiers
 	prefix netip.Prefix
 }
@@ -233,17 +234,17 @@ func (h hosts) list(c *compiler) (list, error) {
 		return inDirections(h.dir, anyOf(base.masked(src, address, mask)), anyOf(base.masked(dst, address, mask)))
 	}
 	if h.prefix.Addr().Is6() {
-		return sides(c.ip(h.place, 6), wire.FieldSrc, wire.FieldDst)
+		return sides(c.ip(h.location, 6), wire.FieldSrc, wire.FieldDst)
 	}
 	found := list{{}}
 	var err error
 	if h.proto == "" || h.proto == "ip" {
-		if found, err = sides(c.ip(h.place, 4), wire.FieldSrc, wire.FieldDst); err != nil {
+		if found, err = sides(c.ip(h.location, 4), wire.FieldSrc, wire.FieldDst); err != nil {
 			return nil, err
 		}
 	}
 	for _, name := range []string{"arp", "rarp"} {
-		base, possible := c.etherType(h.place, etherTypes[name])
+		base, possible := c.etherType(h.location, etherTypes[name])
 		if !possible || h.proto != "" && h.proto != name {
 			continue
 		}
@@ -262,16 +263,16 @@ func (h hosts) list(c *compiler) (list, error) {
 	return found, nil
 }
 
-// ports is a port or a range of ports.
+// ports matches a port or a range of ports.
 type ports struct {
-	place
+	location
 	dir    string
 	protos []byte
 	lo, hi uint16
 }
 
-func resolvePorts(q qualifiers, value string, at place) (primitive, error) {
-	p := ports{place: at, dir: q.dir, protos: []byte{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP}}
+func resolvePorts(q qualifiers, value string, at location) (primitive, error) {
+	p := ports{location: at, dir: q.dir, protos: []byte{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP}}
 	switch q.proto {
 	case "tcp", "udp", "sctp":
 		p.protos = []byte{carried[q.proto].number}
@@ -279,7 +280,7 @@ func resolvePorts(q qualifiers, value string, at place) (primitive, error) {
 	default:
 		return nil, syntax(at, "%s has no ports: write %s and port ...", q.proto, q.proto)
 	}
-	first, last := value, value // also of a service with a dash in its name
+	first, last := value, value // the name of a service may contain a dash
 	if before, after, ok := strings.Cut(value, "-"); ok && q.kind == "portrange" {
 		first, last = before, after
 	}
@@ -298,8 +299,8 @@ func resolvePorts(q qualifiers, value string, at place) (primitive, error) {
 	return p, nil
 }
 
-// portNumber reads a port, or the name of a service. That is of TCP or UDP, unless it has the same port in both; then
-// the protocol is 0, as for a number.
+// portNumber parses a port or the name of a service. The protocol is TCP or UDP for a service. It is 0 for a number,
+// and for a service with the same port in both protocols.
 func portNumber(text, of string) (port uint16, proto byte, err error) {
 	if n, err := number(text); err == nil && n <= 0xffff {
 		return uint16(n), 0, nil
@@ -329,7 +330,7 @@ func (p ports) list(c *compiler) (list, error) {
 	var bases []pattern
 	for _, proto := range p.protos {
 		for _, version := range []int{4, 6} {
-			base := c.ip(p.place, version).with(wire.FieldProto, proto).withBit(wire.FieldL4, 1)
+			base := c.ip(p.location, version).with(wire.FieldProto, proto).withBit(wire.FieldL4, 1)
 			if proto == wire.ProtoSCTP {
 				base.gap = &gap{part: p.text, implied: len(p.protos) > 1,
 					why: "rules cannot look at the ports of SCTP: none of its packets is taken for a match"}
@@ -341,21 +342,21 @@ func (p ports) list(c *compiler) (list, error) {
 		c.inRange(bases, wire.FieldDstPort, uint32(p.lo), uint32(p.hi), 16))
 }
 
-// protos is a protocol by its number: that of Ethernet, or that which IP carries.
+// protos matches a protocol by its number, in the Ethernet or the IP header.
 type protos struct {
-	place
+	location
 	layer  string
 	number uint32
 }
 
-func resolveProto(q qualifiers, value string, at place) (primitive, error) {
+func resolveProto(q qualifiers, value string, at location) (primitive, error) {
 	n, err := number(value)
 	if q.proto == "ether" {
 		if t, ok := etherTypes[value]; ok && value != "pppoed" {
 			n, err = uint32(t), nil
 		} else if t, ok := etherProtocols[value]; ok {
 			n, err = uint32(t), nil
-		} else if beyond[value] == noHeader {
+		} else if unsupportedWords[value] == noHeader {
 			return nil, unsupported(at, "libpcap looks for it in LLC headers, which rules cannot")
 		}
 	} else if k, ok := ipProtocols[strings.ToLower(value)]; ok {
@@ -373,11 +374,11 @@ func resolveProto(q qualifiers, value string, at place) (primitive, error) {
 func (p protos) list(c *compiler) (list, error) {
 	switch {
 	case p.layer == "ether" && (p.number < 0x600 || p.number == 0x809b || p.number == 0x80f3):
-		return nil, unsupported(p.place, "libpcap looks for it in LLC headers, which rules cannot")
+		return nil, unsupported(p.location, "libpcap looks for it in LLC headers, which rules cannot")
 	case p.layer == "ether" && (p.number == wire.EtherTypeVLAN || p.number == wire.EtherTypeQinQ):
-		return nil, unsupported(p.place, "write vlan")
+		return nil, unsupported(p.location, "write vlan")
 	case p.layer == "ether":
-		base, possible := c.etherType(p.place, uint16(p.number))
+		base, possible := c.etherType(p.location, uint16(p.number))
 		if !possible {
 			return list{{}}, nil
 		}
@@ -385,19 +386,20 @@ func (p protos) list(c *compiler) (list, error) {
 	}
 	var all []pattern
 	if p.layer != "ip6" {
-		all = append(all, c.ip(p.place, 4).with(wire.FieldProto, byte(p.number)))
+		all = append(all, c.ip(p.location, 4).with(wire.FieldProto, byte(p.number)))
 	}
 	if p.layer != "ip" {
 		switch p.number {
 		case 0, 43, 44, 60:
-			return nil, unsupported(p.place, "rules see the protocol behind IPv6 extension headers, not these: write ip proto")
+			return nil, unsupported(p.location,
+				"rules see the protocol behind IPv6 extension headers, not these: write ip proto")
 		}
-		all = append(all, c.ip(p.place, 6).with(wire.FieldProto, byte(p.number)))
+		all = append(all, c.ip(p.location, 6).with(wire.FieldProto, byte(p.number)))
 	}
 	return anyOf(all...), nil
 }
 
-// number reads a number in C's notation.
+// number parses a number in the notation of C.
 func number(text string) (uint32, error) {
 	n, err := strconv.ParseUint(text, 0, 32)
 	if err != nil || strings.ContainsAny(text, "_oO") || strings.HasPrefix(strings.ToLower(text), "0b") {

@@ -8,20 +8,21 @@ import (
 	"dpservice/wire"
 )
 
-// prefix is the numbers whose first bits are those of value.
+// prefix is the set of numbers that begin with the same bits as value.
 type prefix struct {
 	value  uint32
 	bits   int
-	inside bool // whether they are in the range
+	inside bool // the numbers are in the range
 }
 
-// cover returns as few prefixes as are together the range lo to hi, of numbers of width bits.
+// cover returns the smallest set of prefixes that together are the range lo to hi. The numbers have width bits.
 func cover(lo, hi uint32, width int) []prefix {
 	return (&ranger{lo: lo, hi: hi, width: width}).cover(0, 0, nil)
 }
 
-// carve returns as few prefixes as tell the range lo to hi from the other numbers, if the longest that a number has
-// counts, and one without any is outside. The longest come first.
+// carve returns the smallest list of prefixes that separates the range lo to hi from the other numbers. The longest
+// matching prefix decides whether a number is in the range; a number without one is not. The longest prefixes come
+// first.
 func carve(lo, hi uint32, width int) []prefix {
 	r := &ranger{lo: lo, hi: hi, width: width}
 	out := r.emit(r.tree(0, 0), false, nil)
@@ -34,7 +35,7 @@ type ranger struct {
 	width  int
 }
 
-// span is the first and the last number of a prefix.
+// span returns the first and the last number of a prefix.
 func (r *ranger) span(value uint32, bits int) (first, last uint32) {
 	return value, value | (1<<(r.width-bits) - 1)
 }
@@ -51,8 +52,8 @@ func (r *ranger) cover(value uint32, bits int, out []prefix) []prefix {
 	return r.cover(value|half, bits+1, r.cover(value, bits+1, out))
 }
 
-// branch is a prefix with what it may stand for so that the prefixes below it are the fewest (Draves et al.,
-// Constructing optimal IP routing tables).
+// branch is a node of the tree of prefixes. in and out say which decisions at this node lead to the fewest prefixes
+// below it (Draves et al., Constructing optimal IP routing tables).
 type branch struct {
 	prefix
 	in, out   bool
@@ -79,7 +80,8 @@ func (r *ranger) tree(value uint32, bits int) *branch {
 	return b
 }
 
-// emit appends the prefixes of a branch, in which numbers are inside, or outside, unless it says otherwise.
+// emit appends the prefixes of a branch. Unless a prefix says otherwise, the numbers of the branch are in the range if
+// inside is set.
 func (r *ranger) emit(b *branch, inside bool, out []prefix) []prefix {
 	if b == nil {
 		return out
@@ -92,7 +94,8 @@ func (r *ranger) emit(b *branch, inside bool, out []prefix) []prefix {
 	return r.emit(b.high, inside, r.emit(b.low, inside, out))
 }
 
-// inRange decides for each base whether the number in a field of width bits is in lo to hi.
+// inRange returns a list that samples the packets of each base whose field is in the range lo to hi. The field has
+// width bits.
 func (c *compiler) inRange(bases []pattern, f wire.Field, lo, hi uint32, width int) list {
 	var l list
 	for _, base := range bases {
@@ -104,7 +107,8 @@ func (c *compiler) inRange(bases []pattern, f wire.Field, lo, hi uint32, width i
 	return append(l, decision{})
 }
 
-// ranges decides whether a number of width bits is in lo to hi, of which with makes conditions about some bits.
+// ranges returns a list that samples numbers in the range lo to hi. The numbers have width bits. The function with
+// returns the pattern for a value and a mask.
 func (c *compiler) ranges(lo, hi uint32, width int, with func(value, mask uint32) pattern) list {
 	prefixes := cover(lo, hi, width)
 	if carved := carve(lo, hi, width); c.exclude && len(carved) < len(prefixes) {
@@ -118,7 +122,7 @@ func (c *compiler) ranges(lo, hi uint32, width int, with func(value, mask uint32
 	return append(l, decision{})
 }
 
-// bytesOf is a number of width bits in network order.
+// bytesOf returns a number of width bits in network order.
 func bytesOf(v uint32, width int) []byte {
 	b := make([]byte, width/8)
 	for i := range b {

@@ -19,11 +19,11 @@ var comparisons = map[string]func(a, b uint32) bool{
 	">=": func(a, b uint32) bool { return a >= b },
 }
 
-// mirrored are the comparisons with their sides exchanged.
+// mirrored maps a comparison to the one with its sides exchanged.
 var mirrored = map[string]string{"=": "=", "!=": "!=", "<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
-// mayBeRelation looks ahead: a relation begins with a number or with a header's bytes, perhaps in brackets or with a
-// sign.
+// mayBeRelation looks ahead. A relation begins with a number or the bytes of a header; brackets or a sign may come
+// first.
 func (p *parser) mayBeRelation() bool {
 	at := p.at
 	for at < len(p.tokens) && (p.tokens[at].text == "(" || p.tokens[at].text == "-") {
@@ -38,7 +38,7 @@ func (p *parser) mayBeRelation() bool {
 		p.tokens[at+1].text == "["
 }
 
-// relation reads a relation. If it is none, and there could be something else, found is false.
+// relation parses a relation. If found is false, the tokens are not a relation, but may be something else.
 func (p *parser) relation() (prim primitive, found bool, err error) {
 	start := p.at
 	left, err := p.arithmetic(0)
@@ -55,7 +55,7 @@ func (p *parser) relation() (prim primitive, found bool, err error) {
 	if err != nil {
 		return nil, true, err
 	}
-	p.have = false
+	p.haveLast = false
 	at := p.here(start)
 	operator := t.text
 	if left.load == nil {
@@ -75,26 +75,26 @@ func (p *parser) relation() (prim primitive, found bool, err error) {
 	return calculation{at, *left.load, accepts}, true, nil
 }
 
-// always is a condition about numbers only.
+// always is the result of a comparison of two numbers.
 type always bool
 
 func (a always) list(*compiler) (list, error) { return list{{sample: bool(a)}}, nil }
 
-// field is where a field lies in a header, in bytes.
+// field says where a field is in a header, in bytes.
 type field struct {
 	wire.Field
 	offset, size uint32
 }
 
-// header is one that rules can look into.
+// header is a header that rules can match.
 type header struct {
-	version int  // of IP; 0: a frame's
-	proto   byte // 0: the IP header itself
+	version int  // version of IP; 0 means the Ethernet header
+	proto   byte // 0 means the IP header itself
 	fields  []field
 }
 
-// readable are the headers that rules can look into, as libpcap finds them: TCP, UDP and ICMP behind IPv4, ICMPv6
-// right behind IPv6.
+// readable are the headers that rules can match. As in libpcap, TCP, UDP and ICMP are looked for after an IPv4 header,
+// and ICMPv6 directly after the IPv6 header.
 var readable = map[string]header{
 	"ether": {0, 0, []field{{wire.FieldEthDst, 0, 6}, {wire.FieldEthSrc, 6, 6}}},
 	"ip": {4, 0, []field{{wire.FieldTOS, 1, 1}, {wire.FieldTTL, 8, 1}, {wire.FieldProto, 9, 1}, {wire.FieldSrc, 12, 4},
@@ -113,8 +113,8 @@ const (
 	fragmentAt  = 6
 )
 
-// base is what the packets have in common that have these bytes.
-func (l load) base(c *compiler, at place) (pattern, error) {
+// base returns the pattern of the packets that have these bytes.
+func (l load) base(c *compiler, at location) (pattern, error) {
 	h := readable[l.proto]
 	if h.version == 0 {
 		if c.link == IP {
@@ -131,7 +131,8 @@ func (l load) base(c *compiler, at place) (pattern, error) {
 
 func (l load) width() int { return 8 * int(l.size) }
 
-// with returns base with a condition about some bits of these bytes; not ok: rules cannot look at them.
+// with returns base with an additional condition on some bits of these bytes. It returns false if rules cannot match
+// them.
 func (l load) with(base pattern, value, mask uint32) (p pattern, ok bool) {
 	values, masks := bytesOf(value, l.width()), bytesOf(mask, l.width())
 	for i := range masks {
@@ -154,7 +155,7 @@ func (l load) isEtherType() bool { return l == load{"ether", etherTypeAt, 2} }
 
 // comparison compares some bits of a header with a number: tcp[tcpflags] & tcp-syn != 0.
 type comparison struct {
-	place
+	location
 	load
 	mask     uint32
 	operator string
@@ -162,17 +163,17 @@ type comparison struct {
 }
 
 func (r comparison) list(c *compiler) (list, error) {
-	base, err := r.base(c, r.place)
+	base, err := r.base(c, r.location)
 	if err != nil {
 		return nil, err
 	}
 	_, ok := r.with(base, 0, r.mask)
 	if !ok && (r.isFragment() || r.isEtherType()) {
 		compare := comparisons[r.operator]
-		return calculation{r.place, r.load, func(v uint32) bool { return compare(v&r.mask, r.value) }}.list(c)
+		return calculation{r.location, r.load, func(v uint32) bool { return compare(v&r.mask, r.value) }}.list(c)
 	}
 	if !ok {
-		return nil, unsupported(r.place, r.whyNot())
+		return nil, unsupported(r.location, r.whyNot())
 	}
 	possible := r.value&^r.mask == 0
 	switch r.operator {
@@ -210,8 +211,8 @@ func (l load) whyNot() string {
 	return noBytes
 }
 
-// bounds are the first number that fits and the one behind the last, of the numbers that the masked bits are, pushed
-// together.
+// bounds returns the first number that meets the comparison and the one after the last. The numbers consist of the
+// masked bits only, without the gaps between them.
 func (r comparison) bounds() (lo, hi uint64) {
 	all := uint64(1) << bits.OnesCount32(r.mask)
 	first := func(fits func(v uint32) bool) uint64 {
@@ -229,7 +230,7 @@ func (r comparison) bounds() (lo, hi uint64) {
 	}
 }
 
-// spread puts the low bits of v, in order, where the mask has its bits.
+// spread moves the low bits of v, in order, to the bits of the mask.
 func spread(v, mask uint32) uint32 {
 	var out uint32
 	for ; mask != 0; mask &= mask - 1 {
@@ -241,20 +242,20 @@ func spread(v, mask uint32) uint32 {
 	return out
 }
 
-// calculation is any condition about the bytes of a header: each of their values is tried.
+// calculation is an arbitrary condition on the bytes of a header. The compiler tries each of their values.
 type calculation struct {
-	place
+	location
 	load
 	accepts func(v uint32) bool
 }
 
 func (r calculation) list(c *compiler) (list, error) {
-	base, err := r.base(c, r.place)
+	base, err := r.base(c, r.location)
 	if err != nil {
 		return nil, err
 	}
 	if r.size > 2 {
-		return nil, unsupported(r.place, "of 4 bytes rules can do no more than look at some bits (&)")
+		return nil, unsupported(r.location, "of 4 bytes rules can do no more than look at some bits (&)")
 	}
 	accepted := make([]bool, 1<<r.width())
 	for v := range accepted {
@@ -267,7 +268,7 @@ func (r calculation) list(c *compiler) (list, error) {
 		return r.etherType(accepted)
 	}
 	if _, ok := r.with(base, 0, relevant(accepted)); !ok {
-		return nil, unsupported(r.place, r.whyNot())
+		return nil, unsupported(r.location, r.whyNot())
 	}
 	l, err := r.cubes(base, accepted)
 	if err != nil {
@@ -276,7 +277,7 @@ func (r calculation) list(c *compiler) (list, error) {
 	return append(l, decision{}), nil
 }
 
-// relevant are the bits that the result depends on.
+// relevant returns the bits that the result depends on.
 func relevant(accepted []bool) uint32 {
 	var mask uint32
 	for bit := 1; bit < len(accepted); bit <<= 1 {
@@ -290,7 +291,7 @@ func relevant(accepted []bool) uint32 {
 	return mask
 }
 
-// cubes samples the accepted values, bit by bit as far as the result depends on the bits.
+// cubes returns a list that samples the accepted values. It tests only bits that the result depends on.
 func (r calculation) cubes(base pattern, accepted []bool) (list, error) {
 	var l list
 	all := relevant(accepted)
@@ -301,7 +302,7 @@ func (r calculation) cubes(base pattern, accepted []bool) (list, error) {
 		for low := uint32(0); ; {
 			in := accepted[value|low]
 			some, every = some || in, every && in
-			if low = (low - rest) & rest; low == 0 { // the next number with bits of the rest only
+			if low = (low - rest) & rest; low == 0 { // the next number that has only bits of rest
 				break
 			}
 		}
@@ -326,11 +327,11 @@ func (r calculation) cubes(base pattern, accepted []bool) (list, error) {
 	return l, err
 }
 
-// fragment is whether an IPv4 packet is one: that is all a rule knows of the field.
+// fragment compiles a condition on the fragment field of IPv4. Rules can only match whether a packet is a fragment.
 func (r calculation) fragment(base pattern, accepted []bool) (list, error) {
 	for v, in := range accepted {
 		if whole := v&wire.IPv4FragmentMask == 0; in != accepted[0] && whole || in != accepted[1] && !whole {
-			return nil, unsupported(r.place,
+			return nil, unsupported(r.location,
 				"of this field rules know no more than ip[6:2] & 0x3fff = 0, or != 0: whether it is a fragment")
 		}
 	}
@@ -338,12 +339,12 @@ func (r calculation) fragment(base pattern, accepted []bool) (list, error) {
 		{}}, nil
 }
 
-// etherType is about the type in a frame's header, which is the tag's type in a frame with one.
+// etherType compiles a condition on the type in the Ethernet header, which is the type of the tag in a tagged frame.
 func (r calculation) etherType(accepted []bool) (list, error) {
 	const most = 16
 	tagged := accepted[wire.EtherTypeVLAN]
 	if tagged != accepted[wire.EtherTypeQinQ] {
-		return nil, unsupported(r.place, "rules cannot tell the types of tags: write vlan")
+		return nil, unsupported(r.location, "rules cannot tell the types of tags: write vlan")
 	}
 	count := 0
 	for _, in := range accepted {
@@ -358,7 +359,7 @@ func (r calculation) etherType(accepted []bool) (list, error) {
 			continue
 		}
 		if len(l) > most {
-			return nil, unsupported(r.place, "rules compare a frame's type with some numbers only")
+			return nil, unsupported(r.location, "rules compare a frame's type with some numbers only")
 		}
 		l = append(l, decision{pattern{}.with16(wire.FieldEtherType, uint16(v)).withBit(wire.FieldTagged, 0), in})
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package filtertest gives tests random filters and packets, and libpcap's judgement of them.
+// Package filtertest generates random filters and packets for tests, and compares with libpcap's results.
 package filtertest
 
 import (
@@ -21,11 +21,12 @@ import (
 	"dpservice/wire"
 )
 
-// Oracle is a filter as libpcap compiles it.
+// Oracle is a filter that libpcap has compiled.
 type Oracle struct{ vm *bpf.VM }
 
-// NewOracle has tcpdump compile a filter; an error is libpcap's. Not optimized: libpcap 1.10's optimizer makes of
-// `tcp[13] & 2 = 2 || ! (! port 80 or tcp[13] & 2 = 2) || port 79` a program that refuses UDP from port 79.
+// NewOracle compiles a filter with tcpdump; an error comes from libpcap. The program is not optimized, since the
+// optimizer of libpcap 1.10 has a bug: it compiles `tcp[13] & 2 = 2 || ! (! port 80 or tcp[13] & 2 = 2) || port 79` to
+// a program that rejects UDP from port 79.
 func NewOracle(t *testing.T, text string, link filter.Link) (*Oracle, error) {
 	t.Helper()
 	linkName := map[filter.Link]string{filter.Ethernet: "EN10MB", filter.IP: "RAW"}[link]
@@ -39,7 +40,7 @@ func NewOracle(t *testing.T, text string, link filter.Link) (*Oracle, error) {
 		var i bpf.RawInstruction
 		if n, _ := fmt.Sscan(line, &i.Op, &i.Jt, &i.Jf, &i.K); n == 4 {
 			const negate, multiply = 0x84, 0x24
-			if i.Op == negate { // which bpf.VM does not know
+			if i.Op == negate { // not implemented by bpf.VM
 				i.Op, i.K = multiply, 0xffffffff
 			}
 			raw = append(raw, i)
@@ -60,14 +61,14 @@ func (o *Oracle) Accepts(t *testing.T, packet []byte) bool {
 	return n > 0
 }
 
-// Packet is a packet with what a NIC knows of it.
+// Packet is a packet, and the fields that a NIC finds in it.
 type Packet struct {
 	Data   []byte
-	Unlike bool           // libpcap and NICs are known to look at it differently, as the documentation says
+	Unlike bool           // libpcap and NICs parse it differently; the difference is documented
 	values filter.Pattern // the fields' values
 }
 
-// Decide runs a packet through a program, as a NIC does.
+// Decide applies a program to a packet, as a NIC does.
 func (p *Packet) Decide(program filter.Program) bool {
 	for _, r := range program.Rules {
 		if p.matches(r.Pattern) {
@@ -90,7 +91,7 @@ func (p *Packet) matches(pattern filter.Pattern) bool {
 
 func (p *Packet) set(f wire.Field, value ...byte) { copy(p.values[f].Value[:], value) }
 
-// Values that are close together, so that filters and packets meet.
+// The values are from small sets, so that filters often match packets.
 var (
 	somePorts = []int{0, 1, 79, 80, 81, 443, 1023, 1024, 3128, 5004, 8079, 8080, 49152, 65535}
 	someV4    = []string{"10.0.0.9", "10.0.0.8", "10.0.1.9", "192.168.7.1", "224.0.0.251"}
@@ -101,7 +102,7 @@ var (
 
 func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 
-// RandomPacket makes a packet and, beside it, says what is in it.
+// RandomPacket generates a packet and the fields in it.
 func RandomPacket(r *rand.Rand, link filter.Link) *Packet {
 	p := &Packet{}
 	if link == filter.IP {
@@ -193,7 +194,7 @@ func (p *Packet) randomIPv6(r *rand.Rand, proto, tos, ttl byte) (whole bool) {
 	p.set(wire.FieldDst, dst...)
 	next := len(p.Data) - 34
 	switch r.IntN(8) {
-	case 0: // a fragment, libpcap knows its protocol
+	case 0: // a fragment, whose protocol libpcap knows
 		p.Data[next] = 44
 		p.Data = append(p.Data, proto, 0, 0, 0x11, 0, 0, 0, 1)
 		return false
@@ -236,7 +237,7 @@ func (p *Packet) randomL4(r *rand.Rand, proto byte, kind int, whole bool) {
 	}
 }
 
-// Hidden reports whether the packet has what only libpcap looks at.
+// Hidden reports whether the packet contains something that only libpcap looks at.
 func (p *Packet) Hidden() bool {
 	t := p.values[wire.FieldEtherType].Value
 	if p.values[wire.FieldTagged].Value[0] == 1 {
@@ -246,7 +247,7 @@ func (p *Packet) Hidden() bool {
 	return kind == wire.EtherTypeARP || kind == wire.EtherTypeRARP || p.values[wire.FieldProto].Value[0] == wire.ProtoSCTP
 }
 
-// randomPrimitive is a primitive of any kind.
+// randomPrimitive returns a primitive of any kind.
 func randomPrimitive(r *rand.Rand, link filter.Link) string {
 	dir := pick(r, "", "", "src ", "dst ", "src or dst ", "src and dst ")
 	port := func() int { return pick(r, somePorts...) }
@@ -306,7 +307,7 @@ func randomPrimitive(r *rand.Rand, link filter.Link) string {
 	return pick(r, all...)()
 }
 
-// RandomFilter makes a filter of primitives in brackets of up to depth.
+// RandomFilter generates a filter of primitives in brackets, which are nested up to depth.
 func RandomFilter(r *rand.Rand, link filter.Link, depth int) string {
 	not := pick(r, "", "", "not ", "! ")
 	if depth == 0 || r.IntN(3) == 0 {
