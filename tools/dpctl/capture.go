@@ -100,7 +100,7 @@ of which a NIC may tell only ip from ip6: capture capabilities says.`,
 	return cmd
 }
 
-// targets returns the capture points that the flags name.
+// targets returns the interfaces and ports that the flags name.
 func targets(vfs []string, pfs []int) []api.CaptureTarget {
 	var all []api.CaptureTarget
 	for _, id := range vfs {
@@ -160,7 +160,7 @@ ended, with the reason.`,
 		if !watch {
 			return once(cmd, args)
 		}
-		return again(cmd, interval, func() error { return once(cmd, args) })
+		return repeat(cmd, interval, func() error { return once(cmd, args) })
 	}
 	cmd.Flags().BoolVar(&watch, "watch", false, "show them again and again, until interrupted")
 	cmd.Flags().DurationVar(&interval, "interval", time.Second, "how long to wait between two looks of --watch")
@@ -182,12 +182,12 @@ func writeStatus(w io.Writer, r api.CaptureStatusResult) {
 	}
 	fmt.Fprintln(w, "\nEnded:")
 	table(w, "CAPTURE ENDED REASON PACKETS BYTES", each(r.History, func(s api.CaptureSession) []any {
-		return []any{s.Name, moment(s.EndedAt), s.EndReason, s.Packets, s.Bytes}
+		return []any{s.Name, formatTime(s.EndedAt), s.EndReason, s.Packets, s.Bytes}
 	}))
 }
 
-// moment is a time for people.
-func moment(t *time.Time) string {
+// formatTime formats a time for people.
+func formatTime(t *time.Time) string {
 	if t == nil {
 		return ""
 	}
@@ -238,7 +238,7 @@ func targetName(t api.CaptureTarget) string {
 	return t.VF
 }
 
-// pointName is the name of a direction of an interface.
+// pointName returns the name of one direction of an interface.
 func pointName(i api.CaptureInterface) string {
 	if i.Direction == "tx" {
 		return targetName(i.CaptureTarget) + txSuffix
@@ -246,10 +246,10 @@ func pointName(i api.CaptureInterface) string {
 	return targetName(i.CaptureTarget)
 }
 
-// txSuffix ends the name of what a VM receives.
+// txSuffix is the suffix of the name for the direction that a VM receives.
 const txSuffix = "-tx"
 
-// writeRules shows what the filter's rules have seen.
+// writeRules shows the counters of the rules of the filter.
 func writeRules(w io.Writer, s api.CaptureSession) {
 	var rows [][]any
 	for _, i := range s.Interfaces {

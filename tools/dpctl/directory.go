@@ -18,28 +18,28 @@ import (
 )
 
 const (
-	// askTimeout is how long a daemon may take to say who the senders are, and askInterval how often it is asked at most
-	// about those that are not known: meanwhile no copy is read.
+	// askTimeout is how long the daemon may take to answer, and askInterval is the minimum time between two questions
+	// about unknown senders. No copy is read while dpctl waits.
 	askTimeout  = 300 * time.Millisecond
 	askInterval = 3 * time.Second
-	// keepInterval is how often the daemon is asked in any case, so that it keeps the connection.
+	// keepInterval is how often the daemon is asked in any case, so that it does not close the connection.
 	keepInterval = 10 * time.Second
 )
 
-// directory knows the names of senders: those given on the command line, and those of the daemon at the socket, if
-// there is one. It keeps its connection to the daemon, since a process that has given up its privileges may get no
-// other.
+// directory knows the names of senders. They come from the command line, and from the daemon at the socket if there is
+// one. It keeps its connection to the daemon, since a process that has dropped its privileges may not be allowed to
+// open a new one.
 type directory struct {
 	app   *app
-	given map[receive.Sender]string // a sender without a node is any node's
+	given map[receive.Sender]string // a sender without a node matches any node
 
 	mu     sync.Mutex
-	client *client.Client // nil: there is none
+	client *client.Client // nil if there is no connection
 	known  map[receive.Sender]receive.Description
 	asked  time.Time
 }
 
-// newDirectory connects to the daemon and keeps the connection for as long as the process lives.
+// newDirectory connects to the daemon and keeps the connection open until the process exits.
 func newDirectory(a *app, given map[receive.Sender]string) *directory {
 	d := &directory{app: a, given: given}
 	go func() {
@@ -52,7 +52,7 @@ func newDirectory(a *app, given map[receive.Sender]string) *directory {
 	return d
 }
 
-// parseNames reads LABEL=NAME and NODE/LABEL=NAME.
+// parseNames parses LABEL=NAME and NODE/LABEL=NAME.
 func parseNames(texts []string) (map[receive.Sender]string, error) {
 	names := make(map[receive.Sender]string)
 	for _, text := range texts {
@@ -76,7 +76,7 @@ func parseNames(texts []string) (map[receive.Sender]string, error) {
 	return names, nil
 }
 
-// describe says what is known of a sender.
+// describe returns what is known about a sender.
 func (d *directory) describe(s receive.Sender) receive.Description {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -87,7 +87,7 @@ func (d *directory) describe(s receive.Sender) receive.Description {
 	for _, g := range givenFor(s) {
 		if name := d.given[g.sender]; name != "" {
 			description.Name = name + g.suffix
-			// A daemon that knows the sender stands for it, whatever its name here.
+			// If the daemon knows the sender, the node is confirmed, even if the name comes from the command line.
 			description.AnyNode = !g.sender.Node.IsValid() && description.Comment == ""
 			break
 		}
@@ -95,7 +95,8 @@ func (d *directory) describe(s receive.Sender) receive.Description {
 	return description
 }
 
-// givenFor are the names that could be meant for a sender, the best first: a VM's is also that of what it receives.
+// givenFor returns the keys of the names that apply to a sender, the most specific first. The name of what a VM sends
+// also applies, with a suffix, to what it receives.
 func givenFor(s receive.Sender) []struct {
 	sender receive.Sender
 	suffix string
@@ -112,12 +113,12 @@ func givenFor(s receive.Sender) []struct {
 	return names
 }
 
-// ask asks the daemon who is captured.
+// ask asks the daemon which interfaces are captured.
 func (d *directory) ask() {
 	d.asked = time.Now()
 	status, info, err := d.captures()
 	if err != nil {
-		return // names are an extra: labels tell the senders apart
+		return // names are optional: the label identifies the sender
 	}
 	node, err := netip.ParseAddr(info.Underlay.IP)
 	if err != nil {
@@ -134,7 +135,8 @@ func (d *directory) ask() {
 	}
 }
 
-// captures asks the daemon, over the connection that there is, or a new one.
+// captures asks the daemon for its captures and its underlay address. It uses the existing connection, or opens a new
+// one.
 func (d *directory) captures() (status api.CaptureStatusResult, info api.SystemInfoResult, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
@@ -142,7 +144,7 @@ func (d *directory) captures() (status api.CaptureStatusResult, info api.SystemI
 		if status, info, err = askCaptures(ctx, d.client); err == nil {
 			return status, info, nil
 		}
-		_ = d.client.Close() // it is of no use any more
+		_ = d.client.Close() // the connection is broken
 		d.client = nil
 	}
 	c, err := client.Dial(ctx, d.app.socket)
@@ -153,7 +155,7 @@ func (d *directory) captures() (status api.CaptureStatusResult, info api.SystemI
 	return askCaptures(ctx, c)
 }
 
-// captures asks the daemon, if there is one, for its captures and its place in the underlay.
+// captures asks the daemon for its captures and its underlay address, over a connection of its own.
 func (a *app) captures(ctx context.Context) (status api.CaptureStatusResult, info api.SystemInfoResult, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -162,7 +164,7 @@ func (a *app) captures(ctx context.Context) (status api.CaptureStatusResult, inf
 		return status, info, err
 	}
 	status, info, err = askCaptures(ctx, c)
-	_ = c.Close() // the answers are here already
+	_ = c.Close() // the answers have already arrived
 	return status, info, err
 }
 

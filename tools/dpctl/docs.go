@@ -60,9 +60,9 @@ func reference(root *cobra.Command) string {
 	return text.String()
 }
 
-// document writes a command, then those below it.
+// document writes a command, then its subcommands.
 func document(text *strings.Builder, cmd *cobra.Command) {
-	if cmd.Hidden || cmd.Name() == "help" { // cobra adds the latter when it executes
+	if cmd.Hidden || cmd.Name() == "help" { // cobra adds the help command at execution
 		return
 	}
 	if cmd.HasParent() {

@@ -40,7 +40,7 @@ func buildAndRun(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "dpctl")
 	build := exec.Command("go", "build", "-o", binary, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // which DPDK could not be linked with
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // DPDK cannot be linked without cgo
 	if out, err := build.CombinedOutput(); err != nil {
 		panic(fmt.Sprintf("%v: %s", err, out))
 	}
@@ -66,7 +66,7 @@ func dpctl(t *testing.T, socket string, args ...string) result {
 	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
-// TestTranscript runs the commands of a golden file, which are its lines that begin with a $, and compares everything.
+// TestTranscript runs the commands of a golden file, which are the lines that begin with a $, and compares the output.
 func TestTranscript(t *testing.T) {
 	const file = "testdata/transcript.golden"
 	socket := servertest.Start(t, servertest.New().Services())
@@ -92,16 +92,16 @@ func TestTranscript(t *testing.T) {
 	assert.Equal(t, string(want), got.String(), "go test ./tools/dpctl -update writes the file anew")
 }
 
-// TestARefusedClientIsToldWhy fills all places with connections that do nothing.
+// TestARefusedClientIsToldWhy opens as many connections as the daemon accepts.
 func TestARefusedClientIsToldWhy(t *testing.T) {
 	cfg := servertest.Config()
 	cfg.MaxClients = 1
 	socket := servertest.StartWith(t, servertest.New().Services(), cfg)
-	for range 9 { // with those kept for root
+	for range 9 { // including the connections that are reserved for root
 		conn, err := net.Dial("unix", socket)
 		require.NoError(t, err)
 		defer conn.Close()
-		_, err = conn.Write([]byte("{")) // half a request: it does not give way
+		_, err = conn.Write([]byte("{")) // an incomplete request keeps the connection open
 		require.NoError(t, err)
 	}
 	r := dpctl(t, socket, "capture", "stop")
@@ -221,7 +221,7 @@ func TestCompletion(t *testing.T) {
 	words := func(args ...string) []string {
 		r := dpctl(t, socket, append([]string{"__complete"}, args...)...)
 		lines := strings.Fields(r.stdout)
-		return lines[:len(lines)-1] // the last is the directive
+		return lines[:len(lines)-1] // the last line is the directive
 	}
 	assert.Equal(t, []string{"vm-1", "vm-2"}, words("interface", "delete", ""))
 	assert.Empty(t, words("interface", "delete", "vm-1", ""))
@@ -270,7 +270,7 @@ func TestReferenceIsUpToDate(t *testing.T) {
 	assert.Equal(t, reference(newRoot()), string(committed), "go generate ./tools/dpctl writes the file anew")
 }
 
-// TestLinksNoDPDK checks what a user of dpctl on another machine relies on.
+// TestLinksNoDPDK checks that dpctl runs on a machine without DPDK.
 func TestLinksNoDPDK(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", ".").Output()
 	require.NoError(t, err)

@@ -29,18 +29,18 @@ import (
 )
 
 const (
-	// extcapVF and extcapPF begin what Wireshark calls our interfaces.
+	// extcapVF and extcapPF are the prefixes of the names of our interfaces in Wireshark.
 	extcapVF = "dpservice-vf-"
 	extcapPF = "dpservice-pf"
-	// watchInterval is how often a live capture looks whether its session goes on.
+	// watchInterval is how often a live capture checks that its session is still active.
 	watchInterval = time.Second
 )
 
-// extcapFlags are what Wireshark puts on the command line: its own, and those of the form.
+// extcapFlags are the flags that Wireshark sets: those of every extcap, and those of our form.
 type extcapFlags struct {
 	interfaces, dlts, form, capture     bool
 	version, iface, fifo, captureFilter string
-	guard                               string // ours: what a guardian guards
+	guard                               string // set by dpctl itself: the capture that a guardian stops
 	sink, encap, direction, filter      string
 	udpSrcPort, udpDstPort              uint16
 	packets                             uint64
@@ -58,7 +58,7 @@ sink, and stops it when it is stopped, or when the program that shows it has end
 		Example: `  dpctl extcap --extcap-interfaces
   tshark -i dpservice-vf-vm-1`,
 		Args:               cobra.NoArgs,
-		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true}, // of a later Wireshark
+		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true}, // a later Wireshark may pass unknown flags
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !f.interfaces && !f.dlts && !f.form && !f.capture && f.captureFilter == "" && f.guard == "" {
 				return errors.New("this is for Wireshark to run: see make install-extcap")
@@ -91,13 +91,14 @@ sink, and stops it when it is stopped, or when the program that shows it has end
 	flags.DurationVar(&f.duration, "duration", 0, "end after this time, for example 30s")
 	flags.Lookup("extcap-version").NoOptDefVal = "unknown"
 	flags.StringVar(&f.guard, "guard", "", "stop this capture when stdin ends")
-	_ = flags.MarkHidden("guard") // which is there
+	_ = flags.MarkHidden("guard") // the flag exists
 	return cmd
 }
 
 const (
 	extcapSrcPort = 3000
-	// extcapDstPort is the first port that is tried, and extcapPorts how many are: a firewall may let these through.
+	// extcapDstPort is the first port that is tried, and extcapPorts is how many are tried. A firewall can allow this
+	// range.
 	extcapDstPort = 3010
 	extcapPorts   = 64
 )
@@ -120,8 +121,8 @@ func (a *app) extcap(ctx context.Context, f *extcapFlags, w io.Writer) error {
 	return checkFilter(f, w)
 }
 
-// checkFilter says on stdout, where Wireshark looks for it, what is wrong with a capture filter. How many rules a
-// filter may take, and what the NIC takes, is found out when the capture starts.
+// checkFilter prints what is wrong with a capture filter on stdout, where Wireshark expects it. The limit of rules and
+// the capabilities of the NIC are checked only when the capture starts.
 func checkFilter(f *extcapFlags, w io.Writer) error {
 	link := filter.Ethernet
 	if target, err := extcapTarget(f.iface); err == nil && target.PF != nil {
@@ -134,8 +135,8 @@ func checkFilter(f *extcapFlags, w io.Writer) error {
 	return nil
 }
 
-// extcapInterfaces lists what can be captured. Without a daemon that is nothing, which is no error: Wireshark asks at
-// every start.
+// extcapInterfaces lists what can be captured. Without a daemon it lists nothing and returns no error, since Wireshark
+// calls it at every start.
 func (a *app) extcapInterfaces(ctx context.Context, w io.Writer) error {
 	fmt.Fprintln(w, "extcap {version=1.0}{display=dpservice: packets that the NIC forwards by itself}")
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
@@ -160,7 +161,7 @@ func (a *app) extcapInterfaces(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-// extcapForm is what Wireshark asks its user before a capture. On an uplink there is only one direction.
+// extcapForm returns the form that Wireshark shows before a capture. A PF has only one direction.
 func extcapForm(iface string) string {
 	if strings.HasPrefix(iface, extcapVF) {
 		return extcapFields + extcapDirections
@@ -185,7 +186,7 @@ arg {number=5}{call=--packets}{display=Packets at most}{type=unsigned}{default=0
 arg {number=6}{call=--duration}{display=Time at most}{type=string}{tooltip=For example 30s; empty is no limit}{validation=^([0-9]+(ms|s|m|h))*$}{group=Limits}
 `, extcapDstPort, extcapDstPort+extcapPorts-1, extcapSrcPort)
 
-// extcapCapture captures until Wireshark ends it, is gone, a limit is reached, or the session has ended.
+// extcapCapture captures until Wireshark stops it or exits, a limit is reached, or the session ends.
 func (a *app) extcapCapture(ctx context.Context, f *extcapFlags) (err error) {
 	target, err := extcapTarget(f.iface)
 	if err != nil {
@@ -203,7 +204,7 @@ func (a *app) extcapCapture(ctx context.Context, f *extcapFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	conn, err := client.Dial(ctx, a.socket) // which a process without privileges might not be allowed to
+	conn, err := client.Dial(ctx, a.socket) // before privileges are dropped: later it might not be allowed
 	if err != nil {
 		return err
 	}
@@ -224,7 +225,7 @@ func (a *app) extcapCapture(ctx context.Context, f *extcapFlags) (err error) {
 		Packets:  f.packets,
 		Duration: f.duration,
 		Describe: known.describe,
-		// It stays its user's, who may talk to the daemon.
+		// The process keeps its user, who may connect to the daemon.
 		Privileges: &receive.Privileges{},
 		Ready: func(r receive.Readiness) {
 			s.params.UDPDstPort = r.At.Port()
@@ -257,7 +258,8 @@ func extcapTarget(name string) (api.CaptureTarget, error) {
 	return api.CaptureTarget{}, fmt.Errorf("there is no interface %q: --extcap-interfaces lists them", name)
 }
 
-// extcapSink is the address to which copies go: the given one, or the one from which this machine reaches the node.
+// extcapSink returns the address that copies are sent to: the given address, or the local address from which this
+// machine reaches the node.
 func (a *app) extcapSink(ctx context.Context, given string) (netip.Addr, error) {
 	if given != "" {
 		return netip.ParseAddr(given)
@@ -271,7 +273,7 @@ func (a *app) extcapSink(ctx context.Context, given string) (netip.Addr, error) 
 		return netip.Addr{}, err
 	}
 	c, err := net.DialUDP("udp6", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(node,
-		extcapDstPort))) // which sends nothing
+		extcapDstPort))) // this sends no packet
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("the node %s is not reached from here, say this machine's address in the underlay: %w", node, err)
 	}
@@ -291,19 +293,19 @@ func extcapParams(f *extcapFlags, target api.CaptureTarget, sink netip.Addr) api
 	}
 }
 
-// extcapSession is the capture behind a live one.
+// extcapSession is the capture session of the daemon that belongs to a live capture.
 type extcapSession struct {
 	app     *app
 	conn    *client.Client
 	params  api.CaptureStartParams
-	end     context.CancelCauseFunc // of the reception
+	end     context.CancelCauseFunc // ends the reception
 	mu      sync.Mutex
-	parent  int // who runs us: Wireshark
+	parent  int // process ID of Wireshark
 	started bool
-	over    bool // nothing is to be started any more
+	over    bool // the session must not be started any more
 }
 
-// run starts the session and watches it: without it there is nothing to receive.
+// run starts the session and watches it. It ends the reception if the session is gone.
 func (s *extcapSession) run(ctx context.Context) {
 	if err := s.start(); err != nil {
 		s.end(err)
@@ -317,7 +319,7 @@ func (s *extcapSession) run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if os.Getppid() != s.parent { // killed; whoever reads the fifo for it may live on while nothing arrives
+		if os.Getppid() != s.parent { // Wireshark was killed; its child may still read the FIFO
 			s.end(errSessionEnded)
 			return
 		}
@@ -334,7 +336,7 @@ func (s *extcapSession) start() error {
 	if s.over {
 		return nil
 	}
-	// Not bound to the reception's end: whether it has started has to be known.
+	// The end of the reception does not cancel the call: stop must know whether the session has started.
 	ctx, cancel := context.WithTimeout(context.Background(), s.app.timeout)
 	defer cancel()
 	if err := s.conn.Call(ctx, api.MethodCaptureStart, s.params, nil); err != nil {
@@ -344,7 +346,7 @@ func (s *extcapSession) start() error {
 	return nil
 }
 
-// check is an error, which ends the reception, if the session is no more.
+// check returns an error, which ends the reception, if the session is not active any more.
 func (s *extcapSession) check(ctx context.Context) error {
 	var status api.CaptureStatusResult
 	if err := s.conn.Call(ctx, api.MethodCaptureStatus, nil, &status); err != nil {
@@ -360,7 +362,7 @@ func (s *extcapSession) check(ctx context.Context) error {
 
 var errSessionEnded = errors.New("the session has ended")
 
-// stop stops the session, if it has started and is still there.
+// stop stops the session if it was started and still exists.
 func (s *extcapSession) stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -368,11 +370,11 @@ func (s *extcapSession) stop() error {
 	if !s.started {
 		return nil
 	}
-	return s.app.stopIfThere(s.conn, s.params.Name)
+	return s.app.stopIfExists(s.conn, s.params.Name)
 }
 
-// stopIfThere stops a capture, unless somebody else has done so.
-func (a *app) stopIfThere(c *client.Client, name string) error {
+// stopIfExists stops a capture. It is no error if the capture has already been stopped.
+func (a *app) stopIfExists(c *client.Client, name string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), a.timeout)
 	defer cancel()
 	err := c.Call(ctx, api.MethodCaptureStop, api.CaptureStopParams{Name: name}, &api.CaptureStopResult{})
@@ -383,15 +385,15 @@ func (a *app) stopIfThere(c *client.Client, name string) error {
 	return err
 }
 
-// startGuardian starts a process that stops a capture when this one has ended, however it did. The end is what closes
-// the returned pipe.
+// startGuardian starts a process that stops the capture when this process exits for any reason. The exit closes the
+// returned pipe, which the guardian reads.
 func (a *app) startGuardian(name string) (io.Closer, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	guardian := exec.Command(self, "--socket", a.socket, "extcap", "--guard", name)
-	guardian.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a signal to all of our group does not reach it
+	guardian.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a signal to our process group does not reach it
 	pipe, err := guardian.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -402,7 +404,7 @@ func (a *app) startGuardian(name string) (io.Closer, error) {
 	return pipe, nil
 }
 
-// guardCapture waits until whoever captures has ended.
+// guardCapture waits until the capturing process has exited, then stops its capture.
 func (a *app) guardCapture(name string, end io.Reader) error {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	if _, err := io.Copy(io.Discard, end); err != nil {
@@ -413,5 +415,5 @@ func (a *app) guardCapture(name string, end io.Reader) error {
 		return err
 	}
 	defer c.Close()
-	return a.stopIfThere(c, name)
+	return a.stopIfExists(c, name)
 }

@@ -27,7 +27,7 @@ import (
 
 const extcapWait = 10 * time.Second
 
-// tshark is a command of a tshark that finds our extcap.
+// tshark returns a command that runs tshark with our extcap.
 func tshark(t *testing.T, socket string, args ...string) *exec.Cmd {
 	t.Helper()
 	dir := t.TempDir()
@@ -35,7 +35,8 @@ func tshark(t *testing.T, socket string, args ...string) *exec.Cmd {
 		"DPCTL="+binary)
 	out, err := install.CombinedOutput()
 	require.NoError(t, err, string(out))
-	// As root, Wireshark looks nowhere but in the system's folder: ours takes its place, for this one process.
+	// As root, Wireshark looks only in the directory of the system. A bind mount replaces that directory, for this
+	// process only.
 	cmd := exec.CommandContext(t.Context(), "unshare", append([]string{"--mount", "sh", "-c",
 		`mount --bind "$0" "$(tshark -G folders 2>/dev/null | sed -n 's/^Extcap path:[[:space:]]*//p')" && exec tshark "$@"`,
 		dir}, args...)...)
@@ -62,7 +63,7 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
-// sessions are the daemon's.
+// sessions returns the sessions of the daemon.
 func sessions(t *testing.T, socket string) []api.CaptureSession {
 	t.Helper()
 	var status api.CaptureStatusResult
@@ -70,7 +71,7 @@ func sessions(t *testing.T, socket string) []api.CaptureSession {
 	return status.Sessions
 }
 
-// extcapDaemon is a daemon with an interface vm-1.
+// extcapDaemon starts a fake daemon with an interface vm-1.
 func extcapDaemon(t *testing.T) (*servertest.Fake, string) {
 	t.Helper()
 	fake := servertest.New()
@@ -96,7 +97,7 @@ func TestExtcapInterfaces(t *testing.T) {
 	assert.Contains(t, string(out), "EN10MB")
 }
 
-// The form has a line for each flag that it promises, and dpctl has the flag.
+// The form has a line for each flag that it sets, and dpctl has that flag.
 func TestExtcapForm(t *testing.T) {
 	cmd, _, err := newRoot().Find([]string{"extcap"})
 	require.NoError(t, err)
@@ -115,14 +116,14 @@ func TestExtcapForm(t *testing.T) {
 	}
 }
 
-// live is a tshark that captures through the extcap.
+// live is a tshark that captures through our extcap.
 type live struct {
 	*exec.Cmd
 	out    *output
-	frames chan struct{} // closed to end the sender
+	frames chan struct{} // closing it stops the sender
 }
 
-// startLive starts a capture and sends it frames, until the test ends.
+// startLive starts a capture and sends frames to it until the test ends.
 func startLive(t *testing.T, socket string, port int, args ...string) *live {
 	t.Helper()
 	const prefix = "extcap.dpservice_vf_vm_1."
@@ -173,7 +174,7 @@ func noSessions(t *testing.T, socket string) {
 		"the session goes on without its reader")
 }
 
-// A capture in tshark is one in the NIC, from its start to its end.
+// A capture in tshark starts and stops a capture in the NIC.
 func TestExtcapCapture(t *testing.T) {
 	fake, socket := extcapDaemon(t)
 	port := freePort(t)
@@ -187,7 +188,7 @@ func TestExtcapCapture(t *testing.T) {
 	assert.Equal(t, spec.Both, fake.Request.Direction)
 }
 
-// However tshark ends, so does the session.
+// The session ends when tshark ends, for any reason.
 func TestExtcapEnds(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
 		t.Run(signal.String(), func(t *testing.T) {
@@ -208,7 +209,7 @@ func TestExtcapSessionEnds(t *testing.T) {
 	require.NoError(t, l.Wait(), l.out)
 }
 
-// fifoOf is a FIFO that is open for reading, but not read.
+// fifoOf returns a FIFO that is open for reading but is not read.
 func fifoOf(t *testing.T) string {
 	t.Helper()
 	fifo := filepath.Join(t.TempDir(), "fifo")
@@ -235,12 +236,12 @@ func startExtcap(t *testing.T, socket, iface, fifo string, want int) (*exec.Cmd,
 	return cmd, all[want-1]
 }
 
-// A second live capture, or one beside a dpctl capture receive, gets copies at the next port that is free, and the NIC
-// is told.
+// A second live capture, or one while dpctl capture receive runs, uses the next free port, and the NIC sends its copies
+// there.
 func TestExtcapFreePorts(t *testing.T) {
 	_, socket := extcapDaemon(t)
 	first, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback, Port: extcapDstPort})
-	if err == nil { // else somebody else has it
+	if err == nil { // otherwise another process has the port
 		defer first.Close()
 	}
 	one, begun := startExtcap(t, socket, "dpservice-vf-vm-1", fifoOf(t), 1)
@@ -259,7 +260,7 @@ func TestExtcapFreePorts(t *testing.T) {
 	require.NoError(t, two.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, two.Wait())
 
-	// A port that was asked for is that one, or none.
+	// If a port was requested, only that port is tried.
 	r := dpctl(t, socket, "extcap", "--capture", "--extcap-interface=dpservice-pf0", "--fifo", fifoOf(t),
 		"--sink-node-ip=::1",
 		fmt.Sprintf("--udp-dst-port=%d", taken))
@@ -267,8 +268,7 @@ func TestExtcapFreePorts(t *testing.T) {
 	assert.Contains(t, r.stderr, "address already in use")
 }
 
-// A reader that does not read does not keep the session: neither when the extcap is told to end, nor when nobody opens
-// the FIFO.
+// A session ends even if the FIFO is not read: when the extcap receives a signal, and when nobody opens the FIFO.
 func TestExtcapEndsUnread(t *testing.T) {
 	fake, socket := extcapDaemon(t)
 	cmd, _ := startExtcap(t, socket, "dpservice-vf-vm-1", fifoOf(t), 1)
@@ -296,7 +296,7 @@ func TestExtcapEndsUnread(t *testing.T) {
 	assert.Equal(t, exitRefused, r.code)
 }
 
-// Wireshark colours a capture filter by what is written about it: nothing if it can be used.
+// Wireshark treats a capture filter as valid if the extcap prints nothing about it.
 func TestExtcapChecksFilters(t *testing.T) {
 	for _, tt := range []struct{ iface, filter, want string }{
 		{"dpservice-vf-vm-1", "tcp port 443 and not host 10.0.0.9", ""},
@@ -336,8 +336,7 @@ func TestExtcapRefused(t *testing.T) {
 	}
 }
 
-// Whatever Wireshark of whatever version puts on the command line, an extcap that does not capture answers or says what
-// is wrong.
+// For any arguments from any version of Wireshark, an extcap that does not capture prints an answer or an error.
 func FuzzExtcapArguments(f *testing.F) {
 	f.Add("--extcap-interfaces\x00--extcap-version=4.2")
 	f.Add("--extcap-config\x00--extcap-interface\x00dpservice-vf-vm-1\x00--extcap-reload-option\x00filter")
@@ -346,7 +345,7 @@ func FuzzExtcapArguments(f *testing.F) {
 		args := strings.Split(line, "\x00")
 		for _, arg := range args {
 			if strings.HasPrefix(arg, "--capture") || strings.HasPrefix(arg, "--socket") || strings.HasPrefix(arg, "--guard") {
-				return // these reach beyond this process
+				return // these have effects outside of this process
 			}
 		}
 		var out bytes.Buffer
@@ -360,7 +359,7 @@ func FuzzExtcapArguments(f *testing.F) {
 	})
 }
 
-// An interface's name is one that is listed, or an error that has it.
+// The name of an interface is either a listed one, or is part of the error.
 func FuzzExtcapTarget(f *testing.F) {
 	f.Add("dpservice-vf-vm-1")
 	f.Add("dpservice-pf0")
@@ -378,7 +377,7 @@ func FuzzExtcapTarget(f *testing.F) {
 	})
 }
 
-// A name for a label is taken as it is given, or refused.
+// A name for a label is used unchanged, or rejected.
 func FuzzNames(f *testing.F) {
 	f.Add("7=vm-1")
 	f.Add("fc00:1::1/7=vm-1")

@@ -11,14 +11,14 @@ import (
 	"dpservice/rpc/api"
 )
 
-// mandatory makes a flag a required one.
+// mandatory marks a flag as required.
 func mandatory(cmd *cobra.Command, flag string) {
 	if err := cmd.MarkFlagRequired(flag); err != nil {
 		panic(err) // there is no such flag
 	}
 }
 
-// given returns the value of a flag, nil if it is not on the command line.
+// given returns the value of a flag, or nil if the flag is not on the command line.
 func given[T any](cmd *cobra.Command, flag string, value *T) *T {
 	if !cmd.Flags().Changed(flag) {
 		return nil
@@ -26,10 +26,10 @@ func given[T any](cmd *cobra.Command, flag string, value *T) *T {
 	return value
 }
 
-// lister returns the words that a shell may complete to.
+// lister returns the words that the shell can complete.
 type lister func(cmd *cobra.Command) []string
 
-// complete makes the shell complete a flag to the words that list returns.
+// complete lets the shell complete a flag with the words that list returns.
 func complete(cmd *cobra.Command, flag string, list lister) {
 	f := func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return list(cmd), cobra.ShellCompDirectiveNoFileComp
@@ -39,12 +39,12 @@ func complete(cmd *cobra.Command, flag string, list lister) {
 	}
 }
 
-// fixed makes the shell complete a flag to the words.
+// fixed lets the shell complete a flag with the given words.
 func fixed(cmd *cobra.Command, flag string, words ...string) {
 	complete(cmd, flag, func(*cobra.Command) []string { return words })
 }
 
-// first makes the shell complete the first argument to the words that list returns.
+// first lets the shell complete the first argument with the words that list returns.
 func first(list lister) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
@@ -66,7 +66,7 @@ func (a *app) portNames(cmd *cobra.Command) []string {
 	return each(r.Ports, func(p api.Port) string { return p.Name })
 }
 
-// ask calls a method to complete a word. A daemon that does not answer at once has nothing to complete.
+// ask calls a method for the completion of a word. Nothing is completed if the daemon does not answer at once.
 func ask[R any](a *app, cmd *cobra.Command, m api.Method[api.None, R]) R {
 	var r R
 	if err := a.check(); err != nil {
@@ -75,7 +75,7 @@ func ask[R any](a *app, cmd *cobra.Command, m api.Method[api.None, R]) R {
 	a.timeout = time.Second
 	result, err := a.call(cmd.Context(), m, nil)
 	if err == nil {
-		_ = json.Unmarshal(result, &r) // what is not there is not completed
+		_ = json.Unmarshal(result, &r) // after an error there is nothing to complete
 	}
 	return r
 }

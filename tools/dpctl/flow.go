@@ -74,8 +74,8 @@ func (a *app) flowList() *cobra.Command {
 	return cmd
 }
 
-// flows returns a result of flow.list with all flows, of which one answer holds a part only; at most limit, if that
-// is not 0.
+// flows returns a result of flow.list with all flows, which it collects from several answers. Unless limit is 0, it
+// returns at most limit flows.
 func (a *app) flows(cmd *cobra.Command, f api.FlowFilter, limit int) (json.RawMessage, error) {
 	all := struct {
 		Flows      []json.RawMessage `json:"flows"`
@@ -120,7 +120,7 @@ var flowView = view[api.FlowListResult]{
 	},
 }
 
-// flowProto names a flow's protocol, with the type of an ICMP one.
+// flowProto returns the name of the protocol of a flow, with the type if it is ICMP.
 func flowProto(f api.Flow) string {
 	if f.ICMPType != nil {
 		return fmt.Sprintf("%s/%d", f.Proto, *f.ICMPType)
@@ -128,7 +128,7 @@ func flowProto(f api.Flow) string {
 	return f.Proto
 }
 
-// endpoint is an address with a port, if the flow's protocol has ports.
+// endpoint returns an address, with the port if the protocol of the flow has ports.
 func endpoint(f api.Flow, addr string, port uint16) string {
 	if f.SrcPort == 0 && f.DstPort == 0 {
 		return addr
@@ -143,7 +143,7 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-// seconds formats a time for people: to the tenth of a second, or to the second from a minute on.
+// seconds formats a time for people: to a tenth of a second, or to a second if it is a minute or longer.
 func seconds(s float64) string {
 	if s < 60 {
 		return fmt.Sprintf("%.1fs", s)

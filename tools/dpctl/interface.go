@@ -109,7 +109,7 @@ func (a *app) interfaceDelete() *cobra.Command {
 // interfaceID returns the parameters of a method on one interface.
 func interfaceID(args []string) (api.InterfaceID, error) { return api.InterfaceID{ID: args[0]}, nil }
 
-// done shows that a method without a result has succeeded.
+// done shows that a method without a result succeeded.
 func done(message string) view[api.Done] {
 	return view[api.Done]{
 		table: func(w io.Writer, _ api.Done) { fmt.Fprintln(w, message) },

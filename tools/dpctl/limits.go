@@ -8,7 +8,7 @@ import (
 	"dpservice/rpc/api"
 )
 
-// limitFlags are the flags that end a capture by itself.
+// limitFlags are the flags that limit a capture.
 type limitFlags struct {
 	duration time.Duration
 	packets  uint64

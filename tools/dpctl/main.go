@@ -18,7 +18,7 @@ import (
 // The exit codes.
 const (
 	exitDone     = 0
-	exitRefused  = 1 // the daemon said no, or its answer did not come or could not be shown
+	exitRefused  = 1 // the daemon rejected the request, did not answer, or the answer could not be shown
 	exitUsage    = 2
 	exitNoDaemon = 3
 )
@@ -27,7 +27,7 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run carries out a command line and returns the exit code.
+// run executes a command line and returns the exit code.
 func run(args []string, stdout, stderr io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
@@ -48,12 +48,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return code
 }
 
-// failure is an error that is not the command line's fault.
+// failure is an error that is not caused by a wrong command line.
 type failure struct{ error }
 
 func (f failure) Unwrap() error { return f.error }
 
-// exitCode returns the exit code for an error. What is not a failure was found by the command line's parser.
+// exitCode returns the exit code for an error. An error that is not a failure comes from the parser of the command
+// line.
 func exitCode(err error) int {
 	var f failure
 	switch {

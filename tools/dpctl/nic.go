@@ -50,7 +50,7 @@ wire. A dash for HITS is a rule that does not count.`,
 	return cmd
 }
 
-// groupTitle is the group's number and, where dpservice has one for it, its name.
+// groupTitle returns the number of a group and, if dpservice has one for it, its name.
 func groupTitle(domain string, group uint32) string {
 	number := strconv.FormatUint(uint64(group), 10)
 	if domain != "transfer" {

@@ -20,14 +20,14 @@ import (
 // formats are the output formats.
 var formats = []string{"table", "json", "yaml", "name"}
 
-// view is how a result of type R is shown to people.
+// view says how to show a result of type R.
 type view[R any] struct {
 	table func(w io.Writer, r R)
-	names func(r R) []string // what identifies the things in the result; nil if it has no such things
+	names func(r R) []string // the names of the items in the result; nil if it has none
 }
 
-// command returns the RunE of a command that calls a method, with the parameters that it takes from the command line,
-// and shows the result. Nil params stand for the zero value.
+// command returns the RunE of a command that calls a method and shows the result. The function params reads the
+// parameters from the command line; if it is nil, they are the zero value.
 func command[P, R any](a *app, m api.Method[P, R], params func(args []string) (P, error),
 	v view[R]) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
@@ -49,7 +49,8 @@ func command[P, R any](a *app, m api.Method[P, R], params func(args []string) (P
 	}
 }
 
-// show writes a result in a format. JSON and YAML show it as the daemon sent it, with fields that dpctl may not know.
+// show writes a result in the given format. JSON and YAML contain all fields that the daemon sent, even those that
+// dpctl does not know.
 func show[R any](w io.Writer, format string, result json.RawMessage, v view[R]) error {
 	var text bytes.Buffer
 	if err := render(&text, format, result, v); err != nil {
@@ -95,7 +96,7 @@ func writeYAML(w *bytes.Buffer, result json.RawMessage) error {
 	if err := yaml.UnmarshalWithOptions(result, &ordered, yaml.UseOrderedMap()); err != nil {
 		return err
 	}
-	// To YAML 1.1, which is still what most parsers read, 52:54:00:12:34:56 is a number to the base of 60.
+	// In YAML 1.1, which most parsers still implement, 52:54:00:12:34:56 is a number in base 60.
 	quoted := yaml.CustomMarshaler[string](func(s string) ([]byte, error) {
 		if strings.Contains(s, ":") {
 			return []byte(strconv.Quote(s)), nil
@@ -107,7 +108,7 @@ func writeYAML(w *bytes.Buffer, result json.RawMessage) error {
 	return err
 }
 
-// table writes lines of cells in columns. The cells of the head are separated by white space.
+// table writes rows of cells in columns. The titles in head are separated by white space.
 func table(w io.Writer, head string, rows [][]any) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, strings.Join(strings.Fields(head), "\t"))
@@ -115,7 +116,7 @@ func table(w io.Writer, head string, rows [][]any) {
 		cells := make([]string, len(row))
 		for i, cell := range row {
 			if cells[i] = fmt.Sprint(cell); cells[i] == "" {
-				cells[i] = "-" // so that no column is empty, for people and for awk
+				cells[i] = "-" // no column is empty, which helps people and awk
 			}
 		}
 		fmt.Fprintln(tw, strings.Join(cells, "\t"))
@@ -123,7 +124,7 @@ func table(w io.Writer, head string, rows [][]any) {
 	_ = tw.Flush() // w is a buffer
 }
 
-// lines writes names and values below each other.
+// lines writes one name and value per line.
 func lines(w io.Writer, pairs [][2]any) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, pair := range pairs {

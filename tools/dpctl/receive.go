@@ -94,8 +94,8 @@ With --rotate-size or --rotate-interval a series of files is written: FILE_00001
 	return cmd
 }
 
-// untilSignal ends with the signals that end a program, but for a SIGHUP that nohup has it ignore. A pipe whose reader
-// is gone is a write's error.
+// untilSignal returns a context that ends with SIGINT, SIGTERM or SIGHUP, but not with a SIGHUP that nohup ignores.
+// SIGPIPE is ignored: a write to a closed pipe returns an error.
 func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	signal.Ignore(syscall.SIGPIPE)
 	end := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
@@ -105,7 +105,7 @@ func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(ctx, end...)
 }
 
-// inTime writes something that is not worth waiting for, if nobody reads it.
+// inTime calls write, but waits at most a second: the message may not be read by anybody.
 func inTime(write func()) {
 	done := make(chan struct{})
 	go func() {
@@ -118,7 +118,7 @@ func inTime(write func()) {
 	}
 }
 
-// config is what the flags say, with messages on stderr.
+// config returns the configuration from the flags. Messages go to stderr.
 func (f *receiveFlags) config(a *app, cmd *cobra.Command) (receive.Config, error) {
 	c := receive.Config{
 		Encap: wire.Encap(f.encap), Packets: f.packets, Duration: f.duration,
@@ -163,11 +163,11 @@ func (f *receiveFlags) config(a *app, cmd *cobra.Command) (receive.Config, error
 	known := newDirectory(a, given)
 	c.Describe = known.describe
 	c.Output.Comment = known.comment(c.Listen)
-	f.say(&c, cmd.ErrOrStderr())
+	f.showProgress(&c, cmd.ErrOrStderr())
 	return c, nil
 }
 
-// parseSources reads addresses and networks.
+// parseSources parses addresses and networks.
 func parseSources(texts []string) ([]netip.Prefix, error) {
 	var sources []netip.Prefix
 	for _, text := range texts {
@@ -186,15 +186,15 @@ func parseSources(texts []string) ([]netip.Prefix, error) {
 	return sources, nil
 }
 
-// nobody is the user who owns nothing.
+// nobody is the user without any files.
 const nobody = "nobody"
 
-// privileges is what is given up when copies are taken, with --user or without.
+// privileges returns what the process gives up when it begins to receive. The name is that of --user, or empty.
 func privileges(name string) (*receive.Privileges, error) {
 	if name == "" {
 		u, err := privilege.Lookup(nobody)
 		if err != nil || !privilege.MayBecomeOthers() {
-			return &receive.Privileges{}, nil // but for the capabilities
+			return &receive.Privileges{}, nil // drop only the capabilities
 		}
 		return &receive.Privileges{User: &u}, nil
 	}
@@ -208,8 +208,8 @@ func privileges(name string) (*receive.Privileges, error) {
 	return &receive.Privileges{User: &u, Must: true}, nil
 }
 
-// say shows people what goes on.
-func (f *receiveFlags) say(c *receive.Config, stderr io.Writer) {
+// showProgress lets the reception print messages and counters.
+func (f *receiveFlags) showProgress(c *receive.Config, stderr io.Writer) {
 	c.Ready = func(r receive.Readiness) {
 		text := fmt.Sprintf("receiving on %s, with a buffer of %d MiB", r.At, r.Buffer>>20)
 		if r.User != nil {
@@ -234,18 +234,18 @@ func (f *receiveFlags) say(c *receive.Config, stderr io.Writer) {
 	c.Progress = func(n receive.Counters) {
 		select {
 		case lines <- n.String() + end:
-		default: // nobody reads them
+		default: // stderr is not read: skip the line
 		}
 	}
 }
 
-// isTerminal reports whether a stream is a terminal, and so is read by people.
+// isTerminal reports whether a stream is a terminal.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// size is a number of bytes as people write it: 100M.
+// size is a number of bytes with an optional unit, for example 100M.
 type size int64
 
 func (s *size) String() string {

@@ -22,13 +22,13 @@ import (
 	"dpservice/wire"
 )
 
-// reception is a dpctl capture receive that runs.
+// reception is a running dpctl capture receive.
 type reception struct {
 	*exec.Cmd
 	t    *testing.T
 	out  *output
 	port int
-	done chan struct{} // closed when it has ended
+	done chan struct{} // closed when it exits
 }
 
 func startReceive(t *testing.T, args ...string) *reception {
@@ -56,8 +56,8 @@ func (r *reception) receives() {
 		10*time.Millisecond, r.out)
 }
 
-// ends returns the exit code.
-func (r *reception) ends() int {
+// wait waits until the reception exits, and returns the exit code.
+func (r *reception) wait() int {
 	r.t.Helper()
 	select {
 	case <-r.done:
@@ -76,7 +76,7 @@ func (r *reception) send(data []byte) {
 	require.NoError(r.t, err)
 }
 
-// Each signal that ends programs ends a reception: its file is complete. One that nohup has ignored does not.
+// Each terminating signal ends a reception, and its file is complete. A signal that nohup ignores does not.
 func TestReceiveEndsBySignal(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		t.Run(signal.String(), func(t *testing.T) {
@@ -84,7 +84,7 @@ func TestReceiveEndsBySignal(t *testing.T) {
 			r.receives()
 			r.send([]byte("frame"))
 			require.NoError(t, r.Process.Signal(signal))
-			assert.Zero(t, r.ends())
+			assert.Zero(t, r.wait())
 			assert.Contains(t, r.out.String(), "1 copies received")
 		})
 	}
@@ -100,7 +100,7 @@ func TestReceiveEndsBySignal(t *testing.T) {
 	assert.Contains(t, out.String(), "0 copies received")
 }
 
-// Nor does any end wait for a reader, of the file or of the messages, who has stopped to read.
+// A reception does not wait at its end for a reader that has stopped reading its file or its messages.
 func TestReceiveEndsUnread(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, 0} {
 		t.Run(signal.String(), func(t *testing.T) {
@@ -123,13 +123,13 @@ func TestReceiveEndsUnread(t *testing.T) {
 			if signal != 0 {
 				require.NoError(t, r.Process.Signal(signal))
 			}
-			assert.Equal(t, exitRefused, r.ends())
+			assert.Equal(t, exitRefused, r.wait())
 			assert.Contains(t, r.out.String(), "was not read to its end")
 		})
 	}
 }
 
-// credentials are what a process's threads are and may, each once.
+// credentials returns the different sets of user IDs and capabilities of the threads of a process.
 func credentials(t *testing.T, p *os.Process) map[string]bool {
 	t.Helper()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.Pid))
@@ -150,12 +150,13 @@ func credentials(t *testing.T, p *os.Process) map[string]bool {
 	return found
 }
 
-// A process that receives has no capability left, in no thread, and is nobody where nobody can write what it writes.
+// No thread of a receiving process keeps a capability. The process becomes the user nobody if that user can write its
+// files.
 func TestReceiveGivesUpPrivileges(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("who is not root has nothing to give up")
 	}
-	own := t.TempDir() // root's alone
+	own := t.TempDir() // only root can write there
 	open, err := os.MkdirTemp("", "dpctl-receive")
 	require.NoError(t, err)
 	defer os.RemoveAll(open)
@@ -189,7 +190,7 @@ func TestReceiveGivesUpPrivileges(t *testing.T) {
 				assert.Len(t, got, 8, "threads that differ: %v", got)
 				assert.NotContains(t, got, "Groups: 0")
 			}
-			if tt.series != "" { // which goes on
+			if tt.series != "" { // wait for the next file of the series
 				require.Eventually(t, func() bool {
 					names, err := filepath.Glob(tt.series)
 					return err == nil && len(names) > 1 && strings.Contains(names[len(names)-1], "_00003_")
@@ -203,16 +204,16 @@ func TestReceiveGivesUpPrivileges(t *testing.T) {
 			}
 			r.send([]byte("frame"))
 			require.NoError(t, r.Process.Signal(syscall.SIGTERM))
-			assert.Zero(t, r.ends(), r.out)
+			assert.Zero(t, r.wait(), r.out)
 			assert.Contains(t, r.out.String(), "1 copies received")
 		})
 	}
 	r := startReceive(t, "-w", filepath.Join(own, "f"), series, "--user=nobody")
-	assert.Equal(t, exitRefused, r.ends(), "nobody cannot write there")
+	assert.Equal(t, exitRefused, r.wait(), "nobody cannot write there")
 	assert.Contains(t, r.out.String(), "permission denied")
 }
 
-// Only the named may send: copies of others are dropped.
+// Only the given sources may send: copies from others are dropped.
 func TestReceiveFromSources(t *testing.T) {
 	for source, copies := range map[string]string{"::1": "1 copies", "fc00:1::/64,::/96": "1 copies",
 		"fc00:1::1": "0 copies"} {
@@ -220,7 +221,7 @@ func TestReceiveFromSources(t *testing.T) {
 		r.receives()
 		r.send([]byte("frame"))
 		require.NoError(t, r.Process.Signal(syscall.SIGTERM))
-		assert.Zero(t, r.ends())
+		assert.Zero(t, r.wait())
 		assert.Contains(t, r.out.String(), copies, source)
 	}
 	for _, bad := range []string{"10.0.0.1", "x", "fe80::1%eth0", "::ffff:10.0.0.1", "fc00::/129", "10.0.0.0/8"} {
@@ -232,15 +233,15 @@ func TestReceiveFromSources(t *testing.T) {
 	assert.Equal(t, []netip.Prefix{netip.MustParsePrefix("fc00::1/128"), netip.MustParsePrefix("fc00:1::/64")}, got)
 }
 
-// A buffer that there is no memory for is refused before anything is allocated.
+// A buffer that is too large for the memory is rejected before anything is allocated.
 func TestReceiveBuffer(t *testing.T) {
 	r := startReceive(t, "-w", filepath.Join(t.TempDir(), "a"), "--buffer=1000000T")
-	assert.Equal(t, exitRefused, r.ends())
+	assert.Equal(t, exitRefused, r.wait())
 	assert.Regexp(t, `a quarter of the \d+ MiB of memory that are available: at most \d+ MiB`, r.out.String())
 }
 
-// A name for what a VM sends is one for what it receives, unless that has its own. It is any node's unless it is told
-// whose.
+// A name for what a VM sends also applies to what it receives, unless that has a name of its own. A name without a node
+// applies to any node.
 func TestNames(t *testing.T) {
 	given, err := parseNames([]string{"7=web", "fc00:1::1/8=db", "9=x", "524297=y"})
 	require.NoError(t, err)
@@ -263,7 +264,7 @@ func TestNames(t *testing.T) {
 		d.describe(receive.Sender{Node: node, Label: 7}))
 }
 
-// /dev/null is a character device like a terminal, but nobody reads it.
+// /dev/null is a character device like a terminal, but it is not a terminal.
 func TestIsTerminal(t *testing.T) {
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	require.NoError(t, err)

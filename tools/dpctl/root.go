@@ -20,7 +20,7 @@ import (
 	"dpservice/rpc/client"
 )
 
-// app is what all commands share: the global flags.
+// app holds the global flags, which all commands share.
 type app struct {
 	socket  string
 	output  string
@@ -57,8 +57,8 @@ Exit codes: 0 done; 1 the daemon said no, or did not answer; 2 bad usage; 3 no d
 	return root
 }
 
-// needCommand makes cmd and every group of commands below it refuse to be called without a command of the group:
-// cobra prints help and succeeds, also when the command is unknown.
+// needCommand makes every group of commands fail if it is called without a valid command. By default, cobra would print
+// the help and succeed.
 func needCommand(cmd *cobra.Command) {
 	for _, child := range cmd.Commands() {
 		needCommand(child)
@@ -70,7 +70,7 @@ func needCommand(cmd *cobra.Command) {
 	cmd.RunE = noCommand
 }
 
-// noCommand refuses a group of commands that is called without one of them.
+// noCommand returns the error of a group that is called without a valid command.
 func noCommand(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("%s has no command %q", cmd.CommandPath(), args[0])
@@ -78,7 +78,7 @@ func noCommand(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("%s needs a command", cmd.CommandPath())
 }
 
-// check checks the global flags and fills in what is not given.
+// check checks the global flags and sets their defaults.
 func (a *app) check() error {
 	if !slices.Contains(formats, a.output) {
 		return fmt.Errorf("no output format %q: want %s", a.output, strings.Join(formats, ", "))
@@ -100,7 +100,7 @@ func (a *app) call(ctx context.Context, m api.AnyMethod, params any) (result jso
 	return result, nil
 }
 
-// explain adds to a daemon's refusal what its data say beyond the message.
+// explain adds the data of an error from the daemon to its message.
 func explain(err error) error {
 	var refused *client.Error
 	if !errors.As(err, &refused) {

@@ -55,7 +55,7 @@ rules of one kind that lead to the same place are drawn as one if they are more 
 	return cmd
 }
 
-// maybeSVG has a command that writes DOT write SVG instead, if that is wanted.
+// maybeSVG runs a command that writes DOT. If SVG is requested, it converts the output.
 func (a *app) maybeSVG(cmd *cobra.Command, args []string, svg bool,
 	writeDOT func(*cobra.Command, []string) error) error {
 	if !svg {
@@ -74,7 +74,7 @@ func (a *app) maybeSVG(cmd *cobra.Command, args []string, svg bool,
 	return renderSVG(cmd.Context(), &dot, out)
 }
 
-// renderSVG has Graphviz draw.
+// renderSVG runs Graphviz.
 func renderSVG(ctx context.Context, dot io.Reader, w io.Writer) error {
 	draw := exec.CommandContext(ctx, "dot", "-Tsvg")
 	var stderr bytes.Buffer
@@ -89,7 +89,7 @@ func renderSVG(ctx context.Context, dot io.Reader, w io.Writer) error {
 	return nil
 }
 
-// ruleBox is a group of one port's rules: a box in the drawing.
+// ruleBox is a box in the drawing: one group of rules of one port.
 type ruleBox struct {
 	port   uint16
 	domain string
@@ -98,7 +98,7 @@ type ruleBox struct {
 
 func (b ruleBox) id() string { return fmt.Sprintf("p%d_%s%d", b.port, b.domain, b.group) }
 
-// title names the group, as dpservice uses it.
+// title returns the name that dpservice gives to the group.
 func (b ruleBox) title() string {
 	if name := nicgroup.Name(b.group); b.domain == "transfer" && name != "" {
 		return fmt.Sprintf("%s (group %d)", name, b.group)
@@ -106,28 +106,28 @@ func (b ruleBox) title() string {
 	return fmt.Sprintf("%s group %d", b.domain, b.group)
 }
 
-// ruleRow is a line in a box: a rule, or several that are folded.
+// ruleRow is a line in a box: one rule, or several folded rules.
 type ruleRow struct {
 	priority               uint32
 	name, pattern, actions string
 	hits                   *uint64
-	ways                   []way
+	edges                  []edge
 }
 
-// way is where a packet, or its copy, goes on.
-type way struct {
-	to   string // a node
+// edge is where a packet, or a copy of it, goes next.
+type edge struct {
+	to   string // the ID of a node
 	copy bool
 }
 
-// ruleDrawing is what is drawn: the ports' boxes with their rows, in order.
+// ruleDrawing is the content of the drawing: boxes with their rows, in order.
 type ruleDrawing struct {
-	names map[uint16]string // of ports
+	names map[uint16]string // names of ports
 	boxes []ruleBox
 	rows  map[ruleBox][]ruleRow
 }
 
-// drawRules draws rules, which are in the order of rule.list, in DOT.
+// drawRules draws rules in DOT. The rules are in the order of rule.list.
 func drawRules(rules []api.Rule, fold int) string {
 	d := &ruleDrawing{names: map[uint16]string{}, rows: map[ruleBox][]ruleRow{}}
 	for _, r := range rules {
@@ -151,31 +151,31 @@ func (d *ruleDrawing) add(b ruleBox) {
 	}
 }
 
-// The words of actions that say where a packet goes.
+// Patterns for the actions that say where a packet goes.
 var (
 	headerData = regexp.MustCompile(`(raw_encap|raw_decap) \{[^{}]*\}`)
 	sampled    = regexp.MustCompile(`sample [^{}]*\{([^{}]*)\}`)
 	destined   = regexp.MustCompile(`jump group (\d+)|represented_port ethdev_port_id (\d+)|port_id id (\d+)|(queue) index|(drop)`)
 )
 
-// row is the line of one rule. The groups that it leads to get their boxes.
+// row returns the line of one rule. It adds boxes for the groups that the rule jumps to.
 func (d *ruleDrawing) row(r api.Rule) ruleRow {
 	actions := headerData.ReplaceAllString(r.Actions, "$1")
 	row := ruleRow{priority: r.Priority, name: r.Name, pattern: pattern(r.Pattern), actions: words(actions), hits: r.Hits}
 	for _, s := range sampled.FindAllStringSubmatch(actions, -1) {
-		row.ways = append(row.ways, d.ways(r, s[1], true)...)
+		row.edges = append(row.edges, d.edges(r, s[1], true)...)
 	}
-	row.ways = append(row.ways, d.ways(r, sampled.ReplaceAllString(actions, ""), false)...)
+	row.edges = append(row.edges, d.edges(r, sampled.ReplaceAllString(actions, ""), false)...)
 	return row
 }
 
-func (d *ruleDrawing) ways(r api.Rule, actions string, isCopy bool) []way {
-	var ways []way
+func (d *ruleDrawing) edges(r api.Rule, actions string, isCopy bool) []edge {
+	var edges []edge
 	for _, m := range destined.FindAllStringSubmatch(actions, -1) {
 		to := "drop"
 		switch {
 		case m[1] != "":
-			group, _ := strconv.ParseUint(m[1], 10, 32) // digits: at worst too many, which is no group
+			group, _ := strconv.ParseUint(m[1], 10, 32) // only digits; a number out of range is no group
 			box := ruleBox{r.PortID, r.Domain, uint32(group)}
 			d.add(box)
 			to = box.id()
@@ -184,14 +184,14 @@ func (d *ruleDrawing) ways(r api.Rule, actions string, isCopy bool) []way {
 		case m[4] != "":
 			to = software(r.PortID)
 		}
-		ways = append(ways, way{to, isCopy})
+		edges = append(edges, edge{to, isCopy})
 	}
-	return ways
+	return edges
 }
 
 func software(port uint16) string { return fmt.Sprintf("sw%d", port) }
 
-// pattern leaves out what the drawing says anyhow: the port.
+// pattern removes the port from a pattern, since the drawing shows it anyway.
 func pattern(text string) string {
 	items := strings.Split(text, " / ")
 	if strings.HasPrefix(items[0], "represented_port ") || strings.HasPrefix(items[0], "port_id ") {
@@ -200,25 +200,24 @@ func pattern(text string) string {
 	return words(strings.Join(items, " / "))
 }
 
-// words leaves out testpmd's end.
+// words removes the "/ end" of the syntax of testpmd.
 func words(list string) string { return strings.TrimSuffix(list, " / end") }
 
-// kind is the first part of a rule's name, such as flow in flow/12.
+// kind returns the first part of the name of a rule, such as flow in flow/12.
 func (r ruleRow) kind() string {
 	kind, _, _ := strings.Cut(r.name, "/")
 	return kind
 }
 
-// foldRows makes one row of those that are of one kind, have one priority and lead to the same place, if they are more
-// than most.
+// foldRows replaces more than most rows with the same kind, priority and edges by one row.
 func foldRows(rows []ruleRow, most int) []ruleRow {
-	key := func(r ruleRow) string { return fmt.Sprint(r.priority, r.kind(), r.ways) }
+	key := func(r ruleRow) string { return fmt.Sprint(r.priority, r.kind(), r.edges) }
 	number := map[string]int{}
 	for _, r := range rows {
 		number[key(r)]++
 	}
 	var folded []ruleRow
-	at := map[string]int{} // the index of a fold among folded
+	at := map[string]int{} // indexes of folded rows
 	for _, r := range rows {
 		k := key(r)
 		if most == 0 || number[k] <= most {
@@ -229,7 +228,7 @@ func foldRows(rows []ruleRow, most int) []ruleRow {
 		if !begun {
 			i, at[k] = len(folded), len(folded)
 			folded = append(folded, ruleRow{
-				priority: r.priority, name: r.kind(), pattern: fmt.Sprintf("%d rules", number[k]), ways: r.ways,
+				priority: r.priority, name: r.kind(), pattern: fmt.Sprintf("%d rules", number[k]), edges: r.edges,
 			})
 		}
 		folded[i].count(r.hits)
@@ -289,7 +288,7 @@ func (d *ruleDrawing) writeBox(w io.Writer, b ruleBox) {
 	fmt.Fprint(w, "\t\t</TABLE>>];\n")
 }
 
-// does says what the row matches, and what becomes of that.
+// does returns the text of a row: what it matches, and its actions.
 func (r ruleRow) does() string {
 	if r.actions == "" {
 		return r.pattern
@@ -304,7 +303,7 @@ func (r ruleRow) counted() string {
 	return fmt.Sprintf("%d hits", *r.hits)
 }
 
-// writeEdges writes the ways between the boxes, and the places outside of them.
+// writeEdges writes the edges between the boxes, and the nodes outside of them.
 func (d *ruleDrawing) writeEdges(w io.Writer) {
 	outside := map[string]bool{}
 	for _, b := range d.boxes {
@@ -312,13 +311,13 @@ func (d *ruleDrawing) writeEdges(w io.Writer) {
 			fmt.Fprintf(w, "\tin%d -> %s;\n", b.port, b.id())
 		}
 		for i, r := range d.rows[b] {
-			for _, way := range r.ways {
+			for _, e := range r.edges {
 				style := ""
-				if way.copy {
+				if e.copy {
 					style = " [style=dashed, label=\"copy\"]"
 				}
-				fmt.Fprintf(w, "\t%s:r%d -> %s%s;\n", b.id(), i, way.to, style)
-				outside[way.to] = true
+				fmt.Fprintf(w, "\t%s:r%d -> %s%s;\n", b.id(), i, e.to, style)
+				outside[e.to] = true
 			}
 		}
 		if b.domain == "transfer" {
@@ -328,7 +327,7 @@ func (d *ruleDrawing) writeEdges(w io.Writer) {
 	d.writeOutside(w, outside)
 }
 
-// portName is the name of a port that has rules in the drawing; of another one only its number is known.
+// portName returns the name of a port if it has rules in the drawing, otherwise its number.
 func (d *ruleDrawing) portName(id string) string {
 	number, err := strconv.ParseUint(id, 10, 16)
 	if name, ok := d.names[uint16(number)]; ok && err == nil {
@@ -337,7 +336,8 @@ func (d *ruleDrawing) portName(id string) string {
 	return "port " + id
 }
 
-// missed is where a packet goes that no transfer rule matches: to the port's ingress rules, if it has any.
+// missed returns where a packet goes that matches no transfer rule: to the ingress rules of the port, or to the
+// software.
 func (d *ruleDrawing) missed(port uint16) string {
 	if ingress := (ruleBox{port: port, domain: "ingress"}); slices.Contains(d.boxes, ingress) {
 		return ingress.id()

@@ -15,7 +15,7 @@ import (
 	"dpservice/rpc/server/servertest"
 )
 
-// captured are the rules of a VF that is captured and has flows: more than are drawn one by one.
+// captured returns the rules of a VF that is captured and has flows: more than are drawn without folding.
 func captured(flows int) []api.Rule {
 	rule := func(group, priority uint32, name, pattern, actions string) api.Rule {
 		return api.Rule{Name: name, Port: "vf0", PortID: 2, Domain: "transfer", Group: group, Priority: priority,
@@ -64,7 +64,7 @@ func TestRuleGraph(t *testing.T) {
 	assert.Equal(t, 8, strings.Count(drawRules(captured(8), 8), ">flow/"))
 }
 
-// A group that rules lead to is drawn also when nothing stands in it.
+// A group that rules jump to is drawn even if it has no rules.
 func TestRuleGraphOfAnEmptyGroup(t *testing.T) {
 	rules := captured(0)[1:2]
 	rules = append(rules, api.Rule{Name: "base/last_hop/0", Port: "vf0", PortID: 2, Domain: "transfer", Group: 2,
@@ -85,7 +85,7 @@ func TestRuleGraphOfAnEmptyGroup(t *testing.T) {
 	assert.Equal(t, 3, strings.Count(drawRules(nil, 8), ";"), "no rules, no boxes")
 }
 
-// Graphviz takes what is drawn.
+// Graphviz accepts the drawing.
 func TestRuleGraphRenders(t *testing.T) {
 	var svg bytes.Buffer
 	require.NoError(t, renderSVG(t.Context(), strings.NewReader(drawRules(captured(20), 8)), &svg))

@@ -16,7 +16,7 @@ import (
 	"dpservice/rpc/api"
 )
 
-// topFlows bounds the flows that top reads for one picture, and so what it costs the daemon.
+// topFlows limits the flows that top reads per update, and so the load on the daemon.
 const topFlows = 10 * api.MaxFlows
 
 func (a *app) topCommand() *cobra.Command {
@@ -59,7 +59,7 @@ func (a *app) top(ctx context.Context, interval time.Duration) error {
 	return nil
 }
 
-// sample is what the daemon has counted at a time.
+// sample holds the counters of the daemon at one time.
 type sample struct {
 	at         time.Time
 	info       api.SystemInfoResult
@@ -67,7 +67,7 @@ type sample struct {
 	stats      []api.PortStats
 	interfaces []api.Interface
 	flows      []api.Flow
-	moreFlows  bool // than were read
+	moreFlows  bool // the daemon has more flows than were read
 	captures   []api.CaptureSession
 }
 
@@ -90,7 +90,7 @@ func (a *app) sample(ctx context.Context) (*sample, error) {
 		}
 	}
 	s.ports, s.stats, s.interfaces, s.captures = ports.Ports, stats.Ports, interfaces.Interfaces, captures.Sessions
-	s.at = time.Now() // of the flows, too, as near as one can tell
+	s.at = time.Now() // approximately also the time of the flows, which are read next
 	err := a.sampleFlows(ctx, &s)
 	return &s, err
 }
@@ -111,7 +111,7 @@ func (a *app) sampleFlows(ctx context.Context, s *sample) error {
 	}
 }
 
-// get calls a method and stores its result in what result points to.
+// get calls a method and decodes its result into result.
 func (a *app) get(ctx context.Context, method api.AnyMethod, params, result any) error {
 	raw, err := a.call(ctx, method, params)
 	if err != nil {
@@ -130,7 +130,7 @@ type topModel struct {
 	width, height int
 	now           *sample
 	rates         rates
-	err           error // of the last look
+	err           error // error of the last update
 	byBits        bool  // how flows are sorted
 	held          bool
 }

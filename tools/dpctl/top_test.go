@@ -20,7 +20,7 @@ import (
 	"dpservice/rpc/server/servertest"
 )
 
-// counted is a sample of one VM that sends to another, when so many packets of 100 bytes have passed.
+// counted returns a sample in which one VM has sent this many packets of 100 bytes to another.
 func counted(at time.Time, packets uint64) *sample {
 	flow := api.Flow{ID: 1, Interface: "vm-1", Proto: "udp", Src: "10.0.0.1", Dst: "10.0.0.2", SrcPort: 1, DstPort: 2,
 		InPort: "vf0", OutPort: "vf1", Offloaded: true, Packets: packets, Bytes: 100 * packets}
@@ -78,7 +78,7 @@ func TestSI(t *testing.T) {
 	}
 }
 
-// model is a screen of this size, on which a second has passed.
+// model returns a screen of this size, one second after the first sample.
 func model(width, height int) topModel {
 	start := time.Unix(1000, 0)
 	m := topModel{now: counted(start, 0), interval: time.Second}
@@ -104,7 +104,7 @@ func TestView(t *testing.T) {
 	}
 }
 
-// Whatever the size, the picture fits.
+// The picture fits into a screen of any size.
 func TestViewFits(t *testing.T) {
 	for width := 0; width <= 150; width += 15 {
 		for height := range 40 {
@@ -144,7 +144,7 @@ func TestKeys(t *testing.T) {
 	assert.Equal(t, tea.Quit(), cmd())
 }
 
-// When the daemon ends, the last picture stays and says so.
+// When the daemon ends, the last picture stays on the screen with a message.
 func TestNoNews(t *testing.T) {
 	next, cmd := model(80, 40).Update(looked{err: errors.New("no daemon\nat all")})
 	assert.Contains(t, next.(topModel).picture(), "no news: no daemon\n")
@@ -152,7 +152,7 @@ func TestNoNews(t *testing.T) {
 	assert.NotNil(t, cmd)
 }
 
-// terminal is tmux with a dpctl top in it.
+// terminal is a tmux that runs dpctl top.
 type terminal struct {
 	t      *testing.T
 	socket string
@@ -174,7 +174,7 @@ func (term terminal) tmux(args ...string) string {
 	return string(out)
 }
 
-// wait waits until the screen looks like this, and returns it.
+// wait waits until the screen matches a pattern, and returns its content.
 func (term terminal) wait(pattern string) string {
 	term.t.Helper()
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
@@ -186,7 +186,7 @@ func (term terminal) wait(pattern string) string {
 	}
 }
 
-// TestTopInATerminal runs the built program as a person does: look, make the window smaller and larger, sort, quit.
+// TestTopInATerminal uses the built program as a person does: read, resize the window, sort, quit.
 func TestTopInATerminal(t *testing.T) {
 	term := startTop(t, servertest.Start(t, servertest.New().Services()))
 	term.wait(`(?s)^dpservice 1\.2\.3.*LOST/S\n.*net_eswitch0_representor_vf1 .*\nFLOW .* BITS/S\n`)

@@ -9,16 +9,16 @@ import (
 	"dpservice/rpc/api"
 )
 
-// rate is how many packets and bits pass in a second.
+// rate is a number of packets and bits per second.
 type rate struct{ packets, bits float64 }
 
 func (r rate) plus(other rate) rate { return rate{r.packets + other.packets, r.bits + other.bits} }
 
-// rates are what happened between two samples.
+// rates are the changes between two samples.
 type rates struct {
 	ports      []portRates
 	interfaces []interfaceRates
-	flows      []flowRate // that something passed in; the fastest first, by packets
+	flows      []flowRate // flows with traffic, those with the most packets first
 	captures   []captureRate
 }
 
@@ -30,7 +30,7 @@ type portRates struct {
 
 type interfaceRates struct {
 	api.Interface
-	from, to rate // the guest
+	from, to rate // from and to the guest
 }
 
 type flowRate struct {
@@ -44,10 +44,11 @@ type captureRate struct {
 	rate
 }
 
-// period is the time between two samples, in seconds.
+// period is the time between two samples in seconds.
 type period float64
 
-// grown is by how much a counter grew in a second. One that went backwards began anew: what it grew by is not known.
+// grown returns the growth of a counter per second. If the counter went backwards, it was reset, so the growth is
+// unknown and 0 is returned.
 func (p period) grown(before, after uint64) float64 {
 	if p <= 0 || after < before {
 		return 0
@@ -73,7 +74,7 @@ func ratesBetween(a, b *sample) rates {
 	return r
 }
 
-// index returns the elements by their key.
+// index returns a map of the elements by key.
 func index[K comparable, T any](list []T, key func(T) K) map[K]T {
 	m := make(map[K]T, len(list))
 	for _, v := range list {
@@ -100,7 +101,8 @@ func portRatesOf(p period, a, b *sample) []portRates {
 	})
 }
 
-// flowRatesOf gives a flow that was not there before all of its packets, unless it may have been among those not read.
+// flowRatesOf returns the rates of flows. All packets of a new flow count. If sample a is incomplete, an unknown flow
+// may be old, and its rate is 0.
 func flowRatesOf(p period, a, b *sample) []flowRate {
 	before := index(a.flows, func(f api.Flow) uint64 { return f.ID })
 	return each(b.flows, func(f api.Flow) flowRate {
@@ -112,7 +114,7 @@ func flowRatesOf(p period, a, b *sample) []flowRate {
 	})
 }
 
-// interfaceRatesOf adds up what passed each guest's port, whoever forwarded it.
+// interfaceRatesOf adds up the traffic of the port of each guest, whether the NIC or the software forwarded it.
 func interfaceRatesOf(flows []flowRate, b *sample) []interfaceRates {
 	from, to := map[string]rate{}, map[string]rate{}
 	for _, f := range flows {

@@ -19,16 +19,16 @@ func (m topModel) View() tea.View {
 	return v
 }
 
-// picture is as many lines, and as much of each, as the terminal has room for.
+// picture returns the text of the screen, cut to the size of the terminal.
 func (m topModel) picture() string {
 	if m.height == 0 {
-		return "" // the terminal has not told its size yet
+		return "" // the size of the terminal is not known yet
 	}
 	lines := m.head()
 	sections := m.sections()
 	for i, s := range sections {
 		left := m.height - len(lines)
-		share := max(left/(len(sections)-i), leastSection) // the last one's is all
+		share := max(left/(len(sections)-i), minSection) // the last section gets all remaining lines
 		lines = append(lines, s.fit(min(share, left))...)
 	}
 	lines = lines[:min(len(lines), m.height)]
@@ -69,17 +69,18 @@ func (m topModel) head() []string {
 	return lines
 }
 
-// leastSection is how many lines a section gets, though those behind it may get none: a row of it can be seen.
-const leastSection = 4
+// minSection is the minimum number of lines of a section, so that at least one row is visible. Later sections may then
+// get no lines.
+const minSection = 4
 
 // section is a table of the screen.
 type section struct {
 	head  string
 	rows  [][]any
-	total int // rows that there are; more than given if no screen has room for them
+	total int // number of all rows; rows holds only as many as fit on the screen
 }
 
-// sectionOf is a section with a row for each of all; rows are only made of the first most.
+// sectionOf returns a section with one row per element. It formats only the first most elements.
 func sectionOf[T any](head string, all []T, most int, row func(T) []any) section {
 	return section{head, each(all[:min(len(all), most)], row), len(all)}
 }
@@ -127,8 +128,8 @@ func (m topModel) sortedFlows() []flowRate {
 	return flows
 }
 
-// fit is an empty line, the head and as many rows as there is room for; instead of those that do not fit, a line says
-// how many they are.
+// fit returns an empty line, the head and as many rows as fit. If not all of them fit, the last line says how many are
+// missing.
 func (s section) fit(room int) []string {
 	const above = 2
 	if room <= above {
@@ -148,7 +149,7 @@ func (s section) fit(room int) []string {
 	return lines
 }
 
-// si formats a number with three digits and a unit's prefix.
+// si formats a number with up to three digits and an SI prefix.
 func si(v float64) string {
 	if v < 0.05 {
 		return "0"

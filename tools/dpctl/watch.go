@@ -14,11 +14,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// home moves a terminal's cursor to its first line, and clears what is below.
+// home moves the cursor of a terminal to the first line and clears the screen.
 const home = "\x1b[H\x1b[J"
 
-// again shows something every interval until it is interrupted, on a terminal always in the same place.
-func again(cmd *cobra.Command, interval time.Duration, show func() error) error {
+// repeat calls show every interval until it is interrupted. On a terminal each output replaces the previous one.
+func repeat(cmd *cobra.Command, interval time.Duration, show func() error) error {
 	if interval <= 0 {
 		return errors.New("--interval must be more than 0")
 	}
@@ -30,7 +30,7 @@ func again(cmd *cobra.Command, interval time.Duration, show func() error) error 
 			fmt.Fprint(cmd.OutOrStdout(), home)
 		}
 		if err := show(); err != nil {
-			return unlessEnded(ctx, err)
+			return ignoreInterrupt(ctx, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -40,8 +40,8 @@ func again(cmd *cobra.Command, interval time.Duration, show func() error) error 
 	}
 }
 
-// unlessEnded leaves out an error that comes of having been interrupted.
-func unlessEnded(ctx context.Context, err error) error {
+// ignoreInterrupt drops an error that was caused by an interrupt.
+func ignoreInterrupt(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
 	}
