@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command demo shows the product on one machine, with network namespaces for machines and a NIC in software: two
-// VMs talk, the NIC forwards them without the host seeing anything, a capture is started, and tcpdump at the sink
-// shows the packets. It needs root and the binaries of `make build`, and leaves nothing behind.
+// Command demo shows the product on one machine, with network namespaces as machines and a NIC in software. Two VMs
+// talk, and the NIC forwards their packets past the host. Then a capture is started, and tcpdump at the sink shows the
+// packets. The demo needs root and the binaries of `make build`, and removes everything that it creates.
 package main
 
 import (
@@ -23,7 +23,7 @@ const (
 	waitTimeout = 15 * time.Second
 	headerLen   = 62
 	shownFrames = 16
-	// trafficTime is how long the VMs talk; the demo takes a good part of it.
+	// trafficTime is how many seconds the VMs talk. The demo takes most of that time.
 	trafficTime = "15"
 )
 
@@ -73,7 +73,7 @@ func run() (err error) {
 	return nil
 }
 
-// demo is the state that its steps hand on.
+// demo is the state that the steps share.
 type demo struct {
 	ctx      context.Context
 	net      *topology.Network
@@ -133,7 +133,7 @@ func (d *demo) startTraffic() error {
 
 func (d *demo) waitOffloaded() error {
 	heading("Wait until the NIC forwards them by itself")
-	// Both ways of the first ping, the ping in the background, and iperf3's two connections.
+	// Two flows each of the first ping, of the ping in the background, and of the two connections of iperf3.
 	const want = 8
 	if err := d.until(func() error {
 		var list api.FlowListResult
@@ -167,7 +167,7 @@ func (d *demo) waitOffloaded() error {
 	return nil
 }
 
-// pingOnce sends pings of a flow that the NIC forwards already.
+// pingOnce sends pings of a flow that the NIC already forwards.
 func (d *demo) pingOnce() error {
 	argv := []string{"ping", "-q", "-c", "20", "-i", "0.02", d.vm2.IPv6.String()}
 	command("%s", d.vm1.CommandLine(argv...))
@@ -225,7 +225,7 @@ func (d *demo) stopCapture() error {
 	return nil
 }
 
-// endTraffic waits for the VMs' programs to end: the capture has not disturbed them.
+// endTraffic waits for the programs of the VMs to end, which shows that the capture has not disturbed them.
 func (d *demo) endTraffic() error {
 	heading("The VMs have not noticed")
 	for _, p := range d.traffic[1:] {
@@ -312,7 +312,7 @@ func (d *demo) background(vm *topology.Guest, argv ...string) error {
 	return nil
 }
 
-// lookups is the number of packets that the software path has looked up in its flow table.
+// lookups returns how many packets the software path has looked up in its flow table.
 func (d *demo) lookups() (uint64, error) {
 	var stats api.GraphStatsResult
 	if err := d.daemon.Call(d.ctx, api.MethodGraphStats, nil, &stats); err != nil {
@@ -345,7 +345,7 @@ func indent(text string) {
 	}
 }
 
-// quoted quotes arguments with spaces, so that the line can be pasted into a shell.
+// quoted quotes arguments with spaces, so that a command line can be pasted into a shell.
 func quoted(argv []string) []string {
 	line := make([]string, len(argv))
 	for i, a := range argv {

@@ -4,8 +4,8 @@ package main
 
 import "fmt"
 
-// receiveVXLAN captures once more, with a filter in the NIC, dpctl at the sink, and in VXLAN: the file has the VMs'
-// names and frames at once.
+// receiveVXLAN captures again, with a filter in the NIC, VXLAN as encapsulation and dpctl as the sink. The file then
+// contains the names of the VMs and the original frames.
 func (d *demo) receiveVXLAN() error {
 	heading("Only the pings, in VXLAN, with dpctl at the sink: a pcapng file with the VMs' names, and no headers to strip")
 	file := d.net.Path("vxlan.pcapng")
