@@ -11,76 +11,76 @@ import (
 // backlogMax is how many flows from one port to another may wait for their rule.
 const backlogMax = 16384
 
-// lane is the way of flows from one port to another.
-type lane struct{ in, out uint16 }
+// portPair is the ports that flows come from and go to.
+type portPair struct{ in, out uint16 }
 
-// backlog is what is to be done about flows. The lanes take turns: however much a guest has to be done for its flows,
-// others wait for one turn of each lane. In a lane the flows that have gone come first: the NIC does the wrong thing to
-// their packets, while the software does the right thing to those of new ones.
+// backlog holds the flows that wait for their rule, and the rules that wait for their removal. It serves the pairs of
+// ports round robin, one entry at a time, so that a busy guest does not delay the others. Within a pair, removals come
+// first: the NIC forwards packets by an outdated rule until then, while the software forwards a new flow correctly.
 type backlog struct {
-	lanes map[lane]*queues
-	turns list.List              // of the *queues that are not empty
-	begun map[uint64]*graph.Flow // those that wait for their rule, by id
-	size  int                    // with what is being done
+	pairs      map[portPair]*queues
+	roundRobin list.List              // of *queues, the non-empty ones
+	flows      map[uint64]*graph.Flow // the flows that wait for their rule, by id
+	size       int                    // includes the tasks in progress
 }
 
 type queues struct {
-	lane  lane
-	gone  []ending
-	begun []*graph.Flow // an ID of 0: it has gone meanwhile
+	pair     portPair
+	removals []removal
+	flows    []*graph.Flow // ID is 0 if the flow has ended in the meantime
 }
 
 func newBacklog() *backlog {
-	return &backlog{lanes: map[lane]*queues{}, begun: map[uint64]*graph.Flow{}}
+	return &backlog{pairs: map[portPair]*queues{}, flows: map[uint64]*graph.Flow{}}
 }
 
-// begin has a flow wait for its rule. False: too many do. The backlog keeps the flow.
-func (b *backlog) begin(f *graph.Flow) bool {
+// addFlow queues a flow that needs a rule. It returns false if the queue is full. The backlog keeps the flow.
+func (b *backlog) addFlow(f *graph.Flow) bool {
 	b.drop(f.ID)
-	q := b.queues(lane{f.Verdict.InPort, f.Verdict.TxPort})
-	if len(q.begun) >= backlogMax {
+	q := b.queues(portPair{f.Verdict.InPort, f.Verdict.TxPort})
+	if len(q.flows) >= backlogMax {
 		return false
 	}
-	q.begun = append(q.begun, f)
-	b.begun[f.ID] = f
+	q.flows = append(q.flows, f)
+	b.flows[f.ID] = f
 	b.size++
 	return true
 }
 
-// ending is a rule that is to go, since the graph has told that its flow has gone, or the NIC that it has aged.
-type ending struct {
+// removal is a rule to remove: the graph has reported that its flow has ended, or the NIC that it has aged.
+type removal struct {
 	id   uint64
 	aged bool
 }
 
-// end has a rule in this lane wait for its end.
-func (b *backlog) end(l lane, e ending) {
-	q := b.queues(l)
-	q.gone = append(q.gone, e)
+// addRemoval queues the removal of a rule between these ports.
+func (b *backlog) addRemoval(p portPair, r removal) {
+	q := b.queues(p)
+	q.removals = append(q.removals, r)
 	b.size++
 }
 
 // drop forgets a flow that waits for its rule.
 func (b *backlog) drop(id uint64) {
-	if f := b.begun[id]; f != nil {
-		delete(b.begun, id)
+	if f := b.flows[id]; f != nil {
+		delete(b.flows, id)
 		f.ID = 0
 	}
 }
 
-func (b *backlog) queues(l lane) *queues {
-	q := b.lanes[l]
+func (b *backlog) queues(p portPair) *queues {
+	q := b.pairs[p]
 	if q == nil {
-		q = &queues{lane: l}
-		b.lanes[l] = q
-		b.turns.PushBack(q)
+		q = &queues{pair: p}
+		b.pairs[p] = q
+		b.roundRobin.PushBack(q)
 	}
 	return q
 }
 
 // dropPort forgets the flows from and to a port that wait for their rules, and returns them.
 func (b *backlog) dropPort(port uint16) (flows []graph.Flow) {
-	for _, f := range b.begun {
+	for _, f := range b.flows {
 		if f.Verdict.InPort == port || f.Verdict.TxPort == port {
 			flows = append(flows, *f)
 		}
@@ -91,39 +91,39 @@ func (b *backlog) dropPort(port uint16) (flows []graph.Flow) {
 	return flows
 }
 
-func (b *backlog) isEmpty() bool { return b.turns.Len() == 0 }
+func (b *backlog) isEmpty() bool { return b.roundRobin.Len() == 0 }
 
-// task is what is to be done about a flow: its rule is to go, or it is to have one. Neither: the flow has gone.
+// task is one entry of the backlog: a removal, or a flow that needs a rule. It is empty if that flow has ended.
 type task struct {
-	ending
-	begun *graph.Flow
+	removal
+	flow *graph.Flow
 }
 
-// next takes up to so many tasks out of the backlog. They count to its size until they are done.
-func (b *backlog) next(most int) (tasks []task) {
-	for len(tasks) < most && !b.isEmpty() {
+// next takes up to limit tasks out of the backlog. The size counts them until the caller has finished them.
+func (b *backlog) next(limit int) (tasks []task) {
+	for len(tasks) < limit && !b.isEmpty() {
 		tasks = append(tasks, b.one())
 	}
 	return tasks
 }
 
 func (b *backlog) one() (t task) {
-	first := b.turns.Front()
+	first := b.roundRobin.Front()
 	q := first.Value.(*queues)
-	if len(q.gone) > 0 {
-		t.ending, q.gone = q.gone[0], q.gone[1:]
+	if len(q.removals) > 0 {
+		t.removal, q.removals = q.removals[0], q.removals[1:]
 	} else {
-		if f := q.begun[0]; f.ID != 0 {
-			t.begun = f
-			delete(b.begun, f.ID)
+		if f := q.flows[0]; f.ID != 0 {
+			t.flow = f
+			delete(b.flows, f.ID)
 		}
-		q.begun[0], q.begun = nil, q.begun[1:]
+		q.flows[0], q.flows = nil, q.flows[1:]
 	}
-	if len(q.gone)+len(q.begun) > 0 {
-		b.turns.MoveToBack(first)
+	if len(q.removals)+len(q.flows) > 0 {
+		b.roundRobin.MoveToBack(first)
 	} else {
-		b.turns.Remove(first)
-		delete(b.lanes, q.lane)
+		b.roundRobin.Remove(first)
+		delete(b.pairs, q.pair)
 	}
 	return t
 }

@@ -11,28 +11,28 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// batchSize is how many flows get or lose their rules at once: enough to make the cost of calls and messages small, few
-// enough for others to wait for about a millisecond.
+// batchSize is how many flows get or lose their rules at once. It is large enough to share the cost of calls and
+// messages, and small enough that other callers wait for about a millisecond only.
 const batchSize = 256
 
-// work does what is next for some flows: first it removes rules, then it makes new ones.
+// work takes a batch of tasks from the backlog. It removes rules first, then it installs new ones.
 func (m *Manager) work() {
 	m.mu.Lock()
 	tasks := m.backlog.next(batchSize)
 	m.mu.Unlock()
-	exists := m.interfacesOf(tasks) // a look into others' tables, so not under the lock
+	exists := m.interfacesOf(tasks) // HasInterface takes another lock, so mu is not held here
 	m.lockToChange()
 	defer m.mu.Unlock()
-	replaced := m.end(tasks)
+	replaced := m.removeEnded(tasks)
 	b := batch{Manager: m}
 	for _, t := range tasks {
-		// If the NIC keeps the rule of the flow's last verdict, the flow gets no other.
-		if f := t.begun; f != nil && exists[f.Key.Interface] && m.rules[f.ID] == nil {
+		// A flow gets no second rule while the NIC keeps the rule of its previous verdict.
+		if f := t.flow; f != nil && exists[f.Key.Interface] && m.rules[f.ID] == nil {
 			b.begin(f)
 		}
 	}
 	b.install()
-	// The graph takes these for offloaded.
+	// These flows have no rule any more, but the graph still believes that they are offloaded.
 	m.forget(slices.DeleteFunc(replaced, func(r *rule) bool { return m.rules[r.id] != nil }))
 	m.backlog.size -= len(tasks)
 	if m.backlog.isEmpty() {
@@ -40,14 +40,14 @@ func (m *Manager) work() {
 	}
 }
 
-// interfacesOf says which of the interfaces exist whose flows have begun.
+// interfacesOf looks up which interfaces of the new flows exist.
 func (m *Manager) interfacesOf(tasks []task) map[uint16]bool {
 	exists := map[uint16]bool{}
 	for _, t := range tasks {
-		if t.begun == nil {
+		if t.flow == nil {
 			continue
 		}
-		index := t.begun.Key.Interface
+		index := t.flow.Key.Interface
 		if _, known := exists[index]; !known {
 			exists[index] = m.cfg.HasInterface(index)
 		}
@@ -55,15 +55,16 @@ func (m *Manager) interfacesOf(tasks []task) map[uint16]bool {
 	return exists
 }
 
-// end removes the rules of flows that have ended or aged, and those of flows that begin anew, and returns the latter.
-// The flow of an aged rule ends in the graph, too: should a packet be on its way, it begins the flow anew.
-func (m *Manager) end(tasks []task) (replaced []*rule) {
+// removeEnded removes the rules of flows that have ended or aged, and of flows that have begun again with another
+// verdict. It returns the latter. It also deletes the flow of an aged rule from the graph: if another packet arrives,
+// the flow begins again.
+func (m *Manager) removeEnded(tasks []task) (replaced []*rule) {
 	var rules, aged []*rule
 	seen := map[uint64]struct{}{}
 	for _, t := range tasks {
 		id := t.id
-		if t.begun != nil {
-			id = t.begun.ID
+		if t.flow != nil {
+			id = t.flow.ID
 			delete(m.waiting, id)
 			delete(m.late, id)
 		}
@@ -75,36 +76,36 @@ func (m *Manager) end(tasks []task) (replaced []*rule) {
 		seen[id] = struct{}{}
 		rules = append(rules, r)
 		switch {
-		case t.begun != nil:
+		case t.flow != nil:
 			replaced = append(replaced, r)
 		case t.aged:
 			aged = append(aged, r)
 		}
 	}
 	m.remove(rules)
-	isKept := func(r *rule) bool { return m.rules[r.id] != nil }
-	aged = slices.DeleteFunc(aged, isKept)
+	inNIC := func(r *rule) bool { return m.rules[r.id] != nil }
+	aged = slices.DeleteFunc(aged, inNIC)
 	m.stats.Aged += uint64(len(aged))
 	m.forget(aged)
-	return slices.DeleteFunc(replaced, isKept)
+	return slices.DeleteFunc(replaced, inNIC)
 }
 
-// batch is the rules that flows get at once. They have their room before they are installed.
+// batch is a set of rules that are installed together. Each already counts to its share before it is installed.
 type batch struct {
 	*Manager
-	fresh   []newcomer
-	evicted []*rule // rules that made room
+	pending []pendingRule
+	evicted []*rule // rules that were removed to make room
 }
 
-// newcomer is a rule that is not installed yet.
-type newcomer struct {
+// pendingRule is a rule that is prepared, but not installed yet.
+type pendingRule struct {
 	*rule
 	path *path
 	flow *graph.Flow
 }
 
-// begin prepares a flow's rule. If there can be none, the flow stays in software: for good if its rule is one that the
-// NIC does not know, else until it is offered again.
+// begin prepares the rule of a new flow. If that fails, the flow stays in software: forever if the NIC does not support
+// the rule, otherwise until the flow is offered again.
 func (b *batch) begin(f *graph.Flow) {
 	if !b.cfg.NIC.Has(f.Verdict.InPort) || !b.cfg.NIC.Has(f.Verdict.TxPort) {
 		return
@@ -118,7 +119,7 @@ func (b *batch) begin(f *graph.Flow) {
 		b.stats.Limited++
 		s.limited++
 		b.waiting[f.ID] = s
-		b.refused.warn("a flow stays in software: as many rules as may be are in the NIC", "rules", len(b.rules))
+		b.log.warn("a flow stays in software: as many rules as may be are in the NIC", "rules", len(b.rules))
 		return
 	}
 	if err := b.prepare(f, s); err != nil {
@@ -131,10 +132,10 @@ func (m *Manager) refuse(f *graph.Flow, s *share, err error) {
 	if isTransient(err) {
 		m.waiting[f.ID] = s
 	}
-	m.refused.warn("a flow stays in software: the NIC cannot take its rule", "flow", f.Key, "err", err)
+	m.log.warn("a flow stays in software: the NIC cannot take its rule", "flow", f.Key, "err", err)
 }
 
-// prepare makes a flow's rule, and takes its room.
+// prepare makes a flow's rule and adds it to its share.
 func (b *batch) prepare(f *graph.Flow, s *share) error {
 	r := &rule{share: s}
 	var mark uint16
@@ -159,22 +160,22 @@ func (b *batch) prepare(f *graph.Flow, s *share) error {
 	}
 	b.rules[r.id] = r
 	s.add(r)
-	b.fresh = append(b.fresh, newcomer{r, p, f})
+	b.pending = append(b.pending, pendingRule{r, p, f})
 	return nil
 }
 
-// install puts the prepared rules into the NIC, and tells the graph, also of the rules that made room.
+// install installs the prepared rules, and reports to the graph which flows got a rule and which were evicted.
 func (b *batch) install() {
-	ops := make([]ruleset.Op, len(b.fresh))
-	for i, n := range b.fresh {
+	ops := make([]ruleset.Op, len(b.pending))
+	for i, n := range b.pending {
 		ops[i] = ruleset.Op{Rule: &n.path.Rule}
 	}
 	failed := map[*ruleset.Rule]error{}
 	for _, err := range b.cfg.Rules.ApplyEach(ops) {
 		failed[err.Op.Rule] = err
 	}
-	ids := make([]uint64, 0, len(b.fresh))
-	for _, n := range b.fresh {
+	ids := make([]uint64, 0, len(b.pending))
+	for _, n := range b.pending {
 		if err := failed[&n.path.Rule]; err != nil {
 			b.drop(n.rule)
 			b.refuse(n.flow, n.share, err)
@@ -184,13 +185,14 @@ func (b *batch) install() {
 		ids = append(ids, n.id)
 	}
 	b.stats.Created += uint64(len(ids))
-	b.fresh = nil
+	b.pending = nil
 	b.setOffloaded(ids)
-	b.takeBack(b.evicted)
+	b.returnToSoftware(b.evicted)
 	b.evicted = nil
 }
 
-// setOffloaded tells the graph of flows that have rules. Those that have ended meanwhile lose them.
+// setOffloaded reports to the graph which flows have a rule now. It removes the rules of flows that have ended in the
+// meantime.
 func (m *Manager) setOffloaded(ids []uint64) {
 	if len(ids) == 0 {
 		return
@@ -207,8 +209,8 @@ func (m *Manager) setOffloaded(ids []uint64) {
 	}
 }
 
-// takeBack has the graph forward flows again that have lost their rules; their next packets announce them.
-func (m *Manager) takeBack(rules []*rule) {
+// returnToSoftware makes the graph forward flows whose rules were removed. The next packet of each announces it again.
+func (m *Manager) returnToSoftware(rules []*rule) {
 	if len(rules) == 0 {
 		return
 	}
@@ -217,7 +219,7 @@ func (m *Manager) takeBack(rules []*rule) {
 	m.waitFor(rules, failed)
 }
 
-// forget ends the flows of rules that are gone in the graph, unless they have ended there.
+// forget deletes the flows of removed rules from the graph, unless they have ended there already.
 func (m *Manager) forget(rules []*rule) {
 	if len(rules) == 0 {
 		return
@@ -230,7 +232,8 @@ func (m *Manager) forget(rules []*rule) {
 	m.waitFor(rules, failed)
 }
 
-// waitFor has flows offered again that the graph could not change, lest they be taken for offloaded for good.
+// waitFor schedules flows that the graph failed to change to be offered again. Otherwise the graph would believe
+// forever that they are offloaded.
 func (m *Manager) waitFor(rules []*rule, failed graph.FlowErrors) {
 	for _, r := range rules {
 		if err := failed[r.id]; err != nil && !errors.Is(err, graph.ErrNotFound) {
@@ -247,7 +250,7 @@ func idsOf(rules []*rule) []uint64 {
 	return ids
 }
 
-// failures are the flows for which the graph has not done what it was told.
+// failures returns the flows for which a call to the graph failed, and logs one of the errors.
 func (m *Manager) failures(what string, ids []uint64, err error) (failed graph.FlowErrors) {
 	if err == nil {
 		return nil
@@ -260,20 +263,20 @@ func (m *Manager) failures(what string, ids []uint64, err error) (failed graph.F
 	}
 	for _, err := range failed {
 		if !errors.Is(err, graph.ErrNotFound) {
-			m.refused.warn("the graph does not do what flows need", "what", what, "flows", len(failed), "err", err)
+			m.log.warn("the graph does not do what flows need", "what", what, "flows", len(failed), "err", err)
 			break
 		}
 	}
 	return failed
 }
 
-// remove takes rules out of the NIC, and returns those that are gone. Those that the NIC keeps are tried again later.
+// remove removes rules from the NIC, and returns the removed ones. The others are tried again later.
 func (m *Manager) remove(rules []*rule) (removed []*rule) {
 	removed, err := m.destroy(rules)
 	if err == nil {
 		return removed
 	}
-	m.refused.warn("the NIC does not remove a flow's rule", "err", err)
+	m.log.warn("the NIC does not remove a flow's rule", "err", err)
 	for _, r := range rules {
 		if m.rules[r.id] == r {
 			m.doomed[r.id] = r
@@ -282,8 +285,7 @@ func (m *Manager) remove(rules []*rule) (removed []*rule) {
 	return removed
 }
 
-// destroy takes rules out of the NIC, and returns those that are gone. The NIC keeps the others as they are if there is
-// an error.
+// destroy removes rules from the NIC, and returns the removed ones. On an error, the others stay installed, unchanged.
 func (m *Manager) destroy(rules []*rule) (removed []*rule, err error) {
 	var ops []ruleset.Op
 	for _, r := range rules {
@@ -308,7 +310,7 @@ func (m *Manager) destroy(rules []*rule) (removed []*rule, err error) {
 	return removed, nil
 }
 
-// drop gives up the room of a rule that is not in the NIC.
+// drop forgets a rule that is not in the NIC, and frees its slot in its share.
 func (m *Manager) drop(r *rule) {
 	delete(m.rules, r.id)
 	delete(m.doomed, r.id)

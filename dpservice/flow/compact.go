@@ -10,21 +10,21 @@ import (
 	"dpservice/rteflow"
 )
 
-// compact is what a flow's rule is made of, in one piece and without pointers: there are many, and the garbage
-// collector need not look at it.
+// compact holds what a flow's rule is made from. It has no pointers, so that the garbage collector does not scan it:
+// there are many of them.
 type compact struct {
 	id       uint64
 	src, dst [16]byte
 	srcPort  uint16
 	dstPort  uint16
 	in, out  uint16 // ports
-	mark     uint16 // of what comes from the wire
+	mark     uint16 // of the tunnel, for a flow from the wire
 	proto    uint8
 	origin   graph.Origin
 	kind     graph.VerdictKind
 	ipv6     bool
 	decTTL   bool
-	length   uint8 // of header
+	length   uint8 // of header, in bytes
 	header   [outerLen]byte
 }
 
@@ -38,7 +38,7 @@ func compactOf(f *graph.Flow, mark uint16) compact {
 	return c
 }
 
-// flow is as much of the flow as its rule is made of.
+// flow returns the flow, with the fields that its rule is made from only.
 func (c *compact) flow() graph.Flow {
 	address := func(b [16]byte) netip.Addr {
 		if c.ipv6 {
@@ -57,7 +57,7 @@ func (c *compact) flow() graph.Flow {
 	}
 }
 
-// straight makes the rule that sends the flow's packets straight to their port.
+// straight makes the rule that sends the flow's packets directly to their port, not via a group.
 func (m *Manager) straight(c *compact) (rteflow.Rule, error) {
 	return ruleFor(m.cfg.NIC, c.flow(), c.mark, uint32(m.cfg.Timeout/time.Second))
 }

@@ -17,7 +17,7 @@ import (
 	"dpservice/test/report"
 )
 
-// divert sends what goes to ports by way of groups.
+// divert diverts packets to ports via groups.
 func (b *lab) divert(groups map[uint16]uint32) error {
 	d := b.Divert(groups)
 	err := b.set.Apply(d.Ops())
@@ -29,7 +29,7 @@ func (b *lab) divert(groups map[uint16]uint32) error {
 	return err
 }
 
-// groups are those that the flow's rules send packets via.
+// groups returns the groups that the flow's rules send packets via.
 func (r *rule) groups() (groups []uint32) {
 	for _, p := range r.paths {
 		groups = append(groups, p.via)
@@ -37,10 +37,10 @@ func (r *rule) groups() (groups []uint32) {
 	return groups
 }
 
-// last is where a rule sends packets in the end.
+// last returns the destination of a rule: its last action.
 func last(r rteflow.Rule) rteflow.Action { return r.Actions[len(r.Actions)-1] }
 
-// ends are where the rules in the NIC send packets, by their priorities.
+// ends returns the destinations of the rules in the NIC, by priority.
 func (b *lab) ends() map[uint32]rteflow.Action {
 	ends := map[uint32]rteflow.Action{}
 	for _, r := range b.nic.Rules() {
@@ -77,7 +77,7 @@ func TestDivert(t *testing.T) {
 	assert.Empty(t, b.nic.Misuse())
 }
 
-// The new rule stands before the old one goes, and is the one that packets hit.
+// The new rule is installed before the old one is removed, and takes precedence over it.
 func TestDivertLeavesNoGap(t *testing.T) {
 	b := newLab()
 	b.begin(withID(1))
@@ -115,7 +115,7 @@ func TestAReleasedPortIsStraightAgain(t *testing.T) {
 	assert.Equal(t, map[uint32]rteflow.Action{straightPriority: rteflow.ToRepresentedPort{Port: 2}}, b.ends())
 }
 
-// Between Divert and its end flows can be read but get no rules; those that have begun then go the new way.
+// During a diversion, flows can be read but get no rules. Flows that begin in that time are diverted from the start.
 func TestFlowsWaitForADiversion(t *testing.T) {
 	for _, done := range []bool{true, false} {
 		b := newLab()
@@ -141,8 +141,8 @@ func TestFlowsWaitForADiversion(t *testing.T) {
 	}
 }
 
-// Whichever calls the NIC refuses, also of the undo: every flow has a rule, all flows go the old way or all the new
-// one, or the error says what is left to do; and diverting them back sets all right.
+// Whichever calls the NIC refuses, including calls of the undo: every flow has a rule, and either all flows take the
+// old path, or all take the new one, or the error says what is left to do. Diverting the flows back then repairs it.
 func TestDivertUnderFire(t *testing.T) {
 	points := 0
 	for _, back := range []bool{false, true} {
@@ -197,7 +197,7 @@ func TestDivertUnderFire(t *testing.T) {
 	report.Printf(t, "faults in diversions: points tried: %d", points)
 }
 
-// requireWay requires that all flows go one way, and only that.
+// requireWay requires that all flows take the same path, and no other.
 func (b *lab) requireWay(t *testing.T, group uint32) {
 	t.Helper()
 	require.Len(t, b.nic.Rules(), len(b.rules))

@@ -19,7 +19,7 @@ import (
 var lives = map[string]struct {
 	do    func(b *lab)
 	calls int      // of the NIC
-	stand []uint64 // the flows whose rules stand in the end
+	rules []uint64 // the flows that have a rule in the end
 }{
 	"begin": {func(b *lab) { b.begin(withID(1)); b.begin(to3(2)) }, 2, []uint64{1, 2}},
 	"end":   {func(b *lab) { b.begin(withID(1)); b.begin(to3(2)); b.endInGraph(1) }, 3, []uint64{2}},
@@ -56,7 +56,7 @@ func (b *lab) endInGraph(id uint64) {
 	b.end(withID(id))
 }
 
-// live runs a life on a NIC that refuses some calls, and gives the manager the time to repair what was left.
+// live runs a life on a NIC that refuses some calls, and then lets the manager repair what remained.
 func live(do func(*lab), fail func(call int) bool) *lab {
 	b := newLab()
 	b.nic.OnCall(func(c flowtest.Call) error {
@@ -71,14 +71,14 @@ func live(do func(*lab), fail func(call int) bool) *lab {
 	return b
 }
 
-// bare is a rule without its place in its share and in the NIC.
+// bare is a rule without its share and its rules in the NIC, for comparison.
 func bare(r *rule) rule {
 	c := *r
 	c.share, c.place, c.paths = nil, 0, nil
 	return c
 }
 
-func standing(b *lab) (ids []uint64) {
+func installedFlows(b *lab) (ids []uint64) {
 	for id := range b.rules {
 		ids = append(ids, id)
 	}
@@ -86,23 +86,23 @@ func standing(b *lab) (ids []uint64) {
 	return ids
 }
 
-// Whichever calls the NIC refuses: in the end its rules are those that the manager and the graph believe in, none is of
-// a flow that has ended, and a flow whose rule does not stand is in software.
+// Whichever calls the NIC refuses: in the end the NIC's rules are those that the manager and the graph know of, no rule
+// is left of an ended flow, and the software forwards every flow without a rule.
 func TestEveryCallFails(t *testing.T) {
 	total := 0
 	for name, life := range lives {
 		t.Run(name, func(t *testing.T) {
 			unharmed := live(life.do, func(int) bool { return false })
 			require.Len(t, unharmed.nic.Calls(), life.calls)
-			require.Equal(t, life.stand, standing(unharmed))
+			require.Equal(t, life.rules, installedFlows(unharmed))
 			points := 0
 			try := func(fail func(call int) bool) {
 				points++
 				b := live(life.do, fail)
 				var names []string
-				for _, id := range standing(b) {
+				for _, id := range installedFlows(b) {
 					r := b.rules[id]
-					require.Contains(t, life.stand, id)
+					require.Contains(t, life.rules, id)
 					assert.Equal(t, bare(unharmed.rules[id]), bare(r))
 					assert.True(t, b.graph.offloaded[id], "rule of flow %d", id)
 					assert.Equal(t, unharmed.rules[id].groups(), r.groups())
@@ -120,7 +120,7 @@ func TestEveryCallFails(t *testing.T) {
 					if !on {
 						continue // offered again
 					}
-					assert.Contains(t, standing(b), id, "the graph leaves it to the NIC")
+					assert.Contains(t, installedFlows(b), id, "the graph leaves it to the NIC")
 				}
 				assert.Empty(t, b.nic.Misuse())
 			}

@@ -18,14 +18,14 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// Graph is where flows begin and end. A *nodes.Graph is one.
+// Graph reports the flows that begin and end. *nodes.Graph implements it.
 type Graph interface {
 	FlowEvents() <-chan []graph.FlowEvent
 	SetOffloaded(ids []uint64, on bool) error
 	DeleteFlows(ids []uint64) error
 }
 
-// NIC is where the rules are installed. A *nic.NIC is one.
+// NIC is where the rules are installed. *nic.NIC implements it.
 type NIC interface {
 	Ports
 	// Has reports whether a port can have transfer rules.
@@ -34,7 +34,7 @@ type NIC interface {
 	Aged() ([]uint64, error)
 }
 
-// Rules are the rules in the NIC. A *ruleset.Set is one.
+// Rules are the rules in the NIC. *ruleset.Set implements it.
 type Rules interface {
 	ApplyEach(ops []ruleset.Op) []*ruleset.ApplyError
 	Installed(r *ruleset.Rule) bool
@@ -42,14 +42,14 @@ type Rules interface {
 	Age(r *ruleset.Rule) (rteflow.AgeState, error)
 }
 
-// Tunnels have the NIC decapsulate what comes from the wire. A *tunnel.Manager is one.
+// Tunnels make the NIC decapsulate packets from the wire. *tunnel.Manager implements it.
 type Tunnels interface {
 	Acquire(k tunnel.Key) (mark uint16, err error)
 	Release(k tunnel.Key)
 	Tidy() error
 }
 
-// Config is what a Manager is made of.
+// Config is what a Manager needs.
 type Config struct {
 	Graph   Graph
 	NIC     NIC
@@ -57,37 +57,37 @@ type Config struct {
 	Tunnels Tunnels
 	// HasInterface reports whether there is an interface with this index.
 	HasInterface func(index uint16) bool
-	Max          int           // rules at a time
-	Shares       int           // that they are divided into: two of each port with a guest
+	Max          int           // the largest number of rules
+	Shares       int           // how many shares Max is divided into: two for each port with a guest
 	Timeout      time.Duration // whole seconds
 	Log          *slog.Logger
 }
 
-// Stats say how the offload fares.
+// Stats are the counters of the offload.
 type Stats struct {
-	Rules   int    // installed
-	Created uint64 // ever
-	Aged    uint64
-	Refused uint64 // times a flow was left to the software since the NIC refused its rule
-	Limited uint64 // and since there was no room for it
-	Evicted uint64 // rules that made room for one of another share
-	Backlog int    // flows that wait until their rule is made or removed
+	Rules   int    // installed now
+	Created uint64 // rules, in total
+	Aged    uint64 // rules, in total
+	Refused uint64 // how often a flow stayed in software because the NIC refused its rule
+	Limited uint64 // how often a flow stayed in software because there was no room for its rule
+	Evicted uint64 // rules that were removed to make room for another share
+	Backlog int    // flows whose rule waits to be installed or removed
 }
 
 // Manager keeps the NIC's flow rules in step with the graph's flows. It is safe for concurrent use.
 type Manager struct {
-	cfg     Config
-	refused rareLog
+	cfg Config
+	log rareLog
 
 	mu        sync.Mutex
-	settled   *sync.Cond          // of mu: no diversion is under way
+	settled   *sync.Cond          // uses mu; signalled when no diversion is in progress
 	rules     map[uint64]*rule    // by flow id
-	doomed    map[uint64]*rule    // those that should be gone, but that the NIC would not remove
-	waiting   map[uint64]*share   // of flows without a rule, by flow id, that are to be offered again
-	late      map[uint64]struct{} // flows that found the backlog full: to be offered again when it is empty
-	diverts   map[uint16]uint32   // the groups that packets to ports pass on their way
-	diversion *Diversion          // under way; nil: none
-	released  map[uint16]struct{} // ports that flows get no rules from or to
+	doomed    map[uint64]*rule    // by flow id: rules whose removal the NIC has refused; it is tried again
+	waiting   map[uint64]*share   // by flow id: flows without a rule that are to be offered again
+	late      map[uint64]struct{} // ids of flows that found the backlog full; they are offered again when it is empty
+	diverts   map[uint16]uint32   // by output port: the group that packets are sent via
+	diversion *Diversion          // in progress; nil if there is none
+	released  map[uint16]struct{} // ports whose flows get no rules
 	backlog   *backlog
 	shares    map[holder]*share
 	stats     Stats
@@ -99,7 +99,7 @@ func New(cfg Config) *Manager {
 		cfg: cfg, rules: map[uint64]*rule{}, doomed: map[uint64]*rule{}, waiting: map[uint64]*share{},
 		late: map[uint64]struct{}{}, diverts: map[uint16]uint32{},
 		released: map[uint16]struct{}{}, shares: map[holder]*share{}, backlog: newBacklog(),
-		refused: rareLog{log: cfg.Log, every: 10 * time.Second},
+		log: rareLog{log: cfg.Log, every: 10 * time.Second},
 	}
 	m.settled = sync.NewCond(&m.mu)
 	return m
@@ -108,7 +108,7 @@ func New(cfg Config) *Manager {
 // agePeriod is how often the NIC is asked which rules have aged.
 const agePeriod = time.Second
 
-// Run follows the graph's flows until ctx is done. The rules then stay installed.
+// Run installs and removes rules as the graph's flows begin and end, until ctx is done. The rules stay installed then.
 func (m *Manager) Run(ctx context.Context) {
 	ticker := time.NewTicker(agePeriod)
 	defer ticker.Stop()
@@ -116,9 +116,9 @@ func (m *Manager) Run(ctx context.Context) {
 	always := make(chan struct{})
 	close(always)
 	for {
-		var turn <-chan struct{} // never, while nothing waits
+		var ready <-chan struct{} // nil, which blocks, while the backlog is empty
 		if !m.backlog.isEmpty() {
-			turn = always
+			ready = always
 		}
 		select {
 		case <-ctx.Done():
@@ -130,20 +130,20 @@ func (m *Manager) Run(ctx context.Context) {
 			m.take(batch)
 		case <-ticker.C:
 			m.age()
-		case <-turn:
+		case <-ready:
 			m.work()
 		}
 	}
 }
 
-// take puts events into the backlog. A flow for which there is no room there is offered again later.
+// take puts events into the backlog. A flow that finds the backlog full is offered again later.
 func (m *Manager) take(events []graph.FlowEvent) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range events {
 		f := &events[i].Flow
 		if events[i].Kind == graph.FlowNew {
-			if !m.backlog.begin(f) {
+			if !m.backlog.addFlow(f) {
 				m.late[f.ID] = struct{}{}
 			}
 			continue
@@ -152,12 +152,12 @@ func (m *Manager) take(events []graph.FlowEvent) {
 		delete(m.waiting, f.ID)
 		delete(m.late, f.ID)
 		if r := m.rules[f.ID]; r != nil {
-			m.backlog.end(lane{r.in, r.out}, ending{id: f.ID})
+			m.backlog.addRemoval(portPair{r.in, r.out}, removal{id: f.ID})
 		}
 	}
 }
 
-// isTransient reports whether the NIC may take the same rule another time.
+// isTransient reports whether the NIC may accept the same rule later.
 func isTransient(err error) bool {
 	var refusal *rteflow.Error
 	if errors.Is(err, tunnel.ErrFull) {
@@ -166,10 +166,10 @@ func isTransient(err error) bool {
 	return errors.As(err, &refusal) && refusal.Errno != syscall.ENOTSUP && refusal.Errno != syscall.EINVAL
 }
 
-// offersAtOnce bounds what a NIC that refuses everything costs.
+// offersAtOnce limits the work that repeats when a NIC refuses all rules.
 const offersAtOnce = 64
 
-// offerAgain has the graph announce flows that wait and for which there is room, with their next packets.
+// offerAgain makes the graph announce waiting flows again with their next packets, as far as there is room for rules.
 func (m *Manager) offerAgain() {
 	var ids []uint64
 	room := m.cfg.Max - len(m.rules)
@@ -177,7 +177,7 @@ func (m *Manager) offerAgain() {
 		if len(ids) == offersAtOnce {
 			break
 		}
-		if room > 0 || m.isOwed(s) {
+		if room > 0 || m.isBelowGuarantee(s) {
 			ids = append(ids, id)
 			room--
 		}
@@ -188,7 +188,7 @@ func (m *Manager) offerAgain() {
 	m.offerLate()
 }
 
-// offerLate has the graph announce flows that found the backlog full.
+// offerLate makes the graph announce the flows again that found the backlog full.
 func (m *Manager) offerLate() {
 	var ids []uint64
 	for id := range m.late {
@@ -202,8 +202,8 @@ func (m *Manager) offerLate() {
 	}
 }
 
-// offer has the graph announce flows. It returns those that are announced or have ended: the workers of the others are
-// held up.
+// offer makes the graph announce flows again. It returns the flows for which that succeeded, or that have ended. The
+// workers of the other flows did not accept the request.
 func (m *Manager) offer(ids []uint64) []uint64 {
 	if len(ids) == 0 {
 		return nil
@@ -214,29 +214,29 @@ func (m *Manager) offer(ids []uint64) []uint64 {
 	})
 }
 
-// age finds the rules that have aged, and tries again what the NIC has refused.
+// age queues the removal of aged rules, and tries again what the NIC has refused before.
 func (m *Manager) age() {
 	m.lockToChange()
 	defer m.mu.Unlock()
 	aged, err := m.cfg.NIC.Aged()
 	if err != nil {
-		m.refused.warn("the NIC does not tell which rules have aged", "err", err)
+		m.log.warn("the NIC does not tell which rules have aged", "err", err)
 	}
 	for _, id := range aged {
-		// The NIC tells of it until the rule is removed.
+		// The NIC reports an aged rule each time until it is removed.
 		if r := m.rules[id]; r != nil && !r.aged && m.doomed[id] == nil {
 			r.aged = true
-			m.backlog.end(lane{r.in, r.out}, ending{id, true})
+			m.backlog.addRemoval(portPair{r.in, r.out}, removal{id, true})
 		}
 	}
 	m.forget(m.remove(slices.Collect(maps.Values(m.doomed))))
 	if err := m.cfg.Tunnels.Tidy(); err != nil {
-		m.refused.warn("the NIC does not remove the rule of a tunnel by which no flow comes", "err", err)
+		m.log.warn("the NIC does not remove the rule of a tunnel by which no flow comes", "err", err)
 	}
 	m.offerAgain()
 }
 
-// Count adds to flows' counters what the NIC has forwarded of them.
+// Count adds what the NIC has forwarded to the counters of flows.
 func (m *Manager) Count(flows []graph.Flow) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -26,7 +26,7 @@ import (
 	"dpservice/wire"
 )
 
-// fakeGraph has flows that do nothing.
+// fakeGraph records which flows are offloaded. It forwards no packets.
 type fakeGraph struct {
 	events    chan []graph.FlowEvent
 	offloaded map[uint64]bool
@@ -62,7 +62,7 @@ func (g *fakeGraph) DeleteFlows(ids []uint64) error {
 	return nil
 }
 
-// refusal is why none of the flows is changed.
+// refusal is the error for calls that change none of the flows.
 func (g *fakeGraph) refusal(ids []uint64) error {
 	if !g.gone && !g.heldUp {
 		return nil
@@ -98,7 +98,7 @@ func refuse(method string) func(c flowtest.Call) error {
 	}
 }
 
-// fakeTunnels is the use of tunnels; they have marks from 0x101 on.
+// fakeTunnels counts the uses of tunnels. Marks start at 0x101.
 type fakeTunnels struct {
 	uses    []int // by mark, less 0x101
 	keys    []tunnel.Key
@@ -146,7 +146,7 @@ func newLab() *lab {
 	return b
 }
 
-// age is a look at what has aged, and all that follows from it.
+// age looks for aged rules once, and does all that follows.
 func (b *lab) age() {
 	b.Manager.age()
 	b.workAll()
@@ -201,7 +201,7 @@ func TestAFlowComesAndGoes(t *testing.T) {
 	assert.Empty(t, b.nic.Misuse())
 }
 
-// What many flows need is done at once, and what the NIC refuses to one of them is no matter to the others.
+// Many flows are handled in one batch. If the NIC refuses the rule of one flow, the others still get theirs.
 func TestManyFlowsAtOnce(t *testing.T) {
 	const many = batchSize
 	b := newLab()
@@ -294,7 +294,7 @@ func TestRefusedFlowsStayInSoftware(t *testing.T) {
 	assert.Contains(t, b.log.String(), "the NIC cannot take its rule")
 }
 
-// The NIC refused for want of something that it may have later, or there was no room.
+// The NIC lacked a resource that it may have later, or there was no room for the rule.
 func TestFlowsAreOfferedAgain(t *testing.T) {
 	b := newLab()
 	b.nic.FailCalls(1)
@@ -352,8 +352,8 @@ func TestAFlowThatEndedMeanwhileLeavesNoRule(t *testing.T) {
 	assert.Zero(t, b.Stats().Rules)
 }
 
-// What a worker did not take is not done: a flow without a rule is not left taken for offloaded, nor forgotten for the
-// NIC.
+// If a worker does not accept a request, the request is repeated: a flow without a rule must not stay offloaded in the
+// graph, and must be offered to the NIC again.
 func TestAWorkerThatIsHeldUp(t *testing.T) {
 	b := newLab()
 	b.begin(withID(1))
@@ -427,7 +427,7 @@ func TestFlowsCountWhatTheNICForwards(t *testing.T) {
 	assert.Zero(t, other.Packets)
 }
 
-// A flow from the wire holds the tunnel that it comes by as long as its rule stands, and follows it.
+// A flow from the wire uses its tunnel as long as its rule is installed. When it comes by another tunnel, it uses that.
 func TestFlowsHoldTheirTunnels(t *testing.T) {
 	b := newLab()
 	by := func(id uint64, peer string) graph.Flow {
@@ -468,7 +468,7 @@ func TestFlowsHoldTheirTunnels(t *testing.T) {
 	assert.Contains(t, b.log.String(), "does not remove")
 }
 
-// The rules that are in the NIC are not kept; what is told of them is as they were made.
+// The specifications of installed rules are not kept in memory. They are made again for a listing, and are the same.
 func TestRulesAreMadeAgain(t *testing.T) {
 	ipv6 := encap()
 	ipv6.Key.Src, ipv6.Key.Dst = src6, dst6

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// rareLog writes a message of each kind at most once in a while, and how often it would have: what guests can cause
-// must not fill the log.
+// rareLog limits how often each message is logged, and counts the skipped ones: guests must not be able to fill the
+// log.
 type rareLog struct {
 	log   *slog.Logger
 	every time.Duration

@@ -4,17 +4,18 @@ package flow
 
 import "slices"
 
-// Release is a port that flows get no rules from or to, until either Commit or Abort is called, once.
+// Release is a port that is taken out of use: no flow from or to it gets a rule. The caller ends it by Commit or Abort,
+// once.
 type Release struct {
 	flows *Manager
 	port  uint16
 }
 
-// ReleasePort removes the rules of all flows from and to a port, and keeps new ones from being made until the Release
-// is ended: flows that begin meanwhile stay in software and are offered again. On an error the port is not released,
-// and the flows that have lost their rules begin anew with their next packet.
+// ReleasePort removes the rules of all flows from and to a port. Until the Release ends, new flows of the port get no
+// rules: they stay in software and are offered again later. On an error the port is not released, and the flows whose
+// rules were removed begin again with their next packet.
 //
-// The rules are removed a batch at a time: other flows, and who asks about any, hardly wait.
+// The rules are removed in batches, so that other callers wait for one batch only.
 func (m *Manager) ReleasePort(id uint16) (*Release, error) {
 	m.lockToChange()
 	defer m.mu.Unlock()
@@ -29,7 +30,7 @@ func (m *Manager) ReleasePort(id uint16) (*Release, error) {
 		}
 	}
 	for some := range slices.Chunk(rules, batchSize) {
-		// Some may have gone while others had their turn.
+		// The lock was released between batches, so some rules may have been removed.
 		some = slices.DeleteFunc(some, func(r *rule) bool { return m.rules[r.id] != r })
 		removed, err := m.destroy(some)
 		m.forget(removed)
@@ -43,7 +44,7 @@ func (m *Manager) ReleasePort(id uint16) (*Release, error) {
 	return &Release{m, id}, nil
 }
 
-// Commit is called when the port has been given up: flows that go there later go straight.
+// Commit ends the release of a port that is no longer used. Later flows to this port are not diverted.
 func (r *Release) Commit() {
 	r.flows.mu.Lock()
 	defer r.flows.mu.Unlock()
@@ -51,7 +52,7 @@ func (r *Release) Commit() {
 	delete(r.flows.released, r.port)
 }
 
-// Abort is called when the port stays in use: its flows are offloaded again with their next packets.
+// Abort ends the release of a port that stays in use. Its flows are offloaded again with their next packets.
 func (r *Release) Abort() {
 	r.flows.mu.Lock()
 	defer r.flows.mu.Unlock()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package flow puts flows into the NIC: it makes rules of the packet graph's verdicts, and removes them when a flow
-// has ended or aged.
+// Package flow offloads flows to the NIC: it makes a rule from the packet graph's verdict on a flow, and removes the
+// rule when the flow has ended or aged.
 package flow
 
 import (
@@ -14,21 +14,21 @@ import (
 	"dpservice/wire"
 )
 
-// outerLen is the length of the headers around a packet that travels to another node.
+// outerLen is the length in bytes of the outer headers of a packet between two hypervisors.
 const outerLen = wire.EthernetLen + wire.IPv6Len
 
-// tcpControl are the flags SYN, FIN and RST. Packets that have one stay on the software path, which so sees how a
-// connection stands.
+// tcpControl are the flags SYN, FIN and RST. Packets with any of them take the software path, which tracks the state of
+// the connection.
 const tcpControl = 0x07
 
-// Ports names ports in rules. A *nic.NIC is one.
+// Ports makes the items and actions that name a port in a rule. *nic.NIC implements it.
 type Ports interface {
 	PortItem(id uint16) rteflow.Item
 	PortAction(id uint16) rteflow.Action
 }
 
-// ruleFor makes the rule that does to a flow's packets what the graph would. What comes from the wire has been
-// decapsulated, and bears the mark of the tunnel that it came by.
+// ruleFor makes the rule that does the same to a flow's packets as the graph. Packets from the wire have already been
+// decapsulated by another rule, and carry the mark of their tunnel. timeout is in seconds.
 func ruleFor(ports Ports, f graph.Flow, mark uint16, timeout uint32) (rteflow.Rule, error) {
 	ip, l4, err := match(f.Key)
 	if err != nil {
@@ -50,7 +50,7 @@ func ruleFor(ports Ports, f graph.Flow, mark uint16, timeout uint32) (rteflow.Ru
 	}, nil
 }
 
-// What many rules have in common is made once: nobody changes it.
+// Items and actions that many rules share. They must not be changed.
 var (
 	guestEth = map[bool]rteflow.Item{
 		false: rteflow.Eth{Type: rteflow.Is[uint16](wire.EtherTypeIPv4)},
@@ -69,7 +69,7 @@ var (
 	}
 )
 
-// match is the items of the flow's own headers.
+// match returns the items that match the flow's own headers.
 func match(k graph.FlowKey) (ip, l4 rteflow.Item, err error) {
 	l4, err = matchL4(k)
 	if err != nil {
@@ -98,13 +98,13 @@ func matchL4(k graph.FlowKey) (rteflow.Item, error) {
 	}
 }
 
-// mostActions is how many a rule has at most.
-const mostActions = 6
+// maxActions is the largest number of actions in a rule.
+const maxActions = 6
 
-// rewrite is what changes in the flow's packets, with room for the actions that follow.
+// rewrite returns the actions that change the flow's packets. The slice has capacity for the actions that follow.
 func rewrite(f graph.Flow) ([]rteflow.Action, error) {
 	v := f.Verdict
-	actions := make([]rteflow.Action, 0, mostActions)
+	actions := make([]rteflow.Action, 0, maxActions)
 	switch {
 	case v.Kind == graph.Deliver && len(v.Header) == wire.EthernetLen:
 		actions = append(actions,
@@ -123,7 +123,7 @@ func rewrite(f graph.Flow) ([]rteflow.Action, error) {
 	}
 }
 
-// ethernet is an Ethernet header as raw_decap removes it: only its shape matters.
+// ethernet returns an Ethernet header for raw_decap to remove: only its length and its type matter.
 func ethernet(etherType uint16) []byte {
 	return binary.BigEndian.AppendUint16(make([]byte, wire.EthernetLen-2, outerLen), etherType)
 }

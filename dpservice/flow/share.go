@@ -10,8 +10,8 @@ import (
 	"dpservice/graph"
 )
 
-// holder is whose share of the NIC's rules a flow counts to, as in the flow table: a guest's port, and whether the flow
-// comes from the guest, or to it from the wire.
+// holder identifies the share of the NIC's rules that a flow counts to, as in the flow table: a guest's port, and
+// whether the flow comes from the guest, or to the guest from the wire.
 type holder struct {
 	port   uint16
 	origin graph.Origin
@@ -24,10 +24,10 @@ func holderOf(f graph.Flow) holder {
 	return holder{f.Verdict.InPort, graph.FromGuest}
 }
 
-// share is what a holder has of the NIC's rules.
+// share is the rules in the NIC that count to one holder.
 type share struct {
 	rules            []*rule // in no order
-	hand             int     // where to look next for one that makes room: it goes round, as a clock's
+	hand             int     // index where the search for a rule to evict continues, as in the clock algorithm
 	evicted, limited uint64
 }
 
@@ -44,16 +44,17 @@ func (s *share) remove(r *rule) {
 	s.rules = s.rules[:end]
 }
 
-// Share tells of a share. It belongs to a port's guest: to what that sends, or to what comes to it from the wire.
+// Share describes the rules of one guest in one direction: those for what the guest sends, or for what it receives from
+// the wire.
 type Share struct {
 	Port    uint16
 	Origin  graph.Origin
 	Rules   int
-	Evicted uint64 // rules that lost their borrowed places
-	Limited uint64 // times a flow was left to the software since there was no place for its rule
+	Evicted uint64 // rules that were removed to make room for a share below its guarantee
+	Limited uint64 // how often a flow stayed in software because there was no room for its rule
 }
 
-// Shares are those of all that have, or had, rules.
+// Shares returns all shares that have, or had, rules.
 func (m *Manager) Shares() []Share {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -69,7 +70,7 @@ func (m *Manager) Shares() []Share {
 	return shares
 }
 
-// Guaranteed is how many rules each share gets whatever others have.
+// Guaranteed returns how many rules each share can have regardless of the others.
 func (m *Manager) Guaranteed() int { return m.cfg.Max / max(m.cfg.Shares, 1) }
 
 func (m *Manager) share(h holder) *share {
@@ -81,15 +82,15 @@ func (m *Manager) share(h holder) *share {
 	return s
 }
 
-func (m *Manager) isOwed(s *share) bool { return len(s.rules) < m.Guaranteed() }
+func (m *Manager) isBelowGuarantee(s *share) bool { return len(s.rules) < m.Guaranteed() }
 
-// makeRoom has room for another rule of the share. A share below its guarantee takes that of one of the largest share's
-// rules, which is a borrower then.
+// makeRoom reports whether the share can have another rule. For a share below its guarantee it evicts a rule of the
+// largest share, if there is no room: the largest share is above its guarantee then.
 func (b *batch) makeRoom(s *share) bool {
 	if len(b.rules) < b.cfg.Max {
 		return true
 	}
-	if !b.isOwed(s) {
+	if !b.isBelowGuarantee(s) {
 		return false
 	}
 	largest := s
@@ -99,8 +100,8 @@ func (b *batch) makeRoom(s *share) bool {
 		}
 	}
 	victim := b.idlest(largest)
-	if victim == nil && len(b.fresh) > 0 {
-		b.install() // one of these may have to go
+	if victim == nil && len(b.pending) > 0 {
+		b.install() // only installed rules can be evicted
 		return b.makeRoom(s)
 	}
 	if victim == nil || len(b.remove([]*rule{victim})) == 0 {
@@ -112,11 +113,11 @@ func (b *batch) makeRoom(s *share) bool {
 	return true
 }
 
-// sample is how many rules are looked at, of which one has to go.
+// sample is how many rules are compared to find the one to evict.
 const sample = 8
 
-// idlest is the installed rule without a packet for the longest time, as far as the NIC tells, of some of the share's:
-// each time of others. It is nil if the NIC removes none of them.
+// idlest compares the next few installed rules of the share, and returns the one that has seen no packet for the
+// longest time, as far as the NIC reports it. It returns nil if none of them can be removed.
 func (m *Manager) idlest(s *share) (idlest *rule) {
 	longest := time.Duration(-1)
 	for range min(sample, len(s.rules)) {
@@ -132,7 +133,7 @@ func (m *Manager) idlest(s *share) (idlest *rule) {
 	return idlest
 }
 
-// idle is how long the NIC has seen no packet of a flow, 0 if it does not tell.
+// idle returns how long the NIC has seen no packet of a flow, or 0 if the NIC does not report it.
 func (m *Manager) idle(r *rule) time.Duration {
 	for _, p := range r.paths {
 		if age, err := m.cfg.Rules.Age(&p.Rule); err == nil && age.IdleKnown {

@@ -15,7 +15,7 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// between is a flow from one port to another; from the wire if it comes by port 0.
+// between returns a flow from one port to another. Port 0 is the wire.
 func between(id uint64, in, out uint16) graph.Flow {
 	f := withID(id)
 	f.Verdict.InPort, f.Verdict.TxPort = in, out
@@ -25,8 +25,8 @@ func between(id uint64, in, out uint16) graph.Flow {
 	return f
 }
 
-// Flows of random ports begin and end. A share below its guarantee always gets its rule, there are never more rules
-// than may be, and a share that is alone may have them all.
+// Flows between random ports begin and end. A share below its guarantee always gets a rule, the number of rules never
+// exceeds its limit, and a single share can have all of them.
 func TestSharesOfTheRules(t *testing.T) {
 	const most, shares = 41, 6
 	random := rand.New(rand.NewPCG(1, 2))
@@ -79,8 +79,8 @@ func TestSharesOfTheRules(t *testing.T) {
 	assert.Empty(t, b.nic.Misuse())
 }
 
-// The same with many flows at once: each share gets what it asks for up to its guarantee, from those that have
-// borrowed, and all room is used.
+// The same with many flows at once: each share gets rules up to its guarantee, taken from shares above theirs, and all
+// room is used.
 func TestSharesInBatches(t *testing.T) {
 	const most, shares = 41, 6
 	random := rand.New(rand.NewPCG(3, 4))
@@ -123,7 +123,8 @@ func TestSharesInBatches(t *testing.T) {
 	}
 }
 
-// Of the borrower's rules the one goes that has seen no packet for the longest time; its flow is the software's again.
+// Of the largest share's rules, the one without a packet for the longest time is evicted. The software forwards its
+// flow again.
 func TestTheIdlestRuleMakesRoom(t *testing.T) {
 	b := newLab()
 	b.cfg.Max, b.cfg.Shares = 4, 2
@@ -136,7 +137,7 @@ func TestTheIdlestRuleMakesRoom(t *testing.T) {
 	assert.Equal(t, []Share{{Port: 1, Rules: 3, Evicted: 1}, {Port: 2, Rules: 1}}, b.Shares())
 }
 
-// Whoever is owed a place need not wait until there is room.
+// A flow of a share below its guarantee is offered again even if there is no room.
 func TestOwedFlowsAreOfferedAgain(t *testing.T) {
 	b := newLab()
 	b.cfg.Max, b.cfg.Shares = 4, 2
@@ -154,7 +155,7 @@ func TestOwedFlowsAreOfferedAgain(t *testing.T) {
 	assert.True(t, b.graph.offloaded[6])
 }
 
-// Thousands of a guest's rules have to go, and as many come: another guest's flow waits for one of them.
+// Thousands of a guest's rules are to be removed, and as many installed. Another guest's flow waits for one entry only.
 func TestLanesTakeTurns(t *testing.T) {
 	const many = 3000
 	b := newLab()
@@ -177,7 +178,7 @@ func TestLanesTakeTurns(t *testing.T) {
 	assert.Len(t, b.nic.Rules(), many+100)
 }
 
-// What a port is released from must not come back with a flow that has waited.
+// A flow that waited in the backlog must not get a rule for a port that has been released in the meantime.
 func TestAReleasedPortGetsNoRules(t *testing.T) {
 	b := newLab()
 	b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: between(1, 1, 2)}})
@@ -192,7 +193,7 @@ func TestAReleasedPortGetsNoRules(t *testing.T) {
 	assert.Zero(t, b.Stats().Backlog)
 }
 
-// What is to go goes first: the NIC does not know better until then.
+// Removals come first: the NIC forwards packets by the outdated rule until then.
 func TestRulesGoBeforeNewOnesCome(t *testing.T) {
 	b := newLab()
 	b.begin(between(1, 1, 2))
@@ -205,7 +206,7 @@ func TestRulesGoBeforeNewOnesCome(t *testing.T) {
 	assert.Equal(t, []string{"destroy", "create"}, []string{calls[0].Method, calls[1].Method})
 }
 
-// A flow that has gone before its turn has come gets no rule; one that finds too many before it is offered again.
+// A flow that ends while it waits gets no rule. A flow that finds the backlog full is offered again.
 func TestTheBacklogIsBounded(t *testing.T) {
 	b := newLab()
 	b.cfg.Max = 2 * backlogMax
@@ -225,7 +226,7 @@ func TestTheBacklogIsBounded(t *testing.T) {
 	assert.Empty(t, b.late)
 }
 
-// idleRules tells how long rules have seen no packet, as a test has it: by name.
+// idleRules reports idle times that the test sets, by the rule's name.
 type idleRules struct {
 	Rules
 	idle map[string]time.Duration
