@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package state keeps what clients have created in a file, so that it outlives the daemon: each change is on the disk
-// before the call returns.
+// Package state stores what clients have created in a file, so that a restarted daemon finds it again. Each change is
+// on the disk before the call returns.
 package state
 
 import (
@@ -19,13 +19,13 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// format is the version of the records. Add one when a daemon of before would misread them.
+// format is the version of the records. Increment it when an older daemon would misread new records.
 const format = "1"
 
 const (
 	fileName = "state.db"
 	fileMode = 0o600
-	// lockPatience is how long another daemon may take to let go of the file.
+	// lockPatience is how long Open waits for another daemon to release the file.
 	lockPatience = 2 * time.Second
 )
 
@@ -34,14 +34,14 @@ var (
 	formatKey  = []byte("format")
 )
 
-// Errors of Open, beside those of the file system.
+// Errors of Open, in addition to those of the file system.
 var (
 	ErrDamaged = errors.New("the state is damaged")
 	ErrNewer   = errors.New("the state was written by a newer dpservice")
 	ErrInUse   = errors.New("another dpservice uses the state")
 )
 
-// Interface is what a guest's interface is created from.
+// Interface is the record of a guest's interface: the parameters that it is created with.
 type Interface struct {
 	ID         string     `json:"id"`
 	Device     string     `json:"device"`
@@ -62,7 +62,7 @@ type Route struct {
 	NextHopIP  netip.Addr   `json:"next_hop_ip"`
 }
 
-// Capture is a capture that goes on after a restart.
+// Capture is the record of a capture, which continues after a restart.
 type Capture struct {
 	Name       string        `json:"name"`
 	Sink       netip.Addr    `json:"sink"`
@@ -71,37 +71,37 @@ type Capture struct {
 	Encap      string        `json:"encap"`
 	Direction  string        `json:"direction"`
 	Filter     string        `json:"filter,omitempty"`
-	Duration   time.Duration `json:"duration,omitempty"` // limits, counted from the first start on
+	Duration   time.Duration `json:"duration,omitempty"` // this and the next two: limits, counted from the first start
 	Packets    uint64        `json:"packets,omitempty"`
 	Bytes      uint64        `json:"bytes,omitempty"`
 	Targets    []Target      `json:"targets"`
 	StartedAt  time.Time     `json:"started_at"`
-	Seen       time.Time     `json:"seen"`    // when it was last known to capture
-	Base       Counts        `json:"base"`    // what was counted before the last restart
-	Counted    Counts        `json:"counted"` // what was counted in all
+	Seen       time.Time     `json:"seen"`    // when the capture was last known to run
+	Base       Counts        `json:"base"`    // the copies before the last restart
+	Counted    Counts        `json:"counted"` // all copies, including Base
 	Gaps       []Gap         `json:"gaps,omitempty"`
-	Waiting    bool          `json:"waiting,omitempty"` // it could not be restored
+	Waiting    bool          `json:"waiting,omitempty"` // the capture could not be restored yet
 }
 
-// Target is what is captured: a guest's interface, or a physical port.
+// Target is one source of a capture: a guest's interface, or a physical port.
 type Target struct {
 	VF string `json:"vf,omitempty"` // interface id; empty for a PF
 	PF int    `json:"pf"`
 }
 
-// Counts is what a capture has copied.
+// Counts are the copies of a capture, in total and by interface.
 type Counts struct {
 	Count
 	Interfaces map[string]Count `json:"interfaces,omitempty"` // by interface and direction
 }
 
-// Count is packets and their bytes.
+// Count is a number of packets and of their bytes.
 type Count struct {
 	Packets uint64 `json:"packets"`
 	Bytes   uint64 `json:"bytes"`
 }
 
-// Gap is a time in which nothing was captured.
+// Gap is a period in which nothing was captured.
 type Gap struct {
 	From time.Time `json:"from"`
 	To   time.Time `json:"to"`
@@ -109,19 +109,19 @@ type Gap struct {
 
 // Store is an open file of records. It is safe for concurrent use.
 type Store struct {
-	Interfaces Table[Interface] // by their ids
+	Interfaces Table[Interface] // by id
 	Routes     Table[Route]     // by RouteKey
-	Captures   Table[Capture]   // by their names
+	Captures   Table[Capture]   // by name
 
 	db   *bbolt.DB
 	path string
 }
 
-// RouteKey is a route's key in the Store: there is one for a prefix in a virtual network.
+// RouteKey returns a route's key in the Store. A virtual network has at most one route for a prefix.
 func RouteKey(vni uint32, prefix netip.Prefix) string { return fmt.Sprintf("%d/%s", vni, prefix) }
 
-// Open opens the store of a folder, and makes one if there is none. A file that is damaged, or newer, stays as it is;
-// the error says so.
+// Open opens the store in a folder, and creates it if there is none. A file that is damaged, or that a newer dpservice
+// has written, is left unchanged, and Open returns an error.
 func Open(dir string) (*Store, error) {
 	path := filepath.Join(dir, fileName)
 	db, err := open(path)
@@ -152,7 +152,8 @@ func open(path string) (*bbolt.DB, error) {
 	return bbolt.Open(path, fileMode, &bbolt.Options{Timeout: lockPatience})
 }
 
-// create makes an empty store. It gets its name once it is whole, so that there is never half of one.
+// create makes an empty store. It writes the store under a temporary name and renames it when it is complete, so that
+// a crash never leaves an incomplete store.
 func create(path string) error {
 	unfinished := path + ".new"
 	if err := os.Remove(unfinished); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -191,15 +192,15 @@ func syncFolder(dir string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// examine reads all of a file without a change to it. What a damaged one makes the library do, panic or read beyond the
-// file's end, becomes an error.
+// examine reads the whole file without changing it. A damaged file can make the library panic or read beyond the end of
+// the file; examine turns both into an error.
 func examine(path string) (err error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
 	if info.Size() == 0 {
-		return fmt.Errorf("%w: it is empty", ErrDamaged) // the library would take it for a new one
+		return fmt.Errorf("%w: it is empty", ErrDamaged) // the library would treat it as a new file
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -229,7 +230,7 @@ func examineAll(tx *bbolt.Tx) error {
 		return fmt.Errorf("%w: its format is %q, this dpservice has %q", ErrNewer, found, format)
 	}
 	var errs []error
-	for err := range tx.Check() { // all, as the channel must be read to its end
+	for err := range tx.Check() { // the channel must be read to its end
 		errs = append(errs, err)
 	}
 	if len(errs) > 0 {
@@ -240,7 +241,7 @@ func examineAll(tx *bbolt.Tx) error {
 	)
 }
 
-// readAll finds records that are none.
+// readAll returns an error if the table is missing or one of its records cannot be decoded.
 func readAll[T any](tx *bbolt.Tx, name string) error {
 	bucket := tx.Bucket([]byte(name))
 	if bucket == nil {
@@ -268,7 +269,7 @@ type Table[T any] struct {
 	name []byte
 }
 
-// Put adds a record, or replaces the one with its key.
+// Put adds a record, or replaces the one with the same key.
 func (t Table[T]) Put(key string, record T) error {
 	text, err := json.Marshal(record)
 	if err == nil {

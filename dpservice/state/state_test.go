@@ -22,7 +22,7 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// childFolder is where a child process of TestKill has its store.
+// childFolder names the environment variable with the folder of the store, for a child process of TestKill.
 const childFolder = "DPSERVICE_STATE_TEST"
 
 func TestMain(m *testing.M) {
@@ -103,7 +103,7 @@ func TestKeeps(t *testing.T) {
 	assert.Equal(t, os.FileMode(fileMode), info.Mode())
 }
 
-// Whatever is wrong with a file, it is refused with a way out, and stays as it is.
+// Open refuses a damaged file, whatever is wrong with it, says what to do, and leaves the file unchanged.
 func TestRefuses(t *testing.T) {
 	edit := func(change func(tx *bbolt.Tx) error) func(t *testing.T, path string) {
 		return func(t *testing.T, path string) {
@@ -169,14 +169,14 @@ func TestNoFolder(t *testing.T) {
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }
 
-// What a process that is killed while it makes a store leaves behind is no store, and does no harm.
+// A process that is killed while it creates a store leaves a temporary file, which the next start replaces.
 func TestUnfinished(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, fileName+".new"), []byte("half of a store"), fileMode))
 	require.NoError(t, open1(t, dir).Close())
 }
 
-// changeForever puts and deletes interfaces at random, and answers each change on stdout once it is kept.
+// changeForever puts and deletes interfaces at random, and prints each change to stdout once it is stored.
 func changeForever(dir, seed string) {
 	n, _ := strconv.ParseUint(seed, 10, 64)
 	random := rand.New(rand.NewPCG(n, 0))
@@ -203,8 +203,8 @@ func changeForever(dir, seed string) {
 	}
 }
 
-// TestKill kills a process that changes the store, 200 times at random moments: the store has what was answered, and of
-// the one change that was not it has all or nothing.
+// TestKill kills a process that changes the store, 200 times at random moments. The store then has all changes that the
+// process has reported, and the one unreported change completely or not at all.
 func TestKill(t *testing.T) {
 	const kills = 200
 	dir := t.TempDir()
@@ -230,7 +230,7 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// follow reads what a child answers, and returns the id whose change was not answered.
+// follow reads the changes that a child reports, and returns the id whose change was not reported.
 func follow(t *testing.T, out io.Reader, want map[string]uint32) (unanswered string) {
 	t.Helper()
 	for lines := bufio.NewScanner(out); lines.Scan(); {
