@@ -12,14 +12,14 @@ import (
 // mellanox is the PCI vendor of the ConnectX cards.
 const mellanox = "0x15b3"
 
-// model is a card that dpservice is made for.
+// model is a card that dpservice supports.
 type model struct {
 	name     string
-	firmware release // the oldest that does
+	firmware release // the oldest supported one
 	profile  bool    // whether FLEX_PARSER_PROFILE_ENABLE matters
 }
 
-// models by PCI device.
+// models are the supported cards by their PCI device id.
 var models = map[string]model{
 	"0x1017": {"ConnectX-5", release{16, 21, 1000}, true},
 	"0x1019": {"ConnectX-5 Ex", release{16, 21, 1000}, true},
@@ -27,7 +27,7 @@ var models = map[string]model{
 	"0x1021": {"ConnectX-7", release{28, 33, 2028}, false},
 }
 
-// mtu that an uplink needs for guests with 1500: the outer header, and a copy's.
+// uplinkMTU is what an uplink needs for guests with an MTU of 1500: a copy has two outer headers.
 const (
 	guestMTU     = 1500
 	uplinkMTU    = guestMTU + 102
@@ -37,7 +37,7 @@ const (
 	ipv6Settings = "proc/sys/net/ipv6/conf"
 )
 
-// card looks at what the configuration uses of the machine's ConnectX cards.
+// card checks the ConnectX cards that the configuration uses.
 func (x *examination) card(configured bool) {
 	pfs := x.physicalFunctions()
 	virtual := x.eal.noPCI || len(x.eal.devices) == 0 && len(x.eal.vdevs) > 0
@@ -76,7 +76,7 @@ func (x *examination) card(configured bool) {
 	}
 	for i, address := range used {
 		x.firmware(address)
-		if i == 0 { // PF1 stays in legacy mode
+		if i == 0 { // only PF0 is in switchdev mode, PF1 stays in legacy mode
 			x.switchdev(address)
 		}
 		x.uplink(address)
@@ -93,7 +93,7 @@ func vdevNames(vdevs []string) []string {
 	return names
 }
 
-// physicalFunctions are the addresses of the known cards' PFs.
+// physicalFunctions returns the PCI addresses of the supported cards' PFs.
 func (x *examination) physicalFunctions() []string {
 	var found []string
 	for _, address := range x.list(pciDevices) {
@@ -109,7 +109,7 @@ func (x *examination) physicalFunctions() []string {
 	return found
 }
 
-// usedFunctions are those PFs that EAL is allowed to use, in its order.
+// usedFunctions returns the PFs that EAL's arguments allow, in their order.
 func (x *examination) usedFunctions(pfs []string) []string {
 	var used []string
 	for _, d := range x.eal.devices {
@@ -122,7 +122,7 @@ func (x *examination) usedFunctions(pfs []string) []string {
 	return used
 }
 
-// firmware looks at a card's firmware and its settings.
+// firmware checks the version and the settings of a card's firmware.
 func (x *examination) firmware(address string) {
 	const subject = "firmware"
 	id, _ := x.read(pciDevices + "/" + address + "/device")
@@ -149,7 +149,7 @@ func (x *examination) firmware(address string) {
 	x.firmwareSettings(address, m)
 }
 
-// firmwareSettings asks mstconfig.
+// firmwareSettings checks the firmware's settings, which it reads by mstconfig.
 func (x *examination) firmwareSettings(address string, m model) {
 	const subject = "firmware"
 	text, err := x.Run(x.ctx, "mstconfig", "-d", address, "query")
@@ -186,7 +186,7 @@ func (x *examination) firmwareSettings(address string, m model) {
 	x.ok(subject, "%s has the settings that are needed", address)
 }
 
-// setting is a value in mstconfig's table, "2" for "2" as well as for "True(1)" what stands between the parentheses.
+// setting returns a value from mstconfig's table: the number, such as "2", also from the form "True(1)".
 func setting(table, name string) string {
 	for line := range strings.Lines(table) {
 		fields := strings.Fields(line)
@@ -202,7 +202,7 @@ func setting(table, name string) string {
 	return "unknown"
 }
 
-// switchdev looks whether the PF forwards by rules, and has VFs with representors.
+// switchdev checks that the PF is in switchdev mode, and that it has VFs with representors.
 func (x *examination) switchdev(address string) {
 	dir := pciDevices + "/" + address
 	vfs := x.number(dir + "/sriov_numvfs")
@@ -262,7 +262,7 @@ func (x *examination) switchdev(address string) {
 	x.representorTwins(representors)
 }
 
-// netdev is the kernel's interface of a PF: the one that is no representor of a VF.
+// netdev returns the kernel's interface of a PF: the one that is not the representor of a VF.
 func (x *examination) netdev(address string) string {
 	for _, name := range x.list(pciDevices + "/" + address + "/net") {
 		if port, _ := x.read(netDevices + "/" + name + "/phys_port_name"); !strings.Contains(port, "vf") {
@@ -272,7 +272,7 @@ func (x *examination) netdev(address string) string {
 	return ""
 }
 
-// representors are the kernel's interfaces of the VFs of an E-Switch.
+// representors returns the kernel's interfaces for the VFs of an E-Switch.
 func (x *examination) representors(switchID string) []string {
 	var found []string
 	for _, name := range x.list(netDevices) {
@@ -285,7 +285,7 @@ func (x *examination) representors(switchID string) []string {
 	return found
 }
 
-// representorTwins looks for representors by which the kernel would speak to guests.
+// representorTwins looks for representors with IPv6, on which the kernel would send packets to guests.
 func (x *examination) representorTwins(names []string) {
 	var speaking []string
 	for _, name := range names {
@@ -299,7 +299,7 @@ func (x *examination) representorTwins(names []string) {
 	}
 }
 
-// uplink looks at the kernel's interface of a PF.
+// uplink checks the kernel's interface of a PF.
 func (x *examination) uplink(address string) {
 	const subject = "kernel twins"
 	name := x.netdev(address)
@@ -334,7 +334,7 @@ func (x *examination) uplink(address string) {
 	}
 }
 
-// room compares the ports that are asked for with those that DPDK can have.
+// room compares the number of configured ports with the number that DPDK supports.
 func (x *examination) room() {
 	ports := len(x.eal.devices)
 	for _, d := range x.eal.devices {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package check looks at a machine before dpservice is started there: is the card set up, is the host, is there room.
-// It
-// changes nothing, and needs neither DPDK nor a card.
+// Package check examines a machine before dpservice is started there: its card, its CPUs and memory, and the number of
+// ports. It changes nothing, and needs neither DPDK nor a card.
 package check
 
 import (
@@ -16,10 +15,10 @@ import (
 	"dpservice/dpservice/config"
 )
 
-// Level is how much a finding matters.
+// Level is the severity of a finding.
 type Level string
 
-// The levels. With a Failed dpservice does not start, or does not forward.
+// The levels. If a finding has the level Failed, dpservice does not start, or does not forward.
 const (
 	OK      Level = "ok"
 	Note    Level = "note"
@@ -27,24 +26,24 @@ const (
 	Failed  Level = "failed"
 )
 
-// Finding is what was found about one thing.
+// Finding is the result of one check.
 type Finding struct {
 	Level   Level
-	Subject string // what was looked at, such as "hugepages"
+	Subject string // what was checked, such as "hugepages"
 	Text    string // what was found
 	Fix     string // what to do; empty if there is nothing to do
 }
 
-// Machine is what is looked at.
+// Machine gives access to the machine to check.
 type Machine struct {
 	Root     fs.FS // "/"; symbolic links are followed
 	DPDK     string
-	MaxPorts int // that this DPDK can have
-	// Run runs a program and returns what it prints. An error that is exec.ErrNotFound: the program is not installed.
+	MaxPorts int // the largest number of ports of this DPDK
+	// Run runs a program and returns its output. The error is exec.ErrNotFound if the program is not installed.
 	Run func(ctx context.Context, argv ...string) (string, error)
 }
 
-// examination is one look at a machine.
+// examination is a run of all checks on a machine.
 type examination struct {
 	Machine
 	ctx      context.Context
@@ -53,9 +52,8 @@ type examination struct {
 	findings []Finding
 }
 
-// Examine looks at the machine for a daemon with this configuration. configErr is why there is none; then the machine
-// is
-// looked at as far as it goes without.
+// Examine checks the machine for a daemon with this configuration. configErr is not nil if there is no valid
+// configuration; then Examine does the checks that need none.
 func Examine(ctx context.Context, m Machine, cfg config.Config, configErr error) []Finding {
 	x := &examination{Machine: m, ctx: ctx, cfg: cfg, eal: parseEAL(cfg.EAL)}
 	x.configuration(configErr)
@@ -91,7 +89,7 @@ func (x *examination) configuration(err error) {
 	}
 }
 
-// Write writes the findings for people, one on a line, with what to do beneath it.
+// Write writes the findings as text, one per line, and below each what to do.
 func Write(w io.Writer, findings []Finding) error {
 	for _, f := range findings {
 		if _, err := fmt.Fprintf(w, "%-8s %-14s %s\n", f.Level, f.Subject, f.Text); err != nil {
@@ -118,13 +116,13 @@ func Count(findings []Finding, level Level) int {
 	return n
 }
 
-// read returns a file's text without blanks around it, and whether there is such a file that can be read.
+// read returns a file's text without surrounding white space, and whether the file could be read.
 func (x *examination) read(path string) (string, bool) {
 	text, err := fs.ReadFile(x.Root, path)
 	return strings.TrimSpace(string(text)), err == nil
 }
 
-// number returns the number that a file holds; 0 if there is none.
+// number returns the number in a file; 0 if there is none.
 func (x *examination) number(path string) int {
 	text, _ := x.read(path)
 	n, err := strconv.ParseInt(text, 0, 0)
@@ -134,7 +132,7 @@ func (x *examination) number(path string) int {
 	return int(n)
 }
 
-// list returns the names in a folder; none if there is no such folder.
+// list returns the names in a folder; nil if there is no such folder.
 func (x *examination) list(path string) []string {
 	entries, err := fs.ReadDir(x.Root, path)
 	if err != nil {

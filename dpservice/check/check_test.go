@@ -18,7 +18,7 @@ import (
 	"dpservice/dpservice/config"
 )
 
-// goodSettings is what mstconfig prints for a card that is set up.
+// goodSettings is the output of mstconfig for a card with the right settings.
 const goodSettings = `
 Device #1:
 Configurations:                                      Next Boot
@@ -27,7 +27,7 @@ Configurations:                                      Next Boot
         UCTX_EN                                     True(1)
 `
 
-// dpkgStatus is a part of dpkg's list of packages.
+// dpkgStatus is an extract of dpkg's list of packages.
 const dpkgStatus = "Package: ibverbs-providers\nStatus: install ok installed\nVersion: 44.0-2\n\nPackage: x\n"
 
 const (
@@ -35,7 +35,7 @@ const (
 	pf1 = "0000:03:00.1"
 )
 
-// host is a machine as a test sees it.
+// host is a simulated machine.
 type host struct {
 	files    fstest.MapFS
 	cfg      config.Config
@@ -43,7 +43,7 @@ type host struct {
 	settings string // mstconfig's output; empty: it is not installed
 }
 
-// ready is a host with a ConnectX-6 Dx that is as docs/connectx.md wants it.
+// ready returns a host with a ConnectX-6 Dx that is set up as docs/connectx.md describes.
 func ready() *host {
 	h := &host{files: fstest.MapFS{}, cfg: config.Default(), dpdk: "DPDK 22.11.11", settings: goodSettings}
 	h.cfg.EAL = []string{
@@ -362,7 +362,7 @@ func TestSoftwareNIC(t *testing.T) {
 	assert.Contains(t, findings, Finding{Note, "card", "the configuration uses none: dpservice runs on net_eswitch0", ""})
 }
 
-// Without a configuration, the machine is still looked at.
+// Without a valid configuration, the machine is still checked.
 func TestNoConfiguration(t *testing.T) {
 	h := ready()
 	h.cfg = config.Default()

@@ -14,11 +14,11 @@ import (
 	"dpservice/dpservice/config"
 )
 
-// patience is how long a program that is asked may take.
+// patience is how long a program that the checks run may take.
 const patience = 10 * time.Second
 
-// Command returns `check`: it looks at this machine, and fails if dpservice would. defaults are the configuration's,
-// maxPorts is what the DPDK of this version can have.
+// Command returns the command `check`, which checks this machine and fails if dpservice would fail on it. defaults is
+// the configuration without a file, maxPorts the largest number of ports of this DPDK.
 func Command(defaults config.Config, dpdk string, maxPorts int) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",

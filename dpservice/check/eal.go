@@ -8,23 +8,23 @@ import (
 	"strings"
 )
 
-// ealArguments is what EAL's arguments say that matters here.
+// ealArguments are the arguments of EAL that the checks use.
 type ealArguments struct {
 	noHuge   bool
 	noPCI    bool
-	memoryMB int // that is asked for; 0: none
+	memoryMB int // 0 if the arguments set none
 	cpus     []int
-	devices  []device // of -a
+	devices  []device // from -a
 	vdevs    []string
 }
 
-// device is one that EAL is allowed to use.
+// device is a PCI device that EAL's arguments allow.
 type device struct {
-	address      string // PCI, with its domain
-	representors int    // that are asked for
+	address      string // PCI address with the domain
+	representors int    // how many the arguments ask for
 }
 
-// parseEAL reads EAL's arguments. What it does not know it leaves to EAL.
+// parseEAL reads EAL's arguments, and ignores those that it does not know.
 func parseEAL(args []string) ealArguments {
 	var e ealArguments
 	for i := 0; i < len(args); i++ {
@@ -48,7 +48,7 @@ func parseEAL(args []string) ealArguments {
 		case "--lcores":
 			e.cpus = lcoreCPUs(take())
 		case "-a", "--allow":
-			// An address and arguments, the values of which may have equals signs: so not by value.
+			// The text is an address and devargs, which may contain equals signs, so it must not be cut at one.
 			text := take()
 			if joined {
 				_, text, _ = strings.Cut(args[i], "=")
@@ -73,7 +73,8 @@ func parseDevice(text string) device {
 	return d
 }
 
-// countRepresentors counts those of a text that begins with such as vf[0-3,7], or vf0.
+// countRepresentors counts the representors in a text that begins with a list such as vf[0-3,7], or with one, as in
+// vf0.
 func countRepresentors(text string) int {
 	open, end := strings.IndexByte(text, '['), strings.IndexByte(text, ']')
 	if comma := strings.IndexByte(text, ','); open < 0 || end < open || comma >= 0 && comma < open {
@@ -82,7 +83,7 @@ func countRepresentors(text string) int {
 	return len(parseList(text[open+1 : end]))
 }
 
-// lcoreCPUs are the CPUs of such as 0,1@2,3@(4-5).
+// lcoreCPUs returns the CPUs of a list of lcores such as 0,1@2,3@(4-5).
 func lcoreCPUs(text string) []int {
 	var cpus []int
 	depth := 0
@@ -104,7 +105,7 @@ func lcoreCPUs(text string) []int {
 	return slices.Compact(cpus)
 }
 
-// parseList reads the kernel's and EAL's lists of numbers, such as 0,2-4.
+// parseList reads a list of numbers in the format of the kernel and EAL, such as 0,2-4.
 func parseList(text string) []int {
 	var all []int
 	for _, part := range strings.Split(text, ",") {
@@ -119,7 +120,7 @@ func parseList(text string) []int {
 				continue
 			}
 		}
-		const most = 4096 // so that no typing error fills the memory
+		const most = 4096 // a typing error must not fill the memory
 		for n := first; n <= last && len(all) < most; n++ {
 			all = append(all, n)
 		}

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// cpus looks at the lcores' CPUs: are they there, and kept free for the workers.
+// cpus checks that the lcores' CPUs exist, and that the workers' CPUs are isolated.
 func (x *examination) cpus() {
 	const subject = "CPUs"
 	lcores := x.eal.cpus
@@ -59,17 +59,17 @@ func join(numbers []int) string {
 	return strings.Join(text, ",")
 }
 
-// Sizes in what memory looks at.
+// Sizes for the estimate of the memory that dpservice needs.
 const (
-	mbufOverhead = 256     // bytes of a packet buffer beside its data room
-	dataRoom     = 2048    // bytes, where the configuration asks for no more
+	mbufOverhead = 256     // bytes of a packet buffer in addition to its data room
+	dataRoom     = 2048    // bytes, the least data room of a packet buffer
 	flowSize     = 256     // bytes of a flow in a worker's table, rounded up
-	daemonMB     = 256     // of the daemon itself
-	kibibyte     = 1 << 10 // /proc and sysfs count in them
+	daemonMB     = 256     // MiB for the daemon itself
+	kibibyte     = 1 << 10 // the unit of /proc and sysfs
 	mebibyte     = 1 << 20
 )
 
-// neededMB is what EAL is asked for, or what the tables and packet buffers take about.
+// neededMB returns the memory in MiB that EAL's arguments ask for, or else an estimate for tables and packet buffers.
 func (x *examination) neededMB() int {
 	if x.eal.memoryMB > 0 {
 		return x.eal.memoryMB
@@ -79,7 +79,7 @@ func (x *examination) neededMB() int {
 	return (buffers+flows)/mebibyte + 1
 }
 
-// memory looks for hugepages, or without them for memory.
+// memory checks that there are enough hugepages, or enough memory if EAL uses no hugepages.
 func (x *examination) memory() {
 	need := x.neededMB()
 	if x.eal.noHuge {
@@ -109,7 +109,7 @@ func (x *examination) plainMemory(need int) {
 	x.add(Warning, subject, "", "/proc/meminfo does not say how much is available")
 }
 
-// hugepages looks at those of all nodes, and at those of the card's.
+// hugepages checks the free hugepages of all NUMA nodes together, and of the card's node.
 func (x *examination) hugepages(need int) {
 	const subject = "hugepages"
 	const fix = "echo PAGES >/sys/devices/system/node/nodeN/hugepages/hugepages-2048kB/nr_hugepages, early after the boot"
@@ -122,7 +122,7 @@ func (x *examination) hugepages(need int) {
 		)
 		return
 	}
-	free := map[string]int{} // MiB by node
+	free := map[string]int{} // MiB by NUMA node
 	total := 0
 	for _, node := range x.list("sys/devices/system/node") {
 		if !strings.HasPrefix(node, "node") {
@@ -152,7 +152,7 @@ func (x *examination) hugepages(need int) {
 	x.ok(subject, "%d MiB are free, %d are needed", total, need)
 }
 
-// numaNode is where a device is; -1 if there is only one node.
+// numaNode returns the NUMA node of a device; -1 if it is unknown.
 func (x *examination) numaNode(address string) int {
 	if _, ok := x.read("sys/bus/pci/devices/" + address + "/numa_node"); !ok {
 		return -1
@@ -160,7 +160,7 @@ func (x *examination) numaNode(address string) int {
 	return x.number("sys/bus/pci/devices/" + address + "/numa_node")
 }
 
-// iommu looks whether VFs can be passed to VMs.
+// iommu checks that VFs can be passed to VMs.
 func (x *examination) iommu() {
 	const subject = "IOMMU"
 	const fix = "switch it on in the BIOS, and with intel_iommu=on iommu=pt (AMD: iommu=pt) on the kernel's command line"
@@ -180,7 +180,7 @@ func (x *examination) iommu() {
 	x.ok(subject, "it is on, with iommu=pt")
 }
 
-// modules looks for what net_mlx5 works by.
+// modules checks that the kernel modules and devices that net_mlx5 needs are there.
 func (x *examination) modules() {
 	const subject = "kernel modules"
 	var missing []string

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// A fault is a known one of some versions of DPDK.
+// A fault is a known fault of some versions of DPDK or rdma-core.
 type fault struct {
 	concerns func(dpdk, rdma release) bool
 	level    Level
@@ -15,11 +15,10 @@ type fault struct {
 	fix      string
 }
 
-// release is the numbers of a version, such as 22, 11, 10.
+// release is a version as numbers, such as 22, 11, 10.
 type release [3]int
 
-// parseRelease reads the numbers that a version begins with, or that follow its first blank or colon ("DPDK 22.11.10",
-// "1:44.0-2").
+// parseRelease reads the numbers of a version, which may follow a name or an epoch ("DPDK 22.11.10", "1:44.0-2").
 func parseRelease(text string) release {
 	if i := strings.LastIndexAny(text, " :"); i >= 0 {
 		text = text[i+1:]
@@ -41,12 +40,12 @@ func (r release) before(o release) bool {
 	return false
 }
 
-// of reports whether the release is one of the series YEAR.MONTH, before its point release.
+// of reports whether the release belongs to the series year.month, and precedes the point release `before`.
 func (r release) of(year, month, before int) bool {
 	return r[0] == year && r[1] == month && r[2] < before
 }
 
-// faults are those of docs/connectx.md that matter at the start.
+// faults are the faults of docs/connectx.md that the checks report.
 var faults = []fault{
 	{func(dpdk, _ release) bool { return dpdk.of(22, 11, 10) }, Failed,
 		"the NIC's completions may come out of order (CVE-2025-23259)", "upgrade DPDK to 22.11.10 or later"},
@@ -60,7 +59,7 @@ var faults = []fault{
 		"each port takes about a second to start", ""},
 }
 
-// versions looks for versions with known faults.
+// versions checks whether the installed versions have known faults.
 func (x *examination) versions() {
 	const subject = "versions"
 	rdmaText := x.installed("ibverbs-providers")
@@ -84,7 +83,7 @@ func orNone(version string) string {
 	return version
 }
 
-// installed is the version of a Debian package; empty if it is not installed.
+// installed returns the version of a Debian package; empty if it is not installed.
 func (x *examination) installed(name string) string {
 	text, _ := x.read("var/lib/dpkg/status")
 	for _, paragraph := range strings.Split(text, "\n\n") {
