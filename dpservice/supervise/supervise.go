@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package supervise tells systemd how dpservice is: when it is ready, that it still lives, that it ends. Without
-// systemd it does nothing.
+// Package supervise reports the state of dpservice to systemd: that it is ready, that it still works, that it stops.
+// Without systemd it does nothing.
 package supervise
 
 import (
@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// readyPause is between two probes of a daemon that is not ready yet.
+	// readyPause is the time between two probes of a daemon that is not ready yet.
 	readyPause = 50 * time.Millisecond
-	// feedsPerWatchdog is how often the watchdog is fed in the time after which it bites: one probe may fail, or be late.
+	// feedsPerWatchdog is how often the watchdog is fed within its timeout: one probe may fail, or be late.
 	feedsPerWatchdog = 3
 )
 
@@ -25,14 +25,15 @@ type Supervisor struct {
 	log   *slog.Logger
 }
 
-// New returns a Supervisor. The probe returns nil if the daemon does what it is for: its control answers, and its
-// workers do. It may be called concurrently with everything else.
+// New returns a Supervisor. The probe returns nil if the daemon works: its control side and its workers answer. The
+// probe must be safe for concurrent use with the rest of the daemon.
 func New(probe func(ctx context.Context) error, log *slog.Logger) *Supervisor {
 	return &Supervisor{probe, log}
 }
 
-// Run tells systemd that the daemon is ready once the probe succeeds, then feeds the watchdog each time that it does,
-// until ctx is done; then it tells that the daemon ends. It returns at once if no service manager wants to know.
+// Run reports to systemd that the daemon is ready when the probe succeeds for the first time. It then feeds the
+// watchdog after each successful probe. When ctx is done, it reports that the daemon stops. Run returns at once if
+// there is no service manager.
 func (s *Supervisor) Run(ctx context.Context) {
 	if !s.notify("STATUS=starting") {
 		return
@@ -45,14 +46,15 @@ func (s *Supervisor) Run(ctx context.Context) {
 	s.notify(systemd.SdNotifyStopping)
 }
 
-// Reloading tells systemd that the daemon takes another configuration while do runs. It may be called beside Run.
+// Reloading reports to systemd that the daemon reloads its configuration while do runs. It may be called concurrently
+// with Run.
 func (s *Supervisor) Reloading(do func()) {
 	s.notify(systemd.SdNotifyReloading + "\n" + systemd.SdNotifyMonotonicUsec())
 	do()
 	s.notify(systemd.SdNotifyReady)
 }
 
-// waitReady reports whether the probe has succeeded; else ctx is done.
+// waitReady waits until the probe succeeds. It returns false if ctx is done before.
 func (s *Supervisor) waitReady(ctx context.Context) bool {
 	for s.probe(ctx) != nil {
 		if !pause(ctx, readyPause) {
@@ -62,7 +64,7 @@ func (s *Supervisor) waitReady(ctx context.Context) bool {
 	return true
 }
 
-// feed feeds the watchdog, if there is one, until ctx is done.
+// feed feeds the watchdog until ctx is done. Without a watchdog it only waits.
 func (s *Supervisor) feed(ctx context.Context) {
 	timeout, err := systemd.SdWatchdogEnabled(false)
 	if err != nil {
@@ -91,7 +93,7 @@ func (s *Supervisor) feed(ctx context.Context) {
 	}
 }
 
-// notify sends a state. It reports whether there is a service manager.
+// notify sends a state to the service manager, and reports whether there is one.
 func (s *Supervisor) notify(state string) bool {
 	sent, err := systemd.SdNotify(false, state)
 	if err != nil {
@@ -100,7 +102,7 @@ func (s *Supervisor) notify(state string) bool {
 	return sent || err != nil
 }
 
-// pause reports whether d has gone by; else ctx is done.
+// pause waits for d. It returns false if ctx is done before.
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
