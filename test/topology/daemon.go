@@ -31,29 +31,29 @@ type Daemon struct {
 
 	hypervisor *Hypervisor
 	binaries   string
-	dir        string // its configuration's and the NIC's file's
+	dir        string // of its configuration and the NIC's file
 	prefix     []string
 	env        []string
 }
 
-// DaemonConfig is what may differ between one daemon and another.
+// DaemonConfig is the part of a daemon's configuration that tests choose.
 type DaemonConfig struct {
 	NoOffload   bool
-	NoPF1       bool          // Debian's DPDK has 32 ethdevs, far sides included: without PF1 there can be 15 VFs
-	FlowTimeout time.Duration // of flows in the NIC, idle ones and ended connections; zero is dpservice's own defaults
-	Telemetry   bool          // DPDK's: a socket at which the NIC is asked, and told to fail; always on if it counts there
-	Guests      string        // the configuration's section of this name, in YAML's flow style; empty: none
-	Underlay    string        // more of the configuration's section of this name, in YAML's flow style
-	NICArgs     string        // arguments of the NIC besides its ports
-	Card        string        // which one the NIC is, cx5, cx6dx or cx7; empty: that of all labs
+	NoPF1       bool          // without PF1 there can be 15 VFs: Debian's DPDK has 32 ethdevs, including far sides
+	FlowTimeout time.Duration // of offloaded flows, idle or ended; zero: dpservice's defaults
+	Telemetry   bool          // DPDK's socket, to query the NIC and inject faults; always on if counters need it
+	Guests      string        // the section "guests" of the configuration, in YAML's flow style; empty: none
+	Underlay    string        // more keys of the section "underlay" of the configuration, in YAML's flow style
+	NICArgs     string        // further arguments of the NIC, besides its ports
+	Card        string        // the model of the NIC: cx5, cx6dx or cx7; empty: that of all labs
 	FarSides    string        // the driver of net_eswitch's far sides, net_af_packet or net_pcap; empty: net_af_packet
-	Lcores      string        // EAL's; empty: "0,1", control and one worker
-	Plain       *PlainPorts   // instead of the NIC; there is no offload then
-	Extra       string        // lines that the configuration file ends with
-	Prefix      []string      // a command, with its first arguments, that runs the daemon
+	Lcores      string        // for EAL; empty: "0,1", control and one worker
+	Plain       *PlainPorts   // used instead of the NIC, without offload
+	Extra       string        // lines at the end of the configuration file
+	Prefix      []string      // a command and its first arguments, which runs the daemon
 }
 
-// BuildDir is where `make build` puts the binaries: build/ beside go.mod, or what DPLAB_BUILD says.
+// BuildDir returns the folder of the built binaries: build/ beside go.mod, or the value of DPLAB_BUILD.
 func BuildDir() (string, error) {
 	if dir := os.Getenv("DPLAB_BUILD"); dir != "" {
 		return dir, nil
@@ -74,8 +74,8 @@ func BuildDir() (string, error) {
 	}
 }
 
-// StartDaemon starts dpservice on the hypervisor, with the lab's NIC between its wires and guests, and waits until
-// it answers at its socket.
+// StartDaemon starts dpservice on the hypervisor, with the lab's NIC between its wires and guests, and waits until it
+// answers on its socket.
 func (h *Hypervisor) StartDaemon(ctx context.Context, c DaemonConfig) (*Daemon, error) {
 	d, err := h.LaunchDaemon(c)
 	if err != nil {
@@ -87,7 +87,7 @@ func (h *Hypervisor) StartDaemon(ctx context.Context, c DaemonConfig) (*Daemon, 
 	return d, nil
 }
 
-// Restart starts a daemon that has ended once more, with its configuration and in its folder, as a service manager does
+// Restart starts an ended daemon again, with the same configuration and in the same folder, as a service manager does
 // after a crash.
 func (d *Daemon) Restart(ctx context.Context) error {
 	if err := d.run(); err != nil {
@@ -96,7 +96,7 @@ func (d *Daemon) Restart(ctx context.Context) error {
 	return d.started(ctx)
 }
 
-// started waits until the daemon answers, or ends it.
+// started waits until the daemon answers. If it does not answer in time, started ends it.
 func (d *Daemon) started(ctx context.Context) error {
 	if err := d.Ready(ctx); err != nil {
 		return errors.Join(err, d.end())
@@ -104,8 +104,8 @@ func (d *Daemon) started(ctx context.Context) error {
 	return nil
 }
 
-// LaunchDaemon starts dpservice and does not wait for it. All daemons of a hypervisor want the same socket; EAL's own
-// files are each one's own.
+// LaunchDaemon starts dpservice and does not wait for it. All daemons of a hypervisor use the same socket, but each has
+// its own EAL files.
 func (h *Hypervisor) LaunchDaemon(c DaemonConfig) (*Daemon, error) {
 	build, err := BuildDir()
 	if err != nil {
@@ -157,12 +157,12 @@ func (d *Daemon) run() (err error) {
 	return err
 }
 
-// TelemetrySocket is where DPDK's telemetry listens, if it was asked to.
+// TelemetrySocket returns the path of DPDK's telemetry socket, which is there if DaemonConfig.Telemetry is set.
 func (d *Daemon) TelemetrySocket() string {
 	return d.hypervisor.lab.Path("dpdk/" + filepath.Base(d.dir) + "/dpdk_telemetry.v2")
 }
 
-// config is the hypervisor's configuration file.
+// config returns the text of the configuration file.
 func (h *Hypervisor) config(dir, socket string, c DaemonConfig, ports PlainPorts) string {
 	eal := append([]string{"--no-huge", "-m", "256", "--lcores", cmp.Or(c.Lcores, "0,1"), "--file-prefix",
 		filepath.Base(dir)}, ports.EAL...)
@@ -187,8 +187,8 @@ func (h *Hypervisor) config(dir, socket string, c DaemonConfig, ports PlainPorts
 	return b.String()
 }
 
-// Ready waits until the daemon answers. The error says that it has ended, or does not answer in time; it is left as it
-// is then.
+// Ready waits until the daemon answers. It returns an error if the daemon has ended or does not answer in time, and
+// does not end the daemon then.
 func (d *Daemon) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -209,7 +209,7 @@ func (d *Daemon) waitReady(ctx context.Context) error {
 	})
 }
 
-// DpctlPath is the dpctl binary that belongs to the daemon.
+// DpctlPath returns the path of the dpctl binary that was built with the daemon.
 func (d *Daemon) DpctlPath() string { return filepath.Join(d.binaries, "dpctl") }
 
 // Dpctl runs dpctl on the daemon's socket.
@@ -242,8 +242,8 @@ func (d *Daemon) Call(ctx context.Context, m api.AnyMethod, params, result any) 
 	return nil
 }
 
-// CreateInterfaces makes an interface for each of the hypervisor's guests and returns their underlay addresses by
-// the interfaces' ids.
+// CreateInterfaces creates an interface for each of the hypervisor's guests. It returns their underlay addresses by
+// interface id.
 func (d *Daemon) CreateInterfaces(ctx context.Context) (map[string]netip.Addr, error) {
 	underlay := make(map[string]netip.Addr)
 	for _, g := range d.hypervisor.Guests {
@@ -274,7 +274,7 @@ func (d *Daemon) AddRoutes(ctx context.Context, g *Guest, nextHop netip.Addr) er
 	return nil
 }
 
-// Stop ends the daemon as an operator does, by SIGTERM.
+// Stop ends the daemon by SIGTERM, as an operator does.
 func (d *Daemon) Stop(ctx context.Context) error {
 	r, err := d.Process.Stop(ctx, syscall.SIGTERM)
 	if err != nil {
@@ -294,7 +294,7 @@ func copyFile(from, to string) error {
 	return nil
 }
 
-// Connect creates an interface for every guest on its hypervisor's daemon, and routes to the guests of the others.
+// Connect creates an interface for every guest on the daemon of its hypervisor, and routes to the guests of all others.
 func Connect(ctx context.Context, n *Network, daemons []*Daemon) error {
 	underlay := make(map[string]netip.Addr)
 	for _, d := range daemons {

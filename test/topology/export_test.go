@@ -2,8 +2,8 @@
 
 package topology
 
-// RemoveNamespace is what a lab does to each of its namespaces when it closes.
+// RemoveNamespace is removeNamespace, which a lab calls for each of its namespaces when it closes.
 var RemoveNamespace = removeNamespace
 
-// Threads is what a lab says of a process that does not end.
+// Threads is threads, which describes a process that does not end.
 var Threads = (*Process).threads

@@ -18,14 +18,14 @@ import (
 	"syscall"
 )
 
-// prefix begins the name of everything a Lab leaves where others can see it; the owner's pid follows.
+// prefix begins the name of every namespace and folder of a Lab; the pid of its process follows.
 const prefix = "dpslab-"
 
-// runDir is where labs keep sockets, configurations and recordings. Every folder above is root's alone, as EAL
-// demands of the place it loads a plugin from.
+// runDir is where labs keep sockets, configurations and recordings. Only root can write to it and its parents, which
+// EAL requires of the path of a plugin.
 const runDir = "/run"
 
-// ealDir is where EAL makes a folder for each program that has no RUNTIME_DIRECTORY. It stays.
+// ealDir is where EAL makes a folder for each program without RUNTIME_DIRECTORY. EAL does not remove these folders.
 const ealDir = "/run/dpdk"
 
 var errClosed = errors.New("the lab is closed")
@@ -36,19 +36,19 @@ var open struct {
 	labs map[*Lab]struct{}
 }
 
-// Lab is a set of namespaces, processes and files that live and die together.
+// Lab is a set of namespaces, processes and files that are removed together.
 type Lab struct {
 	id  string
 	dir string
 
-	closing    sync.Mutex // held while Close works: whoever calls it returns after the work is done
+	closing    sync.Mutex // held by Close, so that a second call returns only when the first has finished
 	mu         sync.Mutex
 	closed     bool
 	processes  []*Process
 	namespaces []string
 }
 
-// New returns an empty Lab. On error nothing stays behind.
+// New returns an empty Lab. On error it leaves nothing behind.
 func New() (*Lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("building network namespaces needs root")
@@ -119,7 +119,7 @@ func CloseAll() error {
 	return errors.Join(errs...)
 }
 
-// Leaks names what this process's labs have left behind: namespaces, files, processes.
+// Leaks returns the names of namespaces, files and processes that the labs of this process have left behind.
 func Leaks() ([]string, error) {
 	left, err := Left(os.Getpid())
 	if err != nil {
@@ -132,7 +132,8 @@ func Leaks() ([]string, error) {
 	return append(left, children...), nil
 }
 
-// Left names the namespaces and folders that the labs of a process, living or dead, have left behind.
+// Left returns the names of namespaces and folders that the labs of a process have left behind. The process may have
+// ended.
 func Left(pid int) ([]string, error) {
 	namespaces, dirs, err := remains()
 	if err != nil {
@@ -152,7 +153,7 @@ func Left(pid int) ([]string, error) {
 	return left, nil
 }
 
-// Sweep removes the labs of processes that are no more: killed ones that could not clean up.
+// Sweep removes the labs of processes that were killed and could not clean up.
 func Sweep() error {
 	namespaces, dirs, err := remains()
 	if err != nil {
@@ -172,7 +173,7 @@ func Sweep() error {
 	return errors.Join(errs...)
 }
 
-// remains lists the namespaces by name and the folders by path of all labs, whoever made them.
+// remains lists the namespaces by name and the folders by path of all labs of all processes.
 func remains() (namespaces, dirs []string, err error) {
 	if namespaces, err = labNames("/run/netns"); err != nil {
 		return nil, nil, err
@@ -224,9 +225,9 @@ func childProcesses() ([]string, error) {
 	for _, file := range files {
 		stat, err := os.ReadFile(file)
 		if err != nil {
-			continue // it ended meanwhile
+			continue // it has ended in the meantime
 		}
-		// "pid (command) state ppid ...": the command may hold spaces and parentheses.
+		// The format is "pid (command) state ppid ...", where the command may contain spaces and parentheses.
 		end := strings.LastIndexByte(string(stat), ')')
 		fields := strings.Fields(string(stat[end+1:]))
 		if len(fields) > 1 && fields[1] == strconv.Itoa(os.Getpid()) {

@@ -28,12 +28,12 @@ func CloseOnSignal() (stop func()) {
 	}()
 	return func() {
 		signal.Stop(signals)
-		done <- struct{}{} // after a signal nobody receives: wait here for the end of the process
+		done <- struct{}{} // after a signal nobody receives: this blocks until the process ends
 	}
 }
 
-// Main is a TestMain for packages that use labs: it sweeps what killed runs have left, closes all labs on Ctrl-C,
-// and fails a run that leaves anything behind. m is a *testing.M.
+// Main is a TestMain for packages that use labs. It removes the labs of killed runs, closes all labs on Ctrl-C, and
+// fails a run that leaves anything behind. m is a *testing.M.
 func Main(m interface{ Run() int }) int {
 	if err := Sweep(); err != nil {
 		fmt.Fprintln(os.Stderr, "sweeping the labs of killed runs:", err)

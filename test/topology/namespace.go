@@ -19,13 +19,13 @@ const commandTimeout = 10 * time.Second
 
 // Namespace is a network namespace of a lab.
 type Namespace struct {
-	// Name is what `ip netns` calls it.
+	// Name is its name for `ip netns`.
 	Name string
 	lab  *Lab
 }
 
-// quiet keeps a new namespace's kernel from sending what nobody asked for: duplicate address detection, router
-// solicitations, and answers on behalf of addresses of another device.
+// quiet are sysctls that stop the kernel of a new namespace from sending packets on its own: duplicate address
+// detection, router solicitations, and answers for addresses of another device.
 var quiet = []string{
 	"net.ipv6.conf.default.accept_dad=0",
 	"net.ipv6.conf.default.dad_transmits=0",
@@ -35,8 +35,8 @@ var quiet = []string{
 	"net.ipv4.ip_forward=0",
 }
 
-// Namespace makes a network namespace with only a loopback device. Its sysctls are set before any device is
-// there, so that devices inherit them.
+// Namespace makes a network namespace with only a loopback device. It sets the sysctls before any device exists, so
+// that devices inherit them.
 func (l *Lab) Namespace(name string, sysctls ...string) (*Namespace, error) {
 	ns := &Namespace{Name: l.id + "-" + name, lab: l}
 	if err := l.command("ip", "netns", "add", ns.Name); err != nil {
@@ -51,7 +51,7 @@ func (l *Lab) Namespace(name string, sysctls ...string) (*Namespace, error) {
 	return ns, ns.IP("link set lo up")
 }
 
-// CommandLine is argv as one would type it on the host to run it in the namespace.
+// CommandLine returns the command line that runs argv in the namespace from the host.
 func (n *Namespace) CommandLine(argv ...string) string {
 	return strings.Join(inNamespace(n.Name, argv), " ")
 }
@@ -66,7 +66,7 @@ func (n *Namespace) Run(ctx context.Context, argv ...string) (Result, error) {
 	return n.lab.run(ctx, n.Name, nil, argv...)
 }
 
-// IP carries out `ip` commands, one a string, in the namespace.
+// IP runs `ip` commands in the namespace, one for each string.
 func (n *Namespace) IP(commands ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	defer cancel()
@@ -86,8 +86,8 @@ func (n *Namespace) command(argv ...string) error {
 	return n.lab.command(append([]string{"ip", "netns", "exec", n.Name}, argv...)...)
 }
 
-// Link joins two namespaces by a veth pair. Neither end computes checksums or segments for the other: what a
-// recording at either end shows is what is on the wire.
+// Link connects two namespaces by a veth pair. Checksum and segmentation offloads are off, so that a recording at
+// either end shows the packets as on a wire.
 func (l *Lab) Link(a *Namespace, aName string, b *Namespace, bName string, mtu int) error {
 	m := strconv.Itoa(mtu)
 	if err := l.command("ip", "link", "add", "name", aName, "mtu", m, "netns", a.Name,
@@ -109,7 +109,7 @@ func (l *Lab) Link(a *Namespace, aName string, b *Namespace, bName string, mtu i
 	return nil
 }
 
-// command runs a short command on the host that has to succeed.
+// command runs a short command on the host, and returns an error if it fails.
 func (l *Lab) command(argv ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	defer cancel()
@@ -123,8 +123,8 @@ func (l *Lab) command(argv ...string) error {
 	return nil
 }
 
-// removeNamespace ends what still runs in the namespace, but for this process itself, and deletes it. The lab's closing
-// depends on nothing but the ip command.
+// removeNamespace kills the processes in the namespace, except this process itself, and deletes the namespace. It needs
+// no other program than ip.
 func removeNamespace(name string) error {
 	pids, err := exec.Command("ip", "netns", "pids", name).Output()
 	if err != nil {

@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	// VNI is the virtual network that every guest of a Network is in, unless it joins another one.
+	// VNI is the virtual network of every guest of a Network, unless it joins another one.
 	VNI = 100
 
 	guestMTU = 1500
-	// wireMTU leaves room for a full-size guest frame with 62 bytes of header before it, and fits net_af_packet's
-	// frames of 2048 bytes.
+	// wireMTU is large enough for a full-size guest frame with 62 bytes of outer headers, and small enough for
+	// net_af_packet's frames of 2048 bytes.
 	wireMTU = 1800
 )
 
@@ -26,7 +26,7 @@ const (
 //	guest eth0 -- guest<n> [hypervisor] wire0 -- hv<n> [router] sink0 -- eth0 [sink]
 //	                                    wire1 -- hv<n>w1
 //
-// The router has no IPv6 on hv<n>w1, so that all goes by wire0, unless ConnectSecondWire has given it some.
+// The router has no IPv6 on hv<n>w1 until ConnectSecondWire enables it, so all packets pass wire0.
 type Network struct {
 	*Lab
 	Router      *Namespace
@@ -36,7 +36,7 @@ type Network struct {
 	NIC         NIC
 }
 
-// Hypervisor is a namespace in which dpservice runs, with the host's ends of its guests' and wires' links.
+// Hypervisor is a namespace in which dpservice runs. It has the host's ends of the guests' links and of the wires.
 type Hypervisor struct {
 	*Namespace
 	UnderlayIP netip.Addr
@@ -56,13 +56,13 @@ type Guest struct {
 	VNI        uint32
 }
 
-// Join puts the guest, which has no interface yet, into a virtual network under addresses of its choice.
+// Join sets the virtual network and the addresses of a guest that has no interface yet.
 func (g *Guest) Join(vni uint32, ipv4, ipv6 netip.Addr) error {
 	g.VNI, g.IPv4, g.IPv6 = vni, ipv4, ipv6
 	return g.IP(append([]string{"addr flush dev eth0 scope global"}, g.hostAddresses()...)...)
 }
 
-// hostAddresses are the commands that give a guest its addresses and gateways, and no neighbours.
+// hostAddresses returns the ip commands that give a guest host addresses and gateways, so that all is off-link.
 func (g *Guest) hostAddresses() []string {
 	return []string{
 		fmt.Sprintf("addr add %s/32 dev eth0", g.IPv4),
@@ -73,10 +73,10 @@ func (g *Guest) hostAddresses() []string {
 	}
 }
 
-// NewNetwork builds a Network with so many guests on each hypervisor. On error nothing stays behind.
+// NewNetwork builds a Network; guests has the number of guests of each hypervisor. On error it leaves nothing behind.
 //
-// Guests of odd number have host addresses and the gateway routes 169.254.0.1 and fe80::1; those of even number
-// have plain /24 and /64 subnets, so that they look for their neighbours themselves.
+// Guests with an odd number have host addresses, and routes via the gateways 169.254.0.1 and fe80::1. Guests with an
+// even number have /24 and /64 subnets, so that they resolve their neighbours by ARP and neighbour discovery.
 func NewNetwork(guests ...int) (*Network, error) {
 	nic, err := CurrentNIC()
 	if err != nil {
@@ -135,9 +135,9 @@ func (n *Network) buildUnderlay() error {
 	return n.Sink.IP("addr add "+n.SinkIP.String()+"/64 dev eth0 nodad", "route add default via fc00:99::ffff")
 }
 
-// addHypervisor makes a hypervisor and the router's route to its /64. Its kernel has no addresses where all that is
-// sent comes from dpservice. Where the kernel has a twin beside the uplink, the node's address is there, and the kernel
-// finds the router.
+// addHypervisor makes a hypervisor and the router's route to its /64. If the kernel has a twin of the uplink, the twin
+// gets the node's address and the kernel resolves the router's MAC. Otherwise the kernel has no addresses, and
+// dpservice sends all packets.
 func (n *Network) addHypervisor(number int) (*Hypervisor, error) {
 	ns, err := n.Namespace(fmt.Sprintf("hv%d", number),
 		"net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
@@ -174,8 +174,8 @@ func (n *Network) addHypervisor(number int) (*Hypervisor, error) {
 	return h, h.useTwin()
 }
 
-// addTwin makes the kernel's device beside a port of the NIC, if there is one. It is there before the daemon and
-// outlives it.
+// addTwin makes the kernel's device for a port of the NIC, if the NIC has such devices. The device exists before the
+// daemon starts, and remains after it ends.
 func (h *Hypervisor) addTwin(port, far string, mtu int) error {
 	twin := h.nic.twin(port)
 	if twin == "" {
@@ -200,7 +200,7 @@ func (h *Hypervisor) useTwin() error {
 	if err := h.enableIPv6(twin, true); err != nil {
 		return err
 	}
-	// Else the kernel would notice another MAC of the router only when it next looks.
+	// The router announces a new MAC: otherwise the kernel would notice it only at its next reachability probe.
 	if err := h.router.command("sysctl", "-qw", "net.ipv6.conf."+h.RouterLink+".ndisc_notify=1"); err != nil {
 		return err
 	}
@@ -212,14 +212,14 @@ func (h *Hypervisor) useTwin() error {
 		fmt.Sprintf("route add default via %s dev %s", LinkLocal(mac), twin))
 }
 
-// NIC is what dpservice has between the hypervisor's wires and guests.
+// NIC returns the NIC between the hypervisor's wires and guests.
 func (h *Hypervisor) NIC() NIC { return h.nic }
 
-// SecondRouterLink is the router's device towards wire1.
+// SecondRouterLink returns the name of the router's device towards wire1.
 func (h *Hypervisor) SecondRouterLink() string { return h.RouterLink + "w1" }
 
-// ConnectSecondWire has the router answer on wire1 too, and use both wires towards the hypervisor. Where the kernel
-// finds the routers, it looks for one at each wire.
+// ConnectSecondWire makes the router answer on wire1 too, and use both wires towards the hypervisor. If the kernel
+// resolves the router's MACs, it does so on each wire.
 func (h *Hypervisor) ConnectSecondWire() error {
 	if err := h.router.enableIPv6(h.SecondRouterLink(), true); err != nil {
 		return err
@@ -232,8 +232,8 @@ func (h *Hypervisor) ConnectSecondWire() error {
 	return h.UseBothWires()
 }
 
-// UseBothWires gives the router its address and its routes over both wires, which it loses with either link. dpservice,
-// or the kernel at the twins, answers for the wires' link-local addresses.
+// UseBothWires gives the router its address and its routes over both wires. Call it again after a link was down, which
+// removes them. dpservice, or the kernel on the twins, answers for the wires' link-local addresses.
 func (h *Hypervisor) UseBothWires() error {
 	via := make([]netip.Addr, 2)
 	for i := range via {
@@ -252,20 +252,21 @@ func (h *Hypervisor) UseBothWires() error {
 			h.SecondRouterLink()))
 }
 
-// LinkLocal is the address that a kernel, and dpservice, make of a MAC.
+// LinkLocal returns the link-local address that the kernel and dpservice derive from a MAC.
 func LinkLocal(mac net.HardwareAddr) netip.Addr {
 	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3],
 		14: mac[4], 15: mac[5]})
 }
 
-// HasTwins reports whether the kernel has a device beside each port of the NIC. It finds the routers then.
+// HasTwins reports whether the kernel has a device for each port of the NIC. Then the kernel resolves the router's
+// MACs.
 func (h *Hypervisor) HasTwins() bool { return h.nic.twin("pf0") != "" }
 
-// UseKernelRoutes gives the hypervisor's kernel IPv6 on both wires and a default route over both: it finds the router's
-// MACs then.
+// UseKernelRoutes gives the hypervisor's kernel IPv6 on both wires and a default route over both, so that the kernel
+// resolves the router's MACs.
 func (h *Hypervisor) UseKernelRoutes() error { return h.routeBy("wire0", "wire1") }
 
-// routeBy does so with a device for each wire.
+// routeBy gives the kernel IPv6 on the device of each wire, and a default route over all of them.
 func (h *Hypervisor) routeBy(devices ...string) error {
 	hops := ""
 	for i, link := range []string{h.RouterLink, h.SecondRouterLink()} {
@@ -281,7 +282,7 @@ func (h *Hypervisor) routeBy(devices ...string) error {
 	return h.IP("route replace default" + hops)
 }
 
-// enableIPv6 gives a device IPv6, with a link-local address, or takes it away.
+// enableIPv6 switches IPv6 on a device on or off. The device has a link-local address while it is on.
 func (n *Namespace) enableIPv6(device string, on bool) error {
 	disable := 1
 	if on {
@@ -320,7 +321,7 @@ func (n *Network) addGuest(h *Hypervisor, vf, number int) error {
 	return ns.IP(g.hostAddresses()...)
 }
 
-// Guests lists the guests of all hypervisors: Guests()[0] is vm-1.
+// Guests returns the guests of all hypervisors. Guests()[0] is vm-1.
 func (n *Network) Guests() []*Guest {
 	var all []*Guest
 	for _, h := range n.Hypervisors {
@@ -329,7 +330,7 @@ func (n *Network) Guests() []*Guest {
 	return all
 }
 
-// MAC is the address of a device of the namespace.
+// MAC returns the MAC of a device in the namespace.
 func (n *Namespace) MAC(device string) (net.HardwareAddr, error) {
 	out, err := exec.Command("ip", "-n", n.Name, "-br", "link", "show", "dev", device).Output()
 	if err != nil {

@@ -33,7 +33,7 @@ func testContext(t *testing.T) context.Context {
 	return ctx
 }
 
-// newNamespace is a lab with a namespace, for the test's time.
+// newNamespace makes a lab with a namespace, which is closed when the test ends.
 func newNamespace(t *testing.T) (*topology.Lab, *topology.Namespace) {
 	t.Helper()
 	needRoot(t)
@@ -45,8 +45,8 @@ func newNamespace(t *testing.T) (*topology.Lab, *topology.Namespace) {
 	return lab, ns
 }
 
-// TestUnderlayForwards plays dpservice with the hypervisor's kernel: what the topology provides (addresses, the
-// router, its routes) must be enough for a ping from a hypervisor to the sink and to another hypervisor.
+// TestUnderlayForwards uses the hypervisor's kernel in the role of dpservice. The addresses, the router and its routes
+// that the topology provides must suffice for a ping from a hypervisor to the sink and to another hypervisor.
 func TestUnderlayForwards(t *testing.T) {
 	needRoot(t)
 	ctx := testContext(t)
@@ -167,7 +167,7 @@ func TestUntil(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
-// A socket in a namespace costs no process its life, whichever threads have started them.
+// Opening a socket in a namespace kills no process, whichever thread has started it.
 func TestPacketSocketsLeaveProcesses(t *testing.T) {
 	needRoot(t)
 	n, err := topology.NewNetwork(1)
@@ -196,7 +196,7 @@ func TestPacketSocketsLeaveProcesses(t *testing.T) {
 	}
 }
 
-// TestNamespaceOfThisProcess has a process, this test again, remove the namespace that it is in.
+// TestNamespaceOfThisProcess runs this test as a child process, which removes the namespace that it is in.
 func TestNamespaceOfThisProcess(t *testing.T) {
 	const variable = "TOPOLOGY_TEST_NAMESPACE"
 	if name := os.Getenv(variable); name != "" {

@@ -21,39 +21,39 @@ const (
 	preload = "libconnectx.so"
 )
 
-// A NIC is what the labs' hypervisors have between their wires and their guests.
+// A NIC connects the wires and the guests of a lab's hypervisor.
 type NIC interface {
 	// Driver is the DPDK driver's name.
 	Driver() string
-	// PF and VF are the names of the ports in dpservice.
+	// PF and VF return the names of the ports in dpservice.
 	PF(number int) string
 	VF(number int) string
-	// File is what `make build` puts into the build folder for this NIC.
+	// File is the name of this NIC's file in the build folder.
 	File() string
-	// ListsFlows reports whether the NIC lists its rules as the application has made them; else they are the driver's own.
+	// ListsFlows reports whether the NIC lists its rules as the application made them, not as the driver translated them.
 	ListsFlows() bool
-	// ReportsDestroy reports whether the application learns that the NIC has kept a rule which was to be destroyed.
+	// ReportsDestroy reports whether the driver returns an error when the NIC does not destroy a rule.
 	ReportsDestroy() bool
-	// RefusalWords are the driver's when the NIC fails as FaultCommand asks for.
+	// RefusalWords returns the driver's message for a fault that FaultCommand has injected.
 	RefusalWords() string
-	// SampleAndJump is how a ConnectX-5's driver says that it does not have a rule which copies and jumps.
+	// SampleAndJump returns the message of a ConnectX-5's driver that it does not support a rule which copies and jumps.
 	SampleAndJump() string
-	// FaultCommand is the telemetry command that tells the NIC how to fail, with KEY=VALUE,... or "clear", or asks it.
+	// FaultCommand returns the telemetry command that injects faults (args is KEY=VALUE,... or "clear"), or queries them.
 	FaultCommand(args string) string
-	// RulesCommand is the telemetry command that lists the NIC's rules from the one with this number on.
+	// RulesCommand returns the telemetry command that lists the NIC's rules, starting at this index.
 	RulesCommand(first int) string
-	// CountersCommand is the telemetry command for the NIC's own counters by port; "" if port.stats has them.
+	// CountersCommand returns the telemetry command for the NIC's own counters by port; "" if port.stats has them.
 	CountersCommand() string
 
-	// ports are the ports between the hypervisor's wires and guests. dir holds the NIC's file.
+	// ports returns the ports between the hypervisor's wires and guests. dir is the folder of the NIC's file.
 	ports(h *Hypervisor, c DaemonConfig, dir string) PlainPorts
-	// environment is what a daemon needs to see the NIC, as NAME=VALUE.
+	// environment returns the variables that a daemon needs to find the NIC, as NAME=VALUE.
 	environment(h *Hypervisor, c DaemonConfig, dir string) []string
-	// twin is the kernel's own device beside a port, or "" if the NIC has none.
+	// twin returns the name of the kernel's device for a port, or "" if the NIC has none.
 	twin(port string) string
 }
 
-// CurrentNIC is the NIC of all labs of this process: what DPLAB_NIC and DPLAB_CARD say.
+// CurrentNIC returns the NIC of all labs of this process, which DPLAB_NIC and DPLAB_CARD choose.
 func CurrentNIC() (NIC, error) {
 	card := cmp.Or(os.Getenv(cardVariable), "cx6dx")
 	switch name := cmp.Or(os.Getenv(nicVariable), "net_eswitch"); name {
@@ -132,7 +132,7 @@ func (connectX) File() string { return preload }
 
 func (connectX) ListsFlows() bool { return false }
 
-// ReportsDestroy implements NIC. net_mlx5 does not look at what becomes of a rule that it destroys (flow_dv_remove).
+// ReportsDestroy implements NIC. net_mlx5 ignores errors when it destroys a rule (flow_dv_remove).
 func (connectX) ReportsDestroy() bool { return false }
 
 func (connectX) RefusalWords() string { return "hardware refuses to create flow" }
@@ -177,7 +177,7 @@ func (x connectX) environment(h *Hypervisor, c DaemonConfig, dir string) []strin
 
 func (connectX) twin(port string) string { return "cx" + port }
 
-// portNames is what stands within `ports: {}` in the configuration.
+// portNames returns the text between the braces of `ports: {}` in the configuration.
 func portNames(n NIC, c DaemonConfig) string {
 	names := []string{fmt.Sprintf("pf0: %q", n.PF(0))}
 	if !c.NoPF1 {

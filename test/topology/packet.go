@@ -45,8 +45,8 @@ func (n *Namespace) ListenUDP(address string) (conn net.PacketConn, err error) {
 	return conn, nil
 }
 
-// Inside runs do on a thread that is in the namespace meanwhile: sockets that are opened there stay there. The thread
-// must not end: the processes that it has started would be killed with it, by their death signal.
+// Inside runs do on a thread that is in the namespace. Sockets that do opens stay in the namespace. The thread must not
+// end: the kernel would send the death signal to the processes that it has started.
 func (n *Namespace) Inside(do func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -62,7 +62,7 @@ func (n *Namespace) Inside(do func() error) error {
 	return err
 }
 
-// enter takes the thread into the namespace, and runs do there.
+// enter moves the thread into the namespace, and runs do there.
 func (n *Namespace) enter(do func() error) error {
 	ns, err := os.Open(filepath.Join("/run/netns", n.Name))
 	if err != nil {

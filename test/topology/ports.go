@@ -4,21 +4,21 @@ package topology
 
 import "fmt"
 
-// PlainPorts are DPDK ports as the configuration of dpservice has them.
+// PlainPorts are DPDK ports, as written in the configuration of dpservice.
 type PlainPorts struct {
 	EAL   []string // EAL's arguments that make the ports
-	Names string   // what stands within `ports: {}`
-	// Device is the port of the guest with this number on its hypervisor.
+	Names string   // the text between the braces of `ports: {}`
+	// Device returns the port of the guest with this number on its hypervisor.
 	Device func(vf int) string
 }
 
-// kernelPort is EAL's argument that makes a port of a kernel interface, with the interface's MAC: so guests and router
-// keep what they have learned.
+// kernelPort returns EAL's argument for a port on a kernel interface. The port has the interface's MAC, so that the
+// neighbour entries of guests and router stay valid.
 func kernelPort(driver string, number int, iface string) string {
 	arg := fmt.Sprintf("--vdev=%s%d,iface=%s", driver, number, iface)
 	switch driver {
 	case "net_af_packet":
-		// A few TCP streams send more at once than its 512 frames hold until the NIC's thread gets a CPU.
+		// The default of 512 frames overflows when a few TCP streams send while the NIC's thread waits for a CPU.
 		arg += ",framecnt=2048"
 	case "net_pcap":
 		arg += ",phy_mac=1"
@@ -26,8 +26,8 @@ func kernelPort(driver string, number int, iface string) string {
 	return arg
 }
 
-// Plain are the ports of a driver that takes a kernel interface, net_af_packet or net_pcap, right on the hypervisor's
-// wires and guests.
+// Plain returns ports on the hypervisor's wires and guests' links, of a driver for kernel interfaces: net_af_packet or
+// net_pcap.
 func (h *Hypervisor) Plain(driver string) *PlainPorts {
 	name := func(number int) string { return fmt.Sprintf("%s%d", driver, number) }
 	p := &PlainPorts{

@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// endTimeout is how long a process may take to end after SIGTERM before it is killed. On a busy machine the kernel
-// takes seconds to close a packet socket, and a daemon has many: each waits for RCU's grace period.
+// endTimeout is how long a process may take to end after SIGTERM before it is killed. A daemon has many packet sockets,
+// and on a busy machine the kernel takes seconds to close each: it waits for an RCU grace period.
 const endTimeout = 20 * time.Second
 
 // Process is a command that the lab started.
@@ -33,13 +33,13 @@ type Process struct {
 	err  error // of cmd.Wait; read after done
 }
 
-// Result is what a command that ran to its end has said.
+// Result is the output and the exit code of a command that has ended.
 type Result struct {
 	Stdout, Stderr string
 	Code           int
 }
 
-// Output is what a process has written so far.
+// Output is the text that a process has written so far.
 type Output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -57,7 +57,7 @@ func (o *Output) String() string {
 	return o.buf.String()
 }
 
-// start runs argv in a namespace ("" is the host's own).
+// start starts argv in a namespace ("" is the host's own).
 func (l *Lab) start(namespace string, stdin io.Reader, argv ...string) (*Process, error) {
 	full := inNamespace(namespace, argv)
 	p := &Process{
@@ -67,8 +67,8 @@ func (l *Lab) start(namespace string, stdin io.Reader, argv ...string) (*Process
 	}
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = stdin, p.Stdout, p.Stderr
 	p.cmd.Env = append(cleanEnviron(), "RUNTIME_DIRECTORY="+l.dir) // where EAL puts its files
-	// A group of its own keeps a terminal's Ctrl-C from ending it before the lab does; the death signal ends it
-	// when this process is killed and cannot.
+	// The process gets its own group, so that a terminal's Ctrl-C does not end it before the lab does. The death signal
+	// ends it if this process is killed.
 	p.cmd.WaitDelay = time.Second // for descendants that keep the output open
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 
@@ -89,8 +89,8 @@ func (l *Lab) start(namespace string, stdin io.Reader, argv ...string) (*Process
 	return p, nil
 }
 
-// cleanEnviron is this process's environment without what would configure dpservice behind the lab's back, and
-// with messages in English. Go programs that crash tell of all threads, of those that run, too.
+// cleanEnviron returns this process's environment without variables that would configure dpservice. Messages are in
+// English, and a Go program that crashes prints the stacks of all threads.
 func cleanEnviron() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "DPSERVICE_") })
 	return append(env, "LC_ALL=C", "GOTRACEBACK=crash")
@@ -103,15 +103,15 @@ func inNamespace(namespace string, argv []string) []string {
 	return append([]string{"ip", "netns", "exec", namespace}, argv...)
 }
 
-// forget drops a process that has ended from the list that Close works through.
+// forget removes an ended process from the list of processes that Close ends.
 func (l *Lab) forget(p *Process) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.processes = slices.DeleteFunc(l.processes, func(q *Process) bool { return q == p })
 }
 
-// run starts argv and waits for its end. The error tells of a command that could not be run or did not end in
-// time; its own failure is in the Result.
+// run starts argv and waits for its end. It returns an error if the command could not be started or did not end in
+// time. The command's own failure is in the Result.
 func (l *Lab) run(ctx context.Context, namespace string, stdin io.Reader, argv ...string) (Result, error) {
 	p, err := l.start(namespace, stdin, argv...)
 	if err != nil {
@@ -120,21 +120,21 @@ func (l *Lab) run(ctx context.Context, namespace string, stdin io.Reader, argv .
 	return p.Wait(ctx)
 }
 
-// Run runs argv on the host itself, outside the lab's namespaces, feeds it stdin and waits for its end.
+// Run runs argv on the host, outside the lab's namespaces, with this standard input, and waits for its end.
 func (l *Lab) Run(ctx context.Context, stdin string, argv ...string) (Result, error) {
 	return l.run(ctx, "", strings.NewReader(stdin), argv...)
 }
 
-// CommandLine is the command as one would type it on the host.
+// CommandLine returns the command line for the host.
 func (p *Process) CommandLine() string { return strings.Join(p.cmd.Args, " ") }
 
-// Pid is the process's id.
+// Pid returns the process's id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// Done is closed when the process has ended.
+// Done returns a channel that is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Wait waits for the process's end. When ctx ends first the process is killed.
+// Wait waits for the process's end. If ctx ends first, Wait kills the process.
 func (p *Process) Wait(ctx context.Context) (Result, error) {
 	select {
 	case <-p.done:
@@ -155,7 +155,7 @@ func (p *Process) Stop(ctx context.Context, sig syscall.Signal) (Result, error) 
 	return p.Wait(ctx)
 }
 
-// Signal sends sig to the process and its descendants; to a process that has ended already it does nothing.
+// Signal sends sig to the process and its descendants. It does nothing if the process has already ended.
 func (p *Process) Signal(sig syscall.Signal) error {
 	select {
 	case <-p.done:
@@ -183,7 +183,7 @@ func (p *Process) WaitOutput(ctx context.Context, out *Output, text string) erro
 	})
 }
 
-// end asks the process to end and kills it if it does not.
+// end sends SIGTERM to the process, and kills it if it does not end in time.
 func (p *Process) end() error {
 	if err := p.Signal(syscall.SIGTERM); err != nil {
 		return err
@@ -194,11 +194,11 @@ func (p *Process) end() error {
 	case <-time.After(endTimeout):
 	}
 	if errors.Is(syscall.Kill(-p.Pid(), 0), syscall.ESRCH) {
-		<-p.done // it has ended, and this has not been noticed yet
+		<-p.done // it has just ended
 		return nil
 	}
 	stuck := p.threads()
-	// A Go program says now what each of its goroutines does.
+	// On SIGABRT, a Go program prints the stack of each goroutine.
 	for _, sig := range []syscall.Signal{syscall.SIGABRT, syscall.SIGKILL} {
 		if err := p.Signal(sig); err != nil {
 			return err
@@ -213,8 +213,8 @@ func (p *Process) end() error {
 		stuck, p.Stderr)
 }
 
-// threads says of each of the process's threads what the kernel knows: name and state, the system call with its
-// arguments or "running", and where in the kernel it is.
+// threads describes each thread of the process: name, state, the system call with its arguments or "running", and the
+// stack in the kernel.
 func (p *Process) threads() string {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", p.Pid()))
 	if err != nil {
@@ -242,7 +242,7 @@ func (p *Process) result() (Result, error) {
 	return r, nil
 }
 
-// Err is nil for a command that ended with 0, else an error that quotes what it said.
+// Err returns nil if the command exited with 0, otherwise an error with its output.
 func (r Result) Err() error {
 	if r.Code == 0 {
 		return nil

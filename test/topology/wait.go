@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// pollInterval is how often Until asks.
+// pollInterval is the time between two calls of cond by Until.
 const pollInterval = 20 * time.Millisecond
 
 type permanentError struct{ error }
 
 func (e permanentError) Unwrap() error { return e.error }
 
-// Permanent marks an error that waiting longer does not cure; Until returns it at once.
+// Permanent marks an error that does not go away by waiting; Until returns it at once.
 func Permanent(err error) error { return permanentError{err} }
 
-// Until calls cond until it returns nil. When ctx ends first, cond's last error is returned.
+// Until calls cond until it returns nil. If ctx ends first, Until returns the last error of cond.
 func Until(ctx context.Context, cond func() error) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
