@@ -23,7 +23,7 @@ type Frame struct {
 	Data []byte
 }
 
-// String shows the frame's layers and length, for messages.
+// String returns the frame's layers and length, for messages.
 func (f Frame) String() string {
 	p := gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.NoCopy)
 	parts := []string{f.Time.Format("15:04:05.000000")}
@@ -49,10 +49,10 @@ func flowOf(l gopacket.Layer) (string, bool) {
 	return "", false
 }
 
-// Read reads a pcap file. A last frame that is still being written is left out.
+// Read reads a pcap file. It ignores a last frame that is not written completely yet.
 func Read(file string) ([]Frame, error) { return readCut(file, 0) }
 
-// readCut reads a pcap file whose frames all lack the same number of bytes of their stated length.
+// readCut reads a pcap file in which each frame is `cut` bytes shorter than its stated length.
 func readCut(file string, cut int) ([]Frame, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -85,12 +85,12 @@ func readCut(file string, cut int) ([]Frame, error) {
 	}
 }
 
-// Between returns the frames recorded within from..to.
+// Between returns the frames that were recorded between from and to.
 func Between(frames []Frame, from, to time.Time) []Frame {
 	return Filter(frames, func(f Frame) bool { return !f.Time.Before(from) && !f.Time.After(to) })
 }
 
-// Filter returns the frames that keep says yes to.
+// Filter returns the frames for which keep returns true.
 func Filter(frames []Frame, keep func(Frame) bool) []Frame {
 	var kept []Frame
 	for _, f := range frames {
@@ -101,7 +101,7 @@ func Filter(frames []Frame, keep func(Frame) bool) []Frame {
 	return kept
 }
 
-// Missing returns the frames of want that are not in got, byte for byte and in count.
+// Missing returns the frames of want that got lacks. Frames are compared byte for byte, and counted.
 func Missing(want, got []Frame) []Frame {
 	count := make(map[string]int, len(got))
 	for _, f := range got {
@@ -113,9 +113,9 @@ func Missing(want, got []Frame) []Frame {
 	})
 }
 
-// Check compares the copies of a capture with a recording of their originals. The capture surely ran within
-// started..stopping, and surely not before starting or after stopped: every original of the first span has to be
-// among the copies, once, and every copy has to be of an original of the second.
+// Check compares the copies of a capture with a recording of their originals. The capture certainly ran between Started
+// and Stopping, so every original of that period must have one copy. It certainly did not run before Starting or after
+// Stopped, so every copy must be of an original between these.
 func Check(copies, originals []Frame, w Window) error {
 	inside := Between(originals, w.Started, w.Stopping)
 	possible := Between(originals, w.Starting, w.Stopped)
@@ -129,12 +129,12 @@ func Check(copies, originals []Frame, w Window) error {
 	return errors.Join(errs...)
 }
 
-// Window tells when a capture was switched on and off: each call's begin and return.
+// Window is when a capture was started and stopped: the begin and the return of each call.
 type Window struct {
 	Starting, Started, Stopping, Stopped time.Time
 }
 
-// list shows the first few frames.
+// list returns the first few frames as text.
 func list(frames []Frame) string {
 	const most = 5
 	var lines []string

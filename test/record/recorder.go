@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package record records frames with tcpdump in a lab's namespaces, reads them back, compares them byte for byte,
-// and asks Wireshark's tools about them.
+// Package record records frames with tcpdump in a lab's namespaces, reads them, compares them byte for byte, and
+// decodes them with Wireshark's tools.
 package record
 
 import (
@@ -19,15 +19,15 @@ import (
 const (
 	readyTimeout = 10 * time.Second
 	stopTimeout  = 10 * time.Second
-	// settled is how long a recording must not have grown to be taken as complete.
+	// settled is how long a recording must not grow before it counts as complete.
 	settled = 200 * time.Millisecond
-	// settleTimeout bounds the wait when traffic goes on: then the recording's end is where it was cut.
+	// settleTimeout limits the wait when traffic continues: the recording then ends at an arbitrary frame.
 	settleTimeout = 600 * time.Millisecond
 	// bufferKiB is tcpdump's ring in the kernel, large enough that a busy machine loses nothing.
 	bufferKiB = "16384"
 )
 
-// Direction is the direction of the frames to record, as the namespace's kernel sees it.
+// Direction is the direction of the frames to record, from the view of the namespace's kernel.
 type Direction string
 
 // The directions tcpdump knows.
@@ -43,8 +43,8 @@ type Recorder struct {
 	process *topology.Process
 }
 
-// Args are the arguments of tcpdump for a recording of device into file: unbuffered, so that what it has seen is in
-// the file, and as root, so that it can write there.
+// Args returns the command line of tcpdump for a recording of device into file. tcpdump writes unbuffered, so that all
+// recorded frames are in the file, and stays root, so that it can write there.
 func Args(device, file string, dir Direction, filter string) []string {
 	argv := []string{"tcpdump", "-n", "-i", device, "-Q", string(dir), "-U", "--immediate-mode", "-B", bufferKiB,
 		"-Z", "root", "-w", file}
@@ -54,8 +54,8 @@ func Args(device, file string, dir Direction, filter string) []string {
 	return argv
 }
 
-// Start records what passes device in the namespace and matches filter (tcpdump's language; empty: all) into file. It
-// returns once the recording runs.
+// Start records the frames on device in the namespace that match filter (tcpdump's syntax; empty: all) into file. It
+// returns when the recording runs.
 func Start(ctx context.Context, ns *topology.Namespace, device, file string, dir Direction, filter string) (*Recorder,
 	error) {
 	p, err := ns.Start(Args(device, file, dir, filter)...)
@@ -72,7 +72,8 @@ func Start(ctx context.Context, ns *topology.Namespace, device, file string, dir
 
 var droppedLine = regexp.MustCompile(`(?m)^(\d+) packets? dropped by (kernel|interface)`)
 
-// Stop ends the recording once it has taken up all that was sent, and reads it. A recording with holes is an error.
+// Stop waits until the recording has stopped growing, ends it, and returns its frames. It returns an error if tcpdump
+// has lost frames.
 func (r *Recorder) Stop(ctx context.Context) ([]Frame, error) {
 	if err := r.settle(ctx); err != nil {
 		return nil, err
@@ -94,10 +95,10 @@ func (r *Recorder) Stop(ctx context.Context) ([]Frame, error) {
 	return Read(r.File)
 }
 
-// Frames reads what has been recorded so far.
+// Frames returns the frames that have been recorded so far.
 func (r *Recorder) Frames() ([]Frame, error) { return Read(r.File) }
 
-// settle waits until the file has stopped growing.
+// settle waits until the file stops growing, or until settleTimeout.
 func (r *Recorder) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()

@@ -18,8 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestRecordBothEnds sends pings over a veth pair: what leaves one end is, byte for byte, what arrives at the other,
-// and tshark and editcap read it.
+// TestRecordBothEnds sends pings over a veth pair. The frames that leave one end are, byte for byte, those that arrive
+// at the other, and tshark and editcap can read the recording.
 func TestRecordBothEnds(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("building network namespaces needs root")

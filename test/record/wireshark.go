@@ -11,7 +11,7 @@ import (
 	"dpservice/test/topology"
 )
 
-// StripArgs is the command that removes the first n bytes of every frame in file, as the capture's users do.
+// StripArgs returns the command line that removes the first n bytes of every frame in file, as users of a capture do.
 func StripArgs(n int, file, stripped string) []string {
 	return []string{"editcap", "-C", strconv.Itoa(n), "-F", "pcap", file, stripped}
 }
@@ -21,10 +21,10 @@ func Strip(ctx context.Context, lab *topology.Lab, n int, file, stripped string)
 	if _, err := output(ctx, lab, StripArgs(n, file, stripped)...); err != nil {
 		return nil, err
 	}
-	return readCut(stripped, n) // editcap leaves the stated length as it was
+	return readCut(stripped, n) // editcap does not change the stated length
 }
 
-// Fields returns, for every frame of file that passes tshark's display filter, the named fields' values.
+// Fields returns the values of the named fields for every frame of file that matches tshark's display filter.
 func Fields(ctx context.Context, lab *topology.Lab, file, filter string, fields ...string) ([][]string, error) {
 	argv := []string{"tshark", "-n", "-r", file, "-Y", filter, "-T", "fields", "-E", "separator=|", "-E", "occurrence=f"}
 	for _, f := range fields {
@@ -41,7 +41,7 @@ func Fields(ctx context.Context, lab *topology.Lab, file, filter string, fields 
 	return rows, nil
 }
 
-// Malformed returns tshark's lines about the frames in file that it cannot make sense of.
+// Malformed returns tshark's lines about malformed frames in file.
 func Malformed(ctx context.Context, lab *topology.Lab, file string) (string, error) {
 	return output(ctx, lab, "tshark", "-n", "-r", file, "-Y", "_ws.malformed")
 }
