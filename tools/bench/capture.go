@@ -19,8 +19,8 @@ import (
 	"dpservice/test/plugin"
 )
 
-// captureTX is how a capture of what a guest receives starts and stops while many flows to it are in the test NIC, each
-// of which gets another rule, and how capture.status answers meanwhile.
+// captureTX measures how long a capture of what a guest receives takes to start and stop while many flows to the guest
+// are in the test NIC, each of which gets another rule. It also measures how fast capture.status answers meanwhile.
 type captureTX struct {
 	Flows  int     `json:"flows"`
 	Start  float64 `json:"start_ms"`
@@ -28,7 +28,7 @@ type captureTX struct {
 	Status latency `json:"status_meanwhile_ms"`
 }
 
-// The wire by which the frames of the flows come to the NIC: it has too many for a file that is played again and again.
+// The wire on which the frames of the flows reach the NIC. There are too many frames to replay a file.
 const wireIn, wireOut = "dpbench0", "dpbench1"
 
 func (c *captureTX) measure(ctx context.Context, dir string) (err error) {
@@ -97,7 +97,7 @@ func (c *captureTX) run(ctx context.Context, d *daemon, socket string) error {
 
 func milliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }
 
-// offload sends packets of the flows until all have their rules in the NIC.
+// offload sends packets of the flows until all flows are in the NIC.
 func (c *captureTX) offload(ctx context.Context, d *daemon) error {
 	out, err := net.InterfaceByName(wireOut)
 	if err != nil {

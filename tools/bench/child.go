@@ -17,11 +17,11 @@ import (
 	"dpservice/wire"
 )
 
-// group is where the rules stand; dpdk-test-flow-perf adds a jump from group 0 to it.
+// group is the group of the rules; dpdk-test-flow-perf adds a jump from group 0 to it.
 const group = 1
 
-// form is a rule in the words of dpdk-test-flow-perf, and the same rule here. One differs from the other in its source
-// address.
+// form is a kind of rule, as dpdk-test-flow-perf's arguments and as a rule here. Rules of a form differ in their source
+// addresses.
 type form struct {
 	name    string
 	options []string
@@ -57,12 +57,12 @@ var forms = []form{
 	},
 }
 
-// address is the source address of the rule of this number.
+// address returns the source address of the rule with this number.
 func address(number int) netip.Addr {
 	return netip.AddrFrom4([4]byte{byte(number >> 24), byte(number >> 16), byte(number >> 8), byte(number)})
 }
 
-// insert starts a NIC, puts rules into it, and prints how long that took.
+// insert starts a NIC, installs rules, and prints how long that took.
 func insert(name, way string, rules int, args []string) error {
 	index := slices.IndexFunc(forms, func(f form) bool { return f.name == name })
 	if index < 0 {
@@ -103,7 +103,7 @@ func insertInto(f form, way string, rules int) (time.Duration, error) {
 var ways = map[string]func(f form, rules int) (time.Duration, error){create: reused, createNew: renewed,
 	batch: inBatches}
 
-// reused writes the next address into the same rule, as dpdk-test-flow-perf does.
+// reused writes each address into the same rule value, as dpdk-test-flow-perf does.
 func reused(f form, rules int) (time.Duration, error) {
 	source := rteflow.Is(address(0))
 	rule := f.rule(source)
@@ -113,7 +113,7 @@ func reused(f form, rules int) (time.Duration, error) {
 	})
 }
 
-// renewed makes each rule anew, which leaves work to Go's garbage collector.
+// renewed makes a new rule value for each rule, which creates work for Go's garbage collector.
 func renewed(f form, rules int) (time.Duration, error) {
 	return oneByOne(rules, func(number int) rteflow.Rule { return f.rule(rteflow.Is(address(number))) })
 }
@@ -130,7 +130,7 @@ func oneByOne(rules int, rule func(number int) rteflow.Rule) (time.Duration, err
 	return time.Since(start), nil
 }
 
-// inBatches is reused with a list of rules for each call.
+// inBatches does the same as reused, but installs many rules by each call.
 func inBatches(f form, rules int) (time.Duration, error) {
 	const size = 1000
 	sources, list := make([]*rteflow.Match[netip.Addr], size), make([]rteflow.Rule, size)

@@ -18,19 +18,19 @@ import (
 	"dpservice/rpc/api"
 )
 
-// control is what is not about single packets: starting, memory, many flows, and a capture of many.
+// control measures the control side: the start, memory, many flows, and a capture with many flows.
 type control struct {
 	Startup float64 `json:"startup_seconds"`      // until system.info is answered, with 16 VFs
 	Idle    int     `json:"resident_bytes_idle"`  // with 16 VFs, no flows and the configuration's defaults
-	Flows   int     `json:"flows"`                // of the figures that follow
+	Flows   int     `json:"flows"`                // number of flows for the figures that follow
 	NewRate float64 `json:"new_flows_per_second"` // in software
 	NewCost float64 `json:"cycles_per_new_flow"`  // in flow_route
 	PerFlow float64 `json:"resident_bytes_per_flow"`
 
 	Page        answerTime `json:"flow_list_page_of_1000"`
-	Filtered    answerTime `json:"flow_list_filtered_answer"` // one flow of all fits
+	Filtered    answerTime `json:"flow_list_filtered_answer"` // a filter that one flow matches
 	Walk        float64    `json:"flow_list_filtered_walk_seconds"`
-	Undisturbed float64    `json:"packet_rate_while_listing"` // as a part of that without
+	Undisturbed float64    `json:"packet_rate_while_listing"` // relative to the rate without listing
 
 	Capture captureTX `json:"capture_tx"`
 }
@@ -50,7 +50,7 @@ func (c *control) measure(ctx context.Context) error {
 	return nil
 }
 
-// start measures a daemon with 16 VFs that has nothing to do.
+// start measures an idle daemon with 16 VFs.
 func (c *control) start(ctx context.Context, dir string) error {
 	empty := filepath.Join(dir, "empty.pcap")
 	if err := paths[0].writeFrames(empty, 0, 1, 64); err != nil {
@@ -63,12 +63,12 @@ func (c *control) start(ctx context.Context, dir string) error {
 		return err
 	}
 	c.Startup = d.Startup.Seconds()
-	time.Sleep(2 * time.Second) // the table has been swept twice
+	time.Sleep(2 * time.Second) // the flow table is swept twice in this time
 	c.Idle, err = d.resident()
 	return errors.Join(err, d.stop())
 }
 
-// resident is how much memory the daemon holds, in bytes.
+// resident returns the daemon's resident memory in bytes.
 func (d *daemon) resident() (int, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
 	if err != nil {
@@ -79,7 +79,7 @@ func (d *daemon) resident() (int, error) {
 	return kib << 10, err
 }
 
-// manyFlows measures a table that fills up, and one that is full, while packets of all its flows come in.
+// manyFlows measures the daemon while its flow table fills, and when it is full, while packets of all flows arrive.
 func (c *control) manyFlows(ctx context.Context, dir string) error {
 	frames, empty := filepath.Join(dir, "frames.pcap"), filepath.Join(dir, "empty.pcap")
 	p := paths[0]
@@ -97,7 +97,7 @@ func (c *control) manyFlows(ctx context.Context, dir string) error {
 	return errors.Join(c.fill(ctx, d), c.list(ctx, d), d.stop())
 }
 
-// fill makes the flows begin all at once.
+// fill makes all flows begin at once.
 func (c *control) fill(ctx context.Context, d *daemon) error {
 	before, err := d.resident()
 	if err != nil {
@@ -148,7 +148,7 @@ func (c *control) list(ctx context.Context, d *daemon) error {
 	return err
 }
 
-// walk lists flows in at most so many answers of 1000.
+// walk lists flows, 1000 in each answer, up to a number of answers.
 func walk(ctx context.Context, d *daemon, filter api.FlowFilter, answers int) (answerTime, time.Duration, error) {
 	var times []float64
 	limit, cursor := api.MaxFlows, ""
@@ -167,7 +167,7 @@ func walk(ctx context.Context, d *daemon, filter api.FlowFilter, answers int) (a
 	return answerTime{median(times), times[len(times)*99/100]}, time.Since(start), nil
 }
 
-// forwarded is how many packets per second were delivered meanwhile.
+// forwarded returns how many packets per second were delivered in that time.
 func (d *daemon) forwarded(ctx context.Context, meanwhile func() error) (float64, error) {
 	before, err := d.nodes(ctx)
 	if err != nil {
@@ -181,8 +181,8 @@ func (d *daemon) forwarded(ctx context.Context, meanwhile func() error) (float64
 	return float64(after["deliver"].Packets-before["deliver"].Packets) / time.Since(start).Seconds(), err
 }
 
-// eswitchConfig is the configuration of a daemon on the test NIC, for so many flows and with these far sides of PF0 and
-// two VFs.
+// eswitchConfig returns the configuration of a daemon on the test NIC, with room for this number of flows, and with
+// these far sides of PF0 and two VFs.
 func eswitchConfig(dir, nic string, flows int, pf0, vf0, vf1 string) string {
 	name := func(vdev string) string { before, _, _ := strings.Cut(vdev, ","); return before }
 	return fmt.Sprintf(`eal: ["--no-huge", "-m", "512", "--no-pci", "--no-telemetry", "-l", "0,1", "--file-prefix", "bench", "-d", %q,
@@ -196,7 +196,7 @@ socket: %s
 `, nic, pf0, vf0, vf1, name(pf0), name(vf0), name(vf1), nodeIP, routerMAC, 2*flows, 2*flows, filepath.Join(dir, "dpservice.sock"))
 }
 
-// eswitchPort is what the test NIC calls the port of a VF.
+// eswitchPort returns the test NIC's name for the port of a VF.
 func eswitchPort(vf int) string { return fmt.Sprintf("net_eswitch0_representor_vf%d", vf-vf0) }
 
 // offloadTimeout is long enough for any NIC.
@@ -225,5 +225,5 @@ func (c *control) table(w io.Writer) error {
 	return t.Flush()
 }
 
-// check takes any figure: the goals are in the table.
+// check accepts all figures: the table shows the goals.
 func (c *control) check() error { return nil }

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pin binds the calling thread, which has to be locked, to a CPU. The returned function undoes it.
+// pin binds the calling thread to a CPU. The goroutine must be locked to its thread. The returned function undoes it.
 func pin(cpu int) (back func(), err error) {
 	var before, only unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &before); err != nil {
@@ -26,15 +26,15 @@ func pin(cpu int) (back func(), err error) {
 	return func() { _ = unix.SchedSetaffinity(0, &before) }, nil // as it was allowed before
 }
 
-// Priorities of those that go before all else on their CPU: a machine that does other things as well moves the figures
-// less.
+// Real-time priorities of the measured threads, so that other load on the machine affects the figures less.
 const (
 	receivePriority = 1 + iota // of a program, by chrt
 	sendPriority
 	thiefPriority
 )
 
-// goFirst gives the calling thread, which has to be locked, a priority; 0 takes it back.
+// goFirst gives the calling thread a real-time priority; 0 restores the normal one. The goroutine must be locked to its
+// thread.
 func goFirst(priority uint32) error {
 	attr := unix.SchedAttr{
 		Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: priority, Flags: unix.SCHED_FLAG_RESET_ON_FORK,
@@ -45,16 +45,16 @@ func goFirst(priority uint32) error {
 	return os.NewSyscallError("sched_setattr", unix.SchedSetAttr(0, &attr, 0))
 }
 
-// threadTime is how long the calling thread has run.
+// threadTime returns the CPU time of the calling thread.
 func threadTime() time.Duration { return clock(unix.CLOCK_THREAD_CPUTIME_ID) }
 
-// processTime is how long a process has run, all its threads together.
+// processTime returns the CPU time of a process, of all its threads together.
 func processTime(pid int) time.Duration {
 	const ofProcess = 2
 	return clock(int32(^pid<<3 | ofProcess)) // clock_getcpuclockid(3)
 }
 
-// controlTime is how long the threads of the daemon's control side have run: those of Go.
+// controlTime returns the CPU time of the daemon's control side, which is Go's threads.
 func (d *daemon) controlTime() (time.Duration, error) {
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", d.cmd.Process.Pid))
 	if err != nil {
@@ -64,7 +64,7 @@ func (d *daemon) controlTime() (time.Duration, error) {
 	for _, thread := range threads {
 		name, err := os.ReadFile(filepath.Join(thread, "comm"))
 		if err != nil || strings.TrimSpace(string(name)) != "dpservice" {
-			continue // it has ended, or is another's
+			continue // it has ended, or belongs to another process
 		}
 		var ran int64
 		text, err := os.ReadFile(filepath.Join(thread, "schedstat"))
@@ -87,15 +87,15 @@ func clock(id int32) time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// thief takes a CPU's time before all others can, but for a share of it.
+// thief uses up a CPU's time with a high priority, except for a share that it leaves to others.
 type thief struct {
 	stop, stopped chan struct{}
 }
 
-// thiefPeriod is short, so that what waits for the CPU needs little room.
+// thiefPeriod is short, so that programs that wait for the CPU need only small buffers.
 const thiefPeriod = 10 * time.Millisecond
 
-// steal begins to take a CPU's time.
+// steal starts to use up a CPU's time.
 func steal(cpu int, leave float64) (*thief, error) {
 	t := &thief{stop: make(chan struct{}), stopped: make(chan struct{})}
 	ready := make(chan error)
@@ -117,7 +117,7 @@ func steal(cpu int, leave float64) (*thief, error) {
 
 func (t *thief) run(leave time.Duration) {
 	for next := time.Now(); ; next = next.Add(thiefPeriod) {
-		for time.Until(next) > 0 { // the CPU is taken
+		for time.Until(next) > 0 { // busy loop
 		}
 		select {
 		case <-t.stop:

@@ -25,7 +25,7 @@ const (
 	endTimeout   = 20 * time.Second
 )
 
-// daemon is a dpservice that an operator would start, and a connection to it.
+// daemon is a dpservice that was started as by an operator, and a connection to it.
 type daemon struct {
 	*client.Client
 	Startup time.Duration // until it answered
@@ -36,19 +36,19 @@ type daemon struct {
 	ended  chan error
 }
 
-// daemonConfig is what differs between the daemons of the measurements.
+// daemonConfig is the part of the configuration that differs between measurements.
 type daemonConfig struct {
-	lcores   string   // EAL's; empty: the control's and one worker's
+	lcores   string   // for EAL; empty: control and one worker
 	ports    []string // devargs of net_pcap ports: PF0, then the VFs
 	memory   int      // MiB
 	mbufs    int
 	capacity int // of the flow table
 }
 
-// twoLcores are those of the control and one worker.
+// twoLcores are the lcores of control and one worker.
 const twoLcores = "0,1"
 
-// ealArgs is EAL's arguments for net_pcap ports, here and for the reference.
+// ealArgs returns EAL's arguments for net_pcap ports, for dpservice and for the reference.
 func ealArgs(prefix, lcores string, memory int, ports []string) []string {
 	args := []string{"--no-huge", "-m", fmt.Sprint(memory), "--no-pci", "--no-telemetry", "--lcores", lcores,
 		"--file-prefix", prefix}
@@ -80,7 +80,7 @@ func startDaemon(ctx context.Context, dir string, c daemonConfig) (*daemon, erro
 	return startWith(ctx, dir, c.file(dir))
 }
 
-// startWith starts dpservice with the text of a configuration whose socket is dpservice.sock in dir.
+// startWith starts dpservice with this configuration, in which the socket is dpservice.sock in dir.
 func startWith(ctx context.Context, dir, config string) (*daemon, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -109,7 +109,7 @@ func startWith(ctx context.Context, dir, config string) (*daemon, error) {
 	return d, nil
 }
 
-// connect waits until the daemon answers at its socket.
+// connect waits until the daemon answers on its socket.
 func (d *daemon) connect(ctx context.Context, socket string) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -131,7 +131,7 @@ func (d *daemon) connect(ctx context.Context, socket string) error {
 	}
 }
 
-// stop ends the daemon as an operator does.
+// stop ends the daemon by SIGTERM, as an operator does.
 func (d *daemon) stop() error {
 	if d.Client != nil {
 		_ = d.Close() // what was called has been answered
@@ -152,7 +152,7 @@ func (d *daemon) stop() error {
 	}
 }
 
-// attach makes the guests behind the devices of the VFs known, and the way to the one on another hypervisor.
+// attach creates interfaces for the guests behind the VFs, and routes to the guest on another hypervisor.
 func (d *daemon) attach(ctx context.Context, device func(vf int) string) error {
 	for _, vf := range []int{vf0, vf1} {
 		err := d.Call(ctx, api.MethodInterfaceCreate, api.InterfaceCreateParams{

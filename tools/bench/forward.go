@@ -19,13 +19,13 @@ import (
 )
 
 const (
-	burst     = 64    // packets at a time, in dpservice and in the reference
-	fewFrames = 1_000 // in a file that fits into the caches; in the other, only the number of flows makes a difference
-	intervals = 20    // of a turn
+	burst     = 64    // the largest burst, in dpservice and in the reference
+	fewFrames = 1_000 // frames in a file that fits into the CPU's caches
+	intervals = 20    // in a turn
 	warmUp    = 700 * time.Millisecond
 )
 
-// forwarding is how fast the software path is, beside dpdk-testpmd on the same ports.
+// forwarding measures the software path, and dpdk-testpmd on the same ports for comparison.
 type forwarding struct {
 	Reference   string  `json:"reference"`
 	Repetitions int     `json:"repetitions"`
@@ -33,7 +33,7 @@ type forwarding struct {
 	seconds     time.Duration
 }
 
-// flow is one measurement: a path, a frame size, a number of flows, and of frames in the file that is played.
+// flow is one measurement: a path, a frame size, a number of flows, and the number of frames in the replayed file.
 type flow struct {
 	Path   string  `json:"path"`
 	Size   int     `json:"frame_bytes"`
@@ -44,7 +44,7 @@ type flow struct {
 	Rates     []float64          `json:"packets_per_second"`
 	Reference []float64          `json:"reference_packets_per_second"`
 	Cycles    []float64          `json:"cycles_per_packet"`       // in all nodes but rx and tx: the median of intervals
-	Least     []float64          `json:"least_cycles_per_packet"` // the least of intervals: others use the machine, too
+	Least     []float64          `json:"least_cycles_per_packet"` // the least of intervals: other load adds cycles
 	Nodes     map[string]float64 `json:"cycles_per_packet_by_node"`
 	Rate      float64            `json:"median_packets_per_second"`
 	Ratio     float64            `json:"ratio"` // the median of the turns' ratios to the reference
@@ -76,7 +76,7 @@ func (f *forwarding) measure(ctx context.Context) error {
 	return nil
 }
 
-// measure has dpservice and the reference take turns.
+// measure runs dpservice and the reference in turns.
 func (c *flow) measure(ctx context.Context, repetitions int, seconds time.Duration) (err error) {
 	dir, err := os.MkdirTemp("/run", "dpservice-bench-")
 	if err != nil {
@@ -97,10 +97,10 @@ func (c *flow) measure(ctx context.Context, repetitions int, seconds time.Durati
 	return nil
 }
 
-// mbufs is enough for the file's frames and those in flight.
+// mbufs returns a number of packet buffers for the file's frames and those in flight.
 func (c *flow) mbufs() int { return c.Frames + 8192 }
 
-// memory holds the buffers, in MiB.
+// memory returns the memory for the buffers, in MiB.
 func (c *flow) memory() int { return 256 + c.mbufs()*2560>>19 }
 
 func (c *flow) turn(ctx context.Context, dir, source, sink string, seconds time.Duration) error {
@@ -119,7 +119,7 @@ func (c *flow) turn(ctx context.Context, dir, source, sink string, seconds time.
 	return err
 }
 
-// forward measures the daemon at work.
+// forward measures the daemon while it forwards.
 func (c *flow) forward(ctx context.Context, d *daemon, seconds time.Duration) error {
 	if err := d.attach(ctx, portName); err != nil {
 		return err
@@ -137,7 +137,7 @@ func (c *flow) forward(ctx context.Context, d *daemon, seconds time.Duration) er
 		if after, err = c.look(ctx, d); err != nil {
 			return err
 		}
-		if after.sent > last.sent { // on a busy machine the worker may not have had a turn
+		if after.sent > last.sent { // on a busy machine the worker may not have run
 			cycles = append(cycles, total(c.cycles(last, after)))
 		}
 	}
@@ -151,7 +151,7 @@ func (c *flow) forward(ctx context.Context, d *daemon, seconds time.Duration) er
 	return nil
 }
 
-// leftPath is how many packets were routed anew, left to the slow path, answered or dropped.
+// leftPath returns how many packets were routed again, passed to the slow path, answered or dropped.
 func leftPath(before, after counters) (packets uint64) {
 	for name, n := range after.nodes {
 		kind, _, _ := strings.Cut(name, "_")
@@ -163,7 +163,7 @@ func leftPath(before, after counters) (packets uint64) {
 	return packets
 }
 
-// cycles is what each node took for a packet that left.
+// cycles returns the cycles of each node per sent packet.
 func (c *flow) cycles(before, after counters) map[string]float64 {
 	nodes := map[string]float64{}
 	for name, n := range after.nodes {
@@ -174,7 +174,7 @@ func (c *flow) cycles(before, after counters) map[string]float64 {
 	return nodes
 }
 
-// total sums up all nodes but rx and tx.
+// total returns the sum over all nodes except rx and tx.
 func total(nodes map[string]float64) float64 {
 	sum := 0.0
 	for name, cycles := range nodes {
@@ -185,7 +185,7 @@ func total(nodes map[string]float64) float64 {
 	return sum
 }
 
-// counters are the daemon's at a time.
+// counters are the daemon's counters at one time.
 type counters struct {
 	at    time.Time
 	sent  uint64
@@ -223,7 +223,7 @@ func (f *forwarding) table(w io.Writer) error {
 	return t.Flush()
 }
 
-// bars is the picture of the rates.
+// bars returns the bar chart of the rates.
 func (f *forwarding) bars() bars {
 	b := bars{
 		Title: "Forwarding in software, one worker", Unit: "Mpps",
@@ -247,5 +247,5 @@ func nodeList(nodes map[string]float64) string {
 	return strings.Join(list, ", ")
 }
 
-// check holds nothing against a machine that is busy otherwise: the table says what was reached.
+// check accepts all figures, since the machine may be busy otherwise: the table shows what was reached.
 func (f *forwarding) check() error { return nil }

@@ -37,17 +37,17 @@ var (
 
 func portName(port int) string { return fmt.Sprintf("net_pcap%d", port) }
 
-// portMAC is the address that net_pcap gives its n-th port.
+// portMAC returns the MAC that net_pcap gives its n-th port.
 func portMAC(port int) net.HardwareAddr { return net.HardwareAddr{2, 'p', 'c', 'a', 'p', byte(port)} }
 
 func guestMAC(port int) net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, 1, byte(port)} }
 
-// path is a way of packets through the dataplane.
+// path is a path of packets through the dataplane.
 type path struct {
 	name    string
 	in, out int
 	goal    float64                      // TSC cycles per packet in all nodes but rx and tx, at most
-	outer   []gopacket.SerializableLayer // around the guests' packet
+	outer   []gopacket.SerializableLayer // the outer headers
 	src     netip.Addr
 	dst     netip.Addr
 }
@@ -77,10 +77,10 @@ func ethernet(src, dst net.HardwareAddr, next layers.EthernetType) *layers.Ether
 	return &layers.Ethernet{SrcMAC: src, DstMAC: dst, EthernetType: next}
 }
 
-// fcsLen is what the size of a frame counts besides the bytes that software sees.
+// fcsLen is the length of the frame check sequence, which counts to the size of a frame but is not visible to software.
 const fcsLen = 4
 
-// frame is a UDP packet of one of the path's flows; the guest's frame has this size.
+// frame returns a UDP packet of one of the path's flows. size is that of the guest's frame.
 func (p path) frame(flow, size int) ([]byte, error) {
 	const headers = 14 + 20 + 8
 	udp := &layers.UDP{SrcPort: layers.UDPPort(1024 + flow%50_000), DstPort: layers.UDPPort(1024 + flow/50_000)}
@@ -97,7 +97,8 @@ func (p path) frame(flow, size int) ([]byte, error) {
 	return buf.Bytes(), err
 }
 
-// writeFrames writes as many frames of so many flows in turn, which is another turn each time.
+// writeFrames writes a file with frames of a number of flows, in rounds of one frame for each flow, in another order
+// each time.
 func (p path) writeFrames(name string, frames, flows, size int) error {
 	file, err := os.Create(name)
 	if err != nil {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command bench measures what dpservice can do, beside DPDK's own programs for the same: the two take turns on the same
-// ports. It prints tables, and writes the figures and a picture of them to files.
+// Command bench measures the performance of dpservice, and of DPDK's own programs for comparison: the two take turns on
+// the same ports. It prints tables, and writes the figures and a chart of them to files.
 package main
 
 import (
@@ -103,11 +103,11 @@ func (n *numbers) Set(text string) error {
 	return nil
 }
 
-// part is something to measure.
+// part is one group of measurements.
 type part interface {
 	measure(ctx context.Context) error
 	table(w io.Writer) error
-	check() error // against the goals that must be kept
+	check() error // returns an error if a required goal was missed
 }
 
 var partNames = []string{"rules", "nic", "forwarding", "workers", "receive", "rpc", "control", "neighbour", "offload",
@@ -135,7 +135,7 @@ func (f *figures) part(name string) part {
 	}[name]
 }
 
-// run measures the parts with these names, or all, and tells of each as soon as it is done.
+// run measures the parts with these names, or all, and prints the results of each as soon as it is done.
 func (f *figures) run(ctx context.Context, only []string, w io.Writer, output string) error {
 	for _, name := range only {
 		if !slices.Contains(partNames, name) {
@@ -167,7 +167,7 @@ func (f *figures) run(ctx context.Context, only []string, w io.Writer, output st
 	return errors.Join(append(missed, f.plot(strings.TrimSuffix(output, filepath.Ext(output))+".svg"))...)
 }
 
-// plot draws how forwarding fares, if that was measured.
+// plot draws the chart of the forwarding rates, if they were measured.
 func (f *figures) plot(name string) error {
 	if f.Forwarding.Cases[0].Rates == nil {
 		return nil

@@ -40,8 +40,7 @@ func TestLatency(t *testing.T) {
 	assert.Equal(t, latency{Calls: 1, Median: 2, P99: 2}, latencyOf([]time.Duration{2 * time.Millisecond}))
 }
 
-// A control side that keeps up has nearly all packets of large flows in the NIC; one that does not leaves them to the
-// software.
+// If the control side keeps up, the NIC forwards nearly all packets of large flows. Otherwise the software does.
 func TestSimulation(t *testing.T) {
 	at := func(c controlSpeed, rate int) *simulatedMix {
 		m := &simulatedMix{Rate: rate, MaxRules: c.maxRules, sizes: mixes[0].sizes, control: c, seconds: 2}
@@ -59,14 +58,14 @@ func TestSimulation(t *testing.T) {
 	assert.Equal(t, at(fast, 1000), at(fast, 1000), "the same flows each time")
 }
 
-// A small run of the program, so that it works when it is wanted.
+// A short run of the program, so that it does not break unnoticed.
 func TestBench(t *testing.T) {
 	dir := t.TempDir()
 	figuresFile := filepath.Join(dir, "bench.json")
 	for _, program := range []string{"tools/bench", "tools/dpctl", "dpservice"} {
 		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", dir+"/", "dpservice/"+program)
 		if program == "tools/dpctl" {
-			cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does: else it cannot give up privileges
+			cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does: with cgo it cannot drop privileges
 		}
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, string(out))

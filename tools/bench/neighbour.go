@@ -23,8 +23,8 @@ import (
 	"dpservice/test/plugin"
 )
 
-// neighbour is how many new flows of a guest get into the NIC, beside a guest that begins flows all the time and has
-// filled the tables of flows and rules with them, and beside a quiet one.
+// neighbour measures how many new flows of a guest get into the NIC, once beside a guest that begins flows all the time
+// and has filled the tables of flows and rules, and once beside a quiet guest.
 type neighbour struct {
 	Flood  float64 `json:"neighbours_new_flows_per_second"`
 	Asked  float64 `json:"new_flows_per_second"`
@@ -32,10 +32,10 @@ type neighbour struct {
 	Beside float64 `json:"rules_per_second_beside_a_flood"`
 	Ratio  float64 `json:"ratio"`
 	time   time.Duration
-	goal   float64 // the least ratio that is good
+	goal   float64 // the least good ratio
 }
 
-// The tables are small, so that they are soon full. The guest stays below its guarantee, which is a quarter.
+// The tables are small, so that they fill soon. The guest stays below its guarantee, which is a quarter.
 const (
 	neighbourFlows = 8192
 	neighbourRules = 4096
@@ -109,7 +109,7 @@ func (n *neighbour) compare(ctx context.Context, d *daemon, wires [nbPorts]*veth
 	return errors.Join(err, <-flooded)
 }
 
-// attachWires makes the guests at the wires known, and their gateways to them.
+// attachWires creates interfaces for the guests on the wires, and sets the guests' gateways.
 func (d *daemon) attachWires(ctx context.Context, wires []*veth) error {
 	if err := d.attach(ctx, eswitchPort); err != nil {
 		return err
@@ -117,7 +117,7 @@ func (d *daemon) attachWires(ctx context.Context, wires []*veth) error {
 	return d.gateways(ctx, wires...)
 }
 
-// gateways tells the guests at the wires to which MACs they send.
+// gateways sets the MACs that the guests on the wires send to.
 func (d *daemon) gateways(ctx context.Context, wires ...*veth) error {
 	var list api.PortListResult
 	if err := d.Call(ctx, api.MethodPortList, nil, &list); err != nil {
@@ -133,7 +133,7 @@ func (d *daemon) gateways(ctx context.Context, wires ...*veth) error {
 	return nil
 }
 
-// waitFull waits until there is no room in the tables.
+// waitFull waits until the tables are full.
 func (n *neighbour) waitFull(ctx context.Context, d *daemon) error {
 	for deadline := time.Now().Add(offloadTimeout); ; time.Sleep(10 * time.Millisecond) {
 		var info api.SystemInfoResult
@@ -149,7 +149,7 @@ func (n *neighbour) waitFull(ctx context.Context, d *daemon) error {
 	}
 }
 
-// rulesOf has the guest begin flows for a while, and returns how many rules per second it has got when it stops.
+// rulesOf makes the guest begin flows for a while, and returns how many rules per second it got.
 func (n *neighbour) rulesOf(ctx context.Context, d *daemon, w *veth) (float64, error) {
 	before, err := rulesHeld(ctx, d, vf1)
 	if err != nil {
@@ -165,7 +165,7 @@ func (n *neighbour) rulesOf(ctx context.Context, d *daemon, w *veth) (float64, e
 	return float64(after-before) / time.Since(start).Seconds(), err
 }
 
-// rulesHeld is how many flows that a guest has begun are in the NIC.
+// rulesHeld returns how many of the flows that a guest has begun are in the NIC.
 func rulesHeld(ctx context.Context, d *daemon, vf int) (int, error) {
 	var info api.SystemInfoResult
 	if err := d.Call(ctx, api.MethodSystemInfo, nil, &info); err != nil {
@@ -196,14 +196,14 @@ func (n *neighbour) check() error {
 	return nil
 }
 
-// veth is a pair of kernel interfaces: the NIC has the near one, and at the far one there is the guest of a port.
+// veth is a pair of kernel interfaces: the NIC uses the near end, and the guest of a port the far end.
 type veth struct {
 	port    int
 	near    string
 	link    netlink.Link
 	fd      int
 	gateway string // MAC that the guest sends to
-	begun   int    // flows
+	begun   int    // number of flows begun
 }
 
 func newVeth(port int) (*veth, error) {
@@ -241,7 +241,7 @@ func (w *veth) close() error {
 	return errors.Join(err, netlink.LinkDel(w.link))
 }
 
-// begin has the guest send the first packets of flows to the other guest, so many per second, until ctx is done.
+// begin makes the guest send the first packets of flows to the other guest, at a rate per second, until ctx is done.
 func (w *veth) begin(ctx context.Context, rate int) error {
 	start, first := time.Now(), w.begun
 	for ctx.Err() == nil {
@@ -255,7 +255,7 @@ func (w *veth) begin(ctx context.Context, rate int) error {
 	return nil
 }
 
-// beginOne has the guest send the first packet of a flow to the other guest.
+// beginOne makes the guest send the first packet of a flow to the other guest.
 func (w *veth) beginOne() error {
 	to, err := net.ParseMAC(w.gateway)
 	if err != nil {
@@ -286,15 +286,15 @@ func (w *veth) flowFrames(flows int) ([][]byte, error) {
 			return nil, err
 		}
 	}
-	// What is not addressed to it the kernel's own network stack drops at once; the NIC has asked for the address already.
+	// The kernel's own network stack drops frames to another MAC at once. The NIC has read the interface's MAC before.
 	if err := netlink.LinkSetHardwareAddr(w.link, net.HardwareAddr{2, 0, 0, 0, 2, byte(w.port)}); err != nil {
 		return nil, err
 	}
 	return frames, os.NewSyscallError("setsockopt", unix.SetsockoptInt(w.fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1))
 }
 
-// send begins to send the frames again and again, so many per second. The returned function ends that. The worker has
-// time left, unlike the CPU of the control side, on which the NIC is as well.
+// send starts to send the frames repeatedly, at a rate per second. The returned function stops it. The sender shares
+// the worker's CPU, which has time left; the CPU of the control side also runs the NIC.
 func (w *veth) send(ctx context.Context, frames [][]byte, rate int) (end func() error) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
@@ -309,7 +309,7 @@ func (w *veth) send(ctx context.Context, frames [][]byte, rate int) (end func() 
 	return func() error { cancel(); return <-ended }
 }
 
-// sendAll sends the frames again and again.
+// sendAll sends the frames repeatedly.
 func (w *veth) sendAll(ctx context.Context, frames [][]byte, rate int) error {
 	const atOnce = 64
 	for start, sent := time.Now(), 0; ctx.Err() == nil; {

@@ -15,13 +15,13 @@ import (
 	"dpservice/test/plugin"
 )
 
-// nic is how fast the test NIC forwards with few and with many rules, as its own benchmark in C says.
+// nic measures how fast the test NIC forwards with few and with many rules, by its own benchmark in C.
 type nic struct {
 	Cases []nicCase `json:"cases"`
 }
 
-// nicCase is a number of rules of one shape, which encapsulate for so many peers; each packet hits a random one of
-// them.
+// nicCase is a number of rules of one shape, which encapsulate towards a number of peers. Each packet hits a random
+// rule.
 type nicCase struct {
 	Rules       int     `json:"rules"`
 	Peers       int     `json:"peers"`
@@ -82,5 +82,5 @@ func (n *nic) table(w io.Writer) error {
 	return table.Flush()
 }
 
-// check has no goal to look at: what many rules cost is up to the machine's caches.
+// check accepts all figures: the cost of many rules depends on the machine's caches.
 func (n *nic) check() error { return nil }

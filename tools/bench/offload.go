@@ -27,7 +27,7 @@ import (
 // the same NIC, and how long changes take that concern all of these flows.
 type offload struct {
 	Flows     int            `json:"flows"`
-	Reference []float64      `json:"flow_perf_rules_per_second"` // best of some turns each is the one that counts
+	Reference []float64      `json:"flow_perf_rules_per_second"` // each is the best of some turns
 	Removal   []float64      `json:"flow_perf_deletions_per_second"`
 	Rates     []float64      `json:"flows_per_second"` // from the first flow's packet to the last flow's rule
 	Rate      float64        `json:"best_flows_per_second"`
@@ -134,7 +134,7 @@ func (o *offload) daemon(ctx context.Context, dir string) (err error) {
 	return errors.Join(o.with(ctx, d, guest), d.stop())
 }
 
-// config is that of a daemon on a test NIC with two uplinks, of which the second one has no link.
+// config returns the configuration of a daemon on a test NIC with two uplinks, the second of which has no link.
 func (o *offload) config(dir, nic, guest, empty string) string {
 	return fmt.Sprintf(`eal: ["--no-huge", "-m", "512", "--no-pci", "-l", "0,1", "--file-prefix", "bench", "-d", %[1]q,
       "--vdev=net_pcap0,rx_pcap=%[2]s", "--vdev=net_af_packet0,iface=%[3]s,framecnt=2048", "--vdev=net_pcap2,rx_pcap=%[2]s",
@@ -150,7 +150,7 @@ socket: %[7]s
 `, nic, empty, guest, nodeIP, routerMAC, 2*o.Flows, filepath.Join(dir, "dpservice.sock"))
 }
 
-// offeredRate is how many packets per second the guest sends, of one flow after the other.
+// offeredRate is how many packets per second the guest sends, each of the next flow.
 const offeredRate = 180_000
 
 func (o *offload) with(ctx context.Context, d *daemon, guest *veth) error {
@@ -158,7 +158,7 @@ func (o *offload) with(ctx context.Context, d *daemon, guest *veth) error {
 	if err != nil {
 		return err
 	}
-	if err := affinity.Leave([]int{workerCPU}); err != nil { // what is asked meanwhile takes no time from the worker
+	if err := affinity.Leave([]int{workerCPU}); err != nil { // calls during the measurement must not slow the worker
 		return err
 	}
 	if err := d.attach(ctx, eswitchPort); err != nil {
@@ -186,9 +186,9 @@ func (o *offload) with(ctx context.Context, d *daemon, guest *veth) error {
 	return errors.Join(o.change(ctx, d), end())
 }
 
-// controlShare is the share of a CPU that the control side has while nothing is asked.
+// controlShare returns the share of a CPU that the control side uses while no client calls it.
 func (d *daemon) controlShare() (float64, error) {
-	const long = 3 * time.Second // the NIC is asked each second which rules have aged
+	const long = 3 * time.Second // the control side asks the NIC for aged rules each second
 	before, err := d.controlTime()
 	if err != nil {
 		return 0, err
@@ -238,7 +238,7 @@ func (o *offload) change(ctx context.Context, d *daemon) error {
 	return nil
 }
 
-// untilFlows is how long it takes until the daemon says of its flows what is waited for.
+// untilFlows returns how long it takes until the daemon reports the expected flows.
 func (d *daemon) untilFlows(ctx context.Context, done func(api.FlowTable) bool) (time.Duration, error) {
 	start := time.Now()
 	for {
@@ -254,11 +254,11 @@ func (d *daemon) untilFlows(ctx context.Context, done func(api.FlowTable) bool) 
 			nodes, err := d.nodes(ctx)
 			return 0, errors.Join(fmt.Errorf("flows do not get into the NIC, or out of it: %+v; %v", info.Flows, nodes), err)
 		}
-		time.Sleep(5 * time.Millisecond) // to ask takes time from what is waited for
+		time.Sleep(5 * time.Millisecond) // each query delays the work that is measured
 	}
 }
 
-// changeRoute replaces the route by which all flows leave. From the removal of their rules on they do so in software.
+// changeRoute replaces the route of all flows. The software forwards them as soon as their rules are removed.
 func (o *offload) changeRoute(ctx context.Context, d *daemon) (time.Duration, error) {
 	var info api.SystemInfoResult
 	if err := d.Call(ctx, api.MethodSystemInfo, nil, &info); err != nil {
@@ -279,8 +279,8 @@ func (o *offload) changeRoute(ctx context.Context, d *daemon) (time.Duration, er
 	return took, err
 }
 
-// failover takes the link from the uplink by which all flows leave, as soon as the other one has it. That one's packets
-// do not leave by rules.
+// failover takes down the link of the uplink that all flows leave by, after the other uplink's link is up. Flows on
+// that other uplink are not offloaded.
 func (o *offload) failover(ctx context.Context, d *daemon) (time.Duration, error) {
 	if err := d.fault("link_up=pf1"); err != nil {
 		return 0, err
@@ -300,14 +300,14 @@ func (o *offload) failover(ctx context.Context, d *daemon) (time.Duration, error
 	return took, err
 }
 
-// deleteInterface deletes the guest's interface with all flows.
+// deleteInterface deletes the guest's interface, and so all flows.
 func (o *offload) deleteInterface(ctx context.Context, d *daemon) (time.Duration, error) {
 	start := time.Now()
 	err := d.Call(ctx, api.MethodInterfaceDelete, api.InterfaceID{ID: fmt.Sprintf("vm-%d", vf0)}, nil)
 	return time.Since(start), err
 }
 
-// fault tells the test NIC what to do wrong, through DPDK's telemetry.
+// fault injects a fault into the test NIC through DPDK's telemetry.
 func (d *daemon) fault(args string) error {
 	conn, err := net.Dial("unixpacket", filepath.Join(d.dir, "dpdk", "bench", "dpdk_telemetry.v2"))
 	if err != nil {
@@ -331,7 +331,7 @@ func (d *daemon) fault(args string) error {
 // meanwhileMethods are called while all flows change.
 var meanwhileMethods = []api.AnyMethod{api.MethodCaptureStatus, api.MethodInterfaceList}
 
-// measure makes the change, and calls the daemon meanwhile.
+// measure makes the change, and calls the daemon at the same time.
 func (c *flowsChange) measure(
 	ctx context.Context, socket string, do func(context.Context) (time.Duration, error),
 ) error {
@@ -351,13 +351,13 @@ func (c *flowsChange) measure(
 	return err
 }
 
-// answerTimes are how long calls of a method took.
+// answerTimes is how long the calls of a method took.
 type answerTimes struct {
 	took []time.Duration
 	err  error
 }
 
-// ask calls each method once at least, and until ctx is done.
+// ask calls each method at least once, and repeatedly until ctx is done.
 func ask(ctx context.Context, socket string, methods []api.AnyMethod) map[api.AnyMethod]answerTimes {
 	calling := context.WithoutCancel(ctx)
 	answers := map[api.AnyMethod]answerTimes{}
@@ -384,7 +384,7 @@ func ask(ctx context.Context, socket string, methods []api.AnyMethod) map[api.An
 	return answers
 }
 
-// latencyFlows are begun one after the other to see how long each takes into the NIC.
+// latencyFlows is how many flows are begun one after the other, to measure how long each takes to be offloaded.
 const latencyFlows = 100
 
 // latency begins a flow, waits for its rule, and begins the next.

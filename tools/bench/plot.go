@@ -7,20 +7,20 @@ import (
 	"io"
 )
 
-// bars is a picture of pairs of bars: what was measured, and its reference.
+// bars is a chart of pairs of bars: a measured value, and its reference.
 type bars struct {
 	Title, Unit     string
 	Value, Compared string // what the two bars of a pair are
 	Rows            []bar
 }
 
-// bar is a pair of bars with a remark behind them.
+// bar is a pair of bars with a note behind them.
 type bar struct {
 	Label, Remark    string
 	Value, Reference float64
 }
 
-// The picture's measures, in pixels.
+// The dimensions of the chart, in pixels.
 const (
 	labelWidth = 320
 	barWidth   = 420
@@ -28,7 +28,7 @@ const (
 	headHeight = 60
 )
 
-// laidOut is a pair of bars with its place in the picture.
+// laidOut is a pair of bars with its position in the chart.
 type laidOut struct {
 	bar
 	Y                     int
@@ -39,7 +39,7 @@ func (b bars) Width() int  { return labelWidth + barWidth + 240 }
 func (b bars) Height() int { return headHeight + rowHeight*len(b.Rows) + 10 }
 func (b bars) Left() int   { return labelWidth }
 
-// Places lays the pairs out; the longest bar takes the whole width.
+// Places returns the pairs with their positions. The longest bar takes the whole width.
 func (b bars) Places() []laidOut {
 	most := 0.0
 	for _, r := range b.Rows {
@@ -52,7 +52,7 @@ func (b bars) Places() []laidOut {
 	return places
 }
 
-// The values are numbers and texts of this program; html/template escapes the texts.
+// The values are numbers and texts of this program. html/template escapes the texts.
 var barsSVG = template.Must(template.New("bars").Parse(`<svg xmlns="http://www.w3.org/2000/svg" width="{{.Width}}" height="{{.Height}}" font-family="sans-serif" font-size="12">
 <rect width="100%" height="100%" fill="white"/>
 <text x="10" y="20" font-size="15">{{.Title}}</text>

@@ -29,20 +29,20 @@ import (
 const (
 	receiveGoal = 1.5
 	sinkPort    = 3010
-	// sendCPU is the sender's, and the receiver's kernel's; receiveCPU is the receiving program's.
+	// sendCPU runs the sender and the receiving kernel; receiveCPU runs the receiving program.
 	sendCPU, receiveCPU = 0, 1
-	// leastRate is where the search for the highest rate begins, and precision the ratio of two rates at which it ends.
+	// The search for the highest rate begins at leastRate, and ends when the ratio of two rates is below precision.
 	leastRate = 20_000
 	precision = 1.12
-	// enough is how near to a rate the sender has to come.
+	// enough is the least acceptable share of a rate that the sender must reach.
 	enough = 0.9
-	// receiveTries is how often a rate may be tried: a machine does other things as well.
+	// receiveTries is how often a rate is tried, because other load on the machine can cause a loss.
 	receiveTries = 2
-	// costRate is the rate at which the programs' CPU time for each copy is compared.
+	// costRate is the rate at which the programs' CPU times per copy are compared.
 	costRate = 200_000
 )
 
-// receiving is how many copies per second the sink's programs take without a loss, on a veth pair between two
+// receiving measures how many copies per second the receiving programs take without a loss, on a veth pair between two
 // namespaces.
 type receiving struct {
 	Share  float64     `json:"cpu_share"`
@@ -51,7 +51,7 @@ type receiving struct {
 
 	dir         string // where files are written
 	repetitions int
-	sendTime    time.Duration // how long a rate has to be kept
+	sendTime    time.Duration // how long a program must sustain a rate
 }
 
 // sinkCase is one size of frames.
@@ -59,31 +59,31 @@ type sinkCase struct {
 	FrameSize int          `json:"frame_size"` // of the guest's, without FCS
 	SendRate  float64      `json:"send_packets_per_second"`
 	Receivers []*sinkRates `json:"receivers"`
-	Ratio     float64      `json:"ratio"`     // of dpctl's loss-free rate to the better of the others
-	CPURatio  float64      `json:"cpu_ratio"` // of the better of the others' CPU time to dpctl's
+	Ratio     float64      `json:"ratio"`     // dpctl's loss-free rate divided by the best rate of the others
+	CPURatio  float64      `json:"cpu_ratio"` // the least CPU time of the others divided by dpctl's
 }
 
-// sinkRates are the figures of a program.
+// sinkRates are the figures of one program.
 type sinkRates struct {
 	Name string `json:"name"`
 	// LossFree is the highest rate without a loss in each round, with a share of a CPU, and Median of these.
 	LossFree []float64 `json:"loss_free_packets_per_second"`
 	Median   float64   `json:"median"`
-	// Limit tells that the sender could not send faster.
+	// Limit is true if the sender could not send faster.
 	Limit bool `json:"limited_by_sender"`
-	// CPU is the program's own time for each copy in each round, in nanoseconds, and MedianCPU of these. It has its own
-	// buffer then.
+	// CPU is the program's own CPU time per copy in each round, in nanoseconds, and MedianCPU is their median. The program
+	// uses its default buffer for this measurement.
 	CPU       []float64 `json:"nanoseconds_per_packet"`
 	MedianCPU float64   `json:"median_nanoseconds"`
-	// Lost is the share of copies that it loses with a CPU of its own, when the sender sends as fast as it can.
+	// Lost is the share of copies that the program loses with a whole CPU, when the sender sends as fast as it can.
 	Lost float64 `json:"lost_of_all_that_can_be_sent"`
 
 	argv     []string
-	buffer   []string       // its flags for the size of its buffer
-	ready    string         // what it says on stderr when it receives
-	received *regexp.Regexp // how many packets, in what it says at its end
-	late     time.Duration  // how long it may have packets before it counts them
-	own      bool           // it has the port itself, so that nobody else need
+	buffer   []string       // the flags for the size of its buffer
+	ready    string         // the text on stderr when it is ready to receive
+	received *regexp.Regexp // matches the number of packets in its last output
+	late     time.Duration  // how long it may buffer packets before it counts them
+	own      bool           // it opens the UDP port itself
 }
 
 func newReceiving(dir string, repetitions int, sendTime time.Duration, share float64, buffer int,
@@ -113,12 +113,12 @@ func sinkPrograms(buffer int) []*sinkRates {
 	}
 }
 
-// sinkBench is the two namespaces, and the sender in one of them.
+// sinkBench is the two namespaces, with the sender in one of them.
 type sinkBench struct {
 	lab    *topology.Lab
 	from   *topology.Namespace
 	sink   *topology.Namespace
-	dir    string // of what is received
+	dir    string // of the received files
 	sender *sender
 }
 
@@ -164,7 +164,7 @@ func (b *sinkBench) build(dir string) (err error) {
 	return b.from.IP("addr add fc00:99::2/64 dev eth0 nodad")
 }
 
-// compare lets the programs take turns at frames of one size.
+// compare runs the programs in turns with frames of one size.
 func (r *receiving) compare(ctx context.Context, b *sinkBench, c *sinkCase) error {
 	err := b.from.Inside(func() (err error) {
 		b.sender, err = newSender(netip.AddrPortFrom(netip.MustParseAddr("fc00:99::1"), sinkPort), c.FrameSize)
@@ -193,7 +193,7 @@ func (r *receiving) compare(ctx context.Context, b *sinkBench, c *sinkCase) erro
 	return nil
 }
 
-// round takes the figures of a program once.
+// round measures a program once.
 func (r *receiving) round(ctx context.Context, b *sinkBench, c *sinkCase, s *sinkRates) error {
 	t, err := s.try(ctx, b, costRate, r.sendTime, nil)
 	if err != nil {
@@ -205,7 +205,7 @@ func (r *receiving) round(ctx context.Context, b *sinkBench, c *sinkCase, s *sin
 	return err
 }
 
-// search finds a program's highest rate, with a share of a CPU.
+// search finds the highest loss-free rate of a program with a share of a CPU.
 func (r *receiving) search(ctx context.Context, b *sinkBench, s *sinkRates, most float64) (best float64, err error) {
 	thief, err := steal(receiveCPU, r.Share)
 	if err != nil {
@@ -215,7 +215,7 @@ func (r *receiving) search(ctx context.Context, b *sinkBench, s *sinkRates, most
 	s.Limit = false
 	defer func() { s.Limit = s.Limit || best*precision >= most }()
 	low, high := float64(leastRate), most
-	if len(s.LossFree) > 0 { // it will be near what it was
+	if len(s.LossFree) > 0 { // begin near the previous result
 		const near = 1.3
 		last := max(leastRate, s.LossFree[len(s.LossFree)-1])
 		low, high = last/near, min(most, last*near)
@@ -226,7 +226,7 @@ func (r *receiving) search(ctx context.Context, b *sinkBench, s *sinkRates, most
 	return r.between(ctx, b, s, leastRate, low)
 }
 
-// between finds a program's highest rate between two, whose ratio it halves again and again. It is 0 if it keeps none.
+// between finds the highest loss-free rate of a program between two rates by bisection. It returns 0 if there is none.
 func (r *receiving) between(ctx context.Context, b *sinkBench, s *sinkRates, low, high float64) (best float64,
 	err error) {
 	for high/low > precision {
@@ -247,7 +247,7 @@ func (r *receiving) between(ctx context.Context, b *sinkBench, s *sinkRates, low
 	return best, nil
 }
 
-// keeps returns the rate that the sender reached when it tried one, or 0 if the program lost copies at every try.
+// keeps tries a rate. It returns the rate that the sender reached, or 0 if the program lost copies in every try.
 func (r *receiving) keeps(ctx context.Context, b *sinkBench, s *sinkRates, rate float64) (float64, error) {
 	for range receiveTries {
 		t, err := s.try(ctx, b, rate, r.sendTime, s.buffer)
@@ -261,14 +261,14 @@ func (r *receiving) keeps(ctx context.Context, b *sinkBench, s *sinkRates, rate 
 	return 0, nil
 }
 
-// trial is what came of sending to a program.
+// trial is the result of sending to a program.
 type trial struct {
 	sending
 	received int
-	program  time.Duration // the CPU time that it took
+	program  time.Duration // the program's CPU time
 }
 
-// try sends at a rate to the program, which gets further flags.
+// try starts the program with further flags, and sends to it at a rate.
 func (s *sinkRates) try(ctx context.Context, b *sinkBench, rate float64, long time.Duration, flags []string) (t trial,
 	err error) {
 	if !s.own {
@@ -308,8 +308,8 @@ func (s *sinkRates) try(ctx context.Context, b *sinkBench, rate float64, long ti
 	return t, err
 }
 
-// holdPort takes the port for a program that does not, with a socket that discards all, as dpctl's own does: or else
-// the kernel would answer each copy with an error.
+// holdPort opens the UDP port for a program that does not, with a socket that discards all packets, as dpctl does.
+// Otherwise the kernel would answer each copy with an ICMPv6 error.
 func holdPort(ns *topology.Namespace) (fd int, err error) {
 	err = ns.Inside(func() error {
 		if fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
@@ -327,7 +327,7 @@ func holdPort(ns *topology.Namespace) (fd int, err error) {
 // command starts the program on its CPU.
 func (s *sinkRates) command(file string, flags []string) []string {
 	argv := []string{"chrt", "-f", strconv.Itoa(receivePriority), "taskset", "-c", strconv.Itoa(receiveCPU)}
-	self, _ := os.Executable() // in the folder of the built programs
+	self, _ := os.Executable() // the other built programs are in the same folder
 	for _, arg := range slices.Concat(s.argv, flags) {
 		arg = strings.Replace(arg, "FILE", file, 1)
 		argv = append(argv, strings.Replace(arg, "DPCTL", filepath.Join(filepath.Dir(self), "dpctl"), 1))
@@ -335,7 +335,7 @@ func (s *sinkRates) command(file string, flags []string) []string {
 	return argv
 }
 
-// rate makes the ratios of what was measured.
+// rate computes the ratios of the measured figures.
 func (c *sinkCase) rate() {
 	rate, cost := 0.0, math.Inf(1)
 	for i, s := range c.Receivers {
@@ -380,5 +380,5 @@ func (r *receiving) table(w io.Writer) error {
 	return nil
 }
 
-// check does not hold the ratios against their goal: other things that run on the machine move them.
+// check accepts all figures: other load on the machine affects the ratios.
 func (r *receiving) check() error { return nil }

@@ -26,10 +26,10 @@ const rpcClients = 4
 // workerCPU is where the daemon's worker runs, as ealArgs says.
 const workerCPU = 1
 
-// rpcFlows are in the flow table meanwhile, so that flow.list has something to list.
+// rpcFlows is how many flows are in the flow table, so that flow.list returns some.
 const rpcFlows = 1000
 
-// rpcMethods are what the clients call in turn: what monitoring asks for.
+// rpcMethods are the methods that the clients call in turn: those that monitoring needs.
 var rpcMethods = []struct {
 	method api.AnyMethod
 	params any
@@ -38,7 +38,7 @@ var rpcMethods = []struct {
 	{api.MethodInterfaceList, nil}, {api.MethodFlowList, api.FlowListParams{}},
 }
 
-// rpc is how the daemon answers while its worker has as many packets as it can take, and what that costs the worker.
+// rpc measures how fast the daemon answers while its worker is fully loaded, and how much the calls slow the worker.
 type rpc struct {
 	Clients     int       `json:"clients"`
 	Repetitions int       `json:"repetitions"`
@@ -46,13 +46,13 @@ type rpc struct {
 	Idle        []float64 `json:"packets_per_second_without_calls"`
 	Loaded      []float64 `json:"packets_per_second_with_calls"`
 	Median      float64   `json:"median_calls_per_second"`
-	Ratio       float64   `json:"ratio"` // the median of the turns' ratios of the worker's rates, with calls to without
+	Ratio       float64   `json:"ratio"` // the worker's rate with calls relative to that without, the median of the turns
 
-	// Latency is the milliseconds that a call takes, by method.
+	// Latency is how many milliseconds a call takes, by method.
 	Latency map[string]latency `json:"latency_ms"`
-	// Paced is that of small calls by one client that makes 100 a second.
+	// Paced is the latency of small calls by one client that makes 100 a second.
 	Paced latency `json:"paced_latency_ms"`
-	// Echo is how long the same client waits for cat(1) to say what it was told: this the machine takes.
+	// Echo is how long the same client waits for an echo from cat(1): the part of the latency that is the machine's.
 	Echo latency `json:"echo_latency_ms"`
 
 	seconds time.Duration
@@ -61,13 +61,13 @@ type rpc struct {
 	echo    []time.Duration
 }
 
-// pacedMethods are small calls.
+// pacedMethods are methods with short answers.
 var pacedMethods = []api.AnyMethod{api.MethodSystemInfo, api.MethodInterfaceList, api.MethodCaptureStatus}
 
-// pacedRate is how many of them there are in a second.
+// pacedRate is the number of these calls per second.
 const pacedRate = 100
 
-// latency is of the calls of one method.
+// latency is the latency of the calls of one method.
 type latency struct {
 	Calls  int     `json:"calls"`
 	Median float64 `json:"p50"`
@@ -78,7 +78,7 @@ func newRPC(repetitions int, seconds time.Duration) *rpc {
 	return &rpc{Clients: rpcClients, Repetitions: repetitions, seconds: seconds, took: map[string][]time.Duration{}}
 }
 
-// measure forwards from VF to VF, and looks at the worker's rate while nobody calls, and while clients do.
+// measure forwards packets from VF to VF, and measures the worker's rate without calls and with calls of clients.
 func (r *rpc) measure(ctx context.Context) (err error) {
 	dir, err := os.MkdirTemp("/run", "dpservice-bench-")
 	if err != nil {
@@ -101,7 +101,7 @@ func (r *rpc) measure(ctx context.Context) (err error) {
 	if err := d.attach(ctx, portName); err != nil {
 		return err
 	}
-	if err := affinity.Leave([]int{workerCPU}); err != nil { // the clients take no time from the worker
+	if err := affinity.Leave([]int{workerCPU}); err != nil { // the clients must not run on the worker's CPU
 		return err
 	}
 	time.Sleep(warmUp)
@@ -138,7 +138,7 @@ func (r *rpc) turn(ctx context.Context, c *flow, d *daemon, socket string) error
 	return nil
 }
 
-// pace makes small calls at even gaps, and has another program answer in turn.
+// pace makes small calls at regular intervals, alternating with echoes of another program.
 func (r *rpc) pace(ctx context.Context, socket string) (err error) {
 	conn, err := client.Dial(ctx, socket)
 	if err != nil {
@@ -170,7 +170,7 @@ func (r *rpc) pace(ctx context.Context, socket string) (err error) {
 	return nil
 }
 
-// startEcho starts cat(1). The first function tells it something and waits for the answer, the second one ends it.
+// startEcho starts cat(1). The first function sends it a text and waits for the echo, the second one ends it.
 func startEcho(ctx context.Context) (echo, end func() error, err error) {
 	cmd := exec.CommandContext(ctx, "cat")
 	in, err := cmd.StdinPipe()
@@ -195,7 +195,7 @@ func startEcho(ctx context.Context) (echo, end func() error, err error) {
 	return echo, func() error { return errors.Join(in.Close(), cmd.Wait()) }, nil
 }
 
-// rate is how many packets the worker forwards in a second.
+// rate returns how many packets the worker forwards per second.
 func (r *rpc) rate(ctx context.Context, c *flow, d *daemon) (float64, error) {
 	before, err := c.look(ctx, d)
 	if err != nil {
@@ -212,7 +212,7 @@ func (r *rpc) rate(ctx context.Context, c *flow, d *daemon) (float64, error) {
 	return float64(after.sent-before.sent) / after.at.Sub(before.at).Seconds(), nil
 }
 
-// callers starts the clients. The returned function waits for their end and tells how often they have called.
+// callers starts the clients. The returned function waits for their end and returns the number of their calls.
 func (r *rpc) callers(ctx context.Context, socket string) func() (int, error) {
 	var wg sync.WaitGroup
 	took := make([]map[string][]time.Duration, rpcClients)
@@ -233,8 +233,8 @@ func (r *rpc) callers(ctx context.Context, socket string) func() (int, error) {
 	}
 }
 
-// callUntil calls one method after the other over one connection, each once at least, until ctx is done, and returns
-// how long each call took.
+// callUntil calls the methods in turn over one connection, each at least once, until ctx is done. It returns how long
+// each call took.
 func callUntil(ctx context.Context, socket string) (map[string][]time.Duration, error) {
 	conn, err := client.Dial(context.WithoutCancel(ctx), socket)
 	if err != nil {
@@ -270,7 +270,7 @@ func (r *rpc) summarize() {
 	r.Paced, r.Echo = latencyOf(r.paced), latencyOf(r.echo)
 }
 
-// latencyOf sums up calls, of which there is one at least.
+// latencyOf returns the statistics of at least one call.
 func latencyOf(times []time.Duration) latency {
 	times = slices.Sorted(slices.Values(times))
 	at := func(part float64) float64 { return times[int(part*float64(len(times)-1))].Seconds() * 1000 }
@@ -301,5 +301,5 @@ func rpcNames() []string {
 	return names
 }
 
-// check holds nothing against a machine whose other programs take the CPUs.
+// check accepts all figures, since other programs of the machine may use the CPUs.
 func (r *rpc) check() error { return nil }

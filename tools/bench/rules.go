@@ -19,7 +19,7 @@ import (
 	"dpservice/test/flowperf"
 )
 
-// The ways to put rules into the NIC.
+// The methods to insert rules into the NIC.
 const (
 	flowPerf  = "dpdk-test-flow-perf"
 	create    = "rteflow.Create"
@@ -27,30 +27,30 @@ const (
 	batch     = "rteflow.CreateBatch"
 )
 
-// rules is how many rules per second rteflow puts into the test NIC, beside dpdk-test-flow-perf, with the same rules.
-// The two take many short turns, each time in a new process with a new NIC. Both are measured from the making of the
-// first rule to the return of the last call.
+// rules measures how many rules per second rteflow inserts into the test NIC, compared with dpdk-test-flow-perf and the
+// same rules. The two take many short turns, each in a new process with a new NIC. The time of both starts when the
+// first rule is made, and ends when the last call returns.
 type rules struct {
 	Rules  int      `json:"rules"`
 	Turns  int      `json:"turns"`
 	Shapes []*shape `json:"shapes"`
-	goal   float64  // the least ratio that is good
+	goal   float64  // the least good ratio
 }
 
-// shape is one form of rule, and how fast it goes in.
+// shape is one form of rule, and how fast rules of this form are inserted.
 type shape struct {
 	Name string   `json:"name"`
 	Rule string   `json:"rule"`
 	Ways []*rates `json:"ways"`
 }
 
-// rates is the rules per second, by turn. What other programs do to a turn only makes it slower, so the best turns are
-// compared; the ratios of the turns, each to the one of dpdk-test-flow-perf right before, say how much that may mean.
+// rates are the rules per second in each turn. Other programs can only make a turn slower, so the best turns are
+// compared. The ratio of each turn to the turn of dpdk-test-flow-perf right before shows how much the figures vary.
 type rates struct {
 	Way    string    `json:"way"`
 	Rates  []float64 `json:"rules_per_second"`
 	Best   float64   `json:"best"`
-	Ratio  float64   `json:"ratio"` // of the best, to dpdk-test-flow-perf's
+	Ratio  float64   `json:"ratio"` // of the best turn to dpdk-test-flow-perf's best
 	Ratios []float64 `json:"ratios"`
 }
 
@@ -73,7 +73,7 @@ func (b *rules) measure(ctx context.Context) error {
 	return installed.Remove()
 }
 
-// turn lets each way insert the rules once.
+// turn inserts the rules once by each method.
 func (s *shape) turn(ctx context.Context, installed *flowperf.Installed, f form, rules int) error {
 	for _, w := range s.Ways {
 		took, err := w.once(ctx, installed, f, rules)
@@ -141,7 +141,7 @@ func (b *rules) table(w io.Writer) error {
 	return table.Flush()
 }
 
-// check says whether rteflow is good enough, where it does as dpdk-test-flow-perf: with rules that are there already.
+// check compares rteflow with the goal, for the methods that reuse rule values as dpdk-test-flow-perf does.
 func (b *rules) check() error {
 	var errs []error
 	for _, s := range b.Shapes {

@@ -14,19 +14,19 @@ import (
 )
 
 const (
-	// segments is how many copies one system call sends at most: the kernel cuts a long datagram into them (UDP_SEGMENT),
-	// which takes it a fraction of the time that as many calls do.
+	// segments is how many copies one system call sends at most: the kernel splits a long datagram into them
+	// (UDP_SEGMENT), which takes a fraction of the time of one call for each.
 	segments = 64
-	// maxDatagram is the longest datagram that it cuts.
+	// maxDatagram is the longest datagram that the kernel splits.
 	maxDatagram = 65000
-	// senders is how many interfaces the copies seem to be from: the kernel gives each socket a flow label.
+	// senders is how many captured interfaces are simulated, one by each socket: the kernel gives each its own flow label.
 	senders = 4
 )
 
 // sender sends copies from a namespace.
 type sender struct {
 	fds     [senders]int
-	next    int // whose turn it is
+	next    int // index of the socket that sends next
 	data    []byte
 	control []byte
 	batch   int
@@ -49,7 +49,7 @@ func newSender(to netip.AddrPort, frameSize int) (*sender, error) {
 	return s, nil
 }
 
-// segmentation is the control message that has a datagram cut into some of this size.
+// segmentation returns the control message that makes the kernel split a datagram into datagrams of this size.
 func segmentation(size uint16) []byte {
 	b := make([]byte, unix.CmsgSpace(2))
 	binary.NativeEndian.PutUint64(b, uint64(unix.CmsgLen(2)))
@@ -59,14 +59,14 @@ func segmentation(size uint16) []byte {
 	return b
 }
 
-// sending is what a sender has done.
+// sending is the result of a send.
 type sending struct {
 	copies int
 	rate   float64       // per second
-	cpu    time.Duration // what it took, the way through the receiver's kernel included
+	cpu    time.Duration // includes the processing in the receiving kernel
 }
 
-// send sends at a rate, or as fast as it can if that is less, on the first CPU.
+// send sends at a rate, or as fast as it can if it cannot reach that rate, on the first CPU.
 func (s *sender) send(rate float64, long time.Duration) (done sending, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -84,7 +84,7 @@ func (s *sender) send(rate float64, long time.Duration) (done sending, err error
 	sent := 0
 	for time.Since(start) < long {
 		if float64(sent) > rate*time.Since(start).Seconds() {
-			continue // a sleep would be too long
+			continue // busy loop: a sleep would be too long
 		}
 		s.next = (s.next + 1) % senders
 		_, err := unix.SendmsgN(s.fds[s.next], s.data, s.control, nil, 0)
@@ -100,6 +100,6 @@ func (s *sender) send(rate float64, long time.Duration) (done sending, err error
 
 func (s *sender) close() {
 	for _, fd := range s.fds {
-		_ = unix.Close(fd) // nothing is unsaved in it
+		_ = unix.Close(fd) // the error does not matter: nothing is lost
 	}
 }

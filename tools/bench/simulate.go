@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// simulation plays a hypervisor full of guests, whose flows are as large as measurements of data centres found them,
-// and looks what of their packets the NIC forwards by itself. No packet is sent: time is simulated.
+// simulation simulates a hypervisor with many guests, whose flow sizes follow measurements of data centres, and
+// computes the share of packets that the NIC forwards. No packet is sent, and time is simulated.
 type simulation struct {
 	Guests int             `json:"guests"`
 	Time   float64         `json:"seconds"`
@@ -28,10 +28,10 @@ type simulatedMix struct {
 	Rate     int     `json:"flows_per_second"`
 	MaxRules int     `json:"max_rules"`
 	InNIC    float64 `json:"packets_in_nic"` // share of all packets
-	Waiting  int     `json:"flows_waiting"`  // for their rules, the most
+	Waiting  int     `json:"flows_waiting"`  // for their rules, the maximum
 	Wait     latency `json:"wait_ms"`        // until a flow has its rule
-	Rules    int     `json:"rules"`          // the most
-	Refused  float64 `json:"flows_refused"`  // share of the flows for which there was no room
+	Rules    int     `json:"rules"`          // the maximum
+	Refused  float64 `json:"flows_refused"`  // share of the flows without room for a rule
 	CPU      float64 `json:"control_cpu"`    // share of a CPU
 	Software float64 `json:"packets_per_second_in_software"`
 
@@ -40,10 +40,10 @@ type simulatedMix struct {
 	seconds float64
 }
 
-// sizeShare is a point of a distribution: so many flows of a hundred have at most this size.
+// sizeShare is a point of a distribution: this percentage of the flows have at most this size.
 type sizeShare struct{ bytes, percent float64 }
 
-// mixes are the distributions, as the artefact of "HPCC" (Li et al., SIGCOMM 2019) has them in traffic_gen.
+// mixes are the distributions in traffic_gen of the artefact of "HPCC" (Li et al., SIGCOMM 2019).
 var mixes = []struct {
 	name  string
 	sizes []sizeShare
@@ -64,12 +64,13 @@ var mixes = []struct {
 type controlSpeed struct {
 	name     string
 	atOnce   int     // flows in a batch
-	batch    float64 // seconds that a batch takes however small it is: the worker's answer
+	batch    float64 // seconds that any batch takes: the wait for the worker's answer
 	perFlow  float64 // seconds of CPU time
 	maxRules int
 }
 
-// controls are the control side as it was, a flow at a time, and as it is: the figures are those of the part "offload".
+// controls are the former control side, with one flow at a time, and the present one. The figures are from the part
+// "offload".
 var controls = []controlSpeed{
 	{"one by one, 6,179/s", 1, 0, 1.0 / 6179, 32_768},
 	{"one by one, 6,179/s", 1, 0, 1.0 / 6179, 1_000_000},
@@ -80,7 +81,7 @@ var controls = []controlSpeed{
 const (
 	simulatedGuests = 126
 	packetBytes     = 1460
-	flowBitRate     = 1e9  // of a flow that sends
+	flowBitRate     = 1e9  // of an active flow
 	closedFor       = 10.0 // seconds that a closed connection's rule stays: flows.timeouts.tcp_closing
 )
 
@@ -111,7 +112,7 @@ func (s *simulation) measure(ctx context.Context) error {
 	return nil
 }
 
-// simulatedFlow sends its packets at even gaps.
+// simulatedFlow is a flow that sends its packets at regular intervals.
 type simulatedFlow struct {
 	begin   float64
 	packets int
@@ -121,12 +122,12 @@ const packetGap = packetBytes * 8 / flowBitRate
 
 func (f *simulatedFlow) end() float64 { return f.begin + float64(f.packets-1)*packetGap }
 
-// before is how many packets the flow has sent until then.
+// before returns how many packets the flow has sent until a time.
 func (f *simulatedFlow) before(at float64) int {
 	return min(f.packets, max(0, int((at-f.begin)/packetGap)+1))
 }
 
-// moment is when something happens: a flow begins, or its rule is to go, or the control side is done with a batch.
+// moment is the time of an event: a flow begins, its rule is to be removed, or the control side has finished a batch.
 type moment struct {
 	at   float64
 	what func()
@@ -144,7 +145,7 @@ func (m *moments) Pop() any {
 	return last
 }
 
-// hypervisor is what is played.
+// hypervisor is the state of the simulation.
 type hypervisor struct {
 	*simulatedMix
 	random           *rand.Rand
@@ -183,7 +184,7 @@ func (c *simulatedMix) play(random *rand.Rand) {
 
 func (h *hypervisor) at(when float64, what func()) { heap.Push(&h.next, moment{when, what}) }
 
-// begin begins a flow, and the next one after a while: connections of many guests come as by Poisson.
+// begin begins a flow, and schedules the next one: the connections of many guests form a Poisson process.
 func (h *hypervisor) begin() {
 	f := &simulatedFlow{begin: h.now, packets: 1 + int(h.size()/packetBytes)}
 	h.flows++
@@ -194,7 +195,7 @@ func (h *hypervisor) begin() {
 	h.control()
 }
 
-// size is that of a flow: between the points of the distribution all sizes are as likely.
+// size returns a random size of a flow, uniform between two points of the distribution.
 func (h *hypervisor) size() float64 {
 	percent := h.random.Float64() * 100
 	i := slices.IndexFunc(h.sizes, func(s sizeShare) bool { return s.percent > percent })
@@ -202,7 +203,7 @@ func (h *hypervisor) size() float64 {
 	return low.bytes + (high.bytes-low.bytes)*(percent-low.percent)/(high.percent-low.percent)
 }
 
-// control takes up the next batch, unless it is at one: rules that are to go come first.
+// control starts the next batch, unless the control side is busy. Removals come first.
 func (h *hypervisor) control() {
 	if h.isBusy || len(h.begun)+len(h.gone) == 0 {
 		return
@@ -224,7 +225,7 @@ func (h *hypervisor) control() {
 	})
 }
 
-// offload puts a flow into the NIC, if there is room. Its rule goes some time after its last packet.
+// offload puts a flow into the NIC, if there is room. Its rule is removed some time after its last packet.
 func (h *hypervisor) offload(f *simulatedFlow) {
 	if h.rules >= h.MaxRules {
 		h.refused++
@@ -251,5 +252,5 @@ func (s *simulation) table(w io.Writer) error {
 	return t.Flush()
 }
 
-// check has no goal to look at.
+// check accepts all figures: there is no goal.
 func (s *simulation) check() error { return nil }

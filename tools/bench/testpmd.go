@@ -16,11 +16,11 @@ import (
 	"time"
 )
 
-// throughput is what testpmd says about a port, since it was asked the last time.
+// throughput matches testpmd's report on a port since its previous report.
 var throughput = regexp.MustCompile(`(?s)NIC statistics for port (\d+) .*?Tx-pps:\s+(\d+)`)
 
-// macswap is how many packets per second dpdk-testpmd takes from its port 0, and sends out of its port 1 with their
-// MACs swapped.
+// macswap returns how many packets per second dpdk-testpmd forwards from its port 0 to its port 1 with their MACs
+// swapped.
 func macswap(ctx context.Context, args []string, mbufs int, warmUp, time time.Duration) (float64, error) {
 	args = append(args, "--", "-i", "--forward-mode=macswap", "--nb-cores=1", "--no-flush-rx",
 		fmt.Sprintf("--total-num-mbufs=%d", mbufs), fmt.Sprintf("--burst=%d", burst))
@@ -51,7 +51,7 @@ func macswap(ctx context.Context, args []string, mbufs int, warmUp, time time.Du
 	return rate, nil
 }
 
-// script types the commands, each when testpmd asks for it. Should testpmd have ended, it says why.
+// script types the commands, each at testpmd's prompt. If testpmd has ended, the error says why.
 func script(stdin io.WriteCloser, out *output, warmUp, measured time.Duration) {
 	for i, step := range []struct {
 		command string
@@ -69,7 +69,7 @@ const (
 	promptTimeout = 20 * time.Second
 )
 
-// output is what a program has written so far.
+// output is the text that a program has written so far.
 type output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -89,7 +89,7 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// waitFor waits until text was written n times, or for long enough.
+// waitFor waits until the program has written text n times, up to a limit of time.
 func (o *output) waitFor(text string, n int) {
 	deadline := time.Now().Add(promptTimeout)
 	for strings.Count(o.String(), text) < n && time.Now().Before(deadline) {

@@ -18,12 +18,12 @@ import (
 
 const (
 	mostWorkers = 2
-	scalingGoal = 1.8 // of the rate with one worker
+	scalingGoal = 1.8 // relative to the rate with one worker
 	workerFlows = 1000
 	workerBytes = 64
 )
 
-// scaling is how much more two workers forward than one, on ports with two queues.
+// scaling measures how much more two workers forward than one, on ports with two queues.
 type scaling struct {
 	CPUs        int           `json:"cpus"`
 	Goal        float64       `json:"goal"`
@@ -36,7 +36,7 @@ type scaling struct {
 type workerCase struct {
 	Path  string                 `json:"path"`
 	Rates [mostWorkers][]float64 `json:"packets_per_second"` // by one worker, and by two
-	Ratio float64                `json:"ratio"`              // the median of the turns'
+	Ratio float64                `json:"ratio"`              // the median over the turns
 
 	flow *flow
 }
@@ -49,8 +49,8 @@ func newScaling(repetitions int, seconds time.Duration) *scaling {
 	return s
 }
 
-// lcores are those of the control and of the workers, each on a CPU of its own as long as there are enough; if not, the
-// control shares one.
+// lcores returns the lcores of control and of the workers, each on its own CPU if there are enough. Otherwise control
+// shares a CPU with a worker.
 func (s *scaling) lcores(workers int) string {
 	if s.CPUs > workers {
 		return fmt.Sprintf("0-%d", workers)
@@ -101,10 +101,10 @@ func (s *scaling) measureCase(ctx context.Context, c *workerCase) (err error) {
 	return nil
 }
 
-// queues are devargs of a port that has one queue for each worker.
+// queues returns the devargs of a port with one queue for each worker.
 func queues(one string) string { return strings.Join(slices.Repeat([]string{one}, mostWorkers), ",") }
 
-// turn measures so many workers.
+// turn measures one number of workers.
 func (s *scaling) turn(ctx context.Context, f *flow, dir string, ports []string, workers int) (float64, error) {
 	d, err := startDaemon(ctx, dir, daemonConfig{
 		lcores: s.lcores(workers), ports: ports, memory: f.memory(), mbufs: mostWorkers * f.mbufs(), capacity: 1 << 16,
@@ -137,5 +137,5 @@ func (s *scaling) table(w io.Writer) error {
 	return t.Flush()
 }
 
-// check holds nothing against a machine that has too few CPUs, or is busy otherwise: the table says what was reached.
+// check accepts all figures, since the machine may have too few CPUs or be busy: the table shows what was reached.
 func (s *scaling) check() error { return nil }
