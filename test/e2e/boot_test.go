@@ -55,7 +55,7 @@ func TestRenewal(t *testing.T) {
 	b.reach(b.vms[0], "169.254.0.1")
 }
 
-// nameAndBoot creates a guest's interface anew, with a host name and something to boot from.
+// nameAndBoot creates a guest's interface again, with a host name and a file to boot from.
 func (b *lab) nameAndBoot(vm *topology.Guest, hostname, server, file string) {
 	b.t.Helper()
 	var i api.Interface
@@ -66,8 +66,7 @@ func (b *lab) nameAndBoot(vm *topology.Guest, hostname, server, file string) {
 		"--underlay-ip="+i.UnderlayIP, "--hostname="+hostname, "--pxe-server="+server, "--pxe-filename="+file)
 }
 
-// blank takes from a guest what the lab has set, and lets its kernel look for routers as it does where nobody told it
-// not to.
+// blank removes the addresses and routes that the lab has set from a guest, and enables router solicitations again.
 func (b *lab) blank(vm *topology.Guest) {
 	b.t.Helper()
 	require.NoError(b.t, vm.IP("link set eth0 down", "addr flush dev eth0"))
@@ -78,7 +77,7 @@ func (b *lab) blank(vm *topology.Guest) {
 	require.NoError(b.t, vm.IP("link set eth0 up"))
 }
 
-// bootAll boots all guests at once by dhclient, and returns what each has learned.
+// bootAll runs dhclient in all guests at once, and returns what each has learned.
 func (b *lab) bootAll() (leases [][]string) {
 	b.t.Helper()
 	var files []string
@@ -94,7 +93,7 @@ func (b *lab) bootAll() (leases [][]string) {
 	return leases
 }
 
-// startDhclient starts ISC's client for a family and returns the file that gets its lease.
+// startDhclient starts ISC's client for an address family and returns the file with its lease.
 func (b *lab) startDhclient(vm *topology.Guest, family string) string {
 	b.t.Helper()
 	testdata, err := filepath.Abs("testdata")
@@ -107,7 +106,7 @@ func (b *lab) startDhclient(vm *topology.Guest, family string) string {
 	return base + ".env"
 }
 
-// startUDHCPC starts BusyBox's client and returns the file that gets what happens to its lease.
+// startUDHCPC starts BusyBox's client and returns the file with the events of its lease.
 func (b *lab) startUDHCPC(vm *topology.Guest) (*topology.Process, string) {
 	b.t.Helper()
 	script, err := filepath.Abs("testdata/udhcpc-script")
@@ -140,8 +139,8 @@ func (b *lab) waitLine(file, want string) {
 	})
 }
 
-// hasGateway waits until a guest's kernel has taken gateway and MTU from a router advertisement, and looks that it has
-// made itself no address that is not its own.
+// hasGateway waits until a guest's kernel has taken gateway and MTU from a router advertisement, and checks that the
+// kernel has generated no other address.
 func (b *lab) hasGateway(vm *topology.Guest) {
 	b.t.Helper()
 	b.eventually(func() error {
@@ -159,8 +158,8 @@ func (b *lab) hasGateway(vm *topology.Guest) {
 	require.Equal(b.t, 1, strings.Count(r.Stdout, "inet6"), r.Stdout)
 }
 
-// allReachAll sends from each guest to its gateway and to all others, first once, and then until the flows are in the
-// NIC if they shall be.
+// allReachAll sends from each guest to its gateway and to all other guests once. If offloaded is set, it then sends
+// until the flows are in the NIC.
 func (b *lab) allReachAll(offloaded bool) {
 	b.t.Helper()
 	for _, vm := range b.vms {

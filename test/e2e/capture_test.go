@@ -26,17 +26,17 @@ const (
 	headerLen  = 62 // Ethernet, IPv6, UDP
 	// ipInIP is how guests' packets travel between hypervisors.
 	ipInIP = "ip6 proto 4 or ip6 proto 41"
-	// enoughCopies is what a capture under traffic collects before it is stopped.
+	// enoughCopies is how many copies a capture under traffic collects before it is stopped.
 	enoughCopies = 1500
 )
 
-// captureStart are dpctl's arguments that start a capture towards sink.
+// captureStart returns dpctl's arguments that start a capture towards sink.
 func captureStart(sink string, targets ...string) []string {
 	return append([]string{"capture", "start", "--sink-node-ip=" + sink, "--udp-src-port=3000", "--udp-dst-port=3010"},
 		targets...)
 }
 
-// capture is a capture in progress on the first hypervisor, with the recordings it is compared with.
+// capture is a capture in progress on the first hypervisor, and the recordings to compare its copies with.
 type capture struct {
 	b      *lab
 	window record.Window
@@ -77,7 +77,7 @@ func (c *capture) stop() {
 	c.window.Stopped = time.Now()
 }
 
-// waitCopies waits until the sink has so many copies that are wanted.
+// waitCopies waits until the sink has this number of copies.
 func (c *capture) waitCopies(want int) {
 	c.b.t.Helper()
 	c.b.eventually(func() error {
@@ -92,11 +92,11 @@ func (c *capture) waitCopies(want int) {
 	})
 }
 
-// evidence is what the recordings of a capture hold.
+// evidence is the frames in the recordings of a capture.
 type evidence struct {
 	guests map[string][]record.Frame
 	wire   []record.Frame
-	copies []record.Frame // stripped of their headers, as editcap does it
+	copies []record.Frame // without their outer headers, which editcap has removed
 }
 
 // finish ends the recordings: the sink's last, so that no copy is missed.
@@ -119,8 +119,8 @@ func (c *capture) finish() evidence {
 	return e
 }
 
-// check compares the copies with what the named guests ("vm-1") and the wire ("pf0") have sent: byte for byte and in
-// count, and no malformed frame among them. Every source must have sent something.
+// check compares the copies with what the named guests ("vm-1") and the wire ("pf0") have sent, byte for byte and in
+// number. No copy may be malformed, and every source must have sent something.
 func (c *capture) check(e evidence, sources ...string) {
 	c.b.t.Helper()
 	var originals []record.Frame
@@ -141,7 +141,7 @@ func (c *capture) check(e evidence, sources ...string) {
 	require.Empty(c.b.t, malformed)
 }
 
-// checkHeaders looks at the encapsulation as it leaves PF0 and as it arrives at the sink, through tshark.
+// checkHeaders checks the encapsulation of the copies with tshark, as they leave PF0 and as they arrive at the sink.
 func (c *capture) checkHeaders(sink string) {
 	c.b.t.Helper()
 	h := c.b.net.Hypervisors[0]
@@ -154,7 +154,7 @@ func (c *capture) checkHeaders(sink string) {
 	c.checkLeg(c.sink.File, nil, nil, sink, "63")
 }
 
-// checkLeg looks at the copies on one link; nil MACs are not looked at.
+// checkLeg checks the headers of the copies on one link. It does not check MACs that are nil.
 func (c *capture) checkLeg(file string, dst, src net.HardwareAddr, sink, hopLimit string) {
 	c.b.t.Helper()
 	rows, err := record.Fields(c.b.ctx, c.b.net.Lab, file, "udp.dstport == 3010", "frame.len",
@@ -239,7 +239,7 @@ func TestCaptureOffloadedTraffic(t *testing.T) {
 	c.checkHeaders(sink)
 }
 
-// checkStatus looks at the running capture through dpctl.
+// checkStatus checks dpctl's status of the running capture.
 func (b *lab) checkStatus(sink string, interfaces int) {
 	b.t.Helper()
 	var status api.CaptureStatusResult
@@ -253,7 +253,7 @@ func (b *lab) checkStatus(sink string, interfaces int) {
 	require.EqualValues(b.t, 3000, s.UDPSrcPort)
 	require.EqualValues(b.t, 3010, s.UDPDstPort)
 	require.Len(b.t, s.Interfaces, interfaces)
-	b.eventually(func() error { // a NIC's counters may lag
+	b.eventually(func() error { // counters of the NIC may be delayed
 		for _, i := range b.session().Interfaces {
 			if i.Packets == 0 || i.Bytes == 0 {
 				return fmt.Errorf("nothing is counted: %+v", i)

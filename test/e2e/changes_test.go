@@ -21,7 +21,7 @@ import (
 	"dpservice/test/topology"
 )
 
-// session is the running capture.
+// session returns the running capture.
 func (b *lab) session() api.CaptureSession {
 	b.t.Helper()
 	var status api.CaptureStatusResult
@@ -30,7 +30,7 @@ func (b *lab) session() api.CaptureSession {
 	return status.Sessions[0]
 }
 
-// targets names what a session captures.
+// targets returns the names of what a session captures.
 func targets(s api.CaptureSession) (names []string) {
 	for _, i := range s.Interfaces {
 		if i.PF != nil {
@@ -42,7 +42,7 @@ func targets(s api.CaptureSession) (names []string) {
 	return names
 }
 
-// pingOn pings each pingInterval until the returned function is called.
+// pingOn sends a ping every pingInterval until the returned function is called.
 func (b *lab) pingOn(from *topology.Guest, to string) (stop func()) {
 	b.t.Helper()
 	p, err := from.Start("ping", "-n", "-q", "-i", "0.01", to)
@@ -54,7 +54,7 @@ func (b *lab) pingOn(from *topology.Guest, to string) (stop func()) {
 	}
 }
 
-// moreCopies waits until the sink has so many more copies than now.
+// moreCopies waits until the sink has n more copies than now.
 func (c *capture) moreCopies(n int) {
 	c.b.t.Helper()
 	frames, err := c.sink.Frames()
@@ -192,8 +192,8 @@ func TestCapturesFollowTheRouter(t *testing.T) {
 	}
 }
 
-// decapsulated are the IPv6 packets of one ICMPv6 type that begin at an offset in frames, as if dpservice had forwarded
-// them or as they are.
+// decapsulated returns the IPv6 packets of one ICMPv6 type that begin at an offset in frames. If forward is set, their
+// hop limit is that after dpservice has forwarded them.
 func decapsulated(frames []record.Frame, offset int, kind uint8, forward bool) (packets []record.Frame) {
 	const nextHeader, hopLimit, headerLen = 6, 7, 40
 	for _, f := range frames {
@@ -302,7 +302,7 @@ func TestTheNICsLinkGoesDownAndUp(t *testing.T) {
 	c.finish()
 }
 
-// waitLink waits until the first daemon's PF0 is up, or down.
+// waitLink waits until PF0 of the first daemon is in this state.
 func (b *lab) waitLink(want string) {
 	b.t.Helper()
 	b.eventually(func() error {
@@ -315,7 +315,7 @@ func (b *lab) waitLink(want string) {
 	})
 }
 
-// flood sends small datagrams without waiting for anything until the returned function is called.
+// flood sends small datagrams as fast as it can until the returned function is called.
 func (b *lab) flood(from, to *topology.Guest) (stop func()) {
 	b.t.Helper()
 	p, err := from.Start("bash", "-c",
@@ -328,7 +328,7 @@ func (b *lab) flood(from, to *topology.Guest) (stop func()) {
 	}
 }
 
-// captureRules are the rules of captures.
+// captureRules returns the rules of captures.
 func (b *lab) captureRules() []api.Rule {
 	b.t.Helper()
 	return slices.DeleteFunc(b.rules(), func(r api.Rule) bool { return !strings.HasPrefix(r.Name, "capture/") })
@@ -374,7 +374,7 @@ func TestKilledAndStartedAgain(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
-// checkBlank requires of the first daemon that it has nothing but its ports' base rules.
+// checkBlank requires that the first daemon has only the base rules of its ports.
 func (b *lab) checkBlank() {
 	b.t.Helper()
 	for method, empty := range map[api.AnyMethod]string{

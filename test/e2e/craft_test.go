@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// crafter sends frames of our making from a guest, behind its kernel's back.
+// crafter sends crafted frames from a guest, past the guest's kernel.
 type crafter struct {
 	b       *lab
 	fd      int
@@ -24,7 +24,7 @@ type crafter struct {
 	port    layers.UDPPort // that its datagrams come from
 }
 
-// craft opens a guest's device for crafted frames, until the test's end.
+// craft opens a guest's device for crafted frames, until the test ends.
 func (b *lab) craft(vm *topology.Guest) *crafter {
 	b.t.Helper()
 	fd, err := vm.PacketSocket("eth0")
@@ -35,7 +35,7 @@ func (b *lab) craft(vm *topology.Guest) *crafter {
 	return &crafter{b, fd, mac, b.gatewayMAC(vm), craftedSrc}
 }
 
-// gatewayMAC is that of the host's end of a guest's link.
+// gatewayMAC returns the MAC of the host's end of a guest's link.
 func (b *lab) gatewayMAC(vm *topology.Guest) net.HardwareAddr {
 	b.t.Helper()
 	for _, h := range b.net.Hypervisors {
@@ -51,7 +51,7 @@ func (b *lab) gatewayMAC(vm *topology.Guest) net.HardwareAddr {
 	return nil
 }
 
-// send sends what comes behind the Ethernet header to the gateway.
+// send sends these layers to the gateway, behind an Ethernet header.
 func (c *crafter) send(kind layers.EthernetType, all ...gopacket.SerializableLayer) {
 	c.b.t.Helper()
 	eth := &layers.Ethernet{SrcMAC: c.mac, DstMAC: c.gateway, EthernetType: kind}
@@ -59,7 +59,7 @@ func (c *crafter) send(kind layers.EthernetType, all ...gopacket.SerializableLay
 	require.NoError(c.b.t, err)
 }
 
-// The ports of a crafter's datagrams, unless it takes another source.
+// The ports of a crafter's datagrams, unless its source port is set.
 const craftedSrc, craftedDst = 40001, 40002
 
 // udp sends a datagram with a TTL or hop limit.

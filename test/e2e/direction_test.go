@@ -19,13 +19,13 @@ const (
 	receivedCopies = sinkFilter + " and ip6[0:4] & 0x80000 != 0"
 )
 
-// startReceived is startRecording with a recording of what a guest receives.
+// startReceived does the same as startRecording, and also records what a guest receives.
 func (b *lab) startReceived(g *topology.Guest) (*capture, *record.Recorder) {
 	b.t.Helper()
 	return b.startRecording(b.net.Sink, "eth0"), b.record(g.Namespace, "eth0", record.In, "")
 }
 
-// checkReceived compares the copies of what a guest has received with what it did receive, and ends that recording.
+// checkReceived ends the recording of what a guest has received, and compares it with the copies.
 func (c *capture) checkReceived(received *record.Recorder) []record.Frame {
 	c.b.t.Helper()
 	originals := c.b.stopRecording(received)
@@ -36,7 +36,7 @@ func (c *capture) checkReceived(received *record.Recorder) []record.Frame {
 	return copies
 }
 
-// stripped are the sink's copies that libpcap's filter accepts, without their headers.
+// stripped returns the sink's copies that match a libpcap filter, without their outer headers.
 func (c *capture) stripped(filter string) []record.Frame {
 	c.b.t.Helper()
 	copies := c.b.accepted(c.sink, filter)
@@ -46,7 +46,7 @@ func (c *capture) stripped(filter string) []record.Frame {
 	return copies
 }
 
-// interfaceOf is a direction of an interface of a session.
+// interfaceOf returns one direction of an interface of a session.
 func interfaceOf(t *testing.T, s api.CaptureSession, vf, direction string) api.CaptureInterface {
 	t.Helper()
 	for _, i := range s.Interfaces {

@@ -95,7 +95,7 @@ func TestGlobalSymbols(t *testing.T) {
 // foreign are the names that the linker, libc, Go and cgo define in any binary.
 var foreign = regexp.MustCompile(`[./]|^_|^x_cgo_|crosscall[12]|^(main|data_start|fatalf)$`)
 
-// segment returns the first of a type; nil if there is none.
+// segment returns the first segment of a type; nil if there is none.
 func segment(f *elf.File, t elf.ProgType) *elf.Prog {
 	for _, p := range f.Progs {
 		if p.Type == t {

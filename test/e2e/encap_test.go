@@ -18,7 +18,7 @@ import (
 
 const vxlanHeaderLen = headerLen + 8
 
-// labels are the labels of the captured interfaces, by interface id.
+// labels returns the labels of the captured interfaces, by interface id.
 func (b *lab) labels() map[string]uint32 {
 	b.t.Helper()
 	var status api.CaptureStatusResult
@@ -48,7 +48,7 @@ func TestCaptureLabels(t *testing.T) {
 	b.checkLabels(c.sink.File, "ipv6.flow", labels)
 }
 
-// checkLabels compares the field that tells the sender with the sender's MAC, copy by copy.
+// checkLabels compares the field that identifies the sender with the sender's MAC in each copy.
 func (b *lab) checkLabels(file, field string, labels map[string]uint32) {
 	b.t.Helper()
 	of := make(map[string]string)
@@ -84,7 +84,7 @@ func TestCaptureToKernelVXLAN(t *testing.T) {
 	vm1, vm2, sink := b.vms[0], b.vms[1], b.net.SinkIP.String()
 	b.reach(vm1, vm2.IPv4.String())
 
-	// A first session tells the labels, which stay.
+	// A first session shows the labels, which do not change.
 	b.dpctl("capture", "start", "--sink-node-ip="+sink, "--udp-src-port=3000", "--encap=vxlan", "--vf=vm-1,vm-2")
 	labels := b.labels()
 	b.dpctl("capture", "stop")
@@ -124,7 +124,7 @@ func TestCaptureToKernelVXLAN(t *testing.T) {
 	require.Empty(t, malformed)
 }
 
-// checkVXLANLengths looks at what the NIC has filled in.
+// checkVXLANLengths checks the lengths that the NIC has filled in.
 func (b *lab) checkVXLANLengths(file string) {
 	b.t.Helper()
 	rows, err := record.Fields(b.ctx, b.net.Lab, file, "vxlan", "frame.len", "ipv6.plen", "udp.length", "udp.checksum",

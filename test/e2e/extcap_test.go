@@ -37,7 +37,7 @@ func (b *lab) startTshark(args ...string) *topology.Process {
 	return p
 }
 
-// active waits until there are so many captures.
+// active waits until this number of captures is running.
 func (b *lab) active(want int) {
 	b.t.Helper()
 	b.eventually(func() error {

@@ -22,28 +22,28 @@ import (
 	"dpservice/test/topology"
 )
 
-// faultyLab is a lab whose first daemon's NIC refuses calls, while guests talk.
+// faultyLab is a lab in which the NIC of the first daemon refuses calls, while guests exchange packets.
 type faultyLab struct {
 	*lab
-	points int // tried
+	points int // number of faults tried
 }
 
-// state is what stands.
+// state is what is installed at a time.
 type state struct {
-	nic        []string   // what the NIC says
-	rules      []api.Rule // and what dpservice believes of it
+	nic        []string   // the rules that the NIC reports
+	rules      []api.Rule // the rules that dpservice reports
 	interfaces []api.Interface
 	targets    []string // of the capture
 }
 
-// get calls a method of the first daemon without dpctl in between: there is much to ask.
+// get calls a method of the first daemon directly, not through dpctl, because there are many calls.
 func get[R any](f *faultyLab, method api.AnyMethod, params any) (result R) {
 	f.t.Helper()
 	require.NoError(f.t, client.CallAny(f.ctx, f.daemons[0].Socket, method, params, &result))
 	return result
 }
 
-// invoke calls a method of the first daemon. What it refuses is a *client.Error.
+// invoke calls a method of the first daemon. If the daemon refuses, the error is a *client.Error.
 func (f *faultyLab) invoke(method api.AnyMethod, params any) error {
 	f.t.Helper()
 	err := client.CallAny(f.ctx, f.daemons[0].Socket, method, params, nil)
@@ -92,7 +92,7 @@ func (f *faultyLab) createInterface() error {
 	})
 }
 
-// idle has all interfaces there and nothing captured.
+// idle makes sure that all interfaces exist, and that nothing is captured.
 func (f *faultyLab) idle() {
 	f.t.Helper()
 	if s := f.state(); s.targets != nil {
@@ -104,29 +104,29 @@ func (f *faultyLab) idle() {
 	f.settle()
 }
 
-// captured has all interfaces there, and captures them.
+// captured makes sure that all interfaces exist, and captures them.
 func (f *faultyLab) captured() {
 	f.t.Helper()
 	f.idle()
 	require.NoError(f.t, f.startCapture())
 }
 
-// received has all interfaces there, and captures what vm-1 receives.
+// received makes sure that all interfaces exist, and captures what vm-1 receives.
 func (f *faultyLab) received() {
 	f.t.Helper()
 	f.idle()
 	require.NoError(f.t, f.startReceived())
 }
 
-// filtered has all interfaces there, and captures two with a filter.
+// filtered makes sure that all interfaces exist, and captures two with a filter.
 func (f *faultyLab) filtered() {
 	f.t.Helper()
 	f.idle()
 	require.NoError(f.t, f.startFiltered())
 }
 
-// settle waits until the NIC forwards the guests' packets: the flows between vm-1 and vm-2, and vm-1 and vm-3, both
-// ways.
+// settle waits until the NIC forwards the guests' packets: the flows between vm-1 and vm-2, and between vm-1 and vm-3,
+// in both directions.
 func (f *faultyLab) settle() {
 	f.t.Helper()
 	const flows = 4
@@ -144,7 +144,8 @@ func (f *faultyLab) settle() {
 	})
 }
 
-// state asks the daemon, and the NIC, which have to agree. A flow may just come or go: then they are asked again.
+// state returns the state that the daemon and the NIC report. The two must agree; state asks again if they do not, as a
+// flow may just begin or end.
 func (f *faultyLab) state() (s state) {
 	f.t.Helper()
 	f.eventually(func() error {
@@ -169,7 +170,7 @@ func (f *faultyLab) state() (s state) {
 	return s
 }
 
-// aMark is the MAC of what a tunnel has brought, as rules and NICs write it.
+// aMark matches the MAC of decapsulated packets, as rules and NICs write it.
 var aMark = regexp.MustCompile(`02:64:70:73:00:..|0264707300..`)
 
 // simplify removes what differs between two states that are the same. It returns the rules as the NIC describes them.
@@ -194,7 +195,7 @@ func (s *state) simplify() (rules []nicRule) {
 	return rules
 }
 
-// becomes waits until what stands is as wanted: after a change, flows come and go.
+// becomes waits until the state is as wanted: after a change, flows begin and end.
 func (f *faultyLab) becomes(want state, why ...any) {
 	f.t.Helper()
 	f.eventually(func() error {
@@ -210,9 +211,9 @@ type operation struct {
 	name    string
 	prepare func(*faultyLab)
 	do      func(*faultyLab) error
-	call    string // what it is made of
-	undo    string // and what its undo is made of
-	calls   int    // the least number there must be
+	call    string // the kind of its calls
+	undo    string // the kind of calls of its undo
+	calls   int    // the least number of its calls
 
 	harmless bool // guests lose nothing, even if it succeeds
 }
@@ -268,7 +269,7 @@ func TestEveryCallFails(t *testing.T) {
 	report.Printf(t, "end to end under injected faults on %s: fault points tried: %d", f.net.NIC.Driver(), f.points)
 }
 
-// limit has a capture reach its limit under injected faults.
+// limit lets a capture reach its limit under injected faults.
 func (f *faultyLab) limit(t *testing.T) {
 	noLosses, software := f.losses(), f.softwareLookups()
 	silence := f.talk()
@@ -349,8 +350,8 @@ func (f *faultyLab) limitUnderFaults() {
 	require.Greater(f.t, nth, rules)
 }
 
-// newFaultyLab starts a daemon that can be told to fail, and guests whose flows are in its NIC. Anybody may send to
-// them: so each has rules of its own.
+// newFaultyLab starts a daemon whose NIC can be made to fail, and guests whose flows are in this NIC. The sources of
+// tunnels are not checked, so each guest has rules of its own.
 func newFaultyLab(t *testing.T) *faultyLab {
 	t.Helper()
 	f := &faultyLab{lab: newLab(t, topology.DaemonConfig{Telemetry: true, FlowTimeout: time.Hour,
@@ -362,17 +363,17 @@ func newFaultyLab(t *testing.T) *faultyLab {
 	return f
 }
 
-// talk has vm-1 exchange packets with vm-2 on the same hypervisor, and with vm-3 elsewhere.
+// talk makes vm-1 exchange packets with vm-2 on the same hypervisor, and with vm-3 on another one.
 func (f *faultyLab) talk() (silence func()) {
 	f.t.Helper()
 	local, remote := f.pingOn(f.vms[0], f.vms[1].IPv4.String()), f.pingOn(f.vms[2], f.vms[0].IPv6.String())
 	return func() { f.t.Helper(); local(); remote() }
 }
 
-// quiet is how long flows may come and go after a change.
+// quiet is how long flows may begin and end after a change.
 const quiet = 100 * time.Millisecond
 
-// every refuses the calls of one operation in turn.
+// every refuses each call of one operation in turn.
 func (f *faultyLab) every(op operation) {
 	f.idle()
 	idle := f.state()
@@ -407,7 +408,7 @@ func (f *faultyLab) everyUndo(op operation, idle, newState state, nth int) {
 	}
 }
 
-// refuses runs an operation under refusals. It returns whether the NIC has come to the last of them.
+// refuses runs an operation under refusals. It returns whether the NIC has reached the last of them.
 func (f *faultyLab) refuses(op operation, idle, newState state, refusals ...refusal) bool {
 	f.t.Helper()
 	op.prepare(f)
@@ -458,7 +459,7 @@ func refused(err error) *client.Error {
 	return e
 }
 
-// checkRefused requires that an error names the port, the rule, the errno and the driver's words.
+// checkRefused requires that an error has the port, the rule, the errno and the driver's message.
 func (f *faultyLab) checkRefused(err error) {
 	f.t.Helper()
 	e := refused(err)
@@ -512,7 +513,7 @@ func TestFlowsUnderFaults(t *testing.T) {
 		f.points)
 }
 
-// keepRules refuses the calls that take a flow out of the NIC.
+// keepRules refuses the calls that remove a flow from the NIC.
 func (f *faultyLab) keepRules() {
 	defer f.talk()()
 	vm3, d := f.vms[2], f.daemons[0]
@@ -628,7 +629,7 @@ func TestTheNICKeepsARuleAtTheEnd(t *testing.T) {
 	require.NoFileExists(t, f.daemons[0].Socket)
 }
 
-// logged requires that the daemon has logged a refusal with all there is to know about it.
+// logged requires that the daemon has logged a refusal with all its details.
 func (f *faultyLab) logged(message string) {
 	f.t.Helper()
 	for line := range strings.Lines(f.daemons[0].Stderr.String()) {

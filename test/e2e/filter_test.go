@@ -17,10 +17,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// anyICMPv6 is "icmp6" as a NIC sees it, behind extension headers too: multicast listener reports have one.
+// anyICMPv6 is what "icmp6" means to a NIC, which also matches behind extension headers: multicast listener reports
+// have one.
 const anyICMPv6 = "ip6 protochain 58"
 
-// accepted are the frames of a recording that libpcap's own filter accepts.
+// accepted returns the frames of a recording that libpcap's own filter accepts.
 func (b *lab) accepted(r *record.Recorder, filter string) []record.Frame {
 	b.t.Helper()
 	file := fmt.Sprintf("%s.%d", r.File, time.Now().UnixNano())
@@ -31,7 +32,7 @@ func (b *lab) accepted(r *record.Recorder, filter string) []record.Frame {
 	return frames
 }
 
-// copiesOn are the copies of a recording that were sent to a port, without their headers.
+// copiesOn returns the copies of a recording that were sent to a UDP port, without their outer headers.
 func (b *lab) copiesOn(r *record.Recorder, port int) []record.Frame {
 	b.t.Helper()
 	copies := b.accepted(r, fmt.Sprintf("udp dst port %d", port))
@@ -41,14 +42,14 @@ func (b *lab) copiesOn(r *record.Recorder, port int) []record.Frame {
 	return copies
 }
 
-// status is what dpctl says of the captures.
+// status returns dpctl's status of the captures.
 func (b *lab) status() (status api.CaptureStatusResult) {
 	b.t.Helper()
 	require.NoError(b.t, json.Unmarshal([]byte(b.dpctl("-o", "json", "capture", "status")), &status))
 	return status
 }
 
-// ended is the session of this name that has ended last.
+// ended returns the last ended session of this name.
 func (b *lab) ended(name string) api.CaptureSession {
 	b.t.Helper()
 	for _, s := range b.status().History {
@@ -60,7 +61,7 @@ func (b *lab) ended(name string) api.CaptureSession {
 	return api.CaptureSession{}
 }
 
-// startOn are dpctl's arguments that start a named capture to a port of the sink.
+// startOn returns dpctl's arguments that start a named capture to a port of the sink.
 func (b *lab) startOn(name string, port int, flags ...string) []string {
 	args := []string{
 		"capture", "start", "--name=" + name, "--sink-node-ip=" + b.net.SinkIP.String(), "--udp-src-port=3000",
@@ -80,7 +81,7 @@ func TestFilteredSessions(t *testing.T) {
 	sessions := []struct {
 		name, target, filter string
 		port                 int
-		libpcap              string // as libpcap says it of what is recorded
+		libpcap              string // the same filter for libpcap, on the recorded frames
 	}{
 		{"tcp", "--vf=vm-1", "tcp port 5201 and not host " + vm3.IPv4.String(), 3010, ""},
 		{"icmp", "--vf=vm-2", "icmp[icmptype] = icmp-echoreply or icmp6 or ip6 proto 17", 3011,
@@ -203,7 +204,7 @@ func TestCaptureLimits(t *testing.T) {
 	require.Empty(t, b.captureRules())
 }
 
-// capabilities are what dpctl says can be captured.
+// capabilities returns dpctl's list of what can be captured.
 func (b *lab) capabilities() []api.CapturePort {
 	b.t.Helper()
 	var result api.CaptureCapabilitiesResult

@@ -37,7 +37,8 @@ func TestFloodOfOneGuest(t *testing.T) {
 	b.reach(flooder, "169.254.0.1") // when it is quiet it is answered again
 }
 
-// floodSlowPath sends from a guest without a pause until it is stopped; then it tells how many frames that were.
+// floodSlowPath sends from a guest without a pause until the returned function is called, which returns the number of
+// frames.
 func (b *lab) floodSlowPath(vm *topology.Guest) (stop func() int) {
 	b.t.Helper()
 	fd, err := vm.PacketSocket("eth0")
@@ -45,8 +46,8 @@ func (b *lab) floodSlowPath(vm *topology.Guest) (stop func() int) {
 	return b.floodBy(fd, b.costlyFrames(vm))
 }
 
-// floodBy sends frames by a packet socket, which it closes, without a pause until it is stopped; then it tells how many
-// those were.
+// floodBy sends frames by a packet socket without a pause until the returned function is called, which returns the
+// number of frames. floodBy closes the socket.
 func (b *lab) floodBy(fd int, frames [][]byte) (stop func() int) {
 	b.t.Helper()
 	end, sent := make(chan struct{}), make(chan int)
@@ -74,7 +75,7 @@ func (b *lab) floodBy(fd int, frames [][]byte) (stop func() int) {
 	return stop
 }
 
-// costlyFrames are some that the slow path has to answer.
+// costlyFrames returns frames that the slow path has to answer.
 func (b *lab) costlyFrames(vm *topology.Guest) [][]byte {
 	b.t.Helper()
 	mac, err := vm.MAC("eth0")
@@ -106,7 +107,7 @@ func (b *lab) serialize(all ...gopacket.SerializableLayer) []byte {
 	return buf.Bytes()
 }
 
-// dropped waits until a node of the packet graph has dropped so many packets.
+// dropped waits until a node of the packet graph has dropped this number of packets.
 func (b *lab) dropped(node string, want uint64) {
 	b.t.Helper()
 	b.eventually(func() error {
@@ -117,7 +118,7 @@ func (b *lab) dropped(node string, want uint64) {
 	})
 }
 
-// nodePackets is how many packets a node of the first daemon's graph has had.
+// nodePackets returns how many packets a node of the first daemon's graph has processed.
 func (b *lab) nodePackets(name string) uint64 {
 	b.t.Helper()
 	var stats api.GraphStatsResult

@@ -178,7 +178,7 @@ func TestPathsRewriteAlike(t *testing.T) {
 		"eth.src", "eth.dst", "ip.ttl", "frame.len")
 }
 
-// sameHeaders ends a recording and requires that it has n frames whose fields all are as wanted.
+// sameHeaders ends a recording and requires that it has n frames with the wanted fields.
 func (b *lab) sameHeaders(r *record.Recorder, n int, want []string, fields ...string) {
 	b.t.Helper()
 	b.stopRecording(r)

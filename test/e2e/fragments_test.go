@@ -47,7 +47,7 @@ func TestGuestsFragments(t *testing.T) {
 	}
 }
 
-// pingInFragments sends packets of several fragments, which all are forwarded by software.
+// pingInFragments sends packets of several fragments, all of which the software forwards.
 func (b *lab) pingInFragments(from, to *topology.Guest) {
 	b.t.Helper()
 	const size = "4000"

@@ -19,7 +19,7 @@ import (
 	"dpservice/test/topology"
 )
 
-// gatewayIPv6 is the address of the gateway in the guests' VNI that routes.
+// gatewayIPv6 is the routable address of the gateway in the guests' VNI.
 const gatewayIPv6 = "fdb4:384f:a8b2::64"
 
 // TestErrorsReachContainers has a VM forward, as a router, for a container behind it that has the VM's address: the
@@ -51,7 +51,7 @@ func TestErrorsReachContainers(t *testing.T) {
 	b.says(container, ", 0% packet loss", "-M", "do", "-s", "1252", other.IPv6.String())
 }
 
-// tagged sends a datagram in a VLAN, or with no more than a priority.
+// tagged sends a datagram with a VLAN tag, which may have a priority only.
 func (c *crafter) tagged(vlan uint16, src, dst netip.Addr) {
 	c.b.t.Helper()
 	udp := &layers.UDP{SrcPort: c.port, DstPort: craftedDst}
@@ -187,7 +187,7 @@ func TestFloodFromTheWire(t *testing.T) {
 	b.dropped("slow_path_used", 1)
 }
 
-// icmp6 is an ICMPv6 packet in a frame to the far end.
+// icmp6 returns a frame to the far end with an ICMPv6 packet.
 func (c *crafter) icmp6(to net.HardwareAddr, src, dst netip.Addr, kind uint8, body []byte) []byte {
 	c.b.t.Helper()
 	ip := &layers.IPv6{Version: 6, HopLimit: 255, NextHeader: layers.IPProtocolICMPv6, SrcIP: src.AsSlice(),
@@ -198,7 +198,7 @@ func (c *crafter) icmp6(to net.HardwareAddr, src, dst netip.Addr, kind uint8, bo
 		gopacket.Payload(body))
 }
 
-// solicitation asks for target's MAC.
+// solicitation returns a neighbour solicitation for target.
 func (c *crafter) solicitation(src, target netip.Addr) []byte {
 	t := target.As16()
 	group := netip.AddrFrom16([16]byte{0xff, 2, 11: 1, 12: 0xff, 13: t[13], 14: t[14], 15: t[15]})

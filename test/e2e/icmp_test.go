@@ -12,8 +12,8 @@ import (
 	"dpservice/test/topology"
 )
 
-// says runs ping until it says words, whatever the spaces, and requires that it does soon: errors are rate-limited, and
-// may get lost.
+// says runs ping until it prints the words, with any spaces, and requires that it does soon. One ping may not suffice:
+// errors are rate-limited, and may get lost.
 func (b *lab) says(from *topology.Guest, words string, args ...string) {
 	b.t.Helper()
 	packed := func(text string) string { return strings.ReplaceAll(text, " ", "") }

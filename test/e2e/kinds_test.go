@@ -17,10 +17,10 @@ import (
 	"dpservice/test/topology"
 )
 
-// cards are those that the NIC can be.
+// cards are the models that the NIC can be.
 var cards = []string{"cx5", "cx6dx", "cx7"}
 
-// kindFilters are filters that together look at all that rules of a capture can look at.
+// kindFilters are filters that together use every field that rules of a capture can match.
 var kindFilters = []string{
 	"not arp",
 	"ether host 02:00:00:00:00:01 or net 2001:db8::/32 or udp portrange 5000-5003 or (vlan 5 and ip)",
@@ -60,7 +60,7 @@ func TestEveryKindOfRule(t *testing.T) {
 		len(kinds["cx5"]), len(refused), len(kinds["cx6dx"]), len(kinds["cx7"]))
 }
 
-// collectKinds has one card take all rules, and notes their kinds.
+// collectKinds makes one card create all rules, and records their kinds.
 func collectKinds(t *testing.T, card string, kinds map[string]bool) {
 	b := newLab(t, topology.DaemonConfig{Card: card, FlowTimeout: time.Hour}, 2, 1)
 	b.offloadEveryProtocol(b.vms[0], b.vms[1:])
@@ -82,7 +82,7 @@ func collectKinds(t *testing.T, card string, kinds map[string]bool) {
 	}
 }
 
-// captureKinds captures what a VM sends, or is told why the card cannot.
+// captureKinds captures what a VM sends, or requires the error of a card that cannot.
 func (b *lab) captureKinds(card string, kinds map[string]bool, args ...string) {
 	b.t.Helper()
 	start := captureStart(b.net.SinkIP.String(), args...)
@@ -100,8 +100,8 @@ func (b *lab) captureKinds(card string, kinds map[string]bool, args ...string) {
 	require.Equal(b.t, before, b.rules(), "a refusal changes nothing")
 }
 
-// offloadEveryProtocol has a guest talk to others by each protocol that is offloaded, until the NIC has the flows of
-// both ways.
+// offloadEveryProtocol makes a guest talk to others by each protocol that is offloaded, until the NIC has the flows of
+// both directions.
 func (b *lab) offloadEveryProtocol(from *topology.Guest, others []*topology.Guest) {
 	b.t.Helper()
 	var streams []*iperf
@@ -128,17 +128,17 @@ func (b *lab) offloadEveryProtocol(from *topology.Guest, others []*topology.Gues
 	}
 }
 
-// waitBothWays waits until the NIC has a flow between two addresses, and the one back.
+// waitBothWays waits until the NIC has the flows between two addresses in both directions.
 func (b *lab) waitBothWays(proto string, ends [2]string) {
 	b.t.Helper()
 	b.waitOffloaded(b.daemons[0], 1, proto, ends[0], ends[1])
 	b.waitOffloaded(b.daemons[0], 1, proto, ends[1], ends[0])
 }
 
-// value is a word of testpmd's language that is no keyword.
+// value matches a value, not a keyword, in testpmd's syntax.
 var value = regexp.MustCompile(`^(0x)?[0-9a-f:.]+$`)
 
-// noteKinds notes what is in the NIC, without its values.
+// noteKinds records the rules in the NIC without their values.
 func (b *lab) noteKinds(kinds map[string]bool) {
 	b.t.Helper()
 	for _, r := range b.rules() {

@@ -20,7 +20,7 @@ import (
 
 const (
 	testTimeout = 90 * time.Second
-	// stateTimeout bounds the wait for something that dpservice does by itself within a second or two.
+	// stateTimeout limits the wait for something that dpservice does by itself within a second or two.
 	stateTimeout = 15 * time.Second
 )
 
@@ -33,7 +33,7 @@ type lab struct {
 	vms     []*topology.Guest
 }
 
-// newNetwork builds a network that is removed when the test has ended.
+// newNetwork builds a network that is removed when the test ends.
 func newNetwork(t *testing.T, guests ...int) (context.Context, *topology.Network) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
@@ -47,7 +47,7 @@ func newNetwork(t *testing.T, guests ...int) (context.Context, *topology.Network
 	return ctx, n
 }
 
-// newLab builds a lab with so many guests on each hypervisor and waits until all guests reach each other.
+// newLab builds a lab and waits until all guests reach each other. guests has the number of guests of each hypervisor.
 func newLab(t *testing.T, cfg topology.DaemonConfig, guests ...int) *lab {
 	t.Helper()
 	ctx, n := newNetwork(t, guests...)
@@ -82,7 +82,7 @@ func startDaemon(ctx context.Context, t *testing.T, h *topology.Hypervisor,
 	return d
 }
 
-// logFailure logs what a daemon has said and counted if the test fails.
+// logFailure logs a daemon's output and counters if the test fails.
 func logFailure(t *testing.T, h *topology.Hypervisor, d *topology.Daemon) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -93,7 +93,7 @@ func logFailure(t *testing.T, h *topology.Hypervisor, d *topology.Daemon) {
 	})
 }
 
-// logCounters logs what a daemon's NIC and graph have counted, if it still runs.
+// logCounters logs the counters of a daemon's NIC and graph, if it still runs.
 func logCounters(t *testing.T, d *topology.Daemon) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), stateTimeout)
@@ -105,7 +105,7 @@ func logCounters(t *testing.T, d *topology.Daemon) {
 	}
 }
 
-// connect creates the guests' interfaces and the routes to those of other hypervisors.
+// connect creates the guests' interfaces, and the routes to the guests of other hypervisors.
 func (b *lab) connect() {
 	b.t.Helper()
 	require.NoError(b.t, topology.Connect(b.ctx, b.net, b.daemons))
@@ -119,13 +119,13 @@ func (b *lab) eventually(cond func() error) {
 	require.NoError(b.t, topology.Until(ctx, cond))
 }
 
-// call calls a method without parameters of the first hypervisor's daemon; it has to succeed.
+// call calls a method without parameters of the first hypervisor's daemon. The call must succeed.
 func (b *lab) call(method api.AnyMethod, result any) {
 	b.t.Helper()
 	require.NoError(b.t, b.daemons[0].Call(b.ctx, method, nil, result))
 }
 
-// dpctl runs dpctl against the first hypervisor's daemon; it has to succeed.
+// dpctl runs dpctl on the first hypervisor's daemon. It must succeed.
 func (b *lab) dpctl(args ...string) string {
 	b.t.Helper()
 	r, err := b.daemons[0].Dpctl(b.ctx, args...)
@@ -134,7 +134,7 @@ func (b *lab) dpctl(args ...string) string {
 	return r.Stdout
 }
 
-// record starts a recording that is stopped at the test's end at the latest.
+// record starts a recording, which is stopped when the test ends if it still runs.
 func (b *lab) record(ns *topology.Namespace, device string, dir record.Direction, filter string) *record.Recorder {
 	b.t.Helper()
 	file := b.net.Path(fmt.Sprintf("%s-%s-%s-%d.pcap", ns.Name, device, dir, time.Now().UnixNano()))
@@ -149,7 +149,7 @@ func (b *lab) stopRecording(r *record.Recorder) []record.Frame {
 	return b.stopRecordings(r)[0]
 }
 
-// stopRecordings ends recordings at the same time, for each of them takes a while, and returns the frames of each.
+// stopRecordings ends recordings concurrently, as each takes a while, and returns the frames of each.
 func (b *lab) stopRecordings(recorders ...*record.Recorder) [][]record.Frame {
 	b.t.Helper()
 	frames := make([][]record.Frame, len(recorders))
@@ -164,7 +164,7 @@ func (b *lab) stopRecordings(recorders ...*record.Recorder) [][]record.Frame {
 	return frames
 }
 
-// waitFrames waits until a recording has so many frames.
+// waitFrames waits until a recording has this number of frames.
 func (b *lab) waitFrames(r *record.Recorder, want int) {
 	b.t.Helper()
 	b.eventually(func() error {
@@ -176,13 +176,13 @@ func (b *lab) waitFrames(r *record.Recorder, want int) {
 	})
 }
 
-// softwareLookups is how many packets the first daemon's software path has looked up in its flow table.
+// softwareLookups returns how many packets the first daemon's software path has looked up in its flow table.
 func (b *lab) softwareLookups() uint64 {
 	b.t.Helper()
 	return b.nodePackets("flow_lookup")
 }
 
-// nicCounter sums a counter of the first daemon's NIC over its ports.
+// nicCounter returns a counter of the first daemon's NIC, as the sum over its ports.
 func (b *lab) nicCounter(name string) (sum uint64) {
 	b.t.Helper()
 	if command := b.net.NIC.CountersCommand(); command != "" {
@@ -201,7 +201,7 @@ func (b *lab) nicCounter(name string) (sum uint64) {
 	return sum
 }
 
-// forwarded is how many packets the first daemon's flows have had.
+// forwarded returns how many packets the first daemon's flows have counted.
 func (b *lab) forwarded() (sum uint64) {
 	b.t.Helper()
 	flows, err := b.flows(b.daemons[0], "", "", "")
@@ -212,7 +212,7 @@ func (b *lab) forwarded() (sum uint64) {
 	return sum
 }
 
-// waitForwarded waits until flows have had so many packets more.
+// waitForwarded waits until the flows have counted this number of further packets.
 func (b *lab) waitForwarded(more uint64) {
 	b.t.Helper()
 	before := b.forwarded()
@@ -224,7 +224,7 @@ func (b *lab) waitForwarded(more uint64) {
 	})
 }
 
-// rules are the rules in the first daemon's NIC, without what counts.
+// rules returns the rules in the first daemon's NIC, without their counters.
 func (b *lab) rules() []api.Rule {
 	b.t.Helper()
 	var list api.RuleListResult
@@ -235,7 +235,7 @@ func (b *lab) rules() []api.Rule {
 	return list.Rules
 }
 
-// flows are the flows of a protocol that a daemon knows between two addresses; each may be "" for any.
+// flows returns a daemon's flows of a protocol from one address to another. Each of the three may be "" for any.
 func (b *lab) flows(d *topology.Daemon, proto, src, dst string) ([]api.Flow, error) {
 	var list api.FlowListResult
 	filter := map[string]any{}
@@ -250,7 +250,7 @@ func (b *lab) flows(d *topology.Daemon, proto, src, dst string) ([]api.Flow, err
 
 var errNotOffloaded = errors.New("not offloaded")
 
-// waitOffloaded waits until the NIC has taken over so many flows of a protocol from src to dst on a daemon.
+// waitOffloaded waits until a daemon's NIC has this number of flows of a protocol from src to dst.
 func (b *lab) waitOffloaded(d *topology.Daemon, want int, proto, src, dst string) {
 	b.t.Helper()
 	b.eventually(func() error {

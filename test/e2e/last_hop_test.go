@@ -18,7 +18,7 @@ import (
 	"dpservice/test/topology"
 )
 
-// counterLag is how old what a NIC's counter shows may be, on a busy machine, too.
+// counterLag is how much a NIC's counter may be delayed, also on a busy machine.
 const counterLag = 2500 * time.Millisecond
 
 // TestLastHopOfAnOffloadedFlow sends packets without a hop left on flows that are in the NIC, as a traceroute on the
@@ -72,7 +72,7 @@ func (b *lab) offloadDatagrams(sender *crafter, src, dst netip.Addr) {
 	})
 }
 
-// ruleHits is how many packets the rule of a crafter's flow has forwarded.
+// ruleHits returns how many packets the rule of a crafter's flow has forwarded.
 func (b *lab) ruleHits(src, dst netip.Addr) uint64 {
 	b.t.Helper()
 	var list api.RuleListResult
@@ -87,7 +87,7 @@ func (b *lab) ruleHits(src, dst netip.Addr) uint64 {
 	return 0
 }
 
-// checkTimeExceeded looks at an error of the gateway about a crafter's datagram.
+// checkTimeExceeded checks an ICMP error of the gateway about a crafter's datagram.
 func checkTimeExceeded(t *testing.T, f record.Frame, src, dst netip.Addr) {
 	t.Helper()
 	packet := gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.Default)

@@ -31,7 +31,7 @@ var labs passedLabs
 
 type passedLabs struct{ built, passed atomic.Int32 }
 
-// add counts a lab of a test, which has ended well if the test has.
+// add counts a lab, if its test passes.
 func (p *passedLabs) add(t *testing.T) {
 	p.built.Add(1)
 	t.Cleanup(func() {
@@ -50,7 +50,7 @@ func (p *passedLabs) report() error {
 		p.passed.Load())
 }
 
-// ready tells what the tests lack.
+// ready returns an error that says what the tests lack.
 func ready() error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("root is needed, to build network namespaces")

@@ -102,7 +102,7 @@ func TestCaptureMetrics(t *testing.T) {
 	require.Positive(t, metricSum(families["dpservice_capture_rule_packets_total"], of))
 }
 
-// metricSum is the sum of a family's values with these labels.
+// metricSum returns the sum of a family's values with these labels.
 func metricSum(f *dto.MetricFamily, labels map[string]string) (sum float64) {
 	for _, m := range f.GetMetric() {
 		matching := 0
@@ -118,7 +118,7 @@ func metricSum(f *dto.MetricFamily, labels map[string]string) (sum float64) {
 	return sum
 }
 
-// scrape returns the sums of the metrics by their names.
+// scrape returns the sum of each metric by its name.
 func scrape(ctx context.Context, socket string) (map[string]float64, error) {
 	families, err := scrapeFamilies(ctx, socket)
 	sums := map[string]float64{}

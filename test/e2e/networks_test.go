@@ -32,8 +32,8 @@ func TestNetworksWithTheSameAddresses(t *testing.T) {
 	}
 }
 
-// talkApart has the first of a network's guests ping the others, which nobody in another network may notice, not even
-// from the flows' first packets on.
+// talkApart makes the first of a network's guests ping the others. No guest of another network may receive any of these
+// packets, including the first packets of the flows.
 func (b *lab) talkApart(talkers, others []*topology.Guest, offloaded bool) {
 	b.t.Helper()
 	var heard []*record.Recorder

@@ -35,23 +35,23 @@ func (b *lab) ask(command string, result any) {
 	require.NoError(b.t, json.Unmarshal(answer[:n], result), "%s: %s", command, answer[:n])
 }
 
-// refusal is a call of the NIC that is to fail: the nth create or destroy from now on.
+// refusal is a call of the NIC that shall fail: the nth create or destroy from now on.
 type refusal struct {
 	call string
 	nth  int
-	all  bool // and so are all that follow
+	all  bool // all later calls fail, too
 }
 
-// refusedErrno is what the NIC refuses with.
+// refusedErrno is the errno of the refusals.
 const refusedErrno = syscall.EBUSY
 
-// refuse has the first daemon's NIC fail these calls.
+// refuse makes the first daemon's NIC fail these calls.
 func (b *lab) refuse(refusals ...refusal) {
 	b.t.Helper()
 	require.Equal(b.t, len(refusals), b.fault(failArgs(refusals...)))
 }
 
-// failArgs are the words by which the NIC is told to refuse.
+// failArgs returns the arguments of the telemetry command that makes the NIC refuse.
 func failArgs(refusals ...refusal) string {
 	calls := map[string][]string{}
 	for _, r := range refusals {
@@ -70,7 +70,7 @@ func failArgs(refusals ...refusal) string {
 
 var errPending = errors.New("the NIC has not been asked for all that it is to refuse")
 
-// relented is nil once the NIC has refused all it was to.
+// relented returns nil when the NIC has refused all calls that it should.
 func (b *lab) relented() error {
 	b.t.Helper()
 	if b.fault("") > 0 {
@@ -79,7 +79,7 @@ func (b *lab) relented() error {
 	return nil
 }
 
-// relent has the NIC refuse no more. It returns whether it has refused all it was to.
+// relent ends the refusals. It returns whether the NIC has refused all calls that it should.
 func (b *lab) relent() bool {
 	b.t.Helper()
 	pending := b.fault("")
@@ -87,8 +87,7 @@ func (b *lab) relent() bool {
 	return pending == 0
 }
 
-// fault tells the first daemon's NIC how to fail, or clear, or nothing. It returns how many calls are still to come and
-// to fail.
+// fault sends a fault, "clear" or nothing to the first daemon's NIC. It returns how many more calls will fail.
 func (b *lab) fault(args string) (pending int) {
 	b.t.Helper()
 	command := b.net.NIC.FaultCommand(args)
@@ -102,7 +101,7 @@ func (b *lab) fault(args string) (pending int) {
 	return answer[name].Pending
 }
 
-// created is how many rules the first daemon's card has been given.
+// created returns how many rules the first daemon's card has created.
 func (b *lab) created() int {
 	b.t.Helper()
 	const command = "/connectx/counters"
@@ -122,7 +121,7 @@ func (r nicRule) compare(other nicRule) int {
 		cmp.Compare(r.Priority, other.Priority))
 }
 
-// nicLines are the rules that stand in the first daemon's NIC, by its own account and in its own words.
+// nicLines returns the rules in the first daemon's NIC, as the NIC lists them.
 func (b *lab) nicLines() (lines []string) {
 	b.t.Helper()
 	for {
@@ -140,7 +139,7 @@ func (b *lab) nicLines() (lines []string) {
 	}
 }
 
-// nicRules reads the NIC's lines.
+// nicRules parses the lines of the NIC.
 func (b *lab) nicRules(lines []string) ([]nicRule, error) {
 	rules := make([]nicRule, len(lines))
 	for i, line := range lines {

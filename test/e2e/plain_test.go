@@ -41,7 +41,7 @@ func TestPlainPorts(t *testing.T) {
 	}
 }
 
-// checkSoftwareForwarding has the VMs talk, also across the wire, where their packets are in IPv6.
+// checkSoftwareForwarding makes the VMs talk, also over the wire, where their packets are encapsulated in IPv6.
 func (b *lab) checkSoftwareForwarding(losesNone bool) {
 	b.t.Helper()
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
@@ -63,7 +63,7 @@ func (b *lab) checkSoftwareForwarding(losesNone bool) {
 	require.Greater(b.t, len(b.stopRecording(wire)), 50, "the requests to vm-3, encapsulated")
 }
 
-// checkPlainPorts looks at what dpservice says of ports that take no rules.
+// checkPlainPorts checks what dpservice reports about ports without rules.
 func (b *lab) checkPlainPorts(driver string) {
 	b.t.Helper()
 	t := b.t
@@ -96,7 +96,7 @@ func (b *lab) checkPlainPorts(driver string) {
 		"is a physical port; a guest's device is one of: "+driver+"2, "+driver+"3")
 }
 
-// refusedDpctl runs dpctl, which has to fail and say so.
+// refusedDpctl runs dpctl, which must fail with an error.
 func (b *lab) refusedDpctl(args []string, texts ...string) {
 	b.t.Helper()
 	r, err := b.daemons[0].Dpctl(b.ctx, args...)
@@ -143,7 +143,7 @@ func TestPlainPortsWithoutAWire(t *testing.T) {
 	}
 }
 
-// waitPackets waits until a node of the first daemon's graph has seen so many packets.
+// waitPackets waits until a node of the first daemon's graph has processed this number of packets.
 func (b *lab) waitPackets(node string, want uint64) {
 	b.t.Helper()
 	b.eventually(func() error {

@@ -23,14 +23,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// receiver is a dpctl capture receive at the sink.
+// receiver is a running `dpctl capture receive` at the sink.
 type receiver struct {
 	b       *lab
 	file    string
 	process *topology.Process
 }
 
-// receive starts to receive at the sink. The daemon's socket is at hand, as all namespaces share the files.
+// receive starts to receive at the sink. dpctl can use the daemon's socket, as all namespaces share the file system.
 func (b *lab) receive(file string, args ...string) *receiver {
 	b.t.Helper()
 	d := b.daemons[0]
@@ -53,7 +53,7 @@ func (r *receiver) stop(sig syscall.Signal) []received {
 	return frames
 }
 
-// received is a frame with the interface it is from.
+// received is a frame and the interface that it is from.
 type received struct {
 	record.Frame
 	from string
@@ -66,7 +66,7 @@ func (b *lab) readReceived(file string) []received {
 	return frames
 }
 
-// readReceived reads a file, which may still grow: then the error is about its end.
+// readReceived reads a file. If the file still grows, it returns the complete frames and an error about the end.
 func readReceived(file string) (frames []received, err error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -93,7 +93,7 @@ func readReceived(file string) (frames []received, err error) {
 	}
 }
 
-// of are the frames of one interface.
+// of returns the frames of one interface.
 func of(frames []received, name string) []record.Frame {
 	var own []record.Frame
 	for _, f := range frames {
@@ -143,7 +143,7 @@ func TestReceive(t *testing.T) {
 	}
 }
 
-// checkFile lets Wireshark's tools read a file of vm-1 and vm-2.
+// checkFile checks that Wireshark's tools can read a file with frames of vm-1 and vm-2.
 func (b *lab) checkFile(file string, packets int) {
 	b.t.Helper()
 	malformed, err := record.Malformed(b.ctx, b.net.Lab, file)
@@ -231,7 +231,7 @@ func TestReceiveSeries(t *testing.T) {
 	require.Empty(t, record.Missing(originals[len(originals)-len(frames):], frames))
 }
 
-// blocks are the counters in a file, as tshark reads them.
+// blocks returns the counters in a file, as tshark reads them.
 type blocks struct{ received, dropped int }
 
 func (b *lab) blocks(file string) (sum blocks) {

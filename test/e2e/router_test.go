@@ -44,7 +44,7 @@ func TestRouterChangesItsMAC(t *testing.T) {
 	b.dpctl("capture", "stop")
 }
 
-// rulesTo counts the rules that put a header with this destination MAC before packets.
+// rulesTo counts the rules that encapsulate packets with this destination MAC.
 func (b *lab) rulesTo(mac string) (n int) {
 	b.t.Helper()
 	for _, r := range b.rules() {

@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// hop is the underlay address of the n-th guest on some other hypervisor.
+// hop returns the underlay address of the n-th guest on another hypervisor.
 func hop(n int) string { return fmt.Sprintf("fc00:9::%d", n+1) }
 
 // TestLongestPrefix sends to the nested prefixes of several next hops, takes the routes away one by one, the longest
@@ -92,7 +92,7 @@ func (b *lab) route(verb, prefix string, n int) {
 // atOnce is how long flows and rules may take to follow a change.
 const atOnce = time.Second
 
-// routed is a guest that sends where routes lead.
+// routed is a guest that sends to routed addresses.
 type routed struct {
 	b       *lab
 	sender  *crafter
@@ -108,7 +108,7 @@ func (r *routed) send(dst string) {
 	r.sender.udp(own, to, 64)
 }
 
-// leadsTo requires that at once all datagrams to dst go to a hop, by the NIC if it can.
+// leadsTo requires that all datagrams to dst go to a hop at once, by the NIC if there is offload.
 func (r *routed) leadsTo(dst, hop string) {
 	r.b.t.Helper()
 	changed := time.Now()
@@ -127,7 +127,7 @@ func (r *routed) leadsTo(dst, hop string) {
 	}
 }
 
-// follows is nil once the flow, and its rule, lead to a hop.
+// follows returns nil when the flow and its rule lead to a hop.
 func (r *routed) follows(dst, hop string) error {
 	flows, err := r.b.flows(r.b.daemons[0], "udp", r.b.vms[0].IPv4.String(), dst)
 	if netip.MustParseAddr(dst).Is6() {
@@ -145,7 +145,7 @@ func (r *routed) follows(dst, hop string) error {
 	return nil
 }
 
-// leadsNowhere requires that at once no datagram to dst leaves, and neither flow nor rule is left.
+// leadsNowhere requires that no datagram to dst leaves from now on, and that neither flow nor rule is left.
 func (r *routed) leadsNowhere(dst string) {
 	r.b.t.Helper()
 	changed := time.Now()
@@ -167,7 +167,7 @@ func (r *routed) leadsNowhere(dst string) {
 	require.Empty(r.b.t, r.b.stopRecording(wire))
 }
 
-// rules are those of flows to dst.
+// rules returns the rules of flows to dst.
 func (r *routed) rules(dst string) []api.Rule {
 	return slices.DeleteFunc(r.b.rules(), func(rule api.Rule) bool {
 		return !strings.Contains(rule.Pattern, "dst is "+dst+" ")

@@ -100,7 +100,7 @@ func TestSessionsComeAndGoUnderTraffic(t *testing.T) {
 	}
 }
 
-// payloads are what UDP over IPv4 has carried: routers change the headers.
+// payloads returns the payloads of UDP over IPv4, which routers do not change.
 func payloads(frames []record.Frame) []record.Frame {
 	const headers = 14 + 20 + 8
 	for i := range frames {
@@ -194,7 +194,7 @@ func TestMTUWarningIsRight(t *testing.T) {
 	require.Equal(t, tooLong+1, b.nicCounter("oversize"))
 }
 
-// tunnelFrame is a frame of this length with IPv4 in IPv6.
+// tunnelFrame returns a frame of this length with IPv4 in IPv6.
 func tunnelFrame(to net.HardwareAddr, length int) []byte {
 	f := make([]byte, length)
 	copy(f, to)

@@ -99,7 +99,7 @@ func TestForgedMarks(t *testing.T) {
 	b.spoof(guest, false, vm1.IPv4, vm2.IPv4, vm3.IPv4.String(), "10.100.0.77")
 }
 
-// hits is how many packets the first daemon's rule of this name has had.
+// hits returns how many packets have hit the first daemon's rule of this name.
 func (b *lab) hits(name string) uint64 {
 	b.t.Helper()
 	var list api.RuleListResult
@@ -142,8 +142,8 @@ func TestSpoofedNeighbours(t *testing.T) {
 	require.Empty(t, b.stopRecording(stolen), "packets to another guest")
 }
 
-// claims are what a guest can send to take an address for itself: ARP requests and replies about itself, neighbour
-// solicitations and advertisements.
+// claims returns the frames by which a guest can claim an address: ARP requests and replies, neighbour solicitations
+// and advertisements.
 func (c *crafter) claims(ipv4, ipv6 netip.Addr) (all []func()) {
 	for _, operation := range []uint16{layers.ARPRequest, layers.ARPReply} {
 		all = append(all, func() {

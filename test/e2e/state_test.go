@@ -93,7 +93,8 @@ func TestStateSurvivesKill(t *testing.T) {
 	require.ErrorContains(t, d.Restart(ctx), "move it away to start without what it holds")
 }
 
-// captureGoesOn waits until the capture is on, after so many restarts, and has copied at least so many packets in all.
+// captureGoesOn waits until the capture runs after this number of restarts, and has copied at least this number of
+// packets in total.
 func (b *lab) captureGoesOn(restarts int, packets uint64) {
 	b.t.Helper()
 	b.eventually(func() error {

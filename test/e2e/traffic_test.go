@@ -14,17 +14,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// pingInterval is what ping has made of 10 ms, the shortest interval for which it sleeps, where the kernel's ticks are
-// 4 ms apart.
+// pingInterval is the real interval of a ping with 10 ms, the shortest interval for which ping sleeps, on a kernel with
+// ticks of 4 ms.
 const pingInterval = 16 * time.Millisecond
 
-// ping sends a packet each pingInterval from one guest to an address.
+// ping sends a packet every pingInterval from one guest to an address.
 type ping struct {
 	b       *lab
 	process *topology.Process
 }
 
-// pingCount is how many packets a ping sends in d.
+// pingCount returns how many packets a ping sends in d.
 func pingCount(d time.Duration) int { return int(d / pingInterval) }
 
 func (b *lab) startPing(from *topology.Guest, to string, d time.Duration, args ...string) *ping {
@@ -55,7 +55,7 @@ func (b *lab) reach(from *topology.Guest, to string) {
 	})
 }
 
-// iperf is an iperf3 client and the server it talks to.
+// iperf is an iperf3 client and its server.
 type iperf struct {
 	b              *lab
 	server, client *topology.Process
@@ -75,7 +75,7 @@ func (b *lab) startIperf(from, to *topology.Guest, address string, port int, d t
 	return &iperf{b, server, client}
 }
 
-// wait waits for the end of the run, which has to have moved bytes.
+// wait waits for the end of the run, and requires that it has transferred bytes.
 func (i *iperf) wait() {
 	i.b.t.Helper()
 	r, err := i.client.Wait(i.b.ctx)
@@ -99,7 +99,7 @@ func (i *iperf) wait() {
 	require.NoError(i.b.t, err)
 }
 
-// counters are a guest's kernel's own, by the names of /proc/net/snmp and snmp6.
+// counters are the counters of a guest's kernel, by their names in /proc/net/snmp and snmp6.
 type counters map[string]int64
 
 func (b *lab) counters(g *topology.Guest) (counters, error) {
@@ -132,9 +132,9 @@ func (b *lab) counters(g *topology.Guest) (counters, error) {
 	return c, nil
 }
 
-// balance is how many packets of each kind the guests' kernels have sent and not received. Once all is quiet, a lost
-// packet has raised it, and one that came twice lowered it. Unlike what ping and iperf3 report, it does not depend on
-// when a busy machine lets them run.
+// balance returns how many packets of each kind the guests' kernels have sent but not received. When the guests are
+// silent, each lost packet has increased it, and each duplicate decreased it. Unlike the reports of ping and iperf3, it
+// does not depend on when a busy machine lets them run.
 type balance struct {
 	Echo4, Reply4, Echo6, Reply6, UDP, TCP int64
 }
@@ -156,14 +156,14 @@ func (b *lab) balance() (balance, error) {
 	return sum, nil
 }
 
-// receivedUDP is what the kernel has handed to UDP: that counts itself only what a program has read, and iperf3 leaves
-// some.
+// receivedUDP returns the number of packets that the kernel has passed to UDP. UDP's own counter has only what a
+// program has read, and iperf3 leaves some packets unread.
 func receivedUDP(c counters) int64 {
 	return c["IpInDelivers"] + c["Ip6InDelivers"] - c["IcmpInMsgs"] - c["Icmp6InMsgs"] - c["TcpInSegs"]
 }
 
-// losses starts to count lost packets between the guests, which are silent. The returned function requires, when they
-// are silent again, that there was none.
+// losses starts to count lost packets between the guests. The returned function requires that there was none. The
+// guests must be silent at both calls.
 func (b *lab) losses() (requireNone func()) {
 	b.t.Helper()
 	before, err := b.balance()

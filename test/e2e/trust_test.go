@@ -23,7 +23,7 @@ import (
 // stranger is an address on the underlay that no route leads to.
 const stranger = "fc00:77::1"
 
-// onTheWire is a station before the first hypervisor's wire that sends frames of our making.
+// onTheWire is a station on the first hypervisor's wire that sends crafted frames.
 func (b *lab) onTheWire() *crafter {
 	b.t.Helper()
 	h := b.net.Hypervisors[0]
@@ -37,7 +37,7 @@ func (b *lab) onTheWire() *crafter {
 	return &crafter{b, fd, mac, to, craftedSrc}
 }
 
-// tunnelled sends a datagram, as a crafter's, in an outer header.
+// tunnelled sends a datagram like a crafter's in an outer header.
 func (c *crafter) tunnelled(outerSrc, outerDst string, src, dst netip.Addr) {
 	c.b.t.Helper()
 	outer := &layers.IPv6{Version: 6, HopLimit: 64, SrcIP: net.ParseIP(outerSrc), DstIP: net.ParseIP(outerDst)}
@@ -58,7 +58,7 @@ func (c *crafter) tunnelled(outerSrc, outerDst string, src, dst netip.Addr) {
 	c.send(layers.EthernetTypeIPv6, outer, ip, udp, gopacket.Payload("forged"))
 }
 
-// underlays are the underlay addresses of all interfaces, by id.
+// underlays returns the underlay addresses of all interfaces, by id.
 func (b *lab) underlays() map[string]string {
 	b.t.Helper()
 	all := map[string]string{}
@@ -72,7 +72,7 @@ func (b *lab) underlays() map[string]string {
 	return all
 }
 
-// tunnelRules are how many of the first daemon's rules decapsulate.
+// tunnelRules returns how many of the first daemon's rules decapsulate.
 func (b *lab) tunnelRules() (n int) {
 	b.t.Helper()
 	for _, r := range b.rules() {

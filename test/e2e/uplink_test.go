@@ -19,7 +19,7 @@ import (
 	"dpservice/test/topology"
 )
 
-// failoverTime is how long packets may be lost after a link was lost.
+// failoverTime is how long packets may be lost after a link goes down.
 const failoverTime = time.Second
 
 const pf0, pf1 = 0, 1
@@ -72,7 +72,7 @@ func (b *uplinkLab) waitUsable(want ...bool) {
 	})
 }
 
-// routerLink is the router's device towards an uplink of the first hypervisor.
+// routerLink returns the router's device towards an uplink of the first hypervisor.
 func (b *uplinkLab) routerLink(pf int) string {
 	return []string{b.h.RouterLink, b.h.SecondRouterLink()}[pf]
 }
@@ -89,7 +89,7 @@ func (b *uplinkLab) bringBack(pf int) {
 	require.NoError(b.t, b.h.UseBothWires())
 }
 
-// received is how many packets the router has received by its device towards an uplink.
+// received returns how many packets the router has received on its device towards an uplink.
 func (b *uplinkLab) received(pf int) int {
 	b.t.Helper()
 	r, err := b.net.Router.Run(b.ctx, "cat", "/sys/class/net/"+b.routerLink(pf)+"/statistics/rx_packets")
@@ -99,7 +99,7 @@ func (b *uplinkLab) received(pf int) int {
 	return n
 }
 
-// flowsOn are the stream's flows by the ports they leave by, each as its source port.
+// flowsOn returns the source ports of the stream's flows, by the port that they leave by.
 func (b *uplinkLab) flowsOn(s *stream) (byPort map[string][]int, offloaded map[string]int) {
 	b.t.Helper()
 	flows, err := b.flows(b.daemons[0], "udp", b.vms[0].IPv4.String(), b.vms[1].IPv4.String())
@@ -145,7 +145,7 @@ type stream struct {
 const (
 	streamFlows  = 40
 	streamPeriod = time.Millisecond // between packets, of one flow after the other
-	// tooLate is what was held up at a link that was down: some of its packets come when it is up again.
+	// tooLate is the delay of packets that waited at a link that was down. Some of them arrive when the link is up again.
 	tooLate = failoverTime
 )
 
@@ -178,7 +178,7 @@ func (s *stream) send(senders []net.PacketConn) {
 		select {
 		case <-s.stop:
 			for _, c := range senders {
-				_ = c.Close() // nothing is lost by it
+				_ = c.Close() // the error does not matter
 			}
 			return
 		case now := <-tick.C:
@@ -204,7 +204,7 @@ func (s *stream) receive() {
 	}
 }
 
-// end stops the stream; it can be called twice. Packets that are on their way have a moment to arrive.
+// end stops the stream, after waiting a moment for packets in flight. It can be called twice.
 func (s *stream) end() {
 	select {
 	case <-s.stop:
@@ -365,7 +365,7 @@ func TestDeletedFarSide(t *testing.T) {
 	require.NoError(t, b.daemons[0].Stop(b.ctx))
 }
 
-// waitOffloadedOn waits until all the stream's flows by PF0 are in the NIC, and no rule leads elsewhere.
+// waitOffloadedOn waits until all flows of the stream by PF0 are in the NIC, and no rule leads elsewhere.
 func (b *uplinkLab) waitOffloadedOn(s *stream) {
 	b.t.Helper()
 	b.eventually(func() error {
@@ -386,7 +386,7 @@ func (b *uplinkLab) waitOffloadedOn(s *stream) {
 	})
 }
 
-// allFlowsOn checks that all the stream's flows leave by these uplinks, and some by each.
+// allFlowsOn checks that all flows of the stream leave by these uplinks, and some by each.
 func (b *uplinkLab) allFlowsOn(s *stream, pfs ...int) error {
 	b.t.Helper()
 	flows, _ := b.flowsOn(s)

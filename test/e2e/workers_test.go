@@ -62,7 +62,7 @@ func TestTwoWorkers(t *testing.T) {
 	}
 }
 
-// sharesFlows sends on many flows, and looks which worker has which.
+// sharesFlows sends on many flows, and checks which worker has which flow.
 func (b *lab) sharesFlows(from, to *topology.Guest) {
 	b.t.Helper()
 	const flows, workerShift = 64, 56
