@@ -17,8 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestGuestsBoot starts guests that know nothing, with real clients: they get their addresses by DHCP and their gateway
-// by router advertisements, and reach each other, the gateway and a guest on another hypervisor, over IPv4 and IPv6.
+// TestGuestsBoot starts guests without configuration, with real clients. They get their addresses by DHCP and their
+// gateway by router advertisements, and reach each other, the gateway and a guest on another hypervisor, over IPv4 and
+// IPv6.
 func TestGuestsBoot(t *testing.T) {
 	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
 		t.Run(name, func(t *testing.T) {
@@ -44,7 +45,7 @@ func TestGuestsBoot(t *testing.T) {
 	}
 }
 
-// TestRenewal has a client renew its lease by unicast.
+// TestRenewal makes a client renew its lease by unicast.
 func TestRenewal(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 1)
 	b.blank(b.vms[0])

@@ -176,8 +176,8 @@ func (c *capture) checkLeg(file string, dst, src net.HardwareAddr, sink, hopLimi
 	}
 }
 
-// TestCaptureOffloadedTraffic is the product in one test: flows that were offloaded long before are captured from
-// both VMs and from PF0, exactly, while nothing is lost and no packet returns to the software path; afterwards the
+// TestCaptureOffloadedTraffic tests the main purpose of dpservice: it captures flows, offloaded long before, from both
+// VMs and from PF0. The copies are exact, no packet is lost, and none returns to the software path. Afterwards the
 // NIC's rules are as before.
 func TestCaptureOffloadedTraffic(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
@@ -264,8 +264,8 @@ func (b *lab) checkStatus(sink string, interfaces int) {
 	require.Contains(b.t, b.dpctl("capture", "status"), sink)
 }
 
-// TestCaptureFirstPackets starts capturing before the first packet of any flow: what the software path forwards is
-// captured like what the NIC forwards, with ARP, TCP handshakes and all, on a VF and on PF0.
+// TestCaptureFirstPackets starts a capture before the first packet of any flow. Packets that the software path forwards
+// are captured like those that the NIC forwards, including ARP and TCP handshakes, on a VF and on PF0.
 func TestCaptureFirstPackets(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
@@ -312,8 +312,8 @@ func TestCaptureToLocalSink(t *testing.T) {
 	c.checkHeaders(sink)
 }
 
-// TestCaptureOfOneVM captures one of two VMs that talk: nothing of the other is among the copies, and a second capture
-// can follow the first.
+// TestCaptureOfOneVM captures one of two VMs that exchange packets. There are no copies of the other VM's packets, and
+// a second capture can follow the first.
 func TestCaptureOfOneVM(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
@@ -337,8 +337,8 @@ func TestCaptureOfOneVM(t *testing.T) {
 	noLosses()
 }
 
-// TestToggleLosesNothing switches captures of every direction on and off many times under traffic: guests get every
-// packet, once, and none of them takes the software path.
+// TestToggleLosesNothing starts and stops captures of every direction many times under traffic. Guests receive every
+// packet once, and no packet takes the software path.
 func TestToggleLosesNothing(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
@@ -380,7 +380,7 @@ func TestToggleLosesNothing(t *testing.T) {
 	noLosses()
 }
 
-// TestCaptureSixteenInterfaces captures as many interfaces as can be, fifteen VFs and PF0; one more is refused.
+// TestCaptureSixteenInterfaces captures the maximum of sixteen interfaces, fifteen VFs and PF0. One more is refused.
 func TestCaptureSixteenInterfaces(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{NoPF1: true}, 15)
 	var ids []string

@@ -70,8 +70,8 @@ func not(f func(record.Frame) bool) func(record.Frame) bool {
 	return func(frame record.Frame) bool { return !f(frame) }
 }
 
-// TestInterfacesComeAndGoWhileCapturing deletes a captured interface and creates it anew under traffic: its part of the
-// capture ends there, the others' goes on, and captures flows that begin meanwhile.
+// TestInterfacesComeAndGoWhileCapturing deletes a captured interface and creates it again under traffic. The capture of
+// this interface ends, while that of the others continues, also for flows that begin in that time.
 func TestInterfacesComeAndGoWhileCapturing(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
@@ -210,10 +210,10 @@ func decapsulated(frames []record.Frame, offset int, kind uint8, forward bool) (
 	return packets
 }
 
-// TestLinksGoDownAndUp takes the wire's and a guest's link down under traffic and a capture: all that does not need the
-// link goes on, and with the link the rest comes back, captured as before.
+// TestLinksGoDownAndUp takes down the link of the wire and of a guest during traffic and a capture. Traffic that does
+// not need the link continues. The rest continues when the link is up again, and is captured as before.
 func TestLinksGoDownAndUp(t *testing.T) {
-	const down = 2 * time.Second // long enough to fill the queues towards the link
+	const down = 2 * time.Second // long enough for the queues towards the link to fill
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
 	h := b.net.Hypervisors[0]
@@ -273,8 +273,8 @@ func TestLinksGoDownAndUp(t *testing.T) {
 	c.finish()
 }
 
-// TestTheNICsLinkGoesDownAndUp drops PF0's link in the NIC: dpservice says so, the guests of the hypervisor talk on,
-// and the capture comes back with the link.
+// TestTheNICsLinkGoesDownAndUp takes down PF0's link in the NIC. dpservice reports it, the guests of the hypervisor
+// still reach each other, and the capture continues when the link is up again.
 func TestTheNICsLinkGoesDownAndUp(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{Telemetry: true}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
@@ -334,8 +334,8 @@ func (b *lab) captureRules() []api.Rule {
 	return slices.DeleteFunc(b.rules(), func(r api.Rule) bool { return !strings.HasPrefix(r.Name, "capture/") })
 }
 
-// TestKilledAndStartedAgain kills the daemon with SIGKILL under traffic and a capture, and starts it again on the
-// socket and in the folder that it left: nothing of its first life is there.
+// TestKilledAndStartedAgain kills the daemon with SIGKILL during traffic and a capture, and starts it again with the
+// same socket and folder. Nothing is left of the first process.
 func TestKilledAndStartedAgain(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]

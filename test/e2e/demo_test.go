@@ -55,7 +55,7 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// TestDemoInterrupted ends the demo by Ctrl-C in its midst: it cleans up.
+// TestDemoInterrupted interrupts the demo by Ctrl-C: it cleans up.
 func TestDemoInterrupted(t *testing.T) {
 	cmd, out := startDemo(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)

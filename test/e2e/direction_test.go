@@ -115,8 +115,8 @@ func TestCaptureBothDirections(t *testing.T) {
 	require.EqualValues(t, len(e.copies), interfaceOf(t, session, "vm-1", "rx").Packets)
 }
 
-// TestCaptureReceivedFirstPackets starts before any flow: what the software path delivers to the VM is captured as well
-// as what the NIC does, and so is what dpservice itself says to it.
+// TestCaptureReceivedFirstPackets starts a capture before any flow. Packets that the software path delivers to the VM
+// are captured like those that the NIC delivers, and so are dpservice's own packets to the VM.
 func TestCaptureReceivedFirstPackets(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
@@ -143,8 +143,8 @@ func TestCaptureReceivedFirstPackets(t *testing.T) {
 	require.Positive(t, arp, "dpservice asks for the guest's address")
 }
 
-// TestCaptureInSoftware captures on ports that take no rules: what a VM sends, what it receives, and what arrives on
-// PF0, as a filter asks for it or all of it, forwarded packets and what dpservice itself says.
+// TestCaptureInSoftware captures on ports without rules: what a VM sends, what it receives, and what arrives on PF0,
+// with and without a filter. The copies include forwarded packets and dpservice's own.
 func TestCaptureInSoftware(t *testing.T) {
 	ctx, n := newNetwork(t, 2, 1)
 	b := &lab{t: t, ctx: ctx, net: n, vms: n.Guests()}
@@ -208,7 +208,7 @@ func TestCaptureInSoftware(t *testing.T) {
 }
 
 // TestCaptureOnPF1 captures what arrives on the uplink that is not in switchdev mode, while the NIC forwards what
-// arrives on the other: the packet graph makes the copies, which leave by PF0.
+// arrives on the other uplink. The packet graph makes the copies, which leave by PF0.
 func TestCaptureOnPF1(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 1, 1)
 	vm1, vm2, h := b.vms[0], b.vms[1], b.net.Hypervisors[0]

@@ -35,7 +35,7 @@ func (b *lab) labels() map[string]uint32 {
 	return labels
 }
 
-// TestCaptureLabels captures two VMs: a copy's flow label says which one has sent the original.
+// TestCaptureLabels captures two VMs. The flow label of a copy identifies the VM that has sent the original.
 func TestCaptureLabels(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	b.reach(b.vms[0], b.vms[1].IPv4.String())
@@ -77,8 +77,8 @@ func (b *lab) checkLabels(file, field string, labels map[string]uint32) {
 	require.Len(b.t, seen, len(labels))
 }
 
-// TestCaptureToKernelVXLAN has the kernel's own vxlan devices as the sink, one for each label: each gets one VM's
-// frames, byte for byte and without a tool that strips headers.
+// TestCaptureToKernelVXLAN uses the kernel's own vxlan devices as the sink, one for each label. Each receives the
+// frames of one VM, byte for byte, without a tool that removes headers.
 func TestCaptureToKernelVXLAN(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2, sink := b.vms[0], b.vms[1], b.net.SinkIP.String()

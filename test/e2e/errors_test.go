@@ -20,8 +20,8 @@ const (
 	exitNoDaemon = 3
 )
 
-// TestDpctlExitCodes makes every mistake of the error table at the command line: the exit code says whose fault it is,
-// stderr says what is wrong, and the NIC is as before.
+// TestDpctlExitCodes provokes every error of the error table at the command line. The exit code says whose fault it is,
+// stderr says what is wrong, and the NIC's rules do not change.
 func TestDpctlExitCodes(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	d, sink := b.daemons[0], b.net.SinkIP.String()

@@ -48,8 +48,8 @@ func (b *lab) active(want int) {
 	})
 }
 
-// TestTsharkCaptures has tshark at the sink capture a VM through the NIC, with a filter: it gets what it would get in
-// the VM. When it ends, so does the capture, even if both tshark and our extcap are killed.
+// TestTsharkCaptures lets tshark at the sink capture a VM through the NIC, with a filter. It gets the frames that it
+// would get in the VM. When it ends, the capture ends too, even if both tshark and our extcap are killed.
 func TestTsharkCaptures(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
@@ -99,8 +99,8 @@ func TestTsharkCaptures(t *testing.T) {
 	}
 }
 
-// TestTsharkOnTwoInterfaces has one tshark capture two VMs at once, beside a dpctl capture receive, with the form as it
-// comes: each has a port of its own, and gets what its VM sends.
+// TestTsharkOnTwoInterfaces lets one tshark capture two VMs at once, beside a `dpctl capture receive`, with the default
+// options. Each has its own UDP port, and gets what its VM sends.
 func TestTsharkOnTwoInterfaces(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
@@ -143,8 +143,7 @@ func isICMPv6(f record.Frame) bool {
 	return next == icmpv6 || next == hopByHop && f.Data[behindIPv6] == icmpv6
 }
 
-// TestTsharkEndsAtALimit gives the session a limit in Wireshark's form, and has VXLAN for the copies: tshark ends by
-// itself.
+// TestTsharkEndsAtALimit sets a limit and VXLAN in Wireshark's options. tshark ends by itself.
 func TestTsharkEndsAtALimit(t *testing.T) {
 	const limit = 7
 	b := newLab(t, topology.DaemonConfig{}, 2)

@@ -233,9 +233,10 @@ var operations = []operation{
 		false},
 }
 
-// TestEveryCallFails refuses every call that an operation makes of the NIC in turn, and with each of them every call of
-// the undo, while guests talk: either the old or the new state stands, or the capture is broken, says what stands, and
-// a stop repairs it. The NIC holds what rule.list says, guests lose nothing, and the error tells all there is to know.
+// TestEveryCallFails refuses each call to the NIC of an operation in turn, and with each of them every call of the
+// undo, while guests exchange packets. Afterwards either the old or the new state is installed, or the capture is
+// broken, reports what is installed, and a stop repairs it. The NIC has the rules of rule.list, guests lose no packets,
+// and the error has all details.
 func TestEveryCallFails(t *testing.T) {
 	f := newFaultyLab(t)
 	run := func(name string, test func(t *testing.T)) {
@@ -279,8 +280,8 @@ func (f *faultyLab) limit(t *testing.T) {
 	noLosses()
 }
 
-// createUnderFaults refuses each call that an interface's own rules are made of, and then those of the undo: there is
-// no interface, or one that is to be deleted. The guests are silent, so that no other rules come.
+// createUnderFaults refuses each call that creates an interface's own rules, and then those of the undo. Afterwards
+// there is no interface, or one that must be deleted. The guests are silent, so that no other rules are created.
 func (f *faultyLab) createUnderFaults() {
 	silence := f.talk()
 	f.idle()
@@ -312,8 +313,8 @@ func (f *faultyLab) createUnderFaults() {
 	f.settle()
 }
 
-// limitUnderFaults refuses each call that the end of a filtered capture at its limit is made of: the capture goes on
-// and says so, and ends when the NIC agrees.
+// limitUnderFaults refuses each call that ends a filtered capture at its limit. The capture continues and reports the
+// error, and ends when the NIC no longer refuses.
 func (f *faultyLab) limitUnderFaults() {
 	idle, pf0 := f.state(), 0
 	nth := 1
@@ -487,8 +488,8 @@ func (f *faultyLab) checkBroken(err error) {
 	}
 }
 
-// TestFlowsUnderFaults refuses the calls that put flows into the NIC and take them out: these flows stay in software
-// and are offered again, or are removed a little later; nothing is lost.
+// TestFlowsUnderFaults refuses the calls that offload flows and that remove them. The flows stay in software and are
+// offered again, or are removed a little later. No packet is lost.
 func TestFlowsUnderFaults(t *testing.T) {
 	f := newFaultyLab(t)
 	vm1, vm2 := f.vms[0], f.vms[1]
@@ -547,8 +548,8 @@ func (f *faultyLab) keepRules() {
 	f.logged("the NIC does not remove a flow's rule")
 }
 
-// TestTheNICRefusesTheBaseRules refuses each of the rules without which the daemon cannot start: it says which, and
-// leaves nothing.
+// TestTheNICRefusesTheBaseRules refuses each of the rules that the daemon needs to start. The daemon says which rule
+// was refused, and leaves nothing behind.
 func TestTheNICRefusesTheBaseRules(t *testing.T) {
 	ctx, n := newNetwork(t, 2)
 	h := n.Hypervisors[0]
@@ -577,8 +578,8 @@ func TestTheNICRefusesTheBaseRules(t *testing.T) {
 	report.Printf(t, "start under injected faults: fault points tried: %d", rules)
 }
 
-// refuseTheDriver refuses each rule of the card that dpservice's base rules are made of, and some of those that the
-// driver makes before for itself. It may do without; else the daemon ends and says why.
+// refuseTheDriver refuses each rule of the card that implements dpservice's base rules, and some rules that the driver
+// creates for itself before. The driver may not need these; otherwise the daemon ends and says why.
 func refuseTheDriver(ctx context.Context, t *testing.T, h *topology.Hypervisor) {
 	t.Helper()
 	b := &lab{t: t, ctx: ctx, daemons: []*topology.Daemon{startDaemon(ctx, t, h, topology.DaemonConfig{})},
@@ -613,7 +614,7 @@ func refuseTheDriver(ctx context.Context, t *testing.T, h *topology.Hypervisor) 
 		h.NIC().Driver(), refused, without)
 }
 
-// TestTheNICKeepsARuleAtTheEnd refuses the removal of a rule when the daemon ends: it ends all the same, and says so.
+// TestTheNICKeepsARuleAtTheEnd refuses the removal of a rule when the daemon ends. The daemon reports it, and ends.
 func TestTheNICKeepsARuleAtTheEnd(t *testing.T) {
 	f := newFaultyLab(t)
 	f.refuse(refusal{call: "destroy", nth: 3})

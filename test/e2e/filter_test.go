@@ -70,8 +70,8 @@ func (b *lab) startOn(name string, port int, flags ...string) []string {
 	return append(args, flags...)
 }
 
-// TestFilteredSessions runs three captures beside each other, to three ports, each with a filter: each gets what
-// libpcap's filter accepts of what its interfaces have sent, and what it has counted is what arrives.
+// TestFilteredSessions runs three captures at the same time, to three UDP ports, each with a filter. Each sink port
+// gets the frames of its interfaces that libpcap's filter accepts, and the capture's counters match what arrives.
 func TestFilteredSessions(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
@@ -142,7 +142,7 @@ func TestFilteredSessions(t *testing.T) {
 	}
 }
 
-// checkCounted requires that a session has counted the packets and the bytes which have arrived.
+// checkCounted requires that the counters of a session match the packets and bytes that have arrived.
 func checkCounted(t *testing.T, s api.CaptureSession, copies []record.Frame) {
 	t.Helper()
 	bytes := 0
@@ -164,8 +164,8 @@ func checkCounted(t *testing.T, s api.CaptureSession, copies []record.Frame) {
 	}
 }
 
-// TestCaptureLimits has captures end by themselves, each at another limit, under traffic, and looks at what is left of
-// them.
+// TestCaptureLimits lets captures end by themselves under traffic, each at another limit, and checks what they report
+// afterwards.
 func TestCaptureLimits(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]

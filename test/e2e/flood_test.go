@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestFloodOfOneGuest has one guest send ARP requests and DHCP messages as fast as it can: it gets no more than its
-// rate of the slow path, and another one boots and reaches its gateway meanwhile.
+// TestFloodOfOneGuest makes one guest send ARP requests and DHCP messages as fast as it can. The slow path serves it at
+// its limited rate only, and another guest boots and reaches its gateway at the same time.
 func TestFloodOfOneGuest(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	flooder, other := b.vms[0], b.vms[1]

@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestOffloadedFlowsBypassSoftware lets two VMs talk over IPv4 and IPv6, by ping, TCP and UDP: once the flows are in
-// the NIC, the software path's counters stand still although thousands of packets pass.
+// TestOffloadedFlowsBypassSoftware lets two VMs exchange packets over IPv4 and IPv6, by ping, TCP and UDP. Once the
+// flows are in the NIC, the counters of the software path do not change although thousands of packets pass.
 func TestOffloadedFlowsBypassSoftware(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
@@ -54,8 +54,8 @@ func TestOffloadedFlowsBypassSoftware(t *testing.T) {
 	require.Greater(t, b.softwareLookups(), software, "the TCP connections' ends are seen by the software path")
 }
 
-// TestBurst sends as much at once as a few TCP streams do, while the NIC gets no CPU: all of it waits in front of the
-// NIC.
+// TestBurst sends as much at once as a few TCP streams do, while the NIC gets no CPU. All packets wait in front of the
+// NIC, and none is lost.
 func TestBurst(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2, d := b.vms[0], b.vms[1], b.daemons[0]
@@ -82,7 +82,7 @@ func TestBurst(t *testing.T) {
 	require.NoError(t, d.Signal(syscall.SIGCONT))
 	noLosses()
 	require.Equal(t, software, b.softwareLookups())
-	_, err = p.Wait(b.ctx) // it loses replies itself, for want of room in its socket
+	_, err = p.Wait(b.ctx) // ping itself may lose replies when its socket buffer is full
 	require.NoError(t, err)
 }
 
@@ -133,8 +133,8 @@ func TestUnknownDestinationIsDropped(t *testing.T) {
 	require.GreaterOrEqual(t, dropped["icmp_no_route"], uint64(1), "%v", dropped)
 }
 
-// TestPathsRewriteAlike looks at what a guest and the wire get, from a flow's first packets, which software forwards,
-// to its later ones, which the NIC forwards: the headers do not differ.
+// TestPathsRewriteAlike compares the headers of a flow's first packets, which the software forwards, with those of its
+// later packets, which the NIC forwards, at a guest and on the wire. They do not differ.
 func TestPathsRewriteAlike(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]
@@ -190,7 +190,8 @@ func (b *lab) sameHeaders(r *record.Recorder, n int, want []string, fields ...st
 	}
 }
 
-// TestIdleFlowsLeaveTheNIC keeps a flow busy for longer than the time-out, and then silent: its rules stay, then go.
+// TestIdleFlowsLeaveTheNIC keeps a flow busy for longer than the timeout: its rules stay installed. When the flow is
+// silent, they are removed.
 func TestIdleFlowsLeaveTheNIC(t *testing.T) {
 	const timeout = 2 * time.Second
 	b := newLab(t, topology.DaemonConfig{FlowTimeout: timeout}, 2)

@@ -10,11 +10,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestGuestsFragments has guests send packets that are larger than their MTU, over a wire with a smaller one: the
-// fragments are cut once more where they have to be, and never forwarded by the NIC.
+// TestGuestsFragments makes guests send packets that are larger than their MTU, over a wire with a smaller MTU. The
+// fragments are fragmented again where necessary, and the NIC never forwards them.
 //
-// The NIC's far sides are those of net_pcap: net_af_packet puts fragments together, which no card does. That is tried
-// apart, on plain ports that have room for it.
+// The NIC's far sides use net_pcap: net_af_packet reassembles fragments, which no card does. net_af_packet is tested
+// separately, on plain ports with large enough buffers.
 func TestGuestsFragments(t *testing.T) {
 	tests := map[string]func(h *topology.Hypervisor) topology.DaemonConfig{
 		"offloaded": func(*topology.Hypervisor) topology.DaemonConfig {

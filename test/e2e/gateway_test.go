@@ -22,9 +22,9 @@ import (
 // gatewayIPv6 is the routable address of the gateway in the guests' VNI.
 const gatewayIPv6 = "fdb4:384f:a8b2::64"
 
-// TestErrorsReachContainers has a VM forward, as a router, for a container behind it that has the VM's address: the
-// gateway's errors, those of another hypervisor's too, reach it: Linux would not forward them from a link-local
-// address.
+// TestErrorsReachContainers makes a VM forward, as a router, for a container behind it that has the VM's address. ICMP
+// errors of the gateway, also of the one on another hypervisor, reach the container: Linux would not forward them from
+// a link-local address.
 func TestErrorsReachContainers(t *testing.T) {
 	ctx, n := newNetwork(t, 1, 1)
 	require.NoError(t, n.Hypervisors[1].IP("link set guest0 mtu 1300"))
@@ -61,8 +61,8 @@ func (c *crafter) tagged(vlan uint16, src, dst netip.Addr) {
 		udp, gopacket.Payload("crafted"))
 }
 
-// TestPriorityTags sends datagrams with a priority and no VLAN on a flow that is in the NIC, and on one that is not:
-// they arrive as if they had no tag. Those in a VLAN do not, and are counted.
+// TestPriorityTags sends datagrams with a priority tag (VLAN 0) on a flow that is in the NIC, and on one that is not.
+// They arrive as if they had no tag. Datagrams in a VLAN do not arrive, and are counted.
 func TestPriorityTags(t *testing.T) {
 	const each = 5
 	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
@@ -91,8 +91,8 @@ func TestPriorityTags(t *testing.T) {
 	}
 }
 
-// TestMartians has a guest with default routes send where no router forwards to: nothing leaves, all is counted, and
-// neither software nor NIC knows a flow.
+// TestMartians makes a guest with default routes send to addresses that no router forwards to. No packet leaves, all
+// are counted, and neither the software nor the NIC has a flow for them.
 func TestMartians(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 1, 1)
 	vm := b.vms[0]
@@ -139,14 +139,14 @@ func TestMartians(t *testing.T) {
 	}
 }
 
-// TestFloodFromTheWire floods an uplink with pings of the node, and with ICMPv6 that is not for it, and finds every
-// neighbour solicitation answered meanwhile.
+// TestFloodFromTheWire floods an uplink with pings of the node, and with ICMPv6 that dpservice has no use for.
+// Neighbour solicitations are answered in that time.
 func TestFloodFromTheWire(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 1)
 	h := b.net.Hypervisors[0]
 	asked := netip.MustParseAddr("fc00:1::1:1") // vm-1's
 	if h.HasTwins() {
-		asked = h.UnderlayIP // there the kernel gets all that is no tunnel's, and answers for the node
+		asked = h.UnderlayIP // the kernel gets all packets except those of tunnels, and answers for the node
 	}
 	c := &crafter{b: b}
 	var err error

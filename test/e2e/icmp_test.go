@@ -36,8 +36,8 @@ func setWireMTU(t *testing.T, n *topology.Network, mtu int) {
 	}
 }
 
-// TestRouterErrors looks with ping at what the gateway tells guests about packets that go nowhere, or do not fit: on
-// the way out of this hypervisor, and, through the tunnel, of another.
+// TestRouterErrors checks by ping the ICMP errors that the gateway sends to guests about packets without a route, or
+// that are too big, both from this hypervisor and, through the tunnel, from another one.
 func TestRouterErrors(t *testing.T) {
 	const wireMTU, smallMTU, room = 1400, 1320, 1400 - 40
 	ctx, n := newNetwork(t, 2, 1)

@@ -29,8 +29,8 @@ var kindFilters = []string{
 	"ip[6:2] & 0x3fff != 0 or tcp[tcpflags] & tcp-syn != 0 or icmp[icmptype] = icmp-echo or icmp6[icmp6type] = icmp6-echo",
 }
 
-// TestEveryKindOfRule has each card take every kind of rule that dpservice makes: the driver creates them, all but
-// those which copy what a VM sends by a rule that also jumps, on a ConnectX-5.
+// TestEveryKindOfRule installs every kind of rule that dpservice makes on each card. The driver creates all of them,
+// except, on a ConnectX-5, the rules that copy what a VM sends and also jump.
 func TestEveryKindOfRule(t *testing.T) {
 	kinds := map[string]map[string]bool{}
 	for _, card := range cards {

@@ -21,9 +21,9 @@ import (
 // counterLag is how much a NIC's counter may be delayed, also on a busy machine.
 const counterLag = 2500 * time.Millisecond
 
-// TestLastHopOfAnOffloadedFlow sends packets without a hop left on flows that are in the NIC, as a traceroute on the
-// ports of a running connection does: the gateway tells the sender, the receiver gets nothing, and the flow stays in
-// the NIC.
+// TestLastHopOfAnOffloadedFlow sends packets with an expiring TTL on flows that are in the NIC, as a traceroute with
+// the ports of a running connection does. The gateway sends an ICMP error, the receiver gets nothing, and the flow
+// stays in the NIC.
 func TestLastHopOfAnOffloadedFlow(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1 := b.vms[0]
@@ -43,7 +43,7 @@ func TestLastHopOfAnOffloadedFlow(t *testing.T) {
 				forwarded := b.ruleHits(src, dst)
 				sender.udp(src, dst, 2)
 				b.waitFrames(got, 1)
-				b.eventually(func() error { // a NIC's counters may lag
+				b.eventually(func() error { // counters of the NIC may be delayed
 					if hits := b.ruleHits(src, dst); hits != forwarded+1 {
 						return fmt.Errorf("%d hits, want %d: the flow has left the NIC", hits, forwarded+1)
 					}

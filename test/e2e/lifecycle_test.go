@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSocketLife replaces the socket file of a daemon that was killed, refuses to take a living one's, and leaves none
-// after SIGTERM.
+// TestSocketLife checks that a daemon replaces the socket file of a killed daemon, refuses to replace that of a running
+// one, and removes its own after SIGTERM.
 func TestSocketLife(t *testing.T) {
 	ctx, n := newNetwork(t, 1)
 	h := n.Hypervisors[0]
@@ -53,8 +53,8 @@ func TestSocketLife(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestTermDuringCapture ends the daemon by SIGTERM while it captures and forwards, and starts it again: nothing of the
-// first life is left.
+// TestTermDuringCapture ends the daemon by SIGTERM while it captures and forwards, and starts it again. Nothing is left
+// of the first process.
 func TestTermDuringCapture(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
@@ -102,14 +102,14 @@ func TestPorts(t *testing.T) {
 	require.Contains(t, dot.DOT, "flow_lookup")
 }
 
-// TestAStartThatFailsEndsWell names a port that is not there beside a NIC whose far sides are: the daemon says so, and
-// closes the NIC before the far sides go.
+// TestAStartThatFailsEndsWell configures a port that does not exist beside a NIC. The daemon reports it, and closes the
+// NIC before the NIC's far sides.
 func TestAStartThatFailsEndsWell(t *testing.T) {
 	ctx, n := newNetwork(t, 1)
 	path, remove, err := plugin.Install()
 	require.NoError(t, err)
 	defer func() { require.NoError(t, remove()) }()
-	for range 5 { // it was a race
+	for range 5 { // repeated, because a wrong order is a race that does not always fail
 		d, err := n.Hypervisors[0].LaunchDaemon(topology.DaemonConfig{Plain: &topology.PlainPorts{
 			EAL: []string{"-d", path, "--vdev=net_af_packet0,iface=wire0", "--vdev=net_af_packet1,iface=guest0",
 				"--vdev=net_eswitch0,pf0=net_af_packet0,vf0=net_af_packet1"},

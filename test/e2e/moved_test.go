@@ -16,8 +16,8 @@ import (
 
 var errNotFollowed = errors.New("no datagram to the new MAC")
 
-// TestAGuestsMACChangesInPlace has a guest send a single datagram from another MAC, without any ARP: what is sent to
-// the guest follows, in the NIC too.
+// TestAGuestsMACChangesInPlace makes a guest send a single datagram from another MAC, without ARP. Packets to the guest
+// are then sent to the new MAC, also by the NIC.
 func TestAGuestsMACChangesInPlace(t *testing.T) {
 	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
 		t.Run(name, func(t *testing.T) {

@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestNetworksWithTheSameAddresses has two virtual networks use the same addresses, on one hypervisor and across two:
-// what is sent in one is answered there, and never seen in the other.
+// TestNetworksWithTheSameAddresses uses the same addresses in two virtual networks, on one hypervisor and across two.
+// Packets of one network are answered there, and never seen in the other.
 func TestNetworksWithTheSameAddresses(t *testing.T) {
 	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
 		t.Run(name, func(t *testing.T) {

@@ -107,7 +107,7 @@ func (b *lab) refusedDpctl(args []string, texts ...string) {
 	}
 }
 
-// TestPlainPortsWithoutAWire runs dpservice on ports that no kernel stands behind, and on one that never falls silent.
+// TestPlainPortsWithoutAWire runs dpservice on ports without a kernel interface, and on a port that always has packets.
 func TestPlainPortsWithoutAWire(t *testing.T) {
 	ctx, n := newNetwork(t, 0)
 	h := n.Hypervisors[0]

@@ -14,12 +14,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A machine of its own for a script that makes namespaces, devices and files with fixed names: they end with it.
+// The script makes namespaces, devices and files with fixed names, so it runs in namespaces of its own, which end with
+// it.
 const ownMachine = `mount -t tmpfs -o mode=755 none /run && ip link set lo up && exec bash -e "$0"`
 
-// The README's first five minutes, typed as they stand there, give what they promise.
+// The commands of the README's first five minutes work as written there.
 func TestReadmeFirstFiveMinutes(t *testing.T) {
-	const root = "../.." // where the README's reader is
+	const root = "../.." // the folder in which the README's commands are run
 	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
 	require.NoError(t, err)
 	_, chapter, found := strings.Cut(string(readme), "## The first five minutes")

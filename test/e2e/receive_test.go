@@ -104,8 +104,8 @@ func of(frames []received, name string) []record.Frame {
 	return own
 }
 
-// TestReceive has dpctl as the sink of both encapsulations: its file holds what each VM has sent, byte for byte, under
-// the VM's own name, and Wireshark's tools like it.
+// TestReceive uses dpctl as the sink of both encapsulations. Its file has what each VM has sent, byte for byte, under
+// the name of the VM, and Wireshark's tools can read it.
 func TestReceive(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2, sink := b.vms[0], b.vms[1], b.net.SinkIP.String()
@@ -253,8 +253,8 @@ func (b *lab) blocks(file string) (sum blocks) {
 	return sum
 }
 
-// TestReceiveSaysWhatIsLost stops the receiving program for a while, until the kernel has no room for copies: what it
-// has written and what it says was dropped, on stderr and in the file, is what the NIC has sampled.
+// TestReceiveSaysWhatIsLost stops the receiving program until the kernel has no room for copies. The number of written
+// copies, plus the number that it reports as dropped on stderr and in the file, is what the NIC has sampled.
 func TestReceiveSaysWhatIsLost(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
@@ -309,8 +309,9 @@ func TestReceiveWithoutADaemon(t *testing.T) {
 	require.EqualValues(t, b.ended("default").Packets, len(frames))
 }
 
-// TestReceiveOnARouter receives on the router between hypervisor and sink, which sees all copies: it takes only those
-// that are sent to one of its own addresses, and of these only the node's that it is told. The sink misses none for it.
+// TestReceiveOnARouter receives on the router between hypervisor and sink, which sees all copies. dpctl accepts only
+// copies to one of the router's own addresses, and of these only those from the given node. The sink still gets all of
+// its copies.
 func TestReceiveOnARouter(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2, d := b.vms[0], b.vms[1], b.daemons[0]

@@ -26,7 +26,7 @@ func hop(n int) string { return fmt.Sprintf("fc00:9::%d", n+1) }
 func TestLongestPrefix(t *testing.T) {
 	tests := map[string]struct {
 		offload  bool
-		prefixes []string // each within the one before it; the n-th leads to the n-th hop
+		prefixes []string // each within the previous one; the n-th leads to the n-th hop
 		dst      string   // within all of them
 		inside   []string // the n-th is within n+1 of them
 	}{
@@ -62,8 +62,8 @@ func TestLongestPrefix(t *testing.T) {
 	}
 }
 
-// TestLocalGuestsComeFirst routes the addresses of a guest here to another hypervisor: its interface is nearer than any
-// prefix.
+// TestLocalGuestsComeFirst routes the addresses of a local guest to another hypervisor. The guest's interface takes
+// precedence over any route.
 func TestLocalGuestsComeFirst(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
 	vm1, vm2 := b.vms[0], b.vms[1]
@@ -181,8 +181,8 @@ func (r *routed) record() *record.Recorder {
 
 func outerDst(f record.Frame) string { return net.IP(f.Data[14+24 : 14+40]).String() }
 
-// TestFlowsEndWithTheirInterface deletes an interface to which flows are in the NIC, from here and from another
-// hypervisor: with the answer its rules are gone, and nothing reaches the guest any more.
+// TestFlowsEndWithTheirInterface deletes an interface that flows in the NIC go to, from this and from another
+// hypervisor. When the call returns, their rules are removed, and nothing reaches the guest any more.
 func TestFlowsEndWithTheirInterface(t *testing.T) {
 	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
 		t.Run(name, func(t *testing.T) {

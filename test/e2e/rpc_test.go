@@ -99,7 +99,7 @@ func TestJSONRPCThroughSocat(t *testing.T) {
 	}
 }
 
-// TestIdleClientsLockNobodyOut takes every place of the socket with connections that do nothing, or send half a
+// TestIdleClientsLockNobodyOut uses up all connections of the socket with clients that do nothing, or send half a
 // request.
 func TestIdleClientsLockNobodyOut(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 1)

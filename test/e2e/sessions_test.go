@@ -140,7 +140,7 @@ func TestSessionsToDifferentSinks(t *testing.T) {
 	checkCounted(t, b.ended("remote"), e.copies)
 }
 
-// TestHistoryIsBounded has more captures than are remembered: the last 16 are, each with its reason.
+// TestHistoryIsBounded runs more captures than are remembered: only the last 16 are, each with the reason of its end.
 func TestHistoryIsBounded(t *testing.T) {
 	const most, captures = 16, 20
 	b := newLab(t, topology.DaemonConfig{}, 1)
@@ -208,7 +208,7 @@ func tunnelFrame(to net.HardwareAddr, length int) []byte {
 	return f
 }
 
-// TestCapabilitiesOfARefusingNIC has a NIC that takes no rule: what it says is shown for each thing that was asked for.
+// TestCapabilitiesOfARefusingNIC uses a NIC that refuses all rules. Its error is shown for each capability.
 func TestCapabilitiesOfARefusingNIC(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{Telemetry: true}, 1)
 	ask := func() (c api.CaptureCapabilitiesResult) {

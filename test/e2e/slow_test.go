@@ -14,8 +14,8 @@ import (
 	"dpservice/test/topology"
 )
 
-// TestTheNICIsSlow starts a capture while each rule takes the NIC long: it takes its time, and meanwhile the daemon
-// answers and the guests lose nothing. Then all of it is captured.
+// TestTheNICIsSlow starts a capture while the NIC takes long for each rule. The daemon answers other calls in that
+// time, and the guests lose no packets. Then all packets are captured.
 func TestTheNICIsSlow(t *testing.T) {
 	const rules, delay = 7, 200 * time.Millisecond
 	b := newLab(t, topology.DaemonConfig{Telemetry: true}, 2)
@@ -56,8 +56,8 @@ func TestTheNICIsSlow(t *testing.T) {
 	c.check(c.finish(), "vm-1", "vm-2")
 }
 
-// TestAGuestsFarSideStops lets a captured guest hear and say nothing for a while: the others talk on without a loss,
-// and it is captured again as soon as it is back.
+// TestAGuestsFarSideStops cuts a captured guest off for a while. The other guests lose no packets, and the guest is
+// captured again as soon as it is back.
 func TestAGuestsFarSideStops(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{Telemetry: true}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]

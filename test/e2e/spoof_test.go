@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSpoofedPackets has a guest send from addresses that are not its own, on the ports of a flow of its own that is in
-// the NIC: none arrives, all are counted.
+// TestSpoofedPackets makes a guest send from addresses that are not its own, on the ports of its own flow in the NIC.
+// No packet arrives, and all are counted.
 func TestSpoofedPackets(t *testing.T) {
 	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
 		t.Run(name, func(t *testing.T) {
@@ -113,8 +113,8 @@ func (b *lab) hits(name string) uint64 {
 	return 0
 }
 
-// TestSpoofedNeighbours has a guest claim another one's addresses by ARP and neighbour discovery: the other's packets
-// go on reaching it.
+// TestSpoofedNeighbours makes a guest claim another guest's addresses by ARP and neighbour discovery. Packets to these
+// addresses still reach the other guest.
 func TestSpoofedNeighbours(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3 := b.vms[0], b.vms[1], b.vms[2]

@@ -107,8 +107,8 @@ func TestANeighbourGetsItsShare(t *testing.T) {
 	}
 }
 
-// TestEndedConnectionsLeaveTheNIC ends TCP connections that are in the NIC: they are gone long before an idle one would
-// be.
+// TestEndedConnectionsLeaveTheNIC ends TCP connections that are in the NIC. Their rules are removed long before those
+// of an idle connection would be.
 func TestEndedConnectionsLeaveTheNIC(t *testing.T) {
 	b := newLab(t,
 		topology.DaemonConfig{Extra: "flows: {timeout: 60s, timeouts: {tcp_closing: 1s, tcp_established: 60s}}\n"}, 2)

@@ -178,8 +178,8 @@ func TestUncheckedNetwork(t *testing.T) {
 	require.Len(t, b.stopRecording(got), 1)
 }
 
-// TestForgedRouter has a station on the link advertise the router's address at its own MAC, over and over: the tunnels
-// go on to the router, which is alive, and the log names the station.
+// TestForgedRouter makes a station on the link advertise the router's address with its own MAC repeatedly. The tunnels
+// still go to the router, which is alive, and the log names the station.
 func TestForgedRouter(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 1, 1)
 	vm1, vm2 := b.vms[0], b.vms[1]

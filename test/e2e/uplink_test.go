@@ -247,9 +247,9 @@ func (s *stream) onlyLostAfter(begin time.Time, moments ...time.Time) {
 	s.b.t.Logf("%d packets of %d flows, %d lost, the last one %v after its link", len(s.sent), streamFlows, lost, longest)
 }
 
-// checkFailover has many flows under way while one uplink after the other is lost and comes back: they are spread over
-// both, only those of the lost one move, and within a second; back they come to where they were. check looks at more,
-// with the uplink that is left.
+// checkFailover sends many flows while each uplink in turn goes down and comes back. The flows are spread over both
+// uplinks. Only the flows of the lost uplink move to the other one, within a second, and they return to it afterwards.
+// check makes further checks with the remaining uplink.
 func (b *uplinkLab) checkFailover(check func(s *stream, left int)) {
 	b.t.Helper()
 	s := b.startStream()
@@ -294,8 +294,8 @@ func (b *uplinkLab) checkFailover(check func(s *stream, left int)) {
 	s.onlyLostAfter(begin, losses...)
 }
 
-// TestUplinkFailover spreads the flows of a VM over both uplinks of a NIC and loses each uplink's link. Flows by PF0
-// are in the NIC, and no others; a capture says when its copies are lost.
+// TestUplinkFailover spreads the flows of a VM over both uplinks of a NIC and takes down each uplink's link. Only flows
+// by PF0 are in the NIC. A capture reports when its copies are lost.
 func TestUplinkFailover(t *testing.T) {
 	b := newUplinkLab(t,
 		func(*topology.Hypervisor) topology.DaemonConfig { return topology.DaemonConfig{Telemetry: true} })
@@ -321,7 +321,7 @@ func TestUplinkFailover(t *testing.T) {
 	})
 	b.dpctl("capture", "stop")
 
-	// What the NIC says of its link counts, whatever the far end sees.
+	// The link state that the NIC reports decides, whatever the far end sees.
 	s := b.startStream()
 	begin := time.Now()
 	b.eventually(func() error { return b.allFlowsOn(s, pf0, pf1) })
@@ -346,8 +346,8 @@ func TestUplinkFailover(t *testing.T) {
 		"a port was removed, or has reported a fatal error: it is not used any more")
 }
 
-// TestDeletedFarSide deletes the kernel device behind an uplink: its link is lost, flows go by the other one, and that
-// is said once.
+// TestDeletedFarSide deletes the kernel device behind an uplink. Its link goes down, flows use the other uplink, and
+// the log says so once.
 func TestDeletedFarSide(t *testing.T) {
 	b := newUplinkLab(t, func(*topology.Hypervisor) topology.DaemonConfig { return topology.DaemonConfig{} })
 	said := len(b.daemons[0].Stderr.String())
@@ -404,8 +404,8 @@ func (b *uplinkLab) allFlowsOn(s *stream, pfs ...int) error {
 	return nil
 }
 
-// TestUplinkFailoverInSoftware does the same without a NIC that takes rules. The ports share their wires with the
-// kernel, which knows the routers: what it learns of them is followed within a second.
+// TestUplinkFailoverInSoftware does the same on ports without rules. The ports share their wires with the kernel, which
+// resolves the routers' MACs. dpservice follows a change of these within a second.
 func TestUplinkFailoverInSoftware(t *testing.T) {
 	const newMAC = "02:00:00:00:be:ef"
 	b := newUplinkLab(t, func(h *topology.Hypervisor) topology.DaemonConfig {
@@ -460,7 +460,7 @@ func TestUplinkFailoverInSoftware(t *testing.T) {
 		return nil
 	})
 
-	// Without the kernel's route dpservice looks for the router itself.
+	// Without the kernel's route, dpservice discovers the router itself.
 	r, err := b.h.Run(b.ctx, "ip", "-6", "route", "flush", "default")
 	require.NoError(t, err)
 	require.NoError(t, r.Err())

@@ -18,8 +18,8 @@ import (
 // twoWorkers are the lcores of a control thread and two workers, on a machine with two CPUs at least.
 const twoWorkers = "0@0,1@0,2@1"
 
-// TestTwoWorkers has two workers share the traffic of ports with two queues: guests reach each other and their gateway,
-// each flow is one worker's, and both have some.
+// TestTwoWorkers lets two workers share the traffic of ports with two queues. Guests reach each other and their
+// gateway, each flow belongs to one worker, and both workers have some flows.
 func TestTwoWorkers(t *testing.T) {
 	tests := map[string]func(h *topology.Hypervisor) topology.DaemonConfig{
 		"offloaded": func(*topology.Hypervisor) topology.DaemonConfig {
