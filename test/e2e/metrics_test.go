@@ -58,7 +58,7 @@ func TestMetrics(t *testing.T) {
 	require.NoFileExists(t, socket)
 }
 
-// TestCaptureMetrics compares what Prometheus sees of a filtered capture with what arrives.
+// TestCaptureMetrics compares the metrics of a filtered capture with the copies that arrive.
 func TestCaptureMetrics(t *testing.T) {
 	ctx, n := newNetwork(t, 2)
 	socket := n.Path("metrics.sock")

@@ -14,9 +14,9 @@ import (
 	"dpservice/test/topology"
 )
 
-// TestRouterChangesItsMAC gives the router another MAC while a flow to another hypervisor is in the NIC and captured: a
-// second later all rules that encapsulate, the flow's and the capture's, use the new one, and the guests reach each
-// other.
+// TestRouterChangesItsMAC gives the router another MAC while a flow to another hypervisor is in the NIC and captured. A
+// second later all rules that encapsulate, those of the flow and of the capture, use the new MAC, and the guests reach
+// each other.
 func TestRouterChangesItsMAC(t *testing.T) {
 	const newMAC = "02:00:00:00:be:ef"
 	b := newLab(t, topology.DaemonConfig{}, 1, 1)

@@ -35,7 +35,7 @@ func TestSpoofedPackets(t *testing.T) {
 	}
 }
 
-// spoof sends some datagrams under each of the false addresses, and one under the true one.
+// spoof sends some datagrams from each of the false addresses, and one from the true one.
 func (b *lab) spoof(sender *crafter, offloaded bool, own, dst netip.Addr, forged ...string) {
 	b.t.Helper()
 	const each = 3
@@ -63,8 +63,9 @@ func (b *lab) spoof(sender *crafter, offloaded bool, own, dst netip.Addr, forged
 	require.Len(b.t, b.stopRecording(got), 1, "only what came from the sender's own address")
 }
 
-// TestForgedMarks has the wire send frames as the NIC makes them where it decapsulates for an interface, also of a flow
-// that is in the NIC: none arrives, and the guard counts them. On a guest's port such a source says nothing.
+// TestForgedMarks sends frames from the wire that look like those that the NIC has decapsulated for an interface, also
+// of a flow that is in the NIC. None arrives, and the guard rule counts them. From a guest's port, such a source MAC
+// has no meaning.
 func TestForgedMarks(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2, vm3, h := b.vms[0], b.vms[1], b.vms[2], b.net.Hypervisors[0]

@@ -16,9 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestStateSurvivesKill kills a daemon that keeps its state with SIGKILL, under traffic. It comes back with the same
-// interfaces, routes and capture, and forwards, without anybody's help. A guest that is gone when it starts is kept for
-// later.
+// TestStateSurvivesKill kills a daemon that stores its state by SIGKILL, during traffic. After a restart it has the
+// same interfaces, routes and capture, and forwards, without any call. It keeps a guest whose port is missing at the
+// start for later.
 func TestStateSurvivesKill(t *testing.T) {
 	ctx, n := newNetwork(t, 2, 1)
 	dir := n.Path("state")

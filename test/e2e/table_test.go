@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestFullTables sends on more flows than the tables of the software and the NIC hold: all packets arrive, the tables
-// keep to their bounds, and say what they had no place for. When the flows have ended there is place for new ones.
+// TestFullTables sends on more flows than the tables of the software and the NIC hold. All packets arrive, the tables
+// keep to their limits, and count the flows that they had no room for. When the flows have ended, new ones get in.
 func TestFullTables(t *testing.T) {
 	const capacity, rules, flows = 16, 4, 60
 	b := newLab(t, topology.DaemonConfig{
@@ -61,8 +61,8 @@ func TestFullTables(t *testing.T) {
 	b.offloadDatagrams(sender, vm1.IPv4, vm2.IPv4)
 }
 
-// TestANeighbourGetsItsShare has a guest send on more flows than the tables hold, all the time: another guest's new
-// flows are known and in the NIC all the same, and who holds what is told.
+// TestANeighbourGetsItsShare makes a guest send on more flows than the tables hold, all the time. Another guest's new
+// flows still get into the flow table and the NIC, and the share of each guest is reported.
 func TestANeighbourGetsItsShare(t *testing.T) {
 	const capacity, rules, flows = 64, 32, 200
 	b := newLab(t, topology.DaemonConfig{

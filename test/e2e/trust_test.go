@@ -83,9 +83,9 @@ func (b *lab) tunnelRules() (n int) {
 	return n
 }
 
-// TestForgedTunnels has the wire send what another hypervisor would, from a wrong outer source or with the inner source
-// of a local VM: none reaches the guest, whether the flow, or one from the forger, is in the NIC or not, and all are
-// counted. When the route goes, the right source is wrong, too.
+// TestForgedTunnels sends tunnelled packets from the wire, with a wrong outer source or with the inner source of a
+// local VM. None reaches the guest, whether or not the flow, or one of the forger, is in the NIC, and all are counted.
+// When the route is deleted, the right source becomes wrong, too.
 func TestForgedTunnels(t *testing.T) {
 	for name, noOffload := range map[string]bool{"offloaded": false, "in software": true} {
 		t.Run(name, func(t *testing.T) {
@@ -152,8 +152,8 @@ func TestForgedTunnels(t *testing.T) {
 	}
 }
 
-// TestUncheckedNetwork has the wire send to a network that is not checked: whoever sends, it arrives, in software and
-// by the NIC; but not what claims to be from a local VM.
+// TestUncheckedNetwork sends from the wire to a network whose sources are not checked. Packets of any sender arrive, in
+// software and by the NIC, except those that claim to be from a local VM.
 func TestUncheckedNetwork(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{Underlay: fmt.Sprintf("unchecked_vnis: [%d]", topology.VNI)}, 2, 1)
 	vm1, vm2 := b.vms[0], b.vms[1]
