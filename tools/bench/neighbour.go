@@ -49,30 +49,33 @@ func newNeighbour(long time.Duration, goal float64) *neighbour {
 }
 
 func (n *neighbour) measure(ctx context.Context) error {
-	return inFolder(func(dir string) error { return n.measureIn(ctx, dir) })
+	return onVeths(ctx, func(d *daemon, wires [nbPorts]*veth) error { return n.compare(ctx, d, wires) })
 }
 
-func (n *neighbour) measureIn(ctx context.Context, dir string) (err error) {
-	nic, remove, err := plugin.Install()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, remove()) }()
-	var wires [nbPorts]*veth
-	for port := range wires {
-		if wires[port], err = newVeth(port); err != nil {
+// onVeths runs what measures a dpservice whose NIC's far sides are veths.
+func onVeths(ctx context.Context, run func(d *daemon, wires [nbPorts]*veth) error) error {
+	return inFolder(func(dir string) (err error) {
+		nic, remove, err := plugin.Install()
+		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, wires[port].close()) }()
-	}
-	d, err := startWith(ctx, dir, n.config(dir, nic, wires))
-	if err != nil {
-		return err
-	}
-	return errors.Join(n.compare(ctx, d, wires), d.stop())
+		defer func() { err = errors.Join(err, remove()) }()
+		var wires [nbPorts]*veth
+		for port := range wires {
+			if wires[port], err = newVeth(port); err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, wires[port].close()) }()
+		}
+		d, err := startWith(ctx, dir, vethConfig(dir, nic, wires))
+		if err != nil {
+			return err
+		}
+		return errors.Join(run(d, wires), d.stop())
+	})
 }
 
-func (n *neighbour) config(dir, nic string, wires [nbPorts]*veth) string {
+func vethConfig(dir, nic string, wires [nbPorts]*veth) string {
 	ports := ""
 	for port, w := range wires {
 		ports += fmt.Sprintf("%q, ", fmt.Sprintf("--vdev=net_af_packet%d,iface=%s", port, w.near))

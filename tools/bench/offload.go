@@ -389,27 +389,7 @@ const latencyFlows = 100
 
 // latency begins a flow, waits for its rule, and begins the next.
 func (o *offload) latency(ctx context.Context) error {
-	return inFolder(func(dir string) error { return o.latencyIn(ctx, dir) })
-}
-
-func (o *offload) latencyIn(ctx context.Context, dir string) (err error) {
-	nic, remove, err := plugin.Install()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, remove()) }()
-	var wires [nbPorts]*veth
-	for port := range wires {
-		if wires[port], err = newVeth(port); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, wires[port].close()) }()
-	}
-	d, err := startWith(ctx, dir, (&neighbour{}).config(dir, nic, wires))
-	if err != nil {
-		return err
-	}
-	return errors.Join(o.oneByOne(ctx, d, wires[:]), d.stop())
+	return onVeths(ctx, func(d *daemon, wires [nbPorts]*veth) error { return o.oneByOne(ctx, d, wires[:]) })
 }
 
 func (o *offload) oneByOne(ctx context.Context, d *daemon, wires []*veth) error {
