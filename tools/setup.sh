@@ -93,28 +93,12 @@ unpack_dpdk_source() {
   rm -rf "$work"
 }
 
-install_linter() {
-  local bin=$build/bin/golangci-lint
-  [ -x "$bin" ] && [ "v$("$bin" version --short 2>/dev/null)" = "$golangci_version" ] && return 0
-  echo "setup: building golangci-lint $golangci_version"
-  GOFLAGS=-buildvcs=false GOBIN=$build/bin go install \
-    "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$golangci_version" || fail linter "go install golangci-lint"
-}
-
-install_govulncheck() {
-  local bin=$build/bin/govulncheck
-  [ -x "$bin" ] && go version -m "$bin" 2>/dev/null | grep -q "golang.org/x/vuln.*$govulncheck_version" && return 0
-  echo "setup: building govulncheck $govulncheck_version"
-  GOFLAGS=-buildvcs=false GOBIN=$build/bin go install \
-    "golang.org/x/vuln/cmd/govulncheck@$govulncheck_version" || fail govulncheck "go install govulncheck"
-}
-
-install_nfpm() {
-  local bin=$build/bin/nfpm
-  [ -x "$bin" ] && go version -m "$bin" 2>/dev/null | grep -q "goreleaser/nfpm.*$nfpm_version" && return 0
-  echo "setup: building nfpm $nfpm_version"
-  GOFLAGS=-buildvcs=false GOBIN=$build/bin go install \
-    "github.com/goreleaser/nfpm/v2/cmd/nfpm@$nfpm_version" || fail nfpm "go install nfpm"
+# Builds a Go program of this version into build/bin, unless it is there.
+install_tool() {
+  local name=$1 package=$2 version=$3
+  go version -m "$build/bin/$name" 2>/dev/null | grep -q "^[[:space:]]*mod[[:space:]].*[[:space:]]$version[[:space:]]" && return 0
+  echo "setup: building $name $version"
+  GOFLAGS=-buildvcs=false GOBIN=$build/bin go install "$package@$version" || fail "$name" "go install $package@$version"
 }
 
 # Debian's Prometheus, unpacked: installed, it would run.
@@ -139,5 +123,13 @@ deb) packages+=("${deb_packages[@]}") ;;
 esac
 install_packages
 unpack_dpdk_source
-[ "${1:-}" != lint ] || { install_linter && install_govulncheck; }
-[ "${1:-}" != deb ] || { install_nfpm && unpack_prometheus; }
+case ${1:-} in
+lint)
+  install_tool golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint "$golangci_version"
+  install_tool govulncheck golang.org/x/vuln/cmd/govulncheck "$govulncheck_version"
+  ;;
+deb)
+  install_tool nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm "$nfpm_version"
+  unpack_prometheus
+  ;;
+esac
