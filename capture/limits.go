@@ -16,7 +16,7 @@ const (
 	retryPeriod = time.Second
 )
 
-// Run ends sessions at their limits, until ctx is done.
+// Run ends sessions at their limits, and those whose clients are gone, until ctx is done.
 func (m *Manager) Run(ctx context.Context) {
 	ticker := time.NewTicker(limitPeriod)
 	defer ticker.Stop()
@@ -30,7 +30,7 @@ func (m *Manager) Run(ctx context.Context) {
 	}
 }
 
-// enforceLimits ends the sessions that have reached a limit. One that cannot be ended goes on, says so in its warnings,
+// enforceLimits ends the sessions that have reached a limit, or whose client is gone. One that cannot be ended goes on, says so in its warnings,
 // and is tried again.
 func (m *Manager) enforceLimits(now time.Time) {
 	m.mu.Lock()
@@ -53,8 +53,13 @@ func (m *Manager) enforceLimits(now time.Time) {
 	}
 }
 
-// reached is the limit that a session has reached, if any.
+// reached is the limit that a session has reached, if any. The life of the client that holds it is one.
 func (s *session) reached(now time.Time) spec.EndReason {
+	select {
+	case <-s.holder:
+		return spec.ClientGone
+	default:
+	}
 	l := s.request.Limits
 	if l.Duration > 0 && now.Sub(s.startedAt) >= l.Duration {
 		return spec.DurationReached

@@ -49,7 +49,8 @@ func New(deps Deps) *Manager {
 
 // Start begins to copy the packets of the request's targets to its sink. A start that fails changes nothing,
 // unless its error is ROLLBACK_FAILED: then the session is Broken, and stopping it removes what is left. A dry
-// run returns the session that would be, with the rules as testpmd commands, and changes nothing either.
+// run returns the session that would be, with the rules as testpmd commands, and changes nothing either. A held session
+// ends soon after ctx.
 func (m *Manager) Start(ctx context.Context, req spec.Request) (spec.Session, error) {
 	if err := req.Validate(); err != nil {
 		return spec.Session{}, err
@@ -73,6 +74,9 @@ func (m *Manager) Start(ctx context.Context, req spec.Request) (spec.Session, er
 		return s.dryRun()
 	}
 	s.startedAt = time.Now()
+	if req.Held {
+		s.holder = ctx.Done()
+	}
 	err = s.begin()
 	if err == nil || s.state == spec.Broken {
 		m.sessions = append(m.sessions, s)

@@ -405,6 +405,39 @@ func TestRunEndsSessions(t *testing.T) {
 	run.Wait()
 }
 
+func TestHeldSessionEndsWithItsClient(t *testing.T) {
+	n := newNode(1)
+	before := n.nic.dump()
+	client, hangUp := context.WithCancel(context.Background())
+	r := validRequest()
+	r.Held = true
+	s, err := n.manager.Start(client, r)
+	require.NoError(t, err)
+	assert.True(t, s.Held)
+	n.nic.send(packet{port: 2})
+	n.manager.enforceLimits(s.StartedAt.Add(time.Hour))
+	require.Len(t, n.status(), 1, "its client is still there")
+
+	hangUp()
+	n.manager.enforceLimits(s.StartedAt)
+	sessions, ended := n.manager.Status()
+	assert.Empty(t, sessions)
+	require.Len(t, ended, 1)
+	assert.Equal(t, spec.ClientGone, ended[0].EndReason)
+	assert.EqualValues(t, 1, ended[0].Packets)
+	assert.Equal(t, before, n.nic.dump())
+}
+
+func TestSessionOutlivesAClientThatDoesNotHoldIt(t *testing.T) {
+	n := newNode(1)
+	client, hangUp := context.WithCancel(context.Background())
+	s, err := n.manager.Start(client, validRequest())
+	require.NoError(t, err)
+	hangUp()
+	n.manager.enforceLimits(s.StartedAt)
+	assert.Len(t, n.status(), 1)
+}
+
 func TestStopRefuses(t *testing.T) {
 	n := newNode(1)
 	_, err := n.manager.Stop("")

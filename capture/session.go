@@ -23,6 +23,7 @@ type session struct {
 	wait func(*session) // until the NIC's counters are up to date, while others may be changed
 
 	request   spec.Request
+	holder    <-chan struct{} // closed when the client is gone that holds the session; nil: nobody does
 	state     spec.State
 	startedAt time.Time
 	endedAt   time.Time

@@ -33,6 +33,7 @@ func (s *session) viewAlone() spec.Session {
 		Direction:  s.request.Direction,
 		Filter:     s.request.Filter,
 		Limits:     s.request.Limits,
+		Held:       s.request.Held,
 		Warnings:   slices.Clone(s.warnings),
 	}
 	for _, w := range []string{s.stale, s.broken, s.overdue} {

@@ -16,6 +16,9 @@ import (
 // DefaultName is the name of a session that was not given one.
 const DefaultName = "default"
 
+// DefaultUDPSrcPort is the UDP source port of copies unless another is wanted. Hardware overwrites it.
+const DefaultUDPSrcPort = 3000
+
 // How many interfaces can be captured at once over all sessions, and how many rules a filter may need on each of them:
 // the defaults, and the largest values that can be configured.
 const (
@@ -71,6 +74,7 @@ type Request struct {
 	Direction  Direction // of the guests' interfaces; empty means RX
 	Filter     string    // pcap-filter(7); empty: everything
 	Limits     Limits
+	Held       bool // end when the context of the start does: the client has hung up
 	DryRun     bool // plan and validate, change nothing
 }
 
@@ -105,6 +109,7 @@ const (
 	PacketsReached   EndReason = "packets"
 	BytesReached     EndReason = "bytes"
 	InterfaceDeleted EndReason = "interface_deleted" // the last one of the session
+	ClientGone       EndReason = "client_gone"       // the one that held the session
 )
 
 // Session describes a capture.
@@ -121,6 +126,7 @@ type Session struct {
 	Direction  Direction
 	Filter     string
 	Limits     Limits
+	Held       bool
 	Packets    uint64 // copied so far, including those of deleted interfaces
 	Bytes      uint64
 	Interfaces []SessionInterface

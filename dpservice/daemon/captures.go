@@ -35,7 +35,7 @@ type captures interface {
 }
 
 // keptCaptures keeps captures in the store. After a restart they go on under their names, with what they had counted
-// and a warning that tells of the gap.
+// and a warning that tells of the gap. Held ones end with their clients' connections, so with the daemon at the latest.
 type keptCaptures struct {
 	captures
 	store *state.Store
@@ -53,7 +53,7 @@ func (k *keptCaptures) Start(ctx context.Context, r spec.Request) (spec.Session,
 	k.changing.Lock()
 	defer k.changing.Unlock()
 	s, err := k.captures.Start(ctx, r)
-	if err != nil || r.DryRun {
+	if err != nil || r.DryRun || r.Held {
 		return s, err
 	}
 	record := captureRecord(s)
@@ -103,7 +103,7 @@ func (k *keptCaptures) Status() (sessions, ended []spec.Session) {
 	defer k.mu.Unlock()
 	sessions = slices.Clone(sessions)
 	for i, s := range sessions {
-		if r, ok := k.records[s.Name]; ok && s.State != spec.DryRun {
+		if r, ok := k.records[s.Name]; ok && s.State != spec.DryRun && !s.Held {
 			sessions[i] = withHistory(s, r)
 		}
 	}
@@ -184,7 +184,7 @@ func (k *keptCaptures) active() map[string]spec.Session {
 	sessions, _ := k.captures.Status()
 	active := map[string]spec.Session{}
 	for _, s := range sessions {
-		if s.State != spec.DryRun {
+		if s.State != spec.DryRun && !s.Held {
 			active[s.Name] = s
 		}
 	}

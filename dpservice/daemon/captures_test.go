@@ -32,6 +32,7 @@ func (f *fakeCaptures) Start(_ context.Context, r spec.Request) (spec.Session, e
 		Name: r.Name, State: spec.Active, StartedAt: f.now(), Sink: r.Sink, UDPSrcPort: r.UDPSrcPort,
 		UDPDstPort: r.UDPDstPort,
 		Encap:      r.Encap, Direction: r.Direction, Filter: r.Filter, Limits: r.Limits,
+		Held: r.Held,
 	}
 	for _, t := range r.Targets {
 		if !f.interfaces[t.String()] {
@@ -249,4 +250,24 @@ func TestCaptureThatCannotBeKept(t *testing.T) {
 	_, err := l.Start(t.Context(), request)
 	require.ErrorContains(t, err, "keep lab of captures")
 	assert.Empty(t, l.fake.sessions)
+}
+
+// A capture that a client holds has nobody after a restart, and is not taken for a kept one of its name.
+func TestHeldCapturesAreNotKept(t *testing.T) {
+	dir := t.TempDir()
+	l := liveCaptures(t, dir, noon, "vm-1", "pf0")
+	held := request
+	held.Held = true
+	_, err := l.Start(t.Context(), held)
+	require.NoError(t, err)
+	l.fake.count(3)
+	require.NoError(t, l.Checkpoint())
+	sessions, _ := l.Status()
+	require.Len(t, sessions, 1)
+	assert.EqualValues(t, 3, sessions[0].Packets)
+	l.kill(t)
+
+	l = liveCaptures(t, dir, noon.Add(time.Minute), "vm-1", "pf0")
+	assert.Empty(t, l.fake.requests)
+	l.kill(t)
 }

@@ -315,6 +315,7 @@ type CaptureStartParams struct {
 	Direction  string          `json:"direction,omitempty"` // rx, what guests send (the default), tx or both
 	Filter     string          `json:"filter,omitempty"`    // in pcap-filter's language
 	Limits     *CaptureLimits  `json:"limits,omitempty"`
+	Hold       bool            `json:"hold,omitempty"` // end the capture when this connection ends, however it does
 	DryRun     bool            `json:"dry_run,omitempty"`
 }
 
@@ -351,7 +352,7 @@ type CaptureSession struct {
 	State      string             `json:"state"` // active, dry_run, broken or ended
 	StartedAt  *time.Time         `json:"started_at,omitempty"`
 	EndedAt    *time.Time         `json:"ended_at,omitempty"`
-	EndReason  string             `json:"end_reason,omitempty"` // stopped, duration, packets, bytes or interface_deleted
+	EndReason  string             `json:"end_reason,omitempty"` // stopped, duration, packets, bytes, interface_deleted or client_gone
 	SinkNodeIP string             `json:"sink_node_ip"`
 	UDPSrcPort uint16             `json:"udp_src_port"`
 	UDPDstPort uint16             `json:"udp_dst_port"`
@@ -359,7 +360,8 @@ type CaptureSession struct {
 	Direction  string             `json:"direction"` // rx, tx or both
 	Filter     string             `json:"filter,omitempty"`
 	Limits     *CaptureLimits     `json:"limits,omitempty"`
-	Packets    uint64             `json:"packets"` // copied, on deleted interfaces too
+	Held       bool               `json:"held,omitempty"` // it ends with the connection on which it was started
+	Packets    uint64             `json:"packets"`        // copied, on deleted interfaces too
 	Bytes      uint64             `json:"bytes"`
 	Interfaces []CaptureInterface `json:"interfaces"`
 	Warnings   []string           `json:"warnings"`

@@ -83,6 +83,7 @@ func parseStart(p api.CaptureStartParams) (spec.Request, error) {
 		Encap:      wire.Encap(p.Encap),
 		Direction:  spec.Direction(p.Direction),
 		Filter:     p.Filter,
+		Held:       p.Hold,
 		DryRun:     p.DryRun,
 	}
 	var err error
@@ -280,6 +281,7 @@ func toSession(s spec.Session) api.CaptureSession {
 		EndReason:  string(s.EndReason),
 		Filter:     s.Filter,
 		Limits:     toLimits(s.Limits),
+		Held:       s.Held,
 		Packets:    s.Packets,
 		Bytes:      s.Bytes,
 		Interfaces: convert(s.Interfaces, toCaptureInterface),

@@ -368,6 +368,28 @@ func TestCapture(t *testing.T) {
 	assert.Equal(t, session.StartedAt.Add(time.Minute), *ended.History[0].EndedAt)
 }
 
+// A capture that is held can tell when its client hangs up.
+func TestHeldCapture(t *testing.T) {
+	fake := servertest.New()
+	socket := servertest.Start(t, fake.Services())
+	c, err := client.Dial(t.Context(), socket)
+	require.NoError(t, err)
+	var session api.CaptureSession
+	require.NoError(t, c.Call(t.Context(), api.MethodCaptureStart, api.CaptureStartParams{
+		SinkNodeIP: "fc00:2::1", UDPSrcPort: 3000, UDPDstPort: 3010, Interfaces: []api.CaptureTarget{{VF: "vm-1"}}, Hold: true,
+	}, &session))
+	assert.True(t, fake.Request.Held)
+	assert.True(t, session.Held)
+	require.NoError(t, c.Call(t.Context(), api.MethodCaptureStatus, nil, nil))
+	select {
+	case <-fake.Hangup:
+		require.Fail(t, "the client is still there")
+	default:
+	}
+	require.NoError(t, c.Close())
+	<-fake.Hangup
+}
+
 func TestCaptureWithFilterAndLimits(t *testing.T) {
 	fake := servertest.New()
 	socket := servertest.Start(t, fake.Services())

@@ -212,6 +212,9 @@ func writeSession(w io.Writer, s api.CaptureSession) {
 	if s.Limits != nil {
 		pairs = append(pairs, [2]any{"Limits", limitsText(*s.Limits)})
 	}
+	if s.Held {
+		pairs = append(pairs, [2]any{"Held", "it ends with the client that has started it"})
+	}
 	for _, warning := range s.Warnings {
 		pairs = append(pairs, [2]any{"Warning", warning})
 	}

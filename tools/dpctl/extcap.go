@@ -8,21 +8,17 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net"
 	"net/netip"
 	"os"
-	"os/exec"
-	"os/signal"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"dpservice/capture/filter"
 	"dpservice/capture/receive"
+	"dpservice/capture/spec"
 	"dpservice/rpc/api"
 	"dpservice/rpc/client"
 	"dpservice/wire"
@@ -32,15 +28,12 @@ const (
 	// extcapVF and extcapPF are the prefixes of the names of our interfaces in Wireshark.
 	extcapVF = "dpservice-vf-"
 	extcapPF = "dpservice-pf"
-	// watchInterval is how often a live capture checks that its session is still active.
-	watchInterval = time.Second
 )
 
 // extcapFlags are the flags that Wireshark sets: those of every extcap, and those of our form.
 type extcapFlags struct {
 	interfaces, dlts, form, capture     bool
 	version, iface, fifo, captureFilter string
-	guard                               string // set by dpctl itself: the capture that a guardian stops
 	sink, encap, direction, filter      string
 	udpSrcPort, udpDstPort              uint16
 	packets                             uint64
@@ -60,7 +53,7 @@ sink, and stops it when it is stopped, or when the program that shows it has end
 		Args:               cobra.NoArgs,
 		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true}, // a later Wireshark may pass unknown flags
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !f.interfaces && !f.dlts && !f.form && !f.capture && f.captureFilter == "" && f.guard == "" {
+			if !f.interfaces && !f.dlts && !f.form && !f.capture && f.captureFilter == "" {
 				return errors.New("this is for Wireshark to run: see make install-extcap")
 			}
 			if err := a.extcap(cmd.Context(), &f, cmd.OutOrStdout()); err != nil {
@@ -80,9 +73,9 @@ sink, and stops it when it is stopped, or when the program that shows it has end
 	flags.StringVar(&f.fifo, "fifo", "", "where the packets go")
 	flags.StringVar(&f.sink, "sink-node-ip", "",
 		"this machine's address in the underlay (default: the one that the node is reached from)")
-	flags.Uint16Var(&f.udpSrcPort, "udp-src-port", extcapSrcPort, "UDP source port of the copies")
+	flags.Uint16Var(&f.udpSrcPort, "udp-src-port", spec.DefaultUDPSrcPort, "UDP source port of the copies")
 	flags.Uint16Var(&f.udpDstPort, "udp-dst-port", 0,
-		fmt.Sprintf("UDP destination port of the copies (default the first free one from %d on)", extcapDstPort))
+		fmt.Sprintf("UDP destination port of the copies (default the first free one from %d on)", liveDstPort))
 	flags.StringVar(&f.encap, "encap", "udp", `how copies are wrapped, "udp" or "vxlan"`)
 	flags.StringVar(&f.direction, "direction", "rx", `of a VM, "rx" what it sends, "tx" what it receives, or "both"`)
 	flags.StringVar(&f.filter, "filter", "",
@@ -90,18 +83,8 @@ sink, and stops it when it is stopped, or when the program that shows it has end
 	flags.Uint64Var(&f.packets, "packets", 0, "end after so many packets")
 	flags.DurationVar(&f.duration, "duration", 0, "end after this time, for example 30s")
 	flags.Lookup("extcap-version").NoOptDefVal = "unknown"
-	flags.StringVar(&f.guard, "guard", "", "stop this capture when stdin ends")
-	_ = flags.MarkHidden("guard") // the flag exists
 	return cmd
 }
-
-const (
-	extcapSrcPort = 3000
-	// extcapDstPort is the first port that is tried, and extcapPorts is how many are tried. A firewall can allow this
-	// range.
-	extcapDstPort = 3010
-	extcapPorts   = 64
-)
 
 func (a *app) extcap(ctx context.Context, f *extcapFlags, w io.Writer) error {
 	switch {
@@ -115,8 +98,6 @@ func (a *app) extcap(ctx context.Context, f *extcapFlags, w io.Writer) error {
 		return err
 	case f.capture:
 		return a.extcapCapture(ctx, f)
-	case f.guard != "":
-		return a.guardCapture(f.guard, os.Stdin)
 	}
 	return checkFilter(f, w)
 }
@@ -184,7 +165,7 @@ value {arg=3}{value=vxlan}{display=VXLAN}{default=false}
 arg {number=4}{call=--filter}{display=Filter in the NIC}{type=string}{tooltip=What to copy, in the language of capture filters}
 arg {number=5}{call=--packets}{display=Packets at most}{type=unsigned}{default=0}{tooltip=0 is no limit}{group=Limits}
 arg {number=6}{call=--duration}{display=Time at most}{type=string}{tooltip=For example 30s; empty is no limit}{validation=^([0-9]+(ms|s|m|h))*$}{group=Limits}
-`, extcapDstPort, extcapDstPort+extcapPorts-1, extcapSrcPort)
+`, liveDstPort, liveDstPort+livePorts-1, spec.DefaultUDPSrcPort)
 
 // extcapCapture captures until Wireshark stops it or exits, a limit is reached, or the session ends.
 func (a *app) extcapCapture(ctx context.Context, f *extcapFlags) (err error) {
@@ -200,7 +181,7 @@ func (a *app) extcapCapture(ctx context.Context, f *extcapFlags) (err error) {
 	}
 	ctx, stop := untilSignal(ctx)
 	defer stop()
-	sink, err := a.extcapSink(ctx, f.sink)
+	sink, err := a.findSink(ctx, f.sink)
 	if err != nil {
 		return err
 	}
@@ -209,14 +190,18 @@ func (a *app) extcapCapture(ctx context.Context, f *extcapFlags) (err error) {
 		return err
 	}
 	defer conn.Close()
-	s := &extcapSession{app: a, conn: conn, parent: os.Getppid(), params: extcapParams(f, target, sink)}
+	wireshark := os.Getppid()
+	s := &heldSession{
+		app: a, conn: conn, params: extcapParams(f, target, sink),
+		look: func(api.CaptureSession) error {
+			if os.Getppid() != wireshark { // it was killed; its child may still read the FIFO
+				return errSessionEnded
+			}
+			return nil
+		},
+	}
 	ctx, s.end = context.WithCancelCause(ctx)
 	defer s.end(nil)
-	guarded, err := a.startGuardian(s.params.Name)
-	if err != nil {
-		return err
-	}
-	defer guarded.Close()
 	known := newDirectory(a, nil)
 	c := receive.Config{
 		Listen:   netip.AddrPortFrom(sink, f.udpDstPort),
@@ -233,17 +218,10 @@ func (a *app) extcapCapture(ctx context.Context, f *extcapFlags) (err error) {
 		},
 	}
 	if f.udpDstPort == 0 {
-		c.Listen, c.Ports = netip.AddrPortFrom(sink, extcapDstPort), extcapPorts
+		c.Listen, c.Ports = netip.AddrPortFrom(sink, liveDstPort), livePorts
 	}
 	_, err = receive.Run(ctx, c)
-	if stopErr := s.stop(); err == nil {
-		err = stopErr
-	}
-	var failed failure
-	if cause := context.Cause(ctx); err == nil && errors.As(cause, &failed) {
-		err = cause
-	}
-	return err
+	return s.finish(ctx, err)
 }
 
 func extcapTarget(name string) (api.CaptureTarget, error) {
@@ -258,29 +236,6 @@ func extcapTarget(name string) (api.CaptureTarget, error) {
 	return api.CaptureTarget{}, fmt.Errorf("there is no interface %q: --extcap-interfaces lists them", name)
 }
 
-// extcapSink returns the address that copies are sent to: the given address, or the local address from which this
-// machine reaches the node.
-func (a *app) extcapSink(ctx context.Context, given string) (netip.Addr, error) {
-	if given != "" {
-		return netip.ParseAddr(given)
-	}
-	_, info, err := a.captures(ctx)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	node, err := netip.ParseAddr(info.Underlay.IP)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	c, err := net.DialUDP("udp6", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(node,
-		extcapDstPort))) // this sends no packet
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("the node %s is not reached from here, say this machine's address in the underlay: %w", node, err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr(), nil
-}
-
 func extcapParams(f *extcapFlags, target api.CaptureTarget, sink netip.Addr) api.CaptureStartParams {
 	filter := f.filter
 	if filter == "" {
@@ -288,132 +243,7 @@ func extcapParams(f *extcapFlags, target api.CaptureTarget, sink netip.Addr) api
 	}
 	return api.CaptureStartParams{
 		Name: fmt.Sprintf("extcap-%d", os.Getpid()), SinkNodeIP: sink.String(), Encap: f.encap, Direction: f.direction,
-		Filter:     filter,
-		UDPSrcPort: f.udpSrcPort, UDPDstPort: f.udpDstPort, Interfaces: []api.CaptureTarget{target},
+		Filter: filter, UDPSrcPort: f.udpSrcPort, UDPDstPort: f.udpDstPort, Interfaces: []api.CaptureTarget{target}, Hold: true,
 	}
 }
 
-// extcapSession is the capture session of the daemon that belongs to a live capture.
-type extcapSession struct {
-	app     *app
-	conn    *client.Client
-	params  api.CaptureStartParams
-	end     context.CancelCauseFunc // ends the reception
-	mu      sync.Mutex
-	parent  int // process ID of Wireshark
-	started bool
-	over    bool // the session must not be started any more
-}
-
-// run starts the session and watches it. It ends the reception if the session is gone.
-func (s *extcapSession) run(ctx context.Context) {
-	if err := s.start(); err != nil {
-		s.end(err)
-		return
-	}
-	tick := time.NewTicker(watchInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if os.Getppid() != s.parent { // Wireshark was killed; its child may still read the FIFO
-			s.end(errSessionEnded)
-			return
-		}
-		if err := s.check(ctx); err != nil {
-			s.end(err)
-			return
-		}
-	}
-}
-
-func (s *extcapSession) start() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.over {
-		return nil
-	}
-	// The end of the reception does not cancel the call: stop must know whether the session has started.
-	ctx, cancel := context.WithTimeout(context.Background(), s.app.timeout)
-	defer cancel()
-	if err := s.conn.Call(ctx, api.MethodCaptureStart, s.params, nil); err != nil {
-		return failure{explain(err)}
-	}
-	s.started = true
-	return nil
-}
-
-// check returns an error, which ends the reception, if the session is not active any more.
-func (s *extcapSession) check(ctx context.Context) error {
-	var status api.CaptureStatusResult
-	if err := s.conn.Call(ctx, api.MethodCaptureStatus, nil, &status); err != nil {
-		return failure{fmt.Errorf("the capture is lost: %w", err)}
-	}
-	for _, c := range status.Sessions {
-		if c.Name == s.params.Name && c.State == "active" {
-			return nil
-		}
-	}
-	return errSessionEnded
-}
-
-var errSessionEnded = errors.New("the session has ended")
-
-// stop stops the session if it was started and still exists.
-func (s *extcapSession) stop() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.over = true
-	if !s.started {
-		return nil
-	}
-	return s.app.stopIfExists(s.conn, s.params.Name)
-}
-
-// stopIfExists stops a capture. It is no error if the capture has already been stopped.
-func (a *app) stopIfExists(c *client.Client, name string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), a.timeout)
-	defer cancel()
-	err := c.Call(ctx, api.MethodCaptureStop, api.CaptureStopParams{Name: name}, &api.CaptureStopResult{})
-	var refused *client.Error
-	if errors.As(err, &refused) && (refused.Code == api.CodeNotActive || refused.Code == api.CodeNotFound) {
-		return nil
-	}
-	return err
-}
-
-// startGuardian starts a process that stops the capture when this process exits for any reason. The exit closes the
-// returned pipe, which the guardian reads.
-func (a *app) startGuardian(name string) (io.Closer, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	guardian := exec.Command(self, "--socket", a.socket, "extcap", "--guard", name)
-	guardian.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a signal to our process group does not reach it
-	pipe, err := guardian.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := guardian.Start(); err != nil {
-		return nil, fmt.Errorf("starting the guardian of the capture: %w", err)
-	}
-	return pipe, nil
-}
-
-// guardCapture waits until the capturing process has exited, then stops its capture.
-func (a *app) guardCapture(name string, end io.Reader) error {
-	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	if _, err := io.Copy(io.Discard, end); err != nil {
-		return err
-	}
-	c, err := client.Dial(context.Background(), a.socket)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	return a.stopIfExists(c, name)
-}

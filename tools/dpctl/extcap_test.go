@@ -240,13 +240,13 @@ func startExtcap(t *testing.T, socket, iface, fifo string, want int) (*exec.Cmd,
 // there.
 func TestExtcapFreePorts(t *testing.T) {
 	_, socket := extcapDaemon(t)
-	first, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback, Port: extcapDstPort})
+	first, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback, Port: liveDstPort})
 	if err == nil { // otherwise another process has the port
 		defer first.Close()
 	}
 	one, begun := startExtcap(t, socket, "dpservice-vf-vm-1", fifoOf(t), 1)
 	taken := begun.UDPDstPort
-	assert.Greater(t, taken, uint16(extcapDstPort))
+	assert.Greater(t, taken, uint16(liveDstPort))
 	assert.Contains(t, credentials(t, one.Process), "CapPrm: 0000000000000000", "it has no more to open")
 	require.NoError(t, one.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, one.Wait())
@@ -344,7 +344,7 @@ func FuzzExtcapArguments(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line string) {
 		args := strings.Split(line, "\x00")
 		for _, arg := range args {
-			if strings.HasPrefix(arg, "--capture") || strings.HasPrefix(arg, "--socket") || strings.HasPrefix(arg, "--guard") {
+			if strings.HasPrefix(arg, "--capture") || strings.HasPrefix(arg, "--socket") {
 				return // these have effects outside of this process
 			}
 		}

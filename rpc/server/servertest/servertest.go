@@ -73,8 +73,9 @@ func SocketDir(t testing.TB) string {
 type Fake struct {
 	// Err, if set, is what the methods that can fail return.
 	Err error
-	// Request is the last request of spec.start.
+	// Request is the last request of capture.start, and Hangup is closed when its client has hung up.
 	Request spec.Request
+	Hangup  <-chan struct{}
 	// FlowTable is what flow.list lists, by ascending id.
 	FlowTable []status.Flow
 
@@ -315,10 +316,10 @@ func (graph) DOT() string { return "digraph G {\n\t\"rx-0\" -> \"classify\";\n}\
 
 type captures struct{ *Fake }
 
-func (c captures) Start(_ context.Context, r spec.Request) (spec.Session, error) {
+func (c captures) Start(ctx context.Context, r spec.Request) (spec.Session, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.Request = r
+	c.Request, c.Hangup = r, ctx.Done()
 	if c.Err != nil {
 		return spec.Session{}, c.Err
 	}
@@ -332,7 +333,7 @@ func (c captures) Start(_ context.Context, r spec.Request) (spec.Session, error)
 		Name: r.Name, State: spec.Active, StartedAt: time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC),
 		Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort, Encap: cmp.Or(r.Encap, wire.EncapUDP),
 		Direction: cmp.Or(r.Direction, spec.RX),
-		Filter:    r.Filter, Limits: r.Limits, Warnings: []string{"the NIC overwrites the UDP source port"},
+		Filter:    r.Filter, Limits: r.Limits, Held: r.Held, Warnings: []string{"the NIC overwrites the UDP source port"},
 	}
 	for i, target := range r.Targets {
 		name := pf0
@@ -356,6 +357,11 @@ func (c captures) Start(_ context.Context, r spec.Request) (spec.Session, error)
 		return s, nil
 	}
 	c.sessions[r.Name] = s
+	if r.Held {
+		context.AfterFunc(ctx, func() {
+			_, _ = c.Stop(r.Name) // it may have been stopped before
+		})
+	}
 	return s, nil
 }
 

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"dpservice/rpc/api"
+	"dpservice/rpc/client"
+)
+
+const (
+	// liveDstPort is the first UDP port at which a live capture tries to receive, and livePorts is how many it tries. A
+	// firewall can allow this range.
+	liveDstPort = 3010
+	livePorts   = 64
+	// watchInterval is how often a live capture checks that its session is still active.
+	watchInterval = time.Second
+)
+
+// heldSession is the capture session of the daemon that belongs to a live capture: this process receives its copies.
+// The daemon ends it when this process does, since then the connection ends.
+type heldSession struct {
+	app    *app
+	conn   *client.Client
+	params api.CaptureStartParams
+	look   func(api.CaptureSession) error // looks at the session now and then; an error ends the reception
+	end    context.CancelCauseFunc        // ends the reception
+
+	mu      sync.Mutex
+	started bool
+	over    bool // the session must not be started any more
+}
+
+var errSessionEnded = errors.New("the session has ended")
+
+// run starts the session and watches it. It ends the reception if the session is gone.
+func (s *heldSession) run(ctx context.Context) {
+	if err := s.start(); err != nil {
+		s.end(err)
+		return
+	}
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := s.check(ctx); err != nil {
+			s.end(err)
+			return
+		}
+	}
+}
+
+func (s *heldSession) start() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return nil
+	}
+	// The end of the reception does not cancel the call: stop must know whether the session has started.
+	ctx, cancel := context.WithTimeout(context.Background(), s.app.timeout)
+	defer cancel()
+	if err := s.conn.Call(ctx, api.MethodCaptureStart, s.params, nil); err != nil {
+		return failure{explain(err)}
+	}
+	s.started = true
+	return nil
+}
+
+// check returns an error, which ends the reception, if the session is not active any more.
+func (s *heldSession) check(ctx context.Context) error {
+	var status api.CaptureStatusResult
+	if err := s.conn.Call(ctx, api.MethodCaptureStatus, nil, &status); err != nil {
+		return failure{fmt.Errorf("the capture is lost: %w", err)}
+	}
+	for _, c := range status.Sessions {
+		if c.Name == s.params.Name && c.State == "active" {
+			return s.look(c)
+		}
+	}
+	return errSessionEnded
+}
+
+// finish stops the session when the reception has ended with err, and returns what has failed: the reception, the
+// session, or its end.
+func (s *heldSession) finish(ctx context.Context, err error) error {
+	if stopErr := s.stop(); err == nil {
+		err = stopErr
+	}
+	var failed failure
+	if cause := context.Cause(ctx); err == nil && errors.As(cause, &failed) {
+		err = cause
+	}
+	return err
+}
+
+// stop stops the session if it was started. It is no error if it has already ended.
+func (s *heldSession) stop() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+	if !s.started {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.app.timeout)
+	defer cancel()
+	params := api.CaptureStopParams{Name: s.params.Name}
+	err := s.conn.Call(ctx, api.MethodCaptureStop, params, &api.CaptureStopResult{})
+	var refused *client.Error
+	if errors.As(err, &refused) && (refused.Code == api.CodeNotActive || refused.Code == api.CodeNotFound) {
+		return nil
+	}
+	return err
+}
+
+// findSink returns the address that copies are sent to: the given one, or the local address from which this machine
+// reaches the node.
+func (a *app) findSink(ctx context.Context, given string) (netip.Addr, error) {
+	if given != "" {
+		return netip.ParseAddr(given)
+	}
+	_, info, err := a.captures(ctx)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	node, err := netip.ParseAddr(info.Underlay.IP)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(node, liveDstPort))
+	c, err := net.DialUDP("udp6", nil, to) // this sends no packet
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("the node %s is not reached from here, say this machine's address in the underlay "+
+			"(--sink-node-ip): %w", node, err)
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr(), nil
+}
