@@ -24,6 +24,9 @@ const (
 	VXLANCopyHeaderLen = CopyHeaderLen + VXLANLen
 )
 
+// DefaultCopySrcPort is the UDP source port of copies unless another is wanted. Hardware overwrites it.
+const DefaultCopySrcPort = 3000
+
 // MaxLabel is the largest label: a flow label has 20 bits.
 const MaxLabel = 1<<20 - 1
 

@@ -25,9 +25,6 @@ func (r Request) Validate() error {
 	if problem := sinkProblem(r.Sink); problem != "" {
 		return fault.New(fault.InvalidParams, "", "sink_node_ip %s", problem)
 	}
-	if r.UDPSrcPort == 0 {
-		return fault.New(fault.InvalidParams, "", "udp_src_port is 0: want 1 to 65535")
-	}
 	if e := r.Encap; e != wire.EncapUDP && e != wire.EncapVXLAN {
 		return fault.New(fault.InvalidParams, "", "encap %q: want %s or %s", e, wire.EncapUDP, wire.EncapVXLAN)
 	}
@@ -84,6 +81,7 @@ func (r Request) WithDefaults() Request {
 	r.Name = cmp.Or(r.Name, DefaultName)
 	r.Encap = cmp.Or(r.Encap, wire.EncapUDP)
 	r.Direction = cmp.Or(r.Direction, RX)
+	r.UDPSrcPort = cmp.Or(r.UDPSrcPort, wire.DefaultCopySrcPort)
 	if r.Encap == wire.EncapVXLAN {
 		r.UDPDstPort = cmp.Or(r.UDPDstPort, wire.VXLANPort)
 	}

@@ -29,6 +29,7 @@ func TestValidateAccepts(t *testing.T) {
 		"pf":               func(r *Request) { r.Targets = []Target{{PF: 0}} },
 		"vf and pf":        func(r *Request) { r.Targets = []Target{{VF: "vm-1"}, {PF: 0}} },
 		"global sink":      func(r *Request) { r.Sink = netip.MustParseAddr("2001:db8::1") },
+		"no source port":   func(r *Request) { r.UDPSrcPort = 0 },
 		"highest ports":    func(r *Request) { r.UDPSrcPort, r.UDPDstPort = 65535, 65535 },
 		"udp":              func(r *Request) { r.Encap = wire.EncapUDP },
 		"vxlan":            func(r *Request) { r.Encap = wire.EncapVXLAN },
@@ -62,7 +63,6 @@ func TestValidateRefuses(t *testing.T) {
 		"link-local sink":      {sink("fe80::1"), fault.InvalidParams, "link-local"},
 		"link-local multicast": {sink("ff02::1"), fault.InvalidParams, "multicast"},
 		"sink with a zone":     {sink("fc00::1%eth0"), fault.InvalidParams, "zone"},
-		"source port 0":        {func(r *Request) { r.UDPSrcPort = 0 }, fault.InvalidParams, "udp_src_port is 0"},
 		"encapsulation":        {func(r *Request) { r.Encap = "gre" }, fault.InvalidParams, `encap "gre": want udp or vxlan`},
 		"destination port 0":   {func(r *Request) { r.UDPDstPort = 0 }, fault.InvalidParams, "udp_dst_port is 0"},
 		"no target":            {func(r *Request) { r.Targets = nil }, fault.InvalidParams, "no interface to capture"},
@@ -107,7 +107,6 @@ func FuzzValidate(f *testing.F) {
 			return
 		}
 		assert.True(t, addr.Is6() && !addr.Is4In6() && addr.IsGlobalUnicast(), addr)
-		assert.NotZero(t, src)
 		assert.NotZero(t, dst)
 		r = r.WithDefaults()
 		assert.NotContains(t, r.Name, "/")
@@ -123,7 +122,7 @@ func TestWithDefaults(t *testing.T) {
 	r := Request{Targets: []Target{{VF: "vm-1", PF: 3}, {PF: 1}}}
 	full := r.WithDefaults()
 	assert.Equal(t, Request{
-		Name: DefaultName, Encap: wire.EncapUDP, Direction: RX, Targets: []Target{{VF: "vm-1"}, {PF: 1}},
+		Name: DefaultName, UDPSrcPort: wire.DefaultCopySrcPort, Encap: wire.EncapUDP, Direction: RX, Targets: []Target{{VF: "vm-1"}, {PF: 1}},
 	}, full)
 	assert.Equal(t, 3, r.Targets[0].PF, "the caller's targets stay as they are")
 	assert.Equal(t, full, full.WithDefaults())

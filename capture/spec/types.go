@@ -16,9 +16,6 @@ import (
 // DefaultName is the name of a session that was not given one.
 const DefaultName = "default"
 
-// DefaultUDPSrcPort is the UDP source port of copies unless another is wanted. Hardware overwrites it.
-const DefaultUDPSrcPort = 3000
-
 // How many interfaces can be captured at once over all sessions, and how many rules a filter may need on each of them:
 // the defaults, and the largest values that can be configured.
 const (
@@ -67,7 +64,7 @@ const (
 type Request struct {
 	Name       string     // session name; empty means DefaultName
 	Sink       netip.Addr // IPv6 destination of the copies
-	UDPSrcPort uint16     // a NIC may overwrite it with its own entropy
+	UDPSrcPort uint16     // a NIC may overwrite it with its own entropy; 0 means wire.DefaultCopySrcPort
 	UDPDstPort uint16     // 0 means wire.VXLANPort for wire.EncapVXLAN
 	Encap      wire.Encap // empty means wire.EncapUDP
 	Targets    []Target

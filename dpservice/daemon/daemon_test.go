@@ -197,7 +197,7 @@ func (d daemonUnderTest) checkCapture() {
 	pf0 := 0
 	params := api.CaptureStartParams{
 		SinkNodeIP: "fc00:9::1", UDPSrcPort: 3000, UDPDstPort: 3010,
-		Interfaces: []api.CaptureTarget{{VF: "vm-1"}, {PF: &pf0}},
+		Interfaces: []api.CaptureSelector{{VF: "vm-1"}, {PF: &pf0}},
 	}
 	require.Eventually(d.t, func() bool { // the router's MAC is passed on at once, but not within the start
 		_, err := client.Call(d.t.Context(), d.socket, api.MethodCaptureStart, params)

@@ -304,19 +304,27 @@ type CaptureTarget struct {
 	PF *int   `json:"pf,omitempty"` // number of the PF
 }
 
+// CaptureSelector selects what to capture: exactly one field is set.
+type CaptureSelector struct {
+	VF  string  `json:"vf,omitempty"`  // interface id
+	PF  *int    `json:"pf,omitempty"`  // number of the PF
+	VNI *uint32 `json:"vni,omitempty"` // the interfaces that this virtual network has on the node now
+	All bool    `json:"all,omitempty"` // the interfaces that the node has now
+}
+
 // CaptureStartParams are the parameters of capture.start.
 type CaptureStartParams struct {
-	SinkNodeIP string          `json:"sink_node_ip" rpc:"required"`
-	UDPSrcPort uint16          `json:"udp_src_port" rpc:"required"`
-	UDPDstPort uint16          `json:"udp_dst_port,omitempty"` // absent: 4789, if encap is vxlan; else required
-	Interfaces []CaptureTarget `json:"interfaces" rpc:"required"`
-	Name       string          `json:"name,omitempty"`
-	Encap      string          `json:"encap,omitempty"`     // udp, the default, or vxlan
-	Direction  string          `json:"direction,omitempty"` // rx, what guests send (the default), tx or both
-	Filter     string          `json:"filter,omitempty"`    // in pcap-filter's language
-	Limits     *CaptureLimits  `json:"limits,omitempty"`
-	Hold       bool            `json:"hold,omitempty"` // end the capture when this connection ends, however it does
-	DryRun     bool            `json:"dry_run,omitempty"`
+	SinkNodeIP string            `json:"sink_node_ip" rpc:"required"`
+	UDPSrcPort uint16            `json:"udp_src_port,omitempty"` // absent: 3000; a NIC overwrites it
+	UDPDstPort uint16            `json:"udp_dst_port,omitempty"` // absent: 4789, if encap is vxlan; else required
+	Interfaces []CaptureSelector `json:"interfaces" rpc:"required"`
+	Name       string            `json:"name,omitempty"`
+	Encap      string            `json:"encap,omitempty"`     // udp, the default, or vxlan
+	Direction  string            `json:"direction,omitempty"` // rx, what guests send (the default), tx or both
+	Filter     string            `json:"filter,omitempty"`    // in pcap-filter's language
+	Limits     *CaptureLimits    `json:"limits,omitempty"`
+	Hold       bool              `json:"hold,omitempty"` // end the capture when this connection ends, however it does
+	DryRun     bool              `json:"dry_run,omitempty"`
 }
 
 // CaptureLimits end a capture by themselves. Absent ones are none.

@@ -74,7 +74,7 @@ func parseRoute(p api.Route) (vnet.Route, error) {
 	return vnet.Route{VNI: p.VNI, Prefix: prefix, NextHopVNI: p.NextHopVNI, NextHopIP: hop}, err
 }
 
-// parseStart returns the request to start a capture.
+// parseStart returns the request to start a capture, without its targets.
 func parseStart(p api.CaptureStartParams) (spec.Request, error) {
 	r := spec.Request{
 		Name:       p.Name,
@@ -92,16 +92,6 @@ func parseStart(p api.CaptureStartParams) (spec.Request, error) {
 	}
 	if r.Limits, err = parseLimits(p.Limits); err != nil {
 		return r, err
-	}
-	for i, target := range p.Interfaces {
-		switch {
-		case target.VF != "" && target.PF == nil:
-			r.Targets = append(r.Targets, spec.Target{VF: target.VF})
-		case target.VF == "" && target.PF != nil:
-			r.Targets = append(r.Targets, spec.Target{PF: *target.PF})
-		default:
-			return r, invalid(`field "interfaces[%d]": want either "vf", an interface's id, or "pf", a number`, i)
-		}
 	}
 	return r, nil
 }

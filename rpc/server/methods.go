@@ -183,6 +183,9 @@ func (c calls) captureStart(ctx context.Context, p api.CaptureStartParams) (api.
 	if err != nil {
 		return api.CaptureSession{}, err
 	}
+	if r.Targets, err = c.selected(p.Interfaces); err != nil {
+		return api.CaptureSession{}, err
+	}
 	session, err := c.Capture.Start(ctx, r)
 	return toSession(session), err
 }

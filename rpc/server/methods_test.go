@@ -85,9 +85,11 @@ func TestInvalidParams(t *testing.T) {
 		{api.MethodRuleList, `{"group":"x"}`, `field "group": want a number from 0 to 4294967295, got string`},
 		{api.MethodCaptureStart, `{}`, `missing field "interfaces"`},
 		{api.MethodCaptureStart, start(`{"vf":"a","pf":0}`),
-			`field "interfaces[0]": want either "vf", an interface's id, or "pf", a number`},
+			`field "interfaces[0]": want one of "vf", an interface's id, "pf" or "vni", a number, and "all": true`},
 		{api.MethodCaptureStart, start(`{"pf":0},{}`),
-			`field "interfaces[1]": want either "vf", an interface's id, or "pf", a number`},
+			`field "interfaces[1]": want one of "vf", an interface's id, "pf" or "vni", a number, and "all": true`},
+		{api.MethodCaptureStart, start(`{"all":false}`),
+			`field "interfaces[0]": want one of "vf", an interface's id, "pf" or "vni", a number, and "all": true`},
 		{api.MethodCaptureStart, start(`{"pf":0},{"tx":true}`), `unknown field "interfaces[1].tx"`},
 		{api.MethodCaptureStart, start(`{"pf":"0"}`), `field "interfaces.pf": want a number, got string`},
 		{api.MethodCaptureStart, `{"sink_node_ip":"x","udp_src_port":1,"udp_dst_port":1,"interfaces":[]}`,
@@ -368,6 +370,42 @@ func TestCapture(t *testing.T) {
 	assert.Equal(t, session.StartedAt.Add(time.Minute), *ended.History[0].EndedAt)
 }
 
+// What is selected by network, or as all, becomes the interfaces that are there.
+func TestSelectors(t *testing.T) {
+	fake := servertest.New()
+	socket := servertest.Start(t, fake.Services())
+	create := func(id string, vni uint32) {
+		must[json.RawMessage](t, socket, api.MethodInterfaceCreate, fmt.Sprintf(`{"id":%q,"device":"d-%s","vni":%d}`, id, id, vni))
+	}
+	_, err := call[json.RawMessage](t, socket, api.MethodCaptureStart, start(`{"all":true}`))
+	assert.ErrorContains(t, err, "there is no interface to capture on this node")
+	create("a", 100)
+	create("b", 200)
+	create("c", 100)
+	vf := func(ids ...string) (all []spec.Target) {
+		for _, id := range ids {
+			all = append(all, spec.Target{VF: id})
+		}
+		return all
+	}
+	tests := map[string][]spec.Target{
+		`{"vni":100}`:                         vf("a", "c"),
+		`{"vni":200}`:                         vf("b"),
+		`{"all":true}`:                        vf("a", "b", "c"),
+		`{"vni":100},{"vni":200}`:             vf("a", "c", "b"),
+		`{"vf":"c"},{"vni":100},{"all":true}`: vf("c", "a", "b"),
+		`{"vf":"a"},{"vf":"a"}`:               vf("a", "a"),
+		`{"pf":0},{"vni":200}`:                append([]spec.Target{{PF: 0}}, vf("b")...),
+	}
+	for selectors, want := range tests {
+		must[json.RawMessage](t, socket, api.MethodCaptureStart, start(selectors))
+		assert.Equal(t, want, fake.Request.Targets, selectors)
+		must[json.RawMessage](t, socket, api.MethodCaptureStop, "")
+	}
+	_, err = call[json.RawMessage](t, socket, api.MethodCaptureStart, start(`{"vni":300}`))
+	assert.ErrorContains(t, err, "virtual network 300 has no interface on this node")
+}
+
 // A capture that is held can tell when its client hangs up.
 func TestHeldCapture(t *testing.T) {
 	fake := servertest.New()
@@ -376,7 +414,7 @@ func TestHeldCapture(t *testing.T) {
 	require.NoError(t, err)
 	var session api.CaptureSession
 	require.NoError(t, c.Call(t.Context(), api.MethodCaptureStart, api.CaptureStartParams{
-		SinkNodeIP: "fc00:2::1", UDPSrcPort: 3000, UDPDstPort: 3010, Interfaces: []api.CaptureTarget{{VF: "vm-1"}}, Hold: true,
+		SinkNodeIP: "fc00:2::1", UDPSrcPort: 3000, UDPDstPort: 3010, Interfaces: []api.CaptureSelector{{VF: "vm-1"}}, Hold: true,
 	}, &session))
 	assert.True(t, fake.Request.Held)
 	assert.True(t, session.Held)

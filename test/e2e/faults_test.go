@@ -58,7 +58,7 @@ func (f *faultyLab) startCapture() error {
 	pf0 := 0
 	return f.invoke(api.MethodCaptureStart, api.CaptureStartParams{
 		SinkNodeIP: f.net.SinkIP.String(), UDPSrcPort: 3000, UDPDstPort: 3010,
-		Interfaces: []api.CaptureTarget{{VF: "vm-1"}, {VF: "vm-2"}, {PF: &pf0}},
+		Interfaces: []api.CaptureSelector{{VF: "vm-1"}, {VF: "vm-2"}, {PF: &pf0}},
 	})
 }
 
@@ -66,7 +66,7 @@ func (f *faultyLab) startCapture() error {
 func (f *faultyLab) startReceived() error {
 	return f.invoke(api.MethodCaptureStart, api.CaptureStartParams{
 		SinkNodeIP: f.net.SinkIP.String(), UDPSrcPort: 3000, UDPDstPort: 3010, Direction: "tx",
-		Interfaces: []api.CaptureTarget{{VF: "vm-1"}},
+		Interfaces: []api.CaptureSelector{{VF: "vm-1"}},
 	})
 }
 
@@ -75,7 +75,7 @@ func (f *faultyLab) startFiltered() error {
 	return f.invoke(api.MethodCaptureStart, api.CaptureStartParams{
 		SinkNodeIP: f.net.SinkIP.String(), UDPSrcPort: 3000, UDPDstPort: 3010,
 		Filter:     "icmp6 and not ip6 host fd00::9 or tcp",
-		Interfaces: []api.CaptureTarget{{VF: "vm-1"}, {VF: "vm-2"}},
+		Interfaces: []api.CaptureSelector{{VF: "vm-1"}, {VF: "vm-2"}},
 	})
 }
 
@@ -323,7 +323,7 @@ func (f *faultyLab) limitUnderFaults() {
 		require.NoError(f.t, f.invoke(api.MethodCaptureStart, api.CaptureStartParams{
 			Name: "limited", SinkNodeIP: f.net.SinkIP.String(), UDPSrcPort: 3000, UDPDstPort: 3010, Filter: "ip6 or ip",
 			Limits:     &api.CaptureLimits{Packets: 20},
-			Interfaces: []api.CaptureTarget{{VF: "vm-1"}, {PF: &pf0}},
+			Interfaces: []api.CaptureSelector{{VF: "vm-1"}, {PF: &pf0}},
 		}))
 		warned := false
 		f.eventually(func() error {

@@ -34,7 +34,7 @@ func TestTheNICIsSlow(t *testing.T) {
 	go func() {
 		_, err := client.Call(b.ctx, b.daemons[0].Socket, api.MethodCaptureStart, api.CaptureStartParams{
 			SinkNodeIP: b.net.SinkIP.String(), UDPSrcPort: 3000, UDPDstPort: 3010,
-			Interfaces: []api.CaptureTarget{{VF: "vm-1"}, {VF: "vm-2"}, {PF: &pf0}},
+			Interfaces: []api.CaptureSelector{{VF: "vm-1"}, {VF: "vm-2"}, {PF: &pf0}},
 		})
 		started <- err
 	}()

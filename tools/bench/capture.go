@@ -78,7 +78,7 @@ func (c *captureTX) run(ctx context.Context, d *daemon, socket string) error {
 	begun := time.Now()
 	err := d.Call(ctx, api.MethodCaptureStart, api.CaptureStartParams{
 		SinkNodeIP: remoteHop.String(), UDPSrcPort: 3000, UDPDstPort: 3010, Direction: "tx",
-		Interfaces: []api.CaptureTarget{{VF: fmt.Sprintf("vm-%d", vf1)}},
+		Interfaces: []api.CaptureSelector{{VF: fmt.Sprintf("vm-%d", vf1)}},
 	}, nil)
 	started := time.Now()
 	if err == nil {

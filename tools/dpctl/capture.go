@@ -21,24 +21,23 @@ func (a *app) captureCommand() *cobra.Command {
 		Long: `The NIC duplicates every packet that arrives on the chosen interfaces, puts Ethernet, IPv6 and UDP headers (62 bytes)
 in front of the copy and sends it to the sink node. The packets themselves go on undisturbed. Where the NIC forwards nothing
 by itself, dpservice does the same in software.`,
-		Example: `  dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --udp-dst-port=3010 --vf=vm-1,vm-2 --pf=0
+		Example: `  dpctl capture start --sink-node-ip=fc00:2::1 --udp-dst-port=3010 --vf=vm-1,vm-2 --pf=0
   dpctl capture status
   dpctl capture stop`,
 	}
-	cmd.AddCommand(a.captureStart(), a.captureStop(), a.captureStatus(), a.captureCapabilities(), a.captureReceive())
+	cmd.AddCommand(a.captureStart(), a.captureLive(), a.captureStop(), a.captureStatus(), a.captureCapabilities(), a.captureReceive())
 	return cmd
 }
 
 func (a *app) captureStart() *cobra.Command {
 	var p api.CaptureStartParams
 	var limits limitFlags
-	var vfs []string
-	var pfs []int
+	var of selection
 	cmd := &cobra.Command{
-		Use:   "start --sink-node-ip=IP --udp-src-port=N --udp-dst-port=N [--encap=vxlan] [--direction=both] [--filter=EXPRESSION] [--vf=ID,...] [--pf=0]",
+		Use:   "start --sink-node-ip=IP --udp-dst-port=N [--encap=vxlan] [--direction=both] [--filter=EXPRESSION] [--vf=ID,...] [--vni=N,...] [--all] [--pf=0]",
 		Short: "Start a capture",
-		Long: `Start to capture what the guests behind the interfaces send (--vf) and what arrives from the wire (--pf=0).
-With --direction=tx it is what the guests receive, byte for byte, and with --direction=both what they send as well.
+		Long: `Start to capture what the guests behind the interfaces send (--vf, or --vni and --all for those that are there now) and
+what arrives from the wire (--pf=0). With --direction=tx it is what the guests receive, byte for byte, and with --direction=both what they send as well.
 Several captures can run at once, each with a name, a sink and interfaces of its own; 16 interfaces in total, unless the
 daemon is configured otherwise. At the sink:
 
@@ -54,18 +53,18 @@ Each interface has a label for each direction, which status shows. In its copies
 
 A filter is in tcpdump's language, as far as the NIC's rules can express it. On PF0 it is about the packets in the tunnel,
 of which a NIC may tell only ip from ip6: capture capabilities says.`,
-		Example: `  dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --udp-dst-port=3010 --vf=vm-1,vm-2 --pf=0
-  dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --encap=vxlan --vf=vm-1
-  dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --udp-dst-port=3010 --vf=vm-1 --name=https \
+		Example: `  dpctl capture start --sink-node-ip=fc00:2::1 --udp-dst-port=3010 --vf=vm-1,vm-2 --pf=0
+  dpctl capture start --sink-node-ip=fc00:2::1 --encap=vxlan --vni=100 --direction=both
+  dpctl capture start --sink-node-ip=fc00:2::1 --udp-dst-port=3010 --vf=vm-1 --name=https \
       --filter='tcp port 443 and not host 10.0.0.9' --duration=30s --packets=1000 --bytes=10M
-  dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --udp-dst-port=3010 --vf=vm-1 --direction=both
-  dpctl capture start --sink-node-ip=fc00:2::1 --udp-src-port=3000 --udp-dst-port=3010 --pf=0 --dry-run`,
+  dpctl capture start --sink-node-ip=fc00:2::1 --udp-dst-port=3010 --vf=vm-1 --direction=both
+  dpctl capture start --sink-node-ip=fc00:2::1 --udp-dst-port=3010 --pf=0 --dry-run`,
 		Args: cobra.NoArgs,
 		RunE: command(a, api.MethodCaptureStart, func([]string) (api.CaptureStartParams, error) {
 			if p.UDPDstPort == 0 && p.Encap != "vxlan" {
 				return p, errors.New("--udp-dst-port is required")
 			}
-			p.Interfaces, p.Limits = targets(vfs, pfs), limits.params()
+			p.Interfaces, p.Limits = of.selectors(), limits.params()
 			return p, nil
 		}, view[api.CaptureSession]{
 			table: writeSession,
@@ -74,14 +73,13 @@ of which a NIC may tell only ip from ip6: capture capabilities says.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&p.SinkNodeIP, "sink-node-ip", "", "underlay IPv6 address of the node that gets the copies (required)")
-	flags.Uint16Var(&p.UDPSrcPort, "udp-src-port", 0, "UDP source port of the copies; a NIC may overwrite it (required)")
+	flags.Uint16Var(&p.UDPSrcPort, "udp-src-port", 0, "UDP source port of the copies; a NIC overwrites it (default 3000)")
 	flags.Uint16Var(&p.UDPDstPort, "udp-dst-port", 0,
 		"UDP destination port of the copies (required; with --encap=vxlan the default is 4789)")
 	flags.StringVar(&p.Encap, "encap", "", `how copies are wrapped, "udp" or "vxlan" (default "udp")`)
 	flags.StringVar(&p.Direction, "direction", "",
 		`what of the guests to capture: "rx" what they send, "tx" what they receive, or "both" (default "rx")`)
-	flags.StringSliceVar(&vfs, "vf", nil, "ids of the guests' interfaces to capture")
-	flags.IntSliceVar(&pfs, "pf", nil, "numbers of the physical ports to capture: what arrives there from the wire")
+	of.flags(a, cmd)
 	flags.StringVar(&p.Name, "name", "", `name of the capture (default "default")`)
 	flags.StringVar(&p.Filter, "filter", "", "which packets to capture, in tcpdump's language (default all)")
 	flags.DurationVar(&limits.duration, "duration", 0, "end the capture after this time (default never)")
@@ -89,27 +87,11 @@ of which a NIC may tell only ip from ip6: capture capabilities says.`,
 	flags.Var(&limits.bytes, "bytes", "end the capture after so many bytes of packets, such as 10M (default never)")
 	flags.BoolVar(&p.DryRun, "dry-run", false,
 		"show the rules that would be put into the NIC, in testpmd's syntax, and change nothing")
-	for _, name := range []string{"sink-node-ip", "udp-src-port"} {
-		mandatory(cmd, name)
-	}
-	cmd.MarkFlagsOneRequired("vf", "pf")
-	complete(cmd, "vf", a.interfaceIDs)
+	mandatory(cmd, "sink-node-ip")
+	cmd.MarkFlagsOneRequired("vf", "vni", "all", "pf")
 	fixed(cmd, "encap", "udp", "vxlan")
 	fixed(cmd, "direction", "rx", "tx", "both")
-	fixed(cmd, "pf", "0", "1")
 	return cmd
-}
-
-// targets returns the interfaces and ports that the flags name.
-func targets(vfs []string, pfs []int) []api.CaptureTarget {
-	var all []api.CaptureTarget
-	for _, id := range vfs {
-		all = append(all, api.CaptureTarget{VF: id})
-	}
-	for _, number := range pfs {
-		all = append(all, api.CaptureTarget{PF: &number})
-	}
-	return all
 }
 
 func (a *app) captureStop() *cobra.Command {

@@ -18,7 +18,6 @@ import (
 
 	"dpservice/capture/filter"
 	"dpservice/capture/receive"
-	"dpservice/capture/spec"
 	"dpservice/rpc/api"
 	"dpservice/rpc/client"
 	"dpservice/wire"
@@ -73,7 +72,7 @@ sink, and stops it when it is stopped, or when the program that shows it has end
 	flags.StringVar(&f.fifo, "fifo", "", "where the packets go")
 	flags.StringVar(&f.sink, "sink-node-ip", "",
 		"this machine's address in the underlay (default: the one that the node is reached from)")
-	flags.Uint16Var(&f.udpSrcPort, "udp-src-port", spec.DefaultUDPSrcPort, "UDP source port of the copies")
+	flags.Uint16Var(&f.udpSrcPort, "udp-src-port", wire.DefaultCopySrcPort, "UDP source port of the copies")
 	flags.Uint16Var(&f.udpDstPort, "udp-dst-port", 0,
 		fmt.Sprintf("UDP destination port of the copies (default the first free one from %d on)", liveDstPort))
 	flags.StringVar(&f.encap, "encap", "udp", `how copies are wrapped, "udp" or "vxlan"`)
@@ -165,7 +164,7 @@ value {arg=3}{value=vxlan}{display=VXLAN}{default=false}
 arg {number=4}{call=--filter}{display=Filter in the NIC}{type=string}{tooltip=What to copy, in the language of capture filters}
 arg {number=5}{call=--packets}{display=Packets at most}{type=unsigned}{default=0}{tooltip=0 is no limit}{group=Limits}
 arg {number=6}{call=--duration}{display=Time at most}{type=string}{tooltip=For example 30s; empty is no limit}{validation=^([0-9]+(ms|s|m|h))*$}{group=Limits}
-`, liveDstPort, liveDstPort+livePorts-1, spec.DefaultUDPSrcPort)
+`, liveDstPort, liveDstPort+livePorts-1, wire.DefaultCopySrcPort)
 
 // extcapCapture captures until Wireshark stops it or exits, a limit is reached, or the session ends.
 func (a *app) extcapCapture(ctx context.Context, f *extcapFlags) (err error) {
@@ -181,7 +180,7 @@ func (a *app) extcapCapture(ctx context.Context, f *extcapFlags) (err error) {
 	}
 	ctx, stop := untilSignal(ctx)
 	defer stop()
-	sink, err := a.findSink(ctx, f.sink)
+	_, sink, err := a.findSink(ctx, f.sink)
 	if err != nil {
 		return err
 	}
@@ -214,7 +213,7 @@ func (a *app) extcapCapture(ctx context.Context, f *extcapFlags) (err error) {
 		Privileges: &receive.Privileges{},
 		Ready: func(r receive.Readiness) {
 			s.params.UDPDstPort = r.At.Port()
-			go s.run(ctx)
+			go s.run(ctx, nil)
 		},
 	}
 	if f.udpDstPort == 0 {
@@ -224,26 +223,25 @@ func (a *app) extcapCapture(ctx context.Context, f *extcapFlags) (err error) {
 	return s.finish(ctx, err)
 }
 
-func extcapTarget(name string) (api.CaptureTarget, error) {
+func extcapTarget(name string) (api.CaptureSelector, error) {
 	if id, ok := strings.CutPrefix(name, extcapVF); ok && id != "" {
-		return api.CaptureTarget{VF: id}, nil
+		return api.CaptureSelector{VF: id}, nil
 	}
 	if text, ok := strings.CutPrefix(name, extcapPF); ok {
 		if number, err := strconv.Atoi(text); err == nil {
-			return api.CaptureTarget{PF: &number}, nil
+			return api.CaptureSelector{PF: &number}, nil
 		}
 	}
-	return api.CaptureTarget{}, fmt.Errorf("there is no interface %q: --extcap-interfaces lists them", name)
+	return api.CaptureSelector{}, fmt.Errorf("there is no interface %q: --extcap-interfaces lists them", name)
 }
 
-func extcapParams(f *extcapFlags, target api.CaptureTarget, sink netip.Addr) api.CaptureStartParams {
+func extcapParams(f *extcapFlags, target api.CaptureSelector, sink netip.Addr) api.CaptureStartParams {
 	filter := f.filter
 	if filter == "" {
 		filter = f.captureFilter
 	}
 	return api.CaptureStartParams{
 		Name: fmt.Sprintf("extcap-%d", os.Getpid()), SinkNodeIP: sink.String(), Encap: f.encap, Direction: f.direction,
-		Filter: filter, UDPSrcPort: f.udpSrcPort, UDPDstPort: f.udpDstPort, Interfaces: []api.CaptureTarget{target}, Hold: true,
+		Filter: filter, UDPSrcPort: f.udpSrcPort, UDPDstPort: f.udpDstPort, Interfaces: []api.CaptureSelector{target}, Hold: true,
 	}
 }
-

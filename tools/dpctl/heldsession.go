@@ -34,17 +34,22 @@ type heldSession struct {
 	end    context.CancelCauseFunc        // ends the reception
 
 	mu      sync.Mutex
+	session api.CaptureSession // as it was started
 	started bool
 	over    bool // the session must not be started any more
 }
 
 var errSessionEnded = errors.New("the session has ended")
 
-// run starts the session and watches it. It ends the reception if the session is gone.
-func (s *heldSession) run(ctx context.Context) {
+// run starts the session and watches it. It ends the reception if the session is gone. begun is called when the session
+// has started, unless it is nil.
+func (s *heldSession) run(ctx context.Context, begun func(api.CaptureSession)) {
 	if err := s.start(); err != nil {
 		s.end(err)
 		return
+	}
+	if begun != nil {
+		begun(s.session)
 	}
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
@@ -70,7 +75,7 @@ func (s *heldSession) start() error {
 	// The end of the reception does not cancel the call: stop must know whether the session has started.
 	ctx, cancel := context.WithTimeout(context.Background(), s.app.timeout)
 	defer cancel()
-	if err := s.conn.Call(ctx, api.MethodCaptureStart, s.params, nil); err != nil {
+	if err := s.conn.Call(ctx, api.MethodCaptureStart, s.params, &s.session); err != nil {
 		return failure{explain(err)}
 	}
 	s.started = true
@@ -123,26 +128,27 @@ func (s *heldSession) stop() error {
 	return err
 }
 
-// findSink returns the address that copies are sent to: the given one, or the local address from which this machine
-// reaches the node.
-func (a *app) findSink(ctx context.Context, given string) (netip.Addr, error) {
+// findSink returns the node's address, and the one that it sends copies to: the given one, or the local address from
+// which this machine reaches the node.
+func (a *app) findSink(ctx context.Context, given string) (node, sink netip.Addr, err error) {
 	if given != "" {
-		return netip.ParseAddr(given)
+		if sink, err = netip.ParseAddr(given); err != nil {
+			return node, sink, fmt.Errorf("--sink-node-ip: %w", err)
+		}
 	}
 	_, info, err := a.captures(ctx)
 	if err != nil {
-		return netip.Addr{}, err
+		return node, sink, err
 	}
-	node, err := netip.ParseAddr(info.Underlay.IP)
-	if err != nil {
-		return netip.Addr{}, err
+	if node, err = netip.ParseAddr(info.Underlay.IP); err != nil || sink.IsValid() {
+		return node, sink, err
 	}
 	to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(node, liveDstPort))
 	c, err := net.DialUDP("udp6", nil, to) // this sends no packet
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("the node %s is not reached from here, say this machine's address in the underlay "+
-			"(--sink-node-ip): %w", node, err)
+		return node, sink, fmt.Errorf("this machine does not reach the node's underlay address %s, so no copies would come "+
+			"back: run this where it is reached, or say this machine's address in the underlay (--sink-node-ip): %w", node, err)
 	}
 	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr(), nil
+	return node, c.LocalAddr().(*net.UDPAddr).AddrPort().Addr(), nil
 }

@@ -163,7 +163,7 @@ func (f *receiveFlags) config(a *app, cmd *cobra.Command) (receive.Config, error
 	known := newDirectory(a, given)
 	c.Describe = known.describe
 	c.Output.Comment = known.comment(c.Listen)
-	f.showProgress(&c, cmd.ErrOrStderr())
+	showProgress(&c, cmd.ErrOrStderr(), f.stats)
 	return c, nil
 }
 
@@ -208,8 +208,8 @@ func privileges(name string) (*receive.Privileges, error) {
 	return &receive.Privileges{User: &u, Must: true}, nil
 }
 
-// showProgress lets the reception print messages and counters.
-func (f *receiveFlags) showProgress(c *receive.Config, stderr io.Writer) {
+// showProgress lets the reception print that it has begun, and counters: on a terminal, or always.
+func showProgress(c *receive.Config, stderr io.Writer, always bool) {
 	c.Ready = func(r receive.Readiness) {
 		text := fmt.Sprintf("receiving on %s, with a buffer of %d MiB", r.At, r.Buffer>>20)
 		if r.User != nil {
@@ -218,7 +218,7 @@ func (f *receiveFlags) showProgress(c *receive.Config, stderr io.Writer) {
 		inTime(func() { fmt.Fprintln(stderr, text) })
 	}
 	terminal := isTerminal(stderr)
-	if !f.stats && !terminal {
+	if !always && !terminal {
 		return
 	}
 	end := "\n"
