@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include <rte_string_fns.h>
@@ -83,7 +84,7 @@ spread(const struct rte_eth_dev_info *info, struct rte_eth_conf *conf)
 	conf->rx_adv_conf.rss_conf.rss_hf = by;
 }
 
-static bool removed[RTE_MAX_ETHPORTS];
+static atomic_bool removed[RTE_MAX_ETHPORTS];
 
 /* On EAL's interrupt thread. */
 static int
@@ -92,21 +93,22 @@ note_removal(uint16_t port, enum rte_eth_event_type event, void *arg, void *ret)
 	RTE_SET_USED(event);
 	RTE_SET_USED(arg);
 	RTE_SET_USED(ret);
-	__atomic_store_n(&removed[port], true, __ATOMIC_RELAXED);
+	atomic_store_explicit(&removed[port], true, memory_order_relaxed);
 	return 0;
 }
 
 bool
 dps_port_removed(uint16_t port)
 {
-	return port < RTE_MAX_ETHPORTS && __atomic_load_n(&removed[port], __ATOMIC_RELAXED);
+	return port < RTE_MAX_ETHPORTS &&
+	       atomic_load_explicit(&removed[port], memory_order_relaxed);
 }
 
 /* Ask for the event, if the device has it. */
 static int
 watch_removal(uint16_t port, const struct rte_eth_dev_info *info, struct rte_eth_conf *conf)
 {
-	__atomic_store_n(&removed[port], false, __ATOMIC_RELAXED);
+	atomic_store_explicit(&removed[port], false, memory_order_relaxed);
 	if (info->dev_flags == NULL || !(*info->dev_flags & RTE_ETH_DEV_INTR_RMV))
 		return 0;
 	conf->intr_conf.rmv = 1;

@@ -18,11 +18,11 @@ hold(uint16_t port __rte_unused, uint16_t queue __rte_unused,
 {
 	struct test_hold *h = arg;
 
-	while (__atomic_load_n(&h->on, __ATOMIC_ACQUIRE)) {
-		__atomic_store_n(&h->held, true, __ATOMIC_RELEASE);
+	while (atomic_load_explicit(&h->on, memory_order_acquire)) {
+		atomic_store_explicit(&h->held, true, memory_order_release);
 		usleep(100);
 	}
-	__atomic_store_n(&h->held, false, __ATOMIC_RELEASE);
+	atomic_store_explicit(&h->held, false, memory_order_release);
 	return count;
 }
 
@@ -132,11 +132,11 @@ test_port_fill(struct test_port *port, uint16_t queue)
 void
 test_port_hold(struct test_port *port, uint16_t queue, bool on)
 {
-	__atomic_store_n(&port->hold[queue].on, on, __ATOMIC_RELEASE);
+	atomic_store_explicit(&port->hold[queue].on, on, memory_order_release);
 }
 
 bool
 test_port_is_held(const struct test_port *port, uint16_t queue)
 {
-	return __atomic_load_n(&port->hold[queue].held, __ATOMIC_ACQUIRE);
+	return atomic_load_explicit(&port->hold[queue].held, memory_order_acquire);
 }

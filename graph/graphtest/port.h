@@ -2,6 +2,7 @@
 #ifndef GRAPHTEST_PORT_H
 #define GRAPHTEST_PORT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -17,8 +18,8 @@ struct test_port {
 	struct rte_ring *to_graph[TEST_QUEUES_MAX];
 	struct rte_ring *from_graph[TEST_QUEUES_MAX];
 	struct test_hold {
-		bool on; /* who receives by the queue stays there */
-		bool held;
+		atomic_bool on; /* who receives by the queue stays there */
+		atomic_bool held;
 	} hold[TEST_QUEUES_MAX];
 };
 

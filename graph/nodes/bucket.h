@@ -8,19 +8,21 @@
 
 #include <rte_common.h>
 
+#include "atomic.h"
+
 /* Take a token of a bucket that holds burst tokens and gets one each interval. The bucket is the
  * time at which it is full again. Times are TSC. */
 static inline bool
-bucket_take(uint64_t *full_at, uint64_t now, uint64_t interval, uint32_t burst)
+bucket_take(_Atomic uint64_t *full_at, uint64_t now, uint64_t interval, uint32_t burst)
 {
-	uint64_t old = __atomic_load_n(full_at, __ATOMIC_RELAXED), full;
+	uint64_t old = load_relaxed(full_at), full;
 
 	do {
 		full = RTE_MAX(old, now);
 		if (full - now > interval * (burst - 1))
 			return false;
-	} while (!__atomic_compare_exchange_n(full_at, &old, full + interval, true,
-					      __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	} while (!atomic_compare_exchange_weak_explicit(
+		full_at, &old, full + interval, memory_order_relaxed, memory_order_relaxed));
 	return true;
 }
 

@@ -40,7 +40,7 @@ static const uint8_t solicited_node[13] = { 0xff, 0x02, [11] = 1, [12] = 0xff };
 
 /* Each guest port's bucket for copies to the slow path, and the copy that the lcore has made: see
  * note_source. */
-static uint64_t copies_full[RTE_MAX_ETHPORTS];
+static _Atomic uint64_t copies_full[RTE_MAX_ETHPORTS];
 static RTE_DEFINE_PER_LCORE(struct rte_mbuf *, copy);
 
 static inline bool

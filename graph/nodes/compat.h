@@ -12,14 +12,16 @@
 #include <rte_graph.h>
 #include <rte_graph_worker.h>
 
+#include "atomic.h"
+
 /* Since 23.11 the nodes' counters are allocated apart only for the dispatch model; the fields keep
  * their names. */
 static inline void
 compat_node_counters(const struct rte_node *node, uint64_t *calls, uint64_t *objs, uint64_t *cycles)
 {
-	*calls = __atomic_load_n(&node->total_calls, __ATOMIC_RELAXED);
-	*objs = __atomic_load_n(&node->total_objs, __ATOMIC_RELAXED);
-	*cycles = __atomic_load_n(&node->total_cycles, __ATOMIC_RELAXED);
+	*calls = load_relaxed((const _Atomic uint64_t *)&node->total_calls);
+	*objs = load_relaxed((const _Atomic uint64_t *)&node->total_objs);
+	*cycles = load_relaxed((const _Atomic uint64_t *)&node->total_cycles);
 }
 
 #endif

@@ -281,7 +281,7 @@ dps_dataplane_start(struct dataplane *dp)
 	for (i = 0; i < dp->nb_workers; i++) {
 		struct worker *w = dp->workers[i];
 
-		w->stop = false;
+		store_relaxed(&w->stop, false);
 		rc = rte_eal_remote_launch(dps_worker_main, w, w->lcore);
 		if (rc < 0) {
 			dps_dataplane_stop(dp);
@@ -298,7 +298,7 @@ dps_dataplane_stop(struct dataplane *dp)
 	uint16_t i;
 
 	for (i = 0; i < dp->nb_workers; i++)
-		__atomic_store_n(&dp->workers[i]->stop, true, __ATOMIC_RELAXED);
+		store_relaxed(&dp->workers[i]->stop, true);
 	for (i = 0; i < dp->nb_workers; i++) {
 		if (!dp->workers[i]->running)
 			continue;
@@ -598,8 +598,8 @@ dps_dataplane_read_punts(struct dataplane *dp, uint8_t *buf, uint32_t size, uint
 	uint32_t n = 0;
 
 	while (n < max && size >= UINT16_MAX && rte_ring_sc_dequeue(dp->punts, (void **)&m) == 0) {
-		__atomic_fetch_sub(&dp->punts_waiting[m->port][pkt_meta(m)->punt_kind], 1,
-				   __ATOMIC_RELAXED);
+		atomic_fetch_sub_explicit(&dp->punts_waiting[m->port][pkt_meta(m)->punt_kind], 1,
+					  memory_order_relaxed);
 		ports[n] = m->port;
 		lens[n] = rte_pktmbuf_data_len(m);
 		memcpy(buf, rte_pktmbuf_mtod(m, void *), lens[n]);
@@ -618,7 +618,8 @@ dps_dataplane_read_events(struct dataplane *dp, struct flow_info *out, uint32_t 
 
 	for (i = 0; i < n; i++)
 		if (out[i].event == EVENT_NEW)
-			__atomic_fetch_sub(&dp->events_waiting[out[i].share], 1, __ATOMIC_RELAXED);
+			atomic_fetch_sub_explicit(&dp->events_waiting[out[i].share], 1,
+						  memory_order_relaxed);
 	return n;
 }
 
@@ -660,16 +661,13 @@ dps_dataplane_flow_table(const struct dataplane *dp, struct flow_table *out)
 	*out = (struct flow_table){ 0 };
 	for (i = 0; i < dp->nb_workers; i++) {
 		w = dp->workers[i];
-		out->flows += __atomic_load_n(&w->nb_flows, __ATOMIC_RELAXED);
+		out->flows += load_relaxed(&w->nb_flows);
 		out->capacity += w->capacity;
 		out->guaranteed += w->guaranteed;
 		for (s = 0; s < MAX_SHARES; s++) {
-			out->shares[s].flows +=
-				__atomic_load_n(&w->shares[s].flows, __ATOMIC_RELAXED);
-			out->shares[s].evicted +=
-				__atomic_load_n(&w->shares[s].evicted, __ATOMIC_RELAXED);
-			out->shares[s].overflow +=
-				__atomic_load_n(&w->shares[s].overflow, __ATOMIC_RELAXED);
+			out->shares[s].flows += load_relaxed(&w->shares[s].flows);
+			out->shares[s].evicted += load_relaxed(&w->shares[s].evicted);
+			out->shares[s].overflow += load_relaxed(&w->shares[s].overflow);
 		}
 	}
 }

@@ -21,11 +21,17 @@ struct dataplane_conf {
 	uint32_t lcores[RTE_MAX_LCORE];
 };
 
+struct flow_share_counters {
+	uint64_t flows;
+	uint64_t evicted;
+	uint64_t overflow;
+};
+
 struct flow_table {
 	uint64_t flows;
 	uint64_t capacity;
-	uint64_t guaranteed; /* entries of each share */
-	struct flow_share shares[MAX_SHARES];
+	uint64_t guaranteed;                           /* entries of each share */
+	struct flow_share_counters shares[MAX_SHARES]; /* see struct flow_share */
 };
 
 struct node_stats {

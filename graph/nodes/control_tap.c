@@ -35,7 +35,7 @@ exchange(struct dataplane *dp, uint16_t port, uint8_t side, struct tap **taps,
 	int rc;
 
 	for (i = 0; i < dp->nb_workers; i++)
-		before[i] = dp->workers[i]->taps[port][side];
+		before[i] = load_relaxed(&dp->workers[i]->taps[port][side]);
 	rc = dps_workers_change(dp->workers, dp->nb_workers, do_put_tap, &r);
 	if (rc < 0)
 		return rc;
@@ -71,7 +71,7 @@ static bool
 has_tap(const struct dataplane *dp, uint16_t port, uint8_t side)
 {
 	return port < RTE_MAX_ETHPORTS && side < TAP_SIDES &&
-	       dp->workers[0]->taps[port][side] != NULL;
+	       load_relaxed(&dp->workers[0]->taps[port][side]) != NULL;
 }
 
 int
@@ -96,7 +96,7 @@ dps_dataplane_tap_counters(const struct dataplane *dp, uint16_t port, uint8_t si
 	if (!has_tap(dp, port, side))
 		return -ENOENT;
 	for (i = 0; i < dp->nb_workers; i++)
-		dps_tap_add_counters(dp->workers[i]->taps[port][side], out);
+		dps_tap_add_counters(load_relaxed(&dp->workers[i]->taps[port][side]), out);
 	return 0;
 }
 
@@ -106,7 +106,7 @@ dps_taps_free(struct worker *w)
 	uint16_t port;
 
 	for (port = 0; port < RTE_MAX_ETHPORTS; port++) {
-		rte_free(w->taps[port][TAP_RX]);
-		rte_free(w->taps[port][TAP_TX]);
+		rte_free(load_relaxed(&w->taps[port][TAP_RX]));
+		rte_free(load_relaxed(&w->taps[port][TAP_TX]));
 	}
 }

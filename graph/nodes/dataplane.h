@@ -15,6 +15,8 @@
 #include <rte_mempool.h>
 #include <rte_ring.h>
 
+#include "atomic.h"
+
 #define MAX_IFACES 2048u
 #define MAX_ROUTES 16384u
 #define MAX_UPLINKS 2u
@@ -99,15 +101,15 @@ enum { TIMEOUT_TCP, TIMEOUT_UDP = TIMEOUT_TCP + 3, TIMEOUT_ICMP, TIMEOUT_OTHER, 
 /* One flow. A packet touches the first line and the key, and the header in the second line. Only
  * the worker writes. */
 struct flow {
-	uint32_t seq;        /* odd while key, id or verdict are being written */
-	uint32_t generation; /* of the configuration that the verdict is from */
+	_Atomic uint32_t seq; /* odd while key, id or verdict are being written */
+	uint32_t generation;  /* of the configuration that the verdict is from */
 	uint64_t packets;
 	uint64_t bytes;
 	uint64_t last_seen; /* TSC */
 	uint64_t id;
 	uint32_t hash; /* of the key; of an unused entry: the next one, see flow.c */
-	uint8_t state;
-	uint8_t flags;
+	_Atomic uint8_t state;
+	_Atomic uint8_t flags;
 	uint16_t share; /* that it counts to, see flow_share.h */
 	struct verdict verdict;
 	uint32_t next; /* in the share's list, plus one */
@@ -128,11 +130,11 @@ struct flow_bucket {
 
 /* What one side of a port holds of the flow table: see flow_share.h. */
 struct flow_share {
-	uint32_t flows;
+	_Atomic uint32_t flows;
 	uint32_t first; /* of the list of its flows, plus one */
 	uint32_t last;
-	uint64_t evicted;  /* flows removed to make room for another share's */
-	uint64_t overflow; /* packets for whose flows there was no room */
+	_Atomic uint64_t evicted;  /* flows removed to make room for another share's */
+	_Atomic uint64_t overflow; /* packets for whose flows there was no room */
 };
 
 #define HASH_SECRETS 8
@@ -340,15 +342,15 @@ struct worker {
 	struct uplink uplinks[MAX_UPLINKS]; /* where encapsulated packets leave, by number; all
 					       zero: not there */
 
-	struct tap
-		*taps[RTE_MAX_ETHPORTS][TAP_SIDES]; /* by DPDK port id; NULL: nothing is copied */
+	struct tap *_Atomic taps[RTE_MAX_ETHPORTS]
+				[TAP_SIDES]; /* by DPDK port id; NULL: nothing is copied */
 	struct node_ctx *tap_points[RTE_MAX_ETHPORTS]
 				   [TAP_SIDES]; /* of the nodes rx and tx, which lead to the taps */
 
 	/* flow table's upkeep */
 	uint32_t first_free; /* a list of entries that were used, by their hash fields; plus one */
-	uint32_t nb_touched; /* entries from here on have never been used */
-	uint32_t nb_flows;
+	_Atomic uint32_t nb_touched; /* entries from here on have never been used */
+	_Atomic uint32_t nb_flows;
 	uint32_t guaranteed; /* entries of each share */
 	struct flow_share shares[MAX_SHARES];
 	uint64_t *gone; /* a ring of capacity ids: flows that have ended, of which the control side
@@ -364,10 +366,10 @@ struct worker {
 	/* control */
 	struct dataplane *dp;
 	struct rte_graph *graph;
-	struct request *request; /* of the control side; NULL: none, or it was taken */
+	struct request *_Atomic request; /* of the control side; NULL: none, or it was taken */
 	unsigned int lcore;
 	bool running; /* written by the control side */
-	bool stop;
+	atomic_bool stop;
 } __rte_cache_aligned;
 
 /* The whole: workers, and what they share. */
@@ -376,18 +378,19 @@ struct dataplane {
 	struct rte_ring *punts; /* mbufs to the slow path, with room for every share */
 	uint64_t punt_interval; /* TSC between the punts of a port and kind at their rate */
 	uint32_t punt_burst;    /* punts of a port and kind at once, and their share of the ring */
-	uint32_t punts_waiting[RTE_MAX_ETHPORTS][PUNT_KINDS]; /* in the ring, by DPDK port id */
-	uint64_t punt_full[RTE_MAX_ETHPORTS]
-			  [PUNT_KINDS];      /* buckets, by DPDK port id: see bucket.h */
-	uint8_t node_ip[16];                 /* on the underlay */
-	uint64_t errors_full[MAX_IFACES][2]; /* for icmp_*: by interface, and whether the packet
-						came from the wire */
+	_Atomic uint32_t
+		punts_waiting[RTE_MAX_ETHPORTS][PUNT_KINDS]; /* in the ring, by DPDK port id */
+	_Atomic uint64_t punt_full[RTE_MAX_ETHPORTS]
+				  [PUNT_KINDS];      /* buckets, by DPDK port id: see bucket.h */
+	uint8_t node_ip[16];                         /* on the underlay */
+	_Atomic uint64_t errors_full[MAX_IFACES][2]; /* for icmp_*: by interface, and whether the
+						packet came from the wire */
 	struct rte_ring *inject; /* mbufs from the slow path, taken by the first worker */
 	struct rte_ring *events; /* struct flow_info by value */
 	uint32_t event_share; /* flows of each share that may be in there when it is half full; as
 				 many entries are for those that have gone */
-	uint32_t events_waiting[MAX_SHARES]; /* flows in there, by share */
-	int punt_fd;                         /* eventfds: something is in the ring */
+	_Atomic uint32_t events_waiting[MAX_SHARES]; /* flows in there, by share */
+	int punt_fd;                                 /* eventfds: something is in the ring */
 	int event_fd;
 	uint16_t nb_ports;
 	uint16_t nb_workers;

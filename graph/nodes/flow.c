@@ -84,14 +84,14 @@ dps_flow_table_free(struct worker *w)
 static void
 write_begin(struct flow *f)
 {
-	__atomic_store_n(&f->seq, f->seq + 1, __ATOMIC_RELAXED);
-	__atomic_thread_fence(__ATOMIC_RELEASE);
+	add_as_only_writer(&f->seq, 1);
+	atomic_thread_fence(memory_order_release);
 }
 
 static void
 write_end(struct flow *f)
 {
-	__atomic_store_n(&f->seq, f->seq + 1, __ATOMIC_RELEASE);
+	atomic_store_explicit(&f->seq, load_relaxed(&f->seq) + 1, memory_order_release);
 }
 
 static uint64_t
@@ -111,10 +111,10 @@ flow_init(struct worker *w, uint32_t pos, uint32_t hash, const struct flow_key *
 	f->bytes = 0;
 	f->hash = hash;
 	f->key = *key;
-	f->state = key->proto == IPPROTO_TCP ? FLOW_NEW : FLOW_ESTABLISHED;
-	f->flags = FLOW_USED;
+	store_relaxed(&f->state, key->proto == IPPROTO_TCP ? FLOW_NEW : FLOW_ESTABLISHED);
+	store_relaxed(&f->flags, FLOW_USED);
 	if (w->offload && key_is_offloadable(key))
-		f->flags |= FLOW_CANDIDATE;
+		flow_add_flags(f, FLOW_CANDIDATE);
 }
 
 static void
@@ -122,8 +122,8 @@ set_verdict(struct worker *w, struct flow *f, const struct verdict *v)
 {
 	f->verdict = *v;
 	f->generation = w->generation;
-	if (f->flags & FLOW_CANDIDATE)
-		f->flags |= FLOW_PENDING;
+	if (flow_has(f, FLOW_CANDIDATE))
+		flow_add_flags(f, FLOW_PENDING);
 }
 
 /* Notes a flow that has ended; send_gone reports it to the control side at the end of the walk.
@@ -132,11 +132,11 @@ set_verdict(struct worker *w, struct flow *f, const struct verdict *v)
 static void
 report_gone(struct worker *w, struct flow *f)
 {
-	if (!(f->flags & FLOW_KNOWN))
+	if (!flow_has(f, FLOW_KNOWN))
 		return;
 	w->gone[(w->gone_first + w->nb_gone) % w->capacity] = f->id;
 	w->nb_gone++;
-	f->flags &= ~(FLOW_KNOWN | FLOW_OFFLOADED);
+	flow_clear_flags(f, FLOW_KNOWN | FLOW_OFFLOADED);
 }
 
 /* Send what fits into the ring. */
@@ -272,9 +272,11 @@ index_remove(struct worker *w, uint32_t pos, uint32_t hash)
 static uint32_t
 entry_peek(const struct worker *w)
 {
+	uint32_t touched = load_relaxed(&w->nb_touched);
+
 	if (w->first_free != 0)
 		return w->first_free - 1;
-	return w->nb_touched < w->capacity ? w->nb_touched : FLOW_NONE;
+	return touched < w->capacity ? touched : FLOW_NONE;
 }
 
 static void
@@ -283,8 +285,8 @@ entry_take(struct worker *w)
 	if (w->first_free != 0)
 		w->first_free = w->flows[w->first_free - 1].hash;
 	else
-		w->nb_touched++;
-	w->nb_flows++;
+		add_as_only_writer(&w->nb_touched, 1);
+	add_as_only_writer(&w->nb_flows, 1);
 }
 
 static void
@@ -292,7 +294,7 @@ entry_give_back(struct worker *w, uint32_t pos)
 {
 	w->flows[pos].hash = w->first_free;
 	w->first_free = pos + 1;
-	w->nb_flows--;
+	add_as_only_writer(&w->nb_flows, -1);
 }
 
 static void
@@ -303,7 +305,7 @@ flow_remove(struct worker *w, struct flow *f)
 	index_remove(w, pos, f->hash);
 	dps_share_remove(w, f);
 	write_begin(f);
-	f->flags = 0;
+	store_relaxed(&f->flags, 0);
 	f->generation = 0;
 	write_end(f);
 	entry_give_back(w, pos);
@@ -328,7 +330,7 @@ entry_for(struct worker *w, uint16_t share)
 	victim = dps_share_victim(w);
 	if (victim == NULL)
 		return FLOW_NONE;
-	w->shares[victim->share].evicted++;
+	add_as_only_writer(&w->shares[victim->share].evicted, 1);
 	flow_end(w, victim);
 	return entry_peek(w);
 }
@@ -364,7 +366,7 @@ dps_flow_spare(struct worker *w, const struct flow_key *key, const struct verdic
 {
 	uint32_t pos = w->capacity + w->next_spare;
 
-	w->shares[share_of(w, key, v)].overflow++;
+	add_as_only_writer(&w->shares[share_of(w, key, v)].overflow, 1);
 	w->next_spare = w->next_spare + 1 < w->nb_spare ? w->next_spare + 1 : 0;
 	w->flows[pos].key = *key;
 	w->flows[pos].verdict = *v;
@@ -391,8 +393,8 @@ copy_flow(const struct worker *w, const struct flow *f, struct flow_info *out)
 	out->wire = (f->key.kind & KEY_WIRE) != 0;
 	out->ipv6 = (f->key.kind & KEY_IPV6) != 0;
 	out->proto = f->key.proto;
-	out->state = f->state;
-	out->offloaded = (f->flags & FLOW_OFFLOADED) != 0;
+	out->state = load_relaxed(&f->state);
+	out->offloaded = flow_has(f, FLOW_OFFLOADED);
 	out->kind = f->verdict.kind;
 	out->dec_ttl = f->verdict.dec_ttl;
 	out->header_len = f->verdict.header_len;
@@ -410,15 +412,14 @@ static bool
 has_room(const struct worker *w, uint16_t share)
 {
 	return rte_ring_count(w->dp->events) < EVENT_RING / 2 ||
-	       __atomic_load_n(&w->dp->events_waiting[share], __ATOMIC_RELAXED) <
-		       w->dp->event_share;
+	       load_relaxed(&w->dp->events_waiting[share]) < w->dp->event_share;
 }
 
 /* Flows that have gone come first. */
 static bool
 send_new(struct worker *w, const struct flow *f)
 {
-	uint32_t *waiting = &w->dp->events_waiting[f->share];
+	_Atomic uint32_t *waiting = &w->dp->events_waiting[f->share];
 	struct flow_info info;
 
 	send_gone(w);
@@ -426,9 +427,9 @@ send_new(struct worker *w, const struct flow *f)
 		return false;
 	copy_flow(w, f, &info);
 	info.event = EVENT_NEW;
-	__atomic_fetch_add(waiting, 1, __ATOMIC_RELAXED);
+	atomic_fetch_add_explicit(waiting, 1, memory_order_relaxed);
 	if (rte_ring_mp_enqueue_elem(w->dp->events, &info, sizeof(info)) < 0) {
-		__atomic_fetch_sub(waiting, 1, __ATOMIC_RELAXED);
+		atomic_fetch_sub_explicit(waiting, 1, memory_order_relaxed);
 		return false;
 	}
 	w->wake_events = true;
@@ -441,15 +442,15 @@ dps_flow_announce(struct worker *w, struct flow *f)
 {
 	if (!send_new(w, f))
 		return;
-	f->flags &= ~FLOW_PENDING;
-	f->flags |= FLOW_KNOWN;
+	flow_clear_flags(f, FLOW_PENDING);
+	flow_add_flags(f, FLOW_KNOWN);
 }
 
 void
 dps_flow_keep_in_software(struct worker *w, struct flow *f)
 {
 	report_gone(w, f);
-	f->flags &= ~(FLOW_CANDIDATE | FLOW_PENDING);
+	flow_clear_flags(f, FLOW_CANDIDATE | FLOW_PENDING);
 }
 
 static uint64_t
@@ -457,7 +458,7 @@ flow_timeout(const struct worker *w, const struct flow *f)
 {
 	switch (f->key.proto) {
 	case IPPROTO_TCP:
-		return w->timeouts[TIMEOUT_TCP + f->state];
+		return w->timeouts[TIMEOUT_TCP + load_relaxed(&f->state)];
 	case IPPROTO_UDP:
 		return w->timeouts[TIMEOUT_UDP];
 	case IPPROTO_ICMP:
@@ -475,7 +476,7 @@ flow_is_idle(const struct worker *w, const struct flow *f)
 {
 	uint64_t timeout = flow_timeout(w, f);
 
-	if ((f->flags & FLOW_OFFLOADED) && f->state != FLOW_CLOSING)
+	if (flow_has(f, FLOW_OFFLOADED) && load_relaxed(&f->state) != FLOW_CLOSING)
 		return false;
 	return w->now > f->last_seen && w->now - f->last_seen > timeout;
 }
@@ -503,7 +504,7 @@ sweep_entries(struct worker *w, uint32_t n)
 
 	while (n-- > 0) {
 		f = &w->flows[w->sweep_at];
-		if (f->flags & FLOW_USED)
+		if (flow_has(f, FLOW_USED))
 			sweep_flow(w, f);
 		if (++w->sweep_at == w->capacity)
 			w->sweep_at = 0;
@@ -542,7 +543,7 @@ flow_by_id(struct worker *w, uint64_t id)
 {
 	uint32_t pos = id & ((1u << FLOW_ID_POS_BITS) - 1);
 
-	if (pos >= w->capacity || !(w->flows[pos].flags & FLOW_USED) || w->flows[pos].id != id)
+	if (pos >= w->capacity || !flow_has(&w->flows[pos], FLOW_USED) || w->flows[pos].id != id)
 		return NULL;
 	return &w->flows[pos];
 }
@@ -552,7 +553,7 @@ candidate_by_id(struct worker *w, uint64_t id)
 {
 	struct flow *f = flow_by_id(w, id);
 
-	return f != NULL && (f->flags & FLOW_CANDIDATE) ? f : NULL;
+	return f != NULL && flow_has(f, FLOW_CANDIDATE) ? f : NULL;
 }
 
 int
@@ -563,8 +564,8 @@ dps_flow_offload(struct worker *w, uint64_t id)
 	if (f == NULL)
 		return -ENOENT;
 	f->last_seen = w->now;
-	f->flags |= FLOW_OFFLOADED;
-	f->flags &= ~FLOW_PENDING;
+	flow_add_flags(f, FLOW_OFFLOADED);
+	flow_clear_flags(f, FLOW_PENDING);
 	return 0;
 }
 
@@ -576,8 +577,8 @@ dps_flow_onload(struct worker *w, uint64_t id)
 	if (f == NULL)
 		return -ENOENT;
 	f->last_seen = w->now;
-	f->flags &= ~FLOW_OFFLOADED;
-	f->flags |= FLOW_PENDING;
+	flow_clear_flags(f, FLOW_OFFLOADED);
+	flow_add_flags(f, FLOW_PENDING);
 	return 0;
 }
 
@@ -601,14 +602,14 @@ read_entry(const struct worker *w, const struct flow *f, struct flow_info *out)
 	int i;
 
 	for (i = 0; i < READ_ATTEMPTS; i++) {
-		seq = __atomic_load_n(&f->seq, __ATOMIC_ACQUIRE);
+		seq = atomic_load_explicit(&f->seq, memory_order_acquire);
 		if (seq & 1)
 			continue;
-		used = f->flags & FLOW_USED;
+		used = flow_has(f, FLOW_USED);
 		if (used)
 			copy_flow(w, f, out);
-		__atomic_thread_fence(__ATOMIC_ACQUIRE);
-		if (__atomic_load_n(&f->seq, __ATOMIC_RELAXED) == seq)
+		atomic_thread_fence(memory_order_acquire);
+		if (load_relaxed(&f->seq) == seq)
 			return used;
 	}
 	return false;
@@ -630,14 +631,14 @@ dps_flow_read(const struct worker *w, uint32_t *pos, struct flow_info *out, uint
 void
 dps_flow_count(const struct worker *w, uint32_t counts[FLOW_STATES][2])
 {
-	uint32_t touched = __atomic_load_n(&w->nb_touched, __ATOMIC_RELAXED), i;
+	uint32_t touched = load_relaxed(&w->nb_touched), i;
 	const struct flow *f;
 	uint8_t flags, state;
 
 	for (i = 0; i < touched; i++) {
 		f = &w->flows[i];
-		flags = __atomic_load_n(&f->flags, __ATOMIC_RELAXED);
-		state = __atomic_load_n(&f->state, __ATOMIC_RELAXED);
+		flags = load_relaxed(&f->flags);
+		state = load_relaxed(&f->state);
 		if (flags & FLOW_USED)
 			counts[state][(flags & FLOW_OFFLOADED) != 0]++;
 	}

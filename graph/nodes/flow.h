@@ -43,15 +43,33 @@ flow_candidate(const struct flow_bucket *b, uint32_t hash)
 	return likely(bits != 0) ? b->ref[rte_bsf32(bits)] - 1 : FLOW_NONE;
 }
 
+static __rte_always_inline bool
+flow_has(const struct flow *f, uint8_t flag)
+{
+	return load_relaxed(&f->flags) & flag;
+}
+
+static inline void
+flow_add_flags(struct flow *f, uint8_t flags)
+{
+	store_relaxed(&f->flags, load_relaxed(&f->flags) | flags);
+}
+
+static inline void
+flow_clear_flags(struct flow *f, uint8_t flags)
+{
+	store_relaxed(&f->flags, load_relaxed(&f->flags) & ~flags);
+}
+
 static __rte_always_inline void
 flow_set_state(struct flow *f, uint8_t tcp_flags)
 {
 	if (tcp_flags & (RTE_TCP_FIN_FLAG | RTE_TCP_RST_FLAG))
-		f->state = FLOW_CLOSING;
+		store_relaxed(&f->state, FLOW_CLOSING);
 	else if (tcp_flags & RTE_TCP_SYN_FLAG)
-		f->state = FLOW_NEW;
-	else if (f->state == FLOW_NEW)
-		f->state = FLOW_ESTABLISHED;
+		store_relaxed(&f->state, FLOW_NEW);
+	else if (load_relaxed(&f->state) == FLOW_NEW)
+		store_relaxed(&f->state, FLOW_ESTABLISHED);
 }
 
 void dps_flow_announce(struct worker *w, struct flow *f);
@@ -66,10 +84,10 @@ flow_touch(struct worker *w, struct flow *f, struct rte_mbuf *m)
 	f->packets++;
 	f->bytes += rte_pktmbuf_pkt_len(m);
 	f->last_seen = w->now;
-	if (unlikely(f->state != FLOW_ESTABLISHED || (tcp_flags & TCP_NO_OFFLOAD)))
+	if (unlikely(load_relaxed(&f->state) != FLOW_ESTABLISHED || (tcp_flags & TCP_NO_OFFLOAD)))
 		flow_set_state(f, tcp_flags);
-	if (unlikely((f->flags & FLOW_PENDING) && !(tcp_flags & TCP_NO_OFFLOAD) &&
-		     f->state != FLOW_CLOSING))
+	if (unlikely(flow_has(f, FLOW_PENDING) && !(tcp_flags & TCP_NO_OFFLOAD) &&
+		     load_relaxed(&f->state) != FLOW_CLOSING))
 		dps_flow_announce(w, f);
 }
 

@@ -46,14 +46,14 @@ dps_share_add(struct worker *w, struct flow *f, uint16_t share)
 {
 	f->share = share;
 	list_append(w, &w->shares[share], f);
-	w->shares[share].flows++;
+	add_as_only_writer(&w->shares[share].flows, 1);
 }
 
 void
 dps_share_remove(struct worker *w, struct flow *f)
 {
 	list_remove(w, &w->shares[f->share], f);
-	w->shares[f->share].flows--;
+	add_as_only_writer(&w->shares[f->share].flows, -1);
 }
 
 static struct flow_share *
@@ -63,7 +63,7 @@ largest_share(struct worker *w)
 	uint32_t i;
 
 	for (i = 1; i < 2u * w->dp->nb_ports; i++)
-		if (w->shares[i].flows > largest->flows)
+		if (load_relaxed(&w->shares[i].flows) > load_relaxed(&largest->flows))
 			largest = &w->shares[i];
 	return largest;
 }
@@ -73,7 +73,7 @@ largest_share(struct worker *w)
 static bool
 goes_before(const struct flow *a, const struct flow *b)
 {
-	bool in_hardware = a->flags & FLOW_OFFLOADED, other = b->flags & FLOW_OFFLOADED;
+	bool in_hardware = flow_has(a, FLOW_OFFLOADED), other = flow_has(b, FLOW_OFFLOADED);
 
 	return in_hardware != other ? other : a->last_seen < b->last_seen;
 }
@@ -87,7 +87,7 @@ dps_share_victim(struct worker *w)
 	struct flow *f, *victim = NULL;
 	uint32_t i;
 
-	for (i = 0; i < s->flows && (i < SAMPLE || victim == NULL); i++) {
+	for (i = 0; i < load_relaxed(&s->flows) && (i < SAMPLE || victim == NULL); i++) {
 		f = &w->flows[s->first - 1];
 		list_remove(w, s, f);
 		list_append(w, s, f);

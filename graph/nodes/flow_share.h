@@ -18,7 +18,7 @@ share_of(const struct worker *w, const struct flow_key *key, const struct verdic
 static inline bool
 share_is_owed(const struct worker *w, uint16_t share)
 {
-	return w->shares[share].flows < w->guaranteed;
+	return load_relaxed(&w->shares[share].flows) < w->guaranteed;
 }
 
 /* The number of shares that there are. */

@@ -14,14 +14,14 @@ punt(struct worker *w, struct rte_mbuf *m)
 {
 	struct dataplane *dp = w->dp;
 	uint8_t kind = pkt_meta(m)->punt_kind;
-	uint32_t *waiting = &dp->punts_waiting[m->port][kind];
+	_Atomic uint32_t *waiting = &dp->punts_waiting[m->port][kind];
 
 	if (!bucket_take(&dp->punt_full[m->port][kind], w->now, dp->punt_interval, dp->punt_burst))
 		return NEXT_RATE;
-	if (__atomic_fetch_add(waiting, 1, __ATOMIC_RELAXED) < dp->punt_burst &&
+	if (atomic_fetch_add_explicit(waiting, 1, memory_order_relaxed) < dp->punt_burst &&
 	    rte_ring_mp_enqueue(dp->punts, m) == 0)
 		return PUNTED;
-	__atomic_fetch_sub(waiting, 1, __ATOMIC_RELAXED);
+	atomic_fetch_sub_explicit(waiting, 1, memory_order_relaxed);
 	return NEXT_FULL;
 }
 

@@ -122,7 +122,7 @@ dps_tap_create(const struct dataplane *dp, const struct tap_conf *conf,
 void
 dps_tap_put(struct worker *w, uint16_t port, uint8_t side, struct tap *t)
 {
-	__atomic_store_n(&w->taps[port][side], t, __ATOMIC_RELEASE);
+	atomic_store_explicit(&w->taps[port][side], t, memory_order_release);
 	w->tap_points[port][side]->tapped = t != NULL;
 }
 
@@ -132,12 +132,11 @@ dps_tap_add_counters(const struct tap *t, struct tap_counters *sum)
 	uint16_t i;
 
 	sum->nb_rules = t->nb_rules;
-	sum->oversize += __atomic_load_n(&t->oversize, __ATOMIC_RELAXED);
-	sum->no_buffer += __atomic_load_n(&t->no_buffer, __ATOMIC_RELAXED);
+	sum->oversize += load_relaxed(&t->oversize);
+	sum->no_buffer += load_relaxed(&t->no_buffer);
 	for (i = 0; i < t->nb_rules; i++) {
-		sum->rules[i].packets +=
-			__atomic_load_n(&t->rules[i].count.packets, __ATOMIC_RELAXED);
-		sum->rules[i].bytes += __atomic_load_n(&t->rules[i].count.bytes, __ATOMIC_RELAXED);
+		sum->rules[i].packets += load_relaxed(&t->rules[i].packets);
+		sum->rules[i].bytes += load_relaxed(&t->rules[i].bytes);
 	}
 }
 
@@ -222,12 +221,12 @@ dps_tap_commit(struct rte_graph *graph, struct rte_node *node, struct tap *t,
 
 	if (look->rule == NULL)
 		return;
-	look->rule->count.packets++;
-	look->rule->count.bytes += look->len;
+	add_as_only_writer(&look->rule->packets, 1);
+	add_as_only_writer(&look->rule->bytes, look->len);
 	if (!look->rule->sample)
 		return;
-	t->oversize += !fits;
-	t->no_buffer += fits && look->copy == NULL;
+	add_as_only_writer(&t->oversize, !fits);
+	add_as_only_writer(&t->no_buffer, fits && look->copy == NULL);
 	if (likely(look->copy != NULL))
 		rte_node_enqueue_x1(graph, node, fits ? t->out : TAP_NEXT_TOO_BIG, look->copy);
 }

@@ -17,7 +17,8 @@ enum { TAP_NEXT_ON, TAP_NEXT_TOO_BIG, TAP_NEXT_OUT };
 struct tap_rule {
 	union tap_key value;
 	union tap_key mask;
-	struct tap_count count;
+	_Atomic uint64_t packets;
+	_Atomic uint64_t bytes;
 	bool sample;
 } __rte_cache_aligned;
 
@@ -30,8 +31,8 @@ struct tap {
 	uint16_t header_len;
 	uint32_t longest; /* of the packets whose copies fit */
 	uint8_t header[TAP_MAX_HEADER];
-	uint64_t oversize;
-	uint64_t no_buffer;
+	_Atomic uint64_t oversize;
+	_Atomic uint64_t no_buffer;
 	struct tap_rule rules[]; /* the last one matches everything */
 };
 

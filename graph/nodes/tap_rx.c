@@ -7,7 +7,7 @@ static uint16_t
 tap_rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs)
 {
 	const struct node_ctx *ctx = node_ctx(node);
-	struct tap *t = ctx->w->taps[ctx->port][TAP_RX];
+	struct tap *t = load_relaxed(&ctx->w->taps[ctx->port][TAP_RX]);
 	struct tap_look look;
 	uint16_t i;
 

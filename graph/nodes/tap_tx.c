@@ -29,7 +29,7 @@ static uint16_t
 tap_tx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs)
 {
 	const struct node_ctx *ctx = node_ctx(node);
-	struct tap *t = ctx->w->taps[ctx->port][TAP_TX];
+	struct tap *t = load_relaxed(&ctx->w->taps[ctx->port][TAP_TX]);
 	uint16_t done, n;
 
 	for (done = 0; done < nb_objs; done += n) {

@@ -25,7 +25,7 @@ struct request {
 	request_fn fn;
 	const void *arg;
 	int result;
-	bool done;
+	atomic_bool done;
 };
 
 static void
@@ -40,19 +40,19 @@ nap(long ns)
 static bool
 request_take(struct worker *w, struct request *r)
 {
-	return __atomic_compare_exchange_n(&w->request, &r, NULL, false, __ATOMIC_ACQUIRE,
-					   __ATOMIC_RELAXED);
+	return atomic_compare_exchange_strong_explicit(&w->request, &r, NULL, memory_order_acquire,
+						       memory_order_relaxed);
 }
 
 static void
 handle_request(struct worker *w)
 {
-	struct request *r = __atomic_load_n(&w->request, __ATOMIC_RELAXED);
+	struct request *r = load_relaxed(&w->request);
 
 	if (likely(r == NULL) || !request_take(w, r))
 		return;
 	r->result = r->fn(w, r->arg);
-	__atomic_store_n(&r->done, true, __ATOMIC_RELEASE);
+	atomic_store_explicit(&r->done, true, memory_order_release);
 }
 
 /* While the caller does not run the worker may not either, as when the process or the machine
@@ -64,7 +64,7 @@ wait_for_answer(struct worker *w, struct request *r, uint64_t patience)
 	uint64_t start = rte_rdtsc(), last = start, now, waited = 0;
 	uint64_t spin_end = start + rte_get_tsc_hz() / US_PER_S * CALL_SPIN_US;
 
-	while (!__atomic_load_n(&r->done, __ATOMIC_ACQUIRE)) {
+	while (!atomic_load_explicit(&r->done, memory_order_acquire)) {
 		now = rte_rdtsc();
 		waited += RTE_MIN(now - last, look);
 		last = now;
@@ -87,7 +87,7 @@ call(struct worker *w, request_fn fn, const void *arg, uint64_t patience)
 		w->now = rte_rdtsc();
 		return fn(w, arg);
 	}
-	__atomic_store_n(&w->request, &r, __ATOMIC_RELEASE);
+	atomic_store_explicit(&w->request, &r, memory_order_release);
 	return wait_for_answer(w, &r, patience);
 }
 
@@ -161,7 +161,7 @@ dps_worker_main(void *worker)
 	uint32_t idle = 0;
 
 	prctl(PR_SET_TIMERSLACK, 1UL); /* sleep as long as asked for, not 50 us more */
-	while (!__atomic_load_n(&w->stop, __ATOMIC_RELAXED)) {
+	while (!load_relaxed(&w->stop)) {
 		w->now = rte_rdtsc();
 		rte_graph_walk(w->graph);
 		handle_request(w);

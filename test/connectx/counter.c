@@ -25,8 +25,8 @@
 #define OFFSET_MASK 0xffffu
 
 struct counter {
-	uint64_t packets;
-	uint64_t bytes;
+	_Atomic uint64_t packets;
+	_Atomic uint64_t bytes;
 };
 
 struct counters {
@@ -77,15 +77,15 @@ cx_counter_hit(uint32_t counter_id, uint32_t bytes)
 		return;
 	}
 	c = &counters->counter[counter_id & OFFSET_MASK];
-	__atomic_fetch_add(&c->packets, 1, __ATOMIC_RELAXED);
-	__atomic_fetch_add(&c->bytes, bytes, __ATOMIC_RELAXED);
+	atomic_fetch_add_explicit(&c->packets, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&c->bytes, bytes, memory_order_relaxed);
 }
 
 static uint64_t
-read_one(uint64_t *n, bool clear)
+read_one(_Atomic uint64_t *n, bool clear)
 {
-	return rte_cpu_to_be_64(clear ? __atomic_exchange_n(n, 0, __ATOMIC_RELAXED) :
-					__atomic_load_n(n, __ATOMIC_RELAXED));
+	return rte_cpu_to_be_64(clear ? atomic_exchange_explicit(n, 0, memory_order_relaxed) :
+					load_relaxed(n));
 }
 
 /* Counters are given as big-endian pairs of packets and bytes, in the answer or in memory. */

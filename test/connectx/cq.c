@@ -59,7 +59,7 @@ cx_cq_create(struct cx_dev *dev, const void *in, void *out, uint32_t *id)
 static uint32_t
 unread(const struct cx_cq *cq)
 {
-	return (cq->pi - rte_be_to_cpu_32(cq->doorbell[CONSUMED])) & COUNTER_MASK;
+	return (cq->pi - rte_be_to_cpu_32(load_relaxed(&cq->doorbell[CONSUMED]))) & COUNTER_MASK;
 }
 
 struct mlx5_cqe *
@@ -82,7 +82,7 @@ cx_cq_complete(struct cx_cq *cq, struct mlx5_cqe *cqe, uint8_t opcode)
 	uint8_t op_own = opcode << 4 | (cq->pi >> cq->log_size & 1);
 
 	cq->pi++;
-	__atomic_store_n(&cqe->op_own, op_own, __ATOMIC_RELEASE);
+	atomic_store_explicit((_Atomic uint8_t *)&cqe->op_own, op_own, memory_order_release);
 }
 
 /* Sends the event that the driver has asked for, once there are entries that it has not read. */
@@ -90,8 +90,8 @@ void
 cx_cq_poll(void *object)
 {
 	struct cx_cq *cq = object;
-	uint32_t arm = cq->doorbell[ARM];
-	struct cx_channel *channel = __atomic_load_n(&cq->channel, __ATOMIC_ACQUIRE);
+	uint32_t arm = load_relaxed(&cq->doorbell[ARM]);
+	struct cx_channel *channel = atomic_load_explicit(&cq->channel, memory_order_acquire);
 
 	if (channel == NULL || arm == 0 || arm == cq->told_at)
 		return;

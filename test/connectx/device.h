@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <sys/uio.h>
 
+#include "../../graph/nodes/atomic.h"
 #include "card.h"
 
 struct mlx5_cqe;
@@ -51,7 +52,7 @@ struct cx_hca {
 	struct ibv_device device;
 	struct ibv_context context;
 	struct cx_dev dev;
-	bool fatal; /* the device has failed, as a test has asked */
+	atomic_bool fatal; /* the device has failed, as a test has asked */
 };
 
 extern struct cx_hca cx_hcas[CX_PFS];
@@ -66,7 +67,7 @@ bool cx_hca_failed(const struct cx_dev *dev);
 
 struct cx_stat {
 	const char *name;
-	uint64_t n;
+	_Atomic uint64_t n;
 };
 
 #define CX_MAX_STATS 48
@@ -76,14 +77,14 @@ struct cx_port {
 	int far_fd;
 	unsigned int far_ifindex;
 	char far_name[IFNAMSIZ];
-	bool far_carrier;
+	atomic_bool far_carrier;
 	int twin_fd;
 	unsigned int twin_ifindex;
-	uint8_t mac[6];   /* of both netdevs */
-	uint32_t mtu;     /* the twin's */
-	bool far_stopped; /* these two are faults */
-	bool link_down;
-	uint32_t stats;
+	uint8_t mac[6];          /* of both netdevs */
+	_Atomic uint32_t mtu;    /* the twin's */
+	atomic_bool far_stopped; /* these two are faults */
+	atomic_bool link_down;
+	_Atomic uint32_t stats;
 	struct cx_stat stat[CX_MAX_STATS];
 	uint32_t to_send; /* frames for the far side that wait for cx_ports_flush */
 	struct rte_mbuf *send[CX_BURST];
@@ -213,11 +214,11 @@ struct cx_channel;
 struct cx_cq {
 	struct cx_object object;
 	uint8_t *cqes;
-	volatile uint32_t *doorbell;
+	const _Atomic uint32_t *doorbell;
 	uint32_t log_size;
 	uint32_t pi;
 	bool overrun_ignore;
-	struct cx_channel *channel; /* that gets an event for completions, or NULL */
+	struct cx_channel *_Atomic channel; /* that gets an event for completions, or NULL */
 	uint64_t cookie;
 	uint32_t told_at; /* the arm doorbell that an event was sent for */
 };

@@ -57,13 +57,13 @@ counters_of(const struct cx_port *port, uint32_t *n)
 static uint64_t
 value_of(const struct cx_port *port, const struct counter *counter)
 {
-	uint32_t i, j, n = __atomic_load_n(&port->stats, __ATOMIC_ACQUIRE);
+	uint32_t i, j, n = atomic_load_explicit(&port->stats, memory_order_acquire);
 	uint64_t sum = 0;
 
 	for (j = 0; j < RTE_DIM(counter->stat) && counter->stat[j] != NULL; j++)
 		for (i = 0; i < n; i++)
 			if (strcmp(port->stat[i].name, counter->stat[j]) == 0)
-				sum += __atomic_load_n(&port->stat[i].n, __ATOMIC_RELAXED);
+				sum += load_relaxed(&port->stat[i].n);
 	return sum;
 }
 

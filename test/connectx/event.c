@@ -111,8 +111,8 @@ forget(void *object)
 {
 	struct cx_cq *cq = object;
 
-	if (cq->channel == dying)
-		__atomic_store_n(&cq->channel, NULL, __ATOMIC_RELEASE);
+	if (load_relaxed(&cq->channel) == dying)
+		atomic_store_explicit(&cq->channel, NULL, memory_order_release);
 }
 
 static void
@@ -145,7 +145,7 @@ subscribe(struct mlx5dv_devx_event_channel *events, struct mlx5dv_devx_obj *obje
 	}
 	cq = cx_object_get(CX_CQ, object->id);
 	cq->cookie = cookie;
-	__atomic_store_n(&cq->channel, (struct cx_channel *)events, __ATOMIC_RELEASE);
+	atomic_store_explicit(&cq->channel, (struct cx_channel *)events, memory_order_release);
 	return 0;
 }
 
@@ -228,7 +228,7 @@ cx_event_fatal(struct cx_hca *hca)
 {
 	const uint64_t one = 1;
 
-	__atomic_store_n(&hca->fatal, true, __ATOMIC_RELEASE);
+	atomic_store_explicit(&hca->fatal, true, memory_order_release);
 	if (write(hca->context.async_fd, &one, sizeof(one)) < 0)
 		cx_refuse(errno, "write of a device event: %s", strerror(errno));
 }

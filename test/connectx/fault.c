@@ -124,10 +124,10 @@ begin(struct change *c)
 
 	memcpy(c->plan, faults.plan, sizeof(c->plan));
 	c->settings.code = faults.code;
-	c->settings.create_delay_us = faults.create_delay_us;
+	c->settings.create_delay_us = load_relaxed(&faults.create_delay_us);
 	for (n = 0; (port = cx_port_at(n)) != NULL; n++) {
-		c->settings.far_stopped[n] = port->far_stopped;
-		c->settings.link_down[n] = port->link_down;
+		c->settings.far_stopped[n] = load_relaxed(&port->far_stopped);
+		c->settings.link_down[n] = load_relaxed(&port->link_down);
 	}
 }
 
@@ -139,12 +139,11 @@ take(const struct change *c)
 
 	memcpy(faults.plan, c->plan, sizeof(faults.plan));
 	faults.code = c->settings.code;
-	faults.create_delay_us = c->settings.create_delay_us;
+	store_relaxed(&faults.create_delay_us, c->settings.create_delay_us);
 	for (n = 0; (port = cx_port_at(n)) != NULL; n++) {
-		__atomic_store_n(&port->far_stopped, c->settings.far_stopped[n], __ATOMIC_RELAXED);
-		if (port->link_down != c->settings.link_down[n]) {
-			__atomic_store_n(&port->link_down, c->settings.link_down[n],
-					 __ATOMIC_RELAXED);
+		store_relaxed(&port->far_stopped, c->settings.far_stopped[n]);
+		if (load_relaxed(&port->link_down) != c->settings.link_down[n]) {
+			store_relaxed(&port->link_down, c->settings.link_down[n]);
 			cx_port_link(port);
 		}
 	}
@@ -222,7 +221,7 @@ count(enum cx_call call, const char *what)
 int
 cx_fault_create(const char *what)
 {
-	uint32_t delay = __atomic_load_n(&faults.create_delay_us, __ATOMIC_RELAXED);
+	uint32_t delay = load_relaxed(&faults.create_delay_us);
 
 	if (strcmp(what, "table") == 0)
 		return count(CX_CALL_TABLE, what);

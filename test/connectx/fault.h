@@ -2,6 +2,7 @@
 #ifndef CX_FAULT_H
 #define CX_FAULT_H
 
+#include "../../graph/nodes/atomic.h"
 #include "../net_eswitch/plan.h"
 
 /* The commands that can be made to fail; CX_CALL_ANY numbers them all. */
@@ -21,7 +22,7 @@ struct cx_faults {
 	uint64_t calls[CX_CALLS];
 	uint64_t failed[CX_CALLS];
 	int code;
-	uint32_t create_delay_us;
+	_Atomic uint32_t create_delay_us;
 };
 
 const char *cx_call_name(enum cx_call call);

@@ -52,7 +52,7 @@ hca_of(const struct cx_dev *dev)
 bool
 cx_hca_failed(const struct cx_dev *dev)
 {
-	return __atomic_load_n(&hca_of(dev)->fatal, __ATOMIC_ACQUIRE);
+	return atomic_load_explicit(&hca_of(dev)->fatal, memory_order_acquire);
 }
 
 void
@@ -287,7 +287,8 @@ query_rt_values_ex(struct ibv_context *context, struct ibv_values_ex *values)
 static bool
 link_is_up(const struct cx_port *port)
 {
-	return port->far_carrier && !port->link_down && !port->far_stopped;
+	return load_relaxed(&port->far_carrier) && !load_relaxed(&port->link_down) &&
+	       !load_relaxed(&port->far_stopped);
 }
 
 static int

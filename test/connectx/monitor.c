@@ -33,9 +33,9 @@ cx_monitor_fd(void)
 static void
 set_carrier(struct cx_port *port, bool carrier)
 {
-	if (port->far_carrier == carrier)
+	if (load_relaxed(&port->far_carrier) == carrier)
 		return;
-	__atomic_store_n(&port->far_carrier, carrier, __ATOMIC_RELAXED);
+	store_relaxed(&port->far_carrier, carrier);
 	cx_port_link(port);
 }
 
@@ -49,7 +49,7 @@ set_mtu(struct cx_port *port, const struct ifinfomsg *info, int size)
 	     attribute = RTA_NEXT(attribute, size))
 		if (attribute->rta_type == IFLA_MTU) {
 			memcpy(&mtu, RTA_DATA(attribute), sizeof(mtu));
-			__atomic_store_n(&port->mtu, mtu, __ATOMIC_RELAXED);
+			store_relaxed(&port->mtu, mtu);
 		}
 }
 

@@ -19,8 +19,8 @@
 #define Q_COUNTERS 255u
 
 static struct {
-	struct cx_object *slot[SLOTS];
-	uint32_t used; /* all in use are below */
+	struct cx_object *_Atomic slot[SLOTS];
+	_Atomic uint32_t used; /* all in use are below */
 	uint32_t count;
 } tables[CX_TYPES];
 
@@ -86,7 +86,7 @@ cx_object_add(struct cx_dev *dev, enum cx_type type, void *object)
 	uint32_t slot, slots = type == CX_Q_COUNTER ? Q_COUNTERS : SLOTS;
 
 	pthread_mutex_lock(&lock);
-	for (slot = 0; slot < slots && tables[type].slot[slot] != NULL; slot++)
+	for (slot = 0; slot < slots && load_relaxed(&tables[type].slot[slot]) != NULL; slot++)
 		;
 	if (slot == slots) {
 		pthread_mutex_unlock(&lock);
@@ -96,9 +96,9 @@ cx_object_add(struct cx_dev *dev, enum cx_type type, void *object)
 	o->type = type;
 	o->id = id_of(type, slot);
 	o->dev = dev;
-	__atomic_store_n(&tables[type].slot[slot], o, __ATOMIC_RELEASE);
-	if (slot >= tables[type].used)
-		__atomic_store_n(&tables[type].used, slot + 1, __ATOMIC_RELEASE);
+	atomic_store_explicit(&tables[type].slot[slot], o, memory_order_release);
+	if (slot >= load_relaxed(&tables[type].used))
+		atomic_store_explicit(&tables[type].used, slot + 1, memory_order_release);
 	tables[type].count++;
 	pthread_mutex_unlock(&lock);
 	return 0;
@@ -109,7 +109,8 @@ cx_object_get(enum cx_type type, uint32_t id)
 {
 	uint32_t slot = slot_of(type, id);
 
-	return slot < SLOTS ? __atomic_load_n(&tables[type].slot[slot], __ATOMIC_ACQUIRE) : NULL;
+	return slot < SLOTS ? atomic_load_explicit(&tables[type].slot[slot], memory_order_acquire) :
+			      NULL;
 }
 
 static void
@@ -121,7 +122,7 @@ put(enum cx_type type, uint32_t id, struct cx_object *object)
 	if (slot >= SLOTS)
 		return;
 	pthread_mutex_lock(&lock);
-	old = __atomic_exchange_n(&tables[type].slot[slot], object, __ATOMIC_ACQ_REL);
+	old = atomic_exchange_explicit(&tables[type].slot[slot], object, memory_order_acq_rel);
 	if (old != NULL && object == NULL)
 		tables[type].count--;
 	pthread_mutex_unlock(&lock);
@@ -144,10 +145,11 @@ cx_object_remove(enum cx_type type, uint32_t id)
 void
 cx_object_each(enum cx_type type, void (*fn)(void *object))
 {
-	uint32_t slot, used = __atomic_load_n(&tables[type].used, __ATOMIC_ACQUIRE);
+	uint32_t slot, used = atomic_load_explicit(&tables[type].used, memory_order_acquire);
 
 	for (slot = 0; slot < used; slot++) {
-		struct cx_object *o = __atomic_load_n(&tables[type].slot[slot], __ATOMIC_ACQUIRE);
+		struct cx_object *o =
+			atomic_load_explicit(&tables[type].slot[slot], memory_order_acquire);
 
 		if (o != NULL)
 			fn(o);

@@ -69,7 +69,7 @@ cx_ports_max_mtu(void)
 	uint32_t i, max = 0;
 
 	for (i = 0; i < n_ports; i++)
-		max = RTE_MAX(max, __atomic_load_n(&ports[i].mtu, __ATOMIC_RELAXED));
+		max = RTE_MAX(max, load_relaxed(&ports[i].mtu));
 	return max;
 }
 
@@ -80,14 +80,14 @@ cx_stat(struct cx_vport *vport, const char *name, uint64_t n)
 {
 	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	struct cx_port *port = cx_port_of(vport);
-	uint32_t i, used = __atomic_load_n(&port->stats, __ATOMIC_ACQUIRE);
+	uint32_t i, used = atomic_load_explicit(&port->stats, memory_order_acquire);
 
 	for (i = 0; i < used; i++)
 		if (port->stat[i].name == name)
 			break;
 	if (i == used) {
 		pthread_mutex_lock(&lock);
-		for (i = 0; i < port->stats; i++)
+		for (i = 0; i < load_relaxed(&port->stats); i++)
 			if (strcmp(port->stat[i].name, name) == 0)
 				break;
 		if (i == CX_MAX_STATS) {
@@ -95,13 +95,13 @@ cx_stat(struct cx_vport *vport, const char *name, uint64_t n)
 			cx_refuse(ENOSPC, "more than %u counters of a port", CX_MAX_STATS);
 			return;
 		}
-		if (i == port->stats) {
+		if (i == load_relaxed(&port->stats)) {
 			port->stat[i].name = name;
-			__atomic_store_n(&port->stats, i + 1, __ATOMIC_RELEASE);
+			atomic_store_explicit(&port->stats, i + 1, memory_order_release);
 		}
 		pthread_mutex_unlock(&lock);
 	}
-	__atomic_fetch_add(&port->stat[i].n, n, __ATOMIC_RELAXED);
+	atomic_fetch_add_explicit(&port->stat[i].n, n, memory_order_relaxed);
 }
 
 /* ---- opening ---- */
@@ -233,7 +233,7 @@ open_twin(struct cx_port *port)
 		ret = request(port->far_name, SIOCGIFMTU, &far);
 	if (ret == 0)
 		ret = request(name, SIOCSIFMTU, &far);
-	port->mtu = far.ifr_mtu;
+	store_relaxed(&port->mtu, far.ifr_mtu);
 	return ret;
 }
 
@@ -263,7 +263,7 @@ cx_port_open(struct cx_vport *vport, const char *far)
 			strerror(ret));
 		return ret;
 	}
-	port->far_carrier = ifr.ifr_flags & IFF_RUNNING;
+	store_relaxed(&port->far_carrier, (ifr.ifr_flags & IFF_RUNNING) != 0);
 	ret = open_twin(port);
 	if (ret != 0) {
 		fprintf(stderr, "connectx: %s: cannot make its twin %s%s: %s\n", vport->name,
@@ -292,8 +292,7 @@ cx_ports_close(void)
 void
 cx_port_link(struct cx_port *port)
 {
-	const int carrier = __atomic_load_n(&port->far_carrier, __ATOMIC_RELAXED) &&
-			    !__atomic_load_n(&port->link_down, __ATOMIC_RELAXED);
+	const int carrier = load_relaxed(&port->far_carrier) && !load_relaxed(&port->link_down);
 
 	if (ioctl(port->twin_fd, TUNSETCARRIER, &carrier) < 0)
 		cx_refuse(errno, "%s: cannot set its twin's carrier: %s", port->vport->name,
@@ -305,8 +304,7 @@ cx_port_link(struct cx_port *port)
 static bool
 is_lost(struct cx_port *port)
 {
-	return __atomic_load_n(&port->link_down, __ATOMIC_RELAXED) ||
-	       __atomic_load_n(&port->far_stopped, __ATOMIC_RELAXED) ||
+	return load_relaxed(&port->link_down) || load_relaxed(&port->far_stopped) ||
 	       cx_hca_failed(port->vport->dev);
 }
 
@@ -321,7 +319,7 @@ drop(struct cx_port *port, struct rte_mbuf *m, const char *why)
 static bool
 fits(struct cx_port *port, const struct rte_mbuf *m)
 {
-	uint32_t limit = __atomic_load_n(&port->mtu, __ATOMIC_RELAXED) + RTE_ETHER_HDR_LEN;
+	uint32_t limit = load_relaxed(&port->mtu) + RTE_ETHER_HDR_LEN;
 	uint32_t at = 2 * RTE_ETHER_ADDR_LEN;
 	int tags;
 

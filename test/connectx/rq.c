@@ -44,14 +44,14 @@
 struct rq {
 	struct cx_object object;
 	uint8_t *wqes;
-	volatile uint32_t *doorbell;
+	const _Atomic uint32_t *doorbell;
 	uint32_t log_size;
 	uint32_t log_stride;
 	uint32_t cqn;
 	uint32_t q_counter;
-	uint32_t state;
+	_Atomic uint32_t state;
 	uint32_t user_index;
-	bool keep_vlan;
+	atomic_bool keep_vlan;
 	uint16_t ci;
 };
 
@@ -72,7 +72,7 @@ struct tir {
 	uint8_t key[RSS_KEY_SIZE] __attribute__((aligned(4))); /* as rte_softrss reads it */
 };
 
-static uint32_t q_counters[256];
+static _Atomic uint32_t q_counters[256];
 
 /* ---- commands ---- */
 
@@ -104,9 +104,9 @@ cx_rq_create(struct cx_dev *dev, const void *in, void *out, uint32_t *id)
 	rq->log_stride = log_stride;
 	rq->cqn = MLX5_GET(rqc, context, cqn);
 	rq->q_counter = MLX5_GET(rqc, context, counter_set_id);
-	rq->state = MLX5_GET(rqc, context, state);
+	store_relaxed(&rq->state, MLX5_GET(rqc, context, state));
 	rq->user_index = MLX5_GET(rqc, context, user_index);
-	rq->keep_vlan = MLX5_GET(rqc, context, vsd);
+	store_relaxed(&rq->keep_vlan, MLX5_GET(rqc, context, vsd));
 	rq->wqes = cx_umem_at(MLX5_GET(wq, wq, wq_umem_id), MLX5_GET64(wq, wq, wq_umem_offset),
 			      (uint64_t)1 << (log_size + log_stride));
 	rq->doorbell = cx_umem_at(MLX5_GET(wq, wq, dbr_umem_id), MLX5_GET64(wq, wq, dbr_addr),
@@ -136,15 +136,15 @@ cx_rq_modify(uint32_t id, const void *in)
 
 	if (rq == NULL)
 		return cx_refuse(EINVAL, "MODIFY_RQ: there is no receive queue %#x", id);
-	if (from != rq->state)
+	if (from != load_relaxed(&rq->state))
 		return cx_refuse(EINVAL, "MODIFY_RQ: from state %u, but the queue is in %u", from,
-				 rq->state);
+				 load_relaxed(&rq->state));
 	if (what & ~(uint64_t)MLX5_MODIFY_RQ_IN_MODIFY_BITMASK_VSD)
 		return cx_refuse(ENOTSUP, "MODIFY_RQ: modify_bitmask %#llx",
 				 (unsigned long long)what);
 	if (what & MLX5_MODIFY_RQ_IN_MODIFY_BITMASK_VSD)
-		__atomic_store_n(&rq->keep_vlan, MLX5_GET(rqc, context, vsd), __ATOMIC_RELAXED);
-	__atomic_store_n(&rq->state, to, __ATOMIC_RELEASE);
+		store_relaxed(&rq->keep_vlan, MLX5_GET(rqc, context, vsd));
+	atomic_store_explicit(&rq->state, to, memory_order_release);
 	if (to == MLX5_RQC_STATE_RST) {
 		cx_thread_wait();
 		rq->ci = 0;
@@ -304,8 +304,8 @@ cx_tir_modify(uint32_t id, const void *in)
 uint32_t
 cx_q_counter_read(uint32_t id, bool clear)
 {
-	return clear ? __atomic_exchange_n(&q_counters[id & 0xff], 0, __ATOMIC_RELAXED) :
-		       __atomic_load_n(&q_counters[id & 0xff], __ATOMIC_RELAXED);
+	return clear ? atomic_exchange_explicit(&q_counters[id & 0xff], 0, memory_order_relaxed) :
+		       load_relaxed(&q_counters[id & 0xff]);
 }
 
 /* ---- frames ---- */
@@ -454,7 +454,7 @@ scatter(const struct rq *rq, const struct rte_mbuf *m)
 static void
 out_of_buffer(const struct rq *rq)
 {
-	__atomic_fetch_add(&q_counters[rq->q_counter & 0xff], 1, __ATOMIC_RELAXED);
+	atomic_fetch_add_explicit(&q_counters[rq->q_counter & 0xff], 1, memory_order_relaxed);
 	cx_stat(&rq->object.dev->vport[0], "rq_out_of_buffer", 1);
 }
 
@@ -475,12 +475,13 @@ receive(const struct tir *tir, struct rte_mbuf *m, const struct cx_rx_meta *meta
 	hash = hash_of(tir, m, &h, &hash_type);
 	rq = choose(tir, hash);
 	cq = rq == NULL ? NULL : cx_object_get(CX_CQ, rq->cqn);
-	if (cq == NULL || __atomic_load_n(&rq->state, __ATOMIC_ACQUIRE) != MLX5_RQC_STATE_RDY)
+	if (cq == NULL ||
+	    atomic_load_explicit(&rq->state, memory_order_acquire) != MLX5_RQC_STATE_RDY)
 		return cx_stat(vport, "rq_not_ready", 1);
-	if (rq->ci == (uint16_t)rte_be_to_cpu_32(
-			      __atomic_load_n(&rq->doorbell[MLX5_RCV_DBR], __ATOMIC_ACQUIRE)))
+	if (rq->ci == (uint16_t)rte_be_to_cpu_32(atomic_load_explicit(&rq->doorbell[MLX5_RCV_DBR],
+								      memory_order_acquire)))
 		return out_of_buffer(rq);
-	stripped = !__atomic_load_n(&rq->keep_vlan, __ATOMIC_RELAXED) && strip_vlan(m, &tci);
+	stripped = !load_relaxed(&rq->keep_vlan) && strip_vlan(m, &tci);
 	if (stripped)
 		cx_headers_parse(m, 0, true, &h);
 	cqe = cx_cq_next(cq);

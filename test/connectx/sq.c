@@ -54,10 +54,10 @@
 struct sq {
 	struct cx_object object;
 	uint8_t *wqes;
-	volatile uint32_t *doorbell;
+	_Atomic uint32_t *doorbell;
 	uint32_t log_size;
 	uint32_t cqn;
-	uint32_t state;
+	_Atomic uint32_t state;
 	uint16_t ci;
 	bool sends; /* frames; else it has ASO entries only */
 };
@@ -110,7 +110,7 @@ cx_sq_create(struct cx_dev *dev, const void *in, void *out, uint32_t *id)
 		return ENOMEM;
 	sq->log_size = log_size;
 	sq->cqn = MLX5_GET(sqc, context, cqn);
-	sq->state = MLX5_GET(sqc, context, state);
+	store_relaxed(&sq->state, MLX5_GET(sqc, context, state));
 	sq->sends = MLX5_GET(sqc, context, tis_lst_sz) != 0;
 	sq->wqes = cx_umem_at(MLX5_GET(wq, wq, wq_umem_id), MLX5_GET64(wq, wq, wq_umem_offset),
 			      (uint64_t)MLX5_WQE_SIZE << log_size);
@@ -140,20 +140,22 @@ cx_sq_modify(uint32_t id, const void *in)
 	const void *context = MLX5_ADDR_OF(modify_sq_in, in, ctx);
 	struct sq *sq = cx_object_get(CX_SQ, id);
 	uint32_t from = MLX5_GET(modify_sq_in, in, sq_state), to = MLX5_GET(sqc, context, state);
+	uint32_t state;
 
 	if (sq == NULL)
 		return cx_refuse(EINVAL, "MODIFY_SQ: there is no send queue %#x", id);
+	state = load_relaxed(&sq->state);
 	/* A queue may have met an error since the driver has looked. */
-	if (from != sq->state && !(from == MLX5_SQC_STATE_RDY && sq->state == MLX5_SQC_STATE_ERR))
+	if (from != state && !(from == MLX5_SQC_STATE_RDY && state == MLX5_SQC_STATE_ERR))
 		return cx_refuse(EINVAL, "MODIFY_SQ: from state %u, but the queue is in %u", from,
-				 sq->state);
-	__atomic_store_n(&sq->state, to, __ATOMIC_RELEASE);
+				 state);
+	atomic_store_explicit(&sq->state, to, memory_order_release);
 	if (to == MLX5_SQC_STATE_RST) {
 		cx_thread_wait();
 		sq->ci = 0;
 		/* A card learns of entries through the UAR; here it is the record that counts, and
 		 * the driver leaves it. */
-		sq->doorbell[MLX5_SND_DBR] = 0;
+		store_relaxed(&sq->doorbell[MLX5_SND_DBR], 0);
 	}
 	return 0;
 }
@@ -529,7 +531,7 @@ complete(struct entry *e, struct cx_cq *cq, struct mlx5_cqe *cqe)
 		error->syndrome = e->syndrome;
 		error->s_wqe_opcode_qpn = rte_cpu_to_be_32(read32(e->bytes) << 24 | sq->object.id);
 		error->wqe_counter = rte_cpu_to_be_16(sq->ci);
-		__atomic_store_n(&sq->state, MLX5_SQC_STATE_ERR, __ATOMIC_RELEASE);
+		atomic_store_explicit(&sq->state, MLX5_SQC_STATE_ERR, memory_order_release);
 		cx_cq_complete(cq, cqe, MLX5_CQE_REQ_ERR);
 	} else if (mode == MLX5_COMP_ALWAYS || mode == MLX5_COMP_CQE_AND_EQE) {
 		cqe->sop_drop_qpn = rte_cpu_to_be_32(read32(e->bytes) << 24 | sq->object.id);
@@ -558,18 +560,19 @@ cx_sq_poll(void *object)
 	struct cx_cq *cq;
 	uint32_t budget;
 
-	if (__atomic_load_n(&sq->state, __ATOMIC_ACQUIRE) != MLX5_SQC_STATE_RDY ||
+	if (atomic_load_explicit(&sq->state, memory_order_acquire) != MLX5_SQC_STATE_RDY ||
 	    cx_hca_failed(sq->object.dev))
 		return;
 	cq = cx_object_get(CX_CQ, sq->cqn);
 	if (cq == NULL)
 		return;
-	for (budget = BUDGET; budget > 0 && sq->state == MLX5_SQC_STATE_RDY; budget--) {
+	for (budget = BUDGET; budget > 0 && load_relaxed(&sq->state) == MLX5_SQC_STATE_RDY;
+	     budget--) {
 		struct entry e = { .sq = sq };
 		struct mlx5_cqe *cqe;
 
-		if ((uint16_t)rte_be_to_cpu_32(__atomic_load_n(&sq->doorbell[MLX5_SND_DBR],
-							       __ATOMIC_ACQUIRE)) == sq->ci)
+		if ((uint16_t)rte_be_to_cpu_32(atomic_load_explicit(
+			    &sq->doorbell[MLX5_SND_DBR], memory_order_acquire)) == sq->ci)
 			return;
 		cqe = cx_cq_next(cq);
 		if (cqe == NULL ||

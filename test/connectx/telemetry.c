@@ -41,13 +41,13 @@ add_ports(struct rte_tel_data *data, const char *key, bool (*is)(const struct cx
 static bool
 is_far_stopped(const struct cx_port *port)
 {
-	return port->far_stopped;
+	return load_relaxed(&port->far_stopped);
 }
 
 static bool
 is_link_down(const struct cx_port *port)
 {
-	return port->link_down;
+	return load_relaxed(&port->link_down);
 }
 
 static bool
@@ -76,7 +76,8 @@ show_faults(struct rte_tel_data *data)
 	if (ret == 0)
 		ret = esw_tel_add_number(data, "fail_errno", faults.code);
 	if (ret == 0)
-		ret = esw_tel_add_number(data, "create_delay_us", faults.create_delay_us);
+		ret = esw_tel_add_number(data, "create_delay_us",
+					 load_relaxed(&faults.create_delay_us));
 	if (ret == 0)
 		ret = esw_tel_add_number(data, "pending", pending);
 	if (ret == 0)
@@ -203,11 +204,11 @@ add_port(struct rte_tel_data *data, struct cx_port *port)
 	if (counters == NULL)
 		return -ENOMEM;
 	cx_port_read_drops(port);
-	n = __atomic_load_n(&port->stats, __ATOMIC_ACQUIRE);
+	n = atomic_load_explicit(&port->stats, memory_order_acquire);
 	ret = rte_tel_data_start_dict(counters);
 	for (i = 0; ret == 0 && i < n; i++)
 		ret = esw_tel_add_number(counters, port->stat[i].name,
-					 __atomic_load_n(&port->stat[i].n, __ATOMIC_RELAXED));
+					 load_relaxed(&port->stat[i].n));
 	return ret != 0 ? ret :
 			  rte_tel_data_add_dict_container(data, port->vport->name, counters, 0);
 }

@@ -30,8 +30,8 @@
 
 static struct rte_mempool *pool;
 static esw_thread thread;
-static bool running;
-static uint64_t rounds;
+static atomic_bool running;
+static _Atomic uint64_t rounds;
 
 struct rte_mempool *
 cx_pool(void)
@@ -60,7 +60,7 @@ run(void *arg)
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
 	cx_steering_online();
-	while (__atomic_load_n(&running, __ATOMIC_ACQUIRE)) {
+	while (atomic_load_explicit(&running, memory_order_acquire)) {
 		bool some;
 
 		if (idle < IDLE_ROUNDS) {
@@ -76,7 +76,7 @@ run(void *arg)
 		cx_ports_flush();
 		cx_object_each(CX_CQ, cx_cq_poll);
 		cx_steering_quiescent();
-		__atomic_fetch_add(&rounds, 1, __ATOMIC_RELEASE);
+		atomic_fetch_add_explicit(&rounds, 1, memory_order_release);
 		idle = some ? 0 : idle + 1;
 	}
 	cx_steering_offline();
@@ -98,10 +98,10 @@ cx_thread_start(void)
 	}
 	/* The driver has no business with it. */
 	pool->flags |= RTE_MEMPOOL_F_NON_IO;
-	running = true;
+	store_relaxed(&running, true);
 	ret = -esw_thread_start(&thread, "connectx", run, NULL);
 	if (ret != 0) {
-		running = false;
+		store_relaxed(&running, false);
 		rte_mempool_free(pool);
 		pool = NULL;
 	}
@@ -111,7 +111,7 @@ cx_thread_start(void)
 void
 cx_thread_stop(void)
 {
-	__atomic_store_n(&running, false, __ATOMIC_RELEASE);
+	atomic_store_explicit(&running, false, memory_order_release);
 	esw_thread_join(thread);
 	cx_ports_stop();
 	rte_mempool_free(pool);
@@ -122,9 +122,9 @@ void
 cx_thread_wait(void)
 {
 	/* The round that is under way, and the one that may have begun meanwhile. */
-	uint64_t until = __atomic_load_n(&rounds, __ATOMIC_ACQUIRE) + 2;
+	uint64_t until = atomic_load_explicit(&rounds, memory_order_acquire) + 2;
 
-	while (__atomic_load_n(&running, __ATOMIC_ACQUIRE) &&
-	       __atomic_load_n(&rounds, __ATOMIC_ACQUIRE) < until)
+	while (atomic_load_explicit(&running, memory_order_acquire) &&
+	       atomic_load_explicit(&rounds, memory_order_acquire) < until)
 		sched_yield();
 }

@@ -7,8 +7,8 @@
 static void
 count(struct esw_counter *counter, const struct esw_packet *packet)
 {
-	__atomic_store_n(&counter->hits, counter->hits + 1, __ATOMIC_RELAXED);
-	__atomic_store_n(&counter->bytes, counter->bytes + packet->m->pkt_len, __ATOMIC_RELAXED);
+	add_as_only_writer(&counter->hits, 1);
+	add_as_only_writer(&counter->bytes, packet->m->pkt_len);
 }
 
 static void
@@ -146,7 +146,7 @@ esw_flow_run(struct esw_output *out, struct esw_port *from, struct rte_flow *flo
 			count(flow->counter, packet);
 			break;
 		case ESW_OP_AGE:
-			__atomic_store_n(flow->last_hit, out->now, __ATOMIC_RELAXED);
+			store_relaxed(flow->last_hit, out->now);
 			break;
 		case ESW_OP_SAMPLE:
 			sample(out, from, flow, &step->sample, packet, hash);

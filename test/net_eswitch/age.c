@@ -23,7 +23,7 @@ seconds(uint64_t tsc)
 static uint64_t
 last_hit(const struct esw_age *age)
 {
-	return __atomic_load_n(age->last_hit, __ATOMIC_RELAXED);
+	return load_relaxed(age->last_hit);
 }
 
 static uint64_t
@@ -149,7 +149,7 @@ esw_age_stop(struct esw_nic *nic)
 void
 esw_age_add(struct esw_nic *nic, struct esw_age *age)
 {
-	*age->last_hit = rte_rdtsc();
+	store_relaxed(age->last_hit, rte_rdtsc());
 	wait_in_wheel(nic, age);
 }
 

@@ -340,8 +340,7 @@ esw_dump_counters(FILE *file, const struct rte_flow *flow)
 	fputs(" #", file);
 	if (counter != NULL)
 		fprintf(file, " %" PRIu64 " packets %" PRIu64 " bytes",
-			__atomic_load_n(&counter->hits, __ATOMIC_RELAXED),
-			__atomic_load_n(&counter->bytes, __ATOMIC_RELAXED));
+			load_relaxed(&counter->hits), load_relaxed(&counter->bytes));
 	if (aged)
 		fputs(" aged", file);
 }

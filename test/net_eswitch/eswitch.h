@@ -15,6 +15,7 @@
 #include <rte_rcu_qsbr.h>
 #include <rte_ring.h>
 
+#include "../../graph/nodes/atomic.h"
 #include "compat.h"
 #include "fault.h"
 #include "log.h"
@@ -231,16 +232,16 @@ enum esw_age_state { ESW_AGE_NONE, ESW_AGE_WAITING, ESW_AGE_AGED };
 
 /* Packets and bytes; the pipeline writes the first two only. */
 struct esw_counter {
-	uint64_t hits;
-	uint64_t bytes;
+	_Atomic uint64_t hits;
+	_Atomic uint64_t bytes;
 	uint64_t base_hits; /* what a query with reset has seen */
 	uint64_t base_bytes;
 };
 
 /* How long ago there was a packet. */
 struct esw_age {
-	uint64_t *last_hit; /* in TSC cycles; the pipeline's */
-	uint32_t timeout;   /* seconds */
+	_Atomic uint64_t *last_hit; /* in TSC cycles; the pipeline's */
+	uint32_t timeout;           /* seconds */
 	enum esw_age_state state;
 	uint32_t slot;         /* while waiting: its place in the wheel */
 	void *context;         /* what get_aged_flows says */
@@ -258,9 +259,9 @@ TAILQ_HEAD(esw_age_list, esw_age);
 struct rte_flow {
 	const struct esw_program *program;
 	struct esw_counter *counter; /* its own, or an indirect action's; NULL: does not count */
-	uint64_t *last_hit;          /* likewise; NULL: does not age */
+	_Atomic uint64_t *last_hit;  /* likewise; NULL: does not age */
 	struct esw_counter own_counter;
-	uint64_t own_last_hit;
+	_Atomic uint64_t own_last_hit;
 	struct esw_entry entry __rte_cache_aligned;
 	uint32_t unsampled; /* packets since the last sampled one; the pipeline's */
 	struct esw_age own_age;
@@ -284,7 +285,7 @@ struct rte_flow_action_handle {
 	bool released;  /* by the application: it goes with the last of them */
 	struct esw_counter counter;
 	struct esw_age age;
-	uint64_t last_hit; /* the age's */
+	_Atomic uint64_t last_hit; /* the age's */
 	TAILQ_ENTRY(rte_flow_action_handle) owned;
 };
 
@@ -324,12 +325,12 @@ struct esw_port {
 	char name[RTE_ETH_NAME_MAX_LEN];
 	char label[8]; /* as the devargs call it */
 	struct rte_ether_addr mac;
-	uint32_t mtu;
-	uint16_t spread; /* RX queues that misses are spread over */
-	bool started;
-	bool isolated;
-	bool far_stopped; /* these two are faults */
-	bool link_down;
+	_Atomic uint32_t mtu;
+	_Atomic uint16_t spread; /* RX queues that misses are spread over */
+	atomic_bool started;
+	atomic_bool isolated;
+	atomic_bool far_stopped; /* these two are faults */
+	atomic_bool link_down;
 	bool link_news;    /* the application is to be notified of its link */
 	bool removed;      /* its link is down, for good */
 	bool removal_news; /* the application is to be notified */
@@ -346,7 +347,7 @@ struct esw_port {
 	bool aged_notified; /* an event was sent, and the aged flows not fetched since */
 	struct esw_rxq *rxq[ESW_MAX_QUEUES];
 	struct esw_txq *txq[ESW_MAX_QUEUES];
-	uint64_t stat[ESW_STAT_MAX];
+	_Atomic uint64_t stat[ESW_STAT_MAX];
 };
 
 #define ESW_AGE_SLOTS 512
@@ -379,7 +380,7 @@ struct esw_nic {
 	struct esw_age_wheel ages;
 	struct esw_faults faults;
 	bool alarm;
-	bool running;
+	atomic_bool running;
 	esw_thread thread;
 	TAILQ_ENTRY(esw_nic) next;
 };
@@ -443,7 +444,7 @@ int esw_xstats_get_names(struct rte_eth_dev *dev, struct rte_eth_xstat_name *nam
 static inline void
 esw_count(struct esw_port *port, enum esw_stat stat, uint64_t n)
 {
-	__atomic_fetch_add(&port->stat[stat], n, __ATOMIC_RELAXED);
+	atomic_fetch_add_explicit(&port->stat[stat], n, memory_order_relaxed);
 }
 
 /* far.c */

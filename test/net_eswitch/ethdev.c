@@ -114,18 +114,16 @@ dev_configure(struct rte_eth_dev *dev)
 	int ret;
 
 	/* 1500 is also what ethdev says for an application that did not ask for anything. */
-	if (asked != RTE_ETHER_MTU && asked != port->mtu) {
+	if (asked != RTE_ETHER_MTU && asked != load_relaxed(&port->mtu)) {
 		ret = esw_far_set_mtu(port, asked);
 		if (ret < 0)
 			return ret;
-		__atomic_store_n(&port->mtu, asked, __ATOMIC_RELAXED);
+		store_relaxed(&port->mtu, asked);
 	}
-	dev->data->mtu = port->mtu;
-	__atomic_store_n(&port->spread,
-			 dev->data->dev_conf.rxmode.mq_mode & RTE_ETH_MQ_RX_RSS_FLAG ?
-				 dev->data->nb_rx_queues :
-				 1,
-			 __ATOMIC_RELAXED);
+	dev->data->mtu = load_relaxed(&port->mtu);
+	store_relaxed(&port->spread, dev->data->dev_conf.rxmode.mq_mode & RTE_ETH_MQ_RX_RSS_FLAG ?
+					     dev->data->nb_rx_queues :
+					     1);
 	return 0;
 }
 
@@ -135,7 +133,7 @@ link_update(struct rte_eth_dev *dev, int wait __rte_unused)
 	struct esw_port *port = dev->data->dev_private;
 	struct rte_eth_link link = { 0 };
 
-	if (port->started && !port->link_down)
+	if (load_relaxed(&port->started) && !load_relaxed(&port->link_down))
 		esw_far_link(port, &link);
 	return rte_eth_linkstatus_set(dev, &link);
 }
@@ -170,9 +168,9 @@ dev_start(struct rte_eth_dev *dev)
 	for (i = 0; i < dev->data->nb_tx_queues; i++)
 		dev->data->tx_queue_state[i] = RTE_ETH_QUEUE_STATE_STARTED;
 	/* The far side's kernel interface may have got another MTU since. */
-	__atomic_store_n(&port->mtu, esw_far_mtu(port), __ATOMIC_RELAXED);
-	dev->data->mtu = port->mtu;
-	__atomic_store_n(&port->started, true, __ATOMIC_RELEASE);
+	store_relaxed(&port->mtu, esw_far_mtu(port));
+	dev->data->mtu = load_relaxed(&port->mtu);
+	atomic_store_explicit(&port->started, true, memory_order_release);
 	link_update(dev, 0);
 	return 0;
 }
@@ -183,7 +181,7 @@ dev_stop(struct rte_eth_dev *dev)
 	struct esw_port *port = dev->data->dev_private;
 	uint16_t i;
 
-	__atomic_store_n(&port->started, false, __ATOMIC_RELEASE);
+	atomic_store_explicit(&port->started, false, memory_order_release);
 	esw_pipeline_wait(port->nic);
 	for (i = 0; i < ESW_MAX_QUEUES; i++)
 		if (port->rxq[i] != NULL)
@@ -350,7 +348,7 @@ mtu_set(struct rte_eth_dev *dev, uint16_t mtu)
 	int ret = esw_far_set_mtu(port, mtu);
 
 	if (ret == 0)
-		__atomic_store_n(&port->mtu, mtu, __ATOMIC_RELAXED);
+		store_relaxed(&port->mtu, mtu);
 	return ret;
 }
 
@@ -406,7 +404,7 @@ esw_ethdev_create(struct esw_port *port)
 	dev->tx_pkt_burst = transmit;
 	dev->data->dev_private = port;
 	dev->data->mac_addrs = &port->mac;
-	dev->data->mtu = port->mtu;
+	dev->data->mtu = load_relaxed(&port->mtu);
 	dev->data->numa_node = port->nic->vdev->device.numa_node;
 	dev->data->promiscuous = 1;
 	dev->data->all_multicast = 1;

@@ -129,7 +129,7 @@ esw_far_open(struct esw_port *port, const char *name)
 	ret = rte_eth_macaddr_get(port->far.ethdev, &port->mac);
 	if (ret < 0)
 		return ret;
-	port->mtu = esw_far_mtu(port);
+	store_relaxed(&port->mtu, esw_far_mtu(port));
 	return 0;
 }
 
@@ -149,9 +149,9 @@ esw_far_close(struct esw_port *port)
 }
 
 static bool
-is_set(const bool *fault)
+is_set(const atomic_bool *fault)
 {
-	return __atomic_load_n(fault, __ATOMIC_RELAXED);
+	return load_relaxed(fault);
 }
 
 static void
@@ -217,7 +217,7 @@ is_tagged(const struct rte_mbuf *m, uint32_t offset)
 bool
 esw_far_fits(struct esw_port *port, const struct rte_mbuf *m)
 {
-	uint32_t limit = __atomic_load_n(&port->mtu, __ATOMIC_RELAXED) + RTE_ETHER_HDR_LEN;
+	uint32_t limit = load_relaxed(&port->mtu) + RTE_ETHER_HDR_LEN;
 	uint32_t type = RTE_ETHER_HDR_LEN - RTE_ETHER_TYPE_LEN;
 	int tags;
 
@@ -262,8 +262,8 @@ esw_far_mtu(const struct esw_port *port)
 
 	if (kernel_request(port->far.ethdev, SIOCGIFMTU, &ifr) == 0)
 		return ifr.ifr_mtu;
-	if (port->mtu != 0)
-		return port->mtu;
+	if (load_relaxed(&port->mtu) != 0)
+		return load_relaxed(&port->mtu);
 	if (rte_eth_dev_get_mtu(port->far.ethdev, &mtu) < 0)
 		return RTE_ETHER_MTU;
 	return mtu;

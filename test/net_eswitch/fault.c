@@ -142,9 +142,9 @@ report_soon(const struct esw_port *port)
 static void
 set_link(struct esw_port *port, bool down)
 {
-	if (port->link_down == (down || port->removed))
+	if (load_relaxed(&port->link_down) == (down || port->removed))
 		return;
-	__atomic_store_n(&port->link_down, down || port->removed, __ATOMIC_RELAXED);
+	store_relaxed(&port->link_down, down || port->removed);
 	port->link_news = true;
 	report_soon(port);
 }
@@ -166,11 +166,9 @@ take(struct esw_nic *nic, const struct change *c)
 
 	memcpy(nic->faults.plan, c->plan, sizeof(c->plan));
 	nic->faults.code = c->settings.code;
-	__atomic_store_n(&nic->faults.create_delay_us, c->settings.create_delay_us,
-			 __ATOMIC_RELAXED);
+	store_relaxed(&nic->faults.create_delay_us, c->settings.create_delay_us);
 	for (i = 0; i < nic->ports; i++) {
-		__atomic_store_n(&nic->port[i]->far_stopped, c->settings.far_stopped[i],
-				 __ATOMIC_RELAXED);
+		store_relaxed(&nic->port[i]->far_stopped, c->settings.far_stopped[i]);
 		set_removed(nic->port[i], c->removed[i]);
 		set_link(nic->port[i], c->settings.link_down[i]);
 	}
@@ -187,10 +185,10 @@ begin(struct change *c, const struct esw_nic *nic)
 	c->reader.port_number = port_number;
 	memcpy(c->plan, nic->faults.plan, sizeof(c->plan));
 	c->settings.code = nic->faults.code;
-	c->settings.create_delay_us = nic->faults.create_delay_us;
+	c->settings.create_delay_us = load_relaxed(&nic->faults.create_delay_us);
 	for (i = 0; i < nic->ports; i++) {
-		c->settings.far_stopped[i] = nic->port[i]->far_stopped;
-		c->settings.link_down[i] = nic->port[i]->link_down;
+		c->settings.far_stopped[i] = load_relaxed(&nic->port[i]->far_stopped);
+		c->settings.link_down[i] = load_relaxed(&nic->port[i]->link_down);
 	}
 }
 
@@ -257,5 +255,5 @@ esw_fault_call(struct esw_nic *nic, enum esw_call call, struct rte_flow_error *e
 uint32_t
 esw_fault_create_delay(const struct esw_nic *nic)
 {
-	return __atomic_load_n(&nic->faults.create_delay_us, __ATOMIC_RELAXED);
+	return load_relaxed(&nic->faults.create_delay_us);
 }

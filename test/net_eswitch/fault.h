@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../../graph/nodes/atomic.h"
 #include "plan.h"
 
 struct esw_nic;
@@ -28,7 +29,7 @@ struct esw_faults {
 	uint64_t calls[ESW_CALLS];
 	uint64_t failed[ESW_CALLS];
 	int code;
-	uint32_t create_delay_us;
+	_Atomic uint32_t create_delay_us;
 };
 
 bool esw_fault_is_key(const char *key);

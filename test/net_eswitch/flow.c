@@ -340,8 +340,8 @@ flow_flush(struct rte_eth_dev *dev, struct rte_flow_error *error)
 int
 esw_flow_query_counter(struct esw_counter *counter, struct rte_flow_query_count *out)
 {
-	uint64_t hits = __atomic_load_n(&counter->hits, __ATOMIC_RELAXED);
-	uint64_t bytes = __atomic_load_n(&counter->bytes, __ATOMIC_RELAXED);
+	uint64_t hits = load_relaxed(&counter->hits);
+	uint64_t bytes = load_relaxed(&counter->bytes);
 
 	out->hits_set = 1;
 	out->bytes_set = 1;
@@ -416,7 +416,7 @@ flow_isolate(struct rte_eth_dev *dev, int set, struct rte_flow_error *error)
 	if (dev->data->dev_started)
 		return esw_flow_error(error, EBUSY, RTE_FLOW_ERROR_TYPE_UNSPECIFIED, NULL,
 				      "the port has to be stopped first");
-	__atomic_store_n(&port->isolated, set != 0, __ATOMIC_RELAXED);
+	store_relaxed(&port->isolated, set != 0);
 	return 0;
 }
 

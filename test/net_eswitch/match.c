@@ -14,7 +14,7 @@
 struct buckets {
 	uint32_t mask;
 	uint32_t link; /* which of an entry's links this table uses */
-	struct esw_entry *head[];
+	struct esw_entry *_Atomic head[];
 };
 
 struct esw_shape {
@@ -25,7 +25,7 @@ struct esw_shape {
 	uint8_t word[ESW_KEY_WORDS]; /* indices of the words that the mask looks at */
 	uint64_t mask[ESW_KEY_WORDS];
 	uint64_t secret[ESW_KEY_WORDS][2];
-	struct buckets *buckets;
+	struct buckets *_Atomic buckets;
 };
 
 /* The shapes of a group in the order they are tried. Replaced as a whole. */
@@ -86,26 +86,26 @@ same_key(const struct esw_shape *shape, const uint64_t *a, const uint64_t *b)
 static void
 buckets_add(struct buckets *b, struct esw_entry *entry)
 {
-	struct esw_entry **at = &b->head[entry->hash & b->mask];
+	struct esw_entry *_Atomic *at = &b->head[entry->hash & b->mask];
 
-	entry->next[b->link] = *at;
-	__atomic_store_n(at, entry, __ATOMIC_RELEASE);
+	store_relaxed(&entry->next[b->link], load_relaxed(at));
+	atomic_store_explicit(at, entry, memory_order_release);
 }
 
 /* Takes the entry out, or puts another with the same key in its place. */
 static void
 buckets_replace(struct buckets *b, struct esw_entry *entry, struct esw_entry *by)
 {
-	struct esw_entry **at = &b->head[entry->hash & b->mask];
-	struct esw_entry *next = entry->next[b->link];
+	struct esw_entry *_Atomic *at = &b->head[entry->hash & b->mask];
+	struct esw_entry *next = load_relaxed(&entry->next[b->link]), *here;
 
-	while (*at != entry)
-		at = &(*at)->next[b->link];
+	while ((here = load_relaxed(at)) != entry)
+		at = &here->next[b->link];
 	if (by != NULL) {
-		by->next[b->link] = next;
+		store_relaxed(&by->next[b->link], next);
 		next = by;
 	}
-	__atomic_store_n(at, next, __ATOMIC_RELEASE);
+	atomic_store_explicit(at, next, memory_order_release);
 }
 
 /* The entry of that key, which is the oldest of those that have it, or NULL. */
@@ -113,17 +113,18 @@ static struct esw_entry *
 buckets_find(const struct esw_shape *shape, const struct buckets *b, uint32_t hash,
 	     const uint64_t *key)
 {
-	struct esw_entry *entry = __atomic_load_n(&b->head[hash & b->mask], __ATOMIC_ACQUIRE);
+	struct esw_entry *entry =
+		atomic_load_explicit(&b->head[hash & b->mask], memory_order_acquire);
 
 	while (entry != NULL && (entry->hash != hash || !same_key(shape, entry->key, key)))
-		entry = __atomic_load_n(&entry->next[b->link], __ATOMIC_ACQUIRE);
+		entry = atomic_load_explicit(&entry->next[b->link], memory_order_acquire);
 	return entry;
 }
 
 static int
 grow(struct rte_rcu_qsbr *rcu, struct esw_shape *shape)
 {
-	struct buckets *old = shape->buckets;
+	struct buckets *old = load_relaxed(&shape->buckets);
 	struct buckets *b = buckets_new(2 * (old->mask + 1), old->link ^ 1);
 	struct esw_entry *entry;
 	uint32_t i;
@@ -131,9 +132,10 @@ grow(struct rte_rcu_qsbr *rcu, struct esw_shape *shape)
 	if (b == NULL)
 		return -ENOMEM;
 	for (i = 0; i <= old->mask; i++)
-		for (entry = old->head[i]; entry != NULL; entry = entry->next[old->link])
+		for (entry = load_relaxed(&old->head[i]); entry != NULL;
+		     entry = load_relaxed(&entry->next[old->link]))
 			buckets_add(b, entry);
-	__atomic_store_n(&shape->buckets, b, __ATOMIC_RELEASE);
+	atomic_store_explicit(&shape->buckets, b, memory_order_release);
 	wait_for_reader(rcu);
 	free(old);
 	return 0;
@@ -142,7 +144,7 @@ grow(struct rte_rcu_qsbr *rcu, struct esw_shape *shape)
 static void
 shape_free(struct esw_shape *shape)
 {
-	free(shape->buckets);
+	free(load_relaxed(&shape->buckets));
 	free(shape);
 }
 
@@ -154,8 +156,8 @@ shape_new(const struct esw_pattern *pattern)
 
 	if (shape == NULL)
 		return NULL;
-	shape->buckets = buckets_new(MIN_BUCKETS, 0);
-	if (shape->buckets == NULL) {
+	store_relaxed(&shape->buckets, buckets_new(MIN_BUCKETS, 0));
+	if (load_relaxed(&shape->buckets) == NULL) {
 		free(shape);
 		return NULL;
 	}
@@ -203,11 +205,12 @@ shape_before(const struct esw_shape *a, const struct esw_shape *b)
 static struct esw_shape *
 group_find(const struct esw_group *group, const struct esw_pattern *pattern)
 {
+	const struct esw_shapes *shapes = load_relaxed(&group->shapes);
 	uint32_t i;
 
-	for (i = 0; group->shapes != NULL && i < group->shapes->n; i++)
-		if (shape_is(group->shapes->shape[i], pattern))
-			return group->shapes->shape[i];
+	for (i = 0; shapes != NULL && i < shapes->n; i++)
+		if (shape_is(shapes->shape[i], pattern))
+			return shapes->shape[i];
 	return NULL;
 }
 
@@ -215,9 +218,9 @@ group_find(const struct esw_group *group, const struct esw_pattern *pattern)
 static void
 group_publish(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_shapes *list)
 {
-	struct esw_shapes *old = group->shapes;
+	struct esw_shapes *old = load_relaxed(&group->shapes);
 
-	__atomic_store_n(&group->shapes, list, __ATOMIC_RELEASE);
+	atomic_store_explicit(&group->shapes, list, memory_order_release);
 	wait_for_reader(rcu);
 	free(old);
 }
@@ -231,7 +234,7 @@ shapes_new(uint32_t n)
 static int
 group_add(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_shape *shape)
 {
-	const struct esw_shapes *old = group->shapes;
+	const struct esw_shapes *old = load_relaxed(&group->shapes);
 	uint32_t n = old == NULL ? 0 : old->n;
 	struct esw_shapes *list = shapes_new(n + 1);
 	uint32_t i = 0;
@@ -253,7 +256,7 @@ group_add(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_shape *s
 static void
 group_drop(struct rte_rcu_qsbr *rcu, struct esw_group *group, struct esw_shape *shape)
 {
-	const struct esw_shapes *old = group->shapes;
+	const struct esw_shapes *old = load_relaxed(&group->shapes);
 	struct esw_shapes *list = NULL;
 	uint32_t i;
 
@@ -293,12 +296,13 @@ esw_group_get(struct esw_groups *groups, uint32_t id)
 void
 esw_group_clear(struct esw_group *group)
 {
+	struct esw_shapes *shapes = load_relaxed(&group->shapes);
 	uint32_t i;
 
-	for (i = 0; group->shapes != NULL && i < group->shapes->n; i++)
-		shape_free(group->shapes->shape[i]);
-	free(group->shapes);
-	group->shapes = NULL;
+	for (i = 0; shapes != NULL && i < shapes->n; i++)
+		shape_free(shapes->shape[i]);
+	free(shapes);
+	store_relaxed(&group->shapes, NULL);
 }
 
 /* Frees all groups. Their entries belong to the caller; nobody may be reading. */
@@ -323,14 +327,15 @@ esw_groups_free(struct esw_groups *groups)
 static int
 make_room(struct rte_rcu_qsbr *rcu, struct esw_shape *shape)
 {
-	return shape->keys > shape->buckets->mask / 2 ? grow(rcu, shape) : 0;
+	return shape->keys > load_relaxed(&shape->buckets)->mask / 2 ? grow(rcu, shape) : 0;
 }
 
 /* Puts the entry into the shape's table, or behind those with the same key. */
 static int
 shape_add(struct rte_rcu_qsbr *rcu, struct esw_shape *shape, struct esw_entry *entry)
 {
-	struct esw_entry *oldest = buckets_find(shape, shape->buckets, entry->hash, entry->key);
+	struct esw_entry *oldest =
+		buckets_find(shape, load_relaxed(&shape->buckets), entry->hash, entry->key);
 	int ret;
 
 	entry->younger = NULL;
@@ -345,7 +350,7 @@ shape_add(struct rte_rcu_qsbr *rcu, struct esw_shape *shape, struct esw_entry *e
 		return ret;
 	entry->older = NULL;
 	entry->youngest = entry;
-	buckets_add(shape->buckets, entry);
+	buckets_add(load_relaxed(&shape->buckets), entry);
 	shape->keys++;
 	return 0;
 }
@@ -388,7 +393,7 @@ shape_remove_oldest(struct esw_shape *shape, struct esw_entry *entry)
 	} else {
 		shape->keys--;
 	}
-	buckets_replace(shape->buckets, entry, next);
+	buckets_replace(load_relaxed(&shape->buckets), entry, next);
 }
 
 static void
@@ -398,8 +403,8 @@ shape_remove_younger(struct esw_shape *shape, struct esw_entry *entry)
 	if (entry->younger != NULL)
 		entry->younger->older = entry->older;
 	else
-		buckets_find(shape, shape->buckets, entry->hash, entry->key)->youngest =
-			entry->older;
+		buckets_find(shape, load_relaxed(&shape->buckets), entry->hash, entry->key)
+			->youngest = entry->older;
 }
 
 /* Takes the entry out of the group. The reader may hold it until the caller has waited for it. */
@@ -453,7 +458,7 @@ begin_shape(struct walk *w, uint32_t n)
 	/* Shapes of one rank may all have a match; the oldest of these is the one. */
 	if (w->found_in != NULL && shape_before(w->found_in, w->shape))
 		return false;
-	w->buckets = __atomic_load_n(&w->shape->buckets, __ATOMIC_ACQUIRE);
+	w->buckets = atomic_load_explicit(&w->shape->buckets, memory_order_acquire);
 	w->hash = extract(w->shape, w->lookup->key, w->words);
 	rte_prefetch0(&w->buckets->head[w->hash & w->buckets->mask]);
 	return true;
@@ -462,8 +467,7 @@ begin_shape(struct walk *w, uint32_t n)
 static void
 prefetch_entry(const struct walk *w)
 {
-	const struct esw_entry *entry =
-		__atomic_load_n(&w->buckets->head[w->hash & w->buckets->mask], __ATOMIC_RELAXED);
+	const struct esw_entry *entry = load_relaxed(&w->buckets->head[w->hash & w->buckets->mask]);
 
 	if (entry == NULL)
 		return;
@@ -499,7 +503,8 @@ esw_match_lookup_burst(struct esw_lookup *lookups, uint32_t n)
 	for (i = 0; i < n; i++) {
 		at[i] = &walks[i];
 		walks[i].lookup = &lookups[i];
-		walks[i].shapes = __atomic_load_n(&lookups[i].group->shapes, __ATOMIC_ACQUIRE);
+		walks[i].shapes =
+			atomic_load_explicit(&lookups[i].group->shapes, memory_order_acquire);
 		walks[i].found_in = NULL;
 		lookups[i].found = NULL;
 	}

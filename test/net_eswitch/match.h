@@ -6,6 +6,7 @@
 
 #include <rte_rcu_qsbr.h>
 
+#include "../../graph/nodes/atomic.h"
 #include "key.h"
 
 /*
@@ -31,7 +32,7 @@ struct esw_shape;
  * line. Two links, because a table that grows is read while its successor is built.
  */
 struct esw_entry {
-	struct esw_entry *next[2];
+	struct esw_entry *_Atomic next[2];
 	uint32_t hash;
 	uint32_t sequence;           /* order of insertion into the group, the last tie-break */
 	uint64_t key[ESW_KEY_WORDS]; /* masked; only the shape's words are used */
@@ -46,7 +47,7 @@ struct esw_group {
 	struct esw_group *next;
 	uint32_t id;
 	uint32_t sequence;
-	struct esw_shapes *shapes;
+	struct esw_shapes *_Atomic shapes;
 };
 
 #define ESW_GROUP_BUCKETS 64

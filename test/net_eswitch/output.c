@@ -53,7 +53,7 @@ esw_output_receive(struct esw_port *port, uint16_t queue, const struct esw_packe
 	struct esw_rxq *rxq;
 	struct rte_mbuf *m;
 
-	if (!__atomic_load_n(&port->started, __ATOMIC_ACQUIRE)) {
+	if (!atomic_load_explicit(&port->started, memory_order_acquire)) {
 		esw_count(port, ESW_STAT_RX_NOT_STARTED, 1);
 		return;
 	}

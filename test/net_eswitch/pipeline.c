@@ -122,7 +122,7 @@ run_rules(struct esw_output *out, struct esw_port *port, struct esw_group *group
 static uint16_t
 miss_queue(const struct esw_port *port, const struct arrival *a)
 {
-	uint16_t queues = __atomic_load_n(&port->spread, __ATOMIC_RELAXED);
+	uint16_t queues = load_relaxed(&port->spread);
 
 	return queues > 1 ? esw_flow_hash(&a->packet.key) % queues : 0;
 }
@@ -142,7 +142,7 @@ miss(struct esw_output *out, struct esw_port *port, struct arrival *a)
 	}
 	if (jumped)
 		esw_count(port, ESW_STAT_DROPPED, 1);
-	else if (__atomic_load_n(&port->isolated, __ATOMIC_RELAXED))
+	else if (load_relaxed(&port->isolated))
 		esw_count(port, ESW_STAT_ISOLATED, 1);
 	else
 		esw_output_receive(port, miss_queue(port, a), &a->packet);
@@ -259,7 +259,7 @@ pipeline(void *arg)
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
 	rte_rcu_qsbr_thread_online(nic->rcu, READER);
-	while (__atomic_load_n(&nic->running, __ATOMIC_ACQUIRE)) {
+	while (atomic_load_explicit(&nic->running, memory_order_acquire)) {
 		uint32_t i, n = 0;
 
 		for (i = 0; i < nic->ports; i++)
@@ -299,11 +299,11 @@ esw_pipeline_start(struct esw_nic *nic)
 	if (out == NULL || nic->rcu == NULL)
 		goto fail;
 	out->nic = nic;
-	nic->running = true;
+	store_relaxed(&nic->running, true);
 	ret = esw_thread_start(&nic->thread, "eswitch", pipeline, out);
 	if (ret == 0)
 		return 0;
-	nic->running = false;
+	store_relaxed(&nic->running, false);
 fail:
 	free(out);
 	free(nic->rcu);
@@ -315,9 +315,9 @@ fail:
 void
 esw_pipeline_stop(struct esw_nic *nic)
 {
-	if (!nic->running)
+	if (!load_relaxed(&nic->running))
 		return;
-	__atomic_store_n(&nic->running, false, __ATOMIC_RELEASE);
+	atomic_store_explicit(&nic->running, false, memory_order_release);
 	esw_thread_join(nic->thread);
 }
 

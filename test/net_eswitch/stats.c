@@ -33,7 +33,7 @@ static const char *const stat_names[ESW_STAT_MAX] = {
 static uint64_t
 get(const struct esw_port *port, enum esw_stat stat)
 {
-	uint64_t n = __atomic_load_n(&port->stat[stat], __ATOMIC_RELAXED);
+	uint64_t n = load_relaxed(&port->stat[stat]);
 
 	/* Counted by the far side, since it was opened; a reset notes how many there were. */
 	return stat == ESW_STAT_FAR_RX_ERRORS ? esw_far_rx_errors(port) - n : n;
@@ -77,9 +77,8 @@ esw_stats_reset(struct rte_eth_dev *dev)
 			port->txq[i]->packets = port->txq[i]->bytes = port->txq[i]->errors = 0;
 	}
 	for (i = 0; i < ESW_STAT_MAX; i++)
-		__atomic_store_n(&port->stat[i],
-				 i == ESW_STAT_FAR_RX_ERRORS ? esw_far_rx_errors(port) : 0,
-				 __ATOMIC_RELAXED);
+		store_relaxed(&port->stat[i],
+			      i == ESW_STAT_FAR_RX_ERRORS ? esw_far_rx_errors(port) : 0);
 	return 0;
 }
 

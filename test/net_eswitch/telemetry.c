@@ -73,13 +73,13 @@ add_plan(struct rte_tel_data *data, enum esw_call call, const struct esw_fault_p
 static bool
 is_far_stopped(const struct esw_port *port)
 {
-	return port->far_stopped;
+	return load_relaxed(&port->far_stopped);
 }
 
 static bool
 is_link_down(const struct esw_port *port)
 {
-	return port->link_down;
+	return load_relaxed(&port->link_down);
 }
 
 /* Adds the names of the ports for which it is so. */

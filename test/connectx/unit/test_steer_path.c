@@ -327,8 +327,8 @@ rules_are_dumped(void **state)
 
 /* ---- rules that come and go while frames pass ---- */
 
-static bool stop;
-static uint64_t passed;
+static atomic_bool stop;
+static _Atomic uint64_t passed;
 
 static void *
 reader(void *arg)
@@ -337,12 +337,12 @@ reader(void *arg)
 
 	(void)arg;
 	cx_steering_online();
-	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
+	while (!load_relaxed(&stop)) {
 		fake_n = 0;
 		from_far(VF(0), &f);
 		assert_int_equal(fake_n, 1);
 		cx_steering_quiescent();
-		__atomic_add_fetch(&passed, 1, __ATOMIC_RELAXED);
+		atomic_fetch_add_explicit(&passed, 1, memory_order_relaxed);
 	}
 	cx_steering_offline();
 	return NULL;
@@ -380,12 +380,12 @@ rules_come_and_go_under_traffic(void **state)
 	uint32_t i;
 
 	(void)state;
-	stop = false;
+	store_relaxed(&stop, false);
 	assert_non_null(rule(root, 0, &all, jump(t), NULL));
 	to_port(&m, 2);
 	of = matcher(t, 1, &m);
 	assert_int_equal(pthread_create(&thread, NULL, reader, NULL), 0);
-	for (i = 0; i < 300 || __atomic_load_n(&passed, __ATOMIC_RELAXED) < 300; i++) {
+	for (i = 0; i < 300 || load_relaxed(&passed) < 300; i++) {
 		struct cx_action *own =
 			fake_glue.dr_create_flow_action_dest_port(fdb, VF(2)->ib_port);
 		void *r[3];
@@ -400,7 +400,7 @@ rules_come_and_go_under_traffic(void **state)
 		assert_int_equal(fake_glue.dv_destroy_flow(r[1]), 0);
 		assert_int_equal(fake_glue.destroy_flow_action(own), 0);
 	}
-	stop = true;
+	store_relaxed(&stop, true);
 	pthread_join(thread, NULL);
 	fake_n = 0;
 }

@@ -220,18 +220,18 @@ on_event(uint16_t port, enum rte_eth_event_type event, void *arg, void *ret)
 	(void)port;
 	(void)event;
 	(void)ret;
-	__atomic_fetch_add((int *)arg, 1, __ATOMIC_RELAXED);
+	atomic_fetch_add_explicit((atomic_int *)arg, 1, memory_order_relaxed);
 	return 0;
 }
 
 static void
-wait_for(const int *events, int n)
+wait_for(const atomic_int *events, int n)
 {
 	int waited;
 
-	for (waited = 0; waited < 2000 && __atomic_load_n(events, __ATOMIC_RELAXED) != n; waited++)
+	for (waited = 0; waited < 2000 && load_relaxed(events) != n; waited++)
 		usleep(1000);
-	assert_int_equal(__atomic_load_n(events, __ATOMIC_RELAXED), n);
+	assert_int_equal(load_relaxed(events), n);
 }
 
 static void
@@ -247,7 +247,7 @@ drops_the_link(void **state)
 {
 	struct frame f = udp4_frame(1, 2);
 	struct rte_eth_link link;
-	int events = 0;
+	atomic_int events = 0;
 
 	(void)state;
 	ask_for_link_events(PF0, 1);
@@ -282,7 +282,7 @@ removes_a_port(void **state)
 {
 	struct frame f = udp4_frame(1, 2);
 	struct rte_eth_link link;
-	int events = 0;
+	atomic_int events = 0;
 
 	(void)state;
 	nic.esw[VF3]->dev->data->dev_conf.intr_conf.rmv = 1;
@@ -297,7 +297,7 @@ removes_a_port(void **state)
 	assert_int_equal(link.link_status, RTE_ETH_LINK_DOWN);
 	nic_arrive(VF3, &f);
 	nic_assert_quiet();
-	assert_int_equal(events, 1);
+	assert_int_equal(load_relaxed(&events), 1);
 	assert_int_equal(rte_eth_dev_callback_unregister(nic.port[VF3], RTE_ETH_EVENT_INTR_RMV,
 							 on_event, &events),
 			 0);

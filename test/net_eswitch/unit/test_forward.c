@@ -713,7 +713,7 @@ on_aged(uint16_t port, enum rte_eth_event_type event, void *arg, void *ret)
 	(void)port;
 	(void)event;
 	(void)ret;
-	__atomic_fetch_add((int *)arg, 1, __ATOMIC_RELAXED);
+	atomic_fetch_add_explicit((atomic_int *)arg, 1, memory_order_relaxed);
 	return 0;
 }
 
@@ -724,7 +724,8 @@ reports_aged_flows(void **state)
 	struct rte_flow_query_age query = { 0 };
 	struct rte_flow *named, *unnamed;
 	void *contexts[4];
-	int events = 0, waited;
+	atomic_int events = 0;
+	int waited;
 
 	(void)state;
 	assert_int_equal(rte_eth_dev_callback_register(nic.port[VF0], RTE_ETH_EVENT_FLOW_AGED,
@@ -741,9 +742,9 @@ reports_aged_flows(void **state)
 	assert_int_equal(rte_flow_get_aged_flows(nic.port[VF0], contexts, 4, NULL), 2);
 	assert_ptr_equal(contexts[0], &nic);
 	assert_ptr_equal(contexts[1], unnamed);
-	for (waited = 0; waited < 50 && __atomic_load_n(&events, __ATOMIC_RELAXED) == 0; waited++)
+	for (waited = 0; waited < 50 && load_relaxed(&events) == 0; waited++)
 		usleep(100000);
-	assert_int_not_equal(__atomic_load_n(&events, __ATOMIC_RELAXED), 0);
+	assert_int_not_equal(load_relaxed(&events), 0);
 	assert_int_equal(rte_flow_query(nic.port[VF0], named, ACTIONS(AGE(1)), &query, NULL), 0);
 	assert_int_equal(query.aged, 1);
 	nic_destroy(VF0, named);

@@ -24,7 +24,7 @@
 #define STANDING 32
 #define WRITERS 3
 
-static bool stop;
+static atomic_bool stop;
 
 /* A thread that changes rules; what it sees is looked at when it has ended. */
 struct writer {
@@ -39,7 +39,7 @@ struct writer {
 static bool
 running(void)
 {
-	return !__atomic_load_n(&stop, __ATOMIC_RELAXED);
+	return !load_relaxed(&stop);
 }
 
 /* A rule that some of the packets meet: of one of a few shapes, groups and priorities, which come
@@ -169,7 +169,7 @@ serves_many_threads_while_packets_flow(void **state)
 	}
 	assert_int_equal(pthread_create(&reader, NULL, read_rules, &read_failures), 0);
 	sent = forward(rte_rdtsc() + SECONDS * rte_get_tsc_hz());
-	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	store_relaxed(&stop, true);
 	assert_int_equal(pthread_join(reader, NULL), 0);
 	for (i = 0; i < WRITERS; i++) {
 		assert_int_equal(pthread_join(writers[i].thread, NULL), 0);
