@@ -100,9 +100,9 @@ func (a prober) ask(name string, d spec.Direction, encap wire.Encap, text string
 // divertedFlow is a rule like a flow's whose packets go to where those to a guest are copied.
 func (a prober) divertedFlow() *ruleset.Rule {
 	return &ruleset.Rule{Port: a.node.Uplink.ID, Owner: probeOwner{}, Spec: rteflow.Rule{
-		Attr:    rteflow.Attr{Group: nicgroup.Decapsulated, Priority: nic.FlowPriority, Transfer: true},
+		Attr:    nic.InGroup(nicgroup.Decapsulated, nicgroup.FlowPriority),
 		Pattern: []rteflow.Item{a.deps.NIC.PortItem(a.node.Uplink.ID), rteflow.Eth{}, rteflow.IPv4{}},
-		Actions: []rteflow.Action{rteflow.SetMACDst{}, rteflow.DecTTL{}, rteflow.Jump{Group: nicgroup.Delivery(a.port.ID)}},
+		Actions: []rteflow.Action{rteflow.SetMACDst{}, rteflow.DecTTL{}, nic.JumpTo(nicgroup.Delivery(a.port.ID))},
 	}}
 }
 

@@ -288,7 +288,7 @@ func TestDryRunOfDelivery(t *testing.T) {
 		"flow create 0 group 18 priority 3840 transfer pattern represented_port ethdev_port_id is 0 / eth / end "+
 			"actions count / sample ratio 1 index 0 / represented_port ethdev_port_id 2 / end")
 
-	n.nic.refuse = func(r rteflow.Rule) bool { return r.Group == nicgroup.VNET && r.Priority == 1 }
+	n.nic.refuse = func(r rteflow.Rule) bool { return r.Group == uint32(nicgroup.VNET) && r.Priority == 1 }
 	_, err = n.manager.Start(context.Background(), r)
 	requireFault(t, err, fault.RuleRejected, "the NIC did not add rule flow/0-2/18 of port net_eswitch0")
 	assert.Equal(t, before, n.nic.dump())

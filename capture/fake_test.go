@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"dpservice/capture/spec"
+	"dpservice/dpservice/nic"
 	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"
 	"dpservice/graph"
@@ -33,7 +34,7 @@ func newFakeFlows(n *node) *fakeFlows {
 			}
 			flow := fakeFlow{in.ID, out.ID}
 			f.paths[flow] = map[uint32]*ruleset.Rule{0: flow.rule(0),
-				nicgroup.Delivery(out.ID): flow.rule(nicgroup.Delivery(out.ID))}
+				uint32(nicgroup.Delivery(out.ID)): flow.rule(uint32(nicgroup.Delivery(out.ID)))}
 			if err := n.rules.Apply(ruleset.Add(f.paths[flow][0])); err != nil {
 				panic(err)
 			}
@@ -44,7 +45,7 @@ func newFakeFlows(n *node) *fakeFlows {
 
 func (f fakeFlow) rule(group uint32) *ruleset.Rule {
 	r := rteflow.Rule{
-		Attr:    rteflow.Attr{Group: nicgroup.VNET, Priority: 2, Transfer: true},
+		Attr:    nic.InGroup(nicgroup.VNET, nicgroup.FlowPriority+1),
 		Pattern: []rteflow.Item{rteflow.RepresentedPort{Port: f.in}, rteflow.Eth{Dst: rteflow.Is(macBehind(f.out))}},
 		Actions: []rteflow.Action{rteflow.ToRepresentedPort{Port: f.out}},
 	}

@@ -499,7 +499,7 @@ func TestDryRun(t *testing.T) {
 	requireFault(t, err, fault.RuleRejected, "no, thanks")
 }
 
-func isSample(r rteflow.Rule) bool { return r.Group == nicgroup.Capture }
+func isSample(r rteflow.Rule) bool { return r.Group == uint32(nicgroup.Capture) }
 
 func TestRuleRejected(t *testing.T) {
 	n := newNode(2)
@@ -864,7 +864,7 @@ func TestCapabilities(t *testing.T) {
 				return true
 			}
 		}
-		return r.Group == nicgroup.Delivery(2)
+		return r.Group == uint32(nicgroup.Delivery(2))
 	}
 	all := n.manager.Capabilities()
 	assert.Equal(t, before, n.nic.dump())

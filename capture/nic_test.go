@@ -142,9 +142,9 @@ func flowError(op string, port uint16) error {
 
 // send lets a packet through the rules.
 func (n *fakeNIC) send(p packet) (f fate) {
-	for group := uint32(nicgroup.Default); f.delivered == 0; {
+	for group := nicgroup.Default; f.delivered == 0; {
 		f.atFlows = f.atFlows || group == nicgroup.VNET
-		r := n.match(group, p)
+		r := n.match(uint32(group), p)
 		if r == nil {
 			return f
 		}
@@ -156,7 +156,7 @@ func (n *fakeNIC) send(p packet) (f fate) {
 			case rteflow.Sample:
 				f.copies = append(f.copies, a.Actions[0].(rteflow.RawEncap).Data)
 			case rteflow.Jump:
-				group = a.Group
+				group = nicgroup.Group(a.Group)
 			case rteflow.ToRepresentedPort:
 				f.delivered = a.Port
 			}
@@ -296,9 +296,9 @@ func (n *node) addBaseRules(p port.Port) {
 	for i, pattern := range n.BasePatterns(p) {
 		err := n.rules.Apply(ruleset.Add(&ruleset.Rule{Port: p.ID, Owner: fakeOwner(fmt.Sprintf("base/%d", i)),
 			Spec: rteflow.Rule{
-				Attr:    rteflow.Attr{Group: nicgroup.Default, Priority: nic.BasePriority, Transfer: true},
+				Attr:    nic.InGroup(nicgroup.Default, nicgroup.BasePriority),
 				Pattern: pattern,
-				Actions: []rteflow.Action{rteflow.Jump{Group: nicgroup.VNET}},
+				Actions: []rteflow.Action{nic.JumpTo(nicgroup.VNET)},
 			}}))
 		if err != nil {
 			panic(err)

@@ -121,7 +121,7 @@ func TestUndo(t *testing.T) {
 	rules := Rules(append(ruleset.Add(first[0].Rules[0]), ruleset.Remove(first[1].Rules[0])...))
 	assert.Equal(t, Rules(append(ruleset.Add(first[1].Rules[0]), ruleset.Remove(first[0].Rules[0])...)), rules.Undo())
 	divert := Divert{Ports: []uint16{2, 3}}
-	assert.Equal(t, map[uint16]uint32{2: nicgroup.Delivery(2), 3: nicgroup.Delivery(3)}, divert.Groups())
+	assert.Equal(t, map[uint16]uint32{2: uint32(nicgroup.Delivery(2)), 3: uint32(nicgroup.Delivery(3))}, divert.Groups())
 	assert.Equal(t, map[uint16]uint32{2: 0, 3: 0}, divert.Undo().(Divert).Groups())
 }
 

@@ -70,7 +70,7 @@ type Point struct {
 type slot struct {
 	on        port.Port // the port that the packets come from
 	name      string    // in the rules' names
-	group     uint32
+	group     nicgroup.Group
 	from      rteflow.Item     // matches packets from that port
 	redirects [][]rteflow.Item // the patterns of the rules that lead to the group
 	out       rteflow.Action   // where the copies go
@@ -106,7 +106,7 @@ func (n Node) slots(m Mirror) []slot {
 	if m.Side == graph.TapRX {
 		return []slot{{
 			on: m.Port, name: "rule", group: nicgroup.Capture, from: n.NIC.PortItem(m.Port.ID),
-			redirects: n.NIC.BasePatterns(m.Port), out: out, then: rteflow.Jump{Group: nicgroup.VNET},
+			redirects: n.NIC.BasePatterns(m.Port), out: out, then: nic.JumpTo(nicgroup.VNET),
 		}}
 	}
 	var all []slot
@@ -202,7 +202,7 @@ func (p *Point) owner(c Copies, format string, args ...any) *Owner {
 // newRule makes the NIC's rule for the i-th rule of the filter. The header comes before each copy.
 func (p *Point) newRule(c Copies, i int, copyHeader []byte) *ruleset.Rule {
 	r := rteflow.Rule{
-		Attr:    rteflow.Attr{Group: p.slot.group, Priority: p.band*spec.MaxRules + uint32(i), Transfer: true},
+		Attr:    nic.InGroup(p.slot.group, nicgroup.Priority(p.band*spec.MaxRules+uint32(i))),
 		Pattern: append([]rteflow.Item{p.slot.from}, p.patterns[i]...),
 		Actions: []rteflow.Action{rteflow.Count{}},
 	}
@@ -220,9 +220,9 @@ func (p *Point) newRedirect(c Copies, i int, pattern []rteflow.Item) *ruleset.Ru
 	owner := p.owner(c, "redirect/%d", i)
 	owner.Redirect = true
 	return &ruleset.Rule{Port: p.slot.on.ID, Owner: owner, Spec: rteflow.Rule{
-		Attr:    rteflow.Attr{Group: nicgroup.Default, Priority: nic.RedirectPriority, Transfer: true},
+		Attr:    nic.InGroup(nicgroup.Default, nicgroup.RedirectPriority),
 		Pattern: pattern,
-		Actions: []rteflow.Action{rteflow.Jump{Group: nicgroup.Capture}},
+		Actions: []rteflow.Action{nic.JumpTo(nicgroup.Capture)},
 	}}
 }
 

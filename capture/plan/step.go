@@ -43,7 +43,7 @@ func (d Divert) Groups() map[uint16]uint32 {
 	groups := map[uint16]uint32{}
 	for _, p := range d.Ports {
 		if groups[p] = 0; !d.Straight {
-			groups[p] = nicgroup.Delivery(p)
+			groups[p] = uint32(nicgroup.Delivery(p))
 		}
 	}
 	return groups

@@ -17,8 +17,8 @@ import (
 // The priorities of flows' rules. A rule that sends packets via a group precedes the one that sends them straight,
 // so that one can replace the other while packets arrive.
 const (
-	divertedPriority = nic.FlowPriority
-	straightPriority = nic.FlowPriority + 1
+	divertedPriority = nicgroup.FlowPriority
+	straightPriority = nicgroup.FlowPriority + 1
 )
 
 // rule is an offloaded flow.
@@ -72,14 +72,14 @@ func (m *Manager) newPath(r *rule, via uint32) *path {
 
 // attrOf is where a flow's rule via a group is.
 func attrOf(origin graph.Origin, via uint32) rteflow.Attr {
-	a := rteflow.Attr{Group: nicgroup.VNET, Priority: straightPriority, Transfer: true}
+	group, priority := nicgroup.VNET, straightPriority
 	if origin == graph.FromWire {
-		a.Group = nicgroup.Decapsulated
+		group = nicgroup.Decapsulated
 	}
 	if via != 0 {
-		a.Priority = divertedPriority
+		priority = divertedPriority
 	}
-	return a
+	return nic.InGroup(group, priority)
 }
 
 // isOnly reports whether all of the flow's packets go via a group.

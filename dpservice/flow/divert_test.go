@@ -54,10 +54,10 @@ func TestDivert(t *testing.T) {
 	b.begin(withID(1))
 	straight := b.nic.Rules()[0].Rule
 	toPort := rteflow.ToRepresentedPort{Port: 2}
-	require.Equal(t, map[uint32]rteflow.Action{straightPriority: toPort}, b.ends())
+	require.Equal(t, map[uint32]rteflow.Action{uint32(straightPriority): toPort}, b.ends())
 
 	require.NoError(t, b.divert(map[uint16]uint32{2: 18}))
-	require.Equal(t, map[uint32]rteflow.Action{divertedPriority: rteflow.Jump{Group: 18}}, b.ends())
+	require.Equal(t, map[uint32]rteflow.Action{uint32(divertedPriority): rteflow.Jump{Group: 18}}, b.ends())
 	diverted := b.nic.Rules()[0].Rule
 	assert.Equal(t, straight.Pattern, diverted.Pattern)
 	assert.Equal(t, straight.Actions[:len(straight.Actions)-1], diverted.Actions[:len(diverted.Actions)-1])
@@ -112,7 +112,7 @@ func TestAReleasedPortIsStraightAgain(t *testing.T) {
 	require.Contains(t, b.ends(), uint32(divertedPriority), "it is not released")
 	b.release(t, 2).Commit()
 	b.begin(withID(2))
-	assert.Equal(t, map[uint32]rteflow.Action{straightPriority: rteflow.ToRepresentedPort{Port: 2}}, b.ends())
+	assert.Equal(t, map[uint32]rteflow.Action{uint32(straightPriority): rteflow.ToRepresentedPort{Port: 2}}, b.ends())
 }
 
 // During a diversion, flows can be read but get no rules. Flows that begin in that time are diverted from the start.

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"dpservice/dpservice/nic"
 	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/graph"
 	"dpservice/rteflow"
@@ -101,11 +102,11 @@ func TestRules(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r, err := ruleFor(&fakeNIC{}, tt.flow, 0x102, 30)
 			require.NoError(t, err)
-			group := uint32(nicgroup.VNET)
+			group := nicgroup.VNET
 			if tt.flow.Key.Origin == graph.FromWire {
 				group = nicgroup.Decapsulated
 			}
-			assert.Equal(t, rteflow.Attr{Group: group, Priority: straightPriority, Transfer: true}, r.Attr)
+			assert.Equal(t, nic.InGroup(group, straightPriority), r.Attr)
 			assert.Equal(t, tt.pattern, r.PatternString())
 			if tt.actions != nil {
 				assert.Equal(t, tt.actions, r.Actions)

@@ -52,9 +52,9 @@ func (n *NIC) BaseRules() []*ruleset.Rule {
 	for _, p := range n.ports {
 		for i, pattern := range n.BasePatterns(p) {
 			rules = append(rules, &ruleset.Rule{Port: p.ID, Owner: baseOwner(strconv.Itoa(i)), Spec: rteflow.Rule{
-				Attr:    rteflow.Attr{Group: nicgroup.Default, Priority: BasePriority, Transfer: true},
+				Attr:    InGroup(nicgroup.Default, nicgroup.BasePriority),
 				Pattern: pattern,
-				Actions: []rteflow.Action{rteflow.Jump{Group: nicgroup.VNET}},
+				Actions: []rteflow.Action{JumpTo(nicgroup.VNET)},
 			}})
 		}
 		if n.lastHop == nil {
@@ -68,7 +68,7 @@ func (n *NIC) BaseRules() []*ruleset.Rule {
 func (n *NIC) guard() *ruleset.Rule {
 	uplink := n.ports[0].ID
 	return &ruleset.Rule{Port: uplink, Owner: baseOwner("guard"), Spec: rteflow.Rule{
-		Attr:    rteflow.Attr{Group: nicgroup.Default, Priority: guardPriority, Transfer: true},
+		Attr:    InGroup(nicgroup.Default, nicgroup.GuardPriority),
 		Pattern: []rteflow.Item{n.PortItem(uplink), marked},
 		Actions: []rteflow.Action{rteflow.Count{}, rteflow.Drop{}},
 	}}
@@ -87,9 +87,9 @@ func (n *NIC) lastHopRules(p port.Port) []*ruleset.Rule {
 	for i, ip := range []rteflow.Item{rteflow.IPv4{TTL: noHopLeft}, rteflow.IPv6{HopLimit: noHopLeft}} {
 		owner := baseOwner(fmt.Sprintf("last_hop/%d", i))
 		rules = append(rules, &ruleset.Rule{Port: p.ID, Owner: owner, Spec: rteflow.Rule{
-			Attr:    rteflow.Attr{Group: nicgroup.VNET, Priority: lastHopPriority, Transfer: true},
+			Attr:    InGroup(nicgroup.VNET, nicgroup.LastHopPriority),
 			Pattern: []rteflow.Item{n.PortItem(p.ID), rteflow.Eth{}, ip},
-			Actions: []rteflow.Action{rteflow.Jump{Group: nicgroup.Software}},
+			Actions: []rteflow.Action{JumpTo(nicgroup.Software)},
 		}})
 	}
 	return rules
@@ -111,7 +111,7 @@ func receive(id uint16, patterns [][]rteflow.Item) []*ruleset.Rule {
 	for i, pattern := range patterns {
 		owner := baseOwner(fmt.Sprintf("receive/%d", i))
 		rules = append(rules, &ruleset.Rule{Port: id, Owner: owner, Spec: rteflow.Rule{
-			Attr:    rteflow.Attr{Priority: BasePriority, Ingress: true},
+			Attr:    rteflow.Attr{Priority: uint32(nicgroup.BasePriority), Ingress: true},
 			Pattern: pattern,
 			Actions: []rteflow.Action{rteflow.Queue{Index: 0}},
 		}})

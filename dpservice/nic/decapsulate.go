@@ -50,11 +50,11 @@ func (n *NIC) TunnelRule(mark uint16, t graph.Tunnel, inner uint16) *ruleset.Rul
 		ip.Src = rteflow.Is(t.Peer)
 	}
 	return &ruleset.Rule{Port: uplink.ID, Owner: tunnelOwner(mark), Spec: rteflow.Rule{
-		Attr:    rteflow.Attr{Group: nicgroup.VNET, Priority: decapsulatePriority, Transfer: true},
+		Attr:    InGroup(nicgroup.VNET, nicgroup.DecapsulatePriority),
 		Pattern: []rteflow.Item{n.PortItem(uplink.ID), rteflow.Eth{}, ip},
 		Actions: []rteflow.Action{
 			rteflow.Count{}, rteflow.RawDecap{Data: tunnel()}, rteflow.RawEncap{Data: markedHeader(uplink, mark, inner)},
-			rteflow.Jump{Group: nicgroup.Decapsulated},
+			JumpTo(nicgroup.Decapsulated),
 		},
 	}}
 }

@@ -16,19 +16,14 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// The priorities in nicgroup.Default: nothing precedes the guard, and captures take their packets from the base rules.
-const (
-	guardPriority    = 0
-	RedirectPriority = 1
-	BasePriority     = 2
-)
+// InGroup is where a rule of the transfer domain is. rteflow knows groups and priorities as DPDK's plain numbers, since
+// their meaning is this application's: here and in JumpTo the one becomes the other.
+func InGroup(g nicgroup.Group, p nicgroup.Priority) rteflow.Attr {
+	return rteflow.Attr{Group: uint32(g), Priority: uint32(p), Transfer: true}
+}
 
-// The priorities in nicgroup.VNET and nicgroup.Decapsulated: what no flow's rule may take comes first.
-const (
-	lastHopPriority     = 0
-	decapsulatePriority = 1
-	FlowPriority        = 1
-)
+// JumpTo sends packets on to a group of the transfer domain.
+func JumpTo(g nicgroup.Group) rteflow.Jump { return rteflow.Jump{Group: uint32(g)} }
 
 // Driver is the part of package rteflow that a NIC needs. RTEFlow is the real one.
 type Driver interface {
@@ -148,15 +143,15 @@ func (n *NIC) probeNames() error {
 	try := func(r rteflow.Rule) error { return ruleset.Try(n, uplink, r) }
 	jump := func() rteflow.Rule {
 		return rteflow.Rule{
-			Attr:    rteflow.Attr{Group: nicgroup.Default, Priority: BasePriority, Transfer: true},
+			Attr:    InGroup(nicgroup.Default, nicgroup.BasePriority),
 			Pattern: []rteflow.Item{n.PortItem(uplink), rteflow.Eth{}},
-			Actions: []rteflow.Action{rteflow.Jump{Group: nicgroup.VNET}},
+			Actions: []rteflow.Action{JumpTo(nicgroup.VNET)},
 		}
 	}
 	send := func() rteflow.Rule {
 		to := n.ports[len(n.ports)-1].ID
 		return rteflow.Rule{
-			Attr:    rteflow.Attr{Group: nicgroup.VNET, Transfer: true},
+			Attr:    InGroup(nicgroup.VNET, 0),
 			Pattern: []rteflow.Item{n.PortItem(uplink), rteflow.Eth{}},
 			Actions: []rteflow.Action{n.PortAction(to)},
 		}

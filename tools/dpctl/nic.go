@@ -52,11 +52,10 @@ wire. A dash for HITS is a rule that does not count.`,
 
 // groupTitle returns the number of a group and, if dpservice has one for it, its name.
 func groupTitle(domain string, group uint32) string {
-	number := strconv.FormatUint(uint64(group), 10)
 	if domain != "transfer" {
-		return number
+		return strconv.FormatUint(uint64(group), 10)
 	}
-	return strings.TrimSpace(number + " " + nicgroup.Name(group))
+	return nicgroup.Group(group).String()
 }
 
 var ruleView = view[api.RuleListResult]{

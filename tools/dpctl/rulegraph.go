@@ -100,7 +100,7 @@ func (b ruleBox) id() string { return fmt.Sprintf("p%d_%s%d", b.port, b.domain, 
 
 // title returns the name that dpservice gives to the group.
 func (b ruleBox) title() string {
-	if name := nicgroup.Name(b.group); b.domain == "transfer" && name != "" {
+	if name := nicgroup.Group(b.group).Name(); b.domain == "transfer" && name != "" {
 		return fmt.Sprintf("%s (group %d)", name, b.group)
 	}
 	return fmt.Sprintf("%s group %d", b.domain, b.group)

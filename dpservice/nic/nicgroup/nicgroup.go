@@ -1,34 +1,63 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package nicgroup has the groups of the NIC's transfer domain, and their names.
+// Package nicgroup has the groups of the NIC's transfer domain with their names, and the priorities in them. It links
+// no DPDK: dpctl uses it, too.
 package nicgroup
 
 import "fmt"
 
-// The groups of the transfer domain. Packets enter Default, and only ever go on to a higher group.
+// A Group is a table of rules in the transfer domain. Packets enter Default, and only ever go on to a higher group.
+type Group uint32
+
+// The groups.
 const (
-	Default      = 0
-	Capture      = 1  // what is copied as it comes in
-	VNET         = 2  // flows of guests, and decapsulation of what comes from the wire
-	Software     = 3  // has no rules: what is sent there comes to its port's RX queue
-	Decapsulated = 4  // flows from the wire, by their own headers
-	delivery     = 16 // and more, by port: what is copied as a guest receives it
+	Default      Group = 0
+	Capture      Group = 1  // what is copied as it comes in
+	VNET         Group = 2  // flows of guests, and decapsulation of what comes from the wire
+	Software     Group = 3  // has no rules: what is sent there comes to its port's RX queue
+	Decapsulated Group = 4  // flows from the wire, by their own headers
+	delivery     Group = 16 // and more, by port: what is copied as a guest receives it
 )
 
 // Delivery is the group of what goes to a port, where that is copied.
-func Delivery(port uint16) uint32 { return delivery + uint32(port) }
+func Delivery(port uint16) Group { return delivery + Group(port) }
 
 // Name is what people call the group, for example "VNET" or "DELIVERY to port 2"; empty for a group that dpservice does
 // not use.
-func Name(group uint32) string {
+func (g Group) Name() string {
 	names := []string{Default: "DEFAULT", Capture: "CAPTURE", VNET: "VNET", Software: "SOFTWARE",
 		Decapsulated: "DECAPSULATED"}
 	switch {
-	case group < uint32(len(names)):
-		return names[group]
-	case group >= delivery:
-		return fmt.Sprintf("DELIVERY to port %d", group-delivery)
+	case g < Group(len(names)):
+		return names[g]
+	case g >= delivery:
+		return fmt.Sprintf("DELIVERY to port %d", g-delivery)
 	default:
 		return ""
 	}
 }
+
+// String is the number and the name, for example "2 VNET", or the number alone if the group has no name.
+func (g Group) String() string {
+	if name := g.Name(); name != "" {
+		return fmt.Sprintf("%d %s", uint32(g), name)
+	}
+	return fmt.Sprint(uint32(g))
+}
+
+// A Priority is a rule's place in its group: of the rules that match a packet, the one with the lowest priority wins.
+type Priority uint32
+
+// The priorities in Default: nothing precedes the guard, and captures take their packets from the base rules.
+const (
+	GuardPriority    Priority = 0
+	RedirectPriority Priority = 1
+	BasePriority     Priority = 2
+)
+
+// The priorities in VNET and Decapsulated: what no flow's rule may take comes first.
+const (
+	LastHopPriority     Priority = 0
+	DecapsulatePriority Priority = 1
+	FlowPriority        Priority = 1
+)
