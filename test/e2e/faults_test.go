@@ -158,7 +158,7 @@ func (f *faultyLab) state() (s state) {
 		}
 		s.nic = f.nicLines()
 		believed := s.simplify()
-		if !f.net.NIC.ListsFlows() {
+		if !f.net.NIC.ListsFlows {
 			return nil
 		}
 		inNIC, err := f.nicRules(s.nic)
@@ -246,11 +246,11 @@ func TestEveryCallFails(t *testing.T) {
 			test(t)
 		})
 	}
-	if f.net.NIC.ReportsDestroy() {
+	if f.net.NIC.ReportsDestroy {
 		run("limit", f.limit)
 	}
 	for _, op := range operations {
-		if op.call == "destroy" && !f.net.NIC.ReportsDestroy() {
+		if op.call == "destroy" && !f.net.NIC.ReportsDestroy {
 			continue
 		}
 		run(op.name, func(t *testing.T) {
@@ -267,7 +267,7 @@ func TestEveryCallFails(t *testing.T) {
 		})
 	}
 	run("interface.create", func(t *testing.T) { f.createUnderFaults() })
-	report.Printf(t, "end to end under injected faults on %s: fault points tried: %d", f.net.NIC.Driver(), f.points)
+	report.Printf(t, "end to end under injected faults on %s: fault points tried: %d", f.net.NIC.Driver, f.points)
 }
 
 // limit lets a capture reach its limit under injected faults.
@@ -290,7 +290,7 @@ func (f *faultyLab) createUnderFaults() {
 	require.NoError(f.t, f.deleteInterface())
 	without := f.state()
 	points := [][]refusal{{{call: "create", nth: 1}}, {{call: "create", nth: 2}}}
-	if f.net.NIC.ReportsDestroy() {
+	if f.net.NIC.ReportsDestroy {
 		points = append(points, []refusal{{call: "create", nth: 2}, {call: "destroy", nth: 1}},
 			[]refusal{{call: "create", nth: 2}, {call: "destroy", nth: 1, all: true}})
 	}
@@ -385,7 +385,7 @@ func (f *faultyLab) every(op operation) {
 
 	before, nth := f.points, 1
 	for f.refuses(op, idle, newState, refusal{call: op.call, nth: nth}) {
-		if op.undo != "destroy" || f.net.NIC.ReportsDestroy() {
+		if op.undo != "destroy" || f.net.NIC.ReportsDestroy {
 			f.everyUndo(op, idle, newState, nth)
 		}
 		nth++
@@ -465,12 +465,12 @@ func (f *faultyLab) checkRefused(err error) {
 	f.t.Helper()
 	e := refused(err)
 	require.Contains(f.t, []api.Code{api.CodeRuleRejected, api.CodeRollbackFailed}, e.Code, e.Message)
-	require.Contains(f.t, []string{"vm-1", "vm-2", "pf0", f.net.NIC.PF(0), f.net.NIC.VF(1)}, e.Data.Interface,
+	require.Contains(f.t, []string{"vm-1", "vm-2", "pf0", f.net.NIC.PFs[0], f.net.NIC.VF(1)}, e.Data.Interface,
 		"a flow's rule may be of a port that is not captured")
 	require.Regexp(f.t, `^group \d+ priority \d+ transfer pattern .* / end actions .* / end$`, e.Data.Rule)
 	require.EqualValues(f.t, refusedErrno, e.Data.Errno)
-	require.Contains(f.t, e.Data.RTEFlowError, f.net.NIC.RefusalWords())
-	require.Contains(f.t, e.Message, "port "+f.net.NIC.PF(0))
+	require.Contains(f.t, e.Data.RTEFlowError, f.net.NIC.Refusal)
+	require.Contains(f.t, e.Message, "port "+f.net.NIC.PFs[0])
 	require.Contains(f.t, e.Message, e.Data.Rule)
 	require.Contains(f.t, e.Message, refusedErrno.Error())
 }
@@ -507,10 +507,10 @@ func TestFlowsUnderFaults(t *testing.T) {
 	}
 	noLosses()
 	f.logged("a flow stays in software: the NIC cannot take its rule")
-	if f.net.NIC.ReportsDestroy() {
+	if f.net.NIC.ReportsDestroy {
 		f.keepRules()
 	}
-	report.Printf(t, "flow offload end to end under injected faults on %s: fault points tried: %d", f.net.NIC.Driver(),
+	report.Printf(t, "flow offload end to end under injected faults on %s: fault points tried: %d", f.net.NIC.Driver,
 		f.points)
 }
 
@@ -553,7 +553,7 @@ func (f *faultyLab) keepRules() {
 func TestTheNICRefusesTheBaseRules(t *testing.T) {
 	ctx, n := newNetwork(t, 2)
 	h := n.Hypervisors[0]
-	if !n.NIC.ListsFlows() {
+	if !n.NIC.ListsFlows {
 		refuseTheDriver(ctx, t, h)
 		return
 	}
@@ -569,7 +569,7 @@ func TestTheNICRefusesTheBaseRules(t *testing.T) {
 		require.Equal(t, 1, r.Code, r.Stderr)
 		require.Regexp(t, `cannot set the NIC's base rules: add rule "base/.*" to port \d: .*`+refusedErrno.Error()+
 			`.*the rule: group (0 priority [02]|2 priority 0) .*pattern .* / end actions .* / end`, r.Stderr)
-		require.Contains(t, r.Stderr, n.NIC.RefusalWords())
+		require.Contains(t, r.Stderr, n.NIC.Refusal)
 		require.NoFileExists(t, d.Socket)
 	}
 	d, err := h.StartDaemon(ctx, topology.DaemonConfig{NICArgs: failArgs(refusal{call: "create", nth: tried + rules + 1})})
@@ -611,7 +611,7 @@ func refuseTheDriver(ctx context.Context, t *testing.T, h *topology.Hypervisor) 
 	}
 	require.Greater(t, refused, 12, "the base rules")
 	report.Printf(t, "start under injected faults on %s: fault points tried: %d, and %d that it does without",
-		h.NIC().Driver(), refused, without)
+		h.NIC().Driver, refused, without)
 }
 
 // TestTheNICKeepsARuleAtTheEnd refuses the removal of a rule when the daemon ends. The daemon reports it, and ends.
@@ -620,10 +620,10 @@ func TestTheNICKeepsARuleAtTheEnd(t *testing.T) {
 	f.refuse(refusal{call: "destroy", nth: 3})
 	r, err := f.daemons[0].Process.Stop(f.ctx, syscall.SIGTERM)
 	require.NoError(t, err)
-	if f.net.NIC.ReportsDestroy() {
+	if f.net.NIC.ReportsDestroy {
 		require.Equal(t, 1, r.Code, r.Stderr)
 		require.Contains(t, r.Stderr, "cannot remove the rules: remove rule")
-		require.Contains(t, r.Stderr, f.net.NIC.RefusalWords())
+		require.Contains(t, r.Stderr, f.net.NIC.Refusal)
 	} else {
 		require.Zero(t, r.Code, r.Stderr)
 	}
@@ -638,7 +638,7 @@ func (f *faultyLab) logged(message string) {
 			require.Regexp(f.t, `port \d`, line)
 			require.Regexp(f.t, `group [24] priority 2 transfer pattern .* / end actions .* / end`, line)
 			require.Contains(f.t, line, refusedErrno.Error())
-			require.Contains(f.t, line, f.net.NIC.RefusalWords())
+			require.Contains(f.t, line, f.net.NIC.Refusal)
 			return
 		}
 	}

@@ -217,7 +217,7 @@ func (b *lab) capabilities() []api.CapturePort {
 func TestCapabilities(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 1)
 	for _, p := range b.capabilities() {
-		mode := map[bool]string{true: "software", false: "hardware"}[p.Port == b.net.NIC.PF(1)]
+		mode := map[bool]string{true: "software", false: "hardware"}[p.Port == b.net.NIC.PFs[1]]
 		require.Equal(t, mode, p.Mode)
 		require.True(t, p.RX.Supported, "%+v", p)
 		require.Equal(t, p.Role == "vf", p.TX.Supported, "%+v", p)
@@ -234,7 +234,7 @@ func TestCapabilities(t *testing.T) {
 			require.Equal(t, supported, c.Reason == "", "%s: %+v", p.Port, c)
 		}
 	}
-	require.Contains(t, b.dpctl("capture", "capabilities"), b.net.NIC.PF(1))
+	require.Contains(t, b.dpctl("capture", "capabilities"), b.net.NIC.PFs[1])
 	for filter, reason := range map[string]string{
 		"tcp and": "INVALID_PARAMS", "greater 100": "NOT_SUPPORTED", "src and dst portrange 3-60001": "LIMIT_REACHED",
 	} {

@@ -56,7 +56,7 @@ func TestEveryKindOfRule(t *testing.T) {
 	require.NoError(t, err)
 	report.Printf(t,
 		"kinds of rules that %s created: cx5 %d, and not the %d of captures that copy and jump; cx6dx %d; cx7 %d",
-		nic.Driver(),
+		nic.Driver,
 		len(kinds["cx5"]), len(refused), len(kinds["cx6dx"]), len(kinds["cx7"]))
 }
 
@@ -96,7 +96,7 @@ func (b *lab) captureKinds(card string, kinds map[string]bool, args ...string) {
 	r, err := b.daemons[0].Dpctl(b.ctx, start...)
 	require.NoError(b.t, err)
 	require.Equal(b.t, exitRefused, r.Code)
-	require.Contains(b.t, r.Stderr, b.net.NIC.SampleAndJump())
+	require.Contains(b.t, r.Stderr, b.net.NIC.SampleAndJump)
 	require.Equal(b.t, before, b.rules(), "a refusal changes nothing")
 }
 

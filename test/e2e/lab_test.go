@@ -185,7 +185,7 @@ func (b *lab) softwareLookups() uint64 {
 // nicCounter returns a counter of the first daemon's NIC, as the sum over its ports.
 func (b *lab) nicCounter(name string) (sum uint64) {
 	b.t.Helper()
-	if command := b.net.NIC.CountersCommand(); command != "" {
+	if command := b.net.NIC.CountersCommand; command != "" {
 		var answer map[string]map[string]map[string]uint64
 		b.ask(command, &answer)
 		for _, port := range answer[command] {

@@ -36,7 +36,7 @@ func TestSocketLife(t *testing.T) {
 	require.NoError(t, d.Call(ctx, api.MethodSystemInfo, nil, &system))
 	require.Equal(t, d.Pid(), system.PID)
 	require.True(t, system.Offload)
-	require.Equal(t, n.NIC.Driver(), system.NIC.Driver)
+	require.Equal(t, n.NIC.Driver, system.NIC.Driver)
 
 	second, err := h.LaunchDaemon(topology.DaemonConfig{})
 	require.NoError(t, err)
@@ -93,9 +93,9 @@ func TestPorts(t *testing.T) {
 		require.True(t, p.Started, "%+v", p)
 	}
 	require.Equal(t, map[string]string{
-		b.net.NIC.PF(0): "pf", b.net.NIC.PF(1): "pf", b.net.NIC.VF(0): "vf",
+		b.net.NIC.PFs[0]: "pf", b.net.NIC.PFs[1]: "pf", b.net.NIC.VF(0): "vf",
 	}, roles)
-	require.Contains(t, slices.Collect(maps.Values(domains)), []string{b.net.NIC.PF(0), b.net.NIC.VF(0)}, "the E-Switch")
+	require.Contains(t, slices.Collect(maps.Values(domains)), []string{b.net.NIC.PFs[0], b.net.NIC.VF(0)}, "the E-Switch")
 
 	var dot api.GraphDOTResult
 	b.call(api.MethodGraphDOT, &dot)

@@ -46,7 +46,7 @@ func (p *passedLabs) report() error {
 	if err != nil {
 		return err
 	}
-	return report.Line("end-to-end tests on %s: %d labs, in %d of them all went well", nic.Driver(), p.built.Load(),
+	return report.Line("end-to-end tests on %s: %d labs, in %d of them all went well", nic.Driver, p.built.Load(),
 		p.passed.Load())
 }
 
@@ -63,7 +63,7 @@ func ready() error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"dpservice", "dpctl", nic.File()} {
+	for _, name := range []string{"dpservice", "dpctl", nic.File} {
 		if _, err := os.Stat(filepath.Join(build, name)); err != nil {
 			return fmt.Errorf("%w; run make build", err)
 		}

@@ -148,7 +148,7 @@ func (b *lab) nicRules(lines []string) ([]nicRule, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %s", err, line)
 		}
-		r.Port = strings.Replace(b.net.NIC.PF(0)+"_representor_"+r.Port, "_representor_pf0", "", 1)
+		r.Port = strings.Replace(b.net.NIC.PFs[0]+"_representor_"+r.Port, "_representor_pf0", "", 1)
 	}
 	slices.SortFunc(rules, nicRule.compare)
 	return rules, nil

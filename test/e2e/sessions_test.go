@@ -225,12 +225,12 @@ func TestCapabilitiesOfARefusingNIC(t *testing.T) {
 			continue
 		}
 		require.False(t, refusing.Ports[i].RX.Supported)
-		require.Contains(t, refusing.Ports[i].RX.Reason, b.net.NIC.RefusalWords())
+		require.Contains(t, refusing.Ports[i].RX.Reason, b.net.NIC.Refusal)
 		now := slices.Concat([]api.Capability{refusing.Ports[i].TX}, refusing.Ports[i].Encaps, refusing.Ports[i].Filter)
 		for k, c := range slices.Concat([]api.Capability{p.TX}, p.Encaps, p.Filter) {
 			require.False(t, now[k].Supported)
 			if c.Supported {
-				require.Contains(t, now[k].Reason, b.net.NIC.RefusalWords(), now[k].Name)
+				require.Contains(t, now[k].Reason, b.net.NIC.Refusal, now[k].Name)
 			}
 		}
 	}

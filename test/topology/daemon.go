@@ -118,7 +118,7 @@ func (h *Hypervisor) LaunchDaemon(c DaemonConfig) (*Daemon, error) {
 		return nil, fmt.Errorf("making dpservice's folder: %w", err)
 	}
 	nic := h.nic
-	if err := copyFile(filepath.Join(build, nic.File()), filepath.Join(dir, nic.File())); err != nil {
+	if err := copyFile(filepath.Join(build, nic.File), filepath.Join(dir, nic.File)); err != nil {
 		return nil, err
 	}
 	d := &Daemon{
@@ -129,7 +129,7 @@ func (h *Hypervisor) LaunchDaemon(c DaemonConfig) (*Daemon, error) {
 		dir:        dir,
 		prefix:     c.Prefix,
 	}
-	ports := nic.ports(h, c, dir)
+	ports, environment := nic.attach(nic, h, c, dir)
 	if c.Plain != nil {
 		ports = *c.Plain
 		ports.EAL = append([]string{"--no-pci"}, ports.EAL...)
@@ -137,7 +137,7 @@ func (h *Hypervisor) LaunchDaemon(c DaemonConfig) (*Daemon, error) {
 			g.Device = ports.Device(vf)
 		}
 	} else {
-		d.env = nic.environment(h, c, dir)
+		d.env = environment
 	}
 	if err := os.WriteFile(d.ConfigFile, []byte(h.config(dir, d.Socket, c, ports)), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the configuration: %w", err)
@@ -166,7 +166,7 @@ func (d *Daemon) TelemetrySocket() string {
 func (h *Hypervisor) config(dir, socket string, c DaemonConfig, ports PlainPorts) string {
 	eal := append([]string{"--no-huge", "-m", "256", "--lcores", cmp.Or(c.Lcores, "0,1"), "--file-prefix",
 		filepath.Base(dir)}, ports.EAL...)
-	if !c.Telemetry && (h.nic.CountersCommand() == "" || c.Plain != nil) {
+	if !c.Telemetry && (h.nic.CountersCommand == "" || c.Plain != nil) {
 		eal = append(eal, "--no-telemetry")
 	}
 	var b strings.Builder

@@ -33,7 +33,7 @@ type Network struct {
 	Sink        *Namespace
 	SinkIP      netip.Addr
 	Hypervisors []*Hypervisor
-	NIC         NIC
+	NIC         *NIC
 }
 
 // Hypervisor is a namespace in which dpservice runs. It has the host's ends of the guests' links and of the wires.
@@ -44,7 +44,7 @@ type Hypervisor struct {
 	Guests     []*Guest
 	launches   int
 	router     *Namespace
-	nic        NIC
+	nic        *NIC
 }
 
 // Guest is a VM: a namespace with one device, eth0.
@@ -213,7 +213,7 @@ func (h *Hypervisor) useTwin() error {
 }
 
 // NIC returns the NIC between the hypervisor's wires and guests.
-func (h *Hypervisor) NIC() NIC { return h.nic }
+func (h *Hypervisor) NIC() *NIC { return h.nic }
 
 // SecondRouterLink returns the name of the router's device towards wire1.
 func (h *Hypervisor) SecondRouterLink() string { return h.RouterLink + "w1" }

@@ -84,7 +84,7 @@ type demo struct {
 }
 
 func (d *demo) startDaemon() error {
-	heading("Start dpservice on the hypervisor, on the driver %s", d.net.NIC.Driver())
+	heading("Start dpservice on the hypervisor, on the driver %s", d.net.NIC.Driver)
 	var err error
 	if d.daemon, err = d.net.Hypervisors[0].StartDaemon(d.ctx, topology.DaemonConfig{}); err != nil {
 		return err
