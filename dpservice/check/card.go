@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+
+	"dpservice/wire"
 )
 
 // mellanox is the PCI vendor of the ConnectX cards.
@@ -325,7 +327,8 @@ func (x *examination) uplink(address string) {
 			guestMTU,
 		)
 	}
-	if off, _ := x.read(ipv6Settings + "/" + name + "/disable_ipv6"); off == "1" && x.cfg.Underlay.RouterMAC == nil {
+	findsRouter := x.cfg.Underlay.RouterMAC == wire.MAC{}
+	if off, _ := x.read(ipv6Settings + "/" + name + "/disable_ipv6"); off == "1" && findsRouter {
 		wrong(Failed, "sysctl net.ipv6.conf."+name+".disable_ipv6=0, or set underlay.router_mac",
 			"%s has no IPv6: the kernel does not find the router", name)
 	}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"path"
 	"slices"
@@ -20,6 +19,7 @@ import (
 	"dpservice/capture/spec"
 	"dpservice/dpservice/vnet"
 	"dpservice/graph"
+	"dpservice/wire"
 )
 
 // DefaultPath is the file read when no other is named; it may be absent.
@@ -66,8 +66,8 @@ func (p *Patterns) UnmarshalYAML(unmarshal func(any) error) error {
 
 // Underlay configures the network between the hypervisors.
 type Underlay struct {
-	IP        netip.Addr `yaml:"ip"` // its /64 also gives the interfaces their underlay addresses
-	RouterMAC RouterMAC  `yaml:"router_mac"`
+	IP        netip.Addr `yaml:"ip"`         // its /64 also gives the interfaces their underlay addresses
+	RouterMAC wire.MAC   `yaml:"router_mac"` // zero ("auto"): dpservice finds it out
 	// CheckSource drops packets from the underlay whose outer source is not the next hop of the route to the inner source.
 	// It does not apply to UncheckedVNIs.
 	CheckSource   bool     `yaml:"check_source"`
@@ -79,21 +79,16 @@ func (u Underlay) ChecksSource(vni uint32) bool {
 	return u.CheckSource && !slices.Contains(u.UncheckedVNIs, vni)
 }
 
-// RouterMAC is the underlay router's address; empty ("auto") means that dpservice discovers it.
-type RouterMAC net.HardwareAddr
-
-// UnmarshalText parses "auto" or a MAC address.
-func (m *RouterMAC) UnmarshalText(text []byte) error {
-	if string(text) == "auto" {
-		*m = nil
-		return nil
+// parseRouterMAC parses the address of the underlay's router. "auto" is the zero MAC: it is to be found out.
+func parseRouterMAC(text string) (wire.MAC, error) {
+	if text == "auto" {
+		return wire.MAC{}, nil
 	}
-	mac, err := net.ParseMAC(string(text))
-	if err != nil || len(mac) != 6 || mac[0]&1 != 0 || [6]byte(mac) == [6]byte{} {
-		return fmt.Errorf("underlay.router_mac %q is neither \"auto\" nor a unicast MAC address", text)
+	mac, err := wire.ParseMAC(text)
+	if err != nil || mac[0]&1 != 0 || mac == (wire.MAC{}) {
+		return wire.MAC{}, fmt.Errorf("underlay.router_mac %q is neither \"auto\" nor a unicast MAC address", text)
 	}
-	*m = RouterMAC(mac)
-	return nil
+	return mac, nil
 }
 
 // Listen is a local address to listen at: a unix socket or a loopback address.

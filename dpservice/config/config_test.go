@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"dpservice/wire"
 )
 
 const demo = `
@@ -75,7 +77,7 @@ func TestFlagsOverEnvironmentOverFile(t *testing.T) {
 	assert.False(t, cfg.Offload)
 	assert.Equal(t, Patterns{"a", "b*"}, cfg.Ports.VFs)
 	assert.Equal(t, slog.LevelDebug, cfg.LogLevel)
-	assert.Equal(t, RouterMAC{2, 0, 0, 0, 0, 1}, cfg.Underlay.RouterMAC)
+	assert.Equal(t, wire.MAC{2, 0, 0, 0, 0, 1}, cfg.Underlay.RouterMAC)
 }
 
 func TestWithoutFile(t *testing.T) {

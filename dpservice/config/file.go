@@ -17,6 +17,8 @@ import (
 	"syscall"
 
 	"github.com/goccy/go-yaml"
+
+	"dpservice/wire"
 )
 
 // load overlays cfg with the YAML file at name.
@@ -111,10 +113,20 @@ func parse(text []byte, cfg *Config) error {
 	if err := check("", tree, reflect.ValueOf(&scratch).Elem(), reflect.ValueOf(&defaults).Elem()); err != nil {
 		return err // which names the key with its sections; the decoder's errors do not
 	}
-	if err := yaml.UnmarshalWithOptions(text, cfg, yaml.Strict()); err != nil {
+	if err := yaml.UnmarshalWithOptions(text, cfg, yaml.Strict(), yaml.CustomUnmarshaler(unmarshalRouterMAC)); err != nil {
 		return errors.New(yaml.FormatError(err, false, true))
 	}
 	return check("", tree, reflect.ValueOf(cfg).Elem(), reflect.ValueOf(&defaults).Elem())
+}
+
+// unmarshalRouterMAC reads underlay.router_mac, the only MAC in the configuration.
+func unmarshalRouterMAC(mac *wire.MAC, value []byte) (err error) {
+	var text string
+	if err = yaml.Unmarshal(value, &text); err != nil {
+		return err
+	}
+	*mac, err = parseRouterMAC(text)
+	return err
 }
 
 // check finds errors that the YAML decoder accepts: a value that is missing, or has a fraction. It gives an

@@ -37,8 +37,9 @@ var settings = []setting{
 		c.Underlay.IP, err = netip.ParseAddr(v)
 		return err
 	}},
-	{"router-mac", "the underlay router's `MAC`, or auto", func(c *Config, v string) error {
-		return c.Underlay.RouterMAC.UnmarshalText([]byte(v))
+	{"router-mac", "the underlay router's `MAC`, or auto", func(c *Config, v string) (err error) {
+		c.Underlay.RouterMAC, err = parseRouterMAC(v)
+		return err
 	}},
 	{"check-source", "drop what the underlay brings from another one than the route leads to: `true or false`",
 		func(c *Config, v string) (err error) {

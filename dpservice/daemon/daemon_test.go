@@ -25,6 +25,7 @@ import (
 	"dpservice/rpc/client"
 	"dpservice/rpc/server"
 	"dpservice/test/plugin"
+	"dpservice/wire"
 )
 
 // childEnv names the variable that makes the test binary a daemon whose uplink has the variable's value for a name: EAL
@@ -70,7 +71,7 @@ func testConfig(socket string) config.Config {
 	}
 	cfg.Ports = config.Ports{PF0: "net_eswitch0", PF1: "net_eswitch0_pf1",
 		VFs: config.Patterns{"net_eswitch0_representor_vf*"}}
-	cfg.Underlay = config.Underlay{IP: netip.MustParseAddr("fc00:1::1"), RouterMAC: config.RouterMAC{2, 0, 0, 0, 0, 0xee}}
+	cfg.Underlay = config.Underlay{IP: netip.MustParseAddr("fc00:1::1"), RouterMAC: wire.MAC{2, 0, 0, 0, 0, 0xee}}
 	cfg.Socket, cfg.Mbufs, cfg.Flows.Capacity = socket, 4096, 1024
 	return cfg
 }

@@ -4,24 +4,15 @@ package daemon
 
 import (
 	"dpservice/capture"
-	"dpservice/dpservice/config"
 	"dpservice/dpservice/neighbour"
 	"dpservice/dpservice/slowpath"
 	"dpservice/dpservice/uplink"
 	"dpservice/graph"
-	"dpservice/wire"
 )
-
-func macOf(mac config.RouterMAC) wire.MAC {
-	if len(mac) != len(wire.MAC{}) {
-		return wire.MAC{}
-	}
-	return wire.MAC(mac)
-}
 
 func (d *daemon) newUplinks() *uplink.Manager {
 	return uplink.New(uplink.Config{
-		Ports: d.ports, RouterMAC: macOf(d.cfg.Underlay.RouterMAC), Use: d.useUplink, Log: d.log,
+		Ports: d.ports, RouterMAC: d.cfg.Underlay.RouterMAC, Use: d.useUplink, Log: d.log,
 		LinkChanged: func(port uint16, up bool) { d.slow.LinkChanged(port, up) },
 	})
 }
