@@ -17,13 +17,13 @@ import (
 	"dpservice/rpc/api"
 	"dpservice/test/record"
 	"dpservice/test/topology"
+	"dpservice/wire"
 
 	"github.com/stretchr/testify/require"
 )
 
 const (
 	sinkFilter = "udp dst port 3010"
-	headerLen  = 62 // Ethernet, IPv6, UDP
 	// ipInIP is how guests' packets travel between hypervisors.
 	ipInIP = "ip6 proto 4 or ip6 proto 41"
 	// enoughCopies is how many copies a capture under traffic collects before it is stopped.
@@ -114,7 +114,7 @@ func (c *capture) finish() evidence {
 	}
 	c.b.stopRecordings(c.uplink, c.sink)
 	var err error
-	e.copies, err = record.Strip(c.b.ctx, c.b.net.Lab, headerLen, c.sink.File, c.sink.File+".stripped")
+	e.copies, err = record.Strip(c.b.ctx, c.b.net.Lab, wire.CopyHeaderLen, c.sink.File, c.sink.File+".stripped")
 	require.NoError(c.b.t, err)
 	return e
 }

@@ -19,6 +19,7 @@ import (
 	"dpservice/rpc/api"
 	"dpservice/test/record"
 	"dpservice/test/topology"
+	"dpservice/wire"
 )
 
 // session returns the running capture.
@@ -166,14 +167,14 @@ func TestCapturesFollowTheRouter(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []int64{before.Echo4, before.Reply4}, []int64{after.Echo4, after.Reply4},
 		"the guests of one hypervisor")
-	wire := b.stopRecording(encapsulated)
+	onWire := b.stopRecording(encapsulated)
 	e := c.finish()
-	e.copies, err = record.Strip(b.ctx, b.net.Lab, headerLen, c.uplink.File, c.uplink.File+".stripped")
+	e.copies, err = record.Strip(b.ctx, b.net.Lab, wire.CopyHeaderLen, c.uplink.File, c.uplink.File+".stripped")
 	require.NoError(t, err)
 	c.check(e, "vm-1", "vm-2", "pf0")
 	sent := decapsulated(e.guests["vm-1"], 14, layers.ICMPv6TypeEchoRequest, true)
 	require.NotEmpty(t, sent)
-	received := decapsulated(wire, 14+40, layers.ICMPv6TypeEchoRequest, false)
+	received := decapsulated(onWire, 14+40, layers.ICMPv6TypeEchoRequest, false)
 	require.Empty(t, record.Missing(sent, received), "packets that PF0 did not send")
 	require.Empty(t, record.Missing(received, sent), "packets that PF0 sent twice")
 

@@ -9,6 +9,7 @@ import (
 	"dpservice/rpc/api"
 	"dpservice/test/record"
 	"dpservice/test/topology"
+	"dpservice/wire"
 
 	"github.com/stretchr/testify/require"
 )
@@ -41,7 +42,7 @@ func (c *capture) stripped(filter string) []record.Frame {
 	c.b.t.Helper()
 	copies := c.b.accepted(c.sink, filter)
 	for i := range copies {
-		copies[i].Data = copies[i].Data[headerLen:]
+		copies[i].Data = copies[i].Data[wire.CopyHeaderLen:]
 	}
 	return copies
 }

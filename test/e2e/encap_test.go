@@ -12,11 +12,10 @@ import (
 	"dpservice/rpc/api"
 	"dpservice/test/record"
 	"dpservice/test/topology"
+	"dpservice/wire"
 
 	"github.com/stretchr/testify/require"
 )
-
-const vxlanHeaderLen = headerLen + 8
 
 // labels returns the labels of the captured interfaces, by interface id.
 func (b *lab) labels() map[string]uint32 {
@@ -66,9 +65,9 @@ func (b *lab) checkLabels(file, field string, labels map[string]uint32) {
 	for i, row := range rows {
 		label, err := strconv.ParseUint(row[0], 0, 32)
 		require.NoError(b.t, err)
-		inner := frames[i].Data[headerLen:]
+		inner := frames[i].Data[wire.CopyHeaderLen:]
 		if field == "vxlan.vni" {
-			inner = frames[i].Data[vxlanHeaderLen:]
+			inner = frames[i].Data[wire.VXLANCopyHeaderLen:]
 		}
 		id := of[fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", inner[6], inner[7], inner[8], inner[9], inner[10], inner[11])]
 		require.EqualValues(b.t, labels[id], label, "a copy of %q", id)

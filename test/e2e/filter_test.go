@@ -13,6 +13,7 @@ import (
 	"dpservice/rpc/api"
 	"dpservice/test/record"
 	"dpservice/test/topology"
+	"dpservice/wire"
 
 	"github.com/stretchr/testify/require"
 )
@@ -37,7 +38,7 @@ func (b *lab) copiesOn(r *record.Recorder, port int) []record.Frame {
 	b.t.Helper()
 	copies := b.accepted(r, fmt.Sprintf("udp dst port %d", port))
 	for i := range copies {
-		copies[i].Data = copies[i].Data[headerLen:]
+		copies[i].Data = copies[i].Data[wire.CopyHeaderLen:]
 	}
 	return copies
 }

@@ -13,6 +13,7 @@ import (
 
 	"dpservice/test/record"
 	"dpservice/test/topology"
+	"dpservice/wire"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -79,7 +80,7 @@ func TestCaptureMetrics(t *testing.T) {
 	copies := b.stopRecording(sink)
 	bytes := 0
 	for _, f := range copies {
-		bytes += len(f.Data) - headerLen
+		bytes += len(f.Data) - wire.CopyHeaderLen
 	}
 	require.Greater(t, len(copies), 50)
 	port := s.Interfaces[0].Port

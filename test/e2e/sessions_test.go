@@ -20,6 +20,7 @@ import (
 	"dpservice/rpc/api"
 	"dpservice/test/record"
 	"dpservice/test/topology"
+	"dpservice/wire"
 )
 
 // TestSessionsComeAndGoUnderTraffic starts and stops filtered captures beside each other, again and again, under
@@ -131,7 +132,7 @@ func TestSessionsToDifferentSinks(t *testing.T) {
 	e := c.finish()
 	copies := b.stopRecording(local)
 	for i := range copies {
-		copies[i].Data = copies[i].Data[vxlanHeaderLen:]
+		copies[i].Data = copies[i].Data[wire.VXLANCopyHeaderLen:]
 	}
 	c.check(e, "vm-1")
 	require.NoError(t, record.Check(copies, e.guests["vm-2"], c.window))
@@ -161,7 +162,7 @@ func TestHistoryIsBounded(t *testing.T) {
 func TestMTUWarningIsRight(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 1)
 	router, h := b.net.Router, b.net.Hypervisors[0]
-	const mtu, overhead = 1800, headerLen - 14
+	const mtu, overhead = 1800, wire.CopyHeaderLen - wire.EthernetLen
 	var s api.CaptureSession
 	require.NoError(t, json.Unmarshal([]byte(b.dpctl(append([]string{"-o", "json"},
 		captureStart(b.net.SinkIP.String(), "--pf=0")...)...)), &s))
@@ -190,7 +191,7 @@ func TestMTUWarningIsRight(t *testing.T) {
 	})
 	frames := b.stopRecording(sink)
 	require.Len(t, frames, 1)
-	require.Len(t, frames[0].Data, headerLen+longest)
+	require.Len(t, frames[0].Data, wire.CopyHeaderLen+longest)
 	require.Equal(t, tooLong+1, b.nicCounter("oversize"))
 }
 

@@ -16,12 +16,12 @@ import (
 	"dpservice/rpc/api"
 	"dpservice/test/record"
 	"dpservice/test/topology"
+	"dpservice/wire"
 )
 
 const (
 	runTimeout  = 2 * time.Minute
 	waitTimeout = 15 * time.Second
-	headerLen   = 62
 	shownFrames = 16
 	// trafficTime is how many seconds the VMs talk. The demo takes most of that time.
 	trafficTime = "15"
@@ -253,9 +253,9 @@ func (d *demo) showCopies() error {
 	if err := d.show(argv...); err != nil {
 		return err
 	}
-	heading("And without these %d bytes: the VMs' own frames", headerLen)
+	heading("And without these %d bytes: the VMs' own frames", wire.CopyHeaderLen)
 	stripped := d.net.Path("test_no_udp.pcap")
-	if err := d.show(record.StripArgs(headerLen, file, stripped)...); err != nil {
+	if err := d.show(record.StripArgs(wire.CopyHeaderLen, file, stripped)...); err != nil {
 		return err
 	}
 	if err := d.show("tshark", "-n", "-r", stripped, "-c", count); err != nil {
