@@ -41,12 +41,10 @@ struct field {
 		FTE(headers.first_vid), KEY(tci), .size = 2, .order = NETWORK                   \
 	}
 
-/* prefix: of what is in the key of a frame within another */
-#define LINK(headers, prefix)                                                           \
-	{ FTE(headers.ethertype), KEY(prefix##eth_type), .size = 2, .order = NETWORK }, \
-		{ FTE(headers.cvlan_tag), KEY(prefix##cvlan), .size = 1 },              \
-		{ FTE(headers.svlan_tag), KEY(prefix##svlan), .size = 1 },              \
-		TCI(headers, prefix##vlan_tci)
+#define LINK(headers, n)                                                          \
+	{ FTE(headers.ethertype), KEY(l2[n].type), .size = 2, .order = NETWORK }, \
+		{ FTE(headers.cvlan_tag), KEY(l2[n].cvlan), .size = 1 },          \
+		{ FTE(headers.svlan_tag), KEY(l2[n].svlan), .size = 1 }, TCI(headers, l2[n].tci)
 
 #define LAYER(headers, n)                                                                          \
 	{ FTE(headers.ip_protocol), KEY(l3[n].proto), .size = 1 },                                 \
@@ -73,13 +71,13 @@ struct field {
 /* The addresses and the IP version are not among them: what an address is depends on the
  * version. */
 static const struct field fields[] = {
-	MAC(outer_headers, smac, eth_src),
-	MAC(outer_headers, dmac, eth_dst),
-	LINK(outer_headers, ),
+	MAC(outer_headers, smac, l2[ESW_OUTER].src),
+	MAC(outer_headers, dmac, l2[ESW_OUTER].dst),
+	LINK(outer_headers, ESW_OUTER),
 	LAYER(outer_headers, ESW_OUTER),
-	MAC(inner_headers, smac, inner_eth_src),
-	MAC(inner_headers, dmac, inner_eth_dst),
-	LINK(inner_headers, inner_),
+	MAC(inner_headers, smac, l2[ESW_INNER].src),
+	MAC(inner_headers, dmac, l2[ESW_INNER].dst),
+	LINK(inner_headers, ESW_INNER),
 	LAYER(inner_headers, ESW_INNER),
 	{ FTE(misc_parameters.source_sqn), KEY(card.sqn), .size = 4 },
 	{ FTE(misc_parameters.source_port), KEY(card.vport), .size = 2 },

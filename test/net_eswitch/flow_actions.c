@@ -418,8 +418,8 @@ static int
 tci_of_pattern(struct compiler *c, uint16_t *tci)
 {
 	static const uint16_t parts[] = { 0xe000, 0x0fff };
-	uint16_t key = rte_be_to_cpu_16(c->rule->pattern.key.vlan_tci);
-	uint16_t mask = rte_be_to_cpu_16(c->rule->pattern.mask.vlan_tci);
+	uint16_t key = rte_be_to_cpu_16(c->rule->pattern.key.l2[ESW_OUTER].tci);
+	uint16_t mask = rte_be_to_cpu_16(c->rule->pattern.mask.l2[ESW_OUTER].tci);
 	size_t i;
 
 	for (i = 0; i < RTE_DIM(parts); i++) {

@@ -120,6 +120,8 @@ require_byte(struct reader *r, size_t offset, uint8_t value)
 }
 
 #define KEY(field) offsetof(struct esw_key, field)
+#define L2(layer, field) \
+	(KEY(l2) + (layer) * sizeof(struct esw_l2) + offsetof(struct esw_l2, field))
 #define L3(layer, field) \
 	(KEY(l3) + (layer) * sizeof(struct esw_l3) + offsetof(struct esw_l3, field))
 #define COPY(r, offset, v, type, field)                                                          \
@@ -210,15 +212,6 @@ read_port_id(struct reader *r)
 			 r->item->spec == NULL);
 }
 
-/* Where the key has the fields of L2: of the frame, and of the one that VXLAN carries. */
-static const struct l2_fields {
-	size_t dst, src, type, cvlan, svlan, tci;
-} l2_fields[ESW_L3_MAX] = {
-	{ KEY(eth_dst), KEY(eth_src), KEY(eth_type), KEY(cvlan), KEY(svlan), KEY(vlan_tci) },
-	{ KEY(inner_eth_dst), KEY(inner_eth_src), KEY(inner_eth_type), KEY(inner_cvlan),
-	  KEY(inner_svlan), KEY(inner_vlan_tci) },
-};
-
 static void
 require_version(struct reader *r, uint8_t version)
 {
@@ -226,19 +219,19 @@ require_version(struct reader *r, uint8_t version)
 
 	require_byte(r, L3(layer_of(r), version), version);
 	/* The card compares the EtherType or the version of IP. */
-	require(r, l2_fields[layer_of(r)].type, &none, &none, sizeof(none));
+	require(r, L2(layer_of(r), type), &none, &none, sizeof(none));
 }
 
 /* A whole EtherType also says how the frame is tagged; true when that is all that it says. */
 static bool
-require_type(struct reader *r, const struct l2_fields *at, rte_be16_t type)
+require_type(struct reader *r, int layer, rte_be16_t type)
 {
-	require_byte(r, at->cvlan, type == RTE_BE16(RTE_ETHER_TYPE_VLAN));
+	require_byte(r, L2(layer, cvlan), type == RTE_BE16(RTE_ETHER_TYPE_VLAN));
 	switch (type) {
 	case RTE_BE16(RTE_ETHER_TYPE_VLAN):
 		return true;
 	case RTE_BE16(RTE_ETHER_TYPE_QINQ):
-		require_byte(r, at->svlan, 1);
+		require_byte(r, L2(layer, svlan), 1);
 		return true;
 	case RTE_BE16(RTE_ETHER_TYPE_IPV4):
 		require_version(r, 4);
@@ -255,18 +248,18 @@ static void
 translate_eth(struct reader *r, const struct values *v)
 {
 	const struct rte_flow_item_eth *spec = (const void *)v->spec, *mask = (const void *)v->mask;
-	const struct l2_fields *at = &l2_fields[layer_of(r)];
+	int layer = layer_of(r);
 
-	COPY(r, at->dst, v, struct rte_flow_item_eth, hdr.dst_addr);
-	COPY(r, at->src, v, struct rte_flow_item_eth, hdr.src_addr);
-	if (mask->hdr.ether_type == UINT16_MAX && require_type(r, at, spec->hdr.ether_type))
+	COPY(r, L2(layer, dst), v, struct rte_flow_item_eth, hdr.dst_addr);
+	COPY(r, L2(layer, src), v, struct rte_flow_item_eth, hdr.src_addr);
+	if (mask->hdr.ether_type == UINT16_MAX && require_type(r, layer, spec->hdr.ether_type))
 		return;
 	if (mask->has_vlan) {
-		require_byte(r, at->cvlan, spec->has_vlan);
+		require_byte(r, L2(layer, cvlan), spec->has_vlan);
 		if (spec->has_vlan)
 			return;
 	}
-	COPY(r, at->type, v, struct rte_flow_item_eth, hdr.ether_type);
+	COPY(r, L2(layer, type), v, struct rte_flow_item_eth, hdr.ether_type);
 }
 
 static int
@@ -317,10 +310,10 @@ read_eth(struct reader *r)
 }
 
 static void
-require_svlan(struct reader *r, const struct l2_fields *at)
+require_svlan(struct reader *r, int layer)
 {
-	require_byte(r, at->svlan, 1);
-	require_byte(r, at->cvlan, 0);
+	require_byte(r, L2(layer, svlan), 1);
+	require_byte(r, L2(layer, cvlan), 0);
 }
 
 /* A VLAN item asks for a tag of 0x8100, unless something says that there are two, or that the first
@@ -330,17 +323,17 @@ translate_vlan(struct reader *r, const struct values *v)
 {
 	const struct rte_flow_item_vlan *spec = (const void *)v->spec,
 					*mask = (const void *)v->mask;
-	const struct l2_fields *at = &l2_fields[layer_of(r)];
+	int layer = layer_of(r);
 
-	if (((const uint8_t *)&r->rule->pattern.key)[at->svlan] == 0)
-		require_byte(r, at->cvlan, 1);
+	if (r->rule->pattern.key.l2[layer].svlan == 0)
+		require_byte(r, L2(layer, cvlan), 1);
 	if (r->item->spec == NULL)
 		return;
-	COPY(r, at->tci, v, struct rte_flow_item_vlan, hdr.vlan_tci);
+	COPY(r, L2(layer, tci), v, struct rte_flow_item_vlan, hdr.vlan_tci);
 	if (mask->hdr.eth_proto == UINT16_MAX) {
 		switch (spec->hdr.eth_proto) {
 		case RTE_BE16(RTE_ETHER_TYPE_VLAN):
-			require_svlan(r, at);
+			require_svlan(r, layer);
 			return;
 		case RTE_BE16(RTE_ETHER_TYPE_IPV4):
 			require_version(r, 4);
@@ -351,12 +344,12 @@ translate_vlan(struct reader *r, const struct values *v)
 		}
 	}
 	if (mask->has_more_vlan && spec->has_more_vlan) {
-		require_svlan(r, at);
+		require_svlan(r, layer);
 		return;
 	}
 	if (mask->has_more_vlan)
-		require_byte(r, at->svlan, 0);
-	COPY(r, at->type, v, struct rte_flow_item_vlan, hdr.eth_proto);
+		require_byte(r, L2(layer, svlan), 0);
+	COPY(r, L2(layer, type), v, struct rte_flow_item_vlan, hdr.eth_proto);
 }
 
 static int

@@ -9,8 +9,18 @@
 #include <rte_common.h>
 #include <rte_ether.h>
 
-/* Index into the L3 headers of a key: the outer one, and what an IPinIP packet carries. */
+/* Index into the headers of a key: the outer ones, and those of what IPinIP or VXLAN carries. */
 enum { ESW_OUTER, ESW_INNER, ESW_L3_MAX };
+
+/* A frame's Ethernet header and its tags. Network byte order. */
+struct esw_l2 {
+	struct rte_ether_addr dst;
+	struct rte_ether_addr src;
+	rte_be16_t type; /* behind the tags, of which there are up to two */
+	uint8_t cvlan;   /* 1: the first tag's TPID is 0x8100 */
+	uint8_t svlan;   /* 1: it is 0x88a8 */
+	rte_be16_t tci;  /* the first tag's */
+};
 
 /* An IP header and the L4 header behind it. What is not in the packet is zero. Network byte
  * order. */
@@ -79,23 +89,10 @@ struct esw_steering {
 struct esw_key {
 	union {
 		struct {
-			struct rte_ether_addr eth_dst;
-			struct rte_ether_addr eth_src;
-			rte_be16_t eth_type; /* behind the tags, of which there are up to two */
-			uint8_t cvlan;       /* 1: the first tag's TPID is 0x8100 */
-			uint8_t svlan;       /* 1: it is 0x88a8 */
-			rte_be16_t vlan_tci; /* the first tag's */
-			rte_be16_t inner_eth_type;
+			struct esw_l2 l2[ESW_L3_MAX]; /* the inner one: only within VXLAN */
 			uint8_t vni[3];
 			uint8_t vxlan; /* 1: VXLAN follows the outer UDP header */
 			struct esw_l3 l3[ESW_L3_MAX];
-			/* Of the frame that VXLAN carries, as is inner_eth_type; what follows is in
-			 * l3[ESW_INNER]. */
-			struct rte_ether_addr inner_eth_dst;
-			struct rte_ether_addr inner_eth_src;
-			uint8_t inner_cvlan;
-			uint8_t inner_svlan;
-			rte_be16_t inner_vlan_tci;
 			union {
 				struct esw_metadata metadata;
 				uint32_t reg_c[ESW_REGISTERS]; /* the same registers, as a ConnectX

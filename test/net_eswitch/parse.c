@@ -70,7 +70,8 @@ is_tag(rte_be16_t type)
 	return type == RTE_BE16(RTE_ETHER_TYPE_VLAN) || type == RTE_BE16(RTE_ETHER_TYPE_QINQ);
 }
 
-static bool
+/* Out of line: within parse_l2, which is inlined twice, a frame took 3 % longer to parse. */
+static __rte_noinline bool
 parse_link(struct cursor *c, struct link *link)
 {
 	const struct rte_vlan_hdr *vlan;
@@ -95,19 +96,19 @@ parse_link(struct cursor *c, struct link *link)
 
 /* The Ethernet header and its tags; returns the EtherType of what can be looked at behind these, or
  * 0. */
-static rte_be16_t
-parse_ethernet(struct cursor *c, struct esw_key *key)
+static inline rte_be16_t
+parse_l2(struct cursor *c, struct esw_l2 *l2)
 {
 	struct link link = { 0 };
 
 	if (!parse_link(c, &link))
 		return 0;
-	key->eth_dst = link.eth.dst_addr;
-	key->eth_src = link.eth.src_addr;
-	key->eth_type = link.type;
-	key->cvlan = link.eth.ether_type == RTE_BE16(RTE_ETHER_TYPE_VLAN);
-	key->svlan = link.eth.ether_type == RTE_BE16(RTE_ETHER_TYPE_QINQ);
-	key->vlan_tci = link.tci;
+	l2->dst = link.eth.dst_addr;
+	l2->src = link.eth.src_addr;
+	l2->type = link.type;
+	l2->cvlan = link.eth.ether_type == RTE_BE16(RTE_ETHER_TYPE_VLAN);
+	l2->svlan = link.eth.ether_type == RTE_BE16(RTE_ETHER_TYPE_QINQ);
+	l2->tci = link.tci;
 	return link.whole ? link.type : 0;
 }
 
@@ -272,23 +273,6 @@ parse_ipv6(struct cursor *c, struct esw_l3 *l3)
 	return true;
 }
 
-/* The same of the frame within VXLAN. */
-static rte_be16_t
-parse_inner_ethernet(struct cursor *c, struct esw_key *key)
-{
-	struct link link = { 0 };
-
-	if (!parse_link(c, &link))
-		return 0;
-	key->inner_eth_dst = link.eth.dst_addr;
-	key->inner_eth_src = link.eth.src_addr;
-	key->inner_eth_type = link.type;
-	key->inner_cvlan = link.eth.ether_type == RTE_BE16(RTE_ETHER_TYPE_VLAN);
-	key->inner_svlan = link.eth.ether_type == RTE_BE16(RTE_ETHER_TYPE_QINQ);
-	key->inner_vlan_tci = link.tci;
-	return link.whole ? link.type : 0;
-}
-
 /* What an UDP header to VXLAN's port carries; returns the EtherType of the IP header in it, or
  * 0. */
 static rte_be16_t
@@ -303,7 +287,7 @@ parse_vxlan(struct cursor *c, struct esw_key *key)
 	key->vxlan = 1;
 	memcpy(key->vni, &vxlan->vx_vni, sizeof(key->vni));
 	c->at += sizeof(*vxlan);
-	return parse_inner_ethernet(c, key);
+	return parse_l2(c, &key->l2[ESW_INNER]);
 }
 
 /* Parses one IP header of the given EtherType and its L4; returns the EtherType of an IP header
@@ -345,7 +329,7 @@ parse(struct cursor *c, struct esw_key *key, struct esw_offsets *off)
 
 	memset(key, 0, sizeof(*key));
 	memset(off, 0, sizeof(*off));
-	type = parse_ethernet(c, key);
+	type = parse_l2(c, &key->l2[ESW_OUTER]);
 	type = parse_l3(c, type, ESW_OUTER, key, off);
 	parse_l3(c, type, ESW_INNER, key, off);
 }
@@ -386,6 +370,6 @@ esw_flow_hash(const struct esw_key *key)
 		hash = rte_hash_crc_2byte(l3->dst_port, hash);
 	}
 	if (key->l3[ESW_OUTER].version == 0)
-		hash = rte_hash_crc(&key->eth_dst, 2 * sizeof(key->eth_dst), hash);
+		hash = rte_hash_crc(&key->l2[ESW_OUTER].dst, 2 * RTE_ETHER_ADDR_LEN, hash);
 	return hash;
 }

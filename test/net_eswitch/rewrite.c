@@ -320,7 +320,7 @@ esw_pop_vlan(struct esw_packet *p)
 	uint8_t *data = rte_pktmbuf_mtod(p->m, uint8_t *);
 
 	esw_packet_refresh(p);
-	if (!p->key.cvlan && !p->key.svlan)
+	if (!p->key.l2[ESW_OUTER].cvlan && !p->key.l2[ESW_OUTER].svlan)
 		return -EINVAL;
 	memmove(data + RTE_VLAN_HLEN, data, 2 * RTE_ETHER_ADDR_LEN);
 	rte_pktmbuf_adj(p->m, RTE_VLAN_HLEN);

@@ -201,8 +201,8 @@ agrees_with_a_linear_search(void **state)
 		p[i].priority = rand_r(&seed) % 4;
 		p[i].mask.l3[0].ttl = rand_r(&seed) % 2 ? 3 : 0;
 		p[i].key.l3[0].ttl = rand_r(&seed);
-		p[i].mask.eth_type = rand_r(&seed) % 4;
-		p[i].key.eth_type = rand_r(&seed);
+		p[i].mask.l2[ESW_OUTER].type = rand_r(&seed) % 4;
+		p[i].key.l2[ESW_OUTER].type = rand_r(&seed);
 		p[i].mask.l3[1].dst_port = rand_r(&seed) % 2 ? 7 : 0;
 		p[i].key.l3[1].dst_port = rand_r(&seed);
 		insert(&e[i], p[i]);
@@ -212,12 +212,13 @@ agrees_with_a_linear_search(void **state)
 		struct esw_entry *found;
 
 		key.l3[0].ttl = rand_r(&seed);
-		key.eth_type = rand_r(&seed);
+		key.l2[ESW_OUTER].type = rand_r(&seed);
 		key.l3[1].dst_port = rand_r(&seed);
 		for (best = -1, k = 0; k < 200; k++) {
 			bool hit =
 				((key.l3[0].ttl ^ p[k].key.l3[0].ttl) & p[k].mask.l3[0].ttl) == 0 &&
-				((key.eth_type ^ p[k].key.eth_type) & p[k].mask.eth_type) == 0 &&
+				((key.l2[ESW_OUTER].type ^ p[k].key.l2[ESW_OUTER].type) &
+				 p[k].mask.l2[ESW_OUTER].type) == 0 &&
 				((key.l3[1].dst_port ^ p[k].key.l3[1].dst_port) &
 				 p[k].mask.l3[1].dst_port) == 0;
 

@@ -35,10 +35,10 @@ reads_udp_over_ipv4(void **state)
 
 	(void)state;
 	parse(&f);
-	assert_memory_equal(&key.eth_dst, MAC_B, 6);
-	assert_memory_equal(&key.eth_src, MAC_A, 6);
-	assert_int_equal(key.eth_type, RTE_BE16(0x0800));
-	assert_int_equal(key.cvlan, 0);
+	assert_memory_equal(&key.l2[ESW_OUTER].dst, MAC_B, 6);
+	assert_memory_equal(&key.l2[ESW_OUTER].src, MAC_A, 6);
+	assert_int_equal(key.l2[ESW_OUTER].type, RTE_BE16(0x0800));
+	assert_int_equal(key.l2[ESW_OUTER].cvlan, 0);
 	assert_int_equal(key.l3[0].version, 4);
 	assert_int_equal(key.l3[0].proto, IPPROTO_UDP);
 	assert_int_equal(key.l3[0].l4, IPPROTO_UDP);
@@ -110,10 +110,10 @@ reads_vlan_tags(void **state)
 	frame_ipv4(&f, "10.0.0.1", "10.0.0.2", IPPROTO_ICMP, 64, 8);
 	frame_icmp(&f, 8, 0, 1, 1);
 	parse(&f);
-	assert_int_equal(key.eth_type, RTE_BE16(0x0800));
-	assert_int_equal(key.cvlan, 0);
-	assert_int_equal(key.svlan, 1);
-	assert_int_equal(key.vlan_tci, RTE_BE16(5));
+	assert_int_equal(key.l2[ESW_OUTER].type, RTE_BE16(0x0800));
+	assert_int_equal(key.l2[ESW_OUTER].cvlan, 0);
+	assert_int_equal(key.l2[ESW_OUTER].svlan, 1);
+	assert_int_equal(key.l2[ESW_OUTER].tci, RTE_BE16(5));
 	assert_int_equal(key.l3[0].ihl, 5);
 	assert_int_equal(key.l3[0].l4, IPPROTO_ICMP);
 	assert_int_equal(off.l3[0], 22);
@@ -214,7 +214,7 @@ knows_the_layers_only_as_far_as_they_are_there(void **state)
 	(void)state;
 	for (f.len = 0; f.len <= whole; f.len++) {
 		parse(&f);
-		assert_int_equal(key.eth_type != 0, f.len >= 14);
+		assert_int_equal(key.l2[ESW_OUTER].type != 0, f.len >= 14);
 		assert_int_equal(key.l3[0].version, f.len >= 54 ? 6 : 0);
 		assert_int_equal(key.l3[1].version, f.len >= 74 ? 4 : 0);
 		assert_int_equal(key.l3[1].l4, f.len >= 74 ? IPPROTO_TCP : 0);

@@ -213,22 +213,22 @@ same_layer(const union tap_key *tap, const struct esw_l3 *nic, uint16_t l4)
 
 /* The NIC looks behind the tags, as a card does; the tap at what is on the wire. */
 static void
-same_tags(const union tap_key *tap, const struct esw_key *nic)
+same_tags(const union tap_key *tap, const struct esw_l2 *nic)
 {
 	const rte_be16_t vlan = RTE_BE16(RTE_ETHER_TYPE_VLAN), qinq = RTE_BE16(RTE_ETHER_TYPE_QINQ);
 
-	assert_int_equal(tap->eth_type, nic->cvlan ? vlan : nic->svlan ? qinq : nic->eth_type);
-	assert_int_equal(tap->vlan_tci, nic->vlan_tci);
+	assert_int_equal(tap->eth_type, nic->cvlan ? vlan : nic->svlan ? qinq : nic->type);
+	assert_int_equal(tap->vlan_tci, nic->tci);
 	if (tap->tagged && tap->vlan_type != vlan && tap->vlan_type != qinq)
-		assert_int_equal(tap->vlan_type, nic->eth_type);
+		assert_int_equal(tap->vlan_type, nic->type);
 }
 
 static void
 same_frame(const union tap_key *tap, const struct esw_key *nic, const struct esw_offsets *off)
 {
-	assert_memory_equal(&tap->eth_dst, &nic->eth_dst, sizeof(tap->eth_dst));
-	assert_memory_equal(&tap->eth_src, &nic->eth_src, sizeof(tap->eth_src));
-	same_tags(tap, nic);
+	assert_memory_equal(&tap->eth_dst, &nic->l2[ESW_OUTER].dst, sizeof(tap->eth_dst));
+	assert_memory_equal(&tap->eth_src, &nic->l2[ESW_OUTER].src, sizeof(tap->eth_src));
+	same_tags(tap, &nic->l2[ESW_OUTER]);
 	same_layer(tap, &nic->l3[ESW_OUTER], off->l4[ESW_OUTER]);
 }
 
