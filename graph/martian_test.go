@@ -32,7 +32,7 @@ var neighbours = []string{
 	"::2", "::fffe:0:1", "fe7f::1", "fec0::1", "feff::1", gateway200.String(), "2001:db8::9",
 }
 
-// datagram is a datagram of either family, and what stands for it in an outer header.
+// datagram is a datagram of either family, with its EtherType and the protocol number of IP in IP for it.
 func datagram(src, dst string) (stack, layers.EthernetType, layers.IPProtocol) {
 	if netip.MustParseAddr(dst).Is4() {
 		return stack{ip4(src, dst, 9, vUDP), udp(1, 2), payload(hello)}, v4, inIP4

@@ -37,8 +37,8 @@ func requireDrop(t *testing.T, g *nodes.Graph, node string, in []byte) {
 	require.Equal(t, before.sum("tx-"), after.sum("tx-"))
 }
 
-// Only where the route to a packet's inner source leads may it come from, whether its flow is known or not, and however
-// it came. No other makes a flow, and none is told of an error.
+// A packet from the wire is taken only from the next hop of the route to its inner source, whether its flow is known or
+// not. Others make no flow, and their senders get no ICMP error.
 func TestOnlyThePeerMaySend(t *testing.T) {
 	const near, far = "10.0.1.5", "10.0.1.200" // by routes to remote and, the longer prefix, to fc00:3::1
 	to0 := func(src string) stack { return stack{ip4(src, "10.0.0.1", 63, vUDP), udp(2, 1), payload(hello)} }
@@ -216,7 +216,7 @@ func TestErrorsComeFromWhereThePacketWent(t *testing.T) {
 	}
 }
 
-// A mark stands for a tunnel as long as its interface is there.
+// A mark names a tunnel as long as the tunnel's interface exists.
 func TestTunnelsEndWithTheirInterface(t *testing.T) {
 	g := newGraph(t)
 	require.ErrorIs(t, g.SetTunnel(9, graph.Tunnel{Interface: 1, Underlay: underlay1}), graph.ErrNotFound,

@@ -309,7 +309,7 @@ type FlowEvent struct {
 	Flow Flow
 }
 
-// FlowClass is what flows are told apart by when they are counted.
+// FlowClass is what flows are counted by.
 type FlowClass struct {
 	State     FlowState
 	Offloaded bool

@@ -8,7 +8,7 @@ import (
 	"net/netip"
 )
 
-// Encap is what stands between the UDP header of a copy and the captured frame. The zero value means EncapUDP.
+// Encap is what comes between the UDP header of a copy and the captured frame. The zero value means EncapUDP.
 type Encap string
 
 // The encapsulations.

@@ -19,7 +19,7 @@ import (
 	"dpservice/wire"
 )
 
-// fakeCaptures captures the interfaces that it is told.
+// fakeCaptures captures the interfaces that a test names.
 type fakeCaptures struct {
 	interfaces map[string]bool
 	sessions   map[string]*spec.Session

@@ -64,7 +64,7 @@ func (f fakePorts) Interface(id string) (port.Port, bool) {
 	return f.List()[i.Port], err == nil
 }
 
-// fakeGraph takes all it is told, and announces the flows that traffic makes.
+// fakeGraph accepts every change, and announces the flows that traffic makes.
 type fakeGraph struct {
 	events chan []graph.FlowEvent
 
@@ -325,8 +325,8 @@ var (
 	either = []fault.Reason{fault.RuleRejected, fault.RollbackFailed}
 )
 
-// Whichever calls the NIC refuses, also of the undo: either the old or the new state stands, or what is left is said,
-// and can be repaired.
+// Whichever calls the NIC refuses, also while undoing: either the old or the new state is installed, or the error says
+// what is left, and it can be repaired.
 func TestEveryCallFails(t *testing.T) {
 	total := 0
 	for name, op := range operations {

@@ -16,7 +16,7 @@ import (
 	"dpservice/dpservice/vnet"
 )
 
-// fakeNetworks has interfaces on the devices that it is told.
+// fakeNetworks has interfaces on the devices that a test names.
 type fakeNetworks struct {
 	devices    map[string]bool
 	interfaces map[string]vnet.Interface

@@ -161,7 +161,7 @@ func (w *routerLink) addRoute(prefix string, via netip.Addr, metric int) {
 	require.NoError(w.t, netlink.RouteAdd(w.route(prefix, via, metric)))
 }
 
-// The kernel resolves what nobody has asked it for, and what it learns is told at once.
+// The kernel resolves what nobody has asked it for, and what it learns is reported at once.
 func TestTheKernelsRouterIsFollowed(t *testing.T) {
 	w := newRouterLink(t)
 	w.follow()

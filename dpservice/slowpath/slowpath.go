@@ -162,8 +162,8 @@ func (s *SlowPath) solicit(a vnet.Attachment) {
 // Outcome is what became of a frame that the SlowPath has read, or of one of its own.
 type Outcome uint8
 
-// A frame was answered or told something new, or nothing was due, or it could not be taken apart. Those of the
-// SlowPath's own count only if there was no room to send them.
+// What became of a frame: it was answered or taught something new, or nothing was due, or it could not be parsed. The
+// SlowPath's own frames count only if there was no room to send them.
 const (
 	Used Outcome = iota
 	Ignored

@@ -43,7 +43,7 @@ var (
 	peerIPv6   = netip.MustParseAddr("fd00::2")
 )
 
-// world is everything around a SlowPath: one guest, time that stands still, and what was sent and told.
+// world is everything around a SlowPath: one guest, a clock that the test moves, and what was sent and reported.
 type world struct {
 	guest   vnet.Attachment
 	sent    []sent
@@ -363,7 +363,7 @@ func TestNodeAnswersPings(t *testing.T) {
 	assert.Equal(t, nodeIP, addr(w.reply(t, uplinkPort).ip6.SrcIP))
 }
 
-// router is the MAC that was told last of PF0's.
+// router is the MAC that was reported last for PF0's router.
 func (w *world) router() wire.MAC { return w.routers[len(w.routers)-1] }
 
 // answer takes an echo request that the SlowPath has sent on PF0, and answers it as a router.
@@ -427,7 +427,7 @@ func TestRouterIsFoundAndFollowed(t *testing.T) {
 	assert.Equal(t, routerMAC, w.router())
 	s.askForRouters()
 	w.answer(t, s, routerIP, routerMAC)
-	assert.Len(t, w.routers, 1, "no news")
+	assert.Len(t, w.routers, 1, "nothing is reported")
 	s.probeRouters()
 	assert.Zero(t, w.probed(t, routerIP, routerMAC), "nobody claims anything")
 
@@ -669,7 +669,7 @@ func TestRouterIsForgottenWithItsLink(t *testing.T) {
 	assert.Equal(t, []wire.MAC{routerMAC, {}}, w.routers)
 	assert.Empty(t, w.on1)
 	s.LinkChanged(uplinkPort, false)
-	assert.Len(t, w.routers, 2, "no news")
+	assert.Len(t, w.routers, 2, "nothing is reported")
 	w.sent = nil
 	s.LinkChanged(uplinkPort, true)
 	otherIP, otherMAC := netip.MustParseAddr("fe80::ef"), wire.MAC{2, 0, 0, 0, 0, 0xef}

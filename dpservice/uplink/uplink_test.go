@@ -24,13 +24,13 @@ var (
 	router1 = wire.MAC{2, 0, 0, 0, 0, 0xe1}
 )
 
-// world has two PFs, whose ports are 3 and 4, and keeps what it was told.
+// world has two PFs, whose ports are 3 and 4, and keeps the calls that it gets.
 type world struct {
-	mu    sync.Mutex
-	links map[uint16]bool
-	used  []Uplink
-	fail  error
-	told  []string
+	mu       sync.Mutex
+	links    map[uint16]bool
+	used     []Uplink
+	fail     error
+	reported []string
 }
 
 func (w *world) PFs() []port.Port {
@@ -82,7 +82,7 @@ func run(t *testing.T, router wire.MAC, do func(m *Manager, w *world)) {
 		w := &world{links: map[uint16]bool{3: true, 4: true}}
 		m := New(Config{
 			Ports: w, RouterMAC: router, Use: w.use, Log: slog.New(slog.DiscardHandler),
-			LinkChanged: func(port uint16, up bool) { w.told = append(w.told, fmt.Sprint(port, up)) },
+			LinkChanged: func(port uint16, up bool) { w.reported = append(w.reported, fmt.Sprint(port, up)) },
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -135,7 +135,7 @@ func TestLinksAreFollowed(t *testing.T) {
 				assert.Equal(t, up, last.Usable())
 			}
 		}
-		assert.Equal(t, []string{"3 false", "3 true", "4 false", "4 true"}, w.told)
+		assert.Equal(t, []string{"3 false", "3 true", "4 false", "4 true"}, w.reported)
 	})
 }
 

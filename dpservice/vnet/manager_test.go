@@ -17,7 +17,7 @@ import (
 	"dpservice/wire"
 )
 
-// fakes stands for everything around a Manager, and logs what it is told.
+// fakes is everything around a Manager, and logs the calls that it gets.
 type fakes struct {
 	log  []string
 	fail error

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* oversize: packets that do not fit where they are to go. An IPv4 packet that allows it is cut into
- * fragments, which go on as if they had come so. The sender of any other is told. */
+/* oversize: packets that do not fit the MTU of where they are to go. An IPv4 packet that allows it
+ * is cut into fragments, which go on as if they had come so. The sender of any other gets an ICMP
+ * error. */
 #include <rte_ip.h>
 #include <rte_ip_frag.h>
 

@@ -182,7 +182,7 @@ put_header(const struct tap *t, uint8_t *at, uint32_t len)
 	udp->dgram_len = ip->payload_len;
 }
 
-/* What stands before the packet goes into the headroom, so the copy is in one buffer if the packet
+/* The header before the packet goes into the headroom, so the copy is in one buffer if the packet
  * fits one. */
 static struct rte_mbuf *
 copy(const struct tap *t, const struct rte_mbuf *m, struct rte_mempool *pool)

@@ -37,7 +37,7 @@ func (r request) normal() []byte {
 }
 
 // parseRequest checks that raw is a request. If it is not, it returns the error to answer with, and the request's
-// id as far as that can be told, else null.
+// id if it can be read, else null.
 func parseRequest(raw json.RawMessage) (request, json.RawMessage) {
 	invalid := func(r request, format string, args ...any) (request, json.RawMessage) {
 		if r.ID == nil {

@@ -215,7 +215,7 @@ func (s *Stream) late(message string) error {
 	shutdown, giveWay := s.shutdown, s.giveWay
 	s.mu.Unlock()
 	switch {
-	case shutdown: // of which the client is not told
+	case shutdown: // the client gets no message about it
 	case giveWay:
 		s.fail(api.CodeLimitReached, api.ReasonLimitReached,
 			"another connection of this user has taken the place of this idle one")

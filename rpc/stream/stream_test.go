@@ -69,7 +69,7 @@ func FuzzStream(f *testing.F) {
 		if len(data) > stream.DefaultLimits.Message/2 {
 			t.Skip("may be too large, which ends the connection")
 		}
-		// No JSON text goes on over a NUL, so whatever stands before it, the stream is in step again behind it.
+		// No JSON text goes on over a NUL, so whatever comes before it, the stream reads requests again after it.
 		const last = "\n\x00\n" + `{"jsonrpc":"2.0","id":"last","method":"echo","params":[1]}`
 		conn := &memory{in: io.MultiReader(bytes.NewReader(data), strings.NewReader(last))}
 		serve(conn, stream.DefaultLimits)

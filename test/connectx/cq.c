@@ -15,8 +15,8 @@
 
 #include "device.h"
 
-/* Words of the doorbell record: entries that were read; where, and for the how manyth time, an
- * event is wanted. */
+/* Words of the doorbell record: how many entries were read; and after which entry the driver wants
+ * an event, with a number that differs from one request to the next. */
 #define CONSUMED 0
 #define ARM 1
 #define COUNTER_MASK 0xffffffu
@@ -93,10 +93,10 @@ cx_cq_poll(void *object)
 	uint32_t arm = load_relaxed(&cq->doorbell[ARM]);
 	struct cx_channel *channel = atomic_load_explicit(&cq->channel, memory_order_acquire);
 
-	if (channel == NULL || arm == 0 || arm == cq->told_at)
+	if (channel == NULL || arm == 0 || arm == cq->notified_at)
 		return;
 	if (((cq->pi - rte_be_to_cpu_32(arm)) & COUNTER_MASK) == 0)
 		return;
-	cq->told_at = arm;
+	cq->notified_at = arm;
 	cx_channel_tell(channel, cq->cookie);
 }

@@ -220,7 +220,7 @@ struct cx_cq {
 	bool overrun_ignore;
 	struct cx_channel *_Atomic channel; /* that gets an event for completions, or NULL */
 	uint64_t cookie;
-	uint32_t told_at; /* the arm doorbell that an event was sent for */
+	uint32_t notified_at; /* the arm doorbell that an event was sent for */
 };
 
 int cx_cq_create(struct cx_dev *dev, const void *in, void *out, uint32_t *id);

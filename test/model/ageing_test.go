@@ -18,8 +18,8 @@ import (
 	"dpservice/test/report"
 )
 
-// A rule ages when it has seen no packet for its timeout, and is told of until it is destroyed; one that sees packets
-// does not. Which packet is whose says the reference.
+// A rule ages when it has seen no packet for its timeout, and is reported until it is destroyed; one that sees packets
+// does not. The reference says which rule a packet hits.
 func TestAgedFlowsAgainstModel(t *testing.T) {
 	nic, id := nics[0], nics[0].ethdevs().id
 	const rules, keepAlive, quiet = 120, 100 * time.Millisecond, 1

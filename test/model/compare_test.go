@@ -59,7 +59,7 @@ func handledOtherwise(r rteflow.Rule) bool {
 		case rteflow.RawEncap:
 			encap = true
 		case rteflow.Sample:
-			// The driver encapsulates the original only, wherever its raw_encap stands; net_eswitch goes by the order.
+			// The driver encapsulates the original only, wherever its raw_encap is; net_eswitch goes by the order.
 			if encap && mirrors(a) {
 				return true
 			}

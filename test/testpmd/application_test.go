@@ -28,7 +28,7 @@ const (
 	received1 = `port 8/queue 1: received 1 packets\n.* - length=74 `
 )
 
-// receptions are all that decide what the application receives, and what it is told of a packet.
+// receptions are all that decides what the application receives, and with which metadata.
 var receptions = []reception{
 	{name: "a miss", port: vf0, wire: "vf0", in: tcp4, says: received0, stat: "misses: 1"},
 	{

@@ -34,7 +34,7 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// Where Prometheus is told to listen, and to look.
+// Where Prometheus listens, and what it scrapes.
 const (
 	metricsAddress    = "127.0.0.1:9464"
 	prometheusAddress = "127.0.0.1:9090"

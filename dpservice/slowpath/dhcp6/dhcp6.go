@@ -93,8 +93,8 @@ func (l Lease) leases(r request) layers.DHCPv6Options {
 	return all
 }
 
-// lease gives an association the address. A guest that requests another one is told that it is not on this link; one
-// that has others from before is told that their time is up.
+// lease gives an association the address. A guest that requests another one gets the status NotOnLink; addresses that
+// it has from before get lifetimes of zero.
 func (l Lease) lease(kind layers.DHCPv6MsgType, a association) layers.DHCPv6Option {
 	if kind == layers.DHCPv6MsgTypeRequest && len(a.addresses) > 0 && !slices.Contains(a.addresses, l.Address) {
 		return a.answer(0, status(layers.DHCPv6StatusCodeNotOnLink))

@@ -478,7 +478,7 @@ rules_belong_to_sides(void **state)
 	came(FAKE_TWIN, VF(0));
 }
 
-/* What says that it comes from the wire and from a vport stands, and takes nothing. */
+/* A rule for packets from the wire and from a vport at once is accepted, and matches nothing. */
 static void
 a_rule_of_neither_side_matches_nothing(void **state)
 {

@@ -35,7 +35,8 @@ start_eal(void)
 
 	snprintf(prefix, sizeof(prefix), "eswfuzz%d", getpid());
 	harness_require(rte_eal_init(RTE_DIM(args), args) >= 0, "no EAL");
-	/* The folder that EAL has made is empty. Nobody is told when the fuzzer ends. */
+	/* The folder that EAL has made is empty. The fuzzer calls nothing at its end, so it goes
+	 * now. */
 	rmdir(rte_eal_get_runtime_dir());
 }
 

@@ -554,8 +554,8 @@ assert_created(int port, struct rte_flow_attr attr, const struct rte_flow_item *
 	nic_destroy(port, nic_rule(port, attr, items, actions));
 }
 
-/* A ConnectX-5 cannot do all that the later ones do. The NIC is told another card, since a program
- * has one NIC. */
+/* A ConnectX-5 cannot do all that the later ones do. The test changes the card of its NIC, since a
+ * program has one NIC. */
 static void
 is_a_connectx5(void **state)
 {

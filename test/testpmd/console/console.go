@@ -35,7 +35,7 @@ type Console struct {
 }
 
 // Start runs cmd, which is an interactive testpmd, and waits until it is ready for a command. At the test's end testpmd
-// is told to quit, and has to do so without an error; if the test has failed, what testpmd printed is logged.
+// gets the command to quit, and has to do so without an error; if the test has failed, what testpmd printed is logged.
 func Start(t testing.TB, cmd *exec.Cmd) *Console {
 	t.Helper()
 	c := &Console{output: output{news: make(chan struct{}, 1)}}
