@@ -214,7 +214,7 @@ func (d *daemon) setBaseRules() (err error) {
 		return err
 	}
 	if err := d.nic.LastHop(); err != nil {
-		d.log.Warn("guests are not told that the TTL of an offloaded flow's packet is used up: the NIC takes no rule for it",
+		d.log.Warn("guests get no ICMP error when the TTL of an offloaded packet is used up: the NIC takes no rule for it",
 			"err", err)
 	}
 	d.rules = ruleset.New(d.nic)

@@ -97,7 +97,7 @@ func (s *Supervisor) feed(ctx context.Context) {
 func (s *Supervisor) notify(state string) bool {
 	sent, err := systemd.SdNotify(false, state)
 	if err != nil {
-		s.log.Warn("systemd cannot be told", "state", state, "err", err)
+		s.log.Warn("cannot notify systemd", "state", state, "err", err)
 	}
 	return sent || err != nil
 }
