@@ -3,16 +3,13 @@
 package capture
 
 import (
-	"net/netip"
 	"time"
 
 	"dpservice/capture/plan"
-	"dpservice/capture/spec"
 	"dpservice/dpservice/port"
 	"dpservice/graph"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
-	"dpservice/wire"
 )
 
 // Deps is what captures are made of.
@@ -78,27 +75,4 @@ type Ports interface {
 	PF(number int) (port.Port, bool)
 	// All are the NIC's ports.
 	All() []port.Port
-}
-
-// Uplink is what is known of PF0 in the underlay network: the header of a copy is made of it.
-type Uplink struct {
-	MAC       wire.MAC   // PF0's own
-	RouterMAC wire.MAC   // the next hop's; zero while it is not resolved
-	NodeIP    netip.Addr // this node's underlay address
-	LinkDown  bool       // copies are lost meanwhile
-}
-
-func (u Uplink) resolved() bool { return u.RouterMAC != wire.MAC{} && u.NodeIP.Is6() }
-
-// header is the header of a request's copies, but for the label.
-func (u Uplink) header(r spec.Request) wire.CopyHeader {
-	return wire.CopyHeader{
-		RouterMAC:  u.RouterMAC,
-		UplinkMAC:  u.MAC,
-		NodeIP:     u.NodeIP,
-		Sink:       r.Sink,
-		UDPSrcPort: r.UDPSrcPort,
-		UDPDstPort: r.UDPDstPort,
-		Encap:      r.Encap,
-	}
 }

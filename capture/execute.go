@@ -32,7 +32,7 @@ func (s *session) carryOut(what string, steps []plan.Step) error {
 				return s.breaks(what, err, undoErr, before)
 			}
 		}
-		return s.refused(what, err)
+		return s.asFault(what, err)
 	}
 	return nil
 }

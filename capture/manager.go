@@ -7,7 +7,7 @@ package capture
 import (
 	"cmp"
 	"context"
-	"dpservice/capture/spec"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"dpservice/capture/plan"
+	"dpservice/capture/spec"
 	"dpservice/dpservice/fault"
+	"dpservice/wire"
 )
 
 // Manager keeps the sessions: it starts and stops captures, and has them follow the uplink. It is safe for concurrent
@@ -215,4 +217,27 @@ func (m *Manager) capturing(t spec.Target) *session {
 		}
 	}
 	return nil
+}
+
+// Uplink is what is known of PF0 in the underlay network: the header of a copy is made of it.
+type Uplink struct {
+	MAC       wire.MAC   // PF0's own
+	RouterMAC wire.MAC   // the next hop's; zero while it is not resolved
+	NodeIP    netip.Addr // this node's underlay address
+	LinkDown  bool       // copies are lost meanwhile
+}
+
+func (u Uplink) resolved() bool { return u.RouterMAC != wire.MAC{} && u.NodeIP.Is6() }
+
+// header is the header of a request's copies, but for the label.
+func (u Uplink) header(r spec.Request) wire.CopyHeader {
+	return wire.CopyHeader{
+		RouterMAC:  u.RouterMAC,
+		UplinkMAC:  u.MAC,
+		NodeIP:     u.NodeIP,
+		Sink:       r.Sink,
+		UDPSrcPort: r.UDPSrcPort,
+		UDPDstPort: r.UDPDstPort,
+		Encap:      r.Encap,
+	}
 }

@@ -56,12 +56,16 @@ func (c *count) update(read rteflow.Counters) {
 // restart notes that the rule has a fresh counter.
 func (c *count) restart() { c.before, c.read = c.total(), rteflow.Counters{} }
 
-// newMirror makes a mirror of the points of a plan.
-func newMirror(t spec.Target, d spec.Direction, points []plan.Point) *mirror {
+// newMirror plans the copies of one direction of a target, whose port is p.
+func (s *session) newMirror(t spec.Target, d spec.Direction, p port.Port, node plan.Node) *mirror {
 	m := &mirror{target: t, direction: d}
+	points := plan.Next(s.copies, node.Points(plan.Mirror{
+		Interface: t.String(), Port: p, Side: sideOf(d), Link: linkOf(t), Filter: s.programs[linkOf(t)].Rules,
+	}))
 	for _, p := range points {
 		m.points = append(m.points, &point{Point: p, counts: make([]count, len(p.Filter))})
 	}
+	m.own(points)
 	return m
 }
 
@@ -84,31 +88,6 @@ func (m *mirror) own(points []plan.Point) {
 	}
 }
 
-// plans are the mirror's points as a plan has them.
-func (m *mirror) plans() []plan.Point {
-	points := make([]plan.Point, len(m.points))
-	for i, p := range m.points {
-		points[i] = p.Point
-	}
-	return points
-}
-
-// plans are the session's points as a plan has them.
-func (s *session) plans() (points []plan.Point) {
-	for _, m := range s.mirrors {
-		points = append(points, m.plans()...)
-	}
-	return points
-}
-
-// eachMirror does something to each mirror with its share of the session's points.
-func (s *session) eachMirror(points []plan.Point, do func(*mirror, []plan.Point)) {
-	for _, m := range s.mirrors {
-		do(m, points[:len(m.points)])
-		points = points[len(m.points):]
-	}
-}
-
 // replace gives the points fresh rules and taps.
 func (m *mirror) replace(fresh []plan.Point) {
 	for i, p := range m.points {
@@ -122,10 +101,10 @@ func (m *mirror) replace(fresh []plan.Point) {
 	}
 }
 
-// label is what identifies the mirror's copies at the sink.
 // port is the port that the mirror is about.
 func (m *mirror) port() port.Port { return m.points[0].Port }
 
+// label is what identifies the mirror's copies at the sink.
 func (m *mirror) label() wire.Label { return plan.LabelOf(m.port().ID, sideOf(m.direction)) }
 
 // mode is where the mirror's copies are made.

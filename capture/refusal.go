@@ -15,8 +15,8 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// refused turns the NIC's refusal into a fault. Other errors are as they are.
-func (s *session) refused(what string, err error) error {
+// asFault turns the NIC's refusal into a fault. Other errors are as they are.
+func (s *session) asFault(what string, err error) error {
 	var failed *ruleset.ApplyError
 	if !errors.As(err, &failed) {
 		return err
@@ -68,7 +68,7 @@ func (s *session) culprit(r *ruleset.Rule) (culprit, name string) {
 // the steps before it failed with undo. before is what was installed before the change.
 func (s *session) breaks(what string, err, undo error, before [][]string) error {
 	var left tapLeft
-	err = s.refused(what, err)
+	err = s.asFault(what, err)
 	var f *fault.Error
 	switch {
 	case !errors.As(err, &f):

@@ -94,33 +94,11 @@ func filterFault(t spec.Target, err error) *fault.Error {
 	return fault.New(reason, culprit, "%v", err)
 }
 
-// addTarget has the session capture a target.
-func (s *session) addTarget(t spec.Target, node plan.Node) error {
-	p, err := findPort(s.deps.Ports, t)
-	if err != nil {
-		return err
-	}
-	directions, err := s.request.Directions(t)
-	if err != nil {
-		return err
-	}
-	for _, d := range directions {
-		points := node.Points(plan.Mirror{
-			Interface: t.String(), Port: p, Side: sideOf(d), Link: linkOf(t), Filter: s.programs[linkOf(t)].Rules,
-		})
-		s.mirrors = append(s.mirrors, newMirror(t, d, plan.Next(s.copies, points)))
-	}
-	if w := mtuWarning(t, p.MTU, node.Uplink.MTU, s.copies.Header.Len()); w != "" {
-		s.warnings = append(s.warnings, w)
-	}
-	return nil
-}
-
 // dryRun asks the NIC whether it would take the session's start, and changes nothing.
 func (s *session) dryRun() (spec.Session, error) {
 	var ops []ruleset.Op
 	var commands []string
-	for _, step := range plan.Start(s.plans()) {
+	for _, step := range plan.Start(plansOf(s.mirrors)) {
 		switch step := step.(type) {
 		case plan.Rules:
 			ops = append(ops, step...)
@@ -134,7 +112,7 @@ func (s *session) dryRun() (spec.Session, error) {
 		}
 	}
 	if err := s.deps.Rules.Check(ops); err != nil {
-		return spec.Session{}, s.refused("cannot start the capture", err)
+		return spec.Session{}, s.asFault("cannot start the capture", err)
 	}
 	s.state = spec.DryRun
 	v := s.viewAlone()
@@ -144,9 +122,7 @@ func (s *session) dryRun() (spec.Session, error) {
 
 // begin makes the session's copies: all of them, or none. If neither can be had, the session is Broken.
 func (s *session) begin() error {
-	points := s.plans()
-	s.eachMirror(points, (*mirror).own)
-	return s.carryOut("cannot start the capture", plan.Start(points))
+	return s.carryOut("cannot start the capture", plan.Start(plansOf(s.mirrors)))
 }
 
 // follow makes the session's copies leave with a header: all of them, or none. If neither can be had, the session is
@@ -170,7 +146,7 @@ func (s *session) follow(h wire.CopyHeader) error {
 
 // replace gives the session's points other rules and taps, for other copies.
 func (s *session) replace(copies plan.Copies) error {
-	old := s.plans()
+	old := plansOf(s.mirrors)
 	fresh := plan.Next(copies, old)
 	s.eachMirror(fresh, (*mirror).own)
 	if err := s.carryOut("cannot change the header of the copies", plan.Replace(old, fresh)); err != nil {
@@ -218,12 +194,29 @@ func (s *session) endTarget(t spec.Target) error {
 
 // release undoes what the session has made for some mirrors.
 func (s *session) release(mirrors []*mirror, what string) error {
-	var points []plan.Point
 	var owned []*ruleset.Rule
 	for _, m := range mirrors {
-		points, owned = append(points, m.plans()...), append(owned, m.owned...)
+		owned = append(owned, m.owned...)
 	}
-	return s.carryOut(what, plan.Stop(points, owned))
+	return s.carryOut(what, plan.Stop(plansOf(mirrors), owned))
+}
+
+// plansOf are the points of mirrors as a plan has them.
+func plansOf(mirrors []*mirror) (points []plan.Point) {
+	for _, m := range mirrors {
+		for _, p := range m.points {
+			points = append(points, p.Point)
+		}
+	}
+	return points
+}
+
+// eachMirror does something to each mirror with its share of the session's points.
+func (s *session) eachMirror(points []plan.Point, do func(*mirror, []plan.Point)) {
+	for _, m := range s.mirrors {
+		do(m, points[:len(m.points)])
+		points = points[len(m.points):]
+	}
 }
 
 // captures reports whether the session captures a target.

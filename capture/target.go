@@ -5,11 +5,31 @@ package capture
 import (
 	"fmt"
 
+	"dpservice/capture/plan"
 	"dpservice/capture/spec"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/port"
 	"dpservice/wire"
 )
+
+// addTarget has the session capture a target.
+func (s *session) addTarget(t spec.Target, node plan.Node) error {
+	p, err := findPort(s.deps.Ports, t)
+	if err != nil {
+		return err
+	}
+	if w := mtuWarning(t, p.MTU, node.Uplink.MTU, s.copies.Header.Len()); w != "" {
+		s.warnings = append(s.warnings, w)
+	}
+	directions, err := s.request.Directions(t)
+	if err != nil {
+		return err
+	}
+	for _, d := range directions {
+		s.mirrors = append(s.mirrors, s.newMirror(t, d, p, node))
+	}
+	return nil
+}
 
 // findPort returns the port that a target names.
 func findPort(ports Ports, t spec.Target) (port.Port, error) {
