@@ -4,7 +4,6 @@ package capture
 
 import (
 	"context"
-	"dpservice/capture/spec"
 	"errors"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 
 	"dpservice/capture/filter"
 	"dpservice/capture/plan"
+	"dpservice/capture/spec"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/graph"

@@ -4,10 +4,11 @@ package capture
 
 import (
 	"context"
-	"dpservice/capture/spec"
 	"fmt"
 	"slices"
 	"time"
+
+	"dpservice/capture/spec"
 )
 
 // How often limits are looked at, and how long to wait after a session could not be ended.

@@ -4,7 +4,6 @@ package capture
 
 import (
 	"context"
-	"dpservice/capture/spec"
 	"errors"
 	"fmt"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dpservice/capture/plan"
+	"dpservice/capture/spec"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"

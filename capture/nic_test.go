@@ -4,12 +4,12 @@ package capture
 
 import (
 	"cmp"
-	"dpservice/capture/spec"
 	"fmt"
 	"net/netip"
 	"slices"
 	"syscall"
 
+	"dpservice/capture/spec"
 	"dpservice/dpservice/nic"
 	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"

@@ -4,7 +4,6 @@ package capture
 
 import (
 	"context"
-	"dpservice/capture/spec"
 	"flag"
 	"os"
 	"path/filepath"
@@ -13,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"dpservice/capture/spec"
 )
 
 var update = flag.Bool("update", false, "write the golden files")

@@ -5,7 +5,6 @@ package metrics
 import (
 	"bytes"
 	"context"
-	"dpservice/capture/spec"
 	"errors"
 	"io"
 	"log/slog"
@@ -20,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"dpservice/capture/spec"
 	"dpservice/dpservice/fence"
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/port"
