@@ -16,6 +16,7 @@ gobuild := go build -buildmode=pie -ldflags "-linkmode=external -extldflags '-Wl
 gobuild_pure := CGO_ENABLED=0 go build -buildmode=pie -ldflags "-bindnow $(named)"
 
 EXTCAP_DIR ?= $(HOME)/.local/lib/wireshark/extcap
+LUA_DIR ?= $(HOME)/.local/lib/wireshark/plugins
 DPCTL ?= $(CURDIR)/build/dpctl
 
 # The NIC of the demo and the end-to-end tests: net_eswitch, or net_mlx5 over a virtual ConnectX; and which card: cx5, cx6dx, cx7.
@@ -132,9 +133,10 @@ bench: build ## Measure forwarding beside dpdk-testpmd, rules beside dpdk-test-f
 
 include tools/package/package.mk
 
-# Wireshark before 4.2 looks into the system's folder only: EXTCAP_DIR=/usr/lib/x86_64-linux-gnu/wireshark/extcap.
-install-extcap: ## Show the daemon's interfaces in Wireshark (EXTCAP_DIR=, DPCTL=, DPSERVICE_SOCKET=)
-	install -d "$(EXTCAP_DIR)"
+# Wireshark before 4.2 looks for an extcap in the system's folder only: EXTCAP_DIR=/usr/lib/x86_64-linux-gnu/wireshark/extcap.
+install-extcap: ## Show the daemon's interfaces, and copies, in Wireshark (EXTCAP_DIR=, LUA_DIR=, DPCTL=, DPSERVICE_SOCKET=)
+	install -d "$(EXTCAP_DIR)" "$(LUA_DIR)"
+	install -m 644 tools/wireshark/dpservice.lua "$(LUA_DIR)/"
 	printf '#!/bin/sh\n%sexec "%s" extcap "$$@"\n' '$(if $(DPSERVICE_SOCKET),export DPSERVICE_SOCKET="$(DPSERVICE_SOCKET)"; )' \
 		'$(DPCTL)' >"$(EXTCAP_DIR)/dpservice"
 	chmod 755 "$(EXTCAP_DIR)/dpservice"

@@ -23,7 +23,7 @@ func (b *lab) startTshark(args ...string) *topology.Process {
 	b.t.Helper()
 	d, dir := b.daemons[0], b.net.Path("extcap")
 	require.NoError(b.t, os.MkdirAll(dir, 0o755))
-	r, err := b.net.Run(b.ctx, "", "make", "-s", "-C", "../..", "install-extcap", "EXTCAP_DIR="+dir,
+	r, err := b.net.Run(b.ctx, "", "make", "-s", "-C", "../..", "install-extcap", "EXTCAP_DIR="+dir, "LUA_DIR="+b.net.Path("lua"),
 		"DPCTL="+d.DpctlPath(),
 		"DPSERVICE_SOCKET="+d.Socket)
 	require.NoError(b.t, err)

@@ -25,7 +25,8 @@ by itself, dpservice does the same in software.`,
   dpctl capture status
   dpctl capture stop`,
 	}
-	cmd.AddCommand(a.captureStart(), a.captureLive(), a.captureStop(), a.captureStatus(), a.captureCapabilities(), a.captureReceive())
+	cmd.AddCommand(a.captureStart(), a.captureLive(), a.captureStop(), a.captureStatus(), a.captureNames(), a.captureCapabilities(),
+		a.captureReceive())
 	return cmd
 }
 
@@ -103,7 +104,7 @@ func (a *app) captureStop() *cobra.Command {
 		Example: `  dpctl capture stop
   dpctl capture stop default`,
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: first(a.captureNames),
+		ValidArgsFunction: first(a.sessionNames),
 		RunE: command(a, api.MethodCaptureStop, func(args []string) (api.CaptureStopParams, error) {
 			if len(args) > 0 {
 				p.Name = args[0]
@@ -260,8 +261,8 @@ func limitsText(l api.CaptureLimits) string {
 	return strings.Join(parts, ", ")
 }
 
-// captureNames asks the daemon for the names of the captures.
-func (a *app) captureNames(cmd *cobra.Command) []string {
+// sessionNames asks the daemon for the names of the captures.
+func (a *app) sessionNames(cmd *cobra.Command) []string {
 	r := ask(a, cmd, api.MethodCaptureStatus)
 	return each(r.Sessions, func(s api.CaptureSession) string { return s.Name })
 }

@@ -32,7 +32,7 @@ func tshark(t *testing.T, socket string, args ...string) *exec.Cmd {
 	t.Helper()
 	dir := t.TempDir()
 	install := exec.CommandContext(t.Context(), "make", "-s", "-C", "../..", "install-extcap", "EXTCAP_DIR="+dir,
-		"DPCTL="+binary)
+		"LUA_DIR="+t.TempDir(), "DPCTL="+binary)
 	out, err := install.CombinedOutput()
 	require.NoError(t, err, string(out))
 	// As root, Wireshark looks only in the directory of the system. A bind mount replaces that directory, for this

@@ -81,8 +81,8 @@ SOURCE_DATE_EPOCH=$(git -C "$repo" show -s --format=%ct)
 DEB_VERSION=$(version)
 DEB_ARCH=$(dpkg --print-architecture)
 DEB_MAINTAINER=$(git -C "$repo" log -1 --format='%an <%ae>')
-EXTCAP_DIR=/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)/wireshark/extcap
-export SOURCE_DATE_EPOCH DEB_VERSION DEB_ARCH DEB_MAINTAINER EXTCAP_DIR
+WIRESHARK_DIR=/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)/wireshark
+export SOURCE_DATE_EPOCH DEB_VERSION DEB_ARCH DEB_MAINTAINER WIRESHARK_DIR
 
 for program in dpservice dpctl librte_net_eswitch.so; do
   strip --strip-unneeded --remove-section=.comment --remove-section=.note -o "$stage/$program" "$build/$program"

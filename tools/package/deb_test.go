@@ -42,7 +42,8 @@ func TestContents(t *testing.T) {
 		},
 		"dpctl": {
 			"usr/bin/dpctl", "usr/share/man/man1/dpctl.1.gz", "usr/share/man/man1/dpctl-capture-receive.1.gz",
-			"usr/lib/*/wireshark/extcap/dpservice", "usr/share/bash-completion/completions/dpctl",
+			"usr/lib/*/wireshark/extcap/dpservice", "usr/lib/*/wireshark/plugins/dpservice.lua",
+			"usr/share/bash-completion/completions/dpctl",
 			"usr/share/zsh/vendor-completions/_dpctl", "usr/share/fish/vendor_completions.d/dpctl.fish",
 		},
 		"dpservice-net-eswitch": {"usr/lib/dpservice/librte_net_eswitch.so"},
