@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"dpservice/capture/pcapng"
 	"dpservice/capture/receive/privilege"
 )
@@ -48,7 +46,7 @@ type files struct {
 	seen      map[Sender]struct{}
 	dropped   uint64 // value of drops when the current file began
 
-	file       *deadlineWriter
+	file       destination
 	writer     *pcapng.Writer
 	began      time.Time
 	flushed    time.Time
@@ -57,6 +55,15 @@ type files struct {
 	interfaces map[Sender]*traffic
 	counts     map[certainty]int
 	recent     [recentLen]recent // indexed by the last bits of the label
+}
+
+// destination is where the bytes of files go.
+type destination interface {
+	Write(p []byte) (int, error) // whole blocks
+	Close() error
+	name() string
+	// unread reports whether nobody can read any more what is written.
+	unread() bool
 }
 
 // recent is a cache entry: a sender and its interface in the current file. A nil interface means that the entry is
@@ -108,18 +115,23 @@ func (f *files) open(ctx context.Context) error { return f.openAs(ctx, os.Geteui
 
 func (f *files) openAs(ctx context.Context, uid int) error {
 	o := f.config.Output
-	f.number++
-	f.began = time.Now()
 	file := o.File
 	if file == nil {
-		name := o.name(f.number, f.began)
+		f.number++
+		name := o.name(f.number, time.Now())
 		var err error
 		if file, err = create(ctx, name, uid); err != nil {
 			return err
 		}
 		f.names = append(f.names, name)
 	}
-	f.file = f.deadlines.newWriter(file)
+	return f.begin(f.deadlines.newWriter(file))
+}
+
+// begin begins a section at a destination.
+func (f *files) begin(to destination) error {
+	o := f.config.Output
+	f.file, f.began = to, time.Now()
 	f.writer = pcapng.NewWriter(f.file, pcapng.Section{
 		Hardware: runtime.GOARCH, OS: runtime.GOOS, Application: "dpctl capture receive", Comment: o.Comment,
 	})
@@ -269,8 +281,7 @@ func (f *files) flush() error {
 	if err := f.checked(f.writer.Flush()); err != nil {
 		return err
 	}
-	fds := []unix.PollFd{{Fd: int32(f.file.file.Fd())}}
-	if _, err := unix.Poll(fds, 0); err == nil && fds[0].Revents&unix.POLLERR != 0 {
+	if f.file.unread() {
 		return errReaderGone
 	}
 	return nil
@@ -284,7 +295,7 @@ func (f *files) checked(err error) error {
 	case errors.Is(err, syscall.EPIPE):
 		return errReaderGone
 	}
-	return fmt.Errorf("writing %s: %w", f.file.file.Name(), err)
+	return fmt.Errorf("writing %s: %w", f.file.name(), err)
 }
 
 // close writes the statistics and closes the current file. The drops are those since the file began.

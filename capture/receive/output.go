@@ -42,13 +42,15 @@ type Output struct {
 	// either is set, the name of every file contains its number and time.
 	RotateSize     int64
 	RotateInterval time.Duration
+	// Series makes a series of the files also without these limits: each dump of a ring is one.
+	Series bool
 	// Files is how many files of the series are kept; the oldest are removed. Zero keeps all.
 	Files int
 	// Comment is written into every file.
 	Comment string
 }
 
-func (o Output) rotates() bool { return o.RotateSize > 0 || o.RotateInterval > 0 }
+func (o Output) rotates() bool { return o.RotateSize > 0 || o.RotateInterval > 0 || o.Series }
 
 // name returns the name of a file of the series.
 func (o Output) name(number int, now time.Time) string {
@@ -182,6 +184,14 @@ func (w *deadlineWriter) Write(p []byte) (int, error) {
 		w.stuck = true
 		return 0, errStuck
 	}
+}
+
+func (w *deadlineWriter) name() string { return w.file.Name() }
+
+func (w *deadlineWriter) unread() bool {
+	fds := []unix.PollFd{{Fd: int32(w.file.Fd())}}
+	_, err := unix.Poll(fds, 0)
+	return err == nil && fds[0].Revents&unix.POLLERR != 0
 }
 
 // Close closes the file, unless a write is still in progress. Then the file is closed when the process exits.

@@ -45,6 +45,12 @@ type Config struct {
 	Socket bool           // use no ring, which would be faster but needs CAP_NET_RAW
 	Buffer int            // bytes that the kernel may hold; 0 means DefaultBuffer, or less if memory is short
 	Output Output
+	// Memory is a flight recorder: unless it is the zero value, copies stay in memory, and go to files of the Output when
+	// Dumps says so. The reception answers each dump, unless it ends.
+	Memory Memory
+	Dumps  <-chan Dump
+	// Serve lets others read along: each gets the copies from its connection on. The reception closes it.
+	Serve *Audience
 	// Privileges says which privileges the whole process gives up. If it is nil, the process keeps them.
 	Privileges *Privileges
 	// Packets and Duration limit the reception. Zero means no limit.
@@ -113,7 +119,7 @@ func Run(ctx context.Context, c Config) (Counters, error) {
 	if r.left == 0 {
 		r.left = math.MaxUint64
 	}
-	if r.files, err = openFiles(ctx, &c, at.Port(), r.dropped, end); err != nil {
+	if r.recorder, err = openRecorder(ctx, &c, at.Port(), r.dropped, end); err != nil {
 		return Counters{}, ignoreReaderGone(err)
 	}
 	r.config = c
@@ -130,7 +136,7 @@ func Run(ctx context.Context, c Config) (Counters, error) {
 	err = r.run(ctx)
 	stop()
 	r.count()
-	if closeErr := r.files.close(); err == nil {
+	if closeErr := r.recorder.close(); err == nil {
 		err = closeErr
 	}
 	return r.counters, ignoreReaderGone(err)
@@ -141,6 +147,33 @@ func ignoreReaderGone(err error) error {
 		return nil
 	}
 	return err
+}
+
+// recorder takes the copies.
+type recorder interface {
+	write(ctx context.Context, d *datagram) error
+	// tick is called many times a second: it flushes what has waited long enough, and does what is due.
+	tick(ctx context.Context) error
+	close() error
+	// senders returns how many senders there were, up to MaxSenders.
+	senders() int
+}
+
+// openRecorder opens what the configuration asks for: files, or memory for them, and an audience beside it. It may clear
+// the user in c.Privileges, as openFiles does.
+func openRecorder(ctx context.Context, c *Config, port uint16, drops func() uint64, end *writeDeadlines) (recorder,
+	error) {
+	var r recorder
+	var err error
+	if c.Memory == (Memory{}) {
+		r, err = openFiles(ctx, c, port, drops, end)
+	} else {
+		r, err = openMemory(c, port, drops, end)
+	}
+	if err != nil || c.Serve == nil {
+		return r, err
+	}
+	return newServed(r, c, port, drops)
 }
 
 // source delivers datagrams.
@@ -192,7 +225,7 @@ func openSource(c Config) (source, netip.AddrPort, error) {
 type receiver struct {
 	config   Config
 	source   source
-	files    *files
+	recorder recorder
 	counters Counters
 	left     uint64 // copies until the limit
 	drops    uint32 // the last value of source.drops
@@ -211,7 +244,7 @@ func (r *receiver) run(ctx context.Context) error {
 		if err := r.drain(ctx, idle); err != nil {
 			return err
 		}
-		if err := r.files.tick(ctx); err != nil {
+		if err := r.recorder.tick(ctx); err != nil {
 			return err
 		}
 	}
@@ -253,7 +286,7 @@ func (r *receiver) take(ctx context.Context, d *datagram) error {
 	r.left--
 	r.counters.Packets++
 	r.counters.Bytes += uint64(d.length)
-	return r.files.write(ctx, d)
+	return r.recorder.write(ctx, d)
 }
 
 // isAllowed reports whether a node may send copies. The filter in the kernel already rejects others; this check guards
@@ -282,7 +315,7 @@ func (r *receiver) dropped() uint64 {
 }
 
 func (r *receiver) count() {
-	r.counters.Senders = r.files.senders()
+	r.counters.Senders = r.recorder.senders()
 	r.dropped()
 }
 

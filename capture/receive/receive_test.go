@@ -405,15 +405,15 @@ func FuzzHostileWire(f *testing.F) {
 		r := &receiver{config: c, source: &replay{packets: packets}, left: math.MaxUint64}
 		end := newWriteDeadlines(t.Context())
 		defer end.close()
-		var err error
-		r.files, err = openFiles(t.Context(), &c, 3010, r.dropped, end)
+		files, err := openFiles(t.Context(), &c, 3010, r.dropped, end)
 		require.NoError(t, err)
+		r.recorder = files
 		require.NoError(t, r.drain(t.Context(), timeout))
-		require.NoError(t, r.files.close())
+		require.NoError(t, files.close())
 		r.count()
 		require.EqualValues(t, len(packets), r.counters.Packets+r.counters.Malformed)
 		assert.LessOrEqual(t, r.counters.Senders, MaxSenders)
-		written, interfaces := read(t, r.files.names[0])
+		written, interfaces := read(t, files.names[0])
 		require.Len(t, written, int(r.counters.Packets))
 		assert.LessOrEqual(t, len(interfaces), MaxSenders+1)
 	})

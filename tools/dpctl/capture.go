@@ -26,7 +26,7 @@ by itself, dpservice does the same in software.`,
   dpctl capture stop`,
 	}
 	cmd.AddCommand(a.captureStart(), a.captureLive(), a.captureStop(), a.captureStatus(), a.captureNames(), a.captureCapabilities(),
-		a.captureReceive())
+		a.captureReceive(), captureDump())
 	return cmd
 }
 

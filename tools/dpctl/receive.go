@@ -35,6 +35,9 @@ type receiveFlags struct {
 	files                    int
 	packets                  uint64
 	stats                    bool
+	serve                    string
+	ring                     ringFlag
+	triggers                 []string
 }
 
 func (a *app) captureReceive() *cobra.Command {
@@ -50,10 +53,17 @@ and all that root may do, once it receives.
 
 A file is its owner's alone. One that belongs to others is not written to, and no symbolic link is followed.
 
-With --rotate-size or --rotate-interval a series of files is written: FILE_00001_20261124120000.pcapng and so on.`,
+With --rotate-size or --rotate-interval a series of files is written: FILE_00001_20261124120000.pcapng and so on.
+
+With --serve others read along at a unix socket, each from its connection on.
+
+With --ring it is a flight recorder: the newest copies stay in memory, and go to a file of the series, with what happened before
+somebody looked, on SIGUSR1, dpctl capture dump, or a POST to /dump at a --trigger, as Alertmanager's webhooks do.`,
 		Example: `  dpctl capture receive --udp-dst-port=3010 -w test.pcapng
   dpctl capture receive --udp-dst-port=3010 -w - | tshark -r -
-  dpctl capture receive --udp-dst-port=3010 -w day.pcapng --rotate-size=1G --files=24 --name=7=vm-1`,
+  dpctl capture receive --udp-dst-port=3010 -w day.pcapng --rotate-size=1G --files=24 --name=7=vm-1
+  dpctl capture receive --udp-dst-port=3010 -w test.pcapng --serve=unix:/run/live.sock
+  dpctl capture receive --udp-dst-port=3010 -w fault.pcapng --ring=60s,1G --trigger=http://127.0.0.1:9119`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := f.config(a, cmd)
@@ -62,11 +72,19 @@ With --rotate-size or --rotate-interval a series of files is written: FILE_00001
 			}
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
+			if c.Memory != (receive.Memory{}) {
+				t, err := openTriggers(f.triggers, cmd.ErrOrStderr())
+				if err != nil {
+					return failure{err}
+				}
+				defer t.close()
+				c.Dumps = t.dumps
+			}
 			counters, err := receive.Run(ctx, c)
 			if err != nil {
 				return failure{err}
 			}
-			inTime(func() { fmt.Fprintln(cmd.ErrOrStderr(), counters) })
+			inTime(func() { f.summarise(cmd.ErrOrStderr(), counters, c.Serve) })
 			return nil
 		},
 	}
@@ -88,6 +106,10 @@ With --rotate-size or --rotate-interval a series of files is written: FILE_00001
 	flags.DurationVar(&f.duration, "duration", 0, "end after this time, for example 30s")
 	f.buffer = receive.DefaultBuffer
 	flags.Var(&f.buffer, "buffer", "what the kernel may hold until it is written, for example 512M")
+	flags.StringVar(&f.serve, "serve", "", "let others read along at a socket, unix:PATH")
+	flags.Var(&f.ring, "ring", "keep the newest copies in memory: so long, so many bytes, or both, as 60s,1G")
+	flags.StringSliceVar(&f.triggers, "trigger", nil,
+		"where --ring can be told to write a file, beside SIGUSR1: unix:PATH, http://127.0.0.1:PORT")
 	flags.BoolVar(&f.stats, "stats", false, "show counters every second also where stderr is no terminal")
 	mandatory(cmd, "write")
 	fixed(cmd, "encap", "udp", "vxlan")
@@ -118,6 +140,15 @@ func inTime(write func()) {
 	}
 }
 
+// summarise prints what a reception has done.
+func (f *receiveFlags) summarise(w io.Writer, counters receive.Counters, audience *receive.Audience) {
+	text := counters.String()
+	if audience != nil && audience.Missed() > 0 {
+		text += fmt.Sprintf("; readers that were too slow have missed %d", audience.Missed())
+	}
+	fmt.Fprintln(w, text)
+}
+
 // config returns the configuration from the flags. Messages go to stderr.
 func (f *receiveFlags) config(a *app, cmd *cobra.Command) (receive.Config, error) {
 	c := receive.Config{
@@ -135,10 +166,24 @@ func (f *receiveFlags) config(a *app, cmd *cobra.Command) (receive.Config, error
 		return c, errors.New("--udp-dst-port is required")
 	case f.rotateInterval < 0 || f.duration < 0 || f.files < 0:
 		return c, errors.New("--rotate-interval, --duration and --files must not be negative")
-	case f.files > 0 && f.rotateSize == 0 && f.rotateInterval == 0:
-		return c, errors.New("--files needs --rotate-size or --rotate-interval")
-	case f.file == "-" && (f.rotateSize > 0 || f.rotateInterval > 0):
+	case f.files > 0 && f.rotateSize == 0 && f.rotateInterval == 0 && !f.ring.isSet():
+		return c, errors.New("--files needs --rotate-size, --rotate-interval or --ring")
+	case f.file == "-" && (f.rotateSize > 0 || f.rotateInterval > 0 || f.ring.isSet()):
 		return c, errors.New("a series of files cannot be written to stdout")
+	case f.ring.isSet() && (f.rotateSize > 0 || f.rotateInterval > 0):
+		return c, errors.New("--ring writes a file when it is told to: it does not go with --rotate-size and --rotate-interval")
+	case len(f.triggers) > 0 && !f.ring.isSet():
+		return c, errors.New("--trigger needs --ring")
+	}
+	c.Memory = receive.Memory(f.ring)
+	if f.serve != "" {
+		path, ok := strings.CutPrefix(f.serve, unixPrefix)
+		if !ok || path == "" {
+			return c, fmt.Errorf("--serve: want %sPATH, not %q", unixPrefix, f.serve)
+		}
+		if c.Serve, err = receive.Listen(path); err != nil {
+			return c, failure{fmt.Errorf("--serve: %w", err)}
+		}
 	}
 	if f.port == 0 {
 		f.port = wire.VXLANPort
