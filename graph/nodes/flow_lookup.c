@@ -7,11 +7,10 @@
 
 enum { NEXT_ROUTE = NEXT_FORWARDS, NEXT_MALFORMED, NEXT_WRONG_PEER };
 
-/* Keys and hashes of the burst; packets without a key are sorted out. Returns the number of
- * keys. */
+/* Keys of the burst; packets without a key are sorted out. Returns the number of keys. */
 static uint16_t
-make_keys(const struct worker *w, void **objs, uint16_t n, struct flow_key *keys, uint32_t *hashes,
-	  uint16_t *from, rte_edge_t *nexts)
+make_keys(const struct worker *w, void **objs, uint16_t n, struct flow_key *keys, uint16_t *from,
+	  rte_edge_t *nexts)
 {
 	struct rte_mbuf *m;
 	uint16_t i, k = 0;
@@ -22,11 +21,22 @@ make_keys(const struct worker *w, void **objs, uint16_t n, struct flow_key *keys
 			nexts[i] = NEXT_MALFORMED;
 			continue;
 		}
-		hashes[k] = flow_key_hash(w, &keys[k]);
-		rte_prefetch0(flow_bucket(w, hashes[k]));
 		from[k++] = i;
 	}
 	return k;
+}
+
+/* Where to look; the buckets are on their way into the cache. A key is read in larger words than it
+ * was written in: a CPU would wait for that if it came at once. */
+static void
+hash_keys(const struct worker *w, const struct flow_key *keys, uint16_t n, uint32_t *hashes)
+{
+	uint16_t i;
+
+	for (i = 0; i < n; i++) {
+		hashes[i] = flow_key_hash(w, &keys[i]);
+		rte_prefetch0(flow_bucket(w, hashes[i]));
+	}
 }
 
 /* Where the flows may be; the entries are on their way into the cache. */
@@ -80,7 +90,8 @@ lookup_burst(struct worker *w, void **objs, uint16_t n, rte_edge_t *nexts)
 	uint16_t from[RX_BURST];
 	uint16_t nb_keys, i;
 
-	nb_keys = make_keys(w, objs, n, keys, hashes, from, nexts);
+	nb_keys = make_keys(w, objs, n, keys, from, nexts);
+	hash_keys(w, keys, nb_keys, hashes);
 	find_candidates(w, hashes, nb_keys, positions);
 	for (i = 0; i < nb_keys; i++)
 		nexts[from[i]] = apply(w, objs[from[i]], &keys[i], hashes[i], positions[i]);
