@@ -4,6 +4,7 @@
 #define NODES_FLOW_H
 
 #include <rte_common.h>
+#include <rte_vect.h>
 
 #include "flow_key.h"
 #include "parse.h"
@@ -27,11 +28,19 @@ flow_other_bucket(const struct worker *w, const struct flow_bucket *b, uint32_t 
 static __rte_always_inline uint32_t
 flow_bucket_match(const struct flow_bucket *b, uint32_t hash)
 {
+#ifdef __SSE2__
+	const __m128i wanted = _mm_set1_epi32(hash), *h = (const __m128i *)b->hash;
+	__m128i equal =
+		_mm_packs_epi32(_mm_cmpeq_epi32(h[0], wanted), _mm_cmpeq_epi32(h[1], wanted));
+
+	return _mm_movemask_epi8(_mm_packs_epi16(equal, _mm_setzero_si128()));
+#else
 	uint32_t bits = 0, i;
 
 	for (i = 0; i < BUCKET_SLOTS; i++)
 		bits |= (uint32_t)(b->hash[i] == hash) << i;
 	return bits;
+#endif
 }
 
 /* The first entry in a bucket that has the hash, or FLOW_NONE. Its key is still to be compared. */
