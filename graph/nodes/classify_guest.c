@@ -189,7 +189,7 @@ static uint16_t
 classify_guest_process(struct rte_graph *graph, struct rte_node *node, void **objs,
 		       uint16_t nb_objs)
 {
-	uint16_t done = node_for_each(graph, node, objs, nb_objs, classify);
+	uint16_t done = node_for_each(graph, node, objs, nb_objs, PREFETCH_AHEAD, classify);
 
 	if (unlikely(RTE_PER_LCORE(copy) != NULL)) {
 		rte_node_enqueue_x1(graph, node, NEXT_MOVED, RTE_PER_LCORE(copy));

@@ -134,7 +134,7 @@ classify(const struct worker *w, struct rte_mbuf *m)
 static uint16_t
 classify_wire_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs)
 {
-	return node_for_each(graph, node, objs, nb_objs, classify);
+	return node_for_each(graph, node, objs, nb_objs, PREFETCH_AHEAD, classify);
 }
 
 static struct rte_node_register classify_wire_node = {

@@ -21,7 +21,7 @@ decap(const struct worker *w, struct rte_mbuf *m)
 static uint16_t
 decap_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs)
 {
-	return node_for_each(graph, node, objs, nb_objs, decap);
+	return node_for_each(graph, node, objs, nb_objs, 0, decap);
 }
 
 /* The ports' tx nodes follow when a graph is built. */

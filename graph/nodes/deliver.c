@@ -22,7 +22,7 @@ deliver(const struct worker *w, struct rte_mbuf *m)
 static uint16_t
 deliver_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs)
 {
-	return node_for_each(graph, node, objs, nb_objs, deliver);
+	return node_for_each(graph, node, objs, nb_objs, 0, deliver);
 }
 
 /* The ports' tx nodes follow when a graph is built. */

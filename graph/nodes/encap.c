@@ -28,7 +28,7 @@ encap(const struct worker *w, struct rte_mbuf *m)
 static uint16_t
 encap_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs)
 {
-	return node_for_each(graph, node, objs, nb_objs, encap);
+	return node_for_each(graph, node, objs, nb_objs, 0, encap);
 }
 
 /* The ports' tx nodes follow when a graph is built. */

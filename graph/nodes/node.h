@@ -19,6 +19,7 @@ node_ctx(struct rte_node *node)
 	return (struct node_ctx *)node->ctx;
 }
 
+/* How many packets ahead a frame is fetched that no node has read yet. */
 #define PREFETCH_AHEAD 4
 #define VLAN_ID 0x0fff
 
@@ -70,22 +71,24 @@ node_enqueue_runs(struct rte_graph *graph, struct rte_node *node, void **objs,
 {
 	uint16_t start = 0, i;
 
+	if (likely(n == node->idx && memcmp(nexts, &nexts[1], (n - 1) * sizeof(*nexts)) == 0)) {
+		rte_node_next_stream_move(graph, node, nexts[0]);
+		return;
+	}
 	for (i = 1; i < n; i++) {
 		if (likely(nexts[i] == nexts[start]))
 			continue;
 		rte_node_enqueue(graph, node, nexts[start], &objs[start], i - start);
 		start = i;
 	}
-	if (start == 0 && n == node->idx)
-		rte_node_next_stream_move(graph, node, nexts[0]);
-	else if (start < n)
-		rte_node_enqueue(graph, node, nexts[start], &objs[start], n - start);
+	rte_node_enqueue(graph, node, nexts[start], &objs[start], n - start);
 }
 
-/* Decide each packet's edge on its own, and send it there. */
+/* Decide each packet's edge on its own, and send it there. The frames are fetched that many packets
+ * ahead: PREFETCH_AHEAD, or 0 where another node has read them. */
 static __rte_always_inline uint16_t
 node_for_each(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs,
-	      rte_edge_t (*decide)(const struct worker *w, struct rte_mbuf *m))
+	      uint16_t ahead, rte_edge_t (*decide)(const struct worker *w, struct rte_mbuf *m))
 {
 	const struct worker *w = node_ctx(node)->w;
 	rte_edge_t nexts[RX_BURST];
@@ -94,8 +97,8 @@ node_for_each(struct rte_graph *graph, struct rte_node *node, void **objs, uint1
 	for (done = 0; done < nb_objs; done += n) {
 		n = RTE_MIN(nb_objs - done, (int)RX_BURST);
 		for (i = 0; i < n; i++) {
-			if (done + i + PREFETCH_AHEAD < nb_objs)
-				node_prefetch(objs[done + i + PREFETCH_AHEAD]);
+			if (ahead > 0 && done + i + ahead < nb_objs)
+				node_prefetch(objs[done + i + ahead]);
 			nexts[i] = decide(w, objs[done + i]);
 		}
 		node_enqueue_runs(graph, node, &objs[done], nexts, n);
