@@ -137,7 +137,7 @@ struct flow_share {
 	_Atomic uint64_t overflow; /* packets for whose flows there was no room */
 };
 
-#define HASH_SECRETS 8
+#define HASH_SECRETS 9
 
 /* A flow's copy for the control side. That of a flow which has gone has no more than the id. */
 struct flow_info {
