@@ -195,6 +195,7 @@ func TestRefusedRule(t *testing.T) {
   rule: group 1 transfer pattern eth / end
   rte_flow_error: action 0: sample
   errno: 95
+  next: dpctl capture capabilities shows what this NIC takes; --dry-run tries without doing
 `, r.stderr)
 }
 

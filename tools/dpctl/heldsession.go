@@ -76,7 +76,7 @@ func (s *heldSession) start() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.app.timeout)
 	defer cancel()
 	if err := s.conn.Call(ctx, api.MethodCaptureStart, s.params, &s.session); err != nil {
-		return failure{explain(err)}
+		return failure{explain(api.MethodCaptureStart, err)}
 	}
 	s.started = true
 	return nil

@@ -28,7 +28,7 @@ sink say of where they come from, and what it is called. The label is the one of
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			status, info, err := a.captures(cmd.Context())
 			if err != nil {
-				return failure{explain(err)}
+				return failure{explain(api.MethodCaptureStatus, err)}
 			}
 			return writeNames(cmd.OutOrStdout(), info.Underlay.IP, append(status.Sessions, status.History...))
 		},

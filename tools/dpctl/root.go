@@ -95,13 +95,13 @@ func (a *app) call(ctx context.Context, m api.AnyMethod, params any) (result jso
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	if err := client.CallAny(ctx, a.socket, m, params, &result); err != nil {
-		return nil, failure{explain(err)}
+		return nil, failure{explain(m, err)}
 	}
 	return result, nil
 }
 
-// explain adds the data of an error from the daemon to its message.
-func explain(err error) error {
+// explain adds to the message of an error from the daemon its data, and what to do next.
+func explain(m api.AnyMethod, err error) error {
 	var refused *client.Error
 	if !errors.As(err, &refused) {
 		return err
@@ -121,6 +121,9 @@ func explain(err error) error {
 	}
 	if data.Errno != 0 {
 		fmt.Fprintf(&text, "\n  errno: %d", data.Errno)
+	}
+	if step := nextStep(m, data.Reason); step != "" {
+		fmt.Fprintf(&text, "\n  next: %s", step)
 	}
 	return errors.New(text.String())
 }

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"strings"
+
+	"dpservice/rpc/api"
+)
+
+// nextSteps say what to do after the daemon has refused a call: by the reason, and the method or its group.
+var nextSteps = map[string]map[string]string{
+	"NOT_FOUND": {
+		"interface":     "dpctl interface list shows the interfaces",
+		"capture.start": "dpctl interface list shows the interfaces, dpctl port list the ports",
+		"capture.stop":  "dpctl capture status shows the captures",
+		"port":          "dpctl port list shows the ports",
+		"rule":          "dpctl port list shows the ports",
+		"route":         "dpctl route list shows the routes",
+	},
+	"ALREADY_EXISTS": {
+		"interface": "dpctl interface list shows the interfaces; delete the one that is there, or take another id, device or address",
+		"route":     "dpctl route list shows the routes; delete the one that is there first",
+	},
+	"ALREADY_ACTIVE": {"": "dpctl capture status shows the captures; stop the other one, or give this one another --name and " +
+		"other interfaces"},
+	"NOT_ACTIVE": {"": "dpctl capture status shows the captures, and those that have ended"},
+	"LIMIT_REACHED": {
+		"capture":   "dpctl capture status shows what is captured; capture less, or raise capture.max_interfaces or max_rules",
+		"interface": "dpctl port list shows the ports that are free",
+		"":          "try again later, or raise the limit in the daemon's configuration",
+	},
+	"NOT_SUPPORTED":    {"capture": "dpctl capture capabilities shows what can be captured here"},
+	"RULE_REJECTED":    {"capture": "dpctl capture capabilities shows what this NIC takes; --dry-run tries without doing"},
+	"ROLLBACK_FAILED":  {"capture": "dpctl capture stop removes what is left; repeat it until it succeeds"},
+	"METHOD_NOT_FOUND": {"": "dpctl system info shows the daemon's version: is it older than this dpctl?"},
+	"INTERNAL_ERROR":   {"": "see the daemon's log"},
+}
+
+// nextStep returns what to do next; empty if there is nothing to say.
+func nextStep(m api.AnyMethod, reason string) string {
+	steps := nextSteps[reason]
+	group, _, _ := strings.Cut(m.Name(), ".")
+	for _, key := range []string{m.Name(), group, ""} {
+		if step := steps[key]; step != "" {
+			return step
+		}
+	}
+	return ""
+}
