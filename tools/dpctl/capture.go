@@ -68,7 +68,7 @@ of which a NIC may tell only ip from ip6: capture capabilities says.`,
 			p.Interfaces, p.Limits = of.selectors(), limits.params()
 			return p, nil
 		}, view[api.CaptureSession]{
-			table: writeSession,
+			table: func(w io.Writer, s api.CaptureSession) { writeSession(w, s, nil) },
 			names: func(s api.CaptureSession) []string { return []string{s.Name} },
 		}),
 	}
@@ -133,8 +133,14 @@ ended, with the reason.`,
   dpctl -o json capture status`,
 		Args: cobra.NoArgs,
 	}
+	var rates *rateHistory // of --watch
 	once := command(a, api.MethodCaptureStatus, nil, view[api.CaptureStatusResult]{
-		table: writeStatus,
+		table: func(w io.Writer, r api.CaptureStatusResult) {
+			if rates != nil {
+				rates.look(time.Now(), r)
+			}
+			writeStatus(w, r, rates)
+		},
 		names: func(r api.CaptureStatusResult) []string {
 			return each(r.Sessions, func(s api.CaptureSession) string { return s.Name })
 		},
@@ -143,14 +149,16 @@ ended, with the reason.`,
 		if !watch {
 			return once(cmd, args)
 		}
+		rates = &rateHistory{}
 		return repeat(cmd, interval, func() error { return once(cmd, args) })
 	}
-	cmd.Flags().BoolVar(&watch, "watch", false, "show them again and again, until interrupted")
+	cmd.Flags().BoolVar(&watch, "watch", false, "show them again and again with their rates, until interrupted")
 	cmd.Flags().DurationVar(&interval, "interval", time.Second, "how long to wait between two looks of --watch")
 	return cmd
 }
 
-func writeStatus(w io.Writer, r api.CaptureStatusResult) {
+// writeStatus shows captures, with their rates unless these are nil.
+func writeStatus(w io.Writer, r api.CaptureStatusResult, rates *rateHistory) {
 	if !r.Active {
 		fmt.Fprintln(w, "no capture is active")
 	}
@@ -158,7 +166,7 @@ func writeStatus(w io.Writer, r api.CaptureStatusResult) {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		writeSession(w, s)
+		writeSession(w, s, rates)
 	}
 	if len(r.History) == 0 {
 		return
@@ -177,7 +185,7 @@ func formatTime(t *time.Time) string {
 	return t.UTC().Format("2006-01-02T15:04:05Z")
 }
 
-func writeSession(w io.Writer, s api.CaptureSession) {
+func writeSession(w io.Writer, s api.CaptureSession, rates *rateHistory) {
 	pairs := [][2]any{
 		{"Capture", s.Name},
 		{"State", strings.ReplaceAll(s.State, "_", " ")},
@@ -203,8 +211,16 @@ func writeSession(w io.Writer, s api.CaptureSession) {
 	}
 	lines(w, pairs)
 	fmt.Fprintln(w)
-	table(w, "INTERFACE DIRECTION MODE PORT LABEL PACKETS BYTES", each(s.Interfaces, func(i api.CaptureInterface) []any {
-		return []any{targetName(i.CaptureTarget), i.Direction, i.Mode, i.Port, i.Label, i.Packets, i.Bytes}
+	head := "INTERFACE DIRECTION MODE PORT LABEL PACKETS BYTES"
+	if rates != nil {
+		head += " PACKETS/S BITS/S RATE"
+	}
+	table(w, head, each(s.Interfaces, func(i api.CaptureInterface) []any {
+		row := []any{targetName(i.CaptureTarget), i.Direction, i.Mode, i.Port, i.Label, i.Packets, i.Bytes}
+		if rates != nil {
+			row = append(row, rates.columns(s.Name, i)...)
+		}
+		return row
 	}))
 	if s.Filter != "" && len(s.Plan) == 0 {
 		writeRules(w, s)
