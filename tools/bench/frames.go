@@ -54,7 +54,7 @@ type path struct {
 
 var paths = []path{
 	{
-		name: "VF to VF", in: vf0, out: vf1, goal: 150, src: guestIP[vf0], dst: guestIP[vf1],
+		name: "VF to VF", in: vf0, out: vf1, goal: 60, src: guestIP[vf0], dst: guestIP[vf1],
 		outer: []gopacket.SerializableLayer{ethernet(guestMAC(vf0), portMAC(vf0), layers.EthernetTypeIPv4)},
 	},
 	{
