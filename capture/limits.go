@@ -31,8 +31,8 @@ func (m *Manager) Run(ctx context.Context) {
 	}
 }
 
-// enforceLimits ends the sessions that have reached a limit, or whose client is gone. One that cannot be ended goes on, says so in its warnings,
-// and is tried again.
+// enforceLimits ends the sessions that have reached a limit, or whose client is gone. One that cannot be ended goes on,
+// says so in its warnings, and is tried again.
 func (m *Manager) enforceLimits(now time.Time) {
 	m.mu.Lock()
 	defer m.unlock()

@@ -5,6 +5,7 @@ package receive
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -41,7 +42,7 @@ func numbers(t *testing.T, stream []byte) (all []uint32) {
 	require.NoError(t, err)
 	for {
 		data, info, err := r.ReadPacketData()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return all
 		}
 		require.NoError(t, err)

@@ -19,8 +19,8 @@ import (
 // DefaultMemory is how many bytes a flight recorder keeps unless another bound is set.
 const DefaultMemory = 256 << 20
 
-// Memory bounds what a flight recorder keeps: the newest copies. Zero means no bound, but that of DefaultMemory holds if
-// Bytes is zero.
+// Memory bounds what a flight recorder keeps: the newest copies. Zero means no bound, but DefaultMemory bounds Bytes if
+// that is zero.
 type Memory struct {
 	Duration time.Duration
 	Bytes    int64

@@ -159,8 +159,8 @@ type recorder interface {
 	senders() int
 }
 
-// openRecorder opens what the configuration asks for: files, or memory for them, and an audience beside it. It may clear
-// the user in c.Privileges, as openFiles does.
+// openRecorder opens what the configuration asks for: files, or memory for them, and an audience beside it. It may
+// clear the user in c.Privileges, as openFiles does.
 func openRecorder(ctx context.Context, c *Config, port uint16, drops func() uint64, end *writeDeadlines) (recorder,
 	error) {
 	var r recorder

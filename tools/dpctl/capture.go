@@ -25,8 +25,8 @@ by itself, dpservice does the same in software.`,
   dpctl capture status
   dpctl capture stop`,
 	}
-	cmd.AddCommand(a.captureStart(), a.captureLive(), a.captureStop(), a.captureStatus(), a.captureNames(), a.captureCapabilities(),
-		a.captureReceive(), captureDump())
+	cmd.AddCommand(a.captureStart(), a.captureLive(), a.captureStop(), a.captureStatus(), a.captureNames(),
+		a.captureCapabilities(), a.captureReceive(), captureDump())
 	return cmd
 }
 
@@ -38,7 +38,8 @@ func (a *app) captureStart() *cobra.Command {
 		Use:   "start --sink-node-ip=IP --udp-dst-port=N [--encap=vxlan] [--direction=both] [--filter=EXPRESSION] [--vf=ID,...] [--vni=N,...] [--all] [--pf=0]",
 		Short: "Start a capture",
 		Long: `Start to capture what the guests behind the interfaces send (--vf, or --vni and --all for those that are there now) and
-what arrives from the wire (--pf=0). With --direction=tx it is what the guests receive, byte for byte, and with --direction=both what they send as well.
+what arrives from the wire (--pf=0). With --direction=tx it is what the guests receive, byte for byte, and with
+--direction=both what they send as well.
 Several captures can run at once, each with a name, a sink and interfaces of its own; 16 interfaces in total, unless the
 daemon is configured otherwise. At the sink:
 

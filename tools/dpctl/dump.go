@@ -83,7 +83,9 @@ func openTriggers(places []string, stderr io.Writer) (*triggers, error) {
 			t.close()
 			return nil, fmt.Errorf("--trigger: %w", err)
 		}
-		s := &http.Server{Handler: t.handler(), ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 1 << 14}
+		s := &http.Server{
+			Handler: t.handler(), ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 1 << 14,
+		}
 		t.servers = append(t.servers, s)
 		go func() { _ = s.Serve(l) }() // until close
 	}

@@ -242,6 +242,7 @@ func extcapParams(f *extcapFlags, target api.CaptureSelector, sink netip.Addr) a
 	}
 	return api.CaptureStartParams{
 		Name: fmt.Sprintf("extcap-%d", os.Getpid()), SinkNodeIP: sink.String(), Encap: f.encap, Direction: f.direction,
-		Filter: filter, UDPSrcPort: f.udpSrcPort, UDPDstPort: f.udpDstPort, Interfaces: []api.CaptureSelector{target}, Hold: true,
+		Filter: filter, UDPSrcPort: f.udpSrcPort, UDPDstPort: f.udpDstPort,
+		Interfaces: []api.CaptureSelector{target}, Hold: true,
 	}
 }

@@ -53,7 +53,8 @@ type viewer struct {
 }
 
 // newViewer returns a viewer that reads what is written to in. Close must be called.
-func newViewer(decoder string, out io.Writer, pointOf func(string) string, end context.CancelCauseFunc) (*viewer, error) {
+func newViewer(decoder string, out io.Writer, pointOf func(string) string, end context.CancelCauseFunc) (*viewer,
+	error) {
 	if decoder == "auto" {
 		decoder = "plain"
 		for _, name := range []string{"tshark", "tcpdump"} { // the last one that is installed

@@ -27,9 +27,11 @@ import (
 func guestFrame(t *testing.T) []byte {
 	t.Helper()
 	b := gopacket.NewSerializeBuffer()
+	from, to := []byte{2, 0, 0, 0, 0, 1}, []byte{2, 0, 0, 0, 0, 2}
+	src, dst := []byte{10, 0, 0, 1}, []byte{10, 0, 0, 2}
 	require.NoError(t, gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
-		&layers.Ethernet{SrcMAC: []byte{2, 0, 0, 0, 0, 1}, DstMAC: []byte{2, 0, 0, 0, 0, 2}, EthernetType: layers.EthernetTypeIPv4},
-		&layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolICMPv4, SrcIP: []byte{10, 0, 0, 1}, DstIP: []byte{10, 0, 0, 2}},
+		&layers.Ethernet{SrcMAC: from, DstMAC: to, EthernetType: layers.EthernetTypeIPv4},
+		&layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolICMPv4, SrcIP: src, DstIP: dst},
 		&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(layers.ICMPv4TypeEchoRequest, 0)},
 	))
 	return b.Bytes()
@@ -55,7 +57,8 @@ func dissect(t *testing.T, packets [][]byte, fields []string, env []string, opti
 	w := pcapgo.NewWriter(file)
 	require.NoError(t, w.WriteFileHeader(1<<16, layers.LinkTypeEthernet))
 	for _, p := range packets {
-		require.NoError(t, w.WritePacket(gopacket.CaptureInfo{Timestamp: time.Now(), CaptureLength: len(p), Length: len(p)}, p))
+		info := gopacket.CaptureInfo{Timestamp: time.Now(), CaptureLength: len(p), Length: len(p)}
+		require.NoError(t, w.WritePacket(info, p))
 	}
 	require.NoError(t, file.Close())
 	args := append([]string{"-n", "-r", name, "-X", "lua_script:dpservice.lua", "-T", "fields", "-E", "separator=;"}, options...)
