@@ -62,7 +62,7 @@ static_assert(sizeof(struct flow_key) == 64, "a cache line");
 
 enum verdict_kind { VERDICT_DELIVER, VERDICT_ENCAP };
 
-/* All that is needed to forward a packet. The header begins a cache line of struct flow. */
+/* All that is needed to forward a packet. */
 struct verdict {
 	uint16_t next;  /* edge out of the node that has found the flow */
 	uint16_t slot;  /* port to send to: its index in the graph's list */
@@ -98,26 +98,27 @@ enum { TIMEOUT_TCP, TIMEOUT_UDP = TIMEOUT_TCP + 3, TIMEOUT_ICMP, TIMEOUT_OTHER, 
 #define FLOW_KNOWN 0x08     /* it was announced */
 #define FLOW_OFFLOADED 0x10
 
-/* One flow. A packet touches the first line and the key, and the header in the second line. Only
- * the worker writes. */
+/* One flow. A packet touches the first line and the key's; the second one if it is encapsulated, or
+ * comes from the wire. Only the worker writes. */
 struct flow {
-	_Atomic uint32_t seq; /* odd while key, id or verdict are being written */
-	uint32_t generation;  /* of the configuration that the verdict is from */
-	uint64_t packets;
-	uint64_t bytes;
-	uint64_t last_seen; /* TSC */
-	uint64_t id;
-	uint32_t hash; /* of the key; of an unused entry: the next one, see flow.c */
+	uint32_t generation; /* of the configuration that the verdict is from */
 	_Atomic uint8_t state;
 	_Atomic uint8_t flags;
 	uint16_t share; /* that it counts to, see flow_share.h */
+	uint64_t packets;
+	uint64_t bytes;
+	uint64_t last_seen; /* TSC */
 	struct verdict verdict;
+	_Atomic uint32_t seq; /* odd while key, id or verdict are being written */
+	uint32_t hash;        /* of the key; of an unused entry: the next one, see flow.c */
+	uint64_t id;
 	uint32_t next; /* in the share's list, plus one */
 	uint32_t prev;
 	struct flow_key key;
 } __rte_cache_aligned;
 
-static_assert(offsetof(struct flow, verdict.header) == 64, "the header begins a cache line");
+static_assert(offsetof(struct flow, verdict.header) + ETH_LEN <= RTE_CACHE_LINE_MIN_SIZE,
+	      "the Ethernet header is in the first cache line");
 static_assert(sizeof(struct flow) == 192, "three cache lines");
 
 /* Where to look for flows by the hash of their keys: one cache line. Zero: unused. */

@@ -41,7 +41,8 @@ hash_keys(const struct worker *w, const struct flow_key *keys, uint16_t n, uint3
 
 /* Where the flows may be; the entries are on their way into the cache. */
 static void
-find_candidates(const struct worker *w, const uint32_t *hashes, uint16_t n, uint32_t *positions)
+find_candidates(const struct worker *w, const struct flow_key *keys, const uint32_t *hashes,
+		uint16_t n, uint32_t *positions)
 {
 	const struct flow_bucket *b;
 	const struct flow *f;
@@ -56,7 +57,8 @@ find_candidates(const struct worker *w, const uint32_t *hashes, uint16_t n, uint
 		f = &w->flows[positions[i] != FLOW_NONE ? positions[i] : 0];
 		rte_prefetch0(f);
 		rte_prefetch0(&f->key);
-		rte_prefetch0(f->verdict.header);
+		if (keys[i].kind & KEY_WIRE)
+			rte_prefetch0(f->verdict.peer);
 	}
 }
 
@@ -77,6 +79,8 @@ apply(struct worker *w, struct rte_mbuf *m, const struct flow_key *key, uint32_t
 		return NEXT_ROUTE;
 	if (f->verdict.from_peer && unlikely(!peer_is_right(w, m, key, &f->verdict)))
 		return NEXT_WRONG_PEER;
+	if (f->verdict.kind == VERDICT_ENCAP)
+		rte_prefetch0(f->verdict.peer); /* the outer header goes on there */
 	pkt_meta(m)->flow = pos;
 	flow_touch(w, f, m);
 	return f->verdict.next;
@@ -92,7 +96,7 @@ lookup_burst(struct worker *w, void **objs, uint16_t n, rte_edge_t *nexts)
 
 	nb_keys = make_keys(w, objs, n, keys, from, nexts);
 	hash_keys(w, keys, nb_keys, hashes);
-	find_candidates(w, hashes, nb_keys, positions);
+	find_candidates(w, keys, hashes, nb_keys, positions);
 	for (i = 0; i < nb_keys; i++)
 		nexts[from[i]] = apply(w, objs[from[i]], &keys[i], hashes[i], positions[i]);
 }
