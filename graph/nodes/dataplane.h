@@ -115,7 +115,7 @@ struct flow {
 	uint32_t next; /* in the share's list, plus one */
 	uint32_t prev;
 	struct flow_key key;
-} __rte_cache_aligned;
+} __rte_aligned(64); /* also where DPDK takes cache lines to have 128 bytes: it would be padded */
 
 static_assert(offsetof(struct flow, verdict.header) + ETH_LEN <= RTE_CACHE_LINE_MIN_SIZE,
 	      "the Ethernet header is in the first cache line");
