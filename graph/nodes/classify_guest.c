@@ -12,6 +12,7 @@
 #include <rte_udp.h>
 
 #include "bucket.h"
+#include "compat.h"
 #include "gateway.h"
 #include "node.h"
 #include "parse.h"
@@ -67,7 +68,7 @@ is_reachability_probe(const struct rte_ipv6_hdr *ip, uint32_t len)
 
 	return nd->type == ND_NEIGHBOUR_SOLICITATION && ip->hop_limits == ND_HOP_LIMIT &&
 	       len >= sizeof(*ip) + sizeof(*nd) &&
-	       memcmp(nd->target, ip->dst_addr, sizeof(ip->dst_addr)) == 0;
+	       memcmp(nd->target, &ip->dst_addr, sizeof(ip->dst_addr)) == 0;
 }
 
 static inline bool
@@ -75,23 +76,23 @@ is_ipv6_control(const struct iface *i, const struct rte_ipv6_hdr *ip, uint32_t l
 {
 	const struct rte_udp_hdr *udp = (const struct rte_udp_hdr *)(ip + 1);
 	const struct rte_icmp_hdr *icmp = (const struct rte_icmp_hdr *)(ip + 1);
-	bool to_gateway = is_gateway_ipv6(i, ip->dst_addr);
+	bool to_gateway = is_gateway_ipv6(i, ipv6_dst(ip));
 
 	if (len < sizeof(*ip) + sizeof(*udp))
 		return false;
 	if (ip->proto == IPPROTO_UDP)
 		return udp->dst_port == rte_cpu_to_be_16(DHCPV6_SERVER) &&
 		       (to_gateway ||
-			memcmp(ip->dst_addr, dhcpv6_servers, sizeof(dhcpv6_servers)) == 0);
+			memcmp(&ip->dst_addr, dhcpv6_servers, sizeof(dhcpv6_servers)) == 0);
 	if (ip->proto != IPPROTO_ICMPV6)
 		return false;
 	if (to_gateway)
 		return true;
 	if (icmp->icmp_type < ND_ROUTER_SOLICITATION || icmp->icmp_type > ND_REDIRECT)
 		return false;
-	return memcmp(ip->dst_addr, solicited_node, sizeof(solicited_node)) == 0 ||
-	       memcmp(ip->dst_addr, all_routers, sizeof(all_routers)) == 0 ||
-	       memcmp(ip->dst_addr, all_nodes, sizeof(all_nodes)) == 0 ||
+	return memcmp(&ip->dst_addr, solicited_node, sizeof(solicited_node)) == 0 ||
+	       memcmp(&ip->dst_addr, all_routers, sizeof(all_routers)) == 0 ||
+	       memcmp(&ip->dst_addr, all_nodes, sizeof(all_nodes)) == 0 ||
 	       is_reachability_probe(ip, len);
 }
 

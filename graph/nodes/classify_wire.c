@@ -7,6 +7,7 @@
 
 #include <rte_ip.h>
 
+#include "compat.h"
 #include "mark.h"
 #include "node.h"
 #include "parse.h"
@@ -80,17 +81,17 @@ classify_control(const struct worker *w, const struct port_state *port, struct r
 					    MAC */
 		if (len < sizeof(*nd) || ip->hop_limits != ND_HOP_LIMIT)
 			return NEXT_MALFORMED;
-		return punt_if(is_link_local_of(&port->mac, ip->dst_addr), m,
+		return punt_if(is_link_local_of(&port->mac, ipv6_dst(ip)), m,
 			       known_or(w, port, m, PUNT_NEIGHBOURS));
 	case ND_ROUTER_ADVERTISEMENT:
 		return ip->hop_limits == ND_HOP_LIMIT ?
 			       punt_if(true, m, known_or(w, port, m, PUNT_ROUTERS)) :
 			       NEXT_MALFORMED;
 	case ICMPV6_ECHO_REPLY: /* of the routers, which are asked by echo requests */
-		return punt_if(is_nodes(w, port, ip->dst_addr), m,
+		return punt_if(is_nodes(w, port, ipv6_dst(ip)), m,
 			       known_or(w, port, m, PUNT_ROUTERS));
 	case ICMPV6_ECHO_REQUEST:
-		return punt_if(is_nodes(w, port, ip->dst_addr), m, PUNT_ECHO);
+		return punt_if(is_nodes(w, port, ipv6_dst(ip)), m, PUNT_ECHO);
 	default:
 		return NEXT_UNSUPPORTED;
 	}

@@ -11,6 +11,7 @@
 
 #include <rte_graph.h>
 #include <rte_graph_worker.h>
+#include <rte_ip.h>
 
 #include "atomic.h"
 
@@ -22,6 +23,20 @@ compat_node_counters(const struct rte_node *node, uint64_t *calls, uint64_t *obj
 	*calls = load_relaxed((const _Atomic uint64_t *)&node->total_calls);
 	*objs = load_relaxed((const _Atomic uint64_t *)&node->total_objs);
 	*cycles = load_relaxed((const _Atomic uint64_t *)&node->total_cycles);
+}
+
+/* The 16 bytes of an address, which is an array of bytes until 24.07, and a struct around one
+ * since. */
+static inline const uint8_t *
+ipv6_src(const struct rte_ipv6_hdr *ip)
+{
+	return (const uint8_t *)&ip->src_addr;
+}
+
+static inline const uint8_t *
+ipv6_dst(const struct rte_ipv6_hdr *ip)
+{
+	return (const uint8_t *)&ip->dst_addr;
 }
 
 #endif

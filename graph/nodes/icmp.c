@@ -7,6 +7,7 @@
 #include <rte_icmp.h>
 #include <rte_ip.h>
 
+#include "compat.h"
 #include "dataplane.h"
 #include "gateway.h"
 
@@ -64,8 +65,8 @@ may_answer_ipv6(const struct rte_ipv6_hdr *ip)
 	uint32_t len = rte_be_to_cpu_16(ip->payload_len);
 	uint8_t proto = ip->proto;
 
-	if (ip->dst_addr[0] == 0xff || ip->src_addr[0] == 0xff ||
-	    memcmp(ip->src_addr, unspecified, 16) == 0)
+	if (ipv6_dst(ip)[0] == 0xff || ipv6_src(ip)[0] == 0xff ||
+	    memcmp(&ip->src_addr, unspecified, 16) == 0)
 		return false;
 	if (proto == IPPROTO_FRAGMENT) {
 		if (len < IPV6_FRAGMENT_LEN || next[2] != 0 || (next[3] & 0xf8) != 0)
@@ -123,8 +124,8 @@ fill_ipv6(struct rte_ipv6_hdr *ip, uint16_t len, const uint8_t *from, const uint
 		.proto = IPPROTO_ICMPV6,
 		.hop_limits = ERROR_TTL,
 	};
-	memcpy(ip->src_addr, from, sizeof(ip->src_addr));
-	memcpy(ip->dst_addr, to, sizeof(ip->dst_addr));
+	memcpy(&ip->src_addr, from, sizeof(ip->src_addr));
+	memcpy(&ip->dst_addr, to, sizeof(ip->dst_addr));
 	*icmp = (struct error_header){ .type = e->type6,
 				       .code = e->code6,
 				       .mtu = rte_cpu_to_be_16(e->mtu) };
@@ -145,7 +146,7 @@ prepend_error(struct rte_mbuf *m, const struct icmp_error *e, const uint8_t *fro
 		return NULL;
 	if (is_ipv6)
 		fill_ipv6((struct rte_ipv6_hdr *)ip, rte_pktmbuf_data_len(m), from_ipv6,
-			  ((const struct rte_ipv6_hdr *)packet)->src_addr, e);
+			  ipv6_src((const struct rte_ipv6_hdr *)packet), e);
 	else
 		fill_ipv4((struct rte_ipv4_hdr *)ip, rte_pktmbuf_data_len(m),
 			  ((const struct rte_ipv4_hdr *)packet)->src_addr, e);

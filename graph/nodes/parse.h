@@ -96,8 +96,8 @@ parse_ipv6(const uint8_t *l3, uint32_t len, struct flow_key *key, uint8_t *tcp_f
 	payload = rte_be_to_cpu_16(ip->payload_len);
 	if (unlikely(payload > len - sizeof(*ip)))
 		return false;
-	memcpy(key->src, ip->src_addr, 16);
-	memcpy(key->dst, ip->dst_addr, 16);
+	memcpy(key->src, &ip->src_addr, 16);
+	memcpy(key->dst, &ip->dst_addr, 16);
 	key->kind |= KEY_IPV6;
 	key->proto = ip->proto; /* an extension header counts as a protocol without ports */
 	parse_l4(l3 + sizeof(*ip), payload, key, tcp_flags);
@@ -121,7 +121,7 @@ parse_outer(const struct worker *w, const struct rte_mbuf *m, struct flow_key *k
 		return eth->ether_type == RTE_BE16(RTE_ETHER_TYPE_IPV6);
 	}
 	*l3 = OUTER_LEN;
-	memcpy(key->outer, outer->dst_addr, 16);
+	memcpy(key->outer, &outer->dst_addr, 16);
 	return outer->proto == IPPROTO_IPV6;
 }
 

@@ -4,6 +4,7 @@
 #ifndef NODES_PEER_H
 #define NODES_PEER_H
 
+#include "compat.h"
 #include "parse.h"
 #include "tables.h"
 
@@ -15,7 +16,7 @@ packet_peer(const struct worker *w, const struct rte_mbuf *m)
 	const struct tunnel *t;
 
 	if (!w->ports[m->port].marks || !is_mark(&eth->src_addr))
-		return ((const struct rte_ipv6_hdr *)(eth + 1))->src_addr;
+		return ipv6_src((const struct rte_ipv6_hdr *)(eth + 1));
 	t = &w->tunnels[mark_tunnel(&eth->src_addr)];
 	return t->any_peer ? NULL : t->peer;
 }

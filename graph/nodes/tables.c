@@ -407,8 +407,8 @@ verdict_encap(const struct worker *w, const struct flow_key *key, const struct i
 	ip->vtc_flow = rte_cpu_to_be_32(6u << 28);
 	ip->proto = key->kind & KEY_IPV6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
 	ip->hop_limits = HOP_LIMIT;
-	memcpy(ip->src_addr, src->underlay, 16);
-	memcpy(ip->dst_addr, next_hop, 16);
+	memcpy(&ip->src_addr, src->underlay, 16);
+	memcpy(&ip->dst_addr, next_hop, 16);
 	return RESOLVED;
 }
 

@@ -281,8 +281,8 @@ read_ipv6(struct cursor *c, union tap_key *key)
 	key->proto = ip->proto;
 	key->tos = word >> 20;
 	key->ttl = ip->hop_limits;
-	memcpy(key->src, ip->src_addr, sizeof(key->src));
-	memcpy(key->dst, ip->dst_addr, sizeof(key->dst));
+	memcpy(key->src, &ip->src_addr, sizeof(key->src));
+	memcpy(key->dst, &ip->dst_addr, sizeof(key->dst));
 	c->at += sizeof(*ip);
 	limit(c, rte_be_to_cpu_16(ip->payload_len));
 	return skip_ipv6_extensions(c, key);

@@ -55,4 +55,12 @@ esw_thread_join(esw_thread thread)
 #define esw_tel_add_number rte_tel_data_add_dict_u64
 #endif
 
+/* Since 25.11 the operation stats_get is asked for the counters of single queues, too: there are
+ * none. */
+#if RTE_VERSION >= RTE_VERSION_NUM(25, 11, 0, 0)
+#define ESW_QUEUE_STATS , struct eth_queue_stats *queues __rte_unused
+#else
+#define ESW_QUEUE_STATS
+#endif
+
 #endif

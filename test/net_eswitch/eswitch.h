@@ -436,7 +436,7 @@ void esw_ethdev_link_changed(struct rte_eth_dev *dev);
 void esw_ethdev_removed(struct rte_eth_dev *dev);
 
 /* stats.c */
-int esw_stats_get(struct rte_eth_dev *dev, struct rte_eth_stats *stats);
+int esw_stats_get(struct rte_eth_dev *dev, struct rte_eth_stats *stats ESW_QUEUE_STATS);
 int esw_stats_reset(struct rte_eth_dev *dev);
 int esw_xstats_get(struct rte_eth_dev *dev, struct rte_eth_xstat *xstats, unsigned int n);
 int esw_xstats_get_names(struct rte_eth_dev *dev, struct rte_eth_xstat_name *names, unsigned int n);

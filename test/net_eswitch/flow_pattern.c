@@ -593,9 +593,9 @@ translate_ipv6(struct reader *r, const struct values *v)
 	require_version(r, 6);
 	require(r, L3(layer, tos), &tos, &tos_mask, 1);
 	require(r, L3(layer, flow_label), &label, &label_mask, sizeof(label));
-	require(r, L3(layer, src), spec->hdr.src_addr, mask->hdr.src_addr,
+	require(r, L3(layer, src), &spec->hdr.src_addr, &mask->hdr.src_addr,
 		sizeof(spec->hdr.src_addr));
-	require(r, L3(layer, dst), spec->hdr.dst_addr, mask->hdr.dst_addr,
+	require(r, L3(layer, dst), &spec->hdr.dst_addr, &mask->hdr.dst_addr,
 		sizeof(spec->hdr.dst_addr));
 	COPY(r, L3(layer, proto), v, struct rte_flow_item_ipv6, hdr.proto);
 	COPY(r, L3(layer, ttl), v, struct rte_flow_item_ipv6, hdr.hop_limits);

@@ -261,8 +261,8 @@ parse_ipv6(struct cursor *c, struct esw_l3 *l3)
 	l3->ttl = ip->hop_limits;
 	l3->tos = word >> 20;
 	l3->flow_label = rte_cpu_to_be_32(word & RTE_IPV6_HDR_FL_MASK);
-	memcpy(l3->src, ip->src_addr, sizeof(l3->src));
-	memcpy(l3->dst, ip->dst_addr, sizeof(l3->dst));
+	memcpy(l3->src, &ip->src_addr, sizeof(l3->src));
+	memcpy(l3->dst, &ip->dst_addr, sizeof(l3->dst));
 	c->at += sizeof(*ip);
 	limit(c, rte_be_to_cpu_16(ip->payload_len));
 	if (!skip_ipv6_extensions(c, l3)) {

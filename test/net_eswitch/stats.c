@@ -42,7 +42,7 @@ get(const struct esw_port *port, enum esw_stat stat)
 /* The basic counters are the application's side of the port; what the rules did is in the
  * xstats. */
 int
-esw_stats_get(struct rte_eth_dev *dev, struct rte_eth_stats *stats)
+esw_stats_get(struct rte_eth_dev *dev, struct rte_eth_stats *stats ESW_QUEUE_STATS)
 {
 	const struct esw_port *port = dev->data->dev_private;
 	uint32_t i;

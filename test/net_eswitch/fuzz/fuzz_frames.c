@@ -74,8 +74,9 @@ make_rules(void)
 		     ACTION(SET_TAG, CONF(set_tag, .data = 1, .mask = 1, .index = 2)), JUMP(100)));
 	rule(ip4, ACTIONS(ACTION(SET_IPV4_SRC, CONF(set_ipv4, .ipv4_addr = 1)),
 			  ACTION(SET_IPV4_DST, CONF(set_ipv4, .ipv4_addr = 2)), TO_PORT(vf1)));
-	rule(ip6, ACTIONS(ACTION(SET_IPV6_SRC, CONF(set_ipv6, .ipv6_addr = { 1 })),
-			  ACTION(SET_IPV6_DST, CONF(set_ipv6, .ipv6_addr = { 2 })), TO_PORT(vf1)));
+	rule(ip6,
+	     ACTIONS(ACTION(SET_IPV6_SRC, CONF(set_ipv6, .ipv6_addr = ADDR6(1))),
+		     ACTION(SET_IPV6_DST, CONF(set_ipv6, .ipv6_addr = ADDR6(2))), TO_PORT(vf1)));
 	rule(udp, ACTIONS(ACTION(SET_TP_SRC, CONF(set_tp, .port = 1)),
 			  ACTION(SET_TP_DST, CONF(set_tp, .port = 2)), JUMP(100)));
 	rule(eth, ACTIONS(ACTION(MARK, CONF(mark, .id = 7)),

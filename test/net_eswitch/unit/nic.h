@@ -65,6 +65,19 @@ struct rte_flow *nic_rule(int port, struct rte_flow_attr attr, const struct rte_
 			  const struct rte_flow_action *actions);
 void nic_destroy(int port, struct rte_flow *flow);
 
+/* An IPv6 address's first bytes. */
+#if RTE_VERSION >= RTE_VERSION_NUM(24, 11, 0, 0)
+#define ADDR6(...)                   \
+	{                            \
+		.a = { __VA_ARGS__ } \
+	}
+#else
+#define ADDR6(...)          \
+	{                   \
+		__VA_ARGS__ \
+	}
+#endif
+
 #define ITEM(t, ...)                                          \
 	{                                                     \
 		.type = RTE_FLOW_ITEM_TYPE_##t, ##__VA_ARGS__ \

@@ -23,7 +23,7 @@
 #define SET_IPV4(which, address) \
 	ACTION(SET_IPV4_##which, CONF(set_ipv4, .ipv4_addr = RTE_BE32(address)))
 #define SET_IPV6(which, last) \
-	ACTION(SET_IPV6_##which, CONF(set_ipv6, .ipv6_addr = { 0xfd, [15] = (last) }))
+	ACTION(SET_IPV6_##which, CONF(set_ipv6, .ipv6_addr = ADDR6(0xfd, [15] = (last))))
 #define SET_TP(which, n) ACTION(SET_TP_##which, CONF(set_tp, .port = RTE_BE16(n)))
 #define PUSH(type) ACTION(OF_PUSH_VLAN, CONF(of_push_vlan, .ethertype = RTE_BE16(type)))
 

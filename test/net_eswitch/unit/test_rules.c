@@ -272,7 +272,7 @@ REFUSES(refuses_metadata,
 #define UNSPECIFIED RTE_FLOW_ERROR_TYPE_UNSPECIFIED
 #define RSS(q) ACTION(RSS, CONF(rss, .queue_num = 1, .queue = (const uint16_t[]){ (q) }))
 #define IPV4_CONF CONF(set_ipv4, .ipv4_addr = 1)
-#define IPV6_CONF CONF(set_ipv6, .ipv6_addr = { 1 })
+#define IPV6_CONF CONF(set_ipv6, .ipv6_addr = ADDR6(1))
 #define TP_CONF CONF(set_tp, .port = 1)
 #define PUSH(type) ACTION(OF_PUSH_VLAN, CONF(of_push_vlan, .ethertype = RTE_BE16(type)))
 #define SET_TAG(i, m) ACTION(SET_TAG, CONF(set_tag, .index = (i), .mask = (m)))
@@ -707,11 +707,11 @@ dumps_rules(void **state)
 		  "on pf0 from vf0 transfer group 0 priority 0 pattern eth.dst=02:00:00:00:00:08/02:00:00:00:00:0C vlan=1 "
 		  "vlan.tci=0x5/0xfff actions set_mac_src=02:00:00:00:00:0C set_mac_dst=02:00:00:00:00:0C port=vf0\n" },
 		{ PF0, transfer,
-		  ITEMS(ETH,
-			ITEM(IPV6,
-			     SPEC(ipv6, .hdr.dst_addr = "\xfc\0\0\1", .hdr.vtc_flow = RTE_BE32(5)),
-			     MASK(ipv6, .hdr.dst_addr = "\xff\xff\xff\xff", .hdr.proto = 0xfb,
-				  .hdr.vtc_flow = RTE_BE32(0xfffff)))),
+		  ITEMS(ETH, ITEM(IPV6,
+				  SPEC(ipv6, .hdr.dst_addr = ADDR6(0xfc, [3] = 1),
+				       .hdr.vtc_flow = RTE_BE32(5)),
+				  MASK(ipv6, .hdr.dst_addr = ADDR6(0xff, 0xff, 0xff, 0xff),
+				       .hdr.proto = 0xfb, .hdr.vtc_flow = RTE_BE32(0xfffff)))),
 		  ACTIONS(DECAP(54), ENCAP(eth_header, 14), SET_TAG(2, 1), TO(VF3)),
 		  "on pf0 from pf0 transfer group 0 priority 0 pattern ip=6 ip.dst=fc00:1::/ffff:ffff:: ip.proto=0/0xfb "
 		  "ip.flow=0x5/0xfffff actions raw_decap=54 raw_encap=0200000000020200000000010800 set_tag[2]=0x0/0x1 port=vf3\n" },
@@ -756,7 +756,7 @@ dumps_rules(void **state)
 			ITEM(VLAN, SPEC(vlan, .hdr.vlan_tci = RTE_BE16(0x6005)),
 			     MASK(vlan, .hdr.vlan_tci = RTE_BE16(0xefff))),
 			ITEM(IPV6)),
-		  ACTIONS(ACTION(SET_IPV6_DST, CONF(set_ipv6, .ipv6_addr = { 0xfc, [15] = 1 })),
+		  ACTIONS(ACTION(SET_IPV6_DST, CONF(set_ipv6, .ipv6_addr = ADDR6(0xfc, [15] = 1))),
 			  PUSH(0x88a8), TO(PF0)),
 		  "on vf0 from vf0 transfer group 0 priority 0 pattern vlan=1 vlan.tci=0x6005/0xefff ip=6 "
 		  "actions set_ipv6_dst=fc00::1 of_push_vlan=0x88a8,tci=0x6005 port=pf0\n" },
