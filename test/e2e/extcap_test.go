@@ -31,7 +31,7 @@ func (b *lab) startTshark(args ...string) *topology.Process {
 	require.FileExists(b.t, filepath.Join(dir, "dpservice"))
 	// As root, tshark looks nowhere but in the system's folder: ours takes its place, for this one process.
 	p, err := b.net.Sink.Start(append([]string{"unshare", "--mount", "sh", "-c",
-		`mount --bind "$0" "$(tshark -G folders 2>/dev/null | sed -n 's/^Extcap path:[[:space:]]*//p')" && exec tshark "$@"`,
+		`mount --bind "$0" "$(tshark -G folders 2>/dev/null | sed -nE 's/^(Global )?Extcap path:[[:space:]]*//p')" && exec tshark "$@"`,
 		dir}, args...)...)
 	require.NoError(b.t, err)
 	return p
