@@ -10,6 +10,8 @@ version := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 
 # What makes faults harder to exploit: meson.build has the same for the test NIC. A test looks at the built files.
 export CGO_CFLAGS := -O2 -g -fstack-protector-strong -D_FORTIFY_SOURCE=2
+# Among DPDK's own flags since 24.11, where the compiler knows it.
+export CGO_CFLAGS_ALLOW := -mrtm
 named := -X dpservice/dpservice/version.version=$(version)
 gobuild := go build -buildmode=pie -ldflags "-linkmode=external -extldflags '-Wl,-z,relro,-z,now' $(named)"
 # Without C: one file for any sink; and it gives up privileges, which the threads of C libraries could keep.

@@ -43,7 +43,7 @@ var eal struct {
 }
 
 // Init starts EAL with args, which do not include the program's name. EAL writes its log, and the details of a
-// failure, to stderr.
+// failure, to stderr. Since 25.11 it ends the process itself over an argument that it does not understand.
 func Init(args []string) error {
 	eal.Lock()
 	defer eal.Unlock()
