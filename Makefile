@@ -46,7 +46,7 @@ test: ## Install what is missing, build, lint, run every test, and say how much 
 	$(MAKE) setup-lint build
 	$(MAKE) -j2 e2e lint vuln unit e2e-mlx5 e2e-asan model cunit RUN='^Test(CaptureOffloadedTraffic|PathsRewriteAlike|EveryCallFails)/filtered|tx|interface'
 	$(MAKE) try-bench
-	$(MAKE) test-deb
+	$(MAKE) test-deb test-deploy
 	@echo 'The tests have tried:'
 	@sed 's/^/  /' $(report)
 
@@ -134,6 +134,7 @@ bench: build ## Measure forwarding beside dpdk-testpmd, rules beside dpdk-test-f
 	build/bench
 
 include tools/package/package.mk
+include deploy/deploy.mk
 
 # Wireshark before 4.2 looks for an extcap in the system's folder only: EXTCAP_DIR=/usr/lib/x86_64-linux-gnu/wireshark/extcap.
 install-extcap: ## Show the daemon's interfaces, and copies, in Wireshark (EXTCAP_DIR=, LUA_DIR=, DPCTL=, DPSERVICE_SOCKET=)

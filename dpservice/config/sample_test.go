@@ -19,6 +19,17 @@ import (
 // sample is the file that packages install.
 const sample = "../../tools/package/files/dpservice.yaml"
 
+// deployed is the one that the manifests for Kubernetes bring; each node's address comes from outside.
+const deployed = "../../deploy/kustomize/dpservice.yaml"
+
+func TestDeployedConfiguration(t *testing.T) {
+	text, err := os.ReadFile(deployed)
+	require.NoError(t, err)
+	cfg, err := run(t, string(text), nil, map[string]string{"DPSERVICE_UNDERLAY_IP": "fc00:7::1"})
+	require.NoError(t, err)
+	assert.Equal(t, "fc00:7::1", cfg.Underlay.IP.String())
+}
+
 // keys returns the dotted keys of a section, such as flows.timeouts.udp.
 func keys(section reflect.Type, prefix string) []string {
 	var all []string
