@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -26,6 +27,9 @@ type virtualNetworks interface {
 	AddRoute(vnet.Route) error
 	DeleteRoute(vnet.Route) error
 	Routes() []vnet.Route
+	// Reserve keeps an underlay address for an interface that is not there, Release ends that.
+	Reserve(id string, underlay netip.Addr)
+	Release(id string)
 }
 
 // openState opens the store, if there is a folder for one: the configuration's, or else the one that systemd has made.
@@ -90,6 +94,7 @@ func (k *keptNetworks) CreateInterface(req vnet.CreateRequest) (vnet.Interface, 
 	if err := k.store.Interfaces.Put(created.ID, recordOf(created)); err != nil {
 		return vnet.Interface{}, errors.Join(err, k.virtualNetworks.DeleteInterface(created.ID))
 	}
+	k.virtualNetworks.Release(created.ID)
 	return created, nil
 }
 
@@ -100,6 +105,7 @@ func (k *keptNetworks) DeleteInterface(id string) error {
 	if err := forget(k.virtualNetworks.DeleteInterface(id), k.store.Interfaces, id); err != nil {
 		return err
 	}
+	k.virtualNetworks.Release(id)
 	return k.onDelete()
 }
 
@@ -143,7 +149,7 @@ func forget[T any](deleted error, table state.Table[T], key string) error {
 }
 
 // restore creates what the store has. What cannot be created, as its port is gone, say, stays in the store for the next
-// start.
+// start, and an interface's underlay address is given to no other meanwhile.
 func (k *keptNetworks) restore(log *slog.Logger) error {
 	interfaces, err := k.store.Interfaces.All()
 	if err != nil {
@@ -163,6 +169,9 @@ func (k *keptNetworks) restore(log *slog.Logger) error {
 	for _, i := range interfaces {
 		_, err := k.virtualNetworks.CreateInterface(requestOf(i))
 		check(err, "interface", i.ID)
+		if err != nil {
+			k.virtualNetworks.Reserve(i.ID, i.UnderlayIP)
+		}
 	}
 	for _, r := range routes {
 		check(k.virtualNetworks.AddRoute(vnet.Route(r)), "vni", r.VNI, "route", r.Prefix)

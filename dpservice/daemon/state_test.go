@@ -21,6 +21,7 @@ type fakeNetworks struct {
 	devices    map[string]bool
 	interfaces map[string]vnet.Interface
 	routes     map[string]vnet.Route
+	reserved   map[string]netip.Addr
 	refuse     error // of a deletion
 }
 
@@ -50,6 +51,9 @@ func (f *fakeNetworks) DeleteInterface(id string) error {
 	return nil
 }
 
+func (f *fakeNetworks) Reserve(id string, underlay netip.Addr) { f.reserved[id] = underlay }
+func (f *fakeNetworks) Release(id string)                      { delete(f.reserved, id) }
+
 func (f *fakeNetworks) Interface(string) (vnet.Interface, error) { panic("not asked") }
 func (f *fakeNetworks) Interfaces() []vnet.Interface             { panic("not asked") }
 func (f *fakeNetworks) Routes() []vnet.Route                     { panic("not asked") }
@@ -78,7 +82,10 @@ func newKept(t *testing.T, dir string, devices ...string) *kept {
 	t.Helper()
 	store, err := state.Open(dir)
 	require.NoError(t, err)
-	k := &kept{fake: &fakeNetworks{map[string]bool{}, map[string]vnet.Interface{}, map[string]vnet.Route{}, nil}}
+	k := &kept{fake: &fakeNetworks{
+		devices: map[string]bool{}, interfaces: map[string]vnet.Interface{}, routes: map[string]vnet.Route{},
+		reserved: map[string]netip.Addr{},
+	}}
 	for _, d := range devices {
 		k.fake.devices[d] = true
 	}
@@ -142,8 +149,15 @@ func TestWhatCannotBeRestoredIsKept(t *testing.T) {
 	assert.Empty(t, k.fake.interfaces)
 	assert.Contains(t, k.log.String(), `kept for the next start" interface=vm-1 err="no device \"vf0\""`)
 	assert.Contains(t, k.log.String(), "interfaces=2 routes=0 failed=2")
+	underlay := netip.MustParseAddr("fc00:1::1:1")
+	assert.Equal(t, map[string]netip.Addr{"vm-1": underlay, "vm-2": underlay}, k.fake.reserved)
 	require.NoError(t, k.DeleteInterface("vm-2"))
 	assert.True(t, fault.Is(k.DeleteInterface("vm-2"), fault.NotFound))
+	assert.NotContains(t, k.fake.reserved, "vm-2")
+	k.fake.devices["vf0"] = true
+	_, err := k.CreateInterface(vm1)
+	require.NoError(t, err)
+	assert.Empty(t, k.fake.reserved, "vm-1 has its address")
 	k.end(t)
 
 	k = newKept(t, dir, "vf0", "vf1")

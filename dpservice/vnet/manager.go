@@ -55,6 +55,7 @@ type Manager struct {
 
 	mu         sync.Mutex
 	interfaces map[string]*Attachment
+	reserved   map[string]netip.Addr // underlay addresses, by the ids of the interfaces that they are kept for
 	routes     map[routeKey]Route
 }
 
@@ -65,10 +66,28 @@ type routeKey struct {
 
 // New returns a Manager without interfaces and routes.
 func New(cfg Config) *Manager {
-	return &Manager{cfg: cfg, interfaces: map[string]*Attachment{}, routes: map[routeKey]Route{}}
+	return &Manager{
+		cfg: cfg, interfaces: map[string]*Attachment{}, reserved: map[string]netip.Addr{}, routes: map[routeKey]Route{},
+	}
 }
 
-// CreateInterface attaches a guest to a virtual network.
+// Reserve keeps an underlay address for an interface that cannot be created yet, its port being gone, say: other nodes
+// have routes to it. Only an interface with this id can get the address, until Release.
+func (m *Manager) Reserve(id string, underlay netip.Addr) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.reserved[id] = underlay
+}
+
+// Release ends Reserve. Without a reservation it does nothing.
+func (m *Manager) Release(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.reserved, id)
+}
+
+// CreateInterface attaches a guest to a virtual network. It gets the underlay address that is reserved for its id,
+// unless it asks for another.
 func (m *Manager) CreateInterface(req CreateRequest) (Interface, error) {
 	if err := req.validate(); err != nil {
 		return Interface{}, err
@@ -79,6 +98,9 @@ func (m *Manager) CreateInterface(req CreateRequest) (Interface, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !req.UnderlayIP.IsValid() {
+		req.UnderlayIP = m.reserved[req.ID]
+	}
 	if err := m.conflict(req); err != nil {
 		return Interface{}, err
 	}
@@ -148,6 +170,12 @@ func (m *Manager) conflict(req CreateRequest) error {
 	if req.IPv6 == Gateway(m.cfg.GatewayPrefix, req.VNI) {
 		return fault.New(fault.InvalidParams, req.ID, "ipv6 %s is the gateway's in vni %d", req.IPv6, req.VNI)
 	}
+	for id, ip := range m.reserved {
+		if id != req.ID && ip == req.UnderlayIP {
+			return fault.New(fault.AlreadyExists, id,
+				"underlay_ip %s is kept for interface %q, which could not be restored: delete that first", ip, id)
+		}
+	}
 	for _, a := range m.interfaces {
 		switch {
 		case a.ID == req.ID:
@@ -186,6 +214,9 @@ func (m *Manager) freeUnderlay() netip.Addr {
 	used := map[netip.Addr]bool{m.cfg.NodeIP: true}
 	for _, a := range m.interfaces {
 		used[a.UnderlayIP] = true
+	}
+	for _, ip := range m.reserved {
+		used[ip] = true
 	}
 	ip := firstUnderlay(m.cfg.NodeIP)
 	for used[ip] {

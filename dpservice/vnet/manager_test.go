@@ -131,6 +131,31 @@ func TestUnderlayIsTheLowestFree(t *testing.T) {
 	assert.Equal(t, "fc00:1::1:1", third.UnderlayIP.String())
 }
 
+// A reserved underlay address is for the interface with that id only.
+func TestReservedUnderlay(t *testing.T) {
+	m, _ := newManager()
+	kept := netip.MustParseAddr("fc00:1::1:1")
+	m.Reserve("vm-9", kept)
+	i, err := m.CreateInterface(request(0))
+	require.NoError(t, err)
+	assert.Equal(t, kept.Next(), i.UnderlayIP)
+	asking := request(1)
+	asking.UnderlayIP = kept
+	_, err = m.CreateInterface(asking)
+	assertReason(t, err, fault.AlreadyExists, `kept for interface "vm-9"`)
+
+	owner := request(2)
+	owner.ID = "vm-9"
+	i, err = m.CreateInterface(owner)
+	require.NoError(t, err)
+	assert.Equal(t, kept, i.UnderlayIP)
+	require.NoError(t, m.DeleteInterface("vm-9"))
+	m.Release("vm-9")
+	i, err = m.CreateInterface(request(1))
+	require.NoError(t, err)
+	assert.Equal(t, kept, i.UnderlayIP)
+}
+
 func TestUnderlayIsNeverTheNodes(t *testing.T) {
 	m, _ := newManager()
 	m.cfg.NodeIP = netip.MustParseAddr("fc00:1::1:1")
