@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dpservice/capture/plan"
+	"dpservice/capture/spec"
 	"dpservice/dpservice/port"
 	"dpservice/graph"
 	"dpservice/rteflow"
@@ -24,6 +25,9 @@ type Deps struct {
 	CounterLag time.Duration
 	// MaxInterfaces and MaxRules (at most the constant of that name) are DefaultMaxInterfaces and DefaultMaxRules if 0.
 	MaxInterfaces, MaxRules int
+	// Ended gets each session that has ended, and is nil if nobody wants it. It is called beneath the Manager's lock: it
+	// must return soon, and not call the Manager.
+	Ended func(spec.Session)
 }
 
 // Rules are the rules in the NIC. A *ruleset.Set is one.

@@ -65,15 +65,46 @@ func (s *session) reached(now time.Time) spec.EndReason {
 	if l.Duration > 0 && now.Sub(s.startedAt) >= l.Duration {
 		return spec.DurationReached
 	}
-	if l.Packets == 0 && l.Bytes == 0 {
+	if l.Packets == 0 && l.Bytes == 0 && l.PacketsPerSecond == 0 {
 		return ""
 	}
 	s.readCounters()
-	switch c := s.copied(); {
+	c := s.copied()
+	switch {
 	case l.Packets > 0 && c.Packets >= l.Packets:
 		return spec.PacketsReached
 	case l.Bytes > 0 && c.Bytes >= l.Bytes:
 		return spec.BytesReached
+	case l.PacketsPerSecond > 0 && s.tooFast(now, c.Packets):
+		return spec.TooFast
 	}
 	return ""
+}
+
+// ratePeriod is the shortest time over which a rate is measured.
+const ratePeriod = time.Second
+
+// tooFast reports whether the session has copied more than its rate allows since the last measurement. What a counter
+// shows can be of up to CounterLag earlier, so so much more time is allowed.
+func (s *session) tooFast(now time.Time, packets uint64) bool {
+	if s.measuredAt.IsZero() {
+		s.measuredAt = s.startedAt
+	}
+	elapsed := now.Sub(s.measuredAt)
+	if elapsed < ratePeriod {
+		return false
+	}
+	allowed := float64(s.request.Limits.PacketsPerSecond) * (elapsed + s.deps.CounterLag).Seconds()
+	copied := float64(packets) - float64(s.measured)
+	s.measuredAt, s.measured = now, packets
+	return copied > allowed
+}
+
+// rateWarning says how a limit of the rate is kept; empty if there is none.
+func (s *session) rateWarning() string {
+	limit := s.request.Limits.PacketsPerSecond
+	if limit == 0 {
+		return ""
+	}
+	return fmt.Sprintf("no meter slows the copies down: the capture ends if they are more than %d packets a second", limit)
 }

@@ -186,8 +186,12 @@ func (m *Manager) names() string {
 // remember makes a session that has ended history.
 func (m *Manager) remember(s *session) {
 	m.sessions = slices.DeleteFunc(m.sessions, func(other *session) bool { return other == s })
-	m.history = append([]spec.Session{s.viewAlone()}, m.history...)
+	ended := s.viewAlone()
+	m.history = append([]spec.Session{ended}, m.history...)
 	m.history = m.history[:min(len(m.history), maxHistory)]
+	if m.deps.Ended != nil {
+		m.deps.Ended(ended)
+	}
 }
 
 // UplinkChanged says where copies leave from now on. Running captures follow, without a copy lost or doubled. Those of

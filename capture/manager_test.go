@@ -341,6 +341,10 @@ func TestLimits(t *testing.T) {
 		"packets, not yet":   {spec.Limits{Packets: 10}, 9, time.Hour, ""},
 		"bytes":              {spec.Limits{Bytes: 10*frameLen - 1}, 10, 0, spec.BytesReached},
 		"bytes, not yet":     {spec.Limits{Bytes: 10*frameLen + 1}, 10, 0, ""},
+		"rate":               {spec.Limits{PacketsPerSecond: 10}, 11, time.Second, spec.TooFast},
+		"rate, not yet":      {spec.Limits{PacketsPerSecond: 10}, 10, time.Second, ""},
+		"rate, too early":    {spec.Limits{PacketsPerSecond: 10}, 100, ratePeriod - time.Millisecond, ""},
+		"rate over longer":   {spec.Limits{PacketsPerSecond: 10}, 100, 10 * time.Second, ""},
 		"none":               {spec.Limits{}, 100, time.Hour, ""},
 		"whichever is first": {spec.Limits{Duration: time.Hour, Packets: 100, Bytes: frameLen}, 1, 0, spec.BytesReached},
 	}
@@ -350,6 +354,8 @@ func TestLimits(t *testing.T) {
 			before := n.nic.dump()
 			r := validRequest()
 			r.Limits = tt.limits
+			var told []spec.Session
+			n.manager.deps.Ended = func(s spec.Session) { told = append(told, s) }
 			s, err := n.manager.Start(context.Background(), r)
 			require.NoError(t, err)
 			for range tt.packets {
@@ -366,6 +372,7 @@ func TestLimits(t *testing.T) {
 			assert.Equal(t, tt.reason, ended[0].EndReason)
 			assert.EqualValues(t, tt.packets, ended[0].Packets)
 			assert.Equal(t, tt.limits, ended[0].Limits)
+			assert.Equal(t, ended, told)
 			assert.Equal(t, before, n.nic.dump())
 		})
 	}

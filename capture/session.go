@@ -39,6 +39,9 @@ type session struct {
 	retryAt   time.Time // when to try again
 	unread    []string  // which counters could not be read
 	changing  bool      // a change of it goes on without the lock
+
+	measuredAt time.Time // when the rate of the copies was last measured
+	measured   uint64    // what was copied by then
 }
 
 // newSession makes a session of a valid request that captures nothing yet, and compiles its filter.
@@ -48,6 +51,9 @@ func newSession(deps Deps, req spec.Request, wait func(*session)) (*session, err
 		if err := s.compile(t); err != nil {
 			return nil, err
 		}
+	}
+	if w := s.rateWarning(); w != "" {
+		s.warnings = append(s.warnings, w)
 	}
 	return s, nil
 }

@@ -81,6 +81,8 @@ type Limits struct {
 	Duration time.Duration
 	Packets  uint64
 	Bytes    uint64 // of the packets, without the copies' headers
+	// PacketsPerSecond is of all copies together, on average over a second and more. Faster ones end the session.
+	PacketsPerSecond uint64
 }
 
 // State is the state of a session.
@@ -105,6 +107,7 @@ const (
 	DurationReached  EndReason = "duration"
 	PacketsReached   EndReason = "packets"
 	BytesReached     EndReason = "bytes"
+	TooFast          EndReason = "packets_per_second"
 	InterfaceDeleted EndReason = "interface_deleted" // the last one of the session
 	ClientGone       EndReason = "client_gone"       // the one that held the session
 )

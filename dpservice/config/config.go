@@ -17,6 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dpservice/capture/spec"
+	"dpservice/dpservice/access"
+	"dpservice/dpservice/audit"
 	"dpservice/dpservice/vnet"
 	"dpservice/graph"
 	"dpservice/wire"
@@ -27,21 +29,24 @@ const DefaultPath = "/etc/dpservice/dpservice.yaml"
 
 // Config is the whole configuration of the daemon.
 type Config struct {
-	EAL      []string   `yaml:"eal"`
-	Ports    Ports      `yaml:"ports"`
-	Underlay Underlay   `yaml:"underlay"`
-	Offload  bool       `yaml:"offload"`
-	Socket   string     `yaml:"socket"`
-	State    string     `yaml:"state"` // the folder of what outlives the daemon; empty: systemd's, or none
-	Flows    Flows      `yaml:"flows"`
-	Capture  Capture    `yaml:"capture"`
-	Guests   Guests     `yaml:"guests"`
-	SlowPath SlowPath   `yaml:"slow_path"`
-	RPC      RPC        `yaml:"rpc"`
-	Metrics  Listen     `yaml:"metrics"`   // where metrics are served; zero: nowhere
-	Mbufs    int        `yaml:"mbufs"`     // packet buffers, shared by all ports
-	MbufSize int        `yaml:"mbuf_size"` // smallest number of bytes that a packet buffer holds; 0: by the ports' MTUs
-	LogLevel slog.Level `yaml:"log_level"`
+	EAL      []string `yaml:"eal"`
+	Ports    Ports    `yaml:"ports"`
+	Underlay Underlay `yaml:"underlay"`
+	Offload  bool     `yaml:"offload"`
+	Socket   string   `yaml:"socket"`
+	State    string   `yaml:"state"` // the folder of what outlives the daemon; empty: systemd's, or none
+	Flows    Flows    `yaml:"flows"`
+	Capture  Capture  `yaml:"capture"`
+	Guests   Guests   `yaml:"guests"`
+	SlowPath SlowPath `yaml:"slow_path"`
+	RPC      RPC      `yaml:"rpc"`
+	// Access says who may do what over the socket. Nil: the members of the socket's group may do everything.
+	Access   []access.Rule `yaml:"access"`
+	Audit    string        `yaml:"audit"`     // where changes are written down: audit.Journal or a file's path; empty: nowhere
+	Metrics  Listen        `yaml:"metrics"`   // where metrics are served; zero: nowhere
+	Mbufs    int           `yaml:"mbufs"`     // packet buffers, shared by all ports
+	MbufSize int           `yaml:"mbuf_size"` // smallest number of bytes that a packet buffer holds; 0: by the ports' MTUs
+	LogLevel slog.Level    `yaml:"log_level"`
 }
 
 // Ports names the NIC's ports by ethdev name or kernel interface name.
@@ -270,6 +275,13 @@ func (c *Config) validate() error {
 	check(err == nil, "socket %q: %v", c.Socket, err)
 	check(c.State == "" || path.IsAbs(c.State), "state %q: the path of the folder begins with a slash", c.State)
 	c.RPC.validate(check)
+	for i, r := range c.Access {
+		for _, problem := range r.Validate() {
+			check(false, "access[%d]: %s", i, problem)
+		}
+	}
+	check(c.Audit == "" || c.Audit == audit.Journal || path.IsAbs(c.Audit),
+		"audit %q is neither %q nor the path of a file, which begins with a slash", c.Audit, audit.Journal)
 	check(c.Flows.Capacity >= 1 && c.Flows.Capacity <= maxFlows, "flows.capacity %d is not in 1..%d", c.Flows.Capacity,
 		maxFlows)
 	check(c.Flows.MaxOffload >= 0 && c.Flows.MaxOffload <= maxFlows, "flows.max_offload %d is not in 0..%d",

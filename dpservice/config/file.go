@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -143,11 +144,40 @@ func check(path string, tree any, field, defaults reflect.Value) error {
 	case nil:
 		return fmt.Errorf("%s has no value", path)
 	case float64:
-		if field.CanInt() {
+		if field.CanInt() || field.CanUint() {
 			return fmt.Errorf("%s: %v is not a whole number", path, value)
 		}
+	case []any:
+		return checkList(path, value, field)
 	}
 	return nil
+}
+
+// checkList is check for the elements of a list. A section in it has no defaults, so it must not be empty.
+func checkList(path string, list []any, field reflect.Value) error {
+	if field.Kind() != reflect.Slice {
+		return nil // the decoder refuses it
+	}
+	var errs []error
+	for i, value := range list {
+		element := reflect.New(field.Type().Elem()).Elem()
+		path := fmt.Sprintf("%s[%d]", path, i)
+		errs = append(errs, checkEmpty(path, value), check(path, value, element, element))
+	}
+	return errors.Join(errs...)
+}
+
+// checkEmpty refuses a section or key without a value in an element of a list.
+func checkEmpty(path string, tree any) error {
+	if tree == nil {
+		return fmt.Errorf("%s has no value", path)
+	}
+	section, _ := tree.(map[string]any)
+	var errs []error
+	for _, key := range slices.Sorted(maps.Keys(section)) {
+		errs = append(errs, checkEmpty(path+"."+key, section[key]))
+	}
+	return errors.Join(errs...)
 }
 
 func checkSection(path string, tree any, field, defaults reflect.Value) error {
@@ -157,7 +187,7 @@ func checkSection(path string, tree any, field, defaults reflect.Value) error {
 	}
 	var errs []error
 	for i := range field.NumField() {
-		key := field.Type().Field(i).Tag.Get("yaml")
+		key, _, _ := strings.Cut(field.Type().Field(i).Tag.Get("yaml"), ",")
 		if value, ok := section[key]; ok {
 			errs = append(errs, check(strings.TrimPrefix(path+"."+key, "."), value, field.Field(i), defaults.Field(i)))
 		}

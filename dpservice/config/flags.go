@@ -58,6 +58,8 @@ var settings = []setting{
 	{"socket", "`path` of the JSON-RPC socket", func(c *Config, v string) error { c.Socket = v; return nil }},
 	{"state", "`folder` in which interfaces, routes and captures are kept",
 		func(c *Config, v string) error { c.State = v; return nil }},
+	{"audit", "where changes and denials are written down: journal, or the `path` of a file",
+		func(c *Config, v string) error { c.Audit = v; return nil }},
 	{"metrics", "where Prometheus finds the metrics: `unix:/PATH`, or a loopback address with a port",
 		func(c *Config, v string) error {
 			return c.Metrics.UnmarshalText([]byte(v))

@@ -73,7 +73,7 @@ func TestSampleHasEveryKey(t *testing.T) {
 	require.NoError(t, cfg.validate())
 	want := Default()
 	want.EAL, want.Ports, want.Underlay.IP, want.Metrics = cfg.EAL, cfg.Ports, cfg.Underlay.IP, cfg.Metrics // examples
-	want.State = cfg.State
+	want.State, want.Access, want.Audit = cfg.State, cfg.Access, cfg.Audit
 	want.Socket = api.DefaultSocket // which the program fills in
 	for _, empty := range []any{cfg.Underlay.UncheckedVNIs, cfg.Guests.DNS} {
 		assert.Empty(t, empty)

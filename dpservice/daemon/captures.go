@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"dpservice/capture/spec"
+	"dpservice/dpservice/audit"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/state"
 	"dpservice/wire"
@@ -39,6 +40,8 @@ type captures interface {
 type keptCaptures struct {
 	captures
 	store *state.Store
+	audit *audit.Log // nil if nothing is written down
+	vniOf func(id string) uint32
 	log   *slog.Logger
 	now   func() time.Time
 
@@ -77,6 +80,7 @@ func (k *keptCaptures) Stop(name string) (int, error) {
 		if err := k.drop(r.Name); err != nil {
 			return stopped, err
 		}
+		k.audit.CaptureEnded(sessionOf(r), audit.NotRestored, k.vniOf)
 	}
 	if len(waiting) > 0 {
 		err = nil
@@ -108,6 +112,16 @@ func (k *keptCaptures) Status() (sessions, ended []spec.Session) {
 		}
 	}
 	return sessions, ended
+}
+
+// whole returns a session with what it was before the restarts.
+func (k *keptCaptures) whole(s spec.Session) spec.Session {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if r, ok := k.records[s.Name]; ok {
+		return withHistory(s, r)
+	}
+	return s
 }
 
 // Run keeps the counters, and tries again what could not be restored, until ctx is done.
@@ -244,17 +258,20 @@ func (k *keptCaptures) restart(ctx context.Context, r *state.Capture) error {
 	if over {
 		return errOver
 	}
-	if _, err := k.captures.Start(ctx, request); err != nil {
+	s, err := k.captures.Start(ctx, request)
+	if err != nil {
 		return err
 	}
 	r.Gaps = append(r.Gaps, state.Gap{From: r.Seen, To: k.now()})
 	r.Seen, r.Waiting = k.now(), false
+	k.audit.CaptureRestored(withHistory(s, *r), k.vniOf)
 	return nil
 }
 
 // settle keeps what has become of a capture that was tried to restart: err says so.
 func (k *keptCaptures) settle(r state.Capture, err error) error {
 	if errors.Is(err, errOver) {
+		k.audit.CaptureEnded(sessionOf(r), audit.OverAtStart, k.vniOf)
 		return k.drop(r.Name)
 	}
 	return k.keep(r)
@@ -283,6 +300,7 @@ func (k *keptCaptures) rest(r state.Capture) (request spec.Request, over bool) {
 	}
 	limits.Packets = left(r.Packets, r.Base.Packets)
 	limits.Bytes = left(r.Bytes, r.Base.Bytes)
+	limits.PacketsPerSecond = r.Rate
 	return request, over
 }
 
@@ -290,8 +308,21 @@ func captureRecord(s spec.Session) state.Capture {
 	return state.Capture{
 		Name: s.Name, Sink: s.Sink, UDPSrcPort: s.UDPSrcPort, UDPDstPort: s.UDPDstPort, Encap: string(s.Encap),
 		Direction: string(s.Direction), Filter: s.Filter, Duration: s.Limits.Duration, Packets: s.Limits.Packets,
-		Bytes: s.Limits.Bytes, Targets: targetsOf(s), StartedAt: s.StartedAt, Seen: s.StartedAt,
+		Bytes: s.Limits.Bytes, Rate: s.Limits.PacketsPerSecond, Targets: targetsOf(s), StartedAt: s.StartedAt,
+		Seen: s.StartedAt,
 	}
+}
+
+// sessionOf is a capture that is not there any more, as its record has it.
+func sessionOf(r state.Capture) spec.Session {
+	s := spec.Session{
+		Name: r.Name, Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort, Encap: wire.Encap(r.Encap),
+		Direction: spec.Direction(r.Direction), Filter: r.Filter, StartedAt: r.StartedAt,
+	}
+	for _, t := range r.Targets {
+		s.Interfaces = append(s.Interfaces, spec.SessionInterface{Target: spec.Target{VF: t.VF, PF: t.PF}})
+	}
+	return withHistory(s, r)
 }
 
 // targetsOf are what a session captures now: interfaces that were deleted are not among them.
@@ -329,7 +360,7 @@ func withHistory(s spec.Session, r state.Capture) spec.Session {
 	counts := addCounts(r.Base, s)
 	s.StartedAt = r.StartedAt
 	s.Packets, s.Bytes = counts.Packets, counts.Bytes
-	s.Limits = spec.Limits{Duration: r.Duration, Packets: r.Packets, Bytes: r.Bytes}
+	s.Limits = spec.Limits{Duration: r.Duration, Packets: r.Packets, Bytes: r.Bytes, PacketsPerSecond: r.Rate}
 	s.Interfaces = slices.Clone(s.Interfaces)
 	for n := range s.Interfaces {
 		c := counts.Interfaces[countKey(s.Interfaces[n])]

@@ -17,6 +17,7 @@ import (
 	"dpservice/cgo/ethdev"
 	"dpservice/cgo/mempool"
 	"dpservice/dpservice/affinity"
+	"dpservice/dpservice/audit"
 	"dpservice/dpservice/config"
 	"dpservice/dpservice/fence"
 	"dpservice/dpservice/flow"
@@ -56,6 +57,7 @@ type daemon struct {
 	listener *server.Listener
 	server   *server.Server
 	store    *state.Store // nil if nothing outlives the daemon
+	audit    *audit.Log   // nil if nothing is written down
 	networks virtualNetworks
 	captures captures
 	device   *dpdk.Device
@@ -84,6 +86,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger, reload Reload
 	}{
 		{"open the socket", d.listen},
 		{"open the state", d.openState},
+		{"open the audit log", d.openAudit},
 		{"start EAL", d.startEAL},
 		{"find the ports", d.findPorts},
 		{"give the workers their CPUs", d.placeWorkers},
@@ -105,12 +108,18 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger, reload Reload
 	}
 	d.log.Info("dpservice is up", "socket", cfg.Socket, "node", cfg.Underlay.IP, "offload", cfg.Offload, "ports",
 		len(d.ports.List()))
-	d.server = server.New(d.services(), server.Config{
+	serverConfig := server.Config{
 		MaxClients: cfg.RPC.MaxClients, MaxClientsPerUser: cfg.RPC.MaxClientsPerUser,
-		IdleTimeout: cfg.RPC.IdleTimeout, RequestTimeout: cfg.RPC.RequestTimeout, Fence: d.fence, Log: d.log,
-	})
+		IdleTimeout: cfg.RPC.IdleTimeout, RequestTimeout: cfg.RPC.RequestTimeout,
+		Access: d.policy(cfg.Access), Fence: d.fence, Log: d.log,
+	}
+	if d.audit != nil {
+		serverConfig.Audit = d.audit
+	}
+	d.server = server.New(d.services(), serverConfig)
 	defer d.supervise(ctx, reload)()
 	err = d.server.Serve(ctx, d.listener)
+	d.auditEnd()
 	d.log.Info("dpservice ends")
 	return err
 }
@@ -304,7 +313,7 @@ func (d *daemon) guestMTU() uint16 {
 }
 
 func (d *daemon) captureDeps() capture.Deps {
-	deps := capture.Deps{Rules: d.rules, Ports: capturePorts{d.ports, d.vnet}, Taps: d.graph,
+	deps := capture.Deps{Rules: d.rules, Ended: d.captureEnded, Ports: capturePorts{d.ports, d.vnet}, Taps: d.graph,
 		MaxInterfaces: d.cfg.Capture.MaxInterfaces, MaxRules: d.cfg.Capture.MaxRules}
 	if d.nic != nil {
 		deps.NIC, deps.Flows, deps.CounterLag = d.nic, captureFlows{d.flows}, nic.CounterLag(d.ports.Driver())

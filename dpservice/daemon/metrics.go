@@ -64,6 +64,7 @@ func (d *daemon) metricSources() metrics.Sources {
 		Interfaces:  func() int { return len(d.vnet.Interfaces()) },
 		Routes:      func() int { return len(d.vnet.Routes()) },
 		Captures:    func() []spec.Session { sessions, _ := d.captures.Status(); return sessions },
+		AuditLost:   d.audit.Lost,
 	}
 }
 

@@ -43,7 +43,7 @@ func (d *daemon) reload(reload Reload, running config.Config) config.Config {
 	}
 	var applied, refused []string
 	for _, key := range config.Changed(running, next) {
-		if section, _, _ := strings.Cut(key, "."); key == "log_level" || section == "rpc" || isTimeout(key) {
+		if d.reloads(key, next) {
 			applied = append(applied, key)
 		} else {
 			refused = append(refused, key)
@@ -53,7 +53,10 @@ func (d *daemon) reload(reload Reload, running config.Config) config.Config {
 		d.log.Error("the configuration is not reloaded in whole", "err", err)
 		return running
 	}
-	running.LogLevel, running.RPC = next.LogLevel, next.RPC
+	running.LogLevel, running.RPC, running.Access = next.LogLevel, next.RPC, next.Access
+	if d.reloads("audit", next) {
+		running.Audit = next.Audit
+	}
 	running.Flows.Timeouts = next.Flows.Timeouts
 	d.log.Info("the configuration is reloaded", "changed", applied)
 	if len(refused) > 0 {
@@ -62,8 +65,17 @@ func (d *daemon) reload(reload Reload, running config.Config) config.Config {
 	return running
 }
 
-func isTimeout(key string) bool {
-	return strings.HasPrefix(key, "flows.timeouts.")
+// reloads reports whether a key that has changed takes effect without a restart. The audit log can be moved, but
+// neither begin nor end.
+func (d *daemon) reloads(key string, next config.Config) bool {
+	section, _, _ := strings.Cut(key, ".")
+	switch {
+	case key == "log_level", key == "access", section == "rpc", strings.HasPrefix(key, "flows.timeouts."):
+		return true
+	case key == "audit":
+		return d.audit != nil && next.Audit != ""
+	}
+	return false
 }
 
 // apply hands the parts what they can change.
@@ -71,6 +83,12 @@ func (d *daemon) apply(reload Reload, c config.Config) error {
 	if err := d.graph.SetTimeouts(graph.Timeouts(c.Flows.Timeouts)); err != nil {
 		return err
 	}
+	if d.reloads("audit", c) {
+		if err := d.audit.Reopen(c.Audit); err != nil {
+			return err
+		}
+	}
+	d.server.SetAccess(d.policy(c.Access))
 	d.server.SetBounds(c.RPC.MaxClients, c.RPC.MaxClientsPerUser, c.RPC.IdleTimeout, c.RPC.RequestTimeout)
 	reload.Level.Set(c.LogLevel)
 	return nil

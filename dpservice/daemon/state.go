@@ -52,7 +52,8 @@ func (d *daemon) restore() error {
 		return nil
 	}
 	captures := &keptCaptures{
-		captures: d.capture, store: d.store, log: d.log, now: time.Now, records: map[string]state.Capture{},
+		captures: d.capture, store: d.store, audit: d.audit, vniOf: d.vniOf, log: d.log, now: time.Now,
+		records: map[string]state.Capture{},
 	}
 	networks := &keptNetworks{virtualNetworks: d.interfaces(), store: d.store, onDelete: captures.Checkpoint}
 	d.networks, d.captures = networks, captures

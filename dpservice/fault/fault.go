@@ -38,6 +38,8 @@ type Error struct {
 	Rule         string        // the rule, in testpmd's flow syntax
 	RTEFlowError string        // rte_flow_error: type and message
 	Errno        syscall.Errno // 0 if there is none
+
+	MissingRule string // the rule of access that would allow it, as a line of the configuration (PermissionDenied)
 }
 
 // New returns an Error without a cause.

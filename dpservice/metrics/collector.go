@@ -35,6 +35,7 @@ type Sources struct {
 	Interfaces  func() int                   // the guests'
 	Routes      func() int                   //
 	Captures    func() []spec.Session        // those that are not over
+	AuditLost   func() uint64                // records of the audit log that could not be written
 }
 
 // FlowClass is a class of flows that are counted together.
@@ -104,6 +105,7 @@ var (
 	shareLimited = counter("interface_limited_total",
 		"Times a flow stayed in software because there was no room for its rule.", "interface", "origin")
 	rules          = gauge("rules", "Rules that are installed in the NIC.", "port", "domain", "group")
+	auditLost      = counter("audit_lost_total", "Records of the audit log that could not be written.")
 	panics         = counter("panics_total", "Panics in a part of dpservice that the daemon has survived.", "part")
 	interfaces     = gauge("interfaces", "The guests' interfaces.")
 	routes         = gauge("routes", "Routes.")
@@ -144,6 +146,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 
 func (c *Collector) collect(out sink) {
 	out.send(info, 1, c.sources.Version, c.sources.DPDKVersion)
+	out.send(auditLost, float64(c.sources.AuditLost()))
 	c.collectPorts(out)
 	for _, u := range c.sources.Uplinks() {
 		role := string(port.PF) + strconv.Itoa(u.Number)

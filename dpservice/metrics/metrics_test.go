@@ -66,6 +66,7 @@ func sources() Sources {
 		PortName:   func(uint16) string { return "nic" },
 		Interfaces: func() int { return 19 },
 		Routes:     func() int { return 20 },
+		AuditLost:  func() uint64 { return 26 },
 		Captures: func() []spec.Session {
 			point := spec.SessionInterface{Target: spec.Target{VF: "vm-1"}, Direction: spec.RX, Port: "vf", Packets: 21,
 				Bytes: 22,

@@ -74,6 +74,7 @@ type Capture struct {
 	Duration   time.Duration `json:"duration,omitempty"` // this and the next two: limits, counted from the first start
 	Packets    uint64        `json:"packets,omitempty"`
 	Bytes      uint64        `json:"bytes,omitempty"`
+	Rate       uint64        `json:"packets_per_second,omitempty"` // another limit
 	Targets    []Target      `json:"targets"`
 	StartedAt  time.Time     `json:"started_at"`
 	Seen       time.Time     `json:"seen"`    // when the capture was last known to run

@@ -39,6 +39,7 @@ type Done struct{}
 // The methods.
 const (
 	MethodSystemInfo          Method[None, SystemInfoResult]               = "system.info"
+	MethodSystemAccess        Method[None, SystemAccessResult]             = "system.access"
 	MethodPortList            Method[None, PortListResult]                 = "port.list"
 	MethodPortStats           Method[PortStatsParams, PortStatsResult]     = "port.stats"
 	MethodInterfaceCreate     Method[InterfaceCreateParams, Interface]     = "interface.create"
@@ -58,11 +59,43 @@ const (
 	MethodCaptureCapabilities Method[None, CaptureCapabilitiesResult]      = "capture.capabilities"
 )
 
+// Class says what a method is about. Rules of access in the daemon's configuration allow methods by their classes.
+type Class string
+
+// The classes.
+const (
+	ClassOwn        Class = "own" // shows only what concerns the caller: every client may call it
+	ClassRead       Class = "read"
+	ClassInterfaces Class = "interfaces"
+	ClassRoutes     Class = "routes"
+	ClassCaptures   Class = "captures"
+)
+
+// ClassifiedMethod is a method with its class.
+type ClassifiedMethod struct {
+	AnyMethod
+	Class Class
+}
+
 // Methods are all methods.
-var Methods = []AnyMethod{
-	MethodSystemInfo, MethodPortList, MethodPortStats,
-	MethodInterfaceCreate, MethodInterfaceGet, MethodInterfaceList, MethodInterfaceDelete,
-	MethodRouteAdd, MethodRouteList, MethodRouteDelete,
-	MethodFlowList, MethodRuleList, MethodGraphStats, MethodGraphDOT,
-	MethodCaptureStart, MethodCaptureStop, MethodCaptureStatus, MethodCaptureCapabilities,
+var Methods = []ClassifiedMethod{
+	{MethodSystemInfo, ClassRead},
+	{MethodSystemAccess, ClassOwn},
+	{MethodPortList, ClassRead},
+	{MethodPortStats, ClassRead},
+	{MethodInterfaceCreate, ClassInterfaces},
+	{MethodInterfaceGet, ClassRead},
+	{MethodInterfaceList, ClassRead},
+	{MethodInterfaceDelete, ClassInterfaces},
+	{MethodRouteAdd, ClassRoutes},
+	{MethodRouteList, ClassRead},
+	{MethodRouteDelete, ClassRoutes},
+	{MethodFlowList, ClassRead},
+	{MethodRuleList, ClassRead},
+	{MethodGraphStats, ClassRead},
+	{MethodGraphDOT, ClassRead},
+	{MethodCaptureStart, ClassCaptures},
+	{MethodCaptureStop, ClassCaptures},
+	{MethodCaptureStatus, ClassRead},
+	{MethodCaptureCapabilities, ClassRead},
 }

@@ -51,4 +51,5 @@ type ErrorData struct {
 	Rule         string `json:"rule,omitempty"`           // the refused rule in testpmd's flow syntax
 	RTEFlowError string `json:"rte_flow_error,omitempty"` // what the driver said about it
 	Errno        int    `json:"errno,omitempty"`
+	MissingRule  string `json:"missing_rule,omitempty"` // the rule of access that would allow it, as a line of YAML
 }

@@ -19,6 +19,32 @@ type SystemInfoResult struct {
 	Flows         FlowTable `json:"flows"`
 }
 
+// SystemAccessResult is the result of system.access: what the caller may do.
+type SystemAccessResult struct {
+	UID        uint32        `json:"uid"`
+	User       string        `json:"user,omitempty"` // the name of UID
+	GIDs       []uint32      `json:"gids"`           // all groups of the caller's process
+	Configured bool          `json:"configured"`     // whether the configuration has rules
+	Grants     []AccessGrant `json:"grants"`
+	Methods    []string      `json:"methods"` // those that the caller may call
+}
+
+// AccessGrant is something that the caller may do.
+type AccessGrant struct {
+	From     string        `json:"from"`               // the rule, such as access[0], or who may do it without rules
+	Allow    []string      `json:"allow"`              // read, interfaces, routes, captures
+	Captures *AccessLimits `json:"captures,omitempty"` // what bounds captures; absent if nothing does
+}
+
+// AccessLimits bound captures. What is absent is not limited.
+type AccessLimits struct {
+	Sinks               []string `json:"sinks,omitempty"`      // prefixes
+	Interfaces          []string `json:"interfaces,omitempty"` // patterns of ids
+	VNIs                []uint32 `json:"vnis,omitempty"`
+	MaxDuration         string   `json:"max_duration,omitempty"`
+	MaxPacketsPerSecond uint64   `json:"max_packets_per_second,omitempty"`
+}
+
 // FlowTable says how full the flow table is, and how the offload of flows fares.
 type FlowTable struct {
 	Known    int    `json:"known"`     // flows in the table
@@ -332,6 +358,8 @@ type CaptureLimits struct {
 	Duration string `json:"duration,omitempty"` // as in 30s or 1h30m
 	Packets  uint64 `json:"packets,omitempty"`
 	Bytes    uint64 `json:"bytes,omitempty"` // of the packets, without the copies' headers
+	// Copies of all interfaces together. Faster ones end the capture: no NIC slows copies down.
+	PacketsPerSecond uint64 `json:"packets_per_second,omitempty"`
 }
 
 // CaptureRule is a rule of a filter: the first that a packet matches counts.
@@ -360,7 +388,7 @@ type CaptureSession struct {
 	State      string             `json:"state"` // active, dry_run, broken or ended
 	StartedAt  *time.Time         `json:"started_at,omitempty"`
 	EndedAt    *time.Time         `json:"ended_at,omitempty"`
-	EndReason  string             `json:"end_reason,omitempty"` // stopped, duration, packets, bytes, interface_deleted or client_gone
+	EndReason  string             `json:"end_reason,omitempty"` // stopped, duration, packets, bytes, packets_per_second, interface_deleted or client_gone
 	SinkNodeIP string             `json:"sink_node_ip"`
 	UDPSrcPort uint16             `json:"udp_src_port"`
 	UDPDstPort uint16             `json:"udp_dst_port"`

@@ -20,8 +20,10 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"dpservice/capture/spec"
+	"dpservice/dpservice/fault"
 	"dpservice/dpservice/fence"
 	"dpservice/dpservice/status"
+	"dpservice/dpservice/vnet"
 	"dpservice/rpc/api"
 )
 
@@ -78,6 +80,16 @@ func (p patient) Start(ctx context.Context, _ spec.Request) (spec.Session, error
 	return spec.Session{}, ctx.Err()
 }
 
+// nowhere has no interface.
+type nowhere struct{ embedded }
+
+// embedded is Interfaces under a name that none of its methods has.
+type embedded = Interfaces
+
+func (nowhere) Interface(id string) (vnet.Interface, error) {
+	return vnet.Interface{}, fault.New(fault.NotFound, id, "no interface %q", id)
+}
+
 type fixture struct {
 	path    string
 	graph   slow
@@ -98,7 +110,7 @@ func serveSlow(t *testing.T, change func(*Server)) fixture {
 	}
 	l, err := Listen(f.path)
 	require.NoError(t, err)
-	s := New(Services{System: instant{}, Graph: f.graph, Flows: many{}, Capture: f.capture}, Config{
+	s := New(Services{System: instant{}, Interfaces: nowhere{}, Graph: f.graph, Flows: many{}, Capture: f.capture}, Config{
 		MaxClients: 64, MaxClientsPerUser: 16, IdleTimeout: time.Minute, RequestTimeout: time.Minute,
 		Fence: fence.New(slog.New(slog.DiscardHandler)), Log: slog.New(slog.DiscardHandler),
 	})

@@ -101,7 +101,7 @@ func parseLimits(p *api.CaptureLimits) (spec.Limits, error) {
 	if p == nil {
 		return spec.Limits{}, nil
 	}
-	limits := spec.Limits{Packets: p.Packets, Bytes: p.Bytes}
+	limits := spec.Limits{Packets: p.Packets, Bytes: p.Bytes, PacketsPerSecond: p.PacketsPerSecond}
 	if p.Duration == "" {
 		return limits, nil
 	}
@@ -313,7 +313,7 @@ func toLimits(l spec.Limits) *api.CaptureLimits {
 	if l == (spec.Limits{}) {
 		return nil
 	}
-	limits := &api.CaptureLimits{Packets: l.Packets, Bytes: l.Bytes}
+	limits := &api.CaptureLimits{Packets: l.Packets, Bytes: l.Bytes, PacketsPerSecond: l.PacketsPerSecond}
 	if l.Duration > 0 {
 		limits.Duration = l.Duration.String()
 	}

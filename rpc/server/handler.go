@@ -8,9 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
+	"time"
 
 	"github.com/sourcegraph/jsonrpc2"
 
+	"dpservice/dpservice/access"
+	"dpservice/dpservice/audit"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/fence"
 	"dpservice/rpc/api"
@@ -24,7 +28,10 @@ type handler struct {
 	room      *room
 	fence     *fence.Fence
 	log       *slog.Logger
-	mayChange bool // the client may call methods that change something
+	access    *atomic.Pointer[access.Policy]
+	peer      access.Peer
+	audit     Auditor // nil if there is none
+	auditPeer audit.Peer
 }
 
 // Handle implements jsonrpc2.Handler.
@@ -49,41 +56,48 @@ func (h *handler) Handle(_ context.Context, _ *jsonrpc2.Conn, req *jsonrpc2.Requ
 // answer calls the method, and returns its result as JSON, for which held is large enough. A panic costs the caller its
 // answer, not the daemon its life.
 func (h *handler) answer(req *jsonrpc2.Request, held *holding) (answer json.RawMessage, err error) {
+	m, ok := h.methods[req.Method]
+	if !ok {
+		return nil, newError(api.CodeMethodNotFound, api.ErrorData{Reason: api.ReasonMethodNotFound},
+			fmt.Sprintf("no method %q", req.Method))
+	}
+	begun := time.Now()
+	var params json.RawMessage
+	if req.Params != nil {
+		params = *req.Params
+	}
+	asked := access.Request{Method: req.Method, Class: m.class}
 	panicked := h.fence.Do(req.Method, func() {
-		var m method
-		if m, err = h.method(req.Method); err != nil {
-			return
+		var call call
+		if call, err = m.prepare(params); err == nil {
+			asked, err = call.asked()
 		}
-		if err = held.resize(h.ctx, m.size); err != nil {
-			return
+		// Who may not call the method at all is told so, whatever the parameters are.
+		if denied := h.permit(asked); denied != nil {
+			err = denied
 		}
-		var params json.RawMessage
-		if req.Params != nil {
-			params = *req.Params
-		}
-		var result any
-		if result, err = m.call(h.ctx, params); err != nil {
-			return
-		}
-		if answer, err = json.Marshal(result); err == nil {
-			err = held.resize(h.ctx, len(answer))
+		if err == nil {
+			answer, err = h.carryOut(m, call, held)
 		}
 	})
-	return answer, errors.Join(panicked, err)
+	err = errors.Join(panicked, err)
+	h.note(asked, params, begun, err)
+	return answer, err
 }
 
-// method returns a method that the client may call.
-func (h *handler) method(name string) (method, error) {
-	m, ok := h.methods[name]
-	if !ok {
-		return m, newError(api.CodeMethodNotFound, api.ErrorData{Reason: api.ReasonMethodNotFound},
-			fmt.Sprintf("no method %q", name))
+// carryOut calls a method.
+func (h *handler) carryOut(m method, c call, held *holding) (answer json.RawMessage, err error) {
+	if err := held.resize(h.ctx, m.size); err != nil {
+		return nil, err
 	}
-	if m.changes && !h.mayChange {
-		return m, fault.New(fault.PermissionDenied, "",
-			"%s is for root, the daemon's user and the members of the socket's group", name)
+	result, err := c.carryOut(h.ctx, h)
+	if err != nil {
+		return nil, err
 	}
-	return m, nil
+	if answer, err = json.Marshal(result); err != nil {
+		return nil, err
+	}
+	return answer, held.resize(h.ctx, len(answer))
 }
 
 // encode returns an error as JSON.
@@ -124,6 +138,7 @@ func toRPC(err error) *jsonrpc2.Error {
 				Rule:         f.Rule,
 				RTEFlowError: f.RTEFlowError,
 				Errno:        int(f.Errno),
+				MissingRule:  f.MissingRule,
 			}, err.Error())
 		}
 	}

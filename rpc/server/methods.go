@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dpservice/dpservice/access"
 	"dpservice/dpservice/status"
 	"dpservice/dpservice/vnet"
 	"dpservice/rpc/api"
@@ -17,31 +18,42 @@ import (
 
 // method is a method as the server calls it.
 type method struct {
-	changes bool // it changes something, so not every client may call it
-	size    int  // bytes that a large answer usually needs at most; 0 for small answers
-	call    func(ctx context.Context, params json.RawMessage) (result any, err error)
+	class   access.Class
+	size    int // bytes that a large answer usually needs at most; 0 for small answers
+	prepare func(params json.RawMessage) (call, error)
+}
+
+// call is a call of a method with its parameters.
+type call struct {
+	asked    func() (access.Request, error) // what it asks of access
+	carryOut func(context.Context, *handler) (result any, err error)
 }
 
 // table holds the methods by name.
-type table map[string]method
-
-// reads adds a method that changes nothing. size is the method's.
-func reads[P, R any](t table, m api.Method[P, R], size int, f func(context.Context, P) (R, error)) {
-	t[m.Name()] = method{size: size, call: func(ctx context.Context, raw json.RawMessage) (any, error) {
-		var params P
-		if err := decode(raw, &params); err != nil {
-			return nil, err
-		}
-		return f(ctx, params)
-	}}
+type table struct {
+	calls   calls
+	classes map[string]api.Class
+	methods map[string]method
 }
 
-// changes adds a method that changes something. Its answer is small.
-func changes[P, R any](t table, m api.Method[P, R], f func(context.Context, P) (R, error)) {
-	reads(t, m, 0, f)
-	added := t[m.Name()]
-	added.changes = true
-	t[m.Name()] = added
+// add adds a method. size is the method's.
+func add[P, R any](t table, m api.Method[P, R], size int, f func(context.Context, P) (R, error)) {
+	addOwn(t, m, size, func(ctx context.Context, _ *handler, params P) (R, error) { return f(ctx, params) })
+}
+
+// addOwn adds a method whose answer depends on who calls.
+func addOwn[P, R any](t table, m api.Method[P, R], size int, f func(context.Context, *handler, P) (R, error)) {
+	class := access.Class(t.classes[m.Name()])
+	t.methods[m.Name()] = method{class: class, size: size, prepare: func(raw json.RawMessage) (call, error) {
+		var params P
+		if err := decode(raw, &params); err != nil {
+			return call{}, err
+		}
+		return call{
+			asked:    func() (access.Request, error) { return t.calls.request(m.Name(), class, &params) },
+			carryOut: func(ctx context.Context, h *handler) (any, error) { return f(ctx, h, params) },
+		}, nil
+	}}
 }
 
 // Sizes of answers that need much memory.
@@ -51,28 +63,33 @@ const (
 	huge  = 4 << 20
 )
 
-// methods returns every method of the API.
-func methods(services Services) table {
-	c, t := calls{services}, table{}
-	reads(t, api.MethodSystemInfo, small, c.systemInfo)
-	reads(t, api.MethodPortList, small, c.portList)
-	reads(t, api.MethodPortStats, huge, c.portStats)
-	changes(t, api.MethodInterfaceCreate, c.interfaceCreate)
-	reads(t, api.MethodInterfaceGet, small, c.interfaceGet)
-	reads(t, api.MethodInterfaceList, huge, c.interfaceList)
-	changes(t, api.MethodInterfaceDelete, c.interfaceDelete)
-	changes(t, api.MethodRouteAdd, c.routeAdd)
-	reads(t, api.MethodRouteList, huge, c.routeList)
-	changes(t, api.MethodRouteDelete, c.routeDelete)
-	reads(t, api.MethodFlowList, long, c.flowList)
-	reads(t, api.MethodRuleList, maxAnswer, c.ruleList)
-	reads(t, api.MethodGraphStats, small, c.graphStats)
-	reads(t, api.MethodGraphDOT, small, c.graphDOT)
-	changes(t, api.MethodCaptureStart, c.captureStart)
-	changes(t, api.MethodCaptureStop, c.captureStop)
-	reads(t, api.MethodCaptureStatus, small, c.captureStatus)
-	reads(t, api.MethodCaptureCapabilities, small, c.captureCapabilities)
-	return t
+// methods returns every method of the API by its name.
+func methods(services Services) map[string]method {
+	c := calls{services}
+	t := table{calls: c, classes: map[string]api.Class{}, methods: map[string]method{}}
+	for _, m := range api.Methods {
+		t.classes[m.Name()] = m.Class
+	}
+	add(t, api.MethodSystemInfo, small, c.systemInfo)
+	addOwn(t, api.MethodSystemAccess, small, systemAccess)
+	add(t, api.MethodPortList, small, c.portList)
+	add(t, api.MethodPortStats, huge, c.portStats)
+	add(t, api.MethodInterfaceCreate, small, c.interfaceCreate)
+	add(t, api.MethodInterfaceGet, small, c.interfaceGet)
+	add(t, api.MethodInterfaceList, huge, c.interfaceList)
+	add(t, api.MethodInterfaceDelete, small, c.interfaceDelete)
+	add(t, api.MethodRouteAdd, small, c.routeAdd)
+	add(t, api.MethodRouteList, huge, c.routeList)
+	add(t, api.MethodRouteDelete, small, c.routeDelete)
+	add(t, api.MethodFlowList, long, c.flowList)
+	add(t, api.MethodRuleList, maxAnswer, c.ruleList)
+	add(t, api.MethodGraphStats, small, c.graphStats)
+	add(t, api.MethodGraphDOT, small, c.graphDOT)
+	add(t, api.MethodCaptureStart, small, c.captureStart)
+	add(t, api.MethodCaptureStop, small, c.captureStop)
+	add(t, api.MethodCaptureStatus, small, c.captureStatus)
+	add(t, api.MethodCaptureCapabilities, small, c.captureCapabilities)
+	return t.methods
 }
 
 // calls carries out the methods by calling the services.

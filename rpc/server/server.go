@@ -12,10 +12,12 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sourcegraph/jsonrpc2"
 
+	"dpservice/dpservice/access"
 	"dpservice/dpservice/fence"
 	"dpservice/rpc/api"
 	"dpservice/rpc/stream"
@@ -32,10 +34,12 @@ const grace = 5 * time.Second
 
 // Config bounds what clients can hold. Fence and Log must be set.
 type Config struct {
-	MaxClients        int           // concurrent connections, besides those reserved for root and the daemon's user
-	MaxClientsPerUser int           // the same for one user; no limit for root and the daemon's user
-	IdleTimeout       time.Duration // for a client to start a request
-	RequestTimeout    time.Duration // for a client to send the rest of a request
+	MaxClients        int            // concurrent connections, besides those reserved for root and the daemon's user
+	MaxClientsPerUser int            // the same for one user; no limit for root and the daemon's user
+	IdleTimeout       time.Duration  // for a client to start a request
+	RequestTimeout    time.Duration  // for a client to send the rest of a request
+	Access            *access.Policy // nil: without rules
+	Audit             Auditor        // nil: nothing is written down
 	Fence             *fence.Fence
 	Log               *slog.Logger
 }
@@ -48,6 +52,7 @@ type Server struct {
 	rooms   map[bool]*room // for answers: of root and the daemon's user (true), and of all others
 	log     *slog.Logger
 	hangups *hangups
+	access  atomic.Pointer[access.Policy]
 
 	mu      sync.Mutex
 	clients map[*client]struct{}
@@ -66,7 +71,7 @@ type client struct {
 func New(services Services, cfg Config) *Server {
 	limits := stream.DefaultLimits
 	limits.Idle, limits.Request = cfg.IdleTimeout, cfg.RequestTimeout
-	return &Server{
+	s := &Server{
 		cfg:     cfg,
 		methods: methods(services),
 		limits:  limits,
@@ -74,6 +79,11 @@ func New(services Services, cfg Config) *Server {
 		log:     cfg.Log.With("module", "rpc"),
 		clients: map[*client]struct{}{},
 	}
+	if cfg.Access == nil {
+		cfg.Access, _ = access.New(nil, access.Names{})
+	}
+	s.SetAccess(cfg.Access)
+	return s
 }
 
 // SetBounds changes what clients can hold. Times are those of connections that come.
@@ -151,7 +161,10 @@ func (s *Server) serve(conn *net.UnixConn) {
 	}
 	h := &handler{
 		ctx: ctx, methods: s.methods, room: s.rooms[c.privileged], fence: s.cfg.Fence, log: s.log,
-		client: c, mayChange: p.mayChange(conn.LocalAddr().String()),
+		client: c, access: &s.access, peer: p.forAccess(conn.LocalAddr().String()), audit: s.cfg.Audit,
+	}
+	if h.audit != nil {
+		h.auditPeer = p.forAudit()
 	}
 	quiet := jsonrpc2.SetLogger(slog.NewLogLogger(s.log.Handler(), slog.LevelDebug))
 	rpc := jsonrpc2.NewConn(context.Background(), fenced{c.Stream, s.cfg.Fence}, h, quiet)

@@ -86,6 +86,8 @@ of which a NIC may tell only ip from ip6: capture capabilities says.`,
 	flags.StringVar(&p.Filter, "filter", "", "which packets to capture, in tcpdump's language (default all)")
 	flags.DurationVar(&limits.duration, "duration", 0, "end the capture after this time (default never)")
 	flags.Uint64Var(&limits.packets, "packets", 0, "end the capture after so many packets (default never)")
+	flags.Uint64Var(&limits.rate, "packets-per-second", 0,
+		"end the capture if it copies more than so many packets a second (default never)")
 	flags.Var(&limits.bytes, "bytes", "end the capture after so many bytes of packets, such as 10M (default never)")
 	flags.BoolVar(&p.DryRun, "dry-run", false,
 		"show the rules that would be put into the NIC, in testpmd's syntax, and change nothing")
@@ -274,6 +276,9 @@ func limitsText(l api.CaptureLimits) string {
 	}
 	if l.Bytes > 0 {
 		parts = append(parts, fmt.Sprintf("%d bytes", l.Bytes))
+	}
+	if l.PacketsPerSecond > 0 {
+		parts = append(parts, fmt.Sprintf("%d packets/s", l.PacketsPerSecond))
 	}
 	return strings.Join(parts, ", ")
 }

@@ -13,6 +13,7 @@ type limitFlags struct {
 	duration time.Duration
 	packets  uint64
 	bytes    size
+	rate     uint64
 }
 
 // params returns nil if there is no limit.
@@ -20,7 +21,7 @@ func (l limitFlags) params() *api.CaptureLimits {
 	if l == (limitFlags{}) {
 		return nil
 	}
-	p := &api.CaptureLimits{Packets: l.packets, Bytes: uint64(l.bytes)}
+	p := &api.CaptureLimits{Packets: l.packets, Bytes: uint64(l.bytes), PacketsPerSecond: l.rate}
 	if l.duration != 0 {
 		p.Duration = l.duration.String()
 	}

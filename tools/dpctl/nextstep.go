@@ -30,11 +30,12 @@ var nextSteps = map[string]map[string]string{
 		"interface": "dpctl port list shows the ports that are free",
 		"":          "try again later, or raise the limit in the daemon's configuration",
 	},
-	"NOT_SUPPORTED":    {"capture": "dpctl capture capabilities shows what can be captured here"},
-	"RULE_REJECTED":    {"capture": "dpctl capture capabilities shows what this NIC takes; --dry-run tries without doing"},
-	"ROLLBACK_FAILED":  {"capture": "dpctl capture stop removes what is left; repeat it until it succeeds"},
-	"METHOD_NOT_FOUND": {"": "dpctl system info shows the daemon's version: is it older than this dpctl?"},
-	"INTERNAL_ERROR":   {"": "see the daemon's log"},
+	"NOT_SUPPORTED":     {"capture": "dpctl capture capabilities shows what can be captured here"},
+	"RULE_REJECTED":     {"capture": "dpctl capture capabilities shows what this NIC takes; --dry-run tries without doing"},
+	"ROLLBACK_FAILED":   {"capture": "dpctl capture stop removes what is left; repeat it until it succeeds"},
+	"PERMISSION_DENIED": {"": "dpctl system access shows what you may do"},
+	"METHOD_NOT_FOUND":  {"": "dpctl system info shows the daemon's version: is it older than this dpctl?"},
+	"INTERNAL_ERROR":    {"": "see the daemon's log"},
 }
 
 // nextStep returns what to do next; empty if there is nothing to say.

@@ -114,6 +114,7 @@ func explain(m api.AnyMethod, err error) error {
 	}
 	for _, line := range []struct{ name, value string }{
 		{"interface", data.Interface}, {"rule", data.Rule}, {"rte_flow_error", data.RTEFlowError},
+		{"missing below access in the configuration", data.MissingRule},
 	} {
 		if line.value != "" {
 			fmt.Fprintf(&text, "\n  %s: %s", line.name, line.value)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -82,8 +83,67 @@ func (a *app) systemCommand() *cobra.Command {
 		Example: "  dpctl system info",
 		Args:    cobra.NoArgs,
 		RunE:    command(a, api.MethodSystemInfo, nil, view[api.SystemInfoResult]{table: writeInfo}),
+	}, &cobra.Command{
+		Use:   "access",
+		Short: "Show what you may do",
+		Long: `Show what you may do, by which rules of access in the daemon's configuration, and how your captures are limited.
+A request that no rule allows is answered PERMISSION_DENIED, with the rule that is missing.`,
+		Example: "  dpctl system access\n  dpctl -o json system access",
+		Args:    cobra.NoArgs,
+		RunE: command(a, api.MethodSystemAccess, nil, view[api.SystemAccessResult]{
+			table: writeAccess,
+			names: func(r api.SystemAccessResult) []string { return r.Methods },
+		}),
 	})
 	return cmd
+}
+
+func writeAccess(w io.Writer, r api.SystemAccessResult) {
+	who := strconv.Itoa(int(r.UID))
+	if r.User != "" {
+		who = fmt.Sprintf("%s (%d)", r.User, r.UID)
+	}
+	lines(w, [][2]any{
+		{"User", who},
+		{"Groups", strings.Join(each(r.GIDs, func(gid uint32) string { return strconv.Itoa(int(gid)) }), ", ")},
+		{"Methods", strings.Join(r.Methods, ", ")},
+	})
+	if len(r.Grants) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	table(w, "BY ALLOWS CAPTURES", each(r.Grants, func(g api.AccessGrant) []any {
+		return []any{g.From, strings.Join(g.Allow, ","), accessLimitsText(g)}
+	}))
+}
+
+func accessLimitsText(g api.AccessGrant) string {
+	switch l := g.Captures; {
+	case l != nil:
+		var parts []string
+		for _, limit := range []struct {
+			what   string
+			values []string
+		}{
+			{"sinks", l.Sinks}, {"interfaces", l.Interfaces},
+			{"VNIs", each(l.VNIs, func(vni uint32) string { return strconv.Itoa(int(vni)) })},
+		} {
+			if len(limit.values) > 0 {
+				parts = append(parts, limit.what+" "+strings.Join(limit.values, ", "))
+			}
+		}
+		if l.MaxDuration != "" {
+			parts = append(parts, "at most "+l.MaxDuration)
+		}
+		if l.MaxPacketsPerSecond != 0 {
+			parts = append(parts, fmt.Sprintf("at most %d packets/s", l.MaxPacketsPerSecond))
+		}
+		return strings.Join(parts, "; ")
+	case slices.Contains(g.Allow, string(api.ClassCaptures)):
+		return "all"
+	default:
+		return ""
+	}
 }
 
 func writeInfo(w io.Writer, i api.SystemInfoResult) {
@@ -162,6 +222,6 @@ func (a *app) rpcCommand() *cobra.Command {
 			return command(a, api.Method[any, any](args[0]), func([]string) (any, error) { return params, nil },
 				view[any]{})(cmd, args)
 		},
-		ValidArgsFunction: first(func(*cobra.Command) []string { return each(api.Methods, api.AnyMethod.Name) }),
+		ValidArgsFunction: first(func(*cobra.Command) []string { return each(api.Methods, api.ClassifiedMethod.Name) }),
 	}
 }

@@ -39,12 +39,17 @@ func Start(t testing.TB, s server.Services) string {
 // StartWith is Start with another configuration.
 func StartWith(t testing.TB, s server.Services, cfg server.Config) string {
 	t.Helper()
-	path := filepath.Join(SocketDir(t), "dpservice.sock")
+	return Serve(t, server.New(s, cfg), filepath.Join(SocketDir(t), "dpservice.sock"))
+}
+
+// Serve serves on a new socket until the test ends, and returns the socket's path.
+func Serve(t testing.TB, s *server.Server, path string) string {
+	t.Helper()
 	l, err := server.Listen(path)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error)
-	go func() { served <- server.New(s, cfg).Serve(ctx, l) }()
+	go func() { served <- s.Serve(ctx, l) }()
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-served)
