@@ -35,8 +35,7 @@ read the card's settings. It fails if a line begins with "failed".`,
 			if err != nil {
 				cfg = defaults
 			}
-			m := Machine{Root: os.DirFS("/"), DPDK: dpdk, MaxPorts: maxPorts, Run: run}
-			findings := Examine(cmd.Context(), m, cfg, err)
+			findings := Examine(cmd.Context(), ThisMachine(dpdk, maxPorts), cfg, err)
 			if err := Write(cmd.OutOrStdout(), findings); err != nil {
 				return err
 			}
@@ -48,6 +47,11 @@ read the card's settings. It fails if a line begins with "failed".`,
 	}
 	config.AddFlags(cmd.Flags())
 	return cmd
+}
+
+// ThisMachine is the machine that the program runs on, with this version of DPDK and its largest number of ports.
+func ThisMachine(dpdk string, maxPorts int) Machine {
+	return Machine{Root: os.DirFS("/"), DPDK: dpdk, MaxPorts: maxPorts, Run: run}
 }
 
 func run(ctx context.Context, argv ...string) (string, error) {

@@ -82,6 +82,24 @@ func TestSampleHasEveryKey(t *testing.T) {
 	assert.Equal(t, want, cfg)
 }
 
+// The text of a configuration, read again, is the same configuration.
+func TestText(t *testing.T) {
+	text, err := os.ReadFile(sample)
+	require.NoError(t, err)
+	whole := regexp.MustCompile(`(?m)^( *)#(\w+:)`).ReplaceAllString(string(text), "$1$2")
+	cfg := Default()
+	require.NoError(t, parse([]byte(whole), &cfg))
+	written, err := cfg.Text()
+	require.NoError(t, err)
+	var again Config
+	require.NoError(t, parse([]byte(written), &again), written)
+	assert.Empty(t, Changed(cfg, again), written)
+
+	written, err = Default().Text()
+	require.NoError(t, err)
+	assert.Contains(t, written, "access: null\n")
+}
+
 // Each key of the sample has a comment above it, or above the keys that it is one of.
 func TestSampleIsCommented(t *testing.T) {
 	text, err := os.ReadFile(sample)

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math"
 	"runtime"
+	"sync"
 	"time"
 
 	"dpservice/capture"
@@ -24,6 +25,7 @@ import (
 	"dpservice/dpservice/nic"
 	"dpservice/dpservice/port"
 	"dpservice/dpservice/port/dpdk"
+	"dpservice/dpservice/recent"
 	"dpservice/dpservice/slowpath"
 	"dpservice/dpservice/state"
 	"dpservice/dpservice/tunnel"
@@ -53,6 +55,8 @@ type daemon struct {
 	started  time.Time
 	cleanups unwinder
 	fence    *fence.Fence
+	recent   *recent.Lines // of the log
+	checking sync.Mutex    // one check of the machine at a time
 
 	listener *server.Listener
 	server   *server.Server
@@ -78,7 +82,9 @@ type daemon struct {
 // Run runs dpservice until ctx is done, with another configuration when reload says so, and then ends it cleanly. On an
 // error nothing that it started stays. EAL starts only once in a process, so Run can be called only once.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger, reload Reload) (err error) {
-	d := &daemon{cfg: cfg, log: log, started: time.Now(), fence: fence.New(log)}
+	lines := recent.New(recentBytes)
+	log = remembering(log, lines, reload.Level)
+	d := &daemon{cfg: cfg, log: log, started: time.Now(), fence: fence.New(log), recent: lines}
 	defer func() { err = errors.Join(err, d.cleanups.run(d.log)) }()
 	steps := []struct {
 		what string

@@ -6,7 +6,8 @@ package daemon
 // so. While a package holds its lock it calls the parts that it was made with, but no function that a caller passes to
 // one of its methods.
 //
-//	level 0  keptNetworks.mu       one change of interfaces or routes and of their copy in the state at a time
+//	level 0  daemon.checking       one check of the machine at a time, for a report; programs run meanwhile
+//	         keptNetworks.mu       one change of interfaces or routes and of their copy in the state at a time
 //	         keptCaptures.changing one change of captures and of their copy in the state at a time; taken below
 //	                               keptNetworks.mu when an interface is deleted
 //	level 1  interfaces.changing   one creation or deletion of an interface at a time

@@ -101,3 +101,13 @@ type Node struct {
 	Packets uint64
 	Cycles  uint64 // of the TSC
 }
+
+// Report is what a report of a fault has besides what others ask for, too.
+type Report struct {
+	Configuration string // that the daemon was started with, as YAML
+	Check         []Finding
+	Log           []string // its last lines
+}
+
+// Finding is what one check of the machine has found.
+type Finding struct{ Level, Subject, Text, Fix string }

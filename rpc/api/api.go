@@ -40,6 +40,7 @@ type Done struct{}
 const (
 	MethodSystemInfo          Method[None, SystemInfoResult]               = "system.info"
 	MethodSystemAccess        Method[None, SystemAccessResult]             = "system.access"
+	MethodSystemReport        Method[None, SystemReportResult]             = "system.report"
 	MethodPortList            Method[None, PortListResult]                 = "port.list"
 	MethodPortStats           Method[PortStatsParams, PortStatsResult]     = "port.stats"
 	MethodInterfaceCreate     Method[InterfaceCreateParams, Interface]     = "interface.create"
@@ -81,6 +82,7 @@ type ClassifiedMethod struct {
 var Methods = []ClassifiedMethod{
 	{MethodSystemInfo, ClassRead},
 	{MethodSystemAccess, ClassOwn},
+	{MethodSystemReport, ClassRead},
 	{MethodPortList, ClassRead},
 	{MethodPortStats, ClassRead},
 	{MethodInterfaceCreate, ClassInterfaces},

@@ -45,6 +45,21 @@ type AccessLimits struct {
 	MaxPacketsPerSecond uint64   `json:"max_packets_per_second,omitempty"`
 }
 
+// SystemReportResult is the result of system.report: what a report of a fault has besides the answers of other methods.
+type SystemReportResult struct {
+	Configuration string    `json:"configuration"` // that the daemon was started with, as YAML; it has no secrets
+	Check         []Finding `json:"check"`         // dpservice check, while the daemon holds what it needs
+	Log           []string  `json:"log"`           // the last lines
+}
+
+// Finding is what one check of the machine has found.
+type Finding struct {
+	Level   string `json:"level"` // ok, note, warning or failed
+	Subject string `json:"subject"`
+	Text    string `json:"text"`
+	Fix     string `json:"fix,omitempty"` // what to do
+}
+
 // FlowTable says how full the flow table is, and how the offload of flows fares.
 type FlowTable struct {
 	Known    int    `json:"known"`     // flows in the table

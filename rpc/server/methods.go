@@ -72,6 +72,7 @@ func methods(services Services) map[string]method {
 	}
 	add(t, api.MethodSystemInfo, small, c.systemInfo)
 	addOwn(t, api.MethodSystemAccess, small, systemAccess)
+	add(t, api.MethodSystemReport, long, c.systemReport)
 	add(t, api.MethodPortList, small, c.portList)
 	add(t, api.MethodPortStats, huge, c.portStats)
 	add(t, api.MethodInterfaceCreate, small, c.interfaceCreate)
@@ -97,6 +98,14 @@ type calls struct{ Services }
 
 func (c calls) systemInfo(context.Context, api.None) (api.SystemInfoResult, error) {
 	return toSystemInfo(c.System.Info()), nil
+}
+
+func (c calls) systemReport(ctx context.Context, _ api.None) (api.SystemReportResult, error) {
+	r, err := c.System.Report(ctx)
+	return api.SystemReportResult{
+		Configuration: r.Configuration, Log: list(r.Log),
+		Check: convert(r.Check, func(f status.Finding) api.Finding { return api.Finding(f) }),
+	}, err
 }
 
 func (c calls) portList(context.Context, api.None) (api.PortListResult, error) {

@@ -19,6 +19,7 @@ import (
 	"dpservice/dpservice/status"
 	"dpservice/rpc/api"
 	"dpservice/rpc/client"
+	"dpservice/rpc/server"
 	"dpservice/rpc/server/servertest"
 )
 
@@ -176,7 +177,7 @@ func TestEveryReasonHasACode(t *testing.T) {
 }
 
 // panics is a System that does.
-type panics struct{}
+type panics struct{ server.System }
 
 func (panics) Info() status.System { panic("boom") }
 

@@ -27,6 +27,8 @@ type Services struct {
 // System describes the daemon.
 type System interface {
 	Info() status.System
+	// Report looks at the machine and may take seconds. Several clients get it one after the other.
+	Report(ctx context.Context) (status.Report, error)
 }
 
 // Ports reads the NIC's ports.

@@ -94,7 +94,7 @@ A request that no rule allows is answered PERMISSION_DENIED, with the rule that 
 			table: writeAccess,
 			names: func(r api.SystemAccessResult) []string { return r.Methods },
 		}),
-	})
+	}, a.systemReport())
 	return cmd
 }
 
