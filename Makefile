@@ -28,7 +28,7 @@ export DPLAB_NIC := $(NIC)
 export DPLAB_CARD := $(CARD)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-asan test demo lint format vuln unit cunit e2e e2e-mlx5 e2e-asan model fuzz bench draw try-bench install-extcap clean
+.PHONY: help setup build build-asan test demo lint format vuln unit cunit e2e e2e-mlx5 e2e-asan kill model fuzz bench draw try-bench install-extcap clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -105,6 +105,10 @@ e2e: ## Run the end-to-end tests on the built binaries (root; NIC=net_mlx5, CARD
 
 e2e-mlx5: ## Run the end-to-end tests on the distribution's net_mlx5 over the virtual ConnectX (root)
 	$(MAKE) e2e NIC=net_mlx5
+
+kill: export DPSERVICE_KILLS ?= 200
+kill: build ## Kill a daemon DPSERVICE_KILLS=200 times at random moments under changes, and look at what it has kept (root)
+	go test -count=1 -timeout 60m ./test/e2e -run '^TestRandomKills$$'
 
 asan_reports := $(CURDIR)/build/asan/reports
 
