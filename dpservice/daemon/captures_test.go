@@ -5,8 +5,13 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dpservice/capture/spec"
+	"dpservice/dpservice/audit"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/state"
 	"dpservice/wire"
@@ -270,4 +276,63 @@ func TestHeldCapturesAreNotKept(t *testing.T) {
 	l = liveCaptures(t, dir, noon.Add(time.Minute), "vm-1", "pf0")
 	assert.Empty(t, l.fake.requests)
 	l.kill(t)
+}
+
+// What becomes of captures after a restart is written down: they go on, are over, or are stopped while they wait.
+func TestRestoredCapturesAreAudited(t *testing.T) {
+	dir := t.TempDir()
+	l := liveCaptures(t, dir, noon, "vm-1", "pf0")
+	for _, name := range []string{"lab", "waits"} {
+		r := request
+		r.Name = name
+		if name == "waits" {
+			r.Targets = []spec.Target{{VF: "vm-1"}}
+			r.Limits = spec.Limits{}
+		}
+		_, err := l.Start(t.Context(), r)
+		require.NoError(t, err)
+	}
+	l.fake.count(30)
+	require.NoError(t, l.Checkpoint())
+	l.kill(t)
+
+	path := filepath.Join(dir, "audit.json")
+	audited := func(at time.Time, interfaces ...string) *captureLife {
+		l := liveCaptures(t, t.TempDir(), at, interfaces...)
+		store, err := state.Open(dir)
+		require.NoError(t, err)
+		require.NoError(t, l.store.Close())
+		l.keptCaptures.store = store
+		l.keptCaptures.audit, err = audit.Open(path, slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		l.keptCaptures.vniOf = func(string) uint32 { return 100 }
+		require.NoError(t, l.restore(t.Context()))
+		return l
+	}
+	l = audited(noon.Add(time.Minute), "pf0", "vm-1")
+	require.NoError(t, l.audit.Close())
+	l.kill(t)
+	l = audited(noon.Add(2*time.Hour), "pf0")
+	_, err := l.Stop("waits")
+	require.NoError(t, err)
+	require.NoError(t, l.audit.Close())
+	l.kill(t)
+
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	var told []string
+	for line := range strings.Lines(string(text)) {
+		var r struct {
+			Message string `json:"msg"`
+			Capture string `json:"capture"`
+			Reason  string `json:"reason"`
+			Packets uint64 `json:"packets"`
+		}
+		require.NoError(t, json.Unmarshal([]byte(line), &r))
+		told = append(told, fmt.Sprint(r.Message, " ", r.Capture, " ", r.Reason, " ", r.Packets))
+	}
+	assert.Equal(t, []string{
+		"capture restored lab  30", "capture restored waits  0", "capture ended lab over_at_start 30",
+		"capture ended waits not_restored 0",
+	}, told)
 }
