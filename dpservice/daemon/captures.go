@@ -118,7 +118,7 @@ func (k *keptCaptures) Status() (sessions, ended []spec.Session) {
 func (k *keptCaptures) whole(s spec.Session) spec.Session {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if r, ok := k.records[s.Name]; ok {
+	if r, ok := k.records[s.Name]; ok && !s.Held {
 		return withHistory(s, r)
 	}
 	return s

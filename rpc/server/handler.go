@@ -69,9 +69,8 @@ func (h *handler) answer(req *jsonrpc2.Request, held *holding) (answer json.RawM
 	asked := access.Request{Method: req.Method, Class: m.class}
 	panicked := h.fence.Do(req.Method, func() {
 		var call call
-		if call, err = m.prepare(params); err == nil {
-			asked, err = call.asked()
-		}
+		call, err = m.prepare(params)
+		asked = call.asked
 		// Who may not call the method at all is told so, whatever the parameters are.
 		if denied := h.permit(asked); denied != nil {
 			err = denied

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dpservice/capture/spec"
 	"dpservice/dpservice/access"
 	"dpservice/dpservice/status"
 	"dpservice/dpservice/vnet"
@@ -25,13 +26,12 @@ type method struct {
 
 // call is a call of a method with its parameters.
 type call struct {
-	asked    func() (access.Request, error) // what it asks of access
+	asked    access.Request
 	carryOut func(context.Context, *handler) (result any, err error)
 }
 
 // table holds the methods by name.
 type table struct {
-	calls   calls
 	classes map[string]api.Class
 	methods map[string]method
 }
@@ -43,16 +43,28 @@ func add[P, R any](t table, m api.Method[P, R], size int, f func(context.Context
 
 // addOwn adds a method whose answer depends on who calls.
 func addOwn[P, R any](t table, m api.Method[P, R], size int, f func(context.Context, *handler, P) (R, error)) {
+	parse := func(params P) (P, error) { return params, nil }
+	addAsking(t, m, size, parse, func(P, *access.Request) {}, f)
+}
+
+// addAsking adds a method that asks access about its parameters, too. They are parsed once, so that what is carried out
+// is what was allowed.
+func addAsking[P, Q, R any](t table, m api.Method[P, R], size int, parse func(P) (Q, error),
+	asks func(Q, *access.Request), f func(context.Context, *handler, Q) (R, error)) {
 	class := access.Class(t.classes[m.Name()])
 	t.methods[m.Name()] = method{class: class, size: size, prepare: func(raw json.RawMessage) (call, error) {
+		c := call{asked: access.Request{Method: m.Name(), Class: class}}
 		var params P
 		if err := decode(raw, &params); err != nil {
-			return call{}, err
+			return c, err
 		}
-		return call{
-			asked:    func() (access.Request, error) { return t.calls.request(m.Name(), class, &params) },
-			carryOut: func(ctx context.Context, h *handler) (any, error) { return f(ctx, h, params) },
-		}, nil
+		parsed, err := parse(params)
+		if err != nil {
+			return c, err
+		}
+		asks(parsed, &c.asked)
+		c.carryOut = func(ctx context.Context, h *handler) (any, error) { return f(ctx, h, parsed) }
+		return c, nil
 	}}
 }
 
@@ -66,7 +78,7 @@ const (
 // methods returns every method of the API by its name.
 func methods(services Services) map[string]method {
 	c := calls{services}
-	t := table{calls: c, classes: map[string]api.Class{}, methods: map[string]method{}}
+	t := table{classes: map[string]api.Class{}, methods: map[string]method{}}
 	for _, m := range api.Methods {
 		t.classes[m.Name()] = m.Class
 	}
@@ -86,8 +98,8 @@ func methods(services Services) map[string]method {
 	add(t, api.MethodRuleList, maxAnswer, c.ruleList)
 	add(t, api.MethodGraphStats, small, c.graphStats)
 	add(t, api.MethodGraphDOT, small, c.graphDOT)
-	add(t, api.MethodCaptureStart, small, c.captureStart)
-	add(t, api.MethodCaptureStop, small, c.captureStop)
+	addAsking(t, api.MethodCaptureStart, small, c.parseStart, c.askStart, c.captureStart)
+	addAsking(t, api.MethodCaptureStop, small, parseStop, c.askStop, c.captureStop)
 	add(t, api.MethodCaptureStatus, small, c.captureStatus)
 	add(t, api.MethodCaptureCapabilities, small, c.captureCapabilities)
 	return t.methods
@@ -204,20 +216,13 @@ func (c calls) graphDOT(context.Context, api.None) (api.GraphDOTResult, error) {
 	return api.GraphDOTResult{DOT: c.Graph.DOT()}, nil
 }
 
-func (c calls) captureStart(ctx context.Context, p api.CaptureStartParams) (api.CaptureSession, error) {
-	r, err := parseStart(p)
-	if err != nil {
-		return api.CaptureSession{}, err
-	}
-	if r.Targets, err = c.selected(p.Interfaces); err != nil {
-		return api.CaptureSession{}, err
-	}
+func (c calls) captureStart(ctx context.Context, _ *handler, r spec.Request) (api.CaptureSession, error) {
 	session, err := c.Capture.Start(ctx, r)
 	return toSession(session), err
 }
 
-func (c calls) captureStop(_ context.Context, p api.CaptureStopParams) (api.CaptureStopResult, error) {
-	n, err := c.Capture.Stop(p.Name)
+func (c calls) captureStop(_ context.Context, _ *handler, name string) (api.CaptureStopResult, error) {
+	n, err := c.Capture.Stop(name)
 	return api.CaptureStopResult{StoppedInterfaces: n}, err
 }
 

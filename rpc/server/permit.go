@@ -64,27 +64,31 @@ func (h *handler) note(r access.Request, params json.RawMessage, begun time.Time
 	h.audit.Request(noted)
 }
 
-// request returns what a call asks of access. Between this and the call an interface may be deleted and created anew in
-// another network, but not by a client whose rules name networks, unless it may change interfaces as well.
-func (c calls) request(method string, class access.Class, params any) (access.Request, error) {
-	r := access.Request{Method: method, Class: class}
-	switch p := params.(type) {
-	case *api.CaptureStartParams:
-		start, err := parseStart(*p)
-		if err != nil {
-			return r, err
-		}
-		start = start.WithDefaults()
-		r.Starts = true
-		r.Captures = []access.Capture{{
-			Name: start.Name, Sink: start.Sink, Targets: c.targets(start.Targets), Duration: start.Limits.Duration,
-			PacketsPerSecond: start.Limits.PacketsPerSecond,
-		}}
-	case *api.CaptureStopParams:
-		r.Captures = c.stopped(p.Name)
+// parseStart returns the request to start a capture, with its targets.
+func (c calls) parseStart(p api.CaptureStartParams) (spec.Request, error) {
+	r, err := parseStart(p)
+	if err != nil {
+		return r, err
 	}
-	return r, nil
+	r.Targets, err = c.selected(p.Interfaces)
+	return r, err
 }
+
+// askStart says which capture a client wants to start. Until it is started an interface may be deleted and created anew
+// in another network, but only by somebody who may change interfaces.
+func (c calls) askStart(r spec.Request, asked *access.Request) {
+	r = r.WithDefaults()
+	asked.Starts = true
+	asked.Captures = []access.Capture{{
+		Name: r.Name, Sink: r.Sink, Targets: c.targets(r.Targets), Duration: r.Limits.Duration,
+		PacketsPerSecond: r.Limits.PacketsPerSecond,
+	}}
+}
+
+func parseStop(p api.CaptureStopParams) (string, error) { return p.Name, nil }
+
+// askStop says which captures a client wants to stop.
+func (c calls) askStop(name string, asked *access.Request) { asked.Captures = c.stopped(name) }
 
 // stopped are the captures that a client wants to stop. Of one that is not there, or could not be restored yet, only
 // the name is known.
