@@ -173,6 +173,9 @@ func (k *keptCaptures) Checkpoint() error {
 }
 
 func (k *keptCaptures) checkpoint() error {
+	if err := k.forgetDeleted(k.waiting("")); err != nil {
+		return err
+	}
 	active := k.active()
 	for _, r := range k.all() {
 		s, ok := active[r.Name]
@@ -188,6 +191,37 @@ func (k *keptCaptures) checkpoint() error {
 			if err := k.drop(r.Name); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// forgetDeleted takes interfaces that are no longer kept out of captures that could not be restored: an interface that
+// is later created with the same id may be another tenant's. A capture of which nothing is left is dropped.
+func (k *keptCaptures) forgetDeleted(captures []state.Capture) error {
+	if len(captures) == 0 {
+		return nil
+	}
+	interfaces, err := k.store.Interfaces.All()
+	if err != nil {
+		return err
+	}
+	isDeleted := func(t state.Target) bool {
+		return t.VF != "" && !slices.ContainsFunc(interfaces, func(i state.Interface) bool { return i.ID == t.VF })
+	}
+	for _, r := range captures {
+		left := slices.DeleteFunc(slices.Clone(r.Targets), isDeleted)
+		switch {
+		case len(left) == len(r.Targets):
+		case len(left) > 0:
+			r.Targets = left
+			err = k.keep(r)
+		default:
+			k.audit.CaptureEnded(sessionOf(r), string(spec.InterfaceDeleted), k.vniOf)
+			err = k.drop(r.Name)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -236,9 +270,17 @@ func (k *keptCaptures) restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	failed := 0
+	k.mu.Lock()
 	for _, r := range all {
 		r.Base, r.Waiting = r.Counted, true
+		k.records[r.Name] = r
+	}
+	k.mu.Unlock()
+	if err := k.forgetDeleted(k.all()); err != nil { // a kill may have come between an interface and its captures
+		return err
+	}
+	failed := 0
+	for _, r := range k.all() {
 		err := k.restart(ctx, &r)
 		if err != nil {
 			failed++

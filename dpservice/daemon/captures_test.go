@@ -92,6 +92,7 @@ func liveCaptures(t *testing.T, dir string, at time.Time, interfaces ...string) 
 	t.Helper()
 	store, err := state.Open(dir)
 	require.NoError(t, err)
+	require.NoError(t, store.Interfaces.Put("vm-1", state.Interface{ID: "vm-1"}))
 	now := func() time.Time { return at }
 	l := &captureLife{fake: &fakeCaptures{interfaces: map[string]bool{}, sessions: map[string]*spec.Session{}, now: now}}
 	for _, i := range interfaces {
@@ -247,6 +248,48 @@ func TestCapturesWaitForTheirInterfaces(t *testing.T) {
 	sessions, _ := l.Status()
 	assert.Len(t, sessions[0].Warnings, 2)
 	l.kill(t)
+}
+
+// A capture that waits for an interface ends with the interface's deletion, whether it is seen at once, or only after a
+// restart: another interface with its id is not captured.
+func TestCapturesForgetDeletedInterfaces(t *testing.T) {
+	for name, restarts := range map[string]bool{"at once": false, "after a restart": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			l := liveCaptures(t, dir, noon, "vm-1", "pf0")
+			alone := request
+			alone.Name, alone.Limits, alone.Targets = "alone", spec.Limits{}, []spec.Target{{VF: "vm-1"}}
+			for _, r := range []spec.Request{request, alone} {
+				_, err := l.Start(t.Context(), r)
+				require.NoError(t, err)
+			}
+			l.kill(t)
+			if restarts {
+				store, err := state.Open(dir)
+				require.NoError(t, err)
+				_, err = store.Interfaces.Delete("vm-1")
+				require.NoError(t, err)
+				now := func() time.Time { return noon }
+				l = &captureLife{fake: &fakeCaptures{interfaces: map[string]bool{}, sessions: map[string]*spec.Session{}, now: now}}
+				l.keptCaptures = &keptCaptures{captures: l.fake, store: store, log: slog.New(slog.DiscardHandler), now: now,
+					records: map[string]state.Capture{}}
+				require.NoError(t, l.restore(t.Context()))
+			} else {
+				l = liveCaptures(t, dir, noon)
+				_, err := l.store.Interfaces.Delete("vm-1")
+				require.NoError(t, err)
+				require.NoError(t, l.Checkpoint())
+			}
+			l.fake.interfaces = map[string]bool{"vm-1": true, "pf0": true}
+			require.NoError(t, l.retry(t.Context()))
+			kept, err := l.store.Captures.All()
+			require.NoError(t, err)
+			require.Len(t, kept, 1)
+			assert.Equal(t, "lab", kept[0].Name)
+			assert.Equal(t, []state.Target{{PF: 0}}, kept[0].Targets)
+			l.kill(t)
+		})
+	}
 }
 
 // A capture that cannot be kept is not started.
