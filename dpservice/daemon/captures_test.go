@@ -345,10 +345,10 @@ func TestRestoredCapturesAreAudited(t *testing.T) {
 		store, err := state.Open(dir)
 		require.NoError(t, err)
 		require.NoError(t, l.store.Close())
-		l.keptCaptures.store = store
-		l.keptCaptures.audit, err = audit.Open(path, slog.New(slog.DiscardHandler))
+		l.store = store
+		l.audit, err = audit.Open(path, slog.New(slog.DiscardHandler))
 		require.NoError(t, err)
-		l.keptCaptures.vniOf = func(string) uint32 { return 100 }
+		l.vniOf = func(string) uint32 { return 100 }
 		require.NoError(t, l.restore(t.Context()))
 		return l
 	}

@@ -95,7 +95,7 @@ func (k *keptNetworks) CreateInterface(req vnet.CreateRequest) (vnet.Interface, 
 	if err := k.store.Interfaces.Put(created.ID, recordOf(created)); err != nil {
 		return vnet.Interface{}, errors.Join(err, k.virtualNetworks.DeleteInterface(created.ID))
 	}
-	k.virtualNetworks.Release(created.ID)
+	k.Release(created.ID)
 	return created, nil
 }
 
@@ -106,7 +106,7 @@ func (k *keptNetworks) DeleteInterface(id string) error {
 	if err := forget(k.virtualNetworks.DeleteInterface(id), k.store.Interfaces, id); err != nil {
 		return err
 	}
-	k.virtualNetworks.Release(id)
+	k.Release(id)
 	return k.onDelete()
 }
 
@@ -171,7 +171,7 @@ func (k *keptNetworks) restore(log *slog.Logger) error {
 		_, err := k.virtualNetworks.CreateInterface(requestOf(i))
 		check(err, "interface", i.ID)
 		if err != nil {
-			k.virtualNetworks.Reserve(i.ID, i.UnderlayIP)
+			k.Reserve(i.ID, i.UnderlayIP)
 		}
 	}
 	for _, r := range routes {

@@ -41,9 +41,9 @@ func Fields(ctx context.Context, lab *topology.Lab, file, filter string, fields 
 	return rows, nil
 }
 
-// Malformed returns tshark's lines about malformed frames in file. Wireshark 4.4 takes the middle of a stream to iperf3's
-// port for its beginning, and calls that malformed; earlier versions do not know the protocol, and let it be disabled all
-// the same.
+// Malformed returns tshark's lines about malformed frames in file. Wireshark 4.4 takes the middle of a stream to
+// iperf3's port for its beginning, and calls that malformed; earlier versions do not know the protocol, and let it be
+// disabled all the same.
 func Malformed(ctx context.Context, lab *topology.Lab, file string) (string, error) {
 	return output(ctx, lab, "tshark", "-n", "-r", file, "--disable-protocol", "iperf3", "-Y", "_ws.malformed")
 }
