@@ -43,7 +43,13 @@ type Audience struct {
 // reader is one that reads along.
 type reader struct {
 	conn  net.Conn
-	queue chan []byte
+	queue chan chunk
+}
+
+// chunk are some blocks of the stream, of which so many are packets.
+type chunk struct {
+	data    []byte
+	packets uint64
 }
 
 // Listen opens a socket for an audience.
@@ -104,18 +110,24 @@ func (a *Audience) admit(conn net.Conn) bool {
 	if a.closed || len(a.readers) >= maxReaders {
 		return false
 	}
-	r := &reader{conn: conn, queue: make(chan []byte, readerQueue)}
-	r.queue <- slices.Clone(a.prelude)
+	r := &reader{conn: conn, queue: make(chan chunk, readerQueue)}
+	r.queue <- chunk{data: slices.Clone(a.prelude)}
 	a.readers = append(a.readers, r)
 	a.serving.Go(func() { a.serve(r) })
 	return true
 }
 
-// serve writes to a reader until the stream ends or the reader is gone.
+// serve writes to a reader until the stream ends or the reader is gone. What a reader has not read in time when the
+// stream ends it has missed.
 func (a *Audience) serve(r *reader) {
 	defer r.conn.Close()
-	for chunk := range r.queue {
-		if _, err := r.conn.Write(chunk); err != nil {
+	for c := range r.queue {
+		_, err := r.conn.Write(c.data)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			a.missed.Add(c.packets)
+			continue // the next ones time out at once
+		}
+		if err != nil {
 			a.dismiss(r)
 			return
 		}
@@ -144,17 +156,16 @@ const (
 
 // Write implements destination: it gives whole blocks to all readers.
 func (a *Audience) Write(p []byte) (int, error) {
-	chunk := slices.Clone(p) // the caller uses its buffer again
+	c := chunk{data: slices.Clone(p)} // the caller uses its buffer again
 	var described []byte
-	packets := uint64(0)
 	const headLen = 8
-	for rest := chunk; len(rest) >= headLen; {
+	for rest := c.data; len(rest) >= headLen; {
 		block := rest[:binary.LittleEndian.Uint32(rest[4:])]
 		switch binary.LittleEndian.Uint32(block) {
 		case blockSection, blockInterface:
 			described = append(described, block...)
 		case blockPacket:
-			packets++
+			c.packets++
 		}
 		rest = rest[len(block):]
 	}
@@ -163,10 +174,10 @@ func (a *Audience) Write(p []byte) (int, error) {
 	a.prelude = append(a.prelude, described...)
 	for _, r := range a.readers {
 		if len(r.queue) < cap(r.queue)-1 { // the last place is for interfaces, without which the rest cannot be read
-			r.queue <- chunk
+			r.queue <- c
 			continue
 		}
-		a.missed.Add(packets)
+		a.missed.Add(c.packets)
 		if len(described) > 0 {
 			a.describeTo(r, described)
 		}
@@ -177,7 +188,7 @@ func (a *Audience) Write(p []byte) (int, error) {
 // describeTo gives a reader the interfaces of a chunk that it misses, and hangs up if there is no room even for these.
 func (a *Audience) describeTo(r *reader, described []byte) {
 	select {
-	case r.queue <- described:
+	case r.queue <- chunk{data: described}:
 	default:
 		_ = r.conn.Close() // serve notices
 	}
