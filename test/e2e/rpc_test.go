@@ -70,7 +70,7 @@ func TestJSONRPCThroughSocat(t *testing.T) {
 		"unknown field":      {start(`{"colour":"red"}`), api.CodeInvalidParams, "colour"},
 		"wrong type":         {start(`{"udp_dst_port":"3010"}`), api.CodeInvalidParams, "udp_dst_port"},
 		"port out of range":  {start(`{"udp_dst_port":65536}`), api.CodeInvalidParams, "udp_dst_port"},
-		"port 0":             {start(`{"udp_src_port":0}`), api.CodeInvalidParams, "udp_src_port"},
+		"port 0":             {start(`{"udp_dst_port":0}`), api.CodeInvalidParams, "udp_dst_port"},
 		"IPv4 sink":          {start(`{"sink_node_ip":"10.0.0.1"}`), api.CodeInvalidParams, "IPv6"},
 		"unspecified sink":   {start(`{"sink_node_ip":"::"}`), api.CodeInvalidParams, "::"},
 		"multicast sink":     {start(`{"sink_node_ip":"ff02::1"}`), api.CodeInvalidParams, "ff02::1"},
