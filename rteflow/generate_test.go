@@ -54,7 +54,7 @@ func match[T any](d *dice, value func() T) *Match[T] {
 }
 
 func (d *dice) item() Item {
-	switch d.n(14) {
+	switch d.n(16) {
 	case 0:
 		return Eth{match(d, d.mac), match(d, d.mac), match(d, d.u16), nil}
 	case 1:
@@ -83,6 +83,10 @@ func (d *dice) item() Item {
 		return Mark{match(d, d.u32)}
 	case 12:
 		return Tag{match(d, d.u32), d.byte()}
+	case 13:
+		return AnyPort{}
+	case 14:
+		return AnyPortID{}
 	default:
 		return Meta{match(d, d.u32)}
 	}

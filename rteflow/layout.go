@@ -161,6 +161,10 @@ func (l *layout) describe(it Item) {
 	case PortID:
 		l.start(C.RTE_FLOW_ITEM_TYPE_PORT_ID, "port_id", 4)
 		look(l, "id", 0, Is(uint32(it.Port)), &nativeUint32)
+	case AnyPort:
+		l.start(C.RTE_FLOW_ITEM_TYPE_REPRESENTED_PORT, "represented_port", 2)
+	case AnyPortID:
+		l.start(C.RTE_FLOW_ITEM_TYPE_PORT_ID, "port_id", 4)
 	}
 }
 

@@ -145,7 +145,7 @@ func TestRoundTripThroughTestpmd(t *testing.T) {
 // kinds are all items and actions.
 var kinds = []any{
 	Eth{}, VLAN{}, IPv4{}, IPv6{}, TCP{}, UDP{}, ICMP{}, ICMP6{}, VXLAN{}, Mark{}, Tag{}, Meta{}, RepresentedPort{},
-	PortID{},
+	PortID{}, AnyPort{}, AnyPortID{},
 	Jump{}, Sample{}, RawEncap{}, RawDecap{}, SetMACSrc{}, SetMACDst{}, SetIPv4Src{}, SetIPv4Dst{}, SetIPv6Src{},
 	SetIPv6Dst{},
 	SetTPSrc{}, SetTPDst{}, PopVLAN{}, PushVLAN{}, SetMark{}, SetTag{}, SetMeta{}, DecTTL{}, Age{}, Count{}, Indirect{},
@@ -211,7 +211,7 @@ func (g generator) port() uint16 { return []uint16{g.p.pf0, g.p.vf0, g.p.vf7}[g.
 
 func (g generator) pattern() []Item {
 	var items []Item
-	switch g.IntN(30) {
+	switch g.IntN(32) {
 	case 0, 1, 2, 3, 4:
 		items = append(items, RepresentedPort{g.port()})
 	case 5, 6, 7, 8, 9:
@@ -222,6 +222,10 @@ func (g generator) pattern() []Item {
 		items = append(items, Tag{Masked(g.Uint32(), g.Uint32()), uint8(g.IntN(3))})
 	case 12:
 		items = append(items, Meta{Masked(g.Uint32(), g.Uint32N(1<<16))}) // as metadata has 16 there
+	case 13:
+		items = append(items, AnyPort{})
+	case 14:
+		items = append(items, AnyPortID{})
 	}
 	items = append(items, g.link()...)
 	switch g.IntN(8) {

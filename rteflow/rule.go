@@ -126,6 +126,12 @@ type (
 	RepresentedPort struct{ Port uint16 }
 	// PortID is RepresentedPort's older name for drivers that refuse it.
 	PortID struct{ Port uint16 }
+	// AnyPort is represented_port without a port: it matches packets that come from behind any ethdev of the switch.
+	// Without it, a rule is for the ethdev that it is created on.
+	AnyPort struct{}
+	// AnyPortID is port_id without a port, which rte_flow says is the same. To net_mlx5, which takes AnyPort, it is the
+	// ethdev that the rule is created on.
+	AnyPortID struct{}
 )
 
 func (Eth) item()             {}
@@ -142,6 +148,8 @@ func (Tag) item()             {}
 func (Meta) item()            {}
 func (RepresentedPort) item() {}
 func (PortID) item()          {}
+func (AnyPort) item()         {}
+func (AnyPortID) item()       {}
 
 // The actions.
 type (

@@ -74,6 +74,10 @@ func (n *Reference) checkPorts(_ uint16, r rteflow.Rule) (Verdict, string) {
 			named, represented = append(named, it.Port), represented+1
 		case rteflow.PortID:
 			named, ids = append(named, it.Port), ids+1
+		case rteflow.AnyPort:
+			represented++
+		case rteflow.AnyPortID:
+			ids++
 		}
 	}
 	if represented > 1 || ids > 1 {
@@ -84,7 +88,7 @@ func (n *Reference) checkPorts(_ uint16, r rteflow.Rule) (Verdict, string) {
 			named = append(named, to)
 		}
 	}
-	if len(named) > 0 && !r.Transfer {
+	if len(named)+represented+ids > 0 && !r.Transfer {
 		return Refused, "a port is named outside of the transfer domain"
 	}
 	for _, id := range named {

@@ -250,6 +250,14 @@ func (g *gen) switchPort() Port {
 	}
 }
 
+// sourceItem names the port, or none.
+func (g *gen) sourceItem(p Port) Item {
+	if g.chance(15) {
+		return pick[Item](g, AnyPort{}, AnyPortID{})
+	}
+	return pick[Item](g, RepresentedPort{Port: p.ID}, PortID{Port: p.ID})
+}
+
 func (g *gen) uplink() Port { return g.ports[0] }
 
 // rule makes a rule that the NIC takes, or in a few cases one that it refuses.
@@ -277,10 +285,10 @@ func (g *gen) goodRule() (uint16, Rule) {
 		if g.chance(30) {
 			source = g.switchPort()
 		}
-		items = slices.Insert(items, 0, pick[Item](g, RepresentedPort{Port: source.ID}, PortID{Port: source.ID}))
+		items = slices.Insert(items, 0, g.sourceItem(source))
 	}
 	if transfer && g.chance(4) {
-		items = append(items, pick[Item](g, RepresentedPort{Port: source.ID}, PortID{Port: source.ID}))
+		items = append(items, g.sourceItem(source))
 	}
 	r.Pattern = items
 	if g.chance(40) {

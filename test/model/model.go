@@ -198,7 +198,7 @@ func (n *Reference) lookup(p *packet, transfer bool, group uint32) *Flow {
 	ties := false
 	headers := parse(p.frame)
 	for _, f := range n.rules {
-		if f.Rule.Transfer != transfer || f.Rule.Group != group || f.source() != p.source {
+		if f.Rule.Transfer != transfer || f.Rule.Group != group || !f.isFor(p.source) {
 			continue
 		}
 		if !matches(f.Rule.Pattern, p, headers) {
@@ -224,20 +224,29 @@ func (f *Flow) before(g *Flow) bool {
 	return rank(f.Rule.Pattern) > rank(g.Rule.Pattern)
 }
 
-// source is the port of the packets that the rule is for.
-func (f *Flow) source() uint16 { return sourceOf(f.Port, f.Rule) }
+// isFor says whether the rule is for packets that come from the port.
+func (f *Flow) isFor(source uint16) bool {
+	port, all := sourceOf(f.Port, f.Rule)
+	return all || port == source
+}
 
-// sourceOf is the port that the last item says which names one.
-func sourceOf(port uint16, r rteflow.Rule) uint16 {
+// sourceOf is the port that the last item says which names one; port_id without a number names the rule's own. If only
+// represented_port without a number is there, the rule is for all ports of the switch.
+func sourceOf(own uint16, r rteflow.Rule) (port uint16, all bool) {
+	port, named := own, false
 	for _, it := range r.Pattern {
 		switch it := it.(type) {
 		case rteflow.RepresentedPort:
-			port = it.Port
+			port, named = it.Port, true
 		case rteflow.PortID:
-			port = it.Port
+			port, named = it.Port, true
+		case rteflow.AnyPortID:
+			port, named = own, true
+		case rteflow.AnyPort:
+			all = true
 		}
 	}
-	return port
+	return port, all && !named
 }
 
 // rank is that of a pattern's last header: 0 of L2, 1 of L3, 2 of what is above, and of none.

@@ -98,7 +98,18 @@ func (n *Reference) checkOrder(port uint16, r rteflow.Rule) (Verdict, string) {
 			return Refused, "a mirror that counts"
 		}
 	}
-	fromWire := r.Ingress || r.Transfer && n.port(sourceOf(port, r)).Uplink
+	source, all := sourceOf(port, r)
+	fromWire := r.Ingress || r.Transfer && n.port(source).Uplink
+	if all {
+		if verdict, why := n.checkDirection(r, !fromWire); verdict != Accepted {
+			return verdict, why
+		}
+	}
+	return n.checkDirection(r, fromWire)
+}
+
+// checkDirection knows the orders in the tables of one direction. A rule for all ports is in those of both.
+func (n *Reference) checkDirection(r rteflow.Rule, fromWire bool) (Verdict, string) {
 	split := slices.ContainsFunc(r.Actions, func(a rteflow.Action) bool {
 		s, ok := a.(rteflow.Sample)
 		return ok &&

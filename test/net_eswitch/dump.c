@@ -318,7 +318,7 @@ esw_dump_rule(FILE *file, const struct rte_flow *flow)
 	const struct rte_flow_attr *attr = &flow->info.attr;
 
 	fprintf(file, "on %s from %s %s group %u priority %u", flow->owner->label,
-		flow->info.source->label,
+		flow->info.any_source ? "any" : flow->info.source->label,
 		attr->transfer ? "transfer" :
 		attr->ingress  ? "ingress" :
 				 "egress",

@@ -183,7 +183,8 @@ struct esw_programs {
 /* What is kept of a rule beside its pattern and its actions. */
 struct esw_rule_info {
 	struct rte_flow_attr attr;
-	struct esw_port *source; /* whose packets it matches */
+	struct esw_port *source; /* whose packets it matches; of any_source, the rule's port */
+	bool any_source;         /* it matches the packets of all ports of the switch */
 	bool counted;
 	bool jumps;
 	uint32_t jump;        /* the group's id */
@@ -335,10 +336,8 @@ struct esw_port {
 	bool removed;      /* its link is down, for good */
 	bool removal_news; /* the application is to be notified */
 	struct esw_far far;
-	struct esw_groups transfer;
 	struct esw_groups ingress;
 	struct esw_groups egress;
-	struct esw_group *transfer_root;
 	struct esw_group *ingress_root;
 	struct esw_flow_list flows;
 	struct esw_handle_list handles;
@@ -372,6 +371,8 @@ struct esw_nic {
 	pthread_mutex_t flow_lock; /* serialises everything that changes rules; the pipeline never
 				      takes it */
 	struct rte_rcu_qsbr *rcu;
+	struct esw_groups transfer;
+	struct esw_group *transfer_root;
 	struct esw_flow_list gone;    /* destroyed rules that the pipeline may still be at */
 	struct esw_flow_list waiting; /* likewise; they are freed once it has come to gone_token */
 	uint64_t gone_token;
@@ -413,6 +414,13 @@ static inline bool
 esw_port_in_switch(const struct esw_port *port)
 {
 	return port->kind != ESW_PF1;
+}
+
+/* What rules know the port by as the source of packets. */
+static inline uint16_t
+esw_port_vport(const struct esw_port *port)
+{
+	return port->index + 1;
 }
 
 /* Whether marks and metadata are also in the switch: a port outside of it has none of that. */

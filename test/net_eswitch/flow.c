@@ -35,12 +35,12 @@ flow_validate(struct rte_eth_dev *dev, const struct rte_flow_attr *attr,
 	return ret;
 }
 
-/* The groups of the rule's domain: those of its source port. */
+/* The groups of the rule's domain: the switch's, or those of its port. */
 static struct esw_groups *
 groups_of(const struct esw_rule_info *info)
 {
 	if (info->attr.transfer)
-		return &info->source->transfer;
+		return &info->source->nic->transfer;
 	return info->attr.ingress ? &info->source->ingress : &info->source->egress;
 }
 

@@ -256,7 +256,15 @@ esw_rule_hardware(const struct esw_port *port, const struct esw_rule *rule,
 		return ret;
 	if (!attr->transfer && attr->group == 0)
 		return check_root(rule, error);
-	if (attr->egress || (attr->transfer && rule->info.source->kind == ESW_VF))
+	/* The card has tables of its own for each direction: a rule for all ports is in both. */
+	if (attr->transfer && rule->info.any_source) {
+		ret = run(&m);
+		if (ret < 0)
+			return ret;
+		m = (struct machine){ .port = port, .rule = rule, .error = error };
+	}
+	if (attr->egress ||
+	    (attr->transfer && (rule->info.any_source || rule->info.source->kind == ESW_VF)))
 		m.direction = TX;
 	return run(&m);
 }

@@ -150,17 +150,12 @@ layer_of(const struct reader *r)
 	return r->tunnels & TUNNEL_VXLAN ? ESW_INNER : ESW_OUTER;
 }
 
-/* The rule matches what comes from that port; without a spec, from the one that it is created
- * on. */
+/* The rule matches what comes from that port. */
 static int
-read_port(struct reader *r, uint32_t ethdev, bool any)
+read_port(struct reader *r, uint32_t ethdev)
 {
-	struct esw_port *port;
+	struct esw_port *port = esw_nic_port_by_ethdev(r->port->nic, ethdev);
 
-	r->rule->info.source = r->port;
-	if (any)
-		return 0;
-	port = esw_nic_port_by_ethdev(r->port->nic, ethdev);
 	if (port == NULL && !rte_eth_dev_is_valid_port(ethdev))
 		return REFUSE_AS(r, ENODEV, ITEM_SPEC, "there is no port %u", ethdev);
 	if (port == NULL || !esw_port_in_switch(port))
@@ -195,8 +190,12 @@ read_represented_port(struct reader *r)
 
 	if (ret < 0)
 		return ret;
-	return read_port(r, ((const struct rte_flow_item_ethdev *)v.spec)->port_id,
-			 r->item->spec == NULL);
+	if (r->item->spec == NULL) {
+		/* All ports of the switch, unless the other kind of item says which. */
+		r->rule->info.any_source = !r->port_id;
+		return 0;
+	}
+	return read_port(r, ((const struct rte_flow_item_ethdev *)v.spec)->port_id);
 }
 
 static int
@@ -208,8 +207,12 @@ read_port_id(struct reader *r)
 
 	if (ret < 0)
 		return ret;
-	return read_port(r, ((const struct rte_flow_item_port_id *)v.spec)->id,
-			 r->item->spec == NULL);
+	r->rule->info.any_source = false;
+	if (r->item->spec == NULL) {
+		r->rule->info.source = r->port;
+		return 0;
+	}
+	return read_port(r, ((const struct rte_flow_item_port_id *)v.spec)->id);
 }
 
 static void
@@ -874,7 +877,18 @@ name_item(struct reader *r)
 		snprintf(r->name, sizeof(r->name), "%d", r->item->type);
 }
 
-/* Reads the pattern into rule->pattern and rule->info.source. */
+/* Transfer rules are in the switch's tables, those of the other domains in their port's own. */
+static void
+require_source(struct reader *r)
+{
+	const struct esw_rule_info *info = &r->rule->info;
+	const uint16_t vport = esw_port_vport(info->source), all = UINT16_MAX;
+
+	if (info->attr.transfer && !info->any_source)
+		require(r, KEY(card.vport), &vport, &all, sizeof(all));
+}
+
+/* Reads the pattern into rule->pattern, and of rule->info the source. */
 int
 esw_rule_pattern(struct esw_port *port, const struct rte_flow_item *items, struct esw_rule *rule,
 		 struct rte_flow_error *error)
@@ -891,5 +905,6 @@ esw_rule_pattern(struct esw_port *port, const struct rte_flow_item *items, struc
 		if (ret < 0)
 			return ret;
 	}
+	require_source(&r);
 	return 0;
 }

@@ -64,7 +64,7 @@ struct esw_metadata {
 };
 
 /*
- * What the steering of a ConnectX looks at beyond that: net_eswitch leaves it zero. Host byte
+ * What the steering of a ConnectX looks at beyond that: net_eswitch uses vport only. Host byte
  * order, but for what says otherwise.
  */
 struct esw_steering {

@@ -116,7 +116,7 @@ buckets_find(const struct esw_shape *shape, const struct buckets *b, uint32_t ha
 	struct esw_entry *entry =
 		atomic_load_explicit(&b->head[hash & b->mask], memory_order_acquire);
 
-	while (entry != NULL && (entry->hash != hash || !same_key(shape, entry->key, key)))
+	while (entry != NULL && !same_key(shape, entry->key, key))
 		entry = atomic_load_explicit(&entry->next[b->link], memory_order_acquire);
 	return entry;
 }

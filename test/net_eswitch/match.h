@@ -29,13 +29,14 @@ struct esw_shape;
 
 /*
  * A rule's place in its table, what the reader looks at first: best at the beginning of a cache
- * line. Two links, because a table that grows is read while its successor is built.
+ * line, which holds a key of usual length. Two links, because a table that grows is read while its
+ * successor is built.
  */
 struct esw_entry {
 	struct esw_entry *_Atomic next[2];
-	uint32_t hash;
-	uint32_t sequence;           /* order of insertion into the group, the last tie-break */
 	uint64_t key[ESW_KEY_WORDS]; /* masked; only the shape's words are used */
+	uint32_t hash;               /* of the key */
+	uint32_t sequence;           /* order of insertion into the group, the last tie-break */
 	struct esw_shape *shape;
 	struct esw_entry
 		*older; /* with the same key; the oldest, which is the one in the table, has none */

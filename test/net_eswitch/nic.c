@@ -61,9 +61,8 @@ add_port(struct esw_nic *nic, enum esw_kind kind, uint16_t vf, const char *far)
 	ret = name_port(port);
 	if (ret < 0)
 		return ret;
-	port->transfer_root = esw_group_get(&port->transfer, 0);
 	port->ingress_root = esw_group_get(&port->ingress, 0);
-	if (port->transfer_root == NULL || port->ingress_root == NULL)
+	if (port->ingress_root == NULL)
 		return -ENOMEM;
 	return esw_far_open(port, far);
 }
@@ -73,7 +72,6 @@ free_port(struct esw_port *port)
 {
 	esw_far_close(port);
 	pthread_mutex_destroy(&port->far.lock);
-	esw_groups_free(&port->transfer);
 	esw_groups_free(&port->ingress);
 	esw_groups_free(&port->egress);
 	free(port);
@@ -90,6 +88,7 @@ free_nic(struct esw_nic *nic)
 	esw_pipeline_stop(nic);
 	for (i = 0; i < nic->ports; i++)
 		free_port(nic->port[i]);
+	esw_groups_free(&nic->transfer);
 	esw_programs_free(&nic->programs);
 	if (nic->has_domain)
 		rte_eth_switch_domain_free(nic->domain);
@@ -184,6 +183,11 @@ new_nic(struct rte_vdev_device *vdev)
 	pthread_mutex_init(&nic->flow_lock, NULL);
 	TAILQ_INIT(&nic->gone);
 	TAILQ_INIT(&nic->waiting);
+	nic->transfer_root = esw_group_get(&nic->transfer, 0);
+	if (nic->transfer_root == NULL) {
+		free_nic(nic);
+		return NULL;
+	}
 	return nic;
 }
 

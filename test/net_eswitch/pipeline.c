@@ -72,8 +72,10 @@ look_ahead(const struct esw_port *port, struct arrival *arrivals, uint32_t n)
 	struct esw_lookup lookups[ESW_BURST];
 	uint32_t i, level, left;
 
+	if (!esw_port_in_switch(port))
+		return;
 	for (i = 0; i < n; i++) {
-		lookups[i].group = port->transfer_root;
+		lookups[i].group = port->nic->transfer_root;
 		lookups[i].key = &arrivals[i].packet.key;
 	}
 	for (level = 0; level < AHEAD && n > 0; level++, n = left) {
@@ -154,12 +156,13 @@ handle(struct esw_output *out, struct esw_port *port, struct arrival *a)
 {
 	bool jumped;
 
-	if (run_rules(out, port, port->transfer_root, a, &jumped)) {
-		esw_count(port, ESW_STAT_HITS, 1);
-		return;
-	}
-	if (esw_port_in_switch(port))
+	if (esw_port_in_switch(port)) {
+		if (run_rules(out, port, port->nic->transfer_root, a, &jumped)) {
+			esw_count(port, ESW_STAT_HITS, 1);
+			return;
+		}
 		esw_count(port, ESW_STAT_MISSES, 1);
+	}
 	miss(out, port, a);
 }
 
@@ -197,7 +200,7 @@ admit(struct esw_port *port, struct rte_mbuf *m, struct arrival *a)
 	}
 	m->ol_flags = 0;
 	m->tx_offload = 0;
-	esw_packet_init(&a->packet, m);
+	esw_packet_init(&a->packet, m, esw_port_vport(port));
 	a->looked = a->used = 0;
 	return true;
 }

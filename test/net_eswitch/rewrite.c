@@ -17,12 +17,13 @@
 #define ENTROPY_MASK 0x3fff
 
 void
-esw_packet_init(struct esw_packet *p, struct rte_mbuf *m)
+esw_packet_init(struct esw_packet *p, struct rte_mbuf *m, uint16_t vport)
 {
 	p->m = m;
 	p->marked = false;
 	p->flagged = false;
 	memset(&p->key.metadata, 0, sizeof(p->key.metadata));
+	p->key.card.vport = vport;
 	p->stale = true;
 	esw_packet_refresh(p);
 }
@@ -32,11 +33,13 @@ void
 esw_packet_refresh(struct esw_packet *p)
 {
 	struct esw_metadata metadata = p->key.metadata;
+	uint16_t vport = p->key.card.vport;
 
 	if (!p->stale)
 		return;
 	esw_parse(rte_pktmbuf_mtod(p->m, const uint8_t *), p->m->data_len, &p->key, &p->off);
 	p->key.metadata = metadata;
+	p->key.card.vport = vport;
 	p->stale = false;
 }
 

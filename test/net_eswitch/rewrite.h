@@ -49,7 +49,7 @@ struct esw_packet {
 	bool flagged; /* it is to see that a rule has flagged the packet */
 };
 
-void esw_packet_init(struct esw_packet *p, struct rte_mbuf *m);
+void esw_packet_init(struct esw_packet *p, struct rte_mbuf *m, uint16_t vport);
 void esw_packet_refresh(struct esw_packet *p);
 
 void esw_encap_init(struct esw_encap *encap, const uint8_t *data, uint16_t size);

@@ -35,7 +35,7 @@ rule(const struct rte_flow_item *items, const struct rte_flow_action *actions)
 
 	harness_require(rte_flow_create(harness.pf0, &attr, items, actions, &error) != NULL,
 			error.message);
-	group[groups] = esw_group_get(&harness.from->transfer, attr.group);
+	group[groups] = esw_group_get(&harness.from->nic->transfer, attr.group);
 	harness_require(++groups < RTE_DIM(group), "too many rules");
 }
 
@@ -96,7 +96,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		harness.from = rte_eth_devices[harness.pf0].data->dev_private;
 		make_rules();
 	}
-	harness.from->transfer_root = group[input_byte(&in) % groups];
+	harness.from->nic->transfer_root = group[input_byte(&in) % groups];
 	how = input_byte(&in);
 	if (in.size > FRAME_MAX)
 		return 0;

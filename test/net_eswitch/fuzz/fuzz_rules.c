@@ -244,8 +244,8 @@ live(struct rte_flow *flow, uint32_t group)
 		tcp = tcp4_frame(2);
 		ipip = ipip_frame();
 	}
-	harness.from->transfer_root =
-		esw_group_get(&harness.from->transfer, esw_group_level(group));
+	harness.from->nic->transfer_root =
+		esw_group_get(&harness.from->nic->transfer, esw_group_level(group));
 	harness.from->ingress_root = esw_group_get(&harness.from->ingress, esw_group_level(group));
 	meet(&udp);
 	meet(&tcp);

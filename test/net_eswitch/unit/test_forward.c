@@ -171,6 +171,35 @@ lets_a_rule_name_another_source_port(void **state)
 	nic_assert_quiet();
 }
 
+/* A switch's ports share their groups: a rule for all of them, whatever port it was created on, has
+ * its place among those for one. PF1 is outside. */
+static void
+lets_a_rule_be_for_all_ports(void **state)
+{
+	const struct rte_flow_attr late = { .transfer = 1, .group = 1, .priority = 1 };
+	const struct rte_flow_attr first = { .transfer = 1, .group = 1 };
+	const struct rte_flow_item_ethdev vf0 = { .port_id = nic.port[VF0] };
+	const struct rte_flow_item *any = ITEMS(ITEM(REPRESENTED_PORT), ETH);
+	const struct rte_flow_item *both = ITEMS(ITEM(REPRESENTED_PORT), ITEM(PORT_ID), ETH);
+	struct frame f = udp4_frame(1, 2);
+
+	(void)state;
+	nic_rule(VF3, transfer, any, ACTIONS(JUMP(1)));
+	nic_rule(PF0, late, any, ACTIONS(TO(VF3)));
+	nic_rule(PF0, first, ITEMS(ITEM(REPRESENTED_PORT, .spec = &vf0), ETH), ACTIONS(TO(PF0)));
+	nic_arrive(VF0, &f);
+	nic_assert_left(PF0, &f);
+	nic_arrive(PF0, &f);
+	nic_assert_left(VF3, &f);
+	nic_arrive(PF1, &f);
+	nic_assert_received(PF1, &f);
+	nic_rule(PF0, first, both, ACTIONS(ACTION(DROP)));
+	nic_arrive(PF0, &f);
+	nic_arrive(VF3, &f);
+	nic_assert_left(VF3, &f);
+	nic_assert_quiet();
+}
+
 static void
 jumps_and_misses_in_any_group(void **state)
 {
@@ -1275,6 +1304,7 @@ main(void)
 		TEST(sends_what_the_application_sends_past_the_rules),
 		TEST(forwards_hits_unseen),
 		TEST(lets_a_rule_name_another_source_port),
+		TEST(lets_a_rule_be_for_all_ports),
 		TEST(jumps_and_misses_in_any_group),
 		TEST(mirrors_with_encapsulation_before_a_jump),
 		TEST(copies_the_packet_as_it_is_at_that_point),

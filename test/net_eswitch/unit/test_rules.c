@@ -510,6 +510,8 @@ refuses_only_when_it_creates(void **state)
 		{ PF0, transfer, ITEMS(ITEM(PORT_ID, SPEC(port_id, .id = nic.port[VF0])), ETH),
 		  ACTIONS(L3_DECAP, TO(VF3)), ENOTSUP },
 		{ VF0, transfer, ANY_ETH, ACTIONS(DECAP(14), TO(VF3)), ENOTSUP },
+		{ PF0, transfer, ITEMS(ITEM(REPRESENTED_PORT), ETH), ACTIONS(DECAP(14), TO(VF3)),
+		  ENOTSUP },
 		{ VF0, transfer, ANY_ETH, ACTIONS(TO(VF3), AGE(1)), ENOTSUP },
 		{ VF0, transfer, IPV4, ACTIONS(TO(VF3), ACTION(DEC_TTL)), ENOTSUP },
 		{ VF0, transfer, ANY_ETH, ACTIONS(TO(PF0), ENCAP(udp_header, 62)), ENOTSUP },
@@ -695,6 +697,8 @@ dumps_rules(void **state)
 		{ VF0, ATTR(.transfer = 1, .group = 3, .priority = 2), ITEMS(ETH),
 		  ACTIONS(ACTION(COUNT), AGE(9), JUMP(4)),
 		  "on vf0 from vf0 transfer group 3 priority 2 pattern actions count age=9 jump=4 # 0 packets 0 bytes\n" },
+		{ VF0, transfer, ITEMS(ITEM(REPRESENTED_PORT), ETH), TO_PF0,
+		  "on vf0 from any transfer group 0 priority 0 pattern actions port=pf0\n" },
 		{ VF0, transfer, ITEMS(ETH), ACTIONS(MIRROR, JUMP(1)),
 		  "on vf0 from vf0 transfer group 0 priority 0 pattern actions sample=1 { raw_encap=" UDP_HEADER
 		  " port=pf0 } jump=1\n" },
