@@ -9,8 +9,6 @@ import (
 	"dpservice/capture/filter"
 	"dpservice/capture/plan"
 	"dpservice/capture/spec"
-	"dpservice/dpservice/nic"
-	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
@@ -33,8 +31,8 @@ func (m *Manager) Capabilities() []spec.PortCapabilities {
 	defer m.mu.Unlock()
 	var all []spec.PortCapabilities
 	uplink, _ := m.deps.Ports.PF(0)
-	node := plan.Node{NIC: m.deps.NIC, Ports: m.deps.Ports.All(), Uplink: uplink}
-	for _, p := range node.Ports {
+	node := plan.Node{NIC: m.deps.NIC, Uplink: uplink}
+	for _, p := range m.deps.Ports.All() {
 		all = append(all, m.capabilities(p, node))
 	}
 	return all
@@ -91,25 +89,8 @@ func (a prober) ask(name string, d spec.Direction, encap wire.Encap, text string
 	for _, p := range plan.Probe(plan.Copies{Header: h, Out: a.node.Uplink.ID}, points) {
 		rules = append(rules, p.Rules...)
 	}
-	if len(rules) > 0 && d == spec.TX {
-		rules = append(rules, a.divertedFlow())
-	}
 	return a.check(name, rules)
 }
-
-// divertedFlow is a rule like a flow's whose packets go to where those to a guest are copied.
-func (a prober) divertedFlow() *ruleset.Rule {
-	return &ruleset.Rule{Port: a.node.Uplink.ID, Owner: probeOwner{}, Spec: rteflow.Rule{
-		Attr:    nic.InGroup(nicgroup.Decapsulated, nicgroup.FlowPriority),
-		Pattern: []rteflow.Item{a.deps.NIC.PortItem(a.node.Uplink.ID), rteflow.Eth{}, rteflow.IPv4{}},
-		Actions: []rteflow.Action{rteflow.SetMACDst{}, rteflow.DecTTL{}, nic.JumpTo(nicgroup.Delivery(a.port.ID))},
-	}}
-}
-
-// probeOwner is the Owner of a rule that is only tried.
-type probeOwner struct{}
-
-func (probeOwner) String() string { return "capability" }
 
 // check asks the NIC whether it would take rules.
 func (a prober) check(name string, rules []*ruleset.Rule) spec.Capability {

@@ -18,9 +18,8 @@ type Deps struct {
 	Rules Rules
 	Ports Ports
 	Taps  Taps
-	// NIC and Flows are nil where all traffic takes the software path and the NIC holds no rules.
-	NIC   plan.NIC
-	Flows Flows
+	// NIC is nil where all traffic takes the software path and the NIC holds no rules.
+	NIC plan.NIC
 	// CounterLag is how long to wait before the counter of a rule that packets reach no more shows all of them.
 	CounterLag time.Duration
 	// MaxInterfaces and MaxRules (at most the constant of that name) are DefaultMaxInterfaces and DefaultMaxRules if 0.
@@ -49,24 +48,6 @@ type Taps interface {
 	// RemoveTap removes a tap and returns what it has counted.
 	RemoveTap(port uint16, side graph.TapSide) (graph.TapCounters, error)
 	TapCounters(port uint16, side graph.TapSide) (graph.TapCounters, error)
-}
-
-// Flows are those that the NIC forwards. A *flow.Manager is one but for the type of its diversions.
-type Flows interface {
-	// Divert plans to send the packets that the NIC delivers to ports via a group each, as the guests there receive
-	// them; group 0 sends them straight.
-	Divert(groups map[uint16]uint32) Diversion
-}
-
-// Diversion is a change of the groups that flows pass. Its operations are to be carried out as a whole or not at all;
-// then either Commit or Abort is to be called, once.
-type Diversion interface {
-	// Ops are the operations that bring the installed flows there, in order.
-	Ops() []ruleset.Op
-	// Commit is called when they were carried out: new flows follow.
-	Commit()
-	// Abort is called when they were not, or were undone: new flows go as before.
-	Abort()
 }
 
 // Ports finds the ports of targets.

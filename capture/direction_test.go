@@ -276,7 +276,7 @@ func TestTapThatStays(t *testing.T) {
 	assert.Empty(t, n.taps.set())
 }
 
-// A dry run asks the NIC also about the rules that the flows would get, and changes nothing.
+// A dry run tells the rules for what the NIC delivers, asks the NIC about them, and changes nothing.
 func TestDryRunOfDelivery(t *testing.T) {
 	n := newNode(2)
 	before := n.nic.dump()
@@ -285,12 +285,12 @@ func TestDryRunOfDelivery(t *testing.T) {
 	s, err := n.manager.Start(context.Background(), r)
 	require.NoError(t, err)
 	assert.Contains(t, strings.Join(s.Plan, "\n"),
-		"flow create 0 group 18 priority 3840 transfer pattern represented_port ethdev_port_id is 0 / eth / end "+
+		"flow create 0 group 21 priority 3840 transfer pattern represented_port / eth / end "+
 			"actions count / sample ratio 1 index 0 / represented_port ethdev_port_id 2 / end")
 
-	n.nic.refuse = func(r rteflow.Rule) bool { return r.Group == uint32(nicgroup.VNET) && r.Priority == 1 }
+	n.nic.refuse = func(r rteflow.Rule) bool { return r.Group == uint32(nicgroup.Delivery(2)) }
 	_, err = n.manager.Start(context.Background(), r)
-	requireFault(t, err, fault.RuleRejected, "the NIC did not add rule flow/0-2/18 of port net_eswitch0")
+	requireFault(t, err, fault.RuleRejected, "the NIC did not add rule capture/default/delivery/2/redirect/0 of vm-1")
 	assert.Equal(t, before, n.nic.dump())
 	assert.Empty(t, n.taps.set())
 }

@@ -32,7 +32,7 @@ func (s *session) carryOut(what string, steps []plan.Step) error {
 				return s.breaks(what, err, undoErr, before)
 			}
 		}
-		return s.asFault(what, err)
+		return asFault(what, err)
 	}
 	return nil
 }
@@ -49,8 +49,6 @@ func (s *session) do(what string, step plan.Step) error {
 	switch step := step.(type) {
 	case plan.Rules:
 		return s.deps.Rules.Apply(step)
-	case plan.Divert:
-		return s.divert(step)
 	case plan.Tap:
 		return s.setTap(what, step)
 	case plan.ReadCounters:
@@ -59,17 +57,6 @@ func (s *session) do(what string, step plan.Step) error {
 		return nil
 	}
 	panic(fmt.Sprintf("no such step: %T", step))
-}
-
-// divert moves the flows to ports.
-func (s *session) divert(step plan.Divert) error {
-	d := s.deps.Flows.Divert(step.Groups())
-	if err := s.deps.Rules.Apply(d.Ops()); err != nil {
-		d.Abort()
-		return err
-	}
-	d.Commit()
-	return nil
 }
 
 // tapLeft is why the graph did not remove a tap, which may go on to copy.

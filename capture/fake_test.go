@@ -17,75 +17,34 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// fakeFlows are offloaded flows between ports: from PF0 and each guest to each other guest.
-type fakeFlows struct {
-	rules *ruleset.Set
-	paths map[fakeFlow]map[uint32]*ruleset.Rule // by the groups via which the rules send packets
-}
-
+// fakeFlow is an offloaded flow from PF0 or a guest to another guest.
 type fakeFlow struct{ in, out uint16 }
 
-func newFakeFlows(n *node) *fakeFlows {
-	f := &fakeFlows{rules: n.rules, paths: map[fakeFlow]map[uint32]*ruleset.Rule{}}
+// addFlows offloads a flow between each two ports.
+func (n *node) addFlows() {
 	for _, in := range n.sorted() {
 		for _, out := range n.sorted() {
 			if in.ID == out.ID || in.SwitchDomain == nil || out.Role != port.VF {
 				continue
 			}
 			flow := fakeFlow{in.ID, out.ID}
-			f.paths[flow] = map[uint32]*ruleset.Rule{0: flow.rule(0),
-				uint32(nicgroup.Delivery(out.ID)): flow.rule(uint32(nicgroup.Delivery(out.ID)))}
-			if err := n.rules.Apply(ruleset.Add(f.paths[flow][0])); err != nil {
-				panic(err)
-			}
+			n.flows = append(n.flows, flow)
+			n.add(flow.rule())
 		}
 	}
-	return f
 }
 
-func (f fakeFlow) rule(group uint32) *ruleset.Rule {
-	r := rteflow.Rule{
-		Attr:    nic.InGroup(nicgroup.VNET, nicgroup.FlowPriority+1),
+func (f fakeFlow) rule() *ruleset.Rule {
+	return &ruleset.Rule{Port: f.in, Owner: fakeOwner(fmt.Sprintf("flow/%d-%d", f.in, f.out)), Spec: rteflow.Rule{
+		Attr:    nic.InGroup(nicgroup.VNET, nicgroup.FlowPriority),
 		Pattern: []rteflow.Item{rteflow.RepresentedPort{Port: f.in}, rteflow.Eth{Dst: rteflow.Is(macBehind(f.out))}},
-		Actions: []rteflow.Action{rteflow.ToRepresentedPort{Port: f.out}},
-	}
-	if group != 0 {
-		r.Priority, r.Actions = 1, []rteflow.Action{rteflow.Jump{Group: group}}
-	}
-	return &ruleset.Rule{Port: f.in, Owner: fakeOwner(fmt.Sprintf("flow/%d-%d/%d", f.in, f.out, group)), Spec: r}
+		Actions: []rteflow.Action{nic.JumpTo(nicgroup.Delivery(f.out))},
+	}}
 }
 
 type fakeOwner string
 
 func (o fakeOwner) String() string { return string(o) }
-
-// Divert moves the flows by adding the new rule and removing the other.
-func (f *fakeFlows) Divert(groups map[uint16]uint32) Diversion {
-	var moves fakeDiversion
-	for _, flow := range slices.SortedFunc(maps.Keys(f.paths),
-		func(a, b fakeFlow) int { return int(a.in)*100 + int(a.out) - int(b.in)*100 - int(b.out) }) {
-		group, ok := groups[flow.out]
-		if !ok {
-			continue
-		}
-		if !f.rules.Installed(f.paths[flow][group]) {
-			moves = append(moves, ruleset.Op{Rule: f.paths[flow][group]})
-		}
-		for via, r := range f.paths[flow] {
-			if via != group && f.rules.Installed(r) {
-				moves = append(moves, ruleset.Op{Rule: r, Remove: true})
-			}
-		}
-	}
-	return moves
-}
-
-// fakeDiversion is its operations: what became of them can be seen in the set of rules.
-type fakeDiversion []ruleset.Op
-
-func (d fakeDiversion) Ops() []ruleset.Op { return d }
-func (fakeDiversion) Commit()             {}
-func (fakeDiversion) Abort()              {}
 
 // fakeTaps are those of a graph that copies on request, and may refuse.
 type fakeTaps struct {

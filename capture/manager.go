@@ -100,7 +100,7 @@ func (m *Manager) prepare(s *session) error {
 		return fault.New(fault.NotFound, "pf0", "there is no PF0, through which copies leave")
 	}
 	s.copies = plan.Copies{Session: s.request.Name, Header: m.uplink.header(s.request), Out: uplink.ID}
-	node := plan.Node{NIC: m.deps.NIC, Ports: m.deps.Ports.All(), Uplink: uplink}
+	node := plan.Node{NIC: m.deps.NIC, Uplink: uplink}
 	for _, t := range s.request.Targets {
 		if err := m.addTarget(s, t, node); err != nil {
 			return err

@@ -716,7 +716,7 @@ func moveRouter(n *node) error {
 }
 
 // withoutOffload leaves all packets to the graph.
-func (n *node) withoutOffload() { n.manager.deps.NIC, n.manager.deps.Flows = nil, nil }
+func (n *node) withoutOffload() { n.manager.deps.NIC = nil }
 
 // outcome runs a change on a NIC that refuses calls, and returns the node's state and the error.
 func outcome(t *testing.T, name string, fail func(call int) bool) (*node, error) {
@@ -871,7 +871,7 @@ func TestCapabilities(t *testing.T) {
 				return true
 			}
 		}
-		return r.Group == uint32(nicgroup.Delivery(2))
+		return r.Group == uint32(nicgroup.CaptureTX(2))
 	}
 	all := n.manager.Capabilities()
 	assert.Equal(t, before, n.nic.dump())

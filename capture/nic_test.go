@@ -241,7 +241,7 @@ type node struct {
 	devices    map[string]port.Port // by name, whether or not an interface is on them
 	nic        *fakeNIC
 	rules      *ruleset.Set
-	flows      *fakeFlows
+	flows      []fakeFlow
 	taps       *fakeTaps
 	manager    *Manager
 	interfaces int
@@ -271,9 +271,9 @@ func newNode(vms int) *node {
 	for _, p := range n.sorted() {
 		n.addBaseRules(p)
 	}
-	n.flows = newFakeFlows(n)
+	n.addFlows()
 	n.taps = &fakeTaps{taps: map[tapKey]*fakeTap{}}
-	n.manager = New(Deps{Rules: n.rules, Ports: n, NIC: n, Flows: n.flows, Taps: n.taps})
+	n.manager = New(Deps{Rules: n.rules, Ports: n, NIC: n, Taps: n.taps})
 	if err := n.manager.UplinkChanged(testUplink); err != nil {
 		panic(err)
 	}
@@ -294,15 +294,24 @@ func (n *node) addBaseRules(p port.Port) {
 		return
 	}
 	for i, pattern := range n.BasePatterns(p) {
-		err := n.rules.Apply(ruleset.Add(&ruleset.Rule{Port: p.ID, Owner: fakeOwner(fmt.Sprintf("base/%d", i)),
-			Spec: rteflow.Rule{
-				Attr:    nic.InGroup(nicgroup.Default, nicgroup.BasePriority),
-				Pattern: pattern,
-				Actions: []rteflow.Action{nic.JumpTo(nicgroup.VNET)},
-			}}))
-		if err != nil {
-			panic(err)
-		}
+		n.add(&ruleset.Rule{Port: p.ID, Owner: fakeOwner(fmt.Sprintf("base/%d", i)), Spec: rteflow.Rule{
+			Attr:    nic.InGroup(nicgroup.Default, nicgroup.BasePriority),
+			Pattern: pattern,
+			Actions: []rteflow.Action{nic.JumpTo(nicgroup.VNET)},
+		}})
+	}
+	if p.Role == port.VF {
+		n.add(&ruleset.Rule{Owner: fakeOwner(fmt.Sprintf("base/delivery/%d", p.ID)), Spec: rteflow.Rule{
+			Attr:    nic.InGroup(nicgroup.Delivery(p.ID), nicgroup.BasePriority),
+			Pattern: []rteflow.Item{n.AnyPort(), rteflow.Eth{}},
+			Actions: []rteflow.Action{n.PortAction(p.ID)},
+		}})
+	}
+}
+
+func (n *node) add(r *ruleset.Rule) {
+	if err := n.rules.Apply(ruleset.Add(r)); err != nil {
+		panic(err)
 	}
 }
 
@@ -341,6 +350,8 @@ func (n *node) BasePatterns(p port.Port) [][]rteflow.Item {
 
 func (n *node) PortItem(id uint16) rteflow.Item { return rteflow.RepresentedPort{Port: id} }
 
+func (n *node) AnyPort() rteflow.Item { return rteflow.AnyPort{} }
+
 func (n *node) PortAction(id uint16) rteflow.Action { return rteflow.ToRepresentedPort{Port: id} }
 
 // packets are one packet of each kind that is forwarded by flow rules, and one of each offloaded flow.
@@ -349,7 +360,7 @@ func (n *node) packets() []packet {
 	for i := range n.interfaces {
 		all = append(all, packet{port: uint16(i + 2), udp: true})
 	}
-	for f := range n.flows.paths {
+	for _, f := range n.flows {
 		all = append(all, packet{port: f.in, to: f.out, udp: true, proto: 4})
 	}
 	return append(all, n.extra...)

@@ -16,13 +16,13 @@ import (
 )
 
 // asFault turns the NIC's refusal into a fault. Other errors are as they are.
-func (s *session) asFault(what string, err error) error {
+func asFault(what string, err error) error {
 	var failed *ruleset.ApplyError
 	if !errors.As(err, &failed) {
 		return err
 	}
 	f := fault.Wrap(failed.Err, fault.RuleRejected, "", "%s", what)
-	s.blame(f, failed.Op)
+	blame(f, failed.Op)
 	if len(failed.Undo) > 0 {
 		f.Err = fmt.Errorf("%w; undo: %w", failed.Err, failed.Undo[0].Err)
 	}
@@ -34,9 +34,10 @@ func (s *session) asFault(what string, err error) error {
 }
 
 // blame adds to f which rule of which port was not taken.
-func (s *session) blame(f *fault.Error, op ruleset.Op) {
-	var name string
-	f.Interface, name = s.culprit(op.Rule)
+func blame(f *fault.Error, op ruleset.Op) {
+	owner := op.Rule.Owner.(*plan.Owner) // as of all rules of a plan
+	f.Interface = owner.Interface
+	name := fmt.Sprintf("%s (port %s)", owner.Interface, owner.Port.Name)
 	f.Rule = op.Rule.Full().String()
 	verb := "add"
 	if op.Remove {
@@ -45,30 +46,11 @@ func (s *session) blame(f *fault.Error, op ruleset.Op) {
 	f.Message = fmt.Sprintf("%s: the NIC did not %s rule %s of %s: %s", f.Message, verb, op.Rule.Owner, name, f.Rule)
 }
 
-// culprit is whose rule this is, and what a person calls that. A flow's rule may be on the port of an interface that
-// is not captured.
-func (s *session) culprit(r *ruleset.Rule) (culprit, name string) {
-	if o, ok := r.Owner.(*plan.Owner); ok {
-		return o.Interface, fmt.Sprintf("%s (port %s)", o.Interface, o.Port.Name)
-	}
-	for _, m := range s.mirrors {
-		if m.port().ID == r.Port {
-			return m.target.String(), fmt.Sprintf("%s (port %s)", m.target, m.port().Name)
-		}
-	}
-	for _, p := range s.deps.Ports.All() {
-		if p.ID == r.Port {
-			return p.Name, "port " + p.Name
-		}
-	}
-	return "", fmt.Sprintf("port %d", r.Port)
-}
-
 // breaks makes the session Broken: a step of a change failed with err and could not undo what it had done, or undoing
 // the steps before it failed with undo. before is what was installed before the change.
 func (s *session) breaks(what string, err, undo error, before [][]string) error {
 	var left tapLeft
-	err = s.asFault(what, err)
+	err = asFault(what, err)
 	var f *fault.Error
 	switch {
 	case !errors.As(err, &f):

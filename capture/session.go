@@ -105,20 +105,14 @@ func (s *session) dryRun() (spec.Session, error) {
 	var ops []ruleset.Op
 	var commands []string
 	for _, step := range plan.Start(plansOf(s.mirrors)) {
-		switch step := step.(type) {
-		case plan.Rules:
-			ops = append(ops, step...)
-			for _, op := range step {
-				commands = append(commands, op.Rule.Full().Commands(op.Rule.Port)...)
-			}
-		case plan.Divert:
-			d := s.deps.Flows.Divert(step.Groups())
-			defer d.Abort()
-			ops = append(ops, d.Ops()...)
+		rules, _ := step.(plan.Rules)
+		ops = append(ops, rules...)
+		for _, op := range rules {
+			commands = append(commands, op.Rule.Full().Commands(op.Rule.Port)...)
 		}
 	}
 	if err := s.deps.Rules.Check(ops); err != nil {
-		return spec.Session{}, s.asFault("cannot start the capture", err)
+		return spec.Session{}, asFault("cannot start the capture", err)
 	}
 	s.state = spec.DryRun
 	v := s.viewAlone()

@@ -5,7 +5,6 @@ package plan
 import (
 	"slices"
 
-	"dpservice/graph"
 	"dpservice/rteflow/ruleset"
 )
 
@@ -20,7 +19,7 @@ func Start(points []Point) []Step {
 		}
 		rules = append(rules, ruleset.Add(p.Redirects...)...)
 	}
-	return appendNIC(steps, rules, Divert{Ports: delivered(points)})
+	return appendRules(steps, rules)
 }
 
 // Replace replaces the rules and taps of points by those of fresh ones, in the next band. At any moment a packet hits
@@ -36,7 +35,7 @@ func Replace(old, fresh []Point) []Step {
 	for _, p := range old {
 		rules = append(rules, p.Rules...)
 	}
-	return appendRemoval(appendNIC(steps, addRules(fresh), Divert{}), rules)
+	return appendRemoval(appendRules(steps, addRules(fresh)), rules)
 }
 
 // Stop removes what was made for points. After a change that could not be undone, some of their rules may be missing:
@@ -51,8 +50,7 @@ func Stop(points []Point, installed []*ruleset.Rule) []Step {
 			others = append(others, r)
 		}
 	}
-	steps := appendNIC(nil, ruleset.Remove(redirects...), Divert{Ports: delivered(points), Straight: true})
-	steps = appendRemoval(steps, others)
+	steps := appendRemoval(appendRules(nil, ruleset.Remove(redirects...)), others)
 	for _, p := range points {
 		if p.Tap != nil {
 			steps = append(steps, Tap{Old: p.Tap})
@@ -71,24 +69,10 @@ func addRules(points []Point) []ruleset.Op {
 	return ops
 }
 
-// delivered are the ports whose deliveries are captured.
-func delivered(points []Point) []uint16 {
-	var ports []uint16
-	for _, p := range points {
-		if p.slot != nil && p.Side == graph.TapTX && !slices.Contains(ports, p.Port.ID) {
-			ports = append(ports, p.Port.ID)
-		}
-	}
-	return ports
-}
-
-// appendNIC adds steps, unless they would do nothing.
-func appendNIC(steps []Step, rules Rules, divert Divert) []Step {
+// appendRules adds a step that changes rules, unless it would do nothing.
+func appendRules(steps []Step, rules Rules) []Step {
 	if len(rules) > 0 {
 		steps = append(steps, rules)
-	}
-	if len(divert.Ports) > 0 {
-		steps = append(steps, divert)
 	}
 	return steps
 }

@@ -11,7 +11,6 @@ import (
 
 	"dpservice/capture/filter"
 	"dpservice/capture/spec"
-	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/port"
 	"dpservice/graph"
 	"dpservice/rteflow"
@@ -26,18 +25,18 @@ func (fakeNIC) BasePatterns(p port.Port) [][]rteflow.Item {
 	return [][]rteflow.Item{{rteflow.RepresentedPort{Port: p.ID}, rteflow.Eth{}}}
 }
 func (fakeNIC) PortItem(id uint16) rteflow.Item     { return rteflow.RepresentedPort{Port: id} }
+func (fakeNIC) AnyPort() rteflow.Item               { return rteflow.AnyPort{} }
 func (fakeNIC) PortAction(id uint16) rteflow.Action { return rteflow.ToRepresentedPort{Port: id} }
 
-// testNode has PF0 (port 0), PF1, which is not in the E-Switch, and VFs on ports 2 and 3.
-func testNode() Node {
-	domain := uint16(7)
-	ports := []port.Port{
-		{Name: "pf0", Role: port.PF, SwitchDomain: &domain}, {ID: 1, Name: "pf1", Role: port.PF, Index: 1},
-		{ID: 2, Name: "vf0", Role: port.VF, SwitchDomain: &domain},
-		{ID: 3, Name: "vf1", Role: port.VF, SwitchDomain: &domain},
+// The ports are PF0 (port 0), PF1, which is not in the E-Switch, and a VF on port 2.
+var (
+	testDomain = uint16(7)
+	testPorts  = []port.Port{
+		{Name: "pf0", Role: port.PF, SwitchDomain: &testDomain}, {ID: 1, Name: "pf1", Role: port.PF, Index: 1},
+		{ID: 2, Name: "vf0", Role: port.VF, SwitchDomain: &testDomain},
 	}
-	return Node{NIC: fakeNIC{}, Ports: ports, Uplink: ports[0]}
-}
+	testNode = Node{NIC: fakeNIC{}, Uplink: testPorts[0]}
+)
 
 // points are those of a capture of one port in both directions.
 func points(t *testing.T, n Node, id int, text string) (all []Point) {
@@ -45,7 +44,7 @@ func points(t *testing.T, n Node, id int, text string) (all []Point) {
 	program, err := filter.Compile(text, filter.Ethernet, spec.MaxRules)
 	require.NoError(t, err)
 	for _, side := range []graph.TapSide{graph.TapRX, graph.TapTX} {
-		all = append(all, n.Points(Mirror{Interface: "vm", Port: n.Ports[id], Side: side, Filter: program.Rules})...)
+		all = append(all, n.Points(Mirror{Interface: "vm", Port: testPorts[id], Side: side, Filter: program.Rules})...)
 	}
 	return all
 }
@@ -70,28 +69,22 @@ func describe(steps []Step) (lines []string) {
 }
 
 func TestTheStepsOfACapture(t *testing.T) {
-	first := Next(copies, points(t, testNode(), 2, ""))
+	first := Next(copies, points(t, testNode, 2, ""))
 	assert.Equal(t, []string{
 		"tap false -> true",
 		`add rule "capture/s/rule/15/0" to port 2`,
-		`add rule "capture/s/delivery/2/15/0" to port 0`,
-		`add rule "capture/s/delivery/2/15/0" to port 2`,
-		`add rule "capture/s/delivery/2/15/0" to port 3`,
+		`add rule "capture/s/delivery/2/rule/15/0" to port 0`,
 		`add rule "capture/s/redirect/0" to port 2`,
-		"plan.Divert {[2] false}",
-	}, describe(Start(first)), "what leads packets to rules comes after these, and flows come last")
+		`add rule "capture/s/delivery/2/redirect/0" to port 0`,
+	}, describe(Start(first)), "what leads packets to rules comes after these")
 
 	second := Next(copies, first)
 	assert.Equal(t, []string{
 		"tap true -> true",
 		`add rule "capture/s/rule/14/0" to port 2`,
-		`add rule "capture/s/delivery/2/14/0" to port 0`,
-		`add rule "capture/s/delivery/2/14/0" to port 2`,
-		`add rule "capture/s/delivery/2/14/0" to port 3`,
+		`add rule "capture/s/delivery/2/rule/14/0" to port 0`,
 		"plan.ReadCounters {}",
-		`remove rule "capture/s/delivery/2/15/0" from port 3`,
-		`remove rule "capture/s/delivery/2/15/0" from port 2`,
-		`remove rule "capture/s/delivery/2/15/0" from port 0`,
+		`remove rule "capture/s/delivery/2/rule/15/0" from port 0`,
 		`remove rule "capture/s/rule/15/0" from port 2`,
 	}, describe(Replace(first, second)))
 	assert.Equal(t, first[0].Redirects, second[0].Redirects, "the redirects stay")
@@ -99,18 +92,17 @@ func TestTheStepsOfACapture(t *testing.T) {
 	owned := []*ruleset.Rule{second[0].Rules[0], second[0].Redirects[0], second[1].Rules[0]}
 	assert.Equal(t, []string{
 		`remove rule "capture/s/redirect/0" from port 2`,
-		"plan.Divert {[2] true}",
 		"plan.ReadCounters {}",
-		`remove rule "capture/s/delivery/2/14/0" from port 0`,
+		`remove rule "capture/s/delivery/2/rule/14/0" from port 0`,
 		`remove rule "capture/s/rule/14/0" from port 2`,
 		"tap true -> false",
 	}, describe(Stop(second, owned)), "only what is installed is removed")
-	assert.Equal(t, []string{"plan.Divert {[2] true}", "tap true -> false"}, describe(Stop(second, nil)))
+	assert.Equal(t, []string{"tap true -> false"}, describe(Stop(second, nil)))
 }
 
 // A step that is undone twice is itself, and the undo of rules is in the reverse order.
 func TestUndo(t *testing.T) {
-	first := Next(copies, points(t, testNode(), 2, "udp"))
+	first := Next(copies, points(t, testNode, 2, "udp"))
 	for _, step := range append(Start(first), Replace(first, Next(copies, first))...) {
 		if step.Undo() == nil {
 			assert.Equal(t, ReadCounters{}, step)
@@ -120,14 +112,11 @@ func TestUndo(t *testing.T) {
 	}
 	rules := Rules(append(ruleset.Add(first[0].Rules[0]), ruleset.Remove(first[1].Rules[0])...))
 	assert.Equal(t, Rules(append(ruleset.Add(first[1].Rules[0]), ruleset.Remove(first[0].Rules[0])...)), rules.Undo())
-	divert := Divert{Ports: []uint16{2, 3}}
-	assert.Equal(t, map[uint16]uint32{2: uint32(nicgroup.Delivery(2)), 3: uint32(nicgroup.Delivery(3))}, divert.Groups())
-	assert.Equal(t, map[uint16]uint32{2: 0, 3: 0}, divert.Undo().(Divert).Groups())
 }
 
 // Each band precedes the one before until they begin again. No capture has the band of a probe.
 func TestBands(t *testing.T) {
-	at := points(t, testNode(), 2, "")
+	at := points(t, testNode, 2, "")
 	var last uint32
 	for i := range 3 * bands {
 		at = Next(copies, at)
@@ -144,8 +133,8 @@ func TestBands(t *testing.T) {
 // Where the NIC forwards nothing past the graph, there are taps only; planning changes nothing that it is given.
 func TestPointsInSoftware(t *testing.T) {
 	for name, at := range map[string][]Point{
-		"outside of the E-Switch": points(t, testNode(), 1, "udp"),
-		"without offload":         points(t, Node{Ports: testNode().Ports, Uplink: testNode().Uplink}, 2, "udp"),
+		"outside of the E-Switch": points(t, testNode, 1, "udp"),
+		"without offload":         points(t, Node{Uplink: testNode.Uplink}, 2, "udp"),
 	} {
 		require.Len(t, at, 2, name)
 		filled := Next(copies, at)

@@ -30,9 +30,8 @@ type Mirror struct {
 
 // Node is what is known of the machine.
 type Node struct {
-	NIC    NIC         // nil where all traffic takes the software path and the NIC holds no rules
-	Ports  []port.Port // all of the NIC
-	Uplink port.Port   // through which copies leave
+	NIC    NIC       // nil where all traffic takes the software path and the NIC holds no rules
+	Uplink port.Port // through which copies leave
 }
 
 // NIC knows how rules are written for this NIC. A *nic.NIC is one.
@@ -42,6 +41,8 @@ type NIC interface {
 	BasePatterns(p port.Port) [][]rteflow.Item
 	// PortItem matches the packets that come from behind a port.
 	PortItem(id uint16) rteflow.Item
+	// AnyPort matches the packets that come from behind any port.
+	AnyPort() rteflow.Item
 	// PortAction sends a packet to what is behind a port.
 	PortAction(id uint16) rteflow.Action
 }
@@ -62,24 +63,24 @@ type Point struct {
 	band     uint32 // of priorities that the rules have
 
 	Rules     []*ruleset.Rule // as many as the filter has, in order
-	Redirects []*ruleset.Rule // lead packets from the default group to Rules
+	Redirects []*ruleset.Rule // lead packets to the group of Rules
 	Tap       *graph.Tap
 }
 
 // slot is where rules are in the NIC.
 type slot struct {
-	on        port.Port // the port that the packets come from
-	name      string    // in the rules' names
+	on        port.Port        // the port that the rules are created on
+	name      string           // what the rules' names begin with
+	entry     nicgroup.Group   // the group that the packets pass
+	redirects [][]rteflow.Item // the patterns of the rules there that lead to group
 	group     nicgroup.Group
-	from      rteflow.Item     // matches packets from that port
-	redirects [][]rteflow.Item // the patterns of the rules that lead to the group
-	out       rteflow.Action   // where the copies go
-	then      rteflow.Action   // where the packets go on to
+	from      rteflow.Item   // matches the port that the packets come from
+	out       rteflow.Action // where the copies go
+	then      rteflow.Action // where the packets go on to
 }
 
 // Points returns where a mirror's packets are copied: in the NIC if it may forward them past the graph, else in the
-// graph. What a guest receives is copied in the NIC once for each port that it may come from, and in the graph, which
-// sends some of it.
+// graph. What a guest receives is copied in both, since the graph sends some of it.
 func (n Node) Points(m Mirror) []Point {
 	base := Point{Mirror: m}
 	for _, r := range m.Filter {
@@ -88,37 +89,33 @@ func (n Node) Points(m Mirror) []Point {
 	if !n.Offloads(m.Port) {
 		return []Point{base}
 	}
-	var points []Point
-	for _, s := range n.slots(m) {
-		inNIC := base
-		inNIC.slot = &s
-		points = append(points, inNIC)
-	}
+	inNIC := base
 	if m.Side == graph.TapRX {
-		return points // the NIC has all packets before the graph
+		inNIC.slot = n.slotRX(m.Port)
+		return []Point{inNIC} // the NIC has all packets before the graph
 	}
-	return append(points, base)
+	inNIC.slot = n.slotTX(m.Port)
+	return []Point{inNIC, base}
 }
 
-// slots are where the NIC copies a mirror's packets.
-func (n Node) slots(m Mirror) []slot {
-	out := n.NIC.PortAction(n.Uplink.ID)
-	if m.Side == graph.TapRX {
-		return []slot{{
-			on: m.Port, name: "rule", group: nicgroup.Capture, from: n.NIC.PortItem(m.Port.ID),
-			redirects: n.NIC.BasePatterns(m.Port), out: out, then: nic.JumpTo(nicgroup.VNET),
-		}}
+// slotRX is where the NIC copies what comes from behind a port.
+func (n Node) slotRX(p port.Port) *slot {
+	return &slot{
+		on: p, entry: nicgroup.Default, redirects: n.NIC.BasePatterns(p),
+		group: nicgroup.Capture, from: n.NIC.PortItem(p.ID),
+		out: n.NIC.PortAction(n.Uplink.ID), then: nic.JumpTo(nicgroup.VNET),
 	}
-	var all []slot
-	for _, source := range n.Ports {
-		if sameSwitch(source, n.Uplink) {
-			all = append(all, slot{
-				on: source, name: fmt.Sprintf("delivery/%d", m.Port.ID), group: nicgroup.Delivery(m.Port.ID),
-				from: n.NIC.PortItem(source.ID), out: out, then: n.NIC.PortAction(m.Port.ID),
-			})
-		}
+}
+
+// slotTX is where the NIC copies what it delivers to a port.
+func (n Node) slotTX(p port.Port) *slot {
+	from := n.NIC.AnyPort()
+	return &slot{
+		on: n.Uplink, name: fmt.Sprintf("delivery/%d/", p.ID),
+		entry: nicgroup.Delivery(p.ID), redirects: [][]rteflow.Item{{from, rteflow.Eth{}}},
+		group: nicgroup.CaptureTX(p.ID), from: from,
+		out: n.NIC.PortAction(n.Uplink.ID), then: n.NIC.PortAction(p.ID),
 	}
-	return all
 }
 
 // InNIC reports whether the point is in the NIC.
@@ -195,7 +192,7 @@ type Owner struct {
 func (o *Owner) String() string { return fmt.Sprintf("capture/%s/%s", o.Session, o.rule) }
 
 func (p *Point) owner(c Copies, format string, args ...any) *Owner {
-	rule := fmt.Sprintf(format, args...)
+	rule := p.slot.name + fmt.Sprintf(format, args...)
 	return &Owner{Session: c.Session, Interface: p.Interface, Port: p.slot.on, rule: rule}
 }
 
@@ -211,18 +208,18 @@ func (p *Point) newRule(c Copies, i int, copyHeader []byte) *ruleset.Rule {
 			rteflow.Sample{Ratio: 1, Actions: []rteflow.Action{rteflow.RawEncap{Data: copyHeader}, p.slot.out}})
 	}
 	r.Actions = append(r.Actions, p.slot.then)
-	return &ruleset.Rule{Port: p.slot.on.ID, Owner: p.owner(c, "%s/%d/%d", p.slot.name, p.band, i), Spec: r}
+	return &ruleset.Rule{Port: p.slot.on.ID, Owner: p.owner(c, "rule/%d/%d", p.band, i), Spec: r}
 }
 
-// newRedirect makes a rule that has a port's packets visit the captures' rules. The base rules stay installed
-// beneath, so a packet finds its way before, during and after any change.
+// newRedirect makes a rule that has packets visit the captures' rules. The base rules stay installed beneath, so a
+// packet finds its way before, during and after any change.
 func (p *Point) newRedirect(c Copies, i int, pattern []rteflow.Item) *ruleset.Rule {
 	owner := p.owner(c, "redirect/%d", i)
 	owner.Redirect = true
 	return &ruleset.Rule{Port: p.slot.on.ID, Owner: owner, Spec: rteflow.Rule{
-		Attr:    nic.InGroup(nicgroup.Default, nicgroup.RedirectPriority),
+		Attr:    nic.InGroup(p.slot.entry, nicgroup.RedirectPriority),
 		Pattern: pattern,
-		Actions: []rteflow.Action{nic.JumpTo(nicgroup.Capture)},
+		Actions: []rteflow.Action{nic.JumpTo(p.slot.group)},
 	}}
 }
 

@@ -5,10 +5,8 @@ package daemon
 import (
 	"errors"
 
-	"dpservice/capture"
 	"dpservice/dpservice/config"
 	"dpservice/dpservice/fault"
-	"dpservice/dpservice/flow"
 	"dpservice/dpservice/port"
 	"dpservice/dpservice/vnet"
 	"dpservice/graph"
@@ -71,10 +69,3 @@ func (c capturePorts) Device(name string) (port.Port, bool) {
 func (c capturePorts) All() []port.Port { return c.ports.List() }
 
 func (c capturePorts) PF(number int) (port.Port, bool) { return c.ports.PF(number) }
-
-// captureFlows diverts flows for captures.
-type captureFlows struct{ *flow.Manager }
-
-func (f captureFlows) Divert(groups map[uint16]uint32) capture.Diversion {
-	return f.Manager.Divert(groups)
-}

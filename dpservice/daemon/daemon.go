@@ -322,7 +322,7 @@ func (d *daemon) captureDeps() capture.Deps {
 	deps := capture.Deps{Rules: d.rules, Ended: d.captureEnded, Ports: capturePorts{d.ports, d.vnet}, Taps: d.graph,
 		MaxInterfaces: d.cfg.Capture.MaxInterfaces, MaxRules: d.cfg.Capture.MaxRules}
 	if d.nic != nil {
-		deps.NIC, deps.Flows, deps.CounterLag = d.nic, captureFlows{d.flows}, nic.CounterLag(d.ports.Driver())
+		deps.NIC, deps.CounterLag = d.nic, nic.CounterLag(d.ports.Driver())
 	}
 	return deps
 }

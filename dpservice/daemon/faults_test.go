@@ -147,9 +147,8 @@ func newNode(t *testing.T) *node {
 		HasInterface: (&daemon{vnet: ports.vnet}).hasInterface,
 	})
 	n.interfaces = interfaces{
-		Manager: ports.vnet,
-		capture: capture.New(capture.Deps{Rules: n.rules, Ports: ports, Taps: n.graph, NIC: eswitch,
-			Flows: captureFlows{flows}}),
+		Manager:  ports.vnet,
+		capture:  capture.New(capture.Deps{Rules: n.rules, Ports: ports, Taps: n.graph, NIC: eswitch}),
 		flows:    flows,
 		tunnels:  tunnels,
 		checks:   func(vni uint32) bool { return vni == 200 },

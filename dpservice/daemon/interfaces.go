@@ -88,12 +88,8 @@ func (i interfaces) deleteInterface(found vnet.Interface) error {
 	if err != nil {
 		return err
 	}
-	if err := i.deleteWithoutTunnels(found, deletion); err != nil {
-		release.Abort()
-		return err
-	}
-	release.Commit()
-	return nil
+	defer release.End()
+	return i.deleteWithoutTunnels(found, deletion)
 }
 
 func (i interfaces) endCaptureAndDelete(found vnet.Interface, deletion *capture.Deletion) error {

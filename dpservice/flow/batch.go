@@ -21,7 +21,7 @@ func (m *Manager) work() {
 	tasks := m.backlog.next(batchSize)
 	m.mu.Unlock()
 	exists := m.interfacesOf(tasks) // HasInterface takes another lock, so mu is not held here
-	m.lockToChange()
+	m.mu.Lock()
 	defer m.mu.Unlock()
 	replaced := m.removeEnded(tasks)
 	b := batch{Manager: m}
@@ -100,7 +100,6 @@ type batch struct {
 // pendingRule is a rule that is prepared, but not installed yet.
 type pendingRule struct {
 	*rule
-	path *path
 	flow *graph.Flow
 }
 
@@ -137,7 +136,7 @@ func (m *Manager) refuse(f *graph.Flow, s *share, err error) {
 
 // prepare makes a flow's rule and adds it to its share.
 func (b *batch) prepare(f *graph.Flow, s *share) error {
-	r := &rule{share: s}
+	r := &rule{flows: b.Manager, share: s}
 	var mark uint16
 	if f.Key.Origin == graph.FromWire {
 		var err error
@@ -147,20 +146,17 @@ func (b *batch) prepare(f *graph.Flow, s *share) error {
 		}
 	}
 	r.compact = compactOf(f, mark)
-	p := b.newPath(r, b.diverts[r.out])
-	straight, err := b.straight(&r.compact)
-	if p.via == 0 {
-		p.Spec = straight
-	}
+	spec, err := b.specOf(&r.compact)
 	if err != nil {
 		if r.by != nil {
 			b.cfg.Tunnels.Release(*r.by)
 		}
 		return err
 	}
+	r.Rule = ruleset.Rule{Port: r.in, Owner: r, Spec: spec}
 	b.rules[r.id] = r
 	s.add(r)
-	b.pending = append(b.pending, pendingRule{r, p, f})
+	b.pending = append(b.pending, pendingRule{r, f})
 	return nil
 }
 
@@ -168,7 +164,7 @@ func (b *batch) prepare(f *graph.Flow, s *share) error {
 func (b *batch) install() {
 	ops := make([]ruleset.Op, len(b.pending))
 	for i, n := range b.pending {
-		ops[i] = ruleset.Op{Rule: &n.path.Rule}
+		ops[i] = ruleset.Op{Rule: &n.Rule}
 	}
 	failed := map[*ruleset.Rule]error{}
 	for _, err := range b.cfg.Rules.ApplyEach(ops) {
@@ -176,12 +172,11 @@ func (b *batch) install() {
 	}
 	ids := make([]uint64, 0, len(b.pending))
 	for _, n := range b.pending {
-		if err := failed[&n.path.Rule]; err != nil {
+		if err := failed[&n.Rule]; err != nil {
 			b.drop(n.rule)
 			b.refuse(n.flow, n.share, err)
 			continue
 		}
-		n.paths = []*path{n.path}
 		ids = append(ids, n.id)
 	}
 	b.stats.Created += uint64(len(ids))
@@ -287,22 +282,18 @@ func (m *Manager) remove(rules []*rule) (removed []*rule) {
 
 // destroy removes rules from the NIC, and returns the removed ones. On an error, the others stay installed, unchanged.
 func (m *Manager) destroy(rules []*rule) (removed []*rule, err error) {
-	var ops []ruleset.Op
-	for _, r := range rules {
-		ops = append(ops, r.removeAll()...)
+	ops := make([]ruleset.Op, len(rules))
+	for i, r := range rules {
+		ops[i] = ruleset.Op{Rule: &r.Rule, Remove: true}
 	}
 	failed := m.cfg.Rules.ApplyEach(ops)
 	removed = make([]*rule, 0, len(rules))
 	for _, r := range rules {
-		if len(failed) > 0 {
-			r.paths = m.installed(r.paths)
-		} else {
-			r.paths = nil
+		if len(failed) > 0 && m.cfg.Rules.Installed(&r.Rule) {
+			continue
 		}
-		if len(r.paths) == 0 {
-			m.drop(r)
-			removed = append(removed, r)
-		}
+		m.drop(r)
+		removed = append(removed, r)
 	}
 	if len(failed) > 0 {
 		return removed, failed[0]

@@ -57,7 +57,7 @@ func (c *compact) flow() graph.Flow {
 	}
 }
 
-// straight makes the rule that sends the flow's packets directly to their port, not via a group.
-func (m *Manager) straight(c *compact) (rteflow.Rule, error) {
+// specOf makes the flow's rule.
+func (m *Manager) specOf(c *compact) (rteflow.Rule, error) {
 	return ruleFor(m.cfg.NIC, c.flow(), c.mark, uint32(m.cfg.Timeout/time.Second))
 }

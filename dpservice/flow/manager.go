@@ -79,30 +79,24 @@ type Manager struct {
 	cfg Config
 	log rareLog
 
-	mu        sync.Mutex
-	settled   *sync.Cond          // uses mu; signalled when no diversion is in progress
-	rules     map[uint64]*rule    // by flow id
-	doomed    map[uint64]*rule    // by flow id: rules whose removal the NIC has refused; it is tried again
-	waiting   map[uint64]*share   // by flow id: flows without a rule that are to be offered again
-	late      map[uint64]struct{} // ids of flows that found the backlog full; they are offered again when it is empty
-	diverts   map[uint16]uint32   // by output port: the group that packets are sent via
-	diversion *Diversion          // in progress; nil if there is none
-	released  map[uint16]struct{} // ports whose flows get no rules
-	backlog   *backlog
-	shares    map[holder]*share
-	stats     Stats
+	mu       sync.Mutex
+	rules    map[uint64]*rule    // by flow id
+	doomed   map[uint64]*rule    // by flow id: rules whose removal the NIC has refused; it is tried again
+	waiting  map[uint64]*share   // by flow id: flows without a rule that are to be offered again
+	late     map[uint64]struct{} // ids of flows that found the backlog full; they are offered again when it is empty
+	released map[uint16]struct{} // ports whose flows get no rules
+	backlog  *backlog
+	shares   map[holder]*share
+	stats    Stats
 }
 
 // New returns a Manager without rules.
 func New(cfg Config) *Manager {
-	m := &Manager{
+	return &Manager{
 		cfg: cfg, rules: map[uint64]*rule{}, doomed: map[uint64]*rule{}, waiting: map[uint64]*share{},
-		late: map[uint64]struct{}{}, diverts: map[uint16]uint32{},
-		released: map[uint16]struct{}{}, shares: map[holder]*share{}, backlog: newBacklog(),
+		late: map[uint64]struct{}{}, released: map[uint16]struct{}{}, shares: map[holder]*share{}, backlog: newBacklog(),
 		log: rareLog{log: cfg.Log, every: 10 * time.Second},
 	}
-	m.settled = sync.NewCond(&m.mu)
-	return m
 }
 
 // agePeriod is how often the NIC is asked which rules have aged.
@@ -216,7 +210,7 @@ func (m *Manager) offer(ids []uint64) []uint64 {
 
 // age queues the removal of aged rules, and tries again what the NIC has refused before.
 func (m *Manager) age() {
-	m.lockToChange()
+	m.mu.Lock()
 	defer m.mu.Unlock()
 	aged, err := m.cfg.NIC.Aged()
 	if err != nil {
@@ -248,13 +242,12 @@ func (m *Manager) Count(flows []graph.Flow) {
 }
 
 func (m *Manager) countOne(f *graph.Flow, r *rule) {
-	c := m.counted(r)
-	f.Packets += c.Packets
-	f.Bytes += c.Bytes
-	for _, p := range r.paths {
-		if age, err := m.cfg.Rules.Age(&p.Rule); err == nil && age.IdleKnown {
-			f.Idle = min(f.Idle, age.Idle)
-		}
+	if c, err := m.cfg.Rules.Counters(&r.Rule); err == nil {
+		f.Packets += c.Packets
+		f.Bytes += c.Bytes
+	}
+	if age, err := m.cfg.Rules.Age(&r.Rule); err == nil && age.IdleKnown {
+		f.Idle = min(f.Idle, age.Idle)
 	}
 }
 

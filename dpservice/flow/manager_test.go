@@ -18,6 +18,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"dpservice/dpservice/nic"
+	"dpservice/dpservice/nic/nicgroup"
 	"dpservice/dpservice/tunnel"
 	"dpservice/graph"
 	"dpservice/rteflow"
@@ -254,7 +256,7 @@ func TestANewVerdictReplacesTheRule(t *testing.T) {
 	changed.Verdict.TxPort = 4
 	b.begin(changed)
 	require.Len(t, b.nic.Rules(), 1)
-	assert.Contains(t, b.nic.Rules()[0].Rule.Actions, rteflow.Action(rteflow.ToRepresentedPort{Port: 4}))
+	assert.Contains(t, b.nic.Rules()[0].Rule.Actions, rteflow.Action(nic.JumpTo(nicgroup.Delivery(4))))
 
 	away := withID(1)
 	away.Verdict.TxPort = 10
@@ -392,7 +394,7 @@ func TestReleasePort(t *testing.T) {
 	b.begin(elsewhere)
 	b.release(t, 2) // where flow 1 goes to
 	assert.Equal(t, []uint64{1}, b.graph.deleted)
-	b.release(t, 5).Abort()
+	b.release(t, 5).End()
 	assert.Empty(t, b.nic.Rules())
 	b.begin(withID(1))
 	assert.Empty(t, b.nic.Rules(), "port 2 is still released")
@@ -458,7 +460,7 @@ func TestFlowsHoldTheirTunnels(t *testing.T) {
 	other := by(3, "fc00:2::1")
 	other.Key.Proto = 132
 	b.begin(other)
-	b.release(t, 2).Commit()
+	b.release(t, 2).End()
 	assert.Equal(t, []int{0, 0}, b.tunnels.uses)
 
 	b.tunnels.full, b.tunnels.tidyErr = true, errors.New("busy")
@@ -477,13 +479,10 @@ func TestRulesAreMadeAgain(t *testing.T) {
 	for _, f := range []graph.Flow{deliver(), encap(), ipv6, fromWire(), icmp} {
 		b := newLab()
 		b.begin(f)
-		for _, via := range []uint32{18, 0} {
-			require.Len(t, b.set.List(), 1)
-			r := b.set.List()[0]
-			assert.Nil(t, r.Spec.Pattern, "not kept")
-			assert.Equal(t, b.nic.Rules()[0].Rule, r.Full())
-			require.NoError(t, b.divert(map[uint16]uint32{f.Verdict.TxPort: via}))
-		}
+		require.Len(t, b.set.List(), 1)
+		r := b.set.List()[0]
+		assert.Nil(t, r.Spec.Pattern, "not kept")
+		assert.Equal(t, b.nic.Rules()[0].Rule, r.Full())
 		b.end(f)
 		assert.Empty(t, b.nic.Misuse())
 	}

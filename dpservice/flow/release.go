@@ -4,8 +4,7 @@ package flow
 
 import "slices"
 
-// Release is a port that is taken out of use: no flow from or to it gets a rule. The caller ends it by Commit or Abort,
-// once.
+// Release is a port that is taken out of use: no flow from or to it gets a rule, until the caller ends it, once.
 type Release struct {
 	flows *Manager
 	port  uint16
@@ -17,7 +16,7 @@ type Release struct {
 //
 // The rules are removed in batches, so that other callers wait for one batch only.
 func (m *Manager) ReleasePort(id uint16) (*Release, error) {
-	m.lockToChange()
+	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.released[id] = struct{}{}
 	for _, f := range m.backlog.dropPort(id) {
@@ -39,21 +38,13 @@ func (m *Manager) ReleasePort(id uint16) (*Release, error) {
 			return nil, err
 		}
 		m.mu.Unlock()
-		m.lockToChange()
+		m.mu.Lock()
 	}
 	return &Release{m, id}, nil
 }
 
-// Commit ends the release of a port that is no longer used. Later flows to this port are not diverted.
-func (r *Release) Commit() {
-	r.flows.mu.Lock()
-	defer r.flows.mu.Unlock()
-	delete(r.flows.diverts, r.port)
-	delete(r.flows.released, r.port)
-}
-
-// Abort ends the release of a port that stays in use. Its flows are offloaded again with their next packets.
-func (r *Release) Abort() {
+// End ends the release. If the port stays in use, its flows are offloaded again with their next packets.
+func (r *Release) End() {
 	r.flows.mu.Lock()
 	defer r.flows.mu.Unlock()
 	delete(r.flows.released, r.port)

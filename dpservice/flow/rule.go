@@ -9,10 +9,36 @@ import (
 	"fmt"
 
 	"dpservice/dpservice/nic"
+	"dpservice/dpservice/nic/nicgroup"
+	"dpservice/dpservice/tunnel"
 	"dpservice/graph"
 	"dpservice/rteflow"
+	"dpservice/rteflow/ruleset"
 	"dpservice/wire"
 )
+
+// rule is an offloaded flow, and its rule in the NIC, whose Owner it is.
+type rule struct {
+	compact
+	ruleset.Rule
+	flows *Manager
+	by    *tunnel.Key // nil: from a guest
+	share *share      // that it counts to
+	place int         // in the share
+	aged  bool        // the NIC has told so
+}
+
+// String names the rule.
+func (r *rule) String() string { return fmt.Sprintf("flow/%x", r.id) }
+
+// MakeSpec makes the rule: package ruleset does not keep it.
+func (r *rule) MakeSpec() rteflow.Rule {
+	spec, err := r.flows.specOf(&r.compact)
+	if err != nil {
+		return r.Spec // never: it was made when the flow began
+	}
+	return spec
+}
 
 // outerLen is the length in bytes of the outer headers of a packet between two hypervisors.
 const outerLen = wire.EthernetLen + wire.IPv6Len
@@ -43,11 +69,25 @@ func ruleFor(ports Ports, f graph.Flow, mark uint16, timeout uint32) (rteflow.Ru
 		return rteflow.Rule{}, err
 	}
 	return rteflow.Rule{
-		Attr:    attrOf(f.Key.Origin, 0),
+		Attr:    nic.InGroup(groupOf(f.Key.Origin), nicgroup.FlowPriority),
 		Pattern: []rteflow.Item{ports.PortItem(f.Verdict.InPort), eth, ip, l4},
-		Actions: append(actions,
-			rteflow.Age{Timeout: timeout, Context: f.ID}, rteflow.Count{}, ports.PortAction(f.Verdict.TxPort)),
+		Actions: append(actions, rteflow.Age{Timeout: timeout, Context: f.ID}, rteflow.Count{}, fate(ports, f.Verdict)),
 	}, nil
+}
+
+func groupOf(origin graph.Origin) nicgroup.Group {
+	if origin == graph.FromWire {
+		return nicgroup.Decapsulated
+	}
+	return nicgroup.VNET
+}
+
+// fate sends the packets to the uplink, or to the group where captures find what a guest receives.
+func fate(ports Ports, v graph.Verdict) rteflow.Action {
+	if v.Kind == graph.Deliver {
+		return nic.JumpTo(nicgroup.Delivery(v.TxPort))
+	}
+	return ports.PortAction(v.TxPort)
 }
 
 // Items and actions that many rules share. They must not be changed.

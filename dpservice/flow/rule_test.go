@@ -72,7 +72,7 @@ func TestRules(t *testing.T) {
 			deliver(), "represented_port ethdev_port_id is 1 / eth type is 0x0800 / " + tcp4,
 			[]rteflow.Action{
 				rteflow.SetMACSrc{MAC: wire.MAC{2, 0, 0, 0, 0, 1}}, rteflow.SetMACDst{MAC: wire.MAC{2, 0, 0, 0, 0, 2}},
-				rteflow.DecTTL{}, rteflow.Age{Timeout: 30, Context: 5}, rteflow.Count{}, rteflow.ToRepresentedPort{Port: 2},
+				rteflow.DecTTL{}, rteflow.Age{Timeout: 30, Context: 5}, rteflow.Count{}, nic.JumpTo(nicgroup.Delivery(2)),
 			},
 		},
 		"guest to wire": {
@@ -87,7 +87,7 @@ func TestRules(t *testing.T) {
 			fromWire(), "represented_port ethdev_port_id is 0 / eth src is 02:64:70:73:01:02 type is 0x0800 / " + tcp4,
 			[]rteflow.Action{
 				rteflow.SetMACSrc{MAC: wire.MAC{2, 0, 0, 0, 0, 1}}, rteflow.SetMACDst{MAC: wire.MAC{2, 0, 0, 0, 0, 2}},
-				rteflow.Age{Timeout: 30, Context: 5}, rteflow.Count{}, rteflow.ToRepresentedPort{Port: 2},
+				rteflow.Age{Timeout: 30, Context: 5}, rteflow.Count{}, nic.JumpTo(nicgroup.Delivery(2)),
 			},
 		},
 		"udp6": {ipv6(deliver(), wire.ProtoUDP, 53, 5353), "represented_port ethdev_port_id is 1 / eth type is 0x86dd / " +
@@ -106,7 +106,7 @@ func TestRules(t *testing.T) {
 			if tt.flow.Key.Origin == graph.FromWire {
 				group = nicgroup.Decapsulated
 			}
-			assert.Equal(t, nic.InGroup(group, straightPriority), r.Attr)
+			assert.Equal(t, nic.InGroup(group, nicgroup.FlowPriority), r.Attr)
 			assert.Equal(t, tt.pattern, r.PatternString())
 			if tt.actions != nil {
 				assert.Equal(t, tt.actions, r.Actions)

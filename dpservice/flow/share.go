@@ -123,7 +123,7 @@ func (m *Manager) idlest(s *share) (idlest *rule) {
 	for range min(sample, len(s.rules)) {
 		s.hand = (s.hand + 1) % len(s.rules)
 		r := s.rules[s.hand]
-		if len(r.paths) == 0 || m.doomed[r.id] != nil {
+		if m.doomed[r.id] != nil || !m.cfg.Rules.Installed(&r.Rule) {
 			continue
 		}
 		if idle := m.idle(r); idle > longest {
@@ -135,10 +135,9 @@ func (m *Manager) idlest(s *share) (idlest *rule) {
 
 // idle returns how long the NIC has seen no packet of a flow, or 0 if the NIC does not report it.
 func (m *Manager) idle(r *rule) time.Duration {
-	for _, p := range r.paths {
-		if age, err := m.cfg.Rules.Age(&p.Rule); err == nil && age.IdleKnown {
-			return age.Idle
-		}
+	age, err := m.cfg.Rules.Age(&r.Rule)
+	if err != nil || !age.IdleKnown {
+		return 0
 	}
-	return 0
+	return age.Idle
 }

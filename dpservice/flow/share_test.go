@@ -188,7 +188,7 @@ func TestAReleasedPortGetsNoRules(t *testing.T) {
 	b.workAll()
 	b.begin(between(4, 1, 2))
 	assert.Contains(t, b.waiting, uint64(4), "nor does one that begins meanwhile")
-	release.Commit()
+	release.End()
 	assert.Equal(t, map[uint64]bool{3: true}, b.graph.offloaded)
 	assert.Zero(t, b.Stats().Backlog)
 }

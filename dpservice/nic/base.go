@@ -60,6 +60,9 @@ func (n *NIC) BaseRules() []*ruleset.Rule {
 		if n.lastHop == nil {
 			rules = append(rules, n.lastHopRules(p)...)
 		}
+		if p.Role == port.VF {
+			rules = append(rules, n.deliver(p))
+		}
 	}
 	return append(rules, n.receiveRules()...)
 }
@@ -71,6 +74,16 @@ func (n *NIC) guard() *ruleset.Rule {
 		Attr:    InGroup(nicgroup.Default, nicgroup.GuardPriority),
 		Pattern: []rteflow.Item{n.PortItem(uplink), marked},
 		Actions: []rteflow.Action{rteflow.Count{}, rteflow.Drop{}},
+	}}
+}
+
+// deliver sends to a guest what flows bring to its group, wherever it comes from. Captures of what the guest receives
+// precede it there, so that they need not touch the flows.
+func (n *NIC) deliver(p port.Port) *ruleset.Rule {
+	return &ruleset.Rule{Port: n.ports[0].ID, Owner: baseOwner(fmt.Sprintf("delivery/%d", p.ID)), Spec: rteflow.Rule{
+		Attr:    InGroup(nicgroup.Delivery(p.ID), nicgroup.BasePriority),
+		Pattern: []rteflow.Item{n.AnyPort(), rteflow.Eth{}},
+		Actions: []rteflow.Action{n.PortAction(p.ID)},
 	}}
 }
 

@@ -213,6 +213,14 @@ func (n *NIC) PortItem(id uint16) rteflow.Item {
 	return rteflow.PortID{Port: id}
 }
 
+// AnyPort matches the packets that come from behind any port of the E-Switch.
+func (n *NIC) AnyPort() rteflow.Item {
+	if n.item {
+		return rteflow.AnyPort{}
+	}
+	return rteflow.AnyPortID{}
+}
+
 // PortAction sends a packet to what is behind a port.
 func (n *NIC) PortAction(id uint16) rteflow.Action {
 	if n.action {

@@ -125,6 +125,7 @@ func TestBaseRules(t *testing.T) {
 		"12 base/0: group 0 priority 2 transfer pattern " + from + "12 / eth / end actions jump group 2 / end",
 		"12 base/last_hop/0: group 2 priority 0 transfer pattern " + from + "12 / eth / ipv4 ttl spec 0 ttl mask 254 / end actions jump group 3 / end",
 		"12 base/last_hop/1: group 2 priority 0 transfer pattern " + from + "12 / eth / ipv6 hop spec 0 hop mask 254 / end actions jump group 3 / end",
+		"10 base/delivery/12: group 40 priority 2 transfer pattern represented_port / eth / end actions represented_port ethdev_port_id 12 / end",
 		"10 base/receive/0: group 0 priority 2 ingress pattern " + overlay + " / end actions queue index 0 / end",
 		"10 base/receive/1: group 0 priority 2 ingress pattern " + overlay6 + " / end actions queue index 0 / end",
 		"10 base/receive/2: group 0 priority 2 ingress pattern " + marked + " / end actions queue index 0 / end",

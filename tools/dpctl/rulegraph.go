@@ -89,14 +89,32 @@ func renderSVG(ctx context.Context, dot io.Reader, w io.Writer) error {
 	return nil
 }
 
-// ruleBox is a box in the drawing: one group of rules of one port.
+// ruleBox is a box in the drawing: one group of rules of one port, or of all ports.
 type ruleBox struct {
-	port   uint16
+	port   uint16 // 0 if the rules are for all ports
 	domain string
 	group  uint32
 }
 
-func (b ruleBox) id() string { return fmt.Sprintf("p%d_%s%d", b.port, b.domain, b.group) }
+// boxOf returns the box of a rule, or of where a rule on that port jumps to.
+func boxOf(port uint16, domain string, group uint32) ruleBox {
+	b := ruleBox{port, domain, group}
+	if b.ofAllPorts() {
+		b.port = 0
+	}
+	return b
+}
+
+func (b ruleBox) ofAllPorts() bool {
+	return b.domain == "transfer" && nicgroup.Group(b.group).OfAllPorts()
+}
+
+func (b ruleBox) id() string {
+	if b.ofAllPorts() {
+		return fmt.Sprintf("all%d", b.group)
+	}
+	return fmt.Sprintf("p%d_%s%d", b.port, b.domain, b.group)
+}
 
 // title returns the name that dpservice gives to the group.
 func (b ruleBox) title() string {
@@ -132,7 +150,7 @@ func drawRules(rules []api.Rule, fold int) string {
 	d := &ruleDrawing{names: map[uint16]string{}, rows: map[ruleBox][]ruleRow{}}
 	for _, r := range rules {
 		d.names[r.PortID] = r.Port
-		box := ruleBox{r.PortID, r.Domain, r.Group}
+		box := boxOf(r.PortID, r.Domain, r.Group)
 		d.add(box)
 		d.rows[box] = append(d.rows[box], d.row(r))
 	}
@@ -140,6 +158,9 @@ func drawRules(rules []api.Rule, fold int) string {
 		d.rows[box] = foldRows(d.rows[box], fold)
 	}
 	slices.SortFunc(d.boxes, func(a, b ruleBox) int {
+		if a.ofAllPorts() != b.ofAllPorts() {
+			return map[bool]int{true: 1, false: -1}[a.ofAllPorts()]
+		}
 		return cmp.Or(cmp.Compare(a.port, b.port), -cmp.Compare(a.domain, b.domain), cmp.Compare(a.group, b.group))
 	})
 	return d.dot()
@@ -176,7 +197,7 @@ func (d *ruleDrawing) edges(r api.Rule, actions string, isCopy bool) []edge {
 		switch {
 		case m[1] != "":
 			group, _ := strconv.ParseUint(m[1], 10, 32) // only digits; a number out of range is no group
-			box := ruleBox{r.PortID, r.Domain, uint32(group)}
+			box := boxOf(r.PortID, r.Domain, uint32(group))
 			d.add(box)
 			to = box.id()
 		case m[2] != "" || m[3] != "":
@@ -194,7 +215,7 @@ func software(port uint16) string { return fmt.Sprintf("sw%d", port) }
 // pattern removes the port from a pattern, since the drawing shows it anyway.
 func pattern(text string) string {
 	items := strings.Split(text, " / ")
-	if strings.HasPrefix(items[0], "represented_port ") || strings.HasPrefix(items[0], "port_id ") {
+	if name, _, _ := strings.Cut(items[0], " "); name == "represented_port" || name == "port_id" {
 		items = items[1:]
 	}
 	return words(strings.Join(items, " / "))
@@ -251,14 +272,21 @@ func (d *ruleDrawing) dot() string {
 	var w strings.Builder
 	w.WriteString("digraph rules {\n\trankdir=LR;\n\tnode [fontname=\"monospace\", fontsize=10];\n" +
 		"\tedge [fontname=\"monospace\", fontsize=9];\n")
-	for start := 0; start < len(d.boxes); {
+	shared := slices.IndexFunc(d.boxes, ruleBox.ofAllPorts)
+	if shared < 0 {
+		shared = len(d.boxes)
+	}
+	for start := 0; start < shared; {
 		port := d.boxes[start].port
 		end := start
-		for end < len(d.boxes) && d.boxes[end].port == port {
+		for end < shared && d.boxes[end].port == port {
 			end++
 		}
 		d.writePort(&w, d.boxes[start:end])
 		start = end
+	}
+	if shared < len(d.boxes) {
+		d.writeShared(&w, d.boxes[shared:])
 	}
 	d.writeEdges(&w)
 	w.WriteString("}\n")
@@ -268,13 +296,23 @@ func (d *ruleDrawing) dot() string {
 // writePort writes the boxes of one port.
 func (d *ruleDrawing) writePort(w io.Writer, boxes []ruleBox) {
 	port := boxes[0].port
-	fmt.Fprintf(w, "\tsubgraph cluster_p%d {\n\t\tlabel=%q;\n\t\tfontname=\"monospace\";\n\t\tstyle=rounded;\n", port,
-		fmt.Sprintf("%s (port %d)", d.names[port], port))
+	d.writeBoxes(w, fmt.Sprintf("p%d", port), fmt.Sprintf("%s (port %d)", d.names[port], port), boxes)
+	fmt.Fprintf(w, "\t\tin%d [label=\"a packet\\narrives\", shape=plaintext];\n", port)
+	fmt.Fprintf(w, "\t\t%s [label=\"software\\n(RX queue)\", shape=ellipse];\n\t}\n", software(port))
+}
+
+// writeShared writes the boxes whose rules are for all ports.
+func (d *ruleDrawing) writeShared(w io.Writer, boxes []ruleBox) {
+	d.writeBoxes(w, "all", "packets of all ports", boxes)
+	fmt.Fprint(w, "\t}\n")
+}
+
+// writeBoxes begins a cluster and writes its boxes.
+func (d *ruleDrawing) writeBoxes(w io.Writer, id, label string, boxes []ruleBox) {
+	fmt.Fprintf(w, "\tsubgraph cluster_%s {\n\t\tlabel=%q;\n\t\tfontname=\"monospace\";\n\t\tstyle=rounded;\n", id, label)
 	for _, b := range boxes {
 		d.writeBox(w, b)
 	}
-	fmt.Fprintf(w, "\t\tin%d [label=\"a packet\\narrives\", shape=plaintext];\n", port)
-	fmt.Fprintf(w, "\t\t%s [label=\"software\\n(RX queue)\", shape=ellipse];\n\t}\n", software(port))
 }
 
 func (d *ruleDrawing) writeBox(w io.Writer, b ruleBox) {
@@ -320,7 +358,7 @@ func (d *ruleDrawing) writeEdges(w io.Writer) {
 				outside[e.to] = true
 			}
 		}
-		if b.domain == "transfer" {
+		if b.domain == "transfer" && !b.ofAllPorts() { // there a base rule takes what no other does
 			fmt.Fprintf(w, "\t%s -> %s [style=dotted, label=\"no match\"];\n", b.id(), d.missed(b.port))
 		}
 	}

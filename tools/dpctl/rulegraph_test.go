@@ -71,8 +71,10 @@ func TestRuleGraphOfAnEmptyGroup(t *testing.T) {
 		Pattern: "represented_port ethdev_port_id is 2 / eth / ipv4 ttl spec 0 ttl mask 254", Actions: "jump group 3 / end"},
 		api.Rule{Name: "tunnel/0", Port: "pf0", PortID: 0, Domain: "transfer", Group: 2, Pattern: "eth / ipv6",
 			Actions: "count / raw_decap { eth / ipv6 } / raw_encap { eth } / jump group 4"},
-		api.Rule{Name: "flow/1/by/18", Port: "pf0", PortID: 0, Domain: "transfer", Group: 4, Pattern: "eth / ipv4",
-			Actions: "count / jump group 18"})
+		api.Rule{Name: "flow/1", Port: "pf0", PortID: 0, Domain: "transfer", Group: 4, Pattern: "eth / ipv4",
+			Actions: "count / jump group 20"},
+		api.Rule{Name: "base/delivery/2", Port: "pf0", PortID: 0, Domain: "transfer", Group: 20,
+			Pattern: "represented_port / eth", Actions: "represented_port ethdev_port_id 2"})
 	dot := drawRules(rules, 8)
 	assert.Contains(t, dot, "p2_transfer0:r0 -> p2_transfer2;")
 	assert.Contains(t, dot, "<B>VNET (group 2)</B>")
@@ -81,7 +83,11 @@ func TestRuleGraphOfAnEmptyGroup(t *testing.T) {
 	assert.Contains(t, dot, `p2_transfer3 -> sw2 [style=dotted, label="no match"];`)
 	assert.NotContains(t, dot, "CAPTURE")
 	assert.Contains(t, dot, "<B>DECAPSULATED (group 4)</B>")
-	assert.Contains(t, dot, "<B>DELIVERY to port 2 (group 18)</B>")
+	assert.Contains(t, dot, "subgraph cluster_all {\n\t\tlabel=\"packets of all ports\"")
+	assert.Contains(t, dot, "<B>DELIVERY to port 2 (group 20)</B>")
+	assert.Contains(t, dot, "p0_transfer4:r0 -> all20;")
+	assert.Contains(t, dot, "all20:r0 -> out2;")
+	assert.NotContains(t, dot, "all20 -> ", "a base rule takes what no other does")
 	assert.Equal(t, 3, strings.Count(drawRules(nil, 8), ";"), "no rules, no boxes")
 }
 

@@ -16,11 +16,18 @@ const (
 	VNET         Group = 2  // flows of guests, and decapsulation of what comes from the wire
 	Software     Group = 3  // has no rules: what is sent there comes to its port's RX queue
 	Decapsulated Group = 4  // flows from the wire, by their own headers
-	delivery     Group = 16 // and more, by port: what is copied as a guest receives it
+	perPort      Group = 16 // and higher: two groups for each port
 )
 
-// Delivery is the group of what goes to a port, where that is copied.
-func Delivery(port uint16) Group { return delivery + Group(port) }
+// Delivery is the group of what flows bring to a guest's port.
+func Delivery(port uint16) Group { return perPort + 2*Group(port) }
+
+// CaptureTX is the group of what is copied as the guest behind a port receives it: captures lead packets there from
+// Delivery.
+func CaptureTX(port uint16) Group { return Delivery(port) + 1 }
+
+// OfAllPorts reports whether the group's rules are for packets from all ports, and not each for those of one.
+func (g Group) OfAllPorts() bool { return g >= perPort }
 
 // Name is what people call the group, for example "VNET" or "DELIVERY to port 2"; empty for a group that dpservice does
 // not use.
@@ -30,8 +37,9 @@ func (g Group) Name() string {
 	switch {
 	case g < Group(len(names)):
 		return names[g]
-	case g >= delivery:
-		return fmt.Sprintf("DELIVERY to port %d", g-delivery)
+	case g.OfAllPorts():
+		name := []string{"DELIVERY to", "CAPTURE TX at"}[(g-perPort)%2]
+		return fmt.Sprintf("%s port %d", name, (g-perPort)/2)
 	default:
 		return ""
 	}
@@ -48,7 +56,8 @@ func (g Group) String() string {
 // A Priority is a rule's place in its group: of the rules that match a packet, the one with the lowest priority wins.
 type Priority uint32
 
-// The priorities in Default: nothing precedes the guard, and captures take their packets from the base rules.
+// The priorities in Default, and but for the guard in Delivery: nothing precedes the guard, and captures take their
+// packets from the base rules.
 const (
 	GuardPriority    Priority = 0
 	RedirectPriority Priority = 1
