@@ -20,6 +20,7 @@ func guestFlow() Rule {
 			RawDecap{Data: tunnelHeader[:14]}, RawEncap{Data: tunnelHeader}, DecTTL{}, Age{Timeout: 30, Context: 7}, Count{},
 			ToRepresentedPort{Port: 0},
 		},
+		nil,
 	}
 }
 

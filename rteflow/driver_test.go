@@ -78,6 +78,7 @@ func TestWhatADriverSees(t *testing.T) {
 				Age{Timeout: maxAge, Context: 0xfedcba9876543210}, Count{}, DecTTL{}, Drop{}, Queue{Index: 258},
 				SetMACSrc{wire.MAC{1, 2, 3, 4, 5, 6}}, SetMACDst{wire.MAC{6, 5, 4, 3, 2, 1}},
 			},
+			nil,
 		},
 		{
 			Attr{Ingress: true},
@@ -88,6 +89,7 @@ func TestWhatADriverSees(t *testing.T) {
 				ICMP6{Type: Is[uint8](128), Code: Is[uint8](1)},
 			},
 			[]Action{Jump{Group: 70000}},
+			nil,
 		},
 		{
 			Attr{Egress: true}, nil,
@@ -96,6 +98,7 @@ func TestWhatADriverSees(t *testing.T) {
 				Sample{Ratio: 1, Actions: []Action{RawEncap{Data: captureHeader}, ToPortID{Port: 258}}},
 				Sample{Ratio: 5}, ToRepresentedPort{Port: 259},
 			},
+			nil,
 		},
 		{
 			Attr{Transfer: true},
@@ -109,6 +112,7 @@ func TestWhatADriverSees(t *testing.T) {
 				SetTag{70006, 70007, 3}, SetMeta{70008, 70009},
 				Indirect{ID: 9, Handle: 0xfedcba98},
 			},
+			nil,
 		},
 	}
 	var lines []string

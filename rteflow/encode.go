@@ -62,6 +62,10 @@ func structAt[T any](e *encoder, offset int) *T { return (*T)(unsafe.Pointer(&e.
 
 // rule appends a rule. Its error has the form of a driver's.
 func (e *encoder) rule(r Rule) *Error {
+	if r.Maker != nil {
+		e.made(r.Maker)
+		return nil
+	}
 	const items = C.sizeof_struct_rf_rule
 	actions := items + (len(r.Pattern)+1)*C.sizeof_struct_rf_item
 	e.start = len(e.buf)

@@ -12,6 +12,7 @@ package rteflow
 import "C"
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"unsafe"
@@ -29,6 +30,29 @@ func Validate(port uint16, r Rule) error {
 	}
 	rc := C.rf_validate(C.uint16_t(port), e.memory(), C.size_t(len(e.buf)), &e.err)
 	return ruleError("validate", port, r, rc, &e.err)
+}
+
+// Encoded is the rule in the form that C takes.
+func Encoded(r Rule) ([]byte, error) {
+	e := newEncoder()
+	defer e.free()
+	if err := e.rule(r); err != nil {
+		return nil, err
+	}
+	return bytes.Clone(e.buf), nil
+}
+
+// Encode encodes rules, and that is all.
+func Encode(rules []Rule) error {
+	e := newEncoder()
+	defer e.free()
+	for _, r := range rules {
+		e.buf = e.buf[:0]
+		if err := e.rule(r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // DevDump is the driver's own words about the rules of the port, for humans and for tests.

@@ -132,6 +132,7 @@ func ruleError(op string, port uint16, r Rule, rc C.int, cerr *C.struct_rf_error
 		return nil
 	}
 	err := newError(op, port, rc, cerr)
+	r = r.Whole()
 	switch cerr.cause {
 	case C.RF_CAUSE_ITEM:
 		err.Cause = itemCause(r, int(cerr.index))

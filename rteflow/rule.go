@@ -38,6 +38,15 @@ type Rule struct {
 	Attr
 	Pattern []Item
 	Actions []Action
+	Maker   Maker // if not nil, it makes Pattern and Actions, which are nil then
+}
+
+// Whole returns the rule with its Pattern and Actions.
+func (r Rule) Whole() Rule {
+	if r.Maker != nil {
+		return r.Maker.MakeSpec()
+	}
+	return r
 }
 
 // Item is one protocol layer or meta item of a pattern. The set of items is closed.

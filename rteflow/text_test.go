@@ -61,12 +61,13 @@ func TestRuleString(t *testing.T) {
 				Attr{Group: 0, Priority: 1, Transfer: true},
 				[]Item{RepresentedPort{Port: 2}, Eth{}},
 				[]Action{Jump{Group: 2}},
+				nil,
 			},
 			"group 0 priority 1 transfer pattern represented_port ethdev_port_id is 2 / eth / end actions jump group 2 / end",
 		},
 		{
 			"base rule of the uplink",
-			Rule{Attr{Ingress: true}, []Item{Eth{}, IPv6{Proto: Is(uint8(4))}}, []Action{Queue{}}},
+			Rule{Attr{Ingress: true}, []Item{Eth{}, IPv6{Proto: Is(uint8(4))}}, []Action{Queue{}}, nil},
 			"group 0 priority 0 ingress pattern eth / ipv6 proto is 4 / end actions queue index 0 / end",
 		},
 		{
@@ -76,6 +77,7 @@ func TestRuleString(t *testing.T) {
 				[]Item{PortID{Port: 3}, Eth{}},
 				[]Action{Count{}, Sample{Ratio: 1, Actions: []Action{RawEncap{Data: captureHeader}, ToPortID{Port: 0}}},
 					Jump{Group: 2}},
+				nil,
 			},
 			"group 1 priority 0 transfer pattern port_id id is 3 / eth / end actions count / sample ratio 1 { raw_encap { " +
 				"eth dst is 02:00:00:00:00:01 src is 02:00:00:00:00:0a type is 0x86dd / " +
@@ -96,6 +98,7 @@ func TestRuleString(t *testing.T) {
 					Count{},
 					ToRepresentedPort{Port: 4},
 				},
+				nil,
 			},
 			"group 2 priority 0 transfer pattern eth / ipv4 proto is 6 src is 10.0.0.1 dst is 10.0.0.2 / " +
 				"tcp src is 1024 dst is 80 flags spec 0x00 flags mask 0x07 / end actions " +
@@ -109,6 +112,7 @@ func TestRuleString(t *testing.T) {
 				Attr{Egress: true},
 				[]Item{Eth{}, IPv6{}, IPv4{}, ICMP{Type: Is(uint8(8)), Code: Is(uint8(0)), Ident: Is(uint16(3))}},
 				[]Action{RawDecap{Data: tunnelHeader}, RawEncap{Data: tunnelHeader[:14]}, Drop{}},
+				nil,
 			},
 			"group 0 priority 0 egress pattern eth / ipv6 / ipv4 / icmp type is 8 code is 0 ident is 3 / end actions " +
 				"raw_decap { eth / ipv6 } / raw_encap { eth dst is 02:00:00:00:00:01 src is 02:00:00:00:00:0a type is 0x86dd " +
@@ -130,6 +134,7 @@ func TestRuleString(t *testing.T) {
 					VLAN{TCI: Masked[uint16](100, 0xfff), InnerType: Is[uint16](0x0800)}, IPv4{}, UDP{}, VXLAN{Is[uint32](70000)},
 				},
 				[]Action{PopVLAN{}, PushVLAN{0x88a8}, SetMark{8}, SetTag{1, 3, 2}, SetMeta{9, 15}, Indirect{ID: 3, Handle: 0xffff}},
+				nil,
 			},
 			"group 0 priority 0 transfer pattern mark id is 7 / tag data spec 1 data mask 3 index is 2 / meta data is 9 / " +
 				"eth / " +
@@ -179,6 +184,7 @@ func TestRuleCommands(t *testing.T) {
 		[]Item{Eth{}},
 		[]Action{RawDecap{Data: tunnelHeader}, RawEncap{Data: tunnelHeader[:14]}, sample, RawEncap{Data: []byte{1}},
 			Jump{Group: 2}},
+		nil,
 	}
 	require.Equal(t, []string{
 		"set raw_decap 0 eth / ipv6 / end_set",

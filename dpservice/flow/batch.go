@@ -8,6 +8,7 @@ import (
 
 	"dpservice/dpservice/tunnel"
 	"dpservice/graph"
+	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
 )
 
@@ -146,14 +147,14 @@ func (b *batch) prepare(f *graph.Flow, s *share) error {
 		}
 	}
 	r.compact = compactOf(f, mark)
-	spec, err := b.specOf(&r.compact)
-	if err != nil {
+	var err error
+	if r.template, err = b.templateOf(&r.compact); err != nil {
 		if r.by != nil {
 			b.cfg.Tunnels.Release(*r.by)
 		}
 		return err
 	}
-	r.Rule = ruleset.Rule{Port: r.in, Owner: r, Spec: spec}
+	r.Rule = ruleset.Rule{Port: r.in, Owner: r, Spec: rteflow.Rule{Attr: attrOf(r.origin)}}
 	b.rules[r.id] = r
 	s.add(r)
 	b.pending = append(b.pending, pendingRule{r, f})

@@ -79,22 +79,24 @@ type Manager struct {
 	cfg Config
 	log rareLog
 
-	mu       sync.Mutex
-	rules    map[uint64]*rule    // by flow id
-	doomed   map[uint64]*rule    // by flow id: rules whose removal the NIC has refused; it is tried again
-	waiting  map[uint64]*share   // by flow id: flows without a rule that are to be offered again
-	late     map[uint64]struct{} // ids of flows that found the backlog full; they are offered again when it is empty
-	released map[uint16]struct{} // ports whose flows get no rules
-	backlog  *backlog
-	shares   map[holder]*share
-	stats    Stats
+	mu        sync.Mutex
+	rules     map[uint64]*rule            // by flow id
+	doomed    map[uint64]*rule            // by flow id: rules whose removal the NIC has refused; it is tried again
+	waiting   map[uint64]*share           // by flow id: flows without a rule that are to be offered again
+	late      map[uint64]struct{}         // ids of flows that found the backlog full; they are offered once it is empty
+	released  map[uint16]struct{}         // ports whose flows get no rules
+	templates map[shape]*rteflow.Template // of the shapes, of which there are few, so that none is forgotten
+	backlog   *backlog
+	shares    map[holder]*share
+	stats     Stats
 }
 
 // New returns a Manager without rules.
 func New(cfg Config) *Manager {
 	return &Manager{
 		cfg: cfg, rules: map[uint64]*rule{}, doomed: map[uint64]*rule{}, waiting: map[uint64]*share{},
-		late: map[uint64]struct{}{}, released: map[uint16]struct{}{}, shares: map[holder]*share{}, backlog: newBacklog(),
+		late: map[uint64]struct{}{}, released: map[uint16]struct{}{}, templates: map[shape]*rteflow.Template{},
+		shares: map[holder]*share{}, backlog: newBacklog(),
 		log: rareLog{log: cfg.Log, every: 10 * time.Second},
 	}
 }

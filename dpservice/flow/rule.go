@@ -21,24 +21,28 @@ import (
 type rule struct {
 	compact
 	ruleset.Rule
-	flows *Manager
-	by    *tunnel.Key // nil: from a guest
-	share *share      // that it counts to
-	place int         // in the share
-	aged  bool        // the NIC has told so
+	flows    *Manager
+	template *rteflow.Template
+	by       *tunnel.Key // nil: from a guest
+	share    *share      // that it counts to
+	place    int         // in the share
+	aged     bool        // the NIC has told so
 }
 
 // String names the rule.
 func (r *rule) String() string { return fmt.Sprintf("flow/%x", r.id) }
 
-// MakeSpec makes the rule: package ruleset does not keep it.
+// MakeSpec makes the whole rule: neither package ruleset nor the flow keeps it.
 func (r *rule) MakeSpec() rteflow.Rule {
 	spec, err := r.flows.specOf(&r.compact)
 	if err != nil {
-		return r.Spec // never: it was made when the flow began
+		panic(err) // the template is of such a rule
 	}
 	return spec
 }
+
+// Template is that of all rules of the shape.
+func (r *rule) Template() *rteflow.Template { return r.template }
 
 // outerLen is the length in bytes of the outer headers of a packet between two hypervisors.
 const outerLen = wire.EthernetLen + wire.IPv6Len
@@ -69,17 +73,19 @@ func ruleFor(ports Ports, f graph.Flow, mark uint16, timeout uint32) (rteflow.Ru
 		return rteflow.Rule{}, err
 	}
 	return rteflow.Rule{
-		Attr:    nic.InGroup(groupOf(f.Key.Origin), nicgroup.FlowPriority),
+		Attr:    attrOf(f.Key.Origin),
 		Pattern: []rteflow.Item{ports.PortItem(f.Verdict.InPort), eth, ip, l4},
 		Actions: append(actions, rteflow.Age{Timeout: timeout, Context: f.ID}, rteflow.Count{}, fate(ports, f.Verdict)),
 	}, nil
 }
 
-func groupOf(origin graph.Origin) nicgroup.Group {
+// attrOf is where a flow's rule is.
+func attrOf(origin graph.Origin) rteflow.Attr {
+	group := nicgroup.VNET
 	if origin == graph.FromWire {
-		return nicgroup.Decapsulated
+		group = nicgroup.Decapsulated
 	}
-	return nicgroup.VNET
+	return nic.InGroup(group, nicgroup.FlowPriority)
 }
 
 // fate sends the packets to the uplink, or to the group where captures find what a guest receives.

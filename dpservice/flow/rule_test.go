@@ -4,6 +4,8 @@ package flow
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
 	"net/netip"
 	"testing"
 
@@ -135,4 +137,45 @@ func TestNoRuleFor(t *testing.T) {
 			assert.Error(t, err)
 		})
 	}
+}
+
+// A rule made from a template is the rule of the flow, whichever flow of its shape the template was made of.
+func TestTemplates(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	m := newLab().Manager
+	address := func(v6 bool) netip.Addr {
+		var b [16]byte
+		binary.BigEndian.PutUint64(b[8:], random.Uint64())
+		b[0] = 0xfd
+		if v6 {
+			return netip.AddrFrom16(b)
+		}
+		return netip.AddrFrom4([4]byte(b[12:]))
+	}
+	for range 2000 {
+		f := []graph.Flow{deliver(), encap(), fromWire()}[random.IntN(3)]
+		v6 := random.IntN(2) == 1
+		f.ID, f.Verdict.InPort, f.Verdict.DecTTL = random.Uint64(), uint16(random.IntN(10)), random.IntN(2) == 1
+		f.Key.Src, f.Key.Dst = address(v6), address(v6)
+		f.Key.SrcPort, f.Key.DstPort = uint16(random.Uint32()), uint16(random.Uint32())
+		icmp := map[bool]uint8{false: wire.ProtoICMP, true: wire.ProtoICMPv6}[v6]
+		f.Key.Proto = []uint8{wire.ProtoTCP, wire.ProtoUDP, icmp}[random.IntN(3)]
+		f.Verdict.Header = make([]byte, len(f.Verdict.Header))
+		for i := range f.Verdict.Header {
+			f.Verdict.Header[i] = byte(random.Uint32())
+		}
+		if f.Verdict.Kind == graph.Deliver {
+			f.Verdict.TxPort = uint16(random.IntN(10))
+		}
+		r := &rule{flows: m, compact: compactOf(&f, uint16(random.Uint32()))}
+		var err error
+		r.template, err = m.templateOf(&r.compact)
+		require.NoError(t, err)
+		want, err := rteflow.Encoded(r.MakeSpec())
+		require.NoError(t, err)
+		got, err := rteflow.Encoded(rteflow.Rule{Attr: attrOf(r.origin), Maker: r})
+		require.NoError(t, err)
+		require.Equal(t, want, got, f)
+	}
+	assert.Less(t, len(m.templates), 64)
 }

@@ -132,7 +132,7 @@ func (n *NIC) install(port uint16, r rteflow.Rule) rteflow.Handle {
 		n.rules = map[rteflow.Handle]*Installed{}
 	}
 	n.next++
-	n.rules[n.next] = &Installed{Port: port, Rule: r}
+	n.rules[n.next] = &Installed{Port: port, Rule: r.Whole()}
 	return n.next
 }
 

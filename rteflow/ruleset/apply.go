@@ -128,7 +128,7 @@ func (s *Set) do(ops []Op) (int, error) {
 func (s *Set) create(ops []Op) (int, error) {
 	specs := make([]rteflow.Rule, len(ops))
 	for i, op := range ops {
-		specs[i] = op.Rule.Full()
+		specs[i] = op.Rule.spec()
 	}
 	handles, err := s.driver.CreateBatch(ops[0].Rule.Port, specs)
 	for i, h := range handles {

@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 
@@ -36,12 +35,11 @@ type Driver interface {
 // has an Owner type of its own.
 type Owner interface{ String() string }
 
-// Maker is an Owner of rules that are too many to be kept whole: of an installed one only Spec.Attr is left, and the
-// rest is made when it is needed.
+// Maker is an Owner of rules that are too many to be kept whole: their Spec has an Attr only, and the rest is made when
+// it is needed.
 type Maker interface {
 	Owner
-	// MakeSpec makes the rule as it was installed.
-	MakeSpec() rteflow.Rule
+	rteflow.Maker
 }
 
 // Rule is a rule for the NIC. Whoever makes it keeps the pointer, which is the rule's identity: it is how the rule is
@@ -63,8 +61,13 @@ func (r *Rule) String() string { return fmt.Sprintf("%v on port %d: %v", r.Owner
 
 // Full returns the whole rule, also if its Owner is a Maker.
 func (r *Rule) Full() rteflow.Rule {
-	if m, ok := r.Owner.(Maker); ok && r.Spec.Pattern == nil {
-		return m.MakeSpec()
+	return r.spec().Whole()
+}
+
+// spec returns the rule for the driver.
+func (r *Rule) spec() rteflow.Rule {
+	if m, ok := r.Owner.(Maker); ok {
+		return rteflow.Rule{Attr: r.Spec.Attr, Maker: m}
 	}
 	return r.Spec
 }
@@ -96,12 +99,12 @@ type Set struct {
 
 	mu             sync.RWMutex
 	oldest, newest *Rule // the ends of the list of installed rules
-	counts         map[Group]int
+	counts         map[place]int
 }
 
 // New returns an empty set of rules in the driver's NIC.
 func New(d Driver) *Set {
-	return &Set{driver: d, counts: map[Group]int{}}
+	return &Set{driver: d, counts: map[place]int{}}
 }
 
 // Installed reports whether a rule is in the NIC.
@@ -148,13 +151,27 @@ type Group struct {
 	Number uint32
 }
 
-func groupOf(r *Rule) Group { return Group{r.Port, r.Spec.Domain(), r.Spec.Group} }
+// place is where a Group is, without a string: it is looked up for each rule.
+type place struct {
+	port uint16
+	attr rteflow.Attr // without a priority
+}
+
+func placeOf(r *Rule) place {
+	p := place{r.Port, r.Spec.Attr}
+	p.attr.Priority = 0
+	return p
+}
 
 // Counts returns how many rules are installed in each group that has some.
 func (s *Set) Counts() map[Group]int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return maps.Clone(s.counts)
+	counts := make(map[Group]int, len(s.counts))
+	for p, n := range s.counts {
+		counts[Group{p.port, p.attr.Domain(), p.attr.Group}] = n
+	}
+	return counts
 }
 
 // Counters reads the Count action of a rule. It wraps ErrNotInstalled, or the driver's refusal if the rule has no
@@ -185,9 +202,6 @@ func notInstalled(r *Rule) error {
 // insert notes that a rule was installed.
 func (s *Set) insert(r *Rule, h rteflow.Handle) {
 	r.installed, r.handle = true, h
-	if _, ok := r.Owner.(Maker); ok {
-		r.Spec = rteflow.Rule{Attr: r.Spec.Attr}
-	}
 	r.older, r.newer = s.newest, nil
 	if s.newest == nil {
 		s.oldest = r
@@ -195,7 +209,7 @@ func (s *Set) insert(r *Rule, h rteflow.Handle) {
 		s.newest.newer = r
 	}
 	s.newest = r
-	s.counts[groupOf(r)]++
+	s.counts[placeOf(r)]++
 }
 
 // forget notes that a rule was removed. Its handle is dead.
@@ -211,8 +225,8 @@ func (s *Set) forget(r *Rule) {
 		r.newer.older = r.older
 	}
 	r.installed, r.handle, r.older, r.newer = false, 0, nil, nil
-	g := groupOf(r)
-	if s.counts[g]--; s.counts[g] == 0 {
-		delete(s.counts, g)
+	p := placeOf(r)
+	if s.counts[p]--; s.counts[p] == 0 {
+		delete(s.counts, p)
 	}
 }
