@@ -58,7 +58,7 @@ const (
 )
 
 // DefaultFlowCapacity is the number of flows a worker holds unless a graph's Config says otherwise.
-const DefaultFlowCapacity = 65536
+const DefaultFlowCapacity = 262144
 
 // What each port may leave to the slow path of each kind (neighbours, routers, echo, the rest) unless a graph's Config
 // says otherwise: frames a second, and at once.

@@ -189,7 +189,7 @@ func Default() Config {
 		Underlay: Underlay{CheckSource: true},
 		Offload:  true,
 		Flows: Flows{
-			Capacity: graph.DefaultFlowCapacity, MaxOffload: 32768, Timeout: 30 * time.Second,
+			Capacity: graph.DefaultFlowCapacity, MaxOffload: 131072, Timeout: 30 * time.Second,
 			Timeouts: Timeouts{
 				TCPNew: 30 * time.Second, TCPEstablished: 2 * time.Minute, TCPClosing: 10 * time.Second,
 				UDP: 30 * time.Second, ICMP: 30 * time.Second, Other: 30 * time.Second,
