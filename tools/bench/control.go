@@ -15,6 +15,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"dpservice/graph"
 	"dpservice/rpc/api"
 )
 
@@ -57,7 +58,7 @@ func (c *control) start(ctx context.Context, dir string) error {
 		return err
 	}
 	d, err := startDaemon(ctx, dir, daemonConfig{
-		ports: slices.Repeat([]string{"rx_pcap=" + empty}, 17), memory: 256, mbufs: 16384, capacity: 65536,
+		ports: slices.Repeat([]string{"rx_pcap=" + empty}, 17), memory: 256, mbufs: 16384, capacity: graph.DefaultFlowCapacity,
 	})
 	if err != nil {
 		return err

@@ -48,6 +48,8 @@ type flowsChange struct {
 	Took      []float64          `json:"took_ms"` // until the NIC does the right thing to all flows
 	Best      float64            `json:"best_ms"`
 	Goal      float64            `json:"goal_ms"`
+	Lost      []int64            `json:"packets_lost,omitempty"` // of Sent; where it is known
+	Sent      []int64            `json:"packets_sent,omitempty"` // by the guest meanwhile
 	Meanwhile map[string]latency `json:"calls_meanwhile_ms"`
 }
 
@@ -55,6 +57,8 @@ type flowsChange struct {
 const (
 	changeRoute    = "route: another next hop"
 	changeFailover = "uplink lost, the other one usable"
+	changeCapture  = "capture of both directions, start"
+	changeEnd      = "capture of both directions, stop"
 	changeDelete   = "interface.delete"
 	changeGoal     = 200
 )
@@ -67,7 +71,7 @@ func newOffload(flows, turns int, goal float64) *offload {
 	if goal > 0 {
 		o.goal = offloadGoal
 	}
-	for _, what := range []string{changeRoute, changeFailover, changeDelete} {
+	for _, what := range []string{changeRoute, changeFailover, changeCapture, changeEnd, changeDelete} {
 		o.Changes = append(o.Changes, &flowsChange{What: what, Goal: changeGoal})
 	}
 	return o
@@ -224,12 +228,13 @@ func (o *offload) insert(ctx context.Context, d *daemon, before int) error {
 
 // change changes all flows in several ways.
 func (o *offload) change(ctx context.Context, d *daemon) error {
-	steps := map[string]func(context.Context, *daemon) (time.Duration, error){
-		changeRoute: o.changeRoute, changeFailover: o.failover, changeDelete: o.deleteInterface,
+	steps := map[string]func(context.Context, *daemon, *flowsChange) (time.Duration, error){
+		changeRoute: o.changeRoute, changeFailover: o.failover, changeCapture: o.startCapture, changeEnd: o.stopCapture,
+		changeDelete: o.deleteInterface,
 	}
 	for _, c := range o.Changes {
 		err := c.measure(ctx, filepath.Join(d.dir, "dpservice.sock"), func(ctx context.Context) (time.Duration, error) {
-			return steps[c.What](ctx, d)
+			return steps[c.What](ctx, d, c)
 		})
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.What, err)
@@ -259,7 +264,7 @@ func (d *daemon) untilFlows(ctx context.Context, done func(api.FlowTable) bool) 
 }
 
 // changeRoute replaces the route of all flows. The software forwards them as soon as their rules are removed.
-func (o *offload) changeRoute(ctx context.Context, d *daemon) (time.Duration, error) {
+func (o *offload) changeRoute(ctx context.Context, d *daemon, _ *flowsChange) (time.Duration, error) {
 	var info api.SystemInfoResult
 	if err := d.Call(ctx, api.MethodSystemInfo, nil, &info); err != nil {
 		return 0, err
@@ -280,9 +285,13 @@ func (o *offload) changeRoute(ctx context.Context, d *daemon) (time.Duration, er
 }
 
 // failover takes down the link of the uplink that all flows leave by, after the other uplink's link is up. Flows on
-// that other uplink are not offloaded.
-func (o *offload) failover(ctx context.Context, d *daemon) (time.Duration, error) {
+// that other uplink are not offloaded. It counts the packets that the guest loses.
+func (o *offload) failover(ctx context.Context, d *daemon, c *flowsChange) (time.Duration, error) {
 	if err := d.fault("link_up=pf1"); err != nil {
+		return 0, err
+	}
+	before, err := d.passed(ctx)
+	if err != nil {
 		return 0, err
 	}
 	start := time.Now()
@@ -293,15 +302,56 @@ func (o *offload) failover(ctx context.Context, d *daemon) (time.Duration, error
 		return 0, err
 	}
 	took := time.Since(start)
+	after, err := d.passed(ctx)
+	if err != nil {
+		return 0, err
+	}
+	sent := after.sent - before.sent
+	c.Sent, c.Lost = append(c.Sent, sent), append(c.Lost, sent-(after.left-before.left))
 	if err := d.fault("link_up=pf0,link_down=pf1"); err != nil {
 		return 0, err
 	}
-	_, err := d.untilFlows(ctx, func(f api.FlowTable) bool { return f.Rules >= o.Flows })
+	_, err = d.untilFlows(ctx, func(f api.FlowTable) bool { return f.Rules >= o.Flows })
 	return took, err
 }
 
+// passage is how many packets have come from the guest, and how many have left by the uplinks. Some dozens are on
+// their way between the two.
+type passage struct{ sent, left int64 }
+
+func (d *daemon) passed(ctx context.Context) (p passage, err error) {
+	var stats api.PortStatsResult
+	if err := d.Call(ctx, api.MethodPortStats, api.PortStatsParams{}, &stats); err != nil {
+		return p, err
+	}
+	for _, s := range stats.Ports {
+		if strings.Contains(s.Name, "representor") {
+			p.sent += int64(s.Xstats["far_rx_packets"])
+		} else {
+			p.left += int64(s.Xstats["far_tx_packets"])
+		}
+	}
+	return p, nil
+}
+
+// startCapture captures all that the guest with the flows sends and receives.
+func (o *offload) startCapture(ctx context.Context, d *daemon, _ *flowsChange) (time.Duration, error) {
+	start := time.Now()
+	err := d.Call(ctx, api.MethodCaptureStart, api.CaptureStartParams{
+		SinkNodeIP: "fc00:2::9", UDPSrcPort: 3000, UDPDstPort: 3010, Direction: "both",
+		Interfaces: []api.CaptureSelector{{VF: fmt.Sprintf("vm-%d", vf0)}},
+	}, nil)
+	return time.Since(start), err
+}
+
+func (o *offload) stopCapture(ctx context.Context, d *daemon, _ *flowsChange) (time.Duration, error) {
+	start := time.Now()
+	err := d.Call(ctx, api.MethodCaptureStop, api.CaptureStopParams{}, nil)
+	return time.Since(start), err
+}
+
 // deleteInterface deletes the guest's interface, and so all flows.
-func (o *offload) deleteInterface(ctx context.Context, d *daemon) (time.Duration, error) {
+func (o *offload) deleteInterface(ctx context.Context, d *daemon, _ *flowsChange) (time.Duration, error) {
 	start := time.Now()
 	err := d.Call(ctx, api.MethodInterfaceDelete, api.InterfaceID{ID: fmt.Sprintf("vm-%d", vf0)}, nil)
 	return time.Since(start), err
@@ -444,6 +494,10 @@ func (o *offload) table(w io.Writer) error {
 		o.Idle)
 	for _, c := range o.Changes {
 		fmt.Fprintf(t, "%s\t%.0f ms\t%.0f ms\n", c.What, c.Best, c.Goal)
+		if len(c.Lost) > 0 {
+			best := slices.Index(c.Lost, slices.Min(c.Lost))
+			fmt.Fprintf(t, "  packets of the guest lost meanwhile\t%d of %d\t\n", c.Lost[best], c.Sent[best])
+		}
 		for _, method := range meanwhileMethods {
 			l := c.Meanwhile[method.Name()]
 			fmt.Fprintf(t, "  %s meanwhile, last turn\tp50 %.1f ms, p99 %.1f ms of %d calls\tp99 20 ms\n", method.Name(),
