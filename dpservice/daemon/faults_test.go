@@ -289,9 +289,9 @@ var operations = map[string]struct {
 	"interface.delete, whose senders are checked": {"", func(n *node) error { return n.DeleteInterface("vm-3") }, 6},
 	"interface.delete, while captured":            {spec.RX, deleteOne, 8},
 
-	"capture.start, both directions":                      {"", startIn(spec.Both), 20},
-	"capture.stop, both directions":                       {spec.Both, stopAll, 20},
-	"interface.delete, while captured in both directions": {spec.Both, deleteOne, 12},
+	"capture.start, both directions":                      {"", startIn(spec.Both), 11},
+	"capture.stop, both directions":                       {spec.Both, stopAll, 11},
+	"interface.delete, while captured in both directions": {spec.Both, deleteOne, 11},
 }
 
 // talkingNode is a node on which all guests talk.

@@ -221,11 +221,8 @@ type operation struct {
 var operations = []operation{
 	{"capture.start", (*faultyLab).idle, (*faultyLab).startCapture, "create", "destroy", 7, true},
 	{"capture.stop", (*faultyLab).captured, (*faultyLab).stopCapture, "destroy", "create", 7, true},
-	{"capture.start, tx", (*faultyLab).idle, (*faultyLab).startReceived, "create", "destroy", 5, true},
-	{"capture.start, tx, old rules of flows", (*faultyLab).idle, (*faultyLab).startReceived, "destroy", "create", 2, true},
-	{"capture.stop, tx", (*faultyLab).received, (*faultyLab).stopCapture, "destroy", "create", 5, true},
-	{"capture.stop, tx, new rules of flows", (*faultyLab).received, (*faultyLab).stopCapture, "create", "destroy", 2,
-		true},
+	{"capture.start, tx", (*faultyLab).idle, (*faultyLab).startReceived, "create", "destroy", 2, true},
+	{"capture.stop, tx", (*faultyLab).received, (*faultyLab).stopCapture, "destroy", "create", 2, true},
 	{"capture.start, filtered", (*faultyLab).idle, (*faultyLab).startFiltered, "create", "destroy", 12, true},
 	{"capture.stop, filtered", (*faultyLab).filtered, (*faultyLab).stopCapture, "destroy", "create", 12, true},
 	{"interface.delete", (*faultyLab).idle, (*faultyLab).deleteInterface, "destroy", "destroy", 4, false},
@@ -636,7 +633,7 @@ func (f *faultyLab) logged(message string) {
 	for line := range strings.Lines(f.daemons[0].Stderr.String()) {
 		if strings.Contains(line, message) {
 			require.Regexp(f.t, `port \d`, line)
-			require.Regexp(f.t, `group [24] priority 2 transfer pattern .* / end actions .* / end`, line)
+			require.Regexp(f.t, `group [24] priority 1 transfer pattern .* / end actions .* / end`, line)
 			require.Contains(f.t, line, refusedErrno.Error())
 			require.Contains(f.t, line, f.net.NIC.Refusal)
 			return

@@ -148,6 +148,9 @@ func (b *lab) nicRules(lines []string) ([]nicRule, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %s", err, line)
 		}
+		if r.Port == "any" { // rule.list shows rules for all ports by the one that they are on
+			r.Port = owner
+		}
 		r.Port = strings.Replace(b.net.NIC.PFs[0]+"_representor_"+r.Port, "_representor_pf0", "", 1)
 	}
 	slices.SortFunc(rules, nicRule.compare)
