@@ -45,6 +45,9 @@ func segment(change func(*layers.TCP)) []byte     { return frame(eth(), ip4(), t
 func datagram(change func(*layers.UDP)) []byte    { return frame(eth(), ip6(), udp(change), text(9)) }
 func linked(change func(*layers.Ethernet)) []byte { return frame(eth(change), ip4(), tcp()) }
 
+// anyPort is the pattern of rules for the packets of all ports of the switch.
+const anyPort = "represented_port / eth"
+
 // items are all that the NIC knows, each with every field, with a mask of its own, with the item's default, and
 // without.
 var items = []item{
@@ -165,7 +168,7 @@ var items = []item{
 	{"eth / ipv4 / udp / vxlan / eth / ipv6 src is fd00::1 / udp src is 1000",
 		"ip=4 l4=17 l4.dst=4789 inner.ip=6 inner.ip.src=fd00::1 inner.l4=17 inner.l4.src=1000", overlay6, overlay},
 
-	{"represented_port / eth", "", unknown, nil},
+	{anyPort, "", unknown, nil},
 	{"represented_port ethdev_port_id is 8 / eth / ipv4", "ip=4", tcp4, tcp6},
 	{"port_id id is 8 / eth / ipv6", "ip=6", tcp6, tcp4},
 	{"port_id id is 9 / represented_port ethdev_port_id is 8 / eth / ipv6", "ip=6", tcp6, tcp4},

@@ -89,7 +89,11 @@ func (w *walk) item(t *testing.T, it item) {
 	w.counts.items++
 	rule := w.create(t, vf0, fmt.Sprintf("transfer pattern %s / end actions count / port_id id %d / end", it.pattern, vf1))
 	defer w.destroy(t, vf0, rule)
-	want := strings.TrimSuffix("on vf0 from vf0 transfer group 0 priority 0 pattern "+it.dump,
+	from := "vf0"
+	if it.pattern == anyPort {
+		from = "any"
+	}
+	want := strings.TrimSuffix(fmt.Sprintf("on vf0 from %s transfer group 0 priority 0 pattern %s", from, it.dump),
 		" ") + " actions count port=vf1 # 0 packets 0 bytes"
 	assert.Equal(t, want, w.dump(t, vf0, rule))
 	w.counts.packets++
