@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	testTimeout = 90 * time.Second
+	testTimeout = 180 * time.Second
 	// stateTimeout limits the wait for something that dpservice does by itself within a second or two.
 	stateTimeout = 15 * time.Second
 )

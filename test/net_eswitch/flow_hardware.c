@@ -243,6 +243,24 @@ check_root(const struct esw_rule *rule, struct rte_flow_error *error)
 	return 0;
 }
 
+/* A rule for all ports is in the tables of both directions, of which a ConnectX-5 cannot do this in
+ * one. The driver looks at the rule's own port only. */
+static int
+check_both_directions(const struct machine *m)
+{
+	const struct esw_listed *listed = &m->rule->listed;
+	uint32_t i;
+
+	if (m->port->nic->card != ESW_CX5)
+		return 0;
+	for (i = 0; i < listed->n; i++)
+		if (listed->op[i] == ESW_OP_PUSH_VLAN || listed->op[i] == ESW_OP_POP_VLAN ||
+		    listed->op[i] == ESW_OP_ENCAP)
+			return esw_flow_error(m->error, EINVAL, RTE_FLOW_ERROR_TYPE_UNSPECIFIED,
+					      NULL, "the card refuses the rule: not for all ports");
+	return 0;
+}
+
 /* Says whether the card takes a rule that is valid. */
 int
 esw_rule_hardware(const struct esw_port *port, const struct esw_rule *rule,
@@ -258,7 +276,9 @@ esw_rule_hardware(const struct esw_port *port, const struct esw_rule *rule,
 		return check_root(rule, error);
 	/* The card has tables of its own for each direction: a rule for all ports is in both. */
 	if (attr->transfer && rule->info.any_source) {
-		ret = run(&m);
+		ret = check_both_directions(&m);
+		if (ret == 0)
+			ret = run(&m);
 		if (ret < 0)
 			return ret;
 		m = (struct machine){ .port = port, .rule = rule, .error = error };
