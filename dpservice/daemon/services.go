@@ -31,6 +31,7 @@ func (d *daemon) services() server.Services {
 		Rules:      rules{d.rules, d.ports},
 		Graph:      graphInfo{d},
 		Capture:    d.captures,
+		Trace:      d.trace,
 	}
 }
 
@@ -144,6 +145,9 @@ func (f flows) names() flowNames {
 	}
 	return n
 }
+
+// describe shows one flow.
+func (f flows) describe(flow graph.Flow) status.Flow { return f.names().describe(flow) }
 
 func (n flowNames) describe(flow graph.Flow) status.Flow {
 	s := status.Flow{
