@@ -127,11 +127,16 @@ func (d *directory) ask() {
 	d.known = make(map[receive.Sender]receive.Description)
 	for _, s := range status.Sessions {
 		for _, i := range s.Interfaces {
-			d.known[receive.Sender{Node: node, Label: wire.Label(i.Label)}] = receive.Description{
-				Name:    pointName(i),
-				Comment: fmt.Sprintf("capture %s of %s on port %s, %s", s.Name, targetName(i.CaptureTarget), i.Port, i.Direction),
-			}
+			d.known[receive.Sender{Node: node, Label: wire.Label(i.Label)}] = describePoint(s.Name, i)
 		}
+	}
+}
+
+// describePoint describes what a capture copies.
+func describePoint(capture string, i api.CaptureInterface) receive.Description {
+	return receive.Description{
+		Name:    pointName(i),
+		Comment: fmt.Sprintf("capture %s of %s on port %s, %s", capture, targetName(i.CaptureTarget), i.Port, i.Direction),
 	}
 }
 
@@ -153,19 +158,6 @@ func (d *directory) captures() (status api.CaptureStatusResult, info api.SystemI
 	}
 	d.client = c
 	return askCaptures(ctx, c)
-}
-
-// captures asks the daemon for its captures and its underlay address, over a connection of its own.
-func (a *app) captures(ctx context.Context) (status api.CaptureStatusResult, info api.SystemInfoResult, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	c, err := client.Dial(ctx, a.socket)
-	if err != nil {
-		return status, info, err
-	}
-	status, info, err = askCaptures(ctx, c)
-	_ = c.Close() // the answers have already arrived
-	return status, info, err
 }
 
 func askCaptures(ctx context.Context, c *client.Client) (status api.CaptureStatusResult, info api.SystemInfoResult,

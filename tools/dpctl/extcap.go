@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -180,35 +179,26 @@ func (a *app) extcapCapture(ctx context.Context, f *extcapFlags) (err error) {
 	}
 	ctx, stop := untilSignal(ctx)
 	defer stop()
-	_, sink, err := a.findSink(ctx, f.sink)
+	s, err := a.newHeldSession(ctx, f.sink, extcapParams(f, target))
 	if err != nil {
 		return err
 	}
-	conn, err := client.Dial(ctx, a.socket) // before privileges are dropped: later it might not be allowed
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
+	defer s.conn.Close()
 	wireshark := os.Getppid()
-	s := &heldSession{
-		app: a, conn: conn, params: extcapParams(f, target, sink),
-		look: func(api.CaptureSession) error {
-			if os.Getppid() != wireshark { // it was killed; its child may still read the FIFO
-				return errSessionEnded
-			}
-			return nil
-		},
+	s.look = func(api.CaptureSession) error {
+		if os.Getppid() != wireshark { // it was killed; its child may still read the FIFO
+			return errSessionEnded
+		}
+		return nil
 	}
 	ctx, s.end = context.WithCancelCause(ctx)
 	defer s.end(nil)
-	known := newDirectory(a, nil)
 	c := receive.Config{
-		Listen:   netip.AddrPortFrom(sink, f.udpDstPort),
 		Encap:    wire.Encap(f.encap),
 		Output:   receive.Output{Path: f.fifo},
 		Packets:  f.packets,
 		Duration: f.duration,
-		Describe: known.describe,
+		Describe: s.describe,
 		// The process keeps its user, who may connect to the daemon.
 		Privileges: &receive.Privileges{},
 		Ready: func(r receive.Readiness) {
@@ -216,9 +206,7 @@ func (a *app) extcapCapture(ctx context.Context, f *extcapFlags) (err error) {
 			go s.run(ctx, nil)
 		},
 	}
-	if f.udpDstPort == 0 {
-		c.Listen, c.Ports = netip.AddrPortFrom(sink, liveDstPort), livePorts
-	}
+	s.listen(&c, f.udpDstPort)
 	_, err = receive.Run(ctx, c)
 	return s.finish(ctx, err)
 }
@@ -235,14 +223,13 @@ func extcapTarget(name string) (api.CaptureSelector, error) {
 	return api.CaptureSelector{}, fmt.Errorf("there is no interface %q: --extcap-interfaces lists them", name)
 }
 
-func extcapParams(f *extcapFlags, target api.CaptureSelector, sink netip.Addr) api.CaptureStartParams {
+func extcapParams(f *extcapFlags, target api.CaptureSelector) api.CaptureStartParams {
 	filter := f.filter
 	if filter == "" {
 		filter = f.captureFilter
 	}
 	return api.CaptureStartParams{
-		Name: fmt.Sprintf("extcap-%d", os.Getpid()), SinkNodeIP: sink.String(), Encap: f.encap, Direction: f.direction,
-		Filter: filter, UDPSrcPort: f.udpSrcPort, UDPDstPort: f.udpDstPort,
-		Interfaces: []api.CaptureSelector{target}, Hold: true,
+		Name: fmt.Sprintf("extcap-%d", os.Getpid()), Encap: f.encap, Direction: f.direction, Filter: filter,
+		UDPSrcPort: f.udpSrcPort, UDPDstPort: f.udpDstPort, Interfaces: []api.CaptureSelector{target},
 	}
 }

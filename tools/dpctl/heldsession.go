@@ -11,8 +11,10 @@ import (
 	"sync"
 	"time"
 
+	"dpservice/capture/receive"
 	"dpservice/rpc/api"
 	"dpservice/rpc/client"
+	"dpservice/wire"
 )
 
 const (
@@ -29,6 +31,8 @@ const (
 type heldSession struct {
 	app    *app
 	conn   *client.Client
+	node   netip.Addr // the hypervisor's underlay address
+	sink   netip.Addr // where its copies are sent to: here
 	params api.CaptureStartParams
 	look   func(api.CaptureSession) error // looks at the session now and then; an error ends the reception
 	end    context.CancelCauseFunc        // ends the reception
@@ -37,6 +41,21 @@ type heldSession struct {
 	session api.CaptureSession // as it was started
 	started bool
 	over    bool // the session must not be started any more
+}
+
+// newHeldSession connects to the daemon for a session with this machine as the sink. The caller closes the connection.
+// It is made before privileges are dropped: later it might not be allowed.
+func (a *app) newHeldSession(ctx context.Context, sink string, params api.CaptureStartParams) (*heldSession, error) {
+	conn, err := client.Dial(ctx, a.socket)
+	if err != nil {
+		return nil, err
+	}
+	s := &heldSession{app: a, conn: conn, params: params}
+	if err := s.findSink(ctx, sink); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	s.params.SinkNodeIP, s.params.Hold = s.sink.String(), true
+	return s, nil
 }
 
 var errSessionEnded = errors.New("the session has ended")
@@ -128,27 +147,50 @@ func (s *heldSession) stop() error {
 	return err
 }
 
-// findSink returns the node's address, and the one that it sends copies to: the given one, or the local address from
+// findSink finds the node's address, and the one that it sends copies to: the given one, or the local address from
 // which this machine reaches the node.
-func (a *app) findSink(ctx context.Context, given string) (node, sink netip.Addr, err error) {
+func (s *heldSession) findSink(ctx context.Context, given string) (err error) {
 	if given != "" {
-		if sink, err = netip.ParseAddr(given); err != nil {
-			return node, sink, fmt.Errorf("--sink-node-ip: %w", err)
+		if s.sink, err = netip.ParseAddr(given); err != nil {
+			return fmt.Errorf("--sink-node-ip: %w", err)
 		}
 	}
-	_, info, err := a.captures(ctx)
-	if err != nil {
-		return node, sink, err
+	ctx, cancel := context.WithTimeout(ctx, s.app.timeout)
+	defer cancel()
+	var info api.SystemInfoResult
+	if err := s.conn.Call(ctx, api.MethodSystemInfo, nil, &info); err != nil {
+		return err
 	}
-	if node, err = netip.ParseAddr(info.Underlay.IP); err != nil || sink.IsValid() {
-		return node, sink, err
+	if s.node, err = netip.ParseAddr(info.Underlay.IP); err != nil || s.sink.IsValid() {
+		return err
 	}
-	to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(node, liveDstPort))
+	to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(s.node, liveDstPort))
 	c, err := net.DialUDP("udp6", nil, to) // this sends no packet
 	if err != nil {
-		return node, sink, fmt.Errorf("this machine does not reach the node's underlay address %s, so no copies would come "+
-			"back: run this where it is reached, or say this machine's address in the underlay (--sink-node-ip): %w", node, err)
+		return fmt.Errorf("this machine does not reach the node's underlay address %s, so no copies would come back: run this "+
+			"where it is reached, or say this machine's address in the underlay (--sink-node-ip): %w", s.node, err)
 	}
 	defer c.Close()
-	return node, c.LocalAddr().(*net.UDPAddr).AddrPort().Addr(), nil
+	s.sink = c.LocalAddr().(*net.UDPAddr).AddrPort().Addr()
+	return nil
+}
+
+// listen has a reception take the copies at a port, or at the first free one if it is 0.
+func (s *heldSession) listen(c *receive.Config, port uint16) {
+	c.Listen = netip.AddrPortFrom(s.sink, port)
+	if port == 0 {
+		c.Listen, c.Ports = netip.AddrPortFrom(s.sink, liveDstPort), livePorts
+	}
+}
+
+// describe names the interface that a sender's copies are of, once the session has been started.
+func (s *heldSession) describe(from receive.Sender) receive.Description {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range s.session.Interfaces {
+		if from.Node == s.node && from.Label == wire.Label(i.Label) {
+			return describePoint(s.params.Name, i)
+		}
+	}
+	return receive.Description{}
 }

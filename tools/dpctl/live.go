@@ -18,8 +18,6 @@ import (
 
 	"dpservice/capture/receive"
 	"dpservice/rpc/api"
-	"dpservice/rpc/client"
-	"dpservice/wire"
 )
 
 // liveFlags are the flags of dpctl capture live.
@@ -92,30 +90,22 @@ It runs on the hypervisor, or on any machine that the underlay reaches, with the
 func (a *app) live(cmd *cobra.Command, f *liveFlags, filter string) error {
 	ctx, stop := untilSignal(cmd.Context())
 	defer stop()
-	node, sink, err := a.findSink(ctx, f.sink)
+	s, err := a.newHeldSession(ctx, f.sink, api.CaptureStartParams{
+		Name: fmt.Sprintf("live-%d", os.Getpid()), Direction: f.direction, Filter: filter, Interfaces: f.of.selectors(),
+	})
 	if err != nil {
 		return failure{err}
 	}
-	conn, err := client.Dial(ctx, a.socket) // before privileges are dropped: later it might not be allowed
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	s := &heldSession{app: a, conn: conn, params: api.CaptureStartParams{
-		Name: fmt.Sprintf("live-%d", os.Getpid()), SinkNodeIP: sink.String(), Direction: f.direction, Filter: filter,
-		Interfaces: f.of.selectors(), Hold: true,
-	}}
+	defer s.conn.Close()
 	ctx, s.end = context.WithCancelCause(ctx)
 	defer s.end(nil)
 	arrivals := arrivals{stderr: cmd.ErrOrStderr()}
 	s.look = arrivals.look
 	c := receive.Config{
-		Listen: netip.AddrPortFrom(sink, f.port), From: []netip.Prefix{netip.PrefixFrom(node, node.BitLen())},
+		From:    []netip.Prefix{netip.PrefixFrom(s.node, s.node.BitLen())},
 		Packets: f.count, Duration: f.duration, Describe: s.describe,
 	}
-	if f.port == 0 {
-		c.Listen, c.Ports = netip.AddrPortFrom(sink, liveDstPort), livePorts
-	}
+	s.listen(&c, f.port)
 	if c.Privileges, err = privileges(""); err != nil {
 		return failure{err}
 	}
@@ -190,18 +180,6 @@ func (a *arrivals) look(s api.CaptureSession) error {
 		})
 	}
 	return nil
-}
-
-// describe names the interface of a label, once the session has been started.
-func (s *heldSession) describe(from receive.Sender) receive.Description {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, i := range s.session.Interfaces {
-		if wire.Label(i.Label) == from.Label {
-			return receive.Description{Name: pointName(i), Comment: fmt.Sprintf("%s on port %s", pointText(i), i.Port)}
-		}
-	}
-	return receive.Description{}
 }
 
 // pointOf returns what people call an interface of the file: the guest's interface and the direction.

@@ -26,9 +26,13 @@ sink say of where they come from, and what it is called. The label is the one of
   dpctl capture receive --udp-dst-port=3010 -w test.pcapng --name="$(ssh hv1 dpctl capture names | paste -sd,)"`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			status, info, err := a.captures(cmd.Context())
+			info, err := answer(cmd.Context(), a, api.MethodSystemInfo, api.None{})
 			if err != nil {
-				return failure{explain(api.MethodCaptureStatus, err)}
+				return err
+			}
+			status, err := answer(cmd.Context(), a, api.MethodCaptureStatus, api.None{})
+			if err != nil {
+				return err
 			}
 			return writeNames(cmd.OutOrStdout(), info.Underlay.IP, append(status.Sessions, status.History...))
 		},
