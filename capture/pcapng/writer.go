@@ -177,6 +177,23 @@ func (p *Writer) Flush() error {
 // Size returns the length of the section so far, including the buffer.
 func (p *Writer) Size() int64 { return p.written + int64(len(p.buf)) }
 
+// Description returns those of some whole blocks that say what the rest means, the section's and the interfaces', and
+// counts the packets.
+func Description(blocks []byte) (description []byte, packets int) {
+	const headLen = 8
+	for len(blocks) >= headLen {
+		length := binary.LittleEndian.Uint32(blocks[4:])
+		switch binary.LittleEndian.Uint32(blocks) {
+		case blockSection, blockInterface:
+			description = append(description, blocks[:length]...)
+		case blockPacket:
+			packets++
+		}
+		blocks = blocks[length:]
+	}
+	return description, packets
+}
+
 // extend appends room for length bytes to the buffer and returns it. The content is undefined.
 func (p *Writer) extend(length int) []byte {
 	if p.err != nil {

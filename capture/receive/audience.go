@@ -4,7 +4,6 @@ package receive
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dpservice/capture/pcapng"
 )
 
 const (
@@ -147,28 +148,10 @@ func (a *Audience) isEmpty() bool {
 	return len(a.readers) == 0
 }
 
-// The types of pcapng's blocks that a newcomer needs.
-const (
-	blockSection   = 0x0a0d0d0a
-	blockInterface = 1
-	blockPacket    = 6
-)
-
 // Write implements destination: it gives whole blocks to all readers.
 func (a *Audience) Write(p []byte) (int, error) {
-	c := chunk{data: slices.Clone(p)} // the caller uses its buffer again
-	var described []byte
-	const headLen = 8
-	for rest := c.data; len(rest) >= headLen; {
-		block := rest[:binary.LittleEndian.Uint32(rest[4:])]
-		switch binary.LittleEndian.Uint32(block) {
-		case blockSection, blockInterface:
-			described = append(described, block...)
-		case blockPacket:
-			c.packets++
-		}
-		rest = rest[len(block):]
-	}
+	described, packets := pcapng.Description(p)
+	c := chunk{data: slices.Clone(p), packets: uint64(packets)} // the caller uses its buffer again
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.prelude = append(a.prelude, described...)
@@ -194,11 +177,15 @@ func (a *Audience) describeTo(r *reader, described []byte) {
 	}
 }
 
-// Close implements destination: readers get what waits for them, if they read it soon.
+// Close implements destination: readers get what waits for them, if they read it soon. It may be called again.
 func (a *Audience) Close() error {
-	_ = a.listener.Close() // it may not remove the socket's file any more, which the next one then does
 	a.mu.Lock()
+	if a.closed {
+		a.mu.Unlock()
+		return nil
+	}
 	a.closed = true
+	_ = a.listener.Close() // it may not remove the socket's file any more, which the next one then does
 	for _, r := range a.readers {
 		close(r.queue)
 		_ = r.conn.SetWriteDeadline(time.Now().Add(audienceGrace)) // else serve waits for ever

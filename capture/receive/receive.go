@@ -49,7 +49,7 @@ type Config struct {
 	// Dumps says so. The reception answers each dump, unless it ends.
 	Memory Memory
 	Dumps  <-chan Dump
-	// Serve lets others read along: each gets the copies from its connection on. The reception closes it.
+	// Serve lets others read along: each gets the copies from its connection on. The reception closes it, if it begins.
 	Serve *Audience
 	// Privileges says which privileges the whole process gives up. If it is nil, the process keeps them.
 	Privileges *Privileges

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -111,6 +112,19 @@ func TestReceiveServes(t *testing.T) {
 	assert.Regexp(t, `(?m)^label-\d+\t0x88b5$`, out.String(), "the flow label is the kernel's")
 	assert.Less(t, strings.Count(out.String(), "\n"), sent, "what came before is not for the newcomer")
 	assert.Equal(t, sent, framesIn(t, file))
+}
+
+// A reception that cannot begin leaves no socket behind.
+func TestReceiveDoesNotBegin(t *testing.T) {
+	taken, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback})
+	require.NoError(t, err)
+	defer taken.Close()
+	socket := filepath.Join(t.TempDir(), "live.sock")
+	r := dpctl(t, "", "capture", "receive", "--listen=::1",
+		fmt.Sprintf("--udp-dst-port=%d", taken.LocalAddr().(*net.UDPAddr).Port), "-w", filepath.Join(t.TempDir(), "a"),
+		"--serve=unix:"+socket)
+	assert.Equal(t, exitRefused, r.code, r.stderr)
+	assert.NoFileExists(t, socket)
 }
 
 func TestReceiveRefusesOddFlags(t *testing.T) {

@@ -80,6 +80,12 @@ somebody looked, on SIGUSR1, dpctl capture dump, or a POST to /dump at a --trigg
 				defer t.close()
 				c.Dumps = t.dumps
 			}
+			if c.Serve, err = openAudience(f.serve); err != nil {
+				return err
+			}
+			if c.Serve != nil {
+				defer c.Serve.Close()
+			}
 			counters, err := receive.Run(ctx, c)
 			if err != nil {
 				return failure{err}
@@ -140,6 +146,22 @@ func inTime(write func()) {
 	}
 }
 
+// openAudience opens the socket of --serve; nil if it is empty.
+func openAudience(place string) (*receive.Audience, error) {
+	if place == "" {
+		return nil, nil
+	}
+	path, ok := strings.CutPrefix(place, unixPrefix)
+	if !ok || path == "" {
+		return nil, fmt.Errorf("--serve: want %sPATH, not %q", unixPrefix, place)
+	}
+	a, err := receive.Listen(path)
+	if err != nil {
+		return nil, failure{fmt.Errorf("--serve: %w", err)}
+	}
+	return a, nil
+}
+
 // summarise prints what a reception has done.
 func (f *receiveFlags) summarise(w io.Writer, counters receive.Counters, audience *receive.Audience) {
 	text := counters.String()
@@ -176,15 +198,6 @@ func (f *receiveFlags) config(a *app, cmd *cobra.Command) (receive.Config, error
 		return c, errors.New("--trigger needs --ring")
 	}
 	c.Memory = receive.Memory(f.ring)
-	if f.serve != "" {
-		path, ok := strings.CutPrefix(f.serve, unixPrefix)
-		if !ok || path == "" {
-			return c, fmt.Errorf("--serve: want %sPATH, not %q", unixPrefix, f.serve)
-		}
-		if c.Serve, err = receive.Listen(path); err != nil {
-			return c, failure{fmt.Errorf("--serve: %w", err)}
-		}
-	}
 	if f.port == 0 {
 		f.port = wire.VXLANPort
 	}
