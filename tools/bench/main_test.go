@@ -132,7 +132,7 @@ func TestBench(t *testing.T) {
 	} {
 		assert.Positive(t, figure, name)
 	}
-	require.Len(t, f.Offload.Changes, 3)
+	require.Len(t, f.Offload.Changes, len(changes))
 	for _, c := range f.Offload.Changes {
 		assert.Positive(t, c.Best, c.What)
 		assert.Len(t, c.Meanwhile, len(meanwhileMethods), c.What)

@@ -63,6 +63,8 @@ const (
 	changeGoal     = 200
 )
 
+var changes = []string{changeRoute, changeFailover, changeCapture, changeEnd, changeDelete}
+
 // offloadGoal is the least ratio to dpdk-test-flow-perf that is good.
 const offloadGoal = 0.15
 
@@ -71,7 +73,7 @@ func newOffload(flows, turns int, goal float64) *offload {
 	if goal > 0 {
 		o.goal = offloadGoal
 	}
-	for _, what := range []string{changeRoute, changeFailover, changeCapture, changeEnd, changeDelete} {
+	for _, what := range changes {
 		o.Changes = append(o.Changes, &flowsChange{What: what, Goal: changeGoal})
 	}
 	return o
