@@ -96,6 +96,8 @@ const (
 	// removes the rest.
 	Broken State = "broken"
 	Ended  State = "ended" // only in the history
+	// Waiting is a session that was there before the daemon's restart, and could not be restored yet: nothing is installed.
+	Waiting State = "waiting"
 )
 
 // EndReason says why a session has ended.

@@ -47,14 +47,19 @@ type keptCaptures struct {
 
 	changing sync.Mutex // one change at a time; it may take as long as the NIC does
 
-	mu      sync.Mutex // of records
+	mu      sync.Mutex // of what follows
 	records map[string]state.Capture
+	refused map[string]error // by name: why a capture could not be restored the last time
 }
 
-// Start implements captures.
+// Start implements captures. It does not take the place of one that could not be restored yet.
 func (k *keptCaptures) Start(ctx context.Context, r spec.Request) (spec.Session, error) {
 	k.changing.Lock()
 	defer k.changing.Unlock()
+	if name := r.WithDefaults().Name; len(k.waiting(name)) > 0 {
+		return spec.Session{}, fault.New(fault.AlreadyActive, name,
+			"capture %s was there before a restart and waits to be restored: stop it first, or choose another name", name)
+	}
 	s, err := k.captures.Start(ctx, r)
 	if err != nil || r.DryRun || r.Held {
 		return s, err
@@ -112,6 +117,26 @@ func (k *keptCaptures) Status() (sessions, ended []spec.Session) {
 		}
 	}
 	return sessions, ended
+}
+
+// Waiting returns the captures that could not be restored yet, with the reason as a warning.
+func (k *keptCaptures) Waiting() []spec.Session {
+	var sessions []spec.Session
+	for _, r := range k.waiting("") {
+		s := sessionOf(r)
+		s.State = spec.Waiting
+		if err := k.refusal(r.Name); err != nil {
+			s.Warnings = append(s.Warnings, fmt.Sprintf("not restored: %v", err))
+		}
+		sessions = append(sessions, s)
+	}
+	return sessions
+}
+
+func (k *keptCaptures) refusal(name string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.refused[name]
 }
 
 // whole returns a session with what it was before the restarts.
@@ -256,6 +281,7 @@ func (k *keptCaptures) drop(name string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.records, name)
+	delete(k.refused, name)
 	return nil
 }
 
@@ -294,13 +320,14 @@ func (k *keptCaptures) restore(ctx context.Context) error {
 	return nil
 }
 
-// restart starts what is left of a capture, and notes the gap.
+// restart starts what is left of a capture, and notes the gap, or why it does not start.
 func (k *keptCaptures) restart(ctx context.Context, r *state.Capture) error {
 	request, over := k.rest(*r)
 	if over {
 		return errOver
 	}
 	s, err := k.captures.Start(ctx, request)
+	k.noteRefusal(r.Name, err)
 	if err != nil {
 		return err
 	}
@@ -308,6 +335,17 @@ func (k *keptCaptures) restart(ctx context.Context, r *state.Capture) error {
 	r.Seen, r.Waiting = k.now(), false
 	k.audit.CaptureRestored(withHistory(s, *r), k.vniOf)
 	return nil
+}
+
+// noteRefusal notes why a capture is not restored; nil if it is.
+func (k *keptCaptures) noteRefusal(name string, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err == nil {
+		delete(k.refused, name)
+		return
+	}
+	k.refused[name] = err
 }
 
 // settle keeps what has become of a capture that was tried to restart: err says so.
@@ -362,7 +400,11 @@ func sessionOf(r state.Capture) spec.Session {
 		Direction: spec.Direction(r.Direction), Filter: r.Filter, StartedAt: r.StartedAt,
 	}
 	for _, t := range r.Targets {
-		s.Interfaces = append(s.Interfaces, spec.SessionInterface{Target: spec.Target{VF: t.VF, PF: t.PF}})
+		target := spec.Target{VF: t.VF, PF: t.PF}
+		directions, _ := spec.Request{Direction: s.Direction}.Directions(target) // it was started, so it has some
+		for _, d := range directions {
+			s.Interfaces = append(s.Interfaces, spec.SessionInterface{Target: target, Direction: d})
+		}
 	}
 	return withHistory(s, r)
 }

@@ -100,7 +100,7 @@ func liveCaptures(t *testing.T, dir string, at time.Time, interfaces ...string) 
 	}
 	l.keptCaptures = &keptCaptures{
 		captures: l.fake, store: store, log: slog.New(slog.NewTextHandler(&l.log, nil)), now: now,
-		records: map[string]state.Capture{},
+		records: map[string]state.Capture{}, refused: map[string]error{},
 	}
 	require.NoError(t, l.restore(t.Context()))
 	return l
@@ -226,9 +226,20 @@ func TestCapturesWaitForTheirInterfaces(t *testing.T) {
 	l = liveCaptures(t, dir, noon)
 	assert.Empty(t, l.fake.requests)
 	assert.Contains(t, l.log.String(), `"not restored" capture=lab`)
+	waiting := l.Waiting()
+	require.Len(t, waiting, 2)
+	assert.Equal(t, "lab", waiting[0].Name)
+	assert.Equal(t, spec.Waiting, waiting[0].State)
+	assert.Equal(t, []spec.SessionInterface{
+		{Target: spec.Target{VF: "vm-1"}, Direction: spec.RX}, {Target: spec.Target{PF: 0}, Direction: spec.RX},
+	}, waiting[0].Interfaces)
+	assert.Equal(t, []string{`not restored: no interface "vm-1"`}, waiting[0].Warnings)
+	_, err := l.Start(t.Context(), request)
+	assert.True(t, fault.Is(err, fault.AlreadyActive), "its place is not taken: %v", err)
 	require.NoError(t, l.Checkpoint())
-	_, err := l.Stop("other")
+	_, err = l.Stop("other")
 	require.NoError(t, err)
+	assert.Len(t, l.Waiting(), 1)
 	_, err = l.Stop("other")
 	assert.True(t, fault.Is(err, fault.NotFound))
 	l.kill(t)
@@ -245,6 +256,7 @@ func TestCapturesWaitForTheirInterfaces(t *testing.T) {
 	require.NoError(t, l.retry(t.Context()))
 	require.NoError(t, l.retry(t.Context()))
 	require.Len(t, l.fake.requests, 1, "it is restored once that is possible")
+	assert.Empty(t, l.Waiting())
 	sessions, _ := l.Status()
 	assert.Len(t, sessions[0].Warnings, 2)
 	l.kill(t)
@@ -272,7 +284,7 @@ func TestCapturesForgetDeletedInterfaces(t *testing.T) {
 				now := func() time.Time { return noon }
 				l = &captureLife{fake: &fakeCaptures{interfaces: map[string]bool{}, sessions: map[string]*spec.Session{}, now: now}}
 				l.keptCaptures = &keptCaptures{captures: l.fake, store: store, log: slog.New(slog.DiscardHandler), now: now,
-					records: map[string]state.Capture{}}
+					records: map[string]state.Capture{}, refused: map[string]error{}}
 				require.NoError(t, l.restore(t.Context()))
 			} else {
 				l = liveCaptures(t, dir, noon)

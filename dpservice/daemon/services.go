@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"dpservice/capture/spec"
 	"dpservice/cgo/eal"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/flow"
@@ -31,7 +32,16 @@ func (d *daemon) services() server.Services {
 		Rules:      rules{d.rules, d.ports},
 		Graph:      graphInfo{d},
 		Capture:    d.captures,
+		Waiting:    d.waitingCaptures,
 	}
+}
+
+// waitingCaptures are those that could not be restored yet.
+func (d *daemon) waitingCaptures() []spec.Session {
+	if kept, ok := d.captures.(*keptCaptures); ok {
+		return kept.Waiting()
+	}
+	return nil
 }
 
 type system struct{ d *daemon }

@@ -400,7 +400,7 @@ type CaptureInterface struct {
 // CaptureSession is a capture, as capture.start and capture.status show it.
 type CaptureSession struct {
 	Name       string             `json:"name"`
-	State      string             `json:"state"` // active, dry_run, broken or ended
+	State      string             `json:"state"` // active, dry_run, broken, ended or waiting
 	StartedAt  *time.Time         `json:"started_at,omitempty"`
 	EndedAt    *time.Time         `json:"ended_at,omitempty"`
 	EndReason  string             `json:"end_reason,omitempty"` // stopped, duration, packets, bytes, packets_per_second, interface_deleted or client_gone
@@ -433,6 +433,7 @@ type CaptureStopResult struct {
 type CaptureStatusResult struct {
 	Active   bool             `json:"active"`
 	Sessions []CaptureSession `json:"sessions"`
+	Waiting  []CaptureSession `json:"waiting,omitempty"` // from before a restart, and not restored yet: a warning says why
 	History  []CaptureSession `json:"history,omitempty"` // of those that have ended: the last ones, the youngest first
 }
 

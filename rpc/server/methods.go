@@ -229,7 +229,8 @@ func (c calls) captureStop(_ context.Context, _ *handler, name string) (api.Capt
 func (c calls) captureStatus(context.Context, api.None) (api.CaptureStatusResult, error) {
 	sessions, ended := c.Capture.Status()
 	return api.CaptureStatusResult{
-		Active: len(sessions) > 0, Sessions: convert(sessions, toSession), History: convert(ended, toSession),
+		Active: len(sessions) > 0, Sessions: convert(sessions, toSession), Waiting: convert(c.Waiting(), toSession),
+		History: convert(ended, toSession),
 	}, nil
 }
 

@@ -371,6 +371,18 @@ func TestCapture(t *testing.T) {
 	assert.Equal(t, session.StartedAt.Add(time.Minute), *ended.History[0].EndedAt)
 }
 
+func TestWaitingCaptures(t *testing.T) {
+	fake := servertest.New()
+	fake.WaitingCaptures = []spec.Session{{Name: "lab", State: spec.Waiting, Warnings: []string{"not restored: no interface"}}}
+	socket := servertest.Start(t, fake.Services())
+	status := must[api.CaptureStatusResult](t, socket, api.MethodCaptureStatus, "")
+	assert.False(t, status.Active)
+	assert.Empty(t, status.Sessions)
+	require.Len(t, status.Waiting, 1)
+	assert.Equal(t, "waiting", status.Waiting[0].State)
+	assert.Equal(t, []string{"not restored: no interface"}, status.Waiting[0].Warnings)
+}
+
 // What is selected by network, or as all, becomes the interfaces that are there.
 func TestSelectors(t *testing.T) {
 	fake := servertest.New()

@@ -90,12 +90,11 @@ func parseStop(p api.CaptureStopParams) (string, error) { return p.Name, nil }
 // askStop says which captures a client wants to stop.
 func (c calls) askStop(name string, asked *access.Request) { asked.Captures = c.stopped(name) }
 
-// stopped are the captures that a client wants to stop. Of one that is not there, or could not be restored yet, only
-// the name is known.
+// stopped are the captures that a client wants to stop. Of one that is not there only the name is known.
 func (c calls) stopped(name string) []access.Capture {
 	sessions, _ := c.Capture.Status()
 	var all []access.Capture
-	for _, s := range sessions {
+	for _, s := range slices.Concat(sessions, c.Waiting()) {
 		if name != "" && name != s.Name {
 			continue
 		}

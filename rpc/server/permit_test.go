@@ -4,6 +4,7 @@ package server_test
 
 import (
 	"encoding/json"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"dpservice/capture/spec"
 	"dpservice/dpservice/access"
 	"dpservice/dpservice/audit"
 	"dpservice/rpc/api"
@@ -146,7 +148,8 @@ func TestCaptureRules(t *testing.T) {
 	cfg.Audit = noted
 	cfg.Access = rulesOf(t, `[{uids: [5001], allow: [captures], captures: {sinks: ["fc00:99::/64"], vnis: [100], max_duration: 1m}}]`)
 	path := filepath.Join(servertest.SocketDir(t), "s")
-	s := server.New(servertest.New().Services(), cfg)
+	fake := servertest.New()
+	s := server.New(fake.Services(), cfg)
 	socket := servertest.Serve(t, s, path)
 	open(t, socket)
 	for id, vni := range map[string]string{"vm-1": "100", "vm-2": "200"} {
@@ -196,6 +199,16 @@ func TestCaptureRules(t *testing.T) {
 	}
 	_, data := ask(t, socket, w, api.MethodCaptureStop, `{"name":"lab"}`)
 	assert.Empty(t, data.Reason)
+
+	must[api.CaptureStopResult](t, socket, api.MethodCaptureStop, `{"name":"other"}`)
+	_, reason = start(good, vm1, minute)
+	assert.Empty(t, reason)
+	fake.WaitingCaptures = []spec.Session{{
+		Name: "waits", Sink: netip.MustParseAddr(good), Interfaces: []spec.SessionInterface{{Target: spec.Target{VF: "vm-2"}}},
+	}}
+	_, data = ask(t, socket, w, api.MethodCaptureStop, `{}`)
+	assert.Equal(t, "PERMISSION_DENIED", data.Reason, "one of them waits to be restored, and is another's")
+	must[api.CaptureStopResult](t, socket, api.MethodCaptureStop, `{}`)
 
 	// What is missing, added to the rules, is what is missing.
 	refused, _ := start("fc00:98::1", `{"pf":0}`, `{}`)

@@ -22,6 +22,7 @@ type Services struct {
 	Rules      Rules
 	Graph      Graph
 	Capture    Capture
+	Waiting    func() []spec.Session // captures from before a restart that could not be restored yet
 }
 
 // System describes the daemon.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -128,9 +129,9 @@ func (a *app) captureStatus() *cobra.Command {
 	var interval time.Duration
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show the captures that are active, and those that have ended",
-		Long: `Show the captures that are active, with their configuration and how much has been copied, and the last ones that have
-ended, with the reason.`,
+		Short: "Show the captures that are active, that wait, and that have ended",
+		Long: `Show the captures that are active, with their configuration and how much has been copied; those from before a restart
+of the daemon that could not be restored yet, with what they wait for; and the last ones that have ended, with the reason.`,
 		Example: `  dpctl capture status
   dpctl capture status --watch
   dpctl -o json capture status`,
@@ -170,6 +171,12 @@ func writeStatus(w io.Writer, r api.CaptureStatusResult, rates *rateHistory) {
 			fmt.Fprintln(w)
 		}
 		writeSession(w, s, rates)
+	}
+	if len(r.Waiting) > 0 {
+		fmt.Fprintln(w, "\nWaiting to be restored:")
+		table(w, "CAPTURE INTERFACES PACKETS BYTES WHY", each(r.Waiting, func(s api.CaptureSession) []any {
+			return []any{s.Name, strings.Join(each(s.Interfaces, pointName), ","), s.Packets, s.Bytes, strings.Join(s.Warnings, "; ")}
+		}))
 	}
 	if len(r.History) == 0 {
 		return
@@ -286,7 +293,7 @@ func limitsText(l api.CaptureLimits) string {
 // sessionNames asks the daemon for the names of the captures.
 func (a *app) sessionNames(cmd *cobra.Command) []string {
 	r := ask(a, cmd, api.MethodCaptureStatus)
-	return each(r.Sessions, func(s api.CaptureSession) string { return s.Name })
+	return each(slices.Concat(r.Sessions, r.Waiting), func(s api.CaptureSession) string { return s.Name })
 }
 
 func (a *app) captureCapabilities() *cobra.Command {

@@ -46,3 +46,18 @@ func TestStatusShowsRates(t *testing.T) {
 	assert.NotContains(t, once.String(), "PACKETS/S")
 	assert.Contains(t, watched.String(), "PACKETS/S  BITS/S  RATE")
 }
+
+func TestStatusShowsWhatWaits(t *testing.T) {
+	var out bytes.Buffer
+	writeStatus(&out, api.CaptureStatusResult{Waiting: []api.CaptureSession{{
+		Name: "lab", Packets: 30, Bytes: 3000, Warnings: []string{`not restored: no interface "vm-1"`},
+		Interfaces: []api.CaptureInterface{{CaptureTarget: api.CaptureTarget{VF: "vm-1"}, Direction: "rx"},
+			{CaptureTarget: api.CaptureTarget{VF: "vm-1"}, Direction: "tx"}},
+	}}}, nil)
+	assert.Equal(t, `no capture is active
+
+Waiting to be restored:
+CAPTURE  INTERFACES    PACKETS  BYTES  WHY
+lab      vm-1,vm-1-tx  30       3000   not restored: no interface "vm-1"
+`, out.String())
+}

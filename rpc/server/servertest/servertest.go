@@ -83,6 +83,8 @@ type Fake struct {
 	Hangup  <-chan struct{}
 	// FlowTable is what flow.list lists, by ascending id.
 	FlowTable []status.Flow
+	// WaitingCaptures are those that could not be restored yet.
+	WaitingCaptures []spec.Session
 
 	mu         sync.Mutex
 	interfaces map[string]vnet.Interface
@@ -125,6 +127,7 @@ func (f *Fake) Services() server.Services {
 		Rules:      rules{},
 		Graph:      graph{},
 		Capture:    captures{f},
+		Waiting:    func() []spec.Session { return f.WaitingCaptures },
 	}
 }
 
