@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dpservice/dpservice/access"
 	"dpservice/dpservice/config"
 )
 
@@ -39,6 +40,7 @@ type Machine struct {
 	Root     fs.FS // "/"; symbolic links are followed
 	DPDK     string
 	MaxPorts int // the largest number of ports of this DPDK
+	Names    access.Names
 	// Run runs a program and returns its output. The error is exec.ErrNotFound if the program is not installed.
 	Run func(ctx context.Context, argv ...string) (string, error)
 }
@@ -57,6 +59,7 @@ type examination struct {
 func Examine(ctx context.Context, m Machine, cfg config.Config, configErr error) []Finding {
 	x := &examination{Machine: m, ctx: ctx, cfg: cfg, eal: parseEAL(cfg.EAL)}
 	x.configuration(configErr)
+	x.access()
 	x.versions()
 	x.cpus()
 	x.memory()

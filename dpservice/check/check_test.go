@@ -5,6 +5,7 @@ package check
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"dpservice/dpservice/access"
 	"dpservice/dpservice/config"
 )
 
@@ -58,6 +60,7 @@ func ready() *host {
 	}
 	h.cfg.Ports = config.Ports{PF0: pf0, PF1: pf1, VFs: config.Patterns{pf0 + "_representor_vf*"}}
 	h.cfg.Underlay.IP = netip.MustParseAddr("fc00:1::1")
+	h.cfg.Access = []access.Rule{{Users: []string{"alice"}}, {Groups: []string{"tenants"}}}
 	for path, text := range map[string]string{
 		"proc/cmdline":                             "BOOT_IMAGE=/vmlinuz intel_iommu=on iommu=pt isolcpus=3,4",
 		"proc/mounts":                              "hugetlbfs /dev/hugepages hugetlbfs rw 0 0",
@@ -116,8 +119,20 @@ func (h *host) drop(prefix string) {
 	}
 }
 
+// names knows alice and the group tenants.
+var names = access.Names{UID: knows("user", "alice"), GID: knows("group", "tenants")}
+
+func knows(what, known string) func(string) (uint32, error) {
+	return func(name string) (uint32, error) {
+		if name != known {
+			return 0, fmt.Errorf("%s %q: unknown", what, name)
+		}
+		return 1000, nil
+	}
+}
+
 func (h *host) examine(err error) []Finding {
-	m := Machine{Root: h.files, DPDK: h.dpdk, MaxPorts: 32, Run: func(_ context.Context, argv ...string) (string, error) {
+	m := Machine{Root: h.files, DPDK: h.dpdk, MaxPorts: 32, Names: names, Run: func(_ context.Context, argv ...string) (string, error) {
 		if argv[0] != "mstconfig" || h.settings == "" {
 			return "", &exec.Error{Name: argv[0], Err: exec.ErrNotFound}
 		}
@@ -135,7 +150,7 @@ func TestReady(t *testing.T) {
 		subjects[f.Subject] = true
 	}
 	for _, s := range []string{
-		"configuration", "versions", "CPUs", "hugepages", "kernel modules", "IOMMU",
+		"configuration", "access", "versions", "CPUs", "hugepages", "kernel modules", "IOMMU",
 		"firmware", "switchdev", "VFs", "kernel twins", "ports",
 	} {
 		assert.Contains(t, subjects, s)
@@ -150,8 +165,12 @@ func TestNotReady(t *testing.T) {
 		text, fix string
 	}{
 		"no EAL arguments": {func(h *host) { h.cfg.EAL = nil }, Failed, "configuration", "no arguments for EAL", "set eal"},
-		"old DPDK":         {func(h *host) { h.dpdk = "DPDK 22.11.9" }, Failed, "versions", "CVE-2025-23259", "22.11.10"},
-		"race in ageing":   {func(h *host) { h.dpdk = "DPDK 24.11.3" }, Warning, "versions", "ageing", "24.11.4"},
+		"no such user": {func(h *host) { h.cfg.Access[0].Users[0] = "bob" }, Warning, "access",
+			`access[0]: user "bob": unknown`, "create it"},
+		"no such group": {func(h *host) { h.cfg.Access[1].Groups[0] = "guests" }, Warning, "access",
+			`access[1]: group "guests": unknown`, "create it"},
+		"old DPDK":       {func(h *host) { h.dpdk = "DPDK 22.11.9" }, Failed, "versions", "CVE-2025-23259", "22.11.10"},
+		"race in ageing": {func(h *host) { h.dpdk = "DPDK 24.11.3" }, Warning, "versions", "ageing", "24.11.4"},
 		"DPDK and rdma": {
 			func(h *host) { h.dpdk = "DPDK 24.11.5" },
 			Failed,

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dpservice/dpservice/access"
 	"dpservice/dpservice/config"
 )
 
@@ -25,7 +26,7 @@ func Command(defaults config.Config, dpdk string, maxPorts int) *cobra.Command {
 		Short: "Say whether this machine is ready for dpservice, and what to do if not",
 		Long: `Say whether this machine is ready for dpservice, line by line, and what to do if not.
 
-It looks at the configuration, known faults of versions, CPUs, hugepages, IOMMU, the card with its firmware's settings,
+It looks at the configuration, the users and groups of its rules of access, known faults of versions, CPUs, hugepages, IOMMU, the card with its firmware's settings,
 switchdev mode, VFs, the kernel's interfaces, and the room for ports. It changes nothing. Run it as root, so that it can
 read the card's settings. It fails if a line begins with "failed".`,
 		Example: "  dpservice check\n  dpservice check --config ./dpservice.yaml",
@@ -51,7 +52,7 @@ read the card's settings. It fails if a line begins with "failed".`,
 
 // ThisMachine is the machine that the program runs on, with this version of DPDK and its largest number of ports.
 func ThisMachine(dpdk string, maxPorts int) Machine {
-	return Machine{Root: os.DirFS("/"), DPDK: dpdk, MaxPorts: maxPorts, Run: run}
+	return Machine{Root: os.DirFS("/"), DPDK: dpdk, MaxPorts: maxPorts, Names: access.SystemNames(), Run: run}
 }
 
 func run(ctx context.Context, argv ...string) (string, error) {
