@@ -266,7 +266,9 @@ func (c *client) tellsGood(t *testing.T) {
 		mark := c.Mark()
 		c.send(t, vf0, f)
 		c.Says(t, mark, "hw ptype: L2_ETHER L3_IPV4_EXT_UNKNOWN L4_UDP")
-		c.Says(t, mark, broken.want)
+		for _, flag := range strings.Fields(broken.want) { // newer testpmds name others between them
+			c.Says(t, mark, flag)
+		}
 	}
 }
 
