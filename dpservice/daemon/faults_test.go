@@ -201,6 +201,7 @@ func deleteOne(n *node) error { return n.DeleteInterface("vm-2") }
 // and are offered to the NIC.
 func (n *node) talk() {
 	n.t.Helper()
+	n.settle() // the graph has forgotten the flows of deleted interfaces
 	guests := n.Attachments()
 	for _, to := range guests {
 		if f := n.flowTo(to); !n.graph.isOffloaded(f.ID) {
@@ -217,6 +218,12 @@ func (n *node) talk() {
 	}
 	// An event of a flow that nobody knows: once it is taken, the others are too.
 	n.graph.events <- []graph.FlowEvent{{Kind: graph.FlowGone}}
+	n.settle()
+}
+
+// settle waits until the flows are as they are to be.
+func (n *node) settle() {
+	n.t.Helper()
 	require.Eventually(n.t, func() bool { return n.flows.Stats().Backlog == 0 }, 10*time.Second, 10*time.Microsecond)
 }
 

@@ -71,7 +71,7 @@ type Stats struct {
 	Refused uint64 // how often a flow stayed in software because the NIC refused its rule
 	Limited uint64 // how often a flow stayed in software because there was no room for its rule
 	Evicted uint64 // rules that were removed to make room for another share
-	Backlog int    // flows whose rule waits to be installed or removed
+	Backlog int    // flows whose rule waits to be installed or removed, or that the graph has to forget
 }
 
 // Manager keeps the NIC's flow rules in step with the graph's flows. It is safe for concurrent use.
@@ -85,10 +85,13 @@ type Manager struct {
 	waiting   map[uint64]*share           // by flow id: flows without a rule that are to be offered again
 	late      map[uint64]struct{}         // ids of flows that found the backlog full; they are offered once it is empty
 	released  map[uint16]struct{}         // ports whose flows get no rules
+	unruled   []*rule                     // removed by a Release; the graph believes that their flows are offloaded
 	templates map[shape]*rteflow.Template // of the shapes, of which there are few, so that none is forgotten
 	backlog   *backlog
 	shares    map[holder]*share
 	stats     Stats
+
+	reminder chan struct{} // has an element while unruled is not empty
 }
 
 // New returns a Manager without rules.
@@ -96,7 +99,7 @@ func New(cfg Config) *Manager {
 	return &Manager{
 		cfg: cfg, rules: map[uint64]*rule{}, doomed: map[uint64]*rule{}, waiting: map[uint64]*share{},
 		late: map[uint64]struct{}{}, released: map[uint16]struct{}{}, templates: map[shape]*rteflow.Template{},
-		shares: map[holder]*share{}, backlog: newBacklog(),
+		shares: map[holder]*share{}, backlog: newBacklog(), reminder: make(chan struct{}, 1),
 		log: rareLog{log: cfg.Log, every: 10 * time.Second},
 	}
 }
@@ -124,6 +127,8 @@ func (m *Manager) Run(ctx context.Context) {
 				return
 			}
 			m.take(batch)
+		case <-m.reminder:
+			m.forgetReleased()
 		case <-ticker.C:
 			m.age()
 		case <-ready:
@@ -258,6 +263,6 @@ func (m *Manager) Stats() Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.stats
-	s.Rules, s.Backlog = len(m.rules), m.backlog.size
+	s.Rules, s.Backlog = len(m.rules), m.backlog.size+len(m.unruled)
 	return s
 }

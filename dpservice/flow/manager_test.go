@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -36,6 +37,15 @@ type fakeGraph struct {
 	gone      bool // the flows have ended meanwhile
 	heldUp    bool // their worker is
 	changes   int
+
+	mu sync.Mutex // of deleted
+}
+
+// deletedFlows returns the deleted flows, also while Run is running.
+func (g *fakeGraph) deletedFlows() []uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.deleted
 }
 
 func (g *fakeGraph) FlowEvents() <-chan []graph.FlowEvent { return g.events }
@@ -57,6 +67,8 @@ func (g *fakeGraph) DeleteFlows(ids []uint64) error {
 	if g.heldUp {
 		return g.refusal(ids)
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	for _, id := range ids {
 		g.deleted = append(g.deleted, id)
 		delete(g.offloaded, id)
@@ -393,13 +405,42 @@ func TestReleasePort(t *testing.T) {
 	elsewhere.Verdict.InPort, elsewhere.Verdict.TxPort = 5, 6
 	b.begin(elsewhere)
 	b.release(t, 2) // where flow 1 goes to
-	assert.Equal(t, []uint64{1}, b.graph.deleted)
+	assert.Len(t, b.nic.Rules(), 1)
 	b.release(t, 5).End()
 	assert.Empty(t, b.nic.Rules())
 	b.begin(withID(1))
 	assert.Empty(t, b.nic.Rules(), "port 2 is still released")
 	b.begin(elsewhere)
 	assert.Len(t, b.nic.Rules(), 1)
+}
+
+// While a port is released, its flows need not begin again: the graph forgets them afterwards, a batch at a time, lest
+// one goes on as an offloaded flow without a rule.
+func TestFlowsOfAReleasedPortAreForgotten(t *testing.T) {
+	const many = 2*batchSize + 1
+	b := newLab()
+	b.cfg.Max = many
+	var events []graph.FlowEvent
+	for id := range uint64(many) {
+		events = append(events, graph.FlowEvent{Kind: graph.FlowNew, Flow: withID(1 + id)})
+	}
+	b.take(events)
+	b.workAll()
+	require.Len(t, b.nic.Rules(), many)
+	b.graph.changes = 0
+	release := b.release(t, 1)
+	assert.Empty(t, b.nic.Rules())
+	assert.Zero(t, b.graph.changes)
+	assert.Empty(t, b.reminder)
+	release.End()
+	for calls := 1; len(b.reminder) > 0; calls++ {
+		<-b.reminder
+		b.forgetReleased()
+		assert.Len(t, b.graph.deleted, min(many, calls*batchSize))
+	}
+	assert.Len(t, b.graph.deleted, many)
+	assert.Empty(t, b.graph.offloaded)
+	assert.Empty(t, b.unruled)
 }
 
 func TestAPortIsNotReleasedWhileARuleIsInstalled(t *testing.T) {
@@ -411,7 +452,24 @@ func TestAPortIsNotReleasedWhileARuleIsInstalled(t *testing.T) {
 	assert.ErrorContains(t, err, "no: operation not supported; the rule: "+b.nic.Rules()[0].Rule.String())
 	assert.ErrorIs(t, err, syscall.ENOTSUP)
 	assert.True(t, b.graph.offloaded[1], "as before")
-	assert.Empty(t, b.graph.deleted)
+	assert.Empty(t, b.unruled)
+}
+
+// If the NIC refuses some removals only, the flows without a rule begin again.
+func TestAPortThatIsReleasedInPart(t *testing.T) {
+	b := newLab()
+	b.begin(withID(1))
+	b.begin(withID(2))
+	b.nic.FailCalls(2)
+	_, err := b.ReleasePort(1)
+	require.Error(t, err)
+	require.Len(t, b.nic.Rules(), 1)
+	b.forgetReleased()
+	require.Len(t, b.graph.deleted, 1)
+	ended := b.graph.deleted[0]
+	assert.True(t, b.graph.offloaded[3-ended], "as before")
+	b.begin(withID(ended + 2))
+	assert.Len(t, b.nic.Rules(), 2)
 }
 
 func TestFlowsCountWhatTheNICForwards(t *testing.T) {
@@ -496,6 +554,10 @@ func TestRun(t *testing.T) {
 	b.graph.events <- []graph.FlowEvent{{Kind: graph.FlowNew, Flow: withID(1)}, {Kind: graph.FlowNew, Flow: withID(2)}}
 	require.Eventually(t, func() bool { return b.Stats().Rules == 2 }, 10*time.Second, time.Millisecond)
 	b.graph.events <- []graph.FlowEvent{{Kind: graph.FlowGone, Flow: withID(2)}}
+	require.Eventually(t, func() bool { return b.Stats().Rules == 1 }, 10*time.Second, time.Millisecond)
+	b.release(t, 1).End()
+	require.Eventually(t, func() bool { return len(b.graph.deletedFlows()) == 1 }, 10*time.Second, time.Millisecond)
+	b.graph.events <- []graph.FlowEvent{{Kind: graph.FlowNew, Flow: withID(3)}}
 	require.Eventually(t, func() bool { return b.Stats().Rules == 1 }, 10*time.Second, time.Millisecond)
 	cancel()
 	<-done

@@ -25,9 +25,14 @@ type rule struct {
 	template *rteflow.Template
 	by       *tunnel.Key // nil: from a guest
 	share    *share      // that it counts to
-	place    int         // in the share
+	place    int         // in the share, or dropped
 	aged     bool        // the NIC has told so
 }
+
+// dropped is the place of a rule that is not in the NIC any more.
+const dropped = -1
+
+func (r *rule) isDropped() bool { return r.place == dropped }
 
 // String names the rule.
 func (r *rule) String() string { return fmt.Sprintf("flow/%x", r.id) }

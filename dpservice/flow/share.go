@@ -40,6 +40,7 @@ func (s *share) remove(r *rule) {
 	end := len(s.rules) - 1
 	last := s.rules[end]
 	s.rules[r.place], last.place = last, r.place
+	r.place = dropped
 	s.rules[end] = nil
 	s.rules = s.rules[:end]
 }

@@ -264,13 +264,9 @@ func (n *NIC) noteDirect(id, via uint16, handles []rteflow.Handle) {
 // DestroyBatch implements ruleset.Driver.
 func (n *NIC) DestroyBatch(id uint16, handles []rteflow.Handle) (int, error) {
 	for done := 0; done < len(handles); {
-		via := n.createdThrough(id, handles[done])
-		run := done + 1
-		for run < len(handles) && n.createdThrough(id, handles[run]) == via {
-			run++
-		}
-		destroyed, err := n.driver.DestroyBatch(via, handles[done:run])
-		n.forgetDirect(id, handles[done:done+destroyed])
+		via, run := n.runThrough(id, handles[done:])
+		destroyed, err := n.driver.DestroyBatch(via, handles[done:done+run])
+		n.forgetDirect(id, via, handles[done:done+destroyed])
 		done += destroyed
 		if err != nil {
 			return done, err
@@ -279,7 +275,11 @@ func (n *NIC) DestroyBatch(id uint16, handles []rteflow.Handle) (int, error) {
 	return len(handles), nil
 }
 
-func (n *NIC) forgetDirect(id uint16, handles []rteflow.Handle) {
+// forgetDirect forgets removed rules that noteDirect has remembered.
+func (n *NIC) forgetDirect(id, via uint16, handles []rteflow.Handle) {
+	if via != id || n.proxy(id) == id {
+		return
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, h := range handles {
@@ -334,10 +334,21 @@ func (n *NIC) proxy(id uint16) uint16 {
 
 // createdThrough is the port through which an installed rule of port id went.
 func (n *NIC) createdThrough(id uint16, h rteflow.Handle) uint16 {
+	via, _ := n.runThrough(id, []rteflow.Handle{h})
+	return via
+}
+
+// runThrough is the port through which the first of port id's installed rules went, and how many in a row went through
+// it.
+func (n *NIC) runThrough(id uint16, handles []rteflow.Handle) (via uint16, run int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if _, ok := n.direct[created{id, h}]; ok {
-		return id
+	isDirect := func(h rteflow.Handle) bool { _, ok := n.direct[created{id, h}]; return ok }
+	direct := isDirect(handles[0])
+	for run = 1; run < len(handles) && isDirect(handles[run]) == direct; run++ {
 	}
-	return n.proxy(id)
+	if direct {
+		return id, run
+	}
+	return n.proxy(id), run
 }
