@@ -125,11 +125,8 @@ func (p *Writer) AddInterface(i Interface) int {
 // Packet writes a packet of an interface. The original packet had length bytes, and data is the first part of it. The
 // time is in nanoseconds since 1970.
 func (p *Writer) Packet(number int, at int64, data []byte, length int) error {
-	if number < 0 || number >= p.interfaces {
-		return fmt.Errorf("pcapng: there is no interface %d", number)
-	}
-	if len(data) > MaxPacket || length < len(data) {
-		return fmt.Errorf("pcapng: %d bytes of a packet of %d", len(data), length)
+	if err := p.check(number, data, length); err != nil {
+		return err
 	}
 	const headLen, tailLen = 28, 4
 	block := headLen + (len(data)+3)&^3 + tailLen
@@ -143,6 +140,36 @@ func (p *Writer) Packet(number int, at int64, data []byte, length int) error {
 	binary.LittleEndian.PutUint32(b[24:], uint32(length))
 	clear(b[headLen+copy(b[headLen:], data):])
 	binary.LittleEndian.PutUint32(b[block-tailLen:], uint32(block))
+	return p.flushIfFull()
+}
+
+// CommentedPacket is Packet with a comment, which Wireshark shows with the packet.
+func (p *Writer) CommentedPacket(number int, at int64, data []byte, length int, comment string) error {
+	if err := p.check(number, data, length); err != nil {
+		return err
+	}
+	start := p.begin(blockPacket)
+	p.u32(uint32(number))
+	p.time(at)
+	p.u32(uint32(len(data)))
+	p.u32(uint32(length))
+	p.padded(data)
+	p.text(optComment, comment)
+	p.end(start)
+	return p.flushIfFull()
+}
+
+func (p *Writer) check(number int, data []byte, length int) error {
+	if number < 0 || number >= p.interfaces {
+		return fmt.Errorf("pcapng: there is no interface %d", number)
+	}
+	if len(data) > MaxPacket || length < len(data) {
+		return fmt.Errorf("pcapng: %d bytes of a packet of %d", len(data), length)
+	}
+	return nil
+}
+
+func (p *Writer) flushIfFull() error {
 	if len(p.buf) >= bufferSize {
 		return p.Flush()
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -129,4 +130,28 @@ func FuzzCapinfos(f *testing.F) {
 		assert.Regexp(t, fmt.Sprintf(`Number of packets: +%d\n`, written), string(info))
 		assert.Regexp(t, `Number of interfaces in file: 2\n`, string(info))
 	})
+}
+
+// tshark shows a packet's comment, whatever its length, and the packets behind it.
+func TestCommentedPackets(t *testing.T) {
+	tshark, err := exec.LookPath("tshark")
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "commented.pcapng")
+	file, err := os.Create(path)
+	require.NoError(t, err)
+	w := pcapng.NewWriter(file, pcapng.Section{})
+	number := w.AddInterface(pcapng.Interface{Name: "vm-1"})
+	want := ""
+	for n := range 9 {
+		comment := "because of " + strings.Repeat("x", n)
+		require.NoError(t, w.CommentedPacket(number, int64(n), bytes.Repeat([]byte{1}, 60+n), 100, comment))
+		require.NoError(t, w.Packet(number, int64(n), bytes.Repeat([]byte{1}, 60), 60))
+		want += fmt.Sprintf("100\t%s\n60\t\n", comment)
+	}
+	require.Error(t, w.CommentedPacket(number+1, 0, nil, 0, "no such interface"))
+	require.NoError(t, w.Flush())
+	require.NoError(t, file.Close())
+	out, err := exec.Command(tshark, "-r", path, "-T", "fields", "-e", "frame.len", "-e", "frame.comment").Output()
+	require.NoError(t, err)
+	require.Equal(t, want, string(out))
 }
