@@ -75,8 +75,44 @@ func BenchmarkTaps(b *testing.B) {
 	}
 }
 
+// BenchmarkTrace shows what a trace costs: before the first one, after one, and while one runs that follows no packet or
+// as many as it may. The nodes' cycles do not have what the worker does between its walks.
+func BenchmarkTrace(b *testing.B) {
+	frameOf := func(flow int) []byte {
+		return frame(b, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(uint16(flow), 2))
+	}
+	for _, c := range []struct {
+		name    string
+		prepare func(b *testing.B, g *nodes.Graph)
+	}{
+		{"never", func(*testing.B, *nodes.Graph) {}},
+		{"off again", func(b *testing.B, g *nodes.Graph) {
+			require.NoError(b, g.StartTrace(traceOf0(b, "")))
+			require.NoError(b, g.StopTrace())
+		}},
+		{"on, nothing matches", func(b *testing.B, g *nodes.Graph) {
+			require.NoError(b, g.StartTrace(traceOf0(b, "tcp port 9")))
+		}},
+		{"on", func(b *testing.B, g *nodes.Graph) { require.NoError(b, g.StartTrace(traceOf0(b, ""))) }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			g := newBenchGraph(b)
+			c.prepare(b, g)
+			benchmarkGraph(b, g, ports.vf0, ports.vf1, 1000, frameOf)
+		})
+	}
+}
+
+func newBenchGraph(b *testing.B) *nodes.Graph {
+	return newGraph(b, roomy, func(c *nodes.Config) { c.FlowCapacity = 1 << 16; c.Offload = false })
+}
+
 func benchmarkNodes(b *testing.B, in, out *graphtest.Port, flows int, frameOf func(int) []byte, taps ...graph.Tap) {
-	g := newGraph(b, roomy, func(c *nodes.Config) { c.FlowCapacity = 1 << 16; c.Offload = false })
+	benchmarkGraph(b, newBenchGraph(b), in, out, flows, frameOf, taps...)
+}
+
+func benchmarkGraph(b *testing.B, g *nodes.Graph, in, out *graphtest.Port, flows int, frameOf func(int) []byte,
+	taps ...graph.Tap) {
 	for _, t := range taps {
 		require.NoError(b, setTap(g, t))
 	}

@@ -59,6 +59,7 @@ static void
 worker_free(struct worker *w)
 {
 	dps_taps_free(w);
+	dps_trace_free(w);
 	dps_build_destroy(w);
 	dps_tables_free(w);
 	dps_flow_table_free(w);
@@ -248,6 +249,7 @@ dps_dataplane_free(struct dataplane *dp)
 	free_packet_ring(dp->punts);
 	free_packet_ring(dp->inject);
 	rte_ring_free(dp->events);
+	rte_ring_free(dp->traced);
 	free(dp);
 }
 

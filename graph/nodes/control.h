@@ -79,6 +79,19 @@ int dps_dataplane_tap_counters(const struct dataplane *dp, uint16_t port, uint8_
 /* The worker has been stopped. */
 void dps_taps_free(struct worker *w);
 
+/* Follow packets through the graph from now on. One trace at a time: -EEXIST. */
+int dps_dataplane_start_trace(struct dataplane *dp, const struct trace_conf *conf,
+			      const struct tap_condition *from_guest, uint32_t nb_from_guest,
+			      const struct tap_condition *from_wire, uint32_t nb_from_wire);
+/* What was not read is lost. -ENOENT: none runs. */
+int dps_dataplane_stop_trace(struct dataplane *dp);
+/* Up to max packets that have left the graph; returns their number. *missed is how many others
+ * there were since the start, which matched but found the rate or the ring exceeded. */
+uint32_t dps_dataplane_read_trace(struct dataplane *dp, struct trace_record *out, uint32_t max,
+				  uint64_t *missed);
+/* The worker has been stopped. */
+void dps_trace_free(struct worker *w);
+
 int dps_dataplane_inject(struct dataplane *dp, uint16_t port, const void *frame, uint32_t len);
 /* Up to max punted frames, one behind the other in buf; returns their number. */
 uint32_t dps_dataplane_read_punts(struct dataplane *dp, uint8_t *buf, uint32_t size,

@@ -266,6 +266,46 @@ struct tap_count {
 	uint64_t bytes;
 };
 
+/* Where a traced packet comes in: its guest's port, or the wire in a tunnel. */
+enum trace_side { TRACE_GUEST, TRACE_WIRE, TRACE_SIDES };
+
+/* Whose packets a trace follows. */
+struct trace_conf {
+	uint16_t port;  /* of the guest */
+	uint16_t iface; /* index */
+	uint8_t underlay[16];
+	bool drops;                     /* only packets that are dropped */
+	uint16_t nb_rules[TRACE_SIDES]; /* 0: no packets of that side */
+	bool sample[TRACE_SIDES][TAP_MAX_RULES];
+};
+
+#define TRACE_HOPS 16u
+#define TRACE_SNAP 256u
+
+/* A node that a packet visited. Times are TSC cycles since the packet was taken in. */
+struct trace_hop {
+	uint32_t node; /* id */
+	uint32_t begin;
+	uint32_t end;
+	uint32_t burst; /* packets that the node had in hand */
+};
+
+/* What a trace tells of a packet. */
+struct trace_record {
+	uint64_t time_ns; /* since 1970 */
+	uint32_t len;     /* of the frame as it came in */
+	uint16_t port;    /* where it came in */
+	uint16_t snap;    /* bytes of it that are here */
+	uint16_t nb_hops;
+	bool cut; /* it visited more nodes */
+	bool wire;
+	bool has_flow;
+	uint8_t flow_flags; /* FLOW_... */
+	struct trace_hop hops[TRACE_HOPS];
+	struct flow_info flow; /* by which it was forwarded */
+	uint8_t frame[TRACE_SNAP];
+};
+
 /* The first nb_rules of rules count. */
 struct tap_counters {
 	uint16_t nb_rules;
@@ -305,6 +345,7 @@ enum punt_kind {
 };
 
 struct tap;
+struct trace;
 
 struct dataplane;
 struct node_ctx;
@@ -367,6 +408,7 @@ struct worker {
 	/* control */
 	struct dataplane *dp;
 	struct rte_graph *graph;
+	struct trace *trace;             /* NULL: none runs */
 	struct request *_Atomic request; /* of the control side; NULL: none, or it was taken */
 	unsigned int lcore;
 	bool running; /* written by the control side */
@@ -391,7 +433,9 @@ struct dataplane {
 	uint32_t event_share; /* flows of each share that may be in there when it is half full; as
 				 many entries are for those that have gone */
 	_Atomic uint32_t events_waiting[MAX_SHARES]; /* flows in there, by share */
-	int punt_fd;                                 /* eventfds: something is in the ring */
+	struct rte_ring *traced;     /* struct trace_record by value; NULL: no trace runs */
+	_Atomic uint64_t trace_full; /* a bucket, see bucket.h */
+	int punt_fd;                 /* eventfds: something is in the ring */
 	int event_fd;
 	uint16_t nb_ports;
 	uint16_t nb_workers;
@@ -426,7 +470,7 @@ struct pkt_meta {
 	uint8_t tcp_flags;
 	uint8_t l3;        /* offset of the IP header that is being forwarded */
 	uint8_t punt_kind; /* enum punt_kind, of a packet for the slow path */
-	uint8_t zero;
+	uint8_t record;    /* while a trace runs: see trace.h */
 };
 
 static_assert(sizeof(struct pkt_meta) <= sizeof(((struct rte_mbuf *)0)->hash),

@@ -373,8 +373,8 @@ dps_flow_spare(struct worker *w, const struct flow_key *key, const struct verdic
 	return pos;
 }
 
-static void
-copy_flow(const struct worker *w, const struct flow *f, struct flow_info *out)
+void
+dps_flow_copy(const struct worker *w, const struct flow *f, struct flow_info *out)
 {
 	uint64_t last_seen = f->last_seen, now = rte_rdtsc();
 
@@ -425,7 +425,7 @@ send_new(struct worker *w, const struct flow *f)
 	send_gone(w);
 	if (w->nb_gone > 0 || !has_room(w, f->share))
 		return false;
-	copy_flow(w, f, &info);
+	dps_flow_copy(w, f, &info);
 	info.event = EVENT_NEW;
 	atomic_fetch_add_explicit(waiting, 1, memory_order_relaxed);
 	if (rte_ring_mp_enqueue_elem(w->dp->events, &info, sizeof(info)) < 0) {
@@ -607,7 +607,7 @@ read_entry(const struct worker *w, const struct flow *f, struct flow_info *out)
 			continue;
 		used = flow_has(f, FLOW_USED);
 		if (used)
-			copy_flow(w, f, out);
+			dps_flow_copy(w, f, out);
 		atomic_thread_fence(memory_order_acquire);
 		if (load_relaxed(&f->seq) == seq)
 			return used;

@@ -134,6 +134,8 @@ int dps_flow_offload(struct worker *w, uint64_t id);
 int dps_flow_onload(struct worker *w, uint64_t id);
 int dps_flow_delete(struct worker *w, uint64_t id);
 
+/* What the control side is told of a flow. */
+void dps_flow_copy(const struct worker *w, const struct flow *f, struct flow_info *out);
 /* From another thread, while the worker goes on. Adds the flows to counts, by their state and
  * whether hardware forwards them. */
 void dps_flow_count(const struct worker *w, uint32_t counts[FLOW_STATES][2]);

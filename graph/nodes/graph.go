@@ -237,6 +237,30 @@ func (g *Graph) TapCounters(port uint16, side graph.TapSide) (graph.TapCounters,
 	return c, nil
 }
 
+// StartTrace begins to follow packets through the graph. There is one trace at a time: ErrExists. While it runs, each
+// packet takes the workers longer. At most 1000 packets are told of in a second.
+//
+// ErrNotFound: no such port. ErrInvalid: the trace is not as its documentation says. ErrFull: no memory for it.
+func (g *Graph) StartTrace(t graph.Trace) error {
+	return g.change(fmt.Sprintf("start trace, port %d", t.Port), func() error { return g.n.startTrace(t) })
+}
+
+// ReadTrace returns up to 64 packets that have left the graph, in order for each worker, and how many others the trace
+// has missed since its start: there were too many. Without a trace there are none.
+func (g *Graph) ReadTrace() (packets []graph.TracedPacket, missed uint64) {
+	g.mu.Lock() // one reader at a time
+	defer g.mu.Unlock()
+	if g.n == nil {
+		return nil, 0
+	}
+	return g.n.readTrace()
+}
+
+// StopTrace ends the trace; what was not read is lost. ErrNotFound: there is none.
+func (g *Graph) StopTrace() error {
+	return g.change("stop trace", func() error { return g.n.stopTrace() })
+}
+
 func is6(a netip.Addr) bool { return a.Is6() && !a.Is4In6() }
 
 func isHost(a netip.Addr) bool { return is6(a) && !a.IsUnspecified() && !a.IsMulticast() }

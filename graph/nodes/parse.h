@@ -137,7 +137,10 @@ parse_packet(const struct worker *w, struct rte_mbuf *m, struct flow_key *key)
 
 	memset(key, 0, sizeof(*key));
 	key->port = m->port;
-	*meta = (struct pkt_meta){ 0 };
+	meta->flow = 0;
+	meta->tcp_flags = 0;
+	meta->l3 = 0;
+	meta->punt_kind = 0;
 	ipv6 = parse_outer(w, m, key, &meta->l3);
 	l3 = rte_pktmbuf_mtod_offset(m, const uint8_t *, meta->l3);
 	len = rte_pktmbuf_data_len(m) - meta->l3;

@@ -40,26 +40,25 @@ edge_to(const struct dataplane *dp, uint16_t out)
 	return edge;
 }
 
-static int
-set_rules(struct tap *t, const struct tap_conf *conf, const struct tap_condition *conditions,
-	  uint32_t nb_conditions)
+int
+dps_tap_rules_set(struct tap_rule *rules, uint16_t nb_rules, const bool *sample,
+		  const struct tap_condition *conditions, uint32_t nb_conditions)
 {
 	static const union tap_key anything;
 	const struct tap_condition *c;
 	struct tap_rule *r;
 	uint16_t i;
 
-	for (i = 0; i < t->nb_rules; i++)
-		t->rules[i].sample = conf->sample[i];
+	for (i = 0; i < nb_rules; i++)
+		rules[i].sample = sample[i];
 	for (c = conditions; c < conditions + nb_conditions; c++) {
-		if (c->rule >= t->nb_rules)
+		if (c->rule >= nb_rules)
 			return -EINVAL;
-		r = &t->rules[c->rule];
+		r = &rules[c->rule];
 		if (!dps_tap_key_require(&r->value, &r->mask, c->field, c->value, c->mask))
 			return -EINVAL;
 	}
-	return memcmp(&t->rules[t->nb_rules - 1].mask, &anything, sizeof(anything)) != 0 ? -EINVAL :
-											   0;
+	return memcmp(&rules[nb_rules - 1].mask, &anything, sizeof(anything)) != 0 ? -EINVAL : 0;
 }
 
 static void
@@ -109,7 +108,7 @@ dps_tap_create(const struct dataplane *dp, const struct tap_conf *conf,
 	t->longest = RTE_MAX(ETH_LEN + port_by_id(dp, conf->out)->mtu, (uint32_t)conf->header_len) -
 		     conf->header_len;
 	memcpy(t->header, conf->header, conf->header_len);
-	rc = set_rules(t, conf, conditions, nb_conditions);
+	rc = dps_tap_rules_set(t->rules, t->nb_rules, conf->sample, conditions, nb_conditions);
 	if (rc < 0) {
 		free_taps(taps, count);
 		return rc;
@@ -153,21 +152,28 @@ matches(const struct tap_rule *r, const union tap_key *key)
 	return difference == 0;
 }
 
+struct tap_rule *
+dps_tap_rules_match(struct tap_rule *rules, uint16_t nb_rules, const union tap_key *key)
+{
+	struct tap_rule *r = rules;
+
+	while (r < &rules[nb_rules - 1] && !matches(r, key))
+		r++;
+	return r;
+}
+
 static struct tap_rule *
 decide(struct tap *t, const struct rte_mbuf *m)
 {
-	struct tap_rule *r = t->rules;
 	union tap_key key;
 
 	if (t->nb_rules == 1 && !t->inner)
-		return r; /* without a filter */
+		return t->rules; /* without a filter */
 	if (!t->inner)
 		dps_tap_key_read(m, &key);
 	else if (!dps_tap_key_read_inner(m, &key))
 		return NULL;
-	while (r < &t->rules[t->nb_rules - 1] && !matches(r, &key))
-		r++;
-	return r;
+	return dps_tap_rules_match(t->rules, t->nb_rules, &key);
 }
 
 /* The NIC fills in the same two fields. */
@@ -201,6 +207,17 @@ copy(const struct tap *t, const struct rte_mbuf *m, struct rte_mempool *pool)
 	return c;
 }
 
+/* The buffer may have been a traced packet's. */
+static struct rte_mbuf *
+alloc_empty(struct rte_mempool *pool)
+{
+	struct rte_mbuf *m = rte_pktmbuf_alloc(pool);
+
+	if (likely(m != NULL))
+		pkt_meta(m)->record = 0;
+	return m;
+}
+
 void
 dps_tap_look(const struct worker *w, struct tap *t, const struct rte_mbuf *m, struct tap_look *out)
 {
@@ -210,7 +227,7 @@ dps_tap_look(const struct worker *w, struct tap *t, const struct rte_mbuf *m, st
 	if (likely(out->len <= t->longest))
 		out->copy = copy(t, m, w->dp->pool);
 	else
-		out->copy = rte_pktmbuf_alloc(w->dp->pool);
+		out->copy = alloc_empty(w->dp->pool);
 }
 
 void

@@ -38,6 +38,10 @@ struct tap {
 
 /* ---- control ---- */
 
+/* Set zeroed rules: which packets they are about, and which of those are wanted. -EINVAL: a
+ * condition is none, or the last rule has one. */
+int dps_tap_rules_set(struct tap_rule *rules, uint16_t nb_rules, const bool *sample,
+		      const struct tap_condition *conditions, uint32_t nb_conditions);
 /* Memory for count taps alike, each rte_free'd by itself. All or none: 0 or a negative errno. */
 int dps_tap_create(const struct dataplane *dp, const struct tap_conf *conf,
 		   const struct tap_condition *conditions, uint32_t nb_conditions,
@@ -48,6 +52,10 @@ void dps_tap_put(struct worker *w, uint16_t port, uint8_t side, struct tap *t);
 void dps_tap_add_counters(const struct tap *t, struct tap_counters *sum);
 
 /* ---- packets ---- */
+
+/* The rule that decides about a packet. */
+struct tap_rule *dps_tap_rules_match(struct tap_rule *rules, uint16_t nb_rules,
+				     const union tap_key *key);
 
 /* What a tap makes of a packet. */
 struct tap_look {

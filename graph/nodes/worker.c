@@ -10,6 +10,7 @@
 
 #include "compat.h"
 #include "flow.h"
+#include "trace.h"
 
 #define IDLE_WALKS 32 /* empty walks before the worker sleeps */
 #define IDLE_SLEEP_NS 50000
@@ -164,6 +165,8 @@ dps_worker_main(void *worker)
 	while (!load_relaxed(&w->stop)) {
 		w->now = rte_rdtsc();
 		rte_graph_walk(w->graph);
+		if (unlikely(w->trace != NULL))
+			dps_trace_finish(w);
 		handle_request(w);
 		dps_flow_sweep(w);
 		wake(w->dp->punt_fd, &w->wake_punts);
