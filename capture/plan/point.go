@@ -225,12 +225,17 @@ func (p *Point) newRedirect(c Copies, i int, pattern []rteflow.Item) *ruleset.Ru
 
 // newTap makes the point's tap in the packet graph.
 func (p *Point) newTap(c Copies, copyHeader []byte) *graph.Tap {
-	t := &graph.Tap{Port: p.Port.ID, Side: p.Side, Out: c.Out, Header: copyHeader, Inner: p.Link == filter.IP}
-	for i := range p.Filter {
-		r := &p.Filter[i]
-		t.Rules = append(t.Rules, graph.TapRule{Sample: r.Sample, Conditions: conditions(&r.Pattern)})
+	return &graph.Tap{Port: p.Port.ID, Side: p.Side, Out: c.Out, Header: copyHeader, Inner: p.Link == filter.IP,
+		Rules: TapRules(p.Filter)}
+}
+
+// TapRules are a filter's rules as the packet graph takes them.
+func TapRules(rules []filter.Rule) []graph.TapRule {
+	var all []graph.TapRule
+	for i := range rules {
+		all = append(all, graph.TapRule{Sample: rules[i].Sample, Conditions: conditions(&rules[i].Pattern)})
 	}
-	return t
+	return all
 }
 
 // conditions are what a pattern asks of a packet. The graph's fields are the filter's.

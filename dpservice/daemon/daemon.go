@@ -28,6 +28,7 @@ import (
 	"dpservice/dpservice/recent"
 	"dpservice/dpservice/slowpath"
 	"dpservice/dpservice/state"
+	"dpservice/dpservice/trace"
 	"dpservice/dpservice/tunnel"
 	"dpservice/dpservice/uplink"
 	"dpservice/dpservice/vnet"
@@ -75,6 +76,7 @@ type daemon struct {
 	flows    *flow.Manager   // nil without offload
 	tunnels  *tunnel.Manager // nil without offload
 	capture  *capture.Manager
+	trace    *trace.Manager
 	slow     *slowpath.SlowPath
 	uplinks  *uplink.Manager
 }
@@ -277,6 +279,7 @@ func (d *daemon) startControl() error {
 		})
 	}
 	d.capture = capture.New(d.captureDeps())
+	d.trace = trace.New(d.traceConfig())
 	d.uplinks = d.newUplinks()
 	d.slow = slowpath.New(slowpath.Config{
 		Guests: d.vnet, Send: d.graph.Inject, Uplinks: d.slowPathUplinks(), NodeIP: d.cfg.Underlay.IP,
@@ -325,6 +328,26 @@ func (d *daemon) captureDeps() capture.Deps {
 		deps.NIC, deps.CounterLag = d.nic, nic.CounterLag(d.ports.Driver())
 	}
 	return deps
+}
+
+func (d *daemon) traceConfig() trace.Config {
+	cfg := trace.Config{Graph: d.graph, Networks: d.vnet, Offload: d.cfg.Offload, Describe: flows{d}.describe,
+		PortName: d.portName, Log: d.log}
+	if d.flows != nil {
+		cfg.Offloaded = d.offloadedOf
+	}
+	return cfg
+}
+
+// offloadedOf is how many flows from and to the guest on a port the NIC forwards.
+func (d *daemon) offloadedOf(port uint16) int {
+	n := 0
+	for _, s := range d.flows.Shares() {
+		if s.Port == port {
+			n += s.Rules
+		}
+	}
+	return n
 }
 
 func (d *daemon) hasInterface(index uint16) bool {

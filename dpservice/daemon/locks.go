@@ -17,6 +17,7 @@ package daemon
 //	                               in software
 //	         vnet.Manager.mu       the interfaces and the routes
 //	level 4  tunnel.Manager.mu     the tunnels and their marks
+//	         trace.Manager.mu      the trace that runs
 //	level 5  graph.Graph.mu        changes of the packet graph; readers share it
 //	         ruleset.Set.mu        changes of the NIC's rules; readers of counters share it
 //	level 6  nic.NIC.mu            which rules did not go through their port's proxy

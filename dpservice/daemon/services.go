@@ -33,6 +33,7 @@ func (d *daemon) services() server.Services {
 		Graph:      graphInfo{d},
 		Capture:    d.captures,
 		Waiting:    d.waitingCaptures,
+		Trace:      d.trace,
 	}
 }
 
@@ -154,6 +155,9 @@ func (f flows) names() flowNames {
 	}
 	return n
 }
+
+// describe shows one flow.
+func (f flows) describe(flow graph.Flow) status.Flow { return f.names().describe(flow) }
 
 func (n flowNames) describe(flow graph.Flow) status.Flow {
 	s := status.Flow{

@@ -111,3 +111,40 @@ type Report struct {
 
 // Finding is what one check of the machine has found.
 type Finding struct{ Level, Subject, Text, Fix string }
+
+// TraceRequest says which packets are followed through the packet graph.
+type TraceRequest struct {
+	Interface string // id: what its guest sends, and what comes for it from the wire
+	Filter    string // pcap-filter(7); empty: everything
+	Drops     bool   // only packets that are dropped, or answered with an ICMP error
+	Count     uint64 // end after so many packets; 0: no limit
+	Client    string // who traces, as others are told
+}
+
+// Trace is what is read of a trace at once.
+type Trace struct {
+	Packets []TracedPacket
+	Missed  uint64 // packets since the start that matched, but were too many
+	Ended   bool   // no more will come: Count is reached
+}
+
+// TracedPacket is what became of a packet.
+type TracedPacket struct {
+	Time    time.Time // when it came in
+	Port    string    // ethdev name: where it came in
+	Origin  string    // guest or wire
+	Length  int       // of the frame as it came in
+	Frame   []byte    // its first 256 bytes
+	Nodes   []TraceNode
+	Flow    *Flow // by whose verdict it was forwarded; nil if there is none
+	Dropped bool  // or answered with an ICMP error
+	Verdict string
+}
+
+// TraceNode is a node of the packet graph that a packet has visited.
+type TraceNode struct {
+	Name   string
+	Begin  uint32 // cycles of the TSC since the packet was received
+	Cycles uint32 // that the node spent on the burst
+	Burst  int    // packets in the burst
+}

@@ -54,6 +54,9 @@ const (
 	MethodRuleList            Method[RuleListParams, RuleListResult]       = "rule.list"
 	MethodGraphStats          Method[None, GraphStatsResult]               = "graph.stats"
 	MethodGraphDOT            Method[None, GraphDOTResult]                 = "graph.dot"
+	MethodTraceStart          Method[TraceStartParams, TraceStartResult]   = "trace.start"
+	MethodTraceRead           Method[None, TraceReadResult]                = "trace.read"
+	MethodTraceStop           Method[None, Done]                           = "trace.stop"
 	MethodCaptureStart        Method[CaptureStartParams, CaptureSession]   = "capture.start"
 	MethodCaptureStop         Method[CaptureStopParams, CaptureStopResult] = "capture.stop"
 	MethodCaptureStatus       Method[None, CaptureStatusResult]            = "capture.status"
@@ -96,6 +99,9 @@ var Methods = []ClassifiedMethod{
 	{MethodRuleList, ClassRead},
 	{MethodGraphStats, ClassRead},
 	{MethodGraphDOT, ClassRead},
+	{MethodTraceStart, ClassCaptures},
+	{MethodTraceRead, ClassOwn},
+	{MethodTraceStop, ClassOwn},
 	{MethodCaptureStart, ClassCaptures},
 	{MethodCaptureStop, ClassCaptures},
 	{MethodCaptureStatus, ClassRead},

@@ -296,6 +296,51 @@ type FlowListResult struct {
 	NextCursor string `json:"next_cursor,omitempty"` // empty after the last flow
 }
 
+// TraceStartParams are the parameters of trace.start. A trace follows packets through the packet graph: what a guest
+// sends, and what comes for it from the wire. What the NIC forwards by itself is not seen. There is one trace at a
+// time. It belongs to the connection on which it was started, and ends with it.
+type TraceStartParams struct {
+	Interface string `json:"interface" rpc:"required"` // id
+	Filter    string `json:"filter,omitempty"`         // in pcap-filter's language, of what the tunnel carries
+	Drops     bool   `json:"drops,omitempty"`          // only packets that are dropped, or answered with an ICMP error
+	Count     uint64 `json:"count,omitempty"`          // end after so many packets
+	Client    string `json:"client,omitempty"`         // who traces: others that want to trace meanwhile are told
+}
+
+// TraceStartResult is the result of trace.start.
+type TraceStartResult struct {
+	Warnings []string `json:"warnings"`
+}
+
+// TraceReadResult is the result of trace.read, which waits up to a second for packets.
+type TraceReadResult struct {
+	Packets []TracedPacket `json:"packets"` // at most 64, in order for each worker
+	Missed  uint64         `json:"missed"`  // packets since the start that matched, but were too many
+	Ended   bool           `json:"ended"`   // no more will come: count is reached
+}
+
+// TracedPacket is what became of a packet.
+type TracedPacket struct {
+	Time    time.Time   `json:"time"`           // when it came in
+	Port    string      `json:"port"`           // ethdev name: where it came in
+	Origin  string      `json:"origin"`         // guest or wire
+	Length  int         `json:"length"`         // of the frame as it came in
+	Frame   []byte      `json:"frame"`          // its first 256 bytes, in base64
+	Nodes   []TraceNode `json:"nodes"`          // that it has visited, at most 16
+	Flow    *Flow       `json:"flow,omitempty"` // by whose verdict it was forwarded, as it was then
+	Dropped bool        `json:"dropped"`        // or answered with an ICMP error
+	Verdict string      `json:"verdict"`        // what was decided, and why, for people
+}
+
+// TraceNode is a node of the packet graph that a packet has visited. A node handles the packets of a burst one after
+// the other.
+type TraceNode struct {
+	Name   string `json:"name"`
+	Begin  uint32 `json:"begin"`  // cycles of the TSC since the packet was received
+	Cycles uint32 `json:"cycles"` // that the node spent on the burst
+	Burst  int    `json:"burst"`  // packets in the burst
+}
+
 // RuleListParams are the parameters of rule.list.
 type RuleListParams struct {
 	Port  string  `json:"port,omitempty"` // ethdev name; all ports if absent

@@ -252,6 +252,19 @@ func toFlow(f status.Flow) api.Flow {
 	return flow
 }
 
+func toTracedPacket(p status.TracedPacket) api.TracedPacket {
+	packet := api.TracedPacket{
+		Time: p.Time, Port: p.Port, Origin: p.Origin, Length: p.Length, Frame: p.Frame,
+		Nodes:   convert(p.Nodes, func(n status.TraceNode) api.TraceNode { return api.TraceNode(n) }),
+		Dropped: p.Dropped, Verdict: p.Verdict,
+	}
+	if p.Flow != nil {
+		flow := toFlow(*p.Flow)
+		packet.Flow = &flow
+	}
+	return packet
+}
+
 func protoName(number uint8) string {
 	if name, ok := protocols[number]; ok {
 		return name

@@ -98,6 +98,9 @@ func methods(services Services) map[string]method {
 	add(t, api.MethodRuleList, maxAnswer, c.ruleList)
 	add(t, api.MethodGraphStats, small, c.graphStats)
 	add(t, api.MethodGraphDOT, small, c.graphDOT)
+	addAsking(t, api.MethodTraceStart, small, parseTrace, c.askTrace, c.traceStart)
+	add(t, api.MethodTraceRead, small, c.traceRead)
+	add(t, api.MethodTraceStop, small, c.traceStop)
 	addAsking(t, api.MethodCaptureStart, small, c.parseStart, c.askStart, c.captureStart)
 	addAsking(t, api.MethodCaptureStop, small, parseStop, c.askStop, c.captureStop)
 	add(t, api.MethodCaptureStatus, small, c.captureStatus)
@@ -214,6 +217,20 @@ func (c calls) graphStats(context.Context, api.None) (api.GraphStatsResult, erro
 
 func (c calls) graphDOT(context.Context, api.None) (api.GraphDOTResult, error) {
 	return api.GraphDOTResult{DOT: c.Graph.DOT()}, nil
+}
+
+func (c calls) traceStart(ctx context.Context, _ *handler, r status.TraceRequest) (api.TraceStartResult, error) {
+	warnings, err := c.Trace.Start(ctx, r)
+	return api.TraceStartResult{Warnings: convert(warnings, func(w string) string { return w })}, err
+}
+
+func (c calls) traceRead(ctx context.Context, _ api.None) (api.TraceReadResult, error) {
+	r, err := c.Trace.Read(ctx)
+	return api.TraceReadResult{Packets: convert(r.Packets, toTracedPacket), Missed: r.Missed, Ended: r.Ended}, err
+}
+
+func (c calls) traceStop(ctx context.Context, _ api.None) (api.Done, error) {
+	return api.Done{}, c.Trace.Stop(ctx)
 }
 
 func (c calls) captureStart(ctx context.Context, _ *handler, r spec.Request) (api.CaptureSession, error) {

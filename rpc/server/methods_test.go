@@ -213,6 +213,33 @@ func TestSystemInfo(t *testing.T) {
 	assert.Equal(t, "1.2.3", info.Version)
 }
 
+func TestTrace(t *testing.T) {
+	fake := servertest.New()
+	socket := servertest.Start(t, fake.Services())
+	started := must[api.TraceStartResult](t, socket, api.MethodTraceStart,
+		`{"interface":"vm-1","filter":"udp","drops":true,"count":1,"client":"test"}`)
+	assert.Len(t, started.Warnings, 1)
+	want := status.TraceRequest{Interface: "vm-1", Filter: "udp", Drops: true, Count: 1, Client: "test"}
+	assert.Equal(t, want, fake.TraceRequest)
+	fake.Traced[0].Flow = &fake.FlowTable[0]
+	read := must[api.TraceReadResult](t, socket, api.MethodTraceRead, "")
+	require.Len(t, read.Packets, 1)
+	p := read.Packets[0]
+	assert.Equal(t, fake.Traced[0].Frame, p.Frame)
+	assert.Equal(t, api.TraceNode{Name: "flow_route", Begin: 620, Cycles: 300, Burst: 1}, p.Nodes[3])
+	assert.Equal(t, "10.0.0.2", p.Flow.Dst)
+	assert.True(t, p.Dropped)
+	assert.EqualValues(t, 3, read.Missed)
+	assert.True(t, read.Ended)
+	must[api.Done](t, socket, api.MethodTraceStop, "")
+
+	fake.Err = fault.New(fault.AlreadyActive, "vm-1", "dpctl traces interface vm-1")
+	_, err := call[api.TraceStartResult](t, socket, api.MethodTraceStart, `{"interface":"vm-1"}`)
+	assert.ErrorContains(t, err, "dpctl traces interface vm-1")
+	_, err = call[api.TraceStartResult](t, socket, api.MethodTraceStart, `{}`)
+	assert.ErrorContains(t, err, `missing field "interface"`)
+}
+
 func TestPorts(t *testing.T) {
 	socket := servertest.Start(t, servertest.New().Services())
 	list := must[map[string][]map[string]any](t, socket, api.MethodPortList, "")["ports"]

@@ -14,6 +14,7 @@ import (
 	"dpservice/dpservice/access"
 	"dpservice/dpservice/audit"
 	"dpservice/dpservice/fault"
+	"dpservice/dpservice/status"
 	"dpservice/rpc/api"
 )
 
@@ -83,6 +84,16 @@ func (c calls) askStart(r spec.Request, asked *access.Request) {
 		Name: r.Name, Sink: r.Sink, Targets: c.targets(r.Targets), Duration: r.Limits.Duration,
 		PacketsPerSecond: r.Limits.PacketsPerSecond,
 	}}
+}
+
+func parseTrace(p api.TraceStartParams) (status.TraceRequest, error) {
+	return status.TraceRequest(p), nil
+}
+
+// askTrace says what a client wants to trace: it sees an interface's packets, as by a capture. It reads them itself, so
+// a rule that names sinks does not allow it.
+func (c calls) askTrace(r status.TraceRequest, asked *access.Request) {
+	asked.Captures = []access.Capture{{Name: "trace", Targets: c.targets([]spec.Target{{VF: r.Interface}})}}
 }
 
 func parseStop(p api.CaptureStopParams) (string, error) { return p.Name, nil }

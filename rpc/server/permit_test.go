@@ -219,6 +219,29 @@ func TestCaptureRules(t *testing.T) {
 	assert.Equal(t, "PERMISSION_DENIED", reason)
 }
 
+// Who may capture an interface may trace it, unless the rule says where copies go.
+func TestTraceRules(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be others")
+	}
+	cfg := servertest.Config()
+	cfg.Access = rulesOf(t, `
+- {uids: [5001], allow: [captures], captures: {interfaces: ["vm-1"]}}
+- {uids: [5002], allow: [captures], captures: {sinks: ["fc00:99::/64"]}}`)
+	socket := servertest.StartWith(t, servertest.New().Services(), cfg)
+	open(t, socket)
+	for params, allowed := range map[string]map[int]bool{
+		`{"interface":"vm-1"}`: {5001: true, 5002: false, 5003: false},
+		`{"interface":"vm-2"}`: {5001: false, 5002: false, 5003: false},
+	} {
+		for uid, want := range allowed {
+			_, data := ask(t, socket, who{uid, uid, nil}, api.MethodTraceStart, params)
+			assert.Equal(t, want, data.Reason == "", "%d %s: %s", uid, params, data.Reason)
+			assert.Equal(t, !want, data.Reason == "PERMISSION_DENIED", "%d %s: %s", uid, params, data.Reason)
+		}
+	}
+}
+
 // TestSystemAccess shows to whoever may connect what it may do, and no more.
 func TestSystemAccess(t *testing.T) {
 	if os.Geteuid() != 0 {
@@ -236,7 +259,8 @@ func TestSystemAccess(t *testing.T) {
 		return r
 	}
 	assert.Equal(t, api.SystemAccessResult{
-		UID: 5000, GIDs: []uint32{5000}, Configured: true, Grants: []api.AccessGrant{}, Methods: []string{"system.access"},
+		UID: 5000, GIDs: []uint32{5000}, Configured: true, Grants: []api.AccessGrant{},
+		Methods: []string{"system.access", "trace.read", "trace.stop"},
 	}, show(who{5000, 5000, nil}))
 	both := show(who{5001, 5001, []uint32{5002, 5001}})
 	assert.Equal(t, []uint32{5001, 5002}, both.GIDs)

@@ -23,6 +23,7 @@ type Services struct {
 	Graph      Graph
 	Capture    Capture
 	Waiting    func() []spec.Session // captures from before a restart that could not be restored yet
+	Trace      Trace
 }
 
 // System describes the daemon.
@@ -80,4 +81,14 @@ type Capture interface {
 	Stop(name string) (stopped int, err error)
 	Status() (sessions, ended []spec.Session)
 	Capabilities() []spec.PortCapabilities
+}
+
+// Trace follows packets through the packet graph. A trace belongs to the connection that has started it, which ctx
+// stands for, and ends with it.
+type Trace interface {
+	// Start returns what is to be known of the trace. There is one at a time.
+	Start(ctx context.Context, r status.TraceRequest) (warnings []string, err error)
+	// Read waits up to a second for packets.
+	Read(ctx context.Context) (status.Trace, error)
+	Stop(ctx context.Context) error
 }

@@ -12,6 +12,7 @@ import (
 var nextSteps = map[string]map[string]string{
 	"NOT_FOUND": {
 		"interface":     "dpctl interface list shows the interfaces",
+		"trace":         "dpctl interface list shows the interfaces",
 		"capture.start": "dpctl interface list shows the interfaces, dpctl port list the ports",
 		"capture.stop":  "dpctl capture status shows the captures",
 		"port":          "dpctl port list shows the ports",
@@ -22,8 +23,11 @@ var nextSteps = map[string]map[string]string{
 		"interface": "dpctl interface list shows the interfaces; delete the one that is there, or take another id, device or address",
 		"route":     "dpctl route list shows the routes; delete the one that is there first",
 	},
-	"ALREADY_ACTIVE": {"": "dpctl capture status shows the captures; stop the other one, or give this one another --name and " +
-		"other interfaces"},
+	"ALREADY_ACTIVE": {
+		"trace": "wait until the other trace ends, or end the program that it belongs to",
+		"": "dpctl capture status shows the captures; stop the other one, or give this one another --name and " +
+			"other interfaces",
+	},
 	"NOT_ACTIVE": {"": "dpctl capture status shows the captures, and those that have ended"},
 	"LIMIT_REACHED": {
 		"capture":   "dpctl capture status shows what is captured; capture less, or raise capture.max_interfaces or max_rules",

@@ -50,7 +50,8 @@ Exit codes: 0 done; 1 the daemon said no, or did not answer; 2 bad usage; 3 no d
 	fixed(root, "output", formats...)
 	root.AddCommand(
 		a.captureCommand(), a.interfaceCommand(), a.routeCommand(), a.flowCommand(), a.ruleCommand(),
-		a.portCommand(), a.graphCommand(), a.systemCommand(), a.topCommand(), a.rpcCommand(), a.extcapCommand(),
+		a.portCommand(), a.graphCommand(), a.traceCommand(), a.systemCommand(), a.topCommand(), a.rpcCommand(),
+		a.extcapCommand(),
 		completionCommand(), docsCommand(), manual.Command("1"),
 	)
 	needCommand(root)

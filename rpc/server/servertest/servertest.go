@@ -81,6 +81,9 @@ type Fake struct {
 	// Request is the last request of capture.start, and Hangup is closed when its client has hung up.
 	Request spec.Request
 	Hangup  <-chan struct{}
+	// TraceRequest is the last request of trace.start. A trace is of Traced, and ends when they have been read.
+	TraceRequest status.TraceRequest
+	Traced       []status.TracedPacket
 	// FlowTable is what flow.list lists, by ascending id.
 	FlowTable []status.Flow
 	// WaitingCaptures are those that could not be restored yet.
@@ -111,6 +114,18 @@ func New() *Fake {
 				Action: "deliver", State: "new", Packets: 1, Bytes: 118, Idle: 3 * time.Second,
 			},
 		},
+		Traced: []status.TracedPacket{
+			{
+				Time: time.Date(2026, 5, 4, 3, 2, 1, 123456000, time.UTC), Port: vf(0), Origin: "guest",
+				Length: len(tracedFrame), Frame: tracedFrame,
+				Nodes: []status.TraceNode{
+					{Name: "rx-" + vf(0), Cycles: 400, Burst: 2}, {Name: "classify_guest", Begin: 450, Cycles: 60, Burst: 2},
+					{Name: "flow_lookup", Begin: 520, Cycles: 90, Burst: 1}, {Name: "flow_route", Begin: 620, Cycles: 300, Burst: 1},
+					{Name: "drop_spoofed", Begin: 930, Cycles: 20, Burst: 1},
+				},
+				Dropped: true, Verdict: "dropped: its source address is not the guest's own (drop_spoofed)",
+			},
+		},
 		interfaces: map[string]vnet.Interface{},
 		sessions:   map[string]spec.Session{},
 	}
@@ -128,6 +143,7 @@ func (f *Fake) Services() server.Services {
 		Graph:      graph{},
 		Capture:    captures{f},
 		Waiting:    func() []spec.Session { return f.WaitingCaptures },
+		Trace:      traces{f},
 	}
 }
 
@@ -328,6 +344,28 @@ func (graph) Stats() []status.Node {
 }
 
 func (graph) DOT() string { return "digraph G {\n\t\"rx-0\" -> \"classify\";\n}\n" }
+
+// tracedFrame is Ethernet, IPv4 and UDP.
+var tracedFrame = []byte{
+	2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 1, 0, 8, 0,
+	0x45, 0, 0, 28, 0, 7, 0, 0, 64, 17, 0x66, 0xbf, 10, 0, 0, 9, 10, 0, 0, 2,
+	0, 1, 0, 53, 0, 8, 0, 0,
+}
+
+type traces struct{ *Fake }
+
+func (f traces) Start(_ context.Context, r status.TraceRequest) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.TraceRequest = r
+	return []string{"packets that the NIC forwards by itself are not seen: it does so for 1 flows of vm-1 now"}, f.Err
+}
+
+func (f traces) Read(context.Context) (status.Trace, error) {
+	return status.Trace{Packets: f.Traced, Missed: 3, Ended: true}, f.Err
+}
+
+func (f traces) Stop(context.Context) error { return f.Err }
 
 type captures struct{ *Fake }
 
