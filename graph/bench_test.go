@@ -75,8 +75,8 @@ func BenchmarkTaps(b *testing.B) {
 	}
 }
 
-// BenchmarkTrace shows what a trace costs: before the first one, after one, and while one runs that follows no packet or
-// as many as it may. The nodes' cycles do not have what the worker does between its walks.
+// BenchmarkTrace shows what a trace costs: before the first one, after one, and while one runs that follows no packet,
+// or as many as it may. The nodes' cycles do not have what the worker does between its walks.
 func BenchmarkTrace(b *testing.B) {
 	frameOf := func(flow int) []byte {
 		return frame(b, eth(guest0MAC, gatewayMAC, v4), ip4("10.0.0.1", "10.0.0.2", 64, vUDP), udp(uint16(flow), 2))

@@ -67,7 +67,7 @@ func asTracedPacket(r *C.struct_trace_record) graph.TracedPacket {
 	}
 	for _, h := range r.hops[:r.nb_hops] {
 		p.Hops = append(p.Hops, graph.TraceHop{
-			Node: C.GoString(C.rte_node_id_to_name(C.rte_node_t(h.node))), Begin: uint32(h.begin), End: uint32(h.end),
+			Node: C.GoString(C.rte_node_id_to_name(h.node)), Begin: uint32(h.begin), End: uint32(h.end),
 			Burst: int(h.burst),
 		})
 	}
