@@ -13,8 +13,8 @@ package daemon
 //	level 1  interfaces.changing   one creation or deletion of an interface at a time
 //	level 2  capture.Manager.mu    the sessions and their history; released while a session waits for counters, and
 //	                               while an interface is deleted: session.changing and a Deletion keep others out
-//	level 3  flow.Manager.mu       the offloaded flows; released between the batches of a port's release: its flows stay
-//	                               in software
+//	level 3  flow.Manager.mu       the offloaded flows; released between the batches of a port's release, and of those
+//	                               that leave an uplink: their flows stay in software
 //	         vnet.Manager.mu       the interfaces and the routes
 //	level 4  tunnel.Manager.mu     the tunnels and their marks
 //	         trace.Manager.mu      the trace that runs

@@ -50,13 +50,20 @@ func (d *daemon) setUplinks() error {
 	return nil
 }
 
-// useUplink passes the state of an uplink to the graph and, as copies leave by PF0 only, that of PF0 to the captures.
+// useUplink passes the state of an uplink to the graph. Flows in the NIC leave an uplink that is not usable. As copies
+// leave by PF0 only, the captures get the state of PF0.
 func (d *daemon) useUplink(u uplink.Uplink) error {
 	err := d.graph.SetUplink(graph.Uplink{
 		Port: u.Port, MAC: u.MAC, RouterMAC: u.RouterMAC, LinkUp: u.LinkUp,
 	})
-	if err != nil || u.Number != 0 {
+	if err != nil {
 		return err
+	}
+	if d.flows != nil && !u.Usable() {
+		d.flows.LeaveUplink(u.Port)
+	}
+	if u.Number != 0 {
+		return nil
 	}
 	return d.capture.UplinkChanged(capture.Uplink{
 		MAC: u.MAC, RouterMAC: u.RouterMAC, NodeIP: d.cfg.Underlay.IP, LinkDown: !u.LinkUp,

@@ -39,6 +39,12 @@ var lives = map[string]struct {
 		b.nic.aged = []uint64{1}
 		b.age()
 	}, 3, []uint64{2}},
+	"the uplink is lost": {func(b *lab) {
+		b.begin(withID(1))
+		b.begin(to3(2))
+		b.LeaveUplink(3)
+		b.workAll()
+	}, 5, []uint64{1}},
 	"ended in the meantime": {func(b *lab) {
 		b.graph.gone = true
 		b.begin(withID(1))

@@ -85,13 +85,15 @@ type Manager struct {
 	waiting   map[uint64]*share           // by flow id: flows without a rule that are to be offered again
 	late      map[uint64]struct{}         // ids of flows that found the backlog full; they are offered once it is empty
 	released  map[uint16]struct{}         // ports whose flows get no rules
-	unruled   []*rule                     // removed by a Release; the graph believes that their flows are offloaded
+	unruled   []*rule                     // removed ones; the graph believes that their flows are offloaded
+	detours   []*ruleset.Rule             // that the NIC has refused to remove; it is tried again
 	templates map[shape]*rteflow.Template // of the shapes, of which there are few, so that none is forgotten
 	backlog   *backlog
 	shares    map[holder]*share
 	stats     Stats
 
-	reminder chan struct{} // has an element while unruled is not empty
+	departures []*departure  // from uplinks
+	reminder   chan struct{} // has an element while there are departures or unruled flows
 }
 
 // New returns a Manager without rules.
@@ -128,7 +130,7 @@ func (m *Manager) Run(ctx context.Context) {
 			}
 			m.take(batch)
 		case <-m.reminder:
-			m.forgetReleased()
+			m.catchUp()
 		case <-ticker.C:
 			m.age()
 		case <-ready:
@@ -231,6 +233,7 @@ func (m *Manager) age() {
 		}
 	}
 	m.forget(m.remove(slices.Collect(maps.Values(m.doomed))))
+	m.endDetours(nil)
 	if err := m.cfg.Tunnels.Tidy(); err != nil {
 		m.log.warn("the NIC does not remove the rule of a tunnel by which no flow comes", "err", err)
 	}

@@ -167,8 +167,16 @@ func (b *lab) age() {
 }
 
 func (b *lab) workAll() {
-	for !b.backlog.isEmpty() {
-		b.work()
+	for {
+		select {
+		case <-b.reminder:
+			b.catchUp()
+		default:
+			if b.backlog.isEmpty() {
+				return
+			}
+			b.work()
+		}
 	}
 }
 
@@ -435,7 +443,7 @@ func TestFlowsOfAReleasedPortAreForgotten(t *testing.T) {
 	release.End()
 	for calls := 1; len(b.reminder) > 0; calls++ {
 		<-b.reminder
-		b.forgetReleased()
+		b.catchUp()
 		assert.Len(t, b.graph.deleted, min(many, calls*batchSize))
 	}
 	assert.Len(t, b.graph.deleted, many)
@@ -464,12 +472,70 @@ func TestAPortThatIsReleasedInPart(t *testing.T) {
 	_, err := b.ReleasePort(1)
 	require.Error(t, err)
 	require.Len(t, b.nic.Rules(), 1)
-	b.forgetReleased()
+	b.catchUp()
 	require.Len(t, b.graph.deleted, 1)
 	ended := b.graph.deleted[0]
 	assert.True(t, b.graph.offloaded[3-ended], "as before")
 	b.begin(withID(ended + 2))
 	assert.Len(t, b.nic.Rules(), 2)
+}
+
+// A lost uplink gets no packet any more as soon as the NIC hands the guests' packets to the software. The flows' rules
+// are removed after that, and last what hands the packets over.
+func TestFlowsLeaveAnUplink(t *testing.T) {
+	b := newLab()
+	b.cfg.Max = 2*batchSize + 2
+	var events []graph.FlowEvent
+	for id := range uint64(batchSize + 1) {
+		events = append(events, graph.FlowEvent{Kind: graph.FlowNew, Flow: to3(1 + id)})
+	}
+	b.take(events)
+	b.begin(withID(1000)) // goes to port 2
+	other := to3(1001)
+	other.Verdict.InPort = 4
+	b.begin(other)
+	before := len(b.nic.Calls())
+	b.LeaveUplink(3)
+	var detours []string
+	for _, c := range b.nic.Calls()[before:] {
+		detours = append(detours, fmt.Sprintf("%s on port %d: %v", c.Method, c.Port, c.Rule))
+	}
+	const to = "group 2 priority 0 transfer pattern represented_port ethdev_port_id is %[1]d / eth / end actions jump group 3 / end"
+	assert.ElementsMatch(t, []string{fmt.Sprintf("create on port %[1]d: "+to, 1), fmt.Sprintf("create on port %[1]d: "+to, 4)},
+		detours)
+	b.take([]graph.FlowEvent{{Kind: graph.FlowNew, Flow: to3(2000)}}) // that the graph has resolved before
+	b.work()
+	b.catchUp()
+	assert.Len(t, b.nic.Rules(), 2+1+2, "a batch is removed; the detours stay until the last")
+	b.workAll()
+	require.Len(t, b.nic.Rules(), 1)
+	assert.Equal(t, "flow/3e8", b.set.List()[0].Owner.String())
+	assert.Len(t, b.graph.deleted, batchSize+2, "with another verdict they have begun again already")
+	b.LeaveUplink(3)
+	assert.Empty(t, b.reminder, "there is nothing to leave")
+	b.begin(to3(2001))
+	assert.Len(t, b.nic.Rules(), 2, "it is usable again")
+	assert.Empty(t, b.nic.Misuse())
+}
+
+// What is to hand packets over to the software may be refused, and so may be its removal.
+func TestDetoursThatAreRefused(t *testing.T) {
+	b := newLab()
+	b.begin(to3(1))
+	b.nic.FailCalls(1)
+	b.LeaveUplink(3)
+	b.workAll()
+	assert.Empty(t, b.nic.Rules())
+	b.begin(to3(2))
+	b.nic.FailCalls(3)
+	b.LeaveUplink(3)
+	b.workAll()
+	require.Len(t, b.nic.Rules(), 1, "the detour")
+	b.age()
+	assert.Empty(t, b.nic.Rules())
+	assert.Contains(t, b.log.String(), "the NIC does not hand a guest's packets to the software")
+	assert.Contains(t, b.log.String(), "the NIC goes on handing a guest's packets to the software")
+	assert.Empty(t, b.nic.Misuse())
 }
 
 func TestFlowsCountWhatTheNICForwards(t *testing.T) {

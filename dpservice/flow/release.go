@@ -20,11 +20,8 @@ type Release struct {
 func (m *Manager) ReleasePort(id uint16) (*Release, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.released[id] = struct{}{}
-	for _, f := range m.backlog.dropPort(id) {
-		m.waiting[f.ID] = m.share(holderOf(f))
-	}
-	removed, err := m.destroyAll(m.rulesOf(id))
+	m.beginRelease(id)
+	removed, err := m.destroyAll(m.rulesThat(func(r *rule) bool { return r.in == id || r.out == id }))
 	if err != nil {
 		m.endRelease(id, removed)
 		return nil, err
@@ -32,12 +29,20 @@ func (m *Manager) ReleasePort(id uint16) (*Release, error) {
 	return &Release{m, id, removed}, nil
 }
 
-// rulesOf returns the rules of flows from and to a port, of each share the youngest first: neighbours are near to each
+// beginRelease lets no flow from or to a port get a rule.
+func (m *Manager) beginRelease(port uint16) {
+	m.released[port] = struct{}{}
+	for _, f := range m.backlog.dropPort(port) {
+		m.waiting[f.ID] = m.share(holderOf(f))
+	}
+}
+
+// rulesThat returns the rules that are to be removed, of each share the youngest first: neighbours are near to each
 // other in memory then, and the shares need not move other rules as they lose these.
-func (m *Manager) rulesOf(port uint16) (rules []*rule) {
+func (m *Manager) rulesThat(are func(r *rule) bool) (rules []*rule) {
 	for _, s := range m.shares {
 		for _, r := range slices.Backward(s.rules) {
-			if r.in == port || r.out == port {
+			if are(r) {
 				rules = append(rules, r)
 			}
 		}
@@ -76,12 +81,18 @@ func (m *Manager) endRelease(port uint16, removed []*rule) {
 	m.remind()
 }
 
-// remind has Run call forgetReleased.
+// remind has Run call catchUp.
 func (m *Manager) remind() {
 	select {
 	case m.reminder <- struct{}{}:
 	default: // there is a reminder already
 	}
+}
+
+// catchUp does a batch of what others have left to Run.
+func (m *Manager) catchUp() {
+	m.depart()
+	m.forgetReleased()
 }
 
 // forgetReleased makes the graph forget a batch of the flows whose rules were removed by a release. Most have ended

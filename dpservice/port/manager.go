@@ -47,7 +47,7 @@ type entry struct {
 }
 
 // linkAge is how long a link state is cached: ports are looked up often, and asking the driver takes time.
-const linkAge = 50 * time.Millisecond
+const linkAge = 10 * time.Millisecond
 
 // Descriptors is the number in each queue: room for several bursts of 64 packets.
 const Descriptors = 512
@@ -340,8 +340,13 @@ func (m *Manager) KernelTwin(id uint16) int {
 }
 
 // PFs returns the physical ports, by number.
-func (m *Manager) PFs() []Port {
-	return slices.DeleteFunc(m.List(), func(p Port) bool { return p.Role != PF })
+func (m *Manager) PFs() (pfs []Port) {
+	for _, e := range m.ports {
+		if e.Role == PF {
+			pfs = append(pfs, m.now(e))
+		}
+	}
+	return pfs
 }
 
 // Driver returns the name of the NIC's driver.

@@ -79,8 +79,8 @@ type uplink struct {
 }
 
 const (
-	// linkPeriod is how often the links are looked at: what failed shall be left within a second.
-	linkPeriod = 100 * time.Millisecond
+	// linkPeriod is how often the links are looked at: the NIC loses the packets of offloaded flows until it is noticed.
+	linkPeriod = 20 * time.Millisecond
 	// retryPeriod is how long to wait after a change could not be followed.
 	retryPeriod = time.Second
 )

@@ -342,8 +342,9 @@ func TestUplinkFailover(t *testing.T) {
 	time.Sleep(failoverTime)
 	b.waitUsable(false, true)
 	require.Regexp(t, `(?m)^\d+ +`+b.ports[pf0]+` +pf0 +removed`, b.dpctl("port", "list"))
-	require.Contains(t, b.daemons[0].Stderr.String(),
-		"a port was removed, or has reported a fatal error: it is not used any more")
+	log := b.daemons[0].Stderr.String()
+	require.Contains(t, log, "a port was removed, or has reported a fatal error: it is not used any more")
+	require.NotContains(t, log, "the NIC does not hand a guest's packets to the software")
 }
 
 // TestDeletedFarSide deletes the kernel device behind an uplink. Its link goes down, flows use the other uplink, and
@@ -375,6 +376,9 @@ func (b *uplinkLab) waitOffloadedOn(s *stream) {
 		}
 		rules := 0
 		for _, r := range b.rules() {
+			if strings.HasPrefix(r.Name, "detour/") {
+				return fmt.Errorf("the software still gets all packets of port %s", r.Port)
+			}
 			if strings.HasPrefix(r.Name, "flow/") && strings.Contains(r.Pattern, fmt.Sprintf("dst is %d", s.port)) {
 				rules++
 			}

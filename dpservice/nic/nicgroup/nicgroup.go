@@ -67,6 +67,7 @@ const (
 // The priorities in VNET and Decapsulated: what no flow's rule may take comes first.
 const (
 	LastHopPriority     Priority = 0
+	DetourPriority      Priority = 0
 	DecapsulatePriority Priority = 1
 	FlowPriority        Priority = 1
 )
