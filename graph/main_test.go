@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"dpservice/cgo/eal"
@@ -171,6 +172,34 @@ func settle(t testing.TB, g *nodes.Graph) {
 		out := c.sum("tx-") - c["drop_tx"] + c["punt"] - c["drop_punt_full"] - c["drop_punt_rate"]
 		return c.sum("rx-") == sent && (unbalanced || sent+made+c["inject"]+c["guest_moved"] == out+c.sum("drop_"))
 	}, 5*time.Second, time.Millisecond, "packets in are not packets out, dropped and punted: %v", g.Stats())
+	requireDropsCounted(t, g)
+}
+
+// requireDropsCounted checks that the counters by port and reason are those of the reasons' nodes. They also have what was
+// answered by an ICMP error; copies of taps that a port did not take are in drop_tx only.
+func requireDropsCounted(t testing.TB, g *nodes.Graph) {
+	t.Helper()
+	answered := map[wire.DropReason]string{wire.DropTTL: "icmp_time_exceeded", wire.DropNoRoute: "icmp_no_route"}
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		byReason := map[wire.DropReason]uint64{}
+		for _, d := range g.Drops() {
+			byReason[d.Reason] += d.Packets
+		}
+		c := counters(g)
+		for reason := range wire.NumDropReasons {
+			node := c["drop_"+reason.String()]
+			switch reason {
+			case wire.DropTX:
+				assert.LessOrEqual(t, byReason[reason], node)
+			case wire.DropTooBig: // some fragments cannot be made
+				assert.GreaterOrEqual(t, byReason[reason], max(node, c["icmp_too_big"]))
+			case wire.DropTTL, wire.DropNoRoute:
+				assert.Equal(t, c[answered[reason]], byReason[reason], "%s", reason)
+			default:
+				assert.Equal(t, node, byReason[reason], "%s", reason)
+			}
+		}
+	}, waitLong, time.Millisecond)
 }
 
 // sent counts what the tests gave to the graph at hand, and made what it shall have made besides, of packets that it

@@ -386,7 +386,7 @@ func TestTapRandomFrames(t *testing.T) {
 	}()
 	var taps []graph.Tap
 	for _, p := range allPorts() {
-		taps = append(taps, everything(t, p, graph.TapRX))
+		taps = append(taps, everything(t, p, graph.TapRX), dropTap(t, p, udpEncap()))
 		if p != ports.pf0 && p != ports.pf1 {
 			taps = append(taps, everything(t, p, graph.TapTX))
 		}
@@ -444,7 +444,7 @@ func TestTapRefuses(t *testing.T) {
 		"no such way out":      {func(t *graph.Tap) { t.Out = 99 }, graph.ErrNotFound},
 		"out by a VF":          {func(t *graph.Tap) { t.Out = ports.vf1.ID }, graph.ErrInvalid},
 		"what an uplink sends": {func(t *graph.Tap) { t.Port, t.Side = ports.pf1.ID, graph.TapTX }, graph.ErrInvalid},
-		"no such side":         {func(t *graph.Tap) { t.Side = 2 }, graph.ErrInvalid},
+		"no such side":         {func(t *graph.Tap) { t.Side = 3 }, graph.ErrInvalid},
 		"no header":            {func(t *graph.Tap) { t.Header = nil }, graph.ErrInvalid},
 		"another header":       {func(t *graph.Tap) { t.Header = make([]byte, 66) }, graph.ErrInvalid},
 		"no rule":              {func(t *graph.Tap) { t.Rules = nil }, graph.ErrInvalid},
@@ -475,7 +475,7 @@ func TestTapRefuses(t *testing.T) {
 		})
 	}
 	for _, port := range []uint16{ports.vf0.ID, ports.pf0.ID, 99, 65535} {
-		for _, side := range []graph.TapSide{graph.TapRX, graph.TapTX, 2} {
+		for _, side := range []graph.TapSide{graph.TapRX, graph.TapTX, graph.TapDrops, 3} {
 			_, err := g.RemoveTap(port, side)
 			require.ErrorIs(t, err, graph.ErrNotFound)
 			_, err = g.TapCounters(port, side)

@@ -130,10 +130,12 @@ type Uplink struct {
 // TapSide says which of a port's packets a tap copies.
 type TapSide uint8
 
-// TapRX is what comes in by the port, from the guest or from the wire; TapTX is what goes out by it.
+// TapRX is what comes in by the port, from the guest or from the wire; TapTX is what goes out by it. TapDrops is what
+// comes in and is dropped by the graph, or answered by an ICMP error.
 const (
 	TapRX TapSide = iota
 	TapTX
+	TapDrops
 )
 
 // Tap copies packets of a port, as the NIC's capture rules do.
@@ -143,13 +145,15 @@ const (
 // UDP checksum is 0.
 //
 // TapRX copies whatever comes in, before anything is done to it or it is dropped. TapTX copies what the port takes,
-// from wherever it comes, and only of VFs: copies leave by uplinks and are never copied again.
+// from wherever it comes, and only of VFs: copies leave by uplinks and are never copied again. TapDrops copies a packet as
+// it is when it is dropped, and adds the reason to the label in Header, which is one of wire.LabelDrop: the flow label,
+// or the VNI behind 62 bytes. A copy that is dropped is not copied.
 type Tap struct {
 	Port   uint16 // DPDK port id, as Out
 	Side   TapSide
 	Out    uint16    // the uplink by which the copies leave
 	Header []byte    // Ethernet, IPv6 and UDP, perhaps VXLAN: 62 or 70 bytes, with lengths of 0
-	Inner  bool      // only packets of IP in IPv6 are looked at, and Rules are about what is in the tunnel
+	Inner  bool      // only packets of IP in IPv6 are looked at (TapDrops: all), and Rules are about what is in the tunnel
 	Rules  []TapRule // the first that matches decides; the last one has no conditions
 }
 
@@ -180,6 +184,14 @@ type TapCounters struct {
 
 // TapCount is packets, and their bytes without a copy's header.
 type TapCount struct{ Packets, Bytes uint64 }
+
+// Drops are the packets that came in by a port and were dropped for a reason, summed over the workers: also those that
+// were answered by an ICMP error. A frame of the slow path counts to the port that it was to leave by.
+type Drops struct {
+	Port    uint16
+	Reason  wire.DropReason
+	Packets uint64
+}
 
 // Punt is a frame that the graph leaves to the slow path.
 type Punt struct {

@@ -33,7 +33,8 @@ const MaxLabel = 1<<20 - 1
 // LabelTX is set in a label of what a guest receives, and only there.
 const LabelTX = 1 << 19
 
-// Label names, at the sink, the port and the direction of a captured packet. 0 means none.
+// Label names, at the sink, the port and the direction of a captured packet, and why it was dropped if it was: see
+// LabelTX and LabelDrop. 0 means none.
 type Label uint32
 
 const (

@@ -5,6 +5,7 @@ package trace
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"dpservice/dpservice/status"
@@ -82,7 +83,7 @@ func (n names) verdict(p graph.TracedPacket, flow *status.Flow) (text string, dr
 			text, dropped = "answered with an ICMP error: "+reason, true
 		}
 	}
-	last := p.Hops[len(p.Hops)-1].Node
+	last := end(p.Hops)
 	switch {
 	case strings.HasPrefix(last, "drop_"):
 		return "dropped: " + reasons[last] + " (" + last + ")", true
@@ -98,6 +99,16 @@ func (n names) verdict(p graph.TracedPacket, flow *status.Flow) (text string, dr
 		parts = append(parts, "cut into fragments, which went on")
 	}
 	return strings.Join(append(parts, n.offload(p.Flow, visited)), "; "), false
+}
+
+// end is the node at which a packet's way ended. What a capture watches goes on from a drop node, to be copied.
+func end(hops []graph.TraceHop) string {
+	for _, h := range slices.Backward(hops) {
+		if h.Node != "tap_drop" && h.Node != "free" {
+			return h.Node
+		}
+	}
+	return ""
 }
 
 // state says whether the flow was known.

@@ -18,9 +18,9 @@ static const struct {
 	      { "deliver", 2 },
 	      { "encap", 3 },
 	      { "decap", 1 },
-	      { "icmp_time_exceeded", 1 },
-	      { "icmp_too_big", 1 },
-	      { "icmp_no_route", 1 } };
+	      { "icmp_time_exceeded", 2 },
+	      { "icmp_too_big", 2 },
+	      { "icmp_no_route", 2 } };
 
 static void
 node_name(char *name, const char *parent, const struct port *port)
@@ -77,22 +77,27 @@ add_edges(rte_node_t id, uint16_t first, struct names *to)
 	return rte_node_edge_update(id, first, to->list, to->count) == 0 ? -rte_errno : 0;
 }
 
-/* A tap's copies leave by an uplink. */
+/* A tap's copies leave by an uplink, the packets themselves go on. */
 static int
-clone_tap(const struct dataplane *dp, const char *parent, const struct port *port, const char *on)
+add_tap_edges(const struct dataplane *dp, rte_node_t id, const char *on)
 {
-	rte_node_t id = clone_for_port(parent, port);
 	struct names to = { 0 };
 	uint16_t i;
 
-	if (id == RTE_NODE_ID_INVALID)
-		return -rte_errno;
 	add_name(&to, on);
 	add_name(&to, "drop_copy_too_big");
 	for (i = 0; i < dp->nb_ports; i++)
 		if (!dp->ports[i].vf)
 			add_port_name(&to, "tx", &dp->ports[i]);
 	return add_edges(id, TAP_NEXT_ON, &to);
+}
+
+static int
+clone_tap(const struct dataplane *dp, const char *parent, const struct port *port, const char *on)
+{
+	rte_node_t id = clone_for_port(parent, port);
+
+	return id == RTE_NODE_ID_INVALID ? -rte_errno : add_tap_edges(dp, id, on);
 }
 
 static int
@@ -155,6 +160,9 @@ dps_build_nodes(const struct dataplane *dp)
 		if (rc < 0)
 			return rc;
 	}
+	rc = add_tap_edges(dp, rte_node_from_name("tap_drop"), "free");
+	if (rc < 0)
+		return rc;
 	for (i = 0; i < RTE_DIM(to_tx); i++) {
 		rc = lead_to_tx(dp, to_tx[i].name, to_tx[i].static_edges);
 		if (rc < 0)

@@ -714,6 +714,21 @@ dps_dataplane_stats(const struct dataplane *dp, struct node_stats *out, uint32_t
 	return rc < 0 ? rc : (int)nb;
 }
 
+void
+dps_dataplane_drops(const struct dataplane *dp, uint64_t out[RTE_MAX_ETHPORTS][DROP_REASONS])
+{
+	const struct worker *w;
+	uint16_t i, port, reason;
+
+	memset(out, 0, RTE_MAX_ETHPORTS * sizeof(*out));
+	for (i = 0; i < dp->nb_workers; i++) {
+		w = dp->workers[i];
+		for (port = 0; port < RTE_MAX_ETHPORTS; port++)
+			for (reason = 0; reason < DROP_REASONS; reason++)
+				out[port][reason] += load_relaxed(&w->drops[port][reason]);
+	}
+}
+
 char *
 dps_dataplane_dot(const struct dataplane *dp)
 {

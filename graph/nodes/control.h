@@ -108,6 +108,8 @@ void dps_dataplane_count_flows(const struct dataplane *dp, uint32_t counts[FLOW_
 void dps_dataplane_flow_table(const struct dataplane *dp, struct flow_table *out);
 /* Every node's counters, summed over the workers; returns the number of nodes, or -ENOSPC. */
 int dps_dataplane_stats(const struct dataplane *dp, struct node_stats *out, uint32_t max);
+/* Packets that were dropped, by DPDK port id and enum drop_reason, summed over the workers. */
+void dps_dataplane_drops(const struct dataplane *dp, uint64_t out[RTE_MAX_ETHPORTS][DROP_REASONS]);
 /* The graph in DOT, malloc'ed; NULL for want of memory. */
 char *dps_dataplane_dot(const struct dataplane *dp);
 

@@ -103,10 +103,9 @@ dps_dataplane_tap_counters(const struct dataplane *dp, uint16_t port, uint8_t si
 void
 dps_taps_free(struct worker *w)
 {
-	uint16_t port;
+	uint16_t port, side;
 
-	for (port = 0; port < RTE_MAX_ETHPORTS; port++) {
-		rte_free(load_relaxed(&w->taps[port][TAP_RX]));
-		rte_free(load_relaxed(&w->taps[port][TAP_TX]));
-	}
+	for (port = 0; port < RTE_MAX_ETHPORTS; port++)
+		for (side = 0; side < TAP_SIDES; side++)
+			rte_free(load_relaxed(&w->taps[port][side]));
 }

@@ -212,8 +212,47 @@ struct uplink {
 	bool link_up;
 };
 
-/* Which of a port's packets a tap copies: those that come in by it, or those that go out. */
-enum tap_side { TAP_RX, TAP_TX, TAP_SIDES };
+/* Which of a port's packets a tap copies: those that come in by it, those that go out, or of those
+ * that come in the ones that are dropped. */
+enum tap_side { TAP_RX, TAP_TX, TAP_DROPS, TAP_SIDES };
+
+/* X(NAME, name) for each reason to drop a packet. The order is that of wire.DropReason in Go. Sinks
+ * know the numbers: new ones come last. */
+#define DROP_REASON_LIST(X)                                                                        \
+	X(MALFORMED, malformed)       /* a header that is cut short or contradicts itself */       \
+	X(NO_INTERFACE, no_interface) /* from a port without an interface */                       \
+	X(NOT_FOR_US, not_for_us)     /* to another's MAC; on the wire, ICMPv6 about another's */  \
+	X(MULTICAST, multicast)       /* to a group, in Ethernet or IP, and for no slow path */    \
+	X(MARTIAN_SOURCE, martian_source) /* from the wire, by a source that no router forwards    \
+					     from, or as the gateway */                            \
+	X(UNSPECIFIED, unspecified) /* to addresses that no router forwards to: 0.0.0.0 or ::, */  \
+	X(LOOPBACK, loopback)       /* 127.0.0.0/8 or ::1, */                                      \
+	X(LINK_LOCAL, link_local)   /* 169.254.0.0/16 or fe80::/10, */                             \
+	X(BROADCAST, broadcast)     /* 255.255.255.255, */                                         \
+	X(RESERVED, reserved)       /* 0.0.0.0/8, 240.0.0.0/4 or ::ffff:0:0/96 */                  \
+	X(TO_GATEWAY, to_gateway)   /* to the guests' gateway, which answers no such packet */     \
+	X(TAGGED, tagged)           /* in a VLAN: there is none here, see node_remove_priority */  \
+	X(UNSUPPORTED, unsupported) /* from a guest: neither IP nor ARP; on the wire: neither IP   \
+				       in IPv6 nor such ICMPv6 as is for the slow path */          \
+	X(SPOOFED, spoofed)         /* a guest used a source address that is not its own */        \
+	X(WRONG_PEER, wrong_peer) /* the outer source is not where the route to the inner leads */ \
+	X(LOCAL_SOURCE, local_source) /* from the wire, with the inner source of an interface of   \
+					 this node */                                              \
+	X(NO_ROUTE, no_route)         /* no route, or one that does not lead to this interface */  \
+	X(NO_NEIGHBOUR, no_neighbour) /* the guest's or the router's MAC is not known yet */       \
+	X(UNKNOWN_UNDERLAY, unknown_underlay) /* outer destination is no interface's underlay      \
+						 address */                                        \
+	X(UNKNOWN_MARK, unknown_mark) /* decapsulated by the NIC by a tunnel that is gone */       \
+	X(TTL, ttl)                   /* time to live, or hop limit, is used up */                 \
+	X(TOO_BIG, too_big)           /* does not fit the MTU where it is to go */                 \
+	X(NO_HEADROOM, no_headroom)   /* no room for the outer header in the buffer */             \
+	X(TX, tx)                     /* the port did not take it */                               \
+	X(PUNT_FULL, punt_full)       /* the slow path does not keep up */                         \
+	X(PUNT_RATE, punt_rate)       /* for the slow path, more than a port may leave of a kind */
+
+#define DROP_REASON_ENUM(NAME, name) DROP_##NAME,
+enum drop_reason { DROP_REASON_LIST(DROP_REASON_ENUM) DROP_REASONS };
+#undef DROP_REASON_ENUM
 
 /* X(name, member of union tap_key) for each field that a rule of a tap can match. The order is that
  * of wire.Field in Go. */
@@ -387,7 +426,10 @@ struct worker {
 	struct tap *_Atomic taps[RTE_MAX_ETHPORTS]
 				[TAP_SIDES]; /* by DPDK port id; NULL: nothing is copied */
 	struct node_ctx *tap_points[RTE_MAX_ETHPORTS]
-				   [TAP_SIDES]; /* of the nodes rx and tx, which lead to the taps */
+				   [TAP_SIDES]; /* of the nodes rx and tx, which lead to the taps;
+						   drop nodes look at taps themselves: NULL */
+	_Atomic uint64_t drops[RTE_MAX_ETHPORTS]
+			      [DROP_REASONS]; /* packets, by DPDK port id: see drop_count */
 
 	/* flow table's upkeep */
 	uint32_t first_free; /* a list of entries that were used, by their hash fields; plus one */
@@ -468,9 +510,12 @@ struct node_ctx {
 struct pkt_meta {
 	uint32_t flow;
 	uint8_t tcp_flags;
-	uint8_t l3;        /* offset of the IP header that is being forwarded */
-	uint8_t punt_kind; /* enum punt_kind, of a packet for the slow path */
-	uint8_t record;    /* while a trace runs: see trace.h */
+	uint8_t l3; /* offset of the IP header that is being forwarded */
+	union {
+		uint8_t punt_kind;   /* enum punt_kind, of a packet for the slow path */
+		uint8_t drop_reason; /* enum drop_reason, of a packet for tap_drop */
+	};
+	uint8_t record; /* while a trace runs: see trace.h */
 };
 
 static_assert(sizeof(struct pkt_meta) <= sizeof(((struct rte_mbuf *)0)->hash),

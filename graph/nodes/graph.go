@@ -358,6 +358,16 @@ func (g *Graph) Stats() []graph.NodeStats {
 	return g.n.stats()
 }
 
+// Drops counts the dropped packets by port and reason, in this order; what is 0 is left out.
+func (g *Graph) Drops() []graph.Drops {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.n == nil {
+		return nil
+	}
+	return g.n.drops()
+}
+
 // DOT draws the graph in Graphviz' language; a closed graph is empty.
 func (g *Graph) DOT() string {
 	g.mu.RLock()

@@ -21,6 +21,7 @@ import (
 	"unsafe"
 
 	"dpservice/graph"
+	"dpservice/wire"
 )
 
 const (
@@ -257,6 +258,21 @@ func (n *instance) stats() []graph.NodeStats {
 		})
 	}
 	return stats
+}
+
+// drops counts the dropped packets by port and reason; what is 0 is left out.
+func (n *instance) drops() []graph.Drops {
+	var counts [C.RTE_MAX_ETHPORTS][C.DROP_REASONS]C.uint64_t
+	C.dps_dataplane_drops(n.dp, &counts[0])
+	var all []graph.Drops
+	for port, byReason := range counts {
+		for reason, packets := range byReason {
+			if packets > 0 {
+				all = append(all, graph.Drops{Port: uint16(port), Reason: wire.DropReason(reason), Packets: uint64(packets)})
+			}
+		}
+	}
+	return all
 }
 
 // dot draws the first worker's graph; empty for want of memory.

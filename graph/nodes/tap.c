@@ -12,7 +12,8 @@
 
 /* ---- control ---- */
 
-/* A copy is never copied again: it leaves by an uplink, and what leaves by an uplink is not. */
+/* A copy is never copied again: it leaves by an uplink, and what leaves by an uplink is not. If it
+ * is dropped, it is no port's. */
 static int
 check(const struct dataplane *dp, const struct tap_conf *conf)
 {
@@ -121,8 +122,11 @@ dps_tap_create(const struct dataplane *dp, const struct tap_conf *conf,
 void
 dps_tap_put(struct worker *w, uint16_t port, uint8_t side, struct tap *t)
 {
+	struct node_ctx *point = w->tap_points[port][side];
+
 	atomic_store_explicit(&w->taps[port][side], t, memory_order_release);
-	w->tap_points[port][side]->tapped = t != NULL;
+	if (point != NULL)
+		point->tapped = t != NULL;
 }
 
 void
@@ -162,16 +166,27 @@ dps_tap_rules_match(struct tap_rule *rules, uint16_t nb_rules, const union tap_k
 	return r;
 }
 
+/* Read what a tap's rules are about. False: the packet is none of its business. Of what is dropped
+ * all is, also what is in no tunnel or has left it. */
+static bool
+read_key(const struct tap *t, const struct rte_mbuf *m, union tap_key *key)
+{
+	if (t->inner && dps_tap_key_read_inner(m, key))
+		return true;
+	if (t->inner && t->side != TAP_DROPS)
+		return false;
+	dps_tap_key_read(m, key);
+	return true;
+}
+
 static struct tap_rule *
 decide(struct tap *t, const struct rte_mbuf *m)
 {
 	union tap_key key;
 
-	if (t->nb_rules == 1 && !t->inner)
+	if (t->nb_rules == 1 && (!t->inner || t->side == TAP_DROPS))
 		return t->rules; /* without a filter */
-	if (!t->inner)
-		dps_tap_key_read(m, &key);
-	else if (!dps_tap_key_read_inner(m, &key))
+	if (!read_key(t, m, &key))
 		return NULL;
 	return dps_tap_rules_match(t->rules, t->nb_rules, &key);
 }
@@ -204,6 +219,7 @@ copy(const struct tap *t, const struct rte_mbuf *m, struct rte_mempool *pool)
 		return NULL;
 	}
 	put_header(t, header, rte_pktmbuf_pkt_len(m));
+	c->port = RTE_MBUF_PORT_INVALID;
 	return c;
 }
 

@@ -23,6 +23,7 @@ var (
 	_ [C.TAP_MAX_RULES]struct{}  = [graph.MaxTapRules]struct{}{}
 	_ [C.TAP_MAX_HEADER]struct{} = [wire.VXLANCopyHeaderLen]struct{}{}
 	_ [C.TAP_FIELDS]struct{}     = [wire.FieldICMPCode + 1]struct{}{}
+	_ [C.DROP_REASONS]struct{}   = [wire.NumDropReasons]struct{}{}
 	_ [C.MARK_PREFIX]struct{}    = [graph.MarkPrefix]struct{}{}
 )
 

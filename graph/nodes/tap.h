@@ -8,8 +8,8 @@
 #include "dataplane.h"
 #include "tap_key.h"
 
-/* Edges. Those of tap_rx and tap_tx are alike: where the packets go on, then the uplinks' tx nodes
- * for the copies. */
+/* Edges. Those of tap_rx, tap_tx and tap_drop are alike: where the packets go on, then the uplinks'
+ * tx nodes for the copies. */
 enum { RX_NEXT_CLASSIFY, RX_NEXT_TAP };
 enum { TX_NEXT_DROP, TX_NEXT_TAP };
 enum { TAP_NEXT_ON, TAP_NEXT_TOO_BIG, TAP_NEXT_OUT };
