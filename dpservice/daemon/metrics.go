@@ -56,6 +56,7 @@ func (d *daemon) metricSources() metrics.Sources {
 		Ports:       func() ([]port.Stats, error) { return d.ports.Stats("") },
 		Uplinks:     d.uplinks.List,
 		Nodes:       d.nodeStats,
+		Drops:       d.drops,
 		Flows:       d.countFlows,
 		Shares:      func() []status.FlowShare { return d.flowShares(d.graph.FlowTable()) },
 		Offload:     d.offloadStats,
@@ -78,6 +79,18 @@ func (d *daemon) nodeStats() []status.Node {
 		nodes = append(nodes, status.Node{Name: "slow_path_" + slowpath.Outcome(outcome).String(), Packets: n})
 	}
 	return nodes
+}
+
+// drops names the ports of what the graph has dropped, and their interfaces.
+func (d *daemon) drops() []status.Drops {
+	all := []status.Drops{}
+	for _, n := range d.graph.Drops() {
+		a, _ := d.vnet.OnPort(n.Port)
+		all = append(all, status.Drops{
+			Interface: a.ID, Port: d.portName(n.Port), Reason: n.Reason.String(), Packets: n.Packets,
+		})
+	}
+	return all
 }
 
 func (d *daemon) countFlows() map[metrics.FlowClass]int {

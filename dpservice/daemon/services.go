@@ -232,4 +232,6 @@ type graphInfo struct{ d *daemon }
 
 func (g graphInfo) DOT() string { return g.d.graph.DOT() }
 
+func (g graphInfo) Drops() []status.Drops { return g.d.drops() }
+
 func (g graphInfo) Stats() []status.Node { return g.d.nodeStats() }

@@ -27,6 +27,7 @@ type Sources struct {
 	Ports       func() ([]port.Stats, error) // every port's counters
 	Uplinks     func() []uplink.Uplink       //
 	Nodes       func() []status.Node         // the packet graph's
+	Drops       func() []status.Drops        // what the packet graph has dropped
 	Flows       func() map[FlowClass]int     // numbers of flows
 	Shares      func() []status.FlowShare    // the interfaces' of the flows and rules
 	Offload     func() flow.Stats            // zero without offload
@@ -84,6 +85,8 @@ var (
 	nodePackets = counter("graph_node_packets_total", "Packets in the graph's node. A drop_ node names the reason.",
 		"node")
 	nodeCycles = counter("graph_node_cycles_total", "TSC cycles spent in the graph's node.", "node")
+	dropped    = counter("dropped_packets_total", "Packets that came in by the port and that the software dropped.",
+		"interface", "port", "reason")
 
 	flows          = gauge("flows", "Flows that the software path knows.", "state", "offloaded")
 	offloadCreated = counter("offload_rules_created_total", "Rules of flows that were put into the NIC.")
@@ -157,6 +160,9 @@ func (c *Collector) collect(out sink) {
 		out.send(nodeCalls, float64(n.Calls), n.Name)
 		out.send(nodePackets, float64(n.Packets), n.Name)
 		out.send(nodeCycles, float64(n.Cycles), n.Name)
+	}
+	for _, d := range c.sources.Drops() {
+		out.send(dropped, float64(d.Packets), d.Interface, d.Port, d.Reason)
 	}
 	c.collectFlows(out)
 	out.send(interfaces, float64(c.sources.Interfaces()))

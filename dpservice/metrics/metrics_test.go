@@ -50,6 +50,9 @@ func sources() Sources {
 		Nodes: func() []status.Node {
 			return []status.Node{{Name: "drop_no_route", Calls: 10, Packets: 11, Cycles: 12}}
 		},
+		Drops: func() []status.Drops {
+			return []status.Drops{{Interface: "vm-1", Port: "vf", Reason: "spoofed", Packets: 44}, {Port: "nic", Reason: "ttl"}}
+		},
 		Flows: func() map[FlowClass]int { return map[FlowClass]int{{graph.StateEstablished, true}: 13} },
 		Offload: func() flow.Stats {
 			return flow.Stats{Created: 14, Aged: 15, Refused: 16, Limited: 17, Evicted: 18, Backlog: 19}
@@ -167,6 +170,8 @@ func TestScrape(t *testing.T) {
 			for i, name := range []string{"calls", "packets", "cycles"} {
 				assert.InDelta(t, 10+i, value(t, f, "dpservice_graph_node_"+name+"_total", "node", "drop_no_route"), 0)
 			}
+			assert.InDelta(t, 44, value(t, f, "dpservice_dropped_packets_total", "interface", "vm-1", "port", "vf", "reason",
+				"spoofed"), 0)
 			assert.InDelta(t, 13, value(t, f, "dpservice_flows", "offloaded", "true", "state", "established"), 0)
 			for i, name := range []string{"rules_created", "rules_aged", "refused", "limited", "evicted"} {
 				assert.InDelta(t, 14+i, value(t, f, "dpservice_offload_"+name+"_total"), 0)

@@ -102,6 +102,15 @@ type Node struct {
 	Cycles  uint64 // of the TSC
 }
 
+// Drops counts the packets that came in by a port and that the packet graph dropped for a reason. It goes on when another
+// interface is created on the port.
+type Drops struct {
+	Interface string // id of the one on the port now; empty if there is none
+	Port      string // ethdev name
+	Reason    string
+	Packets   uint64
+}
+
 // Report is what a report of a fault has besides what others ask for, too.
 type Report struct {
 	Configuration string // that the daemon was started with, as YAML

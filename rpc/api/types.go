@@ -376,7 +376,16 @@ type NodeStats struct {
 
 // GraphStatsResult is the result of graph.stats.
 type GraphStatsResult struct {
-	Nodes []NodeStats `json:"nodes"`
+	Nodes []NodeStats  `json:"nodes"`
+	Drops []GraphDrops `json:"drops"` // by port, then reason; without those that are 0
+}
+
+// GraphDrops are the packets that came in by a port and were dropped by the packet graph, or answered by an ICMP error.
+type GraphDrops struct {
+	Interface string `json:"interface,omitempty"` // id of the one that is on the port now
+	Port      string `json:"port"`                // ethdev name
+	Reason    string `json:"reason"`              // as in the name of the node drop_<reason>
+	Packets   uint64 `json:"packets"`
 }
 
 // GraphDOTResult is the result of graph.dot.

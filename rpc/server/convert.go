@@ -222,6 +222,8 @@ func toRule(r status.Rule) api.Rule { return api.Rule(r) }
 
 func toNodeStats(n status.Node) api.NodeStats { return api.NodeStats(n) }
 
+func toGraphDrops(d status.Drops) api.GraphDrops { return api.GraphDrops(d) }
+
 func toFlow(f status.Flow) api.Flow {
 	origin := "wire"
 	if f.FromGuest {

@@ -212,7 +212,9 @@ func (c calls) ruleList(_ context.Context, p api.RuleListParams) (api.RuleListRe
 }
 
 func (c calls) graphStats(context.Context, api.None) (api.GraphStatsResult, error) {
-	return api.GraphStatsResult{Nodes: convert(c.Graph.Stats(), toNodeStats)}, nil
+	return api.GraphStatsResult{
+		Nodes: convert(c.Graph.Stats(), toNodeStats), Drops: convert(c.Graph.Drops(), toGraphDrops),
+	}, nil
 }
 
 func (c calls) graphDOT(context.Context, api.None) (api.GraphDOTResult, error) {

@@ -365,7 +365,10 @@ func TestRulesAndGraph(t *testing.T) {
 	require.Len(t, rules, 1)
 	assert.Nil(t, rules[0].Hits)
 	assert.NotNil(t, must[api.RuleListResult](t, socket, api.MethodRuleList, `{"port":"x"}`).Rules)
-	assert.Len(t, must[api.GraphStatsResult](t, socket, api.MethodGraphStats, "").Nodes, 2)
+	stats := must[api.GraphStatsResult](t, socket, api.MethodGraphStats, "")
+	assert.Len(t, stats.Nodes, 2)
+	assert.Contains(t, stats.Drops, api.GraphDrops{Interface: "vm-1", Port: "net_eswitch0_representor_vf0",
+		Reason: "spoofed", Packets: 42})
 	assert.Contains(t, must[api.GraphDOTResult](t, socket, api.MethodGraphDOT, "").DOT, `"rx-0" -> "classify"`)
 }
 

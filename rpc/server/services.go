@@ -72,6 +72,7 @@ type Rules interface {
 // Graph describes the packet graph.
 type Graph interface {
 	Stats() []status.Node
+	Drops() []status.Drops // by port, then reason
 	DOT() string
 }
 

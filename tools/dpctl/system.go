@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,15 +39,23 @@ func (a *app) graphCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&asSVG, "svg", false, "draw the graph in SVG, with Graphviz' dot")
 	cmd.MarkFlagsMutuallyExclusive("dot", "svg")
 	cmd.AddCommand(&cobra.Command{
-		Use:     "stats",
-		Short:   "Show the nodes' counters",
-		Long:    "Show the nodes' counters. Every reason to drop a packet is a node of its own, named drop_<reason>.",
+		Use:   "stats",
+		Short: "Show the nodes' counters, and what was dropped",
+		Long: `Show the nodes' counters, and how many packets of which interface were dropped and why. Every reason is also a node of its
+own, named drop_<reason>. What an ICMP error answers counts as dropped, but does not pass that node.`,
 		Example: "  dpctl graph stats",
 		Args:    cobra.NoArgs,
 		RunE: command(a, api.MethodGraphStats, nil, view[api.GraphStatsResult]{
 			table: func(w io.Writer, r api.GraphStatsResult) {
 				table(w, "NODE CALLS PACKETS PACKETS/CALL CYCLES/PACKET", each(r.Nodes, func(n api.NodeStats) []any {
 					return []any{n.Name, n.Calls, n.Packets, ratio(n.Packets, n.Calls), ratio(n.Cycles, n.Packets)}
+				}))
+				if len(r.Drops) == 0 {
+					return
+				}
+				fmt.Fprintln(w)
+				table(w, "INTERFACE PORT DROPPED-FOR PACKETS", each(r.Drops, func(d api.GraphDrops) []any {
+					return []any{cmp.Or(d.Interface, "-"), d.Port, d.Reason, d.Packets}
 				}))
 			},
 			names: func(r api.GraphStatsResult) []string {

@@ -23,9 +23,10 @@ func (a *app) topCommand() *cobra.Command {
 	var interval time.Duration
 	cmd := &cobra.Command{
 		Use:   "top",
-		Short: "Watch the rates of ports, interfaces, flows and captures",
-		Long: fmt.Sprintf(`Watch the rates of ports, interfaces, flows and captures, in packets and bits per second. What interfaces and flows show
-is software and NIC together; ports show what passes the software. Of more than %d flows, the first so many are looked at.
+		Short: "Watch the rates of ports, interfaces, drops, captures and flows",
+		Long: fmt.Sprintf(`Watch the rates of ports, interfaces, captures and flows, in packets and bits per second, and which interface's packets the
+software drops and why. What interfaces and flows show is software and NIC together; ports show what passes the software. Of
+more than %d flows, the first so many are looked at.
 
 Keys: q quits, s sorts flows by packets or by bits, space holds the picture.`, topFlows),
 		Example: "  dpctl top\n  dpctl top --interval=5s",
@@ -69,6 +70,7 @@ type sample struct {
 	flows      []api.Flow
 	moreFlows  bool // the daemon has more flows than were read
 	captures   []api.CaptureSession
+	drops      []api.GraphDrops
 }
 
 // sample asks the daemon for everything that top shows.
@@ -78,18 +80,21 @@ func (a *app) sample(ctx context.Context) (*sample, error) {
 	var stats api.PortStatsResult
 	var interfaces api.InterfaceListResult
 	var captures api.CaptureStatusResult
+	var graph api.GraphStatsResult
 	for _, get := range []struct {
 		method api.AnyMethod
 		result any
 	}{
 		{api.MethodSystemInfo, &s.info}, {api.MethodPortList, &ports}, {api.MethodPortStats, &stats},
 		{api.MethodInterfaceList, &interfaces}, {api.MethodCaptureStatus, &captures},
+		{api.MethodGraphStats, &graph},
 	} {
 		if err := a.get(ctx, get.method, nil, get.result); err != nil {
 			return nil, err
 		}
 	}
 	s.ports, s.stats, s.interfaces, s.captures = ports.Ports, stats.Ports, interfaces.Interfaces, captures.Sessions
+	s.drops = graph.Drops
 	s.at = time.Now() // approximately also the time of the flows, which are read next
 	err := a.sampleFlows(ctx, &s)
 	return &s, err

@@ -36,6 +36,10 @@ func counted(at time.Time, packets uint64) *sample {
 			{CaptureTarget: api.CaptureTarget{VF: "vm-1"}, Direction: "rx", Port: "vf0", Packets: packets, Bytes: 100 * packets},
 			{CaptureTarget: api.CaptureTarget{VF: "vm-1"}, Direction: "tx", Port: "vf0", Packets: 7, Bytes: 700},
 		}}},
+		drops: []api.GraphDrops{
+			{Port: "pf", Reason: "unsupported", Packets: 9},
+			{Interface: "vm-1", Port: "vf0", Reason: "spoofed", Packets: packets},
+		},
 	}
 }
 
@@ -54,6 +58,9 @@ func TestRates(t *testing.T) {
 	assert.Equal(t, want, r.flows[0].rate)
 	assert.Equal(t, want, r.captures[0].rate)
 	assert.Equal(t, rate{}, r.captures[1].rate, "the other direction")
+	assert.Equal(t, "spoofed", r.drops[0].Reason, "the fastest first")
+	assert.InDelta(t, 1000, r.drops[0].packets, 0)
+	assert.Zero(t, r.drops[1].packets)
 }
 
 func TestRatesOfWhatIsNew(t *testing.T) {
@@ -62,11 +69,12 @@ func TestRatesOfWhatIsNew(t *testing.T) {
 	assert.Equal(t, rate{}, ratesBetween(before, after).ports[0].rx, "a counter that begins anew")
 	assert.Empty(t, ratesBetween(after, after).flows, "no time has passed")
 
-	before.flows, before.stats = nil, nil
+	before.flows, before.stats, before.drops = nil, nil, nil
 	r := ratesBetween(before, after)
 	assert.Equal(t, rate{}, r.ports[0].rx, "a port that was not there")
 	require.Len(t, r.flows, 2)
 	assert.Equal(t, rate{5, 4000}, r.flows[0].rate, "a new flow")
+	assert.InDelta(t, 9, r.drops[0].packets, 0, "the first ones of a reason")
 	before.moreFlows = true
 	assert.Empty(t, ratesBetween(before, after).flows, "it may not be new")
 }
@@ -98,6 +106,7 @@ func TestView(t *testing.T) {
 		`vm-1 +vf0 +100 +1\.0k +800k +0 +0\n`,
 		`vm-2 +vf1 +100 +0 +0 +1\.0k +800k\n`,
 		`default +vm-1 +vf0 +1\.0k +800k +1000\n`,
+		`vm-1 +vf0 +spoofed +1\.0k +1000\n- +pf +unsupported +0 +9\n`,
 		`vm-1 +0 +udp +10\.0\.0\.1:1 +10\.0\.0\.2:2 +yes +1\.0k +800k`,
 	} {
 		assert.Regexp(t, line, view)
@@ -119,7 +128,7 @@ func TestViewFits(t *testing.T) {
 	for id := range uint64(100) {
 		m.rates.flows = append(m.rates.flows, flowRate{Flow: api.Flow{ID: id}})
 	}
-	assert.Regexp(t, `\.\.\. and 8\d more$`, m.picture())
+	assert.Regexp(t, `\.\.\. and [89]\d more$`, m.picture())
 	assert.Len(t, strings.Split(m.picture(), "\n"), 30, "flows fill the rest of the screen")
 }
 

@@ -20,6 +20,7 @@ type rates struct {
 	interfaces []interfaceRates
 	flows      []flowRate // flows with traffic, those with the most packets first
 	captures   []captureRate
+	drops      []dropRate // those with the most packets a second first
 }
 
 type portRates struct {
@@ -44,6 +45,11 @@ type captureRate struct {
 	rate
 }
 
+type dropRate struct {
+	api.GraphDrops
+	packets float64 // a second
+}
+
 // period is the time between two samples in seconds.
 type period float64
 
@@ -62,7 +68,7 @@ func (p period) rate(packets0, packets1, bytes0, bytes1 uint64) rate {
 
 func ratesBetween(a, b *sample) rates {
 	p := period(b.at.Sub(a.at).Seconds())
-	r := rates{ports: portRatesOf(p, a, b), captures: captureRatesOf(p, a, b)}
+	r := rates{ports: portRatesOf(p, a, b), captures: captureRatesOf(p, a, b), drops: dropRatesOf(p, a, b)}
 	flows := flowRatesOf(p, a, b)
 	r.interfaces = interfaceRatesOf(flows, b)
 	for _, f := range flows {
@@ -124,6 +130,19 @@ func interfaceRatesOf(flows []flowRate, b *sample) []interfaceRates {
 	return each(b.interfaces, func(i api.Interface) interfaceRates {
 		return interfaceRates{i, from[i.Device], to[i.Device]}
 	})
+}
+
+// dropRatesOf returns the rates of drops. One that was not counted before is new, since only 0 is left out.
+func dropRatesOf(p period, a, b *sample) []dropRate {
+	type key struct{ port, reason string }
+	before := index(a.drops, func(d api.GraphDrops) key { return key{d.Port, d.Reason} })
+	all := each(b.drops, func(d api.GraphDrops) dropRate {
+		return dropRate{d, p.grown(before[key{d.Port, d.Reason}].Packets, d.Packets)}
+	})
+	slices.SortStableFunc(all, func(a, b dropRate) int {
+		return cmp.Or(cmp.Compare(b.packets, a.packets), cmp.Compare(b.Packets, a.Packets))
+	})
+	return all
 }
 
 func captureRatesOf(p period, a, b *sample) []captureRate {

@@ -91,6 +91,9 @@ func (m topModel) sections() []section {
 		sectionOf("INTERFACE DEVICE VNI FROM-PACKETS/S FROM-BITS/S TO-PACKETS/S TO-BITS/S", m.rates.interfaces, m.height,
 			interfaceRow),
 	}
+	if len(m.rates.drops) > 0 {
+		all = append(all, sectionOf("INTERFACE PORT DROPPED-FOR PACKETS/S PACKETS", m.rates.drops, m.height, dropRow))
+	}
 	if len(m.rates.captures) > 0 {
 		all = append(all, sectionOf("CAPTURE INTERFACE PORT COPIES/S BITS/S COPIES", m.rates.captures, m.height, captureRow))
 	}
@@ -106,6 +109,10 @@ func portRow(p portRates) []any {
 
 func interfaceRow(i interfaceRates) []any {
 	return []any{i.ID, i.Device, i.VNI, si(i.from.packets), si(i.from.bits), si(i.to.packets), si(i.to.bits)}
+}
+
+func dropRow(d dropRate) []any {
+	return []any{cmp.Or(d.Interface, "-"), d.Port, d.Reason, si(d.packets), d.Packets}
 }
 
 func captureRow(c captureRate) []any {

@@ -343,6 +343,12 @@ func (graph) Stats() []status.Node {
 	}
 }
 
+func (graph) Drops() []status.Drops {
+	return []status.Drops{
+		{Port: pf0, Reason: "unsupported", Packets: 9}, {Interface: "vm-1", Port: vf(0), Reason: "spoofed", Packets: 42},
+	}
+}
+
 func (graph) DOT() string { return "digraph G {\n\t\"rx-0\" -> \"classify\";\n}\n" }
 
 // tracedFrame is Ethernet, IPv4 and UDP.
