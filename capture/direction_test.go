@@ -120,7 +120,7 @@ func TestDirectionOfAnUplink(t *testing.T) {
 	requireFault(t, err, fault.NotSupported, "what leaves by pf0 cannot be captured")
 	r.Direction = "sideways"
 	_, err = n.manager.Start(context.Background(), r)
-	requireFault(t, err, fault.InvalidParams, `direction "sideways": want rx, tx or both`)
+	requireFault(t, err, fault.InvalidParams, `direction "sideways": want rx, tx, both or none`)
 	assert.Empty(t, n.taps.set())
 }
 

@@ -123,7 +123,7 @@ func (f *fakeTaps) send(port uint16, side graph.TapSide, rule int) [][]byte {
 // set lists the taps there are.
 func (f *fakeTaps) set() []tapKey {
 	return slices.SortedFunc(maps.Keys(f.taps),
-		func(a, b tapKey) int { return int(a.port)*2 + int(a.side) - int(b.port)*2 - int(b.side) })
+		func(a, b tapKey) int { return int(a.port)*3 + int(a.side) - int(b.port)*3 - int(b.side) })
 }
 
 func validRequest() spec.Request {

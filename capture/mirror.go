@@ -19,7 +19,7 @@ import (
 // mirror is one direction of an interface that a session captures, with what the session has made for it.
 type mirror struct {
 	target    spec.Target
-	direction spec.Direction // RX or TX
+	direction spec.Direction // RX, TX or Drops
 	points    []*point
 	owned     []*ruleset.Rule // made for it: installed, or about to be in a change under way
 }
@@ -71,8 +71,11 @@ func (s *session) newMirror(t spec.Target, d spec.Direction, p port.Port, node p
 
 // sideOf is what the graph calls a direction.
 func sideOf(d spec.Direction) graph.TapSide {
-	if d == spec.TX {
+	switch d {
+	case spec.TX:
 		return graph.TapTX
+	case spec.Drops:
+		return graph.TapDrops
 	}
 	return graph.TapRX
 }

@@ -55,8 +55,14 @@ func newSession(deps Deps, req spec.Request, wait func(*session)) (*session, err
 	if w := s.rateWarning(); w != "" {
 		s.warnings = append(s.warnings, w)
 	}
+	if req.Drops && deps.NIC != nil {
+		s.warnings = append(s.warnings, dropsWarning)
+	}
 	return s, nil
 }
+
+const dropsWarning = "of drops, only those of the software are copied: what the NIC itself drops is only counted, see " +
+	"dpctl port stats"
 
 // compile turns the filter into rules for targets of this kind. What rules cannot express becomes a warning.
 func (s *session) compile(t spec.Target) error {

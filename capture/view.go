@@ -31,6 +31,7 @@ func (s *session) viewAlone() spec.Session {
 		UDPDstPort: s.request.UDPDstPort,
 		Encap:      s.request.Encap,
 		Direction:  s.request.Direction,
+		Drops:      s.request.Drops,
 		Filter:     s.request.Filter,
 		Limits:     s.request.Limits,
 		Held:       s.request.Held,

@@ -23,7 +23,7 @@ import (
 type Mirror struct {
 	Interface string // as people call it
 	Port      port.Port
-	Side      graph.TapSide // what comes from behind the port, or goes there
+	Side      graph.TapSide // what comes from behind the port, or goes there, or comes from there and is dropped
 	Link      filter.Link   // what the packets that the filter looks at begin with
 	Filter    []filter.Rule // its rules in order; the last one takes all packets
 }
@@ -80,13 +80,14 @@ type slot struct {
 }
 
 // Points returns where a mirror's packets are copied: in the NIC if it may forward them past the graph, else in the
-// graph. What a guest receives is copied in both, since the graph sends some of it.
+// graph. What a guest receives is copied in both, since the graph sends some of it. What is dropped only the graph can
+// copy.
 func (n Node) Points(m Mirror) []Point {
 	base := Point{Mirror: m}
 	for _, r := range m.Filter {
 		base.patterns = append(base.patterns, items(r.Pattern, m.Link))
 	}
-	if !n.Offloads(m.Port) {
+	if !n.Offloads(m.Port) || m.Side == graph.TapDrops {
 		return []Point{base}
 	}
 	inNIC := base
@@ -250,10 +251,14 @@ func conditions(p *filter.Pattern) []graph.TapCondition {
 }
 
 // LabelOf returns the label of the packets on one side of a port. Two ports of a node never share a label, a port
-// always has the same two, and none is 0.
+// always has the same ones, and none is 0. The graph adds the reason to that of dropped packets.
 func LabelOf(port uint16, side graph.TapSide) wire.Label {
-	if side == graph.TapTX {
-		return wire.LabelTX | (wire.Label(port) + 1)
+	received := wire.Label(port) + 1
+	switch side {
+	case graph.TapTX:
+		return wire.LabelTX | received
+	case graph.TapDrops:
+		return wire.DropLabel(received, 0)
 	}
-	return wire.Label(port) + 1
+	return received
 }

@@ -14,6 +14,7 @@ import (
 
 	"dpservice/capture/pcapng"
 	"dpservice/capture/receive/privilege"
+	"dpservice/wire"
 )
 
 // MaxSenders is how many senders get an interface of their own in a file. Further senders share one interface with the
@@ -208,11 +209,23 @@ func (f *files) traffic(s Sender) *traffic {
 	return f.describe(s, f.all[0])
 }
 
+// DropInfix is between what people call an interface and the reason, in the names of those that copies of dropped packets
+// come from.
+const DropInfix = "-drop-"
+
+// unknownName returns the name of a sender of which nothing but its label is known.
+func unknownName(l wire.Label) string {
+	if received, reason, is := l.Dropped(); is {
+		return fmt.Sprintf("label-%d%s%s", received, DropInfix, reason)
+	}
+	return fmt.Sprintf("label-%d", l)
+}
+
 // describe adds an interface for a sender if its name is known, or if it has no interface of its own yet. Otherwise,
 // and if there is no room for one more interface, the sender keeps its current one.
 func (f *files) describe(s Sender, now *traffic) *traffic {
 	i := pcapng.Interface{
-		Name:        fmt.Sprintf("label-%d", s.Label),
+		Name:        unknownName(s.Label),
 		Description: fmt.Sprintf("label %d of node %s", s.Label, s.Node),
 	}
 	known := unnamed

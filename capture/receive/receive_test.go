@@ -165,7 +165,7 @@ func TestReceive(t *testing.T) {
 		},
 	})
 	r.sendFrom(7, []byte("one"))
-	r.sendFrom(0xfffff, []byte("two"))
+	r.sendFrom(uint32(wire.DropLabel(9, wire.DropSpoofed)), []byte("two"))
 	r.send([]byte("three"))
 	r.send(nil) // no frame
 	r.sendFrom(7, bytes.Repeat([]byte{4}, 9000))
@@ -173,7 +173,7 @@ func TestReceive(t *testing.T) {
 
 	packets, interfaces := read(t, file)
 	others := fmt.Sprintf("port-%d", r.port)
-	want := []packet{{from: "vm-1", data: "one"}, {from: "label-1048575", data: "two"}, {from: others, data: "three"},
+	want := []packet{{from: "vm-1", data: "one"}, {from: "label-9-drop-spoofed", data: "two"}, {from: others, data: "three"},
 		{from: "vm-1", data: string(bytes.Repeat([]byte{4}, 9000))}}
 	require.Len(t, packets, len(want))
 	last := before

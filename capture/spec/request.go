@@ -28,8 +28,11 @@ func (r Request) Validate() error {
 	if e := r.Encap; e != wire.EncapUDP && e != wire.EncapVXLAN {
 		return fault.New(fault.InvalidParams, "", "encap %q: want %s or %s", e, wire.EncapUDP, wire.EncapVXLAN)
 	}
-	if d := r.Direction; d != RX && d != TX && d != Both {
-		return fault.New(fault.InvalidParams, "", "direction %q: want %s, %s or %s", d, RX, TX, Both)
+	if d := r.Direction; d != RX && d != TX && d != Both && d != None {
+		return fault.New(fault.InvalidParams, "", "direction %q: want %s, %s, %s or %s", d, RX, TX, Both, None)
+	}
+	if r.Direction == None && !r.Drops {
+		return fault.New(fault.InvalidParams, "", "direction %s without drops copies nothing: ask for drops", None)
 	}
 	if r.UDPDstPort == 0 {
 		return fault.New(fault.InvalidParams, "", "udp_dst_port is 0 or missing: want 1 to 65535")
@@ -97,7 +100,18 @@ func (r Request) WithDefaults() Request {
 // Directions returns the directions in which a target is captured, for a request with defaults. PFs are captured on RX
 // only.
 func (r Request) Directions(t Target) ([]Direction, error) {
+	all, err := r.directions(t)
+	if err == nil && r.Drops {
+		all = append(all, Drops)
+	}
+	return all, err
+}
+
+// directions are those without drops.
+func (r Request) directions(t Target) ([]Direction, error) {
 	switch {
+	case r.Direction == None:
+		return nil, nil
 	case t.VF != "" && r.Direction == Both:
 		return []Direction{RX, TX}, nil
 	case t.VF != "":

@@ -35,6 +35,8 @@ func TestValidateAccepts(t *testing.T) {
 		"vxlan":            func(r *Request) { r.Encap = wire.EncapVXLAN },
 		"vxlan's own port": func(r *Request) { r.Encap, r.UDPDstPort = wire.EncapVXLAN, 0 },
 		"name":             func(r *Request) { r.Name = "night-shift_2.0" },
+		"drops alone":      func(r *Request) { r.Direction, r.Drops = None, true },
+		"drops as well":    func(r *Request) { r.Direction, r.Drops = Both, true },
 	}
 	for name, change := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -70,6 +72,9 @@ func TestValidateRefuses(t *testing.T) {
 			fault.InvalidParams, "interface vm-1 is named twice"},
 		"pf twice": {func(r *Request) { r.Targets = []Target{{PF: 0}, {PF: 0}} },
 			fault.InvalidParams, "interface pf0 is named twice"},
+		"direction": {func(r *Request) { r.Direction = Drops }, fault.InvalidParams,
+			`direction "drops": want rx, tx, both or none`},
+		"nothing": {func(r *Request) { r.Direction = None }, fault.InvalidParams, "direction none without drops"},
 		"negative duration": {func(r *Request) { r.Limits.Duration = -1 }, fault.InvalidParams,
 			"limits.duration is negative"},
 		"name, slash":    {func(r *Request) { r.Name = "a/b" }, fault.InvalidParams, `session name "a/b"`},

@@ -43,11 +43,14 @@ func (t Target) String() string {
 type Direction string
 
 // The directions, as the node sees them. RX is what a port receives: what a guest sends, or what arrives from the wire.
-// TX is what a port transmits: what a guest receives. A physical port is captured on RX only.
+// TX is what a port transmits: what a guest receives. A physical port is captured on RX only. Both and None are of
+// requests only. Drops is of interfaces only: what their ports receive and the packet graph drops.
 const (
-	RX   Direction = "rx"
-	TX   Direction = "tx"
-	Both Direction = "both"
+	RX    Direction = "rx"
+	TX    Direction = "tx"
+	Both  Direction = "both"
+	None  Direction = "none"
+	Drops Direction = "drops"
 )
 
 // Mode says where copies are made.
@@ -69,6 +72,7 @@ type Request struct {
 	Encap      wire.Encap // empty means wire.EncapUDP
 	Targets    []Target
 	Direction  Direction // of the guests' interfaces; empty means RX
+	Drops      bool      // copy also what the packet graph drops, with the reason; must be set if Direction is None
 	Filter     string    // pcap-filter(7); empty: everything
 	Limits     Limits
 	Held       bool // end when the context of the start does: the client has hung up
@@ -126,6 +130,7 @@ type Session struct {
 	UDPDstPort uint16
 	Encap      wire.Encap
 	Direction  Direction
+	Drops      bool
 	Filter     string
 	Limits     Limits
 	Held       bool
@@ -139,10 +144,10 @@ type Session struct {
 // SessionInterface is one direction of a captured interface.
 type SessionInterface struct {
 	Target
-	Direction Direction // RX or TX
+	Direction Direction // RX, TX or Drops
 	Mode      Mode
 	Port      string     // ethdev name
-	Label     wire.Label // identifies interface and direction in the copies
+	Label     wire.Label // identifies interface and direction in the copies; those of Drops have the reason added
 	Packets   uint64     // copied so far
 	Bytes     uint64
 	Rules     []SessionRule // of the filter, in order: the first one that matches a packet decides

@@ -361,7 +361,7 @@ func (k *keptCaptures) settle(r state.Capture, err error) error {
 func (k *keptCaptures) rest(r state.Capture) (request spec.Request, over bool) {
 	request = spec.Request{
 		Name: r.Name, Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort, Encap: wire.Encap(r.Encap),
-		Direction: spec.Direction(r.Direction), Filter: r.Filter,
+		Direction: spec.Direction(r.Direction), Drops: r.Drops, Filter: r.Filter,
 	}
 	for _, t := range r.Targets {
 		request.Targets = append(request.Targets, spec.Target{VF: t.VF, PF: t.PF})
@@ -387,8 +387,8 @@ func (k *keptCaptures) rest(r state.Capture) (request spec.Request, over bool) {
 func captureRecord(s spec.Session) state.Capture {
 	return state.Capture{
 		Name: s.Name, Sink: s.Sink, UDPSrcPort: s.UDPSrcPort, UDPDstPort: s.UDPDstPort, Encap: string(s.Encap),
-		Direction: string(s.Direction), Filter: s.Filter, Duration: s.Limits.Duration, Packets: s.Limits.Packets,
-		Bytes: s.Limits.Bytes, Rate: s.Limits.PacketsPerSecond, Targets: targetsOf(s), StartedAt: s.StartedAt,
+		Direction: string(s.Direction), Drops: s.Drops, Filter: s.Filter, Duration: s.Limits.Duration,
+		Packets: s.Limits.Packets, Bytes: s.Limits.Bytes, Rate: s.Limits.PacketsPerSecond, Targets: targetsOf(s), StartedAt: s.StartedAt,
 		Seen: s.StartedAt,
 	}
 }
@@ -397,7 +397,7 @@ func captureRecord(s spec.Session) state.Capture {
 func sessionOf(r state.Capture) spec.Session {
 	s := spec.Session{
 		Name: r.Name, Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort, Encap: wire.Encap(r.Encap),
-		Direction: spec.Direction(r.Direction), Filter: r.Filter, StartedAt: r.StartedAt,
+		Direction: spec.Direction(r.Direction), Drops: r.Drops, Filter: r.Filter, StartedAt: r.StartedAt,
 	}
 	for _, t := range r.Targets {
 		target := spec.Target{VF: t.VF, PF: t.PF}

@@ -70,6 +70,7 @@ type Capture struct {
 	UDPDstPort uint16        `json:"udp_dst_port"`
 	Encap      string        `json:"encap"`
 	Direction  string        `json:"direction"`
+	Drops      bool          `json:"drops,omitempty"`
 	Filter     string        `json:"filter,omitempty"`
 	Duration   time.Duration `json:"duration,omitempty"` // this and the next two: limits, counted from the first start
 	Packets    uint64        `json:"packets,omitempty"`

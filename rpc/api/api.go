@@ -10,7 +10,7 @@ package api
 // client can ignore: a method, an optional parameter, a field of a result, an error reason. MAJOR, and MINOR
 // back to 0, when an older client would break: a method, parameter or result field is removed, renamed, gets
 // another type or meaning, or a parameter becomes required.
-const Version = "2.4"
+const Version = "2.5"
 
 // DefaultSocket is the path of the daemon's socket unless another is configured.
 const DefaultSocket = "/run/dpservice/dpservice.sock"

@@ -415,7 +415,8 @@ type CaptureStartParams struct {
 	Interfaces []CaptureSelector `json:"interfaces" rpc:"required"`
 	Name       string            `json:"name,omitempty"`
 	Encap      string            `json:"encap,omitempty"`     // udp, the default, or vxlan
-	Direction  string            `json:"direction,omitempty"` // rx, what guests send (the default), tx or both
+	Direction  string            `json:"direction,omitempty"` // rx, what guests send (the default), tx, both, or none with drops
+	Drops      bool              `json:"drops,omitempty"`     // copy also what came in by the interfaces and the software drops
 	Filter     string            `json:"filter,omitempty"`    // in pcap-filter's language
 	Limits     *CaptureLimits    `json:"limits,omitempty"`
 	Hold       bool              `json:"hold,omitempty"` // end the capture when this connection ends, however it does
@@ -442,10 +443,10 @@ type CaptureRule struct {
 // CaptureInterface is one direction of an interface that a session captures.
 type CaptureInterface struct {
 	CaptureTarget
-	Direction string        `json:"direction"` // rx: what comes from behind the port; tx: what goes there
+	Direction string        `json:"direction"` // rx: what comes from behind the port; tx: what goes there; drops: of rx, what is dropped
 	Mode      string        `json:"mode"`      // hardware: the NIC copies; software: the packet graph does, and nothing passes it
 	Port      string        `json:"port"`      // ethdev name
-	Label     uint32        `json:"label"`     // names interface and direction: the flow label, or VXLAN's VNI
+	Label     uint32        `json:"label"`     // names interface and direction: the flow label, or VXLAN's VNI; of drops, without the reason
 	Packets   uint64        `json:"packets"`
 	Bytes     uint64        `json:"bytes"`
 	Rules     []CaptureRule `json:"rules,omitempty"` // of the filter, if there is one
@@ -462,7 +463,8 @@ type CaptureSession struct {
 	UDPSrcPort uint16             `json:"udp_src_port"`
 	UDPDstPort uint16             `json:"udp_dst_port"`
 	Encap      string             `json:"encap"`     // udp or vxlan
-	Direction  string             `json:"direction"` // rx, tx or both
+	Direction  string             `json:"direction"` // rx, tx, both or none
+	Drops      bool               `json:"drops,omitempty"`
 	Filter     string             `json:"filter,omitempty"`
 	Limits     *CaptureLimits     `json:"limits,omitempty"`
 	Held       bool               `json:"held,omitempty"` // it ends with the connection on which it was started

@@ -36,11 +36,12 @@ func (a *app) captureStart() *cobra.Command {
 	var limits limitFlags
 	var of selection
 	cmd := &cobra.Command{
-		Use:   "start --sink-node-ip=IP --udp-dst-port=N [--encap=vxlan] [--direction=both] [--filter=EXPRESSION] [--vf=ID,...] [--vni=N,...] [--all] [--pf=0]",
+		Use:   "start --sink-node-ip=IP --udp-dst-port=N [--encap=vxlan] [--direction=both] [--drops] [--filter=EXPRESSION] [--vf=ID,...] [--vni=N,...] [--all] [--pf=0]",
 		Short: "Start a capture",
 		Long: `Start to capture what the guests behind the interfaces send (--vf, or --vni and --all for those that are there now) and
 what arrives from the wire (--pf=0). With --direction=tx it is what the guests receive, byte for byte, and with
---direction=both what they send as well.
+--direction=both what they send as well. --drops adds what comes in by the interfaces and the software drops, with the
+reason; with --direction=none there is nothing else.
 Several captures can run at once, each with a name, a sink and interfaces of its own; 16 interfaces in total, unless the
 daemon is configured otherwise. At the sink:
 
@@ -61,6 +62,7 @@ of which a NIC may tell only ip from ip6: capture capabilities says.`,
   dpctl capture start --sink-node-ip=fc00:2::1 --udp-dst-port=3010 --vf=vm-1 --name=https \
       --filter='tcp port 443 and not host 10.0.0.9' --duration=30s --packets=1000 --bytes=10M
   dpctl capture start --sink-node-ip=fc00:2::1 --udp-dst-port=3010 --vf=vm-1 --direction=both
+  dpctl capture start --sink-node-ip=fc00:2::1 --udp-dst-port=3010 --all --pf=0 --drops --direction=none
   dpctl capture start --sink-node-ip=fc00:2::1 --udp-dst-port=3010 --pf=0 --dry-run`,
 		Args: cobra.NoArgs,
 		RunE: command(a, api.MethodCaptureStart, func([]string) (api.CaptureStartParams, error) {
@@ -81,7 +83,9 @@ of which a NIC may tell only ip from ip6: capture capabilities says.`,
 		"UDP destination port of the copies (required; with --encap=vxlan the default is 4789)")
 	flags.StringVar(&p.Encap, "encap", "", `how copies are wrapped, "udp" or "vxlan" (default "udp")`)
 	flags.StringVar(&p.Direction, "direction", "",
-		`what of the guests to capture: "rx" what they send, "tx" what they receive, or "both" (default "rx")`)
+		`what of the guests to capture: "rx" what they send, "tx" what they receive, "both", or "none" with --drops `+
+			`(default "rx")`)
+	flags.BoolVar(&p.Drops, "drops", false, "capture also what the software drops, with the reason")
 	of.flags(a, cmd)
 	flags.StringVar(&p.Name, "name", "", `name of the capture (default "default")`)
 	flags.StringVar(&p.Filter, "filter", "", "which packets to capture, in tcpdump's language (default all)")
@@ -95,7 +99,7 @@ of which a NIC may tell only ip from ip6: capture capabilities says.`,
 	mandatory(cmd, "sink-node-ip")
 	cmd.MarkFlagsOneRequired("vf", "vni", "all", "pf")
 	fixed(cmd, "encap", "udp", "vxlan")
-	fixed(cmd, "direction", "rx", "tx", "both")
+	fixed(cmd, "direction", directions...)
 	return cmd
 }
 
@@ -252,11 +256,17 @@ func targetName(t api.CaptureTarget) string {
 
 // pointName returns the name of one direction of an interface.
 func pointName(i api.CaptureInterface) string {
-	if i.Direction == "tx" {
+	switch i.Direction {
+	case "tx":
 		return targetName(i.CaptureTarget) + txSuffix
+	case "drops":
+		return targetName(i.CaptureTarget) + "-drops"
 	}
 	return targetName(i.CaptureTarget)
 }
+
+// directions are what --direction takes.
+var directions = []string{"rx", "tx", "both", "none"}
 
 // txSuffix is the suffix of the name for the direction that a VM receives.
 const txSuffix = "-tx"

@@ -35,7 +35,7 @@ type directory struct {
 
 	mu     sync.Mutex
 	client *client.Client // nil if there is no connection
-	known  map[receive.Sender]receive.Description
+	known  map[receive.Sender]point
 	asked  time.Time
 }
 
@@ -80,10 +80,14 @@ func parseNames(texts []string) (map[receive.Sender]string, error) {
 func (d *directory) describe(s receive.Sender) receive.Description {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, ok := d.known[s]; !ok && time.Since(d.asked) >= askInterval {
+	key := receive.Sender{Node: s.Node, Label: withoutReason(s.Label)}
+	if _, ok := d.known[key]; !ok && time.Since(d.asked) >= askInterval {
 		d.ask()
 	}
-	description := d.known[s]
+	var description receive.Description
+	if p, ok := d.known[key]; ok {
+		description = p.describe(s.Label)
+	}
 	for _, g := range givenFor(s) {
 		if name := d.given[g.sender]; name != "" {
 			description.Name = name + g.suffix
@@ -96,7 +100,7 @@ func (d *directory) describe(s receive.Sender) receive.Description {
 }
 
 // givenFor returns the keys of the names that apply to a sender, the most specific first. The name of what a VM sends
-// also applies, with a suffix, to what it receives.
+// also applies, with a suffix, to what it receives, and to what is dropped of it.
 func givenFor(s receive.Sender) []struct {
 	sender receive.Sender
 	suffix string
@@ -106,11 +110,14 @@ func givenFor(s receive.Sender) []struct {
 		suffix string
 	}
 	names := []name{{s, ""}, {receive.Sender{Label: s.Label}, ""}}
-	if label := s.Label ^ wire.LabelTX; s.Label&wire.LabelTX != 0 {
-		names = append(names, name{receive.Sender{Node: s.Node, Label: label}, txSuffix},
-			name{receive.Sender{Label: label}, txSuffix})
+	label, suffix := s.Label^wire.LabelTX, txSuffix
+	if sent, reason, is := s.Label.Dropped(); is {
+		label, suffix = sent, receive.DropInfix+reason.String()
+	} else if s.Label&wire.LabelTX == 0 {
+		return names
 	}
-	return names
+	return append(names, name{receive.Sender{Node: s.Node, Label: label}, suffix},
+		name{receive.Sender{Label: label}, suffix})
 }
 
 // ask asks the daemon which interfaces are captured.
@@ -124,20 +131,42 @@ func (d *directory) ask() {
 	if err != nil {
 		return
 	}
-	d.known = make(map[receive.Sender]receive.Description)
+	d.known = make(map[receive.Sender]point)
 	for _, s := range status.Sessions {
 		for _, i := range s.Interfaces {
-			d.known[receive.Sender{Node: node, Label: wire.Label(i.Label)}] = describePoint(s.Name, i)
+			d.known[receive.Sender{Node: node, Label: wire.Label(i.Label)}] = point{s.Name, i}
 		}
 	}
 }
 
-// describePoint describes what a capture copies.
-func describePoint(capture string, i api.CaptureInterface) receive.Description {
-	return receive.Description{
-		Name:    pointName(i),
-		Comment: fmt.Sprintf("capture %s of %s on port %s, %s", capture, targetName(i.CaptureTarget), i.Port, i.Direction),
+// point is something that a capture copies: one direction of an interface.
+type point struct {
+	capture string
+	of      api.CaptureInterface
+}
+
+// has reports whether a label is of the point's copies.
+func (p point) has(l wire.Label) bool { return withoutReason(l) == wire.Label(p.of.Label) }
+
+// describe describes the point's copies with a label.
+func (p point) describe(l wire.Label) receive.Description {
+	name, direction := pointName(p.of), p.of.Direction
+	if _, reason, is := l.Dropped(); is {
+		name, direction = targetName(p.of.CaptureTarget)+receive.DropInfix+reason.String(), "dropped: "+reason.String()
 	}
+	return receive.Description{
+		Name: name,
+		Comment: fmt.Sprintf("capture %s of %s on port %s, %s", p.capture, targetName(p.of.CaptureTarget), p.of.Port,
+			direction),
+	}
+}
+
+// withoutReason returns a label of dropped packets as status shows it, and others as they are.
+func withoutReason(l wire.Label) wire.Label {
+	if sent, _, is := l.Dropped(); is {
+		return wire.DropLabel(sent, 0)
+	}
+	return l
 }
 
 // captures asks the daemon for its captures and its underlay address. It uses the existing connection, or opens a new

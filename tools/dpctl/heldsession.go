@@ -14,7 +14,6 @@ import (
 	"dpservice/capture/receive"
 	"dpservice/rpc/api"
 	"dpservice/rpc/client"
-	"dpservice/wire"
 )
 
 const (
@@ -188,8 +187,8 @@ func (s *heldSession) describe(from receive.Sender) receive.Description {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, i := range s.session.Interfaces {
-		if from.Node == s.node && from.Label == wire.Label(i.Label) {
-			return describePoint(s.params.Name, i)
+		if p := (point{s.params.Name, i}); from.Node == s.node && p.has(from.Label) {
+			return p.describe(from.Label)
 		}
 	}
 	return receive.Description{}

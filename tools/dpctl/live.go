@@ -24,6 +24,7 @@ import (
 type liveFlags struct {
 	of              selection
 	direction, sink string
+	drops           bool
 	port            uint16
 	file, show      string
 	count           uint64
@@ -37,7 +38,7 @@ func (a *app) captureLive() *cobra.Command {
 		Short: "Show packets as they pass, as tcpdump does",
 		Long: `Start a capture with this machine as the sink, show its packets as they come, and end it with this command, however that
 ends. Each line begins with the interface and the direction: rx is what the guest sends, and what arrives at a physical port
-(pf0); tx is what the guest receives.
+(pf0); tx is what the guest receives. With --drops it is also what comes in there and the software drops, with the reason.
 
 Interfaces are named first, or selected by --vni, --all, --vf and --pf. The rest is a filter in tcpdump's language, which the NIC
 applies. tcpdump decodes the packets, or tshark where there is no tcpdump; where neither is installed, a line tells the
@@ -51,6 +52,7 @@ It runs on the hypervisor, or on any machine that the underlay reaches, with the
   dpctl capture live vm-1,vm-2 tcp port 443 and not host 10.0.0.9
   dpctl capture live --vni=100 --count=20 icmp
   dpctl capture live --all --duration=10s -w all.pcapng
+  dpctl capture live --all --drops --direction=none
   dpctl capture live pf0 -w - | wireshark -k -i -`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: first(a.interfaceIDs),
@@ -71,7 +73,8 @@ It runs on the hypervisor, or on any machine that the underlay reaches, with the
 	f.of.flags(a, cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.direction, "direction", "both",
-		`of the guests' packets: "rx" what they send, "tx" what they receive, or "both"`)
+		`of the guests' packets: "rx" what they send, "tx" what they receive, "both", or "none" with --drops`)
+	flags.BoolVar(&f.drops, "drops", false, "show also what the software drops, with the reason")
 	flags.StringVarP(&f.file, "write", "w", "", "write the packets to a pcapng file instead, - for stdout")
 	flags.StringVar(&f.show, "show", decoders[0], "what decodes the packets: "+strings.Join(decoders, ", "))
 	flags.Uint64Var(&f.count, "count", 0, "end after so many packets")
@@ -81,7 +84,7 @@ It runs on the hypervisor, or on any machine that the underlay reaches, with the
 	flags.Uint16Var(&f.port, "udp-dst-port", 0,
 		fmt.Sprintf("UDP port for the copies here (default the first free one from %d to %d)", liveDstPort,
 			liveDstPort+livePorts-1))
-	fixed(cmd, "direction", "rx", "tx", "both")
+	fixed(cmd, "direction", directions...)
 	fixed(cmd, "show", decoders...)
 	return cmd
 }
@@ -91,7 +94,8 @@ func (a *app) live(cmd *cobra.Command, f *liveFlags, filter string) error {
 	ctx, stop := untilSignal(cmd.Context())
 	defer stop()
 	s, err := a.newHeldSession(ctx, f.sink, api.CaptureStartParams{
-		Name: fmt.Sprintf("live-%d", os.Getpid()), Direction: f.direction, Filter: filter, Interfaces: f.of.selectors(),
+		Name: fmt.Sprintf("live-%d", os.Getpid()), Direction: f.direction, Drops: f.drops, Filter: filter,
+		Interfaces: f.of.selectors(),
 	})
 	if err != nil {
 		return failure{err}
@@ -182,13 +186,18 @@ func (a *arrivals) look(s api.CaptureSession) error {
 	return nil
 }
 
-// pointOf returns what people call an interface of the file: the guest's interface and the direction.
+// pointOf returns what people call an interface of the file: the guest's interface and the direction, or why its packets
+// were dropped.
 func (s *heldSession) pointOf(name string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, i := range s.session.Interfaces {
 		if pointName(i) == name {
 			return pointText(i)
+		}
+		target := targetName(i.CaptureTarget)
+		if reason, is := strings.CutPrefix(name, target+receive.DropInfix); is && i.Direction == "drops" {
+			return target + " drop " + reason
 		}
 	}
 	return name

@@ -45,6 +45,9 @@ func writeNames(w io.Writer, node string, sessions []api.CaptureSession) error {
 	for _, s := range sessions {
 		for _, i := range s.Interfaces {
 			label := wire.Label(i.Label) &^ wire.LabelTX
+			if sent, _, is := label.Dropped(); is {
+				label = sent
+			}
 			if slices.Contains(seen, label) {
 				continue
 			}

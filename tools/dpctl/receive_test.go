@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"dpservice/capture/receive"
+	"dpservice/rpc/api"
 	"dpservice/wire"
 )
 
@@ -256,12 +257,28 @@ func TestNames(t *testing.T) {
 		{Node: node, Label: 9}:                 {Name: "x", AnyNode: true},
 		{Node: node, Label: 9 + wire.LabelTX}:  {Name: "y", AnyNode: true},
 		{Node: node, Label: 10 + wire.LabelTX}: {},
+
+		{Node: other, Label: wire.DropLabel(7, wire.DropSpoofed)}: {Name: "web-drop-spoofed", AnyNode: true},
+		{Node: node, Label: wire.DropLabel(8, wire.DropNoRoute)}:  {Name: "db-drop-no_route"},
+		{Node: node, Label: wire.DropLabel(10, wire.DropSpoofed)}: {},
 	} {
 		assert.Equal(t, want, d.describe(sender), sender)
 	}
-	d.known = map[receive.Sender]receive.Description{{Node: node, Label: 7}: {Name: "vm-1", Comment: "a capture"}}
-	assert.Equal(t, receive.Description{Name: "web", Comment: "a capture"},
+	vm1 := api.CaptureInterface{CaptureTarget: api.CaptureTarget{VF: "vm-1"}, Port: "vf0", Direction: "rx", Label: 7}
+	drops := vm1
+	drops.Direction, drops.Label = "drops", uint32(wire.DropLabel(10, 0))
+	d.known = map[receive.Sender]point{
+		{Node: node, Label: 7}:                       {"night", vm1},
+		{Node: node, Label: wire.Label(drops.Label)}: {"night", drops},
+	}
+	assert.Equal(t, receive.Description{Name: "web", Comment: "capture night of vm-1 on port vf0, rx"},
 		d.describe(receive.Sender{Node: node, Label: 7}))
+	for _, reason := range []wire.DropReason{0, wire.DropTTL, 60} {
+		assert.Equal(t, receive.Description{
+			Name:    "vm-1-drop-" + reason.String(),
+			Comment: "capture night of vm-1 on port vf0, dropped: " + reason.String(),
+		}, d.describe(receive.Sender{Node: node, Label: wire.DropLabel(10, reason)}))
+	}
 }
 
 // /dev/null is a character device like a terminal, but it is not a terminal.

@@ -85,6 +85,7 @@ func TestCopies(t *testing.T) {
 		copyOf(wire.CopyHeader{Label: 7, UDPDstPort: 3010}, frame),
 		copyOf(wire.CopyHeader{Label: wire.LabelTX + 7, UDPDstPort: 3011}, frame),
 		copyOf(wire.CopyHeader{Label: 7, UDPSrcPort: 51234, UDPDstPort: 40000}, frame), // by its headers
+		copyOf(wire.CopyHeader{Label: wire.DropLabel(7, wire.DropSpoofed), UDPDstPort: 3010}, frame),
 		copyOf(wire.CopyHeader{Label: 0, UDPDstPort: 40000}, frame),
 		copyOf(wire.CopyHeader{Label: longFlow, UDPDstPort: 3010}, frame),
 		copyOf(wire.CopyHeader{Label: 7, UDPSrcPort: 51234, UDPDstPort: 40000}, []byte("not a frame, but long enough for one")),
@@ -95,16 +96,30 @@ func TestCopies(t *testing.T) {
 		"label-7;rx;7;fc00:1::1;10.0.0.1;8",
 		"label-7;tx;524295;fc00:1::1;10.0.0.1;8",
 		"label-7;rx;7;fc00:1::1;10.0.0.1;8",
+		"label-7;drop;315399;fc00:1::1;10.0.0.1;8",
 		";;;;;", ";;;;;", ";;;;;", ";;;;;",
 	}, dissect(t, packets, fields, noDaemon(t)))
 	info := dissect(t, packets[:1], []string{"_ws.col.Info"}, noDaemon(t))
 	assert.Contains(t, info[0], "[label-7 rx] Echo (ping) request")
 
-	protocol := dissect(t, packets[3:4], []string{"_ws.col.Protocol"}, noDaemon(t))
+	protocol := dissect(t, packets[4:5], []string{"_ws.col.Protocol"}, noDaemon(t))
 	assert.Equal(t, []string{"DIS"}, protocol, "what is no copy is for the dissector that has port 3000 otherwise")
 
 	moved := dissect(t, packets[:2], fields[:1], noDaemon(t), "-o", "dpservice.ports:5000", "--disable-heuristic", "dpservice_udp")
 	assert.Equal(t, []string{"", ""}, moved, "ports can be chosen")
+}
+
+// Every reason has its name, as wire has it, also those that are not known yet.
+func TestDropReasons(t *testing.T) {
+	var packets [][]byte
+	var want []string
+	for reason := range wire.NumDropReasons + 2 {
+		packets = append(packets, copyOf(wire.CopyHeader{Label: wire.DropLabel(7, reason), UDPDstPort: 3010}, guestFrame(t)))
+		want = append(want, "label-7;"+reason.String())
+	}
+	assert.Equal(t, want, dissect(t, packets, []string{"dpservice.interface", "dpservice.drop_reason"}, noDaemon(t)))
+	info := dissect(t, packets[:1], []string{"_ws.col.Info"}, noDaemon(t))
+	assert.Contains(t, info[0], "[label-7 drop malformed] Echo (ping) request")
 }
 
 // A packet that a guest sends may look like anything, also like a copy: that is shown within the copy.

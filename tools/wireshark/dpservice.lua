@@ -13,7 +13,8 @@ local label_field = ProtoField.uint32("dpservice.label", "Label")
 local direction_field = ProtoField.string("dpservice.direction", "Direction")
 local interface_field = ProtoField.string("dpservice.interface", "Interface")
 local node_field = ProtoField.string("dpservice.node", "Node")
-copy.fields = { label_field, direction_field, interface_field, node_field }
+local reason_field = ProtoField.string("dpservice.drop_reason", "Dropped for")
+copy.fields = { label_field, direction_field, interface_field, node_field, reason_field }
 
 local flow_label = Field.new("ipv6.flow")
 local outer_source = Field.new("ipv6.src")
@@ -23,8 +24,22 @@ local ethernet_len = 14
 -- Labels have this added for what a guest receives.
 local tx = 524288
 local max_label = 65536
+-- Labels of dropped packets are this, the reason in units of reason_unit, and the label of what the guest sends.
+local drop = 262144
+local reason_unit = 4096
 
-local directions = { rx = "rx: sent by the guest, or arrived at the PF", tx = "tx: received by the guest" }
+local directions = {
+	rx = "rx: sent by the guest, or arrived at the PF",
+	tx = "tx: received by the guest",
+	drop = "drop: sent by the guest, or arrived at the PF, and dropped by the software",
+}
+
+-- By number, from 0 on.
+local reasons = {
+	[0] = "malformed", "no_interface", "not_for_us", "multicast", "martian_source", "unspecified", "loopback", "link_local",
+	"broadcast", "reserved", "to_gateway", "tagged", "unsupported", "spoofed", "wrong_peer", "local_source", "no_route",
+	"no_neighbour", "unknown_underlay", "unknown_mark", "ttl", "too_big", "no_headroom", "tx", "punt_full", "punt_rate",
+}
 
 -- The values of the innermost headers so far are those of the copy, since the captured frame comes behind them.
 local function last(field)
@@ -32,10 +47,14 @@ local function last(field)
 	return all[#all]
 end
 
--- parse returns whose copy a label is: the label of what the guest sends, and the direction.
+-- parse returns whose copy a label is: the label of what the guest sends, and the direction. If that is drop, the reason
+-- comes third.
 local function parse(label)
 	if label > tx and label <= tx + max_label then
 		return label - tx, "tx"
+	elseif label > drop and label < tx and label % reason_unit > 0 then
+		local number = math.floor((label - drop) / reason_unit)
+		return label % reason_unit, "drop", reasons[number] or "reason-" .. number
 	elseif label > 0 and label <= max_label then
 		return label, "rx"
 	end
@@ -97,18 +116,21 @@ local function show(tvb, pinfo, tree)
 	if not flow or not source or not sum or sum.value ~= 0 or tvb:len() < ethernet_len then
 		return false
 	end
-	local label, direction = parse(flow.value)
+	local label, direction, reason = parse(flow.value)
 	if not label then
 		return false
 	end
 	local node = tostring(source.value)
 	local interface = name_of(node, label) or "label-" .. label
-	local point = interface .. " " .. direction
+	local point = interface .. " " .. direction .. (reason and " " .. reason or "")
 	local node_name = names[node] or node
 
 	local subtree = tree:add(copy, tvb(0, 0), "dpservice capture: " .. point .. ", node " .. node_name)
 	subtree:add(interface_field, interface):set_generated()
 	subtree:add(direction_field, direction):append_text(" (" .. directions[direction] .. ")"):set_generated()
+	if reason then
+		subtree:add(reason_field, reason):set_generated()
+	end
 	subtree:add(label_field, flow.value):set_generated()
 	subtree:add(node_field, node_name):set_generated()
 

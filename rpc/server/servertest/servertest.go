@@ -391,8 +391,8 @@ func (c captures) Start(ctx context.Context, r spec.Request) (spec.Session, erro
 	s := spec.Session{
 		Name: r.Name, State: spec.Active, StartedAt: time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC),
 		Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort, Encap: cmp.Or(r.Encap, wire.EncapUDP),
-		Direction: cmp.Or(r.Direction, spec.RX),
-		Filter:    r.Filter, Limits: r.Limits, Held: r.Held, Warnings: []string{"the NIC overwrites the UDP source port"},
+		Direction: cmp.Or(r.Direction, spec.RX), Drops: r.Drops,
+		Filter: r.Filter, Limits: r.Limits, Held: r.Held, Warnings: []string{"the NIC overwrites the UDP source port"},
 	}
 	for i, target := range r.Targets {
 		name := pf0
@@ -407,7 +407,13 @@ func (c captures) Start(ctx context.Context, r spec.Request) (spec.Session, erro
 				{Pattern: "eth", Packets: 3, Bytes: 300},
 			}
 		}
-		s.Interfaces = append(s.Interfaces, on)
+		if r.Direction != spec.None {
+			s.Interfaces = append(s.Interfaces, on)
+		}
+		if r.Drops {
+			on.Direction, on.Mode, on.Label = spec.Drops, spec.Software, wire.DropLabel(on.Label, 0)
+			s.Interfaces = append(s.Interfaces, on)
+		}
 		s.Packets, s.Bytes = s.Packets+5, s.Bytes+500
 	}
 	if r.DryRun {
