@@ -5,6 +5,7 @@ package graph_test
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -98,19 +99,25 @@ func TestFlowsAreSpreadOverUplinks(t *testing.T) {
 }
 
 // Flows that hardware has, and of which no packet comes, leave it when their uplink fails, and begin anew with their
-// next packet; the others are not touched.
+// next packet; the others are not touched. Hardware does not send to PF1, so flows there are not announced.
 func TestOffloadedFlowsLeaveAFailedUplink(t *testing.T) {
 	g, pf0, _ := newGraphWithUplinks(t)
 	onPF0 := map[uint64]bool{}
-	sendMany(t, g)
-	for range manyFlows {
-		e := nextEvent(t, g)
-		require.NoError(t, g.SetOffloaded([]uint64{e.Flow.ID}, true))
-		if e.Flow.Verdict.TxPort == ports.pf0.ID {
+	announced := func(n int) {
+		t.Helper()
+		clear(onPF0)
+		for range n {
+			e := nextEvent(t, g)
+			require.Equal(t, graph.FlowNew, e.Kind)
+			require.Equal(t, ports.pf0.ID, e.Flow.Verdict.TxPort)
+			require.NoError(t, g.SetOffloaded([]uint64{e.Flow.ID}, true))
 			onPF0[e.Flow.ID] = true
 		}
+		requireNoEvent(t, g)
 	}
-	require.NotEmpty(t, onPF0)
+	n := countOn(sendMany(t, g), ports.pf0)
+	require.NotZero(t, n)
+	announced(n)
 	require.NoError(t, g.SetUplink(down(pf0)))
 	moved := map[uint64]bool{}
 	for range onPF0 {
@@ -119,40 +126,46 @@ func TestOffloadedFlowsLeaveAFailedUplink(t *testing.T) {
 		moved[e.Flow.ID] = true
 	}
 	require.Equal(t, onPF0, moved)
+	require.Equal(t, manyFlows, countOn(sendMany(t, g), ports.pf1))
 	requireNoEvent(t, g)
-	sendMany(t, g)
-	for range onPF0 {
-		e := nextEvent(t, g)
-		require.Equal(t, graph.FlowNew, e.Kind)
-		require.Equal(t, ports.pf1.ID, e.Flow.Verdict.TxPort)
-		require.Equal(t, router1MAC[:], e.Flow.Verdict.Header[:6])
+	require.NoError(t, g.SetUplink(pf0))
+	require.Equal(t, n, countOn(sendMany(t, g), ports.pf0))
+	announced(n)
+}
+
+// beginOnPF0 begins a flow that leaves by PF0.
+func beginOnPF0(t *testing.T, g *nodes.Graph) (in []byte, f graph.Flow) {
+	t.Helper()
+	for port := range uint16(100) {
+		in := fromGuest0(t, "10.0.1.5", vUDP, udp(1, 2+port), payload(hello))
+		send(t, ports.vf0, in)
+		settle(t, g)
+		if e, ok := takeEvent(g, 100*time.Millisecond); ok {
+			return in, e.Flow
+		}
 	}
-	requireNoEvent(t, g)
+	require.FailNow(t, "no flow leaves by PF0")
+	return nil, f
 }
 
 // Without a usable uplink there is nowhere to go; what hardware has goes too.
 func TestNoUsableUplink(t *testing.T) {
 	g, pf0, pf1 := newGraphWithUplinks(t)
-	in := fromGuest0(t, "10.0.1.5", vUDP, udp(1, 2), payload(hello))
-	send(t, ports.vf0, in)
-	flow := nextEvent(t, g).Flow
+	in, flow := beginOnPF0(t, g)
 	require.NoError(t, g.SetOffloaded([]uint64{flow.ID}, true))
 	require.NoError(t, g.SetUplink(down(pf0)))
 	require.NoError(t, g.SetUplink(unknown(pf1)))
-	for {
-		if e := nextEvent(t, g); e.Kind == graph.FlowGone {
-			require.Equal(t, flow.ID, e.Flow.ID)
-			break
-		}
-	}
+	gone := nextEvent(t, g)
+	require.Equal(t, graph.FlowGone, gone.Kind)
+	require.Equal(t, flow.ID, gone.Flow.ID)
 	send(t, ports.vf0, in)
 	settle(t, g)
 	require.EqualValues(t, 1, counters(g)["drop_no_neighbour"])
 	require.Empty(t, allFlows(g))
-	require.NoError(t, g.SetUplink(pf1))
+	require.NoError(t, g.SetUplink(pf0))
 	send(t, ports.vf0, in)
 	settle(t, g)
-	require.Equal(t, ports.pf1.ID, nextEvent(t, g).Flow.Verdict.TxPort)
+	require.Equal(t, ports.pf0.ID, nextEvent(t, g).Flow.Verdict.TxPort)
 }
 
 // What came by PF0 before its link failed is answered by PF1, and what PF1 receives is forwarded all along.

@@ -117,12 +117,30 @@ flow_init(struct worker *w, uint32_t pos, uint32_t hash, const struct flow_key *
 		flow_add_flags(f, FLOW_CANDIDATE);
 }
 
+/* Of the uplinks only PF0 belongs to the NIC's switch. */
+static bool
+port_is_in_switch(const struct port *p)
+{
+	return p->vf || p->pf == 0;
+}
+
+/* Whether hardware sees the packets come and can send them on. */
+static bool
+passes_switch(const struct worker *w, const struct flow_key *key, const struct verdict *v)
+{
+	const struct port *ports = w->dp->ports;
+
+	return port_is_in_switch(&ports[w->ports[key->port].slot]) &&
+	       port_is_in_switch(&ports[v->slot]);
+}
+
 static void
 set_verdict(struct worker *w, struct flow *f, const struct verdict *v)
 {
 	f->verdict = *v;
 	f->generation = w->generation;
-	if (flow_has(f, FLOW_CANDIDATE))
+	flow_clear_flags(f, FLOW_PENDING);
+	if (flow_has(f, FLOW_CANDIDATE) && passes_switch(w, &f->key, v))
 		flow_add_flags(f, FLOW_PENDING);
 }
 
