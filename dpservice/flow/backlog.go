@@ -49,13 +49,12 @@ func (b *backlog) addFlow(f *graph.Flow) bool {
 
 // removal is a rule to remove: the graph has reported that its flow has ended, or the NIC that it has aged.
 type removal struct {
-	id   uint64
+	rule *rule
 	aged bool
 }
 
-// addRemoval queues the removal of a rule between these ports.
-func (b *backlog) addRemoval(p portPair, r removal) {
-	q := b.queues(p)
+func (b *backlog) addRemoval(r removal) {
+	q := b.queues(portPair{r.rule.in, r.rule.out})
 	q.removals = append(q.removals, r)
 	b.size++
 }
@@ -111,7 +110,8 @@ func (b *backlog) one() (t task) {
 	first := b.roundRobin.Front()
 	q := first.Value.(*queues)
 	if len(q.removals) > 0 {
-		t.removal, q.removals = q.removals[0], q.removals[1:]
+		t.removal, q.removals[0] = q.removals[0], removal{}
+		q.removals = q.removals[1:]
 	} else {
 		if f := q.flows[0]; f.ID != 0 {
 			t.flow = f

@@ -61,20 +61,17 @@ func (m *Manager) interfacesOf(tasks []task) map[uint16]bool {
 // the flow begins again.
 func (m *Manager) removeEnded(tasks []task) (replaced []*rule) {
 	var rules, aged []*rule
-	seen := map[uint64]struct{}{}
 	for _, t := range tasks {
-		id := t.id
+		r := t.rule
 		if t.flow != nil {
-			id = t.flow.ID
-			delete(m.waiting, id)
-			delete(m.late, id)
+			delete(m.waiting, t.flow.ID)
+			delete(m.late, t.flow.ID)
+			r = m.rules[t.flow.ID]
 		}
-		r := m.rules[id]
-		_, twice := seen[id]
-		if r == nil || twice || t.aged && m.doomed[id] != nil {
+		if r == nil || r.isDropped() || r.ending || t.aged && m.doomed[r.id] != nil {
 			continue
 		}
-		seen[id] = struct{}{}
+		r.ending = true
 		rules = append(rules, r)
 		switch {
 		case t.flow != nil:
@@ -83,8 +80,11 @@ func (m *Manager) removeEnded(tasks []task) (replaced []*rule) {
 			aged = append(aged, r)
 		}
 	}
+	for _, r := range rules {
+		r.ending = false // it is tried again if the NIC refuses
+	}
 	m.remove(rules)
-	inNIC := func(r *rule) bool { return m.rules[r.id] != nil }
+	inNIC := func(r *rule) bool { return !r.isDropped() }
 	aged = slices.DeleteFunc(aged, inNIC)
 	m.stats.Aged += uint64(len(aged))
 	m.forget(aged)

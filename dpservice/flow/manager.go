@@ -155,7 +155,7 @@ func (m *Manager) take(events []graph.FlowEvent) {
 		delete(m.waiting, f.ID)
 		delete(m.late, f.ID)
 		if r := m.rules[f.ID]; r != nil {
-			m.backlog.addRemoval(portPair{r.in, r.out}, removal{id: f.ID})
+			m.backlog.addRemoval(removal{rule: r})
 		}
 	}
 }
@@ -229,7 +229,7 @@ func (m *Manager) age() {
 		// The NIC reports an aged rule each time until it is removed.
 		if r := m.rules[id]; r != nil && !r.aged && m.doomed[id] == nil {
 			r.aged = true
-			m.backlog.addRemoval(portPair{r.in, r.out}, removal{id, true})
+			m.backlog.addRemoval(removal{r, true})
 		}
 	}
 	m.forget(m.remove(slices.Collect(maps.Values(m.doomed))))

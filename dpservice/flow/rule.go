@@ -27,6 +27,7 @@ type rule struct {
 	share    *share      // that it counts to
 	place    int         // in the share, or dropped
 	aged     bool        // the NIC has told so
+	ending   bool        // it is in the batch that is about to be removed
 }
 
 // dropped is the place of a rule that is not in the NIC any more.
