@@ -100,7 +100,7 @@ const (
 	// removes the rest.
 	Broken State = "broken"
 	Ended  State = "ended" // only in the history
-	// Waiting is a session that was there before the daemon's restart, and could not be restored yet: nothing is installed.
+	// Waiting is a session from before the daemon's restart that could not be restored yet: nothing of it is installed.
 	Waiting State = "waiting"
 )
 

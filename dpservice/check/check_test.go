@@ -132,12 +132,13 @@ func knows(what, known string) func(string) (uint32, error) {
 }
 
 func (h *host) examine(err error) []Finding {
-	m := Machine{Root: h.files, DPDK: h.dpdk, MaxPorts: 32, Names: names, Run: func(_ context.Context, argv ...string) (string, error) {
+	run := func(_ context.Context, argv ...string) (string, error) {
 		if argv[0] != "mstconfig" || h.settings == "" {
 			return "", &exec.Error{Name: argv[0], Err: exec.ErrNotFound}
 		}
 		return h.settings, nil
-	}}
+	}
+	m := Machine{Root: h.files, DPDK: h.dpdk, MaxPorts: 32, Names: names, Run: run}
 	return Examine(context.Background(), m, h.cfg, err)
 }
 

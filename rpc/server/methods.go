@@ -246,9 +246,10 @@ func (c calls) captureStop(_ context.Context, _ *handler, name string) (api.Capt
 }
 
 func (c calls) captureStatus(context.Context, api.None) (api.CaptureStatusResult, error) {
+	waiting := c.Waiting() // first: one that is restored meanwhile is shown twice rather than not at all
 	sessions, ended := c.Capture.Status()
 	return api.CaptureStatusResult{
-		Active: len(sessions) > 0, Sessions: convert(sessions, toSession), Waiting: convert(c.Waiting(), toSession),
+		Active: len(sessions) > 0, Sessions: convert(sessions, toSession), Waiting: convert(waiting, toSession),
 		History: convert(ended, toSession),
 	}, nil
 }

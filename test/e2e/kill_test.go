@@ -174,8 +174,8 @@ func routeChange(prefix, hop string, add bool) change {
 	}
 }
 
-// compare waits until the daemon has what it has answered, with or without the pending change: captures go on only once
-// the router is known.
+// compare waits until the daemon has what it has answered, with or without the pending change, and no capture waits to
+// be restored: captures go on only once the router is known.
 func (k *killer) compare(pending *change) {
 	k.t.Helper()
 	possible := []world{k.answered}
@@ -210,6 +210,9 @@ func (k *killer) found() (world, error) {
 		client.CallAny(k.ctx, k.daemon.Socket, api.MethodRouteList, nil, &routes),
 		client.CallAny(k.ctx, k.daemon.Socket, api.MethodCaptureStatus, nil, &captures),
 	)
+	if len(captures.Waiting) > 0 {
+		return nil, fmt.Errorf("captures wait: %v", captures.Waiting)
+	}
 	w := world{}
 	for _, i := range interfaces.Interfaces {
 		w["interface "+i.ID] = fmt.Sprint(i.VNI)
