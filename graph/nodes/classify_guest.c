@@ -13,6 +13,7 @@
 
 #include "bucket.h"
 #include "compat.h"
+#include "explain.h"
 #include "gateway.h"
 #include "node.h"
 #include "parse.h"
@@ -94,6 +95,33 @@ is_ipv6_control(const struct iface *i, const struct rte_ipv6_hdr *ip, uint32_t l
 	       memcmp(&ip->dst_addr, all_routers, sizeof(all_routers)) == 0 ||
 	       memcmp(&ip->dst_addr, all_nodes, sizeof(all_nodes)) == 0 ||
 	       is_reachability_probe(ip, len);
+}
+
+bool
+dps_is_for_slow_path(const struct iface *i, const struct flow_key *key)
+{
+	struct {
+		union {
+			struct rte_ipv4_hdr v4;
+			struct rte_ipv6_hdr v6;
+		};
+		uint8_t room[8];
+	} packet = { 0 };
+	uint8_t *l4 = (uint8_t *)&packet;
+
+	if (key->kind & KEY_IPV6) {
+		packet.v6.proto = key->proto;
+		memcpy(&packet.v6.dst_addr, key->dst, 16);
+		l4 += sizeof(packet.v6);
+		memcpy(l4, &key->sport, 4);
+		return is_ipv6_control(i, &packet.v6, sizeof(packet.v6) + 8);
+	}
+	packet.v4.version_ihl = RTE_IPV4_VHL_DEF;
+	packet.v4.next_proto_id = key->proto;
+	memcpy(&packet.v4.dst_addr, key->dst, 4);
+	l4 += sizeof(packet.v4);
+	memcpy(l4, &key->sport, 4);
+	return is_ipv4_control(&packet.v4, sizeof(packet.v4) + 8);
 }
 
 static inline enum punt_kind

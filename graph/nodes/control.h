@@ -67,6 +67,37 @@ enum flow_change { FLOW_CHANGE_ONLOAD, FLOW_CHANGE_OFFLOAD, FLOW_CHANGE_DELETE }
 void dps_dataplane_change_flows(struct dataplane *dp, enum flow_change change, const uint64_t *ids,
 				int *results, uint32_t n);
 
+/* Which packet a question is about: the next one of a flow, or any. Go does not align a struct
+ * flow_key. */
+struct question {
+	uint64_t id; /* not 0: the flow's; the rest does not count */
+	uint16_t port;
+	uint16_t sport; /* host order; ICMP: type and code */
+	uint16_t dport;
+	uint8_t proto;
+	bool ipv6;
+	bool wire;
+	uint8_t src[16]; /* IPv4 in the first four bytes */
+	uint8_t dst[16];
+	uint8_t outer[16]; /* wire: the outer destination */
+	uint8_t peer[16];  /* and source; unspecified: the right one */
+};
+
+/* What the graph would do with the packet now. */
+struct answer {
+	bool known;       /* the flow table has its flow */
+	bool stale;       /* by a verdict from before the last change of the configuration */
+	bool offloadable; /* hardware could forward such a flow */
+	uint8_t flow_flags;
+	uint16_t mtu;          /* the largest IP packet that fits where it goes */
+	char node[64];         /* where it would end; empty: it is forwarded */
+	struct flow_info flow; /* as it is in the table */
+	struct flow_info next; /* as the packet would make it */
+};
+
+/* -ENOENT: there is no flow with the id. -ENODEV: there is no such port. */
+int dps_dataplane_explain(struct dataplane *dp, const struct question *q, struct answer *out);
+
 /* Copy a port's packets from now on, or by these rules instead. All returned counters are sums over
  * the workers; those of a replaced or removed tap are its last. */
 int dps_dataplane_set_tap(struct dataplane *dp, const struct tap_conf *conf,

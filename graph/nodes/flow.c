@@ -556,8 +556,8 @@ dps_flow_invalidate(struct worker *w)
 	w->sweep_stale = w->capacity;
 }
 
-static struct flow *
-flow_by_id(struct worker *w, uint64_t id)
+struct flow *
+dps_flow_by_id(struct worker *w, uint64_t id)
 {
 	uint32_t pos = id & ((1u << FLOW_ID_POS_BITS) - 1);
 
@@ -569,7 +569,7 @@ flow_by_id(struct worker *w, uint64_t id)
 static struct flow *
 candidate_by_id(struct worker *w, uint64_t id)
 {
-	struct flow *f = flow_by_id(w, id);
+	struct flow *f = dps_flow_by_id(w, id);
 
 	return f != NULL && flow_has(f, FLOW_CANDIDATE) ? f : NULL;
 }
@@ -603,7 +603,7 @@ dps_flow_onload(struct worker *w, uint64_t id)
 int
 dps_flow_delete(struct worker *w, uint64_t id)
 {
-	struct flow *f = flow_by_id(w, id);
+	struct flow *f = dps_flow_by_id(w, id);
 
 	if (f == NULL)
 		return -ENOENT;

@@ -126,6 +126,8 @@ flow_id_worker(uint64_t id)
 	return id >> (FLOW_ID_POS_BITS + FLOW_ID_SERIAL_BITS);
 }
 
+/* The flow with an id, or NULL. */
+struct flow *dps_flow_by_id(struct worker *w, uint64_t id);
 /* Hardware cannot do this flow justice. It drops without a word what does not fit an MTU. */
 void dps_flow_keep_in_software(struct worker *w, struct flow *f);
 /* Hardware forwards the flow, or no longer: then its next packet offers it again. -ENOENT: there is

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* flow_route: the first packets of a flow, and those after a change of the configuration. Resolve
  * the route and keep the verdict in the flow table. What is dropped is not kept. */
+#include "explain.h"
 #include "flow.h"
 #include "node.h"
 #include "peer.h"
@@ -64,6 +65,14 @@ route(struct worker *w, struct rte_mbuf *m)
 	pkt_meta(m)->flow = pos;
 	flow_touch(w, &w->flows[pos], m);
 	return v.next;
+}
+
+static struct rte_node_register flow_route_node;
+
+const char *
+dps_resolution_node(enum resolution res)
+{
+	return res == RESOLVED ? NULL : flow_route_node.next_nodes[drop_edges[res]];
 }
 
 static uint16_t

@@ -338,6 +338,16 @@ func (g *Graph) Flows(cursor uint64, limit int) (flows []graph.Flow, next uint64
 	return g.n.readFlows(cursor, limit)
 }
 
+// Explain says what the graph would do with a packet now, and changes nothing. ErrNotFound: there is no flow with the
+// question's ID, or no such port. ErrInvalid: its addresses are not of one family.
+func (g *Graph) Explain(q graph.Question) (a graph.Answer, err error) {
+	err = g.change("explain", func() error {
+		a, err = g.n.explain(q)
+		return err
+	})
+	return a, err
+}
+
 // FlowTable returns how full the flow tables are.
 func (g *Graph) FlowTable() graph.FlowTable {
 	g.mu.RLock()

@@ -72,11 +72,13 @@ func asTracedPacket(r *C.struct_trace_record) graph.TracedPacket {
 		})
 	}
 	if r.has_flow {
-		p.Flow = &graph.TracedFlow{
-			Flow:      asFlow(&r.flow),
-			Candidate: r.flow_flags&C.FLOW_CANDIDATE != 0,
-			Announced: r.flow_flags&C.FLOW_KNOWN != 0,
-		}
+		p.Flow = asTracedFlow(&r.flow, r.flow_flags)
 	}
 	return p
+}
+
+func asTracedFlow(f *C.struct_flow_info, flags C.uint8_t) *graph.TracedFlow {
+	return &graph.TracedFlow{
+		Flow: asFlow(f), Candidate: flags&C.FLOW_CANDIDATE != 0, Announced: flags&C.FLOW_KNOWN != 0,
+	}
 }
