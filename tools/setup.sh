@@ -8,6 +8,7 @@
 #   tools/setup.sh        what building, the demo and the tests need
 #   tools/setup.sh lint   also the linters and govulncheck
 #   tools/setup.sh deb    also what makes and checks Debian packages
+#   tools/setup.sh fleet  also what Kubernetes' API server needs in the tests, and kubectl
 set -euo pipefail
 
 repo=$(cd "$(dirname "$0")/.." && pwd)
@@ -101,18 +102,18 @@ install_tool() {
   GOFLAGS=-buildvcs=false GOBIN=$build/bin go install "$package@$version" || fail "$name" "go install $package@$version"
 }
 
-# Debian's Prometheus, unpacked: installed, it would run.
-unpack_prometheus() {
-  local dir=$build/prometheus
-  [ -x "$dir/usr/bin/promtool" ] && return 0
-  echo "setup: fetching prometheus"
+# Unpacks a package of Debian's into a folder of build/, unless the file is there: installed, its service would run.
+unpack_package() {
+  local name=$1 file=$2 dir=$build/$1
+  [ -x "$dir/$file" ] && return 0
+  echo "setup: fetching $name"
   rm -rf "$dir"
   mkdir -p "$dir"
-  (cd "$dir" && apt-get -qq -o APT::Sandbox::User=root download prometheus) ||
-    (apt-get update -qq && cd "$dir" && apt-get -qq -o APT::Sandbox::User=root download prometheus) ||
-    fail prometheus "apt-get download"
-  dpkg-deb -x "$dir"/prometheus_*.deb "$dir"
-  rm "$dir"/prometheus_*.deb
+  (cd "$dir" && apt-get -qq -o APT::Sandbox::User=root download "$name") ||
+    (apt-get update -qq && cd "$dir" && apt-get -qq -o APT::Sandbox::User=root download "$name") ||
+    fail "$name" "apt-get download"
+  dpkg-deb -x "$dir/$name"_*.deb "$dir"
+  rm "$dir/$name"_*.deb
 }
 
 command -v go >/dev/null || fail Go "no go command: install Go (see go.mod for the version) and put it on PATH"
@@ -130,6 +131,10 @@ lint)
   ;;
 deb)
   install_tool nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm "$nfpm_version"
-  unpack_prometheus
+  unpack_package prometheus usr/bin/promtool
+  ;;
+fleet)
+  unpack_package etcd-server usr/bin/etcd
+  unpack_package kubernetes-client usr/bin/kubectl
   ;;
 esac
