@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"dpservice/tools/fleet/api/v1alpha1"
+)
+
+const (
+	// stateInterval is how often a report is written at most, and countersInterval if nothing but its counters has changed.
+	stateInterval    = 2 * time.Second
+	countersInterval = 30 * time.Second
+)
+
+// Reports are where PacketCaptureNodes are kept: the API server. Errors are of its kinds.
+type Reports interface {
+	// List returns all that have this value of v1alpha1.LabelNode.
+	List(ctx context.Context, label string) ([]v1alpha1.PacketCaptureNode, error)
+	Create(ctx context.Context, r *v1alpha1.PacketCaptureNode) error
+	Update(ctx context.Context, r *v1alpha1.PacketCaptureNode) error
+	Delete(ctx context.Context, r *v1alpha1.PacketCaptureNode) error
+}
+
+// reporter writes a node's reports when they change. Nobody else does, so it knows what it has written, and reads
+// only at the start, and after a surprise.
+type reporter struct {
+	node    string
+	reports Reports
+	known   map[string]*v1alpha1.PacketCaptureNode // by the captures' UIDs; nil: not loaded
+	written map[string]time.Time
+}
+
+// load reads the reports that the node has written before, unless they are known.
+func (r *reporter) load(ctx context.Context) error {
+	if r.known != nil {
+		return nil
+	}
+	all, err := r.reports.List(ctx, labelValue(r.node))
+	if err != nil {
+		return err
+	}
+	r.known, r.written = map[string]*v1alpha1.PacketCaptureNode{}, map[string]time.Time{}
+	for i := range all {
+		if all[i].NodeName == r.node {
+			r.known[all[i].CaptureUID] = &all[i]
+		}
+	}
+	return nil
+}
+
+// status returns a copy of what was reported of a capture; nil if nothing was.
+func (r *reporter) status(uid string) *v1alpha1.NodeStatus {
+	if known := r.known[uid]; known != nil {
+		return known.Status.DeepCopy()
+	}
+	return nil
+}
+
+// write writes a report if it says something new. If it is too early for that, it returns when it is due.
+func (r *reporter) write(ctx context.Context, c *v1alpha1.PacketCapture, st v1alpha1.NodeStatus,
+	now time.Time) (due time.Time, err error) {
+	uid := string(c.UID)
+	st.UpdatedAt = metav1.NewTime(now)
+	known := r.known[uid]
+	if known == nil {
+		known = newReport(c, r.node)
+		known.Status = st
+		if err := r.reports.Create(ctx, known); err != nil {
+			r.known = nil // what is there?
+			return due, fmt.Errorf("creating the report: %w", err)
+		}
+	} else {
+		interval := compare(known.Status, st)
+		if interval == 0 {
+			return due, nil
+		}
+		if due = r.written[uid].Add(interval); now.Before(due) {
+			return due, nil
+		}
+		known = known.DeepCopy()
+		known.Status = st
+		if err := r.reports.Update(ctx, known); err != nil {
+			r.known = nil
+			return time.Time{}, fmt.Errorf("writing the report: %w", err)
+		}
+	}
+	r.known[uid], r.written[uid] = known, now
+	return time.Time{}, nil
+}
+
+// compare returns how long after the last report the next one may be written; zero if that has nothing new.
+func compare(old, fresh v1alpha1.NodeStatus) time.Duration {
+	withoutTimes(&old)
+	withoutTimes(&fresh)
+	if equality.Semantic.DeepEqual(old, fresh) {
+		return 0
+	}
+	withoutCounters(&old)
+	withoutCounters(&fresh)
+	if equality.Semantic.DeepEqual(old, fresh) {
+		return countersInterval
+	}
+	return stateInterval
+}
+
+func withoutTimes(s *v1alpha1.NodeStatus) { s.UpdatedAt, s.Clock = metav1.Time{}, nil }
+
+func withoutCounters(s *v1alpha1.NodeStatus) {
+	s.Packets, s.Bytes = 0, 0
+	interfaces := make([]v1alpha1.NodeInterface, len(s.Interfaces))
+	for i, of := range s.Interfaces {
+		of.Packets, of.Bytes = 0, 0
+		interfaces[i] = of
+	}
+	s.Interfaces = interfaces
+}
+
+// remove removes the report of a capture, if there is one.
+func (r *reporter) remove(ctx context.Context, uid string) error {
+	known := r.known[uid]
+	if known == nil {
+		return nil
+	}
+	if err := r.reports.Delete(ctx, known); err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("removing the report: %w", err)
+	}
+	delete(r.known, uid)
+	delete(r.written, uid)
+	return nil
+}
+
+// removeAll removes the reports of captures that are gone.
+func (r *reporter) removeAll(ctx context.Context, isGone func(uid string) bool) error {
+	for uid := range r.known {
+		if isGone(uid) {
+			if err := r.remove(ctx, uid); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// newReport returns a report without a status. Its owner is the capture, so that it goes with it also if the node does
+// not come back.
+func newReport(c *v1alpha1.PacketCapture, node string) *v1alpha1.PacketCaptureNode {
+	return &v1alpha1.PacketCaptureNode{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:   c.Name + "." + node,
+			Labels: map[string]string{v1alpha1.LabelCapture: c.Name, v1alpha1.LabelNode: labelValue(node)},
+			OwnerReferences: []metav1.OwnerReference{{
+				APIVersion: v1alpha1.GroupVersion.String(), Kind: "PacketCapture", Name: c.Name, UID: c.UID,
+			}},
+		},
+		CaptureName: c.Name, CaptureUID: string(c.UID), NodeName: node,
+	}
+}
+
+// labelValue returns a node's name as the value of a label, which is shorter.
+func labelValue(node string) string {
+	const most = 63
+	return strings.TrimRight(node[:min(len(node), most)], "-.")
+}
