@@ -139,6 +139,7 @@ bench: build ## Measure forwarding beside dpdk-testpmd, rules beside dpdk-test-f
 
 include tools/package/package.mk
 include deploy/deploy.mk
+include tools/fleet/fleet.mk
 
 # Wireshark before 4.2 looks for an extcap in the system's folder only: EXTCAP_DIR=/usr/lib/x86_64-linux-gnu/wireshark/extcap.
 install-extcap: ## Show the daemon's interfaces, and copies, in Wireshark (EXTCAP_DIR=, LUA_DIR=, DPCTL=, DPSERVICE_SOCKET=)

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket/pcapgo"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"dpservice/rpc/api"
+	"dpservice/test/record"
+	"dpservice/test/topology"
+	"dpservice/tools/fleet/api/v1alpha1"
+	"dpservice/tools/fleet/test/cluster"
+)
+
+// fleet is a cluster of two hypervisors, each with a daemon, a guest and an agent.
+type fleet struct {
+	t       *testing.T
+	ctx     context.Context
+	cluster *cluster.Cluster
+	client  client.Client
+	net     *topology.Network
+	daemons []*topology.Daemon
+	agents  []*program
+	dir     string
+}
+
+func newFleet(t *testing.T) *fleet {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	t.Cleanup(cancel)
+	n, err := topology.NewNetwork(1, 1)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, n.Close()) })
+	f := &fleet{t: t, ctx: ctx, net: n, dir: t.TempDir(), cluster: cluster.Start(t)}
+	f.client = f.cluster.Client(t)
+	for _, h := range n.Hypervisors {
+		d, err := h.StartDaemon(ctx, topology.DaemonConfig{})
+		require.NoError(t, err)
+		f.daemons = append(f.daemons, d)
+	}
+	require.NoError(t, topology.Connect(ctx, n, f.daemons))
+	for i := range f.daemons {
+		f.agents = append(f.agents, f.startAgent(i))
+	}
+	f.start("", "dpservice-summary", "--patience=5s", "--leader-elect=false")
+	return f
+}
+
+func node(i int) string { return []string{"hv1", "hv2"}[i] }
+
+func (f *fleet) startAgent(i int) *program {
+	return f.start("", "dpservice-agent", "--node="+node(i), "--socket="+f.daemons[i].Socket, "--node-labels=false")
+}
+
+// program is a running command of this module.
+type program struct {
+	cmd *exec.Cmd
+	out *output
+	end sync.Once
+}
+
+// output is what a program has written so far.
+type output struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// start starts a command in a namespace; empty is the host's own. It ends with the test.
+func (f *fleet) start(namespace, name string, args ...string) *program {
+	f.t.Helper()
+	argv := append([]string{filepath.Join(buildDir, "fleet", name)}, args...)
+	if namespace != "" {
+		argv = append([]string{"ip", "netns", "exec", namespace}, argv...)
+	}
+	p := &program{cmd: exec.Command(argv[0], argv[1:]...), out: &output{}}
+	p.cmd.Env = append(os.Environ(), "KUBECONFIG="+f.cluster.Kubeconfig)
+	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	require.NoError(f.t, p.cmd.Start(), "make build-fleet builds %s", name)
+	f.t.Cleanup(func() {
+		p.stop(syscall.SIGTERM)
+		if f.t.Failed() {
+			f.t.Logf("%s %v:\n%s", name, args, p.out)
+		}
+	})
+	return p
+}
+
+// stop ends a program, and waits until it has ended.
+func (p *program) stop(signal os.Signal) {
+	p.end.Do(func() {
+		_ = p.cmd.Process.Signal(signal)
+		_ = p.cmd.Wait() // its output says what went wrong
+	})
+}
+
+// startCollector starts a collector at the sink. Its files go to f.dir.
+func (f *fleet) startCollector() *program {
+	f.forward(f.net.Sink, f.cluster.Config.Host)
+	return f.start(f.net.Sink.Name, "dpservice-collector", "--name=collector-0", "--address="+f.net.SinkIP.String(),
+		"--dir="+f.dir, "--pod-uid=")
+}
+
+// forward lets a namespace reach a server of the host, which listens on loopback only, at the same address.
+func (f *fleet) forward(ns *topology.Namespace, server string) {
+	f.t.Helper()
+	u, err := url.Parse(server)
+	require.NoError(f.t, err)
+	path := f.net.Path("forward-" + u.Port())
+	l, err := net.Listen("unix", path)
+	require.NoError(f.t, err)
+	f.t.Cleanup(func() { require.NoError(f.t, l.Close()) })
+	go func() {
+		for {
+			from, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go relay(from, u.Host)
+		}
+	}()
+	_, err = ns.Start("socat", "TCP-LISTEN:"+u.Port()+",bind=127.0.0.1,fork,reuseaddr", "UNIX-CONNECT:"+path)
+	require.NoError(f.t, err)
+}
+
+func relay(from net.Conn, address string) {
+	defer from.Close()
+	to, err := net.Dial("tcp", address)
+	if err != nil {
+		return
+	}
+	defer to.Close()
+	go func() {
+		_, _ = io.Copy(to, from)
+		_ = to.(*net.TCPConn).CloseWrite()
+	}()
+	_, _ = io.Copy(from, to)
+}
+
+// plugin runs kubectl dpcapture, by Debian's kubectl.
+func (f *fleet) plugin(args ...string) (string, error) {
+	f.t.Helper()
+	f.t.Setenv("PATH", filepath.Join(buildDir, "fleet")+":"+os.Getenv("PATH"))
+	return f.cluster.Kubectl(f.t, nil, append([]string{"dpcapture"}, args...)...)
+}
+
+func (f *fleet) mustPlugin(args ...string) string {
+	f.t.Helper()
+	out, err := f.plugin(args...)
+	require.NoError(f.t, err, out)
+	return out
+}
+
+// eventually waits until a condition holds.
+func (f *fleet) eventually(what string, holds func() bool) {
+	f.t.Helper()
+	require.Eventually(f.t, holds, time.Minute, 200*time.Millisecond, what)
+}
+
+func (f *fleet) capture(name string) (c v1alpha1.PacketCapture) {
+	_ = f.client.Get(f.ctx, client.ObjectKey{Name: name}, &c) // it may be gone
+	return c
+}
+
+// sessions returns the names of the sessions that a daemon has.
+func (f *fleet) sessions(i int) (names []string) {
+	f.t.Helper()
+	var status api.CaptureStatusResult
+	require.NoError(f.t, f.daemons[i].Call(f.ctx, api.MethodCaptureStatus, nil, &status))
+	for _, s := range status.Sessions {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+// One resource captures a tenant's ping on both of its hypervisors, and the files are what the guests have sent.
+func TestATenantOnAllHypervisors(t *testing.T) {
+	f := newFleet(t)
+	collector := f.startCollector()
+	vm1, vm2 := f.net.Hypervisors[0].Guests[0], f.net.Hypervisors[1].Guests[0]
+	out := f.mustPlugin("start", "tenant-a", "--vni=100", "--filter=icmp", "--tenant=acme")
+	assert.Contains(t, out, "tenant-a started")
+	f.eventually("both nodes capture", func() bool { return f.capture("tenant-a").Status.Nodes.Active == 2 })
+	time.Sleep(4 * time.Second) // the collector learns the interfaces' names
+
+	recorders := map[string]*record.Recorder{}
+	for i, g := range []*topology.Guest{vm1, vm2} {
+		r, err := record.Start(f.ctx, g.Namespace, "eth0", f.net.Path(g.ID+".pcap"), record.Out, "icmp")
+		require.NoError(t, err)
+		recorders[node(i)+"/"+g.ID] = r
+	}
+	result, err := vm1.Run(f.ctx, "ping", "-n", "-c", "20", "-i", "0.1", vm2.IPv4.String())
+	require.NoError(t, err)
+	require.NoError(t, result.Err())
+
+	f.mustPlugin("stop", "tenant-a")
+	f.eventually("it has ended", func() bool { return f.capture("tenant-a").Status.State == v1alpha1.Ended })
+	assert.EqualValues(t, 40, f.capture("tenant-a").Status.Packets)
+	fetched := f.mustPlugin("fetch", "tenant-a", "--from="+f.dir, "-o", f.net.Path("out"))
+	assert.Contains(t, fetched, "40 packets of 2 interfaces")
+
+	received := read(t, f.net.Path("out/tenant-a.pcapng"))
+	for name, r := range recorders {
+		sent, err := r.Stop(f.ctx)
+		require.NoError(t, err)
+		require.Len(t, sent, 20)
+		assert.Empty(t, record.Missing(sent, received[name]), name)
+		assert.Len(t, received[name], 20, name)
+	}
+	status := f.mustPlugin("status", "tenant-a")
+	assert.Contains(t, status, "hv1")
+	assert.Contains(t, status, "hv2")
+
+	f.mustPlugin("stop", "tenant-a", "--delete")
+	f.eventually("it is gone", func() bool { return f.capture("tenant-a").Name == "" })
+	assert.NotContains(t, collector.out.String(), "level=ERROR")
+}
+
+// read reads a merged file, whose packets have to be in order, by interface.
+func read(t *testing.T, file string) map[string][]record.Frame {
+	t.Helper()
+	in, err := os.Open(file)
+	require.NoError(t, err)
+	defer in.Close()
+	r, err := pcapgo.NewNgReader(in, pcapgo.DefaultNgReaderOptions)
+	require.NoError(t, err)
+	frames := map[string][]record.Frame{}
+	var last time.Time
+	for {
+		data, info, err := r.ReadPacketData()
+		if errors.Is(err, io.EOF) {
+			return frames
+		}
+		require.NoError(t, err)
+		assert.False(t, info.Timestamp.Before(last))
+		last = info.Timestamp
+		of, err := r.Interface(info.InterfaceIndex)
+		require.NoError(t, err)
+		assert.Contains(t, of.Comment, "VNI 100, tenant acme")
+		frames[of.Name] = append(frames[of.Name], record.Frame{Time: info.Timestamp, Data: data})
+	}
+}
+
+// A capture outlives its agent and its daemon, each is known again, a person's capture stays as it is, and a node that does not
+// come back does not keep a deleted capture.
+func TestRestarts(t *testing.T) {
+	f := newFleet(t)
+	byHand := api.CaptureStartParams{
+		Name: "by-hand", SinkNodeIP: f.net.SinkIP.String(), UDPDstPort: 9, Interfaces: []api.CaptureSelector{{PF: new(int)}},
+	}
+	require.NoError(t, f.daemons[0].Call(f.ctx, api.MethodCaptureStart, byHand, nil))
+	f.mustPlugin("start", "all", "--all", "--sink=["+f.net.SinkIP.String()+"]:3010")
+	f.eventually("both nodes capture", func() bool { return f.capture("all").Status.Nodes.Active == 2 })
+	before := f.sessions(0)
+	require.Len(t, before, 2)
+
+	f.agents[0].stop(syscall.SIGKILL)
+	f.agents[0] = f.startAgent(0)
+	time.Sleep(3 * time.Second)
+	assert.Equal(t, before, f.sessions(0), "the agent knows its session again")
+
+	require.NoError(t, f.daemons[1].Stop(f.ctx))
+	f.eventually("the loss is reported", func() bool { return f.capture("all").Status.Nodes.Failed == 1 })
+	assert.Contains(t, f.capture("all").Status.Problems[0].Error, "no daemon")
+	require.NoError(t, f.daemons[1].Restart(f.ctx))
+	_, err := f.daemons[1].CreateInterfaces(f.ctx)
+	require.NoError(t, err)
+	f.eventually("it captures again", func() bool { return f.capture("all").Status.Nodes.Active == 2 })
+
+	f.agents[1].stop(syscall.SIGKILL)
+	f.mustPlugin("stop", "all", "--delete")
+	f.eventually("it does not wait for the second node for ever", func() bool { return f.capture("all").Name == "" })
+	assert.Equal(t, []string{"by-hand"}, f.sessions(0))
+	require.Len(t, f.sessions(1), 1)
+	f.agents[1] = f.startAgent(1)
+	f.eventually("a node that is back ends its part", func() bool { return len(f.sessions(1)) == 0 })
+}
