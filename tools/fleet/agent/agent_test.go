@@ -37,6 +37,7 @@ type world struct {
 	reports    map[string]v1alpha1.PacketCaptureNode
 	labels     map[string]string
 	writes     int
+	failing    func() bool // whether a write fails, which may all the same have been carried out
 	uids       int
 	agent      *Agent
 }
@@ -84,12 +85,26 @@ func (w *world) List(_ context.Context, label string) (all []v1alpha1.PacketCapt
 	return all, nil
 }
 
+func (w *world) Get(_ context.Context, name string) (*v1alpha1.PacketCaptureNode, error) {
+	r, ok := w.reports[name]
+	if !ok {
+		return nil, apierrors.NewNotFound(resource, name)
+	}
+	return r.DeepCopy(), nil
+}
+
 func (w *world) Create(_ context.Context, r *v1alpha1.PacketCaptureNode) error {
 	if _, ok := w.reports[r.Name]; ok {
 		return apierrors.NewAlreadyExists(resource, r.Name)
 	}
 	w.writes++
+	if w.failing != nil && w.failing() {
+		return apierrors.NewTimeoutError("the server is slow", 1)
+	}
 	w.reports[r.Name] = *r.DeepCopy()
+	if w.failing != nil && w.failing() {
+		return apierrors.NewTimeoutError("the server is slow", 1)
+	}
 	return nil
 }
 
@@ -98,7 +113,13 @@ func (w *world) Update(_ context.Context, r *v1alpha1.PacketCaptureNode) error {
 		return apierrors.NewNotFound(resource, r.Name)
 	}
 	w.writes++
+	if w.failing != nil && w.failing() {
+		return apierrors.NewTimeoutError("the server is slow", 1)
+	}
 	w.reports[r.Name] = *r.DeepCopy()
+	if w.failing != nil && w.failing() {
+		return apierrors.NewTimeoutError("the server is slow", 1)
+	}
 	return nil
 }
 
@@ -375,6 +396,7 @@ func TestRandomEvents(t *testing.T) {
 			w := newWorld(t)
 			random := rand.New(rand.NewPCG(seed, 1))
 			byHand := map[string]bool{}
+			w.failing = func() bool { return random.IntN(4) == 0 }
 			for range 60 {
 				w.happen(random, byHand)
 				if random.IntN(3) > 0 {
@@ -385,6 +407,7 @@ func TestRandomEvents(t *testing.T) {
 					require.True(t, ok, "%s was started by hand", name)
 				}
 			}
+			w.failing = nil
 			w.daemon.SetDown(false)
 			w.daemon.SetRefuse(false)
 			w.sync(2 * retryMost)

@@ -69,8 +69,17 @@ func nodeMetadata() *metav1.PartialObjectMetadata {
 // List implements Reports.
 func (c Cluster) List(ctx context.Context, label string) ([]v1alpha1.PacketCaptureNode, error) {
 	var list v1alpha1.PacketCaptureNodeList
-	err := c.Client.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelNode: label})
+	// Version 0 has the API server answer from its memory, as not even a thousand agents at once can make etcd do.
+	err := c.Client.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelNode: label},
+		&client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: "0"}})
 	return list.Items, err
+}
+
+// Get implements Reports.
+func (c Cluster) Get(ctx context.Context, name string) (*v1alpha1.PacketCaptureNode, error) {
+	var r v1alpha1.PacketCaptureNode
+	err := c.Client.Get(ctx, client.ObjectKey{Name: name}, &r)
+	return &r, err
 }
 
 // Create implements Reports.

@@ -5,6 +5,8 @@ package agent
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,20 +25,24 @@ const (
 
 // Reports are where PacketCaptureNodes are kept: the API server. Errors are of its kinds.
 type Reports interface {
-	// List returns all that have this value of v1alpha1.LabelNode.
+	// List returns all that have this value of v1alpha1.LabelNode. It may miss what was written a moment ago.
 	List(ctx context.Context, label string) ([]v1alpha1.PacketCaptureNode, error)
+	// Get returns the newest.
+	Get(ctx context.Context, name string) (*v1alpha1.PacketCaptureNode, error)
 	Create(ctx context.Context, r *v1alpha1.PacketCaptureNode) error
 	Update(ctx context.Context, r *v1alpha1.PacketCaptureNode) error
 	Delete(ctx context.Context, r *v1alpha1.PacketCaptureNode) error
 }
 
-// reporter writes a node's reports when they change. Nobody else does, so it knows what it has written, and reads
-// only at the start, and after a surprise.
+// reporter writes a node's reports when they change. Nobody else does, so it knows what it has written. It reads all
+// only at the start: to find a node's reports the API server looks at those of all nodes. After a failure it reads the
+// one.
 type reporter struct {
 	node    string
 	reports Reports
 	known   map[string]*v1alpha1.PacketCaptureNode // by the captures' UIDs; nil: not loaded
 	written map[string]time.Time
+	unsure  map[string]string // the names of those of which a write has failed, or may have
 }
 
 // load reads the reports that the node has written before, unless they are known.
@@ -49,6 +55,7 @@ func (r *reporter) load(ctx context.Context) error {
 		return err
 	}
 	r.known, r.written = map[string]*v1alpha1.PacketCaptureNode{}, map[string]time.Time{}
+	r.unsure = map[string]string{}
 	for i := range all {
 		if all[i].NodeName == r.node {
 			r.known[all[i].CaptureUID] = &all[i]
@@ -69,32 +76,54 @@ func (r *reporter) status(uid string) *v1alpha1.NodeStatus {
 func (r *reporter) write(ctx context.Context, c *v1alpha1.PacketCapture, st v1alpha1.NodeStatus,
 	now time.Time) (due time.Time, err error) {
 	uid := string(c.UID)
+	if err := r.reload(ctx, uid); err != nil {
+		return time.Time{}, err
+	}
 	st.UpdatedAt = metav1.NewTime(now)
-	known := r.known[uid]
-	if known == nil {
-		known = newReport(c, r.node)
-		known.Status = st
-		if err := r.reports.Create(ctx, known); err != nil {
-			r.known = nil // what is there?
-			return due, fmt.Errorf("creating the report: %w", err)
-		}
-	} else {
+	fresh := newReport(c, r.node)
+	put := r.reports.Create
+	if known := r.known[uid]; known != nil {
 		interval := compare(known.Status, st)
 		if interval == 0 {
+			return time.Time{}, nil
+		}
+		if due := r.written[uid].Add(interval); now.Before(due) {
 			return due, nil
 		}
-		if due = r.written[uid].Add(interval); now.Before(due) {
-			return due, nil
-		}
-		known = known.DeepCopy()
-		known.Status = st
-		if err := r.reports.Update(ctx, known); err != nil {
-			r.known = nil
-			return time.Time{}, fmt.Errorf("writing the report: %w", err)
-		}
+		fresh, put = known.DeepCopy(), r.reports.Update
 	}
-	r.known[uid], r.written[uid] = known, now
+	fresh.Status = st
+	if err := put(ctx, fresh); err != nil {
+		r.unsure[uid] = fresh.Name
+		return time.Time{}, fmt.Errorf("writing the report: %w", err)
+	}
+	r.known[uid], r.written[uid] = fresh, now
 	return time.Time{}, nil
+}
+
+// reload reads the report of a capture again if a write of it may have failed. One of an older capture of the same name
+// goes.
+func (r *reporter) reload(ctx context.Context, uid string) error {
+	name, ok := r.unsure[uid]
+	if !ok {
+		return nil
+	}
+	is, err := r.reports.Get(ctx, name)
+	switch {
+	case apierrors.IsNotFound(err):
+		delete(r.known, uid)
+	case err != nil:
+		return fmt.Errorf("reading the report: %w", err)
+	case is.CaptureUID == uid:
+		r.known[uid] = is
+	default:
+		if err := r.reports.Delete(ctx, is); err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("removing the report of an older capture: %w", err)
+		}
+		delete(r.known, uid)
+	}
+	delete(r.unsure, uid)
+	return nil
 }
 
 // compare returns how long after the last report the next one may be written; zero if that has nothing new.
@@ -126,6 +155,9 @@ func withoutCounters(s *v1alpha1.NodeStatus) {
 
 // remove removes the report of a capture, if there is one.
 func (r *reporter) remove(ctx context.Context, uid string) error {
+	if err := r.reload(ctx, uid); err != nil {
+		return err
+	}
 	known := r.known[uid]
 	if known == nil {
 		return nil
@@ -140,7 +172,7 @@ func (r *reporter) remove(ctx context.Context, uid string) error {
 
 // removeAll removes the reports of captures that are gone.
 func (r *reporter) removeAll(ctx context.Context, isGone func(uid string) bool) error {
-	for uid := range r.known {
+	for _, uid := range slices.Concat(slices.Collect(maps.Keys(r.known)), slices.Collect(maps.Keys(r.unsure))) {
 		if isGone(uid) {
 			if err := r.remove(ctx, uid); err != nil {
 				return err
