@@ -8,7 +8,7 @@
 #   tools/setup.sh        what building, the demo and the tests need
 #   tools/setup.sh lint   also the linters and govulncheck
 #   tools/setup.sh deb    also what makes and checks Debian packages
-#   tools/setup.sh fleet  also what Kubernetes' API server needs in the tests, and kubectl
+#   tools/setup.sh fleet  also what Kubernetes' API server needs in the tests, kubectl, and an S3-compatible store
 set -euo pipefail
 
 repo=$(cd "$(dirname "$0")/.." && pwd)
@@ -16,6 +16,7 @@ build=$repo/build
 golangci_version=v2.15.0
 govulncheck_version=v1.9.0
 nfpm_version=v2.45.2
+versitygw_version=v1.8.0
 
 packages=(
   build-essential clang dpkg-dev meson ninja-build pkg-config python3-pyelftools  # building
@@ -136,5 +137,6 @@ deb)
 fleet)
   unpack_package etcd-server usr/bin/etcd
   unpack_package kubernetes-client usr/bin/kubectl
+  install_tool versitygw github.com/versity/versitygw/cmd/versitygw "$versitygw_version"
   ;;
 esac

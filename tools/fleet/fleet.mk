@@ -19,4 +19,4 @@ test-fleet: build setup-fleet build-fleet ## Test captures over all nodes on a r
 
 scale-fleet: export NODES ?= 1000
 scale-fleet: setup-fleet ## Measure captures over NODES=1000 simulated nodes
-	cd tools/fleet && ulimit -n 65536 && go test -count=1 -v -timeout 60m ./test/scale -args -nodes $$NODES -steady 60s | grep -v '^[IW][0-9]'
+	cd tools/fleet && go test -count=1 -v -timeout 60m ./test/scale -args -nodes $$NODES -steady 60s | grep -v '^[IW][0-9]'

@@ -72,6 +72,7 @@ type Collector struct {
 	ctx        context.Context // of the receptions
 	mu         sync.Mutex
 	receptions map[string]*reception // by the captures' UIDs
+	closed     bool                  // no reception begins any more
 	running    sync.WaitGroup
 }
 
@@ -126,6 +127,9 @@ func (c *Collector) run(ctx context.Context) error {
 	c.mu.Unlock()
 	c.lookAgain()
 	c.upload(ctx)
+	c.mu.Lock() // a Reconcile that has it may still begin a reception; later ones do not
+	c.closed = true
+	c.mu.Unlock()
 	c.running.Wait()
 	if c.config.Upload != nil {
 		// ctx has ended, but the last files are complete only now.
@@ -159,8 +163,8 @@ func (c *Collector) Reconcile(ctx context.Context, _ reconcile.Request) (reconci
 
 // adjust begins and ends receptions, and returns after which time it is to be called again; zero means never.
 func (c *Collector) adjust(captures []v1alpha1.PacketCapture, now time.Time) time.Duration {
-	if c.ctx == nil {
-		return 0 // run wakes us
+	if c.ctx == nil || c.closed {
+		return 0 // run wakes us, or has ended
 	}
 	var wait time.Duration
 	soon := func(d time.Duration) {

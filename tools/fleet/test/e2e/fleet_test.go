@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/gopacket/pcapgo"
+	"github.com/minio/minio-go/v7"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -26,6 +27,7 @@ import (
 	"dpservice/test/record"
 	"dpservice/test/topology"
 	"dpservice/tools/fleet/api/v1alpha1"
+	"dpservice/tools/fleet/internal/bucket"
 	"dpservice/tools/fleet/test/cluster"
 )
 
@@ -124,10 +126,10 @@ func (p *program) stop(signal os.Signal) {
 }
 
 // startCollector starts a collector at the sink. Its files go to f.dir.
-func (f *fleet) startCollector() *program {
+func (f *fleet) startCollector(args ...string) *program {
 	f.forward(f.net.Sink, f.cluster.Config.Host)
-	return f.start(f.net.Sink.Name, "dpservice-collector", "--name=collector-0", "--address="+f.net.SinkIP.String(),
-		"--dir="+f.dir, "--pod-uid=")
+	return f.start(f.net.Sink.Name, "dpservice-collector", append([]string{"--name=collector-0",
+		"--address=" + f.net.SinkIP.String(), "--dir=" + f.dir}, args...)...)
 }
 
 // forward lets a namespace reach a server of the host, which listens on loopback only, at the same address.
@@ -243,6 +245,55 @@ func TestATenantOnAllHypervisors(t *testing.T) {
 	f.mustPlugin("stop", "tenant-a", "--delete")
 	f.eventually("it is gone", func() bool { return f.capture("tenant-a").Name == "" })
 	assert.NotContains(t, collector.out.String(), "level=ERROR")
+}
+
+// One command captures, waits, and fetches what the collector has taken to an S3-compatible store.
+func TestOneCommandWithAStore(t *testing.T) {
+	f := newFleet(t)
+	store := f.startStore("captures")
+	f.forward(f.net.Sink, store)
+	f.startCollector("--store=" + store + "/captures")
+	vm1, vm2 := f.net.Hypervisors[0].Guests[0], f.net.Hypervisors[1].Guests[0]
+	pinged := make(chan error, 1)
+	go func() {
+		for f.ctx.Err() == nil && f.capture("once").Status.Nodes.Active < 2 {
+			time.Sleep(100 * time.Millisecond)
+		}
+		result, err := vm1.Run(f.ctx, "ping", "-n", "-c", "10", "-i", "0.1", vm2.IPv4.String())
+		pinged <- errors.Join(err, result.Err())
+	}()
+	out := f.mustPlugin("start", "once", "--vni=100", "--filter=icmp", "--duration=20s", "--tenant=acme", "-o",
+		f.net.Path("out"), "--from="+store+"/captures")
+	require.NoError(t, <-pinged)
+	assert.Contains(t, out, "Active: active on 2 of 2 nodes")
+	assert.Contains(t, out, "20 packets of ")
+	left, err := filepath.Glob(filepath.Join(f.dir, "*", "*.pcapng"))
+	require.NoError(t, err)
+	assert.Empty(t, left, "what is uploaded is removed")
+
+	out, err = f.plugin("start", "wrong", "--vni=100", "--filter=udp prot 53")
+	assert.ErrorContains(t, err, "exit status 1", out)
+	assert.Contains(t, out, "prot")
+	out, err = f.plugin("start", "wrong", "--vnis=100")
+	assert.ErrorContains(t, err, "exit status 2", out)
+}
+
+// startStore starts an S3-compatible store with a bucket, and returns its address.
+func (f *fleet) startStore(name string) string {
+	f.t.Helper()
+	f.t.Setenv("AWS_ACCESS_KEY_ID", "test")
+	f.t.Setenv("AWS_SECRET_ACCESS_KEY", "test-secret")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(f.t, err)
+	at := l.Addr().String()
+	require.NoError(f.t, l.Close())
+	f.start("", "../bin/versitygw", "--access=test", "--secret=test-secret", "--port="+at, "posix", f.t.TempDir())
+	store, _, err := bucket.Open("http://" + at + "/" + name)
+	require.NoError(f.t, err)
+	f.eventually("the store has a bucket", func() bool {
+		return store.MakeBucket(f.ctx, name, minio.MakeBucketOptions{}) == nil
+	})
+	return "http://" + at
 }
 
 // read reads a merged file, whose packets have to be in order, by interface.
