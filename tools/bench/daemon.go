@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -98,15 +99,30 @@ func startWith(ctx context.Context, dir, config string) (*daemon, error) {
 	d.cmd.Stderr = d.stderr
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	start := time.Now()
-	if err := d.cmd.Start(); err != nil {
+	if err := d.run(); err != nil {
 		return nil, err
 	}
-	go func() { d.ended <- d.cmd.Wait() }()
 	if err := d.connect(ctx, filepath.Join(dir, "dpservice.sock")); err != nil {
 		return nil, errors.Join(err, d.stop())
 	}
 	d.Startup = time.Since(start)
 	return d, nil
+}
+
+// run starts the daemon. Linux sends it the death signal when the thread ends that has started it, so a thread is kept
+// for that: those of senders end with them.
+func (d *daemon) run() error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := d.cmd.Start()
+		started <- err
+		if err == nil {
+			d.ended <- d.cmd.Wait()
+		}
+	}()
+	return <-started
 }
 
 // connect waits until the daemon answers on its socket.
