@@ -52,10 +52,11 @@ is_ipv4_control(const struct rte_ipv4_hdr *ip, uint32_t len)
 	uint32_t ihl = rte_ipv4_hdr_len(ip);
 	const struct rte_udp_hdr *udp = RTE_PTR_ADD(ip, ihl);
 
+	if (likely(!to_gateway && ip->dst_addr != UINT32_MAX))
+		return false;
 	if (ip->next_proto_id == IPPROTO_ICMP)
 		return to_gateway;
-	return ip->next_proto_id == IPPROTO_UDP && (to_gateway || ip->dst_addr == UINT32_MAX) &&
-	       len >= ihl + sizeof(*udp) &&
+	return ip->next_proto_id == IPPROTO_UDP && len >= ihl + sizeof(*udp) &&
 	       (ip->fragment_offset & rte_cpu_to_be_16(RTE_IPV4_HDR_OFFSET_MASK)) == 0 &&
 	       udp->dst_port == rte_cpu_to_be_16(DHCP_SERVER);
 }
@@ -155,12 +156,20 @@ punt(struct rte_mbuf *m, enum punt_kind kind)
 	return NEXT_PUNT;
 }
 
+/* Whether the frame is from the guest's known MAC to us, as nearly all are: then no more is to be
+ * looked at of its addresses. */
+static __rte_always_inline bool
+is_from_known_mac(const struct port_state *port, const struct rte_ether_hdr *eth)
+{
+	return memcmp(eth, &port->mac, 2 * RTE_ETHER_ADDR_LEN) == 0;
+}
+
 /* A guest whose MAC changes in place may not say so. The slow path gets a copy of a frame from
  * another MAC than the known one, at most one a second of each port. */
-static __rte_always_inline void
+static inline void
 note_source(const struct worker *w, const struct rte_ether_addr *source, struct rte_mbuf *m)
 {
-	if (likely(rte_is_same_ether_addr(source, &w->ifaces[w->ports[m->port].iface].guest_mac)))
+	if (rte_is_same_ether_addr(source, &w->ports[m->port].guest_mac))
 		return;
 	if (RTE_PER_LCORE(copy) == NULL &&
 	    bucket_take(&copies_full[m->port], w->now, rte_get_tsc_hz(), 1))
@@ -176,16 +185,21 @@ classify(const struct worker *w, struct rte_mbuf *m)
 	const struct rte_ipv4_hdr *ip4;
 	const struct rte_ipv6_hdr *ip6;
 	uint32_t len;
-	bool group;
+	bool known, group = false;
 
 	if (unlikely(port->iface == NO_IFACE))
 		return NEXT_NO_INTERFACE;
-	if (unlikely(!node_packet_is_whole(m)))
+	if (unlikely(!node_has_header(m)))
 		return NEXT_MALFORMED;
 	eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
-	group = rte_is_multicast_ether_addr(&eth->dst_addr);
-	if (unlikely(!group && !rte_is_same_ether_addr(&eth->dst_addr, &port->mac)))
-		return NEXT_NOT_FOR_US;
+	known = is_from_known_mac(port, eth);
+	if (unlikely(!known)) {
+		if (rte_is_multicast_ether_addr(&eth->src_addr))
+			return NEXT_MALFORMED;
+		group = rte_is_multicast_ether_addr(&eth->dst_addr);
+		if (!group && !rte_is_same_ether_addr(&eth->dst_addr, &port->mac))
+			return NEXT_NOT_FOR_US;
+	}
 	if (unlikely(node_is_tag(eth->ether_type))) {
 		if (!node_remove_priority(m))
 			return NEXT_TAGGED;
@@ -210,7 +224,8 @@ classify(const struct worker *w, struct rte_mbuf *m)
 	}
 	if (unlikely(group))
 		return NEXT_MULTICAST;
-	note_source(w, &eth->src_addr, m);
+	if (unlikely(!known))
+		note_source(w, &eth->src_addr, m);
 	return NEXT_LOOKUP;
 }
 

@@ -369,8 +369,13 @@ struct port_state {
 	bool vf;
 	bool marks; /* the NIC may have decapsulated what comes in, and then marks it: see mark.h */
 	uint16_t mtu;
-	struct rte_ether_addr mac; /* what a frame for us is addressed to */
+	struct rte_ether_addr mac;       /* what a frame for us is addressed to */
+	struct rte_ether_addr guest_mac; /* the interface's; compared together with mac */
 };
+
+static_assert(offsetof(struct port_state, guest_mac) ==
+		      offsetof(struct port_state, mac) + sizeof(struct rte_ether_addr),
+	      "the two lie as in a frame");
 
 /* What a packet is to the slow path. Each kind has a budget of its own on each port, so that a
  * flood of one, pings say, holds up no other. */

@@ -29,13 +29,20 @@ node_prefetch(struct rte_mbuf *m)
 	rte_prefetch0(rte_pktmbuf_mtod(m, void *));
 }
 
-/* The nodes work on one contiguous frame with a credible Ethernet header. */
+/* The nodes work on one contiguous frame with an Ethernet header. */
 static __rte_always_inline bool
-node_packet_is_whole(struct rte_mbuf *m)
+node_has_header(struct rte_mbuf *m)
 {
 	if (unlikely(m->nb_segs > 1 && rte_pktmbuf_linearize(m) < 0))
 		return false;
-	return rte_pktmbuf_data_len(m) >= ETH_LEN &&
+	return rte_pktmbuf_data_len(m) >= ETH_LEN;
+}
+
+/* The same, and the header is credible. */
+static __rte_always_inline bool
+node_packet_is_whole(struct rte_mbuf *m)
+{
+	return node_has_header(m) &&
 	       !rte_is_multicast_ether_addr(&rte_pktmbuf_mtod(m, struct rte_ether_hdr *)->src_addr);
 }
 

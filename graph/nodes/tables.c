@@ -157,6 +157,7 @@ iface_link(struct worker *w, const struct iface *conf)
 	w->ifaces[conf->index] = *conf;
 	w->ports[conf->port].iface = conf->index;
 	w->ports[conf->port].mac = conf->gateway_mac;
+	w->ports[conf->port].guest_mac = conf->guest_mac;
 	RTE_VERIFY(rte_hash_add_key_data(w->underlay_hash, conf->underlay, index) == 0);
 	RTE_VERIFY(!conf->has_ipv4 || rte_hash_add_key_data(w->addr_hash, &ipv4, index) == 0);
 	RTE_VERIFY(!conf->has_ipv6 || rte_hash_add_key_data(w->addr_hash, &ipv6, index) == 0);
