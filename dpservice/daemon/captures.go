@@ -388,8 +388,8 @@ func captureRecord(s spec.Session) state.Capture {
 	return state.Capture{
 		Name: s.Name, Sink: s.Sink, UDPSrcPort: s.UDPSrcPort, UDPDstPort: s.UDPDstPort, Encap: string(s.Encap),
 		Direction: string(s.Direction), Drops: s.Drops, Filter: s.Filter, Duration: s.Limits.Duration,
-		Packets: s.Limits.Packets, Bytes: s.Limits.Bytes, Rate: s.Limits.PacketsPerSecond, Targets: targetsOf(s), StartedAt: s.StartedAt,
-		Seen: s.StartedAt,
+		Packets: s.Limits.Packets, Bytes: s.Limits.Bytes, Rate: s.Limits.PacketsPerSecond, Targets: targetsOf(s),
+		StartedAt: s.StartedAt, Seen: s.StartedAt,
 	}
 }
 
@@ -399,9 +399,10 @@ func sessionOf(r state.Capture) spec.Session {
 		Name: r.Name, Sink: r.Sink, UDPSrcPort: r.UDPSrcPort, UDPDstPort: r.UDPDstPort, Encap: wire.Encap(r.Encap),
 		Direction: spec.Direction(r.Direction), Drops: r.Drops, Filter: r.Filter, StartedAt: r.StartedAt,
 	}
+	request := spec.Request{Direction: s.Direction, Drops: s.Drops}
 	for _, t := range r.Targets {
 		target := spec.Target{VF: t.VF, PF: t.PF}
-		directions, _ := spec.Request{Direction: s.Direction}.Directions(target) // it was started, so it has some
+		directions, _ := request.Directions(target) // it was started, so it has some
 		for _, d := range directions {
 			s.Interfaces = append(s.Interfaces, spec.SessionInterface{Target: target, Direction: d})
 		}

@@ -38,7 +38,7 @@ func (f *fakeCaptures) Start(_ context.Context, r spec.Request) (spec.Session, e
 		Name: r.Name, State: spec.Active, StartedAt: f.now(), Sink: r.Sink, UDPSrcPort: r.UDPSrcPort,
 		UDPDstPort: r.UDPDstPort,
 		Encap:      r.Encap, Direction: r.Direction, Filter: r.Filter, Limits: r.Limits,
-		Held: r.Held,
+		Held: r.Held, Drops: r.Drops,
 	}
 	for _, t := range r.Targets {
 		if !f.interfaces[t.String()] {
@@ -217,7 +217,7 @@ func TestCapturesWaitForTheirInterfaces(t *testing.T) {
 	l := liveCaptures(t, dir, noon, "vm-1", "pf0")
 	for _, name := range []string{"lab", "other"} {
 		r := request
-		r.Name = name
+		r.Name, r.Drops = name, name == "other"
 		_, err := l.Start(t.Context(), r)
 		require.NoError(t, err)
 	}
@@ -233,6 +233,8 @@ func TestCapturesWaitForTheirInterfaces(t *testing.T) {
 	assert.Equal(t, []spec.SessionInterface{
 		{Target: spec.Target{VF: "vm-1"}, Direction: spec.RX}, {Target: spec.Target{PF: 0}, Direction: spec.RX},
 	}, waiting[0].Interfaces)
+	assert.Contains(t, waiting[1].Interfaces,
+		spec.SessionInterface{Target: spec.Target{VF: "vm-1"}, Direction: spec.Drops})
 	assert.Equal(t, []string{`not restored: no interface "vm-1"`}, waiting[0].Warnings)
 	_, err := l.Start(t.Context(), request)
 	assert.True(t, fault.Is(err, fault.AlreadyActive), "its place is not taken: %v", err)
