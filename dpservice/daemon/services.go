@@ -10,6 +10,7 @@ import (
 
 	"dpservice/capture/spec"
 	"dpservice/cgo/eal"
+	"dpservice/dpservice/explain"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/flow"
 	"dpservice/dpservice/port"
@@ -34,6 +35,7 @@ func (d *daemon) services() server.Services {
 		Capture:    d.captures,
 		Waiting:    d.waitingCaptures,
 		Trace:      d.trace,
+		Explain:    explain.New(d.explainConfig()),
 	}
 }
 
@@ -154,6 +156,35 @@ func (f flows) names() flowNames {
 		n.ports[p.ID] = p.Name
 	}
 	return n
+}
+
+// explainConfig returns what explains packets.
+func (d *daemon) explainConfig() explain.Config {
+	cfg := explain.Config{Graph: d.graph, Networks: d.vnet, Uplinks: d.uplinks.List, Captures: d.captures.Status,
+		Describe: flows{d}.counted, PortName: d.portName}
+	if d.flows != nil {
+		cfg.Rule = d.flowRule
+	}
+	return cfg
+}
+
+// flowRule returns the NIC's rule of a flow, or why there is none.
+func (d *daemon) flowRule(id uint64) (*status.Rule, string) {
+	r, why := d.flows.RuleOf(id)
+	if r == nil {
+		return nil, why
+	}
+	shown := rules{d.rules, d.ports}.describe(r, d.portName(r.Port))
+	return &shown, ""
+}
+
+// counted shows one flow with what the NIC has forwarded of it.
+func (f flows) counted(flow graph.Flow) status.Flow {
+	one := []graph.Flow{flow}
+	if f.d.flows != nil {
+		f.d.flows.Count(one)
+	}
+	return f.describe(one[0])
 }
 
 // describe shows one flow.

@@ -80,6 +80,45 @@ type Flow struct {
 	Idle      time.Duration // since its last packet
 }
 
+// ExplainRequest says which packet is explained: the next one of the flow with an ID, or one that an interface sends or
+// gets from the wire.
+type ExplainRequest struct {
+	ID uint64 // not 0: nothing else counts
+
+	Interface string // id
+	FromWire  bool
+	Peer      netip.Addr // FromWire: the outer source; invalid: whoever may send it
+	Src, Dst  netip.Addr // invalid: the interface's own, of the other's family
+	Proto     uint8
+	SrcPort   uint16 // ICMP and ICMPv6: type<<8|code
+	DstPort   uint16
+}
+
+// Explanation says what would be done with a packet now, and why.
+type Explanation struct {
+	Verdict  string
+	Dropped  bool
+	Flow     *Flow // the packet's flow; nil if it would be the first one
+	Steps    []ExplainStep
+	Rule     *Rule // by which the NIC forwards the flow; nil if it does not
+	Captures []ExplainCapture
+}
+
+// ExplainStep is what one part of the product says of the packet.
+type ExplainStep struct{ Subject, Text string }
+
+// ExplainCapture is a rule of a capture's filter that the packet meets, or may meet: Depends says on what.
+type ExplainCapture struct {
+	Session   string
+	Interface string
+	Direction string // rx, tx or drops
+	Rule      string // what it matches, in testpmd's syntax
+	Copied    bool   // or left out
+	Depends   string // on what it depends that the packet meets the rule; empty: on nothing
+	Packets   uint64 // that have met it
+	Bytes     uint64
+}
+
 // Rule is one rule in the NIC.
 type Rule struct {
 	Name     string // says what it is for, for example base/eth

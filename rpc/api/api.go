@@ -10,7 +10,7 @@ package api
 // client can ignore: a method, an optional parameter, a field of a result, an error reason. MAJOR, and MINOR
 // back to 0, when an older client would break: a method, parameter or result field is removed, renamed, gets
 // another type or meaning, or a parameter becomes required.
-const Version = "2.5"
+const Version = "2.6"
 
 // DefaultSocket is the path of the daemon's socket unless another is configured.
 const DefaultSocket = "/run/dpservice/dpservice.sock"
@@ -51,6 +51,7 @@ const (
 	MethodRouteList           Method[RouteListParams, RouteListResult]     = "route.list"
 	MethodRouteDelete         Method[RouteDeleteParams, Done]              = "route.delete"
 	MethodFlowList            Method[FlowListParams, FlowListResult]       = "flow.list"
+	MethodFlowExplain         Method[FlowExplainParams, FlowExplainResult] = "flow.explain"
 	MethodRuleList            Method[RuleListParams, RuleListResult]       = "rule.list"
 	MethodGraphStats          Method[None, GraphStatsResult]               = "graph.stats"
 	MethodGraphDOT            Method[None, GraphDOTResult]                 = "graph.dot"
@@ -96,6 +97,7 @@ var Methods = []ClassifiedMethod{
 	{MethodRouteList, ClassRead},
 	{MethodRouteDelete, ClassRoutes},
 	{MethodFlowList, ClassRead},
+	{MethodFlowExplain, ClassRead},
 	{MethodRuleList, ClassRead},
 	{MethodGraphStats, ClassRead},
 	{MethodGraphDOT, ClassRead},

@@ -296,6 +296,50 @@ type FlowListResult struct {
 	NextCursor string `json:"next_cursor,omitempty"` // empty after the last flow
 }
 
+// FlowExplainParams are the parameters of flow.explain: a flow, by its id alone, or a packet that an interface's guest
+// sends or that comes for it from the wire. An address that is left out is the interface's own.
+type FlowExplainParams struct {
+	ID        *uint64 `json:"id,omitempty"`
+	Interface string  `json:"interface,omitempty"` // id
+	Origin    string  `json:"origin,omitempty"`    // guest, which is the default, or wire
+	Peer      string  `json:"peer,omitempty"`      // origin wire: the outer source; default: whoever may send it
+	Src       string  `json:"src,omitempty"`
+	Dst       string  `json:"dst,omitempty"`
+	Proto     string  `json:"proto,omitempty"` // tcp, udp, icmp, icmp6 or a number
+	SrcPort   uint16  `json:"src_port,omitempty"`
+	DstPort   uint16  `json:"dst_port,omitempty"`
+	ICMPType  *uint8  `json:"icmp_type,omitempty"` // default: an echo request
+}
+
+// FlowExplainResult is the result of flow.explain: what would be done with the packet now, and why. Nothing changes by
+// asking. The texts are for people.
+type FlowExplainResult struct {
+	Verdict  string           `json:"verdict"`
+	Dropped  bool             `json:"dropped"`        // or answered with an ICMP error
+	Flow     *Flow            `json:"flow,omitempty"` // the packet's, if it is known
+	Steps    []ExplainStep    `json:"steps"`
+	Rule     *Rule            `json:"rule,omitempty"` // by which the NIC forwards the flow by itself
+	Captures []ExplainCapture `json:"captures"`
+}
+
+// ExplainStep is what one part says of the packet: its interface, source, route, uplink, flow, and the NIC.
+type ExplainStep struct {
+	Subject string `json:"subject"`
+	Text    string `json:"text"`
+}
+
+// ExplainCapture is a rule of a capture's filter that the packet meets.
+type ExplainCapture struct {
+	Session   string `json:"session"`
+	Interface string `json:"interface"`
+	Direction string `json:"direction"`         // rx, tx or drops
+	Rule      string `json:"rule"`              // what it matches, in testpmd's syntax
+	Copied    bool   `json:"copied"`            // or left out
+	Depends   string `json:"depends,omitempty"` // on what else it depends that the packet meets this rule, and not a later one
+	Packets   uint64 `json:"packets"`           // that have met the rule so far
+	Bytes     uint64 `json:"bytes"`
+}
+
 // TraceStartParams are the parameters of trace.start. A trace follows packets through the packet graph: what a guest
 // sends, and what comes for it from the wire. What the NIC forwards by itself is not seen. There is one trace at a
 // time. It belongs to the connection on which it was started, and ends with it.

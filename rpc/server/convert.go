@@ -225,10 +225,33 @@ func toNodeStats(n status.Node) api.NodeStats { return api.NodeStats(n) }
 
 func toGraphDrops(d status.Drops) api.GraphDrops { return api.GraphDrops(d) }
 
+// The origins of flows.
+const (
+	originGuest = "guest"
+	originWire  = "wire"
+)
+
+func toExplanation(x status.Explanation) api.FlowExplainResult {
+	r := api.FlowExplainResult{
+		Verdict: x.Verdict, Dropped: x.Dropped,
+		Steps:    convert(x.Steps, func(s status.ExplainStep) api.ExplainStep { return api.ExplainStep(s) }),
+		Captures: convert(x.Captures, func(c status.ExplainCapture) api.ExplainCapture { return api.ExplainCapture(c) }),
+	}
+	if x.Flow != nil {
+		flow := toFlow(*x.Flow)
+		r.Flow = &flow
+	}
+	if x.Rule != nil {
+		rule := toRule(*x.Rule)
+		r.Rule = &rule
+	}
+	return r
+}
+
 func toFlow(f status.Flow) api.Flow {
-	origin := "wire"
+	origin := originWire
 	if f.FromGuest {
-		origin = "guest"
+		origin = originGuest
 	}
 	flow := api.Flow{
 		ID:          f.ID,

@@ -94,3 +94,64 @@ func (f flowFilter) match(flow status.Flow) bool {
 
 // fits reports whether value is the wanted one, if one is wanted.
 func fits[T comparable](want *T, value T) bool { return want == nil || *want == value }
+
+// parseExplain returns which packet is to be explained.
+func parseExplain(p api.FlowExplainParams) (r status.ExplainRequest, err error) {
+	if p.ID != nil {
+		if p != (api.FlowExplainParams{ID: p.ID}) {
+			return r, invalid("field %q: an id says all of a flow, so no other field goes with it", "id")
+		}
+		if *p.ID == 0 {
+			return r, invalid("field %q: no flow has the id 0", "id")
+		}
+		return status.ExplainRequest{ID: *p.ID}, nil
+	}
+	if p.Interface == "" {
+		return r, invalid("missing field %q, or %q", "interface", "id")
+	}
+	r = status.ExplainRequest{
+		Interface: p.Interface, FromWire: p.Origin == originWire, SrcPort: p.SrcPort, DstPort: p.DstPort,
+	}
+	if p.Origin != "" && p.Origin != originWire && p.Origin != originGuest {
+		return r, invalid("field %q: %q is not guest or wire", "origin", p.Origin)
+	}
+	if p.Peer != "" && !r.FromWire {
+		return r, invalid("field %q: only what comes from the wire has a peer", "peer")
+	}
+	for _, a := range []struct {
+		field, text string
+		to          *netip.Addr
+	}{{"peer", p.Peer, &r.Peer}, {"src", p.Src, &r.Src}, {"dst", p.Dst, &r.Dst}} {
+		if *a.to, err = parseAddr(a.field, a.text); err != nil {
+			return r, err
+		}
+	}
+	return r, explainL4(p, &r)
+}
+
+// explainL4 reads the protocol and what the flow has of its header.
+func explainL4(p api.FlowExplainParams, r *status.ExplainRequest) error {
+	proto, err := parseProto("proto", p.Proto)
+	if err != nil {
+		return err
+	}
+	if proto == nil {
+		return invalid("missing field %q: tcp, udp, icmp, icmp6 or a number", "proto")
+	}
+	r.Proto = *proto
+	ports, icmp := protocols[r.Proto] == "tcp" || protocols[r.Proto] == "udp", echoRequests[r.Proto] != 0
+	switch {
+	case !ports && (p.SrcPort != 0 || p.DstPort != 0):
+		return invalid("field %q: only TCP and UDP have ports", "src_port")
+	case !icmp && p.ICMPType != nil:
+		return invalid("field %q: only ICMP has types", "icmp_type")
+	case icmp && p.ICMPType != nil:
+		r.SrcPort = uint16(*p.ICMPType) << 8
+	case icmp:
+		r.SrcPort = uint16(echoRequests[r.Proto]) << 8
+	}
+	return nil
+}
+
+// echoRequests are the types of echo requests, by the protocol.
+var echoRequests = map[uint8]uint8{1: 8, 58: 128}

@@ -95,6 +95,7 @@ func methods(services Services) map[string]method {
 	add(t, api.MethodRouteList, huge, c.routeList)
 	add(t, api.MethodRouteDelete, small, c.routeDelete)
 	add(t, api.MethodFlowList, long, c.flowList)
+	add(t, api.MethodFlowExplain, small, c.flowExplain)
 	add(t, api.MethodRuleList, maxAnswer, c.ruleList)
 	add(t, api.MethodGraphStats, small, c.graphStats)
 	add(t, api.MethodGraphDOT, small, c.graphDOT)
@@ -200,6 +201,15 @@ func (c calls) flowList(_ context.Context, p api.FlowListParams) (api.FlowListRe
 		result.NextCursor = strconv.FormatUint(next, 10)
 	}
 	return result, nil
+}
+
+func (c calls) flowExplain(_ context.Context, p api.FlowExplainParams) (api.FlowExplainResult, error) {
+	r, err := parseExplain(p)
+	if err != nil {
+		return api.FlowExplainResult{}, err
+	}
+	x, err := c.Explain.Explain(r)
+	return toExplanation(x), err
 }
 
 func (c calls) ruleList(_ context.Context, p api.RuleListParams) (api.RuleListResult, error) {

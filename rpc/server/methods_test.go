@@ -81,6 +81,18 @@ func TestInvalidParams(t *testing.T) {
 		{api.MethodFlowList, `{"filter":{"src":"x"}}`, `field "filter.src": "x" is not an IP address`},
 		{api.MethodFlowList, `{"filter":{"proto":"gre"}}`,
 			`field "filter.proto": "gre" is not tcp, udp, icmp, icmp6 or a number up to 255`},
+		{api.MethodFlowExplain, `{}`, `missing field "interface", or "id"`},
+		{api.MethodFlowExplain, `{"id":0}`, `field "id": no flow has the id 0`},
+		{api.MethodFlowExplain, `{"id":1,"proto":"tcp"}`, `field "id": an id says all of a flow, so no other field goes with it`},
+		{api.MethodFlowExplain, `{"interface":"vm-1"}`, `missing field "proto": tcp, udp, icmp, icmp6 or a number`},
+		{api.MethodFlowExplain, `{"interface":"vm-1","proto":"gre"}`,
+			`field "proto": "gre" is not tcp, udp, icmp, icmp6 or a number up to 255`},
+		{api.MethodFlowExplain, `{"interface":"vm-1","proto":"tcp","origin":"x"}`, `field "origin": "x" is not guest or wire`},
+		{api.MethodFlowExplain, `{"interface":"vm-1","proto":"tcp","peer":"::1"}`,
+			`field "peer": only what comes from the wire has a peer`},
+		{api.MethodFlowExplain, `{"interface":"vm-1","proto":"tcp","dst":"x"}`, `field "dst": "x" is not an IP address`},
+		{api.MethodFlowExplain, `{"interface":"vm-1","proto":"47","dst_port":1}`, `field "src_port": only TCP and UDP have ports`},
+		{api.MethodFlowExplain, `{"interface":"vm-1","proto":"tcp","icmp_type":1}`, `field "icmp_type": only ICMP has types`},
 		{api.MethodFlowList, `{"filter":1}`, `field "filter": want an object, got number`},
 		{api.MethodFlowList, `{"filter":{"offloaded":1}}`, `field "filter.offloaded": want a boolean, got number`},
 		{api.MethodRuleList, `{"group":"x"}`, `field "group": want a number from 0 to 4294967295, got string`},
@@ -238,6 +250,29 @@ func TestTrace(t *testing.T) {
 	assert.ErrorContains(t, err, "dpctl traces interface vm-1")
 	_, err = call[api.TraceStartResult](t, socket, api.MethodTraceStart, `{}`)
 	assert.ErrorContains(t, err, `missing field "interface"`)
+}
+
+func TestFlowExplain(t *testing.T) {
+	fake := servertest.New()
+	socket := servertest.Start(t, fake.Services())
+	must[api.FlowExplainResult](t, socket, api.MethodFlowExplain, `{"id":7}`)
+	assert.Equal(t, status.ExplainRequest{ID: 7}, fake.ExplainRequest)
+	must[api.FlowExplainResult](t, socket, api.MethodFlowExplain,
+		`{"interface":"vm-1","origin":"wire","peer":"fc00::1","src":"10.0.0.9","proto":"udp","src_port":1,"dst_port":2}`)
+	assert.Equal(t, status.ExplainRequest{Interface: "vm-1", FromWire: true, Peer: netip.MustParseAddr("fc00::1"),
+		Src: netip.MustParseAddr("10.0.0.9"), Proto: 17, SrcPort: 1, DstPort: 2}, fake.ExplainRequest)
+	must[api.FlowExplainResult](t, socket, api.MethodFlowExplain, `{"interface":"vm-1","proto":"icmp6","dst":"fd00::9"}`)
+	assert.Equal(t, uint16(128<<8), fake.ExplainRequest.SrcPort)
+	must[api.FlowExplainResult](t, socket, api.MethodFlowExplain,
+		`{"interface":"vm-1","proto":"icmp","icmp_type":0,"dst":"10.0.0.9"}`)
+	assert.Zero(t, fake.ExplainRequest.SrcPort)
+
+	x := must[api.FlowExplainResult](t, socket, api.MethodFlowExplain, `{"id":7}`)
+	assert.Equal(t, fake.Explanation.Verdict, x.Verdict)
+	assert.Equal(t, fake.FlowTable[0].ID, x.Flow.ID)
+	assert.Equal(t, api.ExplainStep{Subject: "route", Text: "10.0.0.2 is the address of vm-2 on this node"}, x.Steps[1])
+	assert.Equal(t, "flow/1", x.Rule.Name)
+	assert.True(t, x.Captures[0].Copied)
 }
 
 func TestPorts(t *testing.T) {

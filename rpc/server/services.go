@@ -24,6 +24,7 @@ type Services struct {
 	Capture    Capture
 	Waiting    func() []spec.Session // captures from before a restart that could not be restored yet
 	Trace      Trace
+	Explain    Explain
 }
 
 // System describes the daemon.
@@ -92,4 +93,9 @@ type Trace interface {
 	// Read waits up to a second for packets.
 	Read(ctx context.Context) (status.Trace, error)
 	Stop(ctx context.Context) error
+}
+
+// Explain says what would be done with packets.
+type Explain interface {
+	Explain(r status.ExplainRequest) (status.Explanation, error)
 }

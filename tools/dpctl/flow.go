@@ -19,9 +19,9 @@ func (a *app) flowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "flow",
 		Short:   "Look at the flows",
-		Example: "  dpctl flow list",
+		Example: "  dpctl flow list\n  dpctl flow explain --interface=vm-1 --proto=tcp --dst=10.0.0.9 --dst-port=443",
 	}
-	cmd.AddCommand(a.flowList())
+	cmd.AddCommand(a.flowList(), a.flowExplain())
 	return cmd
 }
 

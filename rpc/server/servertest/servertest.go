@@ -84,6 +84,9 @@ type Fake struct {
 	// TraceRequest is the last request of trace.start. A trace is of Traced, and ends when they have been read.
 	TraceRequest status.TraceRequest
 	Traced       []status.TracedPacket
+	// ExplainRequest is the last request of flow.explain, which Explanation answers.
+	ExplainRequest status.ExplainRequest
+	Explanation    status.Explanation
 	// FlowTable is what flow.list lists, by ascending id.
 	FlowTable []status.Flow
 	// WaitingCaptures are those that could not be restored yet.
@@ -126,6 +129,18 @@ func New() *Fake {
 				Dropped: true, Verdict: "dropped: its source address is not the guest's own (drop_spoofed)",
 			},
 		},
+		Explanation: status.Explanation{
+			Verdict: "delivered to vm-2 by " + vf(1),
+			Steps: []status.ExplainStep{
+				{Subject: "source", Text: "10.0.0.1 is the guest's own address"},
+				{Subject: "route", Text: "10.0.0.2 is the address of vm-2 on this node"},
+				{Subject: "NIC", Text: "forwards the flow by itself, by rule flow/1 in group 2 VNET"},
+			},
+			Rule: &status.Rule{Name: "flow/1", Port: vf(0), Domain: "transfer", Group: 2, Priority: 1, Pattern: "eth / ipv4 / tcp",
+				Actions: "count / jump group 18", Hits: new(uint64), Bytes: new(uint64)},
+			Captures: []status.ExplainCapture{{Session: "default", Interface: "vm-1", Direction: "rx", Rule: "eth / ipv4",
+				Copied: true, Packets: 3, Bytes: 180}},
+		},
 		interfaces: map[string]vnet.Interface{},
 		sessions:   map[string]spec.Session{},
 	}
@@ -144,6 +159,7 @@ func (f *Fake) Services() server.Services {
 		Capture:    captures{f},
 		Waiting:    func() []spec.Session { return f.WaitingCaptures },
 		Trace:      traces{f},
+		Explain:    explain{f},
 	}
 }
 
@@ -467,4 +483,16 @@ func (c captures) Status() (all, ended []spec.Session) {
 		all = append(all, c.sessions[name])
 	}
 	return all, c.ended
+}
+
+type explain struct{ f *Fake }
+
+// Explain implements server.Explain.
+func (e explain) Explain(r status.ExplainRequest) (status.Explanation, error) {
+	e.f.mu.Lock()
+	defer e.f.mu.Unlock()
+	e.f.ExplainRequest = r
+	x := e.f.Explanation
+	x.Flow = &e.f.FlowTable[0]
+	return x, e.f.Err
 }
