@@ -33,6 +33,7 @@ type extcapFlags struct {
 	interfaces, dlts, form, capture     bool
 	version, iface, fifo, captureFilter string
 	sink, encap, direction, filter      string
+	drops                               bool
 	udpSrcPort, udpDstPort              uint16
 	packets                             uint64
 	duration                            time.Duration
@@ -75,6 +76,7 @@ sink, and stops it when it is stopped, or when the program that shows it has end
 	flags.Uint16Var(&f.udpDstPort, "udp-dst-port", 0,
 		fmt.Sprintf("UDP destination port of the copies (default the first free one from %d on)", liveDstPort))
 	flags.StringVar(&f.encap, "encap", "udp", `how copies are wrapped, "udp" or "vxlan"`)
+	flags.BoolVar(&f.drops, "drops", false, "capture also what the software drops, with the reason")
 	flags.StringVar(&f.direction, "direction", "rx", `of a VM, "rx" what it sends, "tx" what it receives, or "both"`)
 	flags.StringVar(&f.filter, "filter", "",
 		"what to capture, in the capture filter's language; default the capture filter")
@@ -163,6 +165,7 @@ value {arg=3}{value=vxlan}{display=VXLAN}{default=false}
 arg {number=4}{call=--filter}{display=Filter in the NIC}{type=string}{tooltip=What to copy, in the language of capture filters}
 arg {number=5}{call=--packets}{display=Packets at most}{type=unsigned}{default=0}{tooltip=0 is no limit}{group=Limits}
 arg {number=6}{call=--duration}{display=Time at most}{type=string}{tooltip=For example 30s; empty is no limit}{validation=^([0-9]+(ms|s|m|h))*$}{group=Limits}
+arg {number=8}{call=--drops}{display=Also what is dropped}{type=boolflag}{default=false}{tooltip=Copy also what the software drops, with the reason in the interface's name}
 `, liveDstPort, liveDstPort+livePorts-1, wire.DefaultCopySrcPort)
 
 // extcapCapture captures until Wireshark stops it or exits, a limit is reached, or the session ends.
@@ -229,7 +232,7 @@ func extcapParams(f *extcapFlags, target api.CaptureSelector) api.CaptureStartPa
 		filter = f.captureFilter
 	}
 	return api.CaptureStartParams{
-		Name: fmt.Sprintf("extcap-%d", os.Getpid()), Encap: f.encap, Direction: f.direction, Filter: filter,
+		Name: fmt.Sprintf("extcap-%d", os.Getpid()), Encap: f.encap, Direction: f.direction, Drops: f.drops, Filter: filter,
 		UDPSrcPort: f.udpSrcPort, UDPDstPort: f.udpDstPort, Interfaces: []api.CaptureSelector{target},
 	}
 }

@@ -101,7 +101,7 @@ func TestExtcapInterfaces(t *testing.T) {
 func TestExtcapForm(t *testing.T) {
 	cmd, _, err := newRoot().Find([]string{"extcap"})
 	require.NoError(t, err)
-	for iface, want := range map[string]int{"dpservice-pf0": 7, "dpservice-vf-vm-1": 8} {
+	for iface, want := range map[string]int{"dpservice-pf0": 8, "dpservice-vf-vm-1": 9} {
 		r := dpctl(t, "", "extcap", "--extcap-config", "--extcap-interface="+iface)
 		require.Zero(t, r.code, r.stderr)
 		calls := 0
@@ -178,7 +178,8 @@ func noSessions(t *testing.T, socket string) {
 func TestExtcapCapture(t *testing.T) {
 	fake, socket := extcapDaemon(t)
 	port := freePort(t)
-	l := startLive(t, socket, port, "-c", "5", "-o", "extcap.dpservice_vf_vm_1.direction:both")
+	l := startLive(t, socket, port, "-c", "5", "-o", "extcap.dpservice_vf_vm_1.direction:both",
+		"-o", "extcap.dpservice_vf_vm_1.drops:true")
 	require.NoError(t, l.Wait(), l.out)
 	assert.Equal(t, 5, strings.Count(l.out.String(), "0x88b5"), l.out)
 	noSessions(t, socket)
@@ -186,6 +187,7 @@ func TestExtcapCapture(t *testing.T) {
 	assert.EqualValues(t, port, fake.Request.UDPDstPort)
 	assert.Equal(t, "vm-1", fake.Request.Targets[0].VF)
 	assert.Equal(t, spec.Both, fake.Request.Direction)
+	assert.True(t, fake.Request.Drops)
 }
 
 // The session ends when tshark ends, for any reason.
