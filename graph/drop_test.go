@@ -37,8 +37,8 @@ func dropTap(t *testing.T, port *graphtest.Port, e encap) graph.Tap {
 	return tap
 }
 
-// What is dropped is copied as it is, with the reason in the label: also what an ICMP error answers. What is forwarded is
-// not, nor what another port has received.
+// What is dropped is copied as it is, with the reason in the label: also what an ICMP error answers. What is forwarded
+// is not, nor what another port has received.
 func TestDropsAreCopied(t *testing.T) {
 	g := newGraph(t, roomy)
 	for _, e := range []encap{udpEncap(), vxlanEncap()} {
@@ -80,28 +80,39 @@ func TestDropsAreCopied(t *testing.T) {
 	require.Contains(t, g.Drops(), graph.Drops{Port: ports.vf1.ID, Reason: wire.DropSpoofed, Packets: 2})
 }
 
-// A filter is about the packets in the tunnel, where there is one, and about the others as they are.
+// What the wire brings for a guest is the guest's, in its tunnel or taken out of it by the NIC; the rest is the
+// uplink's. A filter is about the packets in the tunnel, where there is one, and about the others as they are.
 func TestDropsFromTheWire(t *testing.T) {
 	g := newGraph(t, roomy)
-	tap := dropTap(t, ports.pf0, udpEncap())
-	tap.Inner = true
-	tap.Rules = port80()
-	require.NoError(t, setTap(g, tap))
+	for _, p := range []*graphtest.Port{ports.pf0, ports.vf0} {
+		tap := dropTap(t, p, udpEncap())
+		tap.Rules = port80()
+		require.NoError(t, setTap(g, tap))
+	}
 	tunnel := eth(routerMAC, uplinkMAC, v6)
 	to80, to81 := udp(1, 80), udp(1, 81)
 	copied := [][]byte{
 		frame(t, tunnel, ip6("fc00:66::1", underlay0.String(), 61, inIP4), ip4("10.0.1.5", "10.0.0.1", 63, vUDP), to80),
 		frame(t, eth(routerMAC, uplinkMAC, v4), ip4("192.0.2.1", "192.0.2.2", 63, vUDP), to80),
+		frame(t, tunnel, ip6(remote.String(), "fc00:1::dead", 61, inIP4), ip4("10.0.1.5", "10.0.0.1", 63, vUDP), to80),
+		frame(t, eth(graph.Mark(1), uplinkMAC, v4), ip4("10.0.1.5", "127.0.0.1", 63, vUDP), to80),
 	}
 	passed := frame(t, tunnel, ip6("fc00:66::1", underlay0.String(), 61, inIP4), ip4("10.0.1.5", "10.0.0.1", 63, vUDP), to81)
 	for _, f := range append(slices.Clone(copied), passed) {
 		send(t, ports.pf0, f)
 	}
-	made += 2
+	made += uint64(len(copied))
 	settle(t, g)
 	require.ElementsMatch(t, [][]byte{
 		udpEncap().labelled(t, wire.DropWrongPeer, copied[0]), udpEncap().labelled(t, wire.DropUnsupported, copied[1]),
+		udpEncap().labelled(t, wire.DropUnknownUnderlay, copied[2]), udpEncap().labelled(t, wire.DropLoopback, copied[3]),
 	}, receiveAll(ports.pf0))
+	require.ElementsMatch(t, []graph.Drops{
+		{Port: ports.vf0.ID, Reason: wire.DropWrongPeer, Packets: 2},
+		{Port: ports.vf0.ID, Reason: wire.DropLoopback, Packets: 1},
+		{Port: ports.pf0.ID, Reason: wire.DropUnsupported, Packets: 1},
+		{Port: ports.pf0.ID, Reason: wire.DropUnknownUnderlay, Packets: 1},
+	}, g.Drops())
 }
 
 // Copies that the uplink does not take are nobody's drops, and are not copied again, though all that is dropped is.

@@ -175,8 +175,8 @@ func settle(t testing.TB, g *nodes.Graph) {
 	requireDropsCounted(t, g)
 }
 
-// requireDropsCounted checks that the counters by port and reason are those of the reasons' nodes. They also have what was
-// answered by an ICMP error; copies of taps that a port did not take are in drop_tx only.
+// requireDropsCounted checks that the counters by port and reason are those of the reasons' nodes. They also have what
+// was answered by an ICMP error; copies of taps that a port did not take are in drop_tx only.
 func requireDropsCounted(t testing.TB, g *nodes.Graph) {
 	t.Helper()
 	answered := map[wire.DropReason]string{wire.DropTTL: "icmp_time_exceeded", wire.DropNoRoute: "icmp_no_route"}

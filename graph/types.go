@@ -131,7 +131,8 @@ type Uplink struct {
 type TapSide uint8
 
 // TapRX is what comes in by the port, from the guest or from the wire; TapTX is what goes out by it. TapDrops is what
-// comes in and is dropped by the graph, or answered by an ICMP error.
+// the graph drops, or answers by an ICMP error: of a VF the packets that its guest has sent or that the wire brings for
+// it, of an uplink those that it has received and that are for no interface, or that a guest's port did not take.
 const (
 	TapRX TapSide = iota
 	TapTX
@@ -145,15 +146,16 @@ const (
 // UDP checksum is 0.
 //
 // TapRX copies whatever comes in, before anything is done to it or it is dropped. TapTX copies what the port takes,
-// from wherever it comes, and only of VFs: copies leave by uplinks and are never copied again. TapDrops copies a packet as
-// it is when it is dropped, and adds the reason to the label in Header, which is one of wire.LabelDrop: the flow label,
-// or the VNI behind 62 bytes. A copy that is dropped is not copied.
+// from wherever it comes, and only of VFs: copies leave by uplinks and are never copied again. TapDrops copies a packet
+// as it is when it is dropped, and adds the reason to the label in Header, which is one of wire.LabelDrop: the flow
+// label, or the VNI behind 62 bytes. A copy that is dropped is not copied. Its Rules are about what is in the tunnel
+// for a packet from the wire that is in one, and about the packet itself otherwise; Inner is not used.
 type Tap struct {
 	Port   uint16 // DPDK port id, as Out
 	Side   TapSide
 	Out    uint16    // the uplink by which the copies leave
 	Header []byte    // Ethernet, IPv6 and UDP, perhaps VXLAN: 62 or 70 bytes, with lengths of 0
-	Inner  bool      // only packets of IP in IPv6 are looked at (TapDrops: all), and Rules are about what is in the tunnel
+	Inner  bool      // only packets of IP in IPv6 are looked at, and Rules are about what is in the tunnel
 	Rules  []TapRule // the first that matches decides; the last one has no conditions
 }
 
@@ -185,8 +187,8 @@ type TapCounters struct {
 // TapCount is packets, and their bytes without a copy's header.
 type TapCount struct{ Packets, Bytes uint64 }
 
-// Drops are the packets that came in by a port and were dropped for a reason, summed over the workers: also those that
-// were answered by an ICMP error. A frame of the slow path counts to the port that it was to leave by.
+// Drops are the packets of a port that were dropped for a reason, summed over the workers: those that TapDrops copies.
+// A frame of the slow path counts to the port that it was to leave by.
 type Drops struct {
 	Port    uint16
 	Reason  wire.DropReason

@@ -46,7 +46,8 @@ var dropNames = strings.Fields(`malformed no_interface not_for_us multicast mart
 	link_local broadcast reserved to_gateway tagged unsupported spoofed wrong_peer local_source no_route no_neighbour
 	unknown_underlay unknown_mark ttl too_big no_headroom tx punt_full punt_rate`)
 
-// String is the name of the reason, which is that of its graph node without drop_. A reason of a newer node is reason-N.
+// String is the name of the reason, which is that of its graph node without drop_. A reason of a newer node is
+// reason-N.
 func (r DropReason) String() string {
 	if int(r) < len(dropNames) {
 		return dropNames[r]
@@ -54,8 +55,8 @@ func (r DropReason) String() string {
 	return fmt.Sprintf("reason-%d", uint8(r))
 }
 
-// The parts of a label of dropped packets: LabelDrop, the reason from the bit dropReasonShift on, and below it the label
-// of what the port receives. So MaxDropLabel is the largest of those that can be in one.
+// The parts of a label of dropped packets: LabelDrop, the reason from the bit dropReasonShift on, and below it the
+// label of what the port receives. So MaxDropLabel is the largest of those that can be in one.
 const (
 	LabelDrop       = 1 << 18
 	dropReasonShift = 12

@@ -23,7 +23,7 @@ import (
 type Mirror struct {
 	Interface string // as people call it
 	Port      port.Port
-	Side      graph.TapSide // what comes from behind the port, or goes there, or comes from there and is dropped
+	Side      graph.TapSide // what comes from behind the port, or goes there, or is dropped of both
 	Link      filter.Link   // what the packets that the filter looks at begin with
 	Filter    []filter.Rule // its rules in order; the last one takes all packets
 }

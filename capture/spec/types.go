@@ -44,7 +44,7 @@ type Direction string
 
 // The directions, as the node sees them. RX is what a port receives: what a guest sends, or what arrives from the wire.
 // TX is what a port transmits: what a guest receives. A physical port is captured on RX only. Both and None are of
-// requests only. Drops is of interfaces only: what their ports receive and the packet graph drops.
+// requests only. Drops is of interfaces only: what the packet graph drops of their packets.
 const (
 	RX    Direction = "rx"
 	TX    Direction = "tx"

@@ -85,7 +85,7 @@ var (
 	nodePackets = counter("graph_node_packets_total", "Packets in the graph's node. A drop_ node names the reason.",
 		"node")
 	nodeCycles = counter("graph_node_cycles_total", "TSC cycles spent in the graph's node.", "node")
-	dropped    = counter("dropped_packets_total", "Packets that came in by the port and that the software dropped.",
+	dropped    = counter("dropped_packets_total", "Packets from and for the interface, or of none at the uplink, that the software dropped.",
 		"interface", "port", "reason")
 
 	flows          = gauge("flows", "Flows that the software path knows.", "state", "offloaded")

@@ -141,8 +141,8 @@ type Node struct {
 	Cycles  uint64 // of the TSC
 }
 
-// Drops counts the packets that came in by a port and that the packet graph dropped for a reason. It goes on when another
-// interface is created on the port.
+// Drops counts the packets of a port that the packet graph dropped for a reason: of a VF those from and for its guest,
+// of an uplink those of no interface. It goes on when another interface is created on the port.
 type Drops struct {
 	Interface string // id of the one on the port now; empty if there is none
 	Port      string // ethdev name

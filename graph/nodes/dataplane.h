@@ -212,8 +212,8 @@ struct uplink {
 	bool link_up;
 };
 
-/* Which of a port's packets a tap copies: those that come in by it, those that go out, or of those
- * that come in the ones that are dropped. */
+/* Which of a port's packets a tap copies: those that come in by it, those that go out, or those
+ * that are dropped: see dps_drop_port. */
 enum tap_side { TAP_RX, TAP_TX, TAP_DROPS, TAP_SIDES };
 
 /* X(NAME, name) for each reason to drop a packet. The order is that of wire.DropReason in Go. Sinks
@@ -434,7 +434,7 @@ struct worker {
 				   [TAP_SIDES]; /* of the nodes rx and tx, which lead to the taps;
 						   drop nodes look at taps themselves: NULL */
 	_Atomic uint64_t drops[RTE_MAX_ETHPORTS]
-			      [DROP_REASONS]; /* packets, by DPDK port id: see drop_count */
+			      [DROP_REASONS]; /* packets, by DPDK port id: see dps_drop_port */
 
 	/* flow table's upkeep */
 	uint32_t first_free; /* a list of entries that were used, by their hash fields; plus one */

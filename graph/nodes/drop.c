@@ -2,22 +2,66 @@
 /* drop_*: the end of a packet. One node for each reason, so that each has its own counter. What a
  * capture watches goes on to tap_drop. */
 #include "drop.h"
+
+#include <netinet/in.h>
+
+#include <rte_ip.h>
+
+#include "compat.h"
+#include "mark.h"
 #include "node.h"
+#include "tables.h"
 
 enum { NEXT_TAP, NB_EDGES };
+
+/* The interface that a frame from the wire is for: by the tunnel from which the NIC has taken it,
+ * or by the tunnel that it is in. NULL: none of this node. */
+static const struct iface *
+iface_of_wire(const struct worker *w, const struct rte_mbuf *m)
+{
+	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
+	const struct rte_ipv6_hdr *ip = (const struct rte_ipv6_hdr *)(eth + 1);
+	const struct tunnel *t;
+
+	if (rte_pktmbuf_data_len(m) < sizeof(*eth))
+		return NULL;
+	if (w->ports[m->port].marks && is_mark(&eth->src_addr)) {
+		t = &w->tunnels[mark_tunnel(&eth->src_addr)];
+		return t->used ? &w->ifaces[t->iface] : NULL;
+	}
+	if (rte_pktmbuf_data_len(m) < OUTER_LEN ||
+	    eth->ether_type != RTE_BE16(RTE_ETHER_TYPE_IPV6) ||
+	    (ip->proto != IPPROTO_IPIP && ip->proto != IPPROTO_IPV6))
+		return NULL;
+	return dps_iface_by_underlay(w, ipv6_dst(ip));
+}
+
+uint16_t
+dps_drop_port(const struct worker *w, const struct rte_mbuf *m)
+{
+	const struct iface *to;
+
+	if (m->port >= RTE_MAX_ETHPORTS)
+		return NO_PORT;
+	if (w->ports[m->port].vf)
+		return m->port;
+	to = iface_of_wire(w, m);
+	return to != NULL ? to->port : m->port;
+}
 
 static uint16_t
 drop(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs,
      enum drop_reason reason)
 {
 	struct worker *w = node_ctx(node)->w;
-	uint16_t i, unwatched = 0;
+	uint16_t i, port, unwatched = 0;
 	struct rte_mbuf *m;
 
 	for (i = 0; i < nb_objs; i++) {
 		m = objs[i];
-		drop_count(w, m, reason);
-		if (likely(!drop_is_watched(w, m))) {
+		port = dps_drop_port(w, m);
+		drop_count(w, port, reason);
+		if (likely(!drop_is_watched(w, port))) {
 			objs[unwatched++] = m;
 			continue;
 		}

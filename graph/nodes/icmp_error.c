@@ -51,11 +51,12 @@ become_error(struct worker *w, struct rte_mbuf *m, const struct icmp_error *e, s
 
 /* The packet as it is now, for tap_drop; NULL: nobody watches, or there is no buffer. */
 static struct rte_mbuf *
-keep_for_tap(const struct worker *w, const struct rte_mbuf *m, enum drop_reason reason)
+keep_for_tap(const struct worker *w, uint16_t port, const struct rte_mbuf *m,
+	     enum drop_reason reason)
 {
 	struct rte_mbuf *kept;
 
-	if (likely(!drop_is_watched(w, m)))
+	if (likely(!drop_is_watched(w, port)))
 		return NULL;
 	kept = rte_pktmbuf_copy(m, w->dp->pool, 0, UINT32_MAX);
 	if (kept != NULL)
@@ -67,7 +68,8 @@ static void
 answer(struct rte_graph *graph, struct rte_node *node, struct rte_mbuf *m, const struct answer *a)
 {
 	struct worker *w = node_ctx(node)->w;
-	struct rte_mbuf *kept = keep_for_tap(w, m, a->reason);
+	uint16_t port = dps_drop_port(w, m);
+	struct rte_mbuf *kept = keep_for_tap(w, port, m, a->reason);
 	struct verdict back;
 
 	if (!become_error(w, m, &a->error, &back)) {
@@ -75,7 +77,7 @@ answer(struct rte_graph *graph, struct rte_node *node, struct rte_mbuf *m, const
 		rte_node_enqueue_x1(graph, node, NEXT_DROP, m);
 		return;
 	}
-	drop_count(w, m, a->reason);
+	drop_count(w, port, a->reason);
 	if (kept != NULL)
 		rte_node_enqueue_x1(graph, node, NEXT_TAP, kept);
 	rte_node_enqueue_x1(graph, node, NEXT_TX + back.slot, m);

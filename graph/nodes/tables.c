@@ -425,6 +425,12 @@ is_local(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *addr
 	return hop != NULL && iface_find(w, w->underlay_hash, hop) != NULL;
 }
 
+const struct iface *
+dps_iface_by_underlay(const struct worker *w, const uint8_t *addr)
+{
+	return iface_find(w, w->underlay_hash, addr);
+}
+
 const uint8_t *
 dps_peer_find(const struct worker *w, uint32_t vni, bool is_ipv6, const uint8_t *addr)
 {

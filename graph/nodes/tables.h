@@ -50,6 +50,8 @@ enum resolution dps_resolve(const struct worker *w, const struct flow_key *key, 
 /* What leads back to the sender of such a packet, by a tunnel for one from the wire. False: nothing
  * does. */
 bool dps_resolve_back(const struct worker *w, const struct flow_key *key, struct verdict *v);
+/* The interface that has an underlay address, or NULL. */
+const struct iface *dps_iface_by_underlay(const struct worker *w, const uint8_t *addr);
 /* The underlay address on another hypervisor that the longest prefix which holds addr leads to, or
  * NULL. */
 const uint8_t *dps_peer_find(const struct worker *w, uint32_t vni, bool is_ipv6,

@@ -167,26 +167,30 @@ dps_tap_rules_match(struct tap_rule *rules, uint16_t nb_rules, const union tap_k
 }
 
 /* Read what a tap's rules are about. False: the packet is none of its business. Of what is dropped
- * all is, also what is in no tunnel or has left it. */
+ * all is; rules are about what is in the tunnel where the packet came from the wire and is in
+ * one. */
 static bool
-read_key(const struct tap *t, const struct rte_mbuf *m, union tap_key *key)
+read_key(const struct worker *w, const struct tap *t, const struct rte_mbuf *m, union tap_key *key)
 {
-	if (t->inner && dps_tap_key_read_inner(m, key))
+	bool drops = t->side == TAP_DROPS;
+	bool inner = drops ? !w->ports[m->port].vf : t->inner;
+
+	if (inner && dps_tap_key_read_inner(m, key))
 		return true;
-	if (t->inner && t->side != TAP_DROPS)
+	if (inner && !drops)
 		return false;
 	dps_tap_key_read(m, key);
 	return true;
 }
 
 static struct tap_rule *
-decide(struct tap *t, const struct rte_mbuf *m)
+decide(const struct worker *w, struct tap *t, const struct rte_mbuf *m)
 {
 	union tap_key key;
 
 	if (t->nb_rules == 1 && (!t->inner || t->side == TAP_DROPS))
 		return t->rules; /* without a filter */
-	if (!read_key(t, m, &key))
+	if (!read_key(w, t, m, &key))
 		return NULL;
 	return dps_tap_rules_match(t->rules, t->nb_rules, &key);
 }
@@ -237,7 +241,7 @@ alloc_empty(struct rte_mempool *pool)
 void
 dps_tap_look(const struct worker *w, struct tap *t, const struct rte_mbuf *m, struct tap_look *out)
 {
-	*out = (struct tap_look){ .rule = decide(t, m), .len = rte_pktmbuf_pkt_len(m) };
+	*out = (struct tap_look){ .rule = decide(w, t, m), .len = rte_pktmbuf_pkt_len(m) };
 	if (out->rule == NULL || !out->rule->sample)
 		return;
 	if (likely(out->len <= t->longest))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tap_drop: copy what is dropped, with the reason in the copy's label. All ports' packets come here
  * that have such a tap. */
+#include "drop.h"
 #include "node.h"
 #include "tap.h"
 
@@ -38,7 +39,7 @@ tap_drop_process(struct rte_graph *graph, struct rte_node *node, void **objs, ui
 
 	for (i = 0; i < nb_objs; i++) {
 		m = objs[i];
-		t = load_relaxed(&w->taps[m->port][TAP_DROPS]);
+		t = load_relaxed(&w->taps[dps_drop_port(w, m)][TAP_DROPS]);
 		dps_tap_look(w, t, m, &look);
 		if (look.copy != NULL && rte_pktmbuf_data_len(look.copy) > 0)
 			put_reason(t, look.copy, pkt_meta(m)->drop_reason);

@@ -424,7 +424,8 @@ type GraphStatsResult struct {
 	Drops []GraphDrops `json:"drops"` // by port, then reason; without those that are 0
 }
 
-// GraphDrops are the packets that came in by a port and were dropped by the packet graph, or answered by an ICMP error.
+// GraphDrops are the packets of a port that were dropped by the packet graph, or answered by an ICMP error: of a VF
+// what its guest sent and what the wire brought for it, of an uplink what it received for no interface.
 type GraphDrops struct {
 	Interface string `json:"interface,omitempty"` // id of the one that is on the port now
 	Port      string `json:"port"`                // ethdev name
@@ -460,7 +461,7 @@ type CaptureStartParams struct {
 	Name       string            `json:"name,omitempty"`
 	Encap      string            `json:"encap,omitempty"`     // udp, the default, or vxlan
 	Direction  string            `json:"direction,omitempty"` // rx, what guests send (the default), tx, both, or none with drops
-	Drops      bool              `json:"drops,omitempty"`     // copy also what came in by the interfaces and the software drops
+	Drops      bool              `json:"drops,omitempty"`     // copy also what the software drops of their packets
 	Filter     string            `json:"filter,omitempty"`    // in pcap-filter's language
 	Limits     *CaptureLimits    `json:"limits,omitempty"`
 	Hold       bool              `json:"hold,omitempty"` // end the capture when this connection ends, however it does
@@ -487,7 +488,7 @@ type CaptureRule struct {
 // CaptureInterface is one direction of an interface that a session captures.
 type CaptureInterface struct {
 	CaptureTarget
-	Direction string        `json:"direction"` // rx: what comes from behind the port; tx: what goes there; drops: of rx, what is dropped
+	Direction string        `json:"direction"` // rx: what comes from behind the port; tx: what goes there; drops: what the software drops of both
 	Mode      string        `json:"mode"`      // hardware: the NIC copies; software: the packet graph does, and nothing passes it
 	Port      string        `json:"port"`      // ethdev name
 	Label     uint32        `json:"label"`     // names interface and direction: the flow label, or VXLAN's VNI; of drops, without the reason

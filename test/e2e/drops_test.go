@@ -18,12 +18,18 @@ import (
 	"dpservice/test/topology"
 )
 
+// nobody is an underlay address of the first hypervisor that no interface has.
+const nobody = "fc00:1::dead"
+
 // drops sends packets that the software drops: of a guest and of the wire, each as often as the name of its copies says.
 func (b *lab) drops(guest, wire *crafter) (want map[string]int) {
 	b.t.Helper()
 	vm1, vm2 := b.vms[0], b.vms[1]
 	at := b.underlays()
-	want = map[string]int{"vm-1-drop-spoofed": 3, "vm-1-drop-no_route": 2, "vm-1-drop-ttl": 1, "pf0-drop-wrong_peer": 4}
+	want = map[string]int{
+		"vm-1-drop-spoofed": 3, "vm-1-drop-no_route": 2, "vm-1-drop-ttl": 1, "vm-1-drop-wrong_peer": 3,
+		"pf0-drop-unknown_underlay": 1,
+	}
 	for range want["vm-1-drop-spoofed"] {
 		guest.udp(netip.MustParseAddr("10.100.0.77"), vm2.IPv4, 64)
 	}
@@ -33,9 +39,10 @@ func (b *lab) drops(guest, wire *crafter) (want map[string]int) {
 	for range want["vm-1-drop-ttl"] {
 		guest.udp(vm1.IPv4, vm2.IPv4, 1)
 	}
-	for range want["pf0-drop-wrong_peer"] {
+	for range want["vm-1-drop-wrong_peer"] {
 		wire.tunnelled(stranger, at[vm1.ID], b.vms[2].IPv4, vm1.IPv4)
 	}
+	wire.tunnelled(stranger, nobody, b.vms[2].IPv4, vm1.IPv4)
 	return want
 }
 
@@ -85,7 +92,8 @@ func TestCaptureDrops(t *testing.T) {
 				total += n
 			}
 			b.waitCopied(total)
-			b.waitFrames(sent, total-want["pf0-drop-wrong_peer"]+1)
+			const fromGuest = 6
+			b.waitFrames(sent, fromGuest+1)
 			b.waitFrames(copies, total)
 			b.dpctl("capture", "stop")
 			frames := r.stop(syscall.SIGTERM)
@@ -96,7 +104,7 @@ func TestCaptureDrops(t *testing.T) {
 				originals = append(originals, string(f.Data))
 			}
 			for _, f := range frames {
-				if f.from != "pf0-drop-wrong_peer" {
+				if f.Data[12] == 0x08 { // no tunnel
 					dropped = append(dropped, string(f.Data))
 				}
 			}
@@ -110,7 +118,7 @@ func TestCaptureDrops(t *testing.T) {
 	t.Run("counted", func(t *testing.T) {
 		var stats api.GraphStatsResult
 		b.call(api.MethodGraphStats, &stats)
-		for reason, packets := range map[string]uint64{"spoofed": 6, "no_route": 4, "ttl": 2} {
+		for reason, packets := range map[string]uint64{"spoofed": 6, "no_route": 4, "ttl": 2, "wrong_peer": 6} {
 			require.Contains(t, stats.Drops, api.GraphDrops{Interface: "vm-1", Port: b.interfacePort("vm-1"), Reason: reason,
 				Packets: packets})
 		}

@@ -40,8 +40,9 @@ func (a *app) captureStart() *cobra.Command {
 		Short: "Start a capture",
 		Long: `Start to capture what the guests behind the interfaces send (--vf, or --vni and --all for those that are there now) and
 what arrives from the wire (--pf=0). With --direction=tx it is what the guests receive, byte for byte, and with
---direction=both what they send as well. --drops adds what comes in by the interfaces and the software drops, with the
-reason; with --direction=none there is nothing else.
+--direction=both what they send as well. --drops adds what the software drops, with the reason: of
+what the guests send and of what comes for them, and with --pf=0 what came from the wire for none. With --direction=none there
+is nothing else.
 Several captures can run at once, each with a name, a sink and interfaces of its own; 16 interfaces in total, unless the
 daemon is configured otherwise. At the sink:
 

@@ -38,7 +38,8 @@ func (a *app) captureLive() *cobra.Command {
 		Short: "Show packets as they pass, as tcpdump does",
 		Long: `Start a capture with this machine as the sink, show its packets as they come, and end it with this command, however that
 ends. Each line begins with the interface and the direction: rx is what the guest sends, and what arrives at a physical port
-(pf0); tx is what the guest receives. With --drops it is also what comes in there and the software drops, with the reason.
+(pf0); tx is what the guest receives. With --drops there is also what the software drops of both, with
+the reason.
 
 Interfaces are named first, or selected by --vni, --all, --vf and --pf. The rest is a filter in tcpdump's language, which the NIC
 applies. tcpdump decodes the packets, or tshark where there is no tcpdump; where neither is installed, a line tells the

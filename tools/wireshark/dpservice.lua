@@ -31,7 +31,7 @@ local reason_unit = 4096
 local directions = {
 	rx = "rx: sent by the guest, or arrived at the PF",
 	tx = "tx: received by the guest",
-	drop = "drop: sent by the guest, or arrived at the PF, and dropped by the software",
+	drop = "drop: from the guest or for it, or at the PF for none, and dropped by the software",
 }
 
 -- By number, from 0 on.
