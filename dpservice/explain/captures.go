@@ -33,7 +33,8 @@ func (p *packet) passes(i spec.SessionInterface) bool {
 	case spec.RX:
 		return in
 	case spec.Drops:
-		return in && !p.forwarded() && p.a.Node != "punt"
+		// also what the wire brings for the guest is the guest's then
+		return i.Port == p.cfg.PortName(p.on.Port) && !p.forwarded() && p.a.Node != "punt"
 	default:
 		return p.forwarded() && i.Port == p.cfg.PortName(p.a.Next.Verdict.TxPort)
 	}

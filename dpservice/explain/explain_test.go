@@ -187,6 +187,17 @@ func TestFromTheWire(t *testing.T) {
 	require.Equal(t, "the route 10.0.1.0/24 to 10.0.1.5 leads to fc00:2::1, who alone may send it; it comes from fc00:2::1",
 		text(x, "source"))
 	require.Equal(t, "10.0.0.1 is the address of vm-1 on this node", text(x, "route"))
+
+	n.answer.Node = "drop_wrong_peer"
+	for port, met := range map[string]int{"vf0": 1, "pf0": 0} { // it is the guest's that is dropped
+		n.sessions = []spec.Session{captureOf(t, "", spec.SessionInterface{Target: spec.Target{VF: "vm-1"},
+			Direction: spec.Drops, Port: port})}
+		x, err = New(n.config()).Explain(status.ExplainRequest{
+			Interface: "vm-1", FromWire: true, Src: addr("10.0.1.5"), Proto: 17, Peer: remote,
+		})
+		require.NoError(t, err)
+		require.Len(t, x.Captures, met, port)
+	}
 }
 
 func TestRefusals(t *testing.T) {
