@@ -10,14 +10,12 @@ repo=$(cd "$(dirname "$0")/../.." && pwd)
 build=$repo/build
 root=$build/chroot/root
 work=$build/chroot
+# shellcheck source=tools/chroot.sh
+. "$repo/tools/chroot.sh"
 
 fail() {
   echo "chroot-test: $1" >&2
   exit 1
-}
-
-in_chroot() {
-  chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"
 }
 
 # What the README's commands are from; the packages must bring all else.
@@ -25,22 +23,12 @@ readme_tools=iproute2,ethtool,iputils-ping,procps,tcpdump,tshark,wireshark-commo
 
 bootstrap() {
   cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null >"$work/all.sources" || true
-  mmdebstrap --quiet --variant=minbase --include="$readme_tools" bookworm "$root" "$work/all.sources"
-}
-
-# The chroot's own mounts, in a mount namespace of the script's: they end with it.
-mounts() {
-  mount --bind "$root" "$root" # ip netns wants the root to be a mount
-  mount -t proc proc "$root/proc"
-  mount -t sysfs sysfs "$root/sys"
-  mount --rbind /dev "$root/dev"
-  mount -t tmpfs -o mode=755 none "$root/run"
+  mmdebstrap --quiet --variant=minbase --dpkgopt=force-unsafe-io --include="$readme_tools" bookworm "$root" "$work/all.sources"
 }
 
 install_packages() {
   mkdir -p "$root/packages"
-  cp -L /etc/resolv.conf "$root/etc/resolv.conf"
-  apt-config dump | grep -iE '^Acquire::[a-z]+::(proxy|[^ ]*cert)' >"$root/etc/apt/apt.conf.d/99host" || true
+  chroot_network
   cp "$build"/package/*.deb "$root/packages/"
   # A sink needs nothing but dpctl.
   in_chroot sh -c 'dpkg -i /packages/dpctl_*.deb' >/dev/null
@@ -56,7 +44,7 @@ install_packages() {
 # As installed, the configuration does not say enough, and check says so.
 check_installed() {
   local out
-  if out=$(in_chroot dpservice check); then
+  if out=$(in_chroot dpservice check 2>"$work/check.log"); then
     fail "dpservice check is content with nothing: $out"
   fi
   grep -q '^failed .*ports.pf0 is missing' <<<"$out" || fail "dpservice check does not name ports.pf0: $out"
@@ -96,7 +84,7 @@ remove_packages() {
 }
 
 if [ "${1:-}" = inside ]; then
-  mounts
+  chroot_mounts
   install_packages
   check_installed
   try_readme
