@@ -245,6 +245,9 @@ func (o *offload) change(ctx context.Context, d *daemon) error {
 	return nil
 }
 
+// flowsTimeout is long enough for 1,000,000 flows on a busy machine.
+const flowsTimeout = 5 * time.Minute
+
 // untilFlows returns how long it takes until the daemon reports the expected flows.
 func (d *daemon) untilFlows(ctx context.Context, done func(api.FlowTable) bool) (time.Duration, error) {
 	start := time.Now()
@@ -257,7 +260,7 @@ func (d *daemon) untilFlows(ctx context.Context, done func(api.FlowTable) bool) 
 		if done(info.Flows) {
 			return took, nil
 		}
-		if took > 3*offloadTimeout {
+		if took > flowsTimeout {
 			nodes, err := d.nodes(ctx)
 			return 0, errors.Join(fmt.Errorf("flows do not get into the NIC, or out of it: %+v; %v", info.Flows, nodes), err)
 		}
