@@ -54,7 +54,9 @@ func TestDrops(t *testing.T) {
 		directions = append(directions, i.Direction)
 	}
 	assert.Equal(t, []spec.Direction{spec.RX, spec.TX, spec.Drops, spec.RX, spec.Drops}, directions)
-	require.NoError(t, n.manager.UplinkChanged(Uplink{MAC: testUplink.MAC, RouterMAC: wire.MAC{9}, NodeIP: testUplink.NodeIP}))
+	uplink := testUplink
+	uplink.RouterMAC = wire.MAC{9}
+	require.NoError(t, n.manager.UplinkChanged(uplink))
 	assert.Equal(t, byte(9), n.taps.send(2, graph.TapDrops, 0)[0][0], "copies follow the router")
 	require.NoError(t, stopError(n, ""))
 	assert.Equal(t, before, n.nic.dump())

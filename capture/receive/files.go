@@ -209,8 +209,8 @@ func (f *files) traffic(s Sender) *traffic {
 	return f.describe(s, f.all[0])
 }
 
-// DropInfix is between what people call an interface and the reason, in the names of those that copies of dropped packets
-// come from.
+// DropInfix is between what people call an interface and the reason, in the names of those that copies of dropped
+// packets come from.
 const DropInfix = "-drop-"
 
 // unknownName returns the name of a sender of which nothing but its label is known.

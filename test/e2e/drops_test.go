@@ -21,7 +21,8 @@ import (
 // nobody is an underlay address of the first hypervisor that no interface has.
 const nobody = "fc00:1::dead"
 
-// drops sends packets that the software drops: of a guest and of the wire, each as often as the name of its copies says.
+// drops sends packets that the software drops: of a guest and of the wire, each as often as the name of its copies
+// says.
 func (b *lab) drops(guest, wire *crafter) (want map[string]int) {
 	b.t.Helper()
 	vm1, vm2 := b.vms[0], b.vms[1]
@@ -66,9 +67,9 @@ func byName(frames []received) map[string]int {
 	return counts
 }
 
-// TestCaptureDrops captures what the software drops, of all interfaces and of the wire: nothing else, byte for byte as it
-// was sent, with the reason by name in the sink's file, in Wireshark, on the terminal and in the counters. No rule of the
-// NIC is touched.
+// TestCaptureDrops captures what the software drops, of all interfaces and of the wire: nothing else, byte for byte as
+// it was sent, with the reason by name in the sink's file, in Wireshark, on the terminal and in the counters. No rule
+// of the NIC is touched.
 func TestCaptureDrops(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2, 1)
 	vm1, vm2 := b.vms[0], b.vms[1]

@@ -187,8 +187,8 @@ func (a *arrivals) look(s api.CaptureSession) error {
 	return nil
 }
 
-// pointOf returns what people call an interface of the file: the guest's interface and the direction, or why its packets
-// were dropped.
+// pointOf returns what people call an interface of the file: the guest's interface and the direction, or why its
+// packets were dropped.
 func (s *heldSession) pointOf(name string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
