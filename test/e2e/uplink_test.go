@@ -220,7 +220,8 @@ func (s *stream) end() {
 }
 
 // onlyLostAfter ends the stream and requires that, from its beginning on, packets were lost only within the failover
-// time after some moments, or were on their way then. It returns how long after the last of these losses were seen, at most.
+// time after some moments, or were on their way then. It returns how long after the last of these losses were seen, at
+// most.
 func (s *stream) onlyLostAfter(begin time.Time, moments ...time.Time) {
 	s.b.t.Helper()
 	s.end()
