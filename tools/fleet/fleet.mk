@@ -1,22 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# Captures over all nodes of a Kubernetes cluster: a Go module of its own, which takes Kubernetes' libraries.
+# Captures over all nodes of a Kubernetes cluster: a Go module of its own, which takes Kubernetes' libraries. It has no C, and
+# is compiled once only, for programs and tests.
 
 .PHONY: setup-fleet build-fleet lint-fleet test-fleet scale-fleet
+
+setup-fleet build-fleet lint-fleet test-fleet scale-fleet: export CGO_ENABLED = 0
 
 setup-fleet:
 	tools/setup.sh fleet
 
 build-fleet: ## Build dpservice-agent, dpservice-summary, dpservice-collector and kubectl-dpcapture into build/fleet/
 	mkdir -p build/fleet
-	cd tools/fleet && CGO_ENABLED=0 go build -o ../../build/fleet/ ./cmd/...
+	cd tools/fleet && go build -o ../../build/fleet/ ./cmd/...
 
 lint-fleet: setup-lint
 	cd tools/fleet && ../../build/bin/golangci-lint run --allow-parallel-runners -c ../../.golangci.yaml ./...
 
-test-fleet: build setup-fleet build-fleet ## Test captures over all nodes on a real API server, with real daemons (root)
+test-fleet: setup-fleet build-fleet ## Test captures over all nodes on a real API server, with real daemons (root; after make build)
 	cd tools/fleet && go vet ./... && go test -count=1 -p 1 ./...
 
 scale-fleet: export NODES ?= 1000
 scale-fleet: setup-fleet ## Measure captures over NODES=1000 simulated nodes
-	cd tools/fleet && go test -count=1 -v -timeout 60m ./test/scale -args -nodes $$NODES -steady 60s | grep -v '^[IW][0-9]'
+	cd tools/fleet && go test -count=1 -v -timeout 60m ./test/scale -args -nodes $$NODES -steady 60s 2>&1 | grep -E '^(---|ok|FAIL)|_test.go'

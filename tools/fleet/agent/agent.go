@@ -2,9 +2,9 @@
 
 // Package agent does a node's part of PacketCaptures: it has the node's dpservice capture what they say, and reports.
 //
-// It decides anew, each time that something may have changed, from the resources and from what the daemon says, and keeps
-// nothing that it could not do without. So it goes on after a restart of itself or of the daemon. Sessions are known by their
-// names; those that people have started are never touched.
+// It decides anew, each time that something may have changed, from the resources and from what the daemon says, and
+// keeps nothing that it could not do without. So it goes on after a restart of itself or of the daemon. Sessions are
+// known by their names; those that people have started are never touched.
 package agent
 
 import (

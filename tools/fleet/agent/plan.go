@@ -30,8 +30,8 @@ const (
 	reasonRefused       = "Refused" // the daemon has no reason of its own
 )
 
-// limitReasons are those for which a session ends by itself, so that the capture has ended on the node. That its duration
-// is over is not among them: the capture's end may have been put off since.
+// limitReasons are those for which a session ends by itself, so that the capture has ended on the node. That its
+// duration is over is not among them: the capture's end may have been put off since.
 var limitReasons = map[string]string{
 	"packets": "Packets", "bytes": "Bytes", "packets_per_second": "PacketsPerSecond",
 }

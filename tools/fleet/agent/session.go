@@ -40,8 +40,8 @@ func parseSessionName(text string) (n sessionName, ok bool) {
 	return n, err == nil && n.String() == text
 }
 
-// revisionOf names what a session is made of. When a capture merely ends earlier or later, or on other nodes, it stays the
-// same, and so does the session.
+// revisionOf names what a session is made of. When a capture merely ends earlier or later, or on other nodes, it stays
+// the same, and so does the session.
 func revisionOf(s v1alpha1.PacketCaptureSpec) string {
 	s.Nodes, s.StartTime, s.EndTime, s.Duration = nil, nil, nil, nil
 	text, err := json.Marshal(s)

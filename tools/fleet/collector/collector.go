@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package collector receives the copies of PacketCaptures into files: for each capture at a UDP port of its own, so that
-// no file has packets of two captures.
+// Package collector receives the copies of PacketCaptures into files: for each capture at a UDP port of its own, so
+// that no file has packets of two captures.
 package collector
 
 import (
@@ -114,8 +114,8 @@ func Add(m manager.Manager, c Config, log *slog.Logger) error {
 	return m.Add(manager.RunnableFunc(made.run))
 }
 
-// ClientOptions returns those of a manager's client: nobody but the collector writes its PacketCollector, so that is not
-// watched.
+// ClientOptions returns those of a manager's client: nobody but the collector writes its PacketCollector, so that is
+// not watched.
 func ClientOptions() client.Options {
 	return client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&v1alpha1.PacketCollector{}}}}
 }

@@ -119,8 +119,8 @@ type NodeSelection struct {
 	MatchLabels map[string]string `json:"matchLabels,omitempty"`
 }
 
-// Limits end the capture on a node. Absent ones are none. The agent adds up the sessions of the daemon every few seconds,
-// so that a node with several can exceed a limit for as long.
+// Limits end the capture on a node. Absent ones are none. The agent adds up the sessions of the daemon every few
+// seconds, so that a node with several can exceed a limit for as long.
 type Limits struct {
 	// Packets is how many packets a node copies.
 	//

@@ -36,9 +36,9 @@ func main() {
 	cmd := &cobra.Command{
 		Use:   "dpservice-collector",
 		Short: "Receive the copies of PacketCaptures into files",
-		Long: `Receive the copies of the PacketCaptures whose sink is this collector's pool, each at a UDP port of its own, into files below
---dir: CAPTURE_UID/COLLECTOR_NUMBER_TIME.pcapng. With --store each complete file goes to a bucket, and is then removed; the
-keys are in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.`,
+		Long: `Receive the copies of the PacketCaptures whose sink is this collector's pool, each at a UDP port of its own,
+into files below --dir: CAPTURE_UID/COLLECTOR_NUMBER_TIME.pcapng. With --store each complete file goes to a bucket, and is
+then removed; the keys are in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, f) },
 	}

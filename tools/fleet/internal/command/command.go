@@ -32,8 +32,8 @@ func Scheme() *runtime.Scheme {
 // ManagerOptions returns what the managers of all commands have in common.
 func ManagerOptions() ctrl.Options { return ctrl.Options{Scheme: Scheme()} }
 
-// Run runs a command until it ends, or is told to end by SIGINT or SIGTERM, and returns its exit code: 0, or 1 if it has
-// failed, or 2 if it was used wrongly.
+// Run runs a command until it ends, or is told to end by SIGINT or SIGTERM, and returns its exit code: 0, or 1 if it
+// has failed, or 2 if it was used wrongly.
 func Run(cmd *cobra.Command) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()

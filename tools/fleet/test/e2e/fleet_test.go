@@ -110,6 +110,10 @@ func (f *fleet) start(namespace, name string, args ...string) *program {
 	require.NoError(f.t, p.cmd.Start(), "make build-fleet builds %s", name)
 	f.t.Cleanup(func() {
 		p.stop(syscall.SIGTERM)
+		if used, ok := p.cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+			f.t.Logf("%s: %d MiB of memory at most, %s of CPU", name, used.Maxrss>>10,
+				p.cmd.ProcessState.UserTime()+p.cmd.ProcessState.SystemTime())
+		}
 		if f.t.Failed() {
 			f.t.Logf("%s %v:\n%s", name, args, p.out)
 		}
@@ -321,8 +325,8 @@ func read(t *testing.T, file string) map[string][]record.Frame {
 	}
 }
 
-// A capture outlives its agent and its daemon, each is known again, a person's capture stays as it is, and a node that does not
-// come back does not keep a deleted capture.
+// A capture outlives its agent and its daemon, each is known again, a person's capture stays as it is, and a node that
+// does not come back does not keep a deleted capture.
 func TestRestarts(t *testing.T) {
 	f := newFleet(t)
 	byHand := api.CaptureStartParams{
