@@ -53,8 +53,8 @@ func (f *folder) Put(_ context.Context, name, file string) error {
 	return os.WriteFile(to, text, 0o600)
 }
 
-// Two captures are received at ports of their own, into files of their own, under the names that the nodes report; a file
-// is taken away when it is complete, also if the store was not there at first.
+// Two captures are received at ports of their own, into files of their own, under the names that the nodes report; a
+// file is taken away when it is complete, also if the store was not there at first.
 func TestEachCaptureHasItsOwnFiles(t *testing.T) {
 	ctrl.SetLogger(logr.Discard())
 	c := cluster.Start(t)

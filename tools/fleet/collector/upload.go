@@ -64,8 +64,8 @@ func (c *Collector) uploadAll(ctx context.Context) {
 	}
 }
 
-// complete returns the files that nobody writes any more, relative to the collector's folder: all but the newest of each
-// running reception. Those of an earlier run of this collector are among them.
+// complete returns the files that nobody writes any more, relative to the collector's folder: all but the newest of
+// each running reception. Those of an earlier run of this collector are among them.
 func (c *Collector) complete() ([]string, error) {
 	c.mu.Lock()
 	written := map[string]bool{}

@@ -105,7 +105,8 @@ func (s *Summary) nodes(ctx context.Context, c *v1alpha1.PacketCapture) ([]v1alp
 	if err := s.client.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelCapture: c.Name}); err != nil {
 		return nil, err
 	}
-	nodes := slices.DeleteFunc(list.Items, func(n v1alpha1.PacketCaptureNode) bool { return n.CaptureUID != string(c.UID) })
+	isOther := func(n v1alpha1.PacketCaptureNode) bool { return n.CaptureUID != string(c.UID) }
+	nodes := slices.DeleteFunc(list.Items, isOther)
 	slices.SortFunc(nodes, func(a, b v1alpha1.PacketCaptureNode) int { return cmp.Compare(a.NodeName, b.NodeName) })
 	return nodes, nil
 }

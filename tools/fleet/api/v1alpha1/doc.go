@@ -10,9 +10,9 @@
 package v1alpha1
 
 import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"sigs.k8s.io/controller-runtime/pkg/scheme"
 )
 
 //go:generate go tool controller-gen object paths=. crd:crdVersions=v1 output:crd:dir=../../../../deploy/fleet/crd
@@ -21,9 +21,9 @@ import (
 var GroupVersion = schema.GroupVersion{Group: "dpservice.dev", Version: "v1alpha1"}
 
 // AddToScheme makes the resources' types known to a client.
-var AddToScheme = func() func(*runtime.Scheme) error {
-	b := scheme.Builder{GroupVersion: GroupVersion}
-	b.Register(&PacketCapture{}, &PacketCaptureList{}, &PacketCaptureNode{}, &PacketCaptureNodeList{},
+func AddToScheme(s *runtime.Scheme) error {
+	s.AddKnownTypes(GroupVersion, &PacketCapture{}, &PacketCaptureList{}, &PacketCaptureNode{}, &PacketCaptureNodeList{},
 		&PacketCollector{}, &PacketCollectorList{})
-	return b.AddToScheme
-}()
+	metav1.AddToGroupVersion(s, GroupVersion)
+	return nil
+}

@@ -31,8 +31,8 @@ func (a *app) fetch() *cobra.Command {
 		Use:   "fetch NAME",
 		Short: "Fetch a capture's packets from all collectors, merged by time",
 		Long: `Fetch what the collectors have of a capture, and merge it by time into NAME.pcapng. --from is the bucket that they
-put files into (the keys are in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or a folder that has what is in theirs. Of a
-capture that has not ended there is what is complete so far.`,
+put files into (the keys are in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or a folder that has what is in theirs.
+Of a capture that has not ended there is what is complete so far.`,
 		Example: `  kubectl dpcapture fetch tenant-a --from=https://s3.example/captures -o out/
   kubectl dpcapture fetch tenant-a --from=/mnt/captures -o out/`,
 		Args: cobra.ExactArgs(1),

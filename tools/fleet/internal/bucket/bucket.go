@@ -12,8 +12,8 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
-// Open returns a client of a store, and the name of the bucket in it. The address is https://HOST[:PORT]/BUCKET, or with
-// http. The keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Nothing is sent yet.
+// Open returns a client of a store, and the name of the bucket in it. The address is https://HOST[:PORT]/BUCKET, or
+// with http. The keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Nothing is sent yet.
 func Open(address string) (*minio.Client, string, error) {
 	u, err := url.Parse(address)
 	if err != nil {

@@ -144,7 +144,7 @@ func startServer(t testing.TB, etcd, dir string) *rest.Config {
 	go func() { done <- server.GenericAPIServer.PrepareRun().RunWithContext(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		<-done
+		_ = <-done // what it says of its end is no test's concern
 	})
 	loopback := rest.CopyConfig(server.GenericAPIServer.LoopbackClientConfig)
 	waitReady(t, loopback)
