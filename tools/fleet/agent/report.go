@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	// stateInterval is how often a report is written at most, and countersInterval if nothing but its counters has changed.
+	// stateInterval is how often a report is written at most, and countersInterval if nothing but its counters has
+	// changed.
 	stateInterval    = 2 * time.Second
 	countersInterval = 30 * time.Second
 )

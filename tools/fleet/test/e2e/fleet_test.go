@@ -3,8 +3,10 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/url"
@@ -109,16 +111,23 @@ func (f *fleet) start(namespace, name string, args ...string) *program {
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(f.t, p.cmd.Start(), "make build-fleet builds %s", name)
 	f.t.Cleanup(func() {
+		memory := p.memory()
 		p.stop(syscall.SIGTERM)
-		if used, ok := p.cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-			f.t.Logf("%s: %d MiB of memory at most, %s of CPU", name, used.Maxrss>>10,
-				p.cmd.ProcessState.UserTime()+p.cmd.ProcessState.SystemTime())
-		}
+		f.t.Logf("%s: %s of memory at most, %s of CPU", name, memory,
+			p.cmd.ProcessState.UserTime()+p.cmd.ProcessState.SystemTime())
 		if f.t.Failed() {
 			f.t.Logf("%s %v:\n%s", name, args, p.out)
 		}
 	})
 	return p
+}
+
+// memory returns how much memory a program has used at most; "?" if it has ended.
+func (p *program) memory() string {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid)) // it may have ended
+	_, peak, _ := strings.Cut(string(status), "VmHWM:")
+	peak, _, _ = strings.Cut(peak, "\n")
+	return cmp.Or(strings.TrimSpace(peak), "?")
 }
 
 // stop ends a program, and waits until it has ended.
