@@ -28,7 +28,7 @@ export DPLAB_NIC := $(NIC)
 export DPLAB_CARD := $(CARD)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-asan test demo lint format vuln unit cunit e2e e2e-mlx5 e2e-asan kill model fuzz bench draw try-bench install-extcap clean
+.PHONY: help setup build programs build-asan test demo lint format vuln unit cunit e2e e2e-mlx5 e2e-asan kill model fuzz bench draw try-bench install-extcap clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -60,8 +60,15 @@ build: setup ## Build dpservice, dpctl and the test NICs into build/
 	[ -f build/meson/build.ninja ] || meson setup build/meson
 	ninja -C build/meson
 	cp build/meson/test/net_eswitch/librte_net_eswitch.so build/meson/test/connectx/libconnectx.so build/
-	$(gobuild) -o build/ ./dpservice ./tools/demo
-	$(gobuild_pure) -o build/ ./tools/dpctl
+	$(gobuild) -o build/ ./tools/demo
+	$(MAKE) programs
+
+out := build
+
+# Without asking for packages: whoever builds elsewhere brings a DPDK that pkg-config finds.
+programs: ## Build dpservice and dpctl alone, into out=build
+	$(gobuild) -o $(out)/ ./dpservice
+	$(gobuild_pure) -o $(out)/ ./tools/dpctl
 
 lint: ## Check the Go code's style and the C code with clang's warnings as errors
 	build/bin/golangci-lint run --allow-parallel-runners

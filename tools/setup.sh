@@ -8,6 +8,7 @@
 #   tools/setup.sh        what building, the demo and the tests need
 #   tools/setup.sh lint   also the linters and govulncheck
 #   tools/setup.sh deb    also what makes and checks Debian packages
+#   tools/setup.sh image  also what makes images
 #   tools/setup.sh fleet  also what Kubernetes' API server needs in the tests, kubectl, and an S3-compatible store
 set -euo pipefail
 
@@ -28,6 +29,7 @@ packages=(
   graphviz tmux                                                                   # dpctl's drawings and screens
 )
 deb_packages=(lintian mmdebstrap man-db)
+image_packages=(buildah mmdebstrap)
 
 fail() {
   echo "setup: $1 failed: $2" >&2
@@ -122,6 +124,7 @@ mkdir -p "$build/bin"
 case ${1:-} in
 lint) packages+=(clang-format-14) ;; # the version that Debian 12 has: another one may format otherwise
 deb) packages+=("${deb_packages[@]}") ;;
+image) packages+=("${image_packages[@]}") ;;
 esac
 install_packages
 unpack_dpdk_source
