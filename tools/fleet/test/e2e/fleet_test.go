@@ -8,11 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -55,7 +58,7 @@ func newFleet(t *testing.T) *fleet {
 	f := &fleet{t: t, ctx: ctx, net: n, dir: t.TempDir(), cluster: cluster.Start(t)}
 	f.client = f.cluster.Client(t)
 	for _, h := range n.Hypervisors {
-		d, err := h.StartDaemon(ctx, topology.DaemonConfig{})
+		d, err := h.StartDaemon(ctx, topology.DaemonConfig{Extra: f.rights()})
 		require.NoError(t, err)
 		f.daemons = append(f.daemons, d)
 	}
@@ -69,8 +72,37 @@ func newFleet(t *testing.T) *fleet {
 
 func node(i int) string { return []string{"hv1", "hv2"}[i] }
 
+// agentUID is who agents are in deploy/fleet: neither root nor the daemon's user.
+const agentUID = 64999
+
+// rights are those that docs/fleet.md gives to agents.
+func (f *fleet) rights() string {
+	network := netip.PrefixFrom(f.net.SinkIP, 64).Masked()
+	return fmt.Sprintf("access: [{uids: [%d], allow: [read, captures], captures: {sinks: [%q]}}]\n", agentUID, network)
+}
+
+// startAgent starts a node's agent, which may do no more than in a pod.
 func (f *fleet) startAgent(i int) *program {
-	return f.start("", "dpservice-agent", "--node="+node(i), "--socket="+f.daemons[i].Socket, "--node-labels=false")
+	f.t.Helper()
+	f.letAgentIn(i)
+	kubeconfig := f.net.Path("kubeconfig")
+	text, err := os.ReadFile(f.cluster.Kubeconfig)
+	require.NoError(f.t, err)
+	require.NoError(f.t, os.WriteFile(kubeconfig, text, 0o644)) //nolint:gosec // its token is none
+	user := fmt.Sprint(agentUID)
+	return f.startBy([]string{"setpriv", "--reuid=" + user, "--regid=" + user, "--clear-groups", "--bounding-set=-all",
+		"--inh-caps=-all", "--no-new-privs", "--pdeathsig=KILL", "env", "KUBECONFIG=" + kubeconfig}, "dpservice-agent",
+		"--node="+node(i), "--socket="+f.daemons[i].Socket, "--node-labels=false")
+}
+
+// letAgentIn lets the agent connect to a daemon, in place of the membership in the socket's group.
+func (f *fleet) letAgentIn(i int) {
+	f.t.Helper()
+	socket := f.daemons[i].Socket
+	require.NoError(f.t, os.Chmod(filepath.Dir(socket), 0o755))          //nolint:gosec // nothing in it is secret
+	if err := os.Chmod(socket, 0o666); !errors.Is(err, fs.ErrNotExist) { //nolint:gosec // who may do what is in the rights
+		require.NoError(f.t, err)
+	}
 }
 
 // program is a running command of this module.
@@ -101,10 +133,16 @@ func (o *output) String() string {
 // start starts a command in a namespace; empty is the host's own. It ends with the test.
 func (f *fleet) start(namespace, name string, args ...string) *program {
 	f.t.Helper()
-	argv := append([]string{filepath.Join(buildDir, "fleet", name)}, args...)
-	if namespace != "" {
-		argv = append([]string{"ip", "netns", "exec", namespace}, argv...)
+	if namespace == "" {
+		return f.startBy(nil, name, args...)
 	}
+	return f.startBy([]string{"ip", "netns", "exec", namespace}, name, args...)
+}
+
+// startBy starts a command by a program that becomes it.
+func (f *fleet) startBy(prefix []string, name string, args ...string) *program {
+	f.t.Helper()
+	argv := slices.Concat(prefix, []string{filepath.Join(buildDir, "fleet", name)}, args)
 	p := &program{cmd: exec.Command(argv[0], argv[1:]...), out: &output{}}
 	p.cmd.Env = append(os.Environ(), "KUBECONFIG="+f.cluster.Kubeconfig)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
@@ -356,6 +394,7 @@ func TestRestarts(t *testing.T) {
 	f.eventually("the loss is reported", func() bool { return f.capture("all").Status.Nodes.Failed == 1 })
 	assert.Contains(t, f.capture("all").Status.Problems[0].Error, "no daemon")
 	require.NoError(t, f.daemons[1].Restart(f.ctx))
+	f.letAgentIn(1)
 	_, err := f.daemons[1].CreateInterfaces(f.ctx)
 	require.NoError(t, err)
 	f.eventually("it captures again", func() bool { return f.capture("all").Status.Nodes.Active == 2 })
