@@ -105,7 +105,8 @@ func TestAccessAndAudit(t *testing.T) {
 	require.ErrorContains(t, r.Err(), "access[0] allows captures of some interfaces only, not of pf0, which sees all")
 	r = b.asAgent("-o", "name", "system", "access")
 	require.NoError(t, r.Err())
-	require.Equal(t, []string{"system.access", "capture.start", "capture.stop"}, strings.Fields(r.Stdout))
+	require.Equal(t, []string{"system.access", "trace.start", "trace.read", "trace.stop", "capture.start", "capture.stop"},
+		strings.Fields(r.Stdout))
 	denials := b.audited(path, 2, func(r auditRecord) bool { return r.Message == "denied" })
 	require.Equal(t, "capture.start", denials[1].Method)
 	require.Equal(t, agent, denials[1].Peer.UID)
