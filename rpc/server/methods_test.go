@@ -232,7 +232,7 @@ func TestTrace(t *testing.T) {
 		`{"interface":"vm-1","filter":"udp","drops":true,"count":1,"client":"test"}`)
 	assert.Len(t, started.Warnings, 1)
 	want := status.TraceRequest{Interface: "vm-1", Filter: "udp", Drops: true, Count: 1, Client: "test"}
-	assert.Equal(t, want, fake.TraceRequest)
+	assert.Equal(t, want, fake.Last().Trace)
 	fake.Traced[0].Flow = &fake.FlowTable[0]
 	read := must[api.TraceReadResult](t, socket, api.MethodTraceRead, "")
 	require.Len(t, read.Packets, 1)
@@ -256,16 +256,16 @@ func TestFlowExplain(t *testing.T) {
 	fake := servertest.New()
 	socket := servertest.Start(t, fake.Services())
 	must[api.FlowExplainResult](t, socket, api.MethodFlowExplain, `{"id":7}`)
-	assert.Equal(t, status.ExplainRequest{ID: 7}, fake.ExplainRequest)
+	assert.Equal(t, status.ExplainRequest{ID: 7}, fake.Last().Explain)
 	must[api.FlowExplainResult](t, socket, api.MethodFlowExplain,
 		`{"interface":"vm-1","origin":"wire","peer":"fc00::1","src":"10.0.0.9","proto":"udp","src_port":1,"dst_port":2}`)
 	assert.Equal(t, status.ExplainRequest{Interface: "vm-1", FromWire: true, Peer: netip.MustParseAddr("fc00::1"),
-		Src: netip.MustParseAddr("10.0.0.9"), Proto: 17, SrcPort: 1, DstPort: 2}, fake.ExplainRequest)
+		Src: netip.MustParseAddr("10.0.0.9"), Proto: 17, SrcPort: 1, DstPort: 2}, fake.Last().Explain)
 	must[api.FlowExplainResult](t, socket, api.MethodFlowExplain, `{"interface":"vm-1","proto":"icmp6","dst":"fd00::9"}`)
-	assert.Equal(t, uint16(128<<8), fake.ExplainRequest.SrcPort)
+	assert.Equal(t, uint16(128<<8), fake.Last().Explain.SrcPort)
 	must[api.FlowExplainResult](t, socket, api.MethodFlowExplain,
 		`{"interface":"vm-1","proto":"icmp","icmp_type":0,"dst":"10.0.0.9"}`)
-	assert.Zero(t, fake.ExplainRequest.SrcPort)
+	assert.Zero(t, fake.Last().Explain.SrcPort)
 
 	x := must[api.FlowExplainResult](t, socket, api.MethodFlowExplain, `{"id":7}`)
 	assert.Equal(t, fake.Explanation.Verdict, x.Verdict)
@@ -414,7 +414,7 @@ func TestCapture(t *testing.T) {
 	assert.Equal(t, spec.Request{
 		Sink: netip.MustParseAddr("fc00:2::1"), UDPSrcPort: 3000, UDPDstPort: 3010,
 		Targets: []spec.Target{{VF: "vm-1"}, {PF: 0}},
-	}, fake.Request)
+	}, fake.Last().Capture)
 
 	status := must[json.RawMessage](t, socket, api.MethodCaptureStatus, "")
 	assert.JSONEq(t, `{"active":true,"sessions":[{"name":"default","state":"active","started_at":"2026-05-04T03:02:01Z",
@@ -477,7 +477,7 @@ func TestSelectors(t *testing.T) {
 	}
 	for selectors, want := range tests {
 		must[json.RawMessage](t, socket, api.MethodCaptureStart, start(selectors))
-		assert.Equal(t, want, fake.Request.Targets, selectors)
+		assert.Equal(t, want, fake.Last().Capture.Targets, selectors)
 		must[json.RawMessage](t, socket, api.MethodCaptureStop, "")
 	}
 	_, err = call[json.RawMessage](t, socket, api.MethodCaptureStart, start(`{"vni":300}`))
@@ -494,16 +494,16 @@ func TestHeldCapture(t *testing.T) {
 	require.NoError(t, c.Call(t.Context(), api.MethodCaptureStart, api.CaptureStartParams{
 		SinkNodeIP: "fc00:2::1", UDPSrcPort: 3000, UDPDstPort: 3010, Interfaces: []api.CaptureSelector{{VF: "vm-1"}}, Hold: true,
 	}, &session))
-	assert.True(t, fake.Request.Held)
+	assert.True(t, fake.Last().Capture.Held)
 	assert.True(t, session.Held)
 	require.NoError(t, c.Call(t.Context(), api.MethodCaptureStatus, nil, nil))
 	select {
-	case <-fake.Hangup:
+	case <-fake.Last().Hangup:
 		require.Fail(t, "the client is still there")
 	default:
 	}
 	require.NoError(t, c.Close())
-	<-fake.Hangup
+	<-fake.Last().Hangup
 }
 
 func TestCaptureWithFilterAndLimits(t *testing.T) {
@@ -511,11 +511,11 @@ func TestCaptureWithFilterAndLimits(t *testing.T) {
 	socket := servertest.Start(t, fake.Services())
 	session := must[api.CaptureSession](t, socket, api.MethodCaptureStart, `{"sink_node_ip":"fc00:2::1","udp_src_port":3000,
 		"udp_dst_port":3010,"interfaces":[{"vf":"vm-1"}],"filter":"tcp port 443","direction":"tx","limits":{"duration":"90s","packets":7,"bytes":8}}`)
-	assert.Equal(t, "tcp port 443", fake.Request.Filter)
-	assert.Equal(t, spec.TX, fake.Request.Direction)
+	assert.Equal(t, "tcp port 443", fake.Last().Capture.Filter)
+	assert.Equal(t, spec.TX, fake.Last().Capture.Direction)
 	assert.Equal(t, "tx", session.Direction)
 	assert.Equal(t, "tx", session.Interfaces[0].Direction)
-	assert.Equal(t, spec.Limits{Duration: 90 * time.Second, Packets: 7, Bytes: 8}, fake.Request.Limits)
+	assert.Equal(t, spec.Limits{Duration: 90 * time.Second, Packets: 7, Bytes: 8}, fake.Last().Capture.Limits)
 	assert.Equal(t, &api.CaptureLimits{Duration: "1m30s", Packets: 7, Bytes: 8}, session.Limits)
 	assert.Equal(t, []api.CaptureRule{
 		{Pattern: "eth has_vlan is 0 / ipv4 / tcp dst is 443", Action: "sample", Packets: 5, Bytes: 500},

@@ -183,11 +183,11 @@ func TestExtcapCapture(t *testing.T) {
 	require.NoError(t, l.Wait(), l.out)
 	assert.Equal(t, 5, strings.Count(l.out.String(), "0x88b5"), l.out)
 	noSessions(t, socket)
-	assert.Equal(t, "::1", fake.Request.Sink.String())
-	assert.EqualValues(t, port, fake.Request.UDPDstPort)
-	assert.Equal(t, "vm-1", fake.Request.Targets[0].VF)
-	assert.Equal(t, spec.Both, fake.Request.Direction)
-	assert.True(t, fake.Request.Drops)
+	assert.Equal(t, "::1", fake.Last().Capture.Sink.String())
+	assert.EqualValues(t, port, fake.Last().Capture.UDPDstPort)
+	assert.Equal(t, "vm-1", fake.Last().Capture.Targets[0].VF)
+	assert.Equal(t, spec.Both, fake.Last().Capture.Direction)
+	assert.True(t, fake.Last().Capture.Drops)
 }
 
 // The session ends when tshark ends, for any reason.
@@ -274,7 +274,7 @@ func TestExtcapFreePorts(t *testing.T) {
 func TestExtcapEndsUnread(t *testing.T) {
 	fake, socket := extcapDaemon(t)
 	cmd, _ := startExtcap(t, socket, "dpservice-vf-vm-1", fifoOf(t), 1)
-	to := &net.UDPAddr{IP: net.IPv6loopback, Port: int(fake.Request.UDPDstPort)}
+	to := &net.UDPAddr{IP: net.IPv6loopback, Port: int(fake.Last().Capture.UDPDstPort)}
 	c, err := net.DialUDP("udp6", nil, to)
 	require.NoError(t, err)
 	defer c.Close()

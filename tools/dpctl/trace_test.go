@@ -29,11 +29,11 @@ func TestTrace(t *testing.T) {
 	assert.Contains(t, r.stdout, "\n  "+verdict+"\n  "+nodes+"\n")
 	assert.Contains(t, r.stderr, "tracing vm-1; Ctrl-C ends it\nwarning: packets that the NIC forwards by itself are not seen")
 	assert.Contains(t, r.stderr, "warning: 3 packets were too many to be traced")
-	assert.Equal(t, "vm-1", fake.TraceRequest.Interface)
-	assert.Equal(t, "host 10.0.0.9", fake.TraceRequest.Filter)
-	assert.True(t, fake.TraceRequest.Drops)
-	assert.EqualValues(t, 1, fake.TraceRequest.Count)
-	assert.Contains(t, fake.TraceRequest.Client, "dpctl (process ")
+	assert.Equal(t, "vm-1", fake.Last().Trace.Interface)
+	assert.Equal(t, "host 10.0.0.9", fake.Last().Trace.Filter)
+	assert.True(t, fake.Last().Trace.Drops)
+	assert.EqualValues(t, 1, fake.Last().Trace.Count)
+	assert.Contains(t, fake.Last().Trace.Client, "dpctl (process ")
 
 	r = dpctl(t, socket, "trace", "--interface=vm-1", "-o", "json")
 	var p api.TracedPacket

@@ -78,25 +78,36 @@ func SocketDir(t testing.TB) string {
 type Fake struct {
 	// Err, if set, is what the methods that can fail return.
 	Err error
-	// Request is the last request of capture.start, and Hangup is closed when its client has hung up.
-	Request spec.Request
-	Hangup  <-chan struct{}
-	// TraceRequest is the last request of trace.start. A trace is of Traced, and ends when they have been read.
-	TraceRequest status.TraceRequest
-	Traced       []status.TracedPacket
-	// ExplainRequest is the last request of flow.explain, which Explanation answers.
-	ExplainRequest status.ExplainRequest
-	Explanation    status.Explanation
+	// A trace is of Traced, and ends when they have been read.
+	Traced []status.TracedPacket
+	// Explanation answers flow.explain.
+	Explanation status.Explanation
 	// FlowTable is what flow.list lists, by ascending id.
 	FlowTable []status.Flow
 	// WaitingCaptures are those that could not be restored yet.
 	WaitingCaptures []spec.Session
 
 	mu         sync.Mutex
+	last       Requests
 	interfaces map[string]vnet.Interface
 	routes     []vnet.Route
 	sessions   map[string]spec.Session
 	ended      []spec.Session
+}
+
+// Requests are the last ones of some methods.
+type Requests struct {
+	Capture spec.Request    // of capture.start
+	Hangup  <-chan struct{} // closed when its client has hung up
+	Trace   status.TraceRequest
+	Explain status.ExplainRequest
+}
+
+// Last returns the last requests, also while others are being answered.
+func (f *Fake) Last() Requests {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.last
 }
 
 // New returns a Fake without interfaces, with two flows.
@@ -379,7 +390,7 @@ type traces struct{ *Fake }
 func (f traces) Start(_ context.Context, r status.TraceRequest) ([]string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.TraceRequest = r
+	f.last.Trace = r
 	return []string{"packets that the NIC forwards by itself are not seen: it does so for 1 flows of vm-1 now"}, f.Err
 }
 
@@ -394,7 +405,7 @@ type captures struct{ *Fake }
 func (c captures) Start(ctx context.Context, r spec.Request) (spec.Session, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.Request, c.Hangup = r, ctx.Done()
+	c.last.Capture, c.last.Hangup = r, ctx.Done()
 	if c.Err != nil {
 		return spec.Session{}, c.Err
 	}
@@ -491,7 +502,7 @@ type explain struct{ f *Fake }
 func (e explain) Explain(r status.ExplainRequest) (status.Explanation, error) {
 	e.f.mu.Lock()
 	defer e.f.mu.Unlock()
-	e.f.ExplainRequest = r
+	e.f.last.Explain = r
 	x := e.f.Explanation
 	x.Flow = &e.f.FlowTable[0]
 	return x, e.f.Err
