@@ -28,7 +28,7 @@ export DPLAB_NIC := $(NIC)
 export DPLAB_CARD := $(CARD)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-asan test demo lint format vuln unit cunit e2e e2e-mlx5 e2e-asan kill model fuzz bench draw try-bench install-extcap clean
+.PHONY: help setup build programs build-asan test demo lint format vuln unit cunit e2e e2e-mlx5 e2e-asan kill model fuzz bench draw try-bench install-extcap clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -60,8 +60,15 @@ build: setup ## Build dpservice, dpctl and the test NICs into build/
 	[ -f build/meson/build.ninja ] || meson setup build/meson
 	ninja -C build/meson
 	cp build/meson/test/net_eswitch/librte_net_eswitch.so build/meson/test/connectx/libconnectx.so build/
-	$(gobuild) -o build/ ./dpservice ./tools/demo
-	$(gobuild_pure) -o build/ ./tools/dpctl
+	$(gobuild) -o build/ ./tools/demo
+	$(MAKE) programs
+
+out := build
+
+# Without asking for packages: whoever builds elsewhere brings a DPDK that pkg-config finds.
+programs: ## Build dpservice and dpctl alone, into out=build
+	$(gobuild) -o $(out)/ ./dpservice
+	$(gobuild_pure) -o $(out)/ ./tools/dpctl
 
 lint: ## Check the Go code's style and the C code with clang's warnings as errors
 	build/bin/golangci-lint run --allow-parallel-runners
@@ -94,8 +101,10 @@ fuzz: build ## Look for new inputs that break a parser, FUZZ_SECONDS=60 for each
 # EAL leaves a folder for each of its runs.
 in_runtime_dir = dir=$$(mktemp -d /run/dpservice-test.XXXXXX); trap "rm -rf $$dir" EXIT; RUNTIME_DIRECTORY=$$dir
 
+race := -race
+
 unit: ## Run the Go unit tests under the race detector, one package at a time: many start workers on both CPUs
-	@$(in_runtime_dir) go test -race -count=1 -p 1 $$(go list ./... | grep -vE '/test/(e2e|model)$$|/tools/(bench|package)$$')
+	@$(in_runtime_dir) go test $(race) -count=1 -p 1 $$(go list ./... | grep -vE '/test/(e2e|model)$$|/tools/(bench|package)$$$(and $(without),|$(without))')
 
 try-bench: ## Have the bench measure a little, to see that it can
 	@$(in_runtime_dir) go test -race -count=1 ./tools/bench
@@ -140,6 +149,7 @@ bench: build ## Measure forwarding beside dpdk-testpmd, rules beside dpdk-test-f
 include tools/package/package.mk
 include deploy/deploy.mk
 include tools/fleet/fleet.mk
+include tools/systems.mk
 
 # Wireshark before 4.2 looks for an extcap in the system's folder only: EXTCAP_DIR=/usr/lib/x86_64-linux-gnu/wireshark/extcap.
 install-extcap: ## Show the daemon's interfaces, and copies, in Wireshark (EXTCAP_DIR=, LUA_DIR=, DPCTL=, DPSERVICE_SOCKET=)
