@@ -3,7 +3,6 @@
 package capture
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -91,17 +90,11 @@ func linkOf(t spec.Target) filter.Link {
 	return filter.Ethernet
 }
 
-// filterFault gives an error of the filter's compiler its reason.
+// filterFault names the target if another one might take the filter.
 func filterFault(t spec.Target, err error) *fault.Error {
-	var e *filter.Error
-	reason, culprit := fault.InvalidParams, ""
-	if errors.As(err, &e) {
-		switch e.Kind {
-		case filter.Unsupported:
-			reason, culprit = fault.NotSupported, t.String()
-		case filter.TooMany:
-			reason, culprit = fault.LimitReached, t.String()
-		}
+	reason, culprit := filter.Reason(err), ""
+	if reason != fault.InvalidParams {
+		culprit = t.String()
 	}
 	return fault.New(reason, culprit, "%v", err)
 }

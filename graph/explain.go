@@ -21,7 +21,7 @@ type Question struct {
 
 // Answer is what the graph would do with the packet now.
 type Answer struct {
-	Flow  *TracedFlow // as it is in the flow table; nil if there is none
+	Flow  *TracedFlow // as it is in the flow table; nil if there is none, which no question by ID has
 	Stale bool        // Flow's verdict is from before the last change: the next packet resolves it again
 	// Node is where the packet would end: a node drop_ or icmp_, or punt for the slow path; empty if it is forwarded.
 	Node        string

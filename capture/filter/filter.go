@@ -6,9 +6,12 @@ package filter
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	"dpservice/dpservice/fault"
 )
 
 // Limits of the text of a filter.
@@ -66,6 +69,20 @@ func (e *Error) Error() string {
 		return "filter: " + e.Why
 	}
 	return fmt.Sprintf("filter: %q: %s", e.Part, e.Why)
+}
+
+// Reason is why a request is refused whose filter Compile has refused with this error.
+func Reason(err error) fault.Reason {
+	var e *Error
+	if errors.As(err, &e) {
+		switch e.Kind {
+		case Unsupported:
+			return fault.NotSupported
+		case TooMany:
+			return fault.LimitReached
+		}
+	}
+	return fault.InvalidParams
 }
 
 // Compile compiles a filter to at most limit rules, and tries to use few. An empty filter captures everything. The

@@ -46,39 +46,44 @@ func New(cfg Config) *Explainer { return &Explainer{cfg} }
 // Explain says what would be done with a packet. The error is a *fault.Error if the request is at fault.
 func (e *Explainer) Explain(r status.ExplainRequest) (status.Explanation, error) {
 	networks := verdict.Networks{Interfaces: e.cfg.Networks.Attachments(), Routes: e.cfg.Networks.Routes()}
-	q, err := e.question(networks, r)
+	if r.ID != 0 {
+		return e.explainFlow(networks, r.ID)
+	}
+	on, ok := networks.ByID(r.Interface)
+	if !ok {
+		return status.Explanation{}, fault.New(fault.NotFound, r.Interface, "no interface %q", r.Interface)
+	}
+	q, err := e.question(&on, r)
 	if err != nil {
 		return status.Explanation{}, err
 	}
 	a, err := e.cfg.Graph.Explain(q)
-	if errors.Is(err, graph.ErrNotFound) && r.ID != 0 {
-		return status.Explanation{}, fault.New(fault.NotFound, "", "no flow %d: it has ended, or never was", r.ID)
-	}
 	if err != nil {
 		return status.Explanation{}, fmt.Errorf("explain a packet: %w", err)
-	}
-	on, ok := guestOf(networks, q, a)
-	if !ok {
-		return status.Explanation{}, fault.New(fault.NotFound, r.Interface, "the flow's interface has been deleted")
 	}
 	p := packet{Explainer: e, networks: networks, on: on, peer: q.Peer, a: a}
 	return p.explain(), nil
 }
 
-// question asks about the packet of a request.
-func (e *Explainer) question(networks verdict.Networks, r status.ExplainRequest) (q graph.Question, err error) {
-	if r.ID != 0 {
-		return graph.Question{ID: r.ID}, nil
+// explainFlow says what would be done with the next packet of a flow.
+func (e *Explainer) explainFlow(networks verdict.Networks, id uint64) (status.Explanation, error) {
+	a, err := e.cfg.Graph.Explain(graph.Question{ID: id})
+	if errors.Is(err, graph.ErrNotFound) {
+		return status.Explanation{}, fault.New(fault.NotFound, "", "no flow %d: it has ended, or never was", id)
 	}
-	var on *vnet.Attachment
-	for i, a := range networks.Interfaces {
-		if a.ID == r.Interface {
-			on = &networks.Interfaces[i]
-		}
+	if err != nil {
+		return status.Explanation{}, fmt.Errorf("explain a packet of flow %d: %w", id, err)
 	}
-	if on == nil {
-		return q, fault.New(fault.NotFound, r.Interface, "no interface %q", r.Interface)
+	on, ok := networks.ByIndex(a.Flow.Key.Interface)
+	if !ok {
+		return status.Explanation{}, fault.New(fault.NotFound, "", "the flow's interface has been deleted")
 	}
+	p := packet{Explainer: e, networks: networks, on: on, a: a}
+	return p.explain(), nil
+}
+
+// question asks about the packet of a request, of an interface.
+func (e *Explainer) question(on *vnet.Attachment, r status.ExplainRequest) (q graph.Question, err error) {
 	q = graph.Question{
 		Port: on.Port, Src: r.Src, Dst: r.Dst, Proto: r.Proto, SrcPort: r.SrcPort, DstPort: r.DstPort, Peer: r.Peer,
 	}
@@ -120,22 +125,6 @@ func (e *Explainer) pf0() (port uint16, err error) {
 		}
 	}
 	return 0, fault.New(fault.NotFound, "pf0", "there is no PF0, so nothing comes from the wire")
-}
-
-// guestOf is the interface that sends the packet, or that it is for.
-func guestOf(networks verdict.Networks, q graph.Question, a graph.Answer) (vnet.Attachment, bool) {
-	index := a.Next.Key.Interface
-	if a.Flow != nil {
-		index = a.Flow.Key.Interface
-	}
-	for _, i := range networks.Interfaces {
-		switch {
-		case q.ID != 0 && i.Index == index, q.ID == 0 && q.Origin == graph.FromGuest && i.Port == q.Port,
-			q.ID == 0 && q.Origin == graph.FromWire && i.UnderlayIP == q.Underlay:
-			return i, true
-		}
-	}
-	return vnet.Attachment{}, false
 }
 
 // packet is one that is explained.
@@ -234,10 +223,8 @@ func addresses(a vnet.Attachment) string {
 // route says by what the destination is found.
 func (p *packet) route() string {
 	dst := p.a.Next.Key.Dst
-	for _, i := range p.networks.Interfaces {
-		if i.VNI == p.on.VNI && (i.IPv4 == dst || i.IPv6 == dst) {
-			return fmt.Sprintf("%s is the address of %s on this node", dst, i.ID)
-		}
+	if i, ok := p.networks.WithAddress(p.on.VNI, dst); ok {
+		return fmt.Sprintf("%s is the address of %s on this node", dst, i.ID)
 	}
 	if r, ok := p.networks.Route(p.on.VNI, dst); ok {
 		return fmt.Sprintf("%s to %s in VNI %d, the longest prefix that holds %s", r.Prefix, r.NextHopIP, r.VNI, dst)

@@ -213,7 +213,8 @@ func TestRefusals(t *testing.T) {
 		"interface deleted": {status.ExplainRequest{ID: 9}, nil, fault.NotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := &node{err: c.err}
+			n := &node{err: c.err, answer: known(encapsulated())}
+			n.answer.Flow.Key.Interface = 9 // that of nobody
 			_, err := New(n.config()).Explain(c.request)
 			var f *fault.Error
 			require.ErrorAs(t, err, &f)

@@ -17,6 +17,7 @@ import (
 	"dpservice/capture/plan"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/status"
+	"dpservice/dpservice/verdict"
 	"dpservice/dpservice/vnet"
 	"dpservice/graph"
 )
@@ -117,7 +118,7 @@ func (m *Manager) plan(r status.TraceRequest) (t graph.Trace, on vnet.Attachment
 	t = graph.Trace{Port: on.Port, Interface: on.Index, Underlay: on.UnderlayIP, Drops: r.Drops}
 	guest, err := filter.Compile(r.Filter, filter.Ethernet, graph.MaxTapRules)
 	if err != nil {
-		return t, on, nil, filterFault(r.Interface, err)
+		return t, on, nil, fault.New(filter.Reason(err), r.Interface, "%v", err)
 	}
 	t.Guest = plan.TapRules(guest.Rules)
 	warnings = append(warnings, guest.Notes...)
@@ -134,27 +135,7 @@ func (m *Manager) plan(r status.TraceRequest) (t graph.Trace, on vnet.Attachment
 }
 
 func (m *Manager) attachment(id string) (vnet.Attachment, bool) {
-	for _, a := range m.cfg.Networks.Attachments() {
-		if a.ID == id {
-			return a, true
-		}
-	}
-	return vnet.Attachment{}, false
-}
-
-// filterFault gives an error of the filter's compiler its reason.
-func filterFault(iface string, err error) error {
-	reason := fault.InvalidParams
-	var e *filter.Error
-	if errors.As(err, &e) {
-		switch e.Kind {
-		case filter.Unsupported:
-			reason = fault.NotSupported
-		case filter.TooMany:
-			reason = fault.LimitReached
-		}
-	}
-	return fault.New(reason, iface, "%v", err)
+	return verdict.Networks{Interfaces: m.cfg.Networks.Attachments()}.ByID(id)
 }
 
 // Read returns the packets that the connection's trace has recorded. It waits up to a second for the first one.

@@ -85,9 +85,28 @@ func (n Networks) Way(f graph.Flow, outPort string) string {
 
 // On is the interface on a port.
 func (n Networks) On(port uint16) (vnet.Attachment, bool) {
-	for _, a := range n.Interfaces {
-		if a.Port == port {
-			return a, true
+	return n.find(func(a *vnet.Attachment) bool { return a.Port == port })
+}
+
+// ByID is the interface with an id.
+func (n Networks) ByID(id string) (vnet.Attachment, bool) {
+	return n.find(func(a *vnet.Attachment) bool { return a.ID == id })
+}
+
+// ByIndex is the interface with an index in the packet graph.
+func (n Networks) ByIndex(index uint16) (vnet.Attachment, bool) {
+	return n.find(func(a *vnet.Attachment) bool { return a.Index == index })
+}
+
+// WithAddress is the interface of a virtual network with an address.
+func (n Networks) WithAddress(vni uint32, addr netip.Addr) (vnet.Attachment, bool) {
+	return n.find(func(a *vnet.Attachment) bool { return a.VNI == vni && (a.IPv4 == addr || a.IPv6 == addr) })
+}
+
+func (n Networks) find(is func(a *vnet.Attachment) bool) (vnet.Attachment, bool) {
+	for i := range n.Interfaces {
+		if is(&n.Interfaces[i]) {
+			return n.Interfaces[i], true
 		}
 	}
 	return vnet.Attachment{}, false
