@@ -108,26 +108,8 @@ func (f *fleet) letAgentIn(i int) {
 // program is a running command of this module.
 type program struct {
 	cmd *exec.Cmd
-	out *output
+	out *topology.Output
 	end sync.Once
-}
-
-// output is what a program has written so far.
-type output struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
 }
 
 // start starts a command in a namespace; empty is the host's own. It ends with the test.
@@ -143,7 +125,7 @@ func (f *fleet) start(namespace, name string, args ...string) *program {
 func (f *fleet) startBy(prefix []string, name string, args ...string) *program {
 	f.t.Helper()
 	argv := slices.Concat(prefix, []string{filepath.Join(buildDir, "fleet", name)}, args)
-	p := &program{cmd: exec.Command(argv[0], argv[1:]...), out: &output{}}
+	p := &program{cmd: exec.Command(argv[0], argv[1:]...), out: &topology.Output{}}
 	p.cmd.Env = append(os.Environ(), "KUBECONFIG="+f.cluster.Kubeconfig)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
