@@ -290,6 +290,7 @@ func TestLinksNoDPDK(t *testing.T) {
 		}
 	}
 	assert.ElementsMatch(t, []string{"dpservice/wire", "dpservice/capture/filter", "dpservice/capture/pcapng",
-		"dpservice/capture/receive/privilege", "dpservice/capture/receive", "dpservice/dpservice/manual",
-		"dpservice/dpservice/nic/nicgroup", "dpservice/rpc/api", "dpservice/rpc/client", "dpservice/tools/dpctl"}, ours)
+		"dpservice/capture/receive/privilege", "dpservice/capture/receive", "dpservice/dpservice/fault",
+		"dpservice/dpservice/manual", "dpservice/dpservice/nic/nicgroup", "dpservice/rpc/api", "dpservice/rpc/client",
+		"dpservice/tools/dpctl"}, ours)
 }
