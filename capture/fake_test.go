@@ -132,7 +132,7 @@ func validRequest() spec.Request {
 		UDPSrcPort: 3000,
 		UDPDstPort: 3010,
 		Targets:    []spec.Target{{VF: "vm-1"}},
-	}
+	}.WithDefaults()
 }
 
 func vfs(n int) []spec.Target {

@@ -52,12 +52,11 @@ func New(deps Deps) *Manager {
 // Start begins to copy the packets of the request's targets to its sink. A start that fails changes nothing,
 // unless its error is ROLLBACK_FAILED: then the session is Broken, and stopping it removes what is left. A dry
 // run returns the session that would be, with the rules as testpmd commands, and changes nothing either. A held session
-// ends soon after ctx.
+// ends soon after ctx. The request has its defaults filled in.
 func (m *Manager) Start(ctx context.Context, req spec.Request) (spec.Session, error) {
 	if err := req.Validate(); err != nil {
 		return spec.Session{}, err
 	}
-	req = req.WithDefaults()
 	s, err := newSession(m.deps, req, m.waitForCounters)
 	if err != nil {
 		return spec.Session{}, err

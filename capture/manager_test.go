@@ -164,7 +164,7 @@ func TestSessionsBesideEachOther(t *testing.T) {
 	copied := n.observe(t.Errorf)
 	start(t, n, spec.Target{VF: "vm-1"})
 	installed := n.nic.dump()
-	requireFault(t, startNamed(n, "", spec.Target{VF: "vm-2"}), fault.AlreadyActive,
+	requireFault(t, startNamed(n, spec.DefaultName, spec.Target{VF: "vm-2"}), fault.AlreadyActive,
 		"capture default is active: stop it first, or")
 	requireFault(t, startNamed(n, "other", spec.Target{VF: "vm-2"}, spec.Target{VF: "vm-1"}), fault.AlreadyActive,
 		"vm-1 is captured by session default: stop that first")

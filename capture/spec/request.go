@@ -4,20 +4,71 @@ package spec
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"regexp"
 	"slices"
+	"time"
 
+	"dpservice/capture/filter"
 	"dpservice/dpservice/fault"
 	"dpservice/wire"
 )
 
+// Target names what is captured: a guest's interface by its id, or a physical port by its number.
+type Target struct {
+	VF string // interface id; empty for a PF
+	PF int    // PF number; ignored if VF is set
+}
+
+// String returns the target's name for people: the interface's id, or pf0.
+func (t Target) String() string {
+	if t.VF != "" {
+		return t.VF
+	}
+	return fmt.Sprintf("pf%d", t.PF)
+}
+
+// Link is what the target's packets begin with for a filter: on a PF it is about what the tunnel carries.
+func (t Target) Link() filter.Link {
+	if t.VF == "" {
+		return filter.IP
+	}
+	return filter.Ethernet
+}
+
+// Request describes a capture to start. WithDefaults fills its empty fields.
+type Request struct {
+	Name       string     // session name; DefaultName by default
+	Sink       netip.Addr // IPv6 destination of the copies
+	UDPSrcPort uint16     // a NIC may overwrite it with its own entropy; wire.DefaultCopySrcPort by default
+	UDPDstPort uint16     // wire.VXLANPort by default for wire.EncapVXLAN
+	Encap      wire.Encap // wire.EncapUDP by default
+	Targets    []Target
+	Direction  Direction // of the guests' interfaces; RX by default
+	Drops      bool      // copy also what the packet graph drops, with the reason; must be set if Direction is None
+	Filter     string    // pcap-filter(7); empty: everything
+	Limits     Limits
+	Held       bool // end when the context of the start does: the client has hung up
+	DryRun     bool // plan and validate, change nothing
+}
+
+// Limits end a session by themselves. Zero means no limit. The NIC keeps copying until its rules are removed, so the
+// final count can exceed a limit slightly.
+type Limits struct {
+	Duration time.Duration
+	Packets  uint64
+	Bytes    uint64 // of the packets, without the copies' headers
+	// PacketsPerSecond is of all copies together, on average over a second and more. Faster ones end the session.
+	PacketsPerSecond uint64
+}
+
 // nameSyntax is the syntax of session names. They become parts of rule names, in which a slash separates the parts.
 var nameSyntax = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
-// Validate checks everything that can be checked without the node's ports. The error is a *fault.Error.
+// Validate checks everything of a request with defaults that can be checked without the node's ports. The error is a
+// *fault.Error.
 func (r Request) Validate() error {
-	r = r.WithDefaults()
 	if !nameSyntax.MatchString(r.Name) {
 		return fault.New(fault.InvalidParams, "", "session name %q: want 1 to 63 letters, digits, dots, dashes "+
 			"or underscores, the first a letter or digit", r.Name)
@@ -40,15 +91,11 @@ func (r Request) Validate() error {
 	if r.Limits.Duration < 0 {
 		return fault.New(fault.InvalidParams, "", "limits.duration is negative")
 	}
-	return validateTargets(r.Targets)
-}
-
-func validateTargets(targets []Target) error {
-	if len(targets) == 0 {
+	if len(r.Targets) == 0 {
 		return fault.New(fault.InvalidParams, "", "no interface to capture: name at least one vf or pf")
 	}
-	seen := make(map[Target]bool, len(targets))
-	for _, t := range targets {
+	seen := make(map[Target]bool, len(r.Targets))
+	for _, t := range r.Targets {
 		if seen[t] {
 			return fault.New(fault.InvalidParams, t.String(), "interface %s is named twice", t)
 		}
@@ -100,26 +147,21 @@ func (r Request) WithDefaults() Request {
 // Directions returns the directions in which a target is captured, for a request with defaults. PFs are captured on RX
 // only.
 func (r Request) Directions(t Target) ([]Direction, error) {
-	all, err := r.directions(t)
-	if err == nil && r.Drops {
+	var all []Direction
+	switch isVF := t.VF != ""; {
+	case r.Direction == None:
+	case !isVF && r.Direction == TX:
+		return nil, fault.New(fault.NotSupported, t.String(), "what leaves by %s cannot be captured: capture what the "+
+			"guests send, with direction rx", t)
+	case !isVF:
+		all = []Direction{RX}
+	case r.Direction == Both:
+		all = []Direction{RX, TX}
+	default:
+		all = []Direction{r.Direction}
+	}
+	if r.Drops {
 		all = append(all, Drops)
 	}
-	return all, err
-}
-
-// directions are those without drops.
-func (r Request) directions(t Target) ([]Direction, error) {
-	switch {
-	case r.Direction == None:
-		return nil, nil
-	case t.VF != "" && r.Direction == Both:
-		return []Direction{RX, TX}, nil
-	case t.VF != "":
-		return []Direction{r.Direction}, nil
-	case r.Direction == TX:
-		return nil, fault.New(fault.NotSupported, t.String(),
-			"what leaves by %s cannot be captured: capture what the guests send, "+
-				"with direction rx", t)
-	}
-	return []Direction{RX}, nil
+	return all, nil
 }

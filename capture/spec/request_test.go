@@ -42,7 +42,7 @@ func TestValidateAccepts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := validRequest()
 			change(&r)
-			assert.NoError(t, r.Validate())
+			assert.NoError(t, r.WithDefaults().Validate())
 		})
 	}
 }
@@ -84,7 +84,7 @@ func TestValidateRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := validRequest()
 			tt.change(&r)
-			err := r.Validate()
+			err := r.WithDefaults().Validate()
 			var f *fault.Error
 			require.ErrorAs(t, err, &f)
 			assert.Equal(t, tt.reason, f.Reason)
@@ -104,6 +104,7 @@ func FuzzValidate(f *testing.F) {
 		for vf := range strings.SplitSeq(names, ",") {
 			r.Targets = append(r.Targets, Target{VF: vf, PF: pf})
 		}
+		r = r.WithDefaults()
 		err := r.Validate()
 		if err != nil {
 			var e *fault.Error
@@ -113,7 +114,6 @@ func FuzzValidate(f *testing.F) {
 		}
 		assert.True(t, addr.Is6() && !addr.Is4In6() && addr.IsGlobalUnicast(), addr)
 		assert.NotZero(t, dst)
-		r = r.WithDefaults()
 		assert.NotContains(t, r.Name, "/")
 		seen := map[Target]bool{}
 		for _, target := range r.Targets {
@@ -127,7 +127,8 @@ func TestWithDefaults(t *testing.T) {
 	r := Request{Targets: []Target{{VF: "vm-1", PF: 3}, {PF: 1}}}
 	full := r.WithDefaults()
 	assert.Equal(t, Request{
-		Name: DefaultName, UDPSrcPort: wire.DefaultCopySrcPort, Encap: wire.EncapUDP, Direction: RX, Targets: []Target{{VF: "vm-1"}, {PF: 1}},
+		Name: DefaultName, UDPSrcPort: wire.DefaultCopySrcPort, Encap: wire.EncapUDP, Direction: RX,
+		Targets: []Target{{VF: "vm-1"}, {PF: 1}},
 	}, full)
 	assert.Equal(t, 3, r.Targets[0].PF, "the caller's targets stay as they are")
 	assert.Equal(t, full, full.WithDefaults())

@@ -5,7 +5,6 @@
 package spec
 
 import (
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -24,20 +23,6 @@ const (
 	DefaultMaxRules      = 64
 	MaxRules             = 256
 )
-
-// Target names what is captured: a guest's interface by its id, or a physical port by its number.
-type Target struct {
-	VF string // interface id; empty for a PF
-	PF int    // PF number; ignored if VF is set
-}
-
-// String returns the target's name for people: the interface's id, or pf0.
-func (t Target) String() string {
-	if t.VF != "" {
-		return t.VF
-	}
-	return fmt.Sprintf("pf%d", t.PF)
-}
 
 // Direction says which packets of an interface are copied.
 type Direction string
@@ -62,32 +47,6 @@ const (
 	Hardware Mode = "hardware"
 	Software Mode = "software"
 )
-
-// Request describes a capture to start.
-type Request struct {
-	Name       string     // session name; empty means DefaultName
-	Sink       netip.Addr // IPv6 destination of the copies
-	UDPSrcPort uint16     // a NIC may overwrite it with its own entropy; 0 means wire.DefaultCopySrcPort
-	UDPDstPort uint16     // 0 means wire.VXLANPort for wire.EncapVXLAN
-	Encap      wire.Encap // empty means wire.EncapUDP
-	Targets    []Target
-	Direction  Direction // of the guests' interfaces; empty means RX
-	Drops      bool      // copy also what the packet graph drops, with the reason; must be set if Direction is None
-	Filter     string    // pcap-filter(7); empty: everything
-	Limits     Limits
-	Held       bool // end when the context of the start does: the client has hung up
-	DryRun     bool // plan and validate, change nothing
-}
-
-// Limits end a session by themselves. Zero means no limit. The NIC keeps copying until its rules are removed, so the
-// final count can exceed a limit slightly.
-type Limits struct {
-	Duration time.Duration
-	Packets  uint64
-	Bytes    uint64 // of the packets, without the copies' headers
-	// PacketsPerSecond is of all copies together, on average over a second and more. Faster ones end the session.
-	PacketsPerSecond uint64
-}
 
 // State is the state of a session.
 type State string

@@ -52,13 +52,13 @@ type keptCaptures struct {
 	refused map[string]error // by name: why a capture could not be restored the last time
 }
 
-// Start implements captures. It does not take the place of one that could not be restored yet.
+// Start implements captures. It refuses the name of one that could not be restored yet.
 func (k *keptCaptures) Start(ctx context.Context, r spec.Request) (spec.Session, error) {
 	k.changing.Lock()
 	defer k.changing.Unlock()
-	if name := r.WithDefaults().Name; len(k.waiting(name)) > 0 {
-		return spec.Session{}, fault.New(fault.AlreadyActive, name,
-			"capture %s was there before a restart and waits to be restored: stop it first, or choose another name", name)
+	if len(k.waiting(r.Name)) > 0 {
+		return spec.Session{}, fault.New(fault.AlreadyActive, r.Name,
+			"capture %s was there before a restart and waits to be restored: stop it first, or choose another name", r.Name)
 	}
 	s, err := k.captures.Start(ctx, r)
 	if err != nil || r.DryRun || r.Held {

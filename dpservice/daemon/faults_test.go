@@ -185,7 +185,7 @@ func startIn(d spec.Direction) func(n *node) error {
 		_, err := n.capture.Start(context.Background(), spec.Request{
 			Sink: netip.MustParseAddr("fc00:9::1"), UDPSrcPort: 3000, UDPDstPort: 3010, Direction: d,
 			Targets: []spec.Target{{VF: "vm-1"}, {VF: "vm-2"}, {PF: 0}},
-		})
+		}.WithDefaults())
 		return err
 	}
 }

@@ -42,11 +42,8 @@ func (p *packet) passes(i spec.SessionInterface) bool {
 
 // meets returns the rule that decides about the packet, behind those that may do so.
 func (p *packet) meets(s spec.Session, i spec.SessionInterface) (met []status.ExplainCapture) {
-	link, frame := filter.Ethernet, p.frame(i.Direction)
-	if i.VF == "" {
-		link = filter.IP
-	}
-	program, err := filter.Compile(s.Filter, link, spec.MaxRules)
+	frame := p.frame(i.Direction)
+	program, err := filter.Compile(s.Filter, i.Link(), spec.MaxRules)
 	if err != nil || len(program.Rules) != len(i.Rules) {
 		return nil // the session is not of this request any more
 	}

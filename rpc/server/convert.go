@@ -74,8 +74,8 @@ func parseRoute(p api.Route) (vnet.Route, error) {
 	return vnet.Route{VNI: p.VNI, Prefix: prefix, NextHopVNI: p.NextHopVNI, NextHopIP: hop}, err
 }
 
-// parseStart returns the request to start a capture, without its targets.
-func parseStart(p api.CaptureStartParams) (spec.Request, error) {
+// parseStart returns the request to start a capture, with its defaults and targets.
+func (c calls) parseStart(p api.CaptureStartParams) (spec.Request, error) {
 	r := spec.Request{
 		Name:       p.Name,
 		UDPSrcPort: p.UDPSrcPort,
@@ -94,7 +94,8 @@ func parseStart(p api.CaptureStartParams) (spec.Request, error) {
 	if r.Limits, err = parseLimits(p.Limits); err != nil {
 		return r, err
 	}
-	return r, nil
+	r.Targets, err = c.selected(p.Interfaces)
+	return r.WithDefaults(), err
 }
 
 // parseLimits returns the limits of a request, none if it has none.

@@ -43,9 +43,11 @@ func add[P, R any](t table, m api.Method[P, R], size int, f func(context.Context
 
 // addOwn adds a method whose answer depends on who calls.
 func addOwn[P, R any](t table, m api.Method[P, R], size int, f func(context.Context, *handler, P) (R, error)) {
-	parse := func(params P) (P, error) { return params, nil }
-	addAsking(t, m, size, parse, func(P, *access.Request) {}, f)
+	addAsking(t, m, size, asIs[P], func(P, *access.Request) {}, f)
 }
+
+// asIs parses params that mean what they say.
+func asIs[P any](params P) (P, error) { return params, nil }
 
 // addAsking adds a method that asks access about its parameters, too. They are parsed once, so that what is carried out
 // is what was allowed.
@@ -103,7 +105,7 @@ func methods(services Services) map[string]method {
 	add(t, api.MethodTraceRead, small, c.traceRead)
 	add(t, api.MethodTraceStop, small, c.traceStop)
 	addAsking(t, api.MethodCaptureStart, small, c.parseStart, c.askStart, c.captureStart)
-	addAsking(t, api.MethodCaptureStop, small, parseStop, c.askStop, c.captureStop)
+	addAsking(t, api.MethodCaptureStop, small, asIs[api.CaptureStopParams], c.askStop, c.captureStop)
 	add(t, api.MethodCaptureStatus, small, c.captureStatus)
 	add(t, api.MethodCaptureCapabilities, small, c.captureCapabilities)
 	return t.methods
@@ -250,8 +252,8 @@ func (c calls) captureStart(ctx context.Context, _ *handler, r spec.Request) (ap
 	return toSession(session), err
 }
 
-func (c calls) captureStop(_ context.Context, _ *handler, name string) (api.CaptureStopResult, error) {
-	n, err := c.Capture.Stop(name)
+func (c calls) captureStop(_ context.Context, _ *handler, p api.CaptureStopParams) (api.CaptureStopResult, error) {
+	n, err := c.Capture.Stop(p.Name)
 	return api.CaptureStopResult{StoppedInterfaces: n}, err
 }
 

@@ -83,15 +83,18 @@ func TestInvalidParams(t *testing.T) {
 			`field "filter.proto": "gre" is not tcp, udp, icmp, icmp6 or a number up to 255`},
 		{api.MethodFlowExplain, `{}`, `missing field "interface", or "id"`},
 		{api.MethodFlowExplain, `{"id":0}`, `field "id": no flow has the id 0`},
-		{api.MethodFlowExplain, `{"id":1,"proto":"tcp"}`, `field "id": an id says all of a flow, so no other field goes with it`},
+		{api.MethodFlowExplain, `{"id":1,"proto":"tcp"}`,
+			`field "id": an id says all of a flow, so no other field goes with it`},
 		{api.MethodFlowExplain, `{"interface":"vm-1"}`, `missing field "proto": tcp, udp, icmp, icmp6 or a number`},
 		{api.MethodFlowExplain, `{"interface":"vm-1","proto":"gre"}`,
 			`field "proto": "gre" is not tcp, udp, icmp, icmp6 or a number up to 255`},
-		{api.MethodFlowExplain, `{"interface":"vm-1","proto":"tcp","origin":"x"}`, `field "origin": "x" is not guest or wire`},
+		{api.MethodFlowExplain, `{"interface":"vm-1","proto":"tcp","origin":"x"}`,
+			`field "origin": "x" is not guest or wire`},
 		{api.MethodFlowExplain, `{"interface":"vm-1","proto":"tcp","peer":"::1"}`,
 			`field "peer": only what comes from the wire has a peer`},
 		{api.MethodFlowExplain, `{"interface":"vm-1","proto":"tcp","dst":"x"}`, `field "dst": "x" is not an IP address`},
-		{api.MethodFlowExplain, `{"interface":"vm-1","proto":"47","dst_port":1}`, `field "src_port": only TCP and UDP have ports`},
+		{api.MethodFlowExplain, `{"interface":"vm-1","proto":"47","dst_port":1}`,
+			`field "src_port": only TCP and UDP have ports`},
 		{api.MethodFlowExplain, `{"interface":"vm-1","proto":"tcp","icmp_type":1}`, `field "icmp_type": only ICMP has types`},
 		{api.MethodFlowList, `{"filter":1}`, `field "filter": want an object, got number`},
 		{api.MethodFlowList, `{"filter":{"offloaded":1}}`, `field "filter.offloaded": want a boolean, got number`},
@@ -414,12 +417,14 @@ func TestCapture(t *testing.T) {
 	assert.Equal(t, spec.Request{
 		Sink: netip.MustParseAddr("fc00:2::1"), UDPSrcPort: 3000, UDPDstPort: 3010,
 		Targets: []spec.Target{{VF: "vm-1"}, {PF: 0}},
-	}, fake.Last().Capture)
+	}.WithDefaults(), fake.Last().Capture)
 
 	status := must[json.RawMessage](t, socket, api.MethodCaptureStatus, "")
 	assert.JSONEq(t, `{"active":true,"sessions":[{"name":"default","state":"active","started_at":"2026-05-04T03:02:01Z",
-		"sink_node_ip":"fc00:2::1","udp_src_port":3000,"udp_dst_port":3010,"encap":"udp","direction":"rx","packets":10,"bytes":1000,
-		"interfaces":[{"vf":"vm-1","direction":"rx","mode":"hardware","port":"net_eswitch0_representor_vf0","label":1,"packets":5,"bytes":500},
+		"sink_node_ip":"fc00:2::1","udp_src_port":3000,"udp_dst_port":3010,"encap":"udp","direction":"rx",
+		"packets":10,"bytes":1000,
+		"interfaces":[{"vf":"vm-1","direction":"rx","mode":"hardware","port":"net_eswitch0_representor_vf0",
+				"label":1,"packets":5,"bytes":500},
 			{"pf":0,"direction":"rx","mode":"hardware","port":"net_eswitch0","label":2,"packets":5,"bytes":500}],
 		"warnings":["the NIC overwrites the UDP source port"]}]}`, string(status))
 	assert.Equal(t, session, must[api.CaptureStatusResult](t, socket, api.MethodCaptureStatus, "").Sessions[0])
@@ -438,7 +443,9 @@ func TestCapture(t *testing.T) {
 
 func TestWaitingCaptures(t *testing.T) {
 	fake := servertest.New()
-	fake.WaitingCaptures = []spec.Session{{Name: "lab", State: spec.Waiting, Warnings: []string{"not restored: no interface"}}}
+	fake.WaitingCaptures = []spec.Session{
+		{Name: "lab", State: spec.Waiting, Warnings: []string{"not restored: no interface"}},
+	}
 	socket := servertest.Start(t, fake.Services())
 	status := must[api.CaptureStatusResult](t, socket, api.MethodCaptureStatus, "")
 	assert.False(t, status.Active)
@@ -453,7 +460,8 @@ func TestSelectors(t *testing.T) {
 	fake := servertest.New()
 	socket := servertest.Start(t, fake.Services())
 	create := func(id string, vni uint32) {
-		must[json.RawMessage](t, socket, api.MethodInterfaceCreate, fmt.Sprintf(`{"id":%q,"device":"d-%s","vni":%d}`, id, id, vni))
+		must[json.RawMessage](t, socket, api.MethodInterfaceCreate,
+			fmt.Sprintf(`{"id":%q,"device":"d-%s","vni":%d}`, id, id, vni))
 	}
 	_, err := call[json.RawMessage](t, socket, api.MethodCaptureStart, start(`{"all":true}`))
 	assert.ErrorContains(t, err, "there is no interface to capture on this node")
@@ -492,7 +500,8 @@ func TestHeldCapture(t *testing.T) {
 	require.NoError(t, err)
 	var session api.CaptureSession
 	require.NoError(t, c.Call(t.Context(), api.MethodCaptureStart, api.CaptureStartParams{
-		SinkNodeIP: "fc00:2::1", UDPSrcPort: 3000, UDPDstPort: 3010, Interfaces: []api.CaptureSelector{{VF: "vm-1"}}, Hold: true,
+		SinkNodeIP: "fc00:2::1", UDPSrcPort: 3000, UDPDstPort: 3010,
+		Interfaces: []api.CaptureSelector{{VF: "vm-1"}}, Hold: true,
 	}, &session))
 	assert.True(t, fake.Last().Capture.Held)
 	assert.True(t, session.Held)
@@ -509,8 +518,9 @@ func TestHeldCapture(t *testing.T) {
 func TestCaptureWithFilterAndLimits(t *testing.T) {
 	fake := servertest.New()
 	socket := servertest.Start(t, fake.Services())
-	session := must[api.CaptureSession](t, socket, api.MethodCaptureStart, `{"sink_node_ip":"fc00:2::1","udp_src_port":3000,
-		"udp_dst_port":3010,"interfaces":[{"vf":"vm-1"}],"filter":"tcp port 443","direction":"tx","limits":{"duration":"90s","packets":7,"bytes":8}}`)
+	session := must[api.CaptureSession](t, socket, api.MethodCaptureStart, `{"sink_node_ip":"fc00:2::1",
+		"udp_src_port":3000,"udp_dst_port":3010,"interfaces":[{"vf":"vm-1"}],"filter":"tcp port 443",
+		"direction":"tx","limits":{"duration":"90s","packets":7,"bytes":8}}`)
 	assert.Equal(t, "tcp port 443", fake.Last().Capture.Filter)
 	assert.Equal(t, spec.TX, fake.Last().Capture.Direction)
 	assert.Equal(t, "tx", session.Direction)

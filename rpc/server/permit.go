@@ -65,20 +65,9 @@ func (h *handler) note(r access.Request, params json.RawMessage, begun time.Time
 	h.audit.Request(noted)
 }
 
-// parseStart returns the request to start a capture, with its targets.
-func (c calls) parseStart(p api.CaptureStartParams) (spec.Request, error) {
-	r, err := parseStart(p)
-	if err != nil {
-		return r, err
-	}
-	r.Targets, err = c.selected(p.Interfaces)
-	return r, err
-}
-
 // askStart says which capture a client wants to start. Until it is started an interface may be deleted and created anew
 // in another network, but only by somebody who may change interfaces.
 func (c calls) askStart(r spec.Request, asked *access.Request) {
-	r = r.WithDefaults()
 	asked.Starts = true
 	asked.Captures = []access.Capture{{
 		Name: r.Name, Sink: r.Sink, Targets: c.targets(r.Targets), Duration: r.Limits.Duration,
@@ -96,17 +85,11 @@ func (c calls) askTrace(r status.TraceRequest, asked *access.Request) {
 	asked.Captures = []access.Capture{{Name: "trace", Targets: c.targets([]spec.Target{{VF: r.Interface}})}}
 }
 
-func parseStop(p api.CaptureStopParams) (string, error) { return p.Name, nil }
-
-// askStop says which captures a client wants to stop.
-func (c calls) askStop(name string, asked *access.Request) { asked.Captures = c.stopped(name) }
-
-// stopped are the captures that a client wants to stop. Of one that is not there only the name is known.
-func (c calls) stopped(name string) []access.Capture {
+// askStop says which captures a client wants to stop. Of one that is not there only the name is known.
+func (c calls) askStop(p api.CaptureStopParams, asked *access.Request) {
 	sessions, _ := c.Capture.Status()
-	var all []access.Capture
 	for _, s := range slices.Concat(sessions, c.Waiting()) {
-		if name != "" && name != s.Name {
+		if p.Name != "" && p.Name != s.Name {
 			continue
 		}
 		stopped := access.Capture{Name: s.Name, Sink: s.Sink}
@@ -117,12 +100,11 @@ func (c calls) stopped(name string) []access.Capture {
 			}
 		}
 		stopped.Targets = c.targets(targets)
-		all = append(all, stopped)
+		asked.Captures = append(asked.Captures, stopped)
 	}
-	if len(all) == 0 {
-		all = append(all, access.Capture{Name: cmp.Or(name, "all captures")})
+	if len(asked.Captures) == 0 {
+		asked.Captures = []access.Capture{{Name: cmp.Or(p.Name, "all captures")}}
 	}
-	return all
 }
 
 func (c calls) targets(of []spec.Target) []access.Target {
