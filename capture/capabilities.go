@@ -75,7 +75,7 @@ func (a prober) askTX() spec.Capability {
 
 // ask asks for the rules of a capture with a filter. Where no rules are needed the packet graph does it all.
 func (a prober) ask(name string, d spec.Direction, encap wire.Encap, text string) spec.Capability {
-	link := linkOf(a.target)
+	link := a.target.Link()
 	program, err := filter.Compile(text, link, spec.MaxRules)
 	if err != nil {
 		return spec.Capability{Name: name, Reason: err.Error()}

@@ -99,12 +99,3 @@ func (s *session) tooFast(now time.Time, packets uint64) bool {
 	s.measuredAt, s.measured = now, packets
 	return copied > allowed
 }
-
-// rateWarning says how a limit of the rate is kept; empty if there is none.
-func (s *session) rateWarning() string {
-	limit := s.request.Limits.PacketsPerSecond
-	if limit == 0 {
-		return ""
-	}
-	return fmt.Sprintf("no meter slows the copies down: the capture ends if they are more than %d packets a second", limit)
-}

@@ -78,7 +78,7 @@ func (m *Manager) Start(ctx context.Context, req spec.Request) (spec.Session, er
 	if req.Held {
 		s.holder = ctx.Done()
 	}
-	err = s.begin()
+	err = s.carryOut("cannot start the capture", plan.Start(plansOf(s.mirrors)))
 	if err == nil || s.state == spec.Broken {
 		m.sessions = append(m.sessions, s)
 	}
@@ -101,7 +101,11 @@ func (m *Manager) prepare(s *session) error {
 	s.copies = plan.Copies{Session: s.request.Name, Header: m.uplink.header(s.request), Out: uplink.ID}
 	node := plan.Node{NIC: m.deps.NIC, Uplink: uplink}
 	for _, t := range s.request.Targets {
-		if err := m.addTarget(s, t, node); err != nil {
+		if other := m.capturing(t); other != nil {
+			return fault.New(fault.AlreadyActive, t.String(), "%s is captured by session %s: stop that first", t,
+				other.request.Name)
+		}
+		if err := s.addTarget(t, node); err != nil {
 			return err
 		}
 	}
@@ -128,15 +132,6 @@ func (m *Manager) checkRoom(s *session) error {
 			n, m.deps.MaxInterfaces)
 	}
 	return nil
-}
-
-// addTarget has a session capture a target that no other one does.
-func (m *Manager) addTarget(s *session, t spec.Target, node plan.Node) error {
-	if other := m.capturing(t); other != nil {
-		return fault.New(fault.AlreadyActive, t.String(), "%s is captured by session %s: stop that first", t,
-			other.request.Name)
-	}
-	return s.addTarget(t, node)
 }
 
 // Stop ends a session and removes its rules; without a name it ends all sessions. It returns how many

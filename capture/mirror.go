@@ -9,6 +9,7 @@ import (
 
 	"dpservice/capture/plan"
 	"dpservice/capture/spec"
+	"dpservice/dpservice/fault"
 	"dpservice/dpservice/port"
 	"dpservice/graph"
 	"dpservice/rteflow"
@@ -19,7 +20,10 @@ import (
 // mirror is one direction of an interface that a session captures, with what the session has made for it.
 type mirror struct {
 	target    spec.Target
+	port      port.Port
 	direction spec.Direction // RX, TX or Drops
+	label     wire.Label     // identifies its copies at the sink
+	mode      spec.Mode      // Hardware if it has a point in the NIC
 	points    []*point
 	owned     []*ruleset.Rule // made for it: installed, or about to be in a change under way
 }
@@ -56,16 +60,79 @@ func (c *count) update(read rteflow.Counters) {
 // restart notes that the rule has a fresh counter.
 func (c *count) restart() { c.before, c.read = c.total(), rteflow.Counters{} }
 
-// newMirror plans the copies of one direction of a target, whose port is p.
-func (s *session) newMirror(t spec.Target, d spec.Direction, p port.Port, node plan.Node) *mirror {
-	m := &mirror{target: t, direction: d}
-	points := plan.Next(s.copies, node.Points(plan.Mirror{
-		Interface: t.String(), Port: p, Side: sideOf(d), Link: linkOf(t), Filter: s.programs[linkOf(t)].Rules,
-	}))
-	for _, p := range points {
-		m.points = append(m.points, &point{Point: p, counts: make([]count, len(p.Filter))})
+// addTarget has the session capture a target.
+func (s *session) addTarget(t spec.Target, node plan.Node) error {
+	p, err := findPort(s.deps.Ports, t)
+	if err != nil {
+		return err
 	}
-	m.own(points)
+	if w := mtuWarning(t, p.MTU, node.Uplink.MTU, s.copies.Header.Len()); w != "" {
+		s.warnings = append(s.warnings, w)
+	}
+	directions, err := s.request.Directions(t)
+	if err != nil {
+		return err
+	}
+	planned := plan.Mirror{Interface: t.String(), Port: p, Link: t.Link(), Filter: s.programs[t.Link()].Rules}
+	for _, d := range directions {
+		planned.Side = sideOf(d)
+		s.mirrors = append(s.mirrors, newMirror(t, d, plan.Next(s.copies, node.Points(planned))))
+	}
+	return nil
+}
+
+// findPort returns the port that a target names.
+func findPort(ports Ports, t spec.Target) (port.Port, error) {
+	if t.VF == "" {
+		p, ok := ports.PF(t.PF)
+		switch {
+		case !ok:
+			return p, fault.New(fault.NotFound, t.String(), "there is no PF%d to capture on", t.PF)
+		case !p.Started:
+			return p, fault.New(fault.NotFound, t.String(), "PF%d is not started: its port %s is stopped", t.PF, p.Name)
+		}
+		return p, nil
+	}
+	p, ok := ports.Interface(t.VF)
+	switch {
+	case ok && !p.Started:
+		return p, fault.New(fault.NotFound, t.VF, "interface %s is not started: its port %s is stopped", t.VF, p.Name)
+	case ok:
+		return p, nil
+	}
+	if _, ok := ports.Device(t.VF); ok {
+		return p, fault.New(fault.NotFound, t.VF, "%s is a device, not an interface: create an interface "+
+			"on it to start it, and name the interface's id", t.VF)
+	}
+	return p, fault.New(fault.NotFound, t.VF, "there is no interface %s", t.VF)
+}
+
+// mtuWarning says which frames of a target are too long to be copied: an Ethernet frame in a UDP datagram becomes
+// the payload of the uplink's frame.
+func mtuWarning(t spec.Target, mtu, uplinkMTU uint16, headerLen int) string {
+	overhead := headerLen - wire.EthernetLen // of the outer header, what counts towards the uplink's MTU
+	need := int(mtu) + wire.EthernetLen + overhead
+	if need <= int(uplinkMTU) {
+		return ""
+	}
+	return fmt.Sprintf("frames of %s can have %d bytes, their copies need an uplink MTU of %d, and it is %d: "+
+		"frames longer than %d bytes are not captured", t, int(mtu)+wire.EthernetLen, need, uplinkMTU,
+		int(uplinkMTU)-overhead)
+}
+
+// newMirror returns the mirror of points that have their first rules and taps.
+func newMirror(t spec.Target, d spec.Direction, points []plan.Point) *mirror {
+	first := points[0]
+	m := &mirror{
+		target: t, port: first.Port, direction: d, label: plan.LabelOf(first.Port.ID, first.Side), mode: spec.Software,
+	}
+	for _, p := range points {
+		if p.InNIC() {
+			m.mode = spec.Hardware
+		}
+		m.points = append(m.points, &point{Point: p, counts: make([]count, len(p.Filter))})
+		m.owned = append(m.owned, slices.Concat(p.Rules, p.Redirects)...)
+	}
 	return m
 }
 
@@ -104,20 +171,6 @@ func (m *mirror) replace(fresh []plan.Point) {
 	}
 }
 
-// port is the port that the mirror is about.
-func (m *mirror) port() port.Port { return m.points[0].Port }
-
-// label is what identifies the mirror's copies at the sink.
-func (m *mirror) label() wire.Label { return plan.LabelOf(m.port().ID, sideOf(m.direction)) }
-
-// mode is where the mirror's copies are made.
-func (m *mirror) mode() spec.Mode {
-	if slices.ContainsFunc(m.points, func(p *point) bool { return p.InNIC() }) {
-		return spec.Hardware
-	}
-	return spec.Software
-}
-
 // copied is what the mirror has copied.
 func (m *mirror) copied() (c rteflow.Counters) {
 	for _, p := range m.points {
@@ -149,15 +202,14 @@ func (m *mirror) matched(i int) (c rteflow.Counters) {
 
 // view shows a mirror, with the rules of the filter if there is one.
 func (m *mirror) view(withRules bool) spec.SessionInterface {
-	copied := m.copied()
+	first, copied := m.points[0], m.copied()
 	v := spec.SessionInterface{
-		Target: m.target, Direction: m.direction, Mode: m.mode(), Port: m.port().Name, Label: m.label(),
+		Target: m.target, Direction: m.direction, Mode: m.mode, Port: m.port.Name, Label: m.label,
 		Packets: copied.Packets, Bytes: copied.Bytes,
 	}
 	if !withRules {
 		return v
 	}
-	first := m.points[0]
 	for i, r := range first.Filter {
 		matched := m.matched(i)
 		v.Rules = append(v.Rules, spec.SessionRule{

@@ -83,7 +83,7 @@ func (s *session) differences(before [][]string) []string {
 	now := s.installed()
 	lines := make([]string, len(s.mirrors))
 	for i, m := range s.mirrors {
-		lines[i] = fmt.Sprintf("%s (port %s): %s", m.target, m.port().Name, difference(before[i], now[i]))
+		lines[i] = fmt.Sprintf("%s (port %s): %s", m.target, m.port.Name, difference(before[i], now[i]))
 	}
 	return lines
 }

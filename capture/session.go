@@ -47,12 +47,23 @@ type session struct {
 func newSession(deps Deps, req spec.Request, wait func(*session)) (*session, error) {
 	s := &session{deps: deps, wait: wait, request: req, state: spec.Active, programs: map[filter.Link]filter.Program{}}
 	for _, t := range req.Targets {
-		if err := s.compile(t); err != nil {
-			return nil, err
+		if _, ok := s.programs[t.Link()]; ok {
+			continue
+		}
+		p, err := filter.Compile(req.Filter, t.Link(), deps.MaxRules)
+		if err != nil {
+			return nil, filterFault(t, err)
+		}
+		s.programs[t.Link()] = p
+		for _, note := range p.Notes { // what rules cannot express
+			if !slices.Contains(s.warnings, note) {
+				s.warnings = append(s.warnings, note)
+			}
 		}
 	}
-	if w := s.rateWarning(); w != "" {
-		s.warnings = append(s.warnings, w)
+	if limit := req.Limits.PacketsPerSecond; limit > 0 {
+		s.warnings = append(s.warnings, fmt.Sprintf(
+			"no meter slows the copies down: the capture ends if they are more than %d packets a second", limit))
 	}
 	if req.Drops && deps.NIC != nil {
 		s.warnings = append(s.warnings, dropsWarning)
@@ -60,35 +71,8 @@ func newSession(deps Deps, req spec.Request, wait func(*session)) (*session, err
 	return s, nil
 }
 
-const dropsWarning = "of drops, only those of the software are copied: what the NIC itself drops is only counted, see " +
-	"dpctl port stats"
-
-// compile turns the filter into rules for targets of this kind. What rules cannot express becomes a warning.
-func (s *session) compile(t spec.Target) error {
-	link := linkOf(t)
-	if _, ok := s.programs[link]; ok {
-		return nil
-	}
-	p, err := filter.Compile(s.request.Filter, link, s.deps.MaxRules)
-	if err != nil {
-		return filterFault(t, err)
-	}
-	s.programs[link] = p
-	for _, note := range p.Notes {
-		if !slices.Contains(s.warnings, note) {
-			s.warnings = append(s.warnings, note)
-		}
-	}
-	return nil
-}
-
-// linkOf is what a filter's packets begin with: on a PF it is about what the tunnel carries.
-func linkOf(t spec.Target) filter.Link {
-	if t.VF == "" {
-		return filter.IP
-	}
-	return filter.Ethernet
-}
+const dropsWarning = "of drops, only those of the software are copied: what the NIC itself drops is only counted, " +
+	"see dpctl port stats"
 
 // filterFault names the target if another one might take the filter.
 func filterFault(t spec.Target, err error) *fault.Error {
@@ -117,11 +101,6 @@ func (s *session) dryRun() (spec.Session, error) {
 	v := s.viewAlone()
 	v.Plan = commands
 	return v, nil
-}
-
-// begin makes the session's copies: all of them, or none. If neither can be had, the session is Broken.
-func (s *session) begin() error {
-	return s.carryOut("cannot start the capture", plan.Start(plansOf(s.mirrors)))
 }
 
 // follow makes the session's copies leave with a header: all of them, or none. If neither can be had, the session is

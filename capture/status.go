@@ -42,35 +42,73 @@ func (m *Manager) lock() {
 }
 
 func (m *Manager) unlock() {
-	m.endChange()
+	m.changing.Store(false)
 	m.mu.Unlock()
 }
 
-// beginChange has Status show what is known now, until endChange.
+// beginChange has Status show what is known now until the change ends.
 func (m *Manager) beginChange() {
 	m.refresh()
 	m.changing.Store(true)
 }
 
-func (m *Manager) endChange() {
-	m.publish()
-	m.changing.Store(false)
-}
-
-// refresh publishes the sessions with counters as of now.
+// refresh has Status show the sessions with counters as of now.
 func (m *Manager) refresh() {
-	for _, s := range m.sessions {
-		s.readCounters()
-	}
-	m.publish()
-}
-
-func (m *Manager) publish() {
 	known := &snapshot{ended: slices.Clone(m.history)}
 	for _, s := range m.sessions {
+		s.readCounters()
 		known.sessions = append(known.sessions, s.view(m.uplink))
 	}
 	m.known.Store(known)
+}
+
+// view is the session as status shows it, while copies leave by an uplink.
+func (s *session) view(u Uplink) spec.Session {
+	v := s.viewAlone()
+	v.Warnings = append(v.Warnings, s.unread...)
+	if s.state != spec.Active {
+		return v
+	}
+	if u.LinkDown {
+		v.Warnings = append(v.Warnings, "the link of PF0 is down: copies leave by it alone, and are lost")
+	}
+	if !u.resolved() {
+		v.Warnings = append(v.Warnings, "the router behind PF0 is not known any more: copies go to its last MAC")
+	}
+	return v
+}
+
+// viewAlone is the session as history shows it.
+func (s *session) viewAlone() spec.Session {
+	v := spec.Session{
+		Name:       s.request.Name,
+		State:      s.state,
+		StartedAt:  s.startedAt,
+		EndedAt:    s.endedAt,
+		EndReason:  s.reason,
+		Sink:       s.request.Sink,
+		UDPSrcPort: s.request.UDPSrcPort,
+		UDPDstPort: s.request.UDPDstPort,
+		Encap:      s.request.Encap,
+		Direction:  s.request.Direction,
+		Drops:      s.request.Drops,
+		Filter:     s.request.Filter,
+		Limits:     s.request.Limits,
+		Held:       s.request.Held,
+		Warnings:   slices.Clone(s.warnings),
+	}
+	for _, w := range []string{s.stale, s.broken, s.overdue} {
+		if w != "" {
+			v.Warnings = append(v.Warnings, w)
+		}
+	}
+	for _, m := range s.mirrors {
+		v.Interfaces = append(v.Interfaces, m.view(s.request.Filter != ""))
+		v.Warnings = append(v.Warnings, m.missedWarnings()...)
+	}
+	total := s.copied()
+	v.Packets, v.Bytes = total.Packets, total.Bytes
+	return v
 }
 
 // await waits until nobody is changing a session. It may have ended then, and others may have begun.
@@ -90,7 +128,7 @@ func (m *Manager) awaitDeletions(targets []spec.Target) {
 
 // waitSettled lets others have the lock until something has settled.
 func (m *Manager) waitSettled() {
-	m.endChange()
+	m.changing.Store(false)
 	m.settled.Wait()
 	m.beginChange()
 }

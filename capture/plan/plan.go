@@ -12,30 +12,29 @@ import (
 // that would not send it on.
 func Start(points []Point) []Step {
 	var steps []Step
-	rules := Rules(addRules(points))
+	var rules, redirects []*ruleset.Rule
 	for _, p := range points {
 		if p.Tap != nil {
 			steps = append(steps, Tap{New: p.Tap})
 		}
-		rules = append(rules, ruleset.Add(p.Redirects...)...)
+		rules, redirects = append(rules, p.Rules...), append(redirects, p.Redirects...)
 	}
-	return appendRules(steps, rules)
+	return appendRules(steps, ruleset.Add(append(rules, redirects...)...))
 }
 
 // Replace replaces the rules and taps of points by those of fresh ones, in the next band. At any moment a packet hits
-// exactly one of the old and fresh rules.
+// exactly one of the old and fresh rules. The first of each point's rules are added first: ahead of rules that decide
+// the same, any number of the first ones changes nothing.
 func Replace(old, fresh []Point) []Step {
 	var steps []Step
+	var added, removed []*ruleset.Rule
 	for i, p := range fresh {
 		if p.Tap != nil {
 			steps = append(steps, Tap{New: p.Tap, Old: old[i].Tap})
 		}
+		added, removed = append(added, p.Rules...), append(removed, old[i].Rules...)
 	}
-	var rules []*ruleset.Rule
-	for _, p := range old {
-		rules = append(rules, p.Rules...)
-	}
-	return appendRemoval(appendRules(steps, addRules(fresh)), rules)
+	return appendRemoval(appendRules(steps, ruleset.Add(added...)), removed)
 }
 
 // Stop removes what was made for points. After a change that could not be undone, some of their rules may be missing:
@@ -57,16 +56,6 @@ func Stop(points []Point, installed []*ruleset.Rule) []Step {
 		}
 	}
 	return steps
-}
-
-// addRules adds the points' rules, the first of each first: ahead of rules that decide the same, any number of the
-// first ones changes nothing.
-func addRules(points []Point) []ruleset.Op {
-	var ops []ruleset.Op
-	for _, p := range points {
-		ops = append(ops, ruleset.Add(p.Rules...)...)
-	}
-	return ops
 }
 
 // appendRules adds a step that changes rules, unless it would do nothing.

@@ -48,10 +48,9 @@ type NIC interface {
 }
 
 // Offloads reports whether the NIC may forward a port's packets by itself: then they must be copied there.
-func (n Node) Offloads(p port.Port) bool { return n.NIC != nil && sameSwitch(p, n.Uplink) }
-
-func sameSwitch(a, b port.Port) bool {
-	return a.SwitchDomain != nil && b.SwitchDomain != nil && *a.SwitchDomain == *b.SwitchDomain
+func (n Node) Offloads(p port.Port) bool {
+	own, uplinks := p.SwitchDomain, n.Uplink.SwitchDomain
+	return n.NIC != nil && own != nil && uplinks != nil && *own == *uplinks
 }
 
 // Point is where packets of a mirror are copied: in the NIC by rules, or in the packet graph by a tap. A Point is a
@@ -87,11 +86,11 @@ func (n Node) Points(m Mirror) []Point {
 	for _, r := range m.Filter {
 		base.patterns = append(base.patterns, items(r.Pattern, m.Link))
 	}
-	if !n.Offloads(m.Port) || m.Side == graph.TapDrops {
-		return []Point{base}
-	}
 	inNIC := base
-	if m.Side == graph.TapRX {
+	switch {
+	case !n.Offloads(m.Port) || m.Side == graph.TapDrops:
+		return []Point{base}
+	case m.Side == graph.TapRX:
 		inNIC.slot = n.slotRX(m.Port)
 		return []Point{inNIC} // the NIC has all packets before the graph
 	}
