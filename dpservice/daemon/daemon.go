@@ -331,7 +331,7 @@ func (d *daemon) captureDeps() capture.Deps {
 }
 
 func (d *daemon) traceConfig() trace.Config {
-	cfg := trace.Config{Graph: d.graph, Networks: d.vnet, Offload: d.cfg.Offload, Describe: flows{d}.describe,
+	cfg := trace.Config{Graph: d.graph, Networks: d.vnet.Networks, Offload: d.cfg.Offload, Describe: flows{d}.describe,
 		PortName: d.portName, Log: d.log}
 	if d.flows != nil {
 		cfg.Offloaded = d.offloadedOf

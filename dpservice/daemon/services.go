@@ -160,7 +160,7 @@ func (f flows) names() flowNames {
 
 // explainConfig returns what explains packets.
 func (d *daemon) explainConfig() explain.Config {
-	cfg := explain.Config{Graph: d.graph, Networks: d.vnet, Uplinks: d.uplinks.List, Captures: d.captures.Status,
+	cfg := explain.Config{Graph: d.graph, Networks: d.vnet.Networks, Uplinks: d.uplinks.List, Captures: d.captures.Status,
 		Describe: flows{d}.counted, PortName: d.portName}
 	if d.flows != nil {
 		cfg.Rule = d.flowRule

@@ -25,10 +25,7 @@ type Config struct {
 	Graph interface {
 		Explain(q graph.Question) (graph.Answer, error)
 	}
-	Networks interface {
-		Attachments() []vnet.Attachment
-		Routes() []vnet.Route
-	}
+	Networks func() vnet.Networks
 	Uplinks  func() []uplink.Uplink
 	Captures func() (sessions, ended []spec.Session)
 	// Rule is the NIC's rule of a flow; nil if there is none, and why says so. It is nil without offload.
@@ -45,7 +42,7 @@ func New(cfg Config) *Explainer { return &Explainer{cfg} }
 
 // Explain says what would be done with a packet. The error is a *fault.Error if the request is at fault.
 func (e *Explainer) Explain(r status.ExplainRequest) (status.Explanation, error) {
-	networks := verdict.Networks{Interfaces: e.cfg.Networks.Attachments(), Routes: e.cfg.Networks.Routes()}
+	networks := e.cfg.Networks()
 	if r.ID != 0 {
 		return e.explainFlow(networks, r.ID)
 	}
@@ -66,7 +63,7 @@ func (e *Explainer) Explain(r status.ExplainRequest) (status.Explanation, error)
 }
 
 // explainFlow says what would be done with the next packet of a flow.
-func (e *Explainer) explainFlow(networks verdict.Networks, id uint64) (status.Explanation, error) {
+func (e *Explainer) explainFlow(networks vnet.Networks, id uint64) (status.Explanation, error) {
 	a, err := e.cfg.Graph.Explain(graph.Question{ID: id})
 	if errors.Is(err, graph.ErrNotFound) {
 		return status.Explanation{}, fault.New(fault.NotFound, "", "no flow %d: it has ended, or never was", id)
@@ -102,7 +99,8 @@ func (e *Explainer) question(on *vnet.Attachment, r status.ExplainRequest) (q gr
 		*own = ownAddress(on, other.Is6())
 	}
 	if !own.IsValid() {
-		return q, fault.New(fault.InvalidParams, r.Interface, "interface %s has no address of the family of %s", r.Interface, other)
+		return q, fault.New(fault.InvalidParams, r.Interface, "interface %s has no address of the family of %s",
+			r.Interface, other)
 	}
 	if q.Src.Is6() != q.Dst.Is6() {
 		return q, fault.New(fault.InvalidParams, r.Interface, "%s and %s are not of one family", q.Src, q.Dst)
@@ -130,7 +128,7 @@ func (e *Explainer) pf0() (port uint16, err error) {
 // packet is one that is explained.
 type packet struct {
 	*Explainer
-	networks verdict.Networks
+	networks vnet.Networks
 	on       vnet.Attachment // the guest's interface
 	peer     netip.Addr      // the outer source; invalid: not said
 	a        graph.Answer
@@ -177,13 +175,14 @@ func (p *packet) explain() status.Explanation {
 // verdict says what becomes of the packet.
 func (p *packet) verdict() string {
 	if p.forwarded() {
-		return p.networks.Way(p.a.Next, p.cfg.PortName(p.a.Next.Verdict.TxPort))
+		return verdict.Forwarded(p.networks, p.a.Next, p.cfg.PortName(p.a.Next.Verdict.TxPort))
 	}
 	return verdict.End(p.a.Node)
 }
 
 func (p *packet) guest() string {
-	text := fmt.Sprintf("%s on %s, VNI %d, underlay address %s", p.on.ID, p.cfg.PortName(p.on.Port), p.on.VNI, p.on.UnderlayIP)
+	text := fmt.Sprintf("%s on %s, VNI %d, underlay address %s", p.on.ID,
+		p.cfg.PortName(p.on.Port), p.on.VNI, p.on.UnderlayIP)
 	if p.on.GuestMAC == (wire.MAC{}) {
 		return text + "; its guest's MAC is not known yet, so nothing can be delivered to it"
 	}

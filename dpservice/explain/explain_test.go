@@ -47,18 +47,17 @@ func (n *node) Explain(q graph.Question) (graph.Answer, error) {
 	n.asked = q
 	return n.answer, n.err
 }
-func (n *node) Attachments() []vnet.Attachment { return []vnet.Attachment{vm1} }
-func (n *node) Routes() []vnet.Route {
-	return []vnet.Route{
+func (n *node) networks() vnet.Networks {
+	return vnet.Networks{Interfaces: []vnet.Attachment{vm1}, Routes: []vnet.Route{
 		{VNI: 100, Prefix: netip.MustParsePrefix("0.0.0.0/0"), NextHopIP: addr("fc00:9::9")},
 		{VNI: 100, Prefix: netip.MustParsePrefix("10.0.1.0/24"), NextHopIP: remote},
 		{VNI: 200, Prefix: netip.MustParsePrefix("10.0.1.5/32"), NextHopIP: addr("fc00:9::8")},
-	}
+	}}
 }
 
 func (n *node) config() Config {
 	return Config{
-		Graph: n, Networks: n,
+		Graph: n, Networks: n.networks,
 		Uplinks: func() []uplink.Uplink {
 			return []uplink.Uplink{{Number: 0, Port: 0, Name: "pf0", LinkUp: true, RouterMAC: gatewayMAC, Source: uplink.Kernel}}
 		},
@@ -134,7 +133,8 @@ func TestSteps(t *testing.T) {
 			}},
 		"stale, and no rule": {func() graph.Answer { a := known(encapsulated()); a.Stale = true; return a }(), nil, "why not",
 			"encapsulated to fc00:2::1 by route 10.0.1.0/24, out of pf0", false, map[string]string{
-				"flow": "7, new: 3 packets of 180 bytes in all so far, the last one 1.5 s ago; interfaces, routes or uplinks have " +
+				"flow": "7, new: 3 packets of 180 bytes in all so far, the last one 1.5 s ago; interfaces, " +
+					"routes or uplinks have " +
 					"changed since, so the next packet looks all of this up again",
 				"NIC": "why not",
 			}},
@@ -153,7 +153,8 @@ func TestSteps(t *testing.T) {
 				"uplink": "", "flow": "none: what is not forwarded begins no flow",
 				"NIC": "has no rule: the software drops the packet or answers it itself",
 			}},
-		"answered": {ends("icmp_no_route"), nil, "", "answered with an ICMP error: there is no route to its destination", true, nil},
+		"answered": {ends("icmp_no_route"), nil, "",
+			"answered with an ICMP error: there is no route to its destination", true, nil},
 		"slow path": {ends("punt"), nil, "",
 			"left to the slow path, which answers ARP, neighbour discovery, DHCP and pings of the gateway", false, nil},
 	} {
@@ -178,13 +179,15 @@ func TestFromTheWire(t *testing.T) {
 		Key: graph.FlowKey{Origin: graph.FromWire, Interface: 1, Src: addr("10.0.1.5"), Dst: vm1.IPv4, Proto: 17},
 		VNI: 100, Verdict: graph.Verdict{Kind: graph.Deliver, TxPort: 3, Header: make([]byte, 14)},
 	}}}
-	x, err := New(n.config()).Explain(status.ExplainRequest{Interface: "vm-1", FromWire: true, Src: addr("10.0.1.5"), Proto: 17,
+	x, err := New(n.config()).Explain(status.ExplainRequest{Interface: "vm-1", FromWire: true,
+		Src: addr("10.0.1.5"), Proto: 17,
 		Peer: remote})
 	require.NoError(t, err)
 	require.Equal(t, graph.Question{Origin: graph.FromWire, Underlay: vm1.UnderlayIP, Peer: remote, Src: addr("10.0.1.5"),
 		Dst: vm1.IPv4, Proto: 17}, n.asked)
 	require.Equal(t, "delivered to vm-1 by vf0", x.Verdict)
-	require.Equal(t, "the route 10.0.1.0/24 to 10.0.1.5 leads to fc00:2::1, who alone may send it; it comes from fc00:2::1",
+	require.Equal(t,
+		"the route 10.0.1.0/24 to 10.0.1.5 leads to fc00:2::1, who alone may send it; it comes from fc00:2::1",
 		text(x, "source"))
 	require.Equal(t, "10.0.0.1 is the address of vm-1 on this node", text(x, "route"))
 
@@ -206,9 +209,10 @@ func TestRefusals(t *testing.T) {
 		err     error
 		reason  fault.Reason
 	}{
-		"no interface":      {status.ExplainRequest{Interface: "vm-9", Dst: addr("10.0.1.5")}, nil, fault.NotFound},
-		"no other side":     {status.ExplainRequest{Interface: "vm-1", Src: addr("10.0.0.1")}, nil, fault.InvalidParams},
-		"two families":      {status.ExplainRequest{Interface: "vm-1", Src: vm1.IPv6, Dst: addr("10.0.1.5")}, nil, fault.InvalidParams},
+		"no interface":  {status.ExplainRequest{Interface: "vm-9", Dst: addr("10.0.1.5")}, nil, fault.NotFound},
+		"no other side": {status.ExplainRequest{Interface: "vm-1", Src: addr("10.0.0.1")}, nil, fault.InvalidParams},
+		"two families": {status.ExplainRequest{Interface: "vm-1", Src: vm1.IPv6, Dst: addr("10.0.1.5")}, nil,
+			fault.InvalidParams},
 		"no flow":           {status.ExplainRequest{ID: 9}, graph.ErrNotFound, fault.NotFound},
 		"interface deleted": {status.ExplainRequest{ID: 9}, nil, fault.NotFound},
 	} {

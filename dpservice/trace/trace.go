@@ -17,7 +17,6 @@ import (
 	"dpservice/capture/plan"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/status"
-	"dpservice/dpservice/verdict"
 	"dpservice/dpservice/vnet"
 	"dpservice/graph"
 )
@@ -29,16 +28,10 @@ type Graph interface {
 	StopTrace() error
 }
 
-// Networks are the interfaces and routes. *vnet.Manager implements it.
-type Networks interface {
-	Attachments() []vnet.Attachment
-	Routes() []vnet.Route
-}
-
 // Config is what a Manager is made of.
 type Config struct {
 	Graph     Graph
-	Networks  Networks
+	Networks  func() vnet.Networks
 	Offload   bool                           // the NIC forwards flows by itself
 	Offloaded func(port uint16) int          // how many flows of a guest's port the NIC forwards; nil without offload
 	Describe  func(f graph.Flow) status.Flow // names what a flow's numbers mean
@@ -111,7 +104,7 @@ func (m *Manager) start(r *run, t graph.Trace) error {
 
 // plan is the graph's trace for a request.
 func (m *Manager) plan(r status.TraceRequest) (t graph.Trace, on vnet.Attachment, warnings []string, err error) {
-	on, ok := m.attachment(r.Interface)
+	on, ok := m.cfg.Networks().ByID(r.Interface)
 	if !ok {
 		return t, on, nil, fault.New(fault.NotFound, r.Interface, "no interface %q", r.Interface)
 	}
@@ -125,17 +118,14 @@ func (m *Manager) plan(r status.TraceRequest) (t graph.Trace, on vnet.Attachment
 	if wire, err := filter.Compile(r.Filter, filter.IP, graph.MaxTapRules); err == nil {
 		t.Wire = plan.TapRules(wire.Rules)
 	} else {
-		warnings = append(warnings, fmt.Sprintf("only what the guest sends is followed, as a tunnel carries no frames (%v)", err))
+		warnings = append(warnings, fmt.Sprintf(
+			"only what the guest sends is followed, as a tunnel carries no frames (%v)", err))
 	}
 	if m.cfg.Offloaded != nil {
-		warnings = append(warnings, fmt.Sprintf("packets that the NIC forwards by itself are not seen: it does so for %d flows "+
-			"of %s now", m.cfg.Offloaded(on.Port), r.Interface))
+		warnings = append(warnings, fmt.Sprintf("packets that the NIC forwards by itself are not seen: it does so for "+
+			"%d flows of %s now", m.cfg.Offloaded(on.Port), r.Interface))
 	}
 	return t, on, warnings, nil
-}
-
-func (m *Manager) attachment(id string) (vnet.Attachment, bool) {
-	return verdict.Networks{Interfaces: m.cfg.Networks.Attachments()}.ByID(id)
 }
 
 // Read returns the packets that the connection's trace has recorded. It waits up to a second for the first one.
@@ -169,7 +159,7 @@ func (m *Manager) readOwn(ctx context.Context) ([]graph.TracedPacket, status.Tra
 	if err != nil {
 		return nil, result, err
 	}
-	now, ok := m.attachment(r.on.ID)
+	now, ok := m.cfg.Networks().ByID(r.on.ID)
 	if ok && now.Port == r.on.Port && now.VNI == r.on.VNI && now.UnderlayIP == r.on.UnderlayIP {
 		return packets, result, nil
 	}

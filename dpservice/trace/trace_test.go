@@ -57,26 +57,20 @@ func (f *fakeGraph) StopTrace() error {
 	return nil
 }
 
-type fakeNetworks struct{ vni *atomic.Uint32 }
-
 var (
 	underlay = netip.MustParseAddr("fc00:1::1")
 	remote   = netip.MustParseAddr("fc00:2::1")
 )
 
-func (f fakeNetworks) Attachments() []vnet.Attachment {
+func (f *fakeGraph) networks() vnet.Networks {
 	on := vnet.Interface{ID: "vm-1", Port: 2, VNI: f.vni.Load(), UnderlayIP: underlay}
-	return []vnet.Attachment{{Interface: on, Index: 5}}
-}
-
-func (fakeNetworks) Routes() []vnet.Route {
 	route := func(vni uint32, prefix string, hop netip.Addr) vnet.Route {
 		return vnet.Route{VNI: vni, Prefix: netip.MustParsePrefix(prefix), NextHopIP: hop}
 	}
-	return []vnet.Route{
+	return vnet.Networks{Interfaces: []vnet.Attachment{{Interface: on, Index: 5}}, Routes: []vnet.Route{
 		route(100, "10.0.0.0/8", remote), route(100, "10.0.1.0/24", remote), route(200, "10.0.1.0/28", remote),
 		route(100, "10.0.1.0/26", underlay),
-	}
+	}}
 }
 
 func newManager() (*trace.Manager, *fakeGraph) { return newManagerWith(true) }
@@ -85,7 +79,7 @@ func newManagerWith(offload bool) (*trace.Manager, *fakeGraph) {
 	f := &fakeGraph{}
 	f.vni.Store(100)
 	cfg := trace.Config{
-		Graph: f, Networks: fakeNetworks{&f.vni}, Offload: offload, Log: slog.Default(),
+		Graph: f, Networks: f.networks, Offload: offload, Log: slog.Default(),
 		Describe: func(graph.Flow) status.Flow { return status.Flow{OutPort: "pf0"} },
 		PortName: func(uint16) string { return "vf0" },
 	}
@@ -132,7 +126,8 @@ func TestTraceBelongsToItsConnection(t *testing.T) {
 	require.Len(t, got.Packets, 1)
 	assert.False(t, got.Ended)
 	assert.EqualValues(t, 7, got.Missed)
-	assert.Equal(t, []status.TraceNode{{Name: "rx-vf0", Cycles: 7, Burst: 1}, {Name: "drop_spoofed", Begin: 10, Cycles: 7, Burst: 1}},
+	assert.Equal(t, []status.TraceNode{{Name: "rx-vf0", Cycles: 7, Burst: 1},
+		{Name: "drop_spoofed", Begin: 10, Cycles: 7, Burst: 1}},
 		got.Packets[0].Nodes)
 
 	f.hangs = 1 // it is tried again
@@ -220,26 +215,33 @@ func TestVerdicts(t *testing.T) {
 	for want, p := range map[string]graph.TracedPacket{
 		"flow new, or resolved again after a change; " + to + "not offloaded yet: offered to the NIC just now": with(
 			flow(true, true, false), "rx-vf0", "flow_lookup", "flow_route", "encap", "tx-pf0"),
-		"flow known; " + to + "offloaded, but the NIC leaves TCP SYN, FIN and RST, fragments and what has no hop left to the software": with(
+		"flow known; " + to + "offloaded, but the NIC leaves TCP SYN, FIN and RST, fragments and " +
+			"what has no hop left to the software": with(
 			flow(true, true, true), "rx-vf0", "flow_lookup", "encap", "tx-pf0"),
 		"flow known; " + to + "not offloaded: it waits for a packet without SYN, FIN or RST": with(
 			flow(true, false, false), "rx-vf0", "flow_lookup", "encap", "tx-pf0"),
-		"flow known; " + to + "not offloaded: the NIC has no rule for it yet, or no room, or has refused it (dpctl system info)": with(
+		"flow known; " + to + "not offloaded: the NIC has no rule for it yet, or no room, or " +
+			"has refused it (dpctl system info)": with(
 			flow(true, true, false), "rx-vf0", "flow_lookup", "encap", "tx-pf0"),
-		"flow known; " + to + "cut into fragments, which went on; not offloaded: a fragment, too big for an MTU, or no TCP, UDP or echo": with(
+		"flow known; " + to + "cut into fragments, which went on; not offloaded: " +
+			"a fragment, too big for an MTU, or no TCP, UDP or echo": with(
 			flow(false, false, false), "rx-vf0", "flow_lookup", "encap", "oversize"),
-		"flow not kept, since the flow table is full; delivered to vm-1 by pf0; not offloaded: a flow that is not kept is not offered to the NIC": with(
+		"flow not kept, since the flow table is full; delivered to vm-1 by pf0; " +
+			"not offloaded: a flow that is not kept is not offered to the NIC": with(
 			delivered, "rx-vf0", "flow_lookup", "flow_route", "flow_overflow", "deliver", "tx-vf0"),
-		"left to the slow path, which answers ARP, neighbour discovery, DHCP and pings of the gateway": packet("rx-vf0", "punt"),
+		"left to the slow path, which answers ARP, neighbour discovery, DHCP and pings of the gateway": packet(
+			"rx-vf0", "punt"),
 		"ended at nowhere": packet("rx-vf0", "nowhere"),
 	} {
 		assertVerdict(t, p, want, false)
 	}
 	for want, p := range map[string]graph.TracedPacket{
-		"dropped: its source address is not the guest's own (drop_spoofed)":   packet("rx-vf0", "flow_route", "drop_spoofed"),
-		"dropped: it is for a group, which is not forwarded (drop_multicast)": packet("rx-vf0", "drop_multicast", "tap_drop", "free"),
-		"answered with an ICMP error: its time to live is used up":            with(flow(true, true, true), "encap", "icmp_time_exceeded", "tx-vf0"),
-		"dropped: its time to live is used up (drop_ttl)":                     packet("encap", "icmp_time_exceeded", "drop_ttl"),
+		"dropped: its source address is not the guest's own (drop_spoofed)": packet("rx-vf0", "flow_route", "drop_spoofed"),
+		"dropped: it is for a group, which is not forwarded (drop_multicast)": packet(
+			"rx-vf0", "drop_multicast", "tap_drop", "free"),
+		"answered with an ICMP error: its time to live is used up": with(
+			flow(true, true, true), "encap", "icmp_time_exceeded", "tx-vf0"),
+		"dropped: its time to live is used up (drop_ttl)": packet("encap", "icmp_time_exceeded", "drop_ttl"),
 	} {
 		assertVerdict(t, p, want, true)
 	}

@@ -8,17 +8,18 @@ import (
 
 	"dpservice/dpservice/status"
 	"dpservice/dpservice/verdict"
+	"dpservice/dpservice/vnet"
 	"dpservice/graph"
 )
 
 // names is what describes packets.
 type names struct {
-	cfg *Config
-	verdict.Networks
+	cfg      *Config
+	networks vnet.Networks
 }
 
 func (m *Manager) names() names {
-	return names{&m.cfg, verdict.Networks{Interfaces: m.cfg.Networks.Attachments(), Routes: m.cfg.Networks.Routes()}}
+	return names{&m.cfg, m.cfg.Networks()}
 }
 
 func (n names) describe(p graph.TracedPacket) status.TracedPacket {
@@ -56,14 +57,14 @@ func (n names) verdict(p graph.TracedPacket, flow *status.Flow) (text string, dr
 	case flow == nil:
 		return "ended at " + last, false
 	}
-	parts := []string{state(visited), n.Way(p.Flow.Flow, flow.OutPort)}
+	parts := []string{state(visited), verdict.Forwarded(n.networks, p.Flow.Flow, flow.OutPort)}
 	if last == "oversize" {
 		parts = append(parts, "cut into fragments, which went on")
 	}
 	return strings.Join(append(parts, n.offload(p.Flow, visited)), "; "), false
 }
 
-// end is the node at which a packet's way ended. What a capture watches goes on from a drop node, to be copied.
+// end is the node at which a packet ended. What a capture watches goes on from a drop node, to be copied.
 func end(hops []graph.TraceHop) string {
 	for _, h := range slices.Backward(hops) {
 		if h.Node != "tap_drop" && h.Node != "free" {

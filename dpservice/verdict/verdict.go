@@ -10,6 +10,7 @@ import (
 
 	"dpservice/dpservice/vnet"
 	"dpservice/graph"
+	"dpservice/wire"
 )
 
 // reasons say what the nodes mean at which packets end.
@@ -61,77 +62,27 @@ func End(node string) string {
 	}
 }
 
-// Networks are the interfaces and routes of a moment.
-type Networks struct {
-	Interfaces []vnet.Attachment
-	Routes     []vnet.Route
-}
-
-// Way says where a flow's packets go, out of a port with this ethdev name.
-func (n Networks) Way(f graph.Flow, outPort string) string {
+// Forwarded says what is done with a flow's packets, which leave by a port with the ethdev name outPort.
+func Forwarded(n vnet.Networks, f graph.Flow, outPort string) string {
 	if f.Verdict.Kind == graph.Deliver {
-		if a, ok := n.On(f.Verdict.TxPort); ok {
+		if a, ok := n.OnPort(f.Verdict.TxPort); ok {
 			return fmt.Sprintf("delivered to %s by %s", a.ID, outPort)
 		}
 		return "delivered by " + outPort
 	}
-	hop := NextHop(f.Verdict.Header)
+	hop := nextHop(f.Verdict.Header)
 	by := ""
-	if r, ok := n.longest(f.VNI, f.Key.Dst, func(r vnet.Route) bool { return r.NextHopIP == hop }); ok {
+	if r, ok := n.RouteTo(hop, f.VNI, f.Key.Dst); ok {
 		by = fmt.Sprintf(" by route %s", r.Prefix)
 	}
 	return fmt.Sprintf("encapsulated to %s%s, out of %s", hop, by, outPort)
 }
 
-// On is the interface on a port.
-func (n Networks) On(port uint16) (vnet.Attachment, bool) {
-	return n.find(func(a *vnet.Attachment) bool { return a.Port == port })
-}
-
-// ByID is the interface with an id.
-func (n Networks) ByID(id string) (vnet.Attachment, bool) {
-	return n.find(func(a *vnet.Attachment) bool { return a.ID == id })
-}
-
-// ByIndex is the interface with an index in the packet graph.
-func (n Networks) ByIndex(index uint16) (vnet.Attachment, bool) {
-	return n.find(func(a *vnet.Attachment) bool { return a.Index == index })
-}
-
-// WithAddress is the interface of a virtual network with an address.
-func (n Networks) WithAddress(vni uint32, addr netip.Addr) (vnet.Attachment, bool) {
-	return n.find(func(a *vnet.Attachment) bool { return a.VNI == vni && (a.IPv4 == addr || a.IPv6 == addr) })
-}
-
-func (n Networks) find(is func(a *vnet.Attachment) bool) (vnet.Attachment, bool) {
-	for i := range n.Interfaces {
-		if is(&n.Interfaces[i]) {
-			return n.Interfaces[i], true
-		}
-	}
-	return vnet.Attachment{}, false
-}
-
-// Route is the one with the longest prefix that holds an address.
-func (n Networks) Route(vni uint32, dst netip.Addr) (vnet.Route, bool) {
-	return n.longest(vni, dst, func(vnet.Route) bool { return true })
-}
-
-// longest is the route with the longest prefix that holds an address, of those that fit.
-func (n Networks) longest(vni uint32, dst netip.Addr, fits func(vnet.Route) bool) (best vnet.Route, found bool) {
-	for _, r := range n.Routes {
-		if r.VNI == vni && r.Prefix.Contains(dst) && fits(r) && (!found || r.Prefix.Bits() > best.Prefix.Bits()) {
-			best, found = r, true
-		}
-	}
-	return best, found
-}
-
-// NextHop is the destination in an outer header: Ethernet and IPv6.
-func NextHop(header []byte) netip.Addr {
-	const destination = 14 + 24
-	if len(header) < destination+16 {
+// nextHop is the destination in an outer header: Ethernet and IPv6. It is invalid if the header is none.
+func nextHop(header []byte) netip.Addr {
+	const at = wire.EthernetLen + wire.IPv6Len - 16
+	if len(header) < at+16 {
 		return netip.Addr{}
 	}
-	return netip.AddrFrom16([16]byte(header[destination : destination+16]))
+	return netip.AddrFrom16([16]byte(header[at : at+16]))
 }
