@@ -11,8 +11,8 @@ import (
 )
 
 // Command returns a hidden command that writes a page for each command of the program it is added to, all in one
-// section of
-// the manual: "1" for users' programs, "8" for the administrator's. Where SOURCE_DATE_EPOCH is set, it dates the pages.
+// section of the manual: "1" for users' programs, "8" for the administrator's. Where SOURCE_DATE_EPOCH is set, it dates
+// the pages.
 func Command(section string) *cobra.Command {
 	return &cobra.Command{
 		Use:     "man FOLDER",

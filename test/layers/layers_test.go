@@ -28,6 +28,8 @@ var allowed = edges{
 	{"capture/x", "graph"}, {"capture/x", "rteflow"}, {"capture/x", "dpservice/port"}, {"capture/spec", "dpservice/port"},
 	{"rpc/x", "rpc/api"}, {"rpc/x", "capture/spec"}, {"rpc/x", "dpservice/port"}, {"rpc/x", "dpservice/status"},
 	{"tools/dpctl", "rpc/client"}, {"tools/dpctl", "capture/receive"}, {"tools/bench", "cgo/eal"},
+	{"capture/spec", "capture/filter"}, {"dpservice/verdict", "graph"}, {"dpservice/trace", "capture/plan"},
+	{"tools/fleet/x", "rpc/client"}, {"tools/fleet/x", "capture/spec"}, {"tools/fleet/x", "tools/fleet/y"},
 }
 
 var forbidden = edges{
@@ -43,6 +45,9 @@ var forbidden = edges{
 	{"rpc/x", "cgo/eal"}, {"rpc/x", "graph"}, {"rpc/x", "rteflow"}, {"rpc/x", "capture"}, {"rpc/x", "dpservice/flow"},
 	{"rpc/x", "dpservice/daemon"}, {"rpc/x", "dpservice/port/dpdk"}, {"rpc/x", "tools/y"},
 	{"tools/dpctl", "rpc/server"}, {"tools/dpctl", "dpservice/port"}, {"tools/dpctl", "capture"}, {"tools/dpctl", "graph"},
+	{"dpservice/explain", "rpc/api"}, {"dpservice/manual", "graph"}, {"capture/receive", "graph"},
+	{"tools/fleet/x", "rpc/server"}, {"tools/fleet/x", "graph"}, {"tools/fleet/x", "capture"},
+	{"tools/fleet/x", "dpservice/port"}, {"tools/fleet/x", "tools/dpctl"},
 }
 
 func TestLinterKnowsTheLayers(t *testing.T) {
