@@ -27,6 +27,7 @@ package daemon
 //	         keptCaptures.mu       the captures as the state has them
 //	         fence.Fence.mu        the panics so far
 //	         flow rareLog.mu       when a warning was last logged
+//	         recent.Lines.mu       the last lines of the log
 //	         eal                   the state of EAL; its calls run on a thread of their own
 //
 // The RPC server holds none of its locks while a request is carried out: Server.mu guards the clients, hangups.mu the
