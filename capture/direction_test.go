@@ -38,8 +38,8 @@ func txCopy() [][]byte {
 	return [][]byte{h.Append(nil)}
 }
 
-// What the NIC delivers to a guest is copied once, whichever port it came from and whether its flow stood before, and
-// so is what the graph sends it. What the guest sends is not.
+// What the NIC delivers to a guest is copied once, whichever port it came from and whether its flow was offloaded
+// before, and so is what the graph sends it. What the guest sends is not.
 func TestCaptureOfWhatAGuestReceives(t *testing.T) {
 	n := newNode(3)
 	before := n.nic.dump()

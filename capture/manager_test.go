@@ -354,8 +354,8 @@ func TestLimits(t *testing.T) {
 			before := n.nic.dump()
 			r := validRequest()
 			r.Limits = tt.limits
-			var told []spec.Session
-			n.manager.deps.Ended = func(s spec.Session) { told = append(told, s) }
+			var reported []spec.Session
+			n.manager.deps.Ended = func(s spec.Session) { reported = append(reported, s) }
 			s, err := n.manager.Start(context.Background(), r)
 			require.NoError(t, err)
 			for range tt.packets {
@@ -372,7 +372,7 @@ func TestLimits(t *testing.T) {
 			assert.Equal(t, tt.reason, ended[0].EndReason)
 			assert.EqualValues(t, tt.packets, ended[0].Packets)
 			assert.Equal(t, tt.limits, ended[0].Limits)
-			assert.Equal(t, ended, told)
+			assert.Equal(t, ended, reported)
 			assert.Equal(t, before, n.nic.dump())
 		})
 	}
@@ -978,7 +978,7 @@ func TestStatusDoesNotWait(t *testing.T) {
 	assert.Len(t, ended, 2)
 }
 
-// While a session waits for its last counters others begin and end; whoever wants to change that one waits for it.
+// While a session waits for its last counters others begin and end; another change of that one waits.
 func TestOtherSessionsDoNotWaitForCounters(t *testing.T) {
 	const lag = 500 * time.Millisecond
 	n := newNode(3)

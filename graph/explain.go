@@ -12,7 +12,7 @@ type Question struct {
 	Origin   Origin
 	Port     uint16     // DPDK port id: where the packet comes in
 	Underlay netip.Addr // FromWire: the outer destination
-	Peer     netip.Addr // FromWire: the outer source; invalid: whoever may send it
+	Peer     netip.Addr // FromWire: the outer source; invalid: any that may send it
 	Src, Dst netip.Addr // of one family
 	Proto    uint8
 	SrcPort  uint16 // ICMP and ICMPv6: type<<8|code

@@ -184,14 +184,15 @@ func TestTraceVisitsWhatNodesCount(t *testing.T) {
 	receiveAll(ports.vf0)
 }
 
-// With Drops only those packets are told of which were dropped or answered.
+// With Drops only packets are recorded that were dropped or answered.
 func TestTraceOfDrops(t *testing.T) {
 	g := newGraph(t)
 	tr := traceOf0(t, "")
 	tr.Drops = true
 	require.NoError(t, g.StartTrace(tr))
 	for _, src := range []string{"10.0.0.1", "10.0.0.9", "10.0.0.1"} {
-		send(t, ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v4), ip4(src, "10.0.0.2", 64, vUDP), udp(1, 2), payload(hello)))
+		send(t, ports.vf0, frame(t, eth(guest0MAC, gatewayMAC, v4), ip4(src, "10.0.0.2", 64, vUDP), udp(1, 2),
+			payload(hello)))
 	}
 	receive(t, ports.vf1)
 	receive(t, ports.vf1)
@@ -215,17 +216,17 @@ func TestTraceIsBounded(t *testing.T) {
 		}
 	}
 	require.NoError(t, g.Ping())
-	told := 0
+	recorded := 0
 	var missed uint64
 	for {
 		packets, m := g.ReadTrace()
 		if missed = m; len(packets) == 0 {
 			break
 		}
-		told += len(packets)
+		recorded += len(packets)
 	}
-	assert.LessOrEqual(t, told, 512)
-	assert.EqualValues(t, bursts*burst, uint64(told)+missed)
+	assert.LessOrEqual(t, recorded, 512)
+	assert.EqualValues(t, bursts*burst, uint64(recorded)+missed)
 	require.NoError(t, g.StopTrace())
 }
 

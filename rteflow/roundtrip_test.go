@@ -36,7 +36,7 @@ type replayer struct {
 	t        *testing.T
 	commands []string
 	checks   map[int]string // by command: what testpmd has to answer
-	stood    map[string]int // by type of an item or action: how many have stood
+	seen     map[string]int // by type of an item or action: how many were seen
 }
 
 // command adds a command, which has to be answered like this.
@@ -58,10 +58,10 @@ func (r *replayer) create(port uint16, rule Rule) bool {
 	r.command(commands[len(commands)-1], verdict(err, `Flow rule #\d+ created`))
 	if err == nil {
 		for _, it := range rule.Pattern {
-			r.stood[fmt.Sprintf("%T", it)]++
+			r.seen[fmt.Sprintf("%T", it)]++
 		}
 		for _, a := range rule.Actions {
-			r.stood[fmt.Sprintf("%T", a)]++
+			r.seen[fmt.Sprintf("%T", a)]++
 		}
 	}
 	return err == nil
@@ -105,7 +105,7 @@ func (r *replayer) replay() {
 // them, and what it says when it refuses them.
 func TestRoundTripThroughTestpmd(t *testing.T) {
 	p := needNIC(t)
-	r := &replayer{t: t, checks: map[int]string{}, stood: map[string]int{}}
+	r := &replayer{t: t, checks: map[int]string{}, seen: map[string]int{}}
 	g := generator{Rand: rand.New(rand.NewPCG(5, 6)), p: p, shared: shareActions(r, p.vf0)}
 	created, refused := 0, 0
 	for created+refused < roundTrips {
@@ -132,7 +132,7 @@ func TestRoundTripThroughTestpmd(t *testing.T) {
 		rules += len(comparable(want))
 	}
 	for _, kind := range kinds {
-		assert.NotZero(t, r.stood[fmt.Sprintf("%T", kind)], "%T has not stood in any rule", kind)
+		assert.NotZero(t, r.seen[fmt.Sprintf("%T", kind)], "%T was in no rule", kind)
 	}
 	report.Printf(t,
 		"round trip through testpmd: %d rules created and %d refused alike, of %d kinds of items and actions; "+

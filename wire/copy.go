@@ -17,7 +17,7 @@ const (
 	EncapVXLAN Encap = "vxlan" // a VXLAN header: the label is its VNI
 )
 
-// CopyHeaderLen is how many bytes stand before the captured frame with EncapUDP: Ethernet, IPv6 and UDP.
+// CopyHeaderLen is how many bytes precede the captured frame with EncapUDP: Ethernet, IPv6 and UDP.
 // VXLANCopyHeaderLen is the same with EncapVXLAN.
 const (
 	CopyHeaderLen      = EthernetLen + IPv6Len + UDPLen

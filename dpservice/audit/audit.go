@@ -138,7 +138,7 @@ func (l *Log) Request(r Request) {
 	l.note(level, message, attrs...)
 }
 
-// bounded returns parameters of at most maxParams bytes: the others are told by their length.
+// bounded returns parameters of at most maxParams bytes; of longer ones it says the length.
 func bounded(params json.RawMessage) any {
 	switch {
 	case len(params) == 0:
@@ -197,16 +197,16 @@ func (l *Log) run(out *output) {
 type writer struct {
 	log    *Log
 	out    *output
-	told   uint64    // of the lost records, those that a record tells of
+	noted  uint64    // of the lost records, those that a record has counted
 	warned time.Time // when the daemon's log had the last warning
 }
 
 func (w *writer) write(r slog.Record) {
-	if lost := w.log.lost.Load(); lost > w.told {
+	if lost := w.log.lost.Load(); lost > w.noted {
 		missing := slog.NewRecord(time.Now(), slog.LevelError, "records are missing", 0)
-		missing.AddAttrs(slog.Uint64("count", lost-w.told))
+		missing.AddAttrs(slog.Uint64("count", lost-w.noted))
 		if w.out.handler.Handle(context.Background(), missing) == nil {
-			w.told = lost
+			w.noted = lost
 		}
 		w.warn(fmt.Errorf("%d records so far", lost))
 	}

@@ -377,7 +377,7 @@ func TestRestoredCapturesAreAudited(t *testing.T) {
 
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
-	var told []string
+	var reported []string
 	for line := range strings.Lines(string(text)) {
 		var r struct {
 			Message string `json:"msg"`
@@ -386,10 +386,10 @@ func TestRestoredCapturesAreAudited(t *testing.T) {
 			Packets uint64 `json:"packets"`
 		}
 		require.NoError(t, json.Unmarshal([]byte(line), &r))
-		told = append(told, fmt.Sprint(r.Message, " ", r.Capture, " ", r.Reason, " ", r.Packets))
+		reported = append(reported, fmt.Sprint(r.Message, " ", r.Capture, " ", r.Reason, " ", r.Packets))
 	}
 	assert.Equal(t, []string{
 		"capture restored lab  30", "capture restored waits  0", "capture ended lab over_at_start 30",
 		"capture ended waits not_restored 0",
-	}, told)
+	}, reported)
 }

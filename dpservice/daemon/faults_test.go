@@ -260,8 +260,8 @@ func flowBetween(from, to vnet.Attachment) graph.Flow {
 // aMark is the mark of a tunnel, which is another one when it comes again.
 var aMark = regexp.MustCompile(`02:64:70:73:00:..`)
 
-// standing lists what the NIC holds; it must be what dpservice believes that it holds.
-func (n *node) standing() []string {
+// installed lists what the NIC holds; it must be what dpservice believes that it holds.
+func (n *node) installed() []string {
 	n.t.Helper()
 	var inNIC, believed []string
 	for _, r := range n.driver.Rules() {
@@ -337,14 +337,14 @@ func TestEveryCallFails(t *testing.T) {
 	total := 0
 	for name, op := range operations {
 		t.Run(name, func(t *testing.T) {
-			idle := talkingNode(t, "").standing()
+			idle := talkingNode(t, "").installed()
 			n := talkingNode(t, op.captured)
-			oldState := n.standing()
+			oldState := n.installed()
 			calls, err := n.under(op.do, func(int) bool { return false })
 			require.NoError(t, err)
 			require.GreaterOrEqual(t, calls, op.calls)
 			n.talk()
-			newState, interfaces := n.standing(), n.Interfaces()
+			newState, interfaces := n.installed(), n.Interfaces()
 
 			points := 0
 			try := func(reasons []fault.Reason, fail func(call int) bool) {
@@ -352,24 +352,24 @@ func TestEveryCallFails(t *testing.T) {
 				n := talkingNode(t, op.captured)
 				before := n.Interfaces()
 				_, err := n.under(op.do, fail)
-				n.standing()
+				n.installed()
 				n.talk()
 				if err == nil {
-					assert.Equal(t, newState, n.standing())
+					assert.Equal(t, newState, n.installed())
 					assert.Equal(t, interfaces, n.Interfaces())
 					return
 				}
 				checkRefusal(t, err, reasons)
 				if fault.Is(err, fault.RollbackFailed) {
 					n.repair(before)
-					assert.Equal(t, idle, n.standing())
+					assert.Equal(t, idle, n.installed())
 					return
 				}
 				assert.Equal(t, before, n.Interfaces())
-				assert.Equal(t, oldState, n.standing())
+				assert.Equal(t, oldState, n.installed())
 				require.NoError(t, op.do(n), "the next time it works")
 				n.talk()
-				assert.Equal(t, newState, n.standing())
+				assert.Equal(t, newState, n.installed())
 			}
 			for first := 1; first <= calls; first++ {
 				try(undone, func(call int) bool { return call == first })

@@ -87,7 +87,7 @@ type ExplainRequest struct {
 
 	Interface string // id
 	FromWire  bool
-	Peer      netip.Addr // FromWire: the outer source; invalid: whoever may send it
+	Peer      netip.Addr // FromWire: the outer source; invalid: any that may send it
 	Src, Dst  netip.Addr // invalid: the interface's own, of the other's family
 	Proto     uint8
 	SrcPort   uint16 // ICMP and ICMPv6: type<<8|code
@@ -166,7 +166,7 @@ type TraceRequest struct {
 	Filter    string // pcap-filter(7); empty: everything
 	Drops     bool   // only packets that are dropped, or answered with an ICMP error
 	Count     uint64 // end after so many packets; 0: no limit
-	Client    string // who traces, as others are told
+	Client    string // who traces, as others that want to are shown
 }
 
 // Trace is what is read of a trace at once.

@@ -67,7 +67,8 @@ type run struct {
 // New returns a Manager without a trace.
 func New(cfg Config) *Manager { return &Manager{cfg: cfg} }
 
-// Start begins a trace that ends with ctx at the latest, and returns what is to be known of it.
+// Start begins a trace that ends with ctx at the latest, and returns what is to be known of it. The error is a
+// *fault.Error if the request is at fault, or another trace runs: then nothing has begun.
 func (m *Manager) Start(ctx context.Context, r status.TraceRequest) (warnings []string, err error) {
 	if len(r.Client) > maxClient {
 		return nil, fault.New(fault.InvalidParams, "", "the client's name has more than %d bytes", maxClient)
@@ -128,7 +129,9 @@ func (m *Manager) plan(r status.TraceRequest) (t graph.Trace, on vnet.Attachment
 	return t, on, warnings, nil
 }
 
-// Read returns the packets that the connection's trace has recorded. It waits up to a second for the first one.
+// Read returns the packets that the trace has recorded which was started with ctx. It waits up to a second for the
+// first one. It returns fault.NotActive if there is no such trace, and fault.NotFound when its interface was deleted,
+// which ends it.
 func (m *Manager) Read(ctx context.Context) (status.Trace, error) {
 	deadline := time.After(readWait)
 	tick := time.NewTicker(readPeriod)
@@ -192,7 +195,7 @@ func noTrace() error {
 	return fault.New(fault.NotActive, "", "this connection has no trace: trace.start begins one")
 }
 
-// Stop ends the connection's trace.
+// Stop ends the trace that was started with ctx, or returns fault.NotActive. After another error it goes on.
 func (m *Manager) Stop(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -23,8 +23,8 @@ do_put_tap(struct worker *w, const void *arg)
 	return 0;
 }
 
-/* Put taps, or NULLs, in the place of all workers'. Those are freed, and their counters summed up.
- * After an error all is as before, and the new ones are the caller's. */
+/* Replace all workers' taps by these, or by NULLs. The old ones are freed, and their counters
+ * summed up. After an error all is as before, and the new ones are the caller's. */
 static int
 exchange(struct dataplane *dp, uint16_t port, uint8_t side, struct tap **taps,
 	 struct tap_counters *sum)

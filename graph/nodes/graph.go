@@ -238,7 +238,7 @@ func (g *Graph) TapCounters(port uint16, side graph.TapSide) (graph.TapCounters,
 }
 
 // StartTrace begins to follow packets through the graph. There is one trace at a time: ErrExists. While it runs, each
-// packet takes the workers longer. At most 1000 packets are told of in a second.
+// packet takes the workers longer. At most 1000 packets a second are recorded.
 //
 // ErrNotFound: no such port. ErrInvalid: the trace is not as its documentation says. ErrFull: no memory for it.
 func (g *Graph) StartTrace(t graph.Trace) error {

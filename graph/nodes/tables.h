@@ -40,7 +40,7 @@ enum resolution {
 	RESOLVED_BROADCAST,
 	RESOLVED_RESERVED,
 	RESOLVED_TO_GATEWAY,
-	RESOLVED_WRONG_PEER, /* whoever the peer is */
+	RESOLVED_WRONG_PEER, /* from every peer */
 	RESOLVED_LOCAL_SOURCE,
 };
 

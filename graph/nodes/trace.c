@@ -217,7 +217,7 @@ note_end(struct trace *t, const struct rte_node *node, uint64_t begin)
 	}
 }
 
-/* In place of rx. The packets have gone to the next node's stream, but objs still has
+/* rx while a trace runs. The packets have gone to the next node's stream, but objs still has
  * them. */
 static uint16_t
 rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs)
@@ -234,7 +234,7 @@ rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 	return n;
 }
 
-/* In place of all other nodes. */
+/* All other nodes while a trace runs. */
 static uint16_t
 visit_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb_objs)
 {

@@ -302,7 +302,7 @@ type FlowExplainParams struct {
 	ID        *uint64 `json:"id,omitempty"`
 	Interface string  `json:"interface,omitempty"` // id
 	Origin    string  `json:"origin,omitempty"`    // guest, which is the default, or wire
-	Peer      string  `json:"peer,omitempty"`      // origin wire: the outer source; default: whoever may send it
+	Peer      string  `json:"peer,omitempty"`      // origin wire: the outer source; default: any that may send it
 	Src       string  `json:"src,omitempty"`
 	Dst       string  `json:"dst,omitempty"`
 	Proto     string  `json:"proto,omitempty"` // tcp, udp, icmp, icmp6 or a number
@@ -335,7 +335,7 @@ type ExplainCapture struct {
 	Direction string `json:"direction"`         // rx, tx or drops
 	Rule      string `json:"rule"`              // what it matches, in testpmd's syntax
 	Copied    bool   `json:"copied"`            // or left out
-	Depends   string `json:"depends,omitempty"` // on what else it depends that the packet meets this rule, and not a later one
+	Depends   string `json:"depends,omitempty"` // on what else it depends that this rule, and no later one, is met
 	Packets   uint64 `json:"packets"`           // that have met the rule so far
 	Bytes     uint64 `json:"bytes"`
 }
@@ -348,7 +348,7 @@ type TraceStartParams struct {
 	Filter    string `json:"filter,omitempty"`         // in pcap-filter's language, of what the tunnel carries
 	Drops     bool   `json:"drops,omitempty"`          // only packets that are dropped, or answered with an ICMP error
 	Count     uint64 `json:"count,omitempty"`          // end after so many packets
-	Client    string `json:"client,omitempty"`         // who traces: others that want to trace meanwhile are told
+	Client    string `json:"client,omitempty"`         // who traces, as others that want to are shown
 }
 
 // TraceStartResult is the result of trace.start.
@@ -460,7 +460,7 @@ type CaptureStartParams struct {
 	Interfaces []CaptureSelector `json:"interfaces" rpc:"required"`
 	Name       string            `json:"name,omitempty"`
 	Encap      string            `json:"encap,omitempty"`     // udp, the default, or vxlan
-	Direction  string            `json:"direction,omitempty"` // rx, what guests send (the default), tx, both, or none with drops
+	Direction  string            `json:"direction,omitempty"` // rx (the default), tx, both or, with drops, none
 	Drops      bool              `json:"drops,omitempty"`     // copy also what the software drops of their packets
 	Filter     string            `json:"filter,omitempty"`    // in pcap-filter's language
 	Limits     *CaptureLimits    `json:"limits,omitempty"`
@@ -488,10 +488,10 @@ type CaptureRule struct {
 // CaptureInterface is one direction of an interface that a session captures.
 type CaptureInterface struct {
 	CaptureTarget
-	Direction string        `json:"direction"` // rx: what comes from behind the port; tx: what goes there; drops: what the software drops of both
-	Mode      string        `json:"mode"`      // hardware: the NIC copies; software: the packet graph does, and nothing passes it
+	Direction string        `json:"direction"` // rx: from behind the port; tx: towards it; drops: dropped of both
+	Mode      string        `json:"mode"`      // hardware: the NIC copies; software: only the packet graph does
 	Port      string        `json:"port"`      // ethdev name
-	Label     uint32        `json:"label"`     // names interface and direction: the flow label, or VXLAN's VNI; of drops, without the reason
+	Label     uint32        `json:"label"`     // the copies' flow label, or VXLAN's VNI; of drops, without the reason
 	Packets   uint64        `json:"packets"`
 	Bytes     uint64        `json:"bytes"`
 	Rules     []CaptureRule `json:"rules,omitempty"` // of the filter, if there is one
@@ -499,11 +499,12 @@ type CaptureInterface struct {
 
 // CaptureSession is a capture, as capture.start and capture.status show it.
 type CaptureSession struct {
-	Name       string             `json:"name"`
-	State      string             `json:"state"` // active, dry_run, broken, ended or waiting
-	StartedAt  *time.Time         `json:"started_at,omitempty"`
-	EndedAt    *time.Time         `json:"ended_at,omitempty"`
-	EndReason  string             `json:"end_reason,omitempty"` // stopped, duration, packets, bytes, packets_per_second, interface_deleted or client_gone
+	Name      string     `json:"name"`
+	State     string     `json:"state"` // active, dry_run, broken, ended or waiting
+	StartedAt *time.Time `json:"started_at,omitempty"`
+	EndedAt   *time.Time `json:"ended_at,omitempty"`
+	// EndReason is stopped, duration, packets, bytes, packets_per_second, interface_deleted or client_gone.
+	EndReason  string             `json:"end_reason,omitempty"`
 	SinkNodeIP string             `json:"sink_node_ip"`
 	UDPSrcPort uint16             `json:"udp_src_port"`
 	UDPDstPort uint16             `json:"udp_dst_port"`

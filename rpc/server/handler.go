@@ -71,7 +71,7 @@ func (h *handler) answer(req *jsonrpc2.Request, held *holding) (answer json.RawM
 		var call call
 		call, err = m.prepare(params)
 		asked = call.asked
-		// Who may not call the method at all is told so, whatever the parameters are.
+		// A client that may not call the method at all learns that first, even if its parameters are wrong.
 		if denied := h.permit(asked); denied != nil {
 			err = denied
 		}

@@ -85,12 +85,12 @@ type Capture interface {
 	Capabilities() []spec.PortCapabilities
 }
 
-// Trace follows packets through the packet graph. A trace belongs to the connection that has started it, which ctx
-// stands for, and ends with it.
+// Trace follows packets through the packet graph. A trace belongs to the connection that has started it: ctx is the
+// connection's, and the trace ends with it.
 type Trace interface {
-	// Start returns what is to be known of the trace. There is one at a time.
+	// Start returns what is to be known of the trace. There is one at a time: fault.AlreadyActive.
 	Start(ctx context.Context, r status.TraceRequest) (warnings []string, err error)
-	// Read waits up to a second for packets.
+	// Read waits up to a second for packets. Without a trace of this connection, Read and Stop return fault.NotActive.
 	Read(ctx context.Context) (status.Trace, error)
 	Stop(ctx context.Context) error
 }

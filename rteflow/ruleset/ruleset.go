@@ -99,12 +99,12 @@ type Set struct {
 
 	mu             sync.RWMutex
 	oldest, newest *Rule // the ends of the list of installed rules
-	counts         map[place]int
+	counts         map[groupKey]int
 }
 
 // New returns an empty set of rules in the driver's NIC.
 func New(d Driver) *Set {
-	return &Set{driver: d, counts: map[place]int{}}
+	return &Set{driver: d, counts: map[groupKey]int{}}
 }
 
 // Installed reports whether a rule is in the NIC.
@@ -151,14 +151,14 @@ type Group struct {
 	Number uint32
 }
 
-// place is where a Group is, without a string: it is looked up for each rule.
-type place struct {
+// groupKey is a Group without a string: it is looked up for each rule.
+type groupKey struct {
 	port uint16
 	attr rteflow.Attr // without a priority
 }
 
-func placeOf(r *Rule) place {
-	p := place{r.Port, r.Spec.Attr}
+func groupOf(r *Rule) groupKey {
+	p := groupKey{r.Port, r.Spec.Attr}
 	p.attr.Priority = 0
 	return p
 }
@@ -209,7 +209,7 @@ func (s *Set) insert(r *Rule, h rteflow.Handle) {
 		s.newest.newer = r
 	}
 	s.newest = r
-	s.counts[placeOf(r)]++
+	s.counts[groupOf(r)]++
 }
 
 // forget notes that a rule was removed. Its handle is dead.
@@ -225,7 +225,7 @@ func (s *Set) forget(r *Rule) {
 		r.newer.older = r.older
 	}
 	r.installed, r.handle, r.older, r.newer = false, 0, nil, nil
-	p := placeOf(r)
+	p := groupOf(r)
 	if s.counts[p]--; s.counts[p] == 0 {
 		delete(s.counts, p)
 	}

@@ -281,7 +281,7 @@ func (p *part) captureMissing(wanted []target, sink sink, end time.Time) {
 	}
 }
 
-// mine stands for a session of the capture itself.
+// mine is what taken says of a session of the capture itself.
 const mine = "\x00"
 
 // taken returns the sessions that capture targets once those to be stopped have ended.
