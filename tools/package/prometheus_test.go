@@ -53,8 +53,11 @@ func TestPrometheus(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, r.Err())
 	vms := n.Guests()
-	_, err = vms[0].Start("ping", "-n", "-q", "-i", "0.2", vms[1].IPv4.String())
-	require.NoError(t, err)
+	const nowhere = "203.0.113.1" // so that there are drops to count
+	for _, to := range []string{vms[1].IPv4.String(), nowhere} {
+		_, err = vms[0].Start("ping", "-n", "-q", "-i", "0.2", to)
+		require.NoError(t, err)
+	}
 
 	config := n.Path("prometheus.yaml")
 	require.NoError(t, os.WriteFile(config, []byte(fmt.Sprintf(`
