@@ -352,7 +352,10 @@ func TestReportsAreBounded(t *testing.T) {
 func TestCollectorsShareTheNodes(t *testing.T) {
 	w := newWorld(t)
 	w.daemon.AddInterface("vm-1", 100)
-	c := w.create("a", func(s *v1alpha1.PacketCaptureSpec) { s.Sink = v1alpha1.Sink{Collector: "default"} })
+	toPool := func(s *v1alpha1.PacketCaptureSpec) { s.Sink = v1alpha1.Sink{Collector: "default"} }
+	c := w.create("a", toPool)
+	w.sync(time.Second)
+	assert.Empty(t, w.reports, "a collector needs a moment")
 	w.sync(10 * time.Second)
 	assert.Equal(t, reasonNoCollector, w.status("a").Reason)
 
@@ -377,6 +380,12 @@ func TestCollectorsShareTheNodes(t *testing.T) {
 	w.sync(10 * time.Second)
 	assert.NotEqual(t, "[fc00:99::1]:3100", w.status("a").Sink)
 	assert.Equal(t, v1alpha1.Active, w.status("a").State)
+
+	soon := w.create("b", toPool)
+	w.sync(time.Second)
+	add("1", []v1alpha1.CollectedCapture{{UID: string(soon.UID), Port: 3101}})
+	w.sync(time.Millisecond)
+	assert.Equal(t, reasonTaken, w.status("b").Reason, "the first report says what has become of it, at once")
 
 	// Of many nodes each collector gets about as many.
 	counts := map[string]int{}

@@ -42,8 +42,8 @@ type reporter struct {
 	node    string
 	reports Reports
 	known   map[string]*v1alpha1.PacketCaptureNode // by the captures' UIDs; nil: not loaded
-	written map[string]time.Time
-	unsure  map[string]string // the names of those of which a write has failed, or may have
+	written map[string]time.Time                   // when the last write was; before the first, when it was put off
+	unsure  map[string]string                      // the names of those of which a write has failed, or may have
 }
 
 // load reads the reports that the node has written before, unless they are known.
@@ -83,15 +83,21 @@ func (r *reporter) write(ctx context.Context, c *v1alpha1.PacketCapture, st v1al
 	st.UpdatedAt = metav1.NewTime(now)
 	fresh := newReport(c, r.node)
 	put := r.reports.Create
+	var interval time.Duration
 	if known := r.known[uid]; known != nil {
-		interval := compare(known.Status, st)
-		if interval == 0 {
+		if interval = compare(known.Status, st); interval == 0 {
 			return time.Time{}, nil
 		}
-		if due := r.written[uid].Add(interval); now.Before(due) {
-			return due, nil
-		}
 		fresh, put = known.DeepCopy(), r.reports.Update
+	} else if st.Reason == reasonNoCollector {
+		// A collector needs a moment. Then the first report says already what is captured, by names that the collector needs.
+		if _, ok := r.written[uid]; !ok {
+			r.written[uid] = now
+		}
+		interval = stateInterval
+	}
+	if due := r.written[uid].Add(interval); now.Before(due) {
+		return due, nil
 	}
 	fresh.Status = st
 	if err := put(ctx, fresh); err != nil {
@@ -159,12 +165,10 @@ func (r *reporter) remove(ctx context.Context, uid string) error {
 	if err := r.reload(ctx, uid); err != nil {
 		return err
 	}
-	known := r.known[uid]
-	if known == nil {
-		return nil
-	}
-	if err := r.reports.Delete(ctx, known); err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("removing the report: %w", err)
+	if known := r.known[uid]; known != nil {
+		if err := r.reports.Delete(ctx, known); err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("removing the report: %w", err)
+		}
 	}
 	delete(r.known, uid)
 	delete(r.written, uid)
@@ -173,7 +177,8 @@ func (r *reporter) remove(ctx context.Context, uid string) error {
 
 // removeAll removes the reports of captures that are gone.
 func (r *reporter) removeAll(ctx context.Context, isGone func(uid string) bool) error {
-	for _, uid := range slices.Concat(slices.Collect(maps.Keys(r.known)), slices.Collect(maps.Keys(r.unsure))) {
+	for _, uid := range slices.Concat(slices.Collect(maps.Keys(r.known)), slices.Collect(maps.Keys(r.unsure)),
+		slices.Collect(maps.Keys(r.written))) {
 		if isGone(uid) {
 			if err := r.remove(ctx, uid); err != nil {
 				return err

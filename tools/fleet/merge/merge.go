@@ -24,16 +24,22 @@ type Result struct {
 	Cut        []string // files whose end is missing, as after a crash of their writer
 }
 
-// Files writes the packets of pcapng files as one, by their times. Interfaces of the same name and comment become one.
+// Files writes the packets of pcapng files as one, by their times. Interfaces of the same name and comment become one,
+// and so do those of one sender for which a sink had no name at first.
 // In each file packets have to be in order already, as a sink writes them; equal times stay in the order of the files.
 func Files(w io.Writer, comment string, names []string) (Result, error) {
 	m := merger{
 		writer:     pcapng.NewWriter(w, pcapng.Section{Application: "kubectl dpcapture", Comment: comment}),
-		interfaces: map[pcapng.Interface]int{},
+		interfaces: map[pcapng.Interface]int{}, named: map[string]pcapng.Interface{},
 	}
 	defer m.close()
 	for i, name := range names {
 		if err := m.open(i, name); err != nil {
+			return m.result, err
+		}
+	}
+	for _, s := range m.all {
+		if err := m.start(s); err != nil {
 			return m.result, err
 		}
 	}
@@ -60,7 +66,9 @@ func Files(w io.Writer, comment string, names []string) (Result, error) {
 // merger is a merge in progress.
 type merger struct {
 	writer     *pcapng.Writer
-	interfaces map[pcapng.Interface]int // their numbers in the result
+	interfaces map[pcapng.Interface]int    // their numbers in the result
+	named      map[string]pcapng.Interface // by the descriptions, which tell senders apart; without a name: several had it
+	all        []*source
 	files      []*os.File
 	sources    sources
 	result     Result
@@ -84,7 +92,7 @@ func (m *merger) open(index int, name string) error {
 		return err
 	}
 	m.files = append(m.files, f)
-	cut, err := isCut(f)
+	cut, err := m.scan(f)
 	if err != nil {
 		return err
 	}
@@ -104,6 +112,12 @@ func (m *merger) open(index int, name string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
+	m.all = append(m.all, s)
+	return nil
+}
+
+// start reads the first packet of a file.
+func (m *merger) start(s *source) error {
 	more, err := m.next(s)
 	if more {
 		heap.Push(&m.sources, s)
@@ -131,13 +145,13 @@ func (m *merger) next(s *source) (more bool, err error) {
 	return true, nil
 }
 
-// isCut reports whether a file ends in the middle of a block.
-func isCut(f *os.File) (bool, error) {
+// scan looks for the names of a file's senders, and reports whether it ends in the middle of a block.
+func (m *merger) scan(f *os.File) (cut bool, err error) {
 	info, err := f.Stat()
 	if err != nil {
 		return false, err
 	}
-	const headLen, minLen = 8, 12
+	const headLen, minLen, interfaceType = 8, 12, 1
 	head := make([]byte, headLen)
 	at := int64(0)
 	for at < info.Size() {
@@ -150,9 +164,51 @@ func isCut(f *os.File) (bool, error) {
 		if length < minLen {
 			return false, fmt.Errorf("%s: no pcapng file that a sink has written: a block of %d bytes", f.Name(), length)
 		}
+		if binary.LittleEndian.Uint32(head) == interfaceType && length <= maxInterfaceLen {
+			block := make([]byte, length)
+			if _, err := f.ReadAt(block, at); errors.Is(err, io.EOF) {
+				return true, nil
+			} else if err != nil {
+				return false, err
+			}
+			m.learn(block)
+		}
 		at += int64(length)
 	}
 	return at > info.Size(), nil
+}
+
+// maxInterfaceLen is more than a sink's description of an interface has.
+const maxInterfaceLen = 1 << 16
+
+// learn keeps what an interface's block says of its sender, if the sink knew that. Whom the sink learned to know later
+// had another interface before, without a comment.
+func (m *merger) learn(block []byte) {
+	const optionsAt, trailerLen, commentCode, nameCode, descriptionCode = 16, 4, 1, 2, 3
+	var i pcapng.Interface
+	for o := block[min(optionsAt, len(block)) : len(block)-trailerLen]; len(o) >= 4; {
+		code, length := binary.LittleEndian.Uint16(o), int(binary.LittleEndian.Uint16(o[2:]))
+		padded := (length + 3) &^ 3
+		if o = o[4:]; code == 0 || padded > len(o) {
+			break
+		}
+		switch text := string(o[:length]); code {
+		case commentCode:
+			i.Comment = text
+		case nameCode:
+			i.Name = text
+		case descriptionCode:
+			i.Description = text
+		}
+		o = o[padded:]
+	}
+	if i.Comment == "" {
+		return
+	}
+	if other, ok := m.named[i.Description]; ok && other != i {
+		i.Name = "" // the label was another interface's before
+	}
+	m.named[i.Description] = i
 }
 
 // add returns the number that an interface of a file has in the result.
@@ -165,6 +221,9 @@ func (m *merger) add(s *source, index int) (int, error) {
 		return 0, fmt.Errorf("%s: its packets are not Ethernet's but %s", s.name, from.LinkType)
 	}
 	to := pcapng.Interface{Name: from.Name, Description: from.Description, Comment: from.Comment, SnapLen: from.SnapLength}
+	if named := m.named[to.Description]; to.Comment == "" && named.Name != "" {
+		to.Name, to.Comment = named.Name, named.Comment
+	}
 	number, ok := m.interfaces[to]
 	if !ok {
 		number = m.writer.AddInterface(to)

@@ -114,3 +114,41 @@ func TestTakesWhatIsWhole(t *testing.T) {
 	_, err = Files(io.Discard, "", []string{file})
 	assert.NoError(t, err, "an empty file is one that was just begun")
 }
+
+// What came before a sink knew whose it was is of its sender all the same; where a label was of two, nobody knows.
+func TestNamesThatBecameKnown(t *testing.T) {
+	sender := func(name, label string) pcapng.Interface {
+		i := pcapng.Interface{Name: name, Description: "label " + label + " of node fc00::1"}
+		if name != "label-"+label {
+			i.Comment = "node hv1, interface " + name
+		}
+		return i
+	}
+	files := [][]pcapng.Interface{
+		{sender("label-7", "7"), sender("label-8", "8"), sender("label-9", "9"), sender("vm-7", "7")},
+		{sender("label-7", "7"), sender("vm-8", "8")},
+		{sender("vm-81", "8")},
+	}
+	var names []string
+	at := int64(0)
+	for _, interfaces := range files {
+		var b bytes.Buffer
+		w := pcapng.NewWriter(&b, pcapng.Section{})
+		for _, i := range interfaces {
+			at++
+			require.NoError(t, w.Packet(w.AddInterface(i), at, []byte(i.Description), 100))
+		}
+		require.NoError(t, w.Flush())
+		names = append(names, filepath.Join(t.TempDir(), "a.pcapng"))
+		require.NoError(t, os.WriteFile(names[len(names)-1], b.Bytes(), 0o600))
+	}
+	var out bytes.Buffer
+	result, err := Files(&out, "", names)
+	require.NoError(t, err)
+	assert.Equal(t, 5, result.Interfaces)
+	var got []string
+	for _, p := range read(t, &out) {
+		got = append(got, p.of)
+	}
+	assert.Equal(t, []string{"vm-7", "label-8", "label-9", "vm-7", "vm-7", "vm-8", "vm-81"}, got)
+}
