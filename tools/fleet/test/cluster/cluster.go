@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cluster runs a real API server for tests: Kubernetes' server of custom resources on Debian's etcd. It has no
-// authentication, admission or garbage collection, and serves no pods and nodes.
+// Package cluster runs a real API server for tests: Kubernetes' server of custom resources on Debian's etcd. Who may do
+// what is what deploy/fleet says. It has no admission or garbage collection, serves no pods, and of nodes a stand-in.
 package cluster
 
 import (
@@ -24,6 +24,9 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/cmd/server/options"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authentication/request/bearertoken"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -43,6 +46,8 @@ type Cluster struct {
 	Kubeconfig string // a file for kubectl
 	Scheme     *runtime.Scheme
 	root       string // of the repository
+	rights     *rights
+	nodes      *nodes
 }
 
 // Start starts a Cluster, which ends with the test.
@@ -51,12 +56,15 @@ func Start(t testing.TB) *Cluster {
 	dir := t.TempDir()
 	root, err := filepath.Abs(repository(t))
 	require.NoError(t, err)
-	c := &Cluster{Kubeconfig: filepath.Join(dir, "kubeconfig"), Scheme: runtime.NewScheme(), root: root}
+	c := &Cluster{
+		Kubeconfig: filepath.Join(dir, "kubeconfig"), Scheme: runtime.NewScheme(), root: root,
+		rights: loadRights(t, filepath.Join(root, "deploy/fleet")), nodes: &nodes{},
+	}
 	require.NoError(t, v1alpha1.AddToScheme(c.Scheme))
 	etcd := startEtcd(t, filepath.Join(root, "build/etcd-server/usr/bin/etcd"), dir)
-	c.Config = startServer(t, etcd, dir)
+	c.Config = c.startServer(t, etcd, dir)
 	c.Config.QPS = -1 // the tests say how much a client may ask
-	require.NoError(t, writeKubeconfig(c.Config.Host, c.Kubeconfig))
+	require.NoError(t, writeKubeconfig(c.Config.Host, c.Config.BearerToken, c.Kubeconfig))
 	c.install(t)
 	return c
 }
@@ -119,7 +127,7 @@ func startEtcd(t testing.TB, program, dir string) (url string) {
 }
 
 // startServer starts the API server. Its data are below a prefix of the test's own etcd.
-func startServer(t testing.TB, etcd, dir string) *rest.Config {
+func (c *Cluster) startServer(t testing.TB, etcd, dir string) *rest.Config {
 	t.Helper()
 	o := options.NewCustomResourceDefinitionsServerOptions(io.Discard, io.Discard)
 	r := o.RecommendedOptions
@@ -131,12 +139,17 @@ func startServer(t testing.TB, etcd, dir string) *rest.Config {
 	r.Features.EnablePriorityAndFairness = false
 	// Webhooks of resources would be looked for here: there are none.
 	nowhere := filepath.Join(dir, "nowhere")
-	require.NoError(t, writeKubeconfig("https://127.0.0.1:1", nowhere))
+	require.NoError(t, writeKubeconfig("https://127.0.0.1:1", "", nowhere))
 	r.CoreAPI.CoreAPIKubeconfigPath = nowhere
 	require.NoError(t, o.Complete())
 	config, err := o.Config()
 	require.NoError(t, err)
-	server, err := config.Complete().New(genericapiserver.NewEmptyDelegateWithCustomHandler(http.HandlerFunc(listGroups)))
+	config.GenericConfig.Authentication.Authenticator = bearertoken.New(authenticator.TokenFunc(c.rights.authenticate))
+	config.GenericConfig.Authorization.Authorizer = authorizer.AuthorizerFunc(c.rights.authorize)
+	others := http.NewServeMux()
+	others.HandleFunc("/", listGroups)
+	others.Handle("/api/v1/nodes", c.nodes)
+	server, err := config.Complete().New(genericapiserver.NewEmptyDelegateWithCustomHandler(others))
 	require.NoError(t, err)
 
 	ctx, cancel := context.WithCancel(context.Background())
@@ -156,7 +169,12 @@ func listGroups(w http.ResponseWriter, r *http.Request) {
 	var answer any
 	switch r.URL.Path {
 	case "/api":
-		answer = metav1.APIVersions{TypeMeta: metav1.TypeMeta{Kind: "APIVersions"}}
+		answer = metav1.APIVersions{TypeMeta: metav1.TypeMeta{Kind: "APIVersions"}, Versions: []string{"v1"}}
+	case "/api/v1":
+		answer = metav1.APIResourceList{
+			TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: "v1",
+			APIResources: []metav1.APIResource{{Name: "nodes", Kind: "Node", Verbs: metav1.Verbs{"list", "watch"}}},
+		}
 	case "/apis":
 		version := metav1.GroupVersionForDiscovery{
 			GroupVersion: v1alpha1.GroupVersion.String(), Version: v1alpha1.GroupVersion.Version,
@@ -187,10 +205,10 @@ func waitReady(t testing.TB, config *rest.Config) {
 	}, readyTimeout, 50*time.Millisecond, "the API server does not serve resources")
 }
 
-func writeKubeconfig(server, file string) error {
+func writeKubeconfig(server, token, file string) error {
 	config := clientcmdapi.NewConfig()
 	config.Clusters["test"] = &clientcmdapi.Cluster{Server: server, InsecureSkipTLSVerify: true}
-	config.AuthInfos["test"] = &clientcmdapi.AuthInfo{Token: "any"}
+	config.AuthInfos["test"] = &clientcmdapi.AuthInfo{Token: token}
 	config.Contexts["test"] = &clientcmdapi.Context{Cluster: "test", AuthInfo: "test"}
 	config.CurrentContext = "test"
 	return clientcmd.WriteToFile(*config, file)

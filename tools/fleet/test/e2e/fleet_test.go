@@ -46,6 +46,7 @@ type fleet struct {
 	daemons []*topology.Daemon
 	agents  []*program
 	dir     string
+	person  string // kubeconfig of somebody who captures
 }
 
 func newFleet(t *testing.T) *fleet {
@@ -57,6 +58,8 @@ func newFleet(t *testing.T) *fleet {
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	f := &fleet{t: t, ctx: ctx, net: n, dir: t.TempDir(), cluster: cluster.Start(t)}
 	f.client = f.cluster.Client(t)
+	f.person = f.cluster.KubeconfigOf(t, cluster.Person)
+	t.Cleanup(func() { assert.Empty(t, f.cluster.Denied(), "rights that deploy/fleet lacks") })
 	for _, h := range n.Hypervisors {
 		d, err := h.StartDaemon(ctx, topology.DaemonConfig{Extra: f.rights()})
 		require.NoError(t, err)
@@ -64,9 +67,10 @@ func newFleet(t *testing.T) *fleet {
 	}
 	require.NoError(t, topology.Connect(ctx, n, f.daemons))
 	for i := range f.daemons {
+		f.cluster.SetNode(node(i), map[string]string{"rack": fmt.Sprintf("r%d", i+1)})
 		f.agents = append(f.agents, f.startAgent(i))
 	}
-	f.start("", "dpservice-summary", "--patience=5s", "--leader-elect=false")
+	f.startBy(f.as("dpservice-summary"), "dpservice-summary", "--patience=5s", "--leader-elect=false")
 	return f
 }
 
@@ -85,14 +89,17 @@ func (f *fleet) rights() string {
 func (f *fleet) startAgent(i int) *program {
 	f.t.Helper()
 	f.letAgentIn(i)
-	kubeconfig := f.net.Path("kubeconfig")
-	text, err := os.ReadFile(f.cluster.Kubeconfig)
-	require.NoError(f.t, err)
-	require.NoError(f.t, os.WriteFile(kubeconfig, text, 0o644)) //nolint:gosec // its token is none
 	user := fmt.Sprint(agentUID)
-	return f.startBy([]string{"setpriv", "--reuid=" + user, "--regid=" + user, "--clear-groups", "--bounding-set=-all",
-		"--inh-caps=-all", "--no-new-privs", "--pdeathsig=KILL", "env", "KUBECONFIG=" + kubeconfig}, "dpservice-agent",
-		"--node="+node(i), "--socket="+f.daemons[i].Socket, "--node-labels=false")
+	become := []string{"setpriv", "--reuid=" + user, "--regid=" + user, "--clear-groups", "--bounding-set=-all",
+		"--inh-caps=-all", "--no-new-privs", "--pdeathsig=KILL"}
+	return f.startBy(append(become, f.as("dpservice-agent")...), "dpservice-agent", "--node="+node(i),
+		"--socket="+f.daemons[i].Socket)
+}
+
+// as returns what starts a program with a service account's rights in the cluster.
+func (f *fleet) as(account string) []string {
+	f.t.Helper()
+	return []string{"env", "KUBECONFIG=" + f.cluster.KubeconfigOf(f.t, account)}
 }
 
 // letAgentIn lets the agent connect to a daemon, in place of the membership in the socket's group.
@@ -112,16 +119,7 @@ type program struct {
 	end sync.Once
 }
 
-// start starts a command in a namespace; empty is the host's own. It ends with the test.
-func (f *fleet) start(namespace, name string, args ...string) *program {
-	f.t.Helper()
-	if namespace == "" {
-		return f.startBy(nil, name, args...)
-	}
-	return f.startBy([]string{"ip", "netns", "exec", namespace}, name, args...)
-}
-
-// startBy starts a command by a program that becomes it.
+// startBy starts a command by a program that becomes it. It ends with the test.
 func (f *fleet) startBy(prefix []string, name string, args ...string) *program {
 	f.t.Helper()
 	argv := slices.Concat(prefix, []string{filepath.Join(buildDir, "fleet", name)}, args)
@@ -161,8 +159,9 @@ func (p *program) stop(signal os.Signal) {
 // startCollector starts a collector at the sink. Its files go to f.dir.
 func (f *fleet) startCollector(args ...string) *program {
 	f.forward(f.net.Sink, f.cluster.Config.Host)
-	return f.start(f.net.Sink.Name, "dpservice-collector", append([]string{"--name=collector-0",
-		"--address=" + f.net.SinkIP.String(), "--dir=" + f.dir}, args...)...)
+	enter := []string{"ip", "netns", "exec", f.net.Sink.Name}
+	return f.startBy(append(enter, f.as("dpservice-collector")...), "dpservice-collector", append([]string{
+		"--name=collector-0", "--address=" + f.net.SinkIP.String(), "--dir=" + f.dir}, args...)...)
 }
 
 // forward lets a namespace reach a server of the host, which listens on loopback only, at the same address.
@@ -205,7 +204,7 @@ func relay(from net.Conn, address string) {
 func (f *fleet) plugin(args ...string) (string, error) {
 	f.t.Helper()
 	f.t.Setenv("PATH", filepath.Join(buildDir, "fleet")+":"+os.Getenv("PATH"))
-	return f.cluster.Kubectl(f.t, nil, append([]string{"dpcapture"}, args...)...)
+	return f.cluster.Kubectl(f.t, nil, append([]string{"dpcapture", "--kubeconfig=" + f.person}, args...)...)
 }
 
 func (f *fleet) mustPlugin(args ...string) string {
@@ -318,7 +317,7 @@ func (f *fleet) startStore(name string) string {
 	require.NoError(f.t, err)
 	at := l.Addr().String()
 	require.NoError(f.t, l.Close())
-	f.start("", "../bin/versitygw", "--access=test", "--secret=test-secret", "--port="+at, "posix", f.t.TempDir())
+	f.startBy(nil, "../bin/versitygw", "--access=test", "--secret=test-secret", "--port="+at, "posix", f.t.TempDir())
 	store, _, err := bucket.Open("http://" + at + "/" + name)
 	require.NoError(f.t, err)
 	f.eventually("the store has a bucket", func() bool {
