@@ -47,9 +47,9 @@ type keptCaptures struct {
 
 	changing sync.Mutex // one change at a time; it may take as long as the NIC does
 
-	mu      sync.Mutex // of what follows
-	records map[string]state.Capture
-	refused map[string]error // by name: why a capture could not be restored the last time
+	mu          sync.Mutex // of what follows
+	records     map[string]state.Capture
+	restoreErrs map[string]error // by name: why a capture could not be restored the last time
 }
 
 // Start implements captures. It refuses the name of one that could not be restored yet.
@@ -125,7 +125,7 @@ func (k *keptCaptures) Waiting() []spec.Session {
 	for _, r := range k.waiting("") {
 		s := sessionOf(r)
 		s.State = spec.Waiting
-		if err := k.refusal(r.Name); err != nil {
+		if err := k.restoreErr(r.Name); err != nil {
 			s.Warnings = append(s.Warnings, fmt.Sprintf("not restored: %v", err))
 		}
 		sessions = append(sessions, s)
@@ -133,10 +133,10 @@ func (k *keptCaptures) Waiting() []spec.Session {
 	return sessions
 }
 
-func (k *keptCaptures) refusal(name string) error {
+func (k *keptCaptures) restoreErr(name string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.refused[name]
+	return k.restoreErrs[name]
 }
 
 // whole returns a session with what it was before the restarts.
@@ -281,7 +281,7 @@ func (k *keptCaptures) drop(name string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.records, name)
-	delete(k.refused, name)
+	delete(k.restoreErrs, name)
 	return nil
 }
 
@@ -327,7 +327,7 @@ func (k *keptCaptures) restart(ctx context.Context, r *state.Capture) error {
 		return errOver
 	}
 	s, err := k.captures.Start(ctx, request)
-	k.noteRefusal(r.Name, err)
+	k.noteRestoreErr(r.Name, err)
 	if err != nil {
 		return err
 	}
@@ -337,15 +337,15 @@ func (k *keptCaptures) restart(ctx context.Context, r *state.Capture) error {
 	return nil
 }
 
-// noteRefusal notes why a capture is not restored; nil if it is.
-func (k *keptCaptures) noteRefusal(name string, err error) {
+// noteRestoreErr notes why a capture is not restored; nil if it is.
+func (k *keptCaptures) noteRestoreErr(name string, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err == nil {
-		delete(k.refused, name)
+		delete(k.restoreErrs, name)
 		return
 	}
-	k.refused[name] = err
+	k.restoreErrs[name] = err
 }
 
 // settle keeps what has become of a capture that was tried to restart: err says so.

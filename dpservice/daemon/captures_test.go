@@ -100,7 +100,7 @@ func liveCaptures(t *testing.T, dir string, at time.Time, interfaces ...string) 
 	}
 	l.keptCaptures = &keptCaptures{
 		captures: l.fake, store: store, log: slog.New(slog.NewTextHandler(&l.log, nil)), now: now,
-		records: map[string]state.Capture{}, refused: map[string]error{},
+		records: map[string]state.Capture{}, restoreErrs: map[string]error{},
 	}
 	require.NoError(t, l.restore(t.Context()))
 	return l
@@ -286,7 +286,7 @@ func TestCapturesForgetDeletedInterfaces(t *testing.T) {
 				now := func() time.Time { return noon }
 				l = &captureLife{fake: &fakeCaptures{interfaces: map[string]bool{}, sessions: map[string]*spec.Session{}, now: now}}
 				l.keptCaptures = &keptCaptures{captures: l.fake, store: store, log: slog.New(slog.DiscardHandler), now: now,
-					records: map[string]state.Capture{}, refused: map[string]error{}}
+					records: map[string]state.Capture{}, restoreErrs: map[string]error{}}
 				require.NoError(t, l.restore(t.Context()))
 			} else {
 				l = liveCaptures(t, dir, noon)

@@ -41,12 +41,12 @@ func (d *daemon) reload(reload Reload, running config.Config) config.Config {
 		d.log.Error("the configuration is not reloaded: it is wrong", "err", err)
 		return running
 	}
-	var applied, refused []string
+	var applied, needRestart []string
 	for _, key := range config.Changed(running, next) {
 		if d.reloads(key, next) {
 			applied = append(applied, key)
 		} else {
-			refused = append(refused, key)
+			needRestart = append(needRestart, key)
 		}
 	}
 	if err := d.apply(reload, next); err != nil {
@@ -59,8 +59,8 @@ func (d *daemon) reload(reload Reload, running config.Config) config.Config {
 	}
 	running.Flows.Timeouts = next.Flows.Timeouts
 	d.log.Info("the configuration is reloaded", "changed", applied)
-	if len(refused) > 0 {
-		d.log.Warn("changes that need a restart of dpservice", "keys", refused)
+	if len(needRestart) > 0 {
+		d.log.Warn("changes that need a restart of dpservice", "keys", needRestart)
 	}
 	return running
 }

@@ -53,7 +53,7 @@ func (d *daemon) restore() error {
 	}
 	captures := &keptCaptures{
 		captures: d.capture, store: d.store, audit: d.audit, vniOf: d.vniOf, log: d.log, now: time.Now,
-		records: map[string]state.Capture{}, refused: map[string]error{},
+		records: map[string]state.Capture{}, restoreErrs: map[string]error{},
 	}
 	networks := &keptNetworks{virtualNetworks: d.interfaces(), store: d.store, onDelete: captures.Checkpoint}
 	d.networks, d.captures = networks, captures
