@@ -139,9 +139,9 @@ func (m *Manager) Read(ctx context.Context) (status.Trace, error) {
 	for {
 		packets, result, err := m.readOwn(ctx)
 		if err != nil || len(packets) > 0 || result.Ended {
-			names := m.names()
+			d := m.describer()
 			for _, p := range packets {
-				result.Packets = append(result.Packets, names.describe(p))
+				result.Packets = append(result.Packets, d.describe(p))
 			}
 			return result, err
 		}

@@ -12,33 +12,33 @@ import (
 	"dpservice/graph"
 )
 
-// names is what describes packets.
-type names struct {
+// describer says in words what became of packets.
+type describer struct {
 	cfg      *Config
 	networks vnet.Networks
 }
 
-func (m *Manager) names() names {
-	return names{&m.cfg, m.cfg.Networks()}
+func (m *Manager) describer() describer {
+	return describer{&m.cfg, m.cfg.Networks()}
 }
 
-func (n names) describe(p graph.TracedPacket) status.TracedPacket {
-	d := status.TracedPacket{
-		Time: p.Time, Port: n.cfg.PortName(p.Port), Origin: p.Origin.String(), Length: p.Length, Frame: p.Frame,
+func (d describer) describe(p graph.TracedPacket) status.TracedPacket {
+	t := status.TracedPacket{
+		Time: p.Time, Port: d.cfg.PortName(p.Port), Origin: p.Origin.String(), Length: p.Length, Frame: p.Frame,
 	}
 	for _, h := range p.Hops {
-		d.Nodes = append(d.Nodes, status.TraceNode{Name: h.Node, Begin: h.Begin, Cycles: h.End - h.Begin, Burst: h.Burst})
+		t.Nodes = append(t.Nodes, status.TraceNode{Name: h.Node, Begin: h.Begin, Cycles: h.End - h.Begin, Burst: h.Burst})
 	}
 	if p.Flow != nil {
-		flow := n.cfg.Describe(p.Flow.Flow)
-		d.Flow = &flow
+		flow := d.cfg.Describe(p.Flow.Flow)
+		t.Flow = &flow
 	}
-	d.Verdict, d.Dropped = n.verdict(p, d.Flow)
-	return d
+	t.Verdict, t.Dropped = d.verdict(p, t.Flow)
+	return t
 }
 
 // verdict says what became of a packet, and why.
-func (n names) verdict(p graph.TracedPacket, flow *status.Flow) (text string, dropped bool) {
+func (d describer) verdict(p graph.TracedPacket, flow *status.Flow) (text string, dropped bool) {
 	visited := map[string]bool{}
 	for _, h := range p.Hops {
 		visited[h.Node] = true
@@ -57,11 +57,11 @@ func (n names) verdict(p graph.TracedPacket, flow *status.Flow) (text string, dr
 	case flow == nil:
 		return "ended at " + last, false
 	}
-	parts := []string{state(visited), verdict.Forwarded(n.networks, p.Flow.Flow, flow.OutPort)}
+	parts := []string{state(visited), verdict.Forwarded(d.networks, p.Flow.Flow, flow.OutPort)}
 	if last == "oversize" {
 		parts = append(parts, "cut into fragments, which went on")
 	}
-	return strings.Join(append(parts, n.offload(p.Flow, visited)), "; "), false
+	return strings.Join(append(parts, d.offload(p.Flow, visited)), "; "), false
 }
 
 // end is the node at which a packet ended. What a capture watches goes on from a drop node, to be copied.
@@ -87,9 +87,9 @@ func state(visited map[string]bool) string {
 }
 
 // offload says why the packet was handled in software.
-func (n names) offload(f *graph.TracedFlow, visited map[string]bool) string {
+func (d describer) offload(f *graph.TracedFlow, visited map[string]bool) string {
 	switch {
-	case !n.cfg.Offload:
+	case !d.cfg.Offload:
 		return "not offloaded: offload is off"
 	case f.Offloaded:
 		return "offloaded, but the NIC leaves TCP SYN, FIN and RST, fragments and what has no hop left to the software"
