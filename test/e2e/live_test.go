@@ -100,6 +100,54 @@ func TestCaptureLive(t *testing.T) {
 		require.Len(t, b.captureRules(), rules)
 	})
 
+	command := strings.Join([]string{b.daemons[0].DpctlPath(), "--socket", socket, "capture", "live"}, " ")
+	t.Run("on a terminal that dies", func(t *testing.T) {
+		terminal, err := b.net.Sink.Start("script", "-qfec", command+" vm-1", "/dev/null")
+		require.NoError(t, err)
+		require.NoError(t, terminal.WaitOutput(b.ctx, terminal.Stdout, "Ctrl-C ends it"))
+		b.active(1)
+		_, err = terminal.Stop(b.ctx, syscall.SIGKILL)
+		require.NoError(t, err)
+		b.active(0)
+		b.eventually(func() error { // what it had decode packets has ended, too
+			for _, program := range []string{"dpctl", "tcpdump"} {
+				left, err := b.net.Sink.Run(b.ctx, "sh", "-c", `for pid in $(ip netns pids "$0"); do cat /proc/$pid/comm; done`,
+					b.net.Sink.Name)
+				if err != nil || strings.Contains(left.Stdout, program) {
+					return fmt.Errorf("%s runs on: %s %w", program, left.Stdout, err)
+				}
+			}
+			return nil
+		})
+	})
+
+	t.Run("interrupted", func(t *testing.T) {
+		p := b.live(socket, "vm-1")
+		result, err := p.Stop(b.ctx, syscall.SIGINT)
+		require.NoError(t, err)
+		require.NoError(t, result.Err())
+		require.Contains(t, result.Stderr, "copies received")
+		b.active(0)
+	})
+
+	for name, c := range map[string]struct{ rest, want string }{
+		"into a pipe, for a time": {
+			"--duration=3s -w - vm-1 icmp | tshark -n -r - -c 4 -T fields -e frame.interface_name -e icmp.type",
+			`^(vm-1\t8\nvm-1-tx\t0\n){2}$`,
+		},
+		"to who reads no more": {"vm-1 icmp | head -n 2", `^vm-1 rx .*\nvm-1 tx .*\n$`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stop := b.pingOn(vm1, vm2.IPv4.String())
+			defer stop()
+			result, err := b.net.Sink.Run(b.ctx, "sh", "-c", command+" "+c.rest)
+			require.NoError(t, err)
+			require.NoError(t, result.Err())
+			require.Regexp(t, c.want, result.Stdout)
+			b.active(0)
+		})
+	}
+
 	t.Run("stopped by somebody else", func(t *testing.T) {
 		p := b.live(socket, "vm-1")
 		require.Contains(t, b.dpctl("capture", "status"), "it ends with the client that has started it")

@@ -3,9 +3,11 @@
 package e2e
 
 import (
+	"math/rand/v2"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/gopacket/layers"
 	"github.com/stretchr/testify/require"
@@ -32,6 +34,23 @@ func (b *lab) finish(p *topology.Process) topology.Result {
 	return result
 }
 
+// nextTraceBegins waits until a trace begins, as it does once the one before has ended.
+func (b *lab) nextTraceBegins() {
+	b.t.Helper()
+	d := b.daemons[0]
+	b.eventually(func() error {
+		q, err := b.net.Sink.Run(b.ctx, "timeout", "-s", "INT", "1", d.DpctlPath(), "--socket", d.Socket, "trace",
+			"--interface=vm-2")
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(q.Stderr, "tracing vm-2") {
+			return q.Err()
+		}
+		return nil
+	})
+}
+
 // TestTrace follows packets of a guest through the packet graph, whatever becomes of them.
 func TestTrace(t *testing.T) {
 	b := newLab(t, topology.DaemonConfig{}, 2)
@@ -46,8 +65,8 @@ func TestTrace(t *testing.T) {
 		require.Contains(t, result.Stderr, "packets that the NIC forwards by itself are not seen")
 		require.Contains(t, result.Stdout, "flow new, or resolved again after a change; delivered to vm-2 by ")
 		require.Contains(t, result.Stdout, "offered to the NIC just now")
-		require.Regexp(t, `rx-\S+ \d+ > classify_guest \d+ > flow_lookup \d+ > flow_route \d+ > deliver \d+ > tx-\S+ \d+ \(\d+ cycles`,
-			result.Stdout)
+		const nodes = `rx-\S+ \d+ > classify_guest \d+ > flow_lookup \d+ > flow_route \d+ > deliver \d+ > tx-\S+ \d+ `
+		require.Regexp(t, nodes+`\(\d+ cycles`, result.Stdout)
 	})
 
 	t.Run("TCP SYN of a known flow", func(t *testing.T) {
@@ -86,18 +105,22 @@ func TestTrace(t *testing.T) {
 			require.Contains(t, refused.Stderr, "traces interface vm-1 since ")
 			_, err = p.Stop(b.ctx, sig)
 			require.NoError(t, err)
-			b.eventually(func() error { // the next one begins
-				q, err := b.net.Sink.Run(b.ctx, "timeout", "-s", "INT", "1", d.DpctlPath(), "--socket", d.Socket, "trace",
-					"--interface=vm-2")
-				if err != nil {
-					return err
-				}
-				if !strings.Contains(q.Stderr, "tracing vm-2") {
-					return q.Err()
-				}
-				return nil
-			})
+			b.nextTraceBegins()
 		}
+	})
+
+	t.Run("killed at any time", func(t *testing.T) {
+		stop := b.pingOn(vm1, vm2.IPv4.String())
+		defer stop()
+		for range 10 {
+			d := b.daemons[0]
+			p, err := b.net.Sink.Start(d.DpctlPath(), "--socket", d.Socket, "trace", "--interface=vm-1")
+			require.NoError(t, err)
+			time.Sleep(time.Duration(rand.IntN(400)) * time.Millisecond)
+			_, err = p.Stop(b.ctx, syscall.SIGKILL)
+			require.NoError(t, err)
+		}
+		b.nextTraceBegins()
 	})
 	b.reach(vm1, vm2.IPv4.String())
 }
