@@ -433,8 +433,15 @@ dev_by_name(const char *name)
 	return NULL;
 }
 
+/* Since 25.03 the driver also hands in where it keeps answers, which is left empty. */
+#if RTE_VERSION >= RTE_VERSION_NUM(25, 3, 0, 0)
+#define CACHE , struct mlx5_dev_info *cache __rte_unused
+#else
+#define CACHE
+#endif
+
 unsigned int
-mlx5_nl_portnum(int nl, const char *name)
+mlx5_nl_portnum(int nl, const char *name CACHE)
 {
 	const struct cx_dev *dev = dev_by_name(name);
 
@@ -443,7 +450,7 @@ mlx5_nl_portnum(int nl, const char *name)
 }
 
 unsigned int
-mlx5_nl_ifindex(int nl, const char *name, uint32_t number)
+mlx5_nl_ifindex(int nl, const char *name, uint32_t number CACHE)
 {
 	struct cx_dev *dev = dev_by_name(name);
 	const struct cx_vport *vport = dev == NULL ? NULL : cx_vport_by_ib_port(dev, number);
@@ -453,7 +460,7 @@ mlx5_nl_ifindex(int nl, const char *name, uint32_t number)
 }
 
 int
-mlx5_nl_port_state(int nl, const char *name, uint32_t number)
+mlx5_nl_port_state(int nl, const char *name, uint32_t number CACHE)
 {
 	struct cx_dev *dev = dev_by_name(name);
 	const struct cx_vport *vport = dev == NULL ? NULL : cx_vport_by_ib_port(dev, number);

@@ -2,9 +2,20 @@
 #ifndef CX_REFUSED_H
 #define CX_REFUSED_H
 
+#include <rte_version.h>
+
 /* Entries of mlx5_glue that nothing here needs, by what they return. */
 
+#if RTE_VERSION >= RTE_VERSION_NUM(23, 7, 0, 0)
+#define CX_REFUSED_ANCHOR_POINTERS(x) x(create_steering_anchor)
+#define CX_REFUSED_ANCHOR_NUMBERS(x) x(destroy_steering_anchor)
+#else
+#define CX_REFUSED_ANCHOR_POINTERS(x)
+#define CX_REFUSED_ANCHOR_NUMBERS(x)
+#endif
+
 #define CX_REFUSED_POINTERS(x)                                                                     \
+	CX_REFUSED_ANCHOR_POINTERS(x)                                                              \
 	x(import_pd) x(import_device) x(create_comp_channel) x(create_cq) x(create_rwq_ind_table)  \
 		x(create_wq) x(create_flow) x(create_qp) x(create_qp_ex) x(alloc_null_mr)          \
 			x(create_counter_set) x(create_counters) x(cq_ex_to_cq) x(dv_create_cq) x( \
@@ -15,6 +26,7 @@
 
 /* Those that return a number, or nothing. */
 #define CX_REFUSED_NUMBERS(x)                                                                     \
+	CX_REFUSED_ANCHOR_NUMBERS(x)                                                              \
 	x(unimport_pd) x(destroy_comp_channel) x(destroy_cq) x(get_cq_event)                      \
 		x(destroy_rwq_ind_table) x(destroy_wq) x(modify_wq) x(destroy_flow) x(destroy_qp) \
 			x(modify_qp) x(destroy_counter_set) x(describe_counter_set)               \

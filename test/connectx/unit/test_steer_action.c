@@ -298,7 +298,7 @@ an_l2_tunnel_is_put_on(void **state)
 	assert_memory_equal(got->data + header.len, a.data, a.len);
 	assert_int_equal(rte_be_to_cpu_16(udp->dgram_len), a.len + 8);
 	port = rte_be_to_cpu_16(udp->src_port);
-	assert_in_range(port, 49152, 65535);
+	assert_true(port >= 49152);
 	from_far(VF(0), &a);
 	came(FAKE_FAR, PF0);
 	assert_int_equal(rte_be_to_cpu_16(udp->src_port), port);
