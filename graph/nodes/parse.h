@@ -31,7 +31,7 @@ struct nd_message {
 	rte_be16_t checksum;
 	rte_be32_t reserved;
 	uint8_t target[16];
-} __rte_packed;
+} __attribute__((__packed__));
 
 /* Ports, or type and code, where they can be read. The packet is forwarded either way. */
 static __rte_always_inline void
