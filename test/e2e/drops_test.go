@@ -76,8 +76,8 @@ func TestCaptureDrops(t *testing.T) {
 	guest, wire, sink, rules := b.craft(vm1), b.onTheWire(), b.net.SinkIP.String(), b.rules()
 	b.reach(vm1, vm2.IPv4.String())
 	start := func(args ...string) string {
-		return b.dpctl(append([]string{"capture", "start", "--sink-node-ip=" + sink, "--udp-dst-port=3010", "--pf=0", "--drops",
-			"--direction=none", "--filter=udp dst port 40002"}, args...)...)
+		return b.dpctl(append([]string{"capture", "start", "--sink-node-ip=" + sink, "--udp-dst-port=3010", "--pf=0",
+			"--drops", "--direction=none", "--filter=udp dst port 40002"}, args...)...)
 	}
 
 	for _, encap := range []string{"udp", "vxlan"} {
@@ -159,8 +159,9 @@ func TestCaptureDrops(t *testing.T) {
 // checkDissected has tshark show the copies in a recording by the dissector.
 func (b *lab) checkDissected(file string, want map[string]int) {
 	b.t.Helper()
-	r, err := b.net.Run(b.ctx, "", "tshark", "-n", "-r", file, "-X", "lua_script:../../tools/wireshark/dpservice.lua",
-		"-T", "fields", "-e", "dpservice.direction", "-e", "dpservice.drop_reason")
+	argv := append(record.DissectArgs("../../tools/wireshark/dpservice.lua"), "-n", "-r", file, "-T", "fields",
+		"-e", "dpservice.direction", "-e", "dpservice.drop_reason")
+	r, err := b.net.Run(b.ctx, "", argv...)
 	require.NoError(b.t, err)
 	require.NoError(b.t, r.Err())
 	seen := map[string]int{}

@@ -48,6 +48,15 @@ func Malformed(ctx context.Context, lab *topology.Lab, file string) (string, err
 	return output(ctx, lab, "tshark", "-n", "-r", file, "--disable-protocol", "iperf3", "-Y", "_ws.malformed")
 }
 
+// DissectArgs is the beginning of a command line of tshark with the dissector in script. Since 4.4 Wireshark runs no
+// script that root names, so it runs as a user who may read root's files.
+func DissectArgs(script string) []string {
+	return []string{
+		"setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--inh-caps=+dac_override",
+		"--ambient-caps=+dac_override", "tshark", "-X", "lua_script:" + script,
+	}
+}
+
 func output(ctx context.Context, lab *topology.Lab, argv ...string) (string, error) {
 	r, err := lab.Run(ctx, "", argv...)
 	if err == nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"dpservice/test/record"
 	"dpservice/wire"
 )
 
@@ -61,11 +62,12 @@ func dissect(t *testing.T, packets [][]byte, fields []string, env []string, opti
 		require.NoError(t, w.WritePacket(info, p))
 	}
 	require.NoError(t, file.Close())
-	args := append([]string{"-n", "-r", name, "-X", "lua_script:dpservice.lua", "-T", "fields", "-E", "separator=;"}, options...)
+	argv := append(record.DissectArgs("dpservice.lua"), "-n", "-r", name, "-T", "fields", "-E", "separator=;")
+	argv = append(argv, options...)
 	for _, f := range fields {
-		args = append(args, "-e", f)
+		argv = append(argv, "-e", f)
 	}
-	cmd := exec.CommandContext(t.Context(), "tshark", args...)
+	cmd := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), env...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
@@ -88,10 +90,12 @@ func TestCopies(t *testing.T) {
 		copyOf(wire.CopyHeader{Label: wire.DropLabel(7, wire.DropSpoofed), UDPDstPort: 3010}, frame),
 		copyOf(wire.CopyHeader{Label: 0, UDPDstPort: 40000}, frame),
 		copyOf(wire.CopyHeader{Label: longFlow, UDPDstPort: 3010}, frame),
-		copyOf(wire.CopyHeader{Label: 7, UDPSrcPort: 51234, UDPDstPort: 40000}, []byte("not a frame, but long enough for one")),
+		copyOf(wire.CopyHeader{Label: 7, UDPSrcPort: 51234, UDPDstPort: 40000},
+			[]byte("not a frame, but long enough for one")),
 		copyOf(wire.CopyHeader{Label: 7, UDPDstPort: 3010}, frame[:10]),
 	}
-	fields := []string{"dpservice.interface", "dpservice.direction", "dpservice.label", "dpservice.node", "ip.src", "icmp.type"}
+	fields := []string{"dpservice.interface", "dpservice.direction", "dpservice.label", "dpservice.node",
+		"ip.src", "icmp.type"}
 	assert.Equal(t, []string{
 		"label-7;rx;7;fc00:1::1;10.0.0.1;8",
 		"label-7;tx;524295;fc00:1::1;10.0.0.1;8",
@@ -105,7 +109,8 @@ func TestCopies(t *testing.T) {
 	protocol := dissect(t, packets[4:5], []string{"_ws.col.Protocol"}, noDaemon(t))
 	assert.Equal(t, []string{"DIS"}, protocol, "what is no copy is for the dissector that has port 3000 otherwise")
 
-	moved := dissect(t, packets[:2], fields[:1], noDaemon(t), "-o", "dpservice.ports:5000", "--disable-heuristic", "dpservice_udp")
+	moved := dissect(t, packets[:2], fields[:1], noDaemon(t), "-o", "dpservice.ports:5000",
+		"--disable-heuristic", "dpservice_udp")
 	assert.Equal(t, []string{"", ""}, moved, "ports can be chosen")
 }
 
@@ -139,13 +144,14 @@ func TestNames(t *testing.T) {
 	}
 	fields := []string{"dpservice.interface", "dpservice.node"}
 	file := filepath.Join(t.TempDir(), "names")
-	require.NoError(t, os.WriteFile(file, []byte("# names\nfc00:1::1/7=vm-1\n8=db\nfc00:2::2/9=elsewhere\nfc00:1::1=hv1\n"), 0o600))
+	named := "# names\nfc00:1::1/7=vm-1\n8=db\nfc00:2::2/9=elsewhere\nfc00:1::1=hv1\n"
+	require.NoError(t, os.WriteFile(file, []byte(named), 0o600))
 	assert.Equal(t, []string{"vm-1;hv1", "db;hv1", "label-9;hv1"},
 		dissect(t, packets, fields, noDaemon(t), "-o", "dpservice.names:"+file))
 
 	bin := t.TempDir() // has a dpctl that knows names
-	require.NoError(t, os.WriteFile(filepath.Join(bin, "dpctl"),
-		[]byte("#!/bin/sh\n[ \"$*\" = '--timeout=1s capture names' ] && echo fc00:1::1/7=vm-1 && echo fc00:1::1/8=vm-2\n"), 0o700))
+	script := "#!/bin/sh\n[ \"$*\" = '--timeout=1s capture names' ] && echo fc00:1::1/7=vm-1 && echo fc00:1::1/8=vm-2\n"
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "dpctl"), []byte(script), 0o700))
 	asking := []string{"PATH=" + bin + ":/usr/bin:/bin"}
 	assert.Equal(t, []string{"vm-1;fc00:1::1", "vm-2;fc00:1::1", "label-9;fc00:1::1"}, dissect(t, packets, fields, asking))
 	assert.Equal(t, []string{"label-7;fc00:1::1", "label-8;fc00:1::1", "label-9;fc00:1::1"},
