@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,9 +40,11 @@ func (a *app) start() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "start [NAME]",
 		Short: "Capture packets on all nodes that have something to capture",
-		Long: `Create a PacketCapture. With -o, wait until it has ended, by --duration or Ctrl-C, and fetch its packets, merged by time,
-into that folder.`,
-		Example: `  kubectl dpcapture start tenant-a --vni=100 --filter='tcp port 443' --duration=1m -o out/ --from=https://s3.example/captures
+		Long: `Create a PacketCapture. With -o, wait until it has ended, by --duration or Ctrl-C, and fetch its packets,
+merged by time, into that folder. A capture whose command was killed goes on until its --duration is over, or until
+kubectl dpcapture stop.`,
+		Example: `  kubectl dpcapture start tenant-a --vni=100 --filter='tcp port 443' --duration=1m \
+      -o out/ --from=https://s3.example/captures
   kubectl dpcapture start --interface=vm-1,vm-2 --direction=both
   kubectl dpcapture start edge --pf0 --node-label=rack=r1 --sink='[fc00:2::9]:3010' --duration=10s`,
 		Args: cobra.MaximumNArgs(1),
@@ -66,7 +69,8 @@ into that folder.`,
 	flags.BoolVar(&f.pf0, "pf0", false, "capture what arrives from the wire at the first physical port")
 	flags.StringSliceVar(&f.nodes, "node", nil, "on these nodes only")
 	flags.StringToStringVar(&f.labels, "node-label", nil, "on nodes with these labels only")
-	flags.StringVar(&f.direction, "direction", "rx", `of the guests' packets: "rx" what they send, "tx" what they receive, or "both"`)
+	flags.StringVar(&f.direction, "direction", "rx",
+		`of the guests' packets: "rx" what they send, "tx" what they receive, or "both"`)
 	flags.StringVar(&f.filter, "filter", "", "capture only these packets, in tcpdump's language")
 	flags.DurationVar(&f.duration, "duration", 0, "end after this time, at once on all nodes")
 	flags.Int64Var(&f.packets, "packets", 0, "end on a node after so many packets")
@@ -149,8 +153,8 @@ func (a *app) await(ctx context.Context, w io.Writer, name string) error {
 			return err
 		}
 		n := c.Status.Nodes
-		line := fmt.Sprintf("%s: active on %d of %d nodes, %d failed, %d packets", c.Status.State, n.Active, n.Total, n.Failed,
-			c.Status.Packets)
+		line := fmt.Sprintf("%s: active on %d of %d nodes, %d failed, %d packets",
+			cmp.Or(c.Status.State, v1alpha1.Pending), n.Active, n.Total, n.Failed, c.Status.Packets)
 		if line != told {
 			fmt.Fprintln(w, line)
 			for _, p := range c.Status.Problems {
@@ -169,6 +173,7 @@ func (a *app) await(ctx context.Context, w io.Writer, name string) error {
 		select {
 		case <-interrupted:
 			interrupted = nil // it ends soon
+			fmt.Fprintln(w, "ending the capture; Ctrl-C again leaves it at that, and fetches nothing")
 			if err := a.end(always, c); err != nil {
 				return err
 			}

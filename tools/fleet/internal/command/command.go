@@ -33,10 +33,11 @@ func Scheme() *runtime.Scheme {
 func ManagerOptions() ctrl.Options { return ctrl.Options{Scheme: Scheme()} }
 
 // Run runs a command until it ends, or is told to end by SIGINT or SIGTERM, and returns its exit code: 0, or 1 if it
-// has failed, or 2 if it was used wrongly.
+// has failed, or 2 if it was used wrongly. A second signal ends the process.
 func Run(cmd *cobra.Command) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop)
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	slog.SetDefault(log)
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))

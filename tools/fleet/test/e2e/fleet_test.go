@@ -45,6 +45,7 @@ type fleet struct {
 	net     *topology.Network
 	daemons []*topology.Daemon
 	agents  []*program
+	summary *program
 	dir     string
 	person  string // kubeconfig of somebody who captures
 }
@@ -70,7 +71,8 @@ func newFleet(t *testing.T) *fleet {
 		f.cluster.SetNode(node(i), map[string]string{"rack": fmt.Sprintf("r%d", i+1)})
 		f.agents = append(f.agents, f.startAgent(i))
 	}
-	f.startBy(f.as("dpservice-summary"), "dpservice-summary", "--patience=5s", "--leader-elect=false")
+	f.forward(n.Sink, f.cluster.Config.Host)
+	f.summary = f.startBy(f.as("dpservice-summary"), "dpservice-summary", "--patience=5s", "--leader-elect=false")
 	return f
 }
 
@@ -158,7 +160,6 @@ func (p *program) stop(signal os.Signal) {
 
 // startCollector starts a collector at the sink. Its files go to f.dir.
 func (f *fleet) startCollector(args ...string) *program {
-	f.forward(f.net.Sink, f.cluster.Config.Host)
 	enter := []string{"ip", "netns", "exec", f.net.Sink.Name}
 	return f.startBy(append(enter, f.as("dpservice-collector")...), "dpservice-collector", append([]string{
 		"--name=collector-0", "--address=" + f.net.SinkIP.String(), "--dir=" + f.dir}, args...)...)
