@@ -47,8 +47,17 @@ func allFlows(g *nodes.Graph) []graph.Flow {
 // unread is the rest of a batch of events.
 var unread = map[*nodes.Graph][]graph.FlowEvent{}
 
-// takeEvent waits so long for an event.
+// takeEvent waits so long for an event of a flow.
 func takeEvent(g *nodes.Graph, wait time.Duration) (e graph.FlowEvent, ok bool) {
+	for {
+		if e, ok = takeAnyEvent(g, wait); !ok || e.Kind != graph.FlowsResolved {
+			return e, ok
+		}
+	}
+}
+
+// takeAnyEvent waits so long for an event.
+func takeAnyEvent(g *nodes.Graph, wait time.Duration) (e graph.FlowEvent, ok bool) {
 	if len(unread[g]) == 0 {
 		select {
 		case unread[g] = <-g.FlowEvents():
@@ -404,6 +413,31 @@ func TestChangeReachesOffloadedFlows(t *testing.T) {
 			c.anew(t, e.Flow)
 		})
 	}
+}
+
+// After a change the control side is told when all flows have been looked at, and not before it is told of those that
+// have another verdict.
+func TestFlowsAreResolvedAfterAChange(t *testing.T) {
+	g := newGraph(t, func(c *nodes.Config) { c.Workers = []int{1, 2} })
+	for range sendMany(t, g) {
+		nextEvent(t, g)
+	}
+	before := g.Generation()
+	require.NoError(t, g.AddRoute(100, netip.MustParsePrefix("10.0.1.5/32"), graph.NextHop{Underlay: underlay1}))
+	require.NotEqual(t, before, g.Generation())
+	gone := 0
+	for {
+		e, ok := takeAnyEvent(g, 3*time.Second)
+		require.True(t, ok, "no event")
+		if e.Kind == graph.FlowGone {
+			gone++
+		}
+		if e.Kind == graph.FlowsResolved && e.Generation == g.Generation() {
+			break
+		}
+	}
+	require.Equal(t, manyFlows, gone)
+	requireNoEvent(t, g)
 }
 
 func TestTableFull(t *testing.T) {

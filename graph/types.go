@@ -311,16 +311,19 @@ type EventKind uint8
 
 // FlowNew: the flow is fit for offload with this verdict. FlowGone: a flow that was announced has ended here, or its
 // verdict has changed: its rule in hardware is to be removed. Only its ID is set. With a new verdict the flow is
-// announced again, after its next packet, under another ID.
+// announced again, after its next packet, under another ID. FlowsResolved: after a change of the configuration each
+// flow has its verdict by that of Generation; the events of those with another one than before have come already.
 const (
 	FlowNew EventKind = iota
 	FlowGone
+	FlowsResolved
 )
 
 // FlowEvent reports a flow's beginning or end to the control side.
 type FlowEvent struct {
-	Kind EventKind
-	Flow Flow
+	Kind       EventKind
+	Flow       Flow
+	Generation uint32
 }
 
 // FlowClass is what flows are counted by.

@@ -654,6 +654,13 @@ dps_dataplane_count_flows(const struct dataplane *dp, uint32_t counts[FLOW_STATE
 		dps_flow_count(dp->workers[i], counts);
 }
 
+/* All workers have the same. Nothing but a change writes it. */
+uint32_t
+dps_dataplane_generation(const struct dataplane *dp)
+{
+	return dp->workers[0]->generation;
+}
+
 void
 dps_dataplane_flow_table(const struct dataplane *dp, struct flow_table *out)
 {

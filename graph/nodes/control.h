@@ -134,6 +134,8 @@ uint32_t dps_dataplane_read_flows(const struct dataplane *dp, uint64_t *cursor,
 				  struct flow_info *out, uint32_t max);
 /* How many flows there are, by their state and whether hardware forwards them. */
 void dps_dataplane_count_flows(const struct dataplane *dp, uint32_t counts[FLOW_STATES][2]);
+/* The number of the configuration that packets are forwarded by. */
+uint32_t dps_dataplane_generation(const struct dataplane *dp);
 /* How full the flow tables are, summed over the workers. Shares are in the order of the ports:
  * first what a port's guest sends, then what comes to it from the wire. */
 void dps_dataplane_flow_table(const struct dataplane *dp, struct flow_table *out);

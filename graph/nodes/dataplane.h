@@ -170,7 +170,9 @@ struct flow_info {
 	uint8_t from_peer;
 };
 
-enum flow_event { EVENT_NEW, EVENT_GONE };
+/* EVENT_RESOLVED: the workers have looked at all flows since the change of the configuration whose
+ * generation is the id. */
+enum flow_event { EVENT_NEW, EVENT_GONE, EVENT_RESOLVED };
 
 struct iface {
 	uint16_t index;
@@ -447,7 +449,9 @@ struct worker {
 	uint32_t gone_first;
 	uint32_t nb_gone;
 	uint32_t sweep_at;
-	uint32_t sweep_stale; /* entries to look at soon: the configuration has changed */
+	uint32_t sweep_stale;      /* entries to look at soon: the configuration has changed */
+	_Atomic uint32_t resolved; /* the generation by which all flows were looked at */
+	bool tell_resolved;        /* the control side is to know */
 	uint64_t next_sweep;
 	uint64_t timeouts[FLOW_TIMEOUTS]; /* TSC */
 	uint32_t serial;

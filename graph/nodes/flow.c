@@ -529,6 +529,38 @@ sweep_entries(struct worker *w, uint32_t n)
 	}
 }
 
+/* Whether all workers have looked at their flows. The last one that has finds that it is so: each
+ * says it of itself before it asks. */
+static bool
+all_resolved(struct worker *w)
+{
+	uint16_t i;
+
+	atomic_store_explicit(&w->resolved, w->generation, memory_order_seq_cst);
+	for (i = 0; i < w->dp->nb_workers; i++)
+		if (atomic_load_explicit(&w->dp->workers[i]->resolved, memory_order_seq_cst) !=
+		    w->generation)
+			return false;
+	return true;
+}
+
+/* What has gone since the change is in the ring before. Where there is no room, the next walk tries
+ * again. */
+static void
+send_resolved(struct worker *w)
+{
+	struct flow_info info = { .event = EVENT_RESOLVED, .id = w->generation };
+
+	if (w->sweep_stale > 0 || w->nb_gone > 0)
+		return;
+	if (all_resolved(w)) {
+		if (rte_ring_mp_enqueue_elem(w->dp->events, &info, sizeof(info)) < 0)
+			return;
+		w->wake_events = true;
+	}
+	w->tell_resolved = false;
+}
+
 void
 dps_flow_sweep(struct worker *w)
 {
@@ -546,6 +578,8 @@ dps_flow_sweep(struct worker *w)
 	}
 	if (unlikely(w->nb_gone > 0))
 		send_gone(w);
+	if (unlikely(w->tell_resolved))
+		send_resolved(w);
 }
 
 void
@@ -554,6 +588,7 @@ dps_flow_invalidate(struct worker *w)
 	if (++w->generation == 0)
 		w->generation = 1;
 	w->sweep_stale = w->capacity;
+	w->tell_resolved = w->offload;
 }
 
 struct flow *

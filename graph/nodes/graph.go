@@ -348,6 +348,17 @@ func (g *Graph) Explain(q graph.Question) (a graph.Answer, err error) {
 	return a, err
 }
 
+// Generation is the number of the configuration that packets are forwarded by. A change of interfaces, routes or
+// uplinks makes it another one; it begins again after the largest.
+func (g *Graph) Generation() uint32 {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.n == nil {
+		return 0
+	}
+	return g.n.generation()
+}
+
 // FlowTable returns how full the flow tables are.
 func (g *Graph) FlowTable() graph.FlowTable {
 	g.mu.RLock()

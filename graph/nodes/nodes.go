@@ -224,6 +224,9 @@ func (n *instance) countFlows() map[graph.FlowClass]int {
 	return counts
 }
 
+// generation is the number of the configuration.
+func (n *instance) generation() uint32 { return uint32(C.dps_dataplane_generation(n.dp)) }
+
 // flowTable returns how full the flow tables are.
 func (n *instance) flowTable() graph.FlowTable {
 	var t C.struct_flow_table
@@ -324,8 +327,11 @@ func (r *eventReader) read() []graph.FlowEvent {
 	events := make([]graph.FlowEvent, got)
 	for i := range events {
 		events[i] = graph.FlowEvent{Kind: graph.EventKind(r.buf[i].event), Flow: graph.Flow{ID: uint64(r.buf[i].id)}}
-		if events[i].Kind == graph.FlowNew {
+		switch events[i].Kind {
+		case graph.FlowNew:
 			events[i].Flow = asFlow(&r.buf[i])
+		case graph.FlowsResolved:
+			events[i] = graph.FlowEvent{Kind: graph.FlowsResolved, Generation: uint32(r.buf[i].id)}
 		}
 	}
 	return events
