@@ -7,6 +7,7 @@ import (
 
 	"dpservice/dpservice/config"
 	"dpservice/dpservice/fault"
+	"dpservice/dpservice/flow"
 	"dpservice/dpservice/port"
 	"dpservice/dpservice/vnet"
 	"dpservice/graph"
@@ -17,6 +18,8 @@ import (
 type dataplane struct {
 	graph    *nodes.Graph
 	underlay config.Underlay
+	// reroute makes a change after which guests' traffic may go elsewhere.
+	reroute func(t flow.Traffic, change func() error) error
 }
 
 func (d dataplane) SetInterface(a vnet.Attachment) error {
@@ -30,10 +33,14 @@ func (d dataplane) SetInterface(a vnet.Attachment) error {
 func (d dataplane) DeleteInterface(index uint16) error { return d.graph.DeleteInterface(index) }
 
 func (d dataplane) AddRoute(r vnet.Route) error {
-	return graphFault("", d.graph.AddRoute(r.VNI, r.Prefix, graph.NextHop{Underlay: r.NextHopIP}))
+	return graphFault("", d.reroute(flow.To(r.VNI, r.Prefix), func() error {
+		return d.graph.AddRoute(r.VNI, r.Prefix, graph.NextHop{Underlay: r.NextHopIP})
+	}))
 }
 
-func (d dataplane) DeleteRoute(r vnet.Route) error { return d.graph.DeleteRoute(r.VNI, r.Prefix) }
+func (d dataplane) DeleteRoute(r vnet.Route) error {
+	return d.reroute(flow.To(r.VNI, r.Prefix), func() error { return d.graph.DeleteRoute(r.VNI, r.Prefix) })
+}
 
 // graphFault gives an error of the packet graph its reason.
 func graphFault(iface string, err error) error {

@@ -268,7 +268,7 @@ func pfNumber(p port.Port) int {
 
 func (d *daemon) startControl() error {
 	d.vnet = vnet.New(vnet.Config{
-		NodeIP: d.cfg.Underlay.IP, Ports: d.ports, Dataplane: dataplane{d.graph, d.cfg.Underlay},
+		NodeIP: d.cfg.Underlay.IP, Ports: d.ports, Dataplane: dataplane{d.graph, d.cfg.Underlay, d.reroute},
 		GatewayPrefix: d.cfg.Guests.GatewayPrefix, MaxInterfaces: graph.MaxInterfaces, MaxRoutes: graph.MaxRoutes,
 	})
 	if d.cfg.Offload {

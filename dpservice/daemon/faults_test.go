@@ -78,6 +78,7 @@ func (*fakeGraph) DeleteInterface(uint16) error           { return nil }
 func (*fakeGraph) SetTunnel(uint16, graph.Tunnel) error   { return nil }
 func (*fakeGraph) AddRoute(vnet.Route) error              { return nil }
 func (*fakeGraph) DeleteRoute(vnet.Route) error           { return nil }
+func (*fakeGraph) Generation() uint32                     { return 0 }
 func (g *fakeGraph) FlowEvents() <-chan []graph.FlowEvent { return g.events }
 
 func (g *fakeGraph) SetOffloaded(ids []uint64, on bool) error {

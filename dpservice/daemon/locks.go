@@ -13,14 +13,14 @@ package daemon
 //	level 1  interfaces.changing   one creation or deletion of an interface at a time
 //	level 2  capture.Manager.mu    the sessions and their history; released while a session waits for counters, and
 //	                               while an interface is deleted: session.changing and a Deletion keep others out
-//	level 3  flow.Manager.mu       the offloaded flows; released between the batches of a port's release, and of those
+//	level 3  vnet.Manager.mu       the interfaces and the routes; held while a route changes, which flows follow
+//	level 4  flow.Manager.mu       the offloaded flows; released between the batches of a port's release, and of those
 //	                               that leave an uplink: their flows stay in software
-//	         vnet.Manager.mu       the interfaces and the routes
-//	level 4  tunnel.Manager.mu     the tunnels and their marks
+//	level 5  tunnel.Manager.mu     the tunnels and their marks
 //	         trace.Manager.mu      the trace that runs
-//	level 5  graph.Graph.mu        changes of the packet graph; readers share it
+//	level 6  graph.Graph.mu        changes of the packet graph; readers share it
 //	         ruleset.Set.mu        changes of the NIC's rules; readers of counters share it
-//	level 6  nic.NIC.mu            which rules did not go through their port's proxy
+//	level 7  nic.NIC.mu            which rules did not go through their port's proxy
 //	         port linkMu           the state of a link as last read, one for each port
 //	         uplink.Manager.mu     the links and the routers of the uplinks
 //	         slowpath.SlowPath.mu  when guests were last asked, informed and warned about

@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"dpservice/capture"
+	"dpservice/dpservice/flow"
 	"dpservice/dpservice/neighbour"
 	"dpservice/dpservice/slowpath"
 	"dpservice/dpservice/uplink"
@@ -50,17 +51,19 @@ func (d *daemon) setUplinks() error {
 	return nil
 }
 
-// useUplink passes the state of an uplink to the graph. Flows in the NIC leave an uplink that is not usable. As copies
-// leave by PF0 only, the captures get the state of PF0.
-func (d *daemon) useUplink(u uplink.Uplink) error {
-	err := d.graph.SetUplink(graph.Uplink{
-		Port: u.Port, MAC: u.MAC, RouterMAC: u.RouterMAC, LinkUp: u.LinkUp,
-	})
-	if err != nil {
-		return err
+// reroute makes a change of the graph after which guests' traffic may go elsewhere, and has the NIC follow it.
+func (d *daemon) reroute(t flow.Traffic, change func() error) error {
+	if d.flows == nil {
+		return change()
 	}
-	if d.flows != nil && !u.Usable() {
-		d.flows.LeaveUplink(u.Port)
+	return d.flows.Reroute(t, change)
+}
+
+// useUplink passes the state of an uplink to the graph. Flows in the NIC follow its router, and leave an uplink that is
+// not usable. As copies leave by PF0 only, the captures get the state of PF0.
+func (d *daemon) useUplink(u uplink.Uplink) error {
+	if err := d.followUplink(u); err != nil {
+		return err
 	}
 	if u.Number != 0 {
 		return nil
@@ -68,4 +71,21 @@ func (d *daemon) useUplink(u uplink.Uplink) error {
 	return d.capture.UplinkChanged(capture.Uplink{
 		MAC: u.MAC, RouterMAC: u.RouterMAC, NodeIP: d.cfg.Underlay.IP, LinkDown: !u.LinkUp,
 	})
+}
+
+// followUplink has the graph's packets and the flows in the NIC follow the state of an uplink.
+func (d *daemon) followUplink(u uplink.Uplink) error {
+	set := func() error {
+		return d.graph.SetUplink(graph.Uplink{Port: u.Port, MAC: u.MAC, RouterMAC: u.RouterMAC, LinkUp: u.LinkUp})
+	}
+	if u.Usable() {
+		return d.reroute(flow.By(u.Port), set)
+	}
+	if err := set(); err != nil {
+		return err
+	}
+	if d.flows != nil {
+		d.flows.LeaveUplink(u.Port)
+	}
+	return nil
 }

@@ -49,8 +49,9 @@ func (b *backlog) addFlow(f *graph.Flow) bool {
 
 // removal is a rule to remove: the graph has reported that its flow has ended, or the NIC that it has aged.
 type removal struct {
-	rule *rule
-	aged bool
+	rule    *rule
+	aged    bool
+	reroute *reroute // that may have led the flow elsewhere, or nil
 }
 
 func (b *backlog) addRemoval(r removal) {

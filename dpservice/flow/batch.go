@@ -62,6 +62,9 @@ func (m *Manager) interfacesOf(tasks []task) map[uint16]bool {
 func (m *Manager) removeEnded(tasks []task) (replaced []*rule) {
 	var rules, aged []*rule
 	for _, t := range tasks {
+		if t.reroute != nil {
+			t.reroute.left--
+		}
 		r := t.rule
 		if t.flow != nil {
 			delete(m.waiting, t.flow.ID)
@@ -84,6 +87,7 @@ func (m *Manager) removeEnded(tasks []task) (replaced []*rule) {
 		r.ending = false // it is tried again if the NIC refuses
 	}
 	m.remove(rules)
+	m.endReroutes()
 	inNIC := func(r *rule) bool { return !r.isDropped() }
 	aged = slices.DeleteFunc(aged, inNIC)
 	m.stats.Aged += uint64(len(aged))

@@ -40,6 +40,7 @@ type idleGraph struct{}
 func (idleGraph) FlowEvents() <-chan []graph.FlowEvent { return nil }
 func (idleGraph) SetOffloaded([]uint64, bool) error    { return nil }
 func (idleGraph) DeleteFlows([]uint64) error           { return nil }
+func (idleGraph) Generation() uint32                   { return 0 }
 
 // BenchmarkFlow is what a flow costs from its event to its rule, and from its end to the rule's, but for the driver and
 // the worker.

@@ -17,6 +17,7 @@ import (
 // there are many of them.
 type compact struct {
 	id       uint64
+	vni      uint32
 	src, dst [16]byte
 	srcPort  uint16
 	dstPort  uint16
@@ -33,7 +34,7 @@ type compact struct {
 
 func compactOf(f *graph.Flow, mark uint16) compact {
 	c := compact{
-		id: f.ID, src: f.Key.Src.As16(), dst: f.Key.Dst.As16(), srcPort: f.Key.SrcPort, dstPort: f.Key.DstPort,
+		id: f.ID, vni: f.VNI, src: f.Key.Src.As16(), dst: f.Key.Dst.As16(), srcPort: f.Key.SrcPort, dstPort: f.Key.DstPort,
 		in: f.Verdict.InPort, out: f.Verdict.TxPort, mark: mark, proto: f.Key.Proto, origin: f.Key.Origin,
 		kind: f.Verdict.Kind, ipv6: isIPv6(f.Key), decTTL: f.Verdict.DecTTL,
 	}
@@ -41,18 +42,21 @@ func compactOf(f *graph.Flow, mark uint16) compact {
 	return c
 }
 
+// address is one of the flow's.
+func (c *compact) address(b [16]byte) netip.Addr {
+	if c.ipv6 {
+		return netip.AddrFrom16(b)
+	}
+	return netip.AddrFrom16(b).Unmap()
+}
+
 // flow returns the flow, with the fields that its rule is made from only.
 func (c *compact) flow() graph.Flow {
-	address := func(b [16]byte) netip.Addr {
-		if c.ipv6 {
-			return netip.AddrFrom16(b)
-		}
-		return netip.AddrFrom16(b).Unmap()
-	}
 	return graph.Flow{
 		ID: c.id,
 		Key: graph.FlowKey{
-			Origin: c.origin, Src: address(c.src), Dst: address(c.dst), Proto: c.proto, SrcPort: c.srcPort, DstPort: c.dstPort,
+			Origin: c.origin, Src: c.address(c.src), Dst: c.address(c.dst), Proto: c.proto,
+			SrcPort: c.srcPort, DstPort: c.dstPort,
 		},
 		Verdict: graph.Verdict{
 			Kind: c.kind, InPort: c.in, TxPort: c.out, DecTTL: c.decTTL, Header: c.header[:c.length],

@@ -32,7 +32,16 @@ func (m *Manager) LeaveUplink(port uint16) {
 		return
 	}
 	m.beginRelease(port)
-	m.departures = append(m.departures, &departure{uplink: port, detours: m.detour(rules), rules: rules})
+	guests := map[uint16]struct{}{}
+	for _, r := range rules {
+		guests[r.in] = struct{}{}
+	}
+	d := &departure{uplink: port, rules: rules}
+	for guest := range guests {
+		d.detours = append(d.detours, m.detour(guest, By(port)))
+	}
+	m.beginDetours(d.detours...)
+	m.departures = append(m.departures, d)
 	m.remind()
 }
 
@@ -61,25 +70,22 @@ type detourOwner uint16
 
 func (o detourOwner) String() string { return fmt.Sprintf("detour/%d", uint16(o)) }
 
-// detour makes the NIC hand all packets of the guests that these rules are for to the software. Where the NIC refuses
-// that, packets follow the rules until those are removed.
-func (m *Manager) detour(around []*rule) (detours []*ruleset.Rule) {
-	guests := map[uint16]struct{}{}
-	for _, r := range around {
-		guests[r.in] = struct{}{}
-	}
-	for port := range guests {
-		detours = append(detours, &ruleset.Rule{Port: port, Owner: detourOwner(port), Spec: rteflow.Rule{
-			Attr:    nic.InGroup(nicgroup.VNET, nicgroup.DetourPriority),
-			Pattern: []rteflow.Item{m.cfg.NIC.PortItem(port), rteflow.Eth{}},
-			Actions: []rteflow.Action{nic.JumpTo(nicgroup.Software)},
-		}})
-	}
+// detour makes the rule by which the NIC hands a guest's traffic to the software.
+func (m *Manager) detour(port uint16, t Traffic) *ruleset.Rule {
+	return &ruleset.Rule{Port: port, Owner: detourOwner(port), Spec: rteflow.Rule{
+		Attr:    nic.InGroup(nicgroup.VNET, nicgroup.DetourPriority),
+		Pattern: append([]rteflow.Item{m.cfg.NIC.PortItem(port)}, t.items()...),
+		Actions: []rteflow.Action{nic.JumpTo(nicgroup.Software)},
+	}}
+}
+
+// beginDetours has the NIC hand packets to the software. Where it refuses that, they follow their flows' rules until
+// those are removed.
+func (m *Manager) beginDetours(detours ...*ruleset.Rule) {
 	for _, err := range m.cfg.Rules.ApplyEach(ruleset.Add(detours...)) {
-		m.log.warn("the NIC does not hand a guest's packets to the software, which go to an uplink that is lost",
-			"err", err)
+		m.log.warn("the NIC does not hand a guest's packets to the software, and they go the old way until the rules of "+
+			"their flows are removed", "err", err)
 	}
-	return detours
 }
 
 // endDetours has the NIC forward packets again. What it refuses is tried again by age.

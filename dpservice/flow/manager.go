@@ -23,6 +23,7 @@ type Graph interface {
 	FlowEvents() <-chan []graph.FlowEvent
 	SetOffloaded(ids []uint64, on bool) error
 	DeleteFlows(ids []uint64) error
+	Generation() uint32
 }
 
 // NIC is where the rules are installed. *nic.NIC implements it.
@@ -92,6 +93,8 @@ type Manager struct {
 	shares    map[holder]*share
 	stats     Stats
 
+	reroutes   []*reroute    // the oldest first
+	resolved   uint32        // by which generation the graph has resolved all flows
 	departures []*departure  // from uplinks
 	reminder   chan struct{} // has an element while there are departures or unruled flows
 }
@@ -144,19 +147,26 @@ func (m *Manager) take(events []graph.FlowEvent) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range events {
-		f := &events[i].Flow
-		if events[i].Kind == graph.FlowNew {
+		switch f := &events[i].Flow; events[i].Kind {
+		case graph.FlowNew:
 			if !m.backlog.addFlow(f) {
 				m.late[f.ID] = struct{}{}
 			}
-			continue
+		case graph.FlowGone:
+			m.takeGone(f.ID)
+		case graph.FlowsResolved:
+			m.resolved = events[i].Generation
+			m.endReroutes()
 		}
-		m.backlog.drop(f.ID)
-		delete(m.waiting, f.ID)
-		delete(m.late, f.ID)
-		if r := m.rules[f.ID]; r != nil {
-			m.backlog.addRemoval(removal{rule: r})
-		}
+	}
+}
+
+func (m *Manager) takeGone(id uint64) {
+	m.backlog.drop(id)
+	delete(m.waiting, id)
+	delete(m.late, id)
+	if r := m.rules[id]; r != nil {
+		m.backlog.addRemoval(removal{rule: r, reroute: m.outdate(r)})
 	}
 }
 
@@ -229,7 +239,7 @@ func (m *Manager) age() {
 		// The NIC reports an aged rule each time until it is removed.
 		if r := m.rules[id]; r != nil && !r.aged && m.doomed[id] == nil {
 			r.aged = true
-			m.backlog.addRemoval(removal{r, true})
+			m.backlog.addRemoval(removal{rule: r, aged: true})
 		}
 	}
 	m.forget(m.remove(slices.Collect(maps.Values(m.doomed))))

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -31,12 +32,13 @@ import (
 
 // fakeGraph records which flows are offloaded. It forwards no packets.
 type fakeGraph struct {
-	events    chan []graph.FlowEvent
-	offloaded map[uint64]bool
-	deleted   []uint64
-	gone      bool // the flows have ended meanwhile
-	heldUp    bool // their worker is
-	changes   int
+	events     chan []graph.FlowEvent
+	offloaded  map[uint64]bool
+	deleted    []uint64
+	generation uint32
+	gone       bool // the flows have ended meanwhile
+	heldUp     bool // their worker is
+	changes    int
 
 	mu sync.Mutex // of deleted
 }
@@ -47,6 +49,8 @@ func (g *fakeGraph) deletedFlows() []uint64 {
 	defer g.mu.Unlock()
 	return g.deleted
 }
+
+func (g *fakeGraph) Generation() uint32 { return g.generation }
 
 func (g *fakeGraph) FlowEvents() <-chan []graph.FlowEvent { return g.events }
 
@@ -515,6 +519,116 @@ func TestFlowsLeaveAnUplink(t *testing.T) {
 	assert.Empty(t, b.reminder, "there is nothing to leave")
 	b.begin(to3(2001))
 	assert.Len(t, b.nic.Rules(), 2, "it is usable again")
+	assert.Empty(t, b.nic.Misuse())
+}
+
+// encapIn is a flow of the guest at port 1 to 10.0.0.2 in a virtual network.
+func encapIn(vni uint32, id uint64) graph.Flow {
+	f := to3(id)
+	f.VNI = vni
+	return f
+}
+
+// Flows whose way has changed are removed one after the other. If they are many, their traffic takes a detour, and only
+// theirs, until the graph has looked at all flows and the last of their rules is removed.
+func TestFlowsAreReroutedByADetour(t *testing.T) {
+	const many = 2 * batchSize
+	for name, c := range map[string]struct {
+		traffic Traffic
+		detour  string // its pattern; empty: there is none
+		flows   int
+	}{
+		"route": {To(100, netip.MustParsePrefix("10.0.0.77/24")),
+			"eth type is 0x0800 / ipv4 dst spec 10.0.0.0 dst mask 255.255.255.0 / end", many},
+		"host route": {To(100, netip.MustParsePrefix("10.0.0.2/32")),
+			"eth type is 0x0800 / ipv4 dst is 10.0.0.2 / end", many},
+		"default route": {To(100, netip.MustParsePrefix("0.0.0.0/0")), "eth type is 0x0800 / ipv4 / end", many},
+		"router":        {By(3), "eth / end", many},
+		"few":           {By(3), "", manyOutdated - 1},
+		"other network": {To(200, netip.MustParsePrefix("10.0.0.0/24")), "", many},
+		"other prefix":  {To(100, netip.MustParsePrefix("10.0.1.0/24")), "", many},
+		"other family":  {To(100, netip.MustParsePrefix("::/0")), "", many},
+		"other uplink":  {By(4), "", many},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newLab()
+			b.cfg.Max = 2 * many
+			var begin, end []graph.FlowEvent
+			for id := range uint64(c.flows) {
+				begin = append(begin, graph.FlowEvent{Kind: graph.FlowNew, Flow: encapIn(100, 1+id)})
+				end = append(end, graph.FlowEvent{Kind: graph.FlowGone, Flow: graph.Flow{ID: 1 + id}})
+			}
+			b.take(begin)
+			b.workAll()
+			b.graph.generation = math.MaxUint32 // the next is 1
+			resolved := []graph.FlowEvent{{Kind: graph.FlowsResolved, Generation: math.MaxUint32}}
+			require.NoError(t, b.Reroute(c.traffic, func() error {
+				b.take(resolved) // of the change before
+				b.take(end[:1])
+				b.graph.generation = 1
+				return nil
+			}))
+			b.take(end[1:])
+			var detours []string
+			for _, r := range b.nic.Rules() {
+				if r.Rule.Priority == uint32(nicgroup.DetourPriority) {
+					detours = append(detours, fmt.Sprint(r.Port, " ", r.Rule))
+				}
+			}
+			if c.detour == "" {
+				assert.Empty(t, detours)
+			} else {
+				assert.Equal(t, []string{"1 group 2 priority 0 transfer pattern represented_port ethdev_port_id is 1 / " +
+					c.detour + " actions jump group 3 / end"}, detours)
+			}
+			b.workAll()
+			assert.Len(t, b.nic.Rules(), len(detours), "the graph may tell of more")
+			resolved[0].Generation = 1
+			b.take(resolved)
+			assert.Empty(t, b.nic.Rules())
+			assert.Empty(t, b.reroutes)
+			assert.Empty(t, b.nic.Misuse())
+		})
+	}
+}
+
+// The graph may have looked at all flows when the last of the outdated rules is still there, and a change that it has
+// not made is none.
+func TestDetoursOfReroutesEnd(t *testing.T) {
+	b := newLab()
+	b.cfg.Max = manyOutdated
+	var begin, end []graph.FlowEvent
+	for id := range uint64(manyOutdated) {
+		begin = append(begin, graph.FlowEvent{Kind: graph.FlowNew, Flow: encapIn(100, 1+id)})
+		end = append(end, graph.FlowEvent{Kind: graph.FlowGone, Flow: graph.Flow{ID: 1 + id}})
+	}
+	for _, refused := range []error{nil, errors.New("no room")} {
+		b.take(begin)
+		b.workAll()
+		require.Len(t, b.nic.Rules(), manyOutdated)
+		err := b.Reroute(By(3), func() error {
+			b.graph.generation++
+			b.take(end)
+			b.take([]graph.FlowEvent{{Kind: graph.FlowsResolved, Generation: b.graph.generation}})
+			require.Len(t, b.nic.Rules(), manyOutdated+1)
+			return refused
+		})
+		require.Equal(t, refused, err)
+		if refused == nil {
+			assert.Len(t, b.nic.Rules(), manyOutdated+1, "there are outdated rules")
+		} else {
+			assert.Len(t, b.nic.Rules(), manyOutdated)
+		}
+		b.workAll()
+		assert.Empty(t, b.nic.Rules())
+		assert.Empty(t, b.reroutes)
+	}
+	for range maxReroutes + 1 {
+		require.NoError(t, b.Reroute(By(3), func() error { b.graph.generation++; return nil }))
+	}
+	assert.Len(t, b.reroutes, maxReroutes)
+	b.take([]graph.FlowEvent{{Kind: graph.FlowsResolved, Generation: b.graph.generation}})
+	assert.Empty(t, b.reroutes)
 	assert.Empty(t, b.nic.Misuse())
 }
 

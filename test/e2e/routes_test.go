@@ -15,6 +15,7 @@ import (
 	"dpservice/test/record"
 	"dpservice/test/topology"
 
+	"github.com/google/gopacket/layers"
 	"github.com/stretchr/testify/require"
 )
 
@@ -77,6 +78,98 @@ func TestLocalGuestsComeFirst(t *testing.T) {
 		b.startPing(vm1, dst, 300*time.Millisecond).wait()
 	}
 	require.Empty(t, b.stopRecording(wire))
+}
+
+// TestManyFlowsTakeADetour gives many flows another next hop: the NIC takes the rule that hands their packets to the
+// software. While the NIC removes no rule, they go the new way all the same. When it refuses that rule, the log tells.
+func TestManyFlowsTakeADetour(t *testing.T) {
+	const refused = "the NIC does not hand a guest's packets to the software"
+	b := newLab(t, topology.DaemonConfig{Telemetry: true}, 1)
+	r := &crowd{routed{b, b.craft(b.vms[0]), true}}
+	b.route("add", "10.200.0.0/16", 0)
+	r.waitRules(hop(0))
+	b.route("add", "10.200.1.0/24", 1)
+	r.waitRules(hop(1))
+	if b.net.NIC.ReportsDestroy {
+		b.refuse(refusal{call: "destroy", nth: 1, all: true})
+		b.route("delete", "10.200.1.0/24", 1)
+		r.takesDetour("10.200.1.0", "255.255.255.0")
+		require.Equal(t, hop(0), r.hopOf(crowdDst))
+		require.Len(t, r.rulesTo(hop(1)), crowdFlows)
+		b.relent()
+		r.waitRules(hop(0))
+		b.route("add", "10.200.1.0/24", 1)
+		r.waitRules(hop(1))
+	}
+	b.eventually(func() error {
+		if d := r.detours(); len(d) > 0 {
+			return fmt.Errorf("detours are left: %+v", d)
+		}
+		return nil
+	})
+	require.NotContains(t, b.daemons[0].Stderr.String(), refused)
+
+	b.refuse(refusal{call: "create", nth: 1})
+	b.route("delete", "10.200.1.0/24", 1)
+	b.eventually(b.relented)
+	require.Contains(t, b.daemons[0].Stderr.String(), refused)
+	r.waitRules(hop(0))
+}
+
+// crowd is a guest with many flows to one address.
+type crowd struct{ routed }
+
+const (
+	crowdFlows = 600
+	crowdDst   = "10.200.1.7"
+)
+
+// waitRules waits until the NIC has all flows, and they lead to a hop.
+func (c *crowd) waitRules(hop string) {
+	c.b.t.Helper()
+	c.b.eventually(func() error {
+		n := len(c.rulesTo(hop))
+		if all := len(c.rules(crowdDst)); n == crowdFlows && all == n {
+			return nil
+		}
+		for i := range layers.UDPPort(crowdFlows) {
+			c.sender.port = craftedSrc + i
+			c.send(crowdDst)
+		}
+		return fmt.Errorf("%d rules lead to %s", n, hop)
+	})
+}
+
+// rulesTo returns the flows' rules that lead to a hop.
+func (c *crowd) rulesTo(hop string) []api.Rule {
+	return slices.DeleteFunc(c.rules(crowdDst), func(rule api.Rule) bool {
+		return !strings.Contains(rule.Actions, "dst is "+hop+" ")
+	})
+}
+
+func (c *crowd) detours() []api.Rule {
+	return slices.DeleteFunc(c.b.rules(), func(rule api.Rule) bool { return !strings.HasPrefix(rule.Name, "detour/") })
+}
+
+// takesDetour waits until the NIC hands what is sent to a prefix to the software.
+func (c *crowd) takesDetour(prefix, mask string) {
+	c.b.t.Helper()
+	c.b.eventually(func() error {
+		d := c.detours()
+		if len(d) != 1 || !strings.HasSuffix(d[0].Pattern, fmt.Sprintf("/ ipv4 dst spec %s dst mask %s", prefix, mask)) {
+			return fmt.Errorf("detours: %+v", d)
+		}
+		return nil
+	})
+}
+
+// hopOf returns where datagrams to dst go.
+func (c *crowd) hopOf(dst string) string {
+	c.b.t.Helper()
+	wire := c.record()
+	c.send(dst)
+	c.b.waitFrames(wire, 1)
+	return outerDst(c.b.stopRecording(wire)[0])
 }
 
 // route adds a route to a hop, or deletes it.
