@@ -80,7 +80,8 @@ func vethConfig(dir, nic string, wires [nbPorts]*veth) string {
 	for port, w := range wires {
 		ports += fmt.Sprintf("%q, ", fmt.Sprintf("--vdev=net_af_packet%d,iface=%s", port, w.near))
 	}
-	return fmt.Sprintf(`eal: ["--no-huge", "-m", "256", "--no-pci", "--no-telemetry", "--lcores", %q, "--file-prefix", "bench", "-d", %q, %s
+	return fmt.Sprintf(`eal: ["--no-huge", "-m", "256", "--no-pci", "--no-telemetry", "--lcores", %q,
+      "--file-prefix", "bench", "-d", %q, %s
       "--vdev=net_eswitch0,pf0=net_af_packet0,vf0=net_af_packet1,vf1=net_af_packet2"]
 ports: {pf0: net_eswitch0, vfs: "net_eswitch0_representor_vf*"}
 underlay: {ip: %q, router_mac: %q}
@@ -297,13 +298,17 @@ func (w *veth) flowFrames(flows int) ([][]byte, error) {
 }
 
 // send starts to send the frames repeatedly, at a rate per second. The returned function stops it. The sender shares
-// the worker's CPU, which has time left; the CPU of the control side also runs the NIC.
+// the worker's CPU, which has time left; the CPU of the control side also runs the NIC. It goes first, and rests often:
+// if the system divided the CPU's time, worker and sender would wait for each other for milliseconds.
 func (w *veth) send(ctx context.Context, frames [][]byte, rate int) (end func() error) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with its CPU
 		_, err := pin(workerCPU)
+		if err == nil {
+			err = goFirst(sendPriority)
+		}
 		if err == nil {
 			err = w.sendAll(ctx, frames, rate)
 		}
@@ -312,10 +317,13 @@ func (w *veth) send(ctx context.Context, frames [][]byte, rate int) (end func() 
 	return func() error { cancel(); return <-ended }
 }
 
-// sendAll sends the frames repeatedly.
+// sendAll sends the frames repeatedly. What it could not send in time it does not make up for, as the worker needs the
+// CPU.
 func (w *veth) sendAll(ctx context.Context, frames [][]byte, rate int) error {
-	const atOnce = 64
-	for start, sent := time.Now(), 0; ctx.Err() == nil; {
+	const atOnce = 32
+	interval := atOnce * time.Second / time.Duration(rate)
+	next := time.Now()
+	for sent := 0; ctx.Err() == nil; {
 		for range atOnce {
 			_, err := unix.Write(w.fd, frames[sent%len(frames)])
 			if err != nil && !errors.Is(err, unix.ENOBUFS) {
@@ -323,9 +331,13 @@ func (w *veth) sendAll(ctx context.Context, frames [][]byte, rate int) error {
 			}
 			sent++
 		}
-		if early := time.Duration(sent)*time.Second/time.Duration(rate) - time.Since(start); early > 0 {
-			time.Sleep(early)
+		now := time.Now()
+		next = next.Add(interval)
+		if soonest := now.Add(interval / 4); next.Before(soonest) {
+			next = soonest
 		}
+		rest := unix.NsecToTimespec(int64(next.Sub(now)))
+		_ = unix.Nanosleep(&rest, nil) // shorter if it is interrupted
 	}
 	return nil
 }

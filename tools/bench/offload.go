@@ -40,12 +40,14 @@ type offload struct {
 	Changes   []*flowsChange `json:"changes"`
 	turns     int
 	goal      float64
+	far       *farSide // of the uplink that all flows leave by
 }
 
 // flowsChange is a change of all flows.
 type flowsChange struct {
 	What      string             `json:"what"`
-	Took      []float64          `json:"took_ms"` // until the NIC does the right thing to all flows
+	Took      []float64          `json:"took_ms"`                     // until the NIC does the right thing to all flows
+	Gone      []float64          `json:"last_rule_gone_ms,omitempty"` // where that comes later
 	Best      float64            `json:"best_ms"`
 	Goal      float64            `json:"goal_ms"`
 	Lost      []int64            `json:"packets_lost,omitempty"` // of Sent; where it is known
@@ -55,7 +57,7 @@ type flowsChange struct {
 
 // The changes that are measured.
 const (
-	changeRoute    = "route: another next hop"
+	changeRoute    = "another next hop, until the last packet to the old one"
 	changeFailover = "uplink lost, the other one usable"
 	changeCapture  = "capture of both directions, start"
 	changeEnd      = "capture of both directions, stop"
@@ -129,22 +131,25 @@ func (o *offload) daemon(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, guest.close()) }()
-	empty := filepath.Join(dir, "empty.pcap")
-	if err := paths[0].writeFrames(empty, 0, 1, 64); err != nil {
-		return err
-	}
-	d, err := startWith(ctx, dir, o.config(dir, nic, guest.near, empty))
+	far, err := newFarSide(filepath.Join(dir, "pf0.pcap"), remoteHop)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, far.close()) }()
+	d, err := startWith(ctx, dir, o.config(dir, nic, guest.near, far.name))
+	if err != nil {
+		return err
+	}
+	o.far = far
 	return errors.Join(o.with(ctx, d, guest), d.stop())
 }
 
-// config returns the configuration of a daemon on a test NIC with two uplinks, the second of which has no link.
-func (o *offload) config(dir, nic, guest, empty string) string {
+// config returns the configuration of a daemon on a test NIC with two uplinks, the second of which has no link. Nothing
+// comes from the wire.
+func (o *offload) config(dir, nic, guest, far string) string {
 	return fmt.Sprintf(`eal: ["--no-huge", "-m", "512", "--no-pci", "-l", "0,1", "--file-prefix", "bench", "-d", %[1]q,
-      "--vdev=net_pcap0,rx_pcap=%[2]s", "--vdev=net_af_packet0,iface=%[3]s,framecnt=2048", "--vdev=net_pcap2,rx_pcap=%[2]s",
-      "--vdev=net_pcap3,rx_pcap=%[2]s",
+      "--vdev=net_pcap0,tx_pcap=%[2]s", "--vdev=net_af_packet0,iface=%[3]s,framecnt=2048",
+      "--vdev=net_pcap2,tx_pcap=/dev/null", "--vdev=net_pcap3,tx_pcap=/dev/null",
       "--vdev=net_eswitch0,pf0=net_pcap0,pf1=net_pcap3,vf0=net_af_packet0,vf1=net_pcap2,link_down=pf1"]
 ports: {pf0: net_eswitch0, pf1: net_eswitch0_pf1, vfs: "net_eswitch0_representor_vf*"}
 underlay: {ip: %[4]q, router_mac: %[5]q}
@@ -153,7 +158,7 @@ mbufs: 65536
 flows: {capacity: %[6]d, max_offload: %[6]d, timeout: 10m}
 rpc: {idle_timeout: 24h}
 socket: %[7]s
-`, nic, empty, guest, nodeIP, routerMAC, 2*o.Flows, filepath.Join(dir, "dpservice.sock"))
+`, nic, far, guest, nodeIP, routerMAC, 2*o.Flows, filepath.Join(dir, "dpservice.sock"))
 }
 
 // offeredRate is how many packets per second the guest sends, each of the next flow.
@@ -268,8 +273,9 @@ func (d *daemon) untilFlows(ctx context.Context, done func(api.FlowTable) bool) 
 	}
 }
 
-// changeRoute replaces the route of all flows. The software forwards them as soon as their rules are removed.
-func (o *offload) changeRoute(ctx context.Context, d *daemon, _ *flowsChange) (time.Duration, error) {
+// changeRoute replaces the route of all flows. It tells when the last packet has left for the old next hop. The flows'
+// rules are removed later.
+func (o *offload) changeRoute(ctx context.Context, d *daemon, c *flowsChange) (time.Duration, error) {
 	var info api.SystemInfoResult
 	if err := d.Call(ctx, api.MethodSystemInfo, nil, &info); err != nil {
 		return 0, err
@@ -284,9 +290,9 @@ func (o *offload) changeRoute(ctx context.Context, d *daemon, _ *flowsChange) (t
 	if _, err := d.untilFlows(ctx, func(f api.FlowTable) bool { return removed(f) >= all }); err != nil {
 		return 0, err
 	}
-	took := time.Since(start)
+	c.Gone = append(c.Gone, milliseconds(time.Since(start)))
 	_, err := d.untilFlows(ctx, func(f api.FlowTable) bool { return f.Rules >= o.Flows })
-	return took, err
+	return o.far.lastTo(start), err
 }
 
 // failover takes down the link of the uplink that all flows leave by, after the other uplink's link is up. Flows on
@@ -499,6 +505,9 @@ func (o *offload) table(w io.Writer) error {
 		o.Idle)
 	for _, c := range o.Changes {
 		fmt.Fprintf(t, "%s\t%.0f ms\t%.0f ms\n", c.What, c.Best, c.Goal)
+		if len(c.Gone) > 0 {
+			fmt.Fprintf(t, "  until the last old rule is gone\t%.0f ms\t\n", slices.Min(c.Gone))
+		}
 		if len(c.Lost) > 0 {
 			best := slices.Index(c.Lost, slices.Min(c.Lost))
 			fmt.Fprintf(t, "  packets of the guest lost meanwhile\t%d of %d\t\n", c.Lost[best], c.Sent[best])
