@@ -158,6 +158,13 @@ func TestCaptureLive(t *testing.T) {
 	})
 
 	t.Run("where no copies would arrive", func(t *testing.T) {
+		for _, address := range []string{"fc00:77::1", "10.0.0.1", "sink"} {
+			r, err := b.net.Sink.Run(b.ctx, b.daemons[0].DpctlPath(), "--socket", socket, "capture", "live", "vm-1",
+				"--sink-node-ip="+address)
+			require.NoError(t, err)
+			require.Equal(t, 1, r.Code)
+			require.Contains(t, r.Stderr, fmt.Sprintf("%q is no IPv6 address of this machine", address))
+		}
 		nowhere, err := b.net.Namespace("nowhere")
 		require.NoError(t, err)
 		command := []string{b.daemons[0].DpctlPath(), "--socket", socket, "capture", "live", "vm-1"}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -150,8 +151,9 @@ func (s *heldSession) stop() error {
 // which this machine reaches the node.
 func (s *heldSession) findSink(ctx context.Context, given string) (err error) {
 	if given != "" {
-		if s.sink, err = netip.ParseAddr(given); err != nil {
-			return fmt.Errorf("--sink-node-ip: %w", err)
+		if s.sink, err = netip.ParseAddr(given); err != nil || !s.sink.Is6() || !isLocal(s.sink) {
+			return fmt.Errorf("--sink-node-ip: %q is no IPv6 address of this machine; without it the one is taken from which "+
+				"the node is reached", given)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.app.timeout)
@@ -166,12 +168,21 @@ func (s *heldSession) findSink(ctx context.Context, given string) (err error) {
 	to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(s.node, liveDstPort))
 	c, err := net.DialUDP("udp6", nil, to) // this sends no packet
 	if err != nil {
-		return fmt.Errorf("this machine does not reach the node's underlay address %s, so no copies would come back: run this "+
-			"where it is reached, or say this machine's address in the underlay (--sink-node-ip): %w", s.node, err)
+		return fmt.Errorf("this machine does not reach the node's underlay address %s, so no copies would come back: run "+
+			"this where it is reached, or say this machine's address in the underlay (--sink-node-ip): %w", s.node, err)
 	}
 	defer c.Close()
 	s.sink = c.LocalAddr().(*net.UDPAddr).AddrPort().Addr()
 	return nil
+}
+
+// isLocal reports whether this machine has an address. If it cannot be known, it may.
+func isLocal(a netip.Addr) bool {
+	all, err := net.InterfaceAddrs()
+	return err != nil || slices.ContainsFunc(all, func(of net.Addr) bool {
+		prefix, err := netip.ParsePrefix(of.String())
+		return err == nil && prefix.Addr() == a.WithZone("")
+	})
 }
 
 // listen has a reception take the copies at a port, or at the first free one if it is 0.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"dpservice/dpservice/fault"
 	"dpservice/rpc/api"
 )
 
@@ -17,7 +18,23 @@ func TestNextStep(t *testing.T) {
 	assert.Contains(t, nextStep(api.MethodCaptureStart, "LIMIT_REACHED"), "max_interfaces")
 	assert.Contains(t, nextStep(api.MethodFlowList, "LIMIT_REACHED"), "try again")
 	assert.Contains(t, nextStep(api.RawMethod("foo"), "METHOD_NOT_FOUND"), "system info")
-	assert.Empty(t, nextStep(api.MethodFlowList, "INVALID_PARAMS"), "the message says it")
+	assert.Contains(t, nextStep(api.MethodTraceStart, "INVALID_PARAMS"), "tcpdump's language")
+	assert.Empty(t, nextStep(api.MethodFlowList, "OF_A_NEWER_DAEMON"))
+}
+
+// Whatever a daemon refuses, and why, dpctl says what to do.
+func TestEveryReasonHasANextStep(t *testing.T) {
+	for _, reason := range []string{
+		string(fault.NotFound), string(fault.AlreadyActive), string(fault.NotActive), string(fault.LimitReached),
+		string(fault.NotSupported), string(fault.RuleRejected), string(fault.RollbackFailed),
+		string(fault.PermissionDenied), string(fault.AlreadyExists), string(fault.InvalidParams),
+		api.ReasonParseError, api.ReasonInvalidRequest, api.ReasonMethodNotFound, api.ReasonInternalError,
+		api.ReasonTimedOut,
+	} {
+		for _, m := range api.Methods {
+			assert.NotEmpty(t, nextStep(m, reason), "%s of %s", reason, m.Name())
+		}
+	}
 }
 
 // Each step names commands that exist, for methods that exist.
