@@ -73,7 +73,8 @@ func (s *session) addTarget(t spec.Target, node plan.Node) error {
 	if err != nil {
 		return err
 	}
-	planned := plan.Mirror{Interface: t.String(), Port: p, Link: t.Link(), Filter: s.programs[t.Link()].Rules}
+	link := t.Link()
+	planned := plan.Mirror{Interface: t.String(), Port: p, Link: link, Filter: s.programs[link].Rules}
 	for _, d := range directions {
 		planned.Side = sideOf(d)
 		s.mirrors = append(s.mirrors, newMirror(t, d, plan.Next(s.copies, node.Points(planned))))

@@ -47,14 +47,15 @@ type session struct {
 func newSession(deps Deps, req spec.Request, wait func(*session)) (*session, error) {
 	s := &session{deps: deps, wait: wait, request: req, state: spec.Active, programs: map[filter.Link]filter.Program{}}
 	for _, t := range req.Targets {
-		if _, ok := s.programs[t.Link()]; ok {
+		link := t.Link()
+		if _, ok := s.programs[link]; ok {
 			continue
 		}
-		p, err := filter.Compile(req.Filter, t.Link(), deps.MaxRules)
+		p, err := filter.Compile(req.Filter, link, deps.MaxRules)
 		if err != nil {
 			return nil, filterFault(t, err)
 		}
-		s.programs[t.Link()] = p
+		s.programs[link] = p
 		for _, note := range p.Notes { // what rules cannot express
 			if !slices.Contains(s.warnings, note) {
 				s.warnings = append(s.warnings, note)

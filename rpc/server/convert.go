@@ -44,6 +44,33 @@ func text(a netip.Addr) string {
 	return a.String()
 }
 
+// parseAddr returns the address in a field; the zero Addr for an empty one.
+func parseAddr(field, text string) (netip.Addr, error) {
+	if text == "" {
+		return netip.Addr{}, nil
+	}
+	addr, err := netip.ParseAddr(text)
+	switch {
+	case err != nil:
+		return netip.Addr{}, invalid("field %q: %q is not an IP address", field, text)
+	case addr.Zone() != "":
+		return netip.Addr{}, invalid("field %q: %s has a zone", field, text)
+	}
+	return addr, nil
+}
+
+// parseMAC returns the Ethernet address in a field; the zero one for an empty one.
+func parseMAC(field, text string) (wire.MAC, error) {
+	if text == "" {
+		return wire.MAC{}, nil
+	}
+	mac, err := wire.ParseMAC(text)
+	if err != nil {
+		return wire.MAC{}, invalid("field %q: %v", field, err)
+	}
+	return mac, nil
+}
+
 // parseCreate returns the request to create an interface.
 func parseCreate(p api.InterfaceCreateParams) (vnet.CreateRequest, error) {
 	r := vnet.CreateRequest{ID: p.ID, Device: p.Device, VNI: p.VNI, Hostname: p.Hostname}
@@ -113,6 +140,11 @@ func parseLimits(p *api.CaptureLimits) (spec.Limits, error) {
 	}
 	limits.Duration = d
 	return limits, nil
+}
+
+// parseTrace returns the request to start a trace.
+func parseTrace(p api.TraceStartParams) (status.TraceRequest, error) {
+	return status.TraceRequest(p), nil
 }
 
 func toSystemInfo(s status.System) api.SystemInfoResult {

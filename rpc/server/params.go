@@ -7,13 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
 
 	"dpservice/dpservice/fault"
-	"dpservice/wire"
 )
 
 // invalid returns the error of a request whose params are wrong.
@@ -118,31 +116,4 @@ func typeName(t reflect.Type) string {
 	default:
 		return "a number"
 	}
-}
-
-// parseAddr returns the address in a field; the zero Addr for an empty one.
-func parseAddr(field, text string) (netip.Addr, error) {
-	if text == "" {
-		return netip.Addr{}, nil
-	}
-	addr, err := netip.ParseAddr(text)
-	switch {
-	case err != nil:
-		return netip.Addr{}, invalid("field %q: %q is not an IP address", field, text)
-	case addr.Zone() != "":
-		return netip.Addr{}, invalid("field %q: %s has a zone", field, text)
-	}
-	return addr, nil
-}
-
-// parseMAC returns the Ethernet address in a field; the zero one for an empty one.
-func parseMAC(field, text string) (wire.MAC, error) {
-	if text == "" {
-		return wire.MAC{}, nil
-	}
-	mac, err := wire.ParseMAC(text)
-	if err != nil {
-		return wire.MAC{}, invalid("field %q: %v", field, err)
-	}
-	return mac, nil
 }

@@ -75,10 +75,6 @@ func (c calls) askStart(r spec.Request, asked *access.Request) {
 	}}
 }
 
-func parseTrace(p api.TraceStartParams) (status.TraceRequest, error) {
-	return status.TraceRequest(p), nil
-}
-
 // askTrace says what a client wants to trace: it sees an interface's packets, as by a capture. It reads them itself, so
 // a rule that names sinks does not allow it.
 func (c calls) askTrace(r status.TraceRequest, asked *access.Request) {
