@@ -136,6 +136,7 @@ lint)
 deb)
   install_tool nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm "$nfpm_version"
   unpack_package prometheus usr/bin/promtool
+  unpack_package prometheus-alertmanager usr/bin/prometheus-alertmanager
   ;;
 fleet)
   unpack_package etcd-server usr/bin/etcd
