@@ -83,7 +83,7 @@ func (a prober) ask(name string, d spec.Direction, encap wire.Encap, text string
 	// Which addresses a copy has does not matter to the NIC, and the router may not be known yet.
 	h := wire.CopyHeader{NodeIP: netip.IPv6Loopback(), Sink: netip.IPv6Loopback(), Encap: encap}
 	points := a.node.Points(plan.Mirror{
-		Interface: a.target.String(), Port: a.port, Side: sideOf(d), Link: link, Filter: program.Rules,
+		Interface: a.target.String(), Port: a.port, Side: plan.SideOf(d), Link: link, Filter: program.Rules,
 	})
 	var rules []*ruleset.Rule
 	for _, p := range plan.Probe(plan.Copies{Header: h, Out: a.node.Uplink.ID}, points) {

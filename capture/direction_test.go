@@ -34,7 +34,7 @@ func begin(t *testing.T, n *node, d spec.Direction, text string, targets ...spec
 // txCopy is the header of the one copy of what vm-1 receives.
 func txCopy() [][]byte {
 	h := testHeader
-	h.Label = plan.LabelOf(2, sideOf(spec.TX))
+	h.Label = plan.LabelOf(2, plan.SideOf(spec.TX))
 	return [][]byte{h.Append(nil)}
 }
 

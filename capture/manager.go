@@ -49,6 +49,56 @@ func New(deps Deps) *Manager {
 	return m
 }
 
+// lock and unlock are around a change.
+func (m *Manager) lock() {
+	m.mu.Lock()
+	m.beginChange()
+}
+
+func (m *Manager) unlock() {
+	m.changing.Store(false)
+	m.mu.Unlock()
+}
+
+// beginChange has Status show what is known now until the change ends.
+func (m *Manager) beginChange() {
+	m.refresh()
+	m.changing.Store(true)
+}
+
+// await waits until nobody is changing a session. It may have ended then, and others may have begun.
+func (m *Manager) await(s *session) {
+	for s.changing {
+		m.waitSettled()
+	}
+}
+
+// awaitDeletions waits until none of the targets is being deleted.
+func (m *Manager) awaitDeletions(targets []spec.Target) {
+	isDeleted := func(t spec.Target) bool { _, ok := m.deleting[t]; return ok }
+	for slices.ContainsFunc(targets, isDeleted) {
+		m.waitSettled()
+	}
+}
+
+// waitSettled lets others have the lock until something has settled.
+func (m *Manager) waitSettled() {
+	m.changing.Store(false)
+	m.settled.Wait()
+	m.beginChange()
+}
+
+// waitForCounters waits, in the middle of a change of a session, until the NIC's counters are up to date. Other
+// sessions may be changed meanwhile.
+func (m *Manager) waitForCounters(s *session) {
+	s.changing = true
+	m.unlock()
+	time.Sleep(m.deps.CounterLag)
+	m.lock()
+	s.changing = false
+	m.settled.Broadcast()
+}
+
 // Start begins to copy the packets of the request's targets to its sink. A start that fails changes nothing,
 // unless its error is ROLLBACK_FAILED: then the session is Broken, and stopping it removes what is left. A dry
 // run returns the session that would be, with the rules as testpmd commands, and changes nothing either. A held session

@@ -35,7 +35,7 @@ func start(t *testing.T, n *node, targets ...spec.Target) spec.Session {
 
 // copiesOf are the headers of one packet's one copy.
 func copiesOf(port uint16, h wire.CopyHeader) [][]byte {
-	h.Label = plan.LabelOf(port, sideOf(spec.RX))
+	h.Label = plan.LabelOf(port, plan.SideOf(spec.RX))
 	return [][]byte{h.Append(nil)}
 }
 

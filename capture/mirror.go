@@ -3,7 +3,6 @@
 package capture
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -11,7 +10,6 @@ import (
 	"dpservice/capture/spec"
 	"dpservice/dpservice/fault"
 	"dpservice/dpservice/port"
-	"dpservice/graph"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
 	"dpservice/wire"
@@ -45,21 +43,6 @@ type count struct {
 // dropped are copies that a tap could not send.
 type dropped struct{ oversize, noBuffer uint64 }
 
-// total is what has matched so far.
-func (c count) total() rteflow.Counters { return c.before.Plus(c.read) }
-
-// update takes a reading. A counter that went backwards is that of a rule which was removed and
-// put back by an undone change.
-func (c *count) update(read rteflow.Counters) {
-	if read.Packets < c.read.Packets {
-		c.before = c.total()
-	}
-	c.read = read
-}
-
-// restart notes that the rule has a fresh counter.
-func (c *count) restart() { c.before, c.read = c.total(), rteflow.Counters{} }
-
 // addTarget has the session capture a target.
 func (s *session) addTarget(t spec.Target, node plan.Node) error {
 	p, err := findPort(s.deps.Ports, t)
@@ -76,7 +59,7 @@ func (s *session) addTarget(t spec.Target, node plan.Node) error {
 	link := t.Link()
 	planned := plan.Mirror{Interface: t.String(), Port: p, Link: link, Filter: s.programs[link].Rules}
 	for _, d := range directions {
-		planned.Side = sideOf(d)
+		planned.Side = plan.SideOf(d)
 		s.mirrors = append(s.mirrors, newMirror(t, d, plan.Next(s.copies, node.Points(planned))))
 	}
 	return nil
@@ -125,27 +108,16 @@ func mtuWarning(t spec.Target, mtu, uplinkMTU uint16, headerLen int) string {
 func newMirror(t spec.Target, d spec.Direction, points []plan.Point) *mirror {
 	first := points[0]
 	m := &mirror{
-		target: t, port: first.Port, direction: d, label: plan.LabelOf(first.Port.ID, first.Side), mode: spec.Software,
+		target: t, port: first.Port, direction: d, label: first.Label, mode: spec.Software,
 	}
 	for _, p := range points {
-		if p.InNIC() {
+		if p.Tap == nil {
 			m.mode = spec.Hardware
 		}
 		m.points = append(m.points, &point{Point: p, counts: make([]count, len(p.Filter))})
 		m.owned = append(m.owned, slices.Concat(p.Rules, p.Redirects)...)
 	}
 	return m
-}
-
-// sideOf is what the graph calls a direction.
-func sideOf(d spec.Direction) graph.TapSide {
-	switch d {
-	case spec.TX:
-		return graph.TapTX
-	case spec.Drops:
-		return graph.TapDrops
-	}
-	return graph.TapRX
 }
 
 // own notes the rules of points that are going to be installed.
@@ -163,128 +135,11 @@ func (m *mirror) own(points []plan.Point) {
 func (m *mirror) replace(fresh []plan.Point) {
 	for i, p := range m.points {
 		p.Point = fresh[i]
-		if !p.InNIC() {
+		if p.Tap != nil {
 			continue // a tap's last reading was taken when it was replaced
 		}
 		for k := range p.counts {
 			p.counts[k].restart()
 		}
 	}
-}
-
-// copied is what the mirror has copied.
-func (m *mirror) copied() (c rteflow.Counters) {
-	for _, p := range m.points {
-		for i, r := range p.Filter {
-			if r.Sample {
-				c = c.Plus(p.counts[i].total())
-			}
-		}
-	}
-	return c
-}
-
-// copied is what the session has copied in all.
-func (s *session) copied() rteflow.Counters {
-	total := s.gone
-	for _, m := range s.mirrors {
-		total = total.Plus(m.copied())
-	}
-	return total
-}
-
-// matched is what the i-th rule of the filter has matched.
-func (m *mirror) matched(i int) (c rteflow.Counters) {
-	for _, p := range m.points {
-		c = c.Plus(p.counts[i].total())
-	}
-	return c
-}
-
-// view shows a mirror, with the rules of the filter if there is one.
-func (m *mirror) view(withRules bool) spec.SessionInterface {
-	first, copied := m.points[0], m.copied()
-	v := spec.SessionInterface{
-		Target: m.target, Direction: m.direction, Mode: m.mode, Port: m.port.Name, Label: m.label,
-		Packets: copied.Packets, Bytes: copied.Bytes,
-	}
-	if !withRules {
-		return v
-	}
-	for i, r := range first.Filter {
-		matched := m.matched(i)
-		v.Rules = append(v.Rules, spec.SessionRule{
-			Pattern: first.Pattern(i), Sample: r.Sample, Packets: matched.Packets, Bytes: matched.Bytes,
-		})
-	}
-	return v
-}
-
-// missedWarnings say which copies the graph could not send.
-func (m *mirror) missedWarnings() (warnings []string) {
-	for _, p := range m.points {
-		if p.missed.oversize > 0 {
-			warnings = append(warnings,
-				fmt.Sprintf("%d packets of %s were not copied: too long for the uplink", p.missed.oversize, m.target))
-		}
-		if p.missed.noBuffer > 0 {
-			warnings = append(warnings,
-				fmt.Sprintf("%d packets of %s were not copied: no packet buffer was free", p.missed.noBuffer, m.target))
-		}
-	}
-	return warnings
-}
-
-// readCounters brings all counters up to date, and notes which could not be read.
-func (s *session) readCounters() {
-	s.unread = nil
-	for _, m := range s.mirrors {
-		for _, p := range m.points {
-			if err := s.read(p); err != nil {
-				s.unread = append(s.unread, fmt.Sprintf("counters of %s are not up to date: %v", m.target, err))
-			}
-		}
-	}
-	s.unread = slices.Compact(s.unread)
-}
-
-// read reads a point's counters. Of a Broken session rules and taps may be missing.
-func (s *session) read(p *point) error {
-	if !p.InNIC() {
-		c, err := s.deps.Taps.TapCounters(p.Port.ID, p.Side)
-		if err == nil {
-			p.updateTap(c)
-		}
-		if s.state == spec.Broken && errors.Is(err, graph.ErrNotFound) {
-			return nil
-		}
-		return err
-	}
-	for i, r := range p.Rules {
-		c, err := s.deps.Rules.Counters(r)
-		switch {
-		case err == nil:
-			p.counts[i].update(c)
-		case s.state != spec.Broken || !errors.Is(err, ruleset.ErrNotInstalled):
-			return err
-		}
-	}
-	return nil
-}
-
-// updateTap takes a reading of the point's tap.
-func (p *point) updateTap(c graph.TapCounters) {
-	for i := range min(len(p.counts), len(c.Rules)) {
-		p.counts[i].update(rteflow.Counters(c.Rules[i]))
-	}
-	p.missed = dropped{p.before.oversize + c.Oversize, p.before.noBuffer + c.NoBuffer}
-}
-
-// tapReplaced takes the last reading of a tap that was replaced by another.
-func (p *point) tapReplaced(last graph.TapCounters) {
-	p.updateTap(last)
-	for i := range p.counts {
-		p.counts[i].restart()
-	}
-	p.before = p.missed
 }

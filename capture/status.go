@@ -3,10 +3,15 @@
 package capture
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"dpservice/capture/spec"
+	"dpservice/graph"
+	"dpservice/rteflow"
+	"dpservice/rteflow/ruleset"
 )
 
 // snapshot is what Status shows.
@@ -35,23 +40,6 @@ func (m *Manager) lockToRead() bool {
 	return true
 }
 
-// lock and unlock are around a change.
-func (m *Manager) lock() {
-	m.mu.Lock()
-	m.beginChange()
-}
-
-func (m *Manager) unlock() {
-	m.changing.Store(false)
-	m.mu.Unlock()
-}
-
-// beginChange has Status show what is known now until the change ends.
-func (m *Manager) beginChange() {
-	m.refresh()
-	m.changing.Store(true)
-}
-
 // refresh has Status show the sessions with counters as of now.
 func (m *Manager) refresh() {
 	known := &snapshot{ended: slices.Clone(m.history)}
@@ -60,6 +48,75 @@ func (m *Manager) refresh() {
 		known.sessions = append(known.sessions, s.view(m.uplink))
 	}
 	m.known.Store(known)
+}
+
+// readCounters brings all counters up to date, and notes which could not be read.
+func (s *session) readCounters() {
+	s.unread = nil
+	for _, m := range s.mirrors {
+		for _, p := range m.points {
+			if err := s.read(p); err != nil {
+				s.unread = append(s.unread, fmt.Sprintf("counters of %s are not up to date: %v", m.target, err))
+			}
+		}
+	}
+	s.unread = slices.Compact(s.unread)
+}
+
+// read reads a point's counters. Of a Broken session rules and taps may be missing.
+func (s *session) read(p *point) error {
+	if p.Tap != nil {
+		c, err := s.deps.Taps.TapCounters(p.Port.ID, p.Side)
+		if err == nil {
+			p.updateTap(c)
+		}
+		if s.state == spec.Broken && errors.Is(err, graph.ErrNotFound) {
+			return nil
+		}
+		return err
+	}
+	for i, r := range p.Rules {
+		c, err := s.deps.Rules.Counters(r)
+		switch {
+		case err == nil:
+			p.counts[i].update(c)
+		case s.state != spec.Broken || !errors.Is(err, ruleset.ErrNotInstalled):
+			return err
+		}
+	}
+	return nil
+}
+
+// total is what has matched so far.
+func (c count) total() rteflow.Counters { return c.before.Plus(c.read) }
+
+// update takes a reading. A counter that went backwards is that of a rule which was removed and
+// put back by an undone change.
+func (c *count) update(read rteflow.Counters) {
+	if read.Packets < c.read.Packets {
+		c.before = c.total()
+	}
+	c.read = read
+}
+
+// restart notes that the rule has a fresh counter.
+func (c *count) restart() { c.before, c.read = c.total(), rteflow.Counters{} }
+
+// updateTap takes a reading of the point's tap.
+func (p *point) updateTap(c graph.TapCounters) {
+	for i := range min(len(p.counts), len(c.Rules)) {
+		p.counts[i].update(rteflow.Counters(c.Rules[i]))
+	}
+	p.missed = dropped{p.before.oversize + c.Oversize, p.before.noBuffer + c.NoBuffer}
+}
+
+// tapReplaced takes the last reading of a tap that was replaced by another.
+func (p *point) tapReplaced(last graph.TapCounters) {
+	p.updateTap(last)
+	for i := range p.counts {
+		p.counts[i].restart()
+	}
+	p.before = p.missed
 }
 
 // view is the session as status shows it, while copies leave by an uplink.
@@ -111,35 +168,65 @@ func (s *session) viewAlone() spec.Session {
 	return v
 }
 
-// await waits until nobody is changing a session. It may have ended then, and others may have begun.
-func (m *Manager) await(s *session) {
-	for s.changing {
-		m.waitSettled()
+// view shows a mirror, with the rules of the filter if there is one.
+func (m *mirror) view(withRules bool) spec.SessionInterface {
+	first, copied := m.points[0], m.copied()
+	v := spec.SessionInterface{
+		Target: m.target, Direction: m.direction, Mode: m.mode, Port: m.port.Name, Label: m.label,
+		Packets: copied.Packets, Bytes: copied.Bytes,
 	}
-}
-
-// awaitDeletions waits until none of the targets is being deleted.
-func (m *Manager) awaitDeletions(targets []spec.Target) {
-	isDeleted := func(t spec.Target) bool { _, ok := m.deleting[t]; return ok }
-	for slices.ContainsFunc(targets, isDeleted) {
-		m.waitSettled()
+	if !withRules {
+		return v
 	}
+	for i, r := range first.Filter {
+		matched := m.matched(i)
+		v.Rules = append(v.Rules, spec.SessionRule{
+			Pattern: first.Pattern(i), Sample: r.Sample, Packets: matched.Packets, Bytes: matched.Bytes,
+		})
+	}
+	return v
 }
 
-// waitSettled lets others have the lock until something has settled.
-func (m *Manager) waitSettled() {
-	m.changing.Store(false)
-	m.settled.Wait()
-	m.beginChange()
+// missedWarnings say which copies the graph could not send.
+func (m *mirror) missedWarnings() (warnings []string) {
+	for _, p := range m.points {
+		if p.missed.oversize > 0 {
+			warnings = append(warnings,
+				fmt.Sprintf("%d packets of %s were not copied: too long for the uplink", p.missed.oversize, m.target))
+		}
+		if p.missed.noBuffer > 0 {
+			warnings = append(warnings,
+				fmt.Sprintf("%d packets of %s were not copied: no packet buffer was free", p.missed.noBuffer, m.target))
+		}
+	}
+	return warnings
 }
 
-// waitForCounters waits, in the middle of a change of a session, until the NIC's counters are up to date. Other
-// sessions may be changed meanwhile.
-func (m *Manager) waitForCounters(s *session) {
-	s.changing = true
-	m.unlock()
-	time.Sleep(m.deps.CounterLag)
-	m.lock()
-	s.changing = false
-	m.settled.Broadcast()
+// copied is what the mirror has copied.
+func (m *mirror) copied() (c rteflow.Counters) {
+	for _, p := range m.points {
+		for i, r := range p.Filter {
+			if r.Sample {
+				c = c.Plus(p.counts[i].total())
+			}
+		}
+	}
+	return c
+}
+
+// copied is what the session has copied in all.
+func (s *session) copied() rteflow.Counters {
+	total := s.gone
+	for _, m := range s.mirrors {
+		total = total.Plus(m.copied())
+	}
+	return total
+}
+
+// matched is what the i-th rule of the filter has matched.
+func (m *mirror) matched(i int) (c rteflow.Counters) {
+	for _, p := range m.points {
+		c = c.Plus(p.counts[i].total())
+	}
+	return c
 }

@@ -19,7 +19,7 @@ func Start(points []Point) []Step {
 		}
 		rules, redirects = append(rules, p.Rules...), append(redirects, p.Redirects...)
 	}
-	return appendRules(steps, ruleset.Add(append(rules, redirects...)...))
+	return append(steps, Rules(ruleset.Add(append(rules, redirects...)...)))
 }
 
 // Replace replaces the rules and taps of points by those of fresh ones, in the next band. At any moment a packet hits
@@ -34,7 +34,7 @@ func Replace(old, fresh []Point) []Step {
 		}
 		added, removed = append(added, p.Rules...), append(removed, old[i].Rules...)
 	}
-	return appendRemoval(appendRules(steps, ruleset.Add(added...)), removed)
+	return appendRemoval(append(steps, Rules(ruleset.Add(added...))), removed)
 }
 
 // Stop removes what was made for points. After a change that could not be undone, some of their rules may be missing:
@@ -49,19 +49,11 @@ func Stop(points []Point, installed []*ruleset.Rule) []Step {
 			others = append(others, r)
 		}
 	}
-	steps := appendRemoval(appendRules(nil, ruleset.Remove(redirects...)), others)
+	steps := appendRemoval([]Step{Rules(ruleset.Remove(redirects...))}, others)
 	for _, p := range points {
 		if p.Tap != nil {
 			steps = append(steps, Tap{Old: p.Tap})
 		}
-	}
-	return steps
-}
-
-// appendRules adds a step that changes rules, unless it would do nothing.
-func appendRules(steps []Step, rules Rules) []Step {
-	if len(rules) > 0 {
-		steps = append(steps, rules)
 	}
 	return steps
 }

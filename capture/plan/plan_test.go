@@ -139,7 +139,6 @@ func TestPointsInSoftware(t *testing.T) {
 		require.Len(t, at, 2, name)
 		filled := Next(copies, at)
 		for i, p := range filled {
-			assert.False(t, p.InNIC())
 			assert.Nil(t, at[i].Tap)
 			require.NotNil(t, p.Tap)
 			assert.Len(t, p.Tap.Rules, len(p.Filter))

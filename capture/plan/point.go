@@ -54,13 +54,14 @@ func (n Node) Offloads(p port.Port) bool {
 }
 
 // Point is where packets of a mirror are copied: in the NIC by rules, or in the packet graph by a tap. A Point is a
-// value; Next gives it the rules or the tap.
+// value; Next gives it the rules or the tap, never both, and the label of its copies.
 type Point struct {
 	Mirror
 	slot     *slot // where the rules are in the NIC; nil: the point is a tap
 	patterns [][]rteflow.Item
 	band     uint32 // of priorities that the rules have
 
+	Label     wire.Label
 	Rules     []*ruleset.Rule // as many as the filter has, in order
 	Redirects []*ruleset.Rule // lead packets to the group of Rules
 	Tap       *graph.Tap
@@ -118,9 +119,6 @@ func (n Node) slotTX(p port.Port) *slot {
 	}
 }
 
-// InNIC reports whether the point is in the NIC.
-func (p Point) InNIC() bool { return p.slot != nil }
-
 // Pattern is what the i-th rule of the filter matches, in testpmd's syntax.
 func (p Point) Pattern(i int) string { return rteflow.Rule{Pattern: p.patterns[i]}.PatternString() }
 
@@ -163,7 +161,8 @@ func Probe(c Copies, points []Point) []Point {
 
 // fill gives the point its rules, or its tap.
 func (p *Point) fill(c Copies) {
-	c.Header.Label = LabelOf(p.Port.ID, p.Side)
+	p.Label = LabelOf(p.Port.ID, p.Side)
+	c.Header.Label = p.Label
 	copyHeader := c.Header.Append(nil)
 	if p.slot == nil {
 		p.Tap = p.newTap(c, copyHeader)
@@ -247,6 +246,17 @@ func conditions(p *filter.Pattern) []graph.TapCondition {
 		}
 	}
 	return all
+}
+
+// SideOf is what the graph calls a direction of an interface's packets, one of RX, TX and Drops.
+func SideOf(d spec.Direction) graph.TapSide {
+	switch d {
+	case spec.TX:
+		return graph.TapTX
+	case spec.Drops:
+		return graph.TapDrops
+	}
+	return graph.TapRX
 }
 
 // LabelOf returns the label of the packets on one side of a port. Two ports of a node never share a label, a port

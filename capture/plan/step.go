@@ -15,7 +15,7 @@ type Step interface {
 	Undo() Step
 }
 
-// Rules are changes of the NIC's rules, done as a whole or not at all.
+// Rules are changes of the NIC's rules, none if taps do it all. They are done as a whole or not at all.
 type Rules []ruleset.Op
 
 // Undo adds what was removed, and the other way round, in the reverse order.
