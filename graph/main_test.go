@@ -221,6 +221,12 @@ func send(t *testing.T, p *graphtest.Port, frame []byte) {
 	sent++
 }
 
+func sendAll(t *testing.T, p *graphtest.Port, frames [][]byte) {
+	t.Helper()
+	require.NoError(t, p.SendBurst(0, frames))
+	sent += uint64(len(frames))
+}
+
 type counts map[string]uint64
 
 func counters(g *nodes.Graph) counts {

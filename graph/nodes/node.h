@@ -99,16 +99,17 @@ node_for_each(struct rte_graph *graph, struct rte_node *node, void **objs, uint1
 {
 	const struct worker *w = node_ctx(node)->w;
 	rte_edge_t nexts[RX_BURST];
-	uint16_t done, n, i;
+	uint32_t left, n, i, fetch;
 
-	for (done = 0; done < nb_objs; done += n) {
-		n = RTE_MIN(nb_objs - done, (int)RX_BURST);
+	for (left = nb_objs; left > 0; left -= n, objs += n) {
+		n = RTE_MIN(left, RX_BURST);
+		fetch = ahead > 0 && left > ahead ? left - ahead : 0;
 		for (i = 0; i < n; i++) {
-			if (ahead > 0 && done + i + ahead < nb_objs)
-				node_prefetch(objs[done + i + ahead]);
-			nexts[i] = decide(w, objs[done + i]);
+			if (i < fetch)
+				node_prefetch(objs[i + ahead]);
+			nexts[i] = decide(w, objs[i]);
 		}
-		node_enqueue_runs(graph, node, &objs[done], nexts, n);
+		node_enqueue_runs(graph, node, objs, nexts, n);
 	}
 	return nb_objs;
 }

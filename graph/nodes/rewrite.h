@@ -14,9 +14,9 @@ rewrite_dec_ttl(uint8_t *l3)
 {
 	struct rte_ipv4_hdr *ip4 = (struct rte_ipv4_hdr *)l3;
 	struct rte_ipv6_hdr *ip6 = (struct rte_ipv6_hdr *)l3;
-	uint32_t sum;
+	uint32_t word;
 
-	if ((l3[0] >> 4) == 6) {
+	if (l3[0] >= 6 << 4) { /* the version; as a shift it would be two instructions more */
 		if (unlikely(ip6->hop_limits <= 1))
 			return false;
 		ip6->hop_limits--;
@@ -24,11 +24,13 @@ rewrite_dec_ttl(uint8_t *l3)
 	}
 	if (unlikely(ip4->time_to_live <= 1))
 		return false;
-	ip4->time_to_live--;
-	/* RFC 1624 for a difference of 0x0100; never yields 0xffff, as a full computation never
-	 * does */
-	sum = ip4->hdr_checksum + rte_cpu_to_be_16(0x0100);
-	ip4->hdr_checksum = sum + (sum >= 0xffff);
+	/* Time to live and checksum are the lowest byte and the upper half of a word. RFC 1624 for
+	 * a difference of 0x0100; never yields 0xffff, as a full computation never does. */
+	memcpy(&word, &ip4->time_to_live, sizeof(word));
+	if (unlikely(word >= 0xfffe0000))
+		word += 0x10000;
+	word += 0x10000 - 1;
+	memcpy(&ip4->time_to_live, &word, sizeof(word));
 	return true;
 }
 
