@@ -112,14 +112,14 @@ dps_is_for_slow_path(const struct iface *i, const struct flow_key *key)
 
 	if (key->kind & KEY_IPV6) {
 		packet.v6.proto = key->proto;
-		memcpy(&packet.v6.dst_addr, key->dst, 16);
+		memcpy(&packet.v6.dst_addr, flow_key_dst(key), 16);
 		l4 += sizeof(packet.v6);
 		memcpy(l4, &key->sport, 4);
 		return is_ipv6_control(i, &packet.v6, sizeof(packet.v6) + 8);
 	}
 	packet.v4.version_ihl = RTE_IPV4_VHL_DEF;
 	packet.v4.next_proto_id = key->proto;
-	memcpy(&packet.v4.dst_addr, key->dst, 4);
+	memcpy(&packet.v4.dst_addr, flow_key_dst(key), 4);
 	l4 += sizeof(packet.v4);
 	memcpy(l4, &key->sport, 4);
 	return is_ipv4_control(&packet.v4, sizeof(packet.v4) + 8);
@@ -156,8 +156,16 @@ punt(struct rte_mbuf *m, enum punt_kind kind)
 	return NEXT_PUNT;
 }
 
-/* Whether the frame is from the guest's known MAC to us, as nearly all are: then no more is to be
- * looked at of its addresses. */
+static __rte_always_inline rte_edge_t
+look_up(struct rte_mbuf *m, uint8_t kind)
+{
+	pkt_meta(m)->l3 = ETH_LEN;
+	pkt_meta(m)->kind = kind;
+	return NEXT_LOOKUP;
+}
+
+/* Whether the frame is from the guest's known MAC to us: then no more is to be looked at of its
+ * addresses. */
 static __rte_always_inline bool
 is_from_known_mac(const struct port_state *port, const struct rte_ether_hdr *eth)
 {
@@ -184,6 +192,7 @@ classify(const struct worker *w, struct rte_mbuf *m)
 	const struct rte_ether_hdr *eth;
 	const struct rte_ipv4_hdr *ip4;
 	const struct rte_ipv6_hdr *ip6;
+	uint8_t kind = 0;
 	uint32_t len;
 	bool known, group = false;
 
@@ -215,6 +224,7 @@ classify(const struct worker *w, struct rte_mbuf *m)
 	} else if (eth->ether_type == rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV6)) {
 		if (unlikely(len < sizeof(struct rte_ipv6_hdr)))
 			return NEXT_MALFORMED;
+		kind = KEY_IPV6;
 		ip6 = (const struct rte_ipv6_hdr *)(eth + 1);
 		if (unlikely(is_ipv6_control(&w->ifaces[port->iface], ip6, len)))
 			return punt(m, kind_ipv6(ip6));
@@ -226,7 +236,7 @@ classify(const struct worker *w, struct rte_mbuf *m)
 		return NEXT_MULTICAST;
 	if (unlikely(!known))
 		note_source(w, &eth->src_addr, m);
-	return NEXT_LOOKUP;
+	return look_up(m, kind);
 }
 
 static uint16_t

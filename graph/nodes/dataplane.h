@@ -39,19 +39,21 @@
 #define IPV6_LEN 40u
 #define OUTER_LEN (ETH_LEN + IPV6_LEN)
 
-/* What a flow's packets have in common. Unused bytes are zero: it is hashed and compared as a
- * whole. */
+/* What a flow's packets have in common. Members that a kind of key has no use for are neither
+ * hashed nor compared. The last 16 bytes are all of the key of a guest's IPv4 flow, and lie as the
+ * headers of most packets do. */
 struct flow_key {
-	uint8_t src[16]; /* IPv4 in the first four bytes */
-	uint8_t dst[16];
 	uint8_t outer[16]; /* from the wire: the outer destination, also where the NIC has removed
 			      it */
-	uint16_t sport;    /* network order; ICMP: type and code */
+	uint8_t src6[16];
+	uint8_t dst6[16];
+	uint8_t src4[4]; /* IPv6: zero, as dst4 */
+	uint8_t dst4[4];
+	uint16_t sport; /* network order; ICMP: type and code */
 	uint16_t dport;
 	uint16_t port; /* where the packets come in */
 	uint8_t proto;
 	uint8_t kind; /* KEY_... */
-	uint64_t zero;
 } __rte_aligned(16);
 
 static_assert(sizeof(struct flow_key) == 64, "a cache line");
@@ -59,33 +61,34 @@ static_assert(sizeof(struct flow_key) == 64, "a cache line");
 #define KEY_IPV6 0x1
 #define KEY_WIRE 0x2   /* decapsulated from the wire, otherwise from a guest */
 #define KEY_OPAQUE 0x4 /* a fragment, or ports that cannot be read */
+#define KEY_NONE 0x8   /* of no packet */
 
 enum verdict_kind { VERDICT_DELIVER, VERDICT_ENCAP };
 
-/* All that is needed to forward a packet. */
+/* All that is needed to forward a packet. It may lie at any even address: a flow has it where its
+ * MACs end a cache line. */
 struct verdict {
-	uint16_t next;  /* edge out of the node that has found the flow */
-	uint16_t slot;  /* port to send to: its index in the graph's list */
-	uint16_t iface; /* the guest's side of the flow */
-	uint8_t kind;
-	uint8_t header_len;
-	uint32_t vni;
-	uint8_t dec_ttl;
+	uint8_t next;      /* edge out of the node that has found the flow */
 	uint8_t from_peer; /* the packets come from the peer, or are not the flow's */
+	uint16_t slot;     /* port to send to: its index in the graph's list */
 	uint16_t mtu;      /* the largest IP packet that fits where it is to go */
 	union {
 		uint8_t header[OUTER_LEN]; /* replaces the packet's outer headers */
 		struct {
 			uint8_t eth[ETH_LEN]; /* all of the header of what comes from the wire */
-			uint8_t zero3[2];
-			uint8_t peer[16]; /* the outer source: where the route to the inner source
-					     leads */
+			uint8_t peer[16];     /* the outer source: where the route to the inner
+						 source leads */
 		};
 	};
-	uint8_t zero2[2];
-};
+	uint16_t iface; /* the guest's side of the flow */
+	uint32_t vni;
+	uint8_t kind;
+	uint8_t header_len;
+	uint8_t dec_ttl;
+	uint8_t zero;
+} __rte_packed __rte_aligned(2);
 
-static_assert(sizeof(struct verdict) == 72, "verdicts are compared as a whole: no padding");
+static_assert(sizeof(struct verdict) == 70, "verdicts are compared as a whole: no padding");
 
 enum flow_state { FLOW_NEW, FLOW_ESTABLISHED, FLOW_CLOSING, FLOW_STATES };
 
@@ -98,27 +101,30 @@ enum { TIMEOUT_TCP, TIMEOUT_UDP = TIMEOUT_TCP + 3, TIMEOUT_ICMP, TIMEOUT_OTHER, 
 #define FLOW_KNOWN 0x08     /* it was announced */
 #define FLOW_OFFLOADED 0x10
 
-/* One flow. A packet touches the first line and the key's; the second one if it is encapsulated, or
- * comes from the wire. Only the worker writes. */
+/* One flow. All that a guest's IPv4 packet to another one touches is in the second line. It needs
+ * the first one as well if it has IPv6, the third one if it is encapsulated, and both if it comes
+ * from the wire. Only the worker writes. */
 struct flow {
-	uint32_t generation; /* of the configuration that the verdict is from */
-	_Atomic uint8_t state;
-	_Atomic uint8_t flags;
-	uint16_t share; /* that it counts to, see flow_share.h */
-	uint64_t packets;
-	uint64_t bytes;
-	uint64_t last_seen; /* TSC */
-	struct verdict verdict;
 	_Atomic uint32_t seq; /* odd while key, id or verdict are being written */
 	uint32_t hash;        /* of the key; of an unused entry: the next one, see flow.c */
 	uint64_t id;
-	uint32_t next; /* in the share's list, plus one */
-	uint32_t prev;
 	struct flow_key key;
+	uint64_t packets;
+	_Atomic uint64_t last_seen; /* TSC */
+	uint64_t bytes;
+	uint32_t generation; /* of the configuration that the verdict is from */
+	_Atomic uint8_t state;
+	_Atomic uint8_t flags;
+	struct verdict verdict;
+	uint16_t share; /* that it counts to, see flow_share.h */
+	uint32_t next;  /* in the share's list, plus one */
+	uint32_t prev;
 } __rte_aligned(64); /* also where DPDK takes cache lines to have 128 bytes: it would be padded */
 
-static_assert(offsetof(struct flow, verdict.header) + ETH_LEN <= RTE_CACHE_LINE_MIN_SIZE,
-	      "the Ethernet header is in the first cache line");
+static_assert(offsetof(struct flow, key.src4) == RTE_CACHE_LINE_MIN_SIZE &&
+		      offsetof(struct flow, verdict.header) + 2 * RTE_ETHER_ADDR_LEN ==
+			      2 * RTE_CACHE_LINE_MIN_SIZE,
+	      "the second cache line has the IPv4 key and the MACs");
 static_assert(sizeof(struct flow) == 192, "three cache lines");
 
 /* Where to look for flows by the hash of their keys: one cache line. Zero: unused. */
@@ -401,6 +407,7 @@ struct request;
  * it requests. */
 struct worker {
 	/* packet path */
+	struct flow *none;  /* the entry before the table's: no packet's flow */
 	struct flow *flows; /* capacity entries, then the spare ones of packets that found the table
 			       full */
 	struct flow_bucket *buckets;
@@ -521,6 +528,7 @@ struct pkt_meta {
 	uint8_t tcp_flags;
 	uint8_t l3; /* offset of the IP header that is being forwarded */
 	union {
+		uint8_t kind;        /* KEY_IPV6 and KEY_WIRE, of a packet for flow_lookup */
 		uint8_t punt_kind;   /* enum punt_kind, of a packet for the slow path */
 		uint8_t drop_reason; /* enum drop_reason, of a packet for tap_drop */
 	};

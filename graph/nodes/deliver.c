@@ -15,7 +15,7 @@ deliver(const struct worker *w, struct rte_mbuf *m)
 		return NEXT_OVERSIZE;
 	if (unlikely(!rewrite_dec_ttl(eth + ETH_LEN)))
 		return NEXT_TTL;
-	memcpy(eth, v->header, ETH_LEN);
+	memcpy(eth, v->header, 2 * RTE_ETHER_ADDR_LEN); /* the type stays */
 	return NEXT_TX + v->slot;
 }
 

@@ -27,8 +27,8 @@ key_of(const struct question *q)
 		.kind = (q->ipv6 ? KEY_IPV6 : 0) | (q->wire ? KEY_WIRE : 0),
 	};
 
-	memcpy(key.src, q->src, sizeof(key.src));
-	memcpy(key.dst, q->dst, sizeof(key.dst));
+	memcpy(q->ipv6 ? key.src6 : key.src4, q->src, q->ipv6 ? 16 : 4);
+	memcpy(q->ipv6 ? key.dst6 : key.dst4, q->dst, q->ipv6 ? 16 : 4);
 	memcpy(key.outer, q->outer, sizeof(key.outer));
 	return key;
 }

@@ -39,7 +39,7 @@ table_release(void *p, size_t size)
 static size_t
 flows_size(const struct worker *w)
 {
-	return ((size_t)w->capacity + w->nb_spare) * sizeof(*w->flows);
+	return ((size_t)w->capacity + w->nb_spare + 1) * sizeof(*w->flows);
 }
 
 static size_t
@@ -66,16 +66,17 @@ dps_flow_table_create(struct worker *w, uint32_t capacity, uint32_t spare)
 	w->guaranteed = capacity / RTE_MAX(dps_share_count(w->dp), 1u);
 	w->bucket_mask = rte_align32pow2(RTE_MAX(2 * capacity / BUCKET_SLOTS, 2u)) - 1;
 	w->generation = 1; /* an unused entry has 0 */
-	w->flows = table_alloc(flows_size(w));
+	w->none = table_alloc(flows_size(w));
+	w->flows = w->none + 1;
 	w->buckets = table_alloc(buckets_size(w));
 	w->gone = table_alloc(gone_size(w));
-	return w->flows != NULL && w->buckets != NULL && w->gone != NULL ? 0 : -ENOMEM;
+	return w->none != NULL && w->buckets != NULL && w->gone != NULL ? 0 : -ENOMEM;
 }
 
 void
 dps_flow_table_free(struct worker *w)
 {
-	table_release(w->flows, flows_size(w));
+	table_release(w->none, flows_size(w));
 	table_release(w->buckets, buckets_size(w));
 	table_release(w->gone, gone_size(w));
 }
@@ -394,7 +395,8 @@ dps_flow_spare(struct worker *w, const struct flow_key *key, const struct verdic
 void
 dps_flow_copy(const struct worker *w, const struct flow *f, struct flow_info *out)
 {
-	uint64_t last_seen = f->last_seen, now = rte_rdtsc();
+	uint64_t last_seen = load_relaxed(&f->last_seen), now = rte_rdtsc();
+	size_t addr_size = f->key.kind & KEY_IPV6 ? 16 : 4;
 
 	memset(out, 0, sizeof(*out));
 	out->id = f->id;
@@ -416,8 +418,8 @@ dps_flow_copy(const struct worker *w, const struct flow *f, struct flow_info *ou
 	out->kind = f->verdict.kind;
 	out->dec_ttl = f->verdict.dec_ttl;
 	out->header_len = f->verdict.header_len;
-	memcpy(out->src, f->key.src, sizeof(out->src));
-	memcpy(out->dst, f->key.dst, sizeof(out->dst));
+	memcpy(out->src, flow_key_src(&f->key), addr_size);
+	memcpy(out->dst, flow_key_dst(&f->key), addr_size);
 	memcpy(out->header, f->verdict.header, sizeof(out->header));
 	memcpy(out->outer, f->key.outer, sizeof(out->outer));
 	out->from_peer = f->verdict.from_peer;
@@ -492,11 +494,11 @@ flow_timeout(const struct worker *w, const struct flow *f)
 static bool
 flow_is_idle(const struct worker *w, const struct flow *f)
 {
-	uint64_t timeout = flow_timeout(w, f);
+	uint64_t timeout = flow_timeout(w, f), last_seen = load_relaxed(&f->last_seen);
 
 	if (flow_has(f, FLOW_OFFLOADED) && load_relaxed(&f->state) != FLOW_CLOSING)
 		return false;
-	return w->now > f->last_seen && w->now - f->last_seen > timeout;
+	return w->now > last_seen && w->now - last_seen > timeout;
 }
 
 static void
@@ -616,7 +618,7 @@ dps_flow_offload(struct worker *w, uint64_t id)
 
 	if (f == NULL)
 		return -ENOENT;
-	f->last_seen = w->now;
+	store_relaxed(&f->last_seen, w->now);
 	flow_add_flags(f, FLOW_OFFLOADED);
 	flow_clear_flags(f, FLOW_PENDING);
 	return 0;
@@ -629,7 +631,7 @@ dps_flow_onload(struct worker *w, uint64_t id)
 
 	if (f == NULL)
 		return -ENOENT;
-	f->last_seen = w->now;
+	store_relaxed(&f->last_seen, w->now);
 	flow_clear_flags(f, FLOW_OFFLOADED);
 	flow_add_flags(f, FLOW_PENDING);
 	return 0;

@@ -43,13 +43,20 @@ flow_bucket_match(const struct flow_bucket *b, uint32_t hash)
 #endif
 }
 
-/* The first entry in a bucket that has the hash, or FLOW_NONE. Its key is still to be compared. */
+/* The reference in a bucket, or in the hash's other one, that has the hash. Its flow's key is still
+ * to be compared. 0: there is none. */
 static __rte_always_inline uint32_t
-flow_candidate(const struct flow_bucket *b, uint32_t hash)
+flow_candidate(const struct worker *w, const struct flow_bucket *b, uint32_t hash)
 {
 	uint32_t bits = flow_bucket_match(b, hash);
 
-	return likely(bits != 0) ? b->ref[rte_bsf32(bits)] - 1 : FLOW_NONE;
+	if (unlikely(bits == 0)) {
+		b = flow_other_bucket(w, b, hash);
+		bits = flow_bucket_match(b, hash);
+		if (bits == 0)
+			return 0;
+	}
+	return b->ref[rte_bsf32(bits)];
 }
 
 static __rte_always_inline bool
@@ -83,6 +90,34 @@ flow_set_state(struct flow *f, uint8_t tcp_flags)
 
 void dps_flow_announce(struct worker *w, struct flow *f);
 
+/* Some members of a flow, read at once. */
+typedef uint64_t flow_word __attribute__((may_alias));
+
+/* Whether a packet of the flow needs only to be counted, unless it begins or ends a connection: the
+ * verdict is of the present configuration, the flow is established, and nothing of it is to be
+ * announced. Nobody but the worker writes these members, so it may read them at once. */
+static __rte_always_inline bool
+flow_is_settled(const struct flow *f, uint32_t generation)
+{
+	const uint64_t mask = UINT32_MAX | (uint64_t)UINT8_MAX << 32 | (uint64_t)FLOW_PENDING << 40;
+
+	static_assert(offsetof(struct flow, generation) % 8 == 0 &&
+			      offsetof(struct flow, state) ==
+				      offsetof(struct flow, generation) + 4 &&
+			      offsetof(struct flow, flags) == offsetof(struct flow, generation) + 5,
+		      "generation, state and flags are in one word");
+	return (*(const flow_word *)&f->generation & mask) ==
+	       (generation | (uint64_t)FLOW_ESTABLISHED << 32);
+}
+
+static __rte_always_inline void
+flow_count(struct flow *f, const struct rte_mbuf *m, uint64_t now)
+{
+	f->packets++;
+	f->bytes += rte_pktmbuf_pkt_len(m);
+	store_relaxed(&f->last_seen, now);
+}
+
 /* Account a packet, and announce the flow if that is due. A flow without TCP has no flags and is
  * established. */
 static __rte_always_inline void
@@ -90,9 +125,7 @@ flow_touch(struct worker *w, struct flow *f, struct rte_mbuf *m)
 {
 	uint8_t tcp_flags = pkt_meta(m)->tcp_flags;
 
-	f->packets++;
-	f->bytes += rte_pktmbuf_pkt_len(m);
-	f->last_seen = w->now;
+	flow_count(f, m, w->now);
 	if (unlikely(load_relaxed(&f->state) != FLOW_ESTABLISHED || (tcp_flags & TCP_NO_OFFLOAD)))
 		flow_set_state(f, tcp_flags);
 	if (unlikely(flow_has(f, FLOW_PENDING) && !(tcp_flags & TCP_NO_OFFLOAD) &&

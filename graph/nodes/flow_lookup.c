@@ -7,98 +7,115 @@
 
 enum { NEXT_ROUTE = NEXT_FORWARDS, NEXT_MALFORMED, NEXT_WRONG_PEER };
 
-/* Keys of the burst; packets without a key are sorted out. Returns the number of keys. */
-static uint16_t
-make_keys(const struct worker *w, void **objs, uint16_t n, struct flow_key *keys, uint16_t *from,
-	  rte_edge_t *nexts)
-{
-	struct rte_mbuf *m;
-	uint16_t i, k = 0;
+/* What the steps tell each other of the packets. Each step reads memory that the last one has
+ * fetched for all of them. */
+struct burst {
+	struct flow_key keys[RX_BURST];
+	uint32_t hashes[RX_BURST];
+	const struct flow_bucket *buckets[RX_BURST];
+	struct flow *flows[RX_BURST];
+};
 
-	for (i = 0; i < n; i++) {
-		m = objs[i];
-		if (unlikely(!parse_packet(w, m, &keys[k]))) {
-			nexts[i] = NEXT_MALFORMED;
-			continue;
-		}
-		from[k++] = i;
+/* A malformed packet has a key that no flow has. */
+static __rte_always_inline uint32_t
+hash_packet(const struct worker *w, struct rte_mbuf *m, struct flow_key *key)
+{
+	if (likely(pkt_meta(m)->kind == 0)) {
+		if (unlikely(!parse_guest_ipv4(m, key)))
+			flow_key_set_none(key);
+		return flow_key_hash_ipv4(w, key);
 	}
-	return k;
+	if (unlikely(!parse_packet(w, m, key)))
+		flow_key_set_none(key);
+	return flow_key_hash(w, key);
 }
 
-/* Where to look; the buckets are on their way into the cache. A key is read in larger words than it
- * was written in: a CPU would wait for that if it came at once. */
-static void
-hash_keys(const struct worker *w, const struct flow_key *keys, uint16_t n, uint32_t *hashes)
+/* Where to look; the buckets are on their way into the cache. */
+static __rte_always_inline void
+hash_packets(const struct worker *w, void **objs, uint16_t n, struct burst *b)
 {
 	uint16_t i;
 
 	for (i = 0; i < n; i++) {
-		hashes[i] = flow_key_hash(w, &keys[i]);
-		rte_prefetch0(flow_bucket(w, hashes[i]));
+		b->hashes[i] = hash_packet(w, objs[i], &b->keys[i]);
+		b->buckets[i] = flow_bucket(w, b->hashes[i]);
+		rte_prefetch0(b->buckets[i]);
 	}
+}
+
+/* The lines of a flow that a packet with this key needs: see struct flow. */
+static __rte_always_inline void
+prefetch_flow(const struct flow *f, const struct flow_key *key)
+{
+	rte_prefetch0(&f->key.src4);
+	if (likely(flow_key_is_guest_ipv4(key)))
+		return;
+	rte_prefetch0(f);
+	if (key->kind & KEY_WIRE)
+		rte_prefetch0(f->verdict.peer);
 }
 
 /* Where the flows may be; the entries are on their way into the cache. */
-static void
-find_candidates(const struct worker *w, const struct flow_key *keys, const uint32_t *hashes,
-		uint16_t n, uint32_t *positions)
+static __rte_always_inline void
+find_candidates(const struct worker *w, void **objs, uint16_t n, struct burst *b)
 {
-	const struct flow_bucket *b;
-	const struct flow *f;
+	uint32_t ref;
 	uint16_t i;
 
 	for (i = 0; i < n; i++) {
-		b = flow_bucket(w, hashes[i]);
-		positions[i] = flow_candidate(b, hashes[i]);
-		if (unlikely(positions[i] == FLOW_NONE))
-			positions[i] =
-				flow_candidate(flow_other_bucket(w, b, hashes[i]), hashes[i]);
-		f = &w->flows[positions[i] != FLOW_NONE ? positions[i] : 0];
-		rte_prefetch0(f);
-		rte_prefetch0(&f->key);
-		if (keys[i].kind & KEY_WIRE)
-			rte_prefetch0(f->verdict.peer);
+		ref = flow_candidate(w, b->buckets[i], b->hashes[i]);
+		pkt_meta(objs[i])->flow = ref - 1;
+		b->flows[i] = w->none + ref;
+		prefetch_flow(b->flows[i], &b->keys[i]);
 	}
 }
 
-static __rte_always_inline rte_edge_t
-apply(struct worker *w, struct rte_mbuf *m, const struct flow_key *key, uint32_t hash, uint32_t pos)
+/* What is to be done with a packet of any kind, and of any flow. */
+static __rte_noinline rte_edge_t
+apply_any(struct worker *w, struct rte_mbuf *m, const struct flow_key *key, uint32_t hash,
+	  struct flow *f)
 {
-	struct flow *f;
-
-	if (unlikely(pos == FLOW_NONE))
-		return NEXT_ROUTE;
-	if (unlikely(!flow_key_equal(&w->flows[pos].key, key))) { /* another one with this hash */
-		pos = dps_flow_find(w, key, hash);
-		if (pos == FLOW_NONE)
-			return NEXT_ROUTE;
+	if (!flow_key_equal(&f->key, key)) { /* another one with this hash */
+		pkt_meta(m)->flow = dps_flow_find(w, key, hash);
+		if (pkt_meta(m)->flow == FLOW_NONE)
+			return key->kind == KEY_NONE ? NEXT_MALFORMED : NEXT_ROUTE;
+		f = &w->flows[pkt_meta(m)->flow];
 	}
-	f = &w->flows[pos];
-	if (unlikely(f->generation != w->generation))
+	if (f->generation != w->generation)
 		return NEXT_ROUTE;
-	if (f->verdict.from_peer && unlikely(!peer_is_right(w, m, key, &f->verdict)))
+	if (f->verdict.from_peer && !peer_is_right(w, m, key, &f->verdict))
 		return NEXT_WRONG_PEER;
-	if (f->verdict.kind == VERDICT_ENCAP)
-		rte_prefetch0(f->verdict.peer); /* the outer header goes on there */
-	pkt_meta(m)->flow = pos;
 	flow_touch(w, f, m);
+	return f->verdict.next;
+}
+
+/* The same. Nearly all packets are a guest's, in IPv4, of the first flow that has their hash, and
+ * only to be counted. */
+static __rte_always_inline rte_edge_t
+apply(struct worker *w, struct rte_mbuf *m, const struct flow_key *key, uint32_t hash,
+      struct flow *f, uint32_t generation, uint64_t now)
+{
+	if (unlikely(!flow_key_is_guest_ipv4(key) || !flow_key_equal_ipv4(&f->key, key) ||
+		     !flow_is_settled(f, generation) || (pkt_meta(m)->tcp_flags & TCP_NO_OFFLOAD)))
+		return apply_any(w, m, key, hash, f);
+	if (f->verdict.next == NEXT_ENCAP)
+		rte_prefetch0(f->verdict.peer); /* the outer header goes on there */
+	flow_count(f, m, now);
 	return f->verdict.next;
 }
 
 static void
 lookup_burst(struct worker *w, void **objs, uint16_t n, rte_edge_t *nexts)
 {
-	struct flow_key keys[RX_BURST];
-	uint32_t hashes[RX_BURST], positions[RX_BURST];
-	uint16_t from[RX_BURST];
-	uint16_t nb_keys, i;
+	uint32_t generation = w->generation;
+	uint64_t now = w->now;
+	struct burst b;
+	uint16_t i;
 
-	nb_keys = make_keys(w, objs, n, keys, from, nexts);
-	hash_keys(w, keys, nb_keys, hashes);
-	find_candidates(w, keys, hashes, nb_keys, positions);
-	for (i = 0; i < nb_keys; i++)
-		nexts[from[i]] = apply(w, objs[from[i]], &keys[i], hashes[i], positions[i]);
+	hash_packets(w, objs, n, &b);
+	find_candidates(w, objs, n, &b);
+	for (i = 0; i < n; i++)
+		nexts[i] = apply(w, objs[i], &b.keys[i], b.hashes[i], b.flows[i], generation, now);
 }
 
 static uint16_t

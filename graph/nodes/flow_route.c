@@ -46,7 +46,7 @@ static const rte_edge_t drop_edges[] = {
 static rte_edge_t
 route(struct worker *w, struct rte_mbuf *m)
 {
-	struct flow_key key;
+	struct flow_key key = { 0 };
 	enum resolution res;
 	struct verdict v;
 	uint32_t pos;

@@ -75,7 +75,8 @@ goes_before(const struct flow *a, const struct flow *b)
 {
 	bool in_hardware = flow_has(a, FLOW_OFFLOADED), other = flow_has(b, FLOW_OFFLOADED);
 
-	return in_hardware != other ? other : a->last_seen < b->last_seen;
+	return in_hardware != other ? other :
+				      load_relaxed(&a->last_seen) < load_relaxed(&b->last_seen);
 }
 
 /* The first flows of the list are looked at, and go to its end: it is as a clock's hand, and
@@ -91,7 +92,8 @@ dps_share_victim(struct worker *w)
 		f = &w->flows[s->first - 1];
 		list_remove(w, s, f);
 		list_append(w, s, f);
-		if (f->last_seen != w->now && (victim == NULL || goes_before(f, victim)))
+		if (load_relaxed(&f->last_seen) != w->now &&
+		    (victim == NULL || goes_before(f, victim)))
 			victim = f;
 	}
 	return victim;

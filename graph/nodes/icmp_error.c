@@ -38,7 +38,7 @@ take_token(struct worker *w, const struct verdict *back, const struct flow_key *
 static bool
 become_error(struct worker *w, struct rte_mbuf *m, const struct icmp_error *e, struct verdict *back)
 {
-	struct flow_key key;
+	struct flow_key key = { 0 };
 	uint16_t l3;
 
 	if (!parse_packet(w, m, &key))

@@ -60,9 +60,9 @@ martian_destination(const struct iface *i, const struct flow_key *key)
 {
 	bool is_ipv6 = key->kind & KEY_IPV6;
 
-	if (is_ipv6 ? is_gateway_ipv6(i, key->dst) : is_gateway_ipv4(key->dst))
+	if (is_ipv6 ? is_gateway_ipv6(i, flow_key_dst(key)) : is_gateway_ipv4(flow_key_dst(key)))
 		return RESOLVED_TO_GATEWAY;
-	return martian_address(is_ipv6, key->dst);
+	return martian_address(is_ipv6, flow_key_dst(key));
 }
 
 /* Whether that is what the gateway of another hypervisor tells of: an ICMP error, from an address
@@ -74,8 +74,8 @@ is_gateway_error(const struct iface *i, const struct flow_key *key)
 		return false;
 	if (key->kind & KEY_IPV6)
 		return key->proto == IPPROTO_ICMPV6 &&
-		       memcmp(key->src, i->gateway_ipv6, sizeof(i->gateway_ipv6)) == 0;
-	return key->proto == IPPROTO_ICMP && is_gateway_ipv4(key->src);
+		       memcmp(flow_key_src(key), i->gateway_ipv6, sizeof(i->gateway_ipv6)) == 0;
+	return key->proto == IPPROTO_ICMP && is_gateway_ipv4(flow_key_src(key));
 }
 
 static inline bool
@@ -83,9 +83,9 @@ martian_source(const struct iface *i, const struct flow_key *key)
 {
 	bool is_ipv6 = key->kind & KEY_IPV6;
 
-	if (is_ipv6 ? is_gateway_ipv6(i, key->src) : is_gateway_ipv4(key->src))
+	if (is_ipv6 ? is_gateway_ipv6(i, flow_key_src(key)) : is_gateway_ipv4(flow_key_src(key)))
 		return !is_gateway_error(i, key);
-	return martian_address(is_ipv6, key->src) != RESOLVED;
+	return martian_address(is_ipv6, flow_key_src(key)) != RESOLVED;
 }
 
 #endif

@@ -11,11 +11,16 @@
 #include <rte_tcp.h>
 #include <rte_udp.h>
 
+#include "compat.h"
 #include "dataplane.h"
+#include "flow_key.h"
 #include "icmp.h"
 #include "mark.h"
 
 #define TCP_NO_OFFLOAD (RTE_TCP_SYN_FLAG | RTE_TCP_FIN_FLAG | RTE_TCP_RST_FLAG)
+
+/* In a fragment_offset. */
+#define IPV4_IS_FRAGMENT RTE_BE16(RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK)
 
 #define ND_ROUTER_SOLICITATION 133
 #define ND_ROUTER_ADVERTISEMENT 134
@@ -33,121 +38,147 @@ struct nd_message {
 	uint8_t target[16];
 } __attribute__((__packed__));
 
-/* Ports, or type and code, where they can be read. The packet is forwarded either way. */
-static __rte_always_inline void
-parse_l4(const uint8_t *l4, uint32_t len, struct flow_key *key, uint8_t *tcp_flags)
+/* A packet's ports, or type and code, as they lie in its key. They are zero where they cannot be
+ * read, and kind says so: the packet is forwarded either way. */
+static __rte_always_inline uint32_t
+parse_l4(const uint8_t *l4, uint32_t len, uint8_t proto, uint8_t *kind, uint8_t *tcp_flags)
 {
-	switch (key->proto) {
+	uint32_t ports = 0;
+
+	switch (proto) {
 	case IPPROTO_TCP:
 		if (unlikely(len < sizeof(struct rte_tcp_hdr)))
 			break;
-		memcpy(&key->sport, l4, 4);
+		memcpy(&ports, l4, 4);
 		*tcp_flags = ((const struct rte_tcp_hdr *)l4)->tcp_flags;
-		return;
+		return ports;
 	case IPPROTO_UDP:
 		if (unlikely(len < sizeof(struct rte_udp_hdr)))
 			break;
-		memcpy(&key->sport, l4, 4);
-		return;
+		memcpy(&ports, l4, 4);
+		return ports;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
 		if (unlikely(len < sizeof(struct rte_icmp_hdr)))
 			break;
-		memcpy(&key->sport, l4, 2);
-		return;
+		memcpy(&ports, l4, 2);
+		return ports;
 	default:
-		return;
+		return ports;
 	}
-	key->kind |= KEY_OPAQUE;
+	*kind |= KEY_OPAQUE;
+	return 0;
 }
 
 /* Both parsers: len counts the bytes of the frame from the IP header on. False: malformed. ntohs is
  * one instruction, DPDK's conversion is three that the compiler cannot mend. */
-static __rte_always_inline bool
-parse_ipv4(const uint8_t *l3, uint32_t len, struct flow_key *key, uint8_t *tcp_flags)
+static inline bool
+parse_ipv4(const uint8_t *l3, uint32_t len, uint16_t port, uint8_t kind, struct flow_key *key,
+	   uint8_t *tcp_flags)
 {
 	const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)l3;
-	uint32_t ihl, total;
+	uint32_t ihl, total, ports = 0;
 
 	if (unlikely(len < sizeof(*ip) || (ip->version_ihl >> 4) != 4))
 		return false;
-	ihl = (ip->version_ihl & RTE_IPV4_HDR_IHL_MASK) * RTE_IPV4_IHL_MULTIPLIER;
+	ihl = rte_ipv4_hdr_len(ip);
 	total = ntohs(ip->total_length);
 	if (unlikely(ihl < sizeof(*ip) || total < ihl || total > len))
 		return false;
-	memcpy(key->src, &ip->src_addr, 4);
-	memcpy(key->dst, &ip->dst_addr, 4);
-	key->proto = ip->next_proto_id;
-	if (unlikely(ip->fragment_offset &
-		     rte_cpu_to_be_16(RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK)))
-		key->kind |= KEY_OPAQUE;
+	if (unlikely(ip->fragment_offset & IPV4_IS_FRAGMENT))
+		kind |= KEY_OPAQUE;
 	else
-		parse_l4(l3 + ihl, total - ihl, key, tcp_flags);
+		ports = parse_l4(l3 + ihl, total - ihl, ip->next_proto_id, &kind, tcp_flags);
+	flow_key_set_ipv4(key, &ip->src_addr);
+	flow_key_set_common(key, ports, port, ip->next_proto_id, kind);
 	return true;
 }
 
 static __rte_always_inline bool
-parse_ipv6(const uint8_t *l3, uint32_t len, struct flow_key *key, uint8_t *tcp_flags)
+parse_ipv6(const uint8_t *l3, uint32_t len, uint16_t port, uint8_t kind, struct flow_key *key,
+	   uint8_t *tcp_flags)
 {
 	const struct rte_ipv6_hdr *ip = (const struct rte_ipv6_hdr *)l3;
-	uint32_t payload;
+	uint32_t payload, ports;
 
 	if (unlikely(len < sizeof(*ip) || (l3[0] >> 4) != 6))
 		return false;
 	payload = ntohs(ip->payload_len);
 	if (unlikely(payload > len - sizeof(*ip)))
 		return false;
-	memcpy(key->src, &ip->src_addr, 16);
-	memcpy(key->dst, &ip->dst_addr, 16);
-	key->kind |= KEY_IPV6;
-	key->proto = ip->proto; /* an extension header counts as a protocol without ports */
-	parse_l4(l3 + sizeof(*ip), payload, key, tcp_flags);
+	flow_key_set_ipv6(key, &ip->src_addr, &ip->dst_addr);
+	/* an extension header counts as a protocol without ports */
+	ports = parse_l4(l3 + sizeof(*ip), payload, ip->proto, &kind, tcp_flags);
+	flow_key_set_common(key, ports, port, ip->proto, kind);
 	return true;
 }
 
-/* Where the packet comes from, and its IP header begins. Returns whether that is IPv6. */
-static __rte_always_inline bool
-parse_outer(const struct worker *w, const struct rte_mbuf *m, struct flow_key *key, uint8_t *l3)
+/* The outer destination of a packet from the wire, also where the NIC has removed it. */
+static __rte_always_inline const uint8_t *
+parse_outer(const struct worker *w, const struct rte_mbuf *m, uint8_t l3)
 {
 	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
-	const struct rte_ipv6_hdr *outer = (const struct rte_ipv6_hdr *)(eth + 1);
-	const struct port_state *port = &w->ports[m->port];
 
-	*l3 = ETH_LEN;
-	if (port->vf)
-		return eth->ether_type == RTE_BE16(RTE_ETHER_TYPE_IPV6);
-	key->kind = KEY_WIRE;
-	if (port->marks && is_mark(&eth->src_addr)) {
-		memcpy(key->outer, w->tunnels[mark_tunnel(&eth->src_addr)].underlay, 16);
-		return eth->ether_type == RTE_BE16(RTE_ETHER_TYPE_IPV6);
-	}
-	*l3 = OUTER_LEN;
-	memcpy(key->outer, &outer->dst_addr, 16);
-	return outer->proto == IPPROTO_IPV6;
+	if (l3 == ETH_LEN)
+		return w->tunnels[mark_tunnel(&eth->src_addr)].underlay;
+	return ipv6_dst((const struct rte_ipv6_hdr *)(eth + 1));
 }
 
-/* Fill key and the packet's meta data. The frame has been classified: what its IP header comes
- * behind is there. */
+/* The key of a packet that has been classified: its meta data say where its IP header begins, and
+ * what that comes behind is there. False: malformed. */
 static __rte_always_inline bool
 parse_packet(const struct worker *w, struct rte_mbuf *m, struct flow_key *key)
 {
 	struct pkt_meta *meta = pkt_meta(m);
-	const uint8_t *l3;
-	uint32_t len;
-	bool ipv6;
+	const uint8_t *l3 = rte_pktmbuf_mtod_offset(m, const uint8_t *, meta->l3);
+	uint32_t len = rte_pktmbuf_data_len(m) - meta->l3;
+	uint8_t kind = meta->kind;
 
-	memset(key, 0, sizeof(*key));
-	key->port = m->port;
-	meta->flow = 0;
 	meta->tcp_flags = 0;
-	meta->l3 = 0;
-	meta->punt_kind = 0;
-	ipv6 = parse_outer(w, m, key, &meta->l3);
-	l3 = rte_pktmbuf_mtod_offset(m, const uint8_t *, meta->l3);
-	len = rte_pktmbuf_data_len(m) - meta->l3;
-	if (ipv6)
-		return parse_ipv6(l3, len, key, &meta->tcp_flags);
-	return parse_ipv4(l3, len, key, &meta->tcp_flags);
+	if (kind & KEY_WIRE)
+		memcpy(key->outer, parse_outer(w, m, meta->l3), 16);
+	if (kind & KEY_IPV6)
+		return parse_ipv6(l3, len, m->port, kind, key, &meta->tcp_flags);
+	return parse_ipv4(l3, len, m->port, kind, key, &meta->tcp_flags);
+}
+
+static __rte_always_inline uint32_t
+parse_ports(const void *l4)
+{
+	uint32_t ports;
+
+	memcpy(&ports, l4, sizeof(ports));
+	return ports;
+}
+
+/* The same, of a guest's IPv4 packet: classify_guest has seen that its header is there. Nearly all
+ * are TCP or UDP in one piece, without options, and as long as they say. What is not, or may not
+ * be, is left to parse_ipv4. */
+static __rte_always_inline bool
+parse_guest_ipv4(struct rte_mbuf *m, struct flow_key *key)
+{
+	struct pkt_meta *meta = pkt_meta(m);
+	const struct rte_ipv4_hdr *ip =
+		rte_pktmbuf_mtod_offset(m, const struct rte_ipv4_hdr *, ETH_LEN);
+	uint32_t len = rte_pktmbuf_data_len(m) - ETH_LEN, total = ntohs(ip->total_length);
+
+	meta->tcp_flags = 0;
+	flow_key_set_ipv4(key, &ip->src_addr);
+	if (unlikely(ip->version_ihl != RTE_IPV4_VHL_DEF || total > len ||
+		     (ip->fragment_offset & IPV4_IS_FRAGMENT)))
+		return parse_ipv4((const uint8_t *)ip, len, m->port, 0, key, &meta->tcp_flags);
+	if (ip->next_proto_id == IPPROTO_UDP &&
+	    likely(total >= sizeof(*ip) + sizeof(struct rte_udp_hdr))) {
+		flow_key_set_common(key, parse_ports(ip + 1), m->port, IPPROTO_UDP, 0);
+		return true;
+	}
+	if (ip->next_proto_id == IPPROTO_TCP &&
+	    likely(total >= sizeof(*ip) + sizeof(struct rte_tcp_hdr))) {
+		meta->tcp_flags = ((const struct rte_tcp_hdr *)(ip + 1))->tcp_flags;
+		flow_key_set_common(key, parse_ports(ip + 1), m->port, IPPROTO_TCP, 0);
+		return true;
+	}
+	return parse_ipv4((const uint8_t *)ip, len, m->port, 0, key, &meta->tcp_flags);
 }
 
 /* Whether the flow's packets are ICMP errors, which quote the packet that they are about. */

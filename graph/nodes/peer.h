@@ -39,7 +39,8 @@ quoted_destination(struct rte_mbuf *m, const struct flow_key *key)
 	if (len < hdr + ICMP_ERROR_LEN + min)
 		return NULL;
 	quoted = l3 + hdr + ICMP_ERROR_LEN;
-	if ((quoted[0] >> 4) != (ipv6 ? 6 : 4) || memcmp(quoted + src, key->dst, size) != 0)
+	if ((quoted[0] >> 4) != (ipv6 ? 6 : 4) ||
+	    memcmp(quoted + src, flow_key_dst(key), size) != 0)
 		return NULL;
 	return quoted + src + size;
 }

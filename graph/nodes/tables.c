@@ -327,10 +327,10 @@ find_destination(const struct worker *w, uint32_t vni, const struct flow_key *ke
 	const struct iface *dst;
 
 	*next_hop = NULL;
-	dst = iface_by_addr(w, vni, is_ipv6, key->dst);
+	dst = iface_by_addr(w, vni, is_ipv6, flow_key_dst(key));
 	if (dst != NULL)
 		return dst;
-	*next_hop = route_find(w, vni, is_ipv6, key->dst);
+	*next_hop = route_find(w, vni, is_ipv6, flow_key_dst(key));
 	if (*next_hop == NULL)
 		return NULL;
 	return iface_find(w, w->underlay_hash, *next_hop);
@@ -449,7 +449,7 @@ resolve_peer(const struct worker *w, const struct flow_key *key, const struct if
 	if (dst->any_peer)
 		return true;
 	if (!is_gateway_error(dst, key))
-		peer = dps_peer_find(w, dst->vni, key->kind & KEY_IPV6, key->src);
+		peer = dps_peer_find(w, dst->vni, key->kind & KEY_IPV6, flow_key_src(key));
 	if (peer == NULL && !key_is_icmp_error(key))
 		return false;
 	v->from_peer = 1;
@@ -472,7 +472,8 @@ resolve_from_wire(const struct worker *w, const struct flow_key *key, struct ver
 	res = martian_destination(dst, key);
 	if (res != RESOLVED)
 		return res;
-	if (!is_gateway_error(dst, key) && is_local(w, dst->vni, key->kind & KEY_IPV6, key->src))
+	if (!is_gateway_error(dst, key) &&
+	    is_local(w, dst->vni, key->kind & KEY_IPV6, flow_key_src(key)))
 		return RESOLVED_LOCAL_SOURCE;
 	v->iface = dst->index;
 	v->vni = dst->vni;
@@ -488,8 +489,8 @@ static bool
 is_own_address(const struct iface *i, const struct flow_key *key)
 {
 	if (key->kind & KEY_IPV6)
-		return i->has_ipv6 && memcmp(key->src, i->ipv6, 16) == 0;
-	return i->has_ipv4 && memcmp(key->src, i->ipv4, 4) == 0;
+		return i->has_ipv6 && memcmp(flow_key_src(key), i->ipv6, 16) == 0;
+	return i->has_ipv4 && memcmp(flow_key_src(key), i->ipv4, 4) == 0;
 }
 
 static enum resolution
@@ -547,6 +548,6 @@ dps_resolve_back(const struct worker *w, const struct flow_key *key, struct verd
 	if (local == NULL)
 		return false;
 	v->iface = local->index;
-	next_hop = route_find(w, local->vni, key->kind & KEY_IPV6, key->src);
+	next_hop = route_find(w, local->vni, key->kind & KEY_IPV6, flow_key_src(key));
 	return next_hop != NULL && verdict_encap(w, key, local, next_hop, v) == RESOLVED;
 }
