@@ -45,6 +45,13 @@ static const uint8_t solicited_node[13] = { 0xff, 0x02, [11] = 1, [12] = 0xff };
 static _Atomic uint64_t copies_full[RTE_MAX_ETHPORTS];
 static RTE_DEFINE_PER_LCORE(struct rte_mbuf *, copy);
 
+/* Whether a packet may be for the slow path, to judge by its destination. */
+static __rte_always_inline bool
+is_ipv4_to_node(const struct rte_ipv4_hdr *ip)
+{
+	return ip->dst_addr == rte_cpu_to_be_32(GATEWAY_IPV4) || ip->dst_addr == UINT32_MAX;
+}
+
 static inline bool
 is_ipv4_control(const struct rte_ipv4_hdr *ip, uint32_t len)
 {
@@ -52,7 +59,7 @@ is_ipv4_control(const struct rte_ipv4_hdr *ip, uint32_t len)
 	uint32_t ihl = rte_ipv4_hdr_len(ip);
 	const struct rte_udp_hdr *udp = RTE_PTR_ADD(ip, ihl);
 
-	if (likely(!to_gateway && ip->dst_addr != UINT32_MAX))
+	if (likely(!is_ipv4_to_node(ip)))
 		return false;
 	if (ip->next_proto_id == IPPROTO_ICMP)
 		return to_gateway;
@@ -164,6 +171,19 @@ look_up(struct rte_mbuf *m, uint8_t kind)
 	return NEXT_LOOKUP;
 }
 
+/* Whether the frame is what nearly all are: IPv4 that is to be forwarded, from the guest's known
+ * MAC to us. */
+static __rte_always_inline bool
+is_plain(const struct port_state *port, const struct rte_mbuf *m)
+{
+	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
+	const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)(eth + 1);
+
+	return port->iface != NO_IFACE && m->nb_segs == 1 &&
+	       rte_pktmbuf_data_len(m) >= ETH_LEN + sizeof(*ip) &&
+	       memcmp(eth, &port->mac, sizeof(*eth)) == 0 && !is_ipv4_to_node(ip);
+}
+
 /* Whether the frame is from the guest's known MAC to us: then no more is to be looked at of its
  * addresses. */
 static __rte_always_inline bool
@@ -185,10 +205,9 @@ note_source(const struct worker *w, const struct rte_ether_addr *source, struct 
 			m, m->pool, 0, UINT32_MAX); /* without a buffer: the next one */
 }
 
-static __rte_always_inline rte_edge_t
-classify(const struct worker *w, struct rte_mbuf *m)
+static __rte_noinline rte_edge_t
+classify_other(const struct worker *w, const struct port_state *port, struct rte_mbuf *m)
 {
-	const struct port_state *port = &w->ports[m->port];
 	const struct rte_ether_hdr *eth;
 	const struct rte_ipv4_hdr *ip4;
 	const struct rte_ipv6_hdr *ip6;
@@ -237,6 +256,14 @@ classify(const struct worker *w, struct rte_mbuf *m)
 	if (unlikely(!known))
 		note_source(w, &eth->src_addr, m);
 	return look_up(m, kind);
+}
+
+static __rte_always_inline rte_edge_t
+classify(const struct worker *w, struct rte_mbuf *m)
+{
+	const struct port_state *port = &w->ports[m->port];
+
+	return likely(is_plain(port, m)) ? look_up(m, 0) : classify_other(w, port, m);
 }
 
 static uint16_t

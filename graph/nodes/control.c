@@ -75,7 +75,11 @@ init_ports(struct worker *w)
 	uint16_t i;
 
 	for (i = 0; i < RTE_MAX_ETHPORTS; i++)
-		w->ports[i] = (struct port_state){ .slot = NO_SLOT, .iface = NO_IFACE };
+		w->ports[i] = (struct port_state){
+			.slot = NO_SLOT,
+			.iface = NO_IFACE,
+			.ipv4 = RTE_BE16(RTE_ETHER_TYPE_IPV4),
+		};
 	for (i = 0; i < dp->nb_ports; i++) {
 		w->ports[dp->ports[i].id].slot = i;
 		w->ports[dp->ports[i].id].vf = dp->ports[i].vf;

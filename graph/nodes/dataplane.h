@@ -378,12 +378,13 @@ struct port_state {
 	bool marks; /* the NIC may have decapsulated what comes in, and then marks it: see mark.h */
 	uint16_t mtu;
 	struct rte_ether_addr mac;       /* what a frame for us is addressed to */
-	struct rte_ether_addr guest_mac; /* the interface's; compared together with mac */
+	struct rte_ether_addr guest_mac; /* the interface's */
+	rte_be16_t ipv4;                 /* that type: the last three lie as in a frame */
 };
 
-static_assert(offsetof(struct port_state, guest_mac) ==
-		      offsetof(struct port_state, mac) + sizeof(struct rte_ether_addr),
-	      "the two lie as in a frame");
+static_assert(offsetof(struct port_state, ipv4) ==
+		      offsetof(struct port_state, mac) + 2 * RTE_ETHER_ADDR_LEN,
+	      "mac, guest_mac and ipv4 are the header of most of a guest's frames");
 
 /* What a packet is to the slow path. Each kind has a budget of its own on each port, so that a
  * flood of one, pings say, holds up no other. */
