@@ -383,9 +383,33 @@ func TestCollectorsShareTheNodes(t *testing.T) {
 
 	soon := w.create("b", toPool)
 	w.sync(time.Second)
+	w.collectors = map[string]*v1alpha1.PacketCollector{}
 	add("1", []v1alpha1.CollectedCapture{{UID: string(soon.UID), Port: 3101}})
 	w.sync(time.Millisecond)
-	assert.Equal(t, reasonTaken, w.status("b").Reason, "the first report says what has become of it, at once")
+	assert.Equal(t, v1alpha1.Active, w.status("b").State, "the first report says what has become of it, at once")
+
+	// The node's collector may be the last one that is ready. If it never is, another one has to do.
+	w.collectors = map[string]*v1alpha1.PacketCollector{}
+	w.daemon.AddInterface("vm-2", 200)
+	other := int32(200)
+	late := w.create("c", func(s *v1alpha1.PacketCaptureSpec) { toPool(s); s.Targets.VNI = &other })
+	receivesLate := []v1alpha1.CollectedCapture{{UID: string(late.UID), Port: 3102}}
+	mine, others := choose(node, []string{"1", "2"}), map[string]string{"1": "2", "2": "1"}
+	add(mine, nil)
+	add(others[mine], receivesLate)
+	w.sync(collectorPatience - time.Second)
+	assert.Contains(t, w.status("c").Error, "collector "+mine+" does not receive")
+	add(mine, receivesLate)
+	w.sync(time.Millisecond)
+	w.sync(3 * time.Second)
+	assert.Equal(t, "[fc00:99::"+mine+"]:3102", w.status("c").Sink)
+	delete(w.captures, "c")
+	w.sync(time.Minute)
+	late = w.create("c", func(s *v1alpha1.PacketCaptureSpec) { toPool(s); s.Targets.VNI = &other })
+	add(mine, nil)
+	add(others[mine], []v1alpha1.CollectedCapture{{UID: string(late.UID), Port: 3102}})
+	w.sync(2 * collectorPatience)
+	assert.Equal(t, "[fc00:99::"+others[mine]+"]:3102", w.status("c").Sink)
 
 	// Of many nodes each collector gets about as many.
 	counts := map[string]int{}

@@ -371,6 +371,10 @@ func (s sink) isOf(session api.CaptureSession) bool {
 
 func (s sink) String() string { return fmt.Sprintf("[%s]:%d", s.address, s.port) }
 
+// collectorPatience is how long after its begin a capture waits on a node for the collector that is chosen for the
+// node, though others receive it already. Without it the first one would get all nodes.
+const collectorPatience = 5 * time.Second
+
 // sink returns the capture's sink. Of several collectors it is the one that the node uses already, so that a new one
 // does not move captures that run, or else one that is chosen by the node's name, so that they share the nodes.
 func (p *part) sink() sink {
@@ -379,24 +383,36 @@ func (p *part) sink() sink {
 		return sink{address: to.Address, port: to.Port}
 	}
 	ready := map[string]sink{}
-	var problems []string
+	var able, problems []string
 	for _, c := range p.collectors {
 		if c.Pool != to.Collector {
 			continue
 		}
-		for _, of := range c.Captures {
-			switch {
-			case of.UID != string(p.capture.UID):
-			case of.Error != "":
-				problems = append(problems, c.Name+": "+of.Error)
-			case of.Port > 0:
-				ready[c.Name] = sink{address: c.Address, port: of.Port}
-			}
+		i := slices.IndexFunc(c.Captures, func(of v1alpha1.CollectedCapture) bool {
+			return of.UID == string(p.capture.UID)
+		})
+		switch {
+		case i < 0:
+			able = append(able, c.Name)
+		case c.Captures[i].Error != "":
+			problems = append(problems, c.Name+": "+c.Captures[i].Error)
+		case c.Captures[i].Port > 0:
+			able = append(able, c.Name)
+			ready[c.Name] = sink{address: c.Address, port: c.Captures[i].Port}
 		}
 	}
 	for _, s := range ready {
 		if slices.ContainsFunc(p.running, s.isOf) {
 			return s
+		}
+	}
+	if len(able) > 0 {
+		mine := choose(p.node, slices.Sorted(slices.Values(able)))
+		if s, ok := ready[mine]; ok {
+			return s
+		}
+		if start, _ := p.capture.Window(); p.now.Before(start.Add(collectorPatience)) {
+			return sink{missing: fmt.Sprintf("collector %s does not receive this capture yet", mine)}
 		}
 	}
 	if len(ready) == 0 {

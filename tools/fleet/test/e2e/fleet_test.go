@@ -160,6 +160,7 @@ func (p *program) stop(signal os.Signal) {
 
 // startCollector starts a collector at the sink. Its files go to f.dir.
 func (f *fleet) startCollector(args ...string) *program {
+	f.t.Helper()
 	enter := []string{"ip", "netns", "exec", f.net.Sink.Name}
 	return f.startBy(append(enter, f.as("dpservice-collector")...), "dpservice-collector", append([]string{
 		"--name=collector-0", "--address=" + f.net.SinkIP.String(), "--dir=" + f.dir}, args...)...)
@@ -241,6 +242,12 @@ func (f *fleet) sessions(i int) (names []string) {
 func TestATenantOnAllHypervisors(t *testing.T) {
 	f := newFleet(t)
 	collector := f.startCollector()
+	f.startCollector("--name=collector-3", "--first-port=3200")
+	f.eventually("there are two collectors", func() bool {
+		var all v1alpha1.PacketCollectorList
+		require.NoError(t, f.client.List(f.ctx, &all))
+		return len(all.Items) == 2
+	})
 	vm1, vm2 := f.net.Hypervisors[0].Guests[0], f.net.Hypervisors[1].Guests[0]
 	out := f.mustPlugin("start", "tenant-a", "--vni=100", "--filter=icmp", "--tenant=acme")
 	assert.Contains(t, out, "tenant-a started")
@@ -258,6 +265,14 @@ func TestATenantOnAllHypervisors(t *testing.T) {
 	f.mustPlugin("stop", "tenant-a")
 	f.eventually("it has ended", func() bool { return f.capture("tenant-a").Status.State == v1alpha1.Ended })
 	assert.EqualValues(t, 40, f.capture("tenant-a").Status.Packets)
+	for _, name := range []string{"collector-0", "collector-3"} {
+		files, err := filepath.Glob(filepath.Join(f.dir, "*", name+"_*.pcapng"))
+		require.NoError(t, err)
+		require.Len(t, files, 1)
+		info, err := os.Stat(files[0])
+		require.NoError(t, err)
+		assert.Greater(t, info.Size(), int64(20*98), "%s has one node's packets", name)
+	}
 	fetched := f.mustPlugin("fetch", "tenant-a", "--from="+f.dir, "-o", f.net.Path("out"))
 	assert.Contains(t, fetched, "40 packets of 2 interfaces")
 
