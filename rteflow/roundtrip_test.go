@@ -153,6 +153,21 @@ var kinds = []any{
 	Queue{}, ToRepresentedPort{}, ToPortID{},
 }
 
+// A new item or action is among the kinds, so that the round trip tries it.
+func TestKindsAreAll(t *testing.T) {
+	source, err := os.ReadFile("rule.go")
+	require.NoError(t, err)
+	var declared, listed []string
+	method := regexp.MustCompile(`(?m)^func \((\w+)\) (?:item|action)\(\)`)
+	for _, m := range method.FindAllStringSubmatch(string(source), -1) {
+		declared = append(declared, "rteflow."+m[1])
+	}
+	for _, kind := range kinds {
+		listed = append(listed, fmt.Sprintf("%T", kind))
+	}
+	assert.ElementsMatch(t, declared, listed)
+}
+
 func dumpFile(dir string, port uint16) string { return filepath.Join(dir, fmt.Sprintf("port%d", port)) }
 
 var handle = regexp.MustCompile(`^(flow |rule )?0x[0-9a-f]+`)
