@@ -3,18 +3,29 @@
 package verdict
 
 import (
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"dpservice/wire"
 )
 
-// A reason to drop that the graph gains says what it means.
-func TestEveryReasonHasWords(t *testing.T) {
+// Each node at which packets end says what that means: those of the reasons, and those of the drawing, which a test
+// compares with the graph.
+func TestEveryEndHasWords(t *testing.T) {
 	for r := range wire.NumDropReasons {
 		assert.NotEmpty(t, reasons["drop_"+r.String()], r)
+	}
+	drawing, err := os.ReadFile("../../docs/graph.svg")
+	require.NoError(t, err)
+	nodes := regexp.MustCompile(`\b(drop|icmp)_\w+`).FindAllString(string(drawing), -1)
+	assert.NotEmpty(t, nodes)
+	for _, node := range nodes {
+		assert.NotEmpty(t, reasons[node], node)
 	}
 }
 
