@@ -46,7 +46,7 @@ test: ## Install what is missing, build, lint, run every test, and say how much 
 	$(MAKE) setup-lint build
 	$(MAKE) -j2 e2e lint vuln unit e2e-mlx5 e2e-asan model cunit RUN='^Test(CaptureOffloadedTraffic|PathsRewriteAlike|EveryCallFails)/filtered|tx|interface'
 	$(MAKE) try-bench
-	$(MAKE) test-deb test-deploy test-fleet
+	$(MAKE) test-deb test-deploy test-fleet lint-fleet vuln-fleet
 	@echo 'The tests have tried:'
 	@sed 's/^/  /' $(report)
 

@@ -157,7 +157,7 @@ func (c *Cluster) startServer(t testing.TB, etcd, dir string) *rest.Config {
 	go func() { done <- server.GenericAPIServer.PrepareRun().RunWithContext(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		_ = <-done // what it says of its end is no test's concern
+		<-done // what it says of its end is no test's concern
 	})
 	loopback := rest.CopyConfig(server.GenericAPIServer.LoopbackClientConfig)
 	waitReady(t, loopback)
