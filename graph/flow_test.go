@@ -3,6 +3,7 @@
 package graph_test
 
 import (
+	"bytes"
 	"net/netip"
 	"testing"
 	"time"
@@ -66,6 +67,7 @@ func takeAnyEvent(g *nodes.Graph, wait time.Duration) (e graph.FlowEvent, ok boo
 		}
 	}
 	e, unread[g] = unread[g][0], unread[g][1:]
+	e.Flow.Verdict.Header = bytes.Clone(e.Flow.Verdict.Header) // the batch is valid for a while only
 	return e, true
 }
 

@@ -2,11 +2,7 @@
 
 package flow
 
-import (
-	"container/list"
-
-	"dpservice/graph"
-)
+import "container/list"
 
 // backlogMax is how many flows from one port to another may wait for their rule.
 const backlogMax = 16384
@@ -19,30 +15,31 @@ type portPair struct{ in, out uint16 }
 // first: the NIC forwards packets by an outdated rule until then, while the software forwards a new flow correctly.
 type backlog struct {
 	pairs      map[portPair]*queues
-	roundRobin list.List              // of *queues, the non-empty ones
-	flows      map[uint64]*graph.Flow // the flows that wait for their rule, by id
-	size       int                    // includes the tasks in progress
+	roundRobin list.List        // of *queues, the non-empty ones
+	flows      map[uint64]*rule // that wait to be installed, by the flow's id
+	size       int              // includes the tasks in progress
+	tasks      []task           // those in progress, or the last ones
 }
 
 type queues struct {
 	pair     portPair
 	removals []removal
-	flows    []*graph.Flow // ID is 0 if the flow has ended in the meantime
+	flows    []*rule // id is 0 if the flow has ended in the meantime
 }
 
 func newBacklog() *backlog {
-	return &backlog{pairs: map[portPair]*queues{}, flows: map[uint64]*graph.Flow{}}
+	return &backlog{pairs: map[portPair]*queues{}, flows: map[uint64]*rule{}}
 }
 
-// addFlow queues a flow that needs a rule. It returns false if the queue is full. The backlog keeps the flow.
-func (b *backlog) addFlow(f *graph.Flow) bool {
-	b.drop(f.ID)
-	q := b.queues(portPair{f.Verdict.InPort, f.Verdict.TxPort})
+// addFlow queues the rule of a flow. It returns false if the queue is full.
+func (b *backlog) addFlow(r *rule) bool {
+	b.drop(r.id)
+	q := b.queues(portPair{r.in, r.out})
 	if len(q.flows) >= backlogMax {
 		return false
 	}
-	q.flows = append(q.flows, f)
-	b.flows[f.ID] = f
+	q.flows = append(q.flows, r)
+	b.flows[r.id] = r
 	b.size++
 	return true
 }
@@ -62,9 +59,9 @@ func (b *backlog) addRemoval(r removal) {
 
 // drop forgets a flow that waits for its rule.
 func (b *backlog) drop(id uint64) {
-	if f := b.flows[id]; f != nil {
+	if r := b.flows[id]; r != nil {
 		delete(b.flows, id)
-		f.ID = 0
+		r.id = 0
 	}
 }
 
@@ -78,33 +75,32 @@ func (b *backlog) queues(p portPair) *queues {
 	return q
 }
 
-// dropPort forgets the flows from and to a port that wait for their rules, and returns them.
-func (b *backlog) dropPort(port uint16) (flows []graph.Flow) {
-	for _, f := range b.flows {
-		if f.Verdict.InPort == port || f.Verdict.TxPort == port {
-			flows = append(flows, *f)
+// ofPort returns the flows from and to a port that wait for their rules.
+func (b *backlog) ofPort(port uint16) (flows []*rule) {
+	for _, r := range b.flows {
+		if r.in == port || r.out == port {
+			flows = append(flows, r)
 		}
-	}
-	for _, f := range flows {
-		b.drop(f.ID)
 	}
 	return flows
 }
 
 func (b *backlog) isEmpty() bool { return b.roundRobin.Len() == 0 }
 
-// task is one entry of the backlog: a removal, or a flow that needs a rule. It is empty if that flow has ended.
+// task is one entry of the backlog: a removal, or the rule of a flow. It is empty if that flow has ended.
 type task struct {
 	removal
-	flow *graph.Flow
+	flow *rule
 }
 
-// next takes up to limit tasks out of the backlog. The size counts them until the caller has finished them.
-func (b *backlog) next(limit int) (tasks []task) {
-	for len(tasks) < limit && !b.isEmpty() {
-		tasks = append(tasks, b.one())
+// next takes up to limit tasks out of the backlog. The size counts them until the caller has finished them. They are
+// valid until the next ones are taken.
+func (b *backlog) next(limit int) []task {
+	b.tasks = b.tasks[:0]
+	for len(b.tasks) < limit && !b.isEmpty() {
+		b.tasks = append(b.tasks, b.one())
 	}
-	return tasks
+	return b.tasks
 }
 
 func (b *backlog) one() (t task) {
@@ -114,9 +110,9 @@ func (b *backlog) one() (t task) {
 		t.removal, q.removals[0] = q.removals[0], removal{}
 		q.removals = q.removals[1:]
 	} else {
-		if f := q.flows[0]; f.ID != 0 {
-			t.flow = f
-			delete(b.flows, f.ID)
+		if r := q.flows[0]; r.id != 0 {
+			t.flow = r
+			delete(b.flows, r.id)
 		}
 		q.flows[0], q.flows = nil, q.flows[1:]
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"slices"
 
-	"dpservice/dpservice/tunnel"
 	"dpservice/graph"
 	"dpservice/rteflow"
 	"dpservice/rteflow/ruleset"
@@ -25,11 +24,11 @@ func (m *Manager) work() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	replaced := m.removeEnded(tasks)
-	b := batch{Manager: m}
+	b := batch{Manager: m, pending: make([]*rule, 0, len(tasks))}
 	for _, t := range tasks {
 		// A flow gets no second rule while the NIC keeps the rule of its previous verdict.
-		if f := t.flow; f != nil && exists[f.Key.Interface] && m.rules[f.ID] == nil {
-			b.begin(f)
+		if r := t.flow; r != nil && exists[r.iface] && m.rules[r.id] == nil {
+			b.begin(r)
 		}
 	}
 	b.install()
@@ -48,9 +47,8 @@ func (m *Manager) interfacesOf(tasks []task) map[uint16]bool {
 		if t.flow == nil {
 			continue
 		}
-		index := t.flow.Key.Interface
-		if _, known := exists[index]; !known {
-			exists[index] = m.cfg.HasInterface(index)
+		if _, known := exists[t.flow.iface]; !known {
+			exists[t.flow.iface] = m.cfg.HasInterface(t.flow.iface)
 		}
 	}
 	return exists
@@ -67,9 +65,9 @@ func (m *Manager) removeEnded(tasks []task) (replaced []*rule) {
 		}
 		r := t.rule
 		if t.flow != nil {
-			delete(m.waiting, t.flow.ID)
-			delete(m.late, t.flow.ID)
-			r = m.rules[t.flow.ID]
+			delete(m.waiting, t.flow.id)
+			delete(m.late, t.flow.id)
+			r = m.rules[t.flow.id]
 		}
 		if r == nil || r.isDropped() || r.ending || t.aged && m.doomed[r.id] != nil {
 			continue
@@ -98,60 +96,48 @@ func (m *Manager) removeEnded(tasks []task) (replaced []*rule) {
 // batch is a set of rules that are installed together. Each already counts to its share before it is installed.
 type batch struct {
 	*Manager
-	pending []pendingRule
+	pending []*rule
 	evicted []*rule // rules that were removed to make room
-}
-
-// pendingRule is a rule that is prepared, but not installed yet.
-type pendingRule struct {
-	*rule
-	flow *graph.Flow
 }
 
 // begin prepares the rule of a new flow. If that fails, the flow stays in software: forever if the NIC does not support
 // the rule, otherwise until the flow is offered again.
-func (b *batch) begin(f *graph.Flow) {
-	if !b.cfg.NIC.Has(f.Verdict.InPort) || !b.cfg.NIC.Has(f.Verdict.TxPort) {
+func (b *batch) begin(r *rule) {
+	if !b.cfg.NIC.Has(r.in) || !b.cfg.NIC.Has(r.out) {
 		return
 	}
-	s := b.share(holderOf(*f))
-	if b.isReleased(f.Verdict.InPort) || b.isReleased(f.Verdict.TxPort) {
-		b.waiting[f.ID] = s
+	r.share = b.share(r.holder())
+	if b.isReleased(r.in) || b.isReleased(r.out) {
+		b.waiting[r.id] = r.share
 		return
 	}
-	if !b.makeRoom(s) {
+	if !b.makeRoom(r.share) {
 		b.stats.Limited++
-		s.limited++
-		b.waiting[f.ID] = s
+		r.share.limited++
+		b.waiting[r.id] = r.share
 		b.log.warn("a flow stays in software: as many rules as may be are in the NIC", "rules", len(b.rules))
 		return
 	}
-	if err := b.prepare(f, s); err != nil {
-		b.refuse(f, s, err)
+	if err := b.prepare(r); err != nil {
+		b.refuse(r, err)
 	}
 }
 
-func (m *Manager) refuse(f *graph.Flow, s *share, err error) {
+func (m *Manager) refuse(r *rule, err error) {
 	m.stats.Refused++
 	if isTransient(err) {
-		m.waiting[f.ID] = s
+		m.waiting[r.id] = r.share
 	}
-	m.log.warn("a flow stays in software: the NIC cannot take its rule", "flow", f.Key, "err", err)
+	m.log.warn("a flow stays in software: the NIC cannot take its rule", "flow", r.flow().Key, "err", err)
 }
 
-// prepare makes a flow's rule and adds it to its share.
-func (b *batch) prepare(f *graph.Flow, s *share) error {
-	r := &rule{flows: b.Manager, share: s}
-	var mark uint16
-	if f.Key.Origin == graph.FromWire {
-		var err error
-		r.by = &tunnel.Key{Tunnel: f.Tunnel, Inner: etherType(f.Key)}
-		if mark, err = b.cfg.Tunnels.Acquire(*r.by); err != nil {
+// prepare completes a flow's rule and adds it to its share.
+func (b *batch) prepare(r *rule) (err error) {
+	if r.by != nil {
+		if r.mark, err = b.cfg.Tunnels.Acquire(*r.by); err != nil {
 			return err
 		}
 	}
-	r.compact = compactOf(f, mark)
-	var err error
 	if r.template, err = b.templateOf(&r.compact); err != nil {
 		if r.by != nil {
 			b.cfg.Tunnels.Release(*r.by)
@@ -160,29 +146,29 @@ func (b *batch) prepare(f *graph.Flow, s *share) error {
 	}
 	r.Rule = ruleset.Rule{Port: r.in, Owner: r, Spec: rteflow.Rule{Attr: attrOf(r.origin)}}
 	b.rules[r.id] = r
-	s.add(r)
-	b.pending = append(b.pending, pendingRule{r, f})
+	r.share.add(r)
+	b.pending = append(b.pending, r)
 	return nil
 }
 
 // install installs the prepared rules, and reports to the graph which flows got a rule and which were evicted.
 func (b *batch) install() {
 	ops := make([]ruleset.Op, len(b.pending))
-	for i, n := range b.pending {
-		ops[i] = ruleset.Op{Rule: &n.Rule}
+	for i, r := range b.pending {
+		ops[i] = ruleset.Op{Rule: &r.Rule}
 	}
 	failed := map[*ruleset.Rule]error{}
 	for _, err := range b.cfg.Rules.ApplyEach(ops) {
 		failed[err.Op.Rule] = err
 	}
 	ids := make([]uint64, 0, len(b.pending))
-	for _, n := range b.pending {
-		if err := failed[&n.Rule]; err != nil {
-			b.drop(n.rule)
-			b.refuse(n.flow, n.share, err)
+	for _, r := range b.pending {
+		if err := failed[&r.Rule]; err != nil {
+			b.drop(r)
+			b.refuse(r, err)
 			continue
 		}
-		ids = append(ids, n.id)
+		ids = append(ids, r.id)
 	}
 	b.stats.Created += uint64(len(ids))
 	b.pending = nil

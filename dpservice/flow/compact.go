@@ -22,6 +22,7 @@ type compact struct {
 	srcPort  uint16
 	dstPort  uint16
 	in, out  uint16 // ports
+	iface    uint16 // index
 	mark     uint16 // of the tunnel, for a flow from the wire
 	proto    uint8
 	origin   graph.Origin
@@ -32,14 +33,22 @@ type compact struct {
 	header   [outerLen]byte
 }
 
-func compactOf(f *graph.Flow, mark uint16) compact {
+func compactOf(f *graph.Flow) compact {
 	c := compact{
 		id: f.ID, vni: f.VNI, src: f.Key.Src.As16(), dst: f.Key.Dst.As16(), srcPort: f.Key.SrcPort, dstPort: f.Key.DstPort,
-		in: f.Verdict.InPort, out: f.Verdict.TxPort, mark: mark, proto: f.Key.Proto, origin: f.Key.Origin,
+		in: f.Verdict.InPort, out: f.Verdict.TxPort, iface: f.Key.Interface, proto: f.Key.Proto, origin: f.Key.Origin,
 		kind: f.Verdict.Kind, ipv6: isIPv6(f.Key), decTTL: f.Verdict.DecTTL,
 	}
 	c.length = uint8(copy(c.header[:], f.Verdict.Header))
 	return c
+}
+
+// holder is what the flow counts to.
+func (c *compact) holder() holder {
+	if c.origin == graph.FromWire {
+		return holder{c.out, graph.FromWire}
+	}
+	return holder{c.in, graph.FromGuest}
 }
 
 // address is one of the flow's.
@@ -55,7 +64,7 @@ func (c *compact) flow() graph.Flow {
 	return graph.Flow{
 		ID: c.id,
 		Key: graph.FlowKey{
-			Origin: c.origin, Src: c.address(c.src), Dst: c.address(c.dst), Proto: c.proto,
+			Origin: c.origin, Interface: c.iface, Src: c.address(c.src), Dst: c.address(c.dst), Proto: c.proto,
 			SrcPort: c.srcPort, DstPort: c.dstPort,
 		},
 		Verdict: graph.Verdict{

@@ -20,7 +20,7 @@ import (
 
 // Graph reports the flows that begin and end. *nodes.Graph implements it.
 type Graph interface {
-	FlowEvents() <-chan []graph.FlowEvent
+	FlowEvents() <-chan []graph.FlowEvent // each batch is valid until the next one is taken
 	SetOffloaded(ids []uint64, on bool) error
 	DeleteFlows(ids []uint64) error
 	Generation() uint32
@@ -149,7 +149,7 @@ func (m *Manager) take(events []graph.FlowEvent) {
 	for i := range events {
 		switch f := &events[i].Flow; events[i].Kind {
 		case graph.FlowNew:
-			if !m.backlog.addFlow(f) {
+			if !m.backlog.addFlow(m.newRule(f)) {
 				m.late[f.ID] = struct{}{}
 			}
 		case graph.FlowGone:

@@ -32,8 +32,9 @@ func (m *Manager) ReleasePort(id uint16) (*Release, error) {
 // beginRelease lets no flow from or to a port get a rule.
 func (m *Manager) beginRelease(port uint16) {
 	m.released[port] = struct{}{}
-	for _, f := range m.backlog.dropPort(port) {
-		m.waiting[f.ID] = m.share(holderOf(f))
+	for _, r := range m.backlog.ofPort(port) {
+		m.waiting[r.id] = m.share(r.holder())
+		m.backlog.drop(r.id)
 	}
 }
 

@@ -30,6 +30,15 @@ type rule struct {
 	ending   bool        // it is in the batch that is about to be removed
 }
 
+// newRule returns the rule that a flow may get.
+func (m *Manager) newRule(f *graph.Flow) *rule {
+	r := &rule{compact: compactOf(f), flows: m}
+	if f.Key.Origin == graph.FromWire {
+		r.by = &tunnel.Key{Tunnel: f.Tunnel, Inner: etherType(f.Key)}
+	}
+	return r
+}
+
 // dropped is the place of a rule that is not in the NIC any more.
 const dropped = -1
 

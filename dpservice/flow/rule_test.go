@@ -63,7 +63,8 @@ func TestRules(t *testing.T) {
 		f.Key.Proto, f.Key.SrcPort, f.Key.DstPort = wire.ProtoICMP, kind<<8, 0
 		return f
 	}
-	const tcp4 = "ipv4 fragment_offset spec 0x0000 fragment_offset mask 0x3fff proto is 6 src is 10.0.0.1 dst is 10.0.0.2 / " +
+	const tcp4 = "ipv4 fragment_offset spec 0x0000 fragment_offset mask 0x3fff " +
+		"proto is 6 src is 10.0.0.1 dst is 10.0.0.2 / " +
 		"tcp src is 1000 dst is 80 flags spec 0x00 flags mask 0x07"
 	tests := map[string]struct {
 		flow    graph.Flow
@@ -98,7 +99,8 @@ func TestRules(t *testing.T) {
 			"represented_port ethdev_port_id is 0 / eth src is 02:64:70:73:01:02 type is 0x86dd / " +
 				"ipv6 proto is 58 src is fd00::1 dst is fd00::2 / icmp6 type is 129", nil},
 		"ping": {icmp(deliver(), 8), "represented_port ethdev_port_id is 1 / eth type is 0x0800 / " +
-			"ipv4 fragment_offset spec 0x0000 fragment_offset mask 0x3fff proto is 1 src is 10.0.0.1 dst is 10.0.0.2 / icmp type is 8", nil},
+			"ipv4 fragment_offset spec 0x0000 fragment_offset mask 0x3fff " +
+			"proto is 1 src is 10.0.0.1 dst is 10.0.0.2 / icmp type is 8", nil},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -167,7 +169,8 @@ func TestTemplates(t *testing.T) {
 		if f.Verdict.Kind == graph.Deliver {
 			f.Verdict.TxPort = uint16(random.IntN(10))
 		}
-		r := &rule{flows: m, compact: compactOf(&f, uint16(random.Uint32()))}
+		r := m.newRule(&f)
+		r.mark = uint16(random.Uint32())
 		var err error
 		r.template, err = m.templateOf(&r.compact)
 		require.NoError(t, err)

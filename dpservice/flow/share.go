@@ -17,13 +17,6 @@ type holder struct {
 	origin graph.Origin
 }
 
-func holderOf(f graph.Flow) holder {
-	if f.Key.Origin == graph.FromWire {
-		return holder{f.Verdict.TxPort, graph.FromWire}
-	}
-	return holder{f.Verdict.InPort, graph.FromGuest}
-}
-
 // share is the rules in the NIC that count to one holder.
 type share struct {
 	rules            []*rule // in no order

@@ -235,3 +235,8 @@ type idleRules struct {
 func (r idleRules) Age(rule *ruleset.Rule) (rteflow.AgeState, error) {
 	return rteflow.AgeState{IdleKnown: true, Idle: r.idle[rule.Owner.String()]}, nil
 }
+
+func holderOf(f graph.Flow) holder {
+	c := compactOf(&f)
+	return c.holder()
+}

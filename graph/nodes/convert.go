@@ -8,6 +8,7 @@ package nodes
 import "C"
 
 import (
+	"bytes"
 	"net/netip"
 	"time"
 	"unsafe"
@@ -45,8 +46,9 @@ func asRoute(vni uint32, p netip.Prefix) C.struct_route {
 	return r
 }
 
-func bytesOf(b []C.uint8_t) []byte {
-	return append([]byte(nil), unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(b))), len(b))...)
+// viewOf is the same memory.
+func viewOf(b []C.uint8_t) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(b))), len(b))
 }
 
 func asAddr(b *[16]C.uint8_t, ipv6 bool) netip.Addr {
@@ -58,6 +60,13 @@ func asAddr(b *[16]C.uint8_t, ipv6 bool) netip.Addr {
 }
 
 func asFlow(c *C.struct_flow_info) graph.Flow {
+	f := asFlowOf(c)
+	f.Verdict.Header = bytes.Clone(f.Verdict.Header)
+	return f
+}
+
+// asFlowOf returns a flow whose header is c's.
+func asFlowOf(c *C.struct_flow_info) graph.Flow {
 	ipv6 := c.ipv6 != 0
 	f := graph.Flow{
 		ID: uint64(c.id),
@@ -74,7 +83,7 @@ func asFlow(c *C.struct_flow_info) graph.Flow {
 			Kind:   graph.VerdictKind(c.kind),
 			InPort: uint16(c.in_port),
 			TxPort: uint16(c.tx_port),
-			Header: bytesOf(c.header[:min(int(c.header_len), len(c.header))]),
+			Header: viewOf(c.header[:min(int(c.header_len), len(c.header))]),
 			DecTTL: c.dec_ttl != 0,
 		},
 		State:     graph.FlowState(c.state),

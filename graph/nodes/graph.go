@@ -272,8 +272,8 @@ func isRoutable(p netip.Prefix) bool { return p.IsValid() && !p.Addr().Is4In6() 
 // rate.
 func (g *Graph) Punts() <-chan graph.Punt { return g.punts.ch }
 
-// FlowEvents delivers the flows' beginnings and ends in batches, as many as there are. None is lost if the reader is
-// slow, but they come late.
+// FlowEvents delivers the flows' beginnings and ends in batches, as many as there are, to one reader. A batch is valid
+// until the reader takes the next one. None is lost if the reader is slow, but they come late.
 func (g *Graph) FlowEvents() <-chan []graph.FlowEvent { return g.events.ch }
 
 // eventBatches reads a batch as the one thing that goes through the channel.

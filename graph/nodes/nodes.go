@@ -27,7 +27,7 @@ import (
 const (
 	maxNodes    = 256
 	readBatch   = 64
-	eventBatch  = 128 // what Go allocates in an instant
+	eventBatch  = 1024 // so many that handing them over hardly counts
 	flowBatch   = 256
 	puntBufSize = 256 << 10
 )
@@ -310,28 +310,46 @@ func (r *puntReader) read() []graph.Punt {
 	return punts
 }
 
-// eventReader takes flow events out of the ring, a batch at a time.
+// eventReader takes flow events out of the ring, a batch at a time. Two batches take turns: one is read while the last
+// one is in use.
 type eventReader struct {
-	n   *instance
-	buf []C.struct_flow_info
+	n          *instance
+	last, next eventBuffer
+}
+
+// eventBuffer is a batch of events in C's form, and in Go's, which leaves the headers where they are.
+type eventBuffer struct {
+	infos  []C.struct_flow_info
+	events []graph.FlowEvent
+}
+
+func newEventBuffer() eventBuffer {
+	return eventBuffer{make([]C.struct_flow_info, eventBatch), make([]graph.FlowEvent, eventBatch)}
 }
 
 // newEventReader returns the one reader of an instance's flow events.
 func newEventReader(n *instance) *eventReader {
-	return &eventReader{n: n, buf: make([]C.struct_flow_info, eventBatch)}
+	return &eventReader{n, newEventBuffer(), newEventBuffer()}
 }
 
-// read returns the next batch; an empty one if there is nothing.
+// read returns the next batch; none if there is nothing. It is valid until the next but one is read.
 func (r *eventReader) read() []graph.FlowEvent {
-	got := C.dps_dataplane_read_events(r.n.dp, unsafe.SliceData(r.buf), C.uint32_t(len(r.buf)))
-	events := make([]graph.FlowEvent, got)
+	infos := r.next.infos
+	got := C.dps_dataplane_read_events(r.n.dp, unsafe.SliceData(infos), C.uint32_t(len(infos)))
+	if got == 0 {
+		return nil // the last batch is still in use
+	}
+	events := r.next.events[:got]
+	r.last, r.next = r.next, r.last
 	for i := range events {
-		events[i] = graph.FlowEvent{Kind: graph.EventKind(r.buf[i].event), Flow: graph.Flow{ID: uint64(r.buf[i].id)}}
-		switch events[i].Kind {
+		info := &infos[i]
+		switch e := &events[i]; graph.EventKind(info.event) {
 		case graph.FlowNew:
-			events[i].Flow = asFlow(&r.buf[i])
+			*e = graph.FlowEvent{Kind: graph.FlowNew, Flow: asFlowOf(info)}
+		case graph.FlowGone:
+			*e = graph.FlowEvent{Kind: graph.FlowGone, Flow: graph.Flow{ID: uint64(info.id)}}
 		case graph.FlowsResolved:
-			events[i] = graph.FlowEvent{Kind: graph.FlowsResolved, Generation: uint32(r.buf[i].id)}
+			*e = graph.FlowEvent{Kind: graph.FlowsResolved, Generation: uint32(info.id)}
 		}
 	}
 	return events

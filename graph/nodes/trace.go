@@ -9,6 +9,7 @@ package nodes
 import "C"
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 	"unsafe"
@@ -59,8 +60,9 @@ func (n *instance) readTrace() (packets []graph.TracedPacket, missed uint64) {
 
 func asTracedPacket(r *C.struct_trace_record) graph.TracedPacket {
 	p := graph.TracedPacket{
-		Time: time.Unix(0, int64(r.time_ns)), Port: uint16(r.port), Length: int(r.len), Frame: bytesOf(r.frame[:r.snap]),
-		Cut: bool(r.cut),
+		Time: time.Unix(0, int64(r.time_ns)), Port: uint16(r.port), Length: int(r.len),
+		Frame: bytes.Clone(viewOf(r.frame[:r.snap])),
+		Cut:   bool(r.cut),
 	}
 	if r.wire {
 		p.Origin = graph.FromWire

@@ -126,10 +126,11 @@ func (s *Set) do(ops []Op) (int, error) {
 
 // create installs the rules of operations on one port.
 func (s *Set) create(ops []Op) (int, error) {
-	specs := make([]rteflow.Rule, len(ops))
-	for i, op := range ops {
-		specs[i] = op.Rule.spec()
+	specs := s.specs[:0]
+	for _, op := range ops {
+		specs = append(specs, op.Rule.spec())
 	}
+	s.specs = specs
 	handles, err := s.driver.CreateBatch(ops[0].Rule.Port, specs)
 	for i, h := range handles {
 		s.insert(ops[i].Rule, h)
@@ -139,10 +140,11 @@ func (s *Set) create(ops []Op) (int, error) {
 
 // destroy removes the rules of operations on one port.
 func (s *Set) destroy(ops []Op) (int, error) {
-	handles := make([]rteflow.Handle, len(ops))
-	for i, op := range ops {
-		handles[i] = op.Rule.handle
+	handles := s.handles[:0]
+	for _, op := range ops {
+		handles = append(handles, op.Rule.handle)
 	}
+	s.handles = handles
 	n, err := s.driver.DestroyBatch(ops[0].Rule.Port, handles)
 	for _, op := range ops[:n] {
 		s.forget(op.Rule)

@@ -23,6 +23,7 @@ var (
 // Driver puts rules into a NIC.
 type Driver interface {
 	// CreateBatch installs rules in order and stops at the first that fails: the handles are those of the rules before it.
+	// It does not keep the slice, nor does DestroyBatch.
 	CreateBatch(port uint16, rules []rteflow.Rule) ([]rteflow.Handle, error)
 	// DestroyBatch removes rules in order, stops at the first that fails, and returns how many it has removed. The others
 	// stay installed.
@@ -98,7 +99,9 @@ type Set struct {
 	driver Driver
 
 	mu             sync.RWMutex
-	oldest, newest *Rule // the ends of the list of installed rules
+	oldest, newest *Rule            // the ends of the list of installed rules
+	specs          []rteflow.Rule   // of the last call of the driver, and
+	handles        []rteflow.Handle // likewise: their memory is used again
 	counts         map[groupKey]int
 }
 
