@@ -21,15 +21,16 @@ type farSide struct {
 	name  string
 	pipe  *os.File
 	hop   [16]byte
-	last  atomic.Int64 // when the last packet to hop has come, in ns since 1970
+	last  atomic.Int64  // when the last packet to hop has come, in ns since 1970
+	seen  []atomic.Bool // by the flow's number: a packet of it has come
 	ended chan error
 }
 
 // farBuffer is how many bytes may wait in the pipe: the NIC stands still while it is full.
 const farBuffer = 1 << 20
 
-// newFarSide makes the pipe, and looks out for packets to a next hop.
-func newFarSide(name string, hop netip.Addr) (*farSide, error) {
+// newFarSide makes the pipe, and looks out for packets of so many flows, and for those to a next hop.
+func newFarSide(name string, flows int, hop netip.Addr) (*farSide, error) {
 	if err := unix.Mkfifo(name, 0o600); err != nil {
 		return nil, os.NewSyscallError("mkfifo", err)
 	}
@@ -38,7 +39,8 @@ func newFarSide(name string, hop netip.Addr) (*farSide, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("open", err)
 	}
-	f := &farSide{name: name, pipe: os.NewFile(uintptr(fd), name), hop: hop.As16(), ended: make(chan error, 1)}
+	f := &farSide{name: name, pipe: os.NewFile(uintptr(fd), name), hop: hop.As16(), seen: make([]atomic.Bool, flows),
+		ended: make(chan error, 1)}
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, farBuffer); err != nil {
 		return nil, errors.Join(os.NewSyscallError("fcntl", err), f.pipe.Close())
 	}
@@ -46,13 +48,14 @@ func newFarSide(name string, hop netip.Addr) (*farSide, error) {
 	return f, nil
 }
 
-// The format of the file, as pcap-savefile(5) has it, and where a packet's outer destination is.
+// The format of the file, as pcap-savefile(5) has it, and where a packet's outer destination and inner ports are.
 const (
-	pcapHeader   = 24
-	pcapRecord   = 16
-	pcapLength   = 8 // of the packet's bytes, in a record's header
-	outerDst     = 14 + 24
-	outerHeaders = 14 + 40
+	pcapHeader = 24
+	pcapRecord = 16
+	pcapLength = 8 // of the packet's bytes, in a record's header
+	outerDst   = 14 + 24
+	innerPorts = 14 + 40 + 20
+	headers    = innerPorts + 4
 )
 
 // run takes packets until the pipe is closed.
@@ -62,17 +65,36 @@ func (f *farSide) run() error {
 		return f.endOf(err)
 	}
 	for {
-		header, err := r.Peek(pcapRecord + outerHeaders)
+		record, err := r.Peek(pcapRecord + headers)
 		if err != nil {
 			return f.endOf(err)
 		}
-		if bytes.Equal(header[pcapRecord+outerDst:][:16], f.hop[:]) {
-			f.last.Store(time.Now().UnixNano())
-		}
-		if _, err := r.Discard(pcapRecord + int(binary.NativeEndian.Uint32(header[pcapLength:]))); err != nil {
+		f.take(record[pcapRecord:])
+		if _, err := r.Discard(pcapRecord + int(binary.NativeEndian.Uint32(record[pcapLength:]))); err != nil {
 			return f.endOf(err)
 		}
 	}
+}
+
+func (f *farSide) take(packet []byte) {
+	if bytes.Equal(packet[outerDst:][:16], f.hop[:]) {
+		f.last.Store(time.Now().UnixNano())
+	}
+	ports := packet[innerPorts:]
+	n := flowOf(binary.BigEndian.Uint16(ports), binary.BigEndian.Uint16(ports[2:]))
+	if n >= 0 && n < len(f.seen) && !f.seen[n].Load() {
+		f.seen[n].Store(true)
+	}
+}
+
+// missed returns those of the frames, one of each flow, of whose flows no packet has come.
+func (f *farSide) missed(frames [][]byte) (missed [][]byte) {
+	for n, frame := range frames {
+		if !f.seen[n].Load() {
+			missed = append(missed, frame)
+		}
+	}
+	return missed
 }
 
 func (f *farSide) endOf(err error) error {

@@ -80,10 +80,23 @@ func ethernet(src, dst net.HardwareAddr, next layers.EthernetType) *layers.Ether
 // fcsLen is the length of the frame check sequence, which counts to the size of a frame but is not visible to software.
 const fcsLen = 4
 
+// A flow's source port is one of portsUsed, from firstPort on.
+const (
+	firstPort = 1024
+	portsUsed = 50_000
+)
+
+// flowOf returns the number of the flow with these ports.
+func flowOf(src, dst uint16) int {
+	return int(src) - firstPort + (int(dst)-firstPort)*portsUsed
+}
+
 // frame returns a UDP packet of one of the path's flows. size is that of the guest's frame.
 func (p path) frame(flow, size int) ([]byte, error) {
 	const headers = 14 + 20 + 8
-	udp := &layers.UDP{SrcPort: layers.UDPPort(1024 + flow%50_000), DstPort: layers.UDPPort(1024 + flow/50_000)}
+	udp := &layers.UDP{
+		SrcPort: layers.UDPPort(firstPort + flow%portsUsed), DstPort: layers.UDPPort(firstPort + flow/portsUsed),
+	}
 	ip := &layers.IPv4{
 		Version: 4, IHL: 5, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: p.src.AsSlice(), DstIP: p.dst.AsSlice(),
 	}

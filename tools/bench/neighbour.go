@@ -300,7 +300,7 @@ func (w *veth) flowFrames(flows int) ([][]byte, error) {
 // send starts to send the frames repeatedly, at a rate per second. The returned function stops it. The sender shares
 // the worker's CPU, which has time left; the CPU of the control side also runs the NIC. It goes first, and rests often:
 // if the system divided the CPU's time, worker and sender would wait for each other for milliseconds.
-func (w *veth) send(ctx context.Context, frames [][]byte, rate int) (end func() error) {
+func (w *veth) send(ctx context.Context, frames [][]byte, rate int, far *farSide) (end func() error) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() {
@@ -310,26 +310,31 @@ func (w *veth) send(ctx context.Context, frames [][]byte, rate int) (end func() 
 			err = goFirst(sendPriority)
 		}
 		if err == nil {
-			err = w.sendAll(ctx, frames, rate)
+			err = w.sendAll(ctx, frames, rate, far)
 		}
 		ended <- err
 	}()
 	return func() error { cancel(); return <-ended }
 }
 
-// sendAll sends the frames repeatedly. What it could not send in time it does not make up for, as the worker needs the
-// CPU.
-func (w *veth) sendAll(ctx context.Context, frames [][]byte, rate int) error {
+// sendAll sends the frames repeatedly, and after each round those again that got lost: whoever begins a flow does not
+// wait for the other flows to send again. What it could not send in time it does not make up for, as the worker needs
+// the CPU.
+func (w *veth) sendAll(ctx context.Context, frames [][]byte, rate int, far *farSide) error {
 	const atOnce = 32
 	interval := atOnce * time.Second / time.Duration(rate)
 	next := time.Now()
-	for sent := 0; ctx.Err() == nil; {
-		for range atOnce {
-			_, err := unix.Write(w.fd, frames[sent%len(frames)])
-			if err != nil && !errors.Is(err, unix.ENOBUFS) {
+	for left := frames; ctx.Err() == nil; {
+		n := min(atOnce, len(left))
+		for _, frame := range left[:n] {
+			if _, err := unix.Write(w.fd, frame); err != nil && !errors.Is(err, unix.ENOBUFS) {
 				return os.NewSyscallError("write", err)
 			}
-			sent++
+		}
+		if left = left[n:]; len(left) == 0 {
+			if left = far.missed(frames); len(left) == 0 {
+				left = frames
+			}
 		}
 		now := time.Now()
 		next = next.Add(interval)

@@ -131,7 +131,7 @@ func (o *offload) daemon(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, guest.close()) }()
-	far, err := newFarSide(filepath.Join(dir, "pf0.pcap"), remoteHop)
+	far, err := newFarSide(filepath.Join(dir, "pf0.pcap"), o.Flows, remoteHop)
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ socket: %[7]s
 `, nic, far, guest, nodeIP, routerMAC, 2*o.Flows, filepath.Join(dir, "dpservice.sock"))
 }
 
-// offeredRate is how many packets per second the guest sends, each of the next flow.
+// offeredRate is how many packets per second the guest sends at most, each of the next flow.
 const offeredRate = 180_000
 
 func (o *offload) with(ctx context.Context, d *daemon, guest *veth) error {
@@ -170,6 +170,9 @@ func (o *offload) with(ctx context.Context, d *daemon, guest *veth) error {
 		return err
 	}
 	if err := affinity.Leave([]int{workerCPU}); err != nil { // calls during the measurement must not slow the worker
+		return err
+	}
+	if err := d.nicFirst(); err != nil {
 		return err
 	}
 	if err := d.attach(ctx, eswitchPort); err != nil {
@@ -182,7 +185,7 @@ func (o *offload) with(ctx context.Context, d *daemon, guest *veth) error {
 	if err != nil {
 		return err
 	}
-	end := guest.send(ctx, frames, offeredRate)
+	end := guest.send(ctx, frames, offeredRate, o.far)
 	err = o.insert(ctx, d, before)
 	if err == nil {
 		o.Busy, err = d.controlShare()
@@ -193,7 +196,7 @@ func (o *offload) with(ctx context.Context, d *daemon, guest *veth) error {
 	if o.Idle, err = d.controlShare(); err != nil {
 		return err
 	}
-	end = guest.send(ctx, frames, offeredRate)
+	end = guest.send(ctx, frames, offeredRate, o.far)
 	return errors.Join(o.change(ctx, d), end())
 }
 
