@@ -135,6 +135,7 @@ func (s *Set) create(ops []Op) (int, error) {
 	for i, h := range handles {
 		s.insert(ops[i].Rule, h)
 	}
+	s.count(ops[:len(handles)])
 	return len(handles), err
 }
 
@@ -149,6 +150,7 @@ func (s *Set) destroy(ops []Op) (int, error) {
 	for _, op := range ops[:n] {
 		s.forget(op.Rule)
 	}
+	s.count(ops[:n])
 	return n, err
 }
 

@@ -154,7 +154,7 @@ type Group struct {
 	Number uint32
 }
 
-// groupKey is a Group without a string: it is looked up for each rule.
+// groupKey is a Group without a string: one is made for each rule.
 type groupKey struct {
 	port uint16
 	attr rteflow.Attr // without a priority
@@ -212,7 +212,6 @@ func (s *Set) insert(r *Rule, h rteflow.Handle) {
 		s.newest.newer = r
 	}
 	s.newest = r
-	s.counts[groupOf(r)]++
 }
 
 // forget notes that a rule was removed. Its handle is dead.
@@ -228,8 +227,24 @@ func (s *Set) forget(r *Rule) {
 		r.newer.older = r.older
 	}
 	r.installed, r.handle, r.older, r.newer = false, 0, nil, nil
-	p := groupOf(r)
-	if s.counts[p]--; s.counts[p] == 0 {
-		delete(s.counts, p)
+}
+
+// count counts the rules of operations that were done. Neighbours are mostly of one group, which is looked up once for
+// all of them.
+func (s *Set) count(done []Op) {
+	for len(done) > 0 {
+		group, n := groupOf(done[0].Rule), 1
+		for n < len(done) && groupOf(done[n].Rule) == group {
+			n++
+		}
+		if done[0].Remove {
+			s.counts[group] -= n
+		} else {
+			s.counts[group] += n
+		}
+		if s.counts[group] == 0 {
+			delete(s.counts, group)
+		}
+		done = done[n:]
 	}
 }
