@@ -149,7 +149,7 @@ func (m *Manager) take(events []graph.FlowEvent) {
 	for i := range events {
 		switch f := &events[i].Flow; events[i].Kind {
 		case graph.FlowNew:
-			if !m.backlog.addFlow(m.newRule(f)) {
+			if !m.backlog.addFlow(newRule(f)) {
 				m.late[f.ID] = struct{}{}
 			}
 		case graph.FlowGone:

@@ -17,22 +17,22 @@ import (
 	"dpservice/wire"
 )
 
-// rule is an offloaded flow, and its rule in the NIC, whose Owner it is.
+// rule is an offloaded flow, and its rule in the NIC, whose Owner it is. There are many: it has just the size of one of
+// the allocator's classes.
 type rule struct {
 	compact
 	ruleset.Rule
-	flows    *Manager
 	template *rteflow.Template
 	by       *tunnel.Key // nil: from a guest
 	share    *share      // that it counts to
-	place    int         // in the share, or dropped
+	place    int32       // in the share, or dropped
 	aged     bool        // the NIC has told so
 	ending   bool        // it is in the batch that is about to be removed
 }
 
 // newRule returns the rule that a flow may get.
-func (m *Manager) newRule(f *graph.Flow) *rule {
-	r := &rule{compact: compactOf(f), flows: m}
+func newRule(f *graph.Flow) *rule {
+	r := &rule{compact: compactOf(f)}
 	if f.Key.Origin == graph.FromWire {
 		r.by = &tunnel.Key{Tunnel: f.Tunnel, Inner: etherType(f.Key)}
 	}
@@ -49,7 +49,7 @@ func (r *rule) String() string { return fmt.Sprintf("flow/%x", r.id) }
 
 // MakeSpec makes the whole rule: neither package ruleset nor the flow keeps it.
 func (r *rule) MakeSpec() rteflow.Rule {
-	spec, err := r.flows.specOf(&r.compact)
+	spec, err := r.share.flows.specOf(&r.compact)
 	if err != nil {
 		panic(err) // the template is of such a rule
 	}

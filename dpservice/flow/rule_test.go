@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -169,7 +170,8 @@ func TestTemplates(t *testing.T) {
 		if f.Verdict.Kind == graph.Deliver {
 			f.Verdict.TxPort = uint16(random.IntN(10))
 		}
-		r := m.newRule(&f)
+		r := newRule(&f)
+		r.share = m.share(r.holder())
 		r.mark = uint16(random.Uint32())
 		var err error
 		r.template, err = m.templateOf(&r.compact)
@@ -181,4 +183,9 @@ func TestTemplates(t *testing.T) {
 		require.Equal(t, want, got, f)
 	}
 	assert.Less(t, len(m.templates), 64)
+}
+
+// Go's allocator would round a larger one up to 320 bytes.
+func TestSizeOfARule(t *testing.T) {
+	assert.LessOrEqual(t, unsafe.Sizeof(rule{}), uintptr(288))
 }

@@ -19,13 +19,14 @@ type holder struct {
 
 // share is the rules in the NIC that count to one holder.
 type share struct {
+	flows            *Manager
 	rules            []*rule // in no order
 	hand             int     // index where the search for a rule to evict continues, as in the clock algorithm
 	evicted, limited uint64
 }
 
 func (s *share) add(r *rule) {
-	r.place = len(s.rules)
+	r.place = int32(len(s.rules))
 	s.rules = append(s.rules, r)
 }
 
@@ -70,7 +71,7 @@ func (m *Manager) Guaranteed() int { return m.cfg.Max / max(m.cfg.Shares, 1) }
 func (m *Manager) share(h holder) *share {
 	s := m.shares[h]
 	if s == nil {
-		s = &share{}
+		s = &share{flows: m}
 		m.shares[h] = s
 	}
 	return s
