@@ -163,14 +163,6 @@ punt(struct rte_mbuf *m, enum punt_kind kind)
 	return NEXT_PUNT;
 }
 
-static __rte_always_inline rte_edge_t
-look_up(struct rte_mbuf *m, uint8_t kind)
-{
-	pkt_meta(m)->l3 = ETH_LEN;
-	pkt_meta(m)->kind = kind;
-	return NEXT_LOOKUP;
-}
-
 /* Whether the frame is what nearly all are: IPv4 that is to be forwarded, from the guest's known
  * MAC to us. */
 static __rte_always_inline bool
@@ -211,7 +203,6 @@ classify_other(const struct worker *w, const struct port_state *port, struct rte
 	const struct rte_ether_hdr *eth;
 	const struct rte_ipv4_hdr *ip4;
 	const struct rte_ipv6_hdr *ip6;
-	uint8_t kind = 0;
 	uint32_t len;
 	bool known, group = false;
 
@@ -243,7 +234,6 @@ classify_other(const struct worker *w, const struct port_state *port, struct rte
 	} else if (eth->ether_type == rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV6)) {
 		if (unlikely(len < sizeof(struct rte_ipv6_hdr)))
 			return NEXT_MALFORMED;
-		kind = KEY_IPV6;
 		ip6 = (const struct rte_ipv6_hdr *)(eth + 1);
 		if (unlikely(is_ipv6_control(&w->ifaces[port->iface], ip6, len)))
 			return punt(m, kind_ipv6(ip6));
@@ -255,7 +245,7 @@ classify_other(const struct worker *w, const struct port_state *port, struct rte
 		return NEXT_MULTICAST;
 	if (unlikely(!known))
 		note_source(w, &eth->src_addr, m);
-	return look_up(m, kind);
+	return NEXT_LOOKUP;
 }
 
 static __rte_always_inline rte_edge_t
@@ -263,7 +253,7 @@ classify(const struct worker *w, struct rte_mbuf *m)
 {
 	const struct port_state *port = &w->ports[m->port];
 
-	return likely(is_plain(port, m)) ? look_up(m, 0) : classify_other(w, port, m);
+	return likely(is_plain(port, m)) ? NEXT_LOOKUP : classify_other(w, port, m);
 }
 
 static uint16_t

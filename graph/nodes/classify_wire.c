@@ -97,15 +97,6 @@ classify_control(const struct worker *w, const struct port_state *port, struct r
 	}
 }
 
-/* l3 is the offset of the inner IP header. */
-static __rte_always_inline rte_edge_t
-look_up(struct rte_mbuf *m, uint8_t l3, bool ipv6)
-{
-	pkt_meta(m)->l3 = l3;
-	pkt_meta(m)->kind = KEY_WIRE | (ipv6 ? KEY_IPV6 : 0);
-	return NEXT_LOOKUP;
-}
-
 static __rte_always_inline rte_edge_t
 classify(const struct worker *w, struct rte_mbuf *m)
 {
@@ -125,10 +116,8 @@ classify(const struct worker *w, struct rte_mbuf *m)
 		eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
 	}
 	if (port->marks && is_mark(&eth->src_addr))
-		return likely(w->tunnels[mark_tunnel(&eth->src_addr)].used) ?
-			       look_up(m, ETH_LEN,
-				       eth->ether_type == RTE_BE16(RTE_ETHER_TYPE_IPV6)) :
-			       NEXT_UNKNOWN_MARK;
+		return likely(w->tunnels[mark_tunnel(&eth->src_addr)].used) ? NEXT_LOOKUP :
+									      NEXT_UNKNOWN_MARK;
 	if (unlikely(eth->ether_type != rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV6)))
 		return NEXT_UNSUPPORTED;
 	if (unlikely(rte_pktmbuf_data_len(m) < OUTER_LEN))
@@ -138,7 +127,7 @@ classify(const struct worker *w, struct rte_mbuf *m)
 		if (unlikely(rte_be_to_cpu_16(ip->payload_len) >
 			     rte_pktmbuf_data_len(m) - OUTER_LEN))
 			return NEXT_MALFORMED;
-		return look_up(m, OUTER_LEN, ip->proto == IPPROTO_IPV6);
+		return NEXT_LOOKUP;
 	}
 	return ip->proto == IPPROTO_ICMPV6 ? classify_control(w, port, m) : NEXT_UNSUPPORTED;
 }

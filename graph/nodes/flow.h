@@ -118,13 +118,11 @@ flow_count(struct flow *f, const struct rte_mbuf *m, uint64_t now)
 	store_relaxed(&f->last_seen, now);
 }
 
-/* Account a packet, and announce the flow if that is due. A flow without TCP has no flags and is
- * established. */
+/* Account a packet, and announce the flow if that is due. A packet without TCP has no flags, and
+ * its flow is established. */
 static __rte_always_inline void
-flow_touch(struct worker *w, struct flow *f, struct rte_mbuf *m)
+flow_touch(struct worker *w, struct flow *f, const struct rte_mbuf *m, uint8_t tcp_flags)
 {
-	uint8_t tcp_flags = pkt_meta(m)->tcp_flags;
-
 	flow_count(f, m, w->now);
 	if (unlikely(load_relaxed(&f->state) != FLOW_ESTABLISHED || (tcp_flags & TCP_NO_OFFLOAD)))
 		flow_set_state(f, tcp_flags);

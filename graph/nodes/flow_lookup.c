@@ -11,21 +11,19 @@ enum { NEXT_ROUTE = NEXT_FORWARDS, NEXT_MALFORMED, NEXT_WRONG_PEER };
  * fetched for all of them. */
 struct burst {
 	struct flow_key keys[RX_BURST];
+	uint8_t tcp_flags[RX_BURST];
 	uint32_t hashes[RX_BURST];
 	const struct flow_bucket *buckets[RX_BURST];
-	struct flow *flows[RX_BURST];
+	uint32_t refs[RX_BURST];
 };
 
 /* A malformed packet has a key that no flow has. */
 static __rte_always_inline uint32_t
-hash_packet(const struct worker *w, struct rte_mbuf *m, struct flow_key *key)
+hash_packet(const struct worker *w, struct rte_mbuf *m, struct flow_key *key, uint8_t *tcp_flags)
 {
-	if (likely(pkt_meta(m)->kind == 0)) {
-		if (unlikely(!parse_guest_ipv4(m, key)))
-			flow_key_set_none(key);
+	if (likely(parse_plain(w, m, key, tcp_flags)))
 		return flow_key_hash_ipv4(w, key);
-	}
-	if (unlikely(!parse_packet(w, m, key)))
+	if (unlikely(!parse_packet(w, m, key, tcp_flags)))
 		flow_key_set_none(key);
 	return flow_key_hash(w, key);
 }
@@ -37,7 +35,7 @@ hash_packets(const struct worker *w, void **objs, uint16_t n, struct burst *b)
 	uint16_t i;
 
 	for (i = 0; i < n; i++) {
-		b->hashes[i] = hash_packet(w, objs[i], &b->keys[i]);
+		b->hashes[i] = hash_packet(w, objs[i], &b->keys[i], &b->tcp_flags[i]);
 		b->buckets[i] = flow_bucket(w, b->hashes[i]);
 		rte_prefetch0(b->buckets[i]);
 	}
@@ -57,49 +55,57 @@ prefetch_flow(const struct flow *f, const struct flow_key *key)
 
 /* Where the flows may be; the entries are on their way into the cache. */
 static __rte_always_inline void
-find_candidates(const struct worker *w, void **objs, uint16_t n, struct burst *b)
+find_candidates(const struct worker *w, uint16_t n, struct burst *b)
 {
-	uint32_t ref;
 	uint16_t i;
 
 	for (i = 0; i < n; i++) {
-		ref = flow_candidate(w, b->buckets[i], b->hashes[i]);
-		pkt_meta(objs[i])->flow = ref - 1;
-		b->flows[i] = w->none + ref;
-		prefetch_flow(b->flows[i], &b->keys[i]);
+		b->refs[i] = flow_candidate(w, b->buckets[i], b->hashes[i]);
+		prefetch_flow(w->none + b->refs[i], &b->keys[i]);
 	}
 }
 
 /* What is to be done with a packet of any kind, and of any flow. */
 static __rte_noinline rte_edge_t
-apply_any(struct worker *w, struct rte_mbuf *m, const struct flow_key *key, uint32_t hash,
-	  struct flow *f)
+apply_any(struct worker *w, struct rte_mbuf *m, const struct burst *b, uint16_t i)
 {
+	const struct flow_key *key = &b->keys[i];
+	uint32_t pos = b->refs[i] - 1;
+	struct flow *f = w->none + b->refs[i];
+
 	if (!flow_key_equal(&f->key, key)) { /* another one with this hash */
-		pkt_meta(m)->flow = dps_flow_find(w, key, hash);
-		if (pkt_meta(m)->flow == FLOW_NONE)
+		pos = dps_flow_find(w, key, b->hashes[i]);
+		if (pos == FLOW_NONE)
 			return key->kind == KEY_NONE ? NEXT_MALFORMED : NEXT_ROUTE;
-		f = &w->flows[pkt_meta(m)->flow];
+		f = &w->flows[pos];
 	}
 	if (f->generation != w->generation)
 		return NEXT_ROUTE;
 	if (f->verdict.from_peer && !peer_is_right(w, m, key, &f->verdict))
 		return NEXT_WRONG_PEER;
-	flow_touch(w, f, m);
+	pkt_meta(m)->flow = pos;
+	if (!(key->kind & KEY_WIRE))
+		pkt_meta(m)->l3 = ETH_LEN; /* parse_plain has not noted it */
+	flow_touch(w, f, m, b->tcp_flags[i]);
 	return f->verdict.next;
 }
 
 /* The same. Nearly all packets are a guest's, in IPv4, of the first flow that has their hash, and
  * only to be counted. */
 static __rte_always_inline rte_edge_t
-apply(struct worker *w, struct rte_mbuf *m, const struct flow_key *key, uint32_t hash,
-      struct flow *f, uint32_t generation, uint64_t now)
+apply(struct worker *w, struct rte_mbuf *m, const struct burst *b, uint16_t i, uint32_t generation,
+      uint64_t now)
 {
+	const struct flow_key *key = &b->keys[i];
+	struct flow *f = w->none + b->refs[i];
+
 	if (unlikely(!flow_key_is_guest_ipv4(key) || !flow_key_equal_ipv4(&f->key, key) ||
-		     !flow_is_settled(f, generation) || (pkt_meta(m)->tcp_flags & TCP_NO_OFFLOAD)))
-		return apply_any(w, m, key, hash, f);
+		     !flow_is_settled(f, generation) || (b->tcp_flags[i] & TCP_NO_OFFLOAD)))
+		return apply_any(w, m, b, i);
 	if (f->verdict.next == NEXT_ENCAP)
 		rte_prefetch0(f->verdict.peer); /* the outer header goes on there */
+	pkt_meta(m)->flow = b->refs[i] - 1;
+	pkt_meta(m)->l3 = ETH_LEN;
 	flow_count(f, m, now);
 	return f->verdict.next;
 }
@@ -113,9 +119,9 @@ lookup_burst(struct worker *w, void **objs, uint16_t n, rte_edge_t *nexts)
 	uint16_t i;
 
 	hash_packets(w, objs, n, &b);
-	find_candidates(w, objs, n, &b);
+	find_candidates(w, n, &b);
 	for (i = 0; i < n; i++)
-		nexts[i] = apply(w, objs[i], &b.keys[i], b.hashes[i], b.flows[i], generation, now);
+		nexts[i] = apply(w, objs[i], &b, i, generation, now);
 }
 
 static uint16_t

@@ -49,9 +49,10 @@ route(struct worker *w, struct rte_mbuf *m)
 	struct flow_key key = { 0 };
 	enum resolution res;
 	struct verdict v;
+	uint8_t tcp_flags;
 	uint32_t pos;
 
-	parse_packet(w, m, &key); /* flow_lookup has checked the packet */
+	parse_packet(w, m, &key, &tcp_flags); /* flow_lookup has checked the packet */
 	res = dps_resolve(w, &key, &v);
 	if (v.from_peer && !peer_is_right(w, m, &key, &v))
 		return NEXT_WRONG_PEER; /* no error either: it would go to somebody else */
@@ -63,7 +64,7 @@ route(struct worker *w, struct rte_mbuf *m)
 		return NEXT_OVERFLOW;
 	}
 	pkt_meta(m)->flow = pos;
-	flow_touch(w, &w->flows[pos], m);
+	flow_touch(w, &w->flows[pos], m, tcp_flags);
 	return v.next;
 }
 

@@ -39,9 +39,10 @@ static bool
 become_error(struct worker *w, struct rte_mbuf *m, const struct icmp_error *e, struct verdict *back)
 {
 	struct flow_key key = { 0 };
+	uint8_t tcp_flags;
 	uint16_t l3;
 
-	if (!parse_packet(w, m, &key))
+	if (!parse_packet(w, m, &key, &tcp_flags))
 		return false;
 	l3 = pkt_meta(m)->l3;
 	return dps_icmp_may_answer(rte_pktmbuf_mtod_offset(m, const uint8_t *, l3)) &&

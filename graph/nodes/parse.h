@@ -113,33 +113,41 @@ parse_ipv6(const uint8_t *l3, uint32_t len, uint16_t port, uint8_t kind, struct 
 	return true;
 }
 
-/* The outer destination of a packet from the wire, also where the NIC has removed it. */
-static __rte_always_inline const uint8_t *
-parse_outer(const struct worker *w, const struct rte_mbuf *m, uint8_t l3)
+/* Where the packet comes from, and where its IP header begins. Returns the kind of its key. */
+static __rte_always_inline uint8_t
+parse_outer(const struct worker *w, const struct rte_mbuf *m, struct flow_key *key, uint8_t *l3)
 {
 	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
+	const struct rte_ipv6_hdr *outer = (const struct rte_ipv6_hdr *)(eth + 1);
+	const struct port_state *port = &w->ports[m->port];
+	uint8_t kind = eth->ether_type == RTE_BE16(RTE_ETHER_TYPE_IPV6) ? KEY_IPV6 : 0;
 
-	if (l3 == ETH_LEN)
-		return w->tunnels[mark_tunnel(&eth->src_addr)].underlay;
-	return ipv6_dst((const struct rte_ipv6_hdr *)(eth + 1));
+	*l3 = ETH_LEN;
+	if (port->vf)
+		return kind;
+	if (port->marks && is_mark(&eth->src_addr)) {
+		memcpy(key->outer, w->tunnels[mark_tunnel(&eth->src_addr)].underlay, 16);
+		return KEY_WIRE | kind;
+	}
+	*l3 = OUTER_LEN;
+	memcpy(key->outer, &outer->dst_addr, 16);
+	return KEY_WIRE | (outer->proto == IPPROTO_IPV6 ? KEY_IPV6 : 0);
 }
 
-/* The key of a packet that has been classified: its meta data say where its IP header begins, and
- * what that comes behind is there. False: malformed. */
+/* Fill the key of a packet, and where its IP header begins in its meta data. The frame has been
+ * classified: what its IP header comes behind is there. False: malformed. */
 static __rte_always_inline bool
-parse_packet(const struct worker *w, struct rte_mbuf *m, struct flow_key *key)
+parse_packet(const struct worker *w, struct rte_mbuf *m, struct flow_key *key, uint8_t *tcp_flags)
 {
 	struct pkt_meta *meta = pkt_meta(m);
+	uint8_t kind = parse_outer(w, m, key, &meta->l3);
 	const uint8_t *l3 = rte_pktmbuf_mtod_offset(m, const uint8_t *, meta->l3);
 	uint32_t len = rte_pktmbuf_data_len(m) - meta->l3;
-	uint8_t kind = meta->kind;
 
-	meta->tcp_flags = 0;
-	if (kind & KEY_WIRE)
-		memcpy(key->outer, parse_outer(w, m, meta->l3), 16);
+	*tcp_flags = 0;
 	if (kind & KEY_IPV6)
-		return parse_ipv6(l3, len, m->port, kind, key, &meta->tcp_flags);
-	return parse_ipv4(l3, len, m->port, kind, key, &meta->tcp_flags);
+		return parse_ipv6(l3, len, m->port, kind, key, tcp_flags);
+	return parse_ipv4(l3, len, m->port, kind, key, tcp_flags);
 }
 
 static __rte_always_inline uint32_t
@@ -151,34 +159,38 @@ parse_ports(const void *l4)
 	return ports;
 }
 
-/* The same, of a guest's IPv4 packet: classify_guest has seen that its header is there. Nearly all
- * are TCP or UDP in one piece, without options, and as long as they say. What is not, or may not
- * be, is left to parse_ipv4. */
+/* The same, for nearly all of a guest's packets: IPv4 with TCP or UDP, in one piece, without
+ * options, and as long as they say. False: that one may be another, or malformed. Where its IP
+ * header begins is known, so it is not noted. */
 static __rte_always_inline bool
-parse_guest_ipv4(struct rte_mbuf *m, struct flow_key *key)
+parse_plain(const struct worker *w, const struct rte_mbuf *m, struct flow_key *key,
+	    uint8_t *tcp_flags)
 {
-	struct pkt_meta *meta = pkt_meta(m);
-	const struct rte_ipv4_hdr *ip =
-		rte_pktmbuf_mtod_offset(m, const struct rte_ipv4_hdr *, ETH_LEN);
-	uint32_t len = rte_pktmbuf_data_len(m) - ETH_LEN, total = ntohs(ip->total_length);
+	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
+	const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)(eth + 1);
+	uint32_t total;
 
-	meta->tcp_flags = 0;
-	flow_key_set_ipv4(key, &ip->src_addr);
-	if (unlikely(ip->version_ihl != RTE_IPV4_VHL_DEF || total > len ||
+	if (unlikely(!w->ports[m->port].vf || eth->ether_type != RTE_BE16(RTE_ETHER_TYPE_IPV4) ||
+		     ip->version_ihl != RTE_IPV4_VHL_DEF ||
 		     (ip->fragment_offset & IPV4_IS_FRAGMENT)))
-		return parse_ipv4((const uint8_t *)ip, len, m->port, 0, key, &meta->tcp_flags);
+		return false;
+	total = ntohs(ip->total_length);
+	if (unlikely(total + ETH_LEN > rte_pktmbuf_data_len(m)))
+		return false;
+	flow_key_set_ipv4(key, &ip->src_addr);
 	if (ip->next_proto_id == IPPROTO_UDP &&
 	    likely(total >= sizeof(*ip) + sizeof(struct rte_udp_hdr))) {
+		*tcp_flags = 0;
 		flow_key_set_common(key, parse_ports(ip + 1), m->port, IPPROTO_UDP, 0);
 		return true;
 	}
 	if (ip->next_proto_id == IPPROTO_TCP &&
 	    likely(total >= sizeof(*ip) + sizeof(struct rte_tcp_hdr))) {
-		meta->tcp_flags = ((const struct rte_tcp_hdr *)(ip + 1))->tcp_flags;
+		*tcp_flags = ((const struct rte_tcp_hdr *)(ip + 1))->tcp_flags;
 		flow_key_set_common(key, parse_ports(ip + 1), m->port, IPPROTO_TCP, 0);
 		return true;
 	}
-	return parse_ipv4((const uint8_t *)ip, len, m->port, 0, key, &meta->tcp_flags);
+	return false;
 }
 
 /* Whether the flow's packets are ICMP errors, which quote the packet that they are about. */
