@@ -66,7 +66,7 @@ find_candidates(const struct worker *w, uint16_t n, struct burst *b)
 }
 
 /* What is to be done with a packet of any kind, and of any flow. */
-static __rte_noinline rte_edge_t
+static __rte_always_inline rte_edge_t
 apply_any(struct worker *w, struct rte_mbuf *m, const struct burst *b, uint16_t i)
 {
 	const struct flow_key *key = &b->keys[i];
@@ -90,6 +90,13 @@ apply_any(struct worker *w, struct rte_mbuf *m, const struct burst *b, uint16_t 
 	return f->verdict.next;
 }
 
+/* The same, for what is rare: a function of its own, which takes no registers from apply. */
+static __rte_noinline rte_edge_t
+apply_rare(struct worker *w, struct rte_mbuf *m, const struct burst *b, uint16_t i)
+{
+	return apply_any(w, m, b, i);
+}
+
 /* The same. Nearly all packets are a guest's, in IPv4, of the first flow that has their hash, and
  * only to be counted. */
 static __rte_always_inline rte_edge_t
@@ -99,9 +106,11 @@ apply(struct worker *w, struct rte_mbuf *m, const struct burst *b, uint16_t i, u
 	const struct flow_key *key = &b->keys[i];
 	struct flow *f = w->none + b->refs[i];
 
-	if (unlikely(!flow_key_is_guest_ipv4(key) || !flow_key_equal_ipv4(&f->key, key) ||
-		     !flow_is_settled(f, generation) || (b->tcp_flags[i] & TCP_NO_OFFLOAD)))
+	if (unlikely(!flow_key_is_guest_ipv4(key)))
 		return apply_any(w, m, b, i);
+	if (unlikely(!flow_key_equal_ipv4(&f->key, key) || !flow_is_settled(f, generation) ||
+		     (b->tcp_flags[i] & TCP_NO_OFFLOAD)))
+		return apply_rare(w, m, b, i);
 	if (f->verdict.next == NEXT_ENCAP)
 		rte_prefetch0(f->verdict.peer); /* the outer header goes on there */
 	pkt_meta(m)->flow = b->refs[i] - 1;
