@@ -153,11 +153,14 @@ func (c *Cluster) startServer(t testing.TB, etcd, dir string) *rest.Config {
 	require.NoError(t, err)
 
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- server.GenericAPIServer.PrepareRun().RunWithContext(ctx) }()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.GenericAPIServer.PrepareRun().RunWithContext(ctx) // what it says of its end is no test's concern
+	}()
 	t.Cleanup(func() {
 		cancel()
-		<-done // what it says of its end is no test's concern
+		<-done
 	})
 	loopback := rest.CopyConfig(server.GenericAPIServer.LoopbackClientConfig)
 	waitReady(t, loopback)
