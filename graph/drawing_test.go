@@ -50,9 +50,12 @@ func TestDrawing(t *testing.T) {
 	require.Equal(t, edges, drawn, "the graph has changed: make draw")
 }
 
-// edgesOf returns the edges of a graph in DOT, in order and without their colours.
-func edgesOf(dot string) []string {
-	edges := regexp.MustCompile(`"[^"]+"->"[^"]+"`).FindAllString(dot, -1)
+// edgesOf returns the edges of a graph in DOT, in order and without their colours. Newer versions of DPDK put spaces
+// around the arrow.
+func edgesOf(dot string) (edges []string) {
+	for _, edge := range regexp.MustCompile(`("[^"]+") ?-> ?("[^"]+")`).FindAllStringSubmatch(dot, -1) {
+		edges = append(edges, edge[1]+"->"+edge[2])
+	}
 	slices.Sort(edges)
 	return slices.Compact(edges)
 }

@@ -92,8 +92,8 @@ func TestGlobalSymbols(t *testing.T) {
 	}
 }
 
-// foreign are the names that the linker, libc, Go and cgo define in any binary.
-var foreign = regexp.MustCompile(`[./]|^_|^x_cgo_|crosscall[12]|^(main|data_start|fatalf)$`)
+// foreign are the names that the linker, libc, Go, cgo and the macros of DPDK 25.11 define.
+var foreign = regexp.MustCompile(`[./]|^_|^x_cgo_|crosscall[12]|^(main|data_start|fatalf)$|^this_pmd_name`)
 
 // segment returns the first segment of a type; nil if there is none.
 func segment(f *elf.File, t elf.ProgType) *elf.Prog {

@@ -37,9 +37,9 @@ func tshark(t *testing.T, socket string, args ...string) *exec.Cmd {
 	require.NoError(t, err, string(out))
 	// As root, Wireshark looks only in the directory of the system. A bind mount replaces that directory, for this
 	// process only.
+	const folder = `tshark -G folders 2>/dev/null | sed -nE 's/^(Global )?Extcap path:[[:space:]]*//p'`
 	cmd := exec.CommandContext(t.Context(), "unshare", append([]string{"--mount", "sh", "-c",
-		`mount --bind "$0" "$(tshark -G folders 2>/dev/null | sed -n 's/^Extcap path:[[:space:]]*//p')" && exec tshark "$@"`,
-		dir}, args...)...)
+		`mount --bind "$0" "$(` + folder + `)" && exec tshark "$@"`, dir}, args...)...)
 	cmd.Env = append(os.Environ(), "DPSERVICE_SOCKET="+socket, "HOME="+dir, "LC_ALL=C")
 	cmd.WaitDelay = time.Second
 	return cmd
