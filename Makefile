@@ -10,8 +10,8 @@ version := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 
 # What makes faults harder to exploit: meson.build has the same for the test NIC. A test looks at the built files.
 export CGO_CFLAGS := -O2 -g -fstack-protector-strong -D_FORTIFY_SOURCE=2
-# Among DPDK's own flags since 24.11, where the compiler knows it.
-export CGO_CFLAGS_ALLOW := -mrtm
+# Among DPDK's own flags, where the compiler knows them: on amd64 since 24.11, and on arm64.
+export CGO_CFLAGS_ALLOW := -mrtm|-moutline-atomics
 named := -X dpservice/dpservice/version.version=$(version)
 gobuild := go build -buildmode=pie -ldflags "-linkmode=external -extldflags '-Wl,-z,relro,-z,now' $(named)"
 # Without C: one file for any sink; and it gives up privileges, which the threads of C libraries could keep.
@@ -101,8 +101,11 @@ fuzz: build ## Look for new inputs that break a parser, FUZZ_SECONDS=60 for each
 # EAL leaves a folder for each of its runs.
 in_runtime_dir = dir=$$(mktemp -d /run/dpservice-test.XXXXXX); trap "rm -rf $$dir" EXIT; RUNTIME_DIRECTORY=$$dir
 
+# Targets of their own run these.
+not_unit := /test/(e2e|model)$$|/tools/(bench|package)$$
+
 unit: ## Run the Go unit tests under the race detector, one package at a time: many start workers on both CPUs
-	@$(in_runtime_dir) go test -race -count=1 -p 1 $$(go list ./... | grep -vE '/test/(e2e|model)$$|/tools/(bench|package)$$')
+	@$(in_runtime_dir) go test -race -count=1 -p 1 $$(go list ./... | grep -vE '$(not_unit)')
 
 try-bench: ## Have the bench measure a little, to see that it can
 	@$(in_runtime_dir) go test -race -count=1 ./tools/bench
@@ -147,6 +150,7 @@ bench: build ## Measure forwarding beside dpdk-testpmd, rules beside dpdk-test-f
 include tools/package/package.mk
 include deploy/deploy.mk
 include tools/fleet/fleet.mk
+include tools/systems.mk
 
 # Wireshark before 4.2 looks for an extcap in the system's folder only: EXTCAP_DIR=/usr/lib/x86_64-linux-gnu/wireshark/extcap.
 install-extcap: ## Show the daemon's interfaces, and copies, in Wireshark (EXTCAP_DIR=, LUA_DIR=, DPCTL=, DPSERVICE_SOCKET=)

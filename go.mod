@@ -4,6 +4,9 @@ go 1.26.0
 
 toolchain go1.26.11
 
+// Chroots are built there.
+ignore ./build
+
 require (
 	charm.land/bubbletea/v2 v2.1.1
 	github.com/coreos/go-systemd/v22 v22.7.0
