@@ -74,6 +74,8 @@ lint: ## Check the Go code's style and the C code with clang's warnings as error
 	build/bin/golangci-lint run --allow-parallel-runners
 	@! grep -rl --include='*.go' '^import "C"' . | grep -vE '^\./(cgo|rteflow|graph)/' || \
 		{ echo 'lint: import "C" outside cgo/, rteflow/ and graph/' >&2; exit 1; }
+	@! git grep -nw __rte_packed -- '*.c' '*.h' || \
+		{ echo 'lint: DPDK 25.11 refuses __rte_packed: write __attribute__((__packed__))' >&2; exit 1; }
 	git ls-files '*.c' '*.h' | xargs clang-format-14 --dry-run -Werror
 	git ls-files 'cgo/*.c' 'graph/*.c' | xargs clang -fsyntax-only -std=gnu11 -Wall -Wextra -Werror -Watomic-implicit-seq-cst \
 		-D_GNU_SOURCE -DALLOW_EXPERIMENTAL_API $$(pkg-config --cflags libdpdk | sed 's/-I/-isystem /g')

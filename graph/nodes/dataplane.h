@@ -86,7 +86,7 @@ struct verdict {
 	uint8_t header_len;
 	uint8_t dec_ttl;
 	uint8_t zero;
-} __rte_packed __rte_aligned(2);
+} __attribute__((__packed__)) __rte_aligned(2);
 
 static_assert(sizeof(struct verdict) == 70, "verdicts are compared as a whole: no padding");
 
