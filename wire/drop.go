@@ -75,3 +75,11 @@ func (l Label) Dropped() (received Label, reason DropReason, is bool) {
 	}
 	return l & MaxDropLabel, DropReason(l >> dropReasonShift & maxDropReason), true
 }
+
+// WithoutReason returns a label of dropped packets as captures show it, with 0 for the reason, and others as they are.
+func (l Label) WithoutReason() Label {
+	if received, _, is := l.Dropped(); is {
+		return DropLabel(received, 0)
+	}
+	return l
+}

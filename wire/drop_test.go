@@ -22,11 +22,13 @@ func TestDropLabel(t *testing.T) {
 			require.True(t, is)
 			require.Equal(t, label, gotLabel)
 			require.Equal(t, reason, gotReason)
+			require.Equal(t, DropLabel(label, 0), l.WithoutReason())
 		}
 	}
 	for _, l := range []Label{0, 1, 1 << 16, LabelTX | 1, LabelTX | LabelDrop | 1, MaxLabel + 1 | LabelDrop} {
 		_, _, is := l.Dropped()
 		assert.False(t, is, "%#x", l)
+		assert.Equal(t, l, l.WithoutReason())
 	}
 }
 

@@ -80,7 +80,7 @@ func parseNames(texts []string) (map[receive.Sender]string, error) {
 func (d *directory) describe(s receive.Sender) receive.Description {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	key := receive.Sender{Node: s.Node, Label: withoutReason(s.Label)}
+	key := receive.Sender{Node: s.Node, Label: s.Label.WithoutReason()}
 	if _, ok := d.known[key]; !ok && time.Since(d.asked) >= askInterval {
 		d.ask()
 	}
@@ -146,7 +146,7 @@ type point struct {
 }
 
 // has reports whether a label is of the point's copies.
-func (p point) has(l wire.Label) bool { return withoutReason(l) == wire.Label(p.of.Label) }
+func (p point) has(l wire.Label) bool { return l.WithoutReason() == wire.Label(p.of.Label) }
 
 // describe describes the point's copies with a label.
 func (p point) describe(l wire.Label) receive.Description {
@@ -159,14 +159,6 @@ func (p point) describe(l wire.Label) receive.Description {
 		Comment: fmt.Sprintf("capture %s of %s on port %s, %s", p.capture, targetName(p.of.CaptureTarget), p.of.Port,
 			direction),
 	}
-}
-
-// withoutReason returns a label of dropped packets as status shows it, and others as they are.
-func withoutReason(l wire.Label) wire.Label {
-	if sent, _, is := l.Dropped(); is {
-		return wire.DropLabel(sent, 0)
-	}
-	return l
 }
 
 // captures asks the daemon for its captures and its underlay address. It uses the existing connection, or opens a new

@@ -236,10 +236,13 @@ func TestTheSpecMayChange(t *testing.T) {
 	w.daemon.AddInterface("vm-1", 100)
 	c := w.create("a", nil)
 	w.sync(10 * time.Second)
-	c.Generation, c.Spec.Filter = 2, "udp"
+	c.Generation, c.Spec.Filter, c.Spec.Drops, c.Spec.Direction = 2, "udp", true, "none"
 	w.sync(10 * time.Second)
 	require.Len(t, w.sessions(), 1)
-	assert.Equal(t, "udp", w.sessions()[0].Filter)
+	s := w.sessions()[0]
+	assert.Equal(t, "udp", s.Filter)
+	assert.True(t, s.Drops)
+	assert.Equal(t, "none", s.Direction)
 	assert.EqualValues(t, 2, w.status("a").ObservedGeneration)
 
 	c.Generation, c.Spec.Filter = 3, "udp prot 53"
@@ -504,6 +507,7 @@ func randomSpec(random *rand.Rand, now time.Time, s *v1alpha1.PacketCaptureSpec)
 	}[random.IntN(4)]
 	s.Nodes, s.Limits, s.StartTime, s.EndTime = nil, nil, nil, nil
 	s.Filter = []string{"", "udp", "nonsense and"}[random.IntN(3)]
+	s.Drops = random.IntN(4) == 0
 	switch random.IntN(5) {
 	case 0:
 		s.Nodes = &v1alpha1.NodeSelection{Names: []string{"hv2"}}

@@ -315,7 +315,7 @@ func (p *part) params(of []target, to sink, end time.Time) *api.CaptureStartPara
 	}
 	params := &api.CaptureStartParams{
 		SinkNodeIP: to.address, UDPDstPort: uint16(to.port), Name: name.String(),
-		Encap: s.Encap, Direction: s.Direction, Filter: s.Filter,
+		Encap: s.Encap, Direction: s.Direction, Drops: s.Drops, Filter: s.Filter,
 	}
 	for _, t := range of {
 		params.Interfaces = append(params.Interfaces, t.selector())

@@ -278,20 +278,24 @@ func (c *Collector) describe(ctx context.Context, of *v1alpha1.PacketCapture, s 
 			continue
 		}
 		for _, i := range n.Status.Interfaces {
-			if wire.Label(i.Label) == s.Label {
-				return describe(of, n.NodeName, i)
+			if wire.Label(i.Label) == s.Label.WithoutReason() {
+				return describe(of, n.NodeName, i, s.Label)
 			}
 		}
 	}
 	return receive.Description{}
 }
 
-func describe(of *v1alpha1.PacketCapture, node string, i v1alpha1.NodeInterface) receive.Description {
-	name := node + "/" + i.Name
-	if i.Direction == "tx" {
+// describe describes the copies of an interface that have a label.
+func describe(of *v1alpha1.PacketCapture, node string, i v1alpha1.NodeInterface, l wire.Label) receive.Description {
+	name, direction := node+"/"+i.Name, "direction "+i.Direction
+	if _, reason, is := l.Dropped(); is {
+		name += receive.DropInfix + reason.String()
+		direction = "dropped: " + reason.String()
+	} else if i.Direction == "tx" {
 		name += "-tx"
 	}
-	comment := fmt.Sprintf("capture %s, node %s, interface %s, direction %s", of.Name, node, i.Name, i.Direction)
+	comment := fmt.Sprintf("capture %s, node %s, interface %s, %s", of.Name, node, i.Name, direction)
 	if i.VNI != 0 {
 		comment += fmt.Sprintf(", VNI %d", i.VNI)
 	}

@@ -44,15 +44,20 @@ type PacketCaptureList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.endTime) || !has(self.duration)",message="endTime and duration exclude each other"
 // +kubebuilder:validation:XValidation:rule="!has(self.startTime) || !has(self.endTime) || self.startTime < self.endTime",message="endTime is not after startTime"
 // +kubebuilder:validation:XValidation:rule="!has(self.direction) || self.direction != 'tx' || !has(self.targets.pf0) || !self.targets.pf0",message="what leaves by pf0 cannot be captured: direction tx does not go with pf0"
+// +kubebuilder:validation:XValidation:rule="!has(self.direction) || self.direction != 'none' || (has(self.drops) && self.drops)",message="nothing is captured: direction none goes with drops"
 type PacketCaptureSpec struct {
 	Targets Targets `json:"targets"`
 	// Nodes narrows the capture to some nodes. Without it every node takes part that has a target.
 	Nodes *NodeSelection `json:"nodes,omitempty"`
-	// Direction says which packets of guests are captured: rx, what they send, tx, what they receive, or both.
+	// Direction says which packets of guests are captured: rx, what they send, tx, what they receive, both, or none, if
+	// only drops are wanted.
 	//
-	// +kubebuilder:validation:Enum=rx;tx;both
+	// +kubebuilder:validation:Enum=rx;tx;both;none
 	// +kubebuilder:default=rx
 	Direction string `json:"direction,omitempty"`
+	// Drops adds what the software drops, with the reason: of what guests send and of what comes for them, and with pf0
+	// what came from the wire for none.
+	Drops bool `json:"drops,omitempty"`
 	// Filter selects packets, in the language of pcap-filter(7).
 	//
 	// +kubebuilder:validation:MaxLength=1024
@@ -101,7 +106,8 @@ type Targets struct {
 	PF0 bool `json:"pf0,omitempty"`
 }
 
-// NodeSelection selects nodes. A node is selected that fits every field that is set.
+// NodeSelection selects nodes. A node is selected that fits every field that is set. Labels are those of nodes:
+// dpservice's interfaces have none.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.names) || has(self.matchLabels)",message="no node is selected: set names or matchLabels"
 type NodeSelection struct {

@@ -28,7 +28,7 @@ type startFlags struct {
 	vni                                   int32
 	interfaces, nodes                     []string
 	labels                                map[string]string
-	all, pf0                              bool
+	all, pf0, drops                       bool
 	direction, filter, encap              string
 	packets, bytes, rate                  int64
 	duration                              time.Duration
@@ -46,6 +46,7 @@ kubectl dpcapture stop.`,
 		Example: `  kubectl dpcapture start tenant-a --vni=100 --filter='tcp port 443' --duration=1m \
       -o out/ --from=https://s3.example/captures
   kubectl dpcapture start --interface=vm-1,vm-2 --direction=both
+  kubectl dpcapture start lost --vni=100 --drops --direction=none
   kubectl dpcapture start edge --pf0 --node-label=rack=r1 --sink='[fc00:2::9]:3010' --duration=10s`,
 		Args: cobra.MaximumNArgs(1),
 		PreRunE: func(*cobra.Command, []string) error {
@@ -70,7 +71,8 @@ kubectl dpcapture stop.`,
 	flags.StringSliceVar(&f.nodes, "node", nil, "on these nodes only")
 	flags.StringToStringVar(&f.labels, "node-label", nil, "on nodes with these labels only")
 	flags.StringVar(&f.direction, "direction", "rx",
-		`of the guests' packets: "rx" what they send, "tx" what they receive, or "both"`)
+		`of the guests' packets: "rx" what they send, "tx" what they receive, "both", or "none" with --drops`)
+	flags.BoolVar(&f.drops, "drops", false, "capture also what the software drops, with the reason")
 	flags.StringVar(&f.filter, "filter", "", "capture only these packets, in tcpdump's language")
 	flags.DurationVar(&f.duration, "duration", 0, "end after this time, at once on all nodes")
 	flags.Int64Var(&f.packets, "packets", 0, "end on a node after so many packets")
@@ -88,7 +90,7 @@ kubectl dpcapture stop.`,
 func (f *startFlags) spec() (s v1alpha1.PacketCaptureSpec, err error) {
 	s = v1alpha1.PacketCaptureSpec{
 		Targets:   v1alpha1.Targets{Interfaces: f.interfaces, All: f.all, PF0: f.pf0},
-		Direction: f.direction, Filter: f.filter, Encap: f.encap, Sink: v1alpha1.Sink{Collector: f.collector},
+		Direction: f.direction, Drops: f.drops, Filter: f.filter, Encap: f.encap, Sink: v1alpha1.Sink{Collector: f.collector},
 	}
 	if f.vni != 0 {
 		s.Targets.VNI = &f.vni

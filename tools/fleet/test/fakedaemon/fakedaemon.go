@@ -191,7 +191,7 @@ func (d *Daemon) newSession(p api.CaptureStartParams) (api.CaptureSession, error
 	now := d.Now()
 	s := api.CaptureSession{
 		Name: p.Name, State: "active", StartedAt: &now, SinkNodeIP: p.SinkNodeIP, UDPDstPort: p.UDPDstPort, Encap: p.Encap,
-		Direction: p.Direction, Filter: p.Filter, Limits: p.Limits, Warnings: []string{},
+		Direction: p.Direction, Drops: p.Drops, Filter: p.Filter, Limits: p.Limits, Warnings: []string{},
 	}
 	captured := len(p.Interfaces)
 	for _, other := range d.sessions {
