@@ -3,7 +3,7 @@
 package flow
 
 import (
-	"bytes"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -12,7 +12,7 @@ import (
 	"dpservice/rteflow/ruleset"
 )
 
-// Traffic is packets of guests, and what a change of the graph may have lead elsewhere: those to a prefix of a virtual
+// Traffic is packets of guests, and what a change of the graph may have led elsewhere: those to a prefix of a virtual
 // network, or those that leave by an uplink.
 type Traffic struct {
 	vni    uint32
@@ -46,19 +46,13 @@ func (t Traffic) items() []rteflow.Item {
 	}
 	var dst *rteflow.Match[netip.Addr]
 	if t.prefix.Bits() > 0 {
-		dst = rteflow.Masked(t.prefix.Addr(), maskOf(t.prefix))
+		mask, _ := netip.AddrFromSlice(net.CIDRMask(t.prefix.Bits(), t.prefix.Addr().BitLen()))
+		dst = rteflow.Masked(t.prefix.Addr(), mask)
 	}
 	if t.prefix.Addr().Is6() {
 		return []rteflow.Item{guestEth[true], rteflow.IPv6{Dst: dst}}
 	}
 	return []rteflow.Item{guestEth[false], rteflow.IPv4{Dst: dst}}
-}
-
-// maskOf is the mask of the prefix.
-func maskOf(p netip.Prefix) netip.Addr {
-	ones := bytes.Repeat([]byte{0xff}, p.Addr().BitLen()/8)
-	all, _ := netip.AddrFromSlice(ones)
-	return netip.PrefixFrom(all, p.Bits()).Masked().Addr()
 }
 
 // reroute is a change of the graph which is being followed.
