@@ -83,8 +83,8 @@ func TestBothNICs(t *testing.T) {
 	report.Printf(t,
 		"net_eswitch and net_mlx5 on %s: %d rules compared (%d refused, with the same errno): 0 differ unexplained, %d "+
 			"explained %v; "+
-			"%d packets (%d came out; not sent were %d that only the age of rules decides about) and the counters compared "+
+			"%d packets (%d came out; not sent were %d that the two are known to differ in) and the counters compared "+
 			"in %d cases from seed %d",
-		card, n.rules, n.refusals, explained, reasons, n.packets, n.outputs, n.ties, n.cases, first)
+		card, n.rules, n.refusals, explained, reasons, n.packets, n.outputs, n.unsent, n.cases, first)
 	require.NotZero(t, n.outputs)
 }

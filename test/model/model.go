@@ -94,6 +94,16 @@ func (n *Reference) Ties(port uint16, frame []byte) bool {
 	return n.tied
 }
 
+// TakesSent tells whether a rule for all ports takes a frame that the application sends by a port. There cards and NIC
+// differ: net_mlx5 leads what the application sends through group 0.
+func (n *Reference) TakesSent(port uint16, frame []byte) bool {
+	p, headers := &packet{source: port, frame: frame}, parse(frame)
+	return n.port(port).Switch && slices.ContainsFunc(n.rules, func(f *Flow) bool {
+		_, all := sourceOf(f.Port, f.Rule)
+		return all && f.Rule.Transfer && f.Rule.Group == 0 && matches(f.Rule.Pattern, p, headers)
+	})
+}
+
 // packet is one on its way through the NIC.
 type packet struct {
 	source  uint16
