@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,7 +74,7 @@ func TestRecordBothEnds(t *testing.T) {
 	require.ErrorContains(t, err, "eth9")
 }
 
-// TestMalformed gives tshark a DNS packet that ends in its header.
+// TestMalformed gives tshark a datagram from a port of DNS that is none of DNS, and one that ends in its header.
 func TestMalformed(t *testing.T) {
 	lab, err := topology.New()
 	if err != nil {
@@ -93,11 +94,15 @@ func TestMalformed(t *testing.T) {
 	require.NoError(t, err)
 	w := pcapgo.NewWriter(f)
 	require.NoError(t, w.WriteFileHeader(65535, layers.LinkTypeEthernet))
-	frame := buf.Bytes()
-	require.NoError(t, w.WritePacket(gopacket.CaptureInfo{CaptureLength: len(frame), Length: len(frame)}, frame))
+	whole := buf.Bytes()
+	for _, frame := range [][]byte{whole, whole[:len(whole)-len("12345")-1]} {
+		require.NoError(t, w.WritePacket(gopacket.CaptureInfo{CaptureLength: len(frame), Length: len(frame)}, frame))
+	}
 	require.NoError(t, f.Close())
 
 	malformed, err := record.Malformed(context.Background(), lab, f.Name())
 	require.NoError(t, err)
+	require.Equal(t, 1, strings.Count(malformed, "\n"), malformed)
+	require.Contains(t, malformed, "UDP")
 	require.Contains(t, malformed, "Malformed")
 }

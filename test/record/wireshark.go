@@ -41,11 +41,13 @@ func Fields(ctx context.Context, lab *topology.Lab, file, filter string, fields 
 	return rows, nil
 }
 
-// Malformed returns tshark's lines about malformed frames in file. Wireshark 4.4 takes the middle of a stream to
-// iperf3's port for its beginning, and calls that malformed; earlier versions do not know the protocol, and let it be
-// disabled all the same.
+// headers are Wireshark's names of the protocols that the product and its peers make frames of, as the last in a frame.
+const headers = "(^|:)(eth|ethertype|vlan|arp|ip|ipv6[^:]*|tcp|udp|icmp|icmpv6|vxlan|dhcp|dhcpv6)$"
+
+// Malformed returns tshark's lines about frames in file with malformed headers. What a stream carries is left out: its
+// port may be any, and Wireshark takes the bytes for the protocol that is registered there.
 func Malformed(ctx context.Context, lab *topology.Lab, file string) (string, error) {
-	return output(ctx, lab, "tshark", "-n", "-r", file, "--disable-protocol", "iperf3", "-Y", "_ws.malformed")
+	return output(ctx, lab, "tshark", "-n", "-r", file, "-Y", `_ws.malformed and frame.protocols matches "`+headers+`"`)
 }
 
 // DissectArgs is the beginning of a command line of tshark with the dissector in script. Since 4.4 Wireshark runs no
