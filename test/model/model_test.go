@@ -57,7 +57,8 @@ type testCase struct {
 // counts are what was compared.
 type counts struct {
 	cases, rules, refusals, left, packets, unsent, outputs, operations int
-	explained                                                          map[string]int // rules that NICs differ in, by reason
+	// Rules that NICs differ in, by reason.
+	explained map[string]int
 }
 
 // makeCase is determined by its seed, and by whether it is for net_mlx5, too.
