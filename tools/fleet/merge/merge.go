@@ -151,7 +151,7 @@ func (m *merger) scan(f *os.File) (cut bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	const headLen, minLen, interfaceType = 8, 12, 1
+	const headLen, minLen, interfaceType, minInterfaceLen = 8, 12, 1, 20
 	head := make([]byte, headLen)
 	at := int64(0)
 	for at < info.Size() {
@@ -164,7 +164,7 @@ func (m *merger) scan(f *os.File) (cut bool, err error) {
 		if length < minLen {
 			return false, fmt.Errorf("%s: no pcapng file that a sink has written: a block of %d bytes", f.Name(), length)
 		}
-		if binary.LittleEndian.Uint32(head) == interfaceType && length <= maxInterfaceLen {
+		if binary.LittleEndian.Uint32(head) == interfaceType && length >= minInterfaceLen && length <= maxInterfaceLen {
 			block := make([]byte, length)
 			if _, err := f.ReadAt(block, at); errors.Is(err, io.EOF) {
 				return true, nil
@@ -186,7 +186,7 @@ const maxInterfaceLen = 1 << 16
 func (m *merger) learn(block []byte) {
 	const optionsAt, trailerLen, commentCode, nameCode, descriptionCode = 16, 4, 1, 2, 3
 	var i pcapng.Interface
-	for o := block[min(optionsAt, len(block)) : len(block)-trailerLen]; len(o) >= 4; {
+	for o := block[optionsAt : len(block)-trailerLen]; len(o) >= 4; {
 		code, length := binary.LittleEndian.Uint16(o), int(binary.LittleEndian.Uint16(o[2:]))
 		padded := (length + 3) &^ 3
 		if o = o[4:]; code == 0 || padded > len(o) {

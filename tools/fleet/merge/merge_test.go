@@ -115,6 +115,22 @@ func TestTakesWhatIsWhole(t *testing.T) {
 	assert.NoError(t, err, "an empty file is one that was just begun")
 }
 
+// A file does no harm whatever the block of an interface says of its length.
+func TestDamagedInterfaces(t *testing.T) {
+	file := write(t, []packet{{"a", 1, 1}})
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	lengthAt := binary.LittleEndian.Uint32(text[4:]) + 4 // behind the section's header
+	for length := range binary.LittleEndian.Uint32(text[lengthAt:]) {
+		binary.LittleEndian.PutUint32(text[lengthAt:], length)
+		require.NoError(t, os.WriteFile(file, text, 0o600))
+		assert.NotPanics(t, func() {
+			result, _ := Files(io.Discard, "", []string{file})
+			assert.LessOrEqual(t, result.Packets, 1, length)
+		}, length)
+	}
+}
+
 // What came before a sink knew whose it was is of its sender all the same; where a label was of two, nobody knows.
 func TestNamesThatBecameKnown(t *testing.T) {
 	sender := func(name, label string) pcapng.Interface {
